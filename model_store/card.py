@@ -1,0 +1,206 @@
+"""A model's card: everything it declares of itself, and the only thing the service floor knows about a model.
+
+The card is a frozen value. It fixes the classes and their colours, the sizes, the sampler convention (spacing, offset,
+final alpha and clipping change the picture that a seed gives), the limits a request is checked against, and where the
+model comes from. It is read without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+VERSION_PATTERN = r"^\d{1,6}\.\d{1,6}\.\d{1,6}$"
+IGNORE_INDEX = 255
+"""Mask value of a pixel that belongs to no class with confidence; never a class index."""
+
+
+class CardInvalid(ValueError):
+    """A card that is not one: the message names the file, the field and what it should be."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ClassEntry(_Frozen):
+    """One class: its index in the mask (0..254), its name, and its colour in the painted mask (RGB, 0..255)."""
+
+    index: int = Field(ge=0, le=254)
+    name: str = Field(min_length=1, max_length=120)
+    colour: tuple[int, int, int]
+    queryable: bool = Field(True, description="false for a class that no request may name (unlabelled ground)")
+    aliases: tuple[str, ...] = Field((), description="other words for the class, accepted in requests")
+
+    @property
+    def phrase(self) -> str:
+        """The words for this class in a prompt: its first alias, or its name."""
+        return self.aliases[0] if self.aliases else self.name
+
+
+class PaletteRef(_Frozen):
+    """Which palette painted the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.palette.fibonacci_rgb`."""
+
+    kind: Literal["fibonacci-rgb"] = "fibonacci-rgb"
+    version: int = 1
+    count: int = Field(ge=2, le=255)
+
+
+class SamplerConvention(_Frozen):
+    """The DDIM convention, in the words of diffusers' ``DDIMScheduler``; each point changes the picture a seed gives."""
+
+    schedule: Literal["linear", "scaled_linear"] = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 2e-2
+    train_timesteps: int = 1000
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "trailing"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+
+
+class Defaults(_Frozen):
+    """What a request gets that names no value of its own."""
+
+    steps: int = 50
+    guidance_scale: float = 1.0
+    eta: float = 0.0
+
+
+class Limits(_Frozen):
+    """The range a request's values must lie in."""
+
+    steps_min: int = 1
+    steps_max: int = 1000
+    guidance_min: float = 0.0
+    guidance_max: float = 20.0
+    max_prompt_tokens: int = 256
+
+
+class TextEncoderRef(_Frozen):
+    """The frozen text encoder, by name; its weights are not part of the model folder."""
+
+    name: str
+    dims: int
+    max_tokens: int
+
+
+class WeightsFile(_Frozen):
+    """A file of the model folder and its fingerprint."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Card(_Frozen):
+    """All that a model says of itself. ``card.id`` is ``name@version`` and never changes its meaning."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: str = Field(pattern=VERSION_PATTERN)
+    system: Literal["cosimgen", "siamese-diffusion", "pathdiff"]
+    title: str
+    description: str
+    inputs: tuple[Literal["prompt", "classes", "mask"], ...]
+    classes: tuple[ClassEntry, ...] = Field(min_length=2, max_length=255)
+    palette: PaletteRef
+    prompt_template: str = "A photo of {classes}"
+    generation_size_px: int = Field(ge=8)
+    sizes_px: tuple[int, ...] = Field(min_length=1)
+    default_size_px: int
+    sampler: SamplerConvention = SamplerConvention()
+    defaults: Defaults = Defaults()
+    limits: Limits = Limits()
+    network: dict[str, Any] = Field(default_factory=dict)
+    text_encoder: TextEncoderRef | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+    training_data: tuple[dict[str, Any], ...] = ()
+    measured: dict[str, Any] = Field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    intended_use: str
+    limits_of_use: str
+    licence: str
+    files: dict[str, WeightsFile] = Field(default_factory=dict)
+
+    @field_validator("files")
+    @classmethod
+    def _only_plain_safetensors(cls, files: dict[str, WeightsFile]) -> dict[str, WeightsFile]:
+        for name in files:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,100}\.safetensors", name):
+                raise ValueError(f"file {name!r} is not a plain *.safetensors name; weights are safetensors only")
+        return files
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if [entry.index for entry in self.classes] != list(range(len(self.classes))):
+            raise ValueError("classes must be listed by index 0, 1, 2, ... without a gap")
+        spoken: dict[str, str] = {}
+        for entry in self.classes:
+            for word in {entry.name.casefold(), *(alias.casefold() for alias in entry.aliases)}:
+                if word in spoken:
+                    raise ValueError(f"{word!r} names both {spoken[word]!r} and {entry.name!r}")
+                spoken[word] = entry.name
+        if self.palette.count != len(self.classes):
+            raise ValueError(f"palette.count is {self.palette.count}, but there are {len(self.classes)} classes")
+        if self.default_size_px not in self.sizes_px:
+            raise ValueError(f"default_size_px {self.default_size_px} is not one of sizes_px {list(self.sizes_px)}")
+        if any(size < self.generation_size_px or size % self.generation_size_px for size in self.sizes_px):
+            raise ValueError(f"sizes_px {list(self.sizes_px)} must be multiples of {self.generation_size_px}")
+        return self
+
+    @property
+    def id(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def queryable(self) -> tuple[str, ...]:
+        """The names a request may ask for, in canonical order (by class index)."""
+        return tuple(entry.name for entry in self.classes if entry.queryable)
+
+    def find_class(self, word: str) -> ClassEntry | None:
+        """The class that ``word`` names (by name or alias, whatever its case), or None."""
+        folded = word.strip().casefold()
+        for entry in self.classes:
+            if folded == entry.name.casefold() or folded in (alias.casefold() for alias in entry.aliases):
+                return entry
+        return None
+
+    def prompt_for(self, classes: Sequence[str]) -> str:
+        """The prompt that stands for a set of classes, in canonical order: "A photo of roads, vegetation and water"."""
+        wanted = {entry.index: entry for word in classes if (entry := self.find_class(word)) is not None}
+        words = [wanted[index].phrase for index in sorted(wanted)]
+        return self.prompt_template.format(classes=join_words(words))
+
+
+def join_words(words: Sequence[str]) -> str:
+    """``["a", "b", "c"]`` -> ``"a, b and c"``."""
+    if len(words) <= 1:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def parse_card(text: str | bytes, *, where: str) -> Card:
+    """Reads a card from JSON text. Raises :class:`CardInvalid` naming ``where`` and each wrong field."""
+    try:
+        return Card.model_validate(json.loads(text))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
+        raise CardInvalid(f"{where} is not a model card: {wrong}") from None
+    except ValueError as error:
+        raise CardInvalid(f"{where} is not a model card: it is not JSON ({error})") from None
+
+
+def load_card(folder: Path) -> Card:
+    """Reads ``folder/card.json``. Raises :class:`CardInvalid` if it is missing or wrong."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise CardInvalid(f"{path} does not exist; a model folder holds card.json and its *.safetensors")
+    return parse_card(path.read_bytes(), where=str(path))
