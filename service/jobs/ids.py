@@ -1,0 +1,39 @@
+"""Job ids that sort newest first.
+
+An id is ``j``, then ten Crockford base-32 digits of ``2**48 - 1 - milliseconds since 1970``, then eight random ones. A
+plain listing of ``jobs/`` in the store is thereby a listing of jobs, newest first, without any index to keep.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime, timezone
+
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS = 10
+_RANDOM_DIGITS = 8
+_LAST_MS = 2**48 - 1
+
+JOB_ID_PATTERN = rf"^j[{_DIGITS}]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}$"
+_JOB_ID = re.compile(JOB_ID_PATTERN.rstrip("$") + r"\Z")
+
+
+def new_job_id(now: datetime | None = None) -> str:
+    """A new id for a job accepted at ``now`` (timezone-aware; the present moment if None)."""
+    moment = now if now is not None else datetime.now(timezone.utc)
+    elapsed_ms = int(moment.timestamp() * 1000)
+    if not 0 <= elapsed_ms <= _LAST_MS:
+        raise ValueError(f"{moment.isoformat()} cannot be put in a job id; the range is 1970 to the year 10889")
+    digits = []
+    remaining = _LAST_MS - elapsed_ms
+    for _ in range(_TIME_DIGITS):
+        remaining, digit = divmod(remaining, 32)
+        digits.append(_DIGITS[digit])
+    random = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM_DIGITS))
+    return "j" + "".join(reversed(digits)) + random
+
+
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` has the form of a job id; nothing else may become part of a store key."""
+    return _JOB_ID.match(text) is not None

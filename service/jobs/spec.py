@@ -1,0 +1,144 @@
+"""The objects that a job leaves in the store: its spec, its chunk records, its summary.
+
+All are frozen values, written as JSON. Their ``format`` number changes only with their meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from model_store.card import SamplerConvention
+from service.jobs.ids import JOB_ID_PATTERN
+from service.jobs.seeds import SEED_MAX
+from service.jobs.states import State
+
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class JobSpec(_Frozen):
+    """An accepted request, with everything decided: the same spec always gives the same bytes."""
+
+    format: Literal[1] = 1
+    job: str = Field(pattern=JOB_ID_PATTERN)
+    tenant: str = "default"
+    name: str | None = Field(None, description="the requester's own words for the job")
+    created_at: AwareDatetime
+    model: str = Field(description="name@version")
+    weights_sha256: str = Field(pattern=SHA256_PATTERN)
+    system: str
+    prompt: str | None = None
+    classes: tuple[str, ...] | None = Field(None, description="card names in canonical order, no duplicates")
+    count: int = Field(ge=1, le=10**8)
+    seed: int = Field(ge=0, le=SEED_MAX)
+    steps: int = Field(ge=1)
+    guidance_scale: float
+    eta: float = Field(ge=0.0, le=1.0)
+    size_px: int = Field(ge=1)
+    sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
+    chunk_size: int = Field(ge=1)
+    priority: Literal["normal"] = "normal"
+    request: dict[str, Any] = Field(description="the request as given")
+    idempotency_key: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JobSpec:
+        if (self.prompt is None) == (self.classes is None):
+            raise ValueError("a spec has exactly one of prompt and classes")
+        if self.chunks > 10**6:
+            raise ValueError(f"{self.chunks} chunks are more than the 1000000 that chunk keys can number")
+        return self
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the job has."""
+        return -(-self.count // self.chunk_size)
+
+    def chunk_range(self, chunk: int) -> range:
+        """The sample indices of chunk ``chunk`` (0 .. chunks-1). Raises IndexError outside of that."""
+        if not 0 <= chunk < self.chunks:
+            raise IndexError(f"chunk {chunk} of job {self.job} does not exist; it has chunks 0 to {self.chunks - 1}")
+        return range(chunk * self.chunk_size, min(self.count, (chunk + 1) * self.chunk_size))
+
+
+class ItemClass(_Frozen):
+    """A class found in a made mask, and its share of the mask's pixels (0..1)."""
+
+    name: str
+    index: int = Field(ge=0, le=254)
+    share: float = Field(ge=0.0, le=1.0)
+
+
+class Item(_Frozen):
+    """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why."""
+
+    index: int = Field(ge=0)
+    seed: int = Field(ge=0, le=SEED_MAX)
+    image_key: str | None = None
+    image_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
+    image_bytes: int | None = Field(None, ge=0)
+    mask_key: str | None = None
+    mask_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
+    mask_bytes: int | None = Field(None, ge=0)
+    classes: tuple[ItemClass, ...] = Field((), description="classes in the mask, largest share first")
+    confident_share: float | None = Field(None, ge=0.0, le=1.0, description="share of mask pixels that are confident")
+    mean_confidence: float | None = Field(None, ge=0.0, le=1.0)
+    error: str | None = None
+
+    @model_validator(mode="after")
+    def _made_or_given_up(self) -> Item:
+        image = (self.image_key, self.image_sha256, self.image_bytes)
+        if self.error is None and None in image:
+            raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
+        if self.error is not None and image != (None, None, None):
+            raise ValueError(f"sample {self.index} has an error, so it cannot have an image")
+        return self
+
+
+class ChunkRecord(_Frozen):
+    """The commit of a chunk, written after its objects: without it, the chunk has not happened."""
+
+    format: Literal[1] = 1
+    job: str = Field(pattern=JOB_ID_PATTERN)
+    chunk: int = Field(ge=0)
+    items: tuple[Item, ...]
+    worker: str
+    epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
+    batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
+    dtype: str
+    device: str
+    build: dict[str, str] = Field(description="versions of what made it: twinset, torch, ...")
+    attempt: int = Field(ge=1)
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+
+    @property
+    def failed(self) -> int:
+        """How many of the chunk's samples were given up."""
+        return sum(item.error is not None for item in self.items)
+
+
+class Summary(_Frozen):
+    """A job's end. Written once; who writes it first has decided."""
+
+    format: Literal[1] = 1
+    job: str = Field(pattern=JOB_ID_PATTERN)
+    state: State
+    done: int = Field(ge=0, description="twins made and stored")
+    failed: int = Field(ge=0, description="samples given up")
+    total: int = Field(ge=1)
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime
+    seconds: float = Field(ge=0.0, description="from the job's acceptance to its end")
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _is_an_end(self) -> Summary:
+        if not self.state.ended:
+            raise ValueError(f"a summary says how a job ended; {self.state.value!r} is not an end")
+        return self
