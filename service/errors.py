@@ -1,0 +1,204 @@
+"""Every error that Twinset raises on purpose, in one tree.
+
+Each class knows the HTTP status it answers with and a stable slug; ``/problems/{slug}`` is its problem type (RFC 9457).
+The detail of an instance names the value, the limit it met and the remedy.
+
+    TwinsetError                     500  internal-error
+    ├── InvalidRequest               422  invalid-request          errors=[{"pointer", "detail"}, ...]
+    │   └── UnknownClass             422  unknown-class
+    ├── UnknownModel                 404  unknown-model
+    ├── UnknownJob                   404  unknown-job
+    ├── IdempotencyConflict          409  idempotency-conflict
+    ├── JobStateConflict             409  job-state-conflict
+    ├── BodyTooLarge                 413  body-too-large
+    ├── LinkExpired                  403  link-expired
+    ├── LinkInvalid                  403  link-invalid
+    ├── NotReady                     503  not-ready
+    ├── BrokerUnavailable            503  broker-unavailable
+    ├── StoreError                   503  store-error
+    │   ├── ObjectNotFound           404  object-not-found         key=...
+    │   ├── ObjectExists             409  object-exists            key=...
+    │   ├── InvalidKey               400  invalid-key              key=...
+    │   └── StoreUnavailable         503  store-unavailable
+    ├── CardError                    422  card-error
+    ├── WeightsError                 500  weights-error
+    └── SettingsError                500  settings-error
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class TwinsetError(Exception):
+    """The root of the tree.
+
+    ``detail`` is a sentence for people; ``extra`` holds JSON-able members that travel with it into the problem document.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong inside Twinset"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+    def problem(self) -> dict[str, Any]:
+        """This error as the members of an ``application/problem+json`` document."""
+        return {
+            **self.extra,
+            "type": f"/problems/{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+
+
+class InvalidRequest(TwinsetError):
+    """A request that cannot be served as it stands; ``errors`` lists the members at fault by JSON pointer."""
+
+    status = 422
+    slug = "invalid-request"
+    title = "The request is not valid"
+
+
+class UnknownClass(InvalidRequest):
+    """A class name that the model's card does not hold."""
+
+    slug = "unknown-class"
+    title = "The model knows no such class"
+
+
+class UnknownModel(TwinsetError):
+    """A model, or a version of one, that is not registered."""
+
+    status = 404
+    slug = "unknown-model"
+    title = "No such model"
+
+
+class UnknownJob(TwinsetError):
+    """A job id that names no job."""
+
+    status = 404
+    slug = "unknown-job"
+    title = "No such job"
+
+
+class IdempotencyConflict(TwinsetError):
+    """An idempotency key that was used before with another body."""
+
+    status = 409
+    slug = "idempotency-conflict"
+    title = "The idempotency key was used for another request"
+
+
+class JobStateConflict(TwinsetError):
+    """Something asked of a job that its state does not allow."""
+
+    status = 409
+    slug = "job-state-conflict"
+    title = "The job's state does not allow this"
+
+
+class BodyTooLarge(TwinsetError):
+    """A request body over ``max_body_bytes``."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "The request body is too large"
+
+
+class LinkExpired(TwinsetError):
+    """A signed link past its time."""
+
+    status = 403
+    slug = "link-expired"
+    title = "The link has expired"
+
+
+class LinkInvalid(TwinsetError):
+    """A signed link whose signature does not fit."""
+
+    status = 403
+    slug = "link-invalid"
+    title = "The link's signature is not valid"
+
+
+class NotReady(TwinsetError):
+    """A part of the service that is still starting, or cannot serve now."""
+
+    status = 503
+    slug = "not-ready"
+    title = "The service is not ready"
+
+
+class BrokerUnavailable(TwinsetError):
+    """The broker (Redis or Valkey) cannot be started or reached."""
+
+    status = 503
+    slug = "broker-unavailable"
+    title = "The broker is not available"
+
+
+class StoreError(TwinsetError):
+    """Anything that went wrong between Twinset and its object store."""
+
+    status = 503
+    slug = "store-error"
+    title = "The object store failed"
+
+
+class ObjectNotFound(StoreError):
+    """A key that holds no object."""
+
+    status = 404
+    slug = "object-not-found"
+    title = "No such object"
+
+
+class ObjectExists(StoreError):
+    """A conditional write that met an object which was there already."""
+
+    status = 409
+    slug = "object-exists"
+    title = "The object exists already"
+
+
+class InvalidKey(StoreError):
+    """A key that no store takes, or that this store cannot hold."""
+
+    status = 400
+    slug = "invalid-key"
+    title = "The object key is not valid"
+
+
+class StoreUnavailable(StoreError):
+    """A store that does not answer, or refuses to serve us: network, credentials, bucket, disk."""
+
+    slug = "store-unavailable"
+    title = "The object store is not available"
+
+
+class CardError(TwinsetError):
+    """A model card that is missing or not valid."""
+
+    status = 422
+    slug = "card-error"
+    title = "The model card is not valid"
+
+
+class WeightsError(TwinsetError):
+    """Weights that are missing, damaged or not those that the card names."""
+
+    slug = "weights-error"
+    title = "The model's weights are not usable"
+
+
+class SettingsError(TwinsetError):
+    """A setting (an environment variable ``TWINSET_*``) with a value that it cannot have."""
+
+    slug = "settings-error"
+    title = "A setting is not valid"

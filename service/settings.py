@@ -1,0 +1,203 @@
+"""Every setting of the service and of the worker, read from environment variables ``TWINSET_*``.
+
+The values are frozen. A process reads them once, by :func:`get_settings`; tests and the embedded stack build their own
+``Settings(...)`` and pass it on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import SettingsError
+
+ENV_PREFIX = "TWINSET_"
+MASK = "********"
+
+
+class Settings(BaseSettings):
+    """Where things are, what a request may ask for, and how hard a worker may work."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("twinset-data"),
+        validate_default=True,
+        description="Folder of everything the embedded stack keeps: store, broker, caches, link secret.",
+    )
+    store_url: str = Field(
+        default_factory=lambda values: (values["data_dir"] / "store").as_uri() if "data_dir" in values else "",
+        description="The object store: file:///absolute/folder or s3://bucket/prefix. Default: store/ in data_dir.",
+    )
+    s3_endpoint_url: str | None = Field(
+        None, pattern=r"^https?://[^/]+", description="Endpoint of an S3-compatible store (MinIO, Ceph); unset: AWS."
+    )
+    s3_public_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]+",
+        description="Endpoint written into signed links, where clients reach the store under another name than we do.",
+    )
+    s3_region: str | None = Field(None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1.")
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        pattern=r"^(rediss?|unix)://",
+        description="Redis or Valkey that carries the queue and the live hints: redis://[:password@]host:port/database.",
+    )
+    public_url: str = Field(
+        "http://127.0.0.1:8000",
+        pattern=r"^https?://[^/]+",
+        description="Address under which clients reach the API; signed links of a folder store start with it.",
+    )
+    host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 for all interfaces.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one.")
+    link_secret: SecretStr | None = Field(
+        None,
+        description="Secret that signs the links of a folder store, 16 characters or more; unset: kept in data_dir/secret.",
+    )
+    link_expires_s: int = Field(3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week).")
+    max_body_bytes: int = Field(
+        16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824."
+    )
+    max_count: int = Field(100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000.")
+    max_steps: int = Field(1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000.")
+    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000.")
+    max_wait_s: float = Field(
+        60.0, ge=0, le=3600, description="Longest that an answer is held for 'Prefer: wait', in seconds, 0-3600."
+    )
+    chunk_size: int = Field(8, ge=1, le=4096, description="Twins in a chunk, the unit of delivery, 1-4096.")
+    chunks_in_flight: int = Field(4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024.")
+    lease_s: float = Field(
+        60.0, ge=1, le=86_400, description="Life of a worker's lease on a chunk without renewal, in seconds, 1-86400."
+    )
+    sweep_interval_s: float = Field(
+        5.0, ge=0.1, le=3600, description="Pause between two sweeps for chunks that got lost, in seconds, 0.1-3600."
+    )
+    worker_threads: int = Field(8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description="Where the networks run: auto, cpu, cuda or cuda:N; auto takes the GPU where there is one.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the networks: auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16, float16."
+    )
+    batch_shape: int = Field(
+        0, ge=0, le=4096, description="Samples in the engine's fixed batch, 1-4096; 0 chooses for the device."
+    )
+    model_cache_dir: Path = Field(
+        default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
+        description="Folder where a worker keeps the weights it fetched. Default: model-cache/ in data_dir.",
+    )
+    cpu_threads: int = Field(0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores.")
+    visibility_timeout_s: int = Field(
+        3600,
+        ge=10,
+        le=604_800,
+        description="Time after which the broker delivers an unacknowledged chunk again, in seconds, 10-604800.",
+    )
+    max_chunk_attempts: int = Field(
+        5, ge=1, le=100, description="Attempts at a chunk before it is quarantined with its reason, 1-100."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged: debug, info, warning, error."
+    )
+
+    @field_validator("data_dir", "model_cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """Folders are made absolute once, so that a process which changes its directory keeps its data."""
+        return value.expanduser().absolute()
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if not re.match(r"^(file:///|s3://[^/]+)", value):
+            raise ValueError("write file:///absolute/folder or s3://bucket/prefix")
+        return value
+
+    @field_validator("public_url", "s3_endpoint_url", "s3_public_endpoint_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @field_validator("link_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One line of ``twinset settings``; ``value`` is safe to print."""
+
+    name: str
+    env: str
+    value: str
+    default: str
+    description: str
+
+
+def describe(settings: Settings) -> list[SettingRow]:
+    """The settings in the order of their declaration, secrets and passwords inside URLs masked."""
+    untouched = Settings.model_construct(data_dir=settings.data_dir)
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={"data_dir": untouched.data_dir})
+        if name == "data_dir":
+            default = Path(default).absolute()
+        rows.append(
+            SettingRow(
+                name=name,
+                env=f"{ENV_PREFIX}{name.upper()}",
+                value=_printable(getattr(settings, name)),
+                default=_printable(default),
+                description=field.description or "",
+            )
+        )
+    return rows
+
+
+def _printable(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return MASK
+    # redis://user:password@host and the like: the password goes, the rest is useful.
+    return re.sub(r"(?<=://)([^/@]*?):([^/]*)@", rf"\1:{MASK}@", str(value))
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """The environment's settings with ``overrides`` on top.
+
+    Raises SettingsError that names each variable at fault, its value (unless secret) and what it should be.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = [_fault(fault) for fault in error.errors()]
+        raise SettingsError("; ".join(faults) + ". 'twinset settings' lists what each may be.") from None
+
+
+def _fault(fault: Any) -> str:
+    name = str(fault["loc"][0]) if fault["loc"] else "settings"
+    value = "" if "secret" in name else f"={_printable(fault['input'])}"
+    return f"{ENV_PREFIX}{name.upper()}{value}: {fault['msg']}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once. Raises SettingsError."""
+    return read_settings()

@@ -1,0 +1,100 @@
+"""What an object store is to Twinset: keys, bytes, conditional writes, ordered listings and signed links.
+
+A folder and S3 both are one, and one contract test holds both. Implementations may be used from many threads at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Iterator, Protocol, runtime_checkable
+
+LONGEST_LINK_S = 604_800
+"""A week: the longest life S3 gives a presigned URL, so the longest anywhere."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object. ``size`` is in bytes; ``etag`` is opaque and changes when the bytes do; ``modified`` is in UTC."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+@runtime_checkable
+class ObjectStore(Protocol):
+    """Keys are as :func:`service.store.keys.check_key` allows; any other raises InvalidKey.
+
+    Every method may raise StoreUnavailable, whose message names the store and the remedy.
+    """
+
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
+    ) -> ObjectInfo:
+        """Write a whole object, durably, replacing what was there; readers see all of the old or all of the new.
+
+        With ``if_absent``, exactly one of any number of racing writers wins; the others get ObjectExists.
+        ``content_type`` defaults to the one that belongs to the key's suffix.
+        """
+        ...
+
+    def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        """The object's bytes, or those in ``[start, end)``; what lies past its end is left out. Raises ObjectNotFound."""
+        ...
+
+    def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
+        """The object's bytes in pieces of at most ``chunk_bytes``, never whole in memory.
+
+        All pieces are of one version of the object. Raises ObjectNotFound at the call, before the first piece.
+        """
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What is known of an object without reading it; None where there is none."""
+        ...
+
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
+        """Objects whose keys start with the string ``prefix``, in the order of their keys' UTF-8 bytes.
+
+        Only keys after ``start_after`` (a key, or any string), at most ``limit`` of them.
+        """
+        ...
+
+    def list_folders(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[str]:
+        """The distinct next parts of the keys under ``prefix`` ('' or ending in '/') that have parts below them.
+
+        Given ``jobs/a/spec.json`` and ``jobs/b/spec.json``, ``list_folders("jobs/")`` yields ``a`` and ``b``; in the
+        order of the UTF-8 bytes of ``name + "/"``, so that paging by ``start_after`` (a name) meets each once.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error where there is none."""
+        ...
+
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
+        """A URL that anyone may GET for ``expires_s`` seconds (1 to LONGEST_LINK_S). Does not look whether it exists."""
+        ...
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store can be reached and written to by us; for readiness probes."""
+        ...
+
+
+def check_range(start: int | None, end: int | None) -> tuple[int, int | None]:
+    """A byte range as ``(start, end)`` with its start filled in. Raises ValueError where it is none."""
+    first = 0 if start is None else start
+    if first < 0 or (end is not None and end < first):
+        raise ValueError(f"byte range [{start}, {end}) is none: it needs 0 <= start <= end")
+    return first, end
+
+
+def check_expiry(expires_s: int) -> int:
+    """The life of a link in seconds. Raises ValueError outside 1 to LONGEST_LINK_S."""
+    if not 1 <= expires_s <= LONGEST_LINK_S:
+        raise ValueError(f"a link may live 1 to {LONGEST_LINK_S} s, not {expires_s}")
+    return int(expires_s)

@@ -1,0 +1,255 @@
+"""The object store as plain files in a folder: same keys, same promises as S3, for one machine.
+
+Writes go to ``.incoming/`` inside the root, are flushed to the disk, and then take their place by rename (or by hard
+link, which fails if the name is taken: that is ``if_absent``). Since no part of a key starts with '.', nothing there is
+ever listed or read. Paths are walked part by part through directory descriptors that follow no symbolic link, so no key
+leaves the root, whatever lies in it.
+
+A folder cannot hold both an object ``a`` and an object ``a/b``, as S3 can: the second write raises InvalidKey.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import Iterator
+
+from ..errors import InvalidKey, ObjectExists, ObjectNotFound, StoreUnavailable, TwinsetError
+from . import signing
+from .base import ObjectInfo, check_expiry, check_range
+from .keys import check_key, check_prefix, check_start
+from .walking import NO_FOLLOW, NotAFolder, holds_object, open_below, scan, walk
+
+INCOMING = ".incoming"
+LEFTOVER_AGE_S = 3600
+"""A temporary file this old has lost its writer: no write of bytes already in memory takes an hour."""
+PLACING_ATTEMPTS = 100
+"""Tries at putting a file into a folder which others, deleting its last object, keep taking away."""
+
+
+class FolderStore:
+    """An ObjectStore in ``root``, which is made if need be. Raises StoreUnavailable where it cannot be."""
+
+    def __init__(self, root: Path, *, link_secret: bytes, public_url: str) -> None:
+        self.root = root
+        self._secret = link_secret
+        self._public_url = public_url.rstrip("/")
+        with self._disk_errors():
+            root.mkdir(parents=True, exist_ok=True)
+            (root / INCOMING).mkdir(exist_ok=True)
+            self._remove_leftovers()
+
+    def __repr__(self) -> str:
+        return f"FolderStore({str(self.root)!r})"
+
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
+    ) -> ObjectInfo:
+        """Write a whole object; see ObjectStore. The media type is always that of the key's suffix."""
+        check_key(key)
+        if if_absent and self.head(key) is not None:
+            raise ObjectExists(f"{key} exists already in {self.root}", key=key)
+        with self._disk_errors(key), self._folder(INCOMING) as incoming:
+            draft = f"{os.getpid()}-{secrets.token_hex(12)}"
+            try:
+                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    info = _info(key, os.fstat(file.fileno()))
+                self._place(incoming, draft, key, if_absent=if_absent)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=incoming)
+        return info
+
+    def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        first, last = check_range(start, end)
+        with self._disk_errors(key), os.fdopen(self._open(key), "rb") as file:
+            file.seek(first)
+            return file.read() if last is None else file.read(last - first)
+
+    def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
+        with self._disk_errors(key):
+            file = os.fdopen(self._open(key), "rb", buffering=0)
+
+        def pieces() -> Iterator[bytes]:
+            with self._disk_errors(key), file:
+                while piece := file.read(chunk_bytes):
+                    yield piece
+
+        return pieces()
+
+    def head(self, key: str) -> ObjectInfo | None:
+        *folders, name = check_key(key).split("/")
+        with self._disk_errors(key):
+            try:
+                with self._folder(*folders) as folder:
+                    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return _info(key, found) if stat.S_ISREG(found.st_mode) else None
+
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
+        after = check_start(start_after) or ""
+        *folders, _ = prefix.split("/")
+
+        def found() -> Iterator[ObjectInfo]:
+            base = "".join(f"{folder}/" for folder in folders)
+            with self._disk_errors(), suppress(FileNotFoundError, NotADirectoryError), self._folder(*folders) as top:
+                for key, status in walk(top, base, prefix, after):
+                    yield _info(key, status)
+
+        return islice(found(), limit)
+
+    def list_folders(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[str]:
+        check_prefix(prefix, whole_parts=True)
+        after = f"{check_start(start_after)}/" if start_after else ""
+        folders = prefix.split("/")[:-1]
+
+        def found() -> Iterator[str]:
+            with self._disk_errors(), suppress(FileNotFoundError, NotADirectoryError), self._folder(*folders) as top:
+                for name in scan(top):
+                    if name.endswith("/") and name > after and holds_object(top, name[:-1]):
+                        yield name[:-1]
+
+        return islice(found(), limit)
+
+    def delete(self, key: str) -> None:
+        if self.head(key) is None:
+            return
+        *folders, name = key.split("/")
+        with self._disk_errors(key), suppress(FileNotFoundError, NotADirectoryError):
+            with self._folder(*folders) as folder:
+                os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
+            while folders:
+                # S3 knows no empty folder, so neither do we; rmdir stops at the first that holds something.
+                *folders, name = folders
+                with self._folder(*folders) as folder:
+                    try:
+                        os.rmdir(name, dir_fd=folder)
+                    except OSError as error:
+                        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                            return
+                        raise
+
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
+        """A link that the API serves; see ObjectStore. The media type served is that of the key's suffix."""
+        expires = int(time.time()) + check_expiry(expires_s)
+        return self._public_url + signing.sign_path(self._secret, check_key(key), expires)
+
+    def check_link(self, key: str, expires: int | str, signature: str) -> None:
+        """Return if a link made by ``sign`` is good. Raises LinkInvalid or LinkExpired."""
+        signing.check_signature(self._secret, check_key(key), expires, signature)
+
+    def check(self) -> None:
+        with self._disk_errors(), self._folder(INCOMING) as incoming:
+            probe = f"{os.getpid()}-{secrets.token_hex(12)}"
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming))
+            os.unlink(probe, dir_fd=incoming)
+
+    def _place(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
+        """Give the draft its name. A folder may vanish under us when its last object is deleted, so try again."""
+        *folders, name = key.split("/")
+        for attempt in range(PLACING_ATTEMPTS):
+            try:
+                with self._folder(*folders, make=True) as folder:
+                    if if_absent:
+                        os.link(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
+                    else:
+                        os.replace(draft, name, src_dir_fd=incoming, dst_dir_fd=folder)
+                    os.fsync(folder)
+                return
+            except FileNotFoundError:
+                if attempt + 1 == PLACING_ATTEMPTS:
+                    raise
+            except FileExistsError:
+                if self.head(key) is None:
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key) from None
+                raise ObjectExists(f"{key} exists already in {self.root}", key=key) from None
+
+    def _open(self, key: str) -> int:
+        """A descriptor of the object's file. Raises ObjectNotFound."""
+        *folders, name = check_key(key).split("/")
+        try:
+            with self._folder(*folders) as folder:
+                # Non-blocking, so that a named pipe somebody left here cannot hold us up.
+                descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise ObjectNotFound(f"{key} is not in {self.root}", key=key) from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ObjectNotFound(f"{key} is not in {self.root}", key=key)
+        return descriptor
+
+    @contextmanager
+    def _folder(self, *parts: str, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder at ``parts`` below the root, through no symbolic link."""
+        try:
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise StoreUnavailable(f"the folder of the store, {self.root}, is gone; restore it or restart") from None
+        try:
+            for part in parts:
+                below = open_below(descriptor, part, make=make)
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        oldest = time.time() - LEFTOVER_AGE_S
+        for entry in os.scandir(self.root / INCOMING):
+            with suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    os.unlink(entry.path)
+
+    @contextmanager
+    def _disk_errors(self, key: str = "") -> Iterator[None]:
+        """What the operating system says, as our errors: which object, which folder, what to do."""
+        try:
+            yield
+        except TwinsetError:
+            raise
+        except NotAFolder as error:
+            what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
+            raise InvalidKey(f"{key} cannot be: in {self.root}, {error.filename!r} is {what}", key=key) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InvalidKey(f"{key} is a symbolic link in {self.root}; the store follows none", key=key) from error
+            if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+                raise InvalidKey(f"{key} is a folder in {self.root}; an object needs another name", key=key) from error
+            remedy = _REMEDIES.get(error.errno or 0, "look at the disk")
+            raise StoreUnavailable(f"the store in {self.root} failed: {error.strerror or error}; {remedy}") from error
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or set TWINSET_STORE_URL to a larger disk",
+    errno.EDQUOT: "free some space, or set TWINSET_STORE_URL to a larger disk",
+    errno.EACCES: "let this user write there, or set TWINSET_STORE_URL to a folder of its own",
+    errno.EPERM: "let this user write and hard-link there, or set TWINSET_STORE_URL to a folder of its own",
+    errno.EROFS: "set TWINSET_STORE_URL to a folder on a disk that can be written",
+    errno.ENOTSUP: "its filesystem lacks hard links; set TWINSET_STORE_URL to a folder on another",
+    errno.ENOTDIR: "set TWINSET_STORE_URL to a folder",
+    errno.EEXIST: "set TWINSET_STORE_URL to a folder",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    etag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
+    return ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, timezone.utc))

@@ -1,0 +1,160 @@
+"""The names of objects: which are allowed, and where each kind of object lies.
+
+One rule for both stores, so that what a folder takes, S3 takes, and no key can leave the folder.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ..errors import InvalidKey
+
+MAX_KEY_BYTES = 512
+MAX_PART_BYTES = 200
+"""Filesystems allow 255 bytes a name; the rest is room for the suffix of temporary files."""
+
+_CONTENT_TYPES = {
+    "png": "image/png",
+    "json": "application/json",
+    "jsonl": "application/x-ndjson",
+    "tar": "application/x-tar",
+    "zip": "application/zip",
+    "csv": "text/csv; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+}
+OCTET_STREAM = "application/octet-stream"
+
+
+def check_key(key: str) -> str:
+    """The key itself, when it names an object that any store can hold.
+
+    Refused with InvalidKey: empty keys and parts (so a leading, trailing or double '/'), parts that start with '.'
+    (so '.' and '..', and names we keep for ourselves), backslashes, control characters (so NUL and newlines),
+    unpaired surrogates, keys over MAX_KEY_BYTES and parts over MAX_PART_BYTES of UTF-8.
+    """
+    for part in _checked(key, "key").split("/"):
+        if not part:
+            raise InvalidKey(f"key {key!r} has an empty part; parts are joined by single '/'", key=key)
+        _check_part(part, key)
+    return key
+
+
+def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
+    """The prefix itself, when it may begin a key; its last part may be empty or unfinished.
+
+    With ``whole_parts`` it must be '' or end in '/'. Raises InvalidKey.
+    """
+    if not prefix:
+        return prefix
+    *parts, last = _checked(prefix, "prefix").split("/")
+    if whole_parts and last:
+        raise InvalidKey(f"prefix {prefix!r} names no folder; end it with '/'", key=prefix)
+    for part in parts:
+        if not part:
+            raise InvalidKey(f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix)
+        _check_part(part, prefix)
+    if last:
+        _check_part(last, prefix)
+    return prefix
+
+
+def check_start(start_after: str | None) -> str | None:
+    """A place to go on listing from: any text that a key could be compared with. Raises InvalidKey."""
+    return _checked(start_after, "start_after") if start_after else None
+
+
+def is_part(name: str) -> bool:
+    """Whether a file or folder of this name can be part of a key."""
+    try:
+        _check_part(_checked(name, "name"), name)
+    except InvalidKey:
+        return False
+    return bool(name) and "/" not in name
+
+
+def _checked(text: str, what: str) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidKey(f"{what} {text!r} is not text that UTF-8 can hold", key=ascii(text)) from None
+    if size > MAX_KEY_BYTES:
+        raise InvalidKey(f"{what} {text[:60]!r}... has {size} bytes; the limit is {MAX_KEY_BYTES}", key=text)
+    if "\\" in text or any(unicodedata.category(character) == "Cc" for character in text):
+        raise InvalidKey(f"{what} {text!r} holds a backslash or a control character; leave it out", key=text)
+    return text
+
+
+def _check_part(part: str, key: str) -> None:
+    if part.startswith("."):
+        raise InvalidKey(f"key {key!r} has the part {part!r}; parts may not start with '.'", key=key)
+    if len(part.encode()) > MAX_PART_BYTES:
+        raise InvalidKey(f"key {key[:60]!r}... has a part over {MAX_PART_BYTES} bytes; shorten it", key=key)
+
+
+def content_type(key: str) -> str:
+    """The media type that belongs to a key's suffix; application/octet-stream where none does."""
+    return _CONTENT_TYPES.get(key.rpartition(".")[2].lower(), OCTET_STREAM)
+
+
+def jobs_prefix() -> str:
+    return "jobs/"
+
+
+def job_prefix(job: str) -> str:
+    return f"jobs/{job}/"
+
+
+def job_spec(job: str) -> str:
+    return f"jobs/{job}/spec.json"
+
+
+def job_cancel(job: str) -> str:
+    return f"jobs/{job}/cancel.json"
+
+
+def job_image(job: str, index: int) -> str:
+    return f"jobs/{job}/images/{index:08d}.png"
+
+
+def job_mask(job: str, index: int) -> str:
+    return f"jobs/{job}/masks/{index:08d}.png"
+
+
+def job_chunks_prefix(job: str) -> str:
+    return f"jobs/{job}/chunks/"
+
+
+def job_chunk(job: str, chunk: int) -> str:
+    return f"jobs/{job}/chunks/{chunk:06d}.json"
+
+
+def job_manifest(job: str) -> str:
+    return f"jobs/{job}/manifest.jsonl"
+
+
+def job_summary(job: str) -> str:
+    return f"jobs/{job}/summary.json"
+
+
+def models_prefix() -> str:
+    return "models/"
+
+
+def model_prefix(name: str, version: str) -> str:
+    return f"models/{name}/{version}/"
+
+
+def model_card(name: str, version: str) -> str:
+    return f"models/{name}/{version}/card.json"
+
+
+def model_file(name: str, version: str, file: str) -> str:
+    return f"models/{name}/{version}/{file}"
+
+
+def idempotency(tenant: str, sha256: str) -> str:
+    """Where the job of an Idempotency-Key is remembered; the key itself is hashed, for it may hold anything."""
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ValueError(f"{sha256!r} is no sha256 in hex")
+    return f"idempotency/{tenant}/{sha256}.json"

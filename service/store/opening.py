@@ -1,0 +1,47 @@
+"""From settings to the object store they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ..errors import SettingsError
+from ..settings import Settings
+from .base import ObjectStore
+from .signing import load_or_create_secret
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store of ``settings.store_url``; a folder is made if it is not there, a bucket must exist.
+
+    Does not touch the network. Raises SettingsError for a URL that names no store, StoreUnavailable for a folder that
+    cannot be made.
+    """
+    url = urlsplit(settings.store_url)
+    if url.scheme == "file":
+        from .folder import FolderStore
+
+        return FolderStore(
+            Path(unquote(url.path)), link_secret=link_secret(settings), public_url=settings.public_url
+        )
+    if url.scheme == "s3" and url.netloc:
+        # boto3 takes a third of a second and 30 MB, so only those who use S3 pay for it.
+        from .s3 import S3Store
+
+        return S3Store(
+            url.netloc,
+            prefix=url.path.strip("/"),
+            endpoint_url=settings.s3_endpoint_url,
+            public_endpoint_url=settings.s3_public_endpoint_url,
+            region=settings.s3_region,
+        )
+    raise SettingsError(
+        f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix"
+    )
+
+
+def link_secret(settings: Settings) -> bytes:
+    """The secret of the folder store's links: the setting, else the one kept in ``data_dir/secret``."""
+    if settings.link_secret is not None:
+        return settings.link_secret.get_secret_value().encode()
+    return load_or_create_secret(settings.data_dir / "secret")
