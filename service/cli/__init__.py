@@ -1,0 +1,13 @@
+"""The ``twinset`` command. Importing this loads nothing but click, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 128 + N stopped by signal N."""
+    from service.cli.root import run
+
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))

@@ -1,0 +1,36 @@
+"""What the commands print with: one console for results, one for errors, and how a problem looks."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from rich.console import Console
+from rich.markup import escape
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+
+def show_problem(problem: Mapping[str, Any]) -> None:
+    """Prints a problem document (RFC 9457): its title, its detail with the remedy, and each member at fault."""
+    err.print(f"[bold red]Error:[/] [bold]{escape(str(problem.get('title', 'something went wrong')))}[/]")
+    detail = problem.get("detail")
+    if detail:
+        err.print(f"  {escape(str(detail))}")
+    for fault in problem.get("errors") or ():
+        where, what = str(fault.get("pointer", "")), str(fault.get("detail", ""))
+        if what and what != detail:
+            err.print(f"  [dim]{escape(where)}[/] {escape(what)}")
+
+
+def duration(seconds: float) -> str:
+    """``75.2`` -> ``1 min 15 s``; below ten seconds with a decimal."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,166 @@
+"""A contact sheet: twins side by side as image, painted mask and overlay, with the prompt and a legend of classes.
+
+Needs pillow alone, so that the service floor can draw one anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from model_store.card import IGNORE_INDEX, ClassEntry
+
+MAX_TWINS = 24
+"""More would make a picture that no screen shows; the title says how many were left out."""
+
+_IGNORE_COLOUR = (70, 70, 74)
+_PAPER, _INK, _FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
+_OVERLAY_OPACITY = 0.45
+_MARGIN, _GAP, _GROUP_GAP, _CAPTION_PX, _LINE_PX = 28, 6, 28, 24, 30
+_COLUMNS = ("image", "mask", "overlay")
+
+
+@dataclass(frozen=True)
+class SheetTwin:
+    """One twin on the sheet: its two PNG files and a line to stand under them."""
+
+    image: Path
+    mask: Path
+    caption: str
+
+
+def draw_contact_sheet(
+    twins: Sequence[SheetTwin], classes: Sequence[ClassEntry], *, title: str, subtitle: str = "", tile_px: int = 224
+) -> Image.Image:
+    """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
+
+    More than three twins stand in two groups of columns. At most :data:`MAX_TWINS` are drawn. ``classes`` are the card's;
+    mask pixels of value 255 belong to none and are painted dark grey. Raises ValueError where there is no twin, or where
+    a mask is not single-channel 8-bit or holds an index that is no class.
+    """
+    if not twins:
+        raise ValueError("a contact sheet needs at least one twin, and was given none")
+    shown = twins[:MAX_TWINS]
+    if len(twins) > len(shown):
+        subtitle = " · ".join(filter(None, (subtitle, f"the first {len(shown)} of {len(twins)} twins")))
+    triples = [_triple(twin, classes) for twin in shown]
+
+    groups = 1 if len(shown) <= 3 else 2
+    rows = -(-len(shown) // groups)
+    group_width = 3 * tile_px + 2 * _GAP
+    width = 2 * _MARGIN + groups * group_width + (groups - 1) * _GROUP_GAP
+    font, bold, small = _font(16), _font(22), _font(14)
+    title_lines = _wrap(title, bold, width - 2 * _MARGIN, most=3)
+    legend = _legend_rows(classes, font, width - 2 * _MARGIN)
+    grid_top = _MARGIN + _LINE_PX * (len(title_lines) + bool(subtitle) + len(legend)) + _CAPTION_PX + 8
+    row_px = tile_px + _CAPTION_PX + _GAP
+    sheet = Image.new("RGB", (width, grid_top + rows * row_px + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+
+    y = _MARGIN
+    for line in title_lines:
+        draw.text((_MARGIN, y), line, fill=_INK, font=bold)
+        y += _LINE_PX
+    if subtitle:
+        draw.text((_MARGIN, y), _fit(subtitle, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
+        y += _LINE_PX
+    for row in legend:
+        _draw_legend_row(draw, row, y, font)
+        y += _LINE_PX
+
+    for number, (twin, tiles) in enumerate(zip(shown, triples)):
+        group, row = divmod(number, rows)
+        left, top = _MARGIN + group * (group_width + _GROUP_GAP), grid_top + row * row_px
+        for column, (name, tile) in enumerate(zip(_COLUMNS, tiles)):
+            x = left + column * (tile_px + _GAP)
+            if row == 0:
+                draw.text((x, top - _CAPTION_PX), name, fill=_FAINT, font=small)
+            # A mask is never interpolated: a blend of two classes would be the colour of a third.
+            how = Image.Resampling.LANCZOS if name == "image" else Image.Resampling.NEAREST
+            sheet.paste(tile.resize((tile_px, tile_px), how), (x, top))
+        draw.text((left, top + tile_px + 3), _fit(twin.caption, small, group_width), fill=_INK, font=small)
+    return sheet
+
+
+def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
+    """A mask of class indices (8-bit, one channel) painted in the classes' colours, RGB; 255 becomes dark grey.
+
+    Raises ValueError for another kind of picture, or an index that is no class.
+    """
+    if mask.mode not in ("L", "P"):
+        raise ValueError(f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}")
+    colours = {entry.index: entry.colour for entry in classes} | {IGNORE_INDEX: _IGNORE_COLOUR}
+    strangers = sorted(set(mask.tobytes()) - colours.keys())
+    if strangers:
+        raise ValueError(f"the mask holds index {strangers[0]}, but the classes are 0 to {len(classes) - 1} (255: none)")
+    indices = Image.frombytes("P", mask.size, mask.tobytes())
+    indices.putpalette([channel for index in range(256) for channel in colours.get(index, (0, 0, 0))])
+    return indices.convert("RGB")
+
+
+def _triple(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image, Image.Image, Image.Image]:
+    with Image.open(twin.image) as opened:
+        image = opened.convert("RGB")
+    with Image.open(twin.mask) as mask:
+        painted = paint_mask(mask, classes)
+        opacity = bytes(0 if index == IGNORE_INDEX else round(255 * _OVERLAY_OPACITY) for index in range(256))
+        cover = Image.frombytes("L", mask.size, mask.tobytes().translate(opacity))
+    if painted.size != image.size:
+        raise ValueError(f"{twin.image.name} is {image.size} px, but its mask {painted.size}; twins are of one size")
+    return image, painted, Image.composite(painted, image, cover)
+
+
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, cut with an ellipsis to fit ``width`` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int) -> list[str]:
+    """The text in at most ``most`` lines that fit ``width`` pixels, the last one cut."""
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < most - 1:
+        taken = 1
+        while taken < len(words) and font.getlength(" ".join(words[: taken + 1])) <= width:
+            taken += 1
+        lines.append(_fit(" ".join(words[:taken]), font, width))
+        words = words[taken:]
+    return lines + ([_fit(" ".join(words), font, width)] if words else [])
+
+
+def _legend_rows(
+    classes: Sequence[ClassEntry], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
+    """The legend's entries as rows of (x, name, colour), as many to a row as fit."""
+    rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
+    x = 0
+    for name, colour in [(entry.name, entry.colour) for entry in classes] + [("unsure", _IGNORE_COLOUR)]:
+        needed = 24 + round(font.getlength(name)) + 22
+        if x and x + needed > width:
+            rows.append([])
+            x = 0
+        rows[-1].append((_MARGIN + x, name, colour))
+        x += needed
+    return rows
+
+
+def _draw_legend_row(
+    draw: ImageDraw.ImageDraw,
+    row: Sequence[tuple[int, str, tuple[int, int, int]]],
+    y: int,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    for x, name, colour in row:
+        draw.rectangle((x, y + 2, x + 16, y + 18), fill=colour, outline=_FAINT)
+        draw.text((x + 24, y + 1), name, fill=_INK, font=font)
