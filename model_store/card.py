@@ -118,6 +118,9 @@ class Card(_Frozen):
     sampler: SamplerConvention = SamplerConvention()
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
+    confidence_threshold: float = Field(
+        0.1, ge=0, lt=1, description="mask pixels whose nearest colour leads the second by less are `ignore` (255)"
+    )
     network: dict[str, Any] = Field(default_factory=dict)
     text_encoder: TextEncoderRef | None = None
     training: dict[str, Any] = Field(default_factory=dict)

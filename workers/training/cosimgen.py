@@ -1,0 +1,290 @@
+"""CoSimGen's training recipe (section 3.7): diffusion, triplet and adversarial losses, the discriminator first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from model_store.card import SamplerConvention
+from model_store.cosimgen.config import CoSimGenConfig, paper_config, small_config
+from model_store.cosimgen.discriminator import Discriminator
+from model_store.cosimgen.losses import (
+    ADVERSARIAL_WEIGHT,
+    adversarial_loss,
+    alignment_loss,
+    derangement,
+    diffusion_loss,
+    discriminator_loss,
+    triplet_loss,
+)
+from model_store.cosimgen.network import CoSimGenNetwork
+from model_store.palette import fibonacci_rgb, paint
+from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
+from model_store.text import load_text_encoder
+from workers.training.data import SegmentationFolder, dihedral, present_classes
+from workers.training.grids import sample_grid
+from workers.training.loop import (
+    Ema,
+    TrainingLog,
+    flatten_optimizer,
+    iteration_generator,
+    learning_rate,
+    load_checkpoint,
+    restore_optimizer,
+    save_checkpoint,
+)
+from workers.training.prompts import PromptBank
+
+
+class CoSimGenTraining(BaseModel):
+    """All that decides a run. Kept in the checkpoint and in the model's card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Literal["paper", "small"]
+    iterations: int = Field(ge=1)
+    batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
+    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the generator's gradient")
+    p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
+    adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
+    alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    discriminator_width: int = 64
+    seed: int = 0
+    network: CoSimGenConfig
+
+    @property
+    def convention(self) -> SamplerConvention:
+        """The sampler convention that goes with this training."""
+        return SamplerConvention(prediction_type=self.prediction_type)
+
+
+def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTraining:
+    """The paper's settings, or the small ones for CPUs, with ``changes`` over them (None means unchanged)."""
+    if preset == "paper":
+        values: dict[str, Any] = {"preset": "paper", "iterations": 100_000, "ema_decay": 0.9999, "network": paper_config(num_classes)}
+    else:
+        values = {
+            "preset": "small",
+            "iterations": 20_000,
+            "batch_size": 16,
+            "learning_rate": 4e-4,
+            "warmup": 500,
+            "decay_from": 0.6,
+            "alignment_weight": 0.1,
+            "prediction_type": "v_prediction",
+            "discriminator_width": 32,
+            "network": small_config(num_classes),
+        }
+    return CoSimGenTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
+
+
+class Objective(nn.Module):
+    """The network with everything that training reads from it in one forward, as data parallelism wants it."""
+
+    def __init__(self, network: CoSimGenNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, multi_hot: Tensor, dropped: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> output ``(B, 6, h, w)``, C_emb ``(B, D)``, Z_emb ``(B, D)``; ``dropped`` ``(B,)`` bool rows see the null condition."""
+        classes = self.network.class_encoder(multi_hot)
+        null = self.network.class_encoder(torch.zeros_like(multi_hot))
+        condition = torch.where(dropped[:, None], null, classes)
+        return self.network(x, t, condition), classes, self.network.text_encoder(text)
+
+
+class CoSimGenTrainer:
+    """One run: data in memory, networks, optimisers; :meth:`step` is one iteration, :meth:`run` all that are left."""
+
+    def __init__(
+        self, data: SegmentationFolder, out: Path, settings: CoSimGenTraining, accelerator: Accelerator, has_up: bool | None = None
+    ) -> None:
+        self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
+        self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
+        torch.manual_seed(settings.seed)
+        self.network = CoSimGenNetwork(settings.network)
+        self.discriminator = Discriminator(settings.discriminator_width)
+        self._load_data()
+        self.ema = Ema(self.network, settings.ema_decay)
+        self.start = 0
+        objective = Objective(self.network).to(memory_format=torch.channels_last)
+        self.discriminator.to(memory_format=torch.channels_last)
+        fused = accelerator.device.type in ("cpu", "cuda")
+        optimizers = [
+            torch.optim.Adam(objective.parameters(), lr=settings.learning_rate, fused=fused),
+            torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999), fused=fused),
+        ]
+        self._resume(optimizers)
+        prepared = accelerator.prepare(objective, self.discriminator, *optimizers)
+        self.objective, self.judge, self.optimizer, self.judge_optimizer = prepared
+        self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
+        self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
+
+    def _load_data(self) -> None:
+        stems = self.data.stems("train")
+        size, count = self.settings.network.size_px, len(self.data.classes)
+        self.images, self.masks = self.data.arrays("train", size)
+        queryable = np.array([entry.queryable for entry in self.data.classes])
+        self.present = present_classes(self.masks, count) & queryable
+        self.colours = fibonacci_rgb(count)
+        self.prompts = PromptBank(self.data, self.present, stems, load_text_encoder().encode)
+
+    def _resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        found = load_checkpoint(self.out)
+        if found is None:
+            return
+        self.start, tensors, about = found
+        then = CoSimGenTraining.model_validate(about["settings"])
+        if then.network != self.settings.network:
+            raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
+        for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
+            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
+        for optimizer, prefix in zip(optimizers, ("optimizer.", "judge_optimizer."), strict=True):
+            restore_optimizer(optimizer, tensors, prefix)
+
+    def save(self, iteration: int) -> None:
+        """Writes the checkpoint after ``iteration`` iterations (main process only)."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
+        tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
+        tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(self.judge_optimizer, "judge_optimizer.")
+        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
+        save_checkpoint(self.out, iteration, tensors, about)
+
+    def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's pairs ``(B, 6, h, w)``, their class sets ``(B, K)`` and a text embedding each ``(B, 384)``."""
+        size = self.settings.batch_size // self.accelerator.num_processes
+        first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
+        rows = [self._row(first + offset) for offset in range(size)]
+        turns = torch.randint(self.turns, (size,), generator=generator).tolist()
+        painted = [
+            np.concatenate(
+                [dihedral(self.images[row], turn).astype(np.float32) / 127.5 - 1.0, paint(dihedral(self.masks[row], turn), self.colours)],
+                axis=-1,
+            )
+            for row, turn in zip(rows, turns, strict=True)
+        ]
+        pairs = torch.from_numpy(np.stack(painted)).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
+        present = self.present[rows]
+        return pairs, torch.from_numpy(present.astype(np.float32)), self.prompts.draw(present, generator)
+
+    def _row(self, position: int) -> int:
+        """Row number ``position`` of an endless run through the data, shuffled anew each time round."""
+        epoch, place = divmod(position, len(self.images))
+        if getattr(self, "_order_epoch", None) != epoch:
+            self._order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.images))
+            self._order_epoch = epoch
+        return int(self._order[place])
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One iteration; returns its losses."""
+        settings, device = self.settings, self.accelerator.device
+        generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
+        pairs, multi_hot, text = self.batch(iteration, generator)
+        size = len(pairs)
+        t = torch.randint(len(self.abar), (size,), generator=generator)
+        noise = torch.randn(pairs.shape, generator=generator)
+        dropped = torch.rand(size, generator=generator) < settings.p_uncond
+        negatives = derangement(size, generator)
+        x0, noise, t, multi_hot, dropped, text = (v.to(device) for v in (pairs, noise, t, multi_hot, dropped, text))
+        abar = self.abar[t]
+        x = add_noise(x0, noise, abar)
+        target = noise if settings.prediction_type == "epsilon" else velocity(x0, noise, abar)
+        rate = learning_rate(
+            iteration, base=settings.learning_rate, warmup=settings.warmup, total=settings.iterations, decay_from=settings.decay_from
+        )
+        for optimizer in (self.optimizer, self.judge_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        with self.accelerator.autocast():
+            output, classes, texts = self.objective(x, t, multi_hot, dropped, text)
+        output = output.float()
+        x0_hat = predicted_x0_and_noise(x, output, abar, settings.prediction_type)[0].clamp(-1.0, 1.0)
+        losses = {
+            "diffusion": diffusion_loss(output, target),
+            "triplet": triplet_loss(texts.float(), classes.float(), multi_hot, negatives.to(device)),
+        }
+        total = losses["diffusion"] + losses["triplet"]
+        if settings.alignment_weight:
+            losses["alignment"] = alignment_loss(texts.float(), classes.float())
+            total = total + settings.alignment_weight * losses["alignment"]
+        if settings.adversarial_weight:
+            losses["discriminator"] = self._discriminator_step(x0, x0_hat.detach())
+            losses["adversarial"] = self._judged(x0_hat)
+            total = total + settings.adversarial_weight * losses["adversarial"]
+        self.accelerator.backward(total)
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.network, iteration)
+        return {key: value.item() for key, value in losses.items()} | {"gradient_norm": float(norm)}
+
+    def _discriminator_step(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Trains the discriminator on real pairs against denoised ones; returns its loss."""
+        with self.accelerator.autocast():
+            logits = self.judge(torch.cat([real, fake]))
+        loss = discriminator_loss(logits[: len(real)], logits[len(real) :])
+        self.accelerator.backward(loss)
+        self.judge_optimizer.step()
+        self.judge_optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _judged(self, fake: Tensor) -> Tensor:
+        """L_adv by the discriminator, which is frozen here: its own parameters receive no gradient."""
+        self.discriminator.requires_grad_(False)
+        with self.accelerator.autocast():
+            loss = adversarial_loss(self.discriminator(fake))
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
+        """Trains to the end (or to iteration ``until``), saving and sampling on the way; returns the iterations done."""
+        end = min(self.settings.iterations, until or self.settings.iterations)
+        main = self.accelerator.is_main_process
+        self.out.mkdir(parents=True, exist_ok=True)
+        log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
+        done = self.start
+        try:
+            for iteration in range(self.start, end):
+                log.add(iteration, self.step(iteration))
+                done = iteration + 1
+                if done % checkpoint_every == 0 or done == end:
+                    self.save(done)
+                if main and (done % sample_every == 0 or done == end):
+                    self.grid(done)
+        finally:
+            log.close()
+        return done
+
+    def averaged(self) -> CoSimGenNetwork:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        network = CoSimGenNetwork(self.settings.network).to(self.accelerator.device, memory_format=torch.channels_last)
+        self.ema.copy_to(network)
+        return network.eval()
+
+    def grid(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``: pairs sampled for class sets of the training data."""
+        chosen = np.random.default_rng(self.settings.seed).choice(len(self.present), 8)
+        with self.accelerator.autocast():
+            sample_grid(
+                self.averaged(),
+                self.settings.convention,
+                torch.from_numpy(self.present[chosen].astype(np.float32)).to(self.accelerator.device),
+                self.out / "samples" / f"{iteration:07d}.png",
+            )

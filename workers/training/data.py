@@ -1,0 +1,158 @@
+"""Reading a training folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes) and ``train.txt`` if there.
+
+``dataset.json`` needs ``classes``, a list of ``{"index", "name"}``; it may add per class ``aliases`` and ``queryable`` (false
+for unlabelled ground, which is also the default for names such as "Unlabeled" and "Background"), and for the whole
+set ``"has_up": false`` where scenes have no up, so that flips and right-angle turns are still true pictures of it.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+from PIL import Image
+
+from model_store.card import IGNORE_INDEX
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+UNQUERYABLE_NAMES = frozenset({"unlabeled", "unlabelled", "background", "void", "ignore", "other"})
+PRESENT_SHARE = 0.005
+"""A class counts as present in a mask from this share of its pixels on."""
+
+
+class DatasetInvalid(ValueError):
+    """A folder that is no training set; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class TrainingClass:
+    """A class of the dataset, as ``dataset.json`` gives it."""
+
+    index: int
+    name: str
+    queryable: bool = True
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmentationFolder:
+    """A dataset on disk. It is read when asked for pixels, not when made."""
+
+    folder: Path
+    name: str
+    classes: tuple[TrainingClass, ...]
+    has_up: bool
+    licence: str
+    about: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> SegmentationFolder:
+        """Reads ``dataset.json``. Raises :class:`DatasetInvalid` naming what is missing or wrong."""
+        folder = Path(folder)
+        path = folder / "dataset.json"
+        if not path.is_file():
+            raise DatasetInvalid(f"{path} does not exist; a training set has images/, masks/ and dataset.json")
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            entries = sorted(about["classes"], key=lambda entry: entry["index"])
+            classes = tuple(
+                TrainingClass(
+                    index=int(entry["index"]),
+                    name=str(entry["name"]),
+                    queryable=bool(entry.get("queryable", entry["name"].casefold() not in UNQUERYABLE_NAMES)),
+                    aliases=tuple(entry.get("aliases", ())),
+                )
+                for entry in entries
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetInvalid(f"{path} needs classes: a list of {{index, name}} ({error!r})") from None
+        if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= 255:
+            raise DatasetInvalid(f"{path} must list 2 to 255 classes by index 0, 1, 2, ... without a gap")
+        return cls(folder, about.get("name", folder.name), classes, about.get("has_up", True), about.get("licence", ""), about)
+
+    def stems(self, split: str) -> tuple[str, ...]:
+        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask."""
+        listing = self.folder / f"{split}.txt"
+        if listing.is_file():
+            stems = tuple(line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip())
+        elif split == "train":
+            stems = tuple(sorted(p.stem for p in (self.folder / "masks").glob("*.png")))
+        else:
+            raise DatasetInvalid(f"{listing} does not exist, so there is no {split} split")
+        if not stems:
+            raise DatasetInvalid(f"{self.folder} has no {split} images")
+        return stems
+
+    @cached_property
+    def _image_paths(self) -> dict[str, Path]:
+        return {p.stem: p for p in sorted((self.folder / "images").iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+
+    def image_path(self, stem: str) -> Path:
+        """The image file of a stem. Raises :class:`DatasetInvalid` if there is none."""
+        path = self._image_paths.get(stem)
+        if path is None:
+            raise DatasetInvalid(f"{self.folder / 'images'} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)})")
+        return path
+
+    def arrays(self, split: str, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs of a split: images ``(N, s, s, 3)`` uint8 and masks ``(N, s, s)`` uint8 class indices, 255 = ignore.
+
+        Centre-cropped to a square; images are area-averaged, masks take the class that covers most of the new pixel.
+        """
+        wanted = self.stems(split) if stems is None else tuple(stems)
+        with ThreadPoolExecutor(4) as pool:
+            pairs = list(pool.map(lambda stem: self._pair(stem, size_px), wanted))
+        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+    def _pair(self, stem: str, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+        mask_path = self.folder / "masks" / f"{stem}.png"
+        try:
+            with Image.open(self.image_path(stem)) as file:
+                image = file.convert("RGB")
+            with Image.open(mask_path) as file:
+                if file.mode not in ("L", "P"):
+                    raise DatasetInvalid(f"{mask_path} is {file.mode}; a mask is a single-channel 8-bit PNG of class indices")
+                mask = np.asarray(file)
+        except OSError as error:
+            raise DatasetInvalid(f"{stem!r} in {self.folder} cannot be read: {error}") from None
+        if image.size != mask.shape[::-1]:
+            raise DatasetInvalid(f"{mask_path} is {mask.shape[::-1]} px and its image {image.size} px; they must agree")
+        unknown = sorted(set(np.unique(mask).tolist()) - set(range(len(self.classes))) - {IGNORE_INDEX})
+        if unknown:
+            raise DatasetInvalid(f"{mask_path} holds class indices {unknown} that dataset.json does not list")
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+        image = image.crop(box).resize((size_px, size_px), Image.Resampling.BOX if side >= size_px else Image.Resampling.BICUBIC)
+        return np.asarray(image), majority_resize(mask[top : top + side, left : left + side], size_px)
+
+
+def majority_resize(mask: np.ndarray, size_px: int) -> np.ndarray:
+    """Resizes a square mask ``(s, s)`` so that each new pixel takes the class covering most of it; never invents a class."""
+    if mask.shape[0] == size_px:
+        return mask.copy()
+    if mask.shape[0] < size_px:
+        return np.asarray(Image.fromarray(mask).resize((size_px, size_px), Image.Resampling.NEAREST))
+    labels = np.unique(mask)
+    cover = [
+        np.asarray(Image.fromarray((mask == label).astype(np.float32)).resize((size_px, size_px), Image.Resampling.BOX))
+        for label in labels
+    ]
+    return labels[np.stack(cover).argmax(axis=0)].astype(np.uint8)
+
+
+def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE) -> np.ndarray:
+    """``(N, H, W)`` masks -> ``(N, count)`` bool: which classes hold at least ``share`` of the pixels."""
+    flat = masks.reshape(len(masks), -1)
+    return np.stack([(flat == index).mean(axis=1) >= share for index in range(count)], axis=1)
+
+
+def dihedral(pairs: np.ndarray, turn: int) -> np.ndarray:
+    """One of the 8 flips and right-angle turns of ``(H, W, ...)``: ``turn`` 0..7, 0 leaves it as it is."""
+    turned = np.rot90(pairs, turn % 4, axes=(0, 1))
+    return turned[:, ::-1] if turn >= 4 else turned

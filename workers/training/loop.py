@@ -1,0 +1,143 @@
+"""What every training shares: settings, per-iteration randomness, checkpoints, the log and the progress bar.
+
+All randomness of an iteration comes from a generator seeded by (seed, iteration, process), so a run that resumes from a
+checkpoint draws what the undisturbed run would have drawn, and nothing but weights and optimiser need saving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+def iteration_generator(seed: int, iteration: int, process: int = 0) -> torch.Generator:
+    """The CPU generator that all random draws of one iteration on one process come from."""
+    digest = hashlib.sha256(f"twinset-training:{seed}:{iteration}:{process}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay_from: float) -> float:
+    """Linear warm-up over ``warmup`` iterations, then ``base``, then linear to 0 from ``decay_from`` (0..1) of ``total`` on."""
+    if iteration < warmup:
+        return base * (iteration + 1) / warmup
+    start = decay_from * total
+    if iteration < start:
+        return base
+    return base * max(0.0, (total - iteration) / max(1.0, total - start))
+
+
+class Ema:
+    """An exponential moving average of a module's parameters, with the usual warm-up: decay = min(d, (1 + k) / (10 + k))."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = [parameter.detach().clone() for parameter in module.parameters()]
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, iteration: int) -> None:
+        """Moves the average towards the module's parameters."""
+        decay = min(self.decay, (1 + iteration) / (10 + iteration))
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in module.parameters()], 1.0 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Writes the average into a module of the same shape."""
+        for parameter, value in zip(module.parameters(), self.shadow, strict=True):
+            parameter.copy_(value)
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """An Adam state as flat named tensors, so that it can be saved as safetensors."""
+    flat: dict[str, Tensor] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            flat[f"{prefix}{index}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return flat
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    """The inverse of :func:`flatten_optimizer`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            index, key = name[len(prefix) :].split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(folder: Path, iteration: int, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path:
+    """Writes ``checkpoint.safetensors`` whole or not at all; the former one is kept as ``checkpoint-previous``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, fresh = folder / "checkpoint.safetensors", folder / "checkpoint.tmp"
+    save_file(
+        {name: value.detach().contiguous().cpu() for name, value in tensors.items()},
+        fresh,
+        metadata={"iteration": str(iteration), "about": json.dumps(about)},
+    )
+    if path.exists():
+        os.replace(path, folder / "checkpoint-previous.safetensors")
+    os.replace(fresh, path)
+    return path
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+    """(iteration, tensors, about) of the newest readable checkpoint in ``folder``, or None if there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+            return int(metadata["iteration"]), load_file(path), json.loads(metadata["about"])
+        except (SafetensorError, OSError):
+            continue
+    return None
+
+
+class TrainingLog:
+    """A JSON-lines log of the means over each interval, and a progress bar with the seconds left."""
+
+    def __init__(self, path: Path, start: int, total: int, *, every: int, show: bool) -> None:
+        self._path, self._every, self._show = path, every, show
+        self._bar = tqdm(total=total, initial=start, disable=not show, unit="it", dynamic_ncols=True, smoothing=0.05)
+        self._sums: dict[str, float] = {}
+        self._count, self._since = 0, time.monotonic()
+
+    def add(self, iteration: int, values: dict[str, float]) -> None:
+        """Takes one iteration's figures; writes a line at every interval's end."""
+        for key, value in values.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        self._count += 1
+        self._bar.update(1)
+        if (iteration + 1) % self._every:
+            return
+        now = time.monotonic()
+        means = {key: round(total / self._count, 6) for key, total in self._sums.items()}
+        line = {"iteration": iteration + 1, **means, "seconds_per_iteration": round((now - self._since) / self._count, 4)}
+        if self._show:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            self._bar.set_postfix({key: f"{value:.4g}" for key, value in means.items()})
+        self._sums, self._count, self._since = {}, 0, now
+
+    def close(self) -> None:
+        """Ends the progress bar."""
+        self._bar.close()
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a training log."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)

@@ -1,0 +1,83 @@
+"""The texts a class set is trained with: the card's template, other ways of saying it, and the dataset's own captions."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_store.card import join_words
+from workers.training.data import SegmentationFolder, TrainingClass
+
+CANONICAL_TEMPLATE = "A photo of {classes}"
+OTHER_TEMPLATES = ("{classes}", "An image of {classes}", "A picture showing {classes}", "A scene with {classes}", "an area with {classes}")
+CANONICAL_SHARE = 0.5
+"""How often training reads the canonical prompt of a class set; otherwise one of the other texts."""
+
+
+def phrase(entry: TrainingClass, rng: random.Random | None = None) -> str:
+    """The words for a class: its first alias or its name; with ``rng``, any of them."""
+    words = [*entry.aliases, entry.name]
+    return rng.choice(words) if rng else words[0]
+
+
+def canonical_prompt(classes: Sequence[TrainingClass]) -> str:
+    """ "A photo of buildings, roads and water": the classes in the order given, which is by index."""
+    return CANONICAL_TEMPLATE.format(classes=join_words([phrase(entry) for entry in classes]))
+
+
+def other_prompts(classes: Sequence[TrainingClass], rng: random.Random, count: int) -> list[str]:
+    """``count`` other ways to name the classes: any template, any alias, any order."""
+    texts = []
+    for _ in range(count):
+        shuffled = rng.sample(list(classes), len(classes))
+        texts.append(rng.choice(OTHER_TEMPLATES).format(classes=join_words([phrase(entry, rng) for entry in shuffled])))
+    return texts
+
+
+class PromptBank:
+    """Sentence embeddings of the texts of every class set that occurs, computed once before training.
+
+    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of its image's class set.
+    """
+
+    def __init__(
+        self,
+        data: SegmentationFolder,
+        present: np.ndarray,
+        stems: Sequence[str],
+        encode: Callable[[Sequence[str]], Tensor],
+        *,
+        others: int = 8,
+    ) -> None:
+        captions: dict[str, str] = {}
+        path = data.folder / "captions.jsonl"
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                captions[entry["stem"]] = entry["text"]
+        texts: dict[bytes, list[str]] = {}
+        for row, stem in zip(present, stems, strict=True):
+            key = row.astype(np.uint8).tobytes()
+            if key not in texts:
+                entries = [data.classes[index] for index in np.flatnonzero(row)]
+                rng = random.Random(key)
+                texts[key] = [canonical_prompt(entries), *other_prompts(entries, rng, others)] if entries else [""]
+            if stem in captions and captions[stem] not in texts[key]:
+                texts[key].append(captions[stem])
+        self._embeddings = {key: encode(lines) for key, lines in texts.items()}
+        self.texts = texts
+
+    def draw(self, present: np.ndarray, generator: torch.Generator) -> Tensor:
+        """For ``(B, K)`` class sets: one text embedding each, ``(B, text_dims)``; the canonical one half of the time."""
+        rows = []
+        chances = torch.rand(len(present), 2, generator=generator).tolist()
+        for row, (canonical, which) in zip(present, chances, strict=True):
+            bank = self._embeddings[row.astype(np.uint8).tobytes()]
+            index = 0 if canonical < CANONICAL_SHARE or len(bank) == 1 else 1 + int(which * (len(bank) - 1))
+            rows.append(bank[index])
+        return torch.stack(rows)

@@ -1,0 +1,226 @@
+"""The training recipe of super-resolution (CoSimGen, sections 3.6 and 3.7.3): MSE and feature distance, at both scales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.features import FALLBACK, open_features
+from model_store.superres.espcn import ESPCN, ESPCNConfig, paper_espcn, small_espcn
+from model_store.superres.losses import superres_loss
+from workers.training.data import SegmentationFolder
+from workers.training.loop import (
+    Ema,
+    TrainingLog,
+    flatten_optimizer,
+    iteration_generator,
+    learning_rate,
+    load_checkpoint,
+    restore_optimizer,
+    save_checkpoint,
+)
+from workers.training.superres_data import Pyramid, degrade, patch_batch, read_pyramid, supported_sizes
+from workers.training.superres_result import measure, sample_picture, save_result
+
+
+class SuperresTraining(BaseModel):
+    """All that decides a run. Kept in the checkpoint and beside the result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Literal["paper", "small"]
+    base_px: int = Field(128, ge=8, description="the generator's size; pairs are enlarged from here")
+    times: int = Field(2, ge=1, le=4, description="how often the size is doubled; each doubling is a scale to train at")
+    iterations: int = Field(ge=1)
+    batch_size: int = Field(16, ge=1, description="patches an iteration, over all processes")
+    patch_px: int = Field(32, ge=8, description="side of a low-resolution patch")
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(100, ge=0, description="iterations of linear warm-up")
+    decay_from: float = Field(0.5, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    noise: float = Field(0.06, ge=0, description="largest sigma of the noise on the low-resolution pair, whose range is [-1, 1]")
+    blur_px: float = Field(0.0, ge=0, description="largest sigma of the blur before that noise, in its pixels; the paper has none")
+    features: str = Field(FALLBACK, description="name of the feature network of the perceptual loss")
+    perceptual_weight: float = Field(0.05, ge=0, description="lambda of eq. 9; ours, the paper gives no value")
+    seed: int = 0
+    network: ESPCNConfig
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The generator's size and every size that it is enlarged to."""
+        return tuple(self.base_px * 2**i for i in range(self.times + 1))
+
+
+def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
+    """The paper's settings (128 -> 512), or the small ones for CPUs (64 -> 256), with ``changes`` over them (None: unchanged)."""
+    if preset == "paper":
+        values: dict[str, Any] = {"preset": "paper", "iterations": 50_000, "batch_size": 24, "patch_px": 64, "network": paper_espcn()}
+    else:
+        values = {"preset": "small", "base_px": 64, "iterations": 6_000, "blur_px": 0.8, "network": small_espcn()}
+    return SuperresTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
+
+
+class SuperresTrainer:
+    """One run: pairs in memory, network, optimiser; :meth:`step` is one iteration, :meth:`run` all that are left."""
+
+    def __init__(
+        self,
+        data: SegmentationFolder,
+        out: Path,
+        settings: SuperresTraining,
+        accelerator: Accelerator,
+        *,
+        features_weights: Path | None = None,
+        has_up: bool | None = None,
+    ) -> None:
+        self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
+        self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
+        self.features = None
+        if settings.perceptual_weight:
+            opened = open_features(settings.features, features_weights)
+            self.features = opened.to(accelerator.device, memory_format=torch.channels_last)
+        self.pyramid = read_pyramid(data, "train", supported_sizes(data, "train", settings.sizes))
+        torch.manual_seed(settings.seed)
+        self.network = ESPCN(settings.network).to(memory_format=torch.channels_last)
+        self.ema = Ema(self.network, settings.ema_decay)
+        self.start = 0
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self._resume(optimizer)
+        self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
+        found = load_checkpoint(self.out)
+        if found is None:
+            return
+        self.start, tensors, about = found
+        then = SuperresTraining.model_validate(about["settings"])
+        if then.network != self.settings.network:
+            raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
+        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
+        restore_optimizer(optimizer, tensors, "optimizer.")
+
+    def save(self, iteration: int) -> None:
+        """Writes the checkpoint after ``iteration`` iterations (main process only)."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
+        tensors |= flatten_optimizer(self.optimizer, "optimizer.")
+        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
+        save_checkpoint(self.out, iteration, tensors, about)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One iteration, at the scale whose turn it is; returns its losses."""
+        settings, device = self.settings, self.accelerator.device
+        generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
+        scales = self.pyramid.sizes[:-1]
+        low, high = patch_batch(
+            self.pyramid,
+            scales[iteration % len(scales)],
+            batch=max(1, settings.batch_size // self.accelerator.num_processes),
+            patch_px=settings.patch_px,
+            turns=self.turns,
+            generator=generator,
+        )
+        low = degrade(low, noise=settings.noise, blur_px=settings.blur_px, generator=generator)
+        low, high = (v.to(device, memory_format=torch.channels_last) for v in (low, high))
+        rate = learning_rate(
+            iteration, base=settings.learning_rate, warmup=settings.warmup, total=settings.iterations, decay_from=settings.decay_from
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self.accelerator.autocast():
+            loss = superres_loss(self.model(low), high, self.features, settings.perceptual_weight)
+        self.accelerator.backward(loss.total)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.network, iteration)
+        return {
+            "loss": loss.total.item(),
+            "mse": loss.mse.item(),
+            "perceptual": loss.perceptual.item(),
+            "gradient_norm": float(norm),
+        }
+
+    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
+        """Trains to the end (or to iteration ``until``), saving and drawing on the way; returns the iterations done."""
+        end = min(self.settings.iterations, until or self.settings.iterations)
+        main = self.accelerator.is_main_process
+        self.out.mkdir(parents=True, exist_ok=True)
+        log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
+        done = self.start
+        try:
+            for iteration in range(self.start, end):
+                log.add(iteration, self.step(iteration))
+                done = iteration + 1
+                if done % checkpoint_every == 0 or done == end:
+                    self.save(done)
+                if main and (done % sample_every == 0 or done == end):
+                    self.picture(done)
+        finally:
+            log.close()
+        return done
+
+    def averaged(self) -> ESPCN:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        network = ESPCN(self.settings.network).to(self.accelerator.device)
+        self.ema.copy_to(network)
+        return network.eval()
+
+    def picture(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``: a few pairs enlarged from the smallest size to the largest."""
+        path = self.out / "samples" / f"{iteration:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample_picture(self.averaged(), self.held_out(rows=4))).save(path)
+
+    def held_out(self, rows: int | None = None) -> Pyramid:
+        """Pairs to look at and measure with: of the test split, or of the train split where there is none."""
+        split = "test" if (self.data.folder / "test.txt").is_file() else "train"
+        stems = self.data.stems(split)
+        chosen = stems if rows is None else stems[:: max(1, len(stems) // rows)][:rows]
+        return read_pyramid(self.data, split, self.pyramid.sizes, chosen)
+
+
+def train_superres(
+    data: SegmentationFolder,
+    out: Path,
+    settings: SuperresTraining,
+    *,
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    features_weights: Path | None = None,
+    has_up: bool | None = None,
+    **cadence: int,
+) -> dict[str, Any]:
+    """Trains (or goes on with) a run in ``out`` and writes its result there: ``superres.safetensors``, ``superres.json``.
+
+    Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``cadence`` goes to :meth:`SuperresTrainer.run`. Returns
+    what superres.json holds: the settings, and what the averaged weights measure on the test split.
+    """
+    accelerator = Accelerator(mixed_precision=precision)
+    trainer = SuperresTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
+    done = trainer.run(**cadence)
+    about: dict[str, Any] = {
+        "settings": settings.model_dump(mode="json"),
+        "iterations_done": done,
+        "precision": precision,
+        "turns": trainer.turns,
+        "trained_sizes_px": list(trainer.pyramid.sizes),
+        "data": {"name": data.name, "licence": data.licence},
+    }
+    if accelerator.is_main_process:
+        network = trainer.averaged().cpu()
+        about["measured"] = measure(network, trainer.held_out())
+        save_result(network, trainer.out, about)
+    accelerator.wait_for_everyone()
+    return about

@@ -1,0 +1,115 @@
+"""Pairs of sizes for super-resolution: real pairs at every size it is used at, and batches of degraded patches of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from model_store.palette import fibonacci_rgb, paint
+from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """The same pairs at sizes that double: ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)`` uint8."""
+
+    sizes: tuple[int, ...]
+    images: dict[int, np.ndarray]
+    masks: dict[int, np.ndarray]
+    colours: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images[self.sizes[0]])
+
+    def pairs(self, size: int, rows: slice | list[int]) -> Tensor:
+        """Whole pairs as the network sees them: ``(B, 6, size, size)`` float32 in [-1, 1]."""
+        return as_pair(self.images[size][rows], self.masks[size][rows], self.colours)
+
+
+def as_pair(images: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> Tensor:
+    """uint8 images ``(B, H, W, 3)`` and class indices ``(B, H, W)`` -> ``(B, 6, H, W)`` float32 in [-1, 1]."""
+    joined = np.concatenate([images.astype(np.float32) / 127.5 - 1.0, paint(masks, colours)], axis=-1)
+    return torch.from_numpy(joined).permute(0, 3, 1, 2).contiguous()
+
+
+def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``sizes`` that the images really have: no more than half of them are smaller.
+
+    An enlarged image holds no detail to learn from. Raises :class:`DatasetInvalid` when fewer than two sizes are left.
+    """
+    sides = []
+    for stem in data.stems(split):
+        with Image.open(data.image_path(stem)) as file:
+            sides.append(min(file.size))
+    kept = tuple(size for size in sizes if size <= np.median(sides))
+    if len(kept) < 2:
+        raise DatasetInvalid(
+            f"the {split} images of {data.folder} are about {int(np.median(sides))} px; super-resolution from {sizes[0]} px "
+            f"needs at least {sizes[1]} px. Give a smaller --base-px, or larger images"
+        )
+    return kept
+
+
+def read_pyramid(data: SegmentationFolder, split: str, sizes: tuple[int, ...], stems: Sequence[str] | None = None) -> Pyramid:
+    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, both straight from the full pixels."""
+    images, masks = {}, {}
+    for size in sizes:
+        images[size], masks[size] = data.arrays(split, size, stems)
+    return Pyramid(sizes, images, masks, fibonacci_rgb(len(data.classes)))
+
+
+def patch_batch(
+    pyramid: Pyramid, low_size: int, *, batch: int, patch_px: int, turns: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Random patches at one scale: low ``(B, 6, p, p)`` and high ``(B, 6, 2p, 2p)``, clean.
+
+    ``turns``: how many of the 8 flips and right-angle turns are drawn from; 1 leaves every patch as it is.
+    """
+    high_size = 2 * low_size
+    patch = min(patch_px, low_size)
+
+    def draw(limit: int) -> list[int]:
+        return torch.randint(limit, (batch,), generator=generator).tolist()
+
+    low, high = [], []
+    places = low_size - patch + 1
+    for row, y, x, turn in zip(draw(len(pyramid)), draw(places), draw(places), draw(turns), strict=True):
+        for size, factor, out in ((low_size, 1, low), (high_size, 2, high)):
+            ys, xs = slice(factor * y, factor * (y + patch)), slice(factor * x, factor * (x + patch))
+            out.append((dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn)))
+    return tuple(
+        as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours)
+        for cut in (low, high)
+    )
+
+
+def degrade(low: Tensor, *, noise: float, blur_px: float, generator: torch.Generator) -> Tensor:
+    """What a generator's output has and an averaged real pair has not: softness, and a small Gaussian noise.
+
+    Each sample of ``(B, 6, h, w)`` is blurred by a sigma from U(0, ``blur_px``), then gets noise of a sigma from
+    U(0, ``noise``). The paper adds the noise alone (section 3.6).
+    """
+    count = len(low)
+    sigmas = torch.rand((2, count), generator=generator)
+    if blur_px > 0.0:
+        low = gaussian_blur(low, sigmas[0] * blur_px)
+    drawn = torch.randn(low.shape, generator=generator)
+    return low + (sigmas[1] * noise).view(-1, 1, 1, 1) * drawn
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, radius: int = 3) -> Tensor:
+    """Blurs each sample of ``(B, C, h, w)`` by its own sigma, ``(B,)`` in pixels; edges are repeated outwards."""
+    batch, channels = x.shape[:2]
+    at = torch.arange(-radius, radius + 1, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (at / sigma.clamp(min=1e-3).view(-1, 1)) ** 2)
+    # one row of taps for each (sample, channel), so that one grouped convolution serves the whole batch
+    taps = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, dim=0)
+    flat = F.pad(x.reshape(1, batch * channels, *x.shape[2:]), (radius,) * 4, mode="replicate")
+    flat = F.conv2d(flat, taps[:, None, None, :], groups=batch * channels)
+    return F.conv2d(flat, taps[:, None, :, None], groups=batch * channels).reshape(x.shape)
