@@ -64,6 +64,14 @@ def check_start(start_after: str | None) -> str | None:
     return _checked(start_after, "start_after") if start_after else None
 
 
+def is_key(key: str) -> bool:
+    """Whether a name found in a store is a key; others, such as S3's folder markers, are none of ours."""
+    try:
+        return bool(check_key(key))
+    except InvalidKey:
+        return False
+
+
 def is_part(name: str) -> bool:
     """Whether a file or folder of this name can be part of a key."""
     try:

@@ -1,0 +1,274 @@
+"""The object store on S3, or on anything that speaks its protocol, through boto3.
+
+Retries are bounded and so are timeouts: a store that is down gives StoreUnavailable within seconds, and the caller,
+not this module, decides whether to come back.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any, Iterator
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..errors import ObjectExists, ObjectNotFound, StoreUnavailable
+from .base import ObjectInfo, check_expiry, check_range
+from .keys import check_key, check_prefix, check_start, is_key, is_part
+from .keys import content_type as suffix_content_type
+from .s3_errors import is_missing, is_out_of_range, is_taken, is_unsettled, unavailable
+
+READ_RESUMES = 3
+"""Times that a broken download goes on from where it broke, before it counts as failed."""
+PAGE = 1000
+"""Keys that S3 lists in one answer."""
+WRITER = "twinset-writer"
+
+
+class S3Store:
+    """An ObjectStore in ``bucket``, below ``prefix``. Credentials come from where boto3 finds them.
+
+    ``attempts`` bounds the tries at one request, ``timeout_s`` the wait for each of its answers.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        endpoint_url: str | None = None,
+        public_endpoint_url: str | None = None,
+        region: str | None = None,
+        attempts: int = 4,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self.bucket = bucket
+        self.prefix = f"{check_key(prefix)}/" if prefix else ""
+        self.endpoint_url = endpoint_url
+        self._bucket_seen = False
+        config: dict[str, Any] = {
+            "signature_version": "s3v4",
+            "retries": {"mode": "standard", "total_max_attempts": attempts},
+            "connect_timeout": min(5.0, timeout_s),
+            "read_timeout": timeout_s,
+            "max_pool_connections": 64,
+        }
+        if endpoint_url:
+            # Only AWS itself resolves bucket names as hosts, and only newer stores know its default checksums.
+            config |= {
+                "s3": {"addressing_style": "path"},
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            }
+        session = boto3.session.Session()
+        region = region or session.region_name or "us-east-1"
+
+        def client(endpoint: str | None) -> Any:
+            return session.client("s3", region_name=region, endpoint_url=endpoint, config=Config(**config))
+
+        self._client = client(endpoint_url)
+        self._signer = client(public_endpoint_url) if public_endpoint_url else self._client
+
+    def __repr__(self) -> str:
+        return f"S3Store('s3://{self.bucket}/{self.prefix}', endpoint_url={self.endpoint_url!r})"
+
+    def put(
+        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
+    ) -> ObjectInfo:
+        writer = secrets.token_hex(16)
+        request: dict[str, Any] = {
+            "Key": self._full(key),
+            "Body": data,
+            "ContentType": content_type or suffix_content_type(key),
+        }
+        if if_absent:
+            request |= {"IfNoneMatch": "*", "Metadata": {WRITER: writer}}
+        for last in (False, False, True):
+            try:
+                answer = self._call("put_object", **request)
+                break
+            except ClientError as error:
+                if if_absent and is_unsettled(error) and not last:
+                    continue  # S3 asks for another try while two conditional writes are under way.
+                if not (if_absent and is_taken(error)):
+                    raise self._unavailable(error) from error
+                info = self._written_by(writer, key) if error.response["ResponseMetadata"].get("RetryAttempts") else None
+                if info is None:
+                    raise ObjectExists(f"{key} exists already in s3://{self.bucket}/{self.prefix}", key=key) from error
+                return info
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        modified = parsedate_to_datetime(date) if date else datetime.now(timezone.utc)
+        return ObjectInfo(key, len(data), answer["ETag"].strip('"'), modified)
+
+    def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        first, last = check_range(start, end)
+        if last == first:
+            # S3 has no empty range; what is left of the question is whether the object is there.
+            if self.head(key) is None:
+                raise self._not_found(key)
+            return b""
+        return b"".join(self._read(key, 1 << 20, first, last))
+
+    def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
+        return self._read(key, chunk_bytes, 0, None)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        found = self._head(key)
+        return found and _info(key, found)
+
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
+        request: dict[str, Any] = {"Prefix": self.prefix + check_prefix(prefix), "MaxKeys": min(limit or PAGE, PAGE)}
+        if check_start(start_after):
+            request["StartAfter"] = f"{self.prefix}{start_after}"
+
+        def found() -> Iterator[ObjectInfo]:
+            for page in self._pages(request):
+                for entry in page.get("Contents", ()):
+                    key = entry["Key"][len(self.prefix) :]
+                    if is_key(key):
+                        yield _info(key, entry)
+
+        return islice(found(), limit)
+
+    def list_folders(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[str]:
+        above = self.prefix + check_prefix(prefix, whole_parts=True)
+        request: dict[str, Any] = {"Prefix": above, "Delimiter": "/", "MaxKeys": min(limit or PAGE, PAGE)}
+        if check_start(start_after):
+            # '0' follows '/', so this is past everything in the folder and before every folder that comes after it.
+            request["StartAfter"] = f"{above}{start_after}0"
+
+        def found() -> Iterator[str]:
+            for page in self._pages(request):
+                for entry in page.get("CommonPrefixes", ()):
+                    name = entry["Prefix"][len(above) : -1]
+                    if is_part(name):
+                        yield name
+
+        return islice(found(), limit)
+
+    def delete(self, key: str) -> None:
+        try:
+            self._call("delete_object", Key=self._full(key))
+        except ClientError as error:
+            if not is_missing(error):
+                raise self._unavailable(error) from error
+
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
+        """A presigned URL; see ObjectStore. The answer carries ``content_type``, by default the one of the suffix."""
+        request = {
+            "Bucket": self.bucket,
+            "Key": self._full(key),
+            "ResponseContentType": content_type or suffix_content_type(key),
+        }
+        try:
+            return self._signer.generate_presigned_url("get_object", Params=request, ExpiresIn=check_expiry(expires_s))
+        except BotoCoreError as error:
+            raise self._unavailable(error) from error
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the bucket answers us.
+
+        Whether we may write to it, only a write can tell; readiness is asked too often to spend one on each.
+        """
+        try:
+            self._call("head_bucket")
+        except ClientError as error:
+            raise self._unavailable(error) from error
+
+    def _full(self, key: str) -> str:
+        return self.prefix + check_key(key)
+
+    def _call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """One request, retried by botocore. Raises its ClientError where S3 refused, StoreUnavailable where none came."""
+        try:
+            answer = getattr(self._client, operation)(Bucket=self.bucket, **request)
+        except BotoCoreError as error:
+            raise self._unavailable(error) from error
+        self._bucket_seen = True
+        return answer
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        try:
+            return self._call("head_object", Key=self._full(key))
+        except ClientError as error:
+            if not is_missing(error):
+                raise self._unavailable(error) from error
+        if not self._bucket_seen:
+            # To HEAD, S3 answers the same 404 for a missing bucket; that must not pass for a missing job.
+            self.check()
+        return None
+
+    def _written_by(self, writer: str, key: str) -> ObjectInfo | None:
+        """The object if this very writer wrote it: its first try succeeded, its answer was lost, its retry met itself."""
+        found = self._head(key)
+        return _info(key, found) if found and found.get("Metadata", {}).get(WRITER) == writer else None
+
+    def _read(self, key: str, chunk_bytes: int, start: int, end: int | None) -> Iterator[bytes]:
+        """The bytes in ``[start, end)``; the first request is made at once, the pieces come as they are asked for."""
+        answer = self._open(key, start, end, None)
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal answer
+            at, resumes = start, 0
+            while answer is not None:
+                try:
+                    with closing(answer["Body"]) as body:
+                        for piece in body.iter_chunks(chunk_bytes):
+                            at += len(piece)
+                            yield piece
+                    return
+                except (BotoCoreError, OSError) as error:
+                    resumes += 1
+                    if resumes > READ_RESUMES:
+                        raise self._unavailable(error) from error
+                answer = self._open(key, at, end, answer["ETag"])
+
+        return pieces()
+
+    def _open(self, key: str, start: int, end: int | None, etag: str | None) -> dict[str, Any] | None:
+        """The answer whose body is the range, of the version ``etag`` if given; None where it lies past the end."""
+        if end is not None and start >= end:
+            return None
+        request: dict[str, Any] = {"Key": self._full(key)}
+        if start or end is not None:
+            request["Range"] = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
+        if etag is not None:
+            request["IfMatch"] = etag
+        try:
+            return self._call("get_object", **request)
+        except ClientError as error:
+            if is_missing(error):
+                raise self._not_found(key) from error
+            if is_out_of_range(error):
+                return None
+            raise self._unavailable(error) from error
+
+    def _pages(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            try:
+                page = self._call("list_objects_v2", **request, **token)
+            except ClientError as error:
+                raise self._unavailable(error) from error
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _not_found(self, key: str) -> ObjectNotFound:
+        return ObjectNotFound(f"{key} is not in s3://{self.bucket}/{self.prefix}", key=key)
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return unavailable(error, self.bucket, self.endpoint_url)
+
+
+def _info(key: str, entry: dict[str, Any]) -> ObjectInfo:
+    size = entry["Size"] if "Size" in entry else entry["ContentLength"]
+    return ObjectInfo(key, size, entry["ETag"].strip('"'), entry["LastModified"].astimezone(timezone.utc))

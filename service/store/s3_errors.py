@@ -1,0 +1,73 @@
+"""What S3 and the network say, read into our errors: what happened, at which bucket and endpoint, and what to do."""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+)
+
+from ..errors import StoreUnavailable
+
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
+_ENDPOINT = "check that it runs and that TWINSET_S3_ENDPOINT_URL is right"
+_REMEDIES = {
+    "NoSuchBucket": "create the bucket, or correct TWINSET_STORE_URL",
+    "404": "create the bucket, or correct TWINSET_STORE_URL",
+    "AccessDenied": "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket",
+    "403": "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "ExpiredToken": "renew the credentials",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "PermanentRedirect": "set TWINSET_S3_REGION to the bucket's region",
+    "301": "set TWINSET_S3_REGION to the bucket's region",
+    "AuthorizationHeaderMalformed": "set TWINSET_S3_REGION to the bucket's region",
+    "PreconditionFailed": "the object was overwritten while it was read; read it again",
+    "NotImplemented": "use a store that knows conditional writes (If-None-Match)",
+}
+
+
+def unavailable(error: Exception, bucket: str, endpoint_url: str | None) -> StoreUnavailable:
+    """A StoreUnavailable for anything that is not about one object."""
+    where = f"bucket {bucket!r} at {endpoint_url or 'AWS S3'}"
+    if isinstance(error, ClientError):
+        code = _code(error)
+        said = error.response.get("Error", {}).get("Message") or "no message"
+        remedy = _REMEDIES.get(code, "try again; if it stays, look at the store's own log")
+        return StoreUnavailable(f"{where} answered {code} ({said}); {remedy}", bucket=bucket)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return StoreUnavailable(f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket)
+    if isinstance(error, (ReadTimeoutError, ConnectTimeoutError)):
+        return StoreUnavailable(f"{where} did not answer in time; {_ENDPOINT}", bucket=bucket)
+    if isinstance(error, EndpointConnectionError):
+        return StoreUnavailable(f"{where} cannot be reached; {_ENDPOINT}", bucket=bucket)
+    return StoreUnavailable(f"{where} failed ({error}); {_ENDPOINT}", bucket=bucket)
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether the object (not the bucket) is absent. To HEAD, S3 gives the status for a code."""
+    return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def is_taken(error: ClientError) -> bool:
+    """Whether a conditional write found its name taken."""
+    return _code(error) in ("PreconditionFailed", "412")
+
+
+def is_unsettled(error: ClientError) -> bool:
+    """Whether a conditional write met another one under way."""
+    return _code(error) in ("ConditionalRequestConflict", "409")
+
+
+def is_out_of_range(error: ClientError) -> bool:
+    """Whether a range starts past the object's end."""
+    return _code(error) in ("InvalidRange", "416")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "no code"))
