@@ -227,7 +227,7 @@ class FolderStore:
             raise
         except NotAFolder as error:
             what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
-            raise InvalidKey(f"{key} cannot be: in {self.root}, {error.filename!r} is {what}", key=key) from error
+            raise InvalidKey(f"{key} cannot be: in {self.root}, {error.name!r} is {what}", key=key) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise InvalidKey(f"{key} is a symbolic link in {self.root}; the store follows none", key=key) from error

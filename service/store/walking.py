@@ -13,12 +13,20 @@ from .keys import MAX_KEY_BYTES, is_part
 NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class NotAFolder(NotADirectoryError):
-    """A part of a path that is a file or a symbolic link (``is_link``) where a folder must be."""
+class NotAFolder(Exception):
+    """A part of a path that is a file or a symbolic link (``is_link``) where a folder must be.
+
+    No OSError, so that nobody who means a missing folder passes over a link by mistake.
+    """
 
     def __init__(self, name: str, *, is_link: bool) -> None:
-        super().__init__(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        super().__init__(name)
+        self.name = name
         self.is_link = is_link
+
+
+CHANGED = (FileNotFoundError, NotADirectoryError, NotAFolder)
+"""What opening a folder raises when another process changed it since we saw its name."""
 
 
 def open_below(parent: int, name: str, *, make: bool = False) -> int:
@@ -83,7 +91,7 @@ def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str,
         elif (key > after or after.startswith(key)) and (key.startswith(prefix) or prefix.startswith(key)):
             try:
                 below = open_below(folder, name[:-1])
-            except (FileNotFoundError, NotADirectoryError):
+            except CHANGED:
                 continue
             try:
                 yield from walk(below, key, prefix, after)
@@ -95,7 +103,7 @@ def holds_object(parent: int, name: str) -> bool:
     """Whether any file lies in or below the folder ``name``: an empty one, left by a killed writer, is no folder."""
     try:
         folder = open_below(parent, name)
-    except (FileNotFoundError, NotADirectoryError):
+    except CHANGED:
         return False
     try:
         below = []

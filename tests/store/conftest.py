@@ -53,14 +53,14 @@ def folder_store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store", link_secret=SECRET, public_url="http://127.0.0.1:8000")
 
 
-@pytest.fixture(params=["folder", "s3", "s3 below a prefix"])
-def store(request: pytest.FixtureRequest) -> ObjectStore:
-    """Each kind of store, empty."""
-    if request.param == "folder":
-        return request.getfixturevalue("folder_store")
+@pytest.fixture
+def s3_store(bucket: str, s3_endpoint: str) -> ObjectStore:
     from service.store.s3 import S3Store
 
-    prefix = "team/twins" if "prefix" in request.param else ""
-    return S3Store(
-        request.getfixturevalue("bucket"), prefix=prefix, endpoint_url=request.getfixturevalue("s3_endpoint")
-    )
+    return S3Store(bucket, prefix="team/twins", endpoint_url=s3_endpoint)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    """Each kind of store, empty."""
+    return request.getfixturevalue(f"{request.param}_store")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from typing import Callable
 
 import pytest
 
@@ -157,29 +158,31 @@ def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: ObjectStore) -
     assert list(store.list_folders("a/")) == []
 
 
-@pytest.mark.parametrize("key", HOSTILE_KEYS, ids=ascii)
-def test_hostile_keys_are_refused_by_every_method(store: ObjectStore, key: str) -> None:
-    for use in (
-        lambda: store.put(key, b"x"),
-        lambda: store.put(key, b"x", if_absent=True),
-        lambda: store.get(key),
-        lambda: store.get(key, start=0, end=0),
-        lambda: store.stream(key),
-        lambda: store.head(key),
-        lambda: store.delete(key),
-        lambda: store.sign(key, expires_s=60),
-    ):
-        with pytest.raises(InvalidKey):
-            use()
+def test_hostile_keys_are_refused_by_every_method(store: ObjectStore) -> None:
+    uses: list[Callable[[str], object]] = [
+        lambda key: store.put(key, b"x"),
+        lambda key: store.put(key, b"x", if_absent=True),
+        store.get,
+        lambda key: store.get(key, start=0, end=0),
+        store.stream,
+        store.head,
+        store.delete,
+        lambda key: store.sign(key, expires_s=60),
+    ]
+    for key in HOSTILE_KEYS:
+        for use in uses:
+            with pytest.raises(InvalidKey):
+                use(key)
+                pytest.fail(f"{key!r} was taken")
     assert keys_of(store, "") == []
 
 
-@pytest.mark.parametrize("prefix", ["/", "../", "jobs/../", "..", ".", ".inc", "jobs//", "jobs\\", "nul\0", "\ud800"], ids=ascii)
-def test_hostile_prefixes_are_refused(store: ObjectStore, prefix: str) -> None:
-    with pytest.raises(InvalidKey):
-        store.list(prefix)
-    with pytest.raises(InvalidKey):
-        store.list_folders(prefix)
+def test_hostile_prefixes_are_refused(store: ObjectStore) -> None:
+    for prefix in ("/", "../", "jobs/../", "..", ".", ".inc", "jobs//", "jobs\\", "nul\0", "\ud800"):
+        for use in (store.list, store.list_folders):
+            with pytest.raises(InvalidKey):
+                use(prefix)
+                pytest.fail(f"{prefix!r} was taken")
     with pytest.raises(InvalidKey):
         store.list("", start_after="line\nbreak")
     with pytest.raises(InvalidKey):

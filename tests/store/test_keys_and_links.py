@@ -1,0 +1,129 @@
+"""Key functions and the folder store's signed links."""
+
+from __future__ import annotations
+
+import stat
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from service.errors import LinkExpired, LinkInvalid, SettingsError
+from service.store import keys, signing
+from service.store.folder import FolderStore
+
+SECRET = b"0123456789abcdef"
+
+
+def test_keys_are_those_of_the_layout() -> None:
+    assert keys.job_spec("j1") == "jobs/j1/spec.json"
+    assert keys.job_image("j1", 7) == "jobs/j1/images/00000007.png"
+    assert keys.job_mask("j1", 12345678) == "jobs/j1/masks/12345678.png"
+    assert keys.job_chunk("j1", 42) == "jobs/j1/chunks/000042.json"
+    assert keys.job_manifest("j1") == "jobs/j1/manifest.jsonl"
+    assert keys.job_summary("j1") == "jobs/j1/summary.json"
+    assert keys.model_card("cosimgen-dubai", "1.0.0") == "models/cosimgen-dubai/1.0.0/card.json"
+    assert keys.model_file("m", "1.0.0", "model.safetensors") == "models/m/1.0.0/model.safetensors"
+    assert keys.idempotency("default", "ab" * 32) == f"idempotency/default/{'ab' * 32}.json"
+    with pytest.raises(ValueError, match="no sha256"):
+        keys.idempotency("default", "../../etc")
+
+
+def test_a_key_function_given_a_hostile_name_makes_a_key_that_is_refused() -> None:
+    for hostile in ("../../etc", "a/../..", "", "..", "a\\b"):
+        with pytest.raises(keys.InvalidKey):
+            keys.check_key(keys.job_spec(hostile))
+
+
+def test_keys_may_be_as_long_as_the_limits_and_no_longer() -> None:
+    assert keys.check_key("a" * 200) == "a" * 200
+    longest = "/".join(["p" * 127] * 4) + "/"
+    assert len(longest) == 512 and keys.check_key(longest[:-1]) == longest[:-1]
+    keys.check_key("/".join(["p" * 127] * 3) + "/" + "é" * 64)
+    with pytest.raises(keys.InvalidKey, match="513 bytes; the limit is 512"):
+        keys.check_key("/".join(["p" * 127] * 3) + "/" + "p" * 129)
+
+
+def test_the_suffix_tells_the_media_type() -> None:
+    assert keys.content_type("jobs/j/images/00000000.png") == "image/png"
+    assert keys.content_type("jobs/j/manifest.jsonl") == "application/x-ndjson"
+    assert keys.content_type("models/m/1.0.0/model.safetensors") == "application/octet-stream"
+    assert keys.content_type("a/page.html") == "application/octet-stream"
+
+
+def taken_apart(url: str) -> tuple[str, str, str]:
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    assert parts.path.startswith("/objects/")
+    return unquote(parts.path.removeprefix("/objects/")), query["expires"][0], query["signature"][0]
+
+
+def test_a_link_is_good_for_its_key_until_it_expires(folder_store: FolderStore) -> None:
+    key = "jobs/a b+c&d=e?f#g%20/\u00e9.png"
+    url = folder_store.sign(key, expires_s=60)
+    assert url.startswith("http://127.0.0.1:8000/objects/jobs/")
+    assert taken_apart(url)[0] == key
+    assert 58 <= int(taken_apart(url)[1]) - time.time() <= 60
+    folder_store.check_link(*taken_apart(url))
+
+
+def test_a_changed_link_is_refused(folder_store: FolderStore) -> None:
+    key, expires, signature = taken_apart(folder_store.sign("jobs/j1/spec.json", expires_s=60))
+    other = "0" if signature[0] != "0" else "1"
+    for changed in [
+        ("jobs/j2/spec.json", expires, signature),
+        (key, str(int(expires) + 1), signature),
+        (key, expires, other + signature[1:]),
+        (key, expires, ""),
+        (key, expires, "\u00e9" * 64),
+        (key, "soon", signature),
+        (key, "9" * 5000, signature),
+    ]:
+        with pytest.raises(LinkInvalid):
+            folder_store.check_link(*changed)
+    with pytest.raises(LinkInvalid):
+        signing.check_signature(b"another secret!!", key, expires, signature)
+
+
+def test_a_link_past_its_time_is_refused_as_expired() -> None:
+    expires = 1_800_000_000
+    good = signing.signature(SECRET, "a/b", expires)
+    signing.check_signature(SECRET, "a/b", expires, good, now=expires - 0.001)
+    with pytest.raises(LinkExpired):
+        signing.check_signature(SECRET, "a/b", expires, good, now=expires)
+    with pytest.raises(LinkInvalid):
+        signing.check_signature(SECRET, "a/b", expires, "forged", now=expires + 1)
+
+
+def test_the_signature_is_hmac_sha256_of_time_and_key() -> None:
+    # printf 'twinset-link-v1\n1800000000\na/b' | openssl dgst -sha256 -hmac 0123456789abcdef
+    assert signing.signature(SECRET, "a/b", 1_800_000_000) == (
+        "698e0981fa1d482227c5cd9869b108236662b7f6cf3c70282e152516e7bbe424"
+    )
+
+
+def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "secret"
+    together = threading.Barrier(8)
+    found: list[bytes] = []
+
+    def load() -> None:
+        together.wait()
+        found.append(signing.load_or_create_secret(path))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and len(set(found)) == 1 and len(found[0]) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_secret_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("short\n")
+    with pytest.raises(SettingsError, match="delete it"):
+        signing.load_or_create_secret(tmp_path / "secret")
