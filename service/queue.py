@@ -6,6 +6,7 @@ forgets, costs seconds until a sweeper sends the chunk again, and never a job.
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +28,8 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
     """
     return {
-        "broker_url": settings.broker_url,
+        # Kombu's own name for Redis on a Unix socket.
+        "broker_url": re.sub(r"^unix://", "redis+socket://", settings.broker_url),
         "broker_transport_options": {
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": 1,

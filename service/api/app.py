@@ -1,0 +1,92 @@
+"""The app, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from service import __version__
+from service.api import archive, events, generate, health, jobs, models, objects, samples
+from service.api.body_limit import BodyLimitMiddleware
+from service.api.metrics import Metrics, MetricsMiddleware
+from service.api.openapi import install_openapi
+from service.api.problems import install_problem_handlers
+from service.api.services import Services
+from service.api.watching import JobWatcher
+from service.catalogue import Catalogue
+from service.jobs.hints import Hints
+from service.jobs.ledger import Ledger
+from service.jobs.progress import ProgressReader
+from service.jobs.submission import Submissions
+from service.queue import ChunkSender, JobQueue
+from service.settings import Settings, get_settings
+from service.store.base import ObjectStore
+from service.store.opening import open_store
+
+DESCRIPTION = """Twins, an image and its segmentation mask, in any number, on request.
+
+`POST /generate` makes a job; `GET /jobs/{id}` or its events tell when it has ended; samples and archive are what it
+made. Errors are `application/problem+json`: the value, the limit and the remedy."""
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    store: ObjectStore | None = None,
+    queue: ChunkSender | None = None,
+    hints: Hints | None = None,
+    catalogue: Catalogue | None = None,
+) -> FastAPI:
+    """The API for ``settings`` (the environment's if None). The other parts are made from these unless given.
+
+    Neither store nor broker need answer for the app to start.
+    """
+    settings = settings or get_settings()
+    store = store or open_store(settings)
+    queue = queue or JobQueue(settings)
+    hints = hints or Hints(settings.broker_url)
+    catalogue = catalogue or Catalogue(store)
+    ledger = Ledger(store)
+    progress = ProgressReader(ledger, hints)
+    services = Services(
+        settings=settings,
+        store=store,
+        ledger=ledger,
+        catalogue=catalogue,
+        hints=hints,
+        progress=progress,
+        submissions=Submissions(settings, ledger, catalogue, queue),
+        watcher=JobWatcher(progress, settings.broker_url),
+        metrics=Metrics(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await services.watcher.close()
+        hints.close()
+        if isinstance(queue, JobQueue):
+            queue.close()
+
+    # FastAPI with the assets of its documentation page served from here: an internal network may have no way out.
+    app = FastAPIOffline(
+        title="Twinset",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for part in (generate, jobs, samples, events, archive, models, health):
+        app.include_router(part.router)
+    if settings.store_url.startswith("file:"):
+        app.include_router(objects.router)
+    install_problem_handlers(app)
+    install_openapi(app)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(MetricsMiddleware, metrics=services.metrics)
+    return app

@@ -1,0 +1,133 @@
+"""``GET /jobs/{id}/archive``: everything made for a job, as one zip, streamed.
+
+At any moment a few pictures are in memory, and the manifest on disk; so a job of a hundred thousand twins takes no more
+than a job of eight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from typing import IO
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from model_store.card import IGNORE_INDEX, Card
+from service.api.jobs import JobId
+from service.api.openapi import answers
+from service.api.services import Services, ServicesDep
+from service.api.zipping import Member, member, zip_stream
+from service.errors import CardError, StoreError, UnknownModel
+from service.jobs.manifest import manifest_line
+from service.jobs.prefetch import prefetch
+from service.jobs.spec import ChunkRecord, Item, JobSpec
+
+router = APIRouter(tags=["results"])
+_MANIFEST_IN_MEMORY_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
+
+
+@router.get(
+    "/jobs/{job}/archive",
+    summary="Download a job's twins",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "A zip of images/, masks/, manifest.jsonl, README.md and card.json.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **answers(404, 503),
+    },
+)
+def download_archive(job: JobId, services: ServicesDep) -> StreamingResponse:
+    """All twins made so far. An object that is missing or damaged breaks the download off rather than spoil it."""
+    spec = services.ledger.read_spec(job)
+    return StreamingResponse(
+        archive_stream(services, spec),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{job}.zip"', "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def archive_stream(services: Services, spec: JobSpec) -> Iterator[bytes]:
+    """The bytes of the job's archive."""
+    with tempfile.SpooledTemporaryFile(max_size=_MANIFEST_IN_MEMORY_BYTES) as manifest:
+        yield from zip_stream(_members(services, spec, manifest))
+
+
+def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator[Member]:
+    card = _card_if_known(services, spec)
+    yield member("README.md", readme(spec, card).encode(), modified=spec.created_at)
+    if card is not None:
+        yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
+
+    crc32 = size = 0
+    with closing(prefetch(lambda found: _pictures(services, *found), services.ledger.iterate_items(spec))) as items:
+        for (record, item), pictures in items:
+            if item.error is not None:
+                continue
+            for name, data in pictures:
+                yield member(name, data, modified=record.finished_at)
+            line = manifest_line(spec, record, item)
+            crc32, size = zlib.crc32(line, crc32), size + len(line)
+            manifest.write(line)
+
+    manifest.seek(0)
+    pieces = iter(lambda: manifest.read(_PIECE_BYTES), b"")
+    yield Member("manifest.jsonl", spec.created_at, size, crc32, pieces)
+
+
+def _pictures(services: Services, record: ChunkRecord, item: Item) -> list[tuple[str, bytes]]:
+    """Image and mask of a twin under their names in the archive, checked against the record."""
+    pictures = []
+    for folder, key, sha256 in (
+        ("images", item.image_key, item.image_sha256),
+        ("masks", item.mask_key, item.mask_sha256),
+    ):
+        if key is None:
+            continue
+        data = services.store.get(key)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreError(f"{key} is not what chunk {record.chunk} of job {record.job} recorded; it is damaged")
+        pictures.append((f"{folder}/{item.index:08d}.png", data))
+    return pictures
+
+
+def _card_if_known(services: Services, spec: JobSpec) -> Card | None:
+    try:
+        return services.catalogue.resolve(spec.model)
+    except (UnknownModel, CardError):
+        return None  # the model has gone since; what it made can still be had
+
+
+def readme(spec: JobSpec, card: Card | None) -> str:
+    """What a person who opens the archive should know."""
+    asked = f"the prompt {spec.prompt!r}" if spec.prompt is not None else f"the classes {', '.join(spec.classes or ())}"
+    lines = [
+        f"# Twins of job {spec.job}",
+        "",
+        f"Made by {spec.model} for {asked}: pictures that a model drew, not photographs of any real place or person.",
+        "",
+        "- `images/NNNNNNNN.png`: the picture, RGB",
+        f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means no class with confidence",
+        "- `manifest.jsonl`: a line for each twin, with its seed, what is in its mask, and all that is needed to make it",
+        "  again; keys are those of the object store, the last part of each is the file's name here",
+        "- `card.json`: the model's card",
+    ]
+    if card is None:
+        return "\n".join(lines[:-1]) + "\n"
+    lines += ["", "| index | class | colour |", "|---|---|---|"]
+    lines += [f"| {entry.index} | {entry.name} | #{bytes(entry.colour).hex()} |" for entry in card.classes]
+    lines += [
+        "",
+        f"Intended use: {card.intended_use}",
+        "",
+        f"Limits of use: {card.limits_of_use}",
+        "",
+        f"Licence of the model: {card.licence}",
+    ]
+    return "\n".join(lines) + "\n"

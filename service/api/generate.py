@@ -1,0 +1,94 @@
+"""``POST /generate``: a request in, a job out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from service.api.openapi import answers
+from service.api.preferences import preferred_wait_s
+from service.api.problems import WrongContentType
+from service.api.services import ServicesDep
+from service.api.views import JobView, job_view
+from service.jobs.admission import shown
+from service.jobs.request import GenerateRequest
+
+
+class JsonRoute(APIRoute):
+    """A route that looks at the content type before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, behind that look."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            given = request.headers.get("content-type", "")
+            if given.partition(";")[0].strip().lower() != "application/json":
+                raise WrongContentType(
+                    f"Content-Type is {shown(given) if given else 'missing'}; send JSON, as application/json"
+                )
+            return await handle(request)
+
+        return handle_json
+
+
+router = APIRouter(route_class=JsonRoute, tags=["jobs"])
+
+
+@router.post(
+    "/generate",
+    status_code=202,
+    response_model=JobView,
+    summary="Ask for twins",
+    responses={
+        200: {"model": JobView, "description": "With `Prefer: wait`: the job, ended."},
+        202: {
+            "description": "The job, accepted: its spec is in the object store, and nothing that happens to queue or "
+            "workers loses it.",
+            "headers": {
+                "Location": {"schema": {"type": "string"}, "description": "The job's path."},
+                "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, where it was heeded."},
+            },
+        },
+        **answers(400, 404, 409, 413, 415, 422, 503),
+    },
+)
+async def generate(
+    body: GenerateRequest,
+    response: Response,
+    services: ServicesDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="1 to 255 visible ASCII characters, a UUID say. The same key with the same body always stands "
+            "for the same job; with another body it is refused. Keys do not expire."
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
+    ] = None,
+) -> JobView:
+    """Checks the request against the model's card, stores the job's spec, and sends its first chunks to the workers."""
+    given = body.model_dump(mode="json", exclude_unset=True)
+    spec, made = await run_in_threadpool(
+        services.submissions.submit, body, given=given, idempotency_key=idempotency_key
+    )
+    if made:
+        services.metrics.jobs.labels(spec.model).inc()
+        services.metrics.twins.labels(spec.model).inc(spec.count)
+
+    wait_s = preferred_wait_s(prefer, most_s=services.settings.max_wait_s)
+    if wait_s is None:
+        progress = await run_in_threadpool(services.progress.read, spec)
+    else:
+        progress = await services.watcher.until_ended(spec, timeout_s=wait_s)
+        response.headers["Preference-Applied"] = f"wait={wait_s:g}"
+        if progress.state.ended:
+            response.status_code = 200
+    view = job_view(spec, progress, prefix=services.path(""))
+    response.headers["Location"] = view.links["self"]
+    return view

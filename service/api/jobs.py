@@ -1,0 +1,89 @@
+"""``/jobs`` and ``/jobs/{id}``: jobs listed, looked at and cancelled."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.api.openapi import answers
+from service.api.services import Services, ServicesDep
+from service.api.views import JobPage, JobView, job_view
+from service.errors import InvalidRequest, UnknownJob
+from service.jobs.admission import shown
+from service.jobs.cancellation import cancel
+from service.jobs.ids import is_job_id
+from service.jobs.prefetch import prefetch
+from service.jobs.states import State
+
+router = APIRouter(tags=["jobs"])
+JobId = Annotated[str, Path(description="A job's id.", examples=["j7ybr17pesw6kn47yb0"])]
+_LOOKED_AT_PER_PAGE = 500
+
+
+@router.get("/jobs", response_model=JobPage, summary="List jobs", responses=answers(422, 503))
+def list_jobs(
+    services: ServicesDep,
+    state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
+) -> JobPage:
+    """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the cursor."""
+    if cursor is not None and not is_job_id(cursor):
+        raise InvalidRequest(
+            f"cursor is {shown(cursor)}; take it from next_cursor of the page before, or leave it out",
+            errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
+        )
+    views: list[JobView] = []
+    last: str | None = None
+    looked_at = 0
+    more = False
+    with closing(prefetch(lambda job: _view_if_there(services, job), services.ledger.jobs(start_after=cursor))) as found:
+        for job, view in found:
+            if len(views) == limit or looked_at == _LOOKED_AT_PER_PAGE:
+                more = True
+                break
+            last = job
+            looked_at += 1
+            if view is not None and state in (None, view.state):
+                views.append(view)
+    return JobPage(jobs=views, next_cursor=last if more else None)
+
+
+@router.get("/jobs/{job}", response_model=JobView, summary="Look at a job", responses=answers(404, 503))
+def show_job(job: JobId, services: ServicesDep) -> JobView:
+    """Where the job stands, worked out from the object store, and what it is made with."""
+    return _view(services, job)
+
+
+@router.delete(
+    "/jobs/{job}",
+    response_model=JobView,
+    summary="Cancel a job",
+    responses={
+        200: {"description": "The job is cancelled."},
+        202: {"model": JobView, "description": "The job is being cancelled; what is at work now will be dropped."},
+        **answers(404, 409, 503),
+    },
+)
+async def cancel_job(job: JobId, response: Response, services: ServicesDep) -> JobView:
+    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended is refused."""
+    spec = await run_in_threadpool(services.ledger.read_spec, job)
+    await run_in_threadpool(cancel, spec, services.ledger, services.hints)
+    view = await run_in_threadpool(_view, services, job)
+    response.status_code = 200 if view.state.ended else 202
+    return view
+
+
+def _view(services: Services, job: str) -> JobView:
+    spec = services.ledger.read_spec(job)
+    return job_view(spec, services.progress.read(spec), prefix=services.path(""))
+
+
+def _view_if_there(services: Services, job: str) -> JobView | None:
+    try:
+        return _view(services, job)
+    except UnknownJob:
+        return None  # a folder without a spec: no job was ever accepted under it

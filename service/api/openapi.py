@@ -1,0 +1,59 @@
+"""The OpenAPI description: what each endpoint may answer, errors included, as it really answers them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.views import Problem
+
+_PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+
+_ERRORS: dict[int, tuple[str, str, str]] = {
+    400: ("malformed-body", "The body is not JSON", "the body is not JSON at character 10 (Expecting value); ..."),
+    403: ("link-expired", "The link has expired", "the link is past its time; ask the job for a new one"),
+    404: ("unknown-job", "No such job", "job 'j7ybr17pesw6kn47yb0' does not exist; GET /jobs lists those that do"),
+    409: ("job-state-conflict", "The job's state does not allow this", "job j7ybr17pesw6kn47yb0 has ended as succeeded"),
+    413: ("body-too-large", "The request body is too large", "the body has 20000000 bytes; at most 16777216 are read"),
+    415: ("wrong-content-type", "The body has the wrong content type", 'Content-Type is "text/plain"; send JSON'),
+    416: ("range-not-satisfiable", "The range lies outside of the object", "bytes=900- of 800 bytes; ask for less"),
+    422: (
+        "unknown-class",
+        "The model knows no such class",
+        'classes is "watr": cosimgen-dubai@1.0.0 has no such class; did you mean \'water\'? It has building, water',
+    ),
+    503: ("store-unavailable", "The object store is not available", "the object store does not answer; try again later"),
+}
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an endpoint that may answer with these errors."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        slug, title, detail = _ERRORS[status]
+        example = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, "instance": "/..."}
+        content = {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": example}}
+        described[status] = {"description": title, "content": content}
+    return described
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Gives ``app`` its description, made at the first request for it."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            description = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            schemas = description.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            app.openapi_schema = description
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]

@@ -1,0 +1,173 @@
+"""Every error as ``application/problem+json`` (RFC 9457): ours, the framework's, and the ones nobody foresaw."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from service.errors import InvalidRequest, TwinsetError
+from service.jobs.admission import shown
+from service.jobs.nearest import nearest
+from service.jobs.request import GenerateRequest
+
+PROBLEM_TYPE = "application/problem+json"
+_log = logging.getLogger("twinset.api")
+
+
+class MalformedBody(InvalidRequest):
+    """A body that is not JSON."""
+
+    status = 400
+    slug = "malformed-body"
+    title = "The body is not JSON"
+
+
+class WrongContentType(TwinsetError):
+    """A body of another kind than the endpoint reads."""
+
+    status = 415
+    slug = "wrong-content-type"
+    title = "The body has the wrong content type"
+
+
+class NoSuchPath(TwinsetError):
+    """A path that is not served."""
+
+    status = 404
+    slug = "no-such-path"
+    title = "Nothing is served here"
+
+
+class MethodNotAllowed(TwinsetError):
+    """A path that is served, but not by this method."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "The path does not know this method"
+
+
+class RangeNotSatisfiable(TwinsetError):
+    """A range that lies outside of the object."""
+
+    status = 416
+    slug = "range-not-satisfiable"
+    title = "The range lies outside of the object"
+
+
+class InternalError(TwinsetError):
+    """A fault of ours; the log has the details."""
+
+
+def problem_response(error: TwinsetError, *, instance: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer for ``error``. In ASCII, so that nothing a client sent can break its encoding."""
+    body = json.dumps({**error.problem(), "instance": instance})
+    return Response(body, status_code=error.status, media_type=PROBLEM_TYPE, headers=dict(headers or {}))
+
+
+def every_problem(root: type[TwinsetError] = TwinsetError) -> Iterator[type[TwinsetError]]:
+    """``root`` and every kind of error below it."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from every_problem(kind)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Makes ``app`` answer every error as a problem."""
+
+    def answer(request: Request, error: TwinsetError, headers: Mapping[str, str] | None = None) -> Response:
+        request.app.state.services.metrics.refused.labels(error.slug).inc()
+        return problem_response(error, instance=request.url.path, headers=headers)
+
+    @app.exception_handler(TwinsetError)
+    async def on_ours(request: Request, error: TwinsetError) -> Response:
+        if error.status >= 500:
+            _log.error("%s %s: %s", request.method, request.url.path, error.detail)
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, invalid_request(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def on_framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            detail = f"{request.method} {shown(request.url.path)} is not served here; /docs shows what is"
+            return answer(request, NoSuchPath(detail))
+        if error.status_code == 405:
+            allowed = ", ".join(_methods_of(request))
+            detail = f"{shown(request.url.path)} does not know {request.method}; it knows {allowed}"
+            return answer(request, MethodNotAllowed(detail), {"Allow": allowed})
+        if error.status_code == 400:
+            return answer(request, MalformedBody(f"the body could not be read as JSON: {error.detail}; send an object"))
+        other = TwinsetError(str(error.detail))
+        body = json.dumps({**other.problem(), "status": error.status_code, "type": "about:blank"})
+        return Response(body, error.status_code, headers=dict(error.headers or {}), media_type=PROBLEM_TYPE)
+
+    @app.exception_handler(Exception)
+    async def on_unforeseen(request: Request, error: Exception) -> Response:
+        # The server logs the traceback itself; a client learns nothing of our insides.
+        return answer(request, InternalError("this is a fault of ours, not of the request; the service's log tells more"))
+
+
+def _methods_of(request: Request) -> list[str]:
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches({**request.scope, "method": "GET"})
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def invalid_request(faults: Any) -> InvalidRequest:
+    """Pydantic's complaints as one problem, each with where it is, the value, and what it should be."""
+    errors = []
+    for fault in faults:
+        place, *path = fault["loc"]
+        if fault["type"] == "json_invalid":
+            where = f" at character {path[0]}" if path else ""
+            reason = fault.get("ctx", {}).get("error", "")
+            return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
+        detail = _explained(fault, path)
+        if place == "body":
+            pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+            errors.append({"pointer": pointer, "detail": detail})
+        else:
+            errors.append({"parameter": ".".join(map(str, path)), "in": place, "detail": detail})
+    return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
+
+
+_WANTED = {
+    "string_type": "give a string",
+    "int_type": "give an integer",
+    "int_parsing": "give an integer",
+    "int_from_float": "give an integer",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "list_type": "give a list",
+}
+
+
+def _explained(fault: Any, path: list[Any]) -> str:
+    member = str(path[0]) if path else "the body"
+    if fault["type"] == "missing":
+        field = GenerateRequest.model_fields.get(member)
+        if not path:
+            return "the body is empty; send one JSON object"
+        return f"{member} is missing. {field.description if field else ''}".strip()
+    if fault["type"] == "extra_forbidden":
+        near = nearest(member, GenerateRequest.model_fields)
+        meant = f"did you mean {near!r}? " if near else ""
+        return f"{shown(member)} is no member of the request; {meant}It has {', '.join(GenerateRequest.model_fields)}"
+    if not path and fault["type"] in {"model_attributes_type", "model_type", "dict_type"}:
+        return f"the body is {shown(fault['input'])}; send one JSON object"
+    place = member if len(path) == 1 else f"{member}[{path[1]}]" if len(path) > 1 else member
+    wanted = _WANTED.get(fault["type"], fault["msg"])
+    return f"{place} is {shown(fault['input'])}: {wanted}"

@@ -1,0 +1,45 @@
+"""What the endpoints work with, made once per app and handed to each by dependency injection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from service.api.metrics import Metrics
+from service.api.watching import JobWatcher
+from service.catalogue import Catalogue
+from service.jobs.hints import Hints
+from service.jobs.ledger import Ledger
+from service.jobs.progress import ProgressReader
+from service.jobs.submission import Submissions
+from service.settings import Settings
+from service.store.base import ObjectStore
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one running API."""
+
+    settings: Settings
+    store: ObjectStore
+    ledger: Ledger
+    catalogue: Catalogue
+    hints: Hints
+    progress: ProgressReader
+    submissions: Submissions
+    watcher: JobWatcher
+    metrics: Metrics
+
+    def path(self, path: str) -> str:
+        """``path`` as clients see it: with the path of ``public_url`` in front, where a proxy adds one."""
+        return urlsplit(self.settings.public_url).path + path
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

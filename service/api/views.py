@@ -1,0 +1,188 @@
+"""What the API answers with. Every moment is in UTC, every duration in seconds, every rate in twins per second."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.card import Card
+from service.jobs.progress import Progress
+from service.jobs.spec import ItemClass, JobSpec
+from service.jobs.states import State
+
+JOB_EXAMPLE = {
+    "id": "j7ybr17pesw6kn47yb0",
+    "name": "shoreline, first try",
+    "state": "running",
+    "done": 376,
+    "failed": 0,
+    "total": 1000,
+    "rate": 41.5,
+    "seconds_left": 15.0,
+    "created_at": "2026-01-31T12:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+    "seconds": None,
+    "reason": None,
+    "parameters": {
+        "model": "cosimgen-dubai@1.0.0",
+        "prompt": None,
+        "classes": ["vegetation", "water"],
+        "count": 1000,
+        "seed": 42,
+        "steps": 50,
+        "guidance_scale": 2.0,
+        "eta": 0.0,
+        "size": 256,
+    },
+    "links": {
+        "self": "/jobs/j7ybr17pesw6kn47yb0",
+        "samples": "/jobs/j7ybr17pesw6kn47yb0/samples",
+        "events": "/jobs/j7ybr17pesw6kn47yb0/events",
+        "archive": "/jobs/j7ybr17pesw6kn47yb0/archive",
+        "model": "/models/cosimgen-dubai@1.0.0",
+    },
+}
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class ParametersView(_View):
+    """What the job is made with, everything filled in; sent again as a request, it gives the same twins."""
+
+    model: str = Field(description="name@version")
+    prompt: str | None
+    classes: tuple[str, ...] | None = Field(description="the card's names, in its order")
+    count: int
+    seed: int = Field(description="as given, or as drawn")
+    steps: int
+    guidance_scale: float
+    eta: float
+    size: int = Field(description="side of image and mask in pixels")
+
+
+class JobView(_View):
+    """A job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+
+    id: str
+    name: str | None
+    state: State
+    done: int = Field(description="twins made and stored")
+    failed: int | None = Field(description="samples given up; null while not all of them are counted")
+    total: int
+    rate: float | None = Field(description="twins per second: of late, or over the whole job once it has ended")
+    seconds_left: float | None = Field(description="estimate; null where nothing is known yet")
+    created_at: datetime
+    started_at: datetime | None = Field(description="known once the job has ended")
+    finished_at: datetime | None
+    seconds: float | None = Field(description="from acceptance to the end")
+    reason: str | None = Field(description="why the job ended as it did, where there is more to say")
+    parameters: ParametersView
+    links: dict[str, str]
+
+
+class JobPage(_View):
+    """Jobs, newest first. A page may hold fewer than asked for; the last one has no ``next_cursor``."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class PictureView(_View):
+    """An image or a mask."""
+
+    url: str = Field(description="signed: anyone who has it may read it until it expires")
+    sha256: str
+    bytes: int
+
+
+class SampleView(_View):
+    """One twin; or one sample that was given up, with ``error`` and without pictures."""
+
+    index: int
+    seed: int
+    classes: tuple[ItemClass, ...] = Field(description="classes found in the mask, with their share of its pixels")
+    confident_share: float | None = Field(description="share of the mask's pixels that are confident, 0 to 1")
+    mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1")
+    image: PictureView | None
+    mask: PictureView | None
+    error: str | None
+
+
+class SamplePage(_View):
+    """Samples by index. While the job runs more may come, also below a cursor already passed."""
+
+    samples: list[SampleView]
+    next_cursor: str | None
+    links_expire_at: datetime
+
+
+class ModelView(_View):
+    """A model's card, and the versions there are of the model."""
+
+    id: str = Field(description="name@version of this card")
+    versions: tuple[str, ...] = Field(description="newest first")
+    card: Card
+
+
+class ModelList(_View):
+    """The newest version of each model, by name."""
+
+    models: list[ModelView]
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(description="a reference that says which kind of error it is, and serves its description")
+    title: str
+    status: int
+    detail: str = Field(description="the value, the limit it met, and the remedy")
+    instance: str
+    errors: list[dict[str, Any]] | None = Field(
+        None, description="each fault of an invalid request: a JSON pointer into the body, or a parameter; and its detail"
+    )
+
+
+def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
+    """The job as answered; ``prefix`` goes before the paths of its links."""
+    here = f"{prefix}/jobs/{spec.job}"
+    return JobView(
+        id=spec.job,
+        name=spec.name,
+        state=progress.state,
+        done=progress.done,
+        failed=progress.failed,
+        total=progress.total,
+        rate=progress.rate,
+        seconds_left=progress.seconds_left,
+        created_at=spec.created_at,
+        started_at=progress.started_at,
+        finished_at=progress.finished_at,
+        seconds=progress.seconds,
+        reason=progress.reason,
+        parameters=ParametersView(
+            model=spec.model,
+            prompt=spec.prompt,
+            classes=spec.classes,
+            count=spec.count,
+            seed=spec.seed,
+            steps=spec.steps,
+            guidance_scale=spec.guidance_scale,
+            eta=spec.eta,
+            size=spec.size_px,
+        ),
+        links={
+            "self": here,
+            "samples": f"{here}/samples",
+            "events": f"{here}/events",
+            "archive": f"{here}/archive",
+            "model": f"{prefix}/models/{spec.model}",
+        },
+    )

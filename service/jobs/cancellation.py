@@ -1,0 +1,29 @@
+"""Cancelling a job: asked for once, decided by whoever writes the summary first."""
+
+from __future__ import annotations
+
+from service.errors import JobStateConflict
+from service.jobs.hints import Hints
+from service.jobs.ledger import Ledger
+from service.jobs.spec import JobSpec
+from service.jobs.states import State
+
+
+def cancel(spec: JobSpec, ledger: Ledger, hints: Hints) -> None:
+    """Asks for the job's cancel; ends it at once if nothing of it has started.
+
+    Asking again changes nothing. Raises :class:`JobStateConflict` if the job has ended otherwise.
+    """
+    summary = ledger.read_summary(spec.job)
+    if summary is not None:
+        if summary.state is State.CANCELLED:
+            return
+        raise JobStateConflict(
+            f"job {spec.job} has ended as {summary.state.value} with {summary.done} of {summary.total} twins; "
+            "only a queued or running job can be cancelled",
+            state=summary.state.value,
+        )
+    ledger.request_cancel(spec.job)
+    hints.flag_cancel(spec.job)
+    if hints.surely_not_started(spec.job) and next(ledger.recorded_chunks(spec.job), None) is None:
+        ledger.conclude(spec, reason="cancelled before it started")

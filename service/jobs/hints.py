@@ -1,0 +1,128 @@
+"""Hints: what Redis says of jobs at this moment. Everything here may be missing, late or lost, and nothing depends on it.
+
+    twinset:progress:{job}   hash     state, done, total, rate, seq
+    twinset:events:{job}     channel  {"done", "state", "seq"}, published with each change of the hash
+    twinset:cancel:{job}     flag     the cancel object exists in the store
+
+Readers get None where Redis does not answer; writers carry on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from service.errors import BrokerUnavailable
+from service.jobs.states import State
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+EVENTS_CHANNEL = "twinset:events:"
+_KEPT_S = 86_400
+_TIMEOUT_S = 1.0
+_PAUSE_AFTER_FAILURE_S = 2.0
+_log = logging.getLogger("twinset.hints")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class ProgressHint:
+    """What a worker last said of a job; ``rate`` in twins per second."""
+
+    state: State
+    done: int
+    total: int
+    rate: float | None
+
+
+class Hints:
+    """The hints in the Redis at ``broker_url``. May be used from many threads."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._client: Redis | None = None
+        self._silent_until = 0.0
+
+    def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
+        """Says where the job stands, to readers and to those who wait on its channel."""
+
+        def say(client: Redis) -> None:
+            key = f"twinset:progress:{job}"
+            values = {"state": state.value, "done": done, "total": total, "rate": "" if rate is None else f"{rate:.6g}"}
+            with client.pipeline(transaction=True) as pipe:
+                pipe.hset(key, mapping=values)
+                pipe.hincrby(key, "seq", 1)
+                pipe.expire(key, _KEPT_S)
+                seq = pipe.execute()[1]
+            client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value, "seq": seq}))
+
+        self._ask(say, None)
+
+    def progress(self, job: str) -> ProgressHint | None:
+        """What was last said of the job, if anything is known."""
+        return self._ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
+
+    def surely_not_started(self, job: str) -> bool:
+        """Whether Redis answers and has heard nothing of the job.
+
+        A worker notes progress before it looks for the cancel object, and whoever cancels writes that object before
+        asking here; so at least one of the two sees the other.
+        """
+        return self._ask(lambda client: not client.exists(f"twinset:progress:{job}"), False)
+
+    def flag_cancel(self, job: str) -> None:
+        """Lets workers see the job's cancel without asking the store."""
+        self._ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_KEPT_S), None)
+
+    def is_cancel_flagged(self, job: str) -> bool:
+        """Whether the flag is up. False proves nothing: the truth is the cancel object."""
+        return self._ask(lambda client: bool(client.exists(f"twinset:cancel:{job}")), False)
+
+    def ping(self) -> None:
+        """Raises :class:`BrokerUnavailable` unless Redis answers."""
+        from redis.exceptions import RedisError
+
+        try:
+            self._connected().ping()
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis does not answer: {error}; see TWINSET_BROKER_URL") from error
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Redis:
+        if self._client is None:
+            from redis import Redis
+
+            self._client = Redis.from_url(
+                self._url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
+            )
+        return self._client
+
+    def _ask(self, question: Callable[[Redis], Answer], otherwise: Answer) -> Answer:
+        from redis.exceptions import RedisError
+
+        # A Redis that hangs would cost every request the timeout; after a failure it is left alone for a moment.
+        if time.monotonic() < self._silent_until:
+            return otherwise
+        try:
+            return question(self._connected())
+        except (RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            _log.debug("no hint: %s", error)
+            return otherwise
+
+
+def _hint(values: dict[str, str]) -> ProgressHint | None:
+    try:
+        rate = float(values["rate"]) if values.get("rate") else None
+        return ProgressHint(State(values["state"]), int(values["done"]), int(values["total"]), rate)
+    except (KeyError, ValueError):
+        return None

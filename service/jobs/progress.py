@@ -1,0 +1,133 @@
+"""Where a job stands, worked out from its objects in the store; Redis only adds what the store does not know yet."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.jobs.hints import Hints
+from service.jobs.ledger import Ledger
+from service.jobs.spec import JobSpec
+from service.jobs.states import State, current_state
+
+_RECORDS_READ_PER_LOOK = 32
+_RECENT_CHUNKS = 32
+_JOBS_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job at one moment.
+
+    ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
+    ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds.
+    """
+
+    state: State
+    done: int
+    failed: int | None
+    total: int
+    rate: float | None = None
+    seconds_left: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    reason: str | None = None
+
+
+@dataclass
+class _Counted:
+    """What has been seen of a living job's records, so that a second look costs only what is new."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    frontier: int = 0  # chunks below are all recorded and counted
+    failed_below: int = 0
+    failed_in: dict[int, int | None] = field(default_factory=dict)  # chunks from the frontier on; None: not read yet
+    recent: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_RECENT_CHUNKS))
+
+
+class ProgressReader:
+    """Reads progress. Keeps counts of living jobs, and nothing that the store could contradict: records never change."""
+
+    def __init__(self, ledger: Ledger, hints: Hints) -> None:
+        self._ledger = ledger
+        self._hints = hints
+        self._counted: OrderedDict[str, _Counted] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, spec: JobSpec) -> Progress:
+        """Where the job stands now."""
+        summary = self._ledger.read_summary(spec.job)
+        if summary is not None:
+            working_s = (summary.finished_at - (summary.started_at or spec.created_at)).total_seconds()
+            return Progress(
+                state=summary.state,
+                done=summary.done,
+                failed=summary.failed,
+                total=summary.total,
+                rate=summary.done / working_s if summary.done and working_s > 0 else None,
+                seconds_left=0.0,
+                started_at=summary.started_at,
+                finished_at=summary.finished_at,
+                seconds=summary.seconds,
+                reason=summary.reason,
+            )
+        recorded, failed, rate = self._count(spec)
+        hint = self._hints.progress(spec.job)
+        if hint is not None and hint.rate:
+            rate = hint.rate
+        state = current_state(
+            ended=None,
+            cancel_asked=self._ledger.is_cancelled(spec.job),
+            started=recorded > 0 or (hint is not None and hint.state is not State.QUEUED),
+        )
+        # Nothing more comes after a cancel, so there is no time left to tell.
+        seconds_left = (spec.count - recorded) / rate if rate and state is State.RUNNING else None
+        return Progress(
+            state=state,
+            done=recorded - (failed or 0),
+            failed=failed,
+            total=spec.count,
+            rate=rate,
+            seconds_left=seconds_left,
+        )
+
+    def _count(self, spec: JobSpec) -> tuple[int, int | None, float | None]:
+        """Samples recorded, samples given up (None: not all records read yet), and twins per second of late."""
+        counted = self._remembered(spec.job)
+        with counted.lock:
+            for chunk, info in self._ledger.recorded_chunks(spec.job, start_at=counted.frontier):
+                if chunk not in counted.failed_in and chunk < spec.chunks:
+                    counted.failed_in[chunk] = None
+                    counted.recent.append((info.modified, len(spec.chunk_range(chunk))))
+            unread = [chunk for chunk, failed in sorted(counted.failed_in.items()) if failed is None]
+            for record in self._ledger.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
+                counted.failed_in[record.chunk] = record.failed
+            while counted.failed_in.get(counted.frontier) is not None:
+                counted.failed_below += counted.failed_in.pop(counted.frontier) or 0
+                counted.frontier += 1
+            recorded = min(spec.count, counted.frontier * spec.chunk_size)
+            recorded += sum(len(spec.chunk_range(chunk)) for chunk in counted.failed_in)
+            failed: int | None = counted.failed_below
+            for failed_here in counted.failed_in.values():
+                failed = None if failed is None or failed_here is None else failed + failed_here
+            return recorded, failed, _rate(counted.recent)
+
+    def _remembered(self, job: str) -> _Counted:
+        with self._lock:
+            counted = self._counted.pop(job, None) or _Counted()
+            self._counted[job] = counted
+            while len(self._counted) > _JOBS_REMEMBERED:
+                self._counted.popitem(last=False)
+            return counted
+
+
+def _rate(recent: deque[tuple[datetime, int]]) -> float | None:
+    """Twins per second between the oldest and the newest of ``(moment recorded, twins)``."""
+    by_moment = sorted(recent)
+    if len(by_moment) < 2:
+        return None
+    span_s = (by_moment[-1][0] - by_moment[0][0]).total_seconds()
+    return sum(twins for _, twins in by_moment[1:]) / span_s if span_s > 0 else None

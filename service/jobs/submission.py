@@ -1,0 +1,157 @@
+"""Submission: from an admitted request to a job in the store, once for each idempotency key.
+
+The order makes every crash harmless. The idempotency record reserves a job id; the spec makes the job exist; then its
+first chunks are sent. A crash after the first leaves an id that a retry fills; after the second, a job that the sweeper
+sends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from service.catalogue import Catalogue
+from service.errors import (
+    BrokerUnavailable,
+    CardError,
+    IdempotencyConflict,
+    InvalidRequest,
+    ObjectExists,
+    ObjectNotFound,
+    UnknownJob,
+)
+from service.jobs.admission import admit, shown
+from service.jobs.ids import new_job_id
+from service.jobs.ledger import Ledger
+from service.jobs.request import GenerateRequest
+from service.jobs.seeds import new_job_seed
+from service.jobs.spec import JobSpec
+from service.queue import ChunkSender
+from service.settings import Settings
+from service.store import keys
+
+TENANT = "default"
+WEIGHTS_FILE = "model.safetensors"
+_log = logging.getLogger("twinset.jobs")
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """Takes requests in."""
+
+    settings: Settings
+    ledger: Ledger
+    catalogue: Catalogue
+    queue: ChunkSender
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+    def submit(
+        self, request: GenerateRequest, *, given: dict[str, Any], idempotency_key: str | None = None
+    ) -> tuple[JobSpec, bool]:
+        """The job for ``request``, and whether this call made it. ``given`` is the request's body as it came.
+
+        When it returns, the spec is in the store. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
+        :class:`IdempotencyConflict`, or a store's error; then nothing has been accepted.
+        """
+        fingerprint = _fingerprint(given)
+        reserved = None
+        if idempotency_key is not None:
+            _check_idempotency_key(idempotency_key)
+            reserved = self._reserved(idempotency_key, fingerprint)
+            if reserved is not None:
+                try:
+                    return self.ledger.read_spec(reserved), False
+                except UnknownJob:
+                    _log.info("job %s was reserved but never written; writing it now", reserved)
+
+        spec = self._spec(request, given, reserved or new_job_id(self.now()), idempotency_key)
+        if idempotency_key is not None and reserved is None:
+            job = self._reserve(idempotency_key, fingerprint, spec.job)
+            spec = spec.model_copy(update={"job": job})
+        if not self.ledger.write_spec(spec):
+            return self.ledger.read_spec(spec.job), False
+        self._send_first_chunks(spec)
+        return spec, True
+
+    def _spec(
+        self, request: GenerateRequest, given: dict[str, Any], job: str, idempotency_key: str | None
+    ) -> JobSpec:
+        card = self.catalogue.resolve(request.model)
+        parameters = admit(request, card, self.settings)
+        weights = card.files.get(WEIGHTS_FILE)
+        if weights is None:
+            raise CardError(f"the card of {card.id} names no {WEIGHTS_FILE}, so it can make nothing; register it again")
+        return JobSpec(
+            job=job,
+            tenant=TENANT,
+            name=parameters.name,
+            created_at=self.now(),
+            model=card.id,
+            weights_sha256=weights.sha256,
+            system=card.system,
+            prompt=parameters.prompt,
+            classes=parameters.classes,
+            count=parameters.count,
+            seed=parameters.seed if parameters.seed is not None else new_job_seed(),
+            steps=parameters.steps,
+            guidance_scale=parameters.guidance_scale,
+            eta=parameters.eta,
+            size_px=parameters.size_px,
+            sampler=card.sampler,
+            chunk_size=self.settings.chunk_size,
+            request=given,
+            idempotency_key=idempotency_key,
+        )
+
+    def _send_first_chunks(self, spec: JobSpec) -> None:
+        for chunk in range(min(self.settings.chunks_in_flight, spec.chunks)):
+            try:
+                self.queue.send_chunk(spec.job, chunk)
+            except BrokerUnavailable as error:
+                _log.warning("%s", error.detail)
+                return
+
+    def _reserved(self, key: str, fingerprint: str) -> str | None:
+        """The job that ``key`` stands for, if any. Raises :class:`IdempotencyConflict` if its body was another."""
+        try:
+            record = json.loads(self.ledger.store.get(_idempotency_object(key)))
+        except ObjectNotFound:
+            return None
+        if record["fingerprint"] != fingerprint:
+            raise IdempotencyConflict(
+                f"Idempotency-Key {shown(key)} came before with another body, as job {record['job']}; "
+                "send the same body again, or a new key for a new job",
+                job=record["job"],
+            )
+        return record["job"]
+
+    def _reserve(self, key: str, fingerprint: str, job: str) -> str:
+        """Binds ``key`` to ``job``, or to the job of whoever came first."""
+        record = {"format": 1, "job": job, "fingerprint": fingerprint, "created_at": self.now().isoformat()}
+        try:
+            self.ledger.store.put(_idempotency_object(key), json.dumps(record).encode(), if_absent=True)
+        except ObjectExists:
+            return self._reserved(key, fingerprint) or job
+        return job
+
+
+def _idempotency_object(key: str) -> str:
+    return keys.idempotency(TENANT, hashlib.sha256(key.encode()).hexdigest())
+
+
+def _fingerprint(given: dict[str, Any]) -> str:
+    """Two bodies have the same one if they say the same, whatever their spacing and the order of their members."""
+    return hashlib.sha256(json.dumps(given, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_idempotency_key(key: str) -> None:
+    if not 1 <= len(key) <= 255 or not all(0x21 <= ord(character) <= 0x7E for character in key):
+        raise InvalidRequest(
+            f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to 255 visible ASCII characters, "
+            "a UUID say"
+        )
