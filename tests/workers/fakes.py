@@ -1,0 +1,127 @@
+"""A tiny system with real weights, and small real stand-ins for what surrounds a worker."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timezone
+from typing import Any, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention, WeightsFile
+from model_store.decode import Twin, decode_pairs
+from model_store.system import ConditionRequest
+from service.jobs.ids import new_job_id
+from service.jobs.spec import JobSpec
+
+CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220, 80)))
+CONDITION_DIMS = 8
+WEIGHTS_SHA256 = hashlib.sha256(b"tiny").hexdigest()
+
+
+def tiny_card(**changes: Any) -> Card:
+    """The card of :class:`TinySystem`: three classes, 8 px."""
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "version": "1.0.0",
+        "system": "cosimgen",
+        "title": "Tiny",
+        "description": "A network for tests.",
+        "inputs": ("prompt", "classes"),
+        "classes": tuple(ClassEntry(index=i, name=name, colour=colour) for i, (name, colour) in enumerate(CLASSES)),
+        "palette": PaletteRef(count=len(CLASSES)),
+        "generation_size_px": 8,
+        "sizes_px": (8,),
+        "default_size_px": 8,
+        "sampler": SamplerConvention(prediction_type="v_prediction"),
+        "intended_use": "tests",
+        "limits_of_use": "tests only",
+        "licence": "Apache-2.0",
+        "files": {"model.safetensors": WeightsFile(sha256=WEIGHTS_SHA256, bytes=4)},
+    }
+    return Card(**(values | changes))
+
+
+class TinyNetwork(nn.Module):
+    """Convolutions, a norm and linear layers: the kinds of arithmetic whose bits could depend on a batch."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(6, width, 3, padding=1)
+        self.condition = nn.Linear(CONDITION_DIMS + 2, width)
+        self.norm = nn.GroupNorm(4, width)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.out = nn.Conv2d(width, 6, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        phase = t.to(x.dtype)[:, None] / 1000.0
+        shift = self.condition(torch.cat([condition, phase.sin(), phase.cos()], dim=1))
+        hidden = self.into(x) + shift[:, :, None, None]
+        hidden = hidden + self.middle(torch.nn.functional.silu(self.norm(hidden)))
+        return self.out(torch.nn.functional.silu(hidden))
+
+
+class TinySystem:
+    """A ``System`` over :class:`TinyNetwork`. The prompt "nan" conditions on NaN: a sample that breaks by itself."""
+
+    def __init__(self, card: Card | None = None, *, dtype: torch.dtype = torch.float32) -> None:
+        self.card = card or tiny_card()
+        self.device, self.dtype = torch.device("cpu"), dtype
+        self.sample_shape = (6, self.card.generation_size_px, self.card.generation_size_px)
+        self.forwards: list[int] = []
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.network = TinyNetwork().eval().requires_grad_(False).to(dtype, memory_format=torch.channels_last)
+        self._colours = torch.tensor([colour for _, colour in CLASSES]) / 127.5 - 1.0
+
+    def condition(self, requests: Sequence[ConditionRequest]) -> Tensor:
+        return torch.stack([_condition(request) for request in requests])
+
+    def null_condition(self, count: int) -> Tensor:
+        return torch.zeros(count, CONDITION_DIMS)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        self.forwards.append(len(x))
+        x = x.to(self.dtype, memory_format=torch.channels_last)
+        return self.network(x, t, condition.to(self.dtype)).float()
+
+    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+        assert len(x0) == 1, "twins are decoded one at a time"
+        return decode_pairs(x0, x0, self._colours, 0.05)
+
+
+def _condition(request: ConditionRequest) -> Tensor:
+    if request.prompt == "nan":
+        return torch.full((CONDITION_DIMS,), torch.nan)
+    if request.prompt is not None:
+        digest = hashlib.sha256(request.prompt.encode()).digest()
+        return torch.tensor([byte / 128.0 - 1.0 for byte in digest[:CONDITION_DIMS]])
+    names = [name for name, _ in CLASSES]
+    vector = torch.zeros(CONDITION_DIMS)
+    vector[[names.index(name) for name in request.classes or ()]] = 1.0
+    return vector
+
+
+def tiny_spec(card: Card | None = None, **changes: Any) -> JobSpec:
+    """The spec of a small job for the tiny system."""
+    card = card or tiny_card()
+    now = datetime.now(timezone.utc)
+    values: dict[str, Any] = {
+        "job": new_job_id(now),
+        "created_at": now,
+        "model": card.id,
+        "weights_sha256": WEIGHTS_SHA256,
+        "system": card.system,
+        "classes": ("water",),
+        "count": 5,
+        "seed": 11,
+        "steps": 4,
+        "guidance_scale": 2.0,
+        "eta": 0.0,
+        "size_px": 8,
+        "sampler": card.sampler,
+        "chunk_size": 2,
+        "request": {},
+    }
+    return JobSpec(**(values | changes))

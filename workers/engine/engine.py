@@ -1,0 +1,140 @@
+"""The engine: one thread that gives each model with work a step in turn, and never waits for anything but work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from workers.engine.lane import EngineModel, Lane, SampleFailed
+from workers.engine.sample import SampleRequest, Waiting, branches_of
+
+logger = logging.getLogger(__name__)
+
+
+class EngineStopped(RuntimeError):
+    """The engine was stopped before the sample was done; it may be asked for again elsewhere."""
+
+
+class Engine:
+    """One a process. ``submit`` from any thread; results come as futures of x_0, ``(C, h, w)`` float32 on the device.
+
+    ``Future.cancel()`` takes a sample out before its next step. A sample that ends badly carries
+    :class:`~workers.engine.lane.SampleFailed`; a forward that raises fails the samples that were in it, no others.
+    """
+
+    def __init__(self, *, cpu_threads: int = 0) -> None:
+        self._cpu_threads = cpu_threads
+        self._inbox: deque[tuple[EngineModel, Waiting]] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._lanes: dict[EngineModel, Lane] = {}
+        self._forwards = 0
+        self._rows_used = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, model: EngineModel, requests: Sequence[SampleRequest]) -> list[Future[Tensor]]:
+        """Hands samples over and returns at once. Raises ValueError for a request that no step could serve, and
+        :class:`EngineStopped` after :meth:`stop`."""
+        batch = [Waiting(request, branches_of(_checked(request, model), model.null)) for request in requests]
+        with self._changed:
+            if self._stopped:
+                raise EngineStopped("the engine has been stopped")
+            self._inbox.extend((model, waiting) for waiting in batch)
+            self._changed.notify()
+        return [waiting.future for waiting in batch]
+
+    def stop(self) -> None:
+        """Ends the thread after the step it is in; samples not done fail with :class:`EngineStopped`."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(forwards run, rows of them that held a sample), since the start."""
+        return self._forwards, self._rows_used
+
+    def _run(self) -> None:
+        if self._cpu_threads:
+            torch.set_num_threads(self._cpu_threads)
+        with torch.inference_mode():
+            while self._take_in():
+                for model, lane in list(self._lanes.items()):
+                    self._step(lane)
+                    if not lane.busy:
+                        # an idle model's tensors are the model cache's to keep or drop
+                        del self._lanes[model]
+        unfinished = [waiting for lane in self._lanes.values() for waiting in _empty(lane)]
+        for waiting in [*unfinished, *(waiting for _, waiting in self._inbox)]:
+            _settle(waiting, EngineStopped("the worker stopped before this sample was done"))
+
+    def _take_in(self) -> bool:
+        """Moves submitted samples to their lanes, sleeping while there is nothing to do; False when stopped."""
+        with self._changed:
+            while not self._stopped and not self._inbox and not self._lanes:
+                self._changed.wait()
+            if self._stopped:
+                return False
+            arrived = list(self._inbox)
+            self._inbox.clear()
+        for model, waiting in arrived:
+            try:
+                lane = self._lanes.get(model) or self._lanes.setdefault(model, Lane(model))
+            except Exception as error:
+                logger.exception("no batch for model %s", model.system.card.id)
+                _settle(waiting, SampleFailed(f"no batch of {model.rows} rows could be set up: {error}"))
+                continue
+            lane.waiting.add(waiting)
+        return True
+
+    def _step(self, lane: Lane) -> None:
+        forwards, rows_used = lane.forwards, lane.rows_used
+        try:
+            ended = lane.step()
+        except Exception as error:
+            logger.exception("a forward failed; its samples end with the reason")
+            for waiting in lane.fail_active(error):
+                _settle(waiting, SampleFailed(f"the forward failed: {type(error).__name__}: {error}"))
+            return
+        self._forwards += lane.forwards - forwards
+        self._rows_used += lane.rows_used - rows_used
+        for waiting, result in ended:
+            _settle(waiting, result)
+
+
+def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
+    """The request if a batch can take it; found here, a bad one fails its caller and not the batch."""
+    total = model.system.card.sampler.train_timesteps
+    if not 0 <= request.seed < 2**63:
+        raise ValueError(f"seed is {request.seed}; it must lie between 0 and 2**63 - 1")
+    if not 1 <= request.steps <= total:
+        raise ValueError(f"steps is {request.steps}; the model's schedule allows 1 to {total}")
+    if request.condition.shape != model.null.shape:
+        found, needed = tuple(request.condition.shape), tuple(model.null.shape)
+        raise ValueError(f"the condition has shape {found}; those of {model.system.card.id} have {needed}")
+    if not 0.0 <= request.eta <= 1.0:
+        raise ValueError(f"eta is {request.eta}; it must lie between 0 and 1")
+    return request
+
+
+def _empty(lane: Lane) -> list[Waiting]:
+    return [*(sample.waiting for sample in lane.active), *lane.waiting.drain()]
+
+
+def _settle(waiting: Waiting, result: Tensor | Exception) -> None:
+    """Sets the result, unless the caller cancelled in the meantime."""
+    try:
+        if isinstance(result, Exception):
+            waiting.future.set_exception(result)
+        else:
+            waiting.future.set_result(result)
+    except InvalidStateError:
+        logger.debug("a sample was cancelled as it ended")

@@ -1,0 +1,169 @@
+"""One model's batch: fixed rows, samples joining and leaving between any two steps, one DDIM step at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model_store.ddim import DDIM, guide
+from workers.engine.sample import Active, Waiting, activate
+from workers.engine.turns import Turns
+
+if TYPE_CHECKING:
+    from model_store.system import System
+
+
+class SampleFailed(Exception):
+    """One sample could not be made; the message is the reason, its neighbours go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class EngineModel:
+    """A loaded model as the engine drives it: the system, its canonical number of rows, and its null condition ``(D,)``."""
+
+    system: System
+    rows: int
+    null: Tensor
+
+
+class Lane:
+    """The active samples of one model. All of it runs on the engine's thread.
+
+    Every tensor has ``rows`` as its first dimension, always: ``x`` holds a sample a slot, and the network's rows are
+    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read).
+    """
+
+    def __init__(self, model: EngineModel) -> None:
+        system, rows = model.system, model.rows
+        self.rows = rows
+        self.waiting = Turns()
+        self.forwards = 0
+        self.rows_used = 0
+        self._system = system
+        self._device = system.device
+        self._ddim = DDIM(system.card.sampler, system.device)
+        self._slots: list[Active | None] = [None] * rows
+        self._x = torch.zeros((rows, *system.sample_shape), dtype=torch.float32, device=self._device)
+        self._null = model.null.to(self._device)
+        self._conditions = self._null.repeat(rows, 1)
+        self._joined_or_left = True
+        self._row_slot = self._cond_row = self._null_row = torch.zeros(rows, dtype=torch.int64, device=self._device)
+        self._scale = torch.ones(rows, device=self._device)
+        self._eta = torch.zeros(rows, device=self._device)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would have anything to do."""
+        return bool(len(self.waiting)) or any(self._slots)
+
+    @property
+    def active(self) -> list[Active]:
+        return [sample for sample in self._slots if sample is not None]
+
+    def step(self) -> list[tuple[Waiting, Tensor | SampleFailed]]:
+        """Lets samples leave and join, then brings every active one a timestep further; returns those that ended."""
+        self._drop_cancelled()
+        self._admit()
+        if self._joined_or_left:
+            self._lay_out_rows()
+        active = [(slot, sample) for slot, sample in enumerate(self._slots) if sample is not None]
+        if not active:
+            return []
+        t, t_prev, noise = self._inputs(active)
+        rows = self._row_slot
+        output = self._system.forward(self._x[rows], t[rows], self._conditions)
+        output = guide(output[self._null_row], output[self._cond_row], self._scale)
+        self._x = self._ddim.step(self._x, output, t, t_prev, self._eta, noise)
+        self.forwards += 1
+        self.rows_used += sum(sample.waiting.rows for _, sample in active)
+        for _, sample in active:
+            sample.done += 1
+            if sample.waiting.request.on_step is not None:
+                sample.waiting.request.on_step(sample.done)
+        return self._take_ended(active)
+
+    def fail_active(self, error: Exception) -> list[Waiting]:
+        """Empties the batch after a step that raised; ``error`` is for each of the samples returned."""
+        lost = [sample.waiting for sample in self.active]
+        self._slots = [None] * self.rows
+        # what the failed step left behind must not poison the next
+        self._x = torch.zeros_like(self._x)
+        self._joined_or_left = True
+        return lost
+
+    def _drop_cancelled(self) -> None:
+        for slot, sample in enumerate(self._slots):
+            if sample is not None and sample.waiting.future.cancelled():
+                self._slots[slot] = None
+                self._joined_or_left = True
+
+    def _admit(self) -> None:
+        free_rows = self.rows - sum(sample.waiting.rows for sample in self.active)
+        while free_rows and (waiting := self.waiting.take(free_rows)) is not None:
+            slot = self._slots.index(None)
+            sample = activate(waiting, self._ddim, self._system.sample_shape)
+            self._slots[slot] = sample
+            self._x[slot] = sample.noise.draw().to(self._device)
+            free_rows -= waiting.rows
+            self._joined_or_left = True
+
+    def _lay_out_rows(self) -> None:
+        """Which slot feeds each row, and which rows hold the two branches of each slot."""
+        row_slot, cond_row, null_row = [0] * self.rows, [0] * self.rows, [0] * self.rows
+        scale, eta = [1.0] * self.rows, [0.0] * self.rows
+        conditions: list[Tensor] = []
+        for slot, sample in enumerate(self._slots):
+            if sample is None:
+                continue
+            first = len(conditions)
+            conditions.extend(sample.waiting.branches)
+            last = len(conditions) - 1
+            row_slot[first], row_slot[last] = slot, slot
+            null_row[slot], cond_row[slot] = first, last
+            scale[slot] = sample.waiting.request.guidance_scale
+            eta[slot] = sample.waiting.request.eta
+        padding = [self._null] * (self.rows - len(conditions))
+        self._conditions = torch.stack([*conditions, *padding])
+        self._row_slot, self._cond_row, self._null_row = (self._indices(i) for i in (row_slot, cond_row, null_row))
+        self._scale = torch.tensor(scale, device=self._device)
+        self._eta = torch.tensor(eta, device=self._device)
+        self._joined_or_left = False
+
+    def _inputs(self, active: list[tuple[int, Active]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """t and t_prev of every slot (an empty one steps from 0 to the end, unread), and fresh noise where eta > 0."""
+        t, t_prev = [0] * self.rows, [-1] * self.rows
+        noise: Tensor | None = None
+        for slot, sample in active:
+            t[slot], t_prev[slot] = sample.t, sample.t_prev
+            if sample.waiting.request.eta > 0.0:
+                if noise is None:
+                    noise = torch.zeros(self._x.shape)
+                noise[slot] = sample.noise.draw()
+        return self._indices(t), self._indices(t_prev), None if noise is None else noise.to(self._device)
+
+    def _take_ended(self, active: list[tuple[int, Active]]) -> list[tuple[Waiting, Tensor | SampleFailed]]:
+        """Takes finished samples out, and broken ones as soon as they show."""
+        # reading a verdict off a GPU would make every step wait for it; there a broken sample ends with its last step
+        if self._device.type != "cpu" and not any(sample.finished for _, sample in active):
+            return []
+        sound = torch.isfinite(self._x).flatten(1).all(dim=1).tolist()
+        ended: list[tuple[Waiting, Tensor | SampleFailed]] = []
+        for slot, sample in active:
+            if not sound[slot]:
+                reason = f"the network's output is not finite after step {sample.done} of {len(sample.timesteps)}"
+                ended.append((sample.waiting, SampleFailed(reason)))
+            elif sample.finished:
+                ended.append((sample.waiting, self._x[slot].clone()))
+            else:
+                continue
+            self._slots[slot] = None
+            # a NaN that stayed in the slot would be repeated into the unused rows
+            self._x[slot] = 0.0
+            self._joined_or_left = True
+        return ended
+
+    def _indices(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)

@@ -1,0 +1,90 @@
+"""A sample as the engine sees it: what is asked for, and where an admitted one stands."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from model_store.ddim import DDIM
+from model_store.noise import SampleNoise
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRequest:
+    """One sample to be denoised.
+
+    seed: 0 .. 2**53 - 1, the only source of its noise. condition: ``(D,)`` float32 as ``System.condition`` gives it.
+    steps: number of DDIM steps. eta: 0 (deterministic) .. 1. group: samples of one group (a job) wait their turn behind
+    one another, groups beside one another. on_step: told the number of steps done after each, from the engine's thread,
+    so it must return at once.
+    """
+
+    seed: int
+    condition: Tensor
+    steps: int
+    guidance_scale: float = 1.0
+    eta: float = 0.0
+    group: str = ""
+    on_step: Callable[[int], None] | None = None
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A request with the future that its x_0 will be set on; cancelling the future takes the sample out."""
+
+    request: SampleRequest
+    branches: tuple[Tensor, ...]
+    future: Future[Tensor] = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch it takes: 2 when guidance compares two different branches, else 1."""
+        return len(self.branches)
+
+
+@dataclass(eq=False)
+class Active:
+    """A sample in the batch: its stream of noise, its timesteps and how many of them are done."""
+
+    waiting: Waiting
+    noise: SampleNoise
+    timesteps: list[int]
+    previous: list[int]
+    done: int = 0
+
+    @property
+    def t(self) -> int:
+        return self.timesteps[self.done]
+
+    @property
+    def t_prev(self) -> int:
+        return self.previous[self.done]
+
+    @property
+    def finished(self) -> bool:
+        return self.done == len(self.timesteps)
+
+
+def branches_of(request: SampleRequest, null_condition: Tensor) -> tuple[Tensor, ...]:
+    """The conditions whose outputs guidance needs, the null branch first when there are two.
+
+    Scale 1 needs the condition alone, scale 0 the null alone, and a condition equal to the null has one branch only:
+    null + scale * (cond - null) is then exact with one forward.
+    """
+    if request.guidance_scale == 0.0:
+        return (null_condition,)
+    if request.guidance_scale == 1.0 or torch.equal(request.condition, null_condition):
+        return (request.condition,)
+    return (null_condition, request.condition)
+
+
+def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:
+    """Starts a sample: its timesteps by the model's convention, its noise from its own seed."""
+    steps = waiting.request.steps
+    timesteps = ddim.timesteps(steps)
+    previous = ddim.previous(timesteps, steps)
+    return Active(waiting, SampleNoise(waiting.request.seed, shape), timesteps.tolist(), previous.tolist())
