@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from model_store.card import IGNORE_INDEX, ClassEntry
 
 MAX_TWINS = 24
-"""More would make a picture that no screen shows; the title says how many were left out."""
+"""More would make a picture that no screen shows."""
 
 _IGNORE_COLOUR = (70, 70, 74)
 _PAPER, _INK, _FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
@@ -37,15 +37,13 @@ def draw_contact_sheet(
 ) -> Image.Image:
     """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
 
-    More than three twins stand in two groups of columns. At most :data:`MAX_TWINS` are drawn. ``classes`` are the card's;
+    More than three twins stand in two groups of columns. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's;
     mask pixels of value 255 belong to none and are painted dark grey. Raises ValueError where there is no twin, or where
     a mask is not single-channel 8-bit or holds an index that is no class.
     """
     if not twins:
         raise ValueError("a contact sheet needs at least one twin, and was given none")
     shown = twins[:MAX_TWINS]
-    if len(twins) > len(shown):
-        subtitle = " · ".join(filter(None, (subtitle, f"the first {len(shown)} of {len(twins)} twins")))
     triples = [_triple(twin, classes) for twin in shown]
 
     groups = 1 if len(shown) <= 3 else 2

@@ -1,21 +1,24 @@
 """The table of commands, and how a command's end becomes an exit code.
 
-Each command lives in a module of its own that is imported when it is called. Packages above the service floor add
+Packages above the service floor add
 commands through the entry-point group ``twinset.commands``, since nothing here may import them.
 """
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 from contextlib import contextmanager
 from types import FrameType
-from typing import Iterator, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 import click
 
+from service.cli.lazy import LazyGroup
 from service.errors import TwinsetError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PLUGIN_GROUP = "twinset.commands"
 
@@ -30,34 +33,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and one-line helps, and imports one when it is asked for."""
+class RootGroup(LazyGroup):
+    """The table's commands, and those of other packages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(_plugins().keys() - COMMANDS.keys())]
+        return [*self.table, *sorted(_plugins().keys() - self.table.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-            return getattr(importlib.import_module(module), attribute)
+        if cmd_name in self.table:
+            return super().get_command(ctx, cmd_name)
         plugin = _plugins().get(cmd_name)
         return None if plugin is None else plugin.load()
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, help_line) for name, (_, help_line) in COMMANDS.items()]
-        for name in self.list_commands(ctx)[len(rows) :]:
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=80)))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
-
-def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
+def _plugins() -> dict[str, EntryPoint]:
     # Finding entry points reads every installed distribution, which the commands of the table need not wait for.
-    import importlib.metadata
+    from importlib.metadata import entry_points
 
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP)}
+    return {entry.name: entry for entry in entry_points(group=PLUGIN_GROUP)}
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -68,7 +61,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=RootGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit.")
 def twinset() -> None:
     """Twinset makes image-mask pairs, from words, in any number.

@@ -24,6 +24,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,74 @@
+"""``twinset demo``: from nothing to a contact sheet, through the whole stack, and nothing left running."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+_CLASSES_IN_PROMPT = 4
+
+
+@click.command()
+@click.option("--model", default="cosimgen-dubai", show_default=True, help="A bundled model: NAME, or NAME@VERSION.")
+@click.option("--prompt", help="What the pictures show, in words.  [default: a few of the model's classes]")
+@click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make.")
+@click.option("--seed", type=int, help="Same seed, same twins. Drawn if not given.")
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A new folder.  [default: twinset-demo, or twinset-demo-2, ...]",
+)
+def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: Path | None) -> None:
+    """Make eight twins on this machine and look at them.
+
+    Starts broker, API, worker and store, asks the API for twins as any client would, fetches them, draws a contact
+    sheet, and stops everything again.
+    """
+    from service.cli.generate import require_new_folder
+
+    if folder is None:
+        folder = _free_folder(Path("twinset-demo"))
+    require_new_folder(folder)
+
+    from model_store.card import Card
+    from service.cli.client import Client
+    from service.cli.console import duration, out
+    from service.cli.following import follow
+    from service.cli.generate import tell
+    from service.cli.making import collect
+    from service.embedded.stack import EmbeddedStack
+
+    began = time.monotonic()
+    with out.status("Starting broker, API and worker"):
+        # Small chunks, so that eight twins make more than one step of the bar; a sample does not depend on them. And
+        # nobody waits for a worker's last chunk once the demo is over, or was stopped.
+        stack = EmbeddedStack(folder / "data", settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0)
+        stack.__enter__()
+    try:
+        out.print(f"[green]✓[/] Broker, API and worker are up at {stack.url}, after {duration(time.monotonic() - began)}")
+        with Client(stack.url) as client:
+            card = Card.model_validate(client.model(model)["card"])
+            words = prompt or card.prompt_for(card.queryable[:_CLASSES_IN_PROMPT])
+            request: dict[str, Any] = {"model": card.id, "prompt": words, "count": count}
+            job = client.submit(request if seed is None else {**request, "seed": seed})
+            out.print(f"[green]✓[/] POST /generate: {count} twins from [cyan]{card.id}[/], [italic]{words}[/]")
+            job = follow(client, job["id"], check=stack.check)
+            report = collect(client, job, card, folder) if job["done"] else None
+    finally:
+        with out.status("Stopping"):
+            stack.__exit__(None, None, None)
+    tell(job, report)
+    out.print(f"  The same twins, as the store keeps them, are in {stack.store_dir / 'jobs' / job['id']}")
+    out.print(f"  All of it took {duration(time.monotonic() - began)}. Go on with: twinset up --data-dir {stack.data_dir}")
+
+
+def _free_folder(wanted: Path) -> Path:
+    number, folder = 1, wanted
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder

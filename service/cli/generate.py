@@ -1,0 +1,98 @@
+"""``twinset generate``: words or classes in, a folder of twins out, through the API of a server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from service.cli.client import Client
+
+
+@click.command()
+@click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
+@click.option("--prompt", help="What the pictures show, in words.")
+@click.option("--classes", help="The classes that the pictures hold, by name: A,B,...")
+@click.option("--count", type=click.IntRange(min=1), required=True, help="How many twins to make.")
+@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder.")
+@click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
+@click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
+@click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
+@click.option("--eta", type=float, help="Noise added at each step, 0 to 1.  [default: the model's]")
+@click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
+@click.option("--name", help="Your own words for the job.")
+@click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
+def generate(folder: Path, url: str | None, **asked: Any) -> None:
+    """Have a server make twins, and fetch them into a folder.
+
+    Writes images/, masks/, manifest.jsonl and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the
+    job. Start a server on this machine with: twinset up
+    """
+    request = {key: value for key, value in asked.items() if value is not None}
+    if ("prompt" in request) == ("classes" in request):
+        raise click.UsageError("give exactly one of --prompt and --classes")
+    if "classes" in request:
+        request["classes"] = [word.strip() for word in request["classes"].split(",") if word.strip()]
+    require_new_folder(folder)
+
+    from model_store.card import Card
+    from service.cli.client import Client
+    from service.cli.making import collect
+    from service.settings import read_settings
+
+    with Client(url or read_settings().public_url) as client:
+        card = Card.model_validate(client.model(request["model"])["card"])
+        job = _see_through(client, client.submit(request))
+        if job["state"] == "cancelled":
+            raise click.Abort
+        report = collect(client, job, card, folder) if job["done"] else None
+    tell(job, report)
+
+
+def require_new_folder(folder: Path) -> None:
+    """Raises a usage error unless ``folder`` is new or empty: twins of two jobs must not mix."""
+    if folder.exists() and any(folder.iterdir()):
+        raise click.UsageError(f"--out {folder} is not empty; name a new folder")
+
+
+def _see_through(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Follows the job to its end; Ctrl-C asks what is to become of it (and cancels, where nobody can be asked)."""
+    from service.cli.console import err
+    from service.cli.following import follow
+
+    try:
+        return follow(client, job["id"])
+    except (KeyboardInterrupt, SystemExit):
+        if not _wants_cancel(job["id"]):
+            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive")
+            raise
+        state = client.cancel(job["id"])["state"]
+        err.print(f"Job {job['id']} is {state}.")
+        raise
+
+
+def _wants_cancel(job: str) -> bool:
+    if not sys.stdin.isatty():
+        return True
+    try:
+        return click.confirm(f"Cancel job {job}?", default=True, err=True)
+    except click.Abort:
+        return True  # Ctrl-C again: whoever is in a hurry wants it gone
+
+
+def tell(job: dict[str, Any], report: Any) -> None:
+    from rich.markup import escape
+
+    from service.cli.console import err, out
+
+    if report is not None:
+        out.print(f"[green]✓[/] {report.twins} twins are in [bold]{escape(str(report.path))}[/]")
+        if report.contact_sheet is not None:
+            out.print(f"  Look at [bold]{escape(str(report.contact_sheet))}[/]")
+    if job["state"] != "succeeded":
+        reason = f": {job['reason']}" if job["reason"] else ""
+        err.print(f"[bold red]Error:[/] the job ended {job['state']}, {job['done']} of {job['total']} made{escape(reason)}")
+        raise click.exceptions.Exit(1)

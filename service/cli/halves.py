@@ -1,0 +1,59 @@
+"""``twinset serve`` and ``twinset worker``: the API and the worker, each alone, where ``TWINSET_*`` says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000.")
+@click.option("--fd", type=click.IntRange(min=0), hidden=True, help="A listening socket that was inherited.")
+def serve(host: str | None, port: int | None, fd: int | None) -> None:
+    """Run the API alone, against a given broker and store.
+
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest. Workers are started with
+    'twinset worker', here or on other machines.
+    """
+    import socket
+
+    import uvicorn
+
+    from service.embedded.stack import local_address
+    from service.settings import read_settings
+
+    settings = read_settings(**{key: value for key, value in (("host", host), ("port", port)) if value is not None})
+    # By environment, since the application reads its settings by itself.
+    os.environ |= {"TWINSET_HOST": settings.host, "TWINSET_PORT": str(settings.port)}
+    if "public_url" not in settings.model_fields_set:
+        os.environ["TWINSET_PUBLIC_URL"] = f"http://{local_address(settings.host)}:{settings.port}"
+    config = uvicorn.Config(
+        "service.api.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        # Event streams never end by themselves; a stop does not wait for their readers.
+        timeout_graceful_shutdown=3,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    if not server.started:
+        raise SystemExit(1)
+
+
+@click.command()
+def worker() -> None:
+    """Run a worker alone, against a given broker and store.
+
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest, such as TWINSET_DEVICE.
+    """
+    from service.embedded.stack import require_worker_parts
+
+    require_worker_parts()
+    # The worker lies above the service floor, so it is named here and never imported. It takes this process over;
+    # -P, so that a folder named "workers" in the current one is not taken for it.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.main"])

@@ -1,0 +1,65 @@
+"""What ``twinset demo`` and ``twinset generate`` share: fetching a job's twins and setting them out in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+from model_store.card import Card
+from service.cli.client import Client
+from service.cli.fetching import FetchedTwin, fetch_twins, manifest_line
+from service.cli.following import twin_bar
+from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
+
+_CLASSES_IN_CAPTION = 4
+
+
+@dataclass(frozen=True)
+class TwinFolder:
+    """A folder of fetched twins: ``images/``, ``masks/``, ``manifest.jsonl``, ``contact_sheet.png``."""
+
+    path: Path
+    twins: int
+    contact_sheet: Path | None
+
+
+def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> TwinFolder:
+    """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first: list[FetchedTwin] = []
+    count = 0
+    with twin_bar() as bar, (folder / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+        task = bar.add_task("Fetching", total=job["done"])
+        for twin in fetch_twins(client, job["id"], folder):
+            manifest.write(manifest_line(twin, job, folder))
+            count += 1
+            bar.update(task, completed=count)
+            if len(first) < MAX_TWINS and twin.mask is not None:
+                first.append(twin)
+    return TwinFolder(folder, count, _write_sheet(first, count, job, card, folder) if first else None)
+
+
+def _write_sheet(twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: Card, folder: Path) -> Path:
+    parameters = job["parameters"]
+    words = parameters["prompt"] or card.prompt_for(parameters["classes"])
+    notes = [parameters["model"], f"seed {parameters['seed']}", f"{parameters['steps']} steps"]
+    notes.append(f"guidance {parameters['guidance_scale']:g}")
+    if count > len(twins):
+        notes.append(f"the first {len(twins)} of {count} twins")
+    sheet = draw_contact_sheet(
+        [SheetTwin(twin.image, twin.mask, _caption(twin.sample)) for twin in twins if twin.mask is not None],
+        card.classes,
+        title=words,
+        subtitle=" · ".join(notes),
+    )
+    path = folder / "contact_sheet.png"
+    sheet.save(path, optimize=True)
+    return path
+
+
+def _caption(sample: dict[str, Any]) -> str:
+    """``3   water 61 %, land 30 %   (98 % sure)``."""
+    found = [f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]]
+    sure = f"   ({100 * sample['confident_share']:.0f} % sure)" if sample["confident_share"] is not None else ""
+    return f"{sample['index']}   {', '.join(found) or 'no class'}{sure}"

@@ -1,0 +1,150 @@
+"""``twinset models``: which models there are, what each declares of itself, and how a new one is registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from model_store.card import Card
+
+
+@click.group()
+def models() -> None:
+    """List, show and add models.
+
+    Those that come with Twinset, and those registered in the store of TWINSET_STORE_URL (by default the one of
+    'twinset up' in this folder).
+    """
+
+
+@models.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def list_models(as_json: bool) -> None:
+    """List all models, newest version first."""
+    from service.catalogue import Catalogue
+    from service.cli.console import out
+
+    cards = Catalogue(_store()).cards()
+    if as_json:
+        import json
+
+        click.echo(json.dumps([card.model_dump(mode="json") for card in cards], indent=2, ensure_ascii=False))
+        return
+    if not cards:
+        out.print("No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.")
+        return
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for heading in ("Model", "Takes", "Classes", "Sizes", "Weights", "From"):
+        table.add_column(heading, justify="right" if heading in ("Classes", "Weights") else "left")
+    for card in cards:
+        table.add_row(
+            f"[cyan]{card.id}[/]",
+            ", ".join(card.inputs),
+            str(len(card.queryable)),
+            _sizes(card),
+            _megabytes(card),
+            _origin(card),
+        )
+        table.add_row(f"[dim]  {escape(card.title)}[/]")
+    out.print(table)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The card itself.")
+def show(name: str, as_json: bool) -> None:
+    """Show what a model declares of itself: NAME, or NAME@VERSION."""
+    from service.catalogue import Catalogue
+
+    card = Catalogue(_store()).resolve(name)
+    if as_json:
+        click.echo(card.model_dump_json(indent=2))
+        return
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    from service.cli.console import out
+
+    out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
+    swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
+    defaults, limits = card.defaults, card.limits
+    rows: list[tuple[str, str]] = [
+        ("System", card.system),
+        ("Takes", ", ".join(card.inputs)),
+        ("Classes", "  ".join(swatches)),
+        ("A prompt", escape(card.prompt_for(card.queryable[:3]))),
+        ("Sizes", f"{_sizes(card)}; {card.default_size_px} px unless asked otherwise"),
+        ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
+        ("Guidance", f"{limits.guidance_min:g} to {limits.guidance_max:g}; default {defaults.guidance_scale:g}"),
+        ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
+        ("Trained on", escape("; ".join(_training_data(entry) for entry in card.training_data))),
+        ("Measured", escape(_pairs(card.measured))),
+        ("Leaves the paper", escape("\n".join(f"· {line}" for line in card.deviations))),
+        ("Meant for", escape(card.intended_use)),
+        ("Not for", escape(card.limits_of_use)),
+        ("Licence", escape(card.licence)),
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(ratio=1)
+    for label, text in rows:
+        if text:
+            table.add_row(label, text)
+    out.print(table)
+
+
+@models.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def add(folder: Path) -> None:
+    """Register the model in FOLDER: a card.json and the *.safetensors that it names.
+
+    Every file is checked against the card's sha256. A version that is registered never changes.
+    """
+    from service.catalogue import Catalogue
+    from service.cli.console import out
+    from service.registration import register
+
+    store = _store()
+    card, is_new = register(folder, store, Catalogue(store))
+    if is_new:
+        out.print(f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help")
+    else:
+        out.print(f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.")
+
+
+def _store() -> Any:
+    from service.settings import read_settings
+    from service.store.opening import open_store
+
+    return open_store(read_settings())
+
+
+def _origin(card: Card) -> str:
+    from model_store import bundled_folder
+
+    return "bundled" if (bundled_folder() / card.name / card.version / "card.json").is_file() else "store"
+
+
+def _sizes(card: Card) -> str:
+    return ", ".join(map(str, card.sizes_px)) + " px"
+
+
+def _megabytes(card: Card) -> str:
+    return f"{sum(file.bytes for file in card.files.values()) / 1e6:.1f} MB"
+
+
+def _training_data(entry: dict[str, Any]) -> str:
+    licence = f" ({entry['licence']})" if entry.get("licence") else ""
+    return f"{entry.get('name', 'unnamed data')}{licence}"
+
+
+def _pairs(figures: dict[str, Any]) -> str:
+    return "\n".join(f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in figures.items())
