@@ -62,7 +62,7 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
     if preset == "paper":
         values: dict[str, Any] = {"preset": "paper", "iterations": 50_000, "batch_size": 24, "patch_px": 64, "network": paper_espcn()}
     else:
-        values = {"preset": "small", "base_px": 64, "iterations": 6_000, "blur_px": 0.8, "network": small_espcn()}
+        values = {"preset": "small", "base_px": 64, "iterations": 2_000, "blur_px": 0.8, "network": small_espcn()}
     return SuperresTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
@@ -184,9 +184,14 @@ class SuperresTrainer:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample_picture(self.averaged(), self.held_out(rows=4))).save(path)
 
+    @property
+    def held_out_split(self) -> str:
+        """The test split, or the train split where there is no other."""
+        return "test" if (self.data.folder / "test.txt").is_file() else "train"
+
     def held_out(self, rows: int | None = None) -> Pyramid:
-        """Pairs to look at and measure with: of the test split, or of the train split where there is none."""
-        split = "test" if (self.data.folder / "test.txt").is_file() else "train"
+        """Pairs to look at and measure with, of :attr:`held_out_split`; ``rows`` of them, or all."""
+        split = self.held_out_split
         stems = self.data.stems(split)
         chosen = stems if rows is None else stems[:: max(1, len(stems) // rows)][:rows]
         return read_pyramid(self.data, split, self.pyramid.sizes, chosen)
@@ -220,6 +225,7 @@ def train_superres(
     }
     if accelerator.is_main_process:
         network = trainer.averaged().cpu()
+        about["measured_on"] = trainer.held_out_split
         about["measured"] = measure(network, trainer.held_out())
         save_result(network, trainer.out, about)
     accelerator.wait_for_everyone()

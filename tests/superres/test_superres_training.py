@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from model_store.superres.espcn import ESPCN, ESPCNConfig
+from workers.training.data import SegmentationFolder
+from workers.training.loop import read_log
+from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
+from workers.training.superres_command import superres
+
+TINY = ESPCNConfig(layers=((3, 16),), residual_blocks=1, activation="relu", skip="bilinear")
+
+
+def _settings(**changes: object) -> SuperresTraining:
+    values = {"base_px": 16, "batch_size": 8, "patch_px": 12, "iterations": 100, "warmup": 10, "learning_rate": 4e-3}
+    return preset_superres("small", **(values | {"network": TINY, "noise": 0.02, "blur_px": 0.2, "ema_decay": 0.95} | changes))
+
+
+def _trainer(shapes: SegmentationFolder, out: Path, **changes: object) -> SuperresTrainer:
+    return SuperresTrainer(shapes, out, _settings(**changes), Accelerator(cpu=True))
+
+
+def test_training_beats_bicubic_at_both_scales_and_writes_its_result(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    about = train_superres(shapes, tmp_path, _settings(), checkpoint_every=60, sample_every=100)
+    measured = about["measured"]
+    assert list(measured) == ["16->32", "16->64", "32->64"] and about["measured_on"] == "test"
+    for scale in ("16->32", "32->64"):
+        assert measured[scale]["psnr_db"] > measured[scale]["psnr_bicubic_db"] + 0.5
+        assert measured[scale]["mask_error"] <= measured[scale]["mask_error_nearest_colour"] < 0.1
+    written = json.loads((tmp_path / "superres.json").read_text())
+    assert written["measured"] == measured and written["settings"]["features"] == "random-conv3"
+    network = ESPCN(ESPCNConfig.model_validate(written["network"]))
+    network.load_state_dict(load_file(tmp_path / "superres.safetensors"))
+    lines = list(read_log(tmp_path / "log.jsonl"))
+    assert [line["iteration"] for line in lines] == [50, 100] and lines[1]["mse"] < lines[0]["mse"]
+    with Image.open(tmp_path / "samples" / "0000100.png") as picture:
+        assert picture.size == (7 * 64, 4 * 64)
+
+
+def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    whole = _trainer(shapes, tmp_path / "whole")
+    undisturbed = [whole.step(i) for i in range(12)]
+    first = _trainer(shapes, tmp_path / "parts")
+    for i in range(6):
+        assert first.step(i) == undisturbed[i]
+    first.save(6)
+    torch.manual_seed(12345)
+    second = _trainer(shapes, tmp_path / "parts")
+    assert second.start == 6
+    assert [second.step(i) for i in range(6, 12)] == undisturbed[6:]
+    for mine, theirs in zip(second.ema.shadow, whole.ema.shadow, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_run_of_another_network_is_not_taken_over(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    _trainer(shapes, tmp_path).save(1)
+    with pytest.raises(ValueError, match="choose another --out"):
+        _trainer(shapes, tmp_path, network=ESPCNConfig())
+
+
+def test_scales_take_turns(shapes: SegmentationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.training import superres as module
+
+    seen = []
+    original = module.patch_batch
+    monkeypatch.setattr(module, "patch_batch", lambda pyramid, size, **kw: seen.append(size) or original(pyramid, size, **kw))
+    trainer = _trainer(shapes, tmp_path)
+    for i in range(4):
+        trainer.step(i)
+    assert seen == [16, 32, 16, 32]
+
+
+def test_the_command_trains_and_says_where(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    arguments = ["--data", str(shapes.folder), "--out", str(tmp_path), "--base-px", "16", "--iterations", "2", "--batch-size", "2"]
+    result = CliRunner().invoke(superres, [*arguments, "--perceptual-weight", "0", "--precision", "no"])
+    assert result.exit_code == 0, result.output
+    assert "16->64" in result.output and (tmp_path / "superres.safetensors").is_file()
+
+
+def test_the_command_refuses_images_that_are_too_small(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    result = CliRunner().invoke(superres, ["--data", str(shapes.folder), "--out", str(tmp_path)])
+    assert result.exit_code == 1 and "Give a smaller --base-px" in result.output

@@ -1,0 +1,1 @@
+"""Measuring what a model makes: faithfulness to the request, agreement of image and mask, copying, diversity."""

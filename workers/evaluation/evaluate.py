@@ -1,0 +1,215 @@
+"""Measuring CoSimGen: does a twin hold what was asked, and do its image and its mask tell the same story?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from model_store.card import Card
+from model_store.features import FeatureNetwork, pooled_features
+from model_store.system import System
+from workers.evaluation.making import SamplingSettings, Twins, images_as_tensor, make_twins
+from workers.evaluation.measures import (
+    class_ious,
+    confident_share,
+    confusion_matrix,
+    converse_predicted_value,
+    frechet_distance,
+    mean_iou,
+    nearest_distances,
+    positive_predicted_value,
+)
+from workers.evaluation.requests import Query, Way, check_same_classes, draw_queries, queryable_mask
+from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
+from workers.training.data import SegmentationFolder, present_classes
+
+LARGEST_SEGMENTER_PX = 128
+"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike."""
+COPY_CHECK_PX = 16
+"""Side that images are reduced to before their distances are taken: layout and colour, not texture."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and how. ``segmenters``: settings by size; ``features``: what the Frechet distance looks through, if any."""
+
+    count: int
+    ways: tuple[Way, ...]
+    sampling: SamplingSettings
+    size_px: int
+    seed: int
+    segmenters: dict[int, SegmenterSettings]
+    features: FeatureNetwork | None = None
+
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is being done, done, total)."""
+
+
+def sampling_for(card: Card, *, steps: int | None, guidance_scale: float | None, eta: float | None) -> SamplingSettings:
+    """The card's defaults with what was given over them."""
+    chosen = card.defaults
+    return SamplingSettings(
+        steps=chosen.steps if steps is None else steps,
+        guidance_scale=chosen.guidance_scale if guidance_scale is None else guidance_scale,
+        eta=chosen.eta if eta is None else eta,
+    )
+
+
+def measured_sizes(card: Card, size_px: int) -> tuple[int, ...]:
+    """The sizes a measurement looks at: the generator's, and the one asked for."""
+    return tuple(sorted({card.generation_size_px, size_px}))
+
+
+def default_segmenters(card: Card, size_px: int) -> dict[int, SegmenterSettings]:
+    """One segmenter for each measured size, none larger than :data:`LARGEST_SEGMENTER_PX`."""
+    working = {min(size, LARGEST_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
+    return {size: SegmenterSettings(size_px=size, epochs=40 if size <= 64 else 25) for size in sorted(working)}
+
+
+def evaluate(
+    system: System, data: SegmentationFolder, plan: Plan, cache: Path, *, has_up: bool | None = None, progress: Progress | None = None
+) -> tuple[dict[str, Any], dict[Way, tuple[list[Query], Twins]]]:
+    """Measures a model against a dataset's test split.
+
+    Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the queries
+    with the twins of the asked size. Raises :class:`workers.training.data.DatasetInvalid` when the data has other classes
+    or no test split.
+    """
+    card = system.card
+    check_same_classes(card, data)
+    tell = progress or (lambda what, done, total: None)
+    answerable = queryable_mask(card)
+    sizes = measured_sizes(card, plan.size_px)
+    _, full_masks = data.arrays("test", plan.size_px)
+    queries = draw_queries(card, full_masks, count=plan.count, seed=plan.seed)
+    segmenters = {
+        size: cached_segmenter(
+            data, settings, cache, has_up=has_up, on_iteration=lambda done, total, loss, size=size: tell(f"segmenter {size} px", done, total)
+        )
+        for size, settings in plan.segmenters.items()
+    }
+    real = {size: Twins(*data.arrays("test", size)) for size in {*sizes, *segmenters}}
+    seen = Twins(*data.arrays("train", COPY_CHECK_PX))
+    figures: dict[str, Any] = {
+        "model": card.id,
+        "data": {"name": data.name, "split": "test", "images": len(full_masks)},
+        "count": plan.count,
+        "seed": plan.seed,
+        "size_px": plan.size_px,
+        "sampling": vars(plan.sampling),
+        "segmenter_settings": {str(size): settings.model_dump() for size, settings in plan.segmenters.items()},
+        "segmenter_miou_on_real": {str(size): rounded(real_miou(segmenters[size], real[size])) for size in segmenters},
+        "by": {},
+    }
+    made: dict[Way, tuple[list[Query], Twins]] = {}
+    steps = plan.sampling.steps * -(-plan.count // 16)
+    for way in plan.ways:
+        done = iter(range(1, steps + 1))
+        twins = make_twins(
+            system, queries, way, plan.sampling, sizes, batch_size=16, on_step=lambda: tell(f"twins by {way}", next(done), steps)
+        )
+        found = faithfulness(queries, twins[plan.size_px].masks, answerable, [entry.name for entry in card.classes])
+        found["agreement"] = {
+            str(size): agreement(segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)])
+            for size in sizes
+        }
+        found |= originality(twins[card.generation_size_px], real[card.generation_size_px], seen)
+        if plan.features is not None:
+            found["frechet"] = frechet(plan.features, twins[plan.size_px], real[plan.size_px], plan.seed)
+        figures["by"][way] = found
+        made[way] = (queries, twins[plan.size_px])
+    return figures, made
+
+
+def faithfulness(queries: Sequence[Query], masks: np.ndarray, answerable: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """PPV, its converse, both by class, and the confident share, of made masks ``(N, H, W)``."""
+    queried = np.stack([query.multi_hot for query in queries])
+    found = present_classes(masks, len(answerable))
+    by_class = {
+        names[k]: {
+            "queried": int(queried[:, k].sum()),
+            "ppv": rounded(positive_predicted_value(queried[:, [k]], found[:, [k]])),
+            "converse": rounded(converse_predicted_value(queried[:, [k]], found[:, [k]], np.ones(1, dtype=bool))),
+        }
+        for k in np.flatnonzero(answerable)
+    }
+    return {
+        "ppv": rounded(positive_predicted_value(queried, found)),
+        "converse": rounded(converse_predicted_value(queried, found, answerable)),
+        "confident_share": rounded(confident_share(masks)),
+        "by_class": by_class,
+    }
+
+
+def real_miou(segmenter: TrainedSegmenter, real: Twins) -> float:
+    """The segmenter's mIoU on real pairs of its size, over its answerable classes."""
+    true = labels_of(real.masks, segmenter.answerable)
+    return mean_iou(_confusion(segmenter, real.images, true), segmenter.answerable)
+
+
+def agreement(segmenter: TrainedSegmenter, made: Twins, real: Twins) -> dict[str, Any]:
+    """How well a segmenter of real pictures finds the made masks in the made images, against how well it does on real ones.
+
+    ``made`` is reduced to the segmenter's size. The ratio is mIoU(made) / mIoU(real); 1 means as good as real.
+    """
+    reduced = made.reduced(segmenter.size_px)
+    confusion = _confusion(segmenter, reduced.images, labels_of(reduced.masks, segmenter.answerable))
+    on_made, on_real = mean_iou(confusion, segmenter.answerable), real_miou(segmenter, real)
+    ious = class_ious(confusion)
+    return {
+        "seen_at_px": segmenter.size_px,
+        "miou_made": rounded(on_made),
+        "miou_real": rounded(on_real),
+        "ratio": rounded(on_made / on_real if on_real else float("nan")),
+        "iou_made": {str(k): rounded(ious[k]) for k in segmenter.answerable},
+    }
+
+
+def originality(made: Twins, real: Twins, seen: Twins) -> dict[str, Any]:
+    """Median nearest distances (of [0, 1] pixel values, at 16 px): of made to training images, and of real test images to them.
+
+    A ratio far below 1 would be copying. ``diversity`` is made images among themselves, over real test images among themselves.
+    """
+    a, b, c = (twins.reduced(COPY_CHECK_PX).images.reshape(len(twins.images), -1) / 255.0 for twins in (made, real, seen))
+    to_seen, real_to_seen = np.median(nearest_distances(a, c)), np.median(nearest_distances(b, c))
+    figures = {"distance_to_training": rounded(to_seen), "real_test_distance_to_training": rounded(real_to_seen)}
+    if min(len(a), len(b)) > 1:
+        # the nearest of many is nearer than the nearest of few, so both sides get the same number
+        count = min(len(a), len(b))
+        among = np.median(nearest_distances(a[:count], a[:count], same=True))
+        figures["diversity"] = rounded(among / np.median(nearest_distances(b[:count], b[:count], same=True)))
+    return figures
+
+
+def frechet(features: FeatureNetwork, made: Twins, real: Twins, seed: int) -> dict[str, Any]:
+    """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones score."""
+    count = min(len(made.images), len(real.images))
+    a = _pooled(features, made.images[:count])
+    b = _pooled(features, real.images[:count])
+    order = np.random.default_rng(seed).permutation(count)
+    half = count // 2
+    return {
+        "features": features.name,
+        "images": count,
+        "made_to_real": rounded(frechet_distance(a, b)),
+        "made_half_to_real_half": rounded(frechet_distance(a[order[:half]], b[order[half : 2 * half]])),
+        "real_half_to_real_half": rounded(frechet_distance(b[order[:half]], b[order[half : 2 * half]])),
+    }
+
+
+def rounded(value: float) -> float | None:
+    """Four places; None for what is not a number, as JSON has none."""
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _confusion(segmenter: TrainedSegmenter, images: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return confusion_matrix(true, segmenter.predict(images), segmenter.network.head.out_channels)
+
+
+def _pooled(features: FeatureNetwork, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
+    rows = [pooled_features(features, images_as_tensor(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
+    return np.concatenate([row.cpu().numpy() for row in rows])

@@ -1,0 +1,72 @@
+"""What a measurement leaves behind: measured.json, a sheet of twins for each way of asking, and a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Sequence
+
+from PIL import Image
+from rich.table import Table
+
+from model_store.card import Card
+from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
+from workers.evaluation.making import Twins
+from workers.evaluation.requests import Query, Way
+
+
+def write_figures(figures: dict[str, Any], out: Path) -> Path:
+    """Writes ``measured.json``; returns its path."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "measured.json"
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def write_sheet(card: Card, way: Way, queries: Sequence[Query], twins: Twins, out: Path) -> Path:
+    """Writes the first twins as PNG files under ``twins-{way}/``, and the sheet of them, whose path is returned."""
+    folder = out / f"twins-{way}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = []
+    for index, query in enumerate(queries[:MAX_TWINS]):
+        image, mask = folder / f"{index:04d}.image.png", folder / f"{index:04d}.mask.png"
+        Image.fromarray(twins.images[index]).save(image)
+        Image.fromarray(twins.masks[index]).save(mask)
+        shown.append(SheetTwin(image, mask, query.prompt if way == "prompts" else ", ".join(query.names)))
+    title = f"{card.id}, asked by {way}"
+    path = out / f"grid-{way}.png"
+    draw_contact_sheet(shown, card.classes, title=title, subtitle=f"{len(queries)} twins of {twins.size_px} px").save(path)
+    return path
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """The figures that tell whether a model is good, one column for each way of asking."""
+    shown = Table(title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px")
+    shown.add_column("measure")
+    for way in figures["by"]:
+        shown.add_column(f"by {way}", justify="right")
+
+    def row(name: str, *path: str) -> None:
+        shown.add_row(name, *(_shown(found, path) for found in figures["by"].values()))
+
+    row("queried classes found (PPV)", "ppv")
+    row("found classes queried (converse)", "converse")
+    row("confident pixels", "confident_share")
+    for size in next(iter(figures["by"].values()))["agreement"]:
+        row(f"agreement at {size} px, of real", "agreement", size, "ratio")
+        row("  segmenter's mIoU on made", "agreement", size, "miou_made")
+        row("  segmenter's mIoU on real", "agreement", size, "miou_real")
+    row("distance to training images", "distance_to_training")
+    row("  of real test images", "real_test_distance_to_training")
+    row("diversity, of real", "diversity")
+    for name in {found["frechet"]["features"] for found in figures["by"].values() if "frechet" in found}:
+        row(f"Frechet distance to real ({name})", "frechet", "made_to_real")
+        row("  between halves of real", "frechet", "real_half_to_real_half")
+    return shown
+
+
+def _shown(found: dict[str, Any], path: Sequence[str]) -> str:
+    value: Any = found
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return "-" if value is None else f"{value:.3f}"

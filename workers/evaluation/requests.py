@@ -1,0 +1,60 @@
+"""What is asked of the model under measurement: class sets of real test masks, so that no impossible scene is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from model_store.card import Card
+from model_store.system import ConditionRequest
+from service.jobs.seeds import sample_seed
+from workers.training.data import DatasetInvalid, SegmentationFolder, present_classes
+
+Way = Literal["classes", "prompts"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One twin to make: the class set as ``(K,)`` bool, its names in canonical order, the prompt for it, and the sample's seed."""
+
+    multi_hot: np.ndarray
+    names: tuple[str, ...]
+    prompt: str
+    seed: int
+
+    def condition(self, way: Way) -> ConditionRequest:
+        """The request by class names, or by the card's prompt for them."""
+        return ConditionRequest(classes=self.names) if way == "classes" else ConditionRequest(prompt=self.prompt)
+
+
+def queryable_mask(card: Card) -> np.ndarray:
+    """``(K,)`` bool: the classes that may be asked for."""
+    return np.array([entry.queryable for entry in card.classes])
+
+
+def check_same_classes(card: Card, data: SegmentationFolder) -> None:
+    """Raises :class:`DatasetInvalid` unless the model and the data list the same class names in the same order."""
+    ours, theirs = [entry.name for entry in card.classes], [entry.name for entry in data.classes]
+    if ours != theirs:
+        raise DatasetInvalid(f"{card.id} has the classes {ours}, but {data.folder} has {theirs}; measure it on its own kind of data")
+
+
+def draw_queries(card: Card, masks: np.ndarray, *, count: int, seed: int) -> list[Query]:
+    """``count`` class sets of real masks ``(N, H, W)``: those at 0.5 % of the pixels or more, all masks in a random order, again and again.
+
+    Masks without a queryable class are passed over; raises ValueError when that leaves none.
+    """
+    sets = present_classes(masks, len(card.classes)) & queryable_mask(card)
+    sets = sets[sets.any(axis=1)]
+    if not len(sets):
+        raise ValueError("no mask of the split holds a queryable class, so there is nothing to ask for")
+    rng = np.random.default_rng(seed)
+    rounds = -(-count // len(sets))
+    order = np.concatenate([rng.permutation(len(sets)) for _ in range(rounds)])[:count]
+    queries = []
+    for index, row in enumerate(order):
+        names = tuple(entry.name for entry in card.classes if sets[row, entry.index])
+        queries.append(Query(sets[row], names, card.prompt_for(names), sample_seed(seed, index)))
+    return queries
