@@ -1,0 +1,175 @@
+"""Small real stand-ins for the API's tests: a card, a queue that notes, hints in a dict, and a worker that paints squares."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from service.errors import BrokerUnavailable
+from service.jobs.hints import ProgressHint
+from service.jobs.ledger import Ledger
+from service.jobs.seeds import sample_seed
+from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Summary
+from service.jobs.states import State
+from service.settings import Settings
+from service.store import keys
+from service.store.base import ObjectStore
+
+CLOSED_PORT = "redis://127.0.0.1:1/0"
+WEIGHTS_SHA256 = "ab" * 32
+
+
+def card(name: str = "aerial", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:
+    """A small card: four classes, one of which no request may name."""
+    return {
+        "name": name,
+        "version": version,
+        "system": "cosimgen",
+        "title": "Aerial scenes",
+        "description": "For tests.",
+        "inputs": ["prompt", "classes"],
+        "classes": [
+            {"index": 0, "name": "building", "colour": [255, 0, 0], "aliases": ["buildings", "houses"]},
+            {"index": 1, "name": "water", "colour": [0, 0, 255]},
+            {"index": 2, "name": "vegetation", "colour": [0, 255, 0], "aliases": ["plants"]},
+            {"index": 3, "name": "unlabelled", "colour": [0, 0, 0], "queryable": False},
+        ],
+        "palette": {"count": 4},
+        "generation_size_px": 64,
+        "sizes_px": [64, 128, 256],
+        "default_size_px": 256,
+        "defaults": {"steps": 50, "guidance_scale": 2.0, "eta": 0.0},
+        "limits": {"steps_max": 200, "guidance_max": 20.0, "max_prompt_tokens": 32},
+        "intended_use": "tests",
+        "limits_of_use": "nothing else",
+        "licence": "CC0-1.0",
+        "files": {"model.safetensors": {"sha256": WEIGHTS_SHA256, "bytes": 10}},
+        **changes,
+    }
+
+
+def register(store: ObjectStore, *cards: dict[str, Any]) -> None:
+    """Puts cards where registered models lie."""
+    for each in cards:
+        store.put(keys.model_card(each["name"], each["version"]), json.dumps(each).encode())
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:
+    """Settings of a service in ``folder`` whose Redis does not answer."""
+    return Settings(data_dir=folder, broker_url=CLOSED_PORT, **{"chunk_size": 2, "chunks_in_flight": 3, **changes})
+
+
+class NotingQueue:
+    """Notes what it is sent; raises, as a broker that is down does, while ``down``."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int]] = []
+        self.down = False
+
+    def send_chunk(self, job: str, chunk: int) -> None:
+        if self.down:
+            raise BrokerUnavailable(f"chunk {chunk} of job {job} could not be sent")
+        self.sent.append((job, chunk))
+
+
+class DictHints:
+    """Hints as a Redis that answers would give them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ProgressHint] = {}
+        self.cancelled: set[str] = set()
+
+    def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
+        self.known[job] = ProgressHint(state, done, total, rate)
+
+    def progress(self, job: str) -> ProgressHint | None:
+        return self.known.get(job)
+
+    def surely_not_started(self, job: str) -> bool:
+        return job not in self.known
+
+    def flag_cancel(self, job: str) -> None:
+        self.cancelled.add(job)
+
+    def ping(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def make_chunk(ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = ()) -> ChunkRecord:
+    """Does a chunk: pictures first, record last."""
+    now = datetime.now(timezone.utc)
+    items = []
+    for index in spec.chunk_range(chunk):
+        seed = sample_seed(spec.seed, index)
+        if index in failed:
+            items.append(Item(index=index, seed=seed, error="made to fail"))
+            continue
+        image = png(Image.new("RGB", (16, 16), (seed % 256, index % 256, 7)))
+        mask = png(Image.new("P", (16, 16), 1))
+        ledger.store.put(keys.job_image(spec.job, index), image)
+        ledger.store.put(keys.job_mask(spec.job, index), mask)
+        items.append(
+            Item(
+                index=index,
+                seed=seed,
+                image_key=keys.job_image(spec.job, index),
+                image_sha256=hashlib.sha256(image).hexdigest(),
+                image_bytes=len(image),
+                mask_key=keys.job_mask(spec.job, index),
+                mask_sha256=hashlib.sha256(mask).hexdigest(),
+                mask_bytes=len(mask),
+                classes=(ItemClass(name="water", index=1, share=1.0),),
+                confident_share=0.99,
+                mean_confidence=0.9,
+            )
+        )
+    record = ChunkRecord(
+        job=spec.job,
+        chunk=chunk,
+        items=tuple(items),
+        worker="test",
+        epoch=1,
+        batch_shape=(4, 6, 64, 64),
+        dtype="float32",
+        device="cpu",
+        build={"twinset": "0"},
+        attempt=1,
+        started_at=now,
+        finished_at=now,
+    )
+    ledger.write_chunk(record)
+    return record
+
+
+def finish(ledger: Ledger, spec: JobSpec, *, failed: tuple[int, ...] = ()) -> Summary:
+    """Does what is missing of a job, and ends it."""
+    for chunk in list(ledger.missing_chunks(spec)):
+        make_chunk(ledger, spec, chunk, failed=failed)
+    return ledger.conclude(spec)
+
+
+def png(image: Image.Image) -> bytes:
+    """The image as PNG."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def events_in(text: str) -> list[dict[str, str]]:
+    """The events of a stream, each as its fields; comments and retry lines are left out."""
+    events = []
+    for block in re.split(r"\n\n", text):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "event" in fields:
+            events.append(fields)
+    return events

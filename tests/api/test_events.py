@@ -1,0 +1,90 @@
+"""/jobs/{id}/events: server-sent events, without Redis and with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from service.api.events import event_stream
+from service.jobs.ledger import Ledger
+from service.jobs.spec import JobSpec
+from tests.api.support import events_in, finish, make_chunk
+
+
+@pytest.fixture
+def spec(client: TestClient, ledger: Ledger) -> JobSpec:
+    body = {"model": "aerial", "classes": ["water"], "count": 6}
+    return ledger.read_spec(client.post("/generate", json=body).json()["id"])
+
+
+def test_events_tell_each_change_and_end_with_the_job(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
+    def work() -> None:
+        for chunk in range(3):
+            time.sleep(0.4)
+            make_chunk(ledger, spec, chunk)
+        ledger.conclude(spec)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    answer = client.get(f"/jobs/{spec.job}/events")
+    worker.join()
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    events = events_in(answer.text)
+    ids = [event["id"] for event in events]
+    assert len(ids) == len(set(ids))
+    assert ids[0] == "0.0.queued"
+    assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["ended"]
+    done = [json.loads(event["data"])["done"] for event in events]
+    assert done == sorted(done) and done[-1] == 6
+    assert json.loads(events[-1]["data"]) == client.get(f"/jobs/{spec.job}").json()
+
+
+def test_who_comes_back_hears_only_of_what_is_new(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
+    make_chunk(ledger, spec, 0)
+    finish(ledger, spec)
+    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "2.0.running"})
+    assert [event["id"] for event in events_in(answer.text)] == ["6.0.succeeded"]
+
+
+def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
+    finish(ledger, spec)
+    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "6.0.succeeded"})
+    assert (answer.status_code, answer.text) == (204, "")
+
+
+def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
+    async def first_four() -> list[str]:
+        watcher = app.state.services.watcher
+        stream: AsyncIterator[str] = event_stream(watcher, spec, last_event_id="0.0.queued", heartbeat_s=0.05)
+        try:
+            async with aclosing(stream):
+                return [await anext(stream) for _ in range(4)]
+        finally:
+            await watcher.close()
+
+    pieces = asyncio.run(first_four())
+    assert pieces == ["retry: 2000\n\n"] + [": still here\n\n"] * 3
+
+
+def test_a_watcher_that_leaves_leaves_nothing_behind(app: FastAPI, spec: JobSpec) -> None:
+    async def look_and_leave() -> None:
+        watcher = app.state.services.watcher
+        stream: AsyncIterator[str] = event_stream(watcher, spec)
+        async with aclosing(stream):
+            await anext(stream)
+            await anext(stream)
+            assert watcher._waiting
+        assert not watcher._waiting
+        await watcher.close()
+
+    asyncio.run(look_and_leave())

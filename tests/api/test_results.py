@@ -1,0 +1,199 @@
+"""Samples, signed links and the archive: what a job made, as a client gets it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.api.archive import archive_stream
+from service.api.objects import byte_range
+from service.api.problems import RangeNotSatisfiable
+from service.errors import StoreError
+from service.jobs.ledger import Ledger
+from service.jobs.seeds import sample_seed
+from service.jobs.spec import JobSpec
+from service.store import keys
+from tests.api.support import finish, make_chunk
+
+
+@pytest.fixture
+def spec(client: TestClient, ledger: Ledger) -> JobSpec:
+    """A job of 7 twins, the fourth given up."""
+    body = {"model": "aerial", "classes": ["water"], "count": 7, "seed": 5}
+    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(ledger, spec, failed=(3,))
+    return spec
+
+
+def local(url: str) -> str:
+    """A signed link, for the client at hand."""
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"
+
+
+def test_samples_come_page_by_page_each_once(client: TestClient, spec: JobSpec) -> None:
+    seen = []
+    cursor = None
+    while True:
+        page = client.get(f"/jobs/{spec.job}/samples", params={"limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        assert len(page["samples"]) <= 3
+        seen += page["samples"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert [sample["index"] for sample in seen] == list(range(7))
+    assert [sample["seed"] for sample in seen] == [sample_seed(5, index) for index in range(7)]
+    assert [sample["error"] for sample in seen if sample["error"]] == ["made to fail"]
+    assert seen[3]["image"] is None and seen[3]["mask"] is None
+    assert seen[0]["classes"] == [{"name": "water", "index": 1, "share": 1.0}]
+    assert (seen[0]["confident_share"], seen[0]["mean_confidence"]) == (0.99, 0.9)
+
+
+def test_a_running_job_shows_what_is_there(client: TestClient, ledger: Ledger) -> None:
+    job = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 7}).json()["id"]
+    assert client.get(f"/jobs/{job}/samples").json()["samples"] == []
+    make_chunk(ledger, ledger.read_spec(job), 2)
+    assert [sample["index"] for sample in client.get(f"/jobs/{job}/samples").json()["samples"]] == [4, 5]
+
+
+def test_a_bad_cursor_is_refused(client: TestClient, spec: JobSpec) -> None:
+    for cursor in ("x", "-1", "1.5", "٣", "9" * 30):
+        answer = client.get(f"/jobs/{spec.job}/samples", params={"cursor": cursor})
+        assert answer.status_code == 422
+        assert "next_cursor" in answer.json()["detail"]
+
+
+def test_signed_links_give_the_very_bytes(client: TestClient, spec: JobSpec) -> None:
+    sample = client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]
+    for picture, mode in ((sample["image"], "RGB"), (sample["mask"], "P")):
+        answer = client.get(local(picture["url"]))
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert int(answer.headers["content-length"]) == picture["bytes"] == len(answer.content)
+        assert hashlib.sha256(answer.content).hexdigest() == picture["sha256"]
+        assert Image.open(io.BytesIO(answer.content)).mode == mode
+
+
+def test_a_link_that_was_changed_or_is_past_its_time_is_refused(client: TestClient, spec: JobSpec) -> None:
+    link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
+    query = parse_qs(urlsplit(link).query)
+    for bad in (
+        link.replace("00000000.png", "00000001.png"),
+        link.replace(query["expires"][0], str(int(query["expires"][0]) + 1)),
+        link[:-1] + ("0" if link[-1] != "0" else "1"),
+        urlsplit(link).path,
+        "/objects/../../etc/passwd?expires=99999999999&signature=00",
+    ):
+        answer = client.get(bad)
+        assert answer.status_code in (403, 404)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_object_can_be_asked_for_in_parts_and_only_when_changed(client: TestClient, spec: JobSpec) -> None:
+    link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
+    whole = client.get(link)
+    part = client.get(link, headers={"Range": "bytes=1-3"})
+    assert (part.status_code, part.content) == (206, b"PNG")
+    assert part.headers["content-range"] == f"bytes 1-3/{len(whole.content)}"
+    head = client.head(link)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    same = client.get(link, headers={"If-None-Match": f'"other", W/{whole.headers["etag"]}'})
+    assert (same.status_code, same.content) == (304, b"")
+    outside = client.get(link, headers={"Range": "bytes=99999-"})
+    assert (outside.status_code, outside.json()["type"]) == (416, "/problems/range-not-satisfiable")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=2-", (2, 10)),
+        ("bytes=2-99", (2, 10)),
+        ("bytes=-3", (7, 10)),
+        ("bytes=-30", (0, 10)),
+        ("bytes=3-2", None),
+        ("bytes=0-1,4-5", None),
+        ("lines=0-1", None),
+        ("bytes=-", None),
+    ],
+)
+def test_ranges_are_read_as_the_rfc_says(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert byte_range(header, 10) == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-12", "bytes=-0"])
+def test_ranges_outside_are_refused(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable, match="10"):
+        byte_range(header, 10)
+
+
+def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+    answer = client.get(f"/jobs/{spec.job}/archive")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{spec.job}.zip"'
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert archive.testzip() is None
+    made = [0, 1, 2, 4, 5, 6]
+    pictures = {f"{folder}/{index:08d}.png" for folder in ("images", "masks") for index in made}
+    assert set(archive.namelist()) == pictures | {"README.md", "card.json", "manifest.jsonl"}
+    lines = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
+    assert [line["index"] for line in lines] == made
+    for line in lines:
+        name = "images/" + line["image"]["key"].rpartition("/")[2]
+        assert hashlib.sha256(archive.read(name)).hexdigest() == line["image"]["sha256"]
+        assert (line["seed"], line["steps"], line["model"]) == (sample_seed(5, line["index"]), 50, "aerial@1.10.0")
+        assert line["sampler"]["timestep_spacing"] == "trailing"
+        assert line["batch_shape"] == [4, 6, 64, 64]
+    assert archive.read("manifest.jsonl") == ledger.store.get(keys.job_manifest(spec.job))
+    assert json.loads(archive.read("card.json"))["name"] == "aerial"
+    assert "| 1 | water | #0000ff |" in archive.read("README.md").decode()
+
+
+def test_the_archive_of_a_job_without_twins_is_a_zip_too(client: TestClient) -> None:
+    job = client.post("/generate", json={"model": "aerial", "prompt": "lake", "count": 1}).json()["id"]
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{job}/archive").content))
+    assert archive.read("manifest.jsonl") == b""
+    assert "the prompt 'lake'" in archive.read("README.md").decode()
+
+
+def test_the_archive_flows_before_all_of_it_is_read(app: FastAPI, client: TestClient, ledger: Ledger) -> None:
+    body = {"model": "aerial", "classes": ["water"], "count": 100}
+    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(ledger, spec)
+    store, read = app.state.services.store, []
+    plain_get = store.get
+
+    def counted(key: str, **where: int) -> bytes:
+        if key.endswith(".png"):
+            read.append(key)
+        return plain_get(key, **where)
+
+    store.get = counted
+    pieces: Iterator[bytes] = archive_stream(app.state.services, spec)
+    received = b""
+    while b"images/00000000.png" not in received:
+        received += next(pieces)
+    # No more than what is read ahead, of 200 pictures.
+    assert len(read) <= 2 * 10
+    received += b"".join(pieces)
+    assert len(read) == 200
+    assert zipfile.ZipFile(io.BytesIO(received)).testzip() is None
+
+
+def test_a_damaged_picture_breaks_the_archive_off(app: FastAPI, client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+    ledger.store.put(keys.job_mask(spec.job, 5), b"not what it was")
+    with pytest.raises(StoreError, match="damaged"):
+        b"".join(archive_stream(app.state.services, spec))
