@@ -187,7 +187,8 @@ def read_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        faults = [_fault(fault) for fault in error.errors()]
+        # Settings whose default follows from another are at no fault when that other is.
+        faults = [_fault(fault) for fault in error.errors() if fault["type"] != "default_factory_not_called"]
         raise SettingsError("; ".join(faults) + ". 'twinset settings' lists what each may be.") from None
 
 
