@@ -67,7 +67,11 @@ def measured_sizes(card: Card, size_px: int) -> tuple[int, ...]:
 def default_segmenters(card: Card, size_px: int) -> dict[int, SegmenterSettings]:
     """One segmenter for each measured size, none larger than :data:`LARGEST_SEGMENTER_PX`."""
     working = {min(size, LARGEST_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
-    return {size: SegmenterSettings(size_px=size, epochs=40 if size <= 64 else 25) for size in sorted(working)}
+    # larger images cost more and hold more pixels to learn from: fewer rounds, smaller batches
+    return {
+        size: SegmenterSettings(size_px=size) if size <= 64 else SegmenterSettings(size_px=size, epochs=15, batch_size=16)
+        for size in sorted(working)
+    }
 
 
 def evaluate(
