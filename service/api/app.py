@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
-from service.api import archive, events, generate, health, jobs, models, objects, samples
+from service.api import archive, events, generate, health, jobs, manifest, models, objects, samples
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
@@ -81,7 +81,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, jobs, samples, events, archive, models, health):
+    for part in (generate, jobs, samples, events, manifest, archive, models, health):
         app.include_router(part.router)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)

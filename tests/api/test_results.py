@@ -65,6 +65,15 @@ def test_a_running_job_shows_what_is_there(client: TestClient, ledger: Ledger) -
     assert [sample["index"] for sample in client.get(f"/jobs/{job}/samples").json()["samples"]] == [4, 5]
 
 
+def test_the_manifest_is_the_archives_own(client: TestClient, spec: JobSpec) -> None:
+    answer = client.get(client.get(f"/jobs/{spec.job}").json()["links"]["manifest"])
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["index"] for line in answer.iter_lines()] == [0, 1, 2, 4, 5, 6]
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{spec.job}/archive").content)) as archive:
+        assert archive.read("manifest.jsonl") == answer.content
+    assert client.get("/jobs/j0000000000aaaaaaaa/manifest").status_code == 404
+
+
 def test_a_bad_cursor_is_refused(client: TestClient, spec: JobSpec) -> None:
     for cursor in ("x", "-1", "1.5", "٣", "9" * 30):
         answer = client.get(f"/jobs/{spec.job}/samples", params={"cursor": cursor})
