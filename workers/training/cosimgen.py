@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Callable, Literal, Sequence
 
 import numpy as np
 import torch
@@ -108,9 +108,21 @@ class CoSimGenTrainer:
     """One run: data in memory, networks, optimisers; :meth:`step` is one iteration, :meth:`run` all that are left."""
 
     def __init__(
-        self, data: SegmentationFolder, out: Path, settings: CoSimGenTraining, accelerator: Accelerator, has_up: bool | None = None
+        self,
+        data: SegmentationFolder,
+        out: Path,
+        settings: CoSimGenTraining,
+        accelerator: Accelerator,
+        *,
+        has_up: bool | None = None,
+        encode: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
+        """``has_up`` overrides what the dataset says; ``encode`` takes the sentence transformer's place.
+
+        Raises ValueError if ``out`` holds a run of another network.
+        """
         self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
+        self._encode = encode or load_text_encoder().encode
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         torch.manual_seed(settings.seed)
         self.network = CoSimGenNetwork(settings.network)
@@ -138,7 +150,7 @@ class CoSimGenTrainer:
         queryable = np.array([entry.queryable for entry in self.data.classes])
         self.present = present_classes(self.masks, count) & queryable
         self.colours = fibonacci_rgb(count)
-        self.prompts = PromptBank(self.data, self.present, stems, load_text_encoder().encode)
+        self.prompts = PromptBank(self.data, self.present, stems, self._encode)
 
     def _resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
         found = load_checkpoint(self.out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Sequence
@@ -74,6 +74,14 @@ class SegmentationFolder:
         if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= 255:
             raise DatasetInvalid(f"{path} must list 2 to 255 classes by index 0, 1, 2, ... without a gap")
         return cls(folder, about.get("name", folder.name), classes, about.get("has_up", True), about.get("licence", ""), about)
+
+    def with_aliases(self, aliases: dict[str, tuple[str, ...]]) -> SegmentationFolder:
+        """The same set with other words for its classes. Raises :class:`DatasetInvalid` for a name that is no class."""
+        unknown = sorted(set(aliases) - {entry.name for entry in self.classes})
+        if unknown:
+            raise DatasetInvalid(f"{', '.join(unknown)}: no such class; {self.name} has {', '.join(c.name for c in self.classes)}")
+        classes = tuple(replace(entry, aliases=aliases.get(entry.name, entry.aliases)) for entry in self.classes)
+        return replace(self, classes=classes)
 
     def stems(self, split: str) -> tuple[str, ...]:
         """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask."""

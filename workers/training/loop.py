@@ -72,6 +72,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
             index, key = name[len(prefix) :].split(".", 1)
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state[parameter].items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # fused kernels walk raw memory: the moments must lie as their parameter does (channels_last)
+                    optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
 
 
 def save_checkpoint(folder: Path, iteration: int, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path:

@@ -1,0 +1,97 @@
+"""``twinset train cosimgen``: trains CoSimGen and writes the model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+
+@click.command("cosimgen")
+@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run; one that is there already goes on.")
+@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: 64 px, for CPUs; paper: 128 px.")
+@click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]")
+@click.option("--batch-size", type=click.IntRange(2), help="Pairs an iteration, over all processes.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
+@click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True))
+@click.option("--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it.")
+@click.option("--alignment-weight", type=click.FloatRange(0), help="Weight of the text's alignment to the classes; 0 is the paper's.")
+@click.option("--seed", type=int)
+@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
+@click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
+@click.option("--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says].")
+@click.option("--alias", "aliases", multiple=True, metavar="CLASS=WORD[,WORD]", help="Words for a class in prompts and requests; the first is the prompt's.")
+@click.option("--superres", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of `twinset train superres`, put into the model.")
+@click.option("--name", help="The model's name [default: cosimgen-FOLDER].")
+@click.option("--version", "model_version", default="1.0.0", show_default=True)
+@click.option("--title", help="One line that says what the model makes.")
+@click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
+@click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
+@click.option("--log-every", default=50, show_default=True, type=click.IntRange(1))
+def cosimgen(
+    data: Path,
+    out: Path,
+    preset: str,
+    precision: str,
+    cpu: bool,
+    no_up: bool | None,
+    aliases: tuple[str, ...],
+    superres: Path | None,
+    name: str | None,
+    model_version: str,
+    title: str | None,
+    checkpoint_every: int,
+    sample_every: int,
+    log_every: int,
+    **changes: Any,
+) -> None:
+    """Train CoSimGen on a folder of images and masks, and write OUT/model.
+
+    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again, so that a
+    super-resolution trained meanwhile can be put in. On several GPUs: accelerate launch -m service.cli train cosimgen ...
+    """
+    from accelerate import Accelerator
+
+    from model_store.text import TextEncoderMissing
+    from workers.training.cosimgen import CoSimGenTrainer, preset_training
+    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.export import ExportImpossible, export_model
+
+    console = Console()
+    try:
+        dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
+        settings = preset_training(preset, len(dataset.classes), **changes)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
+        trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
+        if trainer.start and accelerator.is_main_process:
+            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
+        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        if accelerator.is_main_process:
+            folder = out / "model"
+            card = export_model(
+                out,
+                folder,
+                dataset,
+                name=name or f"cosimgen-{data.resolve().name}".lower().replace("_", "-"),
+                version=model_version,
+                superres=superres,
+                title=title,
+            )
+            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
+    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """``("Road=roads,street",)`` -> ``{"Road": ("roads", "street")}``. Raises ValueError for anything else."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        name, separator, words = pair.partition("=")
+        listed = tuple(word.strip() for word in words.split(",") if word.strip())
+        if not separator or not name.strip() or not listed:
+            raise ValueError(f"--alias {pair!r} should look like 'Road=roads,street'")
+        found[name.strip()] = listed
+    return found

@@ -1,0 +1,142 @@
+"""From a finished run to a model folder: averaged weights as half floats in one safetensors, and the card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from model_store.card import Card, ClassEntry, Defaults, PaletteRef, WeightsFile
+from model_store.cosimgen.config import CoSimGenConfig
+from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
+from model_store.palette import fibonacci_rgb
+from model_store.text import ALL_MINILM
+from workers.training.cosimgen import CoSimGenTraining
+from workers.training.data import SegmentationFolder
+from workers.training.loop import load_checkpoint, read_log
+from workers.training.prompts import CANONICAL_TEMPLATE
+
+OPEN_DETAILS = (
+    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open.",
+    "F-RGB is a Fibonacci sphere in the RGB cube; the paper gives no formula.",
+    "Sampling by DDIM with guidance by the null class (M = 0, dropped in 10 % of training); the paper's sampler is DDPM.",
+    "Masks are decoded without ghost classes, and pixels of low confidence are `ignore` (255).",
+)
+"""What the paper leaves open and every model of ours settles."""
+
+
+class ExportImpossible(ValueError):
+    """There is nothing to export yet; the message says what is missing."""
+
+
+def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> tuple[str, ...]:
+    """Where a training leaves the paper, in words for the card."""
+    network, found = settings.network, list(OPEN_DETAILS)
+    paper = CoSimGenConfig(num_classes=network.num_classes)
+    if network.size_px != paper.size_px:
+        found.append(f"Pairs are generated at {network.size_px} px, not 128.")
+    if network.stem != 1:
+        found.append(f"A space-to-depth stem of {network.stem}: the U-Net starts at {network.size_px // network.stem} px.")
+    if (network.width, network.multipliers) != (paper.width, paper.multipliers):
+        found.append(f"Width {network.width} with multipliers {list(network.multipliers)}, not 64 with 1, 2, 4, 8.")
+    if network.attention_sizes:
+        found.append(f"Self-attention at feature sizes {list(network.attention_sizes)}.")
+    if settings.prediction_type != "epsilon":
+        found.append("The network predicts velocity, not noise.")
+    if settings.alignment_weight:
+        found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
+    if (settings.batch_size, settings.learning_rate) != (24, 2e-4):
+        found.append(f"Batch {settings.batch_size} and learning rate {settings.learning_rate}, not 24 and 2e-4.")
+    if superres is not None:
+        found += superres.get("deviations", [])
+    return tuple(found)
+
+
+def export_model(
+    run: Path, out: Path, data: SegmentationFolder, *, name: str, version: str, superres: Path | None = None, title: str | None = None
+) -> Card:
+    """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint. Weights first, card last.
+
+    ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone.
+    Raises :class:`ExportImpossible` if the run has no checkpoint or the super-resolution does not fit.
+    """
+    found = load_checkpoint(run)
+    if found is None:
+        raise ExportImpossible(f"{run} holds no checkpoint to export")
+    iteration, tensors, about = found
+    settings = CoSimGenTraining.model_validate(about["settings"])
+    weights = {GENERATOR_PREFIX + k[len("ema.") :]: v for k, v in tensors.items() if k.startswith("ema.")}
+    network: dict[str, Any] = {"generator": settings.network.model_dump(mode="json")}
+    upscaler: dict[str, Any] | None = None
+    sizes = [settings.network.size_px]
+    if superres is not None:
+        upscaler = json.loads((superres / "superres.json").read_text(encoding="utf-8"))
+        weights |= {SUPERRES_PREFIX + k: v for k, v in load_file(superres / "superres.safetensors").items()}
+        network["superres"] = upscaler["network"]
+        sizes += [2 * sizes[0], 4 * sizes[0]]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / WEIGHTS_FILE
+    save_file({k: v.to(torch.float16).contiguous() for k, v in weights.items()}, path, metadata={"format": "pt"})
+    colours = fibonacci_rgb(len(data.classes)).tolist()
+    card = Card(
+        name=name,
+        version=version,
+        system="cosimgen",
+        title=title or f"CoSimGen on {data.name}",
+        description=f"Makes an image and its segmentation mask together, from a prompt or from classes, in the look of {data.name}.",
+        inputs=("prompt", "classes"),
+        classes=tuple(
+            ClassEntry(index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases)
+            for c in data.classes
+        ),
+        palette=PaletteRef(count=len(data.classes)),
+        prompt_template=CANONICAL_TEMPLATE,
+        generation_size_px=sizes[0],
+        sizes_px=tuple(sizes),
+        default_size_px=sizes[-1],
+        sampler=settings.convention,
+        defaults=Defaults(steps=50, guidance_scale=2.0 if settings.preset == "small" else 1.0, eta=0.0),
+        network=network,
+        text_encoder=ALL_MINILM,
+        training={
+            "iterations": iteration,
+            "settings": settings.model_dump(mode="json", exclude={"network"}),
+            "augmentation": "flips and right-angle turns" if about["turns"] == 8 else "none",
+            "last_log_line": _last_line(run / "log.jsonl"),
+            "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
+            "versions": {package: installed_version(package) for package in ("torch", "accelerate", "twinset")},
+        },
+        training_data=({"name": data.name, "split": "train", "pairs": len(data.stems("train")), "licence": data.licence},),
+        deviations=deviations(settings, upscaler),
+        intended_use="More training images for segmentation models of the same kind of scene, mixed with real ones.",
+        limits_of_use=(
+            "Synthetic: no picture shows a real place, person or patient, and none is evidence of anything. Check a model trained "
+            "with these twins on real, held-out data. The model shows what its training set shows, with its gaps and biases."
+        ),
+        licence=data.licence or "as the training data",
+        files={WEIGHTS_FILE: WeightsFile(sha256=_sha256(path), bytes=path.stat().st_size)},
+    )
+    write_card(out, card)
+    return card
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Writes ``card.json`` whole, indented for reading."""
+    fresh = folder / "card.tmp"
+    fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(folder / "card.json")
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    lines = list(read_log(path)) if path.is_file() else []
+    return lines[-1] if lines else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
