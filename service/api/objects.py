@@ -21,9 +21,9 @@ router = APIRouter(tags=["results"])
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-@router.api_route(
+@router.head("/objects/{key:path}", include_in_schema=False)
+@router.get(
     "/objects/{key:path}",
-    methods=["GET", "HEAD"],
     summary="Read an object by its signed link",
     response_class=Response,
     responses={
@@ -37,8 +37,8 @@ def read_object(
     request: Request,
     key: str,
     services: ServicesDep,
-    expires: Annotated[str, Query(max_length=20)] = "",
-    signature: Annotated[str, Query(max_length=200)] = "",
+    expires: Annotated[str, Query(description="Seconds since 1970 until which the link holds.")] = "",
+    signature: Annotated[str, Query(description="Ours, of key and expires.")] = "",
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:

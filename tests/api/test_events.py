@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -25,27 +24,44 @@ def spec(client: TestClient, ledger: Ledger) -> JobSpec:
     return ledger.read_spec(client.post("/generate", json=body).json()["id"])
 
 
-def test_events_tell_each_change_and_end_with_the_job(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
-    def work() -> None:
-        for chunk in range(3):
-            time.sleep(0.4)
-            make_chunk(ledger, spec, chunk)
-        ledger.conclude(spec)
+def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
+    async def follow() -> list[str]:
+        watcher = app.state.services.watcher
+        pieces = []
+        async with aclosing(event_stream(watcher, spec)) as stream:
+            pieces += [await anext(stream), await anext(stream)]
+            for chunk in range(3):
+                make_chunk(ledger, spec, chunk)
+                pieces.append(await anext(stream))
+            ledger.conclude(spec)
+            pieces += [piece async for piece in stream]
+        await watcher.close()
+        return pieces
 
-    worker = threading.Thread(target=work)
-    worker.start()
+    events = events_in("".join(asyncio.run(follow())))
+    assert [event["id"] for event in events] == [
+        "0.0.queued",
+        "2.0.running",
+        "4.0.running",
+        "6.0.running",
+        "6.0.succeeded",
+    ]
+    assert [event["event"] for event in events] == ["progress"] * 4 + ["ended"]
+    assert [json.loads(event["data"])["done"] for event in events] == [0, 2, 4, 6, 6]
+
+
+def test_an_open_stream_ends_when_the_job_does(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
+    make_chunk(ledger, spec, 0)
+    ending = threading.Timer(0.3, finish, (ledger, spec))
+    ending.start()
     answer = client.get(f"/jobs/{spec.job}/events")
-    worker.join()
+    ending.join()
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
     events = events_in(answer.text)
-    ids = [event["id"] for event in events]
-    assert len(ids) == len(set(ids))
-    assert ids[0] == "0.0.queued"
-    assert [event["event"] for event in events] == ["progress"] * (len(events) - 1) + ["ended"]
-    done = [json.loads(event["data"])["done"] for event in events]
-    assert done == sorted(done) and done[-1] == 6
+    assert events[0]["id"] == "2.0.running"
+    assert events[-1]["event"] == "ended"
     assert json.loads(events[-1]["data"]) == client.get(f"/jobs/{spec.job}").json()
 
 

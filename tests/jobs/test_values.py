@@ -1,0 +1,140 @@
+"""Ids, seeds, states and specs: what they are, to the digit."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.jobs.ids import is_job_id, new_job_id
+from service.jobs.seeds import SEED_MAX, new_job_seed, sample_seed
+from service.jobs.spec import Item, JobSpec, Summary
+from service.jobs.states import ENDED, TRANSITIONS, State, current_state, final_state
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+def spec(**changes: Any) -> JobSpec:
+    values = {
+        "job": "j7ybr17pesw6kn47yb0",
+        "created_at": NOW,
+        "model": "aerial@1.0.0",
+        "weights_sha256": "0" * 64,
+        "system": "cosimgen",
+        "classes": ("water",),
+        "count": 10,
+        "seed": 1,
+        "steps": 50,
+        "guidance_scale": 2.0,
+        "eta": 0.0,
+        "size_px": 256,
+        "sampler": {},
+        "chunk_size": 4,
+        "request": {},
+    }
+    return JobSpec(**{**values, **changes})
+
+
+def test_ids_sort_newest_first() -> None:
+    moments = [NOW + timedelta(milliseconds=step**3) for step in range(50)]
+    ids = [new_job_id(moment) for moment in moments]
+    assert sorted(ids, reverse=True) == ids
+    assert all(is_job_id(job) for job in ids)
+
+
+def test_the_time_in_an_id_is_its_complement_in_crockford_base_32() -> None:
+    digits = "0123456789abcdefghjkmnpqrstvwxyz"
+    value = 0
+    for digit in new_job_id(NOW)[1:11]:
+        value = value * 32 + digits.index(digit)
+    assert 2**48 - 1 - value == int(NOW.timestamp() * 1000)
+
+
+def test_ids_of_one_millisecond_differ() -> None:
+    assert len({new_job_id(NOW) for _ in range(200)}) == 200
+
+
+@pytest.mark.parametrize(
+    "text", ["", "j", "x7ybr17pesw6kn47yb0", "j7ybr17pesw6kn47yb0\n", "j7ybr17pesw6kn47ybu", "J7YBR17PESW6KN47YB0", "../x"]
+)
+def test_what_is_no_id_is_none(text: str) -> None:
+    assert not is_job_id(text)
+
+
+def test_sample_seeds_are_the_first_53_bits_of_the_hash() -> None:
+    digest = hashlib.sha256(b"twinset-seed-v1:42:7").hexdigest()
+    assert sample_seed(42, 7) == int(digest, 16) >> (256 - 53)
+    assert sample_seed(42, 7) == sample_seed(42, 7) <= SEED_MAX
+    assert len({sample_seed(job, index) for job in range(40) for index in range(40)}) == 1600
+    assert sample_seed(1, 23) != sample_seed(12, 3)
+
+
+def test_drawn_seeds_survive_a_double() -> None:
+    for _ in range(100):
+        seed = new_job_seed()
+        assert int(float(seed)) == seed
+
+
+def test_chunks_cover_the_job_without_gap_or_overlap() -> None:
+    for count in range(1, 30):
+        for size in range(1, 9):
+            job = spec(count=count, chunk_size=size)
+            assert [i for c in range(job.chunks) for i in job.chunk_range(c)] == list(range(count))
+    with pytest.raises(IndexError, match="chunks 0 to 2"):
+        spec(count=10, chunk_size=4).chunk_range(3)
+
+
+def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
+    job = spec(name="ü", request={"classes": ["water"], "count": 10})
+    assert JobSpec.model_validate_json(job.model_dump_json()) == job
+    for wrong in ({"prompt": "both"}, {"classes": None}, {"seed": 2**53}, {"job": "x"}, {"created_at": NOW.replace(tzinfo=None)}):
+        with pytest.raises(ValidationError):
+            spec(**wrong)
+
+
+def test_an_item_is_made_or_given_up() -> None:
+    with pytest.raises(ValidationError, match="neither an error nor a whole image"):
+        Item(index=0, seed=0, image_key="k")
+    with pytest.raises(ValidationError, match="cannot have an image"):
+        Item(index=0, seed=0, image_key="k", image_sha256="0" * 64, image_bytes=1, error="no")
+
+
+def test_a_summary_is_an_end() -> None:
+    with pytest.raises(ValidationError, match="is not an end"):
+        Summary(job="j7ybr17pesw6kn47yb0", state=State.RUNNING, done=0, failed=0, total=1, finished_at=NOW, seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("done", "failed", "cancelled", "expected"),
+    [
+        (8, 0, False, State.SUCCEEDED),
+        (8, 0, True, State.SUCCEEDED),
+        (7, 1, False, State.PARTIAL),
+        (7, 1, True, State.PARTIAL),
+        (0, 8, False, State.FAILED),
+        (3, 0, True, State.CANCELLED),
+        (0, 0, True, State.CANCELLED),
+        (3, 0, False, State.PARTIAL),
+        (0, 0, False, State.FAILED),
+    ],
+)
+def test_how_a_job_ends(done: int, failed: int, cancelled: bool, expected: State) -> None:
+    assert final_state(done=done, failed=failed, total=8, cancelled=cancelled) is expected
+
+
+def test_states_seen_one_after_another_are_legal() -> None:
+    def seen(started: bool, cancel: bool, ended: State | None) -> State:
+        return current_state(ended=ended, cancel_asked=cancel, started=started)
+
+    assert [seen(False, False, None), seen(True, False, None), seen(True, True, None)] == [
+        State.QUEUED,
+        State.RUNNING,
+        State.CANCELLING,
+    ]
+    assert seen(True, True, State.PARTIAL) is State.PARTIAL
+    assert all(TRANSITIONS[state] == frozenset() for state in ENDED)
+    assert set(TRANSITIONS) == set(State)
+    assert TRANSITIONS[State.CANCELLING] == ENDED
