@@ -1,7 +1,7 @@
 """Every error that Twinset raises on purpose, in one tree.
 
-Each class knows the HTTP status it answers with and a stable slug; ``/problems/{slug}`` is its problem type (RFC 9457).
-The detail of an instance names the value, the limit it met and the remedy.
+Each class knows the HTTP status it answers with and a stable slug; ``/problems/{slug}`` is its problem type
+(RFC 9457). The detail of an instance names the value, the limit it met and the remedy.
 
     TwinsetError                     500  internal-error
     ├── InvalidRequest               422  invalid-request          errors=[{"pointer", "detail"}, ...]
@@ -33,7 +33,8 @@ from typing import Any, ClassVar
 class TwinsetError(Exception):
     """The root of the tree.
 
-    ``detail`` is a sentence for people; ``extra`` holds JSON-able members that travel with it into the problem document.
+    ``detail`` is a sentence for people; ``extra`` holds JSON-able members that travel with it into the
+    problem document.
     """
 
     status: ClassVar[int] = 500

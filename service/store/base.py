@@ -1,6 +1,6 @@
 """What an object store is to Twinset: keys, bytes, conditional writes, ordered listings and signed links.
 
-A folder and S3 both are one, and one contract test holds both. Implementations may be used from many threads at once.
+A folder and S3 both are one, and one contract test holds both. Both may be used from many threads at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LONGEST_LINK_S = 604_800
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One stored object. ``size`` is in bytes; ``etag`` is opaque and changes when the bytes do; ``modified`` is in UTC."""
+    """An object: ``size`` in bytes, ``modified`` in UTC, an opaque ``etag`` that changes with the bytes."""
 
     key: str
     size: int
@@ -33,7 +33,7 @@ class ObjectStore(Protocol):
     def put(
         self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
     ) -> ObjectInfo:
-        """Write a whole object, durably, replacing what was there; readers see all of the old or all of the new.
+        """Write a whole object, durably; readers see all of the old one or all of the new.
 
         With ``if_absent``, exactly one of any number of racing writers wins; the others get ObjectExists.
         ``content_type`` defaults to the one that belongs to the key's suffix.
@@ -41,13 +41,13 @@ class ObjectStore(Protocol):
         ...
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
-        """The object's bytes, or those in ``[start, end)``; what lies past its end is left out. Raises ObjectNotFound."""
+        """The object's bytes, or those in ``[start, end)`` as far as it goes. Raises ObjectNotFound."""
         ...
 
     def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
         """The object's bytes in pieces of at most ``chunk_bytes``, never whole in memory.
 
-        All pieces are of one version of the object. Raises ObjectNotFound at the call, before the first piece.
+        All pieces are of one version of the object. Raises ObjectNotFound at the call already.
         """
         ...
 
@@ -55,7 +55,9 @@ class ObjectStore(Protocol):
         """What is known of an object without reading it; None where there is none."""
         ...
 
-    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
+    def list(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
         """Objects whose keys start with the string ``prefix``, in the order of their keys' UTF-8 bytes.
 
         Only keys after ``start_after`` (a key, or any string), at most ``limit`` of them.
@@ -65,10 +67,11 @@ class ObjectStore(Protocol):
     def list_folders(
         self, prefix: str, *, start_after: str | None = None, limit: int | None = None
     ) -> Iterator[str]:
-        """The distinct next parts of the keys under ``prefix`` ('' or ending in '/') that have parts below them.
+        """The "folders" right below ``prefix``, which is '' or ends in '/': next parts of keys that go on.
 
-        Given ``jobs/a/spec.json`` and ``jobs/b/spec.json``, ``list_folders("jobs/")`` yields ``a`` and ``b``; in the
-        order of the UTF-8 bytes of ``name + "/"``, so that paging by ``start_after`` (a name) meets each once.
+        Given ``jobs/a/spec.json`` and ``jobs/b/spec.json``, ``list_folders("jobs/")`` yields ``a`` and ``b``;
+        in the order of the UTF-8 bytes of ``name + "/"``, so that paging by ``start_after`` (a name) meets
+        each once.
         """
         ...
 
@@ -77,11 +80,11 @@ class ObjectStore(Protocol):
         ...
 
     def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
-        """A URL that anyone may GET for ``expires_s`` seconds (1 to LONGEST_LINK_S). Does not look whether it exists."""
+        """A URL that anyone may GET for ``expires_s`` seconds, 1 to LONGEST_LINK_S; no look at the object."""
         ...
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the store can be reached and written to by us; for readiness probes."""
+        """Raise StoreUnavailable unless the store answers; for readiness probes, so cheap."""
         ...
 
 

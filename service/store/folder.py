@@ -1,11 +1,11 @@
 """The object store as plain files in a folder: same keys, same promises as S3, for one machine.
 
-Writes go to ``.incoming/`` inside the root, are flushed to the disk, and then take their place by rename (or by hard
-link, which fails if the name is taken: that is ``if_absent``). Since no part of a key starts with '.', nothing there is
-ever listed or read. Paths are walked part by part through directory descriptors that follow no symbolic link, so no key
-leaves the root, whatever lies in it.
+Writes go to ``.incoming/`` inside the root, are flushed to the disk, and then take their place by rename (or
+by hard link, which fails if the name is taken: that is ``if_absent``). Since no part of a key starts with
+'.', nothing there is ever listed or read. Paths are walked part by part through directory descriptors that
+follow no symbolic link, so no key leaves the root, whatever lies in it.
 
-A folder cannot hold both an object ``a`` and an object ``a/b``, as S3 can: the second write raises InvalidKey.
+A folder cannot hold both an object ``a`` and an object ``a/b``, as S3 can: the second raises InvalidKey.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class FolderStore:
         with self._disk_errors(key), self._folder(INCOMING) as incoming:
             draft = f"{os.getpid()}-{secrets.token_hex(12)}"
             try:
-                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb") as file:
+                with os.fdopen(
+                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
+                ) as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -97,14 +99,20 @@ class FolderStore:
                 return None
         return _info(key, found) if stat.S_ISREG(found.st_mode) else None
 
-    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
+    def list(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         after = check_start(start_after) or ""
         *folders, _ = prefix.split("/")
 
         def found() -> Iterator[ObjectInfo]:
             base = "".join(f"{folder}/" for folder in folders)
-            with self._disk_errors(), suppress(FileNotFoundError, NotADirectoryError), self._folder(*folders) as top:
+            with (
+                self._disk_errors(),
+                suppress(FileNotFoundError, NotADirectoryError),
+                self._folder(*folders) as top,
+            ):
                 for key, status in walk(top, base, prefix, after):
                     yield _info(key, status)
 
@@ -118,7 +126,11 @@ class FolderStore:
         folders = prefix.split("/")[:-1]
 
         def found() -> Iterator[str]:
-            with self._disk_errors(), suppress(FileNotFoundError, NotADirectoryError), self._folder(*folders) as top:
+            with (
+                self._disk_errors(),
+                suppress(FileNotFoundError, NotADirectoryError),
+                self._folder(*folders) as top,
+            ):
                 for name in scan(top):
                     if name.endswith("/") and name > after and holds_object(top, name[:-1]):
                         yield name[:-1]
@@ -160,7 +172,7 @@ class FolderStore:
             os.unlink(probe, dir_fd=incoming)
 
     def _place(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
-        """Give the draft its name. A folder may vanish under us when its last object is deleted, so try again."""
+        """Give the draft its name; again, where others took the folder away with its last object."""
         *folders, name = key.split("/")
         for attempt in range(PLACING_ATTEMPTS):
             try:
@@ -201,7 +213,9 @@ class FolderStore:
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise StoreUnavailable(f"the folder of the store, {self.root}, is gone; restore it or restart") from None
+            raise StoreUnavailable(
+                f"the folder of the store, {self.root}, is gone; restore it or restart"
+            ) from None
         try:
             for part in parts:
                 below = open_below(descriptor, part, make=make)
@@ -226,15 +240,25 @@ class FolderStore:
         except TwinsetError:
             raise
         except NotAFolder as error:
-            what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
+            what = (
+                "a symbolic link, which the store does not follow"
+                if error.is_link
+                else "an object, not a folder"
+            )
             raise InvalidKey(f"{key} cannot be: in {self.root}, {error.name!r} is {what}", key=key) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise InvalidKey(f"{key} is a symbolic link in {self.root}; the store follows none", key=key) from error
+                raise InvalidKey(
+                    f"{key} is a symbolic link in {self.root}; the store follows none", key=key
+                ) from error
             if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
-                raise InvalidKey(f"{key} is a folder in {self.root}; an object needs another name", key=key) from error
+                raise InvalidKey(
+                    f"{key} is a folder in {self.root}; an object needs another name", key=key
+                ) from error
             remedy = _REMEDIES.get(error.errno or 0, "look at the disk")
-            raise StoreUnavailable(f"the store in {self.root} failed: {error.strerror or error}; {remedy}") from error
+            raise StoreUnavailable(
+                f"the store in {self.root} failed: {error.strerror or error}; {remedy}"
+            ) from error
 
 
 _REMEDIES = {

@@ -29,9 +29,9 @@ OCTET_STREAM = "application/octet-stream"
 def check_key(key: str) -> str:
     """The key itself, when it names an object that any store can hold.
 
-    Refused with InvalidKey: empty keys and parts (so a leading, trailing or double '/'), parts that start with '.'
-    (so '.' and '..', and names we keep for ourselves), backslashes, control characters (so NUL and newlines),
-    unpaired surrogates, keys over MAX_KEY_BYTES and parts over MAX_PART_BYTES of UTF-8.
+    Refused with InvalidKey: empty keys and parts (so a leading, trailing or double '/'), parts that start
+    with '.' (so '.' and '..', and names we keep for ourselves), backslashes, control characters (so NUL and
+    newlines), unpaired surrogates, keys over MAX_KEY_BYTES and parts over MAX_PART_BYTES of UTF-8.
     """
     for part in _checked(key, "key").split("/"):
         if not part:
@@ -52,7 +52,9 @@ def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
         raise InvalidKey(f"prefix {prefix!r} names no folder; end it with '/'", key=prefix)
     for part in parts:
         if not part:
-            raise InvalidKey(f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix)
+            raise InvalidKey(
+                f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix
+            )
         _check_part(part, prefix)
     if last:
         _check_part(last, prefix)
@@ -162,7 +164,7 @@ def model_file(name: str, version: str, file: str) -> str:
 
 
 def idempotency(tenant: str, sha256: str) -> str:
-    """Where the job of an Idempotency-Key is remembered; the key itself is hashed, for it may hold anything."""
+    """Where the job of an Idempotency-Key is remembered; hashed, for such a key may hold anything."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is no sha256 in hex")
     return f"idempotency/{tenant}/{sha256}.json"

@@ -14,8 +14,8 @@ from .signing import load_or_create_secret
 def open_store(settings: Settings) -> ObjectStore:
     """The store of ``settings.store_url``; a folder is made if it is not there, a bucket must exist.
 
-    Does not touch the network. Raises SettingsError for a URL that names no store, StoreUnavailable for a folder that
-    cannot be made.
+    Does not touch the network. Raises SettingsError for a URL that names no store, StoreUnavailable for a
+    folder that cannot be made.
     """
     url = urlsplit(settings.store_url)
     if url.scheme == "file":

@@ -1,7 +1,7 @@
 """The object store on S3, or on anything that speaks its protocol, through boto3.
 
-Retries are bounded and so are timeouts: a store that is down gives StoreUnavailable within seconds, and the caller,
-not this module, decides whether to come back.
+Retries are bounded and so are timeouts: a store that is down gives StoreUnavailable within seconds, and the
+caller, not this module, decides whether to come back.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class S3Store:
             "max_pool_connections": 64,
         }
         if endpoint_url:
-            # Only AWS itself resolves bucket names as hosts, and only newer stores know its default checksums.
+            # Only AWS resolves bucket names as hosts, and only newer stores know its default checksums.
             config |= {
                 "s3": {"addressing_style": "path"},
                 "request_checksum_calculation": "when_required",
@@ -96,9 +96,15 @@ class S3Store:
                     continue  # S3 asks for another try while two conditional writes are under way.
                 if not (if_absent and is_taken(error)):
                     raise self._unavailable(error) from error
-                info = self._written_by(writer, key) if error.response["ResponseMetadata"].get("RetryAttempts") else None
+                info = (
+                    self._written_by(writer, key)
+                    if error.response["ResponseMetadata"].get("RetryAttempts")
+                    else None
+                )
                 if info is None:
-                    raise ObjectExists(f"{key} exists already in s3://{self.bucket}/{self.prefix}", key=key) from error
+                    raise ObjectExists(
+                        f"{key} exists already in s3://{self.bucket}/{self.prefix}", key=key
+                    ) from error
                 return info
         # S3 does not say when it wrote; our clock is near enough until somebody asks it.
         return ObjectInfo(key, len(data), answer["ETag"].strip('"'), datetime.now(timezone.utc))
@@ -117,10 +123,15 @@ class S3Store:
 
     def head(self, key: str) -> ObjectInfo | None:
         found = self._head(key)
-        return found and _info(key, found)
+        return _info(key, found) if found is not None else None
 
-    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
-        request: dict[str, Any] = {"Prefix": self.prefix + check_prefix(prefix), "MaxKeys": min(limit or PAGE, PAGE)}
+    def list(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[ObjectInfo]:
+        request: dict[str, Any] = {
+            "Prefix": self.prefix + check_prefix(prefix),
+            "MaxKeys": min(limit or PAGE, PAGE),
+        }
         if check_start(start_after):
             request["StartAfter"] = f"{self.prefix}{start_after}"
 
@@ -139,7 +150,7 @@ class S3Store:
         above = self.prefix + check_prefix(prefix, whole_parts=True)
         request: dict[str, Any] = {"Prefix": above, "Delimiter": "/", "MaxKeys": min(limit or PAGE, PAGE)}
         if check_start(start_after):
-            # '0' follows '/', so this is past everything in the folder and before every folder that comes after it.
+            # '0' follows '/': this is past all that lies in the folder and before every later folder.
             request["StartAfter"] = f"{above}{start_after}0"
 
         def found() -> Iterator[str]:
@@ -159,16 +170,19 @@ class S3Store:
                 raise self._unavailable(error) from error
 
     def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
-        """A presigned URL; see ObjectStore. The answer carries ``content_type``, by default the one of the suffix."""
+        """A presigned URL; see ObjectStore. What it gives has ``content_type``, by default the suffix's."""
         request = {
             "Bucket": self.bucket,
             "Key": self._full(key),
             "ResponseContentType": content_type or suffix_content_type(key),
         }
         try:
-            return self._signer.generate_presigned_url("get_object", Params=request, ExpiresIn=check_expiry(expires_s))
+            url: str = self._signer.generate_presigned_url(
+                "get_object", Params=request, ExpiresIn=check_expiry(expires_s)
+            )
         except BotoCoreError as error:
             raise self._unavailable(error) from error
+        return url
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the bucket answers us.
@@ -184,9 +198,9 @@ class S3Store:
         return self.prefix + check_key(key)
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
-        """One request, retried by botocore. Raises its ClientError where S3 refused, StoreUnavailable where none came."""
+        """One request, retried by botocore. Raises ClientError if refused, StoreUnavailable if unanswered."""
         try:
-            answer = getattr(self._client, operation)(Bucket=self.bucket, **request)
+            answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.bucket, **request)
         except BotoCoreError as error:
             raise self._unavailable(error) from error
         self._bucket_seen = True
@@ -204,12 +218,12 @@ class S3Store:
         return None
 
     def _written_by(self, writer: str, key: str) -> ObjectInfo | None:
-        """The object if this very writer wrote it: its first try succeeded, its answer was lost, its retry met itself."""
+        """The object if this very writer wrote it: its first answer was lost, and its retry met itself."""
         found = self._head(key)
         return _info(key, found) if found and found.get("Metadata", {}).get(WRITER) == writer else None
 
     def _read(self, key: str, chunk_bytes: int, start: int, end: int | None) -> Iterator[bytes]:
-        """The bytes in ``[start, end)``; the first request is made at once, the pieces come as they are asked for."""
+        """The bytes in ``[start, end)``, asked for now and read piece by piece."""
         answer = self._open(key, start, end, None)
 
         def pieces() -> Iterator[bytes]:
@@ -231,7 +245,7 @@ class S3Store:
         return pieces()
 
     def _open(self, key: str, start: int, end: int | None, etag: str | None) -> dict[str, Any] | None:
-        """The answer whose body is the range, of the version ``etag`` if given; None where it lies past the end."""
+        """The answer with the range, of the version ``etag`` if given; None where nothing lies in it."""
         if end is not None and start >= end:
             return None
         request: dict[str, Any] = {"Key": self._full(key)}

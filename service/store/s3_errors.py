@@ -1,4 +1,4 @@
-"""What S3 and the network say, read into our errors: what happened, at which bucket and endpoint, and what to do."""
+"""What S3 and the network say, as our errors: what happened, at which bucket and endpoint, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from botocore.exceptions import (
 
 from ..errors import StoreUnavailable
 
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
+_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
+)
+_ACCESS = "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there"
 _ENDPOINT = "check that it runs and that TWINSET_S3_ENDPOINT_URL is right"
 _REMEDIES = {
     "NoSuchBucket": "create the bucket, or correct TWINSET_STORE_URL",
     "404": "create the bucket, or correct TWINSET_STORE_URL",
-    "AccessDenied": "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket",
-    "403": "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the bucket",
+    "AccessDenied": _ACCESS,
+    "403": _ACCESS,
     "InvalidAccessKeyId": _CREDENTIALS,
     "SignatureDoesNotMatch": _CREDENTIALS,
     "ExpiredToken": "renew the credentials",
@@ -41,7 +44,9 @@ def unavailable(error: Exception, bucket: str, endpoint_url: str | None) -> Stor
         remedy = _REMEDIES.get(code, "try again; if it stays, look at the store's own log")
         return StoreUnavailable(f"{where} answered {code} ({said}); {remedy}", bucket=bucket)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-        return StoreUnavailable(f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket)
+        return StoreUnavailable(
+            f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket
+        )
     if isinstance(error, (ReadTimeoutError, ConnectTimeoutError)):
         return StoreUnavailable(f"{where} did not answer in time; {_ENDPOINT}", bucket=bucket)
     if isinstance(error, EndpointConnectionError):

@@ -30,7 +30,9 @@ def sign_path(secret: bytes, key: str, expires: int) -> str:
     return f"{LINK_PATH}{quote(key, safe='/')}?{query}"
 
 
-def check_signature(secret: bytes, key: str, expires: int | str, given: str, *, now: float | None = None) -> None:
+def check_signature(
+    secret: bytes, key: str, expires: int | str, given: str, *, now: float | None = None
+) -> None:
     """Return if the link is good. Raises LinkInvalid where the signature does not fit, then LinkExpired.
 
     In that order, and in constant time, so that a forger learns nothing.
@@ -47,7 +49,7 @@ def check_signature(secret: bytes, key: str, expires: int | str, given: str, *, 
 
 
 def load_or_create_secret(path: Path) -> bytes:
-    """The secret kept at ``path``, made on first use, readable by its owner alone; racing processes agree on one."""
+    """The secret kept at ``path``, made on first use for its owner's eyes; racing processes agree on one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -67,5 +69,7 @@ def load_or_create_secret(path: Path) -> bytes:
             "make the folder writable, or set TWINSET_LINK_SECRET"
         ) from error
     if len(secret) < 16:
-        raise SettingsError(f"the link secret at {path} is shorter than 16 characters; delete it to get a new one")
+        raise SettingsError(
+            f"the link secret at {path} is shorter than 16 characters; delete it to get a new one"
+        )
     return secret

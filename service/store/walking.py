@@ -30,7 +30,7 @@ CHANGED = (FileNotFoundError, NotADirectoryError, NotAFolder)
 
 
 def open_below(parent: int, name: str, *, make: bool = False) -> int:
-    """A descriptor of the folder ``name`` in the folder ``parent``; with ``make`` it is made, durably, if absent.
+    """A descriptor of the folder ``name`` in ``parent``; with ``make`` it is made, durably, if absent.
 
     Raises NotAFolder where a symbolic link stands there, or, with ``make``, a file; FileNotFoundError,
     NotADirectoryError.
@@ -58,8 +58,8 @@ def open_below(parent: int, name: str, *, make: bool = False) -> int:
 def scan(folder: int) -> list[str]:
     """Names in the folder, folders with a trailing '/', in the order their keys have: 'a.b' before 'a/'.
 
-    Python orders text by code point, which is the order of its UTF-8 bytes. Whatever cannot be part of a key, and
-    every symbolic link, is left out.
+    Python orders text by code point, which is the order of its UTF-8 bytes. Whatever cannot be part of a key,
+    and every symbolic link, is left out.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -75,10 +75,10 @@ def scan(folder: int) -> list[str]:
 
 
 def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Keys and status of the files in and below ``folder``, whose keys start with ``base``, in the order of the keys.
+    """Keys and status of the files below ``folder``, whose key is ``base``, in the order of the keys.
 
-    Only keys that start with ``prefix`` and come after ``after``; folders that can hold none are not entered. What
-    vanishes on the way is left out.
+    Only keys that start with ``prefix`` and come after ``after``; folders that can hold none are not entered.
+    What vanishes on the way is left out.
     """
     for name in scan(folder):
         key = base + name
@@ -100,7 +100,7 @@ def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str,
 
 
 def holds_object(parent: int, name: str) -> bool:
-    """Whether any file lies in or below the folder ``name``: an empty one, left by a killed writer, is no folder."""
+    """Whether any file lies below the folder ``name``; an empty one, left by a killed writer, is none."""
     try:
         folder = open_below(parent, name)
     except CHANGED:

@@ -53,7 +53,9 @@ def test_a_symbolic_link_leads_nowhere(folder_store: FolderStore, outside: Path)
     assert (outside / "secret.txt").read_bytes() == b"secret"
 
 
-def test_a_put_onto_a_linked_name_replaces_the_link_and_not_its_target(folder_store: FolderStore, outside: Path) -> None:
+def test_a_put_onto_a_linked_name_replaces_the_link_and_not_its_target(
+    folder_store: FolderStore, outside: Path
+) -> None:
     folder_store.put("jobs/j1/secret.txt", b"ours")
     assert folder_store.get("jobs/j1/secret.txt") == b"ours"
     assert (outside / "secret.txt").read_bytes() == b"secret"
@@ -107,7 +109,7 @@ def test_of_many_threads_that_put_if_absent_one_wins(folder_store: FolderStore) 
     with ThreadPoolExecutor(16) as pool:
         for turn in range(20):
             key = f"race/{turn}/summary.json"
-            told = list(pool.map(lambda writer: race(key, f"writer {writer}".encode()), range(16)))
+            told = list(pool.map(race, [key] * 16, [f"writer {writer}".encode() for writer in range(16)]))
             winners = [data for data in told if data is not None]
             assert len(winners) == 1
             assert folder_store.get(key) == winners[0]
@@ -143,7 +145,7 @@ def test_of_many_processes_that_put_if_absent_one_wins(folder_store: FolderStore
 
 def test_a_killed_writer_leaves_nothing_listed_and_is_cleared_away_later(folder_store: FolderStore) -> None:
     folder_store.put("jobs/j1/old", b"old")
-    # The child writes its bytes and stops where it would wait for the disk, so the kill always meets it half-way.
+    # The child writes its bytes and stops where it would wait for the disk: the kill meets it half-way.
     code = (
         "import os, sys, time; from pathlib import Path; from service.store.folder import FolderStore\n"
         "store = FolderStore(Path(sys.argv[1]), link_secret=b'0' * 16, public_url='http://x')\n"
@@ -210,7 +212,9 @@ def test_a_disk_that_takes_no_more_is_said_so_and_leaves_nothing_behind(folder_s
         "try: store.put('a/b', bytes(1_000_000))\n"
         "except StoreUnavailable as error: print(error.detail)"
     )
-    told = subprocess.run([sys.executable, "-c", code, folder_store.root], capture_output=True, text=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code, folder_store.root], capture_output=True, text=True
+    ).stdout
     assert str(folder_store.root) in told and "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())
@@ -244,7 +248,9 @@ def test_no_descriptor_is_left_open(folder_store: FolderStore) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-_part = st.text(st.sampled_from("abAB-._~0 \u00e9\uff5e\U0001f600"), min_size=1, max_size=3).filter(lambda part: part[0] != ".")
+_part = st.text(st.sampled_from("abAB-._~0 \u00e9\uff5e\U0001f600"), min_size=1, max_size=3).filter(
+    lambda part: part[0] != "."
+)
 _key = st.lists(_part, min_size=1, max_size=4).map("/".join)
 
 

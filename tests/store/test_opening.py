@@ -1,4 +1,4 @@
-"""From settings to a store; memory stays flat while an object passes through; boto3 stays out where it is not used."""
+"""From settings to a store; memory flat while an object passes through; no boto3 where it is not used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def test_the_default_is_a_folder_in_the_data_folder(tmp_path: Path) -> None:
 
 def test_two_openings_of_a_folder_accept_each_others_links(tmp_path: Path) -> None:
     first, second = (open_store(Settings(data_dir=tmp_path)) for _ in range(2))
-    assert first.sign("a/b", expires_s=60).split("signature=")[1] == second.sign("a/b", expires_s=60).split("signature=")[1]
+    assert (
+        first.sign("a/b", expires_s=60).split("signature=")[1]
+        == second.sign("a/b", expires_s=60).split("signature=")[1]
+    )
 
 
 def test_a_link_secret_given_is_used_and_none_is_made(tmp_path: Path) -> None:
@@ -52,7 +55,9 @@ def test_a_folder_store_is_opened_without_boto3_torch_or_numpy(tmp_path: Path) -
         "print([name for name in ('boto3', 'botocore', 'torch', 'numpy') if name in sys.modules])"
     )
     env = {**os.environ, "TWINSET_DATA_DIR": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    ).stdout
     assert told == "[]\n"
 
 
@@ -64,8 +69,10 @@ def test_a_big_object_streams_with_flat_memory(
     store.put("models/small", bytes(2**20))
     # In a process of its own, since the server of the S3 test lives in this one.
     code = (
-        "import resource, sys; from service.settings import get_settings; from service.store import open_store\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == 'darwin' else 2**10)\n"
+        "import resource, sys\n"
+        "from service.settings import get_settings; from service.store import open_store\n"
+        "per_mb = 2**20 if sys.platform == 'darwin' else 2**10\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // per_mb\n"
         "store = open_store(get_settings())\n"
         "read = lambda key: sum(len(piece) for piece in store.stream(key))\n"
         "read('models/small'); before = peak(); size = read('models/big'); print(size, peak() - before)"

@@ -23,7 +23,7 @@ NO_ANSWER = 0
 
 @dataclass(frozen=True)
 class Answer:
-    """Status (NO_ANSWER hangs up), body and headers; ``cut`` sends only that many bytes of the body, then hangs up."""
+    """Status (NO_ANSWER hangs up), body and headers; ``cut`` hangs up after that many bytes of the body."""
 
     status: int
     body: bytes = b""
@@ -41,7 +41,7 @@ class Seen:
 
 @contextmanager
 def scripted(*answers: Answer | Callable[[list[Seen]], Answer]) -> Iterator[tuple[str, list[Seen]]]:
-    """The address of a server that gives the answers in turn (the last again and again), and the requests it saw.
+    """The address of a server that gives the answers in turn, the last one for ever, and the requests it saw.
 
     An answer may be a function of the requests seen so far.
     """
@@ -86,7 +86,9 @@ def scripted(*answers: Answer | Callable[[list[Seen]], Answer]) -> Iterator[tupl
 
 DATE = "Tue, 01 Sep 2026 10:00:00 GMT"
 BUSY = Answer(503, b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
-TAKEN = Answer(412, b"<Error><Code>PreconditionFailed</Code><Message>At least one precondition failed</Message></Error>")
+TAKEN = Answer(
+    412, b"<Error><Code>PreconditionFailed</Code><Message>At least one precondition failed</Message></Error>"
+)
 WRITTEN = Answer(200, b"", {"ETag": '"e1"'})
 
 
@@ -144,7 +146,9 @@ def test_a_broken_download_goes_on_where_it_broke_and_in_the_same_version(aws: N
         assert b"".join(at(endpoint).stream("a/b", chunk_bytes=1000)) == data
         assert [request.headers.get("range") for request in seen] == [None, "bytes=70000-"]
         assert seen[1].headers["if-match"] == '"v1"'
-    with scripted(Answer(206, data[10:110], {"ETag": '"v1"'}, cut=40), Answer(206, data[50:110], {"ETag": '"v1"'})) as (
+    with scripted(
+        Answer(206, data[10:110], {"ETag": '"v1"'}, cut=40), Answer(206, data[50:110], {"ETag": '"v1"'})
+    ) as (
         endpoint,
         seen,
     ):
@@ -170,13 +174,18 @@ def test_a_writer_whose_answer_was_lost_still_learns_that_it_won(aws: None) -> N
         assert (info.etag, info.size) == ("e1", 3)
         assert [request.method for request in seen] == ["PUT", "PUT", "HEAD"]
         assert seen[0].headers["if-none-match"] == "*"
-    with scripted(Answer(NO_ANSWER), TAKEN, Answer(200, b"", {**known, writer: "somebody else"})) as (endpoint, seen):
+    with scripted(Answer(NO_ANSWER), TAKEN, Answer(200, b"", {**known, writer: "somebody else"})) as (
+        endpoint,
+        seen,
+    ):
         with pytest.raises(ObjectExists):
             at(endpoint).put("a/summary.json", b"xyz", if_absent=True)
 
 
 def test_two_conditional_writes_at_once_are_settled_by_another_try(aws: None) -> None:
-    unsettled = Answer(409, b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>")
+    unsettled = Answer(
+        409, b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>"
+    )
     with scripted(unsettled, WRITTEN) as (endpoint, seen):
         assert at(endpoint).put("a/b", b"x", if_absent=True).etag == "e1"
         assert len(seen) == 2

@@ -10,6 +10,7 @@ import pytest
 from service.errors import InvalidKey, StoreUnavailable
 from service.store.s3 import S3Store
 
+
 def test_a_signed_link_is_fetched_by_anyone(s3_store: S3Store) -> None:
     key = "jobs/a b+c&d=e?f#g%20/\u00e9.png"
     s3_store.put(key, b"png bytes")
@@ -77,7 +78,9 @@ def test_a_missing_bucket_is_unavailable_and_not_an_absent_object(s3_endpoint: s
         lambda: list(store.list("")),
         lambda: list(store.list_folders("")),
     ):
-        with pytest.raises(StoreUnavailable, match="create the bucket, or correct TWINSET_STORE_URL") as caught:
+        with pytest.raises(
+            StoreUnavailable, match="create the bucket, or correct TWINSET_STORE_URL"
+        ) as caught:
             use()
         assert "'no-such-bucket'" in caught.value.detail and s3_endpoint in caught.value.detail
 

@@ -38,8 +38,8 @@ HOSTILE_KEYS = [
     "/".join(["part"] * 110),
 ]
 
-# In the order of their UTF-8 bytes, with what is easily put wrong: '.' and '-' sort before '/', capitals before small
-# letters, and U+FF5E before U+1F600 although UTF-16 has them the other way round.
+# In the order of their UTF-8 bytes, with what is easily got wrong: '.' and '-' sort before '/', capitals
+# before small letters, and U+FF5E before U+1F600 although UTF-16 has them the other way round.
 ORDERED_KEYS = [
     "a-b/x",
     "a.b",
@@ -108,7 +108,18 @@ def test_what_is_not_there_is_said_to_be_not_there(store: ObjectStore) -> None:
 
 def test_a_range_is_cut_like_a_slice(store: ObjectStore) -> None:
     store.put("a/b", b"0123456789")
-    for start, end in [(None, None), (0, 4), (3, 7), (3, None), (None, 3), (0, 100), (9, 10), (10, 12), (99, None), (5, 5)]:
+    for start, end in [
+        (None, None),
+        (0, 4),
+        (3, 7),
+        (3, None),
+        (None, 3),
+        (0, 100),
+        (9, 10),
+        (10, 12),
+        (99, None),
+        (5, 5),
+    ]:
         assert store.get("a/b", start=start, end=end) == b"0123456789"[start:end]
 
 
