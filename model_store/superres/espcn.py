@@ -49,9 +49,7 @@ class _Residual(nn.Module):
 
     def __init__(self, width: int, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), activation(), nn.Conv2d(width, width, 3, padding=1)
-        )
+        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), activation(), nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)

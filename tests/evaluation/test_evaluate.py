@@ -52,13 +52,17 @@ def test_an_honest_model_scores_full_marks_both_ways(coast: SegmentationFolder, 
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_a_model_whose_pictures_belie_its_masks_is_found_out(coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path) -> None:
+def test_a_model_whose_pictures_belie_its_masks_is_found_out(
+    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path
+) -> None:
     figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), kept)
     found = figures["by"]["classes"]
     assert found["ppv"] == 1.0 and found["agreement"]["32"]["ratio"] < 0.6
 
 
-def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path) -> None:
+def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
+    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path
+) -> None:
     figures, made = evaluate(painter(forgetful=True), coast, _plan(coast_card, ways=("classes",)), kept)
     found, queries = figures["by"]["classes"], made["classes"][0]
     asked = sum(len(query.names) for query in queries)
@@ -105,7 +109,9 @@ def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card
     assert list(default_segmenters(coast_card, 32)) == [16, 32]
 
 
-def test_figures_table_and_sheet_are_written(coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path, tmp_path: Path) -> None:
+def test_figures_table_and_sheet_are_written(
+    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path, tmp_path: Path
+) -> None:
     from PIL import Image
     from rich.console import Console
 

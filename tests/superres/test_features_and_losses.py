@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model_store import features as features_module
-from model_store.features import FeaturesUnavailable, FeatureNetwork, feature_distance, open_features, pooled_features, split_pair
+from model_store.features import FeatureNetwork, FeaturesUnavailable, feature_distance, open_features, pooled_features, split_pair
 from model_store.superres.losses import superres_loss
 
 

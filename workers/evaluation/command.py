@@ -10,10 +10,13 @@ from tqdm import tqdm
 
 from model_store import bundled_folder
 
+_DATA = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 @click.command("cosimgen")
 @click.option("--model", required=True, help="A model folder, or the name (or name@version) of a bundled model.")
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="The dataset; its test split is asked for.")
+@click.option("--data", required=True, type=_DATA, help="The dataset; its test split is asked for.")
 @click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Twins for each way of asking.")
 @click.option("--by", type=click.Choice(["classes", "prompts", "both"]), default="both", show_default=True, help="How the model is asked.")
 @click.option("--size", type=click.IntRange(1), help="One of the card's sizes [default: the card's].")
@@ -21,11 +24,16 @@ from model_store import bundled_folder
 @click.option("--guidance", type=float, help="Guidance scale [default: the card's].")
 @click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's].")
 @click.option("--seed", default=0, show_default=True, help="Of the class sets and of the twins.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("evaluation"), show_default=True, help="Where the figures and pictures go.")
-@click.option("--segmenters", type=click.Path(file_okay=False, path_type=Path), help="Where trained segmenters are kept [default: OUT/segmenters].")
+@click.option("--out", type=_FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go.")
+@click.option("--segmenters", type=_FOLDER, help="Where trained segmenters are kept [default: OUT/segmenters].")
 @click.option("--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size].")
-@click.option("--features", default="best", show_default=True, help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.")
-@click.option("--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says].")
+@click.option(
+    "--features",
+    default="best",
+    show_default=True,
+    help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.",
+)
+@click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's].")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="auto", show_default=True)
 def cosimgen(

@@ -92,7 +92,11 @@ def evaluate(
     queries = draw_queries(card, full_masks, count=plan.count, seed=plan.seed)
     segmenters = {
         size: cached_segmenter(
-            data, settings, cache, has_up=has_up, on_iteration=lambda done, total, loss, size=size: tell(f"segmenter {size} px", done, total)
+            data,
+            settings,
+            cache,
+            has_up=has_up,
+            on_iteration=lambda done, total, loss, size=size: tell(f"segmenter {size} px", done, total),
         )
         for size, settings in plan.segmenters.items()
     }
@@ -110,12 +114,12 @@ def evaluate(
         "by": {},
     }
     made: dict[Way, tuple[list[Query], Twins]] = {}
-    steps = plan.sampling.steps * -(-plan.count // 16)
     for way in plan.ways:
-        done = iter(range(1, steps + 1))
-        twins = make_twins(
-            system, queries, way, plan.sampling, sizes, batch_size=16, on_step=lambda: tell(f"twins by {way}", next(done), steps)
-        )
+
+        def told(done: int, total: int, way: Way = way) -> None:
+            tell(f"twins by {way}", done, total)
+
+        twins = make_twins(system, queries, way, plan.sampling, sizes, on_step=told)
         found = faithfulness(queries, twins[plan.size_px].masks, answerable, [entry.name for entry in card.classes])
         found["agreement"] = {
             str(size): agreement(segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)])

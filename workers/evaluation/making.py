@@ -53,12 +53,18 @@ def make_twins(
     sizes_px: Sequence[int],
     *,
     batch_size: int = 16,
-    on_step: Callable[[], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> dict[int, Twins]:
-    """One twin for each query, decoded at each of ``sizes_px``. ``on_step`` is told of every sampling step of every batch."""
+    """One twin for each query, decoded at each of ``sizes_px``. ``on_step`` is told (steps done, all steps), over all batches."""
     ddim = DDIM(system.card.sampler, system.device)
     parts: dict[int, list[Twins]] = {size: [] for size in sizes_px}
-    for start in range(0, len(queries), batch_size):
+    total = settings.steps * -(-len(queries) // batch_size)
+    for number, start in enumerate(range(0, len(queries), batch_size)):
+
+        def told(done: int, before: int = number * settings.steps) -> None:
+            if on_step is not None:
+                on_step(before + done, total)
+
         batch = queries[start : start + batch_size]
         x0 = sample(
             system.forward,
@@ -70,14 +76,13 @@ def make_twins(
             steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             eta=settings.eta,
-            on_step=None if on_step is None else lambda done: on_step(),
+            on_step=told,
         )
         for size in sizes_px:
             made = system.decode(x0, size)
             parts[size].append(Twins(np.stack([twin.image for twin in made]), np.stack([twin.mask for twin in made])))
     return {
-        size: Twins(np.concatenate([p.images for p in found]), np.concatenate([p.masks for p in found]))
-        for size, found in parts.items()
+        size: Twins(np.concatenate([p.images for p in found]), np.concatenate([p.masks for p in found])) for size, found in parts.items()
     }
 
 

@@ -168,9 +168,7 @@ def cached_segmenter(
         network.load_state_dict(load_file(path))
         return TrainedSegmenter(network.eval(), settings.size_px, answerable)
     images, masks = data.arrays("train", settings.size_px)
-    trained = train_segmenter(
-        images, masks, len(data.classes), answerable, settings, has_up=up, on_iteration=on_iteration
-    )
+    trained = train_segmenter(images, masks, len(data.classes), answerable, settings, has_up=up, on_iteration=on_iteration)
     cache.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     save_file({name: value.contiguous() for name, value in trained.network.state_dict().items()}, fresh)

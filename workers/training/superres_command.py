@@ -11,11 +11,21 @@ from rich.table import Table
 
 from model_store.features import FEATURE_NETWORKS
 
+_DATA = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command("superres")
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run; one that is there already goes on.")
-@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: 64 -> 256 px; paper: 128 -> 512 px.")
+@click.option("--data", required=True, type=_DATA, help="images/, masks/, dataset.json, train.txt.")
+@click.option("--out", required=True, type=_FOLDER, help="The run; one that is there already goes on.")
+@click.option(
+    "--preset",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="small: 64 -> 256 px; paper: 128 -> 512 px.",
+)
 @click.option("--base-px", type=click.IntRange(8), help="The generator's size [default: the preset's].")
 @click.option("--times", type=click.IntRange(1, 4), help="How often the size doubles [default: 2].")
 @click.option("--iterations", type=click.IntRange(1))
@@ -24,11 +34,11 @@ from model_store.features import FEATURE_NETWORKS
 @click.option("--noise", type=click.FloatRange(0), help="Largest noise on the low-resolution pair (range [-1, 1]).")
 @click.option("--blur-px", type=click.FloatRange(0), help="Largest blur of the low-resolution pair.")
 @click.option("--features", type=click.Choice(FEATURE_NETWORKS), help="Feature network of the perceptual loss [default: random-conv3].")
-@click.option("--features-weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A VGG16 in torchvision's naming, for vgg16-level6.")
+@click.option("--features-weights", type=_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="Lambda; 0 trains by MSE alone.")
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
-@click.option("--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says].")
+@click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's].")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 def superres(
@@ -62,7 +72,8 @@ def superres(
         raise click.ClickException(str(error)) from None
     if "measured" not in about:
         return
-    table = Table("enlarged", "PSNR, dB", "bicubic", "mask errors, %", "nearest colour", "repeated", title=f"measured on the {about['measured_on']} split of {data.name}")
+    table = Table("enlarged", "PSNR, dB", "bicubic", "mask errors, %", "nearest colour", "repeated")
+    table.title = f"measured on the {about['measured_on']} split of {data.name}"
     for scale, found in about["measured"].items():
         shares = [f"{100 * found[name]:.2f}" for name in ("mask_error", "mask_error_nearest_colour", "mask_error_repeated")]
         table.add_row(scale, f"{found['psnr_db']:.2f}", f"{found['psnr_bicubic_db']:.2f}", *shares)

@@ -84,8 +84,7 @@ def patch_batch(
             ys, xs = slice(factor * y, factor * (y + patch)), slice(factor * x, factor * (x + patch))
             out.append((dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn)))
     return tuple(
-        as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours)
-        for cut in (low, high)
+        as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours) for cut in (low, high)
     )
 
 
