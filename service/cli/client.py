@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Iterator, Mapping
 from urllib.parse import urlsplit
@@ -77,6 +78,10 @@ class Client:
             cursor = page.get("next_cursor")
             if not cursor:
                 return
+
+    def save_manifest(self, job: str, path: Path) -> None:
+        """Writes what ``GET /jobs/{id}/manifest`` answers to ``path``."""
+        path.write_bytes(self._send("GET", f"/jobs/{job}/manifest").content)
 
     def fetch(self, url: str) -> bytes:
         """The bytes behind a link, relative to the server or absolute."""

@@ -17,11 +17,11 @@ def show_problem(problem: Mapping[str, Any]) -> None:
     err.print(f"[bold red]Error:[/] [bold]{escape(str(problem.get('title', 'something went wrong')))}[/]")
     detail = problem.get("detail")
     if detail:
-        err.print(f"  {escape(str(detail))}")
+        err.print(f"  {escape(str(detail))}", soft_wrap=True)
     for fault in problem.get("errors") or ():
         where, what = str(fault.get("pointer", "")), str(fault.get("detail", ""))
         if what and what != detail:
-            err.print(f"  [dim]{escape(where)}[/] {escape(what)}")
+            err.print(f"  [dim]{escape(where)}[/] {escape(what)}", soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,12 @@ _CLASSES_IN_PROMPT = 4
 
 
 @click.command()
-@click.option("--model", default="cosimgen-dubai", show_default=True, help="A bundled model: NAME, or NAME@VERSION.")
+@click.option(
+    "--model",
+    default="cosimgen-dubai",
+    show_default=True,
+    help="A bundled model, NAME or NAME@VERSION; or a model folder, as training exports it.",
+)
 @click.option("--prompt", help="What the pictures show, in words.  [default: a few of the model's classes]")
 @click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make.")
 @click.option("--seed", type=int, help="Same seed, same twins. Drawn if not given.")
@@ -34,36 +39,48 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
         folder = _free_folder(Path("twinset-demo"))
     require_new_folder(folder)
 
+    from rich.markup import escape
+
     from model_store.card import Card
     from service.cli.client import Client
     from service.cli.console import duration, out
     from service.cli.following import follow
     from service.cli.generate import tell
     from service.cli.making import collect
-    from service.embedded.stack import EmbeddedStack
+    from service.cli.staging import staged
 
     began = time.monotonic()
-    with out.status("Starting broker, API and worker"):
-        # Small chunks, so that eight twins make more than one step of the bar; a sample does not depend on them. And
-        # nobody waits for a worker's last chunk once the demo is over, or was stopped.
-        stack = EmbeddedStack(folder / "data", settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0)
-        stack.__enter__()
-    try:
-        out.print(f"[green]✓[/] Broker, API and worker are up at {stack.url}, after {duration(time.monotonic() - began)}")
+    if (Path(model) / "card.json").is_file():
+        model = _register(Path(model), folder / "data")
+    # Small chunks, so that eight twins make more than one step of the bar; a sample does not depend on them. And nobody
+    # waits for a worker's last chunk once the demo is over, or was stopped.
+    with staged(folder / "data", settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
+        out.print(f"[green]✓[/] Broker, API and worker started in {duration(time.monotonic() - began)}")
         with Client(stack.url) as client:
             card = Card.model_validate(client.model(model)["card"])
             words = prompt or card.prompt_for(card.queryable[:_CLASSES_IN_PROMPT])
             request: dict[str, Any] = {"model": card.id, "prompt": words, "count": count}
             job = client.submit(request if seed is None else {**request, "seed": seed})
-            out.print(f"[green]✓[/] POST /generate: {count} twins from [cyan]{card.id}[/], [italic]{words}[/]")
+            out.print(f"[green]✓[/] POST {stack.url}/generate: {count} twins from [cyan]{card.id}[/]", soft_wrap=True)
+            out.print(f"  [italic]{escape(words)}[/]", soft_wrap=True)
             job = follow(client, job["id"], check=stack.check)
             report = collect(client, job, card, folder) if job["done"] else None
-    finally:
-        with out.status("Stopping"):
-            stack.__exit__(None, None, None)
     tell(job, report)
-    out.print(f"  The same twins, as the store keeps them, are in {stack.store_dir / 'jobs' / job['id']}")
-    out.print(f"  All of it took {duration(time.monotonic() - began)}. Go on with: twinset up --data-dir {stack.data_dir}")
+    out.print(f"  The same twins, as the store keeps them, are in {stack.store_dir / 'jobs' / job['id']}", soft_wrap=True)
+    out.print(f"  All of it took {duration(time.monotonic() - began)}. Go on with: twinset up --data-dir {stack.data_dir}", soft_wrap=True)
+
+
+def _register(model: Path, data_dir: Path) -> str:
+    """Registers a model folder in the demo's own store, before anything runs; its name@version."""
+    from service.catalogue import Catalogue
+    from service.registration import check_model_folder, register
+    from service.settings import Settings
+    from service.store.opening import open_store
+
+    check_model_folder(model)
+    store = open_store(Settings(data_dir=data_dir, store_url=(data_dir.absolute() / "store").as_uri()))
+    card, _ = register(model, store, Catalogue(store))
+    return card.id
 
 
 def _free_folder(wanted: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,28 +35,6 @@ def fetch_twins(client: Client, job: str, folder: Path) -> Iterator[FetchedTwin]
     made = (sample for sample in client.samples(job) if sample["error"] is None)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
         yield from _in_order(pool, lambda sample: _fetch_twin(client, sample, folder), made)
-
-
-def manifest_line(twin: FetchedTwin, job: dict[str, Any], folder: Path) -> str:
-    """A twin as one line of JSON: its files, seed and scores, and the parameters that make it again."""
-    sample, parameters = twin.sample, job["parameters"]
-    entry = {
-        "job": job["id"],
-        "index": sample["index"],
-        "seed": sample["seed"],
-        "job_seed": parameters["seed"],
-        "image": _file_entry(twin.image, sample["image"], folder),
-        "mask": _file_entry(twin.mask, sample["mask"], folder) if twin.mask else None,
-        "classes_found": sample["classes"],
-        "confident_share": sample["confident_share"],
-        "mean_confidence": sample["mean_confidence"],
-        **{key: value for key, value in parameters.items() if key not in ("count", "seed")},
-    }
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _file_entry(path: Path, picture: dict[str, Any], base: Path) -> dict[str, Any]:
-    return {"file": path.relative_to(base).as_posix(), "sha256": picture["sha256"], "bytes": picture["bytes"]}
 
 
 def _fetch_twin(client: Client, sample: dict[str, Any], folder: Path) -> FetchedTwin:

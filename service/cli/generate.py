@@ -67,7 +67,7 @@ def _see_through(client: Client, job: dict[str, Any]) -> dict[str, Any]:
         return follow(client, job["id"])
     except (KeyboardInterrupt, SystemExit):
         if not _wants_cancel(job["id"]):
-            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive")
+            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True)
             raise
         state = client.cancel(job["id"])["state"]
         err.print(f"Job {job['id']} is {state}.")
@@ -89,9 +89,9 @@ def tell(job: dict[str, Any], report: Any) -> None:
     from service.cli.console import err, out
 
     if report is not None:
-        out.print(f"[green]✓[/] {report.twins} twins are in [bold]{escape(str(report.path))}[/]")
+        out.print(f"[green]✓[/] {report.twins} twins are in [bold]{escape(str(report.path))}[/]", soft_wrap=True)
         if report.contact_sheet is not None:
-            out.print(f"  Look at [bold]{escape(str(report.contact_sheet))}[/]")
+            out.print(f"  Look at [bold]{escape(str(report.contact_sheet))}[/]", soft_wrap=True)
     if job["state"] != "succeeded":
         reason = f": {job['reason']}" if job["reason"] else ""
         err.print(f"[bold red]Error:[/] the job ended {job['state']}, {job['done']} of {job['total']} made{escape(reason)}")

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 from model_store.card import Card
 from service.cli.client import Client
-from service.cli.fetching import FetchedTwin, fetch_twins, manifest_line
+from service.cli.fetching import FetchedTwin, fetch_twins
 from service.cli.following import twin_bar
 from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
 
@@ -25,18 +25,21 @@ class TwinFolder:
 
 
 def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> TwinFolder:
-    """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones."""
+    """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
+
+    The manifest is the server's own: its keys are those of the object store, and the last part of each the file's name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
     count = 0
-    with twin_bar() as bar, (folder / "manifest.jsonl").open("w", encoding="utf-8") as manifest:
+    with twin_bar() as bar:
         task = bar.add_task("Fetching", total=job["done"])
         for twin in fetch_twins(client, job["id"], folder):
-            manifest.write(manifest_line(twin, job, folder))
             count += 1
             bar.update(task, completed=count)
             if len(first) < MAX_TWINS and twin.mask is not None:
                 first.append(twin)
+    client.save_manifest(job["id"], folder / "manifest.jsonl")
     return TwinFolder(folder, count, _write_sheet(first, count, job, card, folder) if first else None)
 
 

@@ -34,7 +34,7 @@ def list_models(as_json: bool) -> None:
         click.echo(json.dumps([card.model_dump(mode="json") for card in cards], indent=2, ensure_ascii=False))
         return
     if not cards:
-        out.print("No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.")
+        out.print("No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.", soft_wrap=True)
         return
 
     from rich.markup import escape
@@ -43,6 +43,7 @@ def list_models(as_json: bool) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("Model", "Takes", "Classes", "Sizes", "Weights", "From"):
         table.add_column(heading, justify="right" if heading in ("Classes", "Weights") else "left")
+    table.add_column("Title", no_wrap=True, overflow="ellipsis", ratio=1)
     for card in cards:
         table.add_row(
             f"[cyan]{card.id}[/]",
@@ -51,8 +52,8 @@ def list_models(as_json: bool) -> None:
             _sizes(card),
             _megabytes(card),
             _origin(card),
+            escape(card.title),
         )
-        table.add_row(f"[dim]  {escape(card.title)}[/]")
     out.print(table)
 
 
@@ -115,9 +116,9 @@ def add(folder: Path) -> None:
     store = _store()
     card, is_new = register(folder, store, Catalogue(store))
     if is_new:
-        out.print(f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help")
+        out.print(f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help", soft_wrap=True)
     else:
-        out.print(f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.")
+        out.print(f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.", soft_wrap=True)
 
 
 def _store() -> Any:

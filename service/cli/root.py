@@ -73,7 +73,7 @@ def twinset() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code; errors have been printed to standard error."""
     try:
-        with _signals_unwind():
+        with signals_unwind():
             outcome = twinset.main(args=list(arguments), prog_name="twinset", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.Exit as stop:
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def _signals_unwind() -> Iterator[None]:
+def signals_unwind() -> Iterator[None]:
     """SIGTERM and SIGHUP leave through the ``finally`` blocks as Ctrl-C does, so that no child stays behind."""
 
     def leave(number: int, frame: FrameType | None) -> None:

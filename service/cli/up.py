@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from service.embedded.stack import EmbeddedStack
 
 _LOOK_EVERY_S = 0.5
 
@@ -25,31 +30,42 @@ def up(port: int, data_dir: Path | None) -> None:
     """
     from rich.markup import escape
 
-    from service.cli.console import err, out
-    from service.embedded.stack import EmbeddedStack
+    from service.cli.console import err
+    from service.cli.staging import staged
     from service.settings import read_settings
 
-    folder = data_dir or read_settings().data_dir
-    with out.status("Starting broker, API and worker"):
-        stack = EmbeddedStack(folder, port=port)
-        stack.__enter__()
-    try:
-        out.print(f"[green]✓[/] Twinset is up at [bold]{stack.url}[/]")
-        out.print(f"  Documentation  {stack.url}/docs")
-        out.print(f"  Data           {escape(str(stack.data_dir))}")
-        out.print(f"  Logs           {escape(str(stack.family.log_dir))}")
-        out.print("\nTry, in another terminal:")
-        body = '{"model": "cosimgen-dubai", "classes": ["water", "vegetation"], "count": 8}'
-        out.print(f"  curl {stack.url}/generate -H 'Content-Type: application/json' \\\n    -d '{escape(body)}'", soft_wrap=True)
-        command = "twinset generate --model cosimgen-dubai --classes water,vegetation --count 8 --out twins"
-        out.print(f"  {command}" + ("" if stack.port == 8000 else f" --url {stack.url}"), soft_wrap=True)
-        out.print("\nCtrl-C stops it.")
-        while True:
-            time.sleep(_LOOK_EVERY_S)
-            news = stack.mend()
-            if news:
-                err.print(f"[yellow]{escape(news)}[/]")
-    finally:
-        with out.status("Stopping"):
-            stack.__exit__(None, None, None)
-        out.print("Stopped. The data is kept.")
+    with staged(data_dir or read_settings().data_dir, port=port) as stack:
+        _say_how_to_try(stack)
+        try:
+            while True:
+                time.sleep(_LOOK_EVERY_S)
+                news = stack.mend()
+                if news:
+                    err.print(f"[yellow]{escape(news)}[/]", soft_wrap=True)
+        except KeyboardInterrupt:
+            pass  # The way to end this command, so not a failure.
+    click.echo("Stopped. The data is kept.")
+
+
+def _say_how_to_try(stack: EmbeddedStack) -> None:
+    from rich.markup import escape
+
+    from service.cli.console import out
+
+    body = json.dumps({"model": "cosimgen-dubai", "classes": ["water", "vegetation"], "count": 8})
+    command = "twinset generate --model cosimgen-dubai --classes water,vegetation --count 8 --out twins"
+    lines = (
+        f"[green]✓[/] Twinset is up at [bold]{stack.url}[/]",
+        f"  Documentation  {stack.url}/docs",
+        f"  Data           {escape(str(stack.data_dir))}",
+        f"  Logs           {escape(str(stack.family.log_dir))}",
+        "",
+        "Try, in another terminal:",
+        f"  curl {stack.url}/generate -H 'Content-Type: application/json' \\",
+        f"    -d '{escape(body)}'",
+        f"  {command}" + ("" if stack.port == 8000 else f" --url {stack.url}"),
+        "",
+        "Ctrl-C stops it.",
+    )
+    for line in lines:
+        out.print(line, soft_wrap=True)

@@ -57,17 +57,28 @@ class EmbeddedStack:
         self._parts = ExitStack()
 
     def __enter__(self) -> EmbeddedStack:
-        require_worker_parts()
-        try:
-            self._start()
-        except BaseException:
-            self._parts.close()
-            raise
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts all parts and waits until the API is ready; if one does not come up, none is left.
+
+        Raises :class:`NotReady`, :class:`BrokerUnavailable`, or :class:`SettingsError` for a port that is taken.
+        """
+        require_worker_parts()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stops all parts. No error if none runs."""
         self._parts.close()
 
     @property

@@ -1,0 +1,94 @@
+"""The root command: quick to start, light, and honest in its exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from service.cli.root import COMMANDS, run, signals_unwind
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a few lines of Python in a process of their own."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom service.cli.root import run\nassert run(['--help']) == 0\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'httpx', 'fastapi', 'celery', 'boto3', 'PIL', 'workers.training'}\n"
+        "print('loaded:', sorted(heavy & sys.modules.keys()))"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        finished = python(code)
+        seconds.append(time.perf_counter() - began)
+        assert "loaded: []" in finished.stdout, finished.stderr
+    assert min(seconds) < 0.5
+    assert all(name in finished.stdout for name in COMMANDS)
+
+
+def test_no_command_of_the_service_floor_loads_torch_or_the_worker() -> None:
+    code = (
+        "import sys, importlib\nfrom service.cli.root import COMMANDS\n"
+        "for place, _ in COMMANDS.values(): importlib.import_module(place.partition(':')[0])\n"
+        "for name in ('making', 'staging', 'following', 'client'): importlib.import_module('service.cli.' + name)\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy', 'workers', 'diffusers')])"
+    )
+    assert python(code).stdout.strip() == "[]"
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, (_, help_line) in COMMANDS.items():
+        assert run([name, "--help"]) == 0
+        assert help_line.rstrip(".") in capsys.readouterr().out.replace("\n  ", " ")
+
+
+def test_exit_codes_tell_wrong_usage_from_failure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["--version"]) == 0
+    assert run(["generat"]) == 2
+    assert "No such command" in capsys.readouterr().err
+    monkeypatch.setenv("TWINSET_STORE_URL", "ftp://nowhere")
+    assert run(["settings"]) == 1
+    assert "TWINSET_STORE_URL=ftp://nowhere" in capsys.readouterr().err
+
+
+def test_settings_are_listed_with_their_values_and_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSET_LINK_SECRET", "a-secret-nobody-sees")
+    monkeypatch.setenv("TWINSET_BROKER_URL", "redis://:hidden@broker:6379/0")
+    monkeypatch.setenv("TWINSET_CHUNK_SIZE", "3")
+    assert run(["settings"]) == 0
+    text = capsys.readouterr().out
+    assert "TWINSET_CHUNK_SIZE" in text and "3 * default 8" in text
+    assert "hidden" not in text and "nobody-sees" not in text
+
+
+def test_without_torch_training_says_what_to_install() -> None:
+    # None among the loaded modules makes torch look as if it were not installed.
+    code = "import sys\nsys.modules['torch'] = None\nfrom service.cli.root import run\nsys.exit(run(sys.argv[1:]))"
+    for command in (["train", "cosimgen"], ["train"], ["evaluate", "cosimgen"], ["demo"], ["worker"]):
+        finished = python(code, *command)
+        assert finished.returncode == 1, finished.stdout
+        assert "pip install 'twinset[all]'" in finished.stderr
+    assert "train" in python(code, "--help").stdout
+
+
+def test_a_termination_signal_unwinds_the_command_and_the_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned_up = False
+    with pytest.raises(SystemExit) as stopped, signals_unwind():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            cleaned_up = True
+    assert cleaned_up and stopped.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
