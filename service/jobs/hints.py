@@ -1,8 +1,9 @@
-"""Hints: what Redis says of jobs at this moment. Everything here may be missing, late or lost, and nothing depends on it.
+"""Hints: what Redis says of jobs at this moment. All of it may be missing, late or lost, and nothing depends on it.
 
     twinset:progress:{job}   hash     state, done, total, rate, seq
     twinset:events:{job}     channel  {"done", "state", "seq"}, published with each change of the hash
     twinset:cancel:{job}     flag     the cancel object exists in the store
+    twinset:epochs:{job}     hash     written by workers with their leases; here it only says that one was taken
 
 Readers get None where Redis does not answer; writers carry on.
 """
@@ -68,12 +69,14 @@ class Hints:
         return self._ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
 
     def surely_not_started(self, job: str) -> bool:
-        """Whether Redis answers and has heard nothing of the job.
+        """Whether Redis answers and has heard neither of progress nor of a lease of the job.
 
-        A worker notes progress before it looks for the cancel object, and whoever cancels writes that object before
-        asking here; so at least one of the two sees the other.
+        A worker takes a chunk's lease before it looks for the cancel object, and whoever cancels writes that object
+        before asking here; so at least one of the two sees the other.
         """
-        return self._ask(lambda client: not client.exists(f"twinset:progress:{job}"), False)
+        return self._ask(
+            lambda client: not client.exists(f"twinset:progress:{job}", f"twinset:epochs:{job}"), False
+        )
 
     def flag_cancel(self, job: str) -> None:
         """Lets workers see the job's cancel without asking the store."""

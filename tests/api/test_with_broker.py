@@ -24,6 +24,7 @@ from service.jobs.states import State
 from service.queue import JobQueue
 from service.settings import Settings
 from tests.api.support import CLOSED_PORT, card, finish, make_chunk, register, settings_for
+from workers.leases import Leases
 
 JOB = "j7ybr17pesw6kn47yb0"
 BODY = {"model": "aerial", "classes": ["water"], "count": 4}
@@ -53,6 +54,14 @@ def test_hints_are_told_and_forgotten(live_settings: Settings) -> None:
     Redis.from_url(live_settings.broker_url).flushall()
     assert hints.progress(JOB) is None
     assert not hints.is_cancel_flagged(JOB)
+    hints.close()
+
+
+def test_a_lease_alone_tells_that_work_has_begun(live_settings: Settings) -> None:
+    hints = Hints(live_settings.broker_url)
+    redis = Redis.from_url(live_settings.broker_url, decode_responses=True)
+    assert Leases(redis, lease_s=10).take(JOB, 0) is not None
+    assert not hints.surely_not_started(JOB)
     hints.close()
 
 
