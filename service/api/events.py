@@ -6,7 +6,7 @@ names its snapshot: one who comes back with ``Last-Event-ID`` hears only of what
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
@@ -72,7 +72,7 @@ async def event_stream(
     prefix: str = "",
     last_event_id: str | None = None,
     heartbeat_s: float = HEARTBEAT_S,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """The events of a job, as text, until it has ended."""
     heard = last_event_id
     yield f"retry: {_RETRY_MS}\n\n"

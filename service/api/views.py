@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model_store.card import Card
 from service.jobs.progress import Progress
 from service.jobs.spec import ItemClass, JobSpec
 from service.jobs.states import State
 
-JOB_EXAMPLE = {
+JOB_EXAMPLE: JsonValue = {
     "id": "j7ybr17pesw6kn47yb0",
     "name": "shoreline, first try",
     "state": "running",

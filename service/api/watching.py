@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -34,7 +34,7 @@ class JobWatcher:
     _listener: asyncio.Task[None] | None = None
     _listening: bool = False
 
-    async def watch(self, spec: JobSpec, *, beat_s: float = 15.0) -> AsyncIterator[Progress]:
+    async def watch(self, spec: JobSpec, *, beat_s: float = 15.0) -> AsyncGenerator[Progress, None]:
         """Yields the job's progress now, at each change, and at least every ``beat_s`` seconds, until it has ended."""
         seen: Progress | None = None
         spoke_at = 0.0
@@ -55,10 +55,10 @@ class JobWatcher:
         """The job's progress when it has ended, or after ``timeout_s`` seconds."""
         latest: Progress | None = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                async for latest in self.watch(spec):
-                    pass
-        return latest or await run_in_threadpool(self.reader.read, spec)
+            async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(spec)) as changes:
+                async for progress in changes:
+                    latest = progress
+        return latest if latest is not None else await run_in_threadpool(self.reader.read, spec)
 
     async def close(self) -> None:
         """Stops listening."""

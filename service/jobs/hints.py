@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import BrokerUnavailable
 from service.jobs.states import State
@@ -54,7 +54,8 @@ class Hints:
 
         def say(client: Redis) -> None:
             key = f"twinset:progress:{job}"
-            values = {"state": state.value, "done": done, "total": total, "rate": "" if rate is None else f"{rate:.6g}"}
+            spoken_rate = "" if rate is None else f"{rate:.6g}"
+            values: dict[Any, Any] = {"state": state.value, "done": done, "total": total, "rate": spoken_rate}
             with client.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=values)
                 pipe.hincrby(key, "seq", 1)
@@ -123,7 +124,7 @@ class Hints:
             return otherwise
 
 
-def _hint(values: dict[str, str]) -> ProgressHint | None:
+def _hint(values: dict[Any, Any]) -> ProgressHint | None:
     try:
         rate = float(values["rate"]) if values.get("rate") else None
         return ProgressHint(State(values["state"]), int(values["done"]), int(values["total"]), rate)

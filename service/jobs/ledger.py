@@ -7,7 +7,7 @@ whether this call was the one that wrote.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TypeVar
@@ -98,7 +98,9 @@ class Ledger:
             if record is not None:
                 yield record
 
-    def iterate_items(self, spec: JobSpec, *, after: int | None = None) -> Iterator[tuple[ChunkRecord, Item]]:
+    def iterate_items(
+        self, spec: JobSpec, *, after: int | None = None
+    ) -> Generator[tuple[ChunkRecord, Item], None, None]:
         """The job's samples with index above ``after``, in order, each with the record it stands in."""
         beyond = -1 if after is None else after
         for record in self.iterate_chunks(spec.job, start_at=(beyond + 1) // spec.chunk_size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 def prefetch(
     read: Callable[[Argument], Result], arguments: Iterable[Argument], *, ahead: int = 8
-) -> Iterator[tuple[Argument, Result]]:
+) -> Generator[tuple[Argument, Result], None, None]:
     """Yields ``(argument, read(argument))`` in order, with at most ``ahead`` reads under way or waiting to be taken.
 
     The first read that fails raises here, in its place in the order. Closing the iterator stops the reading.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-EXAMPLES = [
+EXAMPLES: list[JsonValue] = [
     {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8},
     {
         "model": "cosimgen-dubai@1.0.0",

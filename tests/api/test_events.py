@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -81,7 +80,7 @@ def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, ledg
 def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
-        stream: AsyncIterator[str] = event_stream(watcher, spec, last_event_id="0.0.queued", heartbeat_s=0.05)
+        stream = event_stream(watcher, spec, last_event_id="0.0.queued", heartbeat_s=0.05)
         try:
             async with aclosing(stream):
                 return [await anext(stream) for _ in range(4)]
@@ -95,7 +94,7 @@ def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSp
 def test_a_watcher_that_leaves_leaves_nothing_behind(app: FastAPI, spec: JobSpec) -> None:
     async def look_and_leave() -> None:
         watcher = app.state.services.watcher
-        stream: AsyncIterator[str] = event_stream(watcher, spec)
+        stream = event_stream(watcher, spec)
         async with aclosing(stream):
             await anext(stream)
             await anext(stream)

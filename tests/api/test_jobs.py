@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -41,8 +42,6 @@ def test_the_state_follows_from_what_is_in_the_store(client: TestClient, ledger:
 
 
 def test_rate_and_seconds_left_come_from_the_last_records(client: TestClient, ledger: Ledger) -> None:
-    import os
-
     job = post(client)
     spec = ledger.read_spec(job)
     for chunk in range(3):

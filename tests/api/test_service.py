@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from model_store.card import Card
