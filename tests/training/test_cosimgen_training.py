@@ -154,3 +154,22 @@ def test_the_exported_model_loads_samples_and_refuses_altered_weights(toy: Segme
 def test_a_folder_of_another_network_is_not_continued(toy: SegmentationFolder, finished: CoSimGenTrainer) -> None:
     with pytest.raises(ValueError, match="another network"):
         trainer(toy, finished.out, network=NETWORK.model_copy(update={"width": 8}))
+
+
+def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(toy: SegmentationFolder, tmp_path: Path) -> None:
+    run = trainer(toy, tmp_path, iterations=20, alignment_iterations=300)
+    run.run(log_every=10)
+    before = run.averaged()
+    left = run.align_text()
+    after = trainer(toy, tmp_path, iterations=20).averaged()  # as the checkpoint keeps it
+    sets = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 1, 1]])
+    texts = letters(["A photo of night", "A photo of day", "A photo of night and day"])
+
+    def gap(network: object) -> float:
+        with torch.no_grad():
+            return (network.text_encoder(texts) - network.class_encoder(sets)).square().sum(dim=1).mean().item()
+
+    assert gap(after) < 0.1 * gap(before)
+    assert left < 0.5 * gap(before)
+    unchanged = {k: v for k, v in before.state_dict().items() if not k.startswith("text_encoder.")}
+    assert all(torch.equal(after.state_dict()[k], v) for k, v in unchanged.items())

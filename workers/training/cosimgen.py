@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any, Callable, Literal, Sequence
 
@@ -39,7 +40,7 @@ from workers.training.loop import (
     restore_optimizer,
     save_checkpoint,
 )
-from workers.training.prompts import PromptBank
+from workers.training.prompts import PromptBank, many_class_sets
 
 
 class CoSimGenTraining(BaseModel):
@@ -58,6 +59,7 @@ class CoSimGenTraining(BaseModel):
     p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
     adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
+    alignment_iterations: int = Field(0, ge=0, description="at the end, of the text projection alone towards all class sets; ours")
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     discriminator_width: int = 64
     seed: int = 0
@@ -82,6 +84,7 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "warmup": 500,
             "decay_from": 0.6,
             "alignment_weight": 0.1,
+            "alignment_iterations": 2000,
             "prediction_type": "v_prediction",
             "discriminator_width": 32,
             "network": small_config(num_classes),
@@ -129,7 +132,7 @@ class CoSimGenTrainer:
         self.discriminator = Discriminator(settings.discriminator_width)
         self._load_data()
         self.ema = Ema(self.network, settings.ema_decay)
-        self.start = 0
+        self.start, self.aligned = 0, False
         objective = Objective(self.network).to(memory_format=torch.channels_last)
         self.discriminator.to(memory_format=torch.channels_last)
         fused = accelerator.device.type in ("cpu", "cuda")
@@ -157,6 +160,7 @@ class CoSimGenTrainer:
         if found is None:
             return
         self.start, tensors, about = found
+        self.aligned = about.get("aligned", False)
         then = CoSimGenTraining.model_validate(about["settings"])
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
@@ -174,7 +178,7 @@ class CoSimGenTrainer:
         tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
         tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(self.judge_optimizer, "judge_optimizer.")
-        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
+        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns, "aligned": self.aligned}
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,6 +287,41 @@ class CoSimGenTrainer:
         finally:
             log.close()
         return done
+
+    def align_text(self) -> float:
+        """Ends a run: moves the averaged text projection onto the averaged class embeddings, all else frozen, and saves.
+
+        The triplet only sees class sets that occur in the data, and rests once each text is nearer to its own set than to
+        another. This sees every set that a user may ask for, in many words. Returns the mean |Z - C|^2 that is left.
+        """
+        network, settings = self.averaged().requires_grad_(False), self.settings
+        projection = network.text_encoder.requires_grad_(True)
+        rng = np.random.default_rng(settings.seed)
+        queryable = np.array([entry.queryable for entry in self.data.classes])
+        sets = many_class_sets(self.present, queryable, rng)
+        stems = self.data.stems("train")
+        # captions belong to the class sets of their images, so those rows come first and carry the stems
+        rows = np.concatenate([self.present, sets])
+        bank = PromptBank(self.data, rows, [*stems, *[""] * len(sets)], self._encode, others=24)
+        sets = bank.class_sets
+        classes = network.class_encoder(torch.from_numpy(sets.astype(np.float32)).to(self.accelerator.device))
+        optimizer = torch.optim.Adam(projection.parameters(), lr=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.alignment_iterations)
+        recent: deque[float] = deque(maxlen=100)
+        for iteration in range(settings.alignment_iterations):
+            generator = iteration_generator(settings.seed, iteration, -1)
+            chosen = torch.randint(len(sets), (64,), generator=generator)
+            texts = projection(bank.draw(sets[chosen.numpy()], generator).to(self.accelerator.device))
+            loss = alignment_loss(texts, classes[chosen.to(classes.device)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            recent.append(loss.item())
+        self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
+        self.aligned = True
+        self.save(self.settings.iterations)
+        return sum(recent) / max(1, len(recent))
 
     def averaged(self) -> CoSimGenNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""

@@ -69,6 +69,9 @@ def cosimgen(
         if trainer.start and accelerator.is_main_process:
             console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
         trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        if accelerator.is_main_process and settings.alignment_iterations and not trainer.aligned:
+            left = trainer.align_text()
+            console.print(f"aligned the text projection with all class sets: mean |Z - C|^2 is {left:.3f}")
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_model(

@@ -50,6 +50,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append("The network predicts velocity, not noise.")
     if settings.alignment_weight:
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
+    if settings.alignment_iterations:
+        found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):
         found.append(f"Batch {settings.batch_size} and learning rate {settings.learning_rate}, not 24 and 2e-4.")
     if superres is not None:

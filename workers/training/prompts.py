@@ -39,6 +39,21 @@ def other_prompts(classes: Sequence[TrainingClass], rng: random.Random, count: i
     return texts
 
 
+def many_class_sets(present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, most: int = 256) -> np.ndarray:
+    """Class sets a user may ask for, ``(S, K)`` bool: those that occur, and all others if they are no more than ``most``,
+    else random ones up to that number."""
+    found = {row.tobytes(): row for row in present if row.any()}
+    choices = np.flatnonzero(queryable)
+    every = 2 ** len(choices) - 1
+    codes = range(1, every + 1) if every <= most else (int.from_bytes(rng.bytes(32)) % every + 1 for _ in range(most))
+    for code in codes:
+        row = np.zeros(present.shape[1], dtype=bool)
+        row[[index for bit, index in enumerate(choices) if code >> bit & 1]] = True
+        if len(found) < max(most, len(present)):
+            found.setdefault(row.tobytes(), row)
+    return np.stack(list(found.values()))
+
+
 class PromptBank:
     """Sentence embeddings of the texts of every class set that occurs, computed once before training.
 
@@ -71,6 +86,11 @@ class PromptBank:
                 texts[key].append(captions[stem])
         self._embeddings = {key: encode(lines) for key, lines in texts.items()}
         self.texts = texts
+
+    @property
+    def class_sets(self) -> np.ndarray:
+        """The class sets that have texts, ``(S, K)`` bool."""
+        return np.stack([np.frombuffer(key, dtype=np.uint8).astype(bool) for key in self._embeddings])
 
     def draw(self, present: np.ndarray, generator: torch.Generator) -> Tensor:
         """For ``(B, K)`` class sets: one text embedding each, ``(B, text_dims)``; the canonical one half of the time."""
