@@ -66,6 +66,14 @@ def test_a_run_of_another_network_is_not_taken_over(shapes: SegmentationFolder, 
         _trainer(shapes, tmp_path, network=ESPCNConfig())
 
 
+def test_what_leaves_the_paper_is_said_and_no_feature_network_is_called_by_anothers_name() -> None:
+    paper = preset_superres("paper", features="vgg16-level6").deviations
+    assert paper == ("Lambda of the perceptual loss is 0.05; VGG level 6 is read as the ReLU of conv2_1.",)
+    small = " ".join(preset_superres("small", features="hed-vgg16").deviations)
+    assert "3 residual blocks" in small and "blurred" in small and "hed-vgg16, not ImageNet's VGG16" in small
+    assert "by MSE alone" in preset_superres("paper", perceptual_weight=0.0).deviations[0]
+
+
 def test_scales_take_turns(shapes: SegmentationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.training import superres as module
 

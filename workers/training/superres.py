@@ -56,6 +56,22 @@ class SuperresTraining(BaseModel):
         """The generator's size and every size that it is enlarged to."""
         return tuple(self.base_px * 2**i for i in range(self.times + 1))
 
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """Where this training leaves the paper, or settles what it leaves open, in words for the card."""
+        paper, found = paper_espcn(), []
+        if self.network != paper:
+            found.append(f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip}).")
+        if self.blur_px:
+            found.append(f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone.")
+        if not self.perceptual_weight:
+            found.append("Super-resolution is trained by MSE alone, without a perceptual loss.")
+        elif self.features == "vgg16-level6":
+            found.append(f"Lambda of the perceptual loss is {self.perceptual_weight}; VGG level 6 is read as the ReLU of conv2_1.")
+        else:
+            found.append(f"The perceptual loss looks through {self.features}, not ImageNet's VGG16; lambda is {self.perceptual_weight}.")
+        return tuple(found)
+
 
 def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
     """The paper's settings (128 -> 512), or the small ones for CPUs (64 -> 256), with ``changes`` over them (None: unchanged)."""
@@ -222,6 +238,7 @@ def train_superres(
         "turns": trainer.turns,
         "trained_sizes_px": list(trainer.pyramid.sizes),
         "data": {"name": data.name, "licence": data.licence},
+        "deviations": list(settings.deviations),
     }
     if accelerator.is_main_process:
         network = trainer.averaged().cpu()
