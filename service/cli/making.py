@@ -33,10 +33,10 @@ def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> Tw
     first: list[FetchedTwin] = []
     count = 0
     with twin_bar() as bar:
-        task = bar.add_task("Fetching", total=job["done"])
+        task = bar.add_task("Fetching", total=job["done"], done=0)
         for twin in fetch_twins(client, job["id"], folder):
             count += 1
-            bar.update(task, completed=count)
+            bar.update(task, completed=count, done=count)
             if len(first) < MAX_TWINS and twin.mask is not None:
                 first.append(twin)
     client.save_manifest(job["id"], folder / "manifest.jsonl")
