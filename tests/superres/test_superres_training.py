@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from model_store.superres.espcn import ESPCN, ESPCNConfig
 from workers.training.data import SegmentationFolder
-from workers.training.loop import read_log
+from workers.training.loop import iteration_generator, read_log
 from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
 from workers.training.superres_command import superres
 
@@ -29,7 +29,7 @@ def _trainer(shapes: SegmentationFolder, out: Path, **changes: object) -> Superr
 
 
 def test_training_beats_bicubic_at_both_scales_and_writes_its_result(shapes: SegmentationFolder, tmp_path: Path) -> None:
-    about = train_superres(shapes, tmp_path, _settings(), checkpoint_every=60, sample_every=100)
+    about = train_superres(shapes, tmp_path, _settings(iterations=150), checkpoint_every=60, sample_every=150)
     measured = about["measured"]
     assert list(measured) == ["16->32", "16->64", "32->64"] and about["measured_on"] == "test"
     for scale in ("16->32", "32->64"):
@@ -40,8 +40,8 @@ def test_training_beats_bicubic_at_both_scales_and_writes_its_result(shapes: Seg
     network = ESPCN(ESPCNConfig.model_validate(written["network"]))
     network.load_state_dict(load_file(tmp_path / "superres.safetensors"))
     lines = list(read_log(tmp_path / "log.jsonl"))
-    assert [line["iteration"] for line in lines] == [50, 100] and lines[1]["mse"] < lines[0]["mse"]
-    with Image.open(tmp_path / "samples" / "0000100.png") as picture:
+    assert [line["iteration"] for line in lines] == [50, 100, 150] and lines[2]["mse"] < lines[0]["mse"]
+    with Image.open(tmp_path / "samples" / "0000150.png") as picture:
         assert picture.size == (7 * 64, 4 * 64)
 
 
@@ -74,16 +74,26 @@ def test_what_leaves_the_paper_is_said_and_no_feature_network_is_called_by_anoth
     assert "by MSE alone" in preset_superres("paper", perceptual_weight=0.0).deviations[0]
 
 
-def test_scales_take_turns(shapes: SegmentationFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.training import superres as module
+def test_scales_take_turns_and_the_higher_one_starts_from_real_pairs_or_from_the_network(
+    shapes: SegmentationFolder, tmp_path: Path
+) -> None:
+    def sides(chained: float) -> list[tuple[int, int]]:
+        trainer = _trainer(shapes, tmp_path, chained=chained)
+        batches = [trainer.batch(i, torch.Generator().manual_seed(i)) for i in range(3)]
+        return [(low.shape[-1], high.shape[-1]) for low, high in batches]
 
-    seen = []
-    original = module.patch_batch
-    monkeypatch.setattr(module, "patch_batch", lambda pyramid, size, **kw: seen.append(size) or original(pyramid, size, **kw))
-    trainer = _trainer(shapes, tmp_path)
-    for i in range(4):
-        trainer.step(i)
-    assert seen == [16, 32, 16, 32]
+    assert sides(0.0) == [(12, 24), (12, 24), (12, 24)]
+    assert sides(1.0) == [(12, 24), (6, 24), (12, 24)]
+
+
+def test_a_chained_step_learns_the_second_enlargement_from_the_first_ones_output(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    trainer = _trainer(shapes, tmp_path, chained=1.0, perceptual_weight=0.0)
+    low, high = trainer.batch(1, iteration_generator(trainer.settings.seed, 1))
+    # an untrained network is the bilinear enlargement, so that the loss is known beforehand
+    for _ in range(2):
+        low = torch.nn.functional.interpolate(low.clamp(-1, 1), scale_factor=2, mode="bilinear", align_corners=False)
+    expected = (low - high).square().mean().item()
+    assert trainer.step(1)["mse"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_command_trains_and_says_where(shapes: SegmentationFolder, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from model_store.features import FALLBACK, open_features
-from model_store.superres.espcn import ESPCN, ESPCNConfig, paper_espcn, small_espcn
+from model_store.superres.espcn import ESPCN, ESPCNConfig, paper_espcn, small_espcn, upscale
 from model_store.superres.losses import superres_loss
 from workers.training.data import SegmentationFolder
 from workers.training.loop import (
@@ -46,6 +47,12 @@ class SuperresTraining(BaseModel):
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     noise: float = Field(0.06, ge=0, description="largest sigma of the noise on the low-resolution pair, whose range is [-1, 1]")
     blur_px: float = Field(0.0, ge=0, description="largest sigma of the blur before that noise, in its pixels; the paper has none")
+    chained: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how often a higher scale starts from the network's own enlargement; the paper's 0 starts from real pairs",
+    )
     features: str = Field(FALLBACK, description="name of the feature network of the perceptual loss")
     perceptual_weight: float = Field(0.05, ge=0, description="lambda of eq. 9; ours, the paper gives no value")
     seed: int = 0
@@ -64,6 +71,8 @@ class SuperresTraining(BaseModel):
             found.append(f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip}).")
         if self.blur_px:
             found.append(f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone.")
+        if self.chained:
+            found.append(f"A second enlargement is trained on the first one's output too (share {self.chained}).")
         if not self.perceptual_weight:
             found.append("Super-resolution is trained by MSE alone, without a perceptual loss.")
         elif self.features == "vgg16-level6":
@@ -78,7 +87,8 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
     if preset == "paper":
         values: dict[str, Any] = {"preset": "paper", "iterations": 50_000, "batch_size": 24, "patch_px": 64, "network": paper_espcn()}
     else:
-        values = {"preset": "small", "base_px": 64, "iterations": 2_000, "blur_px": 0.8, "network": small_espcn()}
+        values = {"preset": "small", "base_px": 64, "iterations": 2_000, "network": small_espcn()}
+        values |= {"blur_px": 0.6, "chained": 0.5}
     return SuperresTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
@@ -133,21 +143,33 @@ class SuperresTrainer:
         about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
         save_checkpoint(self.out, iteration, tensors, about)
 
+    def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """This process's patches at the scale whose turn it is: degraded low ``(B, 6, p, p)``, high ``(B, 6, 2p, 2p)``.
+
+        Where a higher scale is to start from the network's own enlargement, low is of the scale below: ``(B, 6, p/2, p/2)``.
+        """
+        settings, scales = self.settings, self.pyramid.sizes[:-1]
+        scale = iteration % len(scales)
+        chained = torch.rand((), generator=generator).item() < settings.chained and scale > 0
+        low, high = patch_batch(
+            self.pyramid,
+            scales[scale - chained],
+            batch=max(1, settings.batch_size // self.accelerator.num_processes),
+            patch_px=settings.patch_px // (2 if chained else 1),
+            turns=self.turns,
+            generator=generator,
+            factor=4 if chained else 2,
+        )
+        return degrade(low, noise=settings.noise, blur_px=settings.blur_px, generator=generator), high
+
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration, at the scale whose turn it is; returns its losses."""
         settings, device = self.settings, self.accelerator.device
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
-        scales = self.pyramid.sizes[:-1]
-        low, high = patch_batch(
-            self.pyramid,
-            scales[iteration % len(scales)],
-            batch=max(1, settings.batch_size // self.accelerator.num_processes),
-            patch_px=settings.patch_px,
-            turns=self.turns,
-            generator=generator,
-        )
-        low = degrade(low, noise=settings.noise, blur_px=settings.blur_px, generator=generator)
-        low, high = (v.to(device, memory_format=torch.channels_last) for v in (low, high))
+        low, high = (v.to(device, memory_format=torch.channels_last) for v in self.batch(iteration, generator))
+        if high.shape[-1] == 4 * low.shape[-1]:
+            with self.accelerator.autocast():
+                low = upscale(self.network, low, 1).float()
         rate = learning_rate(
             iteration, base=settings.learning_rate, warmup=settings.warmup, total=settings.iterations, decay_from=settings.decay_from
         )

@@ -65,23 +65,24 @@ def read_pyramid(data: SegmentationFolder, split: str, sizes: tuple[int, ...], s
 
 
 def patch_batch(
-    pyramid: Pyramid, low_size: int, *, batch: int, patch_px: int, turns: int, generator: torch.Generator
+    pyramid: Pyramid, low_size: int, *, batch: int, patch_px: int, turns: int, generator: torch.Generator, factor: int = 2
 ) -> tuple[Tensor, Tensor]:
-    """Random patches at one scale: low ``(B, 6, p, p)`` and high ``(B, 6, 2p, 2p)``, clean.
+    """Random patches of two sizes: low ``(B, 6, p, p)`` and high ``(B, 6, factor p, factor p)``, clean.
 
     ``turns``: how many of the 8 flips and right-angle turns are drawn from; 1 leaves every patch as it is.
     """
-    high_size = 2 * low_size
     patch = min(patch_px, low_size)
 
     def draw(limit: int) -> list[int]:
         return torch.randint(limit, (batch,), generator=generator).tolist()
 
-    low, high = [], []
+    low: list[tuple[np.ndarray, np.ndarray]] = []
+    high: list[tuple[np.ndarray, np.ndarray]] = []
     places = low_size - patch + 1
     for row, y, x, turn in zip(draw(len(pyramid)), draw(places), draw(places), draw(turns), strict=True):
-        for size, factor, out in ((low_size, 1, low), (high_size, 2, high)):
-            ys, xs = slice(factor * y, factor * (y + patch)), slice(factor * x, factor * (x + patch))
+        for scale, out in ((1, low), (factor, high)):
+            size = scale * low_size
+            ys, xs = slice(scale * y, scale * (y + patch)), slice(scale * x, scale * (x + patch))
             out.append((dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn)))
     return tuple(
         as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours) for cut in (low, high)
