@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +15,16 @@ from torch import Tensor, nn
 from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention, WeightsFile
 from model_store.decode import Twin, decode_pairs
 from model_store.system import ConditionRequest
+from service.errors import StoreUnavailable
 from service.jobs.ids import new_job_id
 from service.jobs.spec import JobSpec
+from service.store.base import ObjectInfo
+from service.store.folder import FolderStore
 
 CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220, 80)))
 CONDITION_DIMS = 8
-WEIGHTS_SHA256 = hashlib.sha256(b"tiny").hexdigest()
+WEIGHTS = b"tiny"
+WEIGHTS_SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
 def tiny_card(**changes: Any) -> Card:
@@ -125,3 +132,53 @@ def tiny_spec(card: Card | None = None, **changes: Any) -> JobSpec:
         "request": {},
     }
     return JobSpec(**(values | changes))
+
+
+@dataclass
+class Post:
+    """A queue in memory: what is sent waits here until a test delivers it."""
+
+    waiting: deque[tuple[str, int]] = field(default_factory=deque)
+    sent: list[tuple[str, int]] = field(default_factory=list)
+
+    def send_chunk(self, job: str, chunk: int) -> None:
+        self.waiting.append((job, chunk))
+        self.sent.append((job, chunk))
+
+    def deliver_all(self, task: Callable[[str, int], object]) -> Iterator[int]:
+        """Delivers until nothing waits, yielding how many wait after each delivery."""
+        while self.waiting:
+            task(*self.waiting.popleft())
+            yield len(self.waiting)
+
+
+class FailingStore(FolderStore):
+    """A folder store that fails writes whose key holds ``fail_on``, before they happen or just after."""
+
+    fail_on: str | None = None
+    after_success = False
+
+    def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        failing = self.fail_on is not None and self.fail_on in key
+        if failing and not self.after_success:
+            raise StoreUnavailable(f"{key} could not be written: the test says so")
+        info = super().put(key, data, **options)
+        if failing:
+            raise StoreUnavailable(f"{key} may have been written: the test does not say")
+        return info
+
+
+class CountingStore(FolderStore):
+    """A folder store that notes the keys which were read."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.read: list[str] = []
+
+    def get(self, key: str, **options: Any) -> bytes:
+        self.read.append(key)
+        return super().get(key, **options)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self.read.append(key)
+        return super().head(key)

@@ -1,0 +1,97 @@
+"""``python -m workers.main``: one worker process, until SIGTERM.
+
+SIGTERM (or Ctrl-C) asks it to stop: it takes no more chunks, finishes what it can within the grace time, hands the rest
+back to the queue and ends. A second one changes nothing; killing it outright loses nothing either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Sequence
+
+logger = logging.getLogger("twinset.worker")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    # read by OpenMP as it is loaded with torch: threads that wait for work must not spin the cores away from the others
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    from service.errors import TwinsetError
+    from service.settings import get_settings
+
+    try:
+        settings = get_settings()
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        return _run(options)
+    except TwinsetError as error:
+        print(f"twinset worker: {error.detail}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    from celery import signals
+
+    from service.catalogue import Catalogue
+    from service.settings import get_settings
+    from workers.celery_app import create_app
+    from workers.sweeper import Sweeper
+    from workers.worker import open_worker
+
+    settings = get_settings()
+    worker = open_worker(settings, grace_s=options.grace_s)
+    app = create_app(settings, worker)
+    sweeper = Sweeper(worker)
+
+    def asked_to_stop(**_: object) -> None:
+        worker.stopping.ask()
+
+    # the logging set up above stays: Celery leaves it alone once somebody listens here
+    signals.setup_logging.connect(_leave_logging, weak=False)
+    signals.worker_shutting_down.connect(asked_to_stop, weak=False)
+    for model in options.warm:
+        worker.models.get(Catalogue(worker.ledger.store).resolve(model).id)
+    if options.metrics_port:
+        from workers.metrics import expose
+
+        expose(worker.engine, options.metrics_port, options.metrics_host)
+    program = app.Worker(
+        hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
+    )
+    logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
+    sweeper.start()
+    try:
+        program.start()
+    finally:
+        worker.stopping.ask()
+        sweeper.stop()
+        worker.close()
+    logger.info("worker %s has stopped", worker.name)
+    return program.exitcode or 0
+
+
+def _leave_logging(**_: object) -> None:
+    """Listened to by Celery in the place of setting up its own logging."""
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="twinset worker", description="Makes twins for queued jobs. Settings: TWINSET_*.")
+    parser.add_argument(
+        "--grace-s", type=float, default=8.0, help="seconds that work in hand may go on after SIGTERM (default: 8)"
+    )
+    parser.add_argument(
+        "--warm", action="append", default=[], metavar="MODEL", help="load this model at the start; may be repeated"
+    )
+    parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)")
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default: 127.0.0.1)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The sweeper: finds in the store what Redis, or a dead worker, let fall, and sends or ends it.
+
+Every worker has one; a Redis lock lets one at a time sweep. A pass costs what is alive, not what has ever been: ids of
+jobs list newest first, so a pass looks at the head of the listing until it meets ids that it knows, takes one page more
+of the rest (so that all of it comes by in time), and then tends the jobs it knows to be alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Iterator
+
+from redis.exceptions import RedisError
+
+from service.errors import TwinsetError
+from service.jobs.spec import JobSpec
+from workers.ending import end_if_cancelled, end_if_complete
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+_LOCK = "twinset:sweeper"
+_KNOWN_IN_A_ROW = 20
+_MOST_NEW = 2000
+_PAGE = 500
+_IN_QUEUE_S = 15.0
+"""A chunk sent so short a time ago is taken to be on its way, even if the queue looks empty."""
+_IN_LONG_QUEUE_S = 600.0
+"""While the queue is not empty, a chunk sent may wait in it for so long before it is sent a second time."""
+
+_RENEW_LOCK = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+
+@dataclass
+class _Alive:
+    """A job without a summary. All chunks below ``frontier`` are recorded."""
+
+    spec: JobSpec
+    frontier: int = 0
+
+
+@dataclass
+class Sweeper:
+    """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
+
+    worker: Worker
+    _alive: dict[str, _Alive] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
+    _page_after: str | None = None
+    _token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread; the first pass comes at once."""
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after the job it is at."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def sweep(self) -> bool:
+        """One pass; False if another worker's sweeper has the lock. Raises RedisError if nobody can tell."""
+        lock_ms = int(max(30.0, 3 * self.worker.settings.sweep_interval_s) * 1000)
+        if not self.worker.redis.eval(_RENEW_LOCK, 1, _LOCK, self._token, lock_ms):
+            return False
+        self._find_jobs()
+        queue_is_empty = self.worker.window.queue_length() == 0
+        for job, alive in list(self._alive.items()):
+            if self._stop.is_set():
+                break
+            try:
+                if self._tend(alive, queue_is_empty):
+                    self._alive.pop(job)
+                    self._ended.add(job)
+            except TwinsetError as error:
+                logger.warning("job=%s not tended: %s", job, error.detail)
+        return True
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.sweep()
+            except (RedisError, TwinsetError) as error:
+                logger.warning("no sweep: %s", error)
+            except Exception:
+                logger.exception("a sweep failed")
+            self._stop.wait(self.worker.settings.sweep_interval_s)
+        try:
+            if self.worker.redis.get(_LOCK) == self._token:
+                self.worker.redis.delete(_LOCK)
+        except RedisError as error:
+            logger.debug("the sweeper's lock stays until it expires: %s", error)
+
+    def _find_jobs(self) -> None:
+        known_in_a_row = 0
+        for job in self.worker.ledger.jobs(limit=_MOST_NEW):
+            known_in_a_row = known_in_a_row + 1 if self._meet(job) else 0
+            if known_in_a_row >= _KNOWN_IN_A_ROW:
+                break
+        page = list(self.worker.ledger.jobs(start_after=self._page_after, limit=_PAGE))
+        for job in page:
+            self._meet(job)
+        self._page_after = page[-1] if len(page) == _PAGE else None
+
+    def _meet(self, job: str) -> bool:
+        """Looks at a job unless it is known; True if it was."""
+        if job in self._ended or job in self._alive:
+            return True
+        try:
+            if self.worker.ledger.read_summary(job) is not None:
+                self._ended.add(job)
+            else:
+                self._alive[job] = _Alive(self.worker.ledger.read_spec(job))
+        except TwinsetError as error:
+            # a folder without a spec is no job yet, or the store is having a bad moment: it comes by again
+            logger.info("job=%s not met: %s", job, error.detail)
+        return False
+
+    def _tend(self, alive: _Alive, queue_is_empty: bool) -> bool:
+        """Sends what is missing and nowhere, or ends the job; True if it has ended."""
+        worker, spec = self.worker, alive.spec
+        if worker.ledger.read_summary(spec.job) is not None:
+            return True
+        if worker.ledger.is_cancelled(spec.job):
+            return end_if_cancelled(worker, spec)
+        if (datetime.now(timezone.utc) - spec.created_at).total_seconds() < min(
+            _IN_QUEUE_S, worker.settings.sweep_interval_s
+        ):
+            # its first chunks were sent a moment ago, which only the API knows
+            return False
+        trusted_s = _IN_QUEUE_S if queue_is_empty else _IN_LONG_QUEUE_S
+        waiting = {chunk for chunk, age_s in worker.window.waiting(spec.job).items() if age_s < trusted_s}
+        busy = waiting | worker.leases.live(spec.job)
+        missing = list(islice(self._missing(alive), worker.window.width + len(busy)))
+        if not missing:
+            return end_if_complete(worker, spec)
+        busy &= set(missing) | {chunk for chunk in busy if chunk > missing[-1]}
+        for chunk in [chunk for chunk in missing if chunk not in busy][: max(0, worker.window.width - len(busy))]:
+            logger.info("job=%s chunk=%d is missing and nowhere at work; sending it", spec.job, chunk)
+            if not worker.window.send(spec.job, chunk):
+                break
+        return False
+
+    def _missing(self, alive: _Alive) -> Iterator[int]:
+        """Chunks without a record, in order, from the frontier on, which moves up on the way."""
+        expected = alive.frontier
+        contiguous = True
+        for chunk, _ in self.worker.ledger.recorded_chunks(alive.spec.job, start_at=alive.frontier):
+            contiguous = contiguous and chunk == expected
+            if contiguous:
+                alive.frontier = chunk + 1
+            yield from range(expected, chunk)
+            expected = chunk + 1
+        yield from range(expected, alive.spec.chunks)

@@ -1,0 +1,38 @@
+"""The Celery tasks. They carry names of things only; everything else is read from the store."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+
+from service.jobs.ids import is_job_id
+from service.queue import GENERATE_TASK
+from workers.chunk import Outcome, generate_chunk
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Gives ``app`` the tasks of ``worker``."""
+
+    @app.task(name=GENERATE_TASK, acks_late=True, ignore_result=True)
+    def generate(job: str, chunk: int) -> str:
+        """Makes a chunk of a job. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
+        return run_generate(worker, job, chunk)
+
+
+def run_generate(worker: Worker, job: object, chunk: object) -> str:
+    """The task's body: refuses a message that names no chunk, and keeps a thread alive whatever happens."""
+    if not isinstance(job, str) or not is_job_id(job) or not isinstance(chunk, int) or isinstance(chunk, bool):
+        logger.warning("a message that names no chunk was dropped: job=%.80r chunk=%.80r", job, chunk)
+        return Outcome.NOTHING_TO_DO.value
+    if worker.stopping.out_of_time:
+        worker.window.send(job, chunk)
+        return Outcome.HANDED_BACK.value
+    try:
+        return generate_chunk(worker, job, chunk).value
+    except Exception:
+        logger.exception("job=%s chunk=%d left to the sweeper", job, chunk)
+        return Outcome.FAILED.value

@@ -1,0 +1,118 @@
+"""Everything that one worker process holds: its engine, its models, its ways to the store and to Redis."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+
+import torch
+from redis import Redis
+
+from service.jobs.hints import Hints
+from service.jobs.ledger import Ledger
+from service.queue import ChunkSender, JobQueue
+from service.settings import Settings
+from service.store import open_store
+from service.store.base import ObjectStore
+from workers.engine import Engine
+from workers.leases import Leases
+from workers.models import Load, ModelCache
+from workers.pace import Pace
+from workers.pipeline import Pipeline
+from workers.window import Window
+
+_REDIS_TIMEOUT_S = 2.0
+
+
+@dataclass
+class Stopping:
+    """The worker's end: asked for once, then work in hand has ``grace_s`` seconds before it is handed back."""
+
+    grace_s: float = 8.0
+    _asked_at: float | None = None
+
+    def ask(self) -> None:
+        """Asks the worker to stop; a second time changes nothing."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked_at is not None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether work in hand must be put down now."""
+        return self._asked_at is not None and time.monotonic() - self._asked_at >= self.grace_s
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One a process. ``name`` stands in the records that it writes."""
+
+    settings: Settings
+    ledger: Ledger
+    hints: Hints
+    leases: Leases
+    window: Window
+    pace: Pace
+    models: ModelCache
+    engine: Engine
+    pipeline: Pipeline
+    redis: Redis
+    name: str
+    stopping: Stopping = field(default_factory=Stopping)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """Stops the engine and ends the stages. Call it when no task runs any more."""
+        self.closed.set()
+        self.engine.stop()
+        self.pipeline.close()
+        self.hints.close()
+        self.redis.close()
+
+
+def open_worker(
+    settings: Settings,
+    *,
+    store: ObjectStore | None = None,
+    queue: ChunkSender | None = None,
+    load: Load | None = None,
+    grace_s: float = 8.0,
+) -> Worker:
+    """Builds a worker from settings. Touches neither network nor models; ``load`` replaces the loading of models."""
+    store = store or open_store(settings)
+    redis = Redis.from_url(
+        settings.broker_url,
+        socket_timeout=_REDIS_TIMEOUT_S,
+        socket_connect_timeout=_REDIS_TIMEOUT_S,
+        decode_responses=True,
+    )
+    hints = Hints(settings.broker_url)
+    cpu_threads = settings.cpu_threads or available_cores()
+    engine = Engine(cpu_threads=cpu_threads)
+    return Worker(
+        settings=settings,
+        ledger=Ledger(store),
+        hints=hints,
+        leases=Leases(redis, settings.lease_s),
+        window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
+        pace=Pace(redis, hints),
+        models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load),
+        engine=engine,
+        pipeline=Pipeline(engine, store),
+        redis=redis,
+        name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        stopping=Stopping(grace_s),
+    )
+
+
+def available_cores() -> int:
+    """The cores that this process may use, hyper-threads left out where torch knows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, torch.get_num_threads()))
