@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import dataclass, field
+from typing import Sequence
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,8 +23,11 @@ logger = logging.getLogger(__name__)
 _KEPT_S = 7 * 86_400
 
 # KEYS lease, epochs, leases; ARGV token, lease_ms, chunk, kept_s. Returns the epoch, or 0 if another holds the lease.
+# Asked again with the same token, after an answer that got lost, it gives the same epoch.
 _TAKE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local holder = redis.call('GET', KEYS[1])
+if holder == ARGV[1] then return tonumber(redis.call('HGET', KEYS[2], ARGV[3])) end
+if holder then return 0 end
 local now = redis.call('TIME')
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('ZADD', KEYS[3], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2], ARGV[3])
@@ -120,6 +124,13 @@ class Leases:
     def live(self, job: str) -> set[int]:
         """The chunks of the job that are in some worker's hands. Raises RedisError if nobody can tell."""
         return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, _leases(job))}
+
+    def never_taken(self, job: str, chunks: Sequence[int]) -> set[int]:
+        """Those of ``chunks`` that no worker has had yet, as far as Redis remembers. Raises RedisError if nobody can tell."""
+        if not chunks:
+            return set()
+        epochs = self._redis.hmget(_epochs(job), [str(chunk) for chunk in chunks])
+        return {chunk for chunk, epoch in zip(chunks, epochs, strict=True) if epoch is None}
 
     def forget(self, job: str) -> None:
         """Drops what is kept of a job that has ended."""

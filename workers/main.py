@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from typing import Sequence
 
 logger = logging.getLogger("twinset.worker")
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
         )
+        _quieten()
         return _run(options)
     except TwinsetError as error:
         print(f"twinset worker: {error.detail}", file=sys.stderr)
@@ -74,6 +76,15 @@ def _run(options: argparse.Namespace) -> int:
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     return program.exitcode or 0
+
+
+def _quieten() -> None:
+    """Keeps from the log what says nothing here."""
+    # our own line for each chunk says more than Celery's two
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Celery warns of root because of pickled messages; ours are JSON, and nothing else is accepted
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
 def _leave_logging(**_: object) -> None:

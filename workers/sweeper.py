@@ -29,8 +29,9 @@ _MOST_NEW = 2000
 _PAGE = 500
 _IN_QUEUE_S = 15.0
 """A chunk sent so short a time ago is taken to be on its way, even if the queue looks empty."""
-_IN_LONG_QUEUE_S = 600.0
-"""While the queue is not empty, a chunk sent may wait in it for so long before it is sent a second time."""
+_IN_LONG_QUEUE_S = 120.0
+"""While the queue is not empty, a chunk sent may wait in it for so long before it is sent a second time, which costs
+no more than a message that is read and dropped."""
 
 _RENEW_LOCK = """
 local holder = redis.call('GET', KEYS[1])
@@ -136,14 +137,8 @@ class Sweeper:
             return True
         if worker.ledger.is_cancelled(spec.job):
             return end_if_cancelled(worker, spec)
-        if (datetime.now(timezone.utc) - spec.created_at).total_seconds() < min(
-            _IN_QUEUE_S, worker.settings.sweep_interval_s
-        ):
-            # its first chunks were sent a moment ago, which only the API knows
-            return False
-        trusted_s = _IN_QUEUE_S if queue_is_empty else _IN_LONG_QUEUE_S
-        waiting = {chunk for chunk, age_s in worker.window.waiting(spec.job).items() if age_s < trusted_s}
-        busy = waiting | worker.leases.live(spec.job)
+        busy = self._waiting(spec, trusted_s=_IN_QUEUE_S if queue_is_empty else _IN_LONG_QUEUE_S)
+        busy |= worker.leases.live(spec.job)
         missing = list(islice(self._missing(alive), worker.window.width + len(busy)))
         if not missing:
             return end_if_complete(worker, spec)
@@ -153,6 +148,15 @@ class Sweeper:
             if not worker.window.send(spec.job, chunk):
                 break
         return False
+
+    def _waiting(self, spec: JobSpec, *, trusted_s: float) -> set[int]:
+        """Chunks that were sent, no longer than ``trusted_s`` ago, and that no worker has taken up."""
+        window = self.worker.window
+        waiting = {chunk for chunk, age_s in window.waiting(spec.job).items() if age_s < trusted_s}
+        if (datetime.now(timezone.utc) - spec.created_at).total_seconds() < trusted_s:
+            # the first ones were sent by the API, which notes nothing
+            waiting |= self.worker.leases.never_taken(spec.job, range(min(window.width, spec.chunks)))
+        return waiting
 
     def _missing(self, alive: _Alive) -> Iterator[int]:
         """Chunks without a record, in order, from the frontier on, which moves up on the way."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
@@ -92,6 +94,8 @@ def open_worker(
         socket_timeout=_REDIS_TIMEOUT_S,
         socket_connect_timeout=_REDIS_TIMEOUT_S,
         decode_responses=True,
+        # once more at once, for a connection that a restarted broker has closed; no waiting, for all of it is hints
+        retry=Retry(NoBackoff(), 1),
     )
     hints = Hints(settings.broker_url)
     cpu_threads = settings.cpu_threads or available_cores()

@@ -1,0 +1,108 @@
+"""The worker as a process, over a real broker: it makes a job's twins, and SIGTERM ends it with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from model_store.card import load_card
+from service.jobs.ledger import Ledger
+from service.jobs.spec import JobSpec
+from service.jobs.states import State
+from service.queue import JobQueue
+from service.settings import Settings
+from service.store import keys
+from service.store.folder import FolderStore
+from tests.workers.fakes import tiny_spec
+
+
+def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def worker_process(settings: Settings, store: FolderStore, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "TWINSET_BROKER_URL": settings.broker_url,
+        "TWINSET_STORE_URL": store.root.absolute().as_uri(),
+        "TWINSET_DATA_DIR": str(settings.data_dir),
+        "TWINSET_CPU_THREADS": "1",
+        "TWINSET_DEVICE": "cpu",
+        "TWINSET_CHUNKS_IN_FLIGHT": "2",
+        "TWINSET_SWEEP_INTERVAL_S": "1",
+    }
+    command = [sys.executable, "-m", "workers.main", *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) -> JobSpec:
+    """Registers the model folder and accepts a job for it, as the API does."""
+    card = load_card(model)
+    for file in card.files:
+        store.put(keys.model_file(card.name, card.version, file), (model / file).read_bytes())
+    store.put(keys.model_card(card.name, card.version), (model / "card.json").read_bytes())
+    spec = tiny_spec(
+        card,
+        weights_sha256=card.files["model.safetensors"].sha256,
+        classes=card.queryable[:1],
+        size_px=card.default_size_px,
+        **changes,
+    )
+    Ledger(store).write_spec(spec)
+    queue = JobQueue(settings)
+    for chunk in range(min(2, spec.chunks)):
+        queue.send_chunk(spec.job, chunk)
+    queue.close()
+    return spec
+
+
+def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends_the_job(
+    settings: Settings, redis: Redis, tiny_model: Path, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    spec = submit(store, settings, tiny_model, count=40, chunk_size=8, steps=20)
+    ledger, log = Ledger(store), tmp_path / "worker.log"
+    with worker_process(settings, store, log, "--grace-s", "0") as process:
+        # one chunk recorded, others in hand
+        until(lambda: next(ledger.recorded_chunks(spec.job), None) or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0, log.read_text()
+    assert "handed back at shutdown" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert ledger.read_summary(spec.job) is None
+    assert redis.zcard(f"twinset:leases:{spec.job}") == 0
+
+    with worker_process(settings, store, log):
+        summary = until(lambda: ledger.read_summary(spec.job))
+    assert (summary.state, summary.done) == (State.SUCCEEDED, 40)
+    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    assert [line["index"] for line in lines] == list(range(40))
+
+
+def test_a_setting_that_cannot_be_is_named_and_the_exit_code_says_so(settings: Settings, tmp_path: Path) -> None:
+    environment = {**os.environ, "TWINSET_BATCH_SHAPE": "-1"}
+    ended = subprocess.run([sys.executable, "-m", "workers.main"], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "TWINSET_BATCH_SHAPE=-1" in ended.stderr and "Traceback" not in ended.stderr

@@ -1,0 +1,184 @@
+"""The sweeper: what Redis or a dead worker let fall comes back from the store alone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from redis import Redis
+
+from service.jobs.cancellation import cancel
+from service.jobs.ids import new_job_id
+from service.jobs.spec import JobSpec
+from service.jobs.states import State
+from service.store import keys
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire
+from tests.workers.fakes import CountingStore, Post, tiny_spec
+from workers.chunk import Outcome, generate_chunk
+from workers.sweeper import Sweeper
+from workers.worker import Worker
+
+
+def old_job(worker: Worker, *, age_s: float = 120.0, **changes: Any) -> JobSpec:
+    """A job accepted a while ago, of which no chunk was ever sent: the API died between the two."""
+    then = datetime.now(timezone.utc) - timedelta(seconds=age_s)
+    spec = tiny_spec(job=new_job_id(then), created_at=then, **changes)
+    worker.ledger.write_spec(spec)
+    return spec
+
+
+def run(worker: Worker, post: Post) -> None:
+    list(post.deliver_all(lambda job, chunk: generate_chunk(worker, job, chunk)))
+
+
+def test_a_job_that_was_never_sent_is_sent_as_far_as_the_window_goes_and_only_once(worker: Worker, post: Post) -> None:
+    spec = old_job(worker, count=10, chunk_size=2)
+    sweeper = Sweeper(worker)
+    assert sweeper.sweep()
+    assert sweeper.sweep()
+    assert post.sent == [(spec.job, 0), (spec.job, 1)]
+    run(worker, post)
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and summary.state is State.SUCCEEDED
+    assert post.sent == [(spec.job, chunk) for chunk in range(5)]
+
+
+def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(worker: Worker, post: Post, redis: Redis) -> None:
+    spec = old_job(worker, count=12, chunk_size=2)
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    for _ in range(3):
+        generate_chunk(worker, *post.waiting.popleft())
+    post.waiting.clear()
+    redis.flushall()
+    sweeper.sweep()
+    assert list(post.waiting) == [(spec.job, 3), (spec.job, 4)]
+    run(worker, post)
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 12)
+
+
+def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_again(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
+    spec = old_job(worker, count=2, chunk_size=2)
+    lease = worker.leases.take(spec.job, 0)
+    assert lease is not None
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    assert post.sent == []
+    # the worker dies: its lease runs out
+    redis.zadd(f"twinset:leases:{spec.job}", {"0": 0})
+    redis.delete(lease.key)
+    sweeper.sweep()
+    assert post.sent == [(spec.job, 0)]
+
+
+def test_a_chunk_that_waits_in_a_long_queue_is_not_sent_twice_but_one_that_was_dropped_is(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
+    spec = old_job(worker, count=2, chunk_size=2)
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60})
+    redis.rpush("generate", "another job's chunk")
+    sweeper.sweep()
+    assert len(post.sent) == 1, "the queue is long, so it may well wait there"
+    redis.delete("generate")
+    sweeper.sweep()
+    assert len(post.sent) == 2, "the queue is empty and nobody has it: it was popped and dropped"
+
+
+def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_dropped_one(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
+    spec = old_job(worker, age_s=1.0, count=6, chunk_size=2)
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    assert post.sent == []
+    lease = worker.leases.take(spec.job, 1)
+    assert lease is not None
+    worker.leases.release(lease)
+    sweeper.sweep()
+    assert post.sent == [(spec.job, 1)]
+    assert (old := old_job(worker, age_s=60.0, count=2, chunk_size=2)) and redis.rpush("generate", "another job's chunk")
+    sweeper.sweep()
+    assert (old.job, 0) not in post.sent, "it may still wait in the queue"
+
+
+def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Post, store: FolderStore) -> None:
+    spec = old_job(worker, count=4, chunk_size=2)
+    for chunk in range(2):
+        assert generate_chunk(worker, spec.job, chunk) is Outcome.RECORDED
+    store.delete(keys.job_summary(spec.job))
+    store.delete(keys.job_manifest(spec.job))
+    Sweeper(worker).sweep()
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 4)
+    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 4
+
+
+def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post, redis: Redis) -> None:
+    spec = old_job(worker, count=4, chunk_size=2)
+    worker.pace.note_started(spec)
+    lease = worker.leases.take(spec.job, 0)
+    assert lease is not None
+    cancel(spec, worker.ledger, worker.hints)
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    assert worker.ledger.read_summary(spec.job) is None
+    worker.leases.release(lease)
+    sweeper.sweep()
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and summary.state is State.CANCELLED and summary.reason == "cancelled"
+    assert post.sent == []
+
+
+def test_a_pass_reads_nothing_of_jobs_that_it_knows_to_have_ended(hire: Hire, post: Post, store: FolderStore) -> None:
+    counting = CountingStore(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    worker = hire(store=counting)
+    for _ in range(6):
+        old_job(worker, count=1)
+    sweeper = Sweeper(worker)
+    for _ in range(2):
+        sweeper.sweep()
+        run(worker, post)
+    sweeper.sweep()
+    counting.read.clear()
+    sweeper.sweep()
+    assert [key for key in counting.read if key.startswith("jobs/")] == []
+
+
+def test_a_job_deep_in_the_listing_is_found_in_time(hire: Hire, post: Post) -> None:
+    worker = hire()
+    sweeper = Sweeper(worker)
+    for number in range(30):
+        old_job(worker, count=1, age_s=60.0 + number)
+    sweeper.sweep()
+    run(worker, post)
+    sweeper.sweep()
+    late = old_job(worker, count=1, age_s=600.0)
+    sweeper.sweep()
+    sweeper.sweep()
+    assert (late.job, 0) in post.sent
+
+
+def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
+    first, second = Sweeper(hire()), Sweeper(hire())
+    assert first.sweep() and first.sweep()
+    assert not second.sweep()
+    first.start()
+    first.stop()
+    assert second.sweep()
+
+
+def test_a_folder_that_is_no_job_and_a_spec_that_is_torn_do_not_stop_the_others(
+    worker: Worker, post: Post, store: FolderStore
+) -> None:
+    torn = new_job_id(datetime.now(timezone.utc))
+    store.put(keys.job_spec(torn), b'{"format": 1')
+    store.put("jobs/notes/readme.txt", b"hello")
+    spec = old_job(worker, count=1)
+    Sweeper(worker).sweep()
+    assert post.sent == [(spec.job, 0)]
