@@ -23,8 +23,14 @@ class WorkerGroup(LazyGroup):
 @click.group(
     cls=WorkerGroup,
     table={
-        "cosimgen": ("workers.training.cosimgen_command:cosimgen", "CoSimGen itself: pairs from class sets and prompts."),
-        "superres": ("workers.training.superres_command:superres", "The super-resolution of CoSimGen's pairs."),
+        "cosimgen": (
+            "workers.training.cosimgen_command:cosimgen",
+            "CoSimGen itself: pairs from class sets and prompts.",
+        ),
+        "superres": (
+            "workers.training.superres_command:superres",
+            "The super-resolution of CoSimGen's pairs.",
+        ),
     },
 )
 def train() -> None:
@@ -34,7 +40,10 @@ def train() -> None:
 @click.group(
     cls=WorkerGroup,
     table={
-        "cosimgen": ("workers.evaluation.command:cosimgen", "A CoSimGen model against the test split of a dataset."),
+        "cosimgen": (
+            "workers.evaluation.command:cosimgen",
+            "A CoSimGen model against the test split of a dataset.",
+        ),
     },
 )
 def evaluate() -> None:

@@ -20,6 +20,10 @@ class Spectron(nn.Module):
         self.map_size = min(size, spatial_limit)
         self.spatial = nn.Linear(embedding_dims, self.map_size**2)
         self.spectral = nn.Linear(embedding_dims, channels)
+        for linear in (self.spatial, self.spectral):
+            # a fixed random map over all features would be a prior on places that training must first unlearn
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, features: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
         """features ``(B, c, h, w)``, embeddings ``(B, D)`` -> ``(B, c, h, w)``."""

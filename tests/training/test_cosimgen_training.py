@@ -25,7 +25,7 @@ NETWORK = CoSimGenConfig(
 )
 SETTINGS = CoSimGenTraining(
     preset="small",
-    iterations=240,
+    iterations=400,
     batch_size=12,
     learning_rate=4e-3,
     warmup=5,
@@ -61,7 +61,7 @@ def log_lines(out: Path) -> list[dict[str, float]]:
 def finished(toy: SegmentationFolder, tmp_path_factory: pytest.TempPathFactory) -> CoSimGenTrainer:
     torch.set_num_threads(1)
     run = trainer(toy, tmp_path_factory.mktemp("run") / "whole")
-    run.run(checkpoint_every=30, sample_every=240, log_every=10)
+    run.run(checkpoint_every=30, sample_every=400, log_every=10)
     return run
 
 
@@ -80,7 +80,7 @@ def test_a_few_dozen_steps_overfit_and_the_samples_are_what_it_saw(finished: CoS
         wanted = 1 if i % 2 == 0 else 2
         assert (masks[i] == wanted).mean() > 0.8
         assert (blue[i] > 0) == (wanted == 1)
-    assert (finished.out / "samples" / "0000240.png").stat().st_size > 500
+    assert (finished.out / "samples" / "0000400.png").stat().st_size > 500
 
 
 def test_a_run_that_stops_and_resumes_has_the_losses_of_one_that_did_not(

@@ -52,10 +52,13 @@ class CoSimGenTraining(BaseModel):
     iterations: int = Field(ge=1)
     batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
     learning_rate: float = Field(2e-4, gt=0)
+    conditioning_rate: float = Field(
+        1.0, gt=0, description="learning rate of the class and text encoders and Spectron's maps, as a share of the rest's"
+    )
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the generator's gradient")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of the conditioning and of the rest each")
     p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
     adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
@@ -81,8 +84,10 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "iterations": 20_000,
             "batch_size": 16,
             "learning_rate": 4e-4,
-            "warmup": 500,
-            "decay_from": 0.6,
+            "conditioning_rate": 0.1,
+            "warmup": 200,
+            "decay_from": 0.5,
+            "adversarial_weight": 0.01,
             "alignment_weight": 0.1,
             "alignment_iterations": 2000,
             "prediction_type": "v_prediction",
@@ -137,7 +142,7 @@ class CoSimGenTrainer:
         self.discriminator.to(memory_format=torch.channels_last)
         fused = accelerator.device.type in ("cpu", "cuda")
         optimizers = [
-            torch.optim.Adam(objective.parameters(), lr=settings.learning_rate, fused=fused),
+            torch.optim.Adam(self._groups(), lr=settings.learning_rate, fused=fused),
             torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999), fused=fused),
         ]
         self._resume(optimizers)
@@ -145,6 +150,15 @@ class CoSimGenTrainer:
         self.objective, self.judge, self.optimizer, self.judge_optimizer = prepared
         self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The conditioning apart from the rest. The triplet drives it hard, which must not scale the U-Net's gradient; and a
+        step of Adam moves Spectron's maps by rate * |C|_1, an order more than it moves any other feature."""
+        conditioning = ("class_encoder.", "text_encoder.")
+        apart, rest = [], []
+        for name, parameter in self.network.named_parameters():
+            (apart if name.startswith(conditioning) or ".spectron.spatial." in name else rest).append(parameter)
+        return [{"params": apart, "share": self.settings.conditioning_rate}, {"params": rest, "share": 1.0}]
 
     def _load_data(self) -> None:
         stems = self.data.stems("train")
@@ -225,7 +239,7 @@ class CoSimGenTrainer:
         )
         for optimizer in (self.optimizer, self.judge_optimizer):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
         with self.accelerator.autocast():
             output, classes, texts = self.objective(x, t, multi_hot, dropped, text)
         output = output.float()
@@ -243,7 +257,7 @@ class CoSimGenTrainer:
             losses["adversarial"] = self._judged(x0_hat)
             total = total + settings.adversarial_weight * losses["adversarial"]
         self.accelerator.backward(total)
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
+        _, norm = (self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm) for group in self.optimizer.param_groups)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
         self.optimizer.step()

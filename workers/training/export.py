@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model_store.card import Card, ClassEntry, Defaults, PaletteRef, WeightsFile
 from model_store.cosimgen.config import CoSimGenConfig
+from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
 from model_store.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
@@ -52,6 +53,10 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
     if settings.alignment_iterations:
         found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
+    if settings.conditioning_rate != 1.0:
+        found.append(f"The encoders and Spectron's maps learn at {settings.conditioning_rate} of the rate.")
+    if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
+        found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):
         found.append(f"Batch {settings.batch_size} and learning rate {settings.learning_rate}, not 24 and 2e-4.")
     if superres is not None:
