@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import StrEnum
 
+from torch import Tensor
+
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 from workers.engine import EngineStopped
@@ -68,21 +70,21 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[Outcome, str]:
         after_record(worker, spec, chunk)
         return Outcome.NOTHING_TO_DO, "the chunk is recorded"
     worker.pace.note_started(spec)
-    if worker.ledger.is_cancelled(job):
-        end_if_cancelled(worker, spec)
-        return Outcome.CANCELLED, ""
     lease = worker.leases.take(job, chunk)
     if lease is None:
         return Outcome.TAKEN, ""
-    attempt = worker.window.begin_attempt(job, chunk)
     try:
-        return Attempt(worker, spec, chunk, lease, attempt).run()
+        # only under the lease: whoever cancels writes the cancel first, then looks whether a lease was ever taken
+        if worker.ledger.is_cancelled(job):
+            outcome, why = Outcome.CANCELLED, ""
+        else:
+            outcome, why = Attempt(worker, spec, chunk, lease, worker.window.begin_attempt(job, chunk)).run()
     finally:
         worker.pace.note_left(spec, chunk)
         worker.leases.release(lease)
-        # only now does the job look as quiet as it may be
-        if worker.hints.is_cancel_flagged(job):
-            end_if_cancelled(worker, spec)
+    if outcome is Outcome.CANCELLED:
+        end_if_cancelled(worker, spec)
+    return outcome, why
 
 
 @dataclass
@@ -155,7 +157,7 @@ class Attempt:
             for making in started:
                 making.abandon()
 
-    def _start(self, model: LoadedModel, index: int, condition: object) -> Making | None:
+    def _start(self, model: LoadedModel, index: int, condition: Tensor) -> Making | None:
         def on_step(done: int) -> None:
             self.steps_done[index] = done
 

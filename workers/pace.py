@@ -34,7 +34,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def note_started(self, spec: JobSpec) -> None:
-        """Says that a worker is at the job. Comes before the look for its cancel: whoever cancels relies on that order."""
+        """Says that a worker is at the job."""
         self._publish(spec)
 
     def note_steps(self, spec: JobSpec, chunk: int, samples: float) -> None:
