@@ -5,9 +5,9 @@ Needs pillow alone, so that the service floor can draw one anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -33,7 +33,12 @@ class SheetTwin:
 
 
 def draw_contact_sheet(
-    twins: Sequence[SheetTwin], classes: Sequence[ClassEntry], *, title: str, subtitle: str = "", tile_px: int = 224
+    twins: Sequence[SheetTwin],
+    classes: Sequence[ClassEntry],
+    *,
+    title: str,
+    subtitle: str = "",
+    tile_px: int = 224,
 ) -> Image.Image:
     """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
 
@@ -65,8 +70,8 @@ def draw_contact_sheet(
     if subtitle:
         draw.text((_MARGIN, y), _fit(subtitle, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
         y += _LINE_PX
-    for row in legend:
-        _draw_legend_row(draw, row, y, font)
+    for entries in legend:
+        _draw_legend_row(draw, entries, y, font)
         y += _LINE_PX
 
     for number, (twin, tiles) in enumerate(zip(shown, triples)):
@@ -89,11 +94,15 @@ def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
     Raises ValueError for another kind of picture, or an index that is no class.
     """
     if mask.mode not in ("L", "P"):
-        raise ValueError(f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}")
+        raise ValueError(
+            f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}"
+        )
     colours = {entry.index: entry.colour for entry in classes} | {IGNORE_INDEX: _IGNORE_COLOUR}
     strangers = sorted(set(mask.tobytes()) - colours.keys())
     if strangers:
-        raise ValueError(f"the mask holds index {strangers[0]}, but the classes are 0 to {len(classes) - 1} (255: none)")
+        raise ValueError(
+            f"the mask holds index {strangers[0]}, but the classes are 0 to {len(classes) - 1} (255: none)"
+        )
     indices = Image.frombytes("P", mask.size, mask.tobytes())
     indices.putpalette([channel for index in range(256) for channel in colours.get(index, (0, 0, 0))])
     return indices.convert("RGB")
@@ -107,7 +116,9 @@ def _triple(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image
         opacity = bytes(0 if index == IGNORE_INDEX else round(255 * _OVERLAY_OPACITY) for index in range(256))
         cover = Image.frombytes("L", mask.size, mask.tobytes().translate(opacity))
     if painted.size != image.size:
-        raise ValueError(f"{twin.image.name} is {image.size} px, but its mask {painted.size}; twins are of one size")
+        raise ValueError(
+            f"{twin.image.name} is {image.size} px, but its mask {painted.size}; twins are of one size"
+        )
     return image, painted, Image.composite(painted, image, cover)
 
 
@@ -124,7 +135,9 @@ def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
     return text.rstrip() + "..."
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int) -> list[str]:
+def _wrap(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int
+) -> list[str]:
     """The text in at most ``most`` lines that fit ``width`` pixels, the last one cut."""
     lines: list[str] = []
     words = text.split()

@@ -25,17 +25,23 @@ def check_model_folder(folder: Path) -> Card:
     except CardInvalid as error:
         raise CardError(str(error)) from None
     if not card.files:
-        raise CardError(f"{folder / 'card.json'} names no files; a model has at least one *.safetensors under 'files'")
+        raise CardError(
+            f"{folder / 'card.json'} names no files; a model has at least one *.safetensors under 'files'"
+        )
     for name, expected in card.files.items():
         path = folder / name
         if not path.is_file():
             raise WeightsError(f"{path} does not exist, but the card names it; export the model again")
         size = path.stat().st_size
         if size != expected.bytes:
-            raise WeightsError(f"{path} has {size} bytes, but the card says {expected.bytes}; export the model again")
+            raise WeightsError(
+                f"{path} has {size} bytes, but the card says {expected.bytes}; export the model again"
+            )
         found = file_sha256(path)
         if found != expected.sha256:
-            raise WeightsError(f"{path} has sha256 {found}, but the card says {expected.sha256}; export the model again")
+            raise WeightsError(
+                f"{path} has sha256 {found}, but the card says {expected.sha256}; export the model again"
+            )
     return card
 
 
@@ -69,7 +75,9 @@ def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[Ca
     try:
         store.put(card_key, (folder / "card.json").read_bytes(), if_absent=True)
     except ObjectExists:
-        raise ObjectExists(f"{card_key} was registered by somebody else a moment ago; look with 'models show'") from None
+        raise ObjectExists(
+            f"{card_key} was registered by somebody else a moment ago; look with 'models show'"
+        ) from None
     return card, True
 
 
@@ -88,4 +96,6 @@ def _known(catalogue: Catalogue, ref: str) -> Card | None:
     except UnknownModel:
         return None
     except CardError as error:
-        raise StoreError(f"{ref} is registered with a broken card: {error.detail}; take another version") from None
+        raise StoreError(
+            f"{ref} is registered with a broken card: {error.detail}; take another version"
+        ) from None

@@ -10,9 +10,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +22,14 @@ import pytest
 from PIL import Image
 
 from service.store import keys
+from tests.waiting import until
 
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TWINSET_CPU_THREADS": "1", "TWINSET_CHUNK_SIZE": "2", "TWINSET_DEVICE": "cpu"}
-
-
-def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
-    """What ``condition`` gives, once that is something."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
-    return found
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TWINSET_CPU_THREADS": "1",
+    "TWINSET_CHUNK_SIZE": "2",
+    "TWINSET_DEVICE": "cpu",
+}
 
 
 def descendants(pid: int) -> set[int]:
@@ -77,7 +73,11 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Starts ``twinset`` with these arguments."""
     environment = {**os.environ, **ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "service.cli", *arguments], text=True, env=environment, stderr=subprocess.STDOUT, **options
+        [sys.executable, "-m", "service.cli", *arguments],
+        text=True,
+        env=environment,
+        stderr=subprocess.STDOUT,
+        **options,
     )
 
 
@@ -158,20 +158,25 @@ def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Pa
 def test_a_job_cut_off_by_ctrl_c_goes_on_at_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     environment = {**os.environ, "TWINSET_DATA_DIR": str(data_dir)}
-    subprocess.run([sys.executable, "-m", "service.cli", "models", "add", str(tiny_model)], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "service.cli", "models", "add", str(tiny_model)], env=environment, check=True
+    )
     with twinset_up(data_dir) as up:
-        request = {"model": "tiny", "classes": ["water"], "count": 60, "steps": 100}
+        request = {"model": "tiny", "classes": ["water"], "count": 24, "steps": 60}
         job = up.api.post("/generate", json=request).json()["id"]
         until(lambda: up.api.get(f"/jobs/{job}").json()["done"] > 0)
+    assert not (data_dir / "store" / keys.job_summary(job)).exists()
     with twinset_up(data_dir) as up:
         view = finished(up.api, job)
-        assert (view["state"], view["done"]) == ("succeeded", 60)
+        assert (view["state"], view["done"]) == ("succeeded", 24)
 
 
 @pytest.mark.parametrize("how", ["to the end", signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    demo = command("demo", "--model", str(tiny_model), "--count", "4", "--out", str(out), stdout=subprocess.PIPE)
+    demo = command(
+        "demo", "--model", str(tiny_model), "--count", "4", "--out", str(out), stdout=subprocess.PIPE
+    )
     assert demo.stdout is not None
     with demo.stdout:
         try:
@@ -181,7 +186,7 @@ def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path:
             if how == "to the end":
                 text = demo.stdout.read()
                 assert demo.wait(60) == 0, text
-                assert "4 twins are in" in text
+                assert "4 twins in" in text and str(out / "contact_sheet.png") in text
                 with Image.open(out / "contact_sheet.png") as sheet:
                     assert sheet.width > 1000
                 assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 4

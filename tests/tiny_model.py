@@ -5,7 +5,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from model_store.card import Card, ClassEntry, Defaults, PaletteRef, SamplerConvention, TextEncoderRef, WeightsFile
+from model_store.card import (
+    Card,
+    ClassEntry,
+    Defaults,
+    PaletteRef,
+    SamplerConvention,
+    TextEncoderRef,
+    WeightsFile,
+)
 
 CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220, 80)))
 
@@ -36,7 +44,9 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
         networks = {GENERATOR_PREFIX: CoSimGenNetwork(generator), SUPERRES_PREFIX: ESPCN(superres)}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        prefix + key: value.contiguous() for prefix, net in networks.items() for key, value in net.state_dict().items()
+        prefix + key: value.contiguous()
+        for prefix, net in networks.items()
+        for key, value in net.state_dict().items()
     }
     save_file(tensors, folder / WEIGHTS_FILE)
     data = (folder / WEIGHTS_FILE).read_bytes()
@@ -47,14 +57,19 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
         title="Tiny, for tests",
         description="Untrained: its pictures are noise, made by the same way as any other model's.",
         inputs=("prompt", "classes"),
-        classes=tuple(ClassEntry(index=i, name=word, colour=colour) for i, (word, colour) in enumerate(CLASSES)),
+        classes=tuple(
+            ClassEntry(index=i, name=word, colour=colour) for i, (word, colour) in enumerate(CLASSES)
+        ),
         palette=PaletteRef(count=len(CLASSES)),
         generation_size_px=16,
         sizes_px=(16, 32),
         default_size_px=32,
         sampler=SamplerConvention(prediction_type="v_prediction"),
         defaults=Defaults(steps=4, guidance_scale=2.0, eta=0.0),
-        network={"generator": generator.model_dump(mode="json"), "superres": superres.model_dump(mode="json")},
+        network={
+            "generator": generator.model_dump(mode="json"),
+            "superres": superres.model_dump(mode="json"),
+        },
         text_encoder=TextEncoderRef(name="sentence-transformers/all-MiniLM-L6-v2", dims=384, max_tokens=256),
         intended_use="tests",
         limits_of_use="anything else",

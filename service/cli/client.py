@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -43,7 +44,9 @@ class Client:
         self.patience_s = patience_s
         # A proxy of the environment must not come between us and our own machine.
         local = urlsplit(self.url).hostname in _LOOPBACK
-        self._http = httpx.Client(base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local)
+        self._http = httpx.Client(
+            base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -55,7 +58,9 @@ class Client:
 
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /generate``; the job. Repeating it is safe, by an idempotency key that only this call uses."""
-        return self._json("POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())})
+        return self._json(
+            "POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())}
+        )
 
     def job(self, job: str) -> dict[str, Any]:
         """``GET /jobs/{id}``."""
@@ -90,7 +95,9 @@ class Client:
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         return self._send(method, path, **options).json()
 
-    def _send(self, method: str, path: str, *, patience_s: float | None = None, **options: Any) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, *, patience_s: float | None = None, **options: Any
+    ) -> httpx.Response:
         deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         pause_s = 0.1
         while True:

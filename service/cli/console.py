@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
 
 
 def show_problem(problem: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ _CLASSES_IN_PROMPT = 4
     help="A bundled model, NAME or NAME@VERSION; or a model folder, as training exports it.",
 )
 @click.option("--prompt", help="What the pictures show, in words.  [default: a few of the model's classes]")
-@click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make.")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make."
+)
 @click.option("--seed", type=int, help="Same seed, same twins. Drawn if not given.")
 @click.option(
     "--out",
@@ -61,24 +64,39 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
             words = prompt or card.prompt_for(card.queryable[:_CLASSES_IN_PROMPT])
             request: dict[str, Any] = {"model": card.id, "prompt": words, "count": count}
             job = client.submit(request if seed is None else {**request, "seed": seed})
-            out.print(f"[green]✓[/] POST {stack.url}/generate: {count} twins from [cyan]{card.id}[/]", soft_wrap=True)
+            out.print(
+                f"[green]✓[/] POST {stack.url}/generate: {count} twins from [cyan]{card.id}[/]",
+                soft_wrap=True,
+            )
             out.print(f"  [italic]{escape(words)}[/]", soft_wrap=True)
             job = follow(client, job["id"], check=stack.check)
             report = collect(client, job, card, folder) if job["done"] else None
-    tell(job, report)
-    out.print(f"  The same twins, as the store keeps them, are in {stack.store_dir / 'jobs' / job['id']}", soft_wrap=True)
-    out.print(f"  All of it took {duration(time.monotonic() - began)}. Go on with: twinset up --data-dir {stack.data_dir}", soft_wrap=True)
+    job_folder = stack.store_dir / "jobs" / job["id"]
+    tell(
+        job,
+        report,
+        **{
+            "The same, stored": _from_here(job_folder),
+            "Go on with": f"twinset up --data-dir {shlex.quote(_from_here(stack.data_dir))}",
+            "All of it took": duration(time.monotonic() - began),
+        },
+    )
+
+
+def _from_here(path: Path) -> str:
+    """The path as one would type it in the current folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _register(model: Path, data_dir: Path) -> str:
     """Registers a model folder in the demo's own store, before anything runs; its name@version."""
     from service.catalogue import Catalogue
     from service.registration import check_model_folder, register
-    from service.settings import Settings
+    from service.settings import read_settings
     from service.store.opening import open_store
 
     check_model_folder(model)
-    store = open_store(Settings(data_dir=data_dir, store_url=(data_dir.absolute() / "store").as_uri()))
+    store = open_store(read_settings(data_dir=data_dir, store_url=(data_dir.absolute() / "store").as_uri()))
     card, _ = register(model, store, Catalogue(store))
     return card.id
 

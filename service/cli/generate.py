@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from service.cli.client import Client
+    from service.cli.making import TwinFolder
 
 
 @click.command()
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 @click.option("--prompt", help="What the pictures show, in words.")
 @click.option("--classes", help="The classes that the pictures hold, by name: A,B,...")
 @click.option("--count", type=click.IntRange(min=1), required=True, help="How many twins to make.")
-@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder."
+)
 @click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
@@ -67,7 +70,9 @@ def _see_through(client: Client, job: dict[str, Any]) -> dict[str, Any]:
         return follow(client, job["id"])
     except (KeyboardInterrupt, SystemExit):
         if not _wants_cancel(job["id"]):
-            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True)
+            err.print(
+                f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True
+            )
             raise
         state = client.cancel(job["id"])["state"]
         err.print(f"Job {job['id']} is {state}.")
@@ -83,16 +88,22 @@ def _wants_cancel(job: str) -> bool:
         return True  # Ctrl-C again: whoever is in a hurry wants it gone
 
 
-def tell(job: dict[str, Any], report: Any) -> None:
-    from rich.markup import escape
+def tell(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
+    """Says where everything is, ``places`` last; a job that did not make all its twins ends the command with code 1."""
+    from rich.text import Text
 
-    from service.cli.console import err, out
+    from service.cli.console import duration, err, out
 
     if report is not None:
-        out.print(f"[green]✓[/] {report.twins} twins are in [bold]{escape(str(report.path))}[/]", soft_wrap=True)
+        seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
+        out.print(f"[green]✓[/] [bold]{report.twins}[/] twins{seconds}")
+        rows = {"Twins": f"{report.path}/images, masks, manifest.jsonl"}
         if report.contact_sheet is not None:
-            out.print(f"  Look at [bold]{escape(str(report.contact_sheet))}[/]", soft_wrap=True)
+            rows = {"Contact sheet": str(report.contact_sheet), **rows}
+        for label, text in {**rows, **places}.items():
+            out.print(f"  [dim]{label:<16}[/]", Text(text), soft_wrap=True)
     if job["state"] != "succeeded":
         reason = f": {job['reason']}" if job["reason"] else ""
-        err.print(f"[bold red]Error:[/] the job ended {job['state']}, {job['done']} of {job['total']} made{escape(reason)}")
+        what = f"the job ended {job['state']}, {job['done']} of {job['total']} made{reason}"
+        err.print("[bold red]Error:[/]", Text(what), soft_wrap=True)
         raise click.exceptions.Exit(1)

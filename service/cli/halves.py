@@ -10,7 +10,9 @@ import click
 
 @click.command()
 @click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000."
+)
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="A listening socket that was inherited.")
 def serve(host: str | None, port: int | None, fd: int | None) -> None:
     """Run the API alone, against a given broker and store.
@@ -22,27 +24,28 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 
     import uvicorn
 
-    from service.embedded.stack import local_address
+    from service.api.app import create_app
+    from service.embedded.stack import listen_on, local_address
     from service.settings import read_settings
 
-    settings = read_settings(**{key: value for key, value in (("host", host), ("port", port)) if value is not None})
-    # By environment, since the application reads its settings by itself.
-    os.environ |= {"TWINSET_HOST": settings.host, "TWINSET_PORT": str(settings.port)}
-    if "public_url" not in settings.model_fields_set:
-        os.environ["TWINSET_PUBLIC_URL"] = f"http://{local_address(settings.host)}:{settings.port}"
-    config = uvicorn.Config(
-        "service.api.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        # Event streams never end by themselves; a stop does not wait for their readers.
-        timeout_graceful_shutdown=3,
-    )
-    server = uvicorn.Server(config)
-    server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = read_settings(**given)
+    with listen_on(settings.host, settings.port) if fd is None else socket.socket(fileno=fd) as listener:
+        found = {"port": listener.getsockname()[1]}
+        url = f"http://{local_address(settings.host)}:{found['port']}"
+        if "public_url" not in settings.model_fields_set:
+            found["public_url"] = url
+        config = uvicorn.Config(
+            create_app(settings.model_copy(update=found)),
+            log_level=settings.log_level,
+            # Event streams never end by themselves; a stop does not wait for their readers.
+            timeout_graceful_shutdown=3,
+        )
+        server = uvicorn.Server(config)
+        click.echo(f"The API listens at {url}, with its documentation at {url}/docs")
+        server.run(sockets=[listener])
     if not server.started:
-        raise SystemExit(1)
+        raise click.exceptions.Exit(1)
 
 
 @click.command()

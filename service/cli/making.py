@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from model_store.card import Card
 from service.cli.client import Client
@@ -43,7 +44,9 @@ def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> Tw
     return TwinFolder(folder, count, _write_sheet(first, count, job, card, folder) if first else None)
 
 
-def _write_sheet(twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: Card, folder: Path) -> Path:
+def _write_sheet(
+    twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: Card, folder: Path
+) -> Path:
     parameters = job["parameters"]
     words = parameters["prompt"] or card.prompt_for(parameters["classes"])
     notes = [parameters["model"], f"seed {parameters['seed']}", f"{parameters['steps']} steps"]
@@ -63,6 +66,10 @@ def _write_sheet(twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], 
 
 def _caption(sample: dict[str, Any]) -> str:
     """``3   water 61 %, land 30 %   (98 % sure)``."""
-    found = [f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]]
-    sure = f"   ({100 * sample['confident_share']:.0f} % sure)" if sample["confident_share"] is not None else ""
+    found = [
+        f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]
+    ]
+    sure = (
+        f"   ({100 * sample['confident_share']:.0f} % sure)" if sample["confident_share"] is not None else ""
+    )
     return f"{sample['index']}   {', '.join(found) or 'no class'}{sure}"

@@ -34,7 +34,10 @@ def list_models(as_json: bool) -> None:
         click.echo(json.dumps([card.model_dump(mode="json") for card in cards], indent=2, ensure_ascii=False))
         return
     if not cards:
-        out.print("No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.", soft_wrap=True)
+        out.print(
+            "No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.",
+            soft_wrap=True,
+        )
         return
 
     from rich.markup import escape
@@ -75,7 +78,9 @@ def show(name: str, as_json: bool) -> None:
     from service.cli.console import out
 
     out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
-    swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
+    swatches = [
+        f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes
+    ]
     defaults, limits = card.defaults, card.limits
     rows: list[tuple[str, str]] = [
         ("System", card.system),
@@ -84,7 +89,10 @@ def show(name: str, as_json: bool) -> None:
         ("A prompt", escape(card.prompt_for(card.queryable[:3]))),
         ("Sizes", f"{_sizes(card)}; {card.default_size_px} px unless asked otherwise"),
         ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
-        ("Guidance", f"{limits.guidance_min:g} to {limits.guidance_max:g}; default {defaults.guidance_scale:g}"),
+        (
+            "Guidance",
+            f"{limits.guidance_min:g} to {limits.guidance_max:g}; default {defaults.guidance_scale:g}",
+        ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
         ("Trained on", escape("; ".join(_training_data(entry) for entry in card.training_data))),
         ("Measured", escape(_pairs(card.measured))),
@@ -116,9 +124,15 @@ def add(folder: Path) -> None:
     store = _store()
     card, is_new = register(folder, store, Catalogue(store))
     if is_new:
-        out.print(f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help", soft_wrap=True)
+        out.print(
+            f"[green]Added[/] [bold cyan]{card.id}[/]. Try: twinset generate --model {card.id} --help",
+            soft_wrap=True,
+        )
     else:
-        out.print(f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.", soft_wrap=True)
+        out.print(
+            f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.",
+            soft_wrap=True,
+        )
 
 
 def _store() -> Any:
@@ -148,4 +162,7 @@ def _training_data(entry: dict[str, Any]) -> str:
 
 
 def _pairs(figures: dict[str, Any]) -> str:
-    return "\n".join(f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}" for name, value in figures.items())
+    return "\n".join(
+        f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}"
+        for name, value in figures.items()
+    )

@@ -32,6 +32,10 @@ def settings(as_json: bool) -> None:
     table.add_column(ratio=1, overflow="fold")
     for row in rows:
         value, default = escape(row.value) or "not set", escape(row.default) or "not set"
-        shown = f"[bold]{value}[/]" if row.value == row.default else f"[bold yellow]{value} *[/] [dim]default {default}[/]"
+        shown = (
+            f"[bold]{value}[/]"
+            if row.value == row.default
+            else f"[bold yellow]{value} *[/] [dim]default {default}[/]"
+        )
         table.add_row(row.env, f"{shown}\n[dim]{escape(row.description)}[/]")
     out.print(table)

@@ -16,10 +16,10 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Callable, Mapping
 
 from service.embedded.children import Family
 from service.errors import NotReady, SettingsError
@@ -111,7 +111,7 @@ class EmbeddedStack:
         from service.embedded.broker import EmbeddedBroker
 
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        listener = self._parts.enter_context(_listen(self.host, self.port))
+        listener = self._parts.enter_context(listen_on(self.host, self.port))
         self.port = listener.getsockname()[1]
         self.url = f"http://{local_address(self.host)}:{self.port}"
         # Its lock on the folder keeps a second stack off.
@@ -171,7 +171,9 @@ class EmbeddedStack:
 def require_worker_parts() -> None:
     """Raises :class:`NotReady` that names the missing extra unless what a worker needs is installed."""
     if importlib.util.find_spec("torch") is None:
-        raise NotReady("the worker needs PyTorch and the like: pip install 'twinset[all]', or 'twinset[worker]' for it alone")
+        raise NotReady(
+            "the worker needs PyTorch and the like: pip install 'twinset[all]', or 'twinset[worker]' for it alone"
+        )
 
 
 def _detail(answer: str) -> str:
@@ -188,7 +190,8 @@ def local_address(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen_on(host: str, port: int) -> socket.socket:
+    """A listening socket; ``port`` 0 takes a free one. Raises :class:`SettingsError` where it cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)

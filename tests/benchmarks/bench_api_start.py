@@ -35,7 +35,11 @@ uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[socket.soc
 
 def measure(folder: Path, module: str, arguments: list[str]) -> tuple[float, float]:
     """Seconds to the first answer of ``/healthz``, and megabytes resident then."""
-    environment = {"PYTHONPATH": str(folder), "TWINSET_DATA_DIR": str(folder / "data"), "TWINSET_LOG_LEVEL": "warning"}
+    environment = {
+        "PYTHONPATH": str(folder),
+        "TWINSET_DATA_DIR": str(folder / "data"),
+        "TWINSET_LOG_LEVEL": "warning",
+    }
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with Family(folder / "logs") as family, socket.create_server(("127.0.0.1", 0)) as listener:
         port, fd = listener.getsockname()[1], listener.fileno()
@@ -58,7 +62,9 @@ def interpreter_seconds() -> float:
 
 def main() -> None:
     """Prints the medians and their ratios, and one line of JSON for machines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as temporary:

@@ -20,7 +20,8 @@ from tests.api.support import DictHints, card, make_chunk, register, settings_fo
 
 @dataclass
 class InstantWorker:
-    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; ``damaged_mask`` is overwritten."""
+    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; the mask
+    ``damaged_mask`` is overwritten."""
 
     ledger: Ledger
     idle: bool = False
@@ -34,7 +35,7 @@ class InstantWorker:
             return
         spec = self.ledger.read_spec(job)
         make_chunk(self.ledger, spec, chunk, failed=self.failing)
-        if self.damaged_mask in spec.chunk_range(chunk):
+        if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
             self.ledger.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
             self.send_chunk(job, chunk + 3)

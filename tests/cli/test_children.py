@@ -14,6 +14,7 @@ import pytest
 
 from service.embedded.children import Child, Family, last_lines
 from service.errors import NotReady
+from tests.waiting import until
 
 STUBBORN = """
 import signal, sys, time
@@ -36,13 +37,6 @@ def modules(tmp_path: Path) -> dict[str, str]:
     for name, source in (("stubborn", STUBBORN), ("obedient", OBEDIENT), ("failing", FAILING)):
         (tmp_path / f"{name}.py").write_text(source)
     return {"PYTHONPATH": str(tmp_path)}
-
-
-def until(condition: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def said(child: Child, words: str) -> Callable[[], bool]:
@@ -70,7 +64,9 @@ def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modu
     assert "cleaned up" in obedient.log.read_text()
 
 
-def test_the_end_of_the_block_leaves_nobody_also_after_an_error(tmp_path: Path, modules: dict[str, str]) -> None:
+def test_the_end_of_the_block_leaves_nobody_also_after_an_error(
+    tmp_path: Path, modules: dict[str, str]
+) -> None:
     with pytest.raises(KeyboardInterrupt), Family(tmp_path / "logs") as family:
         stubborn = family.start("stubborn", "stubborn", environment=modules)
         until(said(stubborn, "deaf"))

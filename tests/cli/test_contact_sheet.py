@@ -26,7 +26,11 @@ def twin(folder: Path, number: int = 0, *, mask: bytes = bytes([0, 1, 1, 255])) 
 
 def test_a_mask_is_painted_in_its_classes_colours() -> None:
     painted = paint_mask(Image.frombytes("L", (2, 2), bytes([0, 1, 1, 255])), CLASSES)
-    assert [painted.getpixel((x, y)) for y in (0, 1) for x in (0, 1)][:3] == [(200, 40, 40), (40, 60, 220), (40, 60, 220)]
+    assert [painted.getpixel((x, y)) for y in (0, 1) for x in (0, 1)][:3] == [
+        (200, 40, 40),
+        (40, 60, 220),
+        (40, 60, 220),
+    ]
     assert painted.getpixel((1, 1)) == (70, 70, 74)
 
 

@@ -9,7 +9,15 @@ from service.cli.following import Outlook
 
 
 def view(state: str, done: int = 0, **more: Any) -> dict[str, Any]:
-    return {"state": state, "done": done, "total": 8, "rate": None, "seconds_left": None, "seconds": None, **more}
+    return {
+        "state": state,
+        "done": done,
+        "total": 8,
+        "rate": None,
+        "seconds_left": None,
+        "seconds": None,
+        **more,
+    }
 
 
 def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
@@ -19,8 +27,14 @@ def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
     assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 12.0) == (1.0, "0.5 twins/s, 14 s left")
     assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 16.0) == (3.0, "0.5 twins/s, 10 s left")
     # Four twins come in, a little late: the bar waits rather than go back.
-    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 20.0) == (4.0, "0.5 twins/s, 8.0 s left")
-    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 90.0) == (7.9, "0.5 twins/s, 0.0 s left")
+    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 20.0) == (
+        4.0,
+        "0.5 twins/s, 8.0 s left",
+    )
+    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 90.0) == (
+        7.9,
+        "0.5 twins/s, 0.0 s left",
+    )
     assert outlook.look(view("succeeded", 8, seconds=75.2), 91.0) == (8.0, "in 1 min 15 s")
 
 

@@ -1,0 +1,120 @@
+"""``twinset serve`` and ``twinset worker``, each a process of its own, against a Redis and an S3 bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from service.embedded.broker import EmbeddedBroker
+from tests.waiting import until
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings that name a broker and a bucket, both running."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    access = {"aws_access_key_id": "test", "aws_secret_access_key": "test-secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=endpoint, **access).create_bucket(Bucket="twins")
+    with EmbeddedBroker(tmp_path / "broker") as broker:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TWINSET_"))
+        }
+        yield {
+            **kept,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "TWINSET_BROKER_URL": broker.url,
+            "TWINSET_STORE_URL": "s3://twins/team",
+            "TWINSET_S3_ENDPOINT_URL": endpoint,
+            "TWINSET_S3_REGION": "us-east-1",
+            "TWINSET_DATA_DIR": str(tmp_path / "data"),
+            "TWINSET_CPU_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONUNBUFFERED": "1",
+        }
+    server.stop()
+
+
+def twinset(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "service.cli", *arguments]
+
+
+@contextmanager
+def running(
+    name: str, *arguments: str, environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One of the halves, ended by SIGTERM."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(twinset(name, *arguments), env=environment, stdout=output, stderr=output)
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_two_halves_make_twins_over_redis_and_s3(
+    environment: dict[str, str], tiny_model: Path, tmp_path: Path
+) -> None:
+    added = subprocess.run(
+        twinset("models", "add", str(tiny_model)), env=environment, capture_output=True, text=True
+    )
+    assert added.returncode == 0, added.stderr
+    log, out = tmp_path / "api.log", tmp_path / "twins"
+    with (
+        running("worker", environment=environment, log=tmp_path / "worker.log"),
+        running("serve", "--port", "0", environment=environment, log=log) as api,
+    ):
+        url = until(lambda: re.search(r"listens at (http://127\.0\.0\.1:\d+)", log.read_text()))[1]
+        assert api.poll() is None
+        asked = [
+            "--model",
+            "tiny",
+            "--prompt",
+            "A photo of water",
+            "--count",
+            "3",
+            "--out",
+            str(out),
+            "--url",
+            url,
+        ]
+        made = subprocess.run(
+            twinset("generate", *asked), env=environment, capture_output=True, text=True, timeout=90
+        )
+        assert made.returncode == 0, made.stderr + (tmp_path / "worker.log").read_text()
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == [0, 1, 2]
+    assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 3
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = subprocess.run(
+            twinset("serve", "--port", str(port)),
+            env={**os.environ, "TWINSET_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert finished.returncode == 1
+    assert f"port {port} on 127.0.0.1 cannot be had" in finished.stderr and "--port" in finished.stderr
