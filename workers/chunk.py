@@ -114,12 +114,12 @@ class Attempt:
                 return Outcome.NOTHING_TO_DO, "the chunk is recorded"
             model = self.worker.models.get(self.spec.model, self.spec.weights_sha256)
             return self._record(self._make(model), model)
-        except _PutDown as reason:
+        except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
-            if reason.outcome is Outcome.HANDED_BACK:
+            if put_down.outcome is Outcome.HANDED_BACK:
                 self.worker.leases.release(self.lease)
                 window.send(job, self.chunk)
-            return reason.outcome, ""
+            return put_down.outcome, ""
         except StoreError:
             window.call_off_attempt(job, self.chunk)
             raise
