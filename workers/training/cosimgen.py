@@ -52,13 +52,12 @@ class CoSimGenTraining(BaseModel):
     iterations: int = Field(ge=1)
     batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
     learning_rate: float = Field(2e-4, gt=0)
-    conditioning_rate: float = Field(
-        1.0, gt=0, description="learning rate of the class and text encoders and Spectron's maps, as a share of the rest's"
-    )
+    encoder_rate: float = Field(1.0, gt=0, description="learning rate of class and text encoder, as a share of the rest's")
+    map_rate: float = Field(1.0, gt=0, description="learning rate of Spectron's class maps, as a share of the rest's")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of the conditioning and of the rest each")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of encoders, maps and the rest each")
     p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
     adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
@@ -84,7 +83,8 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "iterations": 20_000,
             "batch_size": 16,
             "learning_rate": 4e-4,
-            "conditioning_rate": 0.1,
+            "encoder_rate": 0.03,
+            "map_rate": 0.25,
             "warmup": 200,
             "decay_from": 0.5,
             "adversarial_weight": 0.01,
@@ -152,13 +152,17 @@ class CoSimGenTrainer:
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """The conditioning apart from the rest. The triplet drives it hard, which must not scale the U-Net's gradient; and a
-        step of Adam moves Spectron's maps by rate * |C|_1, an order more than it moves any other feature."""
-        conditioning = ("class_encoder.", "text_encoder.")
-        apart, rest = [], []
+        """The encoders, Spectron's class maps, and the rest. The triplet drives the first hard, which must not scale the
+        U-Net's gradient; and a step of Adam moves an embedding, or a map, by its rate times the sum of all its inputs: at the
+        U-Net's rate that is further in one step than two class sets lie apart."""
+        encoders, maps, rest = [], [], []
         for name, parameter in self.network.named_parameters():
-            (apart if name.startswith(conditioning) or ".spectron.spatial." in name else rest).append(parameter)
-        return [{"params": apart, "share": self.settings.conditioning_rate}, {"params": rest, "share": 1.0}]
+            if name.startswith(("class_encoder.", "text_encoder.")):
+                encoders.append(parameter)
+            else:
+                (maps if ".spectron.spatial." in name else rest).append(parameter)
+        shares = (self.settings.encoder_rate, self.settings.map_rate, 1.0)
+        return [{"params": group, "share": share} for group, share in zip((encoders, maps, rest), shares, strict=True)]
 
     def _load_data(self) -> None:
         stems = self.data.stems("train")
@@ -257,7 +261,7 @@ class CoSimGenTrainer:
             losses["adversarial"] = self._judged(x0_hat)
             total = total + settings.adversarial_weight * losses["adversarial"]
         self.accelerator.backward(total)
-        _, norm = (self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm) for group in self.optimizer.param_groups)
+        *_, norm = (self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm) for group in self.optimizer.param_groups)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
         self.optimizer.step()

@@ -53,8 +53,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
     if settings.alignment_iterations:
         found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
-    if settings.conditioning_rate != 1.0:
-        found.append(f"The encoders and Spectron's maps learn at {settings.conditioning_rate} of the rate.")
+    if (settings.encoder_rate, settings.map_rate) != (1.0, 1.0):
+        found.append(f"The encoders learn at {settings.encoder_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
         found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):

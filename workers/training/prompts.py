@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -54,10 +54,28 @@ def many_class_sets(present: np.ndarray, queryable: np.ndarray, rng: np.random.G
     return np.stack(list(found.values()))
 
 
+def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarray | None]]:
+    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if any."""
+    path = data.folder / "captions.jsonl"
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        named = None
+        if "classes" in entry:
+            named = np.array([known.name in entry["classes"] for known in data.classes])
+        yield entry["stem"], entry["text"], named
+
+
+def _key(row: np.ndarray) -> bytes:
+    return row.astype(np.uint8).tobytes()
+
+
 class PromptBank:
     """Sentence embeddings of the texts of every class set that occurs, computed once before training.
 
-    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of its image's class set.
+    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of a class set: that of
+    its ``classes`` (names) where it lists them, else its image's.
     """
 
     def __init__(
@@ -69,21 +87,20 @@ class PromptBank:
         *,
         others: int = 8,
     ) -> None:
-        captions: dict[str, str] = {}
-        path = data.folder / "captions.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                captions[entry["stem"]] = entry["text"]
         texts: dict[bytes, list[str]] = {}
-        for row, stem in zip(present, stems, strict=True):
-            key = row.astype(np.uint8).tobytes()
+        for row in present:
+            key = _key(row)
             if key not in texts:
                 entries = [data.classes[index] for index in np.flatnonzero(row)]
-                rng = random.Random(key)
-                texts[key] = [canonical_prompt(entries), *other_prompts(entries, rng, others)] if entries else [""]
-            if stem in captions and captions[stem] not in texts[key]:
-                texts[key].append(captions[stem])
+                texts[key] = [canonical_prompt(entries), *other_prompts(entries, random.Random(key), others)] if entries else [""]
+        rows = dict(zip(stems, present, strict=True))
+        for stem, text, named in read_captions(data):
+            if stem not in rows:
+                continue
+            # a caption that names other classes than its image's mask holds would teach a text two class sets
+            key = _key(rows[stem] if named is None else named)
+            if key in texts and text not in texts[key]:
+                texts[key].append(text)
         self._embeddings = {key: encode(lines) for key, lines in texts.items()}
         self.texts = texts
 
@@ -97,7 +114,7 @@ class PromptBank:
         rows = []
         chances = torch.rand(len(present), 2, generator=generator).tolist()
         for row, (canonical, which) in zip(present, chances, strict=True):
-            bank = self._embeddings[row.astype(np.uint8).tobytes()]
+            bank = self._embeddings[_key(row)]
             index = 0 if canonical < CANONICAL_SHARE or len(bank) == 1 else 1 + int(which * (len(bank) - 1))
             rows.append(bank[index])
         return torch.stack(rows)
