@@ -207,3 +207,10 @@ def load_card(folder: Path) -> Card:
     if not path.is_file():
         raise CardInvalid(f"{path} does not exist; a model folder holds card.json and its *.safetensors")
     return parse_card(path.read_bytes(), where=str(path))
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Writes ``card.json`` whole, indented for reading."""
+    fresh = folder / "card.tmp"
+    fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(folder / "card.json")

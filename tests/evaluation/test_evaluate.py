@@ -105,7 +105,7 @@ def test_twins_are_reduced_as_real_pairs_are() -> None:
 
 def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card: Card) -> None:
     large = coast_card.model_copy(update={"generation_size_px": 64, "sizes_px": (64, 256), "default_size_px": 256})
-    assert list(default_segmenters(large, 256)) == [64, 128]
+    assert list(default_segmenters(large, 256)) == [64]
     assert list(default_segmenters(coast_card, 32)) == [16, 32]
 
 

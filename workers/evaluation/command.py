@@ -34,6 +34,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.",
 )
 @click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's].")
+@click.option("--record", is_flag=True, help="Also write the figures on the card of the model folder, as its `measured`.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="auto", show_default=True)
 def cosimgen(
@@ -51,6 +52,7 @@ def cosimgen(
     segmenter_epochs: int | None,
     features: str,
     no_up: bool | None,
+    record: bool,
     device: str,
     dtype: str,
 ) -> None:
@@ -62,7 +64,7 @@ def cosimgen(
     from model_store.features import FeaturesUnavailable, best_available, open_features
     from model_store.system import WeightsInvalid, load_system
     from workers.evaluation.evaluate import Plan, default_segmenters, evaluate, sampling_for
-    from workers.evaluation.report import table, write_figures, write_sheet
+    from workers.evaluation.report import table, write_figures, write_on_card, write_sheet
     from workers.training.data import DatasetInvalid, SegmentationFolder
 
     progress = Bars()
@@ -97,6 +99,8 @@ def cosimgen(
     finally:
         progress.close()
     written = [write_figures(figures, out)]
+    if record:
+        written.append(write_on_card(figures, find_model(model)))
     written += [write_sheet(system.card, way, queries, twins, out) for way, (queries, twins) in made.items()]
     console = Console()
     console.print(table(figures))

@@ -26,8 +26,9 @@ from workers.evaluation.requests import Query, Way, check_same_classes, draw_que
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 from workers.training.data import SegmentationFolder, present_classes
 
-LARGEST_SEGMENTER_PX = 128
-"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike."""
+LARGEST_SEGMENTER_PX = 64
+"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in minutes on
+a CPU tells what is where at this size as well as it needs to."""
 COPY_CHECK_PX = 16
 """Side that images are reduced to before their distances are taken: layout and colour, not texture."""
 
@@ -67,11 +68,7 @@ def measured_sizes(card: Card, size_px: int) -> tuple[int, ...]:
 def default_segmenters(card: Card, size_px: int) -> dict[int, SegmenterSettings]:
     """One segmenter for each measured size, none larger than :data:`LARGEST_SEGMENTER_PX`."""
     working = {min(size, LARGEST_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
-    # larger images cost more and hold more pixels to learn from: fewer rounds, smaller batches
-    return {
-        size: SegmenterSettings(size_px=size) if size <= 64 else SegmenterSettings(size_px=size, epochs=15, batch_size=16)
-        for size in sorted(working)
-    }
+    return {size: SegmenterSettings(size_px=size) for size in sorted(working)}
 
 
 def evaluate(

@@ -9,7 +9,8 @@ from typing import Any, Sequence
 from PIL import Image
 from rich.table import Table
 
-from model_store.card import Card
+from model_store.card import Card, load_card, write_card
+from model_store.cosimgen.system import WEIGHTS_FILE
 from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
 from workers.evaluation.making import Twins
 from workers.evaluation.requests import Query, Way
@@ -21,6 +22,14 @@ def write_figures(figures: dict[str, Any], out: Path) -> Path:
     path = out / "measured.json"
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def write_on_card(figures: dict[str, Any], folder: Path) -> Path:
+    """Puts the figures on the card in ``folder``, with the hash of the weights that they are of; returns the card's path."""
+    card = load_card(folder)
+    weights = {"weights_sha256": card.files[WEIGHTS_FILE].sha256}
+    write_card(folder, card.model_copy(update={"measured": {**figures, **weights}}))
+    return folder / "card.json"
 
 
 def write_sheet(card: Card, way: Way, queries: Sequence[Query], twins: Twins, out: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_store.card import Card, ClassEntry, Defaults, PaletteRef, WeightsFile
+from model_store.card import Card, ClassEntry, Defaults, PaletteRef, WeightsFile, write_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
@@ -130,13 +130,6 @@ def export_model(
     )
     write_card(out, card)
     return card
-
-
-def write_card(folder: Path, card: Card) -> None:
-    """Writes ``card.json`` whole, indented for reading."""
-    fresh = folder / "card.tmp"
-    fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(folder / "card.json")
 
 
 def _last_line(path: Path) -> dict[str, Any] | None:
