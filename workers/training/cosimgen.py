@@ -32,15 +32,14 @@ from workers.training.data import SegmentationFolder, dihedral, present_classes
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,
-    TrainingLog,
     flatten_optimizer,
     iteration_generator,
-    learning_rate,
     load_checkpoint,
     restore_optimizer,
     save_checkpoint,
 )
 from workers.training.prompts import PromptBank, many_class_sets
+from workers.training.trainer import Trainer, check_gradient
 
 
 class CoSimGenTraining(BaseModel):
@@ -52,12 +51,12 @@ class CoSimGenTraining(BaseModel):
     iterations: int = Field(ge=1)
     batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
     learning_rate: float = Field(2e-4, gt=0)
-    encoder_rate: float = Field(1.0, gt=0, description="learning rate of class and text encoder, as a share of the rest's")
+    class_rate: float = Field(1.0, gt=0, description="learning rate of the class encoder, as a share of the rest's")
     map_rate: float = Field(1.0, gt=0, description="learning rate of Spectron's class maps, as a share of the rest's")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of encoders, maps and the rest each")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of each encoder, the maps and the rest")
     p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
     adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
@@ -83,12 +82,12 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "iterations": 20_000,
             "batch_size": 16,
             "learning_rate": 4e-4,
-            "encoder_rate": 0.03,
+            "class_rate": 0.03,
             "map_rate": 0.25,
             "warmup": 200,
             "decay_from": 0.5,
             "adversarial_weight": 0.01,
-            "alignment_weight": 0.1,
+            "alignment_weight": 1.0,
             "alignment_iterations": 2000,
             "prediction_type": "v_prediction",
             "discriminator_width": 32,
@@ -112,7 +111,7 @@ class Objective(nn.Module):
         return self.network(x, t, condition), classes, self.network.text_encoder(text)
 
 
-class CoSimGenTrainer:
+class CoSimGenTrainer(Trainer):
     """One run: data in memory, networks, optimisers; :meth:`step` is one iteration, :meth:`run` all that are left."""
 
     def __init__(
@@ -152,17 +151,16 @@ class CoSimGenTrainer:
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """The encoders, Spectron's class maps, and the rest. The triplet drives the first hard, which must not scale the
-        U-Net's gradient; and a step of Adam moves an embedding, or a map, by its rate times the sum of all its inputs: at the
-        U-Net's rate that is further in one step than two class sets lie apart."""
-        encoders, maps, rest = [], [], []
+        """Class encoder, text encoder, Spectron's class maps, and the rest, each clipped by itself: the triplet drives the
+        encoders hard, which must not scale the U-Net's gradient. A step of Adam moves an embedding, or a map, by its rate
+        times the sum of all its inputs: at the U-Net's rate that is further in one step than two class sets lie apart.
+        Only the text may hurry, for it has to keep up with the classes."""
+        groups: dict[str, list[nn.Parameter]] = {"class": [], "text": [], "maps": [], "rest": []}
         for name, parameter in self.network.named_parameters():
-            if name.startswith(("class_encoder.", "text_encoder.")):
-                encoders.append(parameter)
-            else:
-                (maps if ".spectron.spatial." in name else rest).append(parameter)
-        shares = (self.settings.encoder_rate, self.settings.map_rate, 1.0)
-        return [{"params": group, "share": share} for group, share in zip((encoders, maps, rest), shares, strict=True)]
+            kind = "class" if name.startswith("class_encoder.") else "text" if name.startswith("text_encoder.") else "rest"
+            groups["maps" if ".spectron.spatial." in name else kind].append(parameter)
+        shares = (self.settings.class_rate, 1.0, self.settings.map_rate, 1.0)
+        return [{"params": group, "share": share} for group, share in zip(groups.values(), shares, strict=True)]
 
     def _load_data(self) -> None:
         stems = self.data.stems("train")
@@ -238,12 +236,8 @@ class CoSimGenTrainer:
         abar = self.abar[t]
         x = add_noise(x0, noise, abar)
         target = noise if settings.prediction_type == "epsilon" else velocity(x0, noise, abar)
-        rate = learning_rate(
-            iteration, base=settings.learning_rate, warmup=settings.warmup, total=settings.iterations, decay_from=settings.decay_from
-        )
         for optimizer in (self.optimizer, self.judge_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("share", 1.0)
+            self.set_rate(optimizer, iteration)
         with self.accelerator.autocast():
             output, classes, texts = self.objective(x, t, multi_hot, dropped, text)
         output = output.float()
@@ -262,8 +256,7 @@ class CoSimGenTrainer:
             total = total + settings.adversarial_weight * losses["adversarial"]
         self.accelerator.backward(total)
         *_, norm = (self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm) for group in self.optimizer.param_groups)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
+        check_gradient(norm, iteration)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.network, iteration)
@@ -286,25 +279,6 @@ class CoSimGenTrainer:
             loss = adversarial_loss(self.discriminator(fake))
         self.discriminator.requires_grad_(True)
         return loss
-
-    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
-        """Trains to the end (or to iteration ``until``), saving and sampling on the way; returns the iterations done."""
-        end = min(self.settings.iterations, until or self.settings.iterations)
-        main = self.accelerator.is_main_process
-        self.out.mkdir(parents=True, exist_ok=True)
-        log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
-        done = self.start
-        try:
-            for iteration in range(self.start, end):
-                log.add(iteration, self.step(iteration))
-                done = iteration + 1
-                if done % checkpoint_every == 0 or done == end:
-                    self.save(done)
-                if main and (done % sample_every == 0 or done == end):
-                    self.grid(done)
-        finally:
-            log.close()
-        return done
 
     def align_text(self) -> float:
         """Ends a run: moves the averaged text projection onto the averaged class embeddings, all else frozen, and saves.
@@ -347,7 +321,7 @@ class CoSimGenTrainer:
         self.ema.copy_to(network)
         return network.eval()
 
-    def grid(self, iteration: int) -> None:
+    def picture(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: pairs sampled for class sets of the training data."""
         chosen = np.random.default_rng(self.settings.seed).choice(len(self.present), 8)
         with self.accelerator.autocast():

@@ -28,6 +28,8 @@ from rich.console import Console
 @click.option("--name", help="The model's name [default: cosimgen-FOLDER].")
 @click.option("--version", "model_version", default="1.0.0", show_default=True)
 @click.option("--title", help="One line that says what the model makes.")
+@click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 2 for small, 1 for paper].")
+@click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("--log-every", default=50, show_default=True, type=click.IntRange(1))
@@ -43,6 +45,8 @@ def cosimgen(
     name: str | None,
     model_version: str,
     title: str | None,
+    guidance_scale: float | None,
+    notes: tuple[str, ...],
     checkpoint_every: int,
     sample_every: int,
     log_every: int,
@@ -82,6 +86,8 @@ def cosimgen(
                 version=model_version,
                 superres=superres,
                 title=title,
+                guidance_scale=guidance_scale,
+                notes=notes,
             )
             console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
     except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -53,8 +53,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
     if settings.alignment_iterations:
         found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
-    if (settings.encoder_rate, settings.map_rate) != (1.0, 1.0):
-        found.append(f"The encoders learn at {settings.encoder_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
+    if (settings.class_rate, settings.map_rate) != (1.0, 1.0):
+        found.append(f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
         found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):
@@ -65,11 +65,21 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
 
 
 def export_model(
-    run: Path, out: Path, data: SegmentationFolder, *, name: str, version: str, superres: Path | None = None, title: str | None = None
+    run: Path,
+    out: Path,
+    data: SegmentationFolder,
+    *,
+    name: str,
+    version: str,
+    superres: Path | None = None,
+    title: str | None = None,
+    guidance_scale: float | None = None,
+    notes: Sequence[str] = (),
 ) -> Card:
     """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint. Weights first, card last.
 
-    ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone.
+    ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone. ``notes`` say
+    what the settings do not; ``guidance_scale`` is the card's default.
     Raises :class:`ExportImpossible` if the run has no checkpoint or the super-resolution does not fit.
     """
     found = load_checkpoint(run)
@@ -107,11 +117,12 @@ def export_model(
         sizes_px=tuple(sizes),
         default_size_px=sizes[-1],
         sampler=settings.convention,
-        defaults=Defaults(steps=50, guidance_scale=2.0 if settings.preset == "small" else 1.0, eta=0.0),
+        defaults=Defaults(steps=50, guidance_scale=guidance_scale or (2.0 if settings.preset == "small" else 1.0), eta=0.0),
         network=network,
         text_encoder=ALL_MINILM,
         training={
             "iterations": iteration,
+            "notes": list(notes),
             "settings": settings.model_dump(mode="json", exclude={"network"}),
             "augmentation": "flips and right-angle turns" if about["turns"] == 8 else "none",
             "last_log_line": _last_line(run / "log.jsonl"),

@@ -17,16 +17,15 @@ from model_store.superres.losses import superres_loss
 from workers.training.data import SegmentationFolder
 from workers.training.loop import (
     Ema,
-    TrainingLog,
     flatten_optimizer,
     iteration_generator,
-    learning_rate,
     load_checkpoint,
     restore_optimizer,
     save_checkpoint,
 )
 from workers.training.superres_data import Pyramid, degrade, patch_batch, read_pyramid, supported_sizes
 from workers.training.superres_result import measure, sample_picture, save_result
+from workers.training.trainer import Trainer, check_gradient
 
 
 class SuperresTraining(BaseModel):
@@ -92,7 +91,7 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
     return SuperresTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
-class SuperresTrainer:
+class SuperresTrainer(Trainer):
     """One run: pairs in memory, network, optimiser; :meth:`step` is one iteration, :meth:`run` all that are left."""
 
     def __init__(
@@ -170,17 +169,12 @@ class SuperresTrainer:
         if high.shape[-1] == 4 * low.shape[-1]:
             with self.accelerator.autocast():
                 low = upscale(self.network, low, 1).float()
-        rate = learning_rate(
-            iteration, base=settings.learning_rate, warmup=settings.warmup, total=settings.iterations, decay_from=settings.decay_from
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.set_rate(self.optimizer, iteration)
         with self.accelerator.autocast():
             loss = superres_loss(self.model(low), high, self.features, settings.perceptual_weight)
         self.accelerator.backward(loss.total)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
+        check_gradient(norm, iteration)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.network, iteration)
@@ -190,25 +184,6 @@ class SuperresTrainer:
             "perceptual": loss.perceptual.item(),
             "gradient_norm": float(norm),
         }
-
-    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
-        """Trains to the end (or to iteration ``until``), saving and drawing on the way; returns the iterations done."""
-        end = min(self.settings.iterations, until or self.settings.iterations)
-        main = self.accelerator.is_main_process
-        self.out.mkdir(parents=True, exist_ok=True)
-        log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
-        done = self.start
-        try:
-            for iteration in range(self.start, end):
-                log.add(iteration, self.step(iteration))
-                done = iteration + 1
-                if done % checkpoint_every == 0 or done == end:
-                    self.save(done)
-                if main and (done % sample_every == 0 or done == end):
-                    self.picture(done)
-        finally:
-            log.close()
-        return done
 
     def averaged(self) -> ESPCN:
         """A copy of the network with the averaged weights, in evaluation mode."""

@@ -1,0 +1,74 @@
+"""What the trainers have in common: the loop over what is left of a run, and the learning rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+
+from workers.training.loop import TrainingLog, learning_rate
+
+
+class Pace(Protocol):
+    """The part of a run's settings that the loop reads."""
+
+    iterations: int
+    learning_rate: float
+    warmup: int
+    decay_from: float
+
+
+class Trainer(ABC):
+    """One run. A subclass has these four, and takes ``start`` from its checkpoint."""
+
+    out: Path
+    settings: Pace
+    accelerator: Accelerator
+    start: int = 0
+
+    @abstractmethod
+    def step(self, iteration: int) -> dict[str, float]:
+        """One iteration; returns its losses."""
+
+    @abstractmethod
+    def save(self, iteration: int) -> None:
+        """Writes the checkpoint after ``iteration`` iterations (main process only)."""
+
+    @abstractmethod
+    def picture(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``."""
+
+    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
+        """Trains to the end (or to iteration ``until``), saving and drawing on the way; returns the iterations done."""
+        end = min(self.settings.iterations, until or self.settings.iterations)
+        main = self.accelerator.is_main_process
+        self.out.mkdir(parents=True, exist_ok=True)
+        log = TrainingLog(self.out / "log.jsonl", self.start, end, every=log_every, show=main)
+        done = self.start
+        try:
+            for iteration in range(self.start, end):
+                log.add(iteration, self.step(iteration))
+                done = iteration + 1
+                if done % checkpoint_every == 0 or done == end:
+                    self.save(done)
+                if main and (done % sample_every == 0 or done == end):
+                    self.picture(done)
+        finally:
+            log.close()
+        return done
+
+    def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+        """Gives every group the iteration's rate, times the group's ``share`` where it has one."""
+        pace = self.settings
+        rate = learning_rate(iteration, base=pace.learning_rate, warmup=pace.warmup, total=pace.iterations, decay_from=pace.decay_from)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
+
+
+def check_gradient(norm: torch.Tensor, iteration: int) -> None:
+    """Raises FloatingPointError unless the gradient's norm is a number."""
+    if not torch.isfinite(norm):
+        raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
