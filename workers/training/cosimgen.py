@@ -88,7 +88,7 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "decay_from": 0.5,
             "adversarial_weight": 0.01,
             "alignment_weight": 1.0,
-            "alignment_iterations": 2000,
+            "alignment_iterations": 4000,
             "prediction_type": "v_prediction",
             "discriminator_width": 32,
             "network": small_config(num_classes),
@@ -297,7 +297,7 @@ class CoSimGenTrainer(Trainer):
         bank = PromptBank(self.data, rows, [*stems, *[""] * len(sets)], self._encode, others=24)
         sets = bank.class_sets
         classes = network.class_encoder(torch.from_numpy(sets.astype(np.float32)).to(self.accelerator.device))
-        optimizer = torch.optim.Adam(projection.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam(projection.parameters(), lr=3e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.alignment_iterations)
         recent: deque[float] = deque(maxlen=100)
         for iteration in range(settings.alignment_iterations):
