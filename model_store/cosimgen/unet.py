@@ -11,10 +11,14 @@ from model_store.cosimgen.spectron import Spectron
 
 
 class ResidualBlock(nn.Module):
-    """norm, SiLU, conv, Spectron, norm, SiLU, conv, plus the input; ``(B, c_in, h, w)`` -> ``(B, c_out, h, w)``."""
+    """norm, SiLU, conv, norm, Spectron, SiLU, conv, plus the input; ``(B, c_in, h, w)`` -> ``(B, c_out, h, w)``.
+
+    With ``spectron_at="features"`` Spectron comes before the second norm instead.
+    """
 
     def __init__(self, c_in: int, c_out: int, size: int, config: CoSimGenConfig) -> None:
         super().__init__()
+        self.add_before_norm = config.spectron_at == "features"
         self.norm1 = nn.GroupNorm(config.norm_groups, c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.spectron = Spectron(c_out, size, config.embedding_dims, config.spatial_limit)
@@ -27,8 +31,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = self.spectron(h, class_embedding, time_embedding)
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        if self.add_before_norm:
+            h = self.norm2(self.spectron(h, class_embedding, time_embedding))
+        else:
+            h = self.spectron(self.norm2(h), class_embedding, time_embedding)
+        h = self.conv2(self.dropout(F.silu(h)))
         return h + self.skip(x)
 
 

@@ -82,7 +82,7 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "iterations": 20_000,
             "batch_size": 16,
             "learning_rate": 4e-4,
-            "class_rate": 0.03,
+            "class_rate": 0.1,
             "map_rate": 0.25,
             "warmup": 200,
             "decay_from": 0.5,

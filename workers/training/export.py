@@ -23,7 +23,7 @@ from workers.training.loop import load_checkpoint, read_log
 from workers.training.prompts import CANONICAL_TEMPLATE
 
 OPEN_DETAILS = (
-    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open.",
+    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open, and where in a block it is added.",
     "F-RGB is a Fibonacci sphere in the RGB cube; the paper gives no formula.",
     "Sampling by DDIM with guidance by the null class (M = 0, dropped in 10 % of training); the paper's sampler is DDPM.",
     "Masks are decoded without ghost classes, and pixels of low confidence are `ignore` (255).",
