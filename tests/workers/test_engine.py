@@ -156,6 +156,13 @@ def test_a_cancelled_sample_leaves_before_the_next_step(engine: Engine) -> None:
 
 def test_a_job_of_one_does_not_queue_behind_a_bulk_job(engine: Engine) -> None:
     system = TinySystem()
+    both_are_in, forward = threading.Event(), system.forward
+
+    def forward_once_both_are_in(*given: Tensor) -> Tensor:
+        both_are_in.wait(30)
+        return forward(*given)
+
+    system.forward = forward_once_both_are_in  # type: ignore[method-assign]
     model = model_of(system, rows=2)
     finished: list[str] = []
     bulk = [request_for(system, n, steps=4, guidance_scale=2.0, group="bulk") for n in range(20)]
@@ -164,6 +171,7 @@ def test_a_job_of_one_does_not_queue_behind_a_bulk_job(engine: Engine) -> None:
     futures += engine.submit(model, [single])
     for number, future in enumerate(futures):
         future.add_done_callback(lambda _, number=number: finished.append("single" if number == 20 else "bulk"))
+    both_are_in.set()
     wait(futures, 60)
     assert finished.index("single") <= 2
 

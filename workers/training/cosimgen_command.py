@@ -28,7 +28,7 @@ from rich.console import Console
 @click.option("--name", help="The model's name [default: cosimgen-FOLDER].")
 @click.option("--version", "model_version", default="1.0.0", show_default=True)
 @click.option("--title", help="One line that says what the model makes.")
-@click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 2 for small, 1 for paper].")
+@click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 1, the paper's].")
 @click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))

@@ -117,7 +117,7 @@ def export_model(
         sizes_px=tuple(sizes),
         default_size_px=sizes[-1],
         sampler=settings.convention,
-        defaults=Defaults(steps=50, guidance_scale=guidance_scale or (2.0 if settings.preset == "small" else 1.0), eta=0.0),
+        defaults=Defaults(steps=50, guidance_scale=guidance_scale or 1.0, eta=0.0),
         network=network,
         text_encoder=ALL_MINILM,
         training={

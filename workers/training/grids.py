@@ -22,7 +22,7 @@ def to_picture(x: Tensor) -> np.ndarray:
 
 
 def sample_grid(
-    network: CoSimGenNetwork, convention: SamplerConvention, multi_hot: Tensor, path: Path, *, steps: int = 25, guidance_scale: float = 2.0
+    network: CoSimGenNetwork, convention: SamplerConvention, multi_hot: Tensor, path: Path, *, steps: int = 25, guidance_scale: float = 1.0
 ) -> None:
     """Samples one pair for each class set ``(B, K)``, seeds 0..B-1, and writes the picture to ``path``."""
     with torch.no_grad():
