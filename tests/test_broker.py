@@ -27,8 +27,8 @@ import sys, time
 from pathlib import Path
 from service.embedded.broker import EmbeddedBroker
 with EmbeddedBroker(Path(sys.argv[1])) as broker:
-    print(broker.pid, broker.url, flush=True)
     try:
+        print(broker.pid, broker.url, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         from redis import Redis
