@@ -45,8 +45,8 @@ def list_models(as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("Model", "Takes", "Classes", "Sizes", "Weights", "From"):
-        table.add_column(heading, justify="right" if heading in ("Classes", "Weights") else "left")
-    table.add_column("Title", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(heading, justify="right" if heading in ("Classes", "Weights") else "left", no_wrap=True)
+    table.add_column("Title")
     for card in cards:
         table.add_row(
             f"[cyan]{card.id}[/]",
@@ -161,8 +161,12 @@ def _training_data(entry: dict[str, Any]) -> str:
     return f"{entry.get('name', 'unnamed data')}{licence}"
 
 
-def _pairs(figures: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}"
-        for name, value in figures.items()
-    )
+def _pairs(figures: dict[str, Any], indent: str = "") -> str:
+    """Figures a line each, those of a nested table below its name."""
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}", _pairs(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {value:g}" if isinstance(value, float) else f"{indent}{name}: {value}")
+    return "\n".join(lines)
