@@ -54,8 +54,8 @@ class PaletteRef(_Frozen):
 class SamplerConvention(_Frozen):
     """The DDIM convention, in the words of diffusers' ``DDIMScheduler``; each point changes the picture a seed gives."""
 
-    schedule: Literal["linear", "scaled_linear"] = "linear"
-    beta_start: float = 1e-4
+    schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: float = Field(1e-4, description="not read by squaredcos_cap_v2, the cosine schedule")
     beta_end: float = 2e-2
     train_timesteps: int = 1000
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"

@@ -13,9 +13,16 @@ from model_store.card import SamplerConvention
 
 
 def alphas_cumprod(convention: SamplerConvention) -> Tensor:
-    """abar_0 .. abar_{T-1}, float32 ``(T,)``, by the formulas of diffusers' schedulers."""
+    """abar_0 .. abar_{T-1}, float32 ``(T,)``, by the formulas of diffusers' schedulers.
+
+    ``squaredcos_cap_v2`` is the cosine schedule of Nichol & Dhariwal 2021 (eq. 17, beta at most 0.999).
+    """
     steps, low, high = convention.train_timesteps, convention.beta_start, convention.beta_end
-    if convention.schedule == "linear":
+    if convention.schedule == "squaredcos_cap_v2":
+        share = torch.arange(steps + 1, dtype=torch.float64) / steps
+        bar = torch.cos((share + 0.008) / 1.008 * torch.pi / 2) ** 2
+        betas = (1.0 - bar[1:] / bar[:-1]).clamp(max=0.999).float()
+    elif convention.schedule == "linear":
         betas = torch.linspace(low, high, steps, dtype=torch.float32)
     else:
         betas = torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float32) ** 2

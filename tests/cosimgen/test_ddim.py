@@ -49,8 +49,13 @@ def test_timesteps_are_diffusers_for_counts_that_divide_1000_and_that_do_not(ste
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("final_one", [True, False])
-def test_a_whole_run_equals_diffusers_to_rounding(eta: float, steps: int, spacing: str, prediction: str, final_one: bool) -> None:
-    convention = SamplerConvention(timestep_spacing=spacing, prediction_type=prediction, set_alpha_to_one=final_one)
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_a_whole_run_equals_diffusers_to_rounding(
+    eta: float, steps: int, spacing: str, prediction: str, final_one: bool, schedule: str
+) -> None:
+    convention = SamplerConvention(
+        timestep_spacing=spacing, prediction_type=prediction, set_alpha_to_one=final_one, schedule=schedule
+    )
     scheduler = reference(convention)
     scheduler.set_timesteps(steps)
     shape, seed = (6, 8, 8), 11

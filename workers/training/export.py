@@ -49,6 +49,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"Self-attention at feature sizes {list(network.attention_sizes)}.")
     if settings.prediction_type != "epsilon":
         found.append("The network predicts velocity, not noise.")
+    if settings.schedule != "linear":
+        found.append("The noise follows the cosine schedule, not the linear one, most of whose steps leave nothing of a small picture.")
     if settings.alignment_weight:
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
     if settings.alignment_iterations:

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, ContextManager, Iterator
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 
@@ -33,6 +35,11 @@ def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay
     if iteration < start:
         return base
     return base * max(0.0, (total - iteration) / max(1.0, total - start))
+
+
+def attention_kernel(device: torch.device) -> ContextManager[None]:
+    """Attention by plain matrix products on the CPU, where torch's fused kernel is slow backwards; torch's choice elsewhere."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class Ema:
