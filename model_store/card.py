@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,6 +19,10 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 VERSION_PATTERN = r"^\d{1,6}\.\d{1,6}\.\d{1,6}$"
 IGNORE_INDEX = 255
 """Mask value of a pixel that belongs to no class with confidence; never a class index."""
+
+InputName = Literal["prompt", "classes", "mask"]
+GuidanceTarget = Literal["text", "mask", "joint"]
+"""What guidance strengthens, by leaving it out on the other side: the text, the mask, or both."""
 
 
 class CardInvalid(ValueError):
@@ -44,9 +49,12 @@ class ClassEntry(_Frozen):
 
 
 class PaletteRef(_Frozen):
-    """Which palette painted the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.palette.fibonacci_rgb`."""
+    """Which palette paints the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.palette.fibonacci_rgb`.
 
-    kind: Literal["fibonacci-rgb"] = "fibonacci-rgb"
+    ``listed`` is no formula: the colours are whatever the classes list, as a dataset came with them.
+    """
+
+    kind: Literal["fibonacci-rgb", "listed"] = "fibonacci-rgb"
     version: int = 1
     count: int = Field(ge=2, le=255)
 
@@ -72,6 +80,7 @@ class Defaults(_Frozen):
     steps: int = 50
     guidance_scale: float = 1.0
     eta: float = 0.0
+    guidance_target: GuidanceTarget | None = None
 
 
 class Limits(_Frozen):
@@ -90,6 +99,8 @@ class TextEncoderRef(_Frozen):
     name: str
     dims: int
     max_tokens: int
+    chunks: int = Field(1, ge=1, description="windows of tokens that are read behind one another")
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of an encoder that the user brings")
 
 
 class WeightsFile(_Frozen):
@@ -108,7 +119,11 @@ class Card(_Frozen):
     system: Literal["cosimgen", "siamese-diffusion", "pathdiff"]
     title: str
     description: str
-    inputs: tuple[Literal["prompt", "classes", "mask"], ...]
+    inputs: tuple[InputName, ...]
+    input_sets: tuple[tuple[InputName, ...], ...] = Field(
+        (), description="which inputs a request may give together; empty: each of `inputs`, alone"
+    )
+    guidance_targets: tuple[GuidanceTarget, ...] = Field((), description="those a request may choose from, if any")
     classes: tuple[ClassEntry, ...] = Field(min_length=2, max_length=255)
     palette: PaletteRef
     prompt_template: str = "A photo of {classes}"
@@ -158,6 +173,38 @@ class Card(_Frozen):
             raise ValueError(f"sizes_px {list(self.sizes_px)} must be multiples of {self.generation_size_px}")
         return self
 
+    @model_validator(mode="after")
+    def _inputs_fit_together(self) -> Card:
+        for chosen in self.input_sets:
+            if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(self.inputs):
+                raise ValueError(f"input_sets has {list(chosen)}; each set takes one or more of {list(self.inputs)}, each once")
+            if "classes" in chosen and len(chosen) > 1:
+                raise ValueError(f"input_sets has {list(chosen)}; classes stand for a whole prompt, and are given alone")
+        if len({frozenset(chosen) for chosen in self.input_sets}) < len(self.input_sets):
+            raise ValueError(f"input_sets lists a set twice: {[list(chosen) for chosen in self.input_sets]}")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_target_is_listed(self) -> Card:
+        if len(set(self.guidance_targets)) < len(self.guidance_targets):
+            raise ValueError(f"guidance_targets {list(self.guidance_targets)} names one twice")
+        target = self.defaults.guidance_target
+        if target is not None and target not in self.guidance_targets:
+            raise ValueError(f"defaults.guidance_target {target!r} is not one of guidance_targets {list(self.guidance_targets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _listed_colours_tell_classes_apart(self) -> Card:
+        if self.palette.kind == "listed":
+            named: dict[tuple[int, int, int], str] = {}
+            for entry in self.classes:
+                if not all(0 <= channel <= 255 for channel in entry.colour):
+                    raise ValueError(f"the colour {list(entry.colour)} of {entry.name!r} must be three values of 0 to 255")
+                if entry.colour in named:
+                    raise ValueError(f"{named[entry.colour]!r} and {entry.name!r} have the same colour {list(entry.colour)}")
+                named[entry.colour] = entry.name
+        return self
+
     @property
     def id(self) -> str:
         """``name@version``."""
@@ -167,6 +214,24 @@ class Card(_Frozen):
     def queryable(self) -> tuple[str, ...]:
         """The names a request may ask for, in canonical order (by class index)."""
         return tuple(entry.name for entry in self.classes if entry.queryable)
+
+    @property
+    def accepted_inputs(self) -> tuple[tuple[InputName, ...], ...]:
+        """The sets of inputs that a request may give."""
+        return self.input_sets or tuple((name,) for name in self.inputs)
+
+    @property
+    def guidance_target(self) -> GuidanceTarget | None:
+        """What guidance strengthens unless a request says otherwise; None where there is no choice."""
+        return self.defaults.guidance_target or (self.guidance_targets[0] if self.guidance_targets else None)
+
+    def makes_mask(self, given: Collection[str]) -> bool:
+        """Whether an image made from the inputs ``given`` comes with a mask.
+
+        A model that takes no masks, or that paints the classes it is asked for, makes its own. One that follows masks
+        has the mask it was given, and none without it.
+        """
+        return "mask" not in self.inputs or "classes" in self.inputs or "mask" in given
 
     def find_class(self, word: str) -> ClassEntry | None:
         """The class that ``word`` names (by name or alias, whatever its case), or None."""

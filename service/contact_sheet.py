@@ -1,5 +1,7 @@
 """A contact sheet: twins side by side as image, painted mask and overlay, with the prompt and a legend of classes.
 
+Images without a mask stand alone.
+
 Needs pillow alone, so that the service floor can draw one anywhere.
 """
 
@@ -21,14 +23,15 @@ _PAPER, _INK, _FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
 _OVERLAY_OPACITY = 0.45
 _MARGIN, _GAP, _GROUP_GAP, _CAPTION_PX, _LINE_PX = 28, 6, 28, 24, 30
 _COLUMNS = ("image", "mask", "overlay")
+_IMAGES_A_ROW = 6
 
 
 @dataclass(frozen=True)
 class SheetTwin:
-    """One twin on the sheet: its two PNG files and a line to stand under them."""
+    """One twin on the sheet: its two PNG files, or the image's alone, and a line to stand under them."""
 
     image: Path
-    mask: Path
+    mask: Path | None
     caption: str
 
 
@@ -42,22 +45,26 @@ def draw_contact_sheet(
 ) -> Image.Image:
     """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
 
-    More than three twins stand in two groups of columns. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's;
-    mask pixels of value 255 belong to none and are painted dark grey. Raises ValueError where there is no twin, or where
+    More than three twins stand in two groups of columns. Where no twin has a mask there are images alone, up to six a row,
+    and no legend. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's; mask pixels of value 255 belong to none
+    and are painted dark grey. Raises ValueError where there is no twin, or where
     a mask is not single-channel 8-bit or holds an index that is no class.
     """
     if not twins:
         raise ValueError("a contact sheet needs at least one twin, and was given none")
     shown = twins[:MAX_TWINS]
-    triples = [_triple(twin, classes) for twin in shown]
+    drawn = [_tiles(twin, classes) for twin in shown]
 
-    groups = 1 if len(shown) <= 3 else 2
-    rows = -(-len(shown) // groups)
-    group_width = 3 * tile_px + 2 * _GAP
-    width = 2 * _MARGIN + groups * group_width + (groups - 1) * _GROUP_GAP
+    columns = max(len(tiles) for tiles in drawn)
+    most_groups = _IMAGES_A_ROW if columns == 1 else 1 if len(shown) <= 3 else 2
+    rows = -(-len(shown) // most_groups)
+    groups = -(-len(shown) // rows)
+    group_width = columns * tile_px + (columns - 1) * _GAP
+    # Never narrower than one twin with its mask: the title needs room.
+    width = 2 * _MARGIN + max(groups * group_width + (groups - 1) * _GROUP_GAP, 3 * tile_px + 2 * _GAP)
     font, bold, small = _font(16), _font(22), _font(14)
     title_lines = _wrap(title, bold, width - 2 * _MARGIN, most=3)
-    legend = _legend_rows(classes, font, width - 2 * _MARGIN)
+    legend = _legend_rows(classes, font, width - 2 * _MARGIN) if columns > 1 else []
     grid_top = _MARGIN + _LINE_PX * (len(title_lines) + bool(subtitle) + len(legend)) + _CAPTION_PX + 8
     row_px = tile_px + _CAPTION_PX + _GAP
     sheet = Image.new("RGB", (width, grid_top + rows * row_px + _MARGIN), _PAPER)
@@ -74,7 +81,7 @@ def draw_contact_sheet(
         _draw_legend_row(draw, entries, y, font)
         y += _LINE_PX
 
-    for number, (twin, tiles) in enumerate(zip(shown, triples)):
+    for number, (twin, tiles) in enumerate(zip(shown, drawn)):
         group, row = divmod(number, rows)
         left, top = _MARGIN + group * (group_width + _GROUP_GAP), grid_top + row * row_px
         for column, (name, tile) in enumerate(zip(_COLUMNS, tiles)):
@@ -108,9 +115,12 @@ def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
     return indices.convert("RGB")
 
 
-def _triple(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image, Image.Image, Image.Image]:
+def _tiles(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image, ...]:
+    """Image, painted mask and overlay; or the image alone."""
     with Image.open(twin.image) as opened:
         image = opened.convert("RGB")
+    if twin.mask is None:
+        return (image,)
     with Image.open(twin.mask) as mask:
         painted = paint_mask(mask, classes)
         opacity = bytes(0 if index == IGNORE_INDEX else round(255 * _OVERLAY_OPACITY) for index in range(256))

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(
         2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000."
     )
+    max_masks: int = Field(
+        1000, ge=1, le=10_000, description="Most masks that one job may give, 1-10000."
+    )
+    max_mask_px: int = Field(
+        4096, ge=8, le=8192, description="Longest side of a given mask in pixels, 8-8192."
+    )
     max_wait_s: float = Field(
         60.0,
         ge=0,

@@ -12,7 +12,7 @@ from model_store import bundled_folder
 from model_store.card import load_card
 from model_store.ddim import DDIM
 from model_store.sampling import sample
-from model_store.system import ConditionRequest, System, check_files, load_system
+from model_store.system import ConditionRequest, System, check_files, load_system, stack_conditions
 
 DUBAI = max((bundled_folder() / "cosimgen-dubai").iterdir())
 
@@ -37,7 +37,7 @@ def test_the_figures_on_the_card_of_cosimgen_dubai_are_of_that_model_at_its_defa
     assert measured["weights_sha256"] == card.files["model.safetensors"].sha256
     assert measured["count"] == 200
     assert measured["size_px"] == card.default_size_px
-    assert measured["sampling"] == card.defaults.model_dump()
+    assert measured["sampling"] == card.defaults.model_dump(exclude_none=True)
     for way in ("classes", "prompts"):
         assert {"ppv", "converse", "confident_share", "agreement"} <= set(measured["by"][way])
 
@@ -50,12 +50,12 @@ def dubai() -> System:
 
 def shares(system: System, request: ConditionRequest, word: str, seeds: range) -> np.ndarray:
     """The share of each mask's pixels that are of the class ``word`` names, few steps and the generated size."""
-    condition = system.condition([request]).expand(len(seeds), -1)
+    branches = system.branches(request)
     made = sample(
         system.forward,
         DDIM(system.card.sampler),
-        condition,
-        system.null_condition(len(seeds)),
+        stack_conditions([branches.condition] * len(seeds)),
+        stack_conditions([branches.null] * len(seeds)),
         seeds,
         system.sample_shape,
         steps=10,

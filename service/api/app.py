@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
-from service.api import archive, events, generate, health, jobs, manifest, models, objects, samples
+from service.api import archive, events, generate, health, jobs, manifest, models, objects, samples, uploads
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
@@ -20,7 +20,9 @@ from service.catalogue import Catalogue
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
 from service.jobs.progress import ProgressReader
-from service.jobs.submission import Submissions
+from service.jobs.submission import TENANT, Submissions
+from service.masks.reader import MaskReader
+from service.masks.uploads import Uploads
 from service.queue import ChunkSender, JobQueue
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
@@ -51,6 +53,7 @@ def create_app(
     catalogue = catalogue or Catalogue(store)
     ledger = Ledger(store)
     progress = ProgressReader(ledger, hints)
+    kept = Uploads(store, TENANT)
     services = Services(
         settings=settings,
         store=store,
@@ -58,7 +61,8 @@ def create_app(
         catalogue=catalogue,
         hints=hints,
         progress=progress,
-        submissions=Submissions(settings, ledger, catalogue, queue),
+        uploads=kept,
+        submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept)),
         watcher=JobWatcher(progress, settings.broker_url),
         metrics=Metrics(),
     )
@@ -81,7 +85,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, jobs, samples, events, manifest, archive, models, health):
+    for part in (generate, uploads, jobs, samples, events, manifest, archive, models, health):
         app.include_router(part.router)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)

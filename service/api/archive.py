@@ -37,7 +37,7 @@ _PIECE_BYTES = 1 << 16
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "A zip of images/, masks/, manifest.jsonl, README.md and card.json.",
+            "description": "A zip of images/, masks/ where there are any, manifest.jsonl, README.md and card.json.",
             "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
         },
         **answers(404, 503),
@@ -106,14 +106,13 @@ def _card_if_known(services: Services, spec: JobSpec) -> Card | None:
 
 def readme(spec: JobSpec, card: Card | None) -> str:
     """What a person who opens the archive should know."""
-    asked = f"the prompt {spec.prompt!r}" if spec.prompt is not None else f"the classes {', '.join(spec.classes or ())}"
     lines = [
         f"# Twins of job {spec.job}",
         "",
-        f"Made by {spec.model} for {asked}: pictures that a model drew, not photographs of any real place or person.",
+        f"Made by {spec.model} for {_asked(spec)}: pictures that a model drew, not photographs of any real place or person.",
         "",
         "- `images/NNNNNNNN.png`: the picture, RGB",
-        f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means no class with confidence",
+        _about_masks(spec, card),
         "- `manifest.jsonl`: a line for each twin, with its seed, what is in its mask, and all that is needed to make it",
         "  again; keys are those of the object store, the last part of each is the file's name here",
         "- `card.json`: the model's card",
@@ -131,3 +130,23 @@ def readme(spec: JobSpec, card: Card | None) -> str:
         f"Licence of the model: {card.licence}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _asked(spec: JobSpec) -> str:
+    """What the request gave, in words."""
+    given = []
+    if spec.prompt is not None:
+        given.append(f"the prompt {spec.prompt!r}")
+    if spec.classes is not None:
+        given.append(f"the classes {', '.join(spec.classes)}")
+    if spec.masks is not None:
+        given.append("a given mask" if len(spec.masks) == 1 else f"{len(spec.masks)} given masks, in turn")
+    return " and ".join(given)
+
+
+def _about_masks(spec: JobSpec, card: Card | None) -> str:
+    if spec.masks is not None:
+        return "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel"
+    if card is not None and not card.makes_mask(spec.inputs):
+        return "- no masks: the model draws a picture for a mask, and this job gave it none"
+    return f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means no class with confidence"

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.api.content import JsonRoute
 from service.api.openapi import answers
 from service.api.preferences import preferred_wait_s
-from service.api.problems import WrongContentType
 from service.api.services import ServicesDep
 from service.api.views import JobView, job_view
-from service.jobs.admission import shown
 from service.jobs.request import GenerateRequest
-
-
-class JsonRoute(APIRoute):
-    """A route that looks at the content type before it reads the body."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, behind that look."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            given = request.headers.get("content-type", "")
-            if given.partition(";")[0].strip().lower() != "application/json":
-                raise WrongContentType(
-                    f"Content-Type is {shown(given) if given else 'missing'}; send JSON, as application/json"
-                )
-            return await handle(request)
-
-        return handle_json
-
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
@@ -72,7 +50,8 @@ async def generate(
         str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
     ] = None,
 ) -> JobView:
-    """Checks the request against the model's card, stores the job's spec, and sends its first chunks to the workers."""
+    """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to the
+    workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
     spec, made = await run_in_threadpool(
         services.submissions.submit, body, given=given, idempotency_key=idempotency_key

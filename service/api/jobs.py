@@ -12,8 +12,8 @@ from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.views import JobPage, JobView, job_view
 from service.errors import InvalidRequest, UnknownJob
-from service.jobs.admission import shown
 from service.jobs.cancellation import cancel
+from service.jobs.faults import shown
 from service.jobs.ids import is_job_id
 from service.jobs.prefetch import prefetch
 from service.jobs.states import State

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from service.errors import InvalidRequest, TwinsetError
-from service.jobs.admission import shown
+from service.jobs.faults import shown
 from service.jobs.nearest import nearest
 from service.jobs.request import GenerateRequest
 
@@ -136,6 +136,8 @@ def invalid_request(faults: Any) -> InvalidRequest:
             where = f" at character {path[0]}" if path else ""
             reason = fault.get("ctx", {}).get("error", "")
             return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
+        if path[:1] == ["mask"]:
+            path = path[:1]  # of any JSON, so what follows are pydantic's words and no place in the body
         detail = _explained(fault, path)
         if place == "body":
             pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
@@ -153,6 +155,7 @@ _WANTED = {
     "float_type": "give a number",
     "finite_number": "give a finite number",
     "list_type": "give a list",
+    "bool_type": "give true or false",
 }
 
 

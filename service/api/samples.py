@@ -13,7 +13,7 @@ from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.views import PictureView, SamplePage, SampleView
 from service.errors import InvalidRequest
-from service.jobs.admission import shown
+from service.jobs.faults import shown
 from service.jobs.spec import Item
 
 router = APIRouter(tags=["results"])

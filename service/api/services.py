@@ -15,6 +15,7 @@ from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
 from service.jobs.progress import ProgressReader
 from service.jobs.submission import Submissions
+from service.masks.uploads import Uploads
 from service.settings import Settings
 from service.store.base import ObjectStore
 
@@ -29,6 +30,7 @@ class Services:
     catalogue: Catalogue
     hints: Hints
     progress: ProgressReader
+    uploads: Uploads
     submissions: Submissions
     watcher: JobWatcher
     metrics: Metrics

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model_store.card import Card
 from service.jobs.progress import Progress
+from service.jobs.request import EXAMPLE_UPLOAD
 from service.jobs.spec import ItemClass, JobSpec
 from service.jobs.states import State
 
@@ -30,10 +31,13 @@ JOB_EXAMPLE: JsonValue = {
         "model": "cosimgen-dubai@1.0.0",
         "prompt": None,
         "classes": ["vegetation", "water"],
+        "mask": None,
+        "mask_encoding": None,
         "count": 1000,
         "seed": 42,
         "steps": 50,
         "guidance_scale": 2.0,
+        "guidance_target": None,
         "eta": 0.0,
         "size": 256,
     },
@@ -52,16 +56,25 @@ class _View(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
+class MaskView(_View):
+    """A mask that was given."""
+
+    upload: str = Field(description="the id of its file; POST /uploads would answer the same")
+
+
 class ParametersView(_View):
     """What the job is made with, everything filled in; sent again as a request, it gives the same twins."""
 
     model: str = Field(description="name@version")
     prompt: str | None
     classes: tuple[str, ...] | None = Field(description="the card's names, in its order")
+    mask: tuple[MaskView, ...] | None = Field(description="sample i follows mask i modulo their number")
+    mask_encoding: str | None = Field(description="how the masks were read; null without masks")
     count: int
     seed: int = Field(description="as given, or as drawn")
     steps: int
     guidance_scale: float
+    guidance_target: str | None = Field(description="what guidance strengthens; null where the model has no choice")
     eta: float
     size: int = Field(description="side of image and mask in pixels")
 
@@ -95,6 +108,19 @@ class JobPage(_View):
     next_cursor: str | None
 
 
+class UploadView(_View):
+    """A file that was sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"upload": EXAMPLE_UPLOAD, "bytes": 72, "width": 8, "height": 8}]}
+    )
+
+    upload: str = Field(description="its id, by which a request may give it as a mask: the sha256 of its bytes")
+    bytes: int
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
+
+
 class PictureView(_View):
     """An image or a mask."""
 
@@ -109,10 +135,12 @@ class SampleView(_View):
     index: int
     seed: int
     classes: tuple[ItemClass, ...] = Field(description="classes found in the mask, with their share of its pixels")
-    confident_share: float | None = Field(description="share of the mask's pixels that are confident, 0 to 1")
-    mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1")
+    confident_share: float | None = Field(
+        description="share of the mask's pixels that are confident, 0 to 1; null where the model made no mask"
+    )
+    mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1; null likewise")
     image: PictureView | None
-    mask: PictureView | None
+    mask: PictureView | None = Field(description="null where the image has none: a mask model's, asked by prompt alone")
     error: str | None
 
 
@@ -172,10 +200,13 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
             model=spec.model,
             prompt=spec.prompt,
             classes=spec.classes,
+            mask=None if spec.masks is None else tuple(MaskView(upload=mask.upload) for mask in spec.masks),
+            mask_encoding=None if spec.masks is None else spec.request.get("mask_encoding", "auto"),
             count=spec.count,
             seed=spec.seed,
             steps=spec.steps,
             guidance_scale=spec.guidance_scale,
+            guidance_target=spec.guidance_target,
             eta=spec.eta,
             size=spec.size_px,
         ),

@@ -62,6 +62,10 @@ class Client:
             "POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())}
         )
 
+    def upload(self, data: bytes) -> str:
+        """``POST /uploads``; the id of a mask's file. Sending it again changes nothing."""
+        return self._json("POST", "/uploads", content=data, headers={"Content-Type": "image/png"})["upload"]
+
     def job(self, job: str) -> dict[str, Any]:
         """``GET /jobs/{id}``."""
         return self._json("GET", f"/jobs/{job}")

@@ -29,10 +29,9 @@ class FetchedTwin:
 def fetch_twins(client: Client, job: str, folder: Path) -> Iterator[FetchedTwin]:
     """Writes ``images/{index:08d}.png`` and ``masks/...`` under ``folder``; yields the twins in order of their index.
 
-    Samples that the job gave up are left out. Raises :class:`StoreError` if a file's sha256 is not the record's.
+    Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a file's sha256 is not the record's.
     """
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     made = (sample for sample in client.samples(job) if sample["error"] is None)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
         yield from _in_order(pool, lambda sample: _fetch_twin(client, sample, folder), made)
@@ -44,6 +43,7 @@ def _fetch_twin(client: Client, sample: dict[str, Any], folder: Path) -> Fetched
     image.write_bytes(_checked_bytes(client, sample["image"], f"image {sample['index']}"))
     if sample["mask"] is None:
         return FetchedTwin(image, None, sample)
+    mask.parent.mkdir(exist_ok=True)
     mask.write_bytes(_checked_bytes(client, sample["mask"], f"mask {sample['index']}"))
     return FetchedTwin(image, mask, sample)
 

@@ -1,4 +1,4 @@
-"""``twinset generate``: words or classes in, a folder of twins out, through the API of a server."""
+"""``twinset generate``: words, classes or masks in, a folder of twins out, through the API of a server."""
 
 from __future__ import annotations
 
@@ -17,42 +17,80 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
 @click.option("--prompt", help="What the pictures show, in words.")
 @click.option("--classes", help="The classes that the pictures hold, by name: A,B,...")
-@click.option("--count", type=click.IntRange(min=1), required=True, help="How many twins to make.")
+@click.option(
+    "--mask",
+    "masks",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE_OR_FOLDER",
+    help="The mask that the pictures follow, a square PNG; or a folder of them. May be repeated: they take turns.",
+)
+@click.option(
+    "--mask-encoding",
+    type=click.Choice(["auto", "index", "binary", "colours"]),
+    help="How masks tell classes.  [default: auto]",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), help="How many twins to make.  [default: one for each mask]"
+)
 @click.option(
     "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder."
 )
 @click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
+@click.option(
+    "--guidance-target",
+    type=click.Choice(["text", "mask", "joint"]),
+    help="What guidance strengthens, where the model has a choice.  [default: the model's]",
+)
 @click.option("--eta", type=float, help="Noise added at each step, 0 to 1.  [default: the model's]")
 @click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
 @click.option("--name", help="Your own words for the job.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
-def generate(folder: Path, url: str | None, **asked: Any) -> None:
+def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: Any) -> None:
     """Have a server make twins, and fetch them into a folder.
 
-    Writes images/, masks/, manifest.jsonl and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the
-    job. Start a server on this machine with: twinset up
+    By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/, masks/,
+    manifest.jsonl and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the job. Start a server on this
+    machine with: twinset up
     """
     request = {key: value for key, value in asked.items() if value is not None}
-    if ("prompt" in request) == ("classes" in request):
-        raise click.UsageError("give exactly one of --prompt and --classes")
+    _check_usage(request, masks)
     if "classes" in request:
         request["classes"] = [word.strip() for word in request["classes"].split(",") if word.strip()]
     require_new_folder(folder)
 
     from model_store.card import Card
-    from service.cli.client import Client
+    from service.cli.client import ApiProblem, Client
     from service.cli.making import collect
+    from service.cli.sending import mask_files, naming_files, send_masks
     from service.settings import read_settings
 
+    files = mask_files(masks)
     with Client(url or read_settings().public_url) as client:
         card = Card.model_validate(client.model(request["model"])["card"])
-        job = _see_through(client, client.submit(request))
+        if files:
+            request["mask"] = send_masks(client, files)
+        try:
+            accepted = client.submit(request)
+        except ApiProblem as problem:
+            raise naming_files(problem, files) from None
+        job = _see_through(client, accepted)
         if job["state"] == "cancelled":
             raise click.Abort
         report = collect(client, job, card, folder) if job["done"] else None
     tell(job, report)
+
+
+def _check_usage(request: dict[str, Any], masks: tuple[Path, ...]) -> None:
+    """Raises a usage error for what no model takes."""
+    if not masks and not request.keys() & {"prompt", "classes"}:
+        raise click.UsageError("give --prompt, --classes or --mask; 'twinset models show' says what a model takes")
+    if "classes" in request and (masks or "prompt" in request):
+        raise click.UsageError("--classes goes alone; leave out --prompt and --mask, or it")
+    if not masks and "count" not in request:
+        raise click.UsageError("give --count; only masks do without, and then make one twin each")
 
 
 def require_new_folder(folder: Path) -> None:
@@ -96,8 +134,8 @@ def tell(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
 
     if report is not None:
         seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
-        out.print(f"[green]✓[/] [bold]{report.twins}[/] twins{seconds}")
-        rows = {"Twins": f"{report.path}/images, masks, manifest.jsonl"}
+        out.print(f"[green]✓[/] [bold]{report.twins}[/] {'twins' if report.masks else 'images'}{seconds}")
+        rows = {"Twins": f"{report.path}/images, {'masks, ' if report.masks else ''}manifest.jsonl"}
         if report.contact_sheet is not None:
             rows = {"Contact sheet": str(report.contact_sheet), **rows}
         for label, text in {**rows, **places}.items():

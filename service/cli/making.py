@@ -18,10 +18,11 @@ _CLASSES_IN_CAPTION = 4
 
 @dataclass(frozen=True)
 class TwinFolder:
-    """A folder of fetched twins: ``images/``, ``masks/``, ``manifest.jsonl``, ``contact_sheet.png``."""
+    """A folder of fetched twins: ``images/``, ``masks/`` if they have any, ``manifest.jsonl``, ``contact_sheet.png``."""
 
     path: Path
     twins: int
+    masks: int
     contact_sheet: Path | None
 
 
@@ -32,31 +33,31 @@ def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> Tw
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
-    count = 0
+    count = masks = 0
     with twin_bar() as bar:
         task = bar.add_task("Fetching", total=job["done"], done=0)
         for twin in fetch_twins(client, job["id"], folder):
             count += 1
+            masks += twin.mask is not None
             bar.update(task, completed=count, done=count)
-            if len(first) < MAX_TWINS and twin.mask is not None:
+            if len(first) < MAX_TWINS:
                 first.append(twin)
     client.save_manifest(job["id"], folder / "manifest.jsonl")
-    return TwinFolder(folder, count, _write_sheet(first, count, job, card, folder) if first else None)
+    return TwinFolder(folder, count, masks, _write_sheet(first, count, job, card, folder) if first else None)
 
 
 def _write_sheet(
     twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: Card, folder: Path
 ) -> Path:
     parameters = job["parameters"]
-    words = parameters["prompt"] or card.prompt_for(parameters["classes"])
     notes = [parameters["model"], f"seed {parameters['seed']}", f"{parameters['steps']} steps"]
     notes.append(f"guidance {parameters['guidance_scale']:g}")
     if count > len(twins):
         notes.append(f"the first {len(twins)} of {count} twins")
     sheet = draw_contact_sheet(
-        [SheetTwin(twin.image, twin.mask, _caption(twin.sample)) for twin in twins if twin.mask is not None],
+        [SheetTwin(twin.image, twin.mask, _caption(twin.sample)) for twin in twins],
         card.classes,
-        title=words,
+        title=_title(parameters, card),
         subtitle=" · ".join(notes),
     )
     path = folder / "contact_sheet.png"
@@ -64,8 +65,18 @@ def _write_sheet(
     return path
 
 
+def _title(parameters: dict[str, Any], card: Card) -> str:
+    if parameters["classes"] is not None:
+        return card.prompt_for(parameters["classes"])
+    masks = len(parameters["mask"] or ())
+    given = f"{masks} given mask{'' if masks == 1 else 's'}" if masks else ""
+    return " · ".join(part for part in (parameters["prompt"], given) if part)
+
+
 def _caption(sample: dict[str, Any]) -> str:
-    """``3   water 61 %, land 30 %   (98 % sure)``."""
+    """``3   water 61 %, land 30 %   (98 % sure)``; of an image without a mask, its number."""
+    if sample["mask"] is None:
+        return str(sample["index"])
     found = [
         f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]
     ]

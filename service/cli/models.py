@@ -75,6 +75,7 @@ def show(name: str, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from model_store.card import join_words
     from service.cli.console import out
 
     out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
@@ -84,14 +85,18 @@ def show(name: str, as_json: bool) -> None:
     defaults, limits = card.defaults, card.limits
     rows: list[tuple[str, str]] = [
         ("System", card.system),
-        ("Takes", ", ".join(card.inputs)),
+        ("Takes", ", or ".join(join_words(chosen) for chosen in card.accepted_inputs)),
         ("Classes", "  ".join(swatches)),
-        ("A prompt", escape(card.prompt_for(card.queryable[:3]))),
+        ("A prompt", escape(card.prompt_for(card.queryable[:3])) if "prompt" in card.inputs else ""),
         ("Sizes", f"{_sizes(card)}; {card.default_size_px} px unless asked otherwise"),
         ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
         (
             "Guidance",
             f"{limits.guidance_min:g} to {limits.guidance_max:g}; default {defaults.guidance_scale:g}",
+        ),
+        (
+            "Guidance of",
+            f"{', '.join(card.guidance_targets)}; default {card.guidance_target}" if card.guidance_targets else "",
         ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
         ("Trained on", escape("; ".join(_training_data(entry) for entry in card.training_data))),

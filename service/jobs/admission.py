@@ -5,21 +5,19 @@ All that is wrong is reported at once, each fault with a JSON pointer, the value
 
 from __future__ import annotations
 
-import json
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from model_store.card import Card
-from service.errors import InvalidRequest, UnknownClass
-from service.jobs.nearest import listed, nearest
+from model_store.card import Card, GuidanceTarget, join_words
+from service.jobs.faults import UNPRINTABLE, Faults, unprintable
+from service.jobs.inputs import check_classes, check_inputs, check_prompt, given_inputs
+from service.jobs.nearest import listed
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import SEED_MAX
+from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 
 NAME_MAX_CHARS = 120
-_SPACES = str.maketrans("\n\r\t", "   ")
-_UNPRINTABLE = "it holds control characters or halves of surrogate pairs; leave them out"
 
 
 @dataclass(frozen=True)
@@ -28,32 +26,40 @@ class Parameters:
 
     prompt: str | None
     classes: tuple[str, ...] | None
+    masks: tuple[ReadMask, ...] | None
     count: int
     seed: int | None
     steps: int
     guidance_scale: float
+    guidance_target: GuidanceTarget | None
     eta: float
     size_px: int
     name: str | None
 
 
-def admit(request: GenerateRequest, card: Card, settings: Settings) -> Parameters:
+def admit(request: GenerateRequest, card: Card, settings: Settings, reader: MaskReader) -> Parameters:
     """The parameters of the job asked for.
 
-    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong.
+    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's error,
+    where a mask is to be read from it.
     """
-    faults = _Faults()
-    _check_inputs(request, card, faults)
-    prompt = _prompt(request, card, settings, faults)
-    classes = _classes(request, card, faults)
+    faults = Faults()
+    given = given_inputs(request)
+    check_inputs(given, card, faults)
+    prompt = check_prompt(request, card, settings, faults)
+    classes = check_classes(request, card, faults)
     limits, defaults = card.limits, card.defaults
     steps_max = min(limits.steps_max, settings.max_steps)
     steps = request.steps if request.steps is not None else min(defaults.steps, steps_max)
     guidance = request.guidance_scale if request.guidance_scale is not None else defaults.guidance_scale
     eta = request.eta if request.eta is not None else defaults.eta
     size = request.size if request.size is not None else card.default_size_px
+    masks = _masks(request, card, size if size in card.sizes_px else card.default_size_px, reader, faults)
+    # Masks without a count are one twin each; where there is neither, the masks' own faults say why.
+    count = request.count if request.count is not None else len(masks or ())
 
-    faults.outside("count", request.count, 1, settings.max_count, "ask for more in several jobs")
+    if request.count is not None or masks:
+        faults.outside("count", count, 1, settings.max_count, "ask for more in several jobs")
     faults.outside("steps", steps, limits.steps_min, steps_max, f"{card.id} defaults to {defaults.steps}")
     faults.outside(
         "guidance_scale",
@@ -62,137 +68,57 @@ def admit(request: GenerateRequest, card: Card, settings: Settings) -> Parameter
         limits.guidance_max,
         f"{card.id} defaults to {defaults.guidance_scale:g}",
     )
+    target = _guidance_target(request, card, faults)
     faults.outside("eta", eta, 0, 1, "0 adds no noise, 1 as much as DDPM")
     if request.seed is not None:
         faults.outside("seed", request.seed, 0, SEED_MAX, "leave it out to have one drawn")
     if size not in card.sizes_px:
         faults.add("size", size, f"{card.id} makes {listed([str(s) for s in card.sizes_px])} px; take one of these")
+    _check_pairs(request, given, card, faults)
     name = _name(request, faults)
 
     faults.raise_if_any()
-    return Parameters(prompt, classes, request.count, request.seed, steps, guidance, eta, size, name)
+    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name)
 
 
-class _Faults:
-    """Collects what is wrong with a request."""
-
-    def __init__(self) -> None:
-        self._found: list[dict[str, str]] = []
-        self._only_unknown_classes = True
-
-    def add(self, member: str, value: Any, what: str, *, unknown_class: bool = False) -> None:
-        """Notes that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` is to be done."""
-        self._only_unknown_classes &= unknown_class
-        pointer = "".join(f"/{part}" for part in member.split("."))
-        self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {shown(value)}: {what}"})
-
-    def add_plain(self, pointer: str, detail: str) -> None:
-        """Notes a fault that is no single member's value; ``pointer`` may be "", the whole body."""
-        self._only_unknown_classes = False
-        self._found.append({"pointer": pointer, "detail": detail})
-
-    def outside(self, member: str, value: float, low: float, high: float, remedy: str) -> None:
-        """Notes ``value`` if it lies outside ``low`` to ``high``."""
-        if not low <= value <= high:
-            self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
-
-    def raise_if_any(self) -> None:
-        """Raises what has been noted, if anything."""
-        if self._found:
-            kind = UnknownClass if self._only_unknown_classes else InvalidRequest
-            raise kind("; ".join(fault["detail"] for fault in self._found), errors=self._found)
-
-
-def shown(value: Any, *, most: int = 80) -> str:
-    """A value for a message: as JSON, in ASCII, cut short."""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError):
-        text = ascii(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _unprintable(text: str) -> bool:
-    """Whether ``text`` holds what is no text: it could not be written as UTF-8, or not be shown."""
-    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
-
-
-def _number(limit: float) -> str:
-    return str(int(limit)) if float(limit).is_integer() else f"{limit:g}"
-
-
-def _check_inputs(request: GenerateRequest, card: Card, faults: _Faults) -> None:
-    given = [name for name in ("prompt", "classes", "mask") if getattr(request, name) is not None]
-    takes = " or ".join(card.inputs)
-    if not given:
-        faults.add_plain("", f"the request says nothing to make: give exactly one of {takes}")
-    elif len(given) > 1:
-        faults.add_plain("", f"the request gives {' and '.join(given)}: give exactly one of {takes}")
-    for name in given:
-        if name not in card.inputs:
-            faults.add_plain(f"/{name}", f"{card.id} takes no {name}; give its {takes} instead")
-        elif name == "mask":
-            faults.add_plain("/mask", f"{card.id} takes masks, but this service makes no mask jobs yet")
-
-
-def _prompt(request: GenerateRequest, card: Card, settings: Settings, faults: _Faults) -> str | None:
-    if request.prompt is None:
+def _masks(
+    request: GenerateRequest, card: Card, size_px: int, reader: MaskReader, faults: Faults
+) -> tuple[ReadMask, ...] | None:
+    if request.mask is None:
+        if "mask_encoding" in request.model_fields_set:
+            faults.add("mask_encoding", request.mask_encoding, "it says how masks are read, and none is given; leave it out")
         return None
-    prompt = request.prompt.strip()
-    if not prompt:
-        faults.add("prompt", request.prompt, "it is empty; say what the pictures show")
-    if len(prompt) > settings.max_prompt_chars:
-        faults.add(
-            "prompt", prompt, f"it has {len(prompt)} characters; at most {settings.max_prompt_chars} are read, shorten it"
-        )
-    # No tokenizer here, but a word is at least a token.
-    words = len(prompt.split())
-    if words > card.limits.max_prompt_tokens:
-        faults.add(
-            "prompt", prompt, f"it has {words} words; {card.id} reads {card.limits.max_prompt_tokens} tokens, shorten it"
-        )
-    if _unprintable(prompt.translate(_SPACES)):
-        faults.add("prompt", prompt, _UNPRINTABLE)
-    return prompt
-
-
-def _classes(request: GenerateRequest, card: Card, faults: _Faults) -> tuple[str, ...] | None:
-    """The canonical names asked for, by class index; a class named twice, also by two aliases, counts once."""
-    if request.classes is None:
+    if "mask" not in card.inputs:
+        return None  # noted with the inputs
+    if request.mask_encoding == "binary" and len(card.classes) != 2:
+        has = f"black and white are the classes of models that have two, and {card.id} has {len(card.classes)}"
+        faults.add("mask_encoding", "binary", f"{has}; give index or colours")
         return None
-    if not request.classes:
-        faults.add("classes", [], f"name at least one of {listed(card.queryable)}")
-    wanted: dict[int, str] = {}
-    for position, word in enumerate(request.classes):
-        entry = card.find_class(word)
-        if entry is None:
-            words = [*card.queryable, *(alias for c in card.classes if c.queryable for alias in c.aliases)]
-            near = nearest(word, words)
-            meant = f"did you mean {near!r}? " if near else ""
-            faults.add(
-                f"classes.{position}",
-                word,
-                f"{card.id} has no such class; {meant}It has {listed(card.queryable)}",
-                unknown_class=True,
-            )
-        elif not entry.queryable:
-            faults.add(
-                f"classes.{position}",
-                word,
-                f"{card.id} knows {entry.name!r} in masks, but it stands for no one thing and cannot be asked for; "
-                f"ask for {listed(card.queryable)}",
-            )
-        else:
-            wanted[entry.index] = entry.name
-    return tuple(wanted[index] for index in sorted(wanted))
+    return reader.read(request.mask, card, request.mask_encoding, size_px, faults)
 
 
-def _name(request: GenerateRequest, faults: _Faults) -> str | None:
+def _guidance_target(request: GenerateRequest, card: Card, faults: Faults) -> GuidanceTarget | None:
+    if request.guidance_target is None:
+        return card.guidance_target
+    if request.guidance_target not in card.guidance_targets:
+        choice = f"can strengthen {listed(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
+        faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
+    return request.guidance_target
+
+
+def _check_pairs(request: GenerateRequest, given: Sequence[str], card: Card, faults: Faults) -> None:
+    if request.pairs and given and not card.makes_mask(given):
+        why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
+        together = {*given, "mask"} in map(set, card.accepted_inputs)
+        faults.add("pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out")
+
+
+def _name(request: GenerateRequest, faults: Faults) -> str | None:
     if request.name is None:
         return None
     name = request.name.strip()
     if len(name) > NAME_MAX_CHARS:
         faults.add("name", name, f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept, shorten it")
-    if _unprintable(name):
-        faults.add("name", name, _UNPRINTABLE)
+    if unprintable(name):
+        faults.add("name", name, UNPRINTABLE)
     return name or None

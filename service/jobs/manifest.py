@@ -10,6 +10,7 @@ from service.jobs.spec import ChunkRecord, Item, JobSpec
 
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, Any]:
     """The manifest's entry for a made twin."""
+    number = spec.mask_number(item.index)
     return {
         "format": 1,
         "job": spec.job,
@@ -28,8 +29,10 @@ def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, 
         "system": spec.system,
         "prompt": spec.prompt,
         "classes": None if spec.classes is None else list(spec.classes),
+        "given_mask": None if spec.masks is None or number is None else {"number": number, **spec.masks[number].model_dump()},
         "steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
+        "guidance_target": spec.guidance_target,
         "eta": spec.eta,
         "size_px": spec.size_px,
         "sampler": spec.sampler.model_dump(),

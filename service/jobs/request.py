@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, WithJsonSchema, field_validator
+from pydantic_core import PydanticKnownError
+
+from model_store.card import GuidanceTarget
+
+MaskEncoding = Literal["auto", "index", "binary", "colours"]
+
+EXAMPLE_MASK_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAD0lEQVR42mNgAAIbKAQCAAeQAPEJFbVWAAAAAElFTkSuQmCC"
+)
+"""A black-and-white PNG of 8 x 8 pixels, in base64."""
+EXAMPLE_UPLOAD = "dc432e1db2d5d5d625409e82548283377fc09e16b8a05fa8a444506301835de1"
+"""The id of the same file, once it has been sent to ``POST /uploads``."""
 
 EXAMPLES: list[JsonValue] = [
     {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8},
@@ -17,11 +31,41 @@ EXAMPLES: list[JsonValue] = [
         "size": 256,
         "name": "shoreline, first try",
     },
+    {"model": "siamese-polyps", "mask": {"png": EXAMPLE_MASK_PNG}, "mask_encoding": "binary"},
+    {"model": "siamese-polyps", "mask": [{"upload": EXAMPLE_UPLOAD}], "count": 16, "pairs": True},
+    {
+        "model": "pathdiff-glands",
+        "prompt": "moderately differentiated adenocarcinoma",
+        "mask": [{"upload": EXAMPLE_UPLOAD}, {"png": EXAMPLE_MASK_PNG}],
+        "guidance_target": "joint",
+        "guidance_scale": 1.5,
+    },
+]
+
+_ONE_MASK = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"png": {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}},
+            "required": ["png"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"upload": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
+            "required": ["upload"],
+            "additionalProperties": False,
+        },
+    ]
+}
+# Its form is looked at with the files themselves, so that each mask at fault is told by its number and all at once.
+MaskMember = Annotated[
+    JsonValue, WithJsonSchema({"anyOf": [_ONE_MASK, {"type": "array", "items": _ONE_MASK, "minItems": 1}]})
 ]
 
 
 class GenerateRequest(BaseModel):
-    """A request for ``count`` twins of a model, by prompt or by classes."""
+    """A request for ``count`` twins of a model, by prompt, by classes or by masks."""
 
     # Strict: "8" is no count and true is no number. A client that sends them is mistaken about more than the type.
     model_config = ConfigDict(
@@ -29,19 +73,50 @@ class GenerateRequest(BaseModel):
     )
 
     model: str = Field(description="Model name, or name@version; a bare name means the newest version.")
-    count: int = Field(description="How many twins to make, from 1.")
-    prompt: str | None = Field(None, description="What the pictures show, in words. Either this or classes.")
+    prompt: str | None = Field(
+        None, description="What the pictures show, in words. Which of prompt, classes and mask go together is on the card."
+    )
     classes: list[str] | None = Field(
         None,
         description="Names of the classes that the pictures hold, as on the model's card or by their aliases, whatever "
-        "their case and order; a class named twice counts once. Either this or prompt.",
+        "their case and order; a class named twice counts once. Given alone.",
     )
-    mask: JsonValue | None = Field(None, description="Reserved for models whose card lists mask among its inputs.")
+    mask: MaskMember | None = Field(
+        None,
+        description="The mask that the pictures follow, a square PNG: in base64, or by the id that POST /uploads "
+        "answered. Or a list of them: sample i follows mask i modulo their number. Resized to the job's size by the "
+        "class that covers most of a pixel.",
+    )
+    mask_encoding: MaskEncoding = Field(
+        "auto",
+        description="How masks tell classes: by index (one channel of class indices), by colours (exactly the card's), or "
+        "binary (black is class 0 and white class 1, for models of two classes). auto finds out, and asks where a file "
+        "could be read in two ways.",
+    )
+    count: int | None = Field(
+        None,
+        description="How many twins to make, from 1. It may be left out where masks are given: then one for each.",
+        validate_default=True,
+    )
+    pairs: bool = Field(
+        False, description="true refuses the request if its images would come without masks, as a prompt's alone may."
+    )
     seed: int | None = Field(None, description="0 to 2^53-1; drawn if absent. Same seed and parameters, same twins.")
     steps: int | None = Field(None, description="Sampling steps, within the card's limits; its default if absent.")
     guidance_scale: float | None = Field(
         None, description="How strongly the request steers, within the card's limits; 1 leaves guidance out."
     )
+    guidance_target: GuidanceTarget | None = Field(
+        None, description="What guidance strengthens, where the card lists a choice: text, mask, or joint for both."
+    )
     eta: float | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
     size: int | None = Field(None, description="Side of image and mask in pixels, one of the card's sizes.")
     name: str | None = Field(None, description="Your own words for the job, up to 120 characters.")
+
+    @field_validator("count", mode="after")
+    @classmethod
+    def _only_masks_say_how_many(cls, count: int | None, info: ValidationInfo) -> int | None:
+        # As pydantic says it of any other member, so that it is told together with what else is missing.
+        if count is None and info.data.get("mask", "wrong in itself") is None:
+            raise PydanticKnownError("missing")
+        return count

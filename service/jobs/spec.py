@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from model_store.card import SamplerConvention
+from model_store.card import GuidanceTarget, InputName, SamplerConvention
 from service.jobs.ids import JOB_ID_PATTERN
 from service.jobs.seeds import SEED_MAX
 from service.jobs.states import State
@@ -19,6 +19,13 @@ SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class GivenMask(_Frozen):
+    """A mask that the request gave."""
+
+    upload: str = Field(pattern=SHA256_PATTERN, description="sha256 of the file as it was given; its id among the uploads")
+    sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the job's size")
 
 
 class JobSpec(_Frozen):
@@ -34,25 +41,39 @@ class JobSpec(_Frozen):
     system: str
     prompt: str | None = None
     classes: tuple[str, ...] | None = Field(None, description="card names in canonical order, no duplicates")
+    masks: tuple[GivenMask, ...] | None = Field(None, min_length=1, description="sample i follows mask i modulo their number")
     count: int = Field(ge=1, le=10**8)
     seed: int = Field(ge=0, le=SEED_MAX)
     steps: int = Field(ge=1)
     guidance_scale: float
     eta: float = Field(ge=0.0, le=1.0)
+    guidance_target: GuidanceTarget | None = Field(None, description="None where the model has no choice of it")
     size_px: int = Field(ge=1)
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     chunk_size: int = Field(ge=1)
     priority: Literal["normal"] = "normal"
-    request: dict[str, Any] = Field(description="the request as given")
+    request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
-        if (self.prompt is None) == (self.classes is None):
-            raise ValueError("a spec has exactly one of prompt and classes")
+        if not self.inputs:
+            raise ValueError("a spec has at least one of prompt, classes and masks")
+        if "classes" in self.inputs and len(self.inputs) > 1:
+            raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
         if self.chunks > 10**6:
             raise ValueError(f"{self.chunks} chunks are more than the 1000000 that chunk keys can number")
         return self
+
+    @property
+    def inputs(self) -> tuple[InputName, ...]:
+        """What the request gave, by the card's names of inputs."""
+        given: dict[InputName, object] = {"prompt": self.prompt, "classes": self.classes, "mask": self.masks}
+        return tuple(name for name, value in given.items() if value is not None)
+
+    def mask_number(self, index: int) -> int | None:
+        """Which of the given masks sample ``index`` follows; None where none were given."""
+        return None if self.masks is None else index % len(self.masks)
 
     @property
     def chunks(self) -> int:

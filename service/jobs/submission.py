@@ -1,8 +1,8 @@
 """Submission: from an admitted request to a job in the store, once for each idempotency key.
 
-The order makes every crash harmless. The idempotency record reserves a job id; the spec makes the job exist; then its
-first chunks are sent. A crash after the first leaves an id that a retry fills; after the second, a job that the sweeper
-sends.
+The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec makes
+the job exist; then its first chunks are sent. A crash before the spec leaves an id that a retry fills, and files that are
+nobody's; after it, a job that the sweeper sends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -25,18 +26,23 @@ from service.errors import (
     ObjectNotFound,
     UnknownJob,
 )
-from service.jobs.admission import admit, shown
+from service.jobs.admission import admit
+from service.jobs.faults import shown
 from service.jobs.ids import new_job_id
 from service.jobs.ledger import Ledger
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import new_job_seed
 from service.jobs.spec import JobSpec
+from service.masks.given import with_references
+from service.masks.reader import MaskReader, ReadMask
+from service.masks.uploads import Uploads
 from service.queue import ChunkSender
 from service.settings import Settings
 from service.store import keys
 
 TENANT = "default"
 WEIGHTS_FILE = "model.safetensors"
+_PUTS_AT_ONCE = 8
 _log = logging.getLogger("twinset.jobs")
 
 
@@ -48,6 +54,8 @@ class Submissions:
     ledger: Ledger
     catalogue: Catalogue
     queue: ChunkSender
+    uploads: Uploads
+    reader: MaskReader
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
     def submit(
@@ -55,9 +63,11 @@ class Submissions:
     ) -> tuple[JobSpec, bool]:
         """The job for ``request``, and whether this call made it. ``given`` is the request's body as it came.
 
-        When it returns, the spec is in the store. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
+        When it returns, the spec is in the store, and the masks before it. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
         :class:`IdempotencyConflict`, or a store's error; then nothing has been accepted.
         """
+        # By its ids, a mask sent along is the same as one sent before: so for the key's fingerprint, and in the spec.
+        given = with_references(given)
         fingerprint = _fingerprint(given)
         reserved = None
         if idempotency_key is not None:
@@ -69,10 +79,11 @@ class Submissions:
                 except UnknownJob:
                     _log.info("job %s was reserved but never written; writing it now", reserved)
 
-        spec = self._spec(request, given, reserved or new_job_id(self.now()), idempotency_key)
+        spec, masks = self._spec(request, given, reserved or new_job_id(self.now()), idempotency_key)
         if idempotency_key is not None and reserved is None:
             job = self._reserve(idempotency_key, fingerprint, spec.job)
             spec = spec.model_copy(update={"job": job})
+        self._keep_masks(spec.job, masks)
         if not self.ledger.write_spec(spec):
             return self.ledger.read_spec(spec.job), False
         self._send_first_chunks(spec)
@@ -80,13 +91,13 @@ class Submissions:
 
     def _spec(
         self, request: GenerateRequest, given: dict[str, Any], job: str, idempotency_key: str | None
-    ) -> JobSpec:
+    ) -> tuple[JobSpec, tuple[ReadMask, ...]]:
         card = self.catalogue.resolve(request.model)
-        parameters = admit(request, card, self.settings)
+        parameters = admit(request, card, self.settings, self.reader)
         weights = card.files.get(WEIGHTS_FILE)
         if weights is None:
             raise CardError(f"the card of {card.id} names no {WEIGHTS_FILE}, so it can make nothing; register it again")
-        return JobSpec(
+        spec = JobSpec(
             job=job,
             tenant=TENANT,
             name=parameters.name,
@@ -96,10 +107,12 @@ class Submissions:
             system=card.system,
             prompt=parameters.prompt,
             classes=parameters.classes,
+            masks=None if parameters.masks is None else tuple(mask.given for mask in parameters.masks),
             count=parameters.count,
             seed=parameters.seed if parameters.seed is not None else new_job_seed(),
             steps=parameters.steps,
             guidance_scale=parameters.guidance_scale,
+            guidance_target=parameters.guidance_target,
             eta=parameters.eta,
             size_px=parameters.size_px,
             sampler=card.sampler,
@@ -107,6 +120,17 @@ class Submissions:
             request=given,
             idempotency_key=idempotency_key,
         )
+        return spec, parameters.masks or ()
+
+    def _keep_masks(self, job: str, masks: Sequence[ReadMask]) -> None:
+        """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same bytes."""
+        files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}
+        with ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="keep-masks") as pool:
+            kept = [pool.submit(self.uploads.keep, file) for file in files.values()]
+            for number, mask in enumerate(masks):
+                kept.append(pool.submit(self.ledger.store.put, keys.job_input(job, number), mask.png))
+            for put in kept:
+                put.result()
 
     def _send_first_chunks(self, spec: JobSpec) -> None:
         for chunk in range(min(self.settings.chunks_in_flight, spec.chunks)):

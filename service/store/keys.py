@@ -131,6 +131,11 @@ def job_mask(job: str, index: int) -> str:
     return f"jobs/{job}/masks/{index:08d}.png"
 
 
+def job_input(job: str, number: int) -> str:
+    """Where given mask ``number`` (0, 1, ...) lies, as class indices at the job's size."""
+    return f"jobs/{job}/inputs/{number:06d}.png"
+
+
 def job_chunks_prefix(job: str) -> str:
     return f"jobs/{job}/chunks/"
 
@@ -165,6 +170,15 @@ def model_file(name: str, version: str, file: str) -> str:
 
 def idempotency(tenant: str, sha256: str) -> str:
     """Where the job of an Idempotency-Key is remembered; hashed, for such a key may hold anything."""
+    return f"idempotency/{tenant}/{_checked_sha256(sha256)}.json"
+
+
+def upload(tenant: str, sha256: str) -> str:
+    """Where a file that was sent lies, under the sha256 of its bytes."""
+    return f"uploads/{tenant}/{_checked_sha256(sha256)}.png"
+
+
+def _checked_sha256(sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is no sha256 in hex")
-    return f"idempotency/{tenant}/{sha256}.json"
+    return sha256

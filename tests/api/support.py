@@ -55,6 +55,32 @@ def card(name: str = "aerial", version: str = "1.0.0", **changes: Any) -> dict[s
     }
 
 
+TEXT_AND_MASK: dict[str, Any] = {
+    "system": "pathdiff",
+    "inputs": ["prompt", "mask"],
+    "input_sets": [["prompt"], ["mask"], ["prompt", "mask"]],
+    "guidance_targets": ["text", "mask", "joint"],
+    "defaults": {"steps": 50, "guidance_scale": 1.5, "eta": 0.0, "guidance_target": "text"},
+}
+"""What makes a card that of a model which follows text, or a mask, or both."""
+
+
+def mask_card(name: str = "tissue", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:
+    """A card of four classes and listed colours that takes text and masks, at 64 and 128 px."""
+    sizes = {"sizes_px": [64, 128], "default_size_px": 64, "palette": {"kind": "listed", "count": 4}}
+    return card(name, version, **{**TEXT_AND_MASK, **sizes, **changes})
+
+
+def binary_card(name: str = "polyps", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:
+    """A card of two classes, dark brown ground and pink polyp, that takes a mask and nothing else, at 64 px."""
+    classes = [
+        {"index": 0, "name": "ground", "colour": [40, 20, 10]},
+        {"index": 1, "name": "polyp", "colour": [250, 128, 114]},
+    ]
+    values = {"system": "siamese-diffusion", "inputs": ["mask"], "classes": classes, "palette": {"kind": "listed", "count": 2}}
+    return card(name, version, **{**values, "sizes_px": [64], "default_size_px": 64, **changes})
+
+
 def register(store: ObjectStore, *cards: dict[str, Any]) -> None:
     """Puts cards where registered models lie."""
     for each in cards:
@@ -105,7 +131,9 @@ class DictHints:
         pass
 
 
-def make_chunk(ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = ()) -> ChunkRecord:
+def make_chunk(
+    ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = (), with_masks: bool = True
+) -> ChunkRecord:
     """Does a chunk: pictures first, record last."""
     now = datetime.now(timezone.utc)
     items = []
@@ -115,24 +143,24 @@ def make_chunk(ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, 
             items.append(Item(index=index, seed=seed, error="made to fail"))
             continue
         image = png(Image.new("RGB", (16, 16), (seed % 256, index % 256, 7)))
-        mask = png(Image.new("P", (16, 16), 1))
         ledger.store.put(keys.job_image(spec.job, index), image)
-        ledger.store.put(keys.job_mask(spec.job, index), mask)
-        items.append(
-            Item(
-                index=index,
-                seed=seed,
-                image_key=keys.job_image(spec.job, index),
-                image_sha256=hashlib.sha256(image).hexdigest(),
-                image_bytes=len(image),
-                mask_key=keys.job_mask(spec.job, index),
-                mask_sha256=hashlib.sha256(mask).hexdigest(),
-                mask_bytes=len(mask),
-                classes=(ItemClass(name="water", index=1, share=1.0),),
-                confident_share=0.99,
-                mean_confidence=0.9,
-            )
-        )
+        made: dict[str, Any] = {
+            "image_key": keys.job_image(spec.job, index),
+            "image_sha256": hashlib.sha256(image).hexdigest(),
+            "image_bytes": len(image),
+        }
+        if with_masks:
+            mask = png(Image.new("P", (16, 16), 1))
+            ledger.store.put(keys.job_mask(spec.job, index), mask)
+            made |= {
+                "mask_key": keys.job_mask(spec.job, index),
+                "mask_sha256": hashlib.sha256(mask).hexdigest(),
+                "mask_bytes": len(mask),
+                "classes": (ItemClass(name="water", index=1, share=1.0),),
+                "confident_share": 0.99,
+                "mean_confidence": 0.9,
+            }
+        items.append(Item(index=index, seed=seed, **made))
     record = ChunkRecord(
         job=spec.job,
         chunk=chunk,
@@ -151,10 +179,10 @@ def make_chunk(ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, 
     return record
 
 
-def finish(ledger: Ledger, spec: JobSpec, *, failed: tuple[int, ...] = ()) -> Summary:
+def finish(ledger: Ledger, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True) -> Summary:
     """Does what is missing of a job, and ends it."""
     for chunk in list(ledger.missing_chunks(spec)):
-        make_chunk(ledger, spec, chunk, failed=failed)
+        make_chunk(ledger, spec, chunk, failed=failed, with_masks=with_masks)
     return ledger.conclude(spec)
 
 

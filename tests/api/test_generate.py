@@ -36,9 +36,12 @@ def test_defaults_come_from_the_card_and_a_bare_name_means_the_newest_version(cl
         "model": "aerial@1.10.0",
         "prompt": None,
         "classes": ["water"],
+        "mask": None,
+        "mask_encoding": None,
         "count": 8,
         "steps": 50,
         "guidance_scale": 2.0,
+        "guidance_target": None,
         "eta": 0.0,
         "size": 256,
     }
@@ -56,7 +59,7 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
         "size": 64,
     }
     job = client.post("/generate", json={**asked, "name": " lakes "}).json()
-    assert job["parameters"] == {**asked, "classes": None}
+    assert job["parameters"] == {**asked, "classes": None, "mask": None, "mask_encoding": None, "guidance_target": None}
     assert job["name"] == "lakes"
     again = client.post("/generate", json={k: v for k, v in job["parameters"].items() if v is not None})
     assert again.json()["parameters"] == job["parameters"]

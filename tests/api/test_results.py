@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -21,8 +22,9 @@ from service.errors import StoreError
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import JobSpec
-from service.store import keys
-from tests.api.support import finish, make_chunk
+from service.store import ObjectStore, keys
+from tests.api.support import finish, make_chunk, mask_card, register
+from tests.masks.support import pillow_file, stripes
 
 
 @pytest.fixture
@@ -176,6 +178,35 @@ def test_the_archive_of_a_job_without_twins_is_a_zip_too(client: TestClient) -> 
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{job}/archive").content))
     assert archive.read("manifest.jsonl") == b""
     assert "the prompt 'lake'" in archive.read("README.md").decode()
+
+
+def test_images_without_masks_are_whole_samples_and_an_archive_of_images(
+    client: TestClient, ledger: Ledger, store: ObjectStore
+) -> None:
+    register(store, mask_card())
+    body = {"model": "tissue", "prompt": "glands", "count": 3}
+    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(ledger, spec, with_masks=False)
+    samples = client.get(f"/jobs/{spec.job}/samples").json()["samples"]
+    assert [(sample["mask"], sample["classes"], sample["confident_share"]) for sample in samples] == [(None, [], None)] * 3
+    assert all(client.get(local(sample["image"]["url"])).status_code == 200 for sample in samples)
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{spec.job}/archive").content))
+    images = {f"images/{index:08d}.png" for index in range(3)}
+    assert set(archive.namelist()) == images | {"README.md", "card.json", "manifest.jsonl"}
+    assert [json.loads(line)["mask"] for line in archive.read("manifest.jsonl").splitlines()] == [None] * 3
+    readme = archive.read("README.md").decode()
+    assert "no masks: the model draws a picture for a mask, and this job gave it none" in readme
+    assert "masks/NNNNNNNN.png" not in readme
+
+
+def test_the_archive_says_what_was_given(client: TestClient, store: ObjectStore) -> None:
+    register(store, mask_card())
+    png = base64.b64encode(pillow_file(stripes())).decode()
+    body = {"model": "tissue", "prompt": "glands", "mask": [{"png": png}, {"png": png}]}
+    job = client.post("/generate", json=body).json()["id"]
+    readme = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{job}/archive").content)).read("README.md").decode()
+    assert "Made by tissue@1.0.0 for the prompt 'glands' and 2 given masks, in turn: pictures" in readme
+    assert "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel\n" in readme
 
 
 def test_the_archive_flows_before_all_of_it_is_read(app: FastAPI, client: TestClient, ledger: Ledger) -> None:

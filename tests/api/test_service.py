@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -14,9 +15,10 @@ from starlette.testclient import TestClient
 from model_store.card import Card
 from service.api.app import create_app
 from service.errors import StoreUnavailable
+from service.jobs.request import EXAMPLE_MASK_PNG
 from service.settings import Settings
 from service.store import ObjectStore
-from tests.api.support import CLOSED_PORT, NotingQueue, card, register
+from tests.api.support import CLOSED_PORT, TEXT_AND_MASK, NotingQueue, binary_card, card, register
 
 
 def test_models_are_listed_by_their_newest_version(client: TestClient, store: ObjectStore) -> None:
@@ -75,10 +77,27 @@ def test_the_description_declares_what_is_really_answered(client: TestClient) ->
 
 
 def test_the_examples_of_the_description_are_requests_that_are_read(client: TestClient, store: ObjectStore) -> None:
-    register(store, card(name="cosimgen-dubai", version="1.0.0"))
-    schema = client.get("/openapi.json").json()["components"]["schemas"]["GenerateRequest"]
-    for example in schema["examples"]:
-        assert client.post("/generate", json={**example, "model": "cosimgen-dubai@1.0.0"}).status_code == 202
+    register(
+        store,
+        card(name="cosimgen-dubai", version="1.0.0"),
+        binary_card(name="siamese-polyps"),
+        binary_card(name="pathdiff-glands", **TEXT_AND_MASK),
+    )
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    examples = schemas["GenerateRequest"]["examples"]
+    assert {"mask", "classes", "prompt"} <= {member for example in examples for member in example}
+    for example in examples:
+        pinned = example if "@" in example["model"] else {**example, "model": example["model"] + "@1.0.0"}
+        answer = client.post("/generate", json=pinned)
+        assert answer.status_code == 202, answer.json()
+    sent = client.post("/uploads", content=base64.b64decode(EXAMPLE_MASK_PNG), headers={"Content-Type": "image/png"})
+    assert sent.json() == schemas["UploadView"]["examples"][0]
+
+
+def test_uploads_are_described_as_they_are_answered(client: TestClient) -> None:
+    upload = client.get("/openapi.json").json()["paths"]["/uploads"]["post"]
+    assert set(upload["responses"]) == {"201", "413", "415", "422", "503"}
+    assert list(upload["requestBody"]["content"]) == ["image/png"]
 
 
 def test_the_documentation_page_needs_nothing_from_outside(client: TestClient) -> None:
@@ -148,3 +167,30 @@ print(json.dumps([name for name in ("torch", "numpy", "diffusers", "boto3") if n
         cwd=Path(__file__).parents[2],
     )
     assert json.loads(ran.stdout) == []
+
+
+def test_masks_load_numpy_and_pillow_and_no_network_library(tmp_path: Path) -> None:
+    program = """
+import json, sys
+from service.api.app import create_app
+from service.jobs.request import EXAMPLE_MASK_PNG
+from service.settings import Settings
+from starlette.testclient import TestClient
+app = create_app(Settings(data_dir=sys.argv[1], broker_url=sys.argv[2]))
+app.state.services.store.put("models/polyps/1.0.0/card.json", sys.stdin.buffer.read())
+names = ("numpy", "PIL", "torch", "diffusers", "transformers", "scipy", "boto3", "workers")
+with TestClient(app) as client:
+    before = [name for name in names if name in sys.modules]
+    assert client.post("/generate", json={"model": "polyps", "mask": {"png": EXAMPLE_MASK_PNG}}).status_code == 202
+print(json.dumps([before, [name for name in names if name in sys.modules]]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), CLOSED_PORT],
+        input=json.dumps(binary_card()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert json.loads(ran.stdout) == [[], ["numpy", "PIL"]]

@@ -15,16 +15,17 @@ import uvicorn
 from service.api.app import create_app
 from service.jobs.ledger import Ledger
 from service.store import ObjectStore, keys, open_store
-from tests.api.support import DictHints, card, make_chunk, register, settings_for
+from tests.api.support import DictHints, card, make_chunk, mask_card, register, settings_for
 
 
 @dataclass
 class InstantWorker:
-    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; the mask
-    ``damaged_mask`` is overwritten."""
+    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without ``with_masks``
+    images have none; the mask ``damaged_mask`` is overwritten."""
 
     ledger: Ledger
     idle: bool = False
+    with_masks: bool = True
     failing: tuple[int, ...] = ()
     damaged_mask: int | None = None
     sent: list[tuple[str, int]] = field(default_factory=list)
@@ -34,7 +35,7 @@ class InstantWorker:
         if self.idle:
             return
         spec = self.ledger.read_spec(job)
-        make_chunk(self.ledger, spec, chunk, failed=self.failing)
+        make_chunk(self.ledger, spec, chunk, failed=self.failing, with_masks=self.with_masks)
         if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
             self.ledger.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
@@ -58,7 +59,7 @@ def live_api(tmp_path: Path) -> Iterator[LiveApi]:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         settings = settings_for(tmp_path / "server", public_url=url)
         store = open_store(settings)
-        register(store, card(defaults={"steps": 10, "guidance_scale": 2.0, "eta": 0.0}))
+        register(store, card(defaults={"steps": 10, "guidance_scale": 2.0, "eta": 0.0}), mask_card())
         worker = InstantWorker(Ledger(store))
         app = create_app(settings, store=store, queue=worker, hints=DictHints())
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

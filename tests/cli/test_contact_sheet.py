@@ -71,6 +71,30 @@ def test_many_twins_stand_in_two_groups_and_only_the_first_are_drawn(tmp_path: P
     assert full.height - few.height == (MAX_TWINS // 2 - 3) * (90 + 24 + 6)
 
 
+def test_images_without_masks_stand_alone_up_to_six_a_row(tmp_path: Path) -> None:
+    alone = [SheetTwin(twin(tmp_path, number).image, None, str(number)) for number in range(8)]
+    sheet = draw_contact_sheet(alone, CLASSES, title="only images", tile_px=100)
+    # Two rows of four images, 28 px apart, and no legend of classes.
+    assert sheet.width == 2 * 28 + 4 * 100 + 3 * 28
+    assert sheet.height == 28 + 30 + 24 + 8 + 2 * (100 + 24 + 6) + 28
+    top = sheet.height - 28 - 6 - 24 - 100
+    for column in range(4):
+        assert sheet.getpixel((28 + column * 128 + 50, top + 50)) == (100, 100, 100)
+        assert sheet.getpixel((28 + column * 128 + 50, top - 80)) == (100, 100, 100)
+    assert (200, 40, 40) not in {colour for _, colour in sheet.getcolors(1 << 20) or []}
+    one = draw_contact_sheet(alone[:1], CLASSES, title="one image", tile_px=100)
+    assert one.width == 2 * 28 + 3 * 100 + 2 * 6
+
+
+def test_an_image_without_a_mask_leaves_its_places_empty_among_others(tmp_path: Path) -> None:
+    first, second = twin(tmp_path, 0), twin(tmp_path, 1)
+    sheet = draw_contact_sheet([first, SheetTwin(second.image, None, "1")], CLASSES, title="both", tile_px=100)
+    top = sheet.height - 28 - 6 - 24 - 100
+    assert sheet.getpixel((28 + 50, top + 50)) == (100, 100, 100)
+    assert sheet.getpixel((28 + 106 + 50, top + 50)) == (250, 250, 248)
+    assert sheet.getpixel((28 + 106 + 20, top - 130 + 20)) == (200, 40, 40)
+
+
 def test_a_long_prompt_is_wrapped_and_cut_rather_than_painted_over_the_edge(tmp_path: Path) -> None:
     prompt = "A photo of " + "very " * 200 + "long roads"
     sheet = draw_contact_sheet([twin(tmp_path)], CLASSES, title=prompt, tile_px=100)

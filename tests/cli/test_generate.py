@@ -91,7 +91,15 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
     common = ["generate", "--model", "aerial", "--count", "1", "--url", "http://127.0.0.1:1"]
     assert run([*common, "--out", str(tmp_path / "new")]) == 2
     assert run([*common, "--out", str(tmp_path / "new"), "--prompt", "p", "--classes", "water"]) == 2
-    assert capsys.readouterr().err.count("exactly one of --prompt and --classes") == 2
+    told = capsys.readouterr().err
+    assert "give --prompt, --classes or --mask" in told and "--classes goes alone" in told
+    uncounted = ["generate", "--model", "aerial", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
+    assert run([*uncounted, "--prompt", "p"]) == 2
+    assert "only masks do without" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run([*uncounted, "--mask", str(tmp_path / "empty")]) == 2
+    assert "folder without *.png files" in capsys.readouterr().err
+    assert run([*uncounted, "--mask", str(tmp_path / "nowhere")]) == 2
     (tmp_path / "kept.txt").write_text("mine")
     assert run([*common, "--out", str(tmp_path), "--prompt", "p"]) == 2
     assert "is not empty" in capsys.readouterr().err

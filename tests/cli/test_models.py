@@ -14,9 +14,13 @@ from service.catalogue import Catalogue
 from service.cli.root import run
 from service.errors import CardError, ObjectExists, StoreUnavailable, WeightsError
 from service.registration import check_model_folder, register
+from service.settings import read_settings
 from service.store import keys
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
+from service.store.opening import open_store
+from tests.api.support import binary_card, mask_card
+from tests.api.support import register as register_cards
 from tests.tiny_model import write_tiny_model
 
 
@@ -52,6 +56,20 @@ def test_a_model_is_added_listed_and_shown(
     assert json.loads(capsys.readouterr().out) == load_card(folder).model_dump(mode="json")
     assert run(["models", "show", "tinny"]) == 1
     assert "did you mean 'tiny'" in capsys.readouterr().err
+
+
+def test_what_goes_together_and_what_guidance_strengthens_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
+    register_cards(open_store(read_settings()), mask_card(), binary_card())
+    assert run(["models", "show", "tissue"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Takes prompt, or mask, or prompt and mask Classes" in text
+    assert "Guidance of text, mask, joint; default text" in text
+    assert run(["models", "show", "polyps"]) == 0
+    text = capsys.readouterr().out
+    assert "A photo of" not in text and "Guidance of" not in text
 
 
 def test_the_same_version_again_is_no_change_and_another_content_is_refused(

@@ -90,9 +90,38 @@ def test_chunks_cover_the_job_without_gap_or_overlap() -> None:
 def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
     job = spec(name="ü", request={"classes": ["water"], "count": 10})
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
-    for wrong in ({"prompt": "both"}, {"classes": None}, {"seed": 2**53}, {"job": "x"}, {"created_at": NOW.replace(tzinfo=None)}):
+    masks = ({"upload": "a" * 64, "sha256": "b" * 64},)
+    for wrong in ({"prompt": "both"}, {"classes": None}, {"masks": masks}, {"classes": None, "masks": ()}, {"seed": 2**53}, {"job": "x"}, {"created_at": NOW.replace(tzinfo=None)}):
         with pytest.raises(ValidationError):
             spec(**wrong)
+
+
+def test_a_spec_goes_by_prompt_by_masks_or_by_both() -> None:
+    masks = tuple({"upload": digit * 64, "sha256": "f" * 64} for digit in "abc")
+    by_masks = spec(classes=None, masks=masks)
+    assert by_masks.inputs == ("mask",)
+    assert [by_masks.mask_number(index) for index in range(5)] == [0, 1, 2, 0, 1]
+    assert JobSpec.model_validate_json(by_masks.model_dump_json()) == by_masks
+    both = spec(classes=None, prompt="p", masks=masks, guidance_target="joint")
+    assert both.inputs == ("prompt", "mask")
+    assert (spec().inputs, spec().mask_number(3), spec().guidance_target) == (("classes",), None, None)
+    with pytest.raises(ValidationError, match="upload"):
+        spec(classes=None, masks=({"upload": "../x", "sha256": "f" * 64},))
+
+
+def test_a_spec_from_before_masks_is_still_read() -> None:
+    old = JobSpec.model_validate_json(OLD_SPEC)
+    assert (old.format, old.prompt, old.classes, old.count) == (1, None, ("Vegetation", "Water"), 2)
+    assert (old.masks, old.guidance_target, old.mask_number(1), old.inputs) == (None, None, None, ("classes",))
+
+
+OLD_SPEC = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":null,"created_at":"2026-01-31T12:00:00.000001Z",
+"model":"cosimgen-dubai@0.9.0","weights_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","system":"cosimgen",
+"prompt":null,"classes":["Vegetation","Water"],"count":2,"seed":7,"steps":50,"guidance_scale":1.0,"eta":0.0,"size_px":256,
+"sampler":{"schedule":"squaredcos_cap_v2","beta_start":0.0001,"beta_end":0.02,"train_timesteps":1000,
+"prediction_type":"v_prediction","timestep_spacing":"trailing","steps_offset":0,"set_alpha_to_one":true,"clip_sample":true,
+"clip_sample_range":1.0},"chunk_size":8,"priority":"normal","request":{"model":"cosimgen-dubai","classes":["water","vegetation"],
+"count":2,"seed":7},"idempotency_key":null}"""
 
 
 def test_an_item_is_made_or_given_up() -> None:

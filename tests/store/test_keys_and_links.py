@@ -21,14 +21,17 @@ def test_keys_are_those_of_the_layout() -> None:
     assert keys.job_spec("j1") == "jobs/j1/spec.json"
     assert keys.job_image("j1", 7) == "jobs/j1/images/00000007.png"
     assert keys.job_mask("j1", 12345678) == "jobs/j1/masks/12345678.png"
+    assert keys.job_input("j1", 7) == "jobs/j1/inputs/000007.png"
     assert keys.job_chunk("j1", 42) == "jobs/j1/chunks/000042.json"
     assert keys.job_manifest("j1") == "jobs/j1/manifest.jsonl"
     assert keys.job_summary("j1") == "jobs/j1/summary.json"
     assert keys.model_card("cosimgen-dubai", "1.0.0") == "models/cosimgen-dubai/1.0.0/card.json"
     assert keys.model_file("m", "1.0.0", "model.safetensors") == "models/m/1.0.0/model.safetensors"
     assert keys.idempotency("default", "ab" * 32) == f"idempotency/default/{'ab' * 32}.json"
-    with pytest.raises(ValueError, match="no sha256"):
-        keys.idempotency("default", "../../etc")
+    assert keys.upload("default", "ab" * 32) == f"uploads/default/{'ab' * 32}.png"
+    for key in (keys.idempotency, keys.upload):
+        with pytest.raises(ValueError, match="no sha256"):
+            key("default", "../../etc")
 
 
 def test_a_key_function_given_a_hostile_name_makes_a_key_that_is_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from workers.png import encode_image, encode_mask
+from service.png import encode_image, encode_mask
 
 COLOURS = [(200, 40, 40), (40, 60, 220), (60, 220, 80)]
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from model_store.card import IGNORE_INDEX
+from model_store.masks import majority_resize
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNQUERYABLE_NAMES = frozenset({"unlabeled", "unlabelled", "background", "void", "ignore", "other"})
@@ -133,25 +134,22 @@ class SegmentationFolder:
         unknown = sorted(set(np.unique(mask).tolist()) - set(range(len(self.classes))) - {IGNORE_INDEX})
         if unknown:
             raise DatasetInvalid(f"{mask_path} holds class indices {unknown} that dataset.json does not list")
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)
-        image = image.crop(box).resize((size_px, size_px), Image.Resampling.BOX if side >= size_px else Image.Resampling.BICUBIC)
-        return np.asarray(image), majority_resize(mask[top : top + side, left : left + side], size_px)
+        left, top, right, bottom = centre_square(image.size)
+        return fit_square(image, size_px), majority_resize(mask[top:bottom, left:right], size_px)
 
 
-def majority_resize(mask: np.ndarray, size_px: int) -> np.ndarray:
-    """Resizes a square mask ``(s, s)`` so that each new pixel takes the class covering most of it; never invents a class."""
-    if mask.shape[0] == size_px:
-        return mask.copy()
-    if mask.shape[0] < size_px:
-        return np.asarray(Image.fromarray(mask).resize((size_px, size_px), Image.Resampling.NEAREST))
-    labels = np.unique(mask)
-    cover = [
-        np.asarray(Image.fromarray((mask == label).astype(np.float32)).resize((size_px, size_px), Image.Resampling.BOX))
-        for label in labels
-    ]
-    return labels[np.stack(cover).argmax(axis=0)].astype(np.uint8)
+def centre_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest centred square in (width, height)."""
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
+
+
+def fit_square(image: Image.Image, size_px: int) -> np.ndarray:
+    """The centred square of an RGB image as ``(s, s, 3)`` uint8: area-averaged if that makes it smaller, else bicubic."""
+    box = centre_square(image.size)
+    smaller = min(image.size) >= size_px
+    return np.asarray(image.crop(box).resize((size_px, size_px), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC))
 
 
 def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE) -> np.ndarray:

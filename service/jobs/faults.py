@@ -1,0 +1,59 @@
+"""Faults of a request: collected while it is looked through, and told all at once."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+from service.errors import InvalidRequest, UnknownClass
+
+UNPRINTABLE = "it holds control characters or halves of surrogate pairs; leave them out"
+
+
+class Faults:
+    """Collects what is wrong with a request."""
+
+    def __init__(self) -> None:
+        self._found: list[dict[str, str]] = []
+        self._only_unknown_classes = True
+
+    def add(self, member: str, value: Any, what: str, *, unknown_class: bool = False) -> None:
+        """Notes that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` is to be done."""
+        self._only_unknown_classes &= unknown_class
+        pointer = "".join(f"/{part}" for part in member.split("."))
+        self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {shown(value)}: {what}"})
+
+    def add_plain(self, pointer: str, detail: str) -> None:
+        """Notes a fault that is no single member's value; ``pointer`` may be "", the whole body."""
+        self._only_unknown_classes = False
+        self._found.append({"pointer": pointer, "detail": detail})
+
+    def outside(self, member: str, value: float, low: float, high: float, remedy: str) -> None:
+        """Notes ``value`` if it lies outside ``low`` to ``high``."""
+        if not low <= value <= high:
+            self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
+
+    def raise_if_any(self) -> None:
+        """Raises what has been noted, if anything: :class:`InvalidRequest`, or :class:`UnknownClass` if that is all."""
+        if self._found:
+            kind = UnknownClass if self._only_unknown_classes else InvalidRequest
+            raise kind("; ".join(fault["detail"] for fault in self._found), errors=self._found)
+
+
+def shown(value: Any, *, most: int = 80) -> str:
+    """A value for a message: as JSON, in ASCII, cut short."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = ascii(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def unprintable(text: str) -> bool:
+    """Whether ``text`` holds what is no text: it could not be written as UTF-8, or not be shown."""
+    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if float(limit).is_integer() else f"{limit:g}"

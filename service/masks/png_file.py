@@ -1,0 +1,188 @@
+"""Is it a whole and harmless PNG? Looked at chunk by chunk, before any of it is unpacked.
+
+What is handed on to the decoder is made anew of header, palette and pixel data alone, so that nothing in the file's text
+and profile chunks is ever unpacked. The specification is the W3C's, "Portable Network Graphics (PNG)", third edition.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MIN_SIDE_PX = 8
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+_CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+_DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+_READ = _CRITICAL | {b"tRNS"}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column, first row, and the steps of both, of each pass of an interlaced file (8.2)."""
+_PIECE_BYTES = 1 << 20
+_DAMAGED, _SEND_AGAIN = "is damaged", "send the file again, or save it anew"
+_LOOKS_LIKE = (
+    (b"\xff\xd8\xff", "a JPEG"),
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"II*\x00", "a TIFF"),
+    (b"MM\x00*", "a TIFF"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x03\x04", "a zip or an npz"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
+    (b"\x89PNG", "a PNG whose line ends were changed on its way, as sending it as text does"),
+)
+
+
+class MaskRefused(ValueError):
+    """A file that is no mask for the model; the message goes on from "the mask ..." with value, limit and remedy."""
+
+
+def in_pixels(count: int) -> str:
+    """``1 pixel``, ``2 pixels``."""
+    return "1 pixel" if count == 1 else f"{count} pixels"
+
+
+@dataclass(frozen=True)
+class PngFile:
+    """A PNG that was found whole: what it says of itself, and ``data``, a file of the same pixels and nothing else.
+
+    ``palette`` is 3 bytes a colour (PLTE), ``transparency`` as the colour type has it (tRNS); None where there is none.
+    """
+
+    side_px: int
+    depth: int
+    colour: int
+    palette: bytes | None
+    transparency: bytes | None
+    data: bytes
+
+
+def check_png(data: bytes, *, max_side_px: int) -> PngFile:
+    """The file, found whole and of a kind that a mask may be.
+
+    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``, which is looked at in the header before anything else.
+    Raises :class:`MaskRefused`.
+    """
+    depth, colour, interlaced, side = _header(data, max_side_px)
+    palette: bytes | None = None
+    transparency: bytes | None = None
+    pixels: list[bytes] = []
+    for kind, body in _chunks(data):
+        if kind == b"acTL":
+            frames = struct.unpack(">I", body[:4])[0] if len(body) >= 4 else "several"
+            raise MaskRefused(f"is animated, with {frames} frames; a mask is one picture, so save one of them")
+        if kind == b"PLTE":
+            palette = body
+        elif kind == b"tRNS":
+            transparency = body
+        elif kind == b"IDAT":
+            pixels.append(body)
+        elif not kind[0] & 0x20 and kind not in _CRITICAL:
+            raise MaskRefused(f"has a chunk {kind.decode('latin-1')!r} that PNG does not know; save it anew")
+    if colour == PALETTE and (palette is None or len(palette) % 3 or not 3 <= len(palette) <= 3 << depth):
+        raise MaskRefused(f"{_DAMAGED}: its palette has {len(palette or b'')} bytes, not 3 to {3 << depth}; {_SEND_AGAIN}")
+    _check_pixels(pixels, _packed_bytes(side, depth, colour, interlaced))
+    kept = {b"IHDR": data[16:29], b"PLTE": palette if colour == PALETTE else None, b"IDAT": b"".join(pixels), b"IEND": b""}
+    clean = b"".join(_chunk(kind, body) for kind, body in kept.items() if body is not None)
+    return PngFile(side, depth, colour, palette, transparency, SIGNATURE + clean)
+
+
+def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
+    """Bit depth, colour type, whether it is interlaced, and the side in pixels."""
+    if not data:
+        raise MaskRefused("is empty; send a PNG file")
+    if not data.startswith(SIGNATURE):
+        if SIGNATURE.startswith(data):
+            raise MaskRefused(f"breaks off after {len(data)} bytes; send the whole file")
+        raise MaskRefused(f"is not a PNG: it looks like {_looks_like(data)}; save it as PNG, which loses nothing")
+    if len(data) < 33:
+        raise MaskRefused(f"breaks off after {len(data)} bytes, within its header; send the whole file")
+    length, kind, width, height, depth, colour, packing, filtering, interlacing = struct.unpack(">I4sIIBBBBB", data[8:29])
+    if (length, kind) != (13, b"IHDR") or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
+        raise MaskRefused(f"{_DAMAGED}: its header is not what a PNG begins with; {_SEND_AGAIN}")
+    if depth not in _DEPTHS.get(colour, ()) or (packing, filtering) != (0, 0) or interlacing > 1 or not width * height:
+        raise MaskRefused(f"{_DAMAGED}: its header has values that PNG does not know; {_SEND_AGAIN}")
+    size = f"{width} x {height} px"
+    if width != height:
+        raise MaskRefused(f"is {size}, and masks are square; crop or pad it to {min(width, height)} or {max(width, height)} px")
+    if not MIN_SIDE_PX <= width <= max_side_px:
+        raise MaskRefused(f"is {size}; its side must be {MIN_SIDE_PX} to {max_side_px} px, so scale it by nearest neighbour")
+    if depth == 16:
+        raise MaskRefused("has 16 bits a channel, and masks have 8; save its class indices as an 8-bit PNG")
+    return depth, colour, bool(interlacing), width
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk behind the header. Of those that are not read, the content is left out."""
+    place = 33
+    while True:
+        if place + 12 > len(data):
+            raise MaskRefused(f"breaks off after {len(data)} bytes, before its end; send the whole file")
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        name, end = kind.decode("latin-1"), place + 12 + length
+        if not kind.isalpha():
+            raise MaskRefused(f"{_DAMAGED}: at byte {place} there should be a chunk, and is none; {_SEND_AGAIN}")
+        if end > len(data):
+            raise MaskRefused(f"breaks off after {len(data)} bytes, within its chunk {name!r}; send the whole file")
+        if kind in _READ and zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise MaskRefused(f"{_DAMAGED}: the checksum of its chunk {name!r} at byte {place} does not fit; {_SEND_AGAIN}")
+        if kind == b"IEND":
+            return
+        yield kind, data[place + 8 : end - 4] if kind in _READ or kind == b"acTL" else b""
+        place = end
+
+
+def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:
+    """How many bytes the pixel data unpack to: a byte for the filter and the samples of each row, of each pass (7.2, 8.2)."""
+    bits = depth * _CHANNELS[colour]
+    total = 0
+    for left, top, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(side - left) // step_x), -(-(side - top) // step_y)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * bits // 8))
+    return total
+
+
+def _check_pixels(pieces: Sequence[bytes], expected: int) -> None:
+    """Unpacks the pixel data, keeping nothing, to see that they are as many as the header says.
+
+    A decoder would leave missing rows at 0, which is a class. What goes on beyond its size is not unpacked.
+    """
+    unpacker = zlib.decompressobj()
+    found = 0
+    try:
+        for piece in pieces:
+            while piece and found <= expected and not unpacker.eof:
+                found += len(unpacker.decompress(piece, _PIECE_BYTES))
+                piece = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise MaskRefused(f"{_DAMAGED}: its pixel data cannot be unpacked ({error}); {_SEND_AGAIN}") from None
+    if found > expected:
+        raise MaskRefused(f"{_DAMAGED}: its pixel data go on beyond the {expected} bytes that its size needs; save it anew")
+    if found < expected:
+        raise MaskRefused(f"{_DAMAGED}: its pixel data end after {found} of {expected} bytes; {_SEND_AGAIN}")
+
+
+def _looks_like(data: bytes) -> str:
+    for beginning, name in _LOOKS_LIKE:
+        if data.startswith(beginning):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "a WebP"
+    if data[4:8] == b"ftyp":
+        return "an AVIF, HEIC or video file"
+    if _is_text(data[:200]):
+        return f"text that begins with {data[:20].decode('ascii')!r}"
+    return f"data that begin with the bytes {data[:8].hex(' ')}"
+
+
+def _is_text(data: bytes) -> bool:
+    return data.isascii() and all(byte >= 0x20 or byte in b"\t\r\n" for byte in data)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,86 @@
+"""From the masks of a request to class indices at the job's size, for admission: nothing is written here."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from model_store.card import Card
+from service.jobs.faults import Faults
+from service.jobs.prefetch import prefetch
+from service.jobs.request import MaskEncoding
+from service.jobs.spec import GivenMask
+from service.masks.given import GivenFile, parse_masks
+from service.masks.png_file import MaskRefused, check_png
+from service.masks.uploads import Uploads
+from service.settings import Settings
+
+_AT_ONCE = 2
+"""Masks that one process unpacks at the same time: the largest takes hundreds of megabytes while it is."""
+_MOST_REFUSED = 20
+
+
+@dataclass(frozen=True)
+class ReadMask:
+    """A mask that can be drawn: what the spec says of it, the PNG of its class indices, and its file if that is yet to be kept."""
+
+    given: GivenMask
+    png: bytes
+    file: bytes | None
+
+
+class MaskReader:
+    """Reads masks that come along, and those among ``uploads``. May be used from many threads."""
+
+    def __init__(self, settings: Settings, uploads: Uploads) -> None:
+        self._settings = settings
+        self._uploads = uploads
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
+
+    def read(
+        self, value: Any, card: Card, encoding: MaskEncoding, size_px: int, faults: Faults
+    ) -> tuple[ReadMask, ...]:
+        """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults`` instead.
+
+        A file that is given several times is read once. After 20 bad ones the rest is not looked at. May raise a store's
+        error.
+        """
+        files = parse_masks(value, most=self._settings.max_masks, faults=faults)
+        unlike: dict[str, GivenFile] = {}
+        for file in files:
+            # Where the same file is also sent along, it need not have been sent before.
+            if file.upload not in unlike or unlike[file.upload].data is None:
+                unlike[file.upload] = file
+        masks: dict[str, ReadMask] = {}
+        refused = 0
+        with closing(prefetch(self._data, unlike.values())) as found:
+            for file, data in found:
+                try:
+                    if data is None:
+                        raise MaskRefused(f"has the upload '{file.upload}', which is not here; send its file by POST /uploads")
+                    masks[file.upload] = self._read_one(file, data, card, encoding, size_px)
+                except MaskRefused as error:
+                    refused += 1
+                    faults.add_plain(file.pointer, f"{file.name} {error}")
+                    if refused == _MOST_REFUSED and len(unlike) > len(masks) + refused:
+                        faults.add_plain("/mask", f"{refused} masks are refused; those after {file.name} were not looked at")
+                        break
+        return tuple(masks[file.upload] for file in files if file.upload in masks)
+
+    def _data(self, file: GivenFile) -> bytes | None:
+        return file.data if file.data is not None else self._uploads.get(file.upload)
+
+    def _read_one(self, file: GivenFile, data: bytes, card: Card, encoding: MaskEncoding, size_px: int) -> ReadMask:
+        # numpy and Pillow are for those who send masks; a process that nobody sends one stays without.
+        from model_store.masks import majority_resize
+        from service.masks.labels import read_labels
+        from service.png import encode_mask
+
+        with self._room:
+            labels = read_labels(check_png(data, max_side_px=self._settings.max_mask_px), card, encoding)
+            # No provenance: the same classes are to be the same bytes, whichever file and request they come from.
+            png = encode_mask(majority_resize(labels, size_px), [entry.colour for entry in card.classes], {})
+        return ReadMask(GivenMask(upload=file.upload, sha256=hashlib.sha256(png).hexdigest()), png, file.data)
