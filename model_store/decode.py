@@ -20,11 +20,14 @@ from model_store.card import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Twin:
-    """A decoded pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in [0, 1]."""
+    """A decoded pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in [0, 1].
+
+    Where the model makes images alone, mask and confidence are None.
+    """
 
     image: np.ndarray
-    mask: np.ndarray
-    confidence: np.ndarray
+    mask: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
 
 def colour_distances(painted: Tensor, colours: Tensor) -> Tensor:

@@ -66,16 +66,23 @@ class SentenceTransformer:
             return torch.zeros(0, self.ref.dims)
         return torch.stack([self._encode_one(text) for text in texts])
 
+    def hidden_states(self, text: str, max_tokens: int) -> Tensor:
+        """Every token's last hidden state, the two special ones included: ``(n, 384)``, n at most ``max_tokens``."""
+        with self._lock:
+            return self._hidden(text, max_tokens)[0]
+
+    def _hidden(self, text: str, max_tokens: int) -> Tensor:
+        tokens = self._tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")
+        with torch.inference_mode(False), torch.no_grad():
+            return self._model(**tokens).last_hidden_state  # (1, tokens, 384)
+
     def _encode_one(self, text: str) -> Tensor:
         with self._lock:
             found = self._cache.get(text)
             if found is not None:
                 return found
-            tokens = self._tokenizer(text, truncation=True, max_length=self.ref.max_tokens, return_tensors="pt")
-            with torch.inference_mode(False), torch.no_grad():
-                hidden = self._model(**tokens).last_hidden_state  # (1, tokens, 384)
-                # every token of a single text is real, so the attention-masked mean is the plain mean
-                embedding = torch.nn.functional.normalize(hidden.mean(dim=1), dim=1)[0]
+            # every token of a single text is real, so the attention-masked mean is the plain mean
+            embedding = torch.nn.functional.normalize(self._hidden(text, self.ref.max_tokens).mean(dim=1), dim=1)[0]
             if len(self._cache) >= self._cached_texts:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[text] = embedding

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import StrEnum
 
-from torch import Tensor
-
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 from workers.engine import EngineStopped
@@ -136,12 +134,11 @@ class Attempt:
 
     def _make(self, model: LoadedModel) -> list[Item]:
         """The chunk's items in order. Samples start as the house has room, and are watched until all are done."""
-        condition = model.condition(self.spec)
         to_start = list(self.spec.chunk_range(self.chunk))
         started: list[Making] = []
         try:
             while to_start or not all(making.item.done() for making in started):
-                while to_start and (making := self._start(model, to_start[0], condition)) is not None:
+                while to_start and (making := self._start(model, to_start[0])) is not None:
                     started.append(making)
                     to_start.pop(0)
                 unfinished = [making.item for making in started if not making.item.done()]
@@ -157,11 +154,11 @@ class Attempt:
             for making in started:
                 making.abandon()
 
-    def _start(self, model: LoadedModel, index: int, condition: Tensor) -> Making | None:
+    def _start(self, model: LoadedModel, index: int) -> Making | None:
         def on_step(done: int) -> None:
             self.steps_done[index] = done
 
-        return self.worker.pipeline.start(model, self.spec, index, condition, on_step)
+        return self.worker.pipeline.start(model, self.spec, index, self.worker.inputs.request(self.spec, index), on_step)
 
     def _look_around(self) -> None:
         """Keeps the lease and the progress fresh. Raises :class:`_PutDown` when the work is no longer wanted here."""

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-from torch import Tensor
 
 from model_store import bundled_folder
 from model_store.card import Card, CardInvalid, parse_card
-from model_store.system import ConditionRequest, System, WeightsInvalid, load_system
+from model_store.system import Branches, ConditionRequest, System, WeightsInvalid, load_system
 from service import __version__
 from service.errors import CardError, ObjectNotFound, UnknownModel, WeightsError
-from service.jobs.spec import JobSpec
 from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
@@ -31,7 +29,7 @@ from workers.engine.shape import choose_rows
 
 WEIGHTS_FILE = "model.safetensors"
 _MODELS_KEPT = 4
-_CONDITIONS_KEPT = 1024
+_CONDITIONS_KEPT = 256
 
 Load = Callable[[Path], System]
 
@@ -44,7 +42,7 @@ class LoadedModel:
     engine_model: EngineModel
     build: dict[str, str]
     _encoder: ThreadPoolExecutor
-    _conditions: OrderedDict[ConditionRequest, Tensor] = field(default_factory=OrderedDict)
+    _branches: OrderedDict[ConditionRequest, Branches] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -67,20 +65,20 @@ class LoadedModel:
         make = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         return f"{device} ({make})" if make else str(device)
 
-    def condition(self, spec: JobSpec) -> Tensor:
-        """The condition ``(D,)`` that all samples of the job share. Raises what the system raises for one it cannot take."""
-        request = ConditionRequest(prompt=spec.prompt, classes=spec.classes)
+    def branches(self, request: ConditionRequest) -> Branches:
+        """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system raises
+        for a request that it cannot take."""
         with self._lock:
-            if request in self._conditions:
-                self._conditions.move_to_end(request)
-                return self._conditions[request]
+            if request in self._branches:
+                self._branches.move_to_end(request)
+                return self._branches[request]
         # one by one and on one thread, so that the bits of a condition depend on nothing else
-        condition = self._encoder.submit(lambda: self.system.condition([request])[0]).result()
+        branches = self._encoder.submit(lambda: self.system.branches(request)).result()
         with self._lock:
-            self._conditions[request] = condition
-            while len(self._conditions) > _CONDITIONS_KEPT:
-                self._conditions.popitem(last=False)
-        return condition
+            self._branches[request] = branches
+            while len(self._branches) > _CONDITIONS_KEPT:
+                self._branches.popitem(last=False)
+        return branches
 
 
 class ModelCache:
@@ -133,9 +131,8 @@ class ModelCache:
             raise CardError(f"model {model} cannot be loaded: {error}") from error
         except (WeightsInvalid, ValueError) as error:
             raise WeightsError(f"model {model} cannot be loaded: {error}") from error
-        null = self._encoder.submit(lambda: system.null_condition(1)[0].to(torch.float32).clone()).result()
         build = build_versions(self._cpu_threads)
-        return LoadedModel(system.card, EngineModel(system, rows, null), build, self._encoder)
+        return LoadedModel(system.card, EngineModel(system, rows), build, self._encoder)
 
     def _load_folder(self, model: str) -> System:
         name, _, version = model.partition("@")

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from model_store.decode import Twin
+from model_store.system import ConditionRequest, MaskInput
 from service.errors import StoreError
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import Item, JobSpec
+from service.png import encode_image, encode_mask
 from service.store import keys
 from service.store.base import ObjectStore
 from workers.engine import Engine, EngineStopped, SampleFailed, SampleRequest
 from workers.models import LoadedModel
-from workers.png import encode_image, encode_mask
 from workers.scores import score
 
 
@@ -44,6 +45,7 @@ class Making:
     model: LoadedModel
     spec: JobSpec
     index: int
+    mask: MaskInput | None = None
     item: Future[Item] = field(default_factory=Future)
     abandoned: threading.Event = field(default_factory=threading.Event)
     latent: Future[Tensor] | None = None
@@ -70,25 +72,30 @@ class Pipeline:
         self._storers = ThreadPoolExecutor(store_threads, "store")
 
     def start(
-        self, model: LoadedModel, spec: JobSpec, index: int, condition: Tensor, on_step: Callable[[int], None] | None
+        self,
+        model: LoadedModel,
+        spec: JobSpec,
+        index: int,
+        request: ConditionRequest,
+        on_step: Callable[[int], None] | None,
     ) -> Making | None:
         """Sends a sample on its way, or returns None if the house is full. Raises :class:`EngineStopped`, or ValueError
         for a sample that the engine cannot take."""
         if not self._rooms.acquire(blocking=False):
             return None
-        making = Making(model, spec, index)
+        making = Making(model, spec, index, request.mask)
         making.item.add_done_callback(lambda _: self._rooms.release())
-        request = SampleRequest(
-            seed=making.seed,
-            condition=condition,
-            steps=spec.steps,
-            guidance_scale=spec.guidance_scale,
-            eta=spec.eta,
-            group=spec.job,
-            on_step=on_step,
-        )
         try:
-            [making.latent] = self._engine.submit(model.engine_model, [request])
+            sample = SampleRequest(
+                seed=making.seed,
+                branches=model.branches(request),
+                steps=spec.steps,
+                guidance_scale=spec.guidance_scale,
+                eta=spec.eta,
+                group=spec.job,
+                on_step=on_step,
+            )
+            [making.latent] = self._engine.submit(model.engine_model, [sample])
         except Exception as error:
             making.item.set_exception(error)
             raise
@@ -112,14 +119,13 @@ class Pipeline:
         """Image first, mask second; the chunk's record, which makes them count, comes after both."""
         spec, index, card = making.spec, making.index, making.model.card
         provenance = provenance_of(spec, index)
-        scores = score(twin, card)
-        files = {
-            "image": (keys.job_image(spec.job, index), encode_image(twin.image, provenance)),
-            "mask": (
-                keys.job_mask(spec.job, index),
-                encode_mask(twin.mask, [entry.colour for entry in card.classes], provenance),
-            ),
-        }
+        # a mask that was given is stored as it was given; its image follows it or not, but it is not up for change
+        mask = twin.mask if making.mask is None else making.mask.indices
+        scores = score(mask, twin.confidence, card)
+        files = {"image": (keys.job_image(spec.job, index), encode_image(twin.image, provenance))}
+        if mask is not None:
+            colours = [entry.colour for entry in card.classes]
+            files["mask"] = (keys.job_mask(spec.job, index), encode_mask(mask, colours, provenance))
         fields: dict[str, Any] = {}
         for kind, (key, data) in files.items():
             self._store.put(key, data)
@@ -165,7 +171,16 @@ def given_up(spec: JobSpec, index: int, reason: str) -> Item:
 def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
     """What the files say of their making: all that decides on their pixels, and neither job nor time, so that the same
     request gives the same bytes in every job."""
-    wanted = {"prompt": spec.prompt} if spec.prompt is not None else {"classes": list(spec.classes or ())}
+    wanted: dict[str, Any] = {}
+    if spec.prompt is not None:
+        wanted["prompt"] = spec.prompt
+    if spec.classes is not None:
+        wanted["classes"] = list(spec.classes)
+    number = spec.mask_number(index)
+    if spec.masks is not None and number is not None:
+        wanted["mask_sha256"] = spec.masks[number].sha256
+    if spec.guidance_target is not None:
+        wanted["guidance_target"] = spec.guidance_target
     return {
         "model": spec.model,
         "weights_sha256": spec.weights_sha256,

@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
 from workers.engine import Engine
+from workers.inputs import JobInputs
 from workers.leases import Leases
 from workers.models import Load, ModelCache
 from workers.pace import Pace
@@ -62,6 +63,7 @@ class Worker:
     leases: Leases
     window: Window
     pace: Pace
+    inputs: JobInputs
     models: ModelCache
     engine: Engine
     pipeline: Pipeline
@@ -107,6 +109,7 @@ def open_worker(
         leases=Leases(redis, settings.lease_s),
         window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
         pace=Pace(redis, hints),
+        inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load),
         engine=engine,
         pipeline=Pipeline(engine, store),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence
 
 import torch
 from safetensors.torch import load_file
@@ -14,7 +13,7 @@ from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.decode import Twin, decode_pairs
 from model_store.superres.espcn import ESPCN, ESPCNConfig, upscale
-from model_store.system import ConditionRequest, WeightsInvalid
+from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
 from model_store.text import load_text_encoder
 
 GENERATOR_PREFIX, SUPERRES_PREFIX = "generator.", "superres."
@@ -34,6 +33,7 @@ class CoSimGenSystem:
         self.network = network.to(device).eval().requires_grad_(False)
         self.network.unet.to(dtype=dtype, memory_format=torch.channels_last)
         self.superres = superres.to(device).eval().requires_grad_(False) if superres is not None else None
+        self.condition_shapes = {"class": (network.config.embedding_dims,)}
         self._colours = torch.tensor([entry.colour for entry in card.classes], device=device) / 127.5 - 1.0
 
     @classmethod
@@ -52,12 +52,15 @@ class CoSimGenSystem:
                 raise WeightsInvalid(f"{folder / WEIGHTS_FILE} does not fit the network of {card.id}: {error}") from None
         return cls(card, network, superres, device, dtype)
 
-    def condition(self, requests: Sequence[ConditionRequest]) -> Tensor:
-        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place. ``(B, D)`` float32."""
+    def branches(self, request: ConditionRequest) -> Branches:
+        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place; against the class encoder's answer to M = 0."""
         with torch.no_grad():
-            return torch.cat([self._condition_one(request) for request in requests])
+            null = self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device))
+            return Branches({"class": self._condition_one(request)[0]}, {"class": null[0]})
 
     def _condition_one(self, request: ConditionRequest) -> Tensor:
+        if request.mask is not None:
+            raise ValueError(f"{self.card.id} makes its masks itself and takes none")
         if request.prompt is not None:
             sentence = load_text_encoder(self.card.text_encoder).encode([request.prompt])
             return self.network.text_encoder(sentence.to(self.device))
@@ -69,17 +72,12 @@ class CoSimGenSystem:
             multi_hot[0, entry.index] = 1.0
         return self.network.class_encoder(multi_hot)
 
-    def null_condition(self, count: int) -> Tensor:
-        """The class encoder's answer to M = 0, ``(count, D)`` float32."""
-        with torch.no_grad():
-            return self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device)).expand(count, -1)
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The network's raw output (noise or velocity, by the card) in float32, ``(B, 6, h, w)``."""
         with torch.no_grad():
             times = self.network.timestep_encoder(t)
             x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-            return self.network.unet(x, condition.to(self.dtype), times.to(self.dtype)).float()
+            return self.network.unet(x, condition["class"].to(self.dtype), times.to(self.dtype)).float()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
         """Super-resolves and decodes each pair on its own. Raises ValueError for a size that the card does not list."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-PAIR_CHANNELS = 6
+IMAGE_CHANNELS, PAIR_CHANNELS = 3, 6
 FACTOR = 2
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -32,6 +32,7 @@ class ESPCNConfig(BaseModel):
     residual_blocks: int = Field(0, ge=0, description="of two 3x3 convolutions each, after the hidden layers; the paper has none")
     activation: Literal["tanh", "relu"] = "tanh"
     skip: Literal["none", "bilinear"] = Field("none", description="what the shuffled output is added to; the paper adds it to nothing")
+    keeps_means: bool = Field(False, description="whether the enlarged image, averaged, is the small one again; the paper's need not be")
 
 
 def paper_espcn() -> ESPCNConfig:
@@ -41,7 +42,7 @@ def paper_espcn() -> ESPCNConfig:
 
 def small_espcn() -> ESPCNConfig:
     """Deeper, narrow enough for CPUs (about 0.25 M parameters), and adding its output to the bilinear enlargement."""
-    return ESPCNConfig(layers=((5, 64),), residual_blocks=3, activation="relu", skip="bilinear")
+    return ESPCNConfig(layers=((5, 64),), residual_blocks=3, activation="relu", skip="bilinear", keeps_means=True)
 
 
 class _Residual(nn.Module):
@@ -80,7 +81,18 @@ class ESPCN(nn.Module):
         high = F.pixel_shuffle(self.body(x), FACTOR)
         if self.config.skip == "bilinear":
             high = high + F.interpolate(x, scale_factor=FACTOR, mode="bilinear", align_corners=False)
-        return high
+        return keep_means(high, x) if self.config.keeps_means else high
+
+
+def keep_means(high: Tensor, low: Tensor) -> Tensor:
+    """``high`` ``(B, 6, 2h, 2w)``, shifted so that the 2 x 2 pixels of its image average to the pixel of ``low`` ``(B, 6, h, w)``.
+
+    A small real image is the average of the large one, so this is what any true enlargement keeps. A small mask is not: its
+    pixels take the class that covers most of them. The painted mask is left alone.
+    """
+    image = slice(0, IMAGE_CHANNELS)
+    lost = low[:, image] - F.avg_pool2d(high[:, image], FACTOR)
+    return torch.cat([high[:, image] + F.interpolate(lost, scale_factor=FACTOR, mode="nearest"), high[:, IMAGE_CHANNELS:]], dim=1)
 
 
 def upscale(model: nn.Module, x0: Tensor, times: int) -> Tensor:

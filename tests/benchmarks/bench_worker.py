@@ -103,20 +103,21 @@ def plain_loop(network: CoSimGenNetwork, card: Card, device: torch.device, condi
     return count / (time.perf_counter() - began)
 
 
-def denoise(worker: Worker, condition: torch.Tensor, options: argparse.Namespace) -> float:
+def denoise(worker: Worker, asked: ConditionRequest, options: argparse.Namespace) -> float:
     """Twins per second of the engine alone."""
-    model = worker.models.get("bench@1.0.0").engine_model
-    requests = [SampleRequest(seed, condition, options.steps, options.guidance) for seed in range(options.samples)]
+    loaded = worker.models.get("bench@1.0.0")
+    model, branches = loaded.engine_model, loaded.branches(asked)
+    requests = [SampleRequest(seed, branches, options.steps, options.guidance) for seed in range(options.samples)]
     began = time.perf_counter()
     wait(worker.engine.submit(model, requests))
     return options.samples / (time.perf_counter() - began)
 
 
-def store(worker: Worker, card: Card, condition: torch.Tensor, options: argparse.Namespace) -> float:
+def store(worker: Worker, card: Card, asked: ConditionRequest, options: argparse.Namespace) -> float:
     """Twins per second from noise to PNG files."""
     model, spec = worker.models.get("bench@1.0.0"), spec_of(card, options)
     began = time.perf_counter()
-    makings = [worker.pipeline.start(model, spec, index, condition, None) for index in range(options.samples)]
+    makings = [worker.pipeline.start(model, spec, index, asked, None) for index in range(options.samples)]
     for making in makings:
         assert making is not None and making.item.result().error is None
     return options.samples / (time.perf_counter() - began)
@@ -172,16 +173,17 @@ def main() -> None:
         (place / "model.safetensors").write_bytes(b"")
         settings = Settings(data_dir=data, batch_shape=options.rows, device=options.device)
         worker = open_worker(settings, load=lambda _: system)
-        condition = system.condition([ConditionRequest(classes=("class 1",))])[0]
+        asked = ConditionRequest(classes=("class 1",))
+        condition = system.branches(asked).condition["class"]
         rows = worker.models.get("bench@1.0.0").engine_model.rows
-        denoise(worker, condition, options)
+        denoise(worker, asked, options)
         rounds: list[dict[str, float]] = []
         for _ in range(options.rounds):
             loop = plain_loop(plain, card, device, condition, options)
             before, began = timed.seconds, time.perf_counter()
-            engine = denoise(worker, condition, options)
+            engine = denoise(worker, asked, options)
             network_share = (timed.seconds - before) / (time.perf_counter() - began)
-            stored = store(worker, card, condition, options)
+            stored = store(worker, card, asked, options)
             rounds.append(
                 {
                     "plain_loop_twins_per_s": loop,

@@ -64,8 +64,7 @@ def test_a_whole_run_equals_diffusers_to_rounding(
     for t in scheduler.timesteps:
         noise = stream.draw()[None] if eta else None
         x = scheduler.step(toy_network(x, t[None]), t, x, eta=eta, variance_noise=noise).prev_sample
-    nothing = torch.zeros(1, 1)
-    ours = sample(lambda x, t, c: toy_network(x, t), DDIM(convention), nothing, nothing, [seed], shape, steps=steps, eta=eta)
+    ours = sample(lambda x, t, c: toy_network(x, t), DDIM(convention), {}, None, [seed], shape, steps=steps, eta=eta)
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-5)
 
 

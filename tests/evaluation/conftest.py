@@ -14,7 +14,8 @@ from torch import Tensor
 from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention
 from model_store.decode import Twin
 from model_store.palette import fibonacci_rgb
-from model_store.system import ConditionRequest
+from model_store.system import Branches, Condition, ConditionRequest
+from tests.evaluation.discs import write_discs
 from workers.training.data import SegmentationFolder
 
 NAMES = ("Unlabeled", "Grass", "Sand", "Sea")
@@ -86,27 +87,23 @@ class Painter:
     """
 
     sample_shape = (6, 16, 16)
+    condition_shapes = {"class": (4,)}
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, card: Card, *, liar: bool = False, forgetful: bool = False) -> None:
         self.card, self.liar, self.forgetful = card, liar, forgetful
 
-    def condition(self, requests: Sequence[ConditionRequest]) -> Tensor:
-        rows = []
-        for request in requests:
-            words = request.classes or [name for name in NAMES if name in (request.prompt or "")]
-            rows.append(torch.tensor([1.0 if name in words else -1.0 for name in NAMES]))
-        return torch.stack(rows)
+    def branches(self, request: ConditionRequest) -> Branches:
+        words = request.classes or [name for name in NAMES if name in (request.prompt or "")]
+        found = torch.tensor([1.0 if name in words else -1.0 for name in NAMES])
+        return Branches({"class": found}, {"class": torch.full((4,), -1.0)})
 
-    def null_condition(self, count: int) -> Tensor:
-        return torch.full((count, 4), -1.0)
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         from model_store.schedule import alphas_cumprod
 
         abar = alphas_cumprod(self.card.sampler)[t].view(-1, 1, 1, 1)
         x0 = torch.zeros_like(x)
-        x0[:, 0, 0, :4] = condition
+        x0[:, 0, 0, :4] = condition["class"]
         return (x - abar.sqrt() * x0) / (1 - abar).sqrt()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
@@ -126,3 +123,9 @@ class Painter:
 @pytest.fixture
 def painter(coast_card: Card) -> type:
     return lambda **kinds: Painter(coast_card, **kinds)
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
+    """48 train and 15 test pairs of 16 px, with captions and an unbalanced label."""
+    return write_discs(tmp_path_factory.mktemp("discs") / "data")

@@ -37,7 +37,23 @@ def test_the_small_preset_stays_below_four_hundred_thousand_parameters() -> None
 def test_an_untrained_small_network_is_the_bilinear_enlargement() -> None:
     x = torch.randn(2, 6, 5, 7, generator=torch.Generator().manual_seed(1))
     expected = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    assert torch.equal(ESPCN(small_espcn())(x), expected)
+    free = small_espcn().model_copy(update={"keeps_means": False})
+    assert torch.equal(ESPCN(free)(x), expected)
+    assert torch.equal(ESPCN(small_espcn())(x)[:, 3:], expected[:, 3:]), "the painted mask is left alone"
+
+
+def test_an_enlarged_image_averages_to_the_small_one_whatever_the_network_says() -> None:
+    generator = torch.Generator().manual_seed(4)
+    network = ESPCN(small_espcn())
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=generator)
+    x = torch.rand(2, 6, 5, 7, generator=generator) * 2 - 1
+    with torch.no_grad():
+        high = network(x)
+    torch.testing.assert_close(F.avg_pool2d(high[:, :3], 2), x[:, :3])
+    assert (F.avg_pool2d(high[:, 3:], 2) - x[:, 3:]).abs().max() > 0.01
+    detail = high[:, :3] - F.interpolate(x[:, :3], scale_factor=2, mode="nearest")
+    assert detail.abs().max() > 0.01
 
 
 def test_enlarging_twice_is_the_network_after_the_network_clamped_in_between() -> None:

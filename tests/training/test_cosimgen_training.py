@@ -14,7 +14,7 @@ from model_store.cosimgen.config import CoSimGenConfig
 from model_store.ddim import DDIM
 from model_store.palette import fibonacci_rgb, nearest_class
 from model_store.sampling import sample
-from model_store.system import ConditionRequest, WeightsInvalid, load_system
+from model_store.system import ConditionRequest, WeightsInvalid, load_system, stack_conditions
 from tests.training.toy import letters, write_toy_dataset
 from workers.training.cosimgen import CoSimGenTrainer, CoSimGenTraining
 from workers.training.data import SegmentationFolder
@@ -141,7 +141,7 @@ def test_the_exported_model_loads_samples_and_refuses_altered_weights(toy: Segme
     assert card.queryable == ("night", "day")
     system = load_system(tmp_path, device="cpu", dtype="float32")
     x, t = torch.randn(1, *system.sample_shape), torch.tensor([500])
-    condition = system.condition([ConditionRequest(classes=("day",))])
+    condition = stack_conditions([system.branches(ConditionRequest(classes=("day",))).condition])
     trained = finished.averaged()
     with torch.no_grad():
         expected = trained(x, t, trained.class_encoder(torch.tensor([[0.0, 0, 1]])))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention, WeightsFile
 from model_store.decode import Twin, decode_pairs
-from model_store.system import ConditionRequest
+from model_store.system import Branches, Condition, ConditionRequest
 from service.errors import StoreUnavailable
 from service.jobs.ids import new_job_id
 from service.jobs.spec import JobSpec
@@ -76,22 +76,20 @@ class TinySystem:
         self.card = card or tiny_card()
         self.device, self.dtype = torch.device("cpu"), dtype
         self.sample_shape = (6, self.card.generation_size_px, self.card.generation_size_px)
+        self.condition_shapes = {"class": (CONDITION_DIMS,)}
         self.forwards: list[int] = []
         with torch.random.fork_rng():
             torch.manual_seed(7)
             self.network = TinyNetwork().eval().requires_grad_(False).to(dtype, memory_format=torch.channels_last)
         self._colours = torch.tensor([colour for _, colour in CLASSES]) / 127.5 - 1.0
 
-    def condition(self, requests: Sequence[ConditionRequest]) -> Tensor:
-        return torch.stack([_condition(request) for request in requests])
+    def branches(self, request: ConditionRequest) -> Branches:
+        return Branches({"class": _condition(request)}, {"class": torch.zeros(CONDITION_DIMS)})
 
-    def null_condition(self, count: int) -> Tensor:
-        return torch.zeros(count, CONDITION_DIMS)
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.forwards.append(len(x))
         x = x.to(self.dtype, memory_format=torch.channels_last)
-        return self.network(x, t, condition.to(self.dtype)).float()
+        return self.network(x, t, condition["class"].to(self.dtype)).float()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
         assert len(x0) == 1, "twins are decoded one at a time"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model_store.card import load_card
 from model_store.decode import Twin
-from model_store.system import System
+from model_store.system import Condition, System
 from service.jobs.cancellation import cancel
 from service.jobs.spec import JobSpec
 from service.jobs.states import State
@@ -193,7 +193,7 @@ def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) 
     at_work = threading.Event()
 
     class Slow(TinySystem):
-        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             at_work.set()
             return super().forward(x, t, condition)
 
@@ -215,7 +215,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, re
     specs: list[JobSpec] = []
 
     class Robbed(TinySystem):
-        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(self.forwards) == 2:
                 # the lease runs out while this worker is stopped, and another one takes the chunk up
                 redis.delete(f"twinset:lease:{specs[0].job}:0")
@@ -295,7 +295,7 @@ def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> 
     workers: list[Worker] = []
 
     class Stops(TinySystem):
-        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             workers[0].stopping.ask()
             return super().forward(x, t, condition)
 
@@ -321,7 +321,7 @@ def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post,
     specs: list[JobSpec] = []
 
     class Watched(TinySystem):
-        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             value = redis.hget(f"twinset:pace:{specs[0].job}", "c0")
             seen.append(float(value or 0.0))
             return super().forward(x, t, condition)

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from model_store.noise import SampleNoise
-from model_store.system import ConditionRequest
+from model_store.system import Branches, ConditionRequest, stack_conditions
 from tests.workers.fakes import TinySystem, tiny_card
 from workers.engine import Engine, EngineModel, EngineStopped, SampleFailed, SampleRequest
 from workers.engine.shape import choose_rows
@@ -28,7 +28,7 @@ def engine() -> Iterator[Engine]:
 
 
 def model_of(system: TinySystem, rows: int = 8) -> EngineModel:
-    return EngineModel(system, rows, system.null_condition(1)[0])
+    return EngineModel(system, rows)
 
 
 def request_for(system: TinySystem, number: int, **changes: object) -> SampleRequest:
@@ -37,7 +37,7 @@ def request_for(system: TinySystem, number: int, **changes: object) -> SampleReq
     classes = (("water",), ("land", "road"), ("land", "water", "road"))[number % 3]
     values = {
         "seed": draw.getrandbits(53),
-        "condition": system.condition([ConditionRequest(classes=classes)])[0],
+        "branches": system.branches(ConditionRequest(classes=classes)),
         "steps": draw.choice([3, 5, 7, 10]),
         "guidance_scale": draw.choice([1.0, 0.0, 2.5]),
         "eta": draw.choice([0.0, 0.0, 1.0, 0.5]),
@@ -100,9 +100,9 @@ def one_at_a_time(system: TinySystem, request: SampleRequest) -> Tensor:
     scheduler.set_timesteps(request.steps)
     stream = SampleNoise(request.seed, system.sample_shape)
     x = stream.draw()[None]
-    null = system.null_condition(1)
+    condition, null = (stack_conditions([side]) for side in (request.branches.condition, request.branches.null))
     for t in scheduler.timesteps:
-        cond_out = system.forward(x, t[None], request.condition[None])
+        cond_out = system.forward(x, t[None], condition)
         null_out = system.forward(x, t[None], null)
         output = null_out + request.guidance_scale * (cond_out - null_out)
         noise = stream.draw()[None] if request.eta > 0 else None
@@ -118,8 +118,9 @@ def test_a_sample_of_equal_branches_takes_one_row_and_every_forward_has_the_cano
     assert system.forwards == [4] * 5
     assert engine.counts == (5, 20)
 
-    null = request_for(system, 1, condition=system.null_condition(1)[0], guidance_scale=7.0, steps=5)
-    unguided = request_for(system, 1, condition=system.null_condition(1)[0], guidance_scale=1.0, steps=5, seed=null.seed)
+    nothing = system.branches(ConditionRequest(classes=("water",))).null
+    null = request_for(system, 1, branches=Branches(nothing, nothing), guidance_scale=7.0, steps=5)
+    unguided = request_for(system, 1, branches=Branches(nothing, nothing), guidance_scale=1.0, steps=5, seed=null.seed)
     first, second = engine.submit(model_of(system, rows=4), [null, unguided])
     assert bits(first.result(30)) == bits(second.result(30))
 
@@ -129,7 +130,7 @@ def test_a_nan_ends_one_sample_with_its_reason_and_its_neighbours_never_notice(e
     model = model_of(system)
     sound = [request_for(system, number, steps=6, guidance_scale=2.0) for number in range(3)]
     alone = [bits(future.result(30)) for future in engine.submit(model, sound)]
-    broken = request_for(system, 9, condition=system.condition([ConditionRequest(prompt="nan")])[0], steps=6, guidance_scale=2.0)
+    broken = request_for(system, 9, branches=system.branches(ConditionRequest(prompt="nan")), steps=6, guidance_scale=2.0)
     bad, *good = engine.submit(model, [broken, *sound])
     with pytest.raises(SampleFailed, match="not finite after step 1 of 6"):
         bad.result(30)
@@ -206,7 +207,7 @@ def test_a_request_no_step_could_serve_is_refused_at_once(engine: Engine) -> Non
     for changes, message in (
         ({"steps": 0}, "steps is 0"),
         ({"steps": 1001}, "1 to 1000"),
-        ({"condition": torch.zeros(3)}, r"shape \(3,\)"),
+        ({"branches": Branches({"class": torch.zeros(3)}, {"class": torch.zeros(3)})}, r"'class': \(3,\)"),
         ({"eta": 1.5}, "eta is 1.5"),
         ({"seed": -1}, "seed is -1"),
     ):

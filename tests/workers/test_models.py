@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from redis import Redis
 
 from model_store.card import load_card
-from model_store.system import System
+from model_store.system import Branches, ConditionRequest, MaskInput, System
 from service.errors import CardError, UnknownModel, WeightsError
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire, load_tiny
-from tests.workers.fakes import WEIGHTS, WEIGHTS_SHA256, TinySystem, tiny_card, tiny_spec
+from tests.workers.fakes import WEIGHTS, WEIGHTS_SHA256, TinySystem, tiny_card
 from workers.worker import Worker
 
 
@@ -65,16 +66,19 @@ def test_what_is_missing_or_no_card_is_named(worker: Worker, store: FolderStore)
         worker.models.get("bare@1.0.0")
 
 
-def test_a_condition_is_worked_out_once_a_job_and_alone(hire: Hire, redis: Redis) -> None:
-    asked: list[int] = []
+def test_a_condition_is_worked_out_once_and_alone(hire: Hire, redis: Redis) -> None:
+    asked: list[ConditionRequest] = []
 
     class Asked(TinySystem):
-        def condition(self, requests: object) -> torch.Tensor:
-            asked.append(len(requests))  # type: ignore[arg-type]
-            return super().condition(requests)  # type: ignore[arg-type]
+        def branches(self, request: ConditionRequest) -> Branches:
+            asked.append(request)
+            return super().branches(request)
 
     model = hire(load=lambda folder: Asked(load_card(folder))).models.get("tiny@1.0.0")
-    first = model.condition(tiny_spec(classes=("road",)))
-    assert torch.equal(first, model.condition(tiny_spec(classes=("road",), count=9)))
-    assert not torch.equal(first, model.condition(tiny_spec(classes=None, prompt="a road")))
-    assert asked == [1, 1]
+    road = ConditionRequest(classes=("road",))
+    first = model.branches(road)
+    assert model.branches(ConditionRequest(classes=("road",))) is first
+    assert not torch.equal(first.condition["class"], model.branches(ConditionRequest(prompt="a road")).condition["class"])
+    masks = [MaskInput.of(np.full((8, 8), value, dtype=np.uint8)) for value in (0, 1, 0)]
+    assert masks[0] == masks[2] != masks[1]
+    assert asked == [road, ConditionRequest(prompt="a road")]

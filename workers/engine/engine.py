@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.lane import EngineModel, Lane, SampleFailed
-from workers.engine.sample import SampleRequest, Waiting, branches_of
+from workers.engine.sample import SampleRequest, Waiting, needed_conditions
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Engine:
     def submit(self, model: EngineModel, requests: Sequence[SampleRequest]) -> list[Future[Tensor]]:
         """Hands samples over and returns at once. Raises ValueError for a request that no step could serve, and
         :class:`EngineStopped` after :meth:`stop`."""
-        batch = [Waiting(request, branches_of(_checked(request, model), model.null)) for request in requests]
+        batch = [Waiting(request, needed_conditions(_checked(request, model))) for request in requests]
         with self._changed:
             if self._stopped:
                 raise EngineStopped("the engine has been stopped")
@@ -117,9 +117,11 @@ def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
         raise ValueError(f"seed is {request.seed}; it must lie between 0 and 2**63 - 1")
     if not 1 <= request.steps <= total:
         raise ValueError(f"steps is {request.steps}; the model's schedule allows 1 to {total}")
-    if request.condition.shape != model.null.shape:
-        found, needed = tuple(request.condition.shape), tuple(model.null.shape)
-        raise ValueError(f"the condition has shape {found}; those of {model.system.card.id} have {needed}")
+    needed = dict(model.system.condition_shapes)
+    for condition in (request.branches.condition, request.branches.null):
+        found = {name: tuple(value.shape) for name, value in condition.items()}
+        if found != needed:
+            raise ValueError(f"the condition has shapes {found}; those of {model.system.card.id} have {needed}")
     if not 0.0 <= request.eta <= 1.0:
         raise ValueError(f"eta is {request.eta}; it must lie between 0 and 1")
     return request

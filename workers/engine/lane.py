@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model_store.ddim import DDIM, guide
+from model_store.system import Condition, stack_conditions
 from workers.engine.sample import Active, Waiting, activate
 from workers.engine.turns import Turns
 
@@ -22,11 +23,10 @@ class SampleFailed(Exception):
 
 @dataclass(frozen=True, eq=False)
 class EngineModel:
-    """A loaded model as the engine drives it: the system, its canonical number of rows, and its null condition ``(D,)``."""
+    """A loaded model as the engine drives it: the system, and its canonical number of rows."""
 
     system: System
     rows: int
-    null: Tensor
 
 
 class Lane:
@@ -47,8 +47,7 @@ class Lane:
         self._ddim = DDIM(system.card.sampler, system.device)
         self._slots: list[Active | None] = [None] * rows
         self._x = torch.zeros((rows, *system.sample_shape), dtype=torch.float32, device=self._device)
-        self._null = model.null.to(self._device)
-        self._conditions = self._null.repeat(rows, 1)
+        self._conditions: dict[str, Tensor] = {}
         self._joined_or_left = True
         self._row_slot = self._cond_row = self._null_row = torch.zeros(rows, dtype=torch.int64, device=self._device)
         self._scale = torch.ones(rows, device=self._device)
@@ -114,19 +113,20 @@ class Lane:
         """Which slot feeds each row, and which rows hold the two branches of each slot."""
         row_slot, cond_row, null_row = [0] * self.rows, [0] * self.rows, [0] * self.rows
         scale, eta = [1.0] * self.rows, [0.0] * self.rows
-        conditions: list[Tensor] = []
+        conditions: list[Condition] = []
         for slot, sample in enumerate(self._slots):
             if sample is None:
                 continue
             first = len(conditions)
-            conditions.extend(sample.waiting.branches)
+            conditions.extend(sample.waiting.conditions)
             last = len(conditions) - 1
             row_slot[first], row_slot[last] = slot, slot
             null_row[slot], cond_row[slot] = first, last
             scale[slot] = sample.waiting.request.guidance_scale
             eta[slot] = sample.waiting.request.eta
-        padding = [self._null] * (self.rows - len(conditions))
-        self._conditions = torch.stack([*conditions, *padding])
+        # a step without samples is never run, so there is a condition to fill the unused rows with
+        padding = conditions[:1] * (self.rows - len(conditions))
+        self._conditions = stack_conditions([*conditions, *padding]) if conditions else {}
         self._row_slot, self._cond_row, self._null_row = (self._indices(i) for i in (row_slot, cond_row, null_row))
         self._scale = torch.tensor(scale, device=self._device)
         self._eta = torch.tensor(eta, device=self._device)

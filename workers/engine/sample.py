@@ -6,25 +6,25 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Callable
 
-import torch
 from torch import Tensor
 
 from model_store.ddim import DDIM
 from model_store.noise import SampleNoise
+from model_store.system import Branches, Condition
 
 
 @dataclass(frozen=True, eq=False)
 class SampleRequest:
     """One sample to be denoised.
 
-    seed: 0 .. 2**53 - 1, the only source of its noise. condition: ``(D,)`` float32 as ``System.condition`` gives it.
+    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.branches`` gives them.
     steps: number of DDIM steps. eta: 0 (deterministic) .. 1. group: samples of one group (a job) wait their turn behind
     one another, groups beside one another. on_step: told the number of steps done after each, from the engine's thread,
     so it must return at once.
     """
 
     seed: int
-    condition: Tensor
+    branches: Branches
     steps: int
     guidance_scale: float = 1.0
     eta: float = 0.0
@@ -37,13 +37,13 @@ class Waiting:
     """A request with the future that its x_0 will be set on; cancelling the future takes the sample out."""
 
     request: SampleRequest
-    branches: tuple[Tensor, ...]
+    conditions: tuple[Condition, ...]
     future: Future[Tensor] = field(default_factory=Future)
 
     @property
     def rows(self) -> int:
         """Rows of a batch it takes: 2 when guidance compares two different branches, else 1."""
-        return len(self.branches)
+        return len(self.conditions)
 
 
 @dataclass(eq=False)
@@ -69,17 +69,18 @@ class Active:
         return self.done == len(self.timesteps)
 
 
-def branches_of(request: SampleRequest, null_condition: Tensor) -> tuple[Tensor, ...]:
+def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
     """The conditions whose outputs guidance needs, the null branch first when there are two.
 
-    Scale 1 needs the condition alone, scale 0 the null alone, and a condition equal to the null has one branch only:
-    null + scale * (cond - null) is then exact with one forward.
+    Scale 1 needs the condition alone, scale 0 the null alone, and branches that are the same need one: null + scale *
+    (condition - null) is then exact with one forward.
     """
+    branches = request.branches
     if request.guidance_scale == 0.0:
-        return (null_condition,)
-    if request.guidance_scale == 1.0 or torch.equal(request.condition, null_condition):
-        return (request.condition,)
-    return (null_condition, request.condition)
+        return (branches.null,)
+    if request.guidance_scale == 1.0 or branches.condition is branches.null:
+        return (branches.condition,)
+    return (branches.null, branches.condition)
 
 
 def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:

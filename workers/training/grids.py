@@ -28,10 +28,10 @@ def sample_grid(
     with torch.no_grad():
         condition, null = network.class_encoder(multi_hot).float(), network.class_encoder(torch.zeros_like(multi_hot)).float()
         made = sample(
-            network,
+            lambda x, t, condition: network(x, t, condition["class"]),
             DDIM(convention, multi_hot.device),
-            condition,
-            null,
+            {"class": condition},
+            {"class": null},
             range(len(multi_hot)),
             network.config.sample_shape,
             steps=steps,

@@ -68,6 +68,8 @@ class SuperresTraining(BaseModel):
         paper, found = paper_espcn(), []
         if self.network != paper:
             found.append(f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip}).")
+        if self.network.keeps_means:
+            found.append("An enlarged image keeps the means of the small one: averaged, it is the generated image again.")
         if self.blur_px:
             found.append(f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone.")
         if self.chained:

@@ -1,0 +1,187 @@
+"""A latent base: the text-to-image model that a mask system is trained on top of, with its autoencoder and its text encoder.
+
+It lies in a folder of one of two kinds: what ``twinset train base`` writes (``base.safetensors`` and ``base.json``), or a Stable
+Diffusion 1.5 in diffusers' layout, which :mod:`model_store.latent.stable_diffusion` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model_store.card import SamplerConvention, TextEncoderRef
+from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder
+from model_store.latent.denoiser import DenoiserConfig, build_unet
+from model_store.latent.text import TokenEncoder, load_token_encoder
+
+BASE_WEIGHTS, BASE_ABOUT = "base.safetensors", "base.json"
+AUTOENCODER_WEIGHTS, AUTOENCODER_ABOUT = "autoencoder.safetensors", "autoencoder.json"
+
+
+class BaseInvalid(ValueError):
+    """A folder that holds no base, or one that this version cannot run; the message names the file, the value and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatentBase:
+    """A loaded base. Its networks are float32 on the CPU, as they were stored.
+
+    ``about`` is its provenance: ``kind``, ``name``, ``files`` (sha256 by name), ``data``, ``licence``, ``deviations``.
+    """
+
+    autoencoder: AutoencoderKL
+    autoencoder_config: AutoencoderConfig
+    unet: UNet2DConditionModel
+    denoiser_config: DenoiserConfig
+    convention: SamplerConvention
+    tokens: TokenEncoder
+    size_px: int
+    about: dict[str, Any] = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 that two bases share only if their weights and their text encoders are the same."""
+        known = {"files": self.about["files"], "text_encoder": self.tokens.ref.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    def at_latent_size(self, latent_px: int) -> LatentBase:
+        """The same networks for latents of another side, for they are convolutional.
+
+        Raises :class:`BaseInvalid` for a side that the U-Net cannot halve as often as it has levels.
+        """
+        halvings = 2 ** (len(self.denoiser_config.widths) - 1)
+        if latent_px < halvings or latent_px % halvings:
+            raise BaseInvalid(
+                f"a latent of {latent_px} px ({latent_px * self.autoencoder_config.factor} px of image) cannot be halved "
+                f"{len(self.denoiser_config.widths) - 1} times; take a multiple of {halvings} ({halvings * self.autoencoder_config.factor} px of image)"
+            )
+        config = self.denoiser_config.model_copy(update={"latent_px": latent_px})
+        return replace(self, denoiser_config=config, size_px=latent_px * self.autoencoder_config.factor)
+
+    def at_size(self, size_px: int) -> LatentBase:
+        """The same networks for images of another side. Raises :class:`BaseInvalid` if the latent has no such side."""
+        factor = self.autoencoder_config.factor
+        if size_px % factor:
+            raise BaseInvalid(f"images of {size_px} px have no latent: the autoencoder makes them {factor} times smaller; take a multiple of it")
+        return self.at_latent_size(size_px // factor)
+
+
+def load_base(folder: Path | str, *, latent_px: int | None = None, chunks: int = 1, tokens: TokenEncoder | None = None) -> LatentBase:
+    """Reads a base from either kind of folder.
+
+    ``latent_px`` overrides the side of its latents: 48 takes a Stable Diffusion of 512 px to 384. ``chunks`` windows of text are read by
+    a Stable Diffusion's CLIP. ``tokens`` takes the place of the text encoder that the folder asks for.
+    Raises :class:`BaseInvalid`, and :class:`model_store.text.TextEncoderMissing` where that encoder is not to be had.
+    """
+    folder = Path(folder)
+    if (folder / BASE_ABOUT).is_file():
+        base = _load_own(folder, tokens)
+    elif (folder / "model_index.json").is_file():
+        from model_store.latent.stable_diffusion import load_stable_diffusion
+
+        base = load_stable_diffusion(folder, chunks=chunks, tokens=tokens)
+    else:
+        raise BaseInvalid(
+            f"{folder} holds neither {BASE_ABOUT} (of twinset train base) nor model_index.json (of a Stable Diffusion 1.5 in diffusers' "
+            "layout); give a folder that does"
+        )
+    dims = base.denoiser_config.text_dims
+    if base.tokens.ref.dims != dims:
+        raise BaseInvalid(f"the U-Net of {folder} reads text of {dims} dimensions, but its text encoder gives {base.tokens.ref.dims}")
+    return base if latent_px is None else base.at_latent_size(latent_px)
+
+
+def load_autoencoder(folder: Path | str) -> tuple[AutoencoderKL, AutoencoderConfig, dict[str, Any]]:
+    """(network, its shape, its provenance) of a folder of ``twinset train autoencoder``, or of a Stable Diffusion's ``vae/``.
+
+    Raises :class:`BaseInvalid`.
+    """
+    folder = Path(folder)
+    if (folder / "vae").is_dir():
+        from model_store.latent.stable_diffusion import load_vae
+
+        return load_vae(folder)
+    about = read_about(folder / AUTOENCODER_ABOUT, "twinset train autoencoder")
+    config = read_value(AutoencoderConfig, about, "network", folder / AUTOENCODER_ABOUT)
+    autoencoder = build_autoencoder(config)
+    fill(autoencoder, checked_weights(folder, AUTOENCODER_WEIGHTS, about), "", folder / AUTOENCODER_WEIGHTS)
+    return autoencoder, config, about
+
+
+def _load_own(folder: Path, tokens: TokenEncoder | None) -> LatentBase:
+    path = folder / BASE_ABOUT
+    about = read_about(path, "twinset train base")
+    autoencoder_config = read_value(AutoencoderConfig, about, "autoencoder", path)
+    denoiser_config = read_value(DenoiserConfig, about, "denoiser", path)
+    convention = read_value(SamplerConvention, about, "sampler", path)
+    ref = read_value(TextEncoderRef, about, "text_encoder", path)
+    tensors = checked_weights(folder, BASE_WEIGHTS, about)
+    autoencoder, unet = build_autoencoder(autoencoder_config), build_unet(denoiser_config)
+    fill(autoencoder, tensors, "autoencoder.", folder / BASE_WEIGHTS)
+    fill(unet, tensors, "unet.", folder / BASE_WEIGHTS)
+    return LatentBase(
+        autoencoder=autoencoder,
+        autoencoder_config=autoencoder_config,
+        unet=unet,
+        denoiser_config=denoiser_config,
+        convention=convention,
+        tokens=tokens or load_token_encoder(ref),
+        size_px=denoiser_config.latent_px * autoencoder_config.factor,
+        about=about,
+    )
+
+
+def read_about(path: Path, command: str) -> dict[str, Any]:
+    """The JSON that a training wrote beside its weights. Raises :class:`BaseInvalid` unless it is there and of format 1."""
+    if not path.is_file():
+        raise BaseInvalid(f"{path} does not exist; give a folder that '{command}' wrote")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BaseInvalid(f"{path} is not JSON ({error})") from None
+    if about.get("format") != 1:
+        raise BaseInvalid(f"{path} is of format {about.get('format')!r}; this version of twinset reads format 1")
+    return about
+
+
+def read_value(kind: Any, about: Mapping[str, Any], name: str, path: Path) -> Any:
+    """``about[name]`` as a ``kind``. Raises :class:`BaseInvalid` naming the field."""
+    try:
+        return kind.model_validate(about.get(name))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise BaseInvalid(f"{path}: {'.'.join(map(str, (name, *wrong['loc'])))} is {wrong['input']!r} ({wrong['msg']})") from None
+
+
+def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A safetensors file whose sha256 is the one that ``about`` gives. Raises :class:`BaseInvalid` if it is missing or another."""
+    path = folder / name
+    if not path.is_file():
+        raise BaseInvalid(f"{path} does not exist, but its weights are described beside it; fetch it, or train it again")
+    found, wanted = file_sha256(path), about.get("files", {}).get(name)
+    if found != wanted:
+        raise BaseInvalid(f"{path} has sha256 {found}; what lies beside it says {wanted}. Fetch it again")
+    return load_file(path)
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+    """Loads the tensors with ``prefix`` into a module, as float32. Raises :class:`BaseInvalid` unless they are exactly its own."""
+    part = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(part)
+    except RuntimeError as error:
+        raise BaseInvalid(f"{path} does not fit the network that is described beside it: {error}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""A latent model behind the interface that the sampling engine drives; the two papers differ in what they condition on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from model_store.card import Card
+from model_store.decode import Twin, to_pixels
+from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder, decode_latents
+from model_store.latent.denoiser import DenoiserConfig, build_unet, control_copy, control_residuals, denoise
+from model_store.latent.text import TokenEncoder, load_token_encoder
+from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
+
+WEIGHTS_FILE = "model.safetensors"
+PARTS = ("autoencoder", "unet", "control", "hint")
+"""The networks of a model folder: each one's tensors carry its name as their prefix."""
+
+
+def class_colours(card: Card) -> Tensor:
+    """The classes' colours as ``(K, 3)`` float32 in [0, 1]."""
+    return torch.tensor([entry.colour for entry in card.classes], dtype=torch.float32) / 255.0
+
+
+class LatentSystem(ABC):
+    """Autoencoder, U-Net, control copy and hint network on one device.
+
+    U-Net and control copy run in ``dtype``; hint network and autoencoder, which run once a sample, stay float32. Conditions are
+    worked out one by one and images decoded one by one, so that no sample's bits depend on its company.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        card: Card,
+        autoencoder: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        control: ControlNetModel,
+        hint: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        tokens: TokenEncoder | None = None,
+    ) -> None:
+        """``tokens`` takes the place of the card's text encoder, which is else loaded at the first text."""
+        config = DenoiserConfig.model_validate(card.network["denoiser"])
+        self.card, self.device, self.dtype = card, device, dtype
+        self.sample_shape = config.latent_shape
+        if card.text_encoder is None:
+            raise WeightsInvalid(f"the card of {card.id} names no text encoder; {self.name} reads its text by cross-attention")
+        self.condition_shapes = {
+            "text": (card.text_encoder.max_tokens, card.text_encoder.dims),
+            "hint": (config.hint_channels, config.latent_px, config.latent_px),
+        }
+        self.colours = class_colours(card).to(device)
+        self._tokens = tokens
+        self.autoencoder, self.hint = (part.to(device).eval().requires_grad_(False) for part in (autoencoder, hint))
+        self.unet, self.control = (
+            part.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for part in (unet, control)
+        )
+
+    @classmethod
+    def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> Self:
+        """Builds the networks that the card describes and fills them from ``model.safetensors``."""
+        tensors = load_file(folder / WEIGHTS_FILE)
+        unet = build_unet(DenoiserConfig.model_validate(card.network["denoiser"]))
+        parts = {
+            "autoencoder": build_autoencoder(AutoencoderConfig.model_validate(card.network["autoencoder"])),
+            "unet": unet,
+            "control": control_copy(unet),
+            "hint": cls.build_hint(card),
+        }
+        for name, module in parts.items():
+            part = {key.removeprefix(f"{name}."): value.float() for key, value in tensors.items() if key.startswith(f"{name}.")}
+            try:
+                module.load_state_dict(part)
+            except RuntimeError as error:
+                raise WeightsInvalid(f"{folder / WEIGHTS_FILE} does not fit the {name} of {card.id}: {error}") from None
+        return cls(card, device=device, dtype=dtype, **parts)
+
+    @classmethod
+    @abstractmethod
+    def build_hint(cls, card: Card) -> nn.Module:
+        """The hint network that the card describes, untrained."""
+
+    @abstractmethod
+    def branches(self, request: ConditionRequest) -> Branches:
+        """Text tokens ``(L, d)`` and hint features ``(widths[0], h, w)``, on both sides of guidance."""
+
+    def text_tokens(self, text: str) -> Tensor:
+        """``(L, d)`` float32 on the device; "" is the null text."""
+        if self._tokens is None:
+            assert self.card.text_encoder is not None
+            self._tokens = load_token_encoder(self.card.text_encoder)
+        return self._tokens.encode(text).to(self.device)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The controlled U-Net's output in float32, ``(B, c, h, w)``."""
+        with torch.no_grad():
+            z = x.to(dtype=self.dtype, memory_format=torch.channels_last)
+            text, hint = condition["text"].to(self.dtype), condition["hint"].to(dtype=self.dtype, memory_format=torch.channels_last)
+            residuals = control_residuals(self.control, z, t, text, hint)
+            return denoise(self.unet, z, t, text, residuals).float()
+
+    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+        """Images of the latents; masks are given, not made. Raises ValueError for a size that the card does not list."""
+        if size_px not in self.card.sizes_px:
+            raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
+        with torch.no_grad():
+            return [Twin(to_pixels(decode_latents(self.autoencoder, z))[0]) for z in x0.float().split(1)]
+
+    def check_mask(self, request: ConditionRequest) -> None:
+        """Raises ValueError for a mask of another size, or with an index that is no class of the card."""
+        if request.mask is None:
+            return
+        size, indices = self.card.generation_size_px, request.mask.indices
+        if indices.shape != (size, size):
+            raise ValueError(f"the mask is {indices.shape[1]} x {indices.shape[0]} px; {self.card.id} takes {size} x {size}")
+        if indices.max() >= len(self.card.classes):
+            raise ValueError(f"the mask holds index {indices.max()}; {self.card.id} has classes 0 to {len(self.card.classes) - 1}")

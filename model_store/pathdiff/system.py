@@ -1,0 +1,50 @@
+"""PathDiff behind the engine's interface: text, mask, or both, guided towards the one, the other, or both."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model_store.card import Card
+from model_store.latent.system import LatentSystem
+from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
+from model_store.system import Branches, ConditionRequest
+
+
+class PathDiffSystem(LatentSystem):
+    """e = null + s (condition - null), where the guidance target says what ``null`` lacks.
+
+    text, the paper's: e(m, "") + s (e(m, t) - e(m, "")); mask and joint are ours: e(none, t) and e(none, "") as the null side. With
+    nothing to take away both sides are one, and a step is one forward.
+    """
+
+    name = "PathDiff"
+
+    @classmethod
+    def build_hint(cls, card: Card) -> nn.Module:
+        return build_hint(HintConfig.model_validate(card.network["hint"]))
+
+    def branches(self, request: ConditionRequest) -> Branches:
+        """Raises ValueError for a mask that does not fit the card."""
+        self.check_mask(request)
+        target = request.guidance_target or self.card.defaults.guidance_target or "text"
+        prompt, masked = request.prompt or "", request.mask is not None
+        condition = {"text": self.text_tokens(prompt), "hint": self._hint(request)}
+        without_text, without_mask = target in ("text", "joint") and prompt != "", target in ("mask", "joint") and masked
+        if not (without_text or without_mask):
+            return Branches(condition, condition)
+        null = {
+            "text": self.text_tokens("") if without_text else condition["text"],
+            "hint": self._features(null_hint(1, self.card.generation_size_px, self.device)) if without_mask else condition["hint"],
+        }
+        return Branches(condition, null)
+
+    def _hint(self, request: ConditionRequest) -> Tensor:
+        if request.mask is None:
+            return self._features(null_hint(1, self.card.generation_size_px, self.device))
+        indices = torch.from_numpy(request.mask.indices.astype("int64")).to(self.device)
+        return self._features(mask_hint(indices[None], self.colours))
+
+    def _features(self, hint: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.hint(hint)[0]

@@ -1,0 +1,34 @@
+"""Siamese-Diffusion behind the engine's interface: sampling is by the mask branch alone, guided by the text."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from model_store.card import Card
+from model_store.latent.system import LatentSystem
+from model_store.siamese_diffusion.hint import HintConfig, build_hint, mask_hint
+from model_store.system import Branches, ConditionRequest
+
+
+class SiameseDiffusionSystem(LatentSystem):
+    """A mask and, where it is given, a prompt; guidance takes the prompt away and keeps the mask (section 4)."""
+
+    name = "Siamese-Diffusion"
+
+    @classmethod
+    def build_hint(cls, card: Card) -> nn.Module:
+        return build_hint(HintConfig.model_validate(card.network["hint"]))
+
+    def branches(self, request: ConditionRequest) -> Branches:
+        """Raises ValueError without a mask, and for one that does not fit the card."""
+        if request.mask is None:
+            raise ValueError(f"{self.card.id} draws images for masks; give it one")
+        self.check_mask(request)
+        indices = torch.from_numpy(request.mask.indices.astype("int64")).to(self.device)
+        with torch.no_grad():
+            hint = self.hint(mask_hint(indices[None], self.colours))[0]
+        condition = {"text": self.text_tokens(request.prompt or ""), "hint": hint}
+        if not request.prompt:
+            return Branches(condition, condition)
+        return Branches(condition, {"text": self.text_tokens(""), "hint": hint})
