@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from model_store.card import Card
 from model_store.features import open_features
-from workers.evaluation import command
-from workers.evaluation.evaluate import Plan, default_segmenters, evaluate, sampling_for
-from workers.evaluation.making import Twins
+from workers.evaluation import command, options
+from workers.evaluation.evaluate import Plan, default_segmenters, evaluate
+from workers.evaluation.making import Twins, sampling_for
 from workers.evaluation.report import table, write_figures, write_sheet
 from workers.evaluation.requests import draw_queries
 from workers.evaluation.segmenter import SegmenterSettings
@@ -138,9 +138,9 @@ def test_the_newest_bundled_version_answers_to_a_bare_name(tmp_path: Path, monke
     for version in ("0.9.0", "0.10.0"):
         (tmp_path / "coast" / version).mkdir(parents=True)
         (tmp_path / "coast" / version / "card.json").write_text("{}")
-    monkeypatch.setattr(command, "bundled_folder", lambda: tmp_path)
-    assert command.find_model("coast").name == "0.10.0"
-    assert command.find_model("coast@0.9.0").name == "0.9.0"
-    assert command.find_model(str(tmp_path / "coast" / "0.9.0")).name == "0.9.0"
+    monkeypatch.setattr(options, "bundled_folder", lambda: tmp_path)
+    assert options.find_model("coast").name == "0.10.0"
+    assert options.find_model("coast@0.9.0").name == "0.9.0"
+    assert options.find_model(str(tmp_path / "coast" / "0.9.0")).name == "0.9.0"
     with pytest.raises(ValueError, match="bundled: coast"):
-        command.find_model("coast@2.0.0")
+        options.find_model("coast@2.0.0")

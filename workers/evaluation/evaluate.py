@@ -9,19 +9,18 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from model_store.card import Card
-from model_store.features import FeatureNetwork, pooled_features
+from model_store.features import FeatureNetwork
 from model_store.system import System
-from workers.evaluation.making import SamplingSettings, Twins, images_as_tensor, make_twins
+from workers.evaluation.making import SamplingSettings, Twins, make_twins
 from workers.evaluation.measures import (
     class_ious,
     confident_share,
     confusion_matrix,
     converse_predicted_value,
-    frechet_distance,
     mean_iou,
-    nearest_distances,
     positive_predicted_value,
 )
+from workers.evaluation.realism import COPY_CHECK_PX, frechet, originality, rounded
 from workers.evaluation.requests import Query, Way, check_same_classes, draw_queries, queryable_mask
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 from workers.training.data import SegmentationFolder, present_classes
@@ -29,8 +28,6 @@ from workers.training.data import SegmentationFolder, present_classes
 LARGEST_SEGMENTER_PX = 64
 """Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in minutes on
 a CPU tells what is where at this size as well as it needs to."""
-COPY_CHECK_PX = 16
-"""Side that images are reduced to before their distances are taken: layout and colour, not texture."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,6 @@ class Plan:
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, done, total)."""
-
-
-def sampling_for(card: Card, *, steps: int | None, guidance_scale: float | None, eta: float | None) -> SamplingSettings:
-    """The card's defaults with what was given over them."""
-    chosen = card.defaults
-    return SamplingSettings(
-        steps=chosen.steps if steps is None else steps,
-        guidance_scale=chosen.guidance_scale if guidance_scale is None else guidance_scale,
-        eta=chosen.eta if eta is None else eta,
-    )
 
 
 def measured_sizes(card: Card, size_px: int) -> tuple[int, ...]:
@@ -98,7 +85,7 @@ def evaluate(
         for size, settings in plan.segmenters.items()
     }
     real = {size: Twins(*data.arrays("test", size)) for size in {*sizes, *segmenters}}
-    seen = Twins(*data.arrays("train", COPY_CHECK_PX))
+    seen, _ = data.arrays("train", COPY_CHECK_PX)
     figures: dict[str, Any] = {
         "model": card.id,
         "data": {"name": data.name, "split": "test", "images": len(full_masks)},
@@ -122,9 +109,9 @@ def evaluate(
             str(size): agreement(segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)])
             for size in sizes
         }
-        found |= originality(twins[card.generation_size_px], real[card.generation_size_px], seen)
+        found |= originality(twins[card.generation_size_px].images, real[card.generation_size_px].images, seen)
         if plan.features is not None:
-            found["frechet"] = frechet(plan.features, twins[plan.size_px], real[plan.size_px], plan.seed)
+            found["frechet"] = frechet(plan.features, twins[plan.size_px].images, real[plan.size_px].images, plan.seed)
         figures["by"][way] = found
         made[way] = (queries, twins[plan.size_px])
     return figures, made
@@ -174,47 +161,5 @@ def agreement(segmenter: TrainedSegmenter, made: Twins, real: Twins) -> dict[str
     }
 
 
-def originality(made: Twins, real: Twins, seen: Twins) -> dict[str, Any]:
-    """Median nearest distances (of [0, 1] pixel values, at 16 px): of made to training images, and of real test images to them.
-
-    A ratio far below 1 would be copying. ``diversity`` is made images among themselves, over real test images among themselves.
-    """
-    a, b, c = (twins.reduced(COPY_CHECK_PX).images.reshape(len(twins.images), -1) / 255.0 for twins in (made, real, seen))
-    to_seen, real_to_seen = np.median(nearest_distances(a, c)), np.median(nearest_distances(b, c))
-    figures = {"distance_to_training": rounded(to_seen), "real_test_distance_to_training": rounded(real_to_seen)}
-    if min(len(a), len(b)) > 1:
-        # the nearest of many is nearer than the nearest of few, so both sides get the same number
-        count = min(len(a), len(b))
-        among = np.median(nearest_distances(a[:count], a[:count], same=True))
-        figures["diversity"] = rounded(among / np.median(nearest_distances(b[:count], b[:count], same=True)))
-    return figures
-
-
-def frechet(features: FeatureNetwork, made: Twins, real: Twins, seed: int) -> dict[str, Any]:
-    """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones score."""
-    count = min(len(made.images), len(real.images))
-    a = _pooled(features, made.images[:count])
-    b = _pooled(features, real.images[:count])
-    order = np.random.default_rng(seed).permutation(count)
-    half = count // 2
-    return {
-        "features": features.name,
-        "images": count,
-        "made_to_real": rounded(frechet_distance(a, b)),
-        "made_half_to_real_half": rounded(frechet_distance(a[order[:half]], b[order[half : 2 * half]])),
-        "real_half_to_real_half": rounded(frechet_distance(b[order[:half]], b[order[half : 2 * half]])),
-    }
-
-
-def rounded(value: float) -> float | None:
-    """Four places; None for what is not a number, as JSON has none."""
-    return round(float(value), 4) if np.isfinite(value) else None
-
-
 def _confusion(segmenter: TrainedSegmenter, images: np.ndarray, true: np.ndarray) -> np.ndarray:
     return confusion_matrix(true, segmenter.predict(images), segmenter.network.head.out_channels)
-
-
-def _pooled(features: FeatureNetwork, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
-    rows = [pooled_features(features, images_as_tensor(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
-    return np.concatenate([row.cpu().numpy() for row in rows])

@@ -1,10 +1,10 @@
-"""What a measurement leaves behind: measured.json, a sheet of twins for each way of asking, and a table."""
+"""What a measurement leaves behind: measured.json, the figures on the card, a sheet of twins for each way of asking, and a table."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from PIL import Image
 from rich.table import Table
@@ -36,27 +36,27 @@ def write_sheet(card: Card, way: Way, queries: Sequence[Query], twins: Twins, ou
     """Writes the first twins as PNG files under ``twins-{way}/``, and the sheet of them, whose path is returned."""
     folder = out / f"twins-{way}"
     folder.mkdir(parents=True, exist_ok=True)
-    shown = []
+    drawn = []
     for index, query in enumerate(queries[:MAX_TWINS]):
         image, mask = folder / f"{index:04d}.image.png", folder / f"{index:04d}.mask.png"
         Image.fromarray(twins.images[index]).save(image)
         Image.fromarray(twins.masks[index]).save(mask)
-        shown.append(SheetTwin(image, mask, query.prompt if way == "prompts" else ", ".join(query.names)))
+        drawn.append(SheetTwin(image, mask, query.prompt if way == "prompts" else ", ".join(query.names)))
     title = f"{card.id}, asked by {way}"
     path = out / f"grid-{way}.png"
-    draw_contact_sheet(shown, card.classes, title=title, subtitle=f"{len(queries)} twins of {twins.size_px} px").save(path)
+    draw_contact_sheet(drawn, card.classes, title=title, subtitle=f"{len(queries)} twins of {twins.size_px} px").save(path)
     return path
 
 
 def table(figures: dict[str, Any]) -> Table:
     """The figures that tell whether a model is good, one column for each way of asking."""
-    shown = Table(title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px")
-    shown.add_column("measure")
+    found = Table(title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px")
+    found.add_column("measure")
     for way in figures["by"]:
-        shown.add_column(f"by {way}", justify="right")
+        found.add_column(f"by {way}", justify="right")
 
     def row(name: str, *path: str) -> None:
-        shown.add_row(name, *(_shown(found, path) for found in figures["by"].values()))
+        found.add_row(name, *(shown(each, path) for each in figures["by"].values()))
 
     row("queried classes found (PPV)", "ppv")
     row("found classes queried (converse)", "converse")
@@ -65,16 +65,22 @@ def table(figures: dict[str, Any]) -> Table:
         row(f"agreement at {size} px, of real", "agreement", size, "ratio")
         row("  segmenter's mIoU on made", "agreement", size, "miou_made")
         row("  segmenter's mIoU on real", "agreement", size, "miou_real")
+    add_realism(row, figures["by"])
+    return found
+
+
+def add_realism(row: Callable[..., None], by: dict[str, dict[str, Any]]) -> None:
+    """The rows that every measurement has: originality, diversity, and the Frechet distance if it was taken."""
     row("distance to training images", "distance_to_training")
     row("  of real test images", "real_test_distance_to_training")
     row("diversity, of real", "diversity")
-    for name in {found["frechet"]["features"] for found in figures["by"].values() if "frechet" in found}:
+    for name in {each["frechet"]["features"] for each in by.values() if "frechet" in each}:
         row(f"Frechet distance to real ({name})", "frechet", "made_to_real")
         row("  between halves of real", "frechet", "real_half_to_real_half")
-    return shown
 
 
-def _shown(found: dict[str, Any], path: Sequence[str]) -> str:
+def shown(found: dict[str, Any], path: Sequence[str]) -> str:
+    """The figure at ``path`` in three places, or a dash where there is none."""
     value: Any = found
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None

@@ -6,37 +6,28 @@ its mIoU on real test images at the same size. It is cached, as training it take
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 from torch import Tensor, nn
 
 from model_store.card import IGNORE_INDEX
-from workers.training.data import SegmentationFolder, dihedral
-from workers.training.loop import iteration_generator, learning_rate
+from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
+from workers.evaluation.kept import keep, kept_path, read_kept
+from workers.evaluation.making import images_as_tensor
+from workers.training.data import SegmentationFolder
 
 
-class SegmenterSettings(BaseModel):
+class SegmenterSettings(FitSettings):
     """All that decides a segmenter; its cache is keyed by them and by the data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size_px: int = Field(64, ge=16, description="side of the images it sees, a multiple of 8")
     width: int = Field(32, ge=4)
-    epochs: int = Field(40, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
-    jitter: float = Field(0.15, ge=0, description="largest change of brightness and of contrast, of the range [-1, 1]")
-    seed: int = 0
 
 
 def _conv(c_in: int, c_out: int) -> nn.Sequential:
@@ -83,17 +74,13 @@ class TrainedSegmenter:
         """
         if images.shape[1:3] != (self.size_px, self.size_px):
             raise ValueError(f"this segmenter sees {self.size_px} px images, not {images.shape[1:3]}; resize them first")
-        allowed = torch.tensor(self.answerable)
+        device = self.network.head.weight.device
+        allowed = torch.tensor(self.answerable, device=device)
         found = []
         for start in range(0, len(images), batch_size):
-            logits = self.network(as_input(images[start : start + batch_size])).float()
-            found.append(allowed[logits[:, allowed].argmax(dim=1)].to(torch.uint8))
+            logits = self.network(images_as_tensor(images[start : start + batch_size]).to(device)).float()
+            found.append(allowed[logits[:, allowed].argmax(dim=1)].to(torch.uint8).cpu())
         return torch.cat(found).numpy()
-
-
-def as_input(images: np.ndarray) -> Tensor:
-    """uint8 ``(B, H, W, 3)`` -> float32 ``(B, 3, H, W)`` in [-1, 1], channels last in memory."""
-    return torch.from_numpy(images.astype(np.float32) / 127.5 - 1.0).permute(0, 3, 1, 2)
 
 
 def labels_of(masks: np.ndarray, answerable: tuple[int, ...]) -> np.ndarray:
@@ -109,44 +96,28 @@ def train_segmenter(
     settings: SegmenterSettings,
     *,
     has_up: bool,
-    on_iteration: Callable[[int, int, float], None] | None = None,
+    device: torch.device | str = "cpu",
+    on_iteration: OnIteration | None = None,
 ) -> TrainedSegmenter:
-    """Trains on uint8 images ``(N, s, s, 3)`` and masks ``(N, s, s)``: cross-entropy over the answerable classes, AdamW, one cycle.
+    """Trains on uint8 images ``(N, s, s, 3)`` and masks ``(N, s, s)``: cross-entropy over the answerable classes.
 
-    Turned and flipped where the scenes have no up, else only mirrored. ``on_iteration`` is told (done, total, loss). The
-    same settings and data give the same weights on the same machine.
+    Turned and flipped where the scenes have no up, else only mirrored. The same settings and data give the same weights on
+    the same machine.
     """
+    device = torch.device(device)
     torch.manual_seed(settings.seed)
-    network = Segmenter(num_classes, settings.width).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    network = Segmenter(num_classes, settings.width).to(device=device, memory_format=torch.channels_last)
     labels = labels_of(masks, answerable)
-    unanswerable = torch.tensor([index not in answerable for index in range(num_classes)]).view(1, -1, 1, 1)
-    turns = (0, 4) if has_up else tuple(range(8))
-    rounds = max(1, len(images) // settings.batch_size)
-    total = settings.epochs * rounds
-    for iteration in range(total):
-        generator = iteration_generator(settings.seed, iteration)
-        if iteration % rounds == 0:
-            order = torch.randperm(len(images), generator=generator).numpy()
-        place = iteration % rounds * settings.batch_size
-        rows = order[place : place + settings.batch_size]
-        drawn = [turns[i] for i in torch.randint(len(turns), (len(rows),), generator=generator).tolist()]
-        batch = as_input(np.stack([dihedral(images[row], turn) for row, turn in zip(rows, drawn, strict=True)]))
-        target = torch.from_numpy(np.stack([dihedral(labels[row], turn) for row, turn in zip(rows, drawn, strict=True)])).long()
-        change = (torch.rand(2, len(rows), 1, 1, 1, generator=generator) * 2 - 1) * settings.jitter
-        batch = (batch * (1 + change[0]) + change[1]).to(memory_format=torch.channels_last)
-        rate = learning_rate(iteration, base=settings.learning_rate, warmup=min(50, total // 10), total=total, decay_from=0.3)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = network(batch)
-        loss = F.cross_entropy(logits.float().masked_fill(unanswerable, -1e9), target, ignore_index=IGNORE_INDEX)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if on_iteration is not None:
-            on_iteration(iteration + 1, total, loss.item())
-    return TrainedSegmenter(network.eval(), settings.size_px, answerable)
+    unanswerable = torch.tensor([index not in answerable for index in range(num_classes)], device=device).view(1, -1, 1, 1)
+
+    def loss_of(batch: Batch) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(batch.images(images, device))
+        target = batch.masks(labels, device)
+        return F.cross_entropy(logits.float().masked_fill(unanswerable, -1e9), target, ignore_index=IGNORE_INDEX)
+
+    fit(network, len(images), settings, loss_of, has_up=has_up, on_iteration=on_iteration)
+    return TrainedSegmenter(network, settings.size_px, answerable)
 
 
 def cached_segmenter(
@@ -154,23 +125,23 @@ def cached_segmenter(
     settings: SegmenterSettings,
     cache: Path,
     *,
+    answerable: Sequence[int] | None = None,
     has_up: bool | None = None,
-    on_iteration: Callable[[int, int, float], None] | None = None,
+    device: torch.device | str = "cpu",
+    on_iteration: OnIteration | None = None,
 ) -> TrainedSegmenter:
-    """The segmenter of this data's train split, from ``cache`` if it lies there, else trained now and put there."""
-    answerable = tuple(entry.index for entry in data.classes if entry.queryable)
+    """The segmenter of this data's train split, from ``cache`` if it lies there, else trained now and put there.
+
+    ``answerable``: the classes it learns and may answer; unless given, those that a request may name, so no background.
+    """
+    classes = tuple(entry.index for entry in data.classes if entry.queryable) if answerable is None else tuple(answerable)
     up = data.has_up if has_up is None else has_up
-    key = {"settings": settings.model_dump(), "data": data.name, "stems": data.stems("train"), "answerable": answerable, "has_up": up}
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache / f"segmenter-{settings.size_px}px-{digest}.safetensors"
-    if path.is_file():
-        network = Segmenter(len(data.classes), settings.width).to(memory_format=torch.channels_last)
-        network.load_state_dict(load_file(path))
-        return TrainedSegmenter(network.eval(), settings.size_px, answerable)
+    key = {"settings": settings.model_dump(), "data": data.name, "stems": data.stems("train"), "answerable": classes, "has_up": up}
+    path = kept_path(cache, f"segmenter-{settings.size_px}px", key)
+    network = Segmenter(len(data.classes), settings.width).to(device=device, memory_format=torch.channels_last)
+    if read_kept(path, network):
+        return TrainedSegmenter(network, settings.size_px, classes)
     images, masks = data.arrays("train", settings.size_px)
-    trained = train_segmenter(images, masks, len(data.classes), answerable, settings, has_up=up, on_iteration=on_iteration)
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    save_file({name: value.contiguous() for name, value in trained.network.state_dict().items()}, fresh)
-    fresh.replace(path)
+    trained = train_segmenter(images, masks, len(data.classes), classes, settings, has_up=up, device=device, on_iteration=on_iteration)
+    keep(path, trained.network)
     return trained

@@ -1,0 +1,62 @@
+"""What the dataset says of its images in words: ``captions.jsonl``, one ``{"stem", "text", ...}`` a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Iterator, Sequence
+
+from workers.training.data import DatasetInvalid, SegmentationFolder
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The text of an image, and the label that the member asked for holds, if it is there."""
+
+    text: str
+    label: str | None = None
+
+
+def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[str, Caption]:
+    """The first caption of every stem; empty where the dataset has none.
+
+    ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line without
+    stem or text, or whose label is no word.
+    """
+    path = data.folder / "captions.jsonl"
+    if not path.is_file():
+        return {}
+    found: dict[str, Caption] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            stem, text, named = str(entry["stem"]), str(entry["text"]), entry.get(label) if label else None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetInvalid(f"{path} line {number} is no caption ({error!r}); each is an object with stem and text") from None
+        if named is not None and not isinstance(named, str):
+            raise DatasetInvalid(f"{path} line {number}: {label} is {named!r}; a label is one word an image. Name another member")
+        found.setdefault(stem, Caption(text, named))
+    return found
+
+
+def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[str, Caption]) -> list[str] | None:
+    """The text of every stem, in order; None where no stem has one. Raises :class:`DatasetInvalid` where only some have."""
+    without = [stem for stem in stems if stem not in captions]
+    if len(without) == len(stems):
+        return None
+    if without:
+        raise DatasetInvalid(
+            f"{data.folder / 'captions.jsonl'} has no text for {len(without)} of {len(stems)} test images, {without[0]!r} first; "
+            f"caption them all, or measure by the mask alone"
+        )
+    return [captions[stem].text for stem in stems]
+
+
+def labelled(stems: Sequence[str], captions: dict[str, Caption]) -> Iterator[tuple[str, Caption]]:
+    """The stems whose captions have a label, with them, in order."""
+    for stem in stems:
+        caption = captions.get(stem)
+        if caption is not None and caption.label is not None:
+            yield stem, caption

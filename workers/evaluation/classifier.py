@@ -1,0 +1,126 @@
+"""The auxiliary classifier: a few convolutions trained on real images, a second opinion on which label a picture shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
+from workers.evaluation.kept import keep, kept_path, read_kept
+from workers.evaluation.making import images_as_tensor
+from workers.training.data import SegmentationFolder
+
+LARGEST_CLASSIFIER_PX = 64
+"""A label is a matter of colour, texture and layout, which this size still shows."""
+
+
+class ClassifierSettings(FitSettings):
+    """All that decides a classifier; its cache is keyed by them, by the data and by the labels."""
+
+    epochs: int = Field(30, ge=1)
+    size_px: int = Field(64, ge=8, description="side of the images it sees")
+    width: int = Field(24, ge=4)
+
+
+class Classifier(nn.Module):
+    """Four convolutions (w, 2w, 2w, 4w), each at half the side of the last, then the mean: RGB ``(B, 3, H, W)`` -> logits ``(B, L)``."""
+
+    def __init__(self, labels: int, width: int = 24) -> None:
+        super().__init__()
+        widths = [3, width, 2 * width, 2 * width, 4 * width]
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True))
+            for c_in, c_out in pairwise(widths)
+        )
+        self.head = nn.Linear(widths[-1], labels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = images
+        for number, layer in enumerate(self.layers):
+            h = layer(F.max_pool2d(h, 2) if number else h)
+        return self.head(h.mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A classifier with the size it works at and the labels it tells apart, in the order of its answers."""
+
+    network: Classifier
+    size_px: int
+    labels: tuple[str, ...]
+
+    @torch.no_grad()
+    def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """The label of each uint8 image ``(N, s, s, 3)`` of its own size, as an index: ``(N,)`` int64. Raises ValueError for another size."""
+        if images.shape[1:3] != (self.size_px, self.size_px):
+            raise ValueError(f"this classifier sees {self.size_px} px images, not {images.shape[1:3]}; resize them first")
+        device = self.network.head.weight.device
+        parts = [images_as_tensor(images[start : start + batch_size]).to(device) for start in range(0, len(images), batch_size)]
+        return torch.cat([self.network(part).argmax(dim=1).cpu() for part in parts]).numpy()
+
+
+def inverse_frequencies(targets: np.ndarray, labels: int) -> np.ndarray:
+    """Weights ``(L,)`` that give every label that occurs the same sum over ``targets`` ``(N,)``, and a mean weight of 1 an image."""
+    counts = np.bincount(targets, minlength=labels).astype(np.float64)
+    occurring = np.count_nonzero(counts)
+    return np.divide(counts.sum(), occurring * counts, out=np.zeros(labels), where=counts > 0)
+
+
+def train_classifier(
+    images: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str],
+    settings: ClassifierSettings,
+    *,
+    has_up: bool,
+    device: torch.device | str = "cpu",
+    on_iteration: OnIteration | None = None,
+) -> TrainedClassifier:
+    """Trains on uint8 images ``(N, s, s, 3)`` and their labels' indices ``(N,)``: cross-entropy, rare labels weighing more."""
+    device = torch.device(device)
+    torch.manual_seed(settings.seed)
+    network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
+    weights = torch.tensor(inverse_frequencies(targets, len(labels)), dtype=torch.float32, device=device)
+
+    def loss_of(batch: Batch) -> Tensor:
+        target = torch.from_numpy(targets[batch.rows]).to(device)
+        losses = F.cross_entropy(network(batch.images(images, device)), target, reduction="none")
+        # the plain mean: torch's own weighted one would undo the weights in a batch of one label
+        return (losses * weights[target]).mean()
+
+    fit(network, len(images), settings, loss_of, has_up=has_up, on_iteration=on_iteration)
+    return TrainedClassifier(network, settings.size_px, tuple(labels))
+
+
+def cached_classifier(
+    data: SegmentationFolder,
+    label_of: dict[str, str],
+    labels: Sequence[str],
+    settings: ClassifierSettings,
+    cache: Path,
+    *,
+    has_up: bool | None = None,
+    device: torch.device | str = "cpu",
+    on_iteration: OnIteration | None = None,
+) -> TrainedClassifier:
+    """The classifier of the training images ``label_of`` (stem -> one of ``labels``), from ``cache``, or trained now and put there."""
+    up = data.has_up if has_up is None else has_up
+    key = {"settings": settings.model_dump(), "data": data.name, "label_of": label_of, "labels": list(labels), "has_up": up}
+    path = kept_path(cache, f"classifier-{settings.size_px}px", key)
+    network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
+    if read_kept(path, network):
+        return TrainedClassifier(network, settings.size_px, tuple(labels))
+    stems = list(label_of)
+    images, _ = data.arrays("train", settings.size_px, stems)
+    targets = np.array([list(labels).index(label_of[stem]) for stem in stems], dtype=np.int64)
+    trained = train_classifier(images, targets, labels, settings, has_up=up, device=device, on_iteration=on_iteration)
+    keep(path, trained.network)
+    return trained

@@ -1,0 +1,116 @@
+"""What a model that follows masks is asked: each test mask, with its own caption or without, and captions by their label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Iterator, Literal, Mapping, Sequence
+
+import numpy as np
+
+from model_store.card import IGNORE_INDEX, Card, InputName
+from model_store.system import ConditionRequest, GuidanceTarget, MaskInput
+from service.jobs.seeds import sample_seed
+
+MaskWay = Literal["mask", "mask+caption"]
+TextWay = Literal["caption", "mask+caption"]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One image to make."""
+
+    request: ConditionRequest
+    seed: int
+
+
+def takes(card: Card, *inputs: InputName) -> bool:
+    """Whether a request may give exactly these inputs."""
+    return frozenset(inputs) in {frozenset(chosen) for chosen in card.accepted_inputs}
+
+
+def check_takes_masks(card: Card) -> None:
+    """Raises ValueError for a model that follows no masks."""
+    if not (takes(card, "mask") or takes(card, "mask", "prompt")):
+        raise ValueError(f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`")
+
+
+def mask_ways(card: Card, captions: Sequence[str] | None) -> tuple[MaskWay, ...]:
+    """How the model can be asked for a test image: by its mask alone, and by mask and caption where there are ``captions``."""
+    ways: list[MaskWay] = ["mask"] if takes(card, "mask") else []
+    if captions is not None and takes(card, "mask", "prompt"):
+        ways.append("mask+caption")
+    return tuple(ways)
+
+
+def text_way(card: Card) -> TextWay | None:
+    """How the model's hold on its text is tried: by text alone where it can be, else by text over masks; None if it reads none."""
+    if takes(card, "prompt"):
+        return "caption"
+    return "mask+caption" if takes(card, "mask", "prompt") else None
+
+
+def given_mask(mask: np.ndarray) -> MaskInput:
+    """A test mask ``(H, W)`` as a model takes it: 255 (of no known class, and not measured) becomes background."""
+    return MaskInput.of(np.where(mask == IGNORE_INDEX, 0, mask).astype(np.uint8))
+
+
+def ask_by_mask(
+    masks: np.ndarray, way: MaskWay, captions: Sequence[str] | None, *, seed: int, target: GuidanceTarget | None = None
+) -> list[Ask]:
+    """One image for each mask ``(N, H, W)``; the same seeds for all ways and models, so that they differ in nothing else."""
+    if way == "mask":
+        texts: Sequence[str | None] = [None] * len(masks)
+    elif captions is None:
+        raise ValueError("the test images have no captions, so they cannot be asked for by mask and caption; leave that way out")
+    else:
+        texts = captions
+    return [
+        Ask(ConditionRequest(prompt=text, mask=given_mask(mask), guidance_target=target), sample_seed(seed, index))
+        for index, (mask, text) in enumerate(zip(masks, texts, strict=True))
+    ]
+
+
+def ask_by_label(
+    texts: Mapping[str, Sequence[str]],
+    masks: np.ndarray | None,
+    *,
+    count: int,
+    seed: int,
+    target: GuidanceTarget | None = None,
+) -> tuple[list[Ask], np.ndarray]:
+    """``count`` images by captions of each label in turn: the requests, and the labels' indices ``(count,)``.
+
+    ``texts`` lists each label's captions, drawn in a random order, again and again; ``masks`` ``(N, H, W)`` likewise. Image
+    i is of label i mod L and round i // L; a round has one seed and one mask, so that its images differ by their text alone.
+    """
+    rng = np.random.default_rng(seed)
+    rounds = -(-count // len(texts))
+    spoken = [list(_shuffled(own, rounds, rng)) for own in texts.values()]
+    places = None if masks is None else list(_shuffled(range(len(masks)), rounds, rng))
+    asks = []
+    for index in range(count):
+        round_, label = divmod(index, len(texts))
+        mask = None if masks is None or places is None else given_mask(masks[places[round_]])
+        request = ConditionRequest(prompt=spoken[label][round_], mask=mask, guidance_target=target)
+        asks.append(Ask(request, sample_seed(seed, round_)))
+    return asks, np.arange(count) % len(texts)
+
+
+def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], most: int = 4) -> list[str]:
+    """Texts to draw one mask by: the most frequent of each label, or, without labels, of all captions; the first ``most``."""
+    if texts:
+        return [Counter(own).most_common(1)[0][0] for own in texts.values()][:most]
+    return [text for text, _ in Counter(captions).most_common(most)]
+
+
+def _shuffled(values: Sequence[Any], count: int, rng: np.random.Generator) -> Iterator[Any]:
+    left = count
+    while left > 0:
+        for place in rng.permutation(len(values))[:left]:
+            yield values[place]
+        left -= len(values)
+
+
+def _listed(card: Card) -> str:
+    return " or ".join(" and ".join(chosen) for chosen in card.accepted_inputs)

@@ -1,0 +1,119 @@
+"""What every ``twinset evaluate`` command is told: which model, which data, how to sample, where to write."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+import click
+
+from model_store import bundled_folder
+
+if TYPE_CHECKING:
+    from model_store.features import FeatureNetwork
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+_DATA = click.Path(exists=True, file_okay=False, path_type=Path)
+
+_OPTIONS = (
+    click.option("--model", required=True, help="A model folder, or the name (or name@version) of a bundled model."),
+    click.option("--data", required=True, type=_DATA, help="The dataset; its test split is asked for."),
+    click.option("--steps", type=click.IntRange(1), help="Sampling steps [default: the card's]."),
+    click.option("--guidance", type=float, help="Guidance scale [default: the card's]."),
+    click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's]."),
+    click.option("--seed", default=0, show_default=True, help="Of what is asked, and of what is made."),
+    click.option("--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go."),
+    click.option("--segmenters", type=FOLDER, help="Where trained segmenters and classifiers are kept [default: OUT/segmenters]."),
+    click.option("--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size]."),
+    click.option(
+        "--features",
+        default="best",
+        show_default=True,
+        help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.",
+    ),
+    click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's]."),
+    click.option("--record", is_flag=True, help="Also write the figures on the card of the model folder, as its `measured`."),
+    click.option("--device", default="auto", show_default=True),
+    click.option("--dtype", default="auto", show_default=True),
+)
+
+
+@dataclass(frozen=True)
+class Common:
+    """The values of the options that all commands have; None where the card, the data or the size decides."""
+
+    model: str
+    data: Path
+    steps: int | None
+    guidance: float | None
+    eta: float | None
+    seed: int
+    out: Path
+    segmenters: Path | None
+    segmenter_epochs: int | None
+    features: str
+    no_up: bool | None
+    record: bool
+    device: str
+    dtype: str
+
+    @property
+    def cache(self) -> Path:
+        """Where trained judges are kept."""
+        return self.segmenters or self.out / "segmenters"
+
+    @property
+    def has_up(self) -> bool | None:
+        """Whether scenes have an up, if the command says so."""
+        return None if self.no_up is None else not self.no_up
+
+    def open_features(self) -> FeatureNetwork | None:
+        """The feature network that ``--features`` names, if any. Raises what :func:`model_store.features.open_features` does."""
+        from model_store.features import best_available, open_features
+
+        return None if self.features == "none" else open_features(best_available() if self.features == "best" else self.features)
+
+
+def common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of :class:`Common`, whose values are its first argument."""
+
+    @functools.wraps(command)
+    def gathered(**given: Any) -> None:
+        command(Common(**{field.name: given.pop(field.name) for field in fields(Common)}), **given)
+
+    decorated: Callable[..., None] = gathered
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Ends the command with the message, and no traceback, for what a user can put right."""
+    from model_store.features import FeaturesUnavailable
+    from model_store.system import WeightsInvalid
+    from model_store.text import TextEncoderMissing
+
+    try:
+        # cards, datasets and options that are wrong are all ValueErrors
+        yield
+    except (WeightsInvalid, FeaturesUnavailable, TextEncoderMissing, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def find_model(model: str) -> Path:
+    """A folder with a card.json, or that of a bundled ``name`` (its newest version) or ``name@version``. Raises ValueError."""
+    folder = Path(model)
+    if (folder / "card.json").is_file():
+        return folder
+    name, _, version = model.partition("@")
+    versions = [path.parent for path in bundled_folder().glob(f"{name}/*/card.json")] if name.replace("-", "").isalnum() else []
+    if version:
+        versions = [path for path in versions if path.name == version]
+    if not versions:
+        known = sorted({path.parents[1].name for path in bundled_folder().glob("*/*/card.json")})
+        raise ValueError(f"{model!r} is neither a folder with a card.json nor a bundled model; bundled: {', '.join(known) or 'none'}")
+    return max(versions, key=lambda path: tuple(int(part) for part in path.name.split(".")))

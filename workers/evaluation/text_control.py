@@ -1,0 +1,115 @@
+"""Does the text decide what kind of image is made? A classifier of real images tells the label of images asked for by captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import numpy as np
+
+from model_store.system import System
+from workers.evaluation.captions import Caption, labelled
+from workers.evaluation.classifier import TrainedClassifier
+from workers.evaluation.making import OnStep, SamplingSettings, make_images, reduce_images
+from workers.evaluation.mask_requests import ask_by_label, text_way
+from workers.evaluation.measures import confusion_matrix
+from workers.evaluation.realism import rounded
+from workers.training.data import DatasetInvalid, SegmentationFolder
+
+DEFAULT_LABEL = "modality"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that can be told and asked for, the training images of each, and the test captions of each."""
+
+    member: str
+    names: tuple[str, ...]
+    train: dict[str, str]
+    test: dict[str, str]
+    texts: dict[str, list[str]]
+    left_out: tuple[str, ...]
+
+
+def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: str) -> Labels:
+    """The labels that occur in both splits, in alphabetic order; the others are left out, and named.
+
+    Raises :class:`DatasetInvalid` unless there are at least two.
+    """
+    train = {stem: str(caption.label) for stem, caption in labelled(data.stems("train"), captions)}
+    test = {stem: str(caption.label) for stem, caption in labelled(data.stems("test"), captions)}
+    names = tuple(sorted({*train.values()} & {*test.values()}))
+    if len(names) < 2:
+        raise DatasetInvalid(
+            f"{data.folder / 'captions.jsonl'} gives {len(names)} labels as {member!r} that occur in both train and test images, and "
+            f"telling them apart takes two; name another member with --label, or leave the text control out with --text-count 0"
+        )
+    texts: dict[str, list[str]] = {name: [] for name in names}
+    for stem, name in test.items():
+        if name in texts:
+            texts[name].append(captions[stem].text)
+    return Labels(
+        member,
+        names,
+        {stem: name for stem, name in train.items() if name in names},
+        {stem: name for stem, name in test.items() if name in names},
+        texts,
+        tuple(sorted(({*train.values()} | {*test.values()}) - {*names})),
+    )
+
+
+def told_right(asked: np.ndarray, told: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """The share told right, and by label what was told: labels' indices asked (or true) and told, ``(N,)`` each."""
+    confusion = confusion_matrix(asked, told, len(names))
+    counts = confusion.sum(axis=1)
+    shares = [confusion[row, row] / counts[row] if counts[row] else float("nan") for row in range(len(names))]
+    return {
+        "images": int(counts.sum()),
+        "told_right": rounded(np.trace(confusion) / counts.sum()),
+        "mean_over_labels": rounded(np.nanmean(shares)),
+        "by_label": {
+            name: {
+                "images": int(counts[row]),
+                "told_right": rounded(shares[row]),
+                "told_as": {other: int(confusion[row, column]) for column, other in enumerate(names)},
+            }
+            for row, name in enumerate(names)
+        },
+    }
+
+
+def control_text(
+    system: System,
+    data: SegmentationFolder,
+    labels: Labels,
+    classifier: TrainedClassifier,
+    masks: np.ndarray,
+    sampling: SamplingSettings,
+    *,
+    count: int,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Asks for ``count`` images, the labels in turn, by text alone where the model can be asked so, else by text over ``masks``.
+
+    Returns the figures of :func:`told_right`, with those of the real test images beside them (``on_real``), and each label's
+    images. Raises ValueError for a model that reads no text.
+    """
+    way = text_way(system.card)
+    if way is None:
+        raise ValueError(f"{system.card.id} reads no text, so there is no hold on it to measure")
+    asks, asked = ask_by_label(
+        labels.texts, masks if way == "mask+caption" else None, count=count, seed=seed, target=sampling.guidance_target
+    )
+    made = make_images(system, [ask.request for ask in asks], [ask.seed for ask in asks], sampling, on_step=on_step)
+    told = classifier.predict(reduce_images(made, classifier.size_px))
+    real, _ = data.arrays("test", classifier.size_px, list(labels.test))
+    true = np.array([labels.names.index(name) for name in labels.test.values()])
+    figures = {
+        "by": way,
+        "label": labels.member,
+        "labels_left_out": list(labels.left_out),
+        **told_right(asked, told, labels.names),
+        "on_real": told_right(true, classifier.predict(real), labels.names),
+    }
+    return figures, {name: made[asked == row] for row, name in enumerate(labels.names)}
