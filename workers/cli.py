@@ -31,6 +31,22 @@ class WorkerGroup(LazyGroup):
             "workers.training.superres_command:superres",
             "The super-resolution of CoSimGen's pairs.",
         ),
+        "autoencoder": (
+            "workers.training.autoencoder_command:autoencoder",
+            "The latent autoencoder of a base.",
+        ),
+        "base": (
+            "workers.training.latent_base_command:base",
+            "A base for the mask systems: images from captions.",
+        ),
+        "siamese": (
+            "workers.training.siamese_command:siamese",
+            "Siamese-Diffusion on a base: images for masks.",
+        ),
+        "pathdiff": (
+            "workers.training.pathdiff_command:pathdiff",
+            "PathDiff on a base: images for text, masks or both, from unpaired data.",
+        ),
     },
 )
 def train() -> None:
@@ -43,6 +59,14 @@ def train() -> None:
         "cosimgen": (
             "workers.evaluation.command:cosimgen",
             "A CoSimGen model against the test split of a dataset.",
+        ),
+        "pathdiff": (
+            "workers.evaluation.mask_command:pathdiff",
+            "A PathDiff model: faithfulness to masks, hold of the text.",
+        ),
+        "siamese": (
+            "workers.evaluation.mask_command:siamese",
+            "A Siamese-Diffusion model, and its ablations side by side.",
         ),
     },
 )

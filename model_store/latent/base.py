@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from pydantic import ValidationError
@@ -57,20 +58,22 @@ class LatentBase:
 
         Raises :class:`BaseInvalid` for a side that the U-Net cannot halve as often as it has levels.
         """
-        halvings = 2 ** (len(self.denoiser_config.widths) - 1)
-        if latent_px < halvings or latent_px % halvings:
+        times, factor = len(self.denoiser_config.widths) - 1, self.autoencoder_config.factor
+        if latent_px < 2**times or latent_px % 2**times:
             raise BaseInvalid(
-                f"a latent of {latent_px} px ({latent_px * self.autoencoder_config.factor} px of image) cannot be halved "
-                f"{len(self.denoiser_config.widths) - 1} times; take a multiple of {halvings} ({halvings * self.autoencoder_config.factor} px of image)"
+                f"a latent of {latent_px} px ({latent_px * factor} px of image) cannot be halved {times} times; "
+                f"take a multiple of {2**times} ({2**times * factor} px of image)"
             )
         config = self.denoiser_config.model_copy(update={"latent_px": latent_px})
-        return replace(self, denoiser_config=config, size_px=latent_px * self.autoencoder_config.factor)
+        return replace(self, denoiser_config=config, size_px=latent_px * factor)
 
     def at_size(self, size_px: int) -> LatentBase:
         """The same networks for images of another side. Raises :class:`BaseInvalid` if the latent has no such side."""
         factor = self.autoencoder_config.factor
         if size_px % factor:
-            raise BaseInvalid(f"images of {size_px} px have no latent: the autoencoder makes them {factor} times smaller; take a multiple of it")
+            raise BaseInvalid(
+                f"images of {size_px} px have no latent: the autoencoder makes them {factor} times smaller; take a multiple of it"
+            )
         return self.at_latent_size(size_px // factor)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from model_store.card import SamplerConvention
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder
 from model_store.latent.base import BaseInvalid, LatentBase, file_sha256
 from model_store.latent.denoiser import DenoiserConfig, build_unet, on_meta
-from model_store.latent.text import ClipTokens, TokenEncoder
+from model_store.latent.text import ClipTokens, TokenEncoder, clip_fingerprint
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PARTS = {
@@ -69,15 +70,13 @@ def load_stable_diffusion(folder: Path, *, chunks: int = 1, tokens: TokenEncoder
         )
     unet = build_unet(denoiser_config)
     about["files"] |= _fill(unet, UNet2DConditionModel, path)
-    if tokens is None:
-        tokens = ClipTokens(folder, chunks=chunks)
     return LatentBase(
         autoencoder=autoencoder,
         autoencoder_config=autoencoder_config,
         unet=unet,
         denoiser_config=denoiser_config,
         convention=convention,
-        tokens=tokens,
+        tokens=tokens or clip_tokens(folder, chunks),
         size_px=denoiser_config.latent_px * autoencoder_config.factor,
         about=about | {"scheduler": index["scheduler"][1]},
     )
@@ -111,6 +110,15 @@ def load_vae(folder: Path) -> tuple[AutoencoderKL, AutoencoderConfig, dict[str, 
         "diffusers_version": config.get("_diffusers_version"),
     }
     return autoencoder, shape, about
+
+
+def clip_tokens(folder: Path, chunks: int) -> ClipTokens:
+    """The CLIP of a folder's ``text_encoder/`` and ``tokenizer/``.
+
+    Raises :class:`model_store.text.TextEncoderMissing` before anything else is read if its weights are not safetensors.
+    """
+    clip_fingerprint(folder)
+    return ClipTokens(folder, chunks=chunks)
 
 
 def denoiser_shape(config: Mapping[str, Any], path: Path) -> DenoiserConfig:
@@ -168,7 +176,10 @@ def _check_class(path: Path, found: Any, known: tuple[str, ...], *, part: str = 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BaseInvalid(f"{path} does not exist; a base in diffusers' layout has model_index.json, scheduler/scheduler_config.json and each part's config.json")
+        raise BaseInvalid(
+            f"{path} does not exist; a base in diffusers' layout has model_index.json, scheduler/scheduler_config.json "
+            "and a config.json of each part"
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -212,10 +223,15 @@ def _fill(module: nn.Module, kind: Any, path: Path) -> dict[str, str]:
             f"{path} has no {WEIGHTS_NAME} (there is {there}); weights are read from safetensors only: load the model with diffusers "
             "and save it again with save_pretrained(folder, safe_serialization=True)"
         )
-    loaded, info = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    try:
+        loaded, info = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise BaseInvalid(f"{path} does not hold the weights of its own config.json: {error}") from None
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         # diffusers only warns of these, and leaves random weights in their place
         if info[what]:
-            raise BaseInvalid(f"{path} does not hold the weights of its own config.json: {what} {sorted(map(str, info[what]))[:5]}. Fetch it again")
+            raise BaseInvalid(
+                f"{path} does not hold the weights of its own config.json: {what} {sorted(map(str, info[what]))[:5]}. Fetch it again"
+            )
     module.load_state_dict(loaded.float().state_dict())
     return {f"{path.name}/{name}": file_sha256(path / name) for name in found}

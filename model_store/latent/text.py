@@ -62,7 +62,9 @@ class ClipTokens:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        self._model = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=torch.float32).eval()
+        self._model = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=torch.float32
+        ).eval()
         self._window = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
         self.ref = TextEncoderRef(
             name=CLIP_NAME,

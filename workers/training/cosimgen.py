@@ -32,12 +32,14 @@ from workers.training.data import SegmentationFolder, dihedral, present_classes
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,
+    EndlessRows,
     attention_kernel,
     flatten_optimizer,
     iteration_generator,
     load_checkpoint,
     restore_optimizer,
     save_checkpoint,
+    stratified_timesteps,
 )
 from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
@@ -97,16 +99,6 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "network": small_config(num_classes),
         }
     return CoSimGenTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
-
-
-def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
-    """``(count,)`` int64 in [0, total): one draw from each of ``count`` equal stretches, in random order.
-
-    Each is uniform by itself, as in Algorithm 1, but together they cover the range, which makes the loss less noisy
-    (Kingma et al. 2021, Variational Diffusion Models, appendix I).
-    """
-    stretch = torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
-    return (stretch * (total / count)).long().clamp(max=total - 1)
 
 
 class Objective(nn.Module):
@@ -179,6 +171,7 @@ class CoSimGenTrainer(Trainer):
         stems = self.data.stems("train")
         size, count = self.settings.network.size_px, len(self.data.classes)
         self.images, self.masks = self.data.arrays("train", size)
+        self.rows = EndlessRows(len(self.images), self.settings.seed)
         queryable = np.array([entry.queryable for entry in self.data.classes])
         self.present = present_classes(self.masks, count) & queryable
         self.colours = fibonacci_rgb(count)
@@ -214,7 +207,7 @@ class CoSimGenTrainer(Trainer):
         """This process's pairs ``(B, 6, h, w)``, their class sets ``(B, K)`` and a text embedding each ``(B, 384)``."""
         size = self.settings.batch_size // self.accelerator.num_processes
         first = (iteration * self.accelerator.num_processes + self.accelerator.process_index) * size
-        rows = [self._row(first + offset) for offset in range(size)]
+        rows = [self.rows[first + offset] for offset in range(size)]
         turns = torch.randint(self.turns, (size,), generator=generator).tolist()
         painted = [
             np.concatenate(
@@ -226,14 +219,6 @@ class CoSimGenTrainer(Trainer):
         pairs = torch.from_numpy(np.stack(painted)).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
         present = self.present[rows]
         return pairs, torch.from_numpy(present.astype(np.float32)), self.prompts.draw(present, generator)
-
-    def _row(self, position: int) -> int:
-        """Row number ``position`` of an endless run through the data, shuffled anew each time round."""
-        epoch, place = divmod(position, len(self.images))
-        if getattr(self, "_order_epoch", None) != epoch:
-            self._order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.images))
-            self._order_epoch = epoch
-        return int(self._order[place])
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""

@@ -8,6 +8,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workers.training.options import parse_aliases
+
 
 @click.command("cosimgen")
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt.")
@@ -92,15 +94,3 @@ def cosimgen(
             console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
     except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-
-
-def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """``("Road=roads,street",)`` -> ``{"Road": ("roads", "street")}``. Raises ValueError for anything else."""
-    found: dict[str, tuple[str, ...]] = {}
-    for pair in pairs:
-        name, separator, words = pair.partition("=")
-        listed = tuple(word.strip() for word in words.split(",") if word.strip())
-        if not separator or not name.strip() or not listed:
-            raise ValueError(f"--alias {pair!r} should look like 'Road=roads,street'")
-        found[name.strip()] = listed
-    return found

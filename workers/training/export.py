@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Sequence
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_store.card import Card, ClassEntry, Defaults, PaletteRef, WeightsFile, write_card
+from model_store.card import Card, ClassEntry, Defaults, PaletteRef, write_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
 from model_store.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
+from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
 from workers.training.cosimgen import CoSimGenTraining
 from workers.training.data import SegmentationFolder
-from workers.training.loop import load_checkpoint, read_log
+from workers.training.loop import load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
 
 OPEN_DETAILS = (
@@ -29,10 +28,6 @@ OPEN_DETAILS = (
     "Masks are decoded without ghost classes, and pixels of low confidence are `ignore` (255).",
 )
 """What the paper leaves open and every model of ours settles."""
-
-
-class ExportImpossible(ValueError):
-    """There is nothing to export yet; the message says what is missing."""
 
 
 def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> tuple[str, ...]:
@@ -127,29 +122,16 @@ def export_model(
             "notes": list(notes),
             "settings": settings.model_dump(mode="json", exclude={"network"}),
             "augmentation": "flips and right-angle turns" if about["turns"] == 8 else "none",
-            "last_log_line": _last_line(run / "log.jsonl"),
+            "last_log_line": last_log_line(run / "log.jsonl"),
             "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
-            "versions": {package: installed_version(package) for package in ("torch", "accelerate", "twinset")},
+            "versions": versions("torch", "accelerate", "twinset"),
         },
         training_data=({"name": data.name, "split": "train", "pairs": len(data.stems("train")), "licence": data.licence},),
         deviations=deviations(settings, upscaler),
-        intended_use="More training images for segmentation models of the same kind of scene, mixed with real ones.",
-        limits_of_use=(
-            "Synthetic: no picture shows a real place, person or patient, and none is evidence of anything. Check a model trained "
-            "with these twins on real, held-out data. The model shows what its training set shows, with its gaps and biases."
-        ),
+        intended_use=INTENDED_USE,
+        limits_of_use=LIMITS_OF_USE,
         licence=data.licence or "as the training data",
-        files={WEIGHTS_FILE: WeightsFile(sha256=_sha256(path), bytes=path.stat().st_size)},
+        files={WEIGHTS_FILE: weights_file(path)},
     )
     write_card(out, card)
     return card
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    lines = list(read_log(path)) if path.is_file() else []
-    return lines[-1] if lines else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

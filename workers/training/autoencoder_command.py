@@ -1,0 +1,79 @@
+"""``twinset train autoencoder``: trains the latent autoencoder of a base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from model_store.features import FEATURE_NETWORKS
+from workers.training.options import READ_FILE, READ_FOLDER, run_options
+
+
+@click.command("autoencoder")
+@click.option("--data", "folders", required=True, multiple=True, type=READ_FOLDER, help="images/, train.txt, test.txt; may be given again.")
+@click.option("--list", "listing", type=READ_FILE, help="Stems to train on, in the place of train.txt.")
+@click.option("--size", "size_px", required=True, type=click.IntRange(8), help="Side of the images.")
+@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: f4, for CPUs.")
+@click.option(
+    "--for",
+    "paper",
+    type=click.Choice(["siamese", "pathdiff"]),
+    default="siamese",
+    show_default=True,
+    help="Whose shape the paper preset has: f8 or f4.",
+)
+@click.option("--features", type=click.Choice(FEATURE_NETWORKS), help="Feature network of the perceptual loss [default: random-conv3].")
+@click.option("--features-weights", type=READ_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
+@click.option("--perceptual-weight", type=click.FloatRange(0), help="0 trains without it.")
+@click.option("--kl-weight", type=click.FloatRange(0))
+@run_options
+def autoencoder(
+    folders: tuple[Path, ...],
+    listing: Path | None,
+    out: Path,
+    size_px: int,
+    preset: str,
+    paper: str,
+    features_weights: Path | None,
+    precision: str,
+    cpu: bool,
+    no_up: bool | None,
+    checkpoint_every: int,
+    sample_every: int,
+    log_every: int,
+    **changes: Any,
+) -> None:
+    """Train an autoencoder of images, and measure it on the test split."""
+    from accelerate import Accelerator
+
+    from model_store.features import FeaturesUnavailable
+    from workers.training.autoencoder import AutoencoderTrainer, preset_autoencoder
+    from workers.training.data import DatasetInvalid
+    from workers.training.images import ImageFolder
+
+    if listing is not None and len(folders) > 1:
+        raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")
+    console = Console()
+    try:
+        settings = preset_autoencoder(preset, size_px, paper=paper, **changes)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
+        data = [ImageFolder.open(folder, listing) for folder in folders]
+        has_up = None if no_up is None else not no_up
+        trainer = AutoencoderTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
+        if trainer.start and accelerator.is_main_process:
+            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
+        done = trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        if accelerator.is_main_process:
+            about = trainer.finish(done, precision)
+            found = about["measured"]
+            console.print(
+                f"{found['psnr_db']:.2f} dB on {found['images']} images of the {about['measured_on']} split; latents of std "
+                f"{found['latent_std']:.3f} are scaled by {about['network']['scaling_factor']:.4f}",
+                soft_wrap=True,
+            )
+            console.print(f"wrote {out}; train a base on it with: twinset train base --autoencoder {out} ...", soft_wrap=True)
+    except (DatasetInvalid, FeaturesUnavailable, FloatingPointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None

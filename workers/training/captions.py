@@ -1,0 +1,62 @@
+"""The captions of images, ``captions.jsonl``, and their tokens as training draws them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model_store.latent.text import TokenEncoder
+from workers.training.data import DatasetInvalid
+
+TEXTS_KEPT = 8192
+"""How many texts stay encoded in memory; the others are encoded again when they are drawn."""
+
+
+def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The texts of each stem, from ``folder/captions.jsonl``: ``{"stem": ..., "text": ...}`` a line, several lines a stem allowed.
+
+    Raises :class:`DatasetInvalid` naming the line that is none, or the first stem that has no text: a missing caption must not
+    pass for the empty one, which is the null text.
+    """
+    path = folder / "captions.jsonl"
+    if not path.is_file():
+        raise DatasetInvalid(f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}')
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            stem, text = entry["stem"], entry["text"].strip()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetInvalid(f'{path}, line {number} is not {{"stem": ..., "text": ...}} ({error!r})') from None
+        if text:
+            found.setdefault(stem, []).append(text)
+    missing = [stem for stem in stems if stem not in found]
+    if missing:
+        others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
+        raise DatasetInvalid(f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}')
+    return tuple(tuple(found[stem]) for stem in stems)
+
+
+class CaptionBank:
+    """The captions of a dataset's rows, as tokens."""
+
+    def __init__(self, texts: Sequence[Sequence[str]], tokens: TokenEncoder) -> None:
+        self.texts = tuple(map(tuple, texts))
+        self.ref = tokens.ref
+        self.encode = lru_cache(TEXTS_KEPT)(tokens.encode)
+
+    def draw(self, rows: Sequence[int], kept: Tensor, generator: torch.Generator) -> Tensor:
+        """One caption of each row, or the null text "" where ``kept`` ``(B,)`` is false: ``(B, L, d)`` float32."""
+        which = torch.rand(len(rows), generator=generator).tolist()
+        drawn = []
+        for row, share, keep in zip(rows, which, kept.tolist(), strict=True):
+            texts = self.texts[row]
+            drawn.append(self.encode(texts[int(share * len(texts))] if keep else ""))
+        return torch.stack(drawn)

@@ -1,0 +1,45 @@
+"""What the card of every trained model says, and how: fingerprints, versions, the log's end, and what the model is for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from model_store.card import WeightsFile
+from workers.training.loop import read_log
+
+INTENDED_USE = "More training images for segmentation models of the same kind of scene, mixed with real ones."
+LIMITS_OF_USE = (
+    "Synthetic: no picture shows a real place, person or patient, and none is evidence of anything. Check a model trained "
+    "with these twins on real, held-out data. The model shows what its training set shows, with its gaps and biases."
+)
+
+
+class ExportImpossible(ValueError):
+    """There is nothing to export yet, or it does not fit; the message says what is missing or wrong."""
+
+
+def weights_file(path: Path) -> WeightsFile:
+    """A file's entry in the card: its sha256 and its size."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return WeightsFile(sha256=digest, bytes=path.stat().st_size)
+
+
+def last_log_line(path: Path) -> dict[str, Any] | None:
+    """The last line of a training log, or None where nothing was logged."""
+    lines = list(read_log(path)) if path.is_file() else []
+    return lines[-1] if lines else None
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of packages, by name."""
+    return {package: installed_version(package) for package in packages}
+
+
+def joined_licences(licences: Iterable[str]) -> str:
+    """The licences of all that went into a model, each once, in the order they came."""
+    return "; ".join(dict.fromkeys(licence for licence in licences if licence))

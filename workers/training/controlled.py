@@ -1,0 +1,98 @@
+"""What runs on top of a base share: its frozen parts, the classes' colours, and pictures of masks followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from model_store.latent.base import LatentBase
+from model_store.latent.denoiser import control_residuals, denoise
+from model_store.palette import fibonacci_rgb
+from model_store.sampling import Denoiser
+from model_store.schedule import alphas_cumprod
+from workers.training.latents import grid, sample_images
+from workers.training.network_trainer import NetworkTrainer, RunSettings
+
+PREVIEWS = 6
+"""Rows of a sample picture."""
+
+
+def class_palette(count: int) -> np.ndarray:
+    """The colours of classes in a mask's hint, ``(count, 3)`` uint8: black and white for two, else F-RGB."""
+    return np.array([[0, 0, 0], [255, 255, 255]], dtype=np.uint8) if count == 2 else fibonacci_rgb(count)
+
+
+def palette_tensor(count: int) -> Tensor:
+    """The same as ``(count, 3)`` float32 in [0, 1], as a loaded model reads it from its card."""
+    return torch.from_numpy(class_palette(count)).float() / 255.0
+
+
+def controlled(network: nn.Module) -> Denoiser:
+    """How a network with ``unet`` and ``control`` denoises: conditions are ``text`` ``(B, L, d)`` and hint features ``hint``."""
+
+    def forward(x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        residuals = control_residuals(network.control, x, t, condition["text"], condition["hint"])
+        return denoise(network.unet, x, t, condition["text"], residuals).float()
+
+    return forward
+
+
+class ControlledTrainer(NetworkTrainer):
+    """A run that trains a control copy and a hint network on a base, and, where a paper says so, a part of its U-Net."""
+
+    guidance_scale: float = 1.0
+
+    def __init__(self, base: LatentBase, hint: BaseModel, out: Path, settings: RunSettings, accelerator: Accelerator) -> None:
+        """Raises ValueError for a ``hint`` network of another size than the base's latents."""
+        super().__init__(out, settings, accelerator)
+        if hint.factor != base.autoencoder_config.factor:
+            raise ValueError(
+                f"the hint network makes masks {hint.factor} times smaller and the base's latents are {base.autoencoder_config.factor} "
+                "times smaller than its images; give them the same factor"
+            )
+        if hint.out_channels != base.denoiser_config.hint_channels:
+            raise ValueError(
+                f"the hint network has {hint.out_channels} channels; this base's control takes {base.denoiser_config.hint_channels}"
+            )
+        self.base, self.hint_config = base, hint
+        self.prediction_type = base.convention.prediction_type
+        self.autoencoder = base.autoencoder.to(accelerator.device).eval().requires_grad_(False)
+        self.abar = alphas_cumprod(base.convention).to(accelerator.device)
+
+    def identity(self) -> dict[str, Any]:
+        return {"base": self.base.fingerprint, "hint network": self.hint_config.model_dump(mode="json"), "size": self.base.size_px}
+
+    def sampled(self, network: nn.Module, condition: dict[str, Tensor], null: dict[str, Tensor]) -> np.ndarray:
+        """What the network makes of stacked conditions, by few steps: ``(B, H, W, 3)`` uint8."""
+        return sample_images(
+            controlled(network),
+            self.autoencoder,
+            self.base.convention,
+            condition,
+            null,
+            self.base.denoiser_config.latent_shape,
+            steps=25,
+            guidance_scale=self.guidance_scale,
+        )
+
+    def write_picture(self, iteration: int, columns: Sequence[np.ndarray]) -> None:
+        """Writes ``samples/{iteration}.png`` of columns of images ``(B, H, W, 3)``."""
+        path = self.out / "samples" / f"{iteration:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grid(columns)).save(path)
+
+
+def base_deviations(base: LatentBase, paper_px: int) -> list[str]:
+    """Where a base leaves a paper's, in words for the card of a model trained on it."""
+    found = list(base.about["deviations"])
+    if base.size_px != paper_px:
+        found.append(f"Images are {base.size_px} px, not {paper_px}.")
+    return found

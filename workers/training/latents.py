@@ -1,0 +1,105 @@
+"""What runs on latents share: latents encoded once, noise and targets by a convention, and pictures by DDIM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm import tqdm
+
+from model_store.card import SamplerConvention
+from model_store.ddim import DDIM
+from model_store.decode import to_pixels
+from model_store.latent.autoencoder import decode_latents, draw_latents, encode_moments
+from model_store.sampling import Denoiser, sample
+from model_store.schedule import add_noise, velocity
+from workers.training.images import as_images
+from workers.training.loop import stratified_timesteps
+
+
+class LatentBank:
+    """Means and standard deviations of the latents of images in each of their turns, worked out once, before training.
+
+    An autoencoder does not commute with turning, so a turned image has latents of its own. They are kept in memory as float32:
+    74 kB for each turn of an image of 384 px at f8.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL, images: np.ndarray, turns: int, *, batch_size: int = 16, show: bool = False) -> None:
+        """images ``(N, s, s, 3)`` uint8; the autoencoder encodes on the device that it is on, in float32."""
+        device = next(autoencoder.parameters()).device
+        means, stds = [], []
+        bar = tqdm(total=turns * len(images), desc="latents", unit="image", disable=not show, dynamic_ncols=True)
+        with bar, torch.no_grad():
+            for turn in range(turns):
+                for start in range(0, len(images), batch_size):
+                    part = images[start : start + batch_size]
+                    mean, std = encode_moments(autoencoder, as_images(part, [turn] * len(part)).to(device))
+                    means.append(mean.cpu())
+                    stds.append(std.cpu())
+                    bar.update(len(part))
+        shape = (turns, len(images), *means[0].shape[1:])
+        self.mean, self.std = torch.cat(means).reshape(shape), torch.cat(stds).reshape(shape)
+
+    def draw(self, rows: Sequence[int], turns: Sequence[int], generator: torch.Generator) -> Tensor:
+        """z_0 of rows in turns, drawn from their posteriors: ``(B, c, h, w)`` float32 on the CPU."""
+        return draw_latents(self.mean[turns, rows], self.std[turns, rows], generator)
+
+
+@dataclass(frozen=True)
+class Noised:
+    """z_t with all that a loss needs: z, noise and target ``(B, c, h, w)``, t ``(B,)`` int64, abar_t ``(B,)``."""
+
+    z: Tensor
+    noise: Tensor
+    target: Tensor
+    t: Tensor
+    abar: Tensor
+
+
+def noise_latents(z0: Tensor, abar_all: Tensor, prediction_type: str, generator: torch.Generator) -> Noised:
+    """Noises z_0 ``(B, c, h, w)`` (on the CPU) at timesteps that cover the range; the result is on the device of ``abar_all`` ``(T,)``.
+
+    The target is the noise, or the velocity where that is what the network predicts.
+    """
+    t = stratified_timesteps(len(z0), len(abar_all), generator)
+    noise = torch.randn(z0.shape, generator=generator)
+    z0, noise, t = (value.to(abar_all.device) for value in (z0, noise, t))
+    abar = abar_all[t]
+    target = noise if prediction_type == "epsilon" else velocity(z0, noise, abar)
+    return Noised(add_noise(z0, noise, abar), noise, target, t, abar)
+
+
+def sample_images(
+    denoise: Denoiser,
+    autoencoder: AutoencoderKL,
+    convention: SamplerConvention,
+    condition: Mapping[str, Tensor],
+    null: Mapping[str, Tensor] | None,
+    shape: Sequence[int],
+    *,
+    steps: int,
+    guidance_scale: float,
+) -> np.ndarray:
+    """Images ``(B, H, W, 3)`` uint8 of ``B`` stacked conditions, seeds 0..B-1, through latents of ``shape`` (c, h, w)."""
+    first = next(iter(condition.values()))
+    z0 = sample(
+        denoise, DDIM(convention, first.device), condition, null, range(len(first)), shape, steps=steps, guidance_scale=guidance_scale
+    )
+    with torch.no_grad():
+        return np.concatenate([to_pixels(decode_latents(autoencoder, z)) for z in z0.float().split(1)])
+
+
+def grid(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns of images ``(B, H, W, 3)`` uint8 -> one ``(B H, columns W, 3)`` picture, a row a sample."""
+    wide = np.concatenate(list(columns), axis=2)
+    return wide.reshape(-1, *wide.shape[2:])
+
+
+def latent_data(name: str, licence: str, images: int, use: str) -> dict[str, Any]:
+    """A dataset's entry in a card's or a base's list of what it was trained on."""
+    return {"name": name, "split": "train", "images": images, "licence": licence, "for": use}

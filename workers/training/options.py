@@ -1,0 +1,88 @@
+"""The options that several training commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+READ_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+WRITTEN_FOLDER = click.Path(file_okay=False, path_type=Path)
+READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+_RUN = (
+    click.option("--out", required=True, type=WRITTEN_FOLDER, help="The run; one that is there already goes on."),
+    click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]"),
+    click.option("--batch-size", type=click.IntRange(1), help="Images an iteration, over all processes."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True)),
+    click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 keeps no average."),
+    click.option("--seed", type=int),
+    click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."),
+    click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU."),
+    click.option("--no-up/--has-up", "no_up", default=None, help="Whether images may be turned and flipped [default: dataset.json's]."),
+    click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1)),
+    click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1)),
+    click.option("--log-every", default=50, show_default=True, type=click.IntRange(1)),
+)
+
+_MODEL = (
+    click.option(
+        "--alias", "aliases", multiple=True, metavar="CLASS=WORD[,WORD]", help="Words for a class; the first is the one for prompts."
+    ),
+    click.option("--name", help="The model's name [default: SYSTEM-FOLDER]."),
+    click.option("--version", "model_version", default="1.0.0", show_default=True),
+    click.option("--title", help="One line that says what the model makes."),
+    click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: the preset's]."),
+    click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training."),
+)
+
+_BASE = (
+    click.option("--base", "base_folder", required=True, type=READ_FOLDER, help="Of `twinset train base`, or a Stable Diffusion 1.5."),
+    click.option("--size", "size_px", type=click.IntRange(8), help="Side of the images [default: the base's; 384 for paper presets]."),
+    click.option(
+        "--chunks", default=1, show_default=True, type=click.IntRange(1), help="Windows of text that a Stable Diffusion's CLIP reads."
+    ),
+)
+
+
+def run_options(command: Command) -> Command:
+    """Where a run lies, how long it takes, and on what."""
+    return _with(_RUN, command)
+
+
+def model_options(command: Command) -> Command:
+    """What the exported model is called, and what its card says."""
+    return _with(_MODEL, command)
+
+
+def base_options(command: Command) -> Command:
+    """The latent base that a mask system is trained on."""
+    return _with(_BASE, command)
+
+
+def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    # click lists options in the opposite order of their application
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """``("Road=roads,street",)`` -> ``{"Road": ("roads", "street")}``. Raises ValueError for anything else."""
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        name, separator, words = pair.partition("=")
+        listed = tuple(word.strip() for word in words.split(",") if word.strip())
+        if not separator or not name.strip() or not listed:
+            raise ValueError(f"--alias {pair!r} should look like 'Road=roads,street'")
+        found[name.strip()] = listed
+    return found
+
+
+def model_name(system: str, folder: Path) -> str:
+    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``."""
+    return f"{system}-{folder.resolve().name}".lower().replace("_", "-")

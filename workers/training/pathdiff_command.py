@@ -1,0 +1,97 @@
+"""``twinset train pathdiff``: trains PathDiff on a base, from unpaired text and masks, and writes the model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from workers.training.options import READ_FILE, READ_FOLDER, base_options, model_name, model_options, parse_aliases, run_options
+
+
+@click.command("pathdiff")
+@click.option("--text-data", required=True, type=READ_FOLDER, help="images/, captions.jsonl, train.txt.")
+@click.option(
+    "--mask-data", required=True, type=READ_FOLDER, help="images/, masks/, dataset.json, train.txt; no image in common with --text-data."
+)
+@click.option("--text-list", type=READ_FILE, help="Stems of --text-data, in the place of its train.txt.")
+@click.option("--mask-list", type=READ_FILE, help="Stems of --mask-data, in the place of its train.txt.")
+@base_options
+@click.option(
+    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="paper: 60 epochs in batches of 72."
+)
+@run_options
+@model_options
+def pathdiff(
+    text_data: Path,
+    mask_data: Path,
+    text_list: Path | None,
+    mask_list: Path | None,
+    base_folder: Path,
+    out: Path,
+    size_px: int | None,
+    chunks: int,
+    preset: str,
+    precision: str,
+    cpu: bool,
+    no_up: bool | None,
+    aliases: tuple[str, ...],
+    name: str | None,
+    model_version: str,
+    title: str | None,
+    guidance_scale: float | None,
+    notes: tuple[str, ...],
+    checkpoint_every: int,
+    sample_every: int,
+    log_every: int,
+    **changes: Any,
+) -> None:
+    """Train images for text, masks or both on two datasets that share no image, and write OUT/model.
+
+    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several GPUs:
+    accelerate launch -m service.cli train pathdiff ...
+    """
+    from accelerate import Accelerator
+
+    from model_store.latent.base import load_base
+    from model_store.text import TextEncoderMissing
+    from workers.training.card_parts import ExportImpossible
+    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.images import ImageFolder
+    from workers.training.latent_export import export_pathdiff
+    from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
+
+    console = Console()
+    try:
+        texts = ImageFolder.open(text_data, text_list)
+        masks = SegmentationFolder.open(mask_data).with_aliases(parse_aliases(aliases))
+        base = load_base(base_folder, chunks=chunks)
+        base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
+        images = len(texts.stems()) + len(mask_stems(masks, mask_list))
+        settings = preset_pathdiff(preset, base, images, **changes)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
+        has_up = None if no_up is None else not no_up
+        trainer = PathDiffTrainer(texts, masks, base, out, settings, accelerator, mask_list=mask_list, has_up=has_up)
+        if trainer.start and accelerator.is_main_process:
+            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
+        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        if accelerator.is_main_process:
+            folder = out / "model"
+            card = export_pathdiff(
+                out,
+                folder,
+                base,
+                texts,
+                masks,
+                mask_list=mask_list,
+                name=name or model_name("pathdiff", mask_data),
+                version=model_version,
+                title=title,
+                guidance_scale=guidance_scale,
+                notes=notes,
+            )
+            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
+    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None

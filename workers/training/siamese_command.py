@@ -1,0 +1,87 @@
+"""``twinset train siamese``: trains Siamese-Diffusion on a base and writes the model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from workers.training.options import READ_FOLDER, base_options, model_name, model_options, parse_aliases, run_options
+
+
+@click.command("siamese")
+@click.option("--data", required=True, type=READ_FOLDER, help="images/, masks/, captions.jsonl, dataset.json, train.txt.")
+@base_options
+@click.option(
+    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="paper: 384 px, 3000 iterations of 48."
+)
+@click.option("--dhi/--no-dhi", default=True, help="Dense Hint Input, or ControlNet's hint network.")
+@click.option("--consistency/--no-consistency", default=None, help="The noise consistency loss.")
+@click.option("--augmentation/--no-augmentation", default=None, help="Online augmentation. Without all three it is ControlNet.")
+@run_options
+@model_options
+def siamese(
+    data: Path,
+    base_folder: Path,
+    out: Path,
+    size_px: int | None,
+    chunks: int,
+    preset: str,
+    dhi: bool,
+    precision: str,
+    cpu: bool,
+    no_up: bool | None,
+    aliases: tuple[str, ...],
+    name: str | None,
+    model_version: str,
+    title: str | None,
+    guidance_scale: float | None,
+    notes: tuple[str, ...],
+    checkpoint_every: int,
+    sample_every: int,
+    log_every: int,
+    **changes: Any,
+) -> None:
+    """Train images for masks on a folder of images, masks and captions, and write OUT/model.
+
+    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several GPUs:
+    accelerate launch -m service.cli train siamese ...
+    """
+    from accelerate import Accelerator
+
+    from model_store.latent.base import load_base
+    from model_store.text import TextEncoderMissing
+    from workers.training.card_parts import ExportImpossible
+    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.latent_export import export_siamese
+    from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
+
+    console = Console()
+    try:
+        dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
+        base = load_base(base_folder, chunks=chunks)
+        base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
+        settings = preset_siamese(preset, base, dhi=dhi, **changes)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
+        trainer = SiameseTrainer(dataset, base, out, settings, accelerator, has_up=None if no_up is None else not no_up)
+        if trainer.start and accelerator.is_main_process:
+            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
+        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        if accelerator.is_main_process:
+            folder = out / "model"
+            card = export_siamese(
+                out,
+                folder,
+                base,
+                dataset,
+                name=name or model_name("siamese", data),
+                version=model_version,
+                title=title,
+                guidance_scale=guidance_scale,
+                notes=notes,
+            )
+            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
+    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
