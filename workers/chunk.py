@@ -16,8 +16,8 @@ from enum import StrEnum
 
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
 from service.jobs.spec import ChunkRecord, Item, JobSpec
-from workers.engine import EngineStopped
 from workers.ending import after_record, end_if_cancelled
+from workers.engine import EngineStopped
 from workers.leases import Lease
 from workers.metrics import CHUNKS, SAMPLES
 from workers.models import LoadedModel, build_versions
