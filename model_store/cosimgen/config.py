@@ -27,11 +27,6 @@ class CoSimGenConfig(BaseModel):
     spatial_limit: int = Field(
         16, description="Spectron draws its class map at min(h, limit) and scales it up; >= h is the paper's literal reading"
     )
-    spectron_at: Literal["normalised", "features"] = Field(
-        "normalised",
-        description="what Spectron adds to in a block: the second norm's output, where neither addition can drown the features "
-        "in the norm's variance, or the features before it; the paper does not say",
-    )
     stem: Literal[1, 2, 4] = Field(1, description="space-to-depth factor before the first level; 1 is the paper's")
     attention_sizes: tuple[int, ...] = Field((), description="feature sizes with self-attention; the paper's has none")
     norm_groups: int = 8

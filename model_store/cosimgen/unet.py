@@ -13,12 +13,12 @@ from model_store.cosimgen.spectron import Spectron
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, norm, Spectron, SiLU, conv, plus the input; ``(B, c_in, h, w)`` -> ``(B, c_out, h, w)``.
 
-    With ``spectron_at="features"`` Spectron comes before the second norm instead.
+    The paper does not say where in a block Spectron adds. Behind the second norm neither of its additions can drown the
+    features in the norm's variance.
     """
 
     def __init__(self, c_in: int, c_out: int, size: int, config: CoSimGenConfig) -> None:
         super().__init__()
-        self.add_before_norm = config.spectron_at == "features"
         self.norm1 = nn.GroupNorm(config.norm_groups, c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.spectron = Spectron(c_out, size, config.embedding_dims, config.spatial_limit)
@@ -31,10 +31,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        if self.add_before_norm:
-            h = self.norm2(self.spectron(h, class_embedding, time_embedding))
-        else:
-            h = self.spectron(self.norm2(h), class_embedding, time_embedding)
+        h = self.spectron(self.norm2(h), class_embedding, time_embedding)
         h = self.conv2(self.dropout(F.silu(h)))
         return h + self.skip(x)
 

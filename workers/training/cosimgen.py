@@ -182,7 +182,8 @@ class CoSimGenTrainer(Trainer):
         if found is None:
             return
         self.start, tensors, about = found
-        self.aligned = about.get("aligned", False)
+        # a run that goes on beyond its former end moves its classes, and its text has to follow again
+        self.aligned = about.get("aligned", False) and self.start >= self.settings.iterations
         then = CoSimGenTraining.model_validate(about["settings"])
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")

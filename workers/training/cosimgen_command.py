@@ -31,6 +31,7 @@ from workers.training.options import parse_aliases
 @click.option("--version", "model_version", default="1.0.0", show_default=True)
 @click.option("--title", help="One line that says what the model makes.")
 @click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 1, the paper's].")
+@click.option("--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="The card's default: noise added at each step of sampling.")
 @click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
@@ -48,6 +49,7 @@ def cosimgen(
     model_version: str,
     title: str | None,
     guidance_scale: float | None,
+    eta: float,
     notes: tuple[str, ...],
     checkpoint_every: int,
     sample_every: int,
@@ -89,6 +91,7 @@ def cosimgen(
                 superres=superres,
                 title=title,
                 guidance_scale=guidance_scale,
+                eta=eta,
                 notes=notes,
             )
             console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)

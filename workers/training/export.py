@@ -71,12 +71,13 @@ def export_model(
     superres: Path | None = None,
     title: str | None = None,
     guidance_scale: float | None = None,
+    eta: float = 0.0,
     notes: Sequence[str] = (),
 ) -> Card:
     """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint. Weights first, card last.
 
     ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone. ``notes`` say
-    what the settings do not; ``guidance_scale`` is the card's default.
+    what the settings do not; ``guidance_scale`` and ``eta`` are the card's defaults.
     Raises :class:`ExportImpossible` if the run has no checkpoint or the super-resolution does not fit.
     """
     found = load_checkpoint(run)
@@ -114,7 +115,7 @@ def export_model(
         sizes_px=tuple(sizes),
         default_size_px=sizes[-1],
         sampler=settings.convention,
-        defaults=Defaults(steps=50, guidance_scale=guidance_scale or 1.0, eta=0.0),
+        defaults=Defaults(steps=50, guidance_scale=guidance_scale or 1.0, eta=eta),
         network=network,
         text_encoder=ALL_MINILM,
         training={
