@@ -74,7 +74,16 @@ def test_a_few_dozen_steps_overfit_and_the_samples_are_what_it_saw(finished: CoS
     sets = torch.tensor([[0.0, 1, 0], [0, 0, 1]]).repeat(4, 1)
     with torch.no_grad():
         condition, null = network.class_encoder(sets), network.class_encoder(torch.zeros_like(sets))
-    made = sample(network, DDIM(SETTINGS.convention), condition, null, range(8), NETWORK.sample_shape, steps=15, guidance_scale=2.0)
+    made = sample(
+        lambda x, t, condition: network(x, t, condition["class"]),
+        DDIM(SETTINGS.convention),
+        {"class": condition},
+        {"class": null},
+        range(8),
+        NETWORK.sample_shape,
+        steps=15,
+        guidance_scale=2.0,
+    )
     masks = nearest_class(made[:, 3:].permute(0, 2, 3, 1).numpy(), fibonacci_rgb(3))
     blue = (made[:, 2] - made[:, 0]).mean(dim=(1, 2))
     for i in range(8):
@@ -162,7 +171,9 @@ def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(toy: Se
     run.run(log_every=10)
     before = run.averaged()
     left = run.align_text()
-    after = trainer(toy, tmp_path, iterations=20).averaged()  # as the checkpoint keeps it
+    after = trainer(toy, tmp_path, iterations=20)  # as the checkpoint keeps it
+    assert after.aligned and not trainer(toy, tmp_path, iterations=21).aligned, "a run that goes on is to be aligned again"
+    after = after.averaged()
     sets = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 1, 1]])
     texts = letters(["A photo of night", "A photo of day", "A photo of night and day"])
 
