@@ -17,7 +17,6 @@ from workers.training.captions import CaptionBank, read_texts
 from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
 from workers.training.images import ImageFolder, as_images, check_unpaired, listed_stems
 from workers.training.latents import LatentBank, noise_latents
-from workers.training.loop import EndlessRows, stratified_timesteps
 
 
 @pytest.fixture
@@ -135,18 +134,3 @@ def test_noised_latents_and_their_targets_are_the_papers(prediction_type: str) -
     alpha, sigma = (x.sqrt().view(-1, 1, 1, 1) for x in (abar_all[found.t], 1 - abar_all[found.t]))
     torch.testing.assert_close(found.z, alpha * z0 + sigma * found.noise)
     torch.testing.assert_close(found.target, found.noise if prediction_type == "epsilon" else alpha * found.noise - sigma * z0)
-
-
-def test_an_endless_run_takes_every_row_once_a_round_in_a_new_order() -> None:
-    rows = EndlessRows(7, seed=3)
-    rounds = [[rows[7 * n + i] for i in range(7)] for n in range(3)]
-    assert all(sorted(each) == list(range(7)) for each in rounds) and rounds[0] != rounds[1] != rounds[2]
-    assert [rows[i] for i in (15, 2, 8)] == [rounds[2][1], rounds[0][2], rounds[1][1]]
-
-
-def test_timesteps_are_one_from_each_stretch_and_uniform_by_themselves() -> None:
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([stratified_timesteps(4, 1000, generator) for _ in range(2000)])
-    assert (drawn.sort(dim=1).values // 250 == torch.arange(4)).all()
-    assert drawn[:, 0].float().mean().item() == pytest.approx(499.5, abs=20)
-    assert drawn.min() >= 0 and drawn.max() <= 999

@@ -16,7 +16,8 @@ from model_store.palette import fibonacci_rgb, nearest_class
 from model_store.sampling import sample
 from model_store.system import ConditionRequest, WeightsInvalid, load_system, stack_conditions
 from tests.training.toy import letters, write_toy_dataset
-from workers.training.cosimgen import CoSimGenTrainer, CoSimGenTraining
+from workers.training.cosimgen import CoSimGenTrainer
+from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.data import SegmentationFolder
 from workers.training.export import export_model
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Literal, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from model_store.card import SamplerConvention
-from model_store.cosimgen.config import CoSimGenConfig, paper_config, small_config
 from model_store.cosimgen.discriminator import Discriminator
 from model_store.cosimgen.losses import (
-    ADVERSARIAL_WEIGHT,
     adversarial_loss,
     alignment_loss,
     derangement,
@@ -28,7 +24,8 @@ from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.palette import fibonacci_rgb, paint
 from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
 from model_store.text import load_text_encoder
-from workers.training.data import SegmentationFolder, dihedral, present_classes
+from workers.training.cosimgen_settings import CoSimGenTraining
+from workers.training.data import SegmentationFolder, dihedral, present_classes, repeat_factors
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,
@@ -43,62 +40,6 @@ from workers.training.loop import (
 )
 from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
-
-
-class CoSimGenTraining(BaseModel):
-    """All that decides a run. Kept in the checkpoint and in the model's card."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: Literal["paper", "small"]
-    iterations: int = Field(ge=1)
-    batch_size: int = Field(24, ge=2, description="pairs an iteration, over all processes")
-    learning_rate: float = Field(2e-4, gt=0)
-    class_rate: float = Field(1.0, gt=0, description="learning rate of the class encoder, as a share of the rest's")
-    map_rate: float = Field(1.0, gt=0, description="learning rate of Spectron's class maps, as a share of the rest's")
-    warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
-    decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
-    ema_decay: float = Field(0.999, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of each encoder, the maps and the rest")
-    p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
-    adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
-    alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
-    alignment_iterations: int = Field(0, ge=0, description="at the end, of the text projection alone towards all class sets; ours")
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-    schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    discriminator_width: int = 64
-    seed: int = 0
-    network: CoSimGenConfig
-
-    @property
-    def convention(self) -> SamplerConvention:
-        """The sampler convention that goes with this training."""
-        return SamplerConvention(prediction_type=self.prediction_type, schedule=self.schedule)
-
-
-def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTraining:
-    """The paper's settings, or the small ones for CPUs, with ``changes`` over them (None means unchanged)."""
-    if preset == "paper":
-        values: dict[str, Any] = {"preset": "paper", "iterations": 100_000, "ema_decay": 0.9999, "network": paper_config(num_classes)}
-    else:
-        values = {
-            "preset": "small",
-            "iterations": 20_000,
-            "batch_size": 16,
-            "learning_rate": 4e-4,
-            "class_rate": 0.1,
-            "map_rate": 0.25,
-            "warmup": 200,
-            "decay_from": 0.5,
-            "adversarial_weight": 0.01,
-            "alignment_weight": 1.0,
-            "alignment_iterations": 4000,
-            "prediction_type": "v_prediction",
-            "schedule": "squaredcos_cap_v2",
-            "discriminator_width": 32,
-            "network": small_config(num_classes),
-        }
-    return CoSimGenTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
 class Objective(nn.Module):
@@ -171,9 +112,10 @@ class CoSimGenTrainer(Trainer):
         stems = self.data.stems("train")
         size, count = self.settings.network.size_px, len(self.data.classes)
         self.images, self.masks = self.data.arrays("train", size)
-        self.rows = EndlessRows(len(self.images), self.settings.seed)
         queryable = np.array([entry.queryable for entry in self.data.classes])
         self.present = present_classes(self.masks, count) & queryable
+        repeats = repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
+        self.rows = EndlessRows(len(self.images), self.settings.seed, repeats)
         self.colours = fibonacci_rgb(count)
         self.prompts = PromptBank(self.data, self.present, stems, self._encode)
 
@@ -227,7 +169,7 @@ class CoSimGenTrainer(Trainer):
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
         pairs, multi_hot, text = self.batch(iteration, generator)
         size = len(pairs)
-        t = stratified_timesteps(size, len(self.abar), generator)
+        t = stratified_timesteps(size, len(self.abar), generator, noisy_share=settings.noisy_share)
         noise = torch.randn(pairs.shape, generator=generator)
         dropped = torch.rand(size, generator=generator) < settings.p_uncond
         negatives = derangement(size, generator)

@@ -21,6 +21,8 @@ from workers.training.options import parse_aliases
 @click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True))
 @click.option("--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it.")
 @click.option("--alignment-weight", type=click.FloatRange(0), help="Weight of the text's alignment to the classes; 0 is the paper's.")
+@click.option("--repeat-below", type=click.FloatRange(0, 1), help="Draw class sets rarer than this share of the images more often; 0 is the paper's.")
+@click.option("--noisy-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.")
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
@@ -64,7 +66,8 @@ def cosimgen(
     from accelerate import Accelerator
 
     from model_store.text import TextEncoderMissing
-    from workers.training.cosimgen import CoSimGenTrainer, preset_training
+    from workers.training.cosimgen import CoSimGenTrainer
+    from workers.training.cosimgen_settings import preset_training
     from workers.training.data import DatasetInvalid, SegmentationFolder
     from workers.training.export import ExportImpossible, export_model
 

@@ -158,6 +158,16 @@ def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE)
     return np.stack([(flat == index).mean(axis=1) >= share for index in range(count)], axis=1)
 
 
+def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
+    """``(N, K)`` class sets -> ``(N,)`` float: how often to draw each row, max(1, sqrt(below / f)) for a set of frequency f.
+
+    The repeat factors of LVIS (Gupta et al. 2019, section 5), for whole class sets in place of single classes: a model
+    that seldom sees a combination draws its more common neighbour instead.
+    """
+    _, inverse, counts = np.unique(present, axis=0, return_inverse=True, return_counts=True)
+    return np.sqrt(below * len(present) / counts[inverse.reshape(-1)]).clip(min=1.0)
+
+
 def dihedral(pairs: np.ndarray, turn: int) -> np.ndarray:
     """One of the 8 flips and right-angle turns of ``(H, W, ...)``: ``turn`` 0..7, 0 leaves it as it is."""
     turned = np.rot90(pairs, turn % 4, axes=(0, 1))

@@ -16,9 +16,9 @@ from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGH
 from model_store.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
 from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
-from workers.training.cosimgen import CoSimGenTraining
+from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.data import SegmentationFolder
-from workers.training.loop import load_checkpoint
+from workers.training.loop import NOISY_FIFTH, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
 
 OPEN_DETAILS = (
@@ -52,6 +52,10 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
     if (settings.class_rate, settings.map_rate) != (1.0, 1.0):
         found.append(f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
+    if settings.repeat_below:
+        found.append(f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn sqrt({settings.repeat_below} / frequency) times as often.")
+    if settings.noisy_share != NOISY_FIFTH:
+        found.append(f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is decided.")
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
         found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+NOISY_FIFTH = 0.2
+"""The noisiest fifth of the timesteps, and its share of uniform draws."""
+
 
 def iteration_generator(seed: int, iteration: int, process: int = 0) -> torch.Generator:
     """The CPU generator that all random draws of one iteration on one process come from."""
@@ -28,28 +31,46 @@ def iteration_generator(seed: int, iteration: int, process: int = 0) -> torch.Ge
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
+def stratified_timesteps(count: int, total: int, generator: torch.Generator, *, noisy_share: float = NOISY_FIFTH) -> Tensor:
     """``(count,)`` int64 in [0, total): one draw from each of ``count`` equal stretches, in random order.
 
     Each is uniform by itself, as in CoSimGen's Algorithm 1, but together they cover the range, which makes the loss less noisy
-    (Kingma et al. 2021, Variational Diffusion Models, appendix I).
+    (Kingma et al. 2021, Variational Diffusion Models, appendix I). ``noisy_share`` (0 to 1, both excluded) is the share of the
+    draws that fall to the noisiest fifth; a fifth is uniform.
     """
-    stretch = torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
-    return (stretch * (total / count)).long().clamp(max=total - 1)
+    places = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    if noisy_share != NOISY_FIFTH:
+        clear = 1.0 - noisy_share
+        lower = places * ((1 - NOISY_FIFTH) / clear)
+        places = torch.where(places < clear, lower, 1 - NOISY_FIFTH + (places - clear) * (NOISY_FIFTH / noisy_share))
+    return (places * total).long().clamp(max=total - 1)
 
 
 class EndlessRows:
-    """An endless run through ``count`` rows, shuffled anew each time round; ``rows[position]`` is the row at a position of it."""
+    """An endless run through ``count`` rows, shuffled anew each time round; ``rows[position]`` is the row at a position of it.
 
-    def __init__(self, count: int, seed: int) -> None:
+    With ``repeats`` ``(count,)`` >= 1 a row comes that many times a round on average: a fraction is a chance, drawn anew each round.
+    """
+
+    def __init__(self, count: int, seed: int, repeats: np.ndarray | None = None) -> None:
         self._count, self._seed, self._epoch = count, seed, -1
         self._order = np.arange(count)
+        self._ends = None if repeats is None else np.cumsum(repeats)
+        if self._ends is not None:
+            self._count = int(round(self._ends[-1]))
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
         if epoch != self._epoch:
-            self._order, self._epoch = np.random.default_rng([self._seed, epoch]).permutation(self._count), epoch
+            rng = np.random.default_rng([self._seed, epoch])
+            rows = np.arange(self._count) if self._ends is None else self._repeated(rng)
+            self._order, self._epoch = rng.permutation(rows), epoch
         return int(self._order[place])
+
+    def _repeated(self, rng: np.random.Generator) -> np.ndarray:
+        # systematic sampling: equal steps from a random start along the rows laid end to end, each as long as its repeats
+        steps = (np.arange(self._count) + rng.random()) * (self._ends[-1] / self._count)
+        return np.searchsorted(self._ends, steps, side="right").clip(max=len(self._ends) - 1)
 
 
 def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay_from: float) -> float:
