@@ -77,7 +77,11 @@ def test_the_loss_is_the_papers_written_out(scenes: Path, tmp_path: Path, conven
     torch.rand(12, generator=generator)
     torch.randperm(6, generator=generator), torch.rand(6, generator=generator)
     noise = torch.randn(z0.shape, generator=generator).numpy()
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    if convention is SMALL_CONVENTION:  # Nichol and Dhariwal 2021, eq. 17
+        f = np.cos((np.linspace(0, 1, 1001) + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
+    else:
+        betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     alpha = np.sqrt(np.cumprod(1 - betas))[t.numpy()][:, None, None, None]
     sigma = np.sqrt(1 - alpha**2)
     assert np.allclose(z.numpy(), alpha * z0 + sigma * noise, atol=1e-4)
@@ -107,6 +111,7 @@ def test_the_base_that_is_read_back_is_the_averaged_network(finished: BaseTraine
         torch.testing.assert_close(denoise(base.unet.eval(), z, t, text), denoise(trained, z, t, text), rtol=1e-4, atol=1e-5)
     assert (base.size_px, base.convention, base.autoencoder_config) == (32, SMALL_CONVENTION, AUTOENCODER)
     assert about["licence"] == "CC0" and [entry["name"] for entry in about["data"]] == ["others", "scenes"]
+    assert "cosine schedule" in about["deviations"][2]
     assert about["deviations"][1] == "The networks predict velocity, not noise." and about["deviations"][-1] == "Its own."
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from model_store.latent.autoencoder import encode_moments
 from tests.latent.tiny import LetterTokens
 from tests.training.scenes import tiny_base, write_scenes
-from workers.training.captions import CaptionBank, read_texts
+from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
 from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
 from workers.training.images import ImageFolder, as_images, check_unpaired, listed_stems
 from workers.training.latents import LatentBank, noise_latents
@@ -134,3 +134,12 @@ def test_noised_latents_and_their_targets_are_the_papers(prediction_type: str) -
     alpha, sigma = (x.sqrt().view(-1, 1, 1, 1) for x in (abar_all[found.t], 1 - abar_all[found.t]))
     torch.testing.assert_close(found.z, alpha * z0 + sigma * found.noise)
     torch.testing.assert_close(found.target, found.noise if prediction_type == "epsilon" else alpha * found.noise - sigma * z0)
+
+
+def test_images_with_rare_captions_are_drawn_more_often() -> None:
+    texts = [("grey",)] * 16 + [("red", "grey")] * 4
+    repeats = caption_repeats(texts, 0.45)
+    assert repeats is not None
+    np.testing.assert_allclose(repeats, [1.0] * 16 + [(0.45 / 0.2) ** 0.5] * 4)
+    assert caption_repeats(texts, 0.0) is None and repeats_deviation(0.0) == []
+    assert repeats_deviation(0.45) == ["Images whose caption is rarer than 45% are drawn sqrt(0.45 / its share) times as often."]

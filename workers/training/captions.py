@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model_store.latent.text import TokenEncoder
-from workers.training.data import DatasetInvalid
+from workers.training.data import DatasetInvalid, repeat_factors
 
 TEXTS_KEPT = 8192
 """How many texts stay encoded in memory; the others are encoded again when they are drawn."""
@@ -42,6 +43,19 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
         others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
         raise DatasetInvalid(f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}')
     return tuple(tuple(found[stem]) for stem in stems)
+
+
+def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
+    """How often to draw each row, by how many rows have the same first caption: ``repeat_factors``; None (all alike) for 0."""
+    if not below:
+        return None
+    _, same = np.unique([row[0] for row in texts], return_inverse=True)
+    return repeat_factors(same.reshape(-1, 1), below)
+
+
+def repeats_deviation(below: float) -> list[str]:
+    """The same in words for a card; none for 0."""
+    return [f"Images whose caption is rarer than {below:.0%} are drawn sqrt({below:g} / its share) times as often."] if below else []
 
 
 class CaptionBank:

@@ -25,12 +25,12 @@ from model_store.latent.base import BASE_ABOUT, BASE_WEIGHTS
 from model_store.latent.denoiser import DenoiserConfig, build_unet, denoise, pathdiff_denoiser, small_denoiser, stable_diffusion_denoiser
 from model_store.latent.text import TokenEncoder
 from model_store.schedule import alphas_cumprod
-from workers.training.captions import CaptionBank, read_texts
+from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
 from workers.training.card_parts import joined_licences, versions, weights_file
 from workers.training.images import ImageFolder, draw_turns
 from workers.training.latents import LatentBank, grid, latent_data, noise_latents, sample_images
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
-from workers.training.network_trainer import NetworkTrainer, RunSettings
+from workers.training.network_trainer import CaptionedRun, NetworkTrainer
 
 STABLE_DIFFUSION_CONVENTION = SamplerConvention(
     schedule="scaled_linear",
@@ -41,13 +41,13 @@ STABLE_DIFFUSION_CONVENTION = SamplerConvention(
     set_alpha_to_one=False,
     clip_sample=False,
 )
-SMALL_CONVENTION = SamplerConvention(
-    schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction", clip_sample=False
-)
+# Stable Diffusion's schedule leaves 7 % of a latent at its last step, enough to read there whether an image is dark or bright,
+# which sampling, from pure noise, must learn from the text (Lin et al. 2023, Common diffusion noise schedules are flawed)
+SMALL_CONVENTION = SamplerConvention(schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
 PREVIEWS = 6
 
 
-class BaseTraining(RunSettings):
+class BaseTraining(CaptionedRun):
     """All that decides a run."""
 
     p_uncond: float = Field(0.1, ge=0, le=1, description='how often the caption is dropped for ""')
@@ -64,9 +64,11 @@ class BaseTraining(RunSettings):
         )
         if self.convention.prediction_type != "epsilon":
             found.append("The networks predict velocity, not noise.")
+        if self.convention.schedule == "squaredcos_cap_v2":
+            found.append("The noise follows the cosine schedule, which ends in pure noise, not Stable Diffusion's.")
         if self.convention.timestep_spacing != "leading":
             found.append(f"Sampling takes {self.convention.timestep_spacing} timesteps, from the last one on, not leading ones.")
-        return tuple(found)
+        return (*found, *repeats_deviation(self.repeat_below))
 
 
 def preset_base(
@@ -89,7 +91,7 @@ def preset_base(
     else:
         network = small_denoiser(latent_px, text_dims).model_copy(update={"latent_channels": autoencoder.latent_channels})
         values |= {"iterations": 20_000, "learning_rate": 4e-4, "warmup": 200, "decay_from": 0.5, "ema_decay": 0.999}
-        values |= {"clip_norm": 1.0, "convention": SMALL_CONVENTION}
+        values |= {"repeat_below": 0.2, "clip_norm": 1.0, "convention": SMALL_CONVENTION}
     settings = BaseTraining(**(values | {"network": network} | {key: value for key, value in changes.items() if value is not None}))
     if settings.network.latent_channels != autoencoder.latent_channels:
         raise ValueError(
@@ -140,7 +142,7 @@ class BaseTrainer(NetworkTrainer):
         self.size_px = settings.network.latent_px * self.autoencoder_config.factor
         images = data.images(stems, self.size_px)
         self.latents = LatentBank(self.autoencoder, images, self.turns, show=accelerator.is_main_process)
-        self.rows = EndlessRows(len(stems), settings.seed)
+        self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
         unet = build_unet(settings.network)
         self.begin(unet, Objective(unet))

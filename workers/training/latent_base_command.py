@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import READ_FILE, READ_FOLDER, run_options
+from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_options
 
 
 @click.command("base")
@@ -32,7 +32,7 @@ from workers.training.options import READ_FILE, READ_FOLDER, run_options
     "--chunks", default=1, show_default=True, type=click.IntRange(1), help="Windows of text that the CLIP reads; PathDiff's are 2."
 )
 @click.option("--tokens", default=48, show_default=True, type=click.IntRange(1, 256), help="Tokens of a text that all-MiniLM-L6-v2 gives.")
-@run_options
+@captioned_run_options
 def base(
     data: Path,
     listing: Path | None,

@@ -34,6 +34,12 @@ class RunSettings(BaseModel):
     seed: int = 0
 
 
+class CaptionedRun(RunSettings):
+    """A run that draws images with captions."""
+
+    repeat_below: float = Field(0.0, ge=0, le=1, description="images whose caption is rarer than this are drawn more often; ours")
+
+
 class NetworkTrainer(Trainer):
     """A subclass builds its network, freezes what is not trained, and calls :meth:`begin`.
 

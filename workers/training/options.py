@@ -49,6 +49,18 @@ _BASE = (
 )
 
 
+_CAPTIONED = (
+    click.option(
+        "--repeat-below", type=click.FloatRange(0, 1), help="Draw images with captions rarer than this more often; 0 is the papers'."
+    ),
+)
+
+
+def captioned_run_options(command: Command) -> Command:
+    """:func:`run_options` of a run that draws images with captions."""
+    return run_options(_with(_CAPTIONED, command))
+
+
 def run_options(command: Command) -> Command:
     """Where a run lies, how long it takes, and on what."""
     return _with(_RUN, command)

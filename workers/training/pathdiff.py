@@ -19,13 +19,13 @@ from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import control_copy, control_residuals, denoise
 from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
 from model_store.pathdiff.unpaired import P_SPLIT, P_UNCOND, draw_conditions
-from workers.training.captions import CaptionBank, read_texts
+from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.data import SegmentationFolder
 from workers.training.images import ImageFolder, as_indices, check_unpaired, draw_turns, listed_stems
 from workers.training.latents import LatentBank, noise_latents
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
-from workers.training.network_trainer import RunSettings
+from workers.training.network_trainer import CaptionedRun
 
 PAPER_PX, PAPER_EPOCHS, PAPER_BATCH, PAPER_RATE = 256, 60, 72, 3.75e-5
 GUIDANCE_SCALE = 1.5
@@ -38,7 +38,7 @@ OPEN_DETAILS = (
 )
 
 
-class PathDiffTraining(RunSettings):
+class PathDiffTraining(CaptionedRun):
     """All that decides a run. Kept in the checkpoint and in the model's card."""
 
     p_split: float = Field(P_SPLIT, ge=0, le=1, description="how often a sample comes from the text dataset")
@@ -60,7 +60,7 @@ class PathDiffTraining(RunSettings):
             found.append(f"p_split is {self.p_split:g} and p_uncond {self.p_uncond:g}, not {P_SPLIT:g} and {P_UNCOND:g}.")
         if (self.batch_size, self.learning_rate) != (PAPER_BATCH, PAPER_RATE):
             found.append(f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and {PAPER_RATE:g}.")
-        return tuple(found)
+        return (*found, *repeats_deviation(self.repeat_below))
 
 
 def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) -> PathDiffTraining:
@@ -75,6 +75,7 @@ def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) 
         values |= {"learning_rate": PAPER_RATE, "warmup": 1000}
     else:
         values |= {"iterations": 6000, "learning_rate": 2e-4, "warmup": 100, "ema_decay": 0.999, "clip_norm": 1.0}
+        values |= {"decay_from": 0.5, "repeat_below": 0.2}
     return PathDiffTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
@@ -128,7 +129,8 @@ class PathDiffTrainer(ControlledTrainer):
         show = accelerator.is_main_process
         self.text_latents = LatentBank(self.autoencoder, self.text_images, self.text_turns, show=show)
         self.mask_latents = LatentBank(self.autoencoder, self.mask_images, self.mask_turns, show=show)
-        self.text_rows, self.mask_rows = EndlessRows(len(texts), settings.seed), EndlessRows(len(self.masks), settings.seed + 1)
+        self.text_rows = EndlessRows(len(texts), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
+        self.mask_rows = EndlessRows(len(self.masks), settings.seed + 1)
         self.colours = palette_tensor(len(mask_data.classes)).to(device)
         self.begin(PathDiffNetwork(base.unet, build_hint(settings.hint)))
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import READ_FILE, READ_FOLDER, base_options, model_name, model_options, parse_aliases, run_options
+from workers.training.options import READ_FILE, READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
 
 
 @click.command("pathdiff")
@@ -22,7 +22,7 @@ from workers.training.options import READ_FILE, READ_FOLDER, base_options, model
 @click.option(
     "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="paper: 60 epochs in batches of 72."
 )
-@run_options
+@captioned_run_options
 @model_options
 def pathdiff(
     text_data: Path,

@@ -17,13 +17,13 @@ from model_store.latent.base import LatentBase
 from model_store.siamese_diffusion.hint import PAPER_WIDTHS, HintConfig, build_hint, image_hint, mask_hint
 from model_store.siamese_diffusion.losses import CONSISTENCY_WEIGHT
 from model_store.siamese_diffusion.network import SiameseNetwork
-from workers.training.captions import CaptionBank, read_texts
+from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.data import DatasetInvalid, SegmentationFolder
 from workers.training.images import as_images, as_indices, draw_turns
 from workers.training.latents import LatentBank, noise_latents
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
-from workers.training.network_trainer import RunSettings
+from workers.training.network_trainer import CaptionedRun
 from workers.training.siamese_objective import SiameseObjective
 
 PAPER_PX = 384
@@ -31,7 +31,7 @@ GUIDANCE = {"paper": 9.0, "small": 2.0}
 """Default guidance scale on the text, by preset."""
 
 
-class SiameseTraining(RunSettings):
+class SiameseTraining(CaptionedRun):
     """All that decides a run. Kept in the checkpoint and in the model's card."""
 
     p_uncond: float = Field(0.05, ge=0, le=1, description='how often the prompt is dropped for ""; the mask never is')
@@ -68,7 +68,7 @@ class SiameseTraining(RunSettings):
                 f"{self.iterations} iterations of batch {self.batch_size} at a learning rate of {self.learning_rate:g}, "
                 f"not {paper.iterations} of {paper.batch_size} at {paper.learning_rate:g}."
             )
-        return tuple(found)
+        return (*found, *repeats_deviation(self.repeat_below))
 
 
 def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes: Any) -> SiameseTraining:
@@ -82,6 +82,7 @@ def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes
         values |= {"iterations": 3000, "batch_size": 48, "learning_rate": 1e-5}
     else:
         values |= {"iterations": 4000, "batch_size": 16, "learning_rate": 2e-4, "warmup": 100, "ema_decay": 0.999, "clip_norm": 1.0}
+        values |= {"decay_from": 0.5, "repeat_below": 0.2}
     return SiameseTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
@@ -118,7 +119,7 @@ class SiameseTrainer(ControlledTrainer):
             )
         self.colours = palette_tensor(len(data.classes)).to(accelerator.device)
         self.latents = LatentBank(self.autoencoder, self.images, self.turns, show=accelerator.is_main_process)
-        self.rows = EndlessRows(len(stems), settings.seed)
+        self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
         # a copy, since its decoder is trained and the base is to stay as it came
         network = SiameseNetwork(copy.deepcopy(base.unet), build_hint(settings.hint))
         network.freeze_encoder()

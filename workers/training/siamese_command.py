@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import READ_FOLDER, base_options, model_name, model_options, parse_aliases, run_options
+from workers.training.options import READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
 
 
 @click.command("siamese")
@@ -20,7 +20,7 @@ from workers.training.options import READ_FOLDER, base_options, model_name, mode
 @click.option("--dhi/--no-dhi", default=True, help="Dense Hint Input, or ControlNet's hint network.")
 @click.option("--consistency/--no-consistency", default=None, help="The noise consistency loss.")
 @click.option("--augmentation/--no-augmentation", default=None, help="Online augmentation. Without all three it is ControlNet.")
-@run_options
+@captioned_run_options
 @model_options
 def siamese(
     data: Path,
