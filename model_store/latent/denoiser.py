@@ -71,11 +71,11 @@ def pathdiff_denoiser() -> DenoiserConfig:
 
 
 def small_denoiser(latent_px: int, text_dims: int = 384) -> DenoiserConfig:
-    """For CPUs: width 64, multipliers 1, 2, 2, one layer a level, text at the two smaller levels."""
+    """For CPUs: widths 64, 96, 128, one layer a level, text and attention at the smallest level and in the middle."""
     return DenoiserConfig(
         latent_px=latent_px,
-        widths=(64, 128, 128),
-        text_at=(False, True, True),
+        widths=(64, 96, 128),
+        text_at=(False, False, True),
         layers_per_block=1,
         heads=(1, 2, 2),
         text_dims=text_dims,
