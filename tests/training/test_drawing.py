@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workers.training.cosimgen_settings import preset_training
-from workers.training.data import repeat_factors
+from workers.training.data import clear_rows, repeat_factors
 from workers.training.export import deviations
 from workers.training.loop import EndlessRows, stratified_timesteps
 
@@ -41,6 +41,17 @@ def test_repeat_factors_are_those_of_lvis_over_whole_class_sets() -> None:
     assert (repeat_factors(present[:75], 0.5) == 1.0).all()
 
 
+def test_pairs_whose_class_set_hangs_on_few_pixels_are_left_out() -> None:
+    masks = np.zeros((6, 20, 20), dtype=np.uint8)
+    for row, pixels in enumerate((0, 1, 2, 3, 4, 200)):  # 0.5 % is 2 pixels; a margin of 2 is from 1 to 4, both kept
+        masks[row].flat[:pixels] = 1
+    queryable = np.array([False, True])
+    assert clear_rows(masks, queryable, 2.0).tolist() == [0, 1, 4, 5]
+    assert clear_rows(masks, queryable, 1.0).tolist() == list(range(6))
+    assert clear_rows(masks, np.array([True, False]), 2.0).tolist() == list(range(6))
+    assert clear_rows(masks[1:4], queryable, 2.5).tolist() == [0, 1, 2]  # all would go, so none does
+
+
 def test_timesteps_are_one_from_each_stretch_and_uniform_by_themselves() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([stratified_timesteps(4, 1000, generator) for _ in range(2000)])
@@ -61,9 +72,10 @@ def test_the_noisiest_fifth_gets_its_share_and_both_parts_stay_uniform() -> None
 
 
 def test_a_card_says_what_was_drawn_more_often() -> None:
-    said = " ".join(deviations(preset_training("small", 6, repeat_below=0.2, noisy_share=0.5), None))
+    said = " ".join(deviations(preset_training("small", 6, repeat_below=0.2, presence_margin=2.0, noisy_share=0.5), None))
     assert "rarer than 20% of the images are drawn sqrt(0.2 / frequency) times as often" in said
     assert "50% of the timesteps are drawn from the noisiest fifth" in said
+    assert "covers between 0.25% and 1.00% are left out" in said
     paper = preset_training("paper", 6)
-    assert paper.repeat_below == 0 and paper.noisy_share == 0.2
+    assert (paper.repeat_below, paper.presence_margin, paper.noisy_share) == (0, 1, 0.2)
     assert "noisiest" not in (told := " ".join(deviations(paper, None))) and "rarer" not in told

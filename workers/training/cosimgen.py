@@ -25,7 +25,7 @@ from model_store.palette import fibonacci_rgb, paint
 from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
 from model_store.text import load_text_encoder
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import SegmentationFolder, dihedral, present_classes, repeat_factors
+from workers.training.data import SegmentationFolder, clear_rows, dihedral, present_classes, repeat_factors
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,
@@ -111,13 +111,15 @@ class CoSimGenTrainer(Trainer):
     def _load_data(self) -> None:
         stems = self.data.stems("train")
         size, count = self.settings.network.size_px, len(self.data.classes)
-        self.images, self.masks = self.data.arrays("train", size)
+        images, masks = self.data.arrays("train", size)
         queryable = np.array([entry.queryable for entry in self.data.classes])
+        clear = clear_rows(masks, queryable, self.settings.presence_margin)
+        self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
         self.present = present_classes(self.masks, count) & queryable
         repeats = repeat_factors(self.present, self.settings.repeat_below) if self.settings.repeat_below else None
         self.rows = EndlessRows(len(self.images), self.settings.seed, repeats)
         self.colours = fibonacci_rgb(count)
-        self.prompts = PromptBank(self.data, self.present, stems, self._encode)
+        self.prompts = PromptBank(self.data, self.present, self.stems, self._encode)
 
     def _resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
         found = load_checkpoint(self.out)
@@ -143,7 +145,7 @@ class CoSimGenTrainer(Trainer):
         tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
         tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(self.judge_optimizer, "judge_optimizer.")
-        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns, "aligned": self.aligned}
+        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns, "pairs": len(self.stems), "aligned": self.aligned}
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,10 +234,9 @@ class CoSimGenTrainer(Trainer):
         rng = np.random.default_rng(settings.seed)
         queryable = np.array([entry.queryable for entry in self.data.classes])
         sets = many_class_sets(self.present, queryable, rng)
-        stems = self.data.stems("train")
         # captions belong to the class sets of their images, so those rows come first and carry the stems
         rows = np.concatenate([self.present, sets])
-        bank = PromptBank(self.data, rows, [*stems, *[""] * len(sets)], self._encode, others=24)
+        bank = PromptBank(self.data, rows, [*self.stems, *[""] * len(sets)], self._encode, others=24)
         sets = bank.class_sets
         classes = network.class_encoder(torch.from_numpy(sets.astype(np.float32)).to(self.accelerator.device))
         optimizer = torch.optim.Adam(projection.parameters(), lr=3e-3)

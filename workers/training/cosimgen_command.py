@@ -22,6 +22,7 @@ from workers.training.options import parse_aliases
 @click.option("--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it.")
 @click.option("--alignment-weight", type=click.FloatRange(0), help="Weight of the text's alignment to the classes; 0 is the paper's.")
 @click.option("--repeat-below", type=click.FloatRange(0, 1), help="Draw class sets rarer than this share of the images more often; 0 is the paper's.")
+@click.option("--presence-margin", type=click.FloatRange(1), help="Leave out pairs with a class within this factor of 0.5 %; 1 is the paper's.")
 @click.option("--noisy-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.")
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")

@@ -32,6 +32,9 @@ class CoSimGenTraining(BaseModel):
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
     alignment_iterations: int = Field(0, ge=0, description="at the end, of the text projection alone towards all class sets; ours")
     repeat_below: float = Field(0.0, ge=0, le=1, description="class sets rarer than this share of the images are drawn more often; ours")
+    presence_margin: float = Field(
+        1.0, ge=1, description="pairs with a class within this factor of the least share that counts are left out; 1 leaves none; ours"
+    )
     noisy_share: float = Field(NOISY_FIFTH, gt=0, lt=1, description="share of the timesteps from the noisiest fifth; 0.2 is uniform")
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
@@ -63,6 +66,7 @@ def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTr
             "alignment_weight": 1.0,
             "alignment_iterations": 4000,
             "repeat_below": 0.2,
+            "presence_margin": 2.0,
             "noisy_share": 0.5,
             "prediction_type": "v_prediction",
             "schedule": "squaredcos_cap_v2",

@@ -158,6 +158,21 @@ def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE)
     return np.stack([(flat == index).mean(axis=1) >= share for index in range(count)], axis=1)
 
 
+def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.ndarray:
+    """``(N, H, W)`` masks -> the rows in which no queryable class (``(K,)`` bool) is about as large as counts as present.
+
+    About: from :data:`PRESENT_SHARE` / ``margin`` up to it times ``margin``. Such a class set says little of what the picture
+    shows, and a model that learns it draws specks. All rows, where less than half of them would be left.
+    """
+    everything = np.arange(len(masks))
+    if margin <= 1.0:
+        return everything
+    flat = masks.reshape(len(masks), -1)
+    shares = np.stack([(flat == index).mean(axis=1) for index in np.flatnonzero(queryable)], axis=1)
+    unclear = ((shares > PRESENT_SHARE / margin) & (shares < PRESENT_SHARE * margin)).any(axis=1)
+    return everything if unclear.mean() > 0.5 else everything[~unclear]
+
+
 def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
     """``(N, K)`` class sets -> ``(N,)`` float: how often to draw each row, max(1, sqrt(below / f)) for a set of frequency f.
 

@@ -17,7 +17,7 @@ from model_store.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
 from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import SegmentationFolder
+from workers.training.data import PRESENT_SHARE, SegmentationFolder
 from workers.training.loop import NOISY_FIFTH, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
 
@@ -54,6 +54,11 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append(f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
     if settings.repeat_below:
         found.append(f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn sqrt({settings.repeat_below} / frequency) times as often.")
+    if settings.presence_margin > 1:
+        found.append(
+            f"Pairs in which a class covers between {PRESENT_SHARE / settings.presence_margin:.2%} and "
+            f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly not."
+        )
     if settings.noisy_share != NOISY_FIFTH:
         found.append(f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is decided.")
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
@@ -131,7 +136,7 @@ def export_model(
             "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
             "versions": versions("torch", "accelerate", "twinset"),
         },
-        training_data=({"name": data.name, "split": "train", "pairs": len(data.stems("train")), "licence": data.licence},),
+        training_data=({"name": data.name, "split": "train", "pairs": about.get("pairs", len(data.stems("train"))), "licence": data.licence},),
         deviations=deviations(settings, upscaler),
         intended_use=INTENDED_USE,
         limits_of_use=LIMITS_OF_USE,
