@@ -111,7 +111,12 @@ class Attempt:
                 window.call_off_attempt(job, self.chunk)
                 return Outcome.NOTHING_TO_DO, "the chunk is recorded"
             model = self.worker.models.get(self.spec.model, self.spec.weights_sha256)
-            return self._record(self._make(model), model)
+            shape = model.batch_shape
+            items = self._make(model)
+            if model.batch_shape != shape:
+                # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all its twins
+                items = self._make(model)
+            return self._record(items, model)
         except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
             if put_down.outcome is Outcome.HANDED_BACK:

@@ -13,6 +13,9 @@ import sys
 import warnings
 from typing import Sequence
 
+DEVICE_LOST = 70
+"""The exit code of a worker whose GPU is lost (EX_SOFTWARE): it must be started afresh."""
+
 logger = logging.getLogger("twinset.worker")
 
 
@@ -75,6 +78,10 @@ def _run(options: argparse.Namespace) -> int:
         sweeper.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
+    if worker.engine.device_lost:
+        logging.shutdown()
+        # the usual end would free memory of a device that answers no more
+        os._exit(DEVICE_LOST)
     return program.exitcode or 0
 
 

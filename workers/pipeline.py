@@ -93,6 +93,8 @@ class Pipeline:
                 guidance_scale=spec.guidance_scale,
                 eta=spec.eta,
                 group=spec.job,
+                tenant=spec.tenant,
+                priority=spec.priority,
                 on_step=on_step,
             )
             [making.latent] = self._engine.submit(model.engine_model, [sample])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import threading
 import time
 import uuid
@@ -101,7 +102,7 @@ def open_worker(
     )
     hints = Hints(settings.broker_url)
     cpu_threads = settings.cpu_threads or available_cores()
-    engine = Engine(cpu_threads=cpu_threads)
+    engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
     return Worker(
         settings=settings,
         ledger=Ledger(store),
@@ -117,6 +118,11 @@ def open_worker(
         name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
         stopping=Stopping(grace_s),
     )
+
+
+def _end_process() -> None:
+    """Asks this process to end in good order; whoever runs it starts it afresh."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def available_cores() -> int:

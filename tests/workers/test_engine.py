@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
+import time
 from concurrent.futures import Future, wait
 from typing import Iterator
 
@@ -238,3 +240,82 @@ def test_the_batch_shape_follows_from_the_machine_and_a_setting_overrules_it() -
     assert choose_rows(12, cpu, torch.float32, shape, 2) == 12
     with pytest.raises(ValueError, match="at least 2"):
         choose_rows(1, cpu, torch.float32, shape, 2)
+
+
+def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
+    system = TinySystem()
+    model = model_of(system, rows=4)
+    bulk = [request_for(system, n, steps=40, guidance_scale=2.0, eta=1.0, group="bulk") for n in range(2)]
+    alone = [bits(future.result(30)) for future in engine.submit(model, bulk)]
+    singles: list[Future[Tensor]] = []
+    order: list[str] = []
+
+    def one_comes_at_step_10(done: int) -> None:
+        if done == 10:
+            single = request_for(system, 77, steps=5, guidance_scale=2.0, group="single", on_step=lambda _: order.append("single"))
+            singles.extend(engine.submit(model, [single]))
+
+    first = dataclasses.replace(bulk[0], on_step=one_comes_at_step_10)
+    second = dataclasses.replace(bulk[1], on_step=lambda done: order.append(f"bulk {done}"))
+    assert [bits(future.result(30)) for future in engine.submit(model, [first, second])] == alone
+    assert engine.parkings == 1
+    place = order.index("single")
+    assert order[place : place + 6] == ["single"] * 5 + ["bulk 11"], "the second stood still for the five steps of the single"
+
+
+def test_models_share_the_engine_by_time_not_by_steps(engine: Engine) -> None:
+    slow, quick = TinySystem(), TinySystem()
+    forward = slow.forward
+
+    def slowly(*given: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return forward(*given)
+
+    slow.forward = slowly  # type: ignore[method-assign]
+    together = engine.submit(model_of(slow), [request_for(slow, 1, steps=20)])
+    together += engine.submit(model_of(quick), [request_for(quick, 2, steps=900)])
+    together[1].result(60)
+    assert len(slow.forwards) < 450, "a step each in turn would have let the slow one take nearly all of the time"
+
+
+def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    system = TinySystem()
+    small = model_of(TinySystem(), rows=4)
+    requests = [request_for(system, n, steps=6, guidance_scale=2.0) for n in range(6)]
+    expected = [bits(future.result(30)) for future in engine.submit(small, requests)]
+    forward = system.forward
+
+    def too_much_for_eight(x: Tensor, t: Tensor, condition: object) -> Tensor:
+        if len(x) > 4 and len(system.forwards) >= 2:
+            raise torch.OutOfMemoryError("tried to allocate more than there is")
+        return forward(x, t, condition)  # type: ignore[arg-type]
+
+    system.forward = too_much_for_eight  # type: ignore[method-assign]
+    model = model_of(system, rows=8)
+    assert [bits(future.result(30)) for future in engine.submit(model, requests)] == expected
+    assert model.rows == 4 and "going on with 4" in caplog.text
+
+    def never_enough(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("still too much")
+
+    system.forward = never_enough  # type: ignore[method-assign]
+    [failed] = engine.submit(model, requests[:1])
+    with pytest.raises(SampleFailed, match="still too much"):
+        failed.result(30)
+    assert model.rows == 4
+
+
+def test_a_lost_device_stops_the_engine_and_hands_everything_back() -> None:
+    lost = threading.Event()
+    engine, system = Engine(cpu_threads=1, on_device_lost=lost.set), TinySystem()
+
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    system.forward = broken  # type: ignore[method-assign]
+    futures = engine.submit(model_of(system), [request_for(system, n) for n in range(20)])
+    for future in futures:
+        with pytest.raises(EngineStopped):
+            future.result(30)
+    assert lost.wait(30)
+    engine.stop()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,14 +29,18 @@ class Engine:
     :class:`~workers.engine.lane.SampleFailed`; a forward that raises fails the samples that were in it, no others.
     """
 
-    def __init__(self, *, cpu_threads: int = 0) -> None:
+    def __init__(self, *, cpu_threads: int = 0, on_device_lost: Callable[[], None] | None = None) -> None:
+        """``on_device_lost`` is called, from the engine's thread, when the process cannot compute any more."""
         self._cpu_threads = cpu_threads
+        self._on_device_lost = on_device_lost
+        self.device_lost = False
         self._inbox: deque[tuple[EngineModel, Waiting]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
         self._lanes: dict[EngineModel, Lane] = {}
         self._forwards = 0
         self._rows_used = 0
+        self._parkings = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -62,16 +67,25 @@ class Engine:
         """(forwards run, rows of them that held a sample), since the start."""
         return self._forwards, self._rows_used
 
+    @property
+    def parkings(self) -> int:
+        """How often a sample gave up its place for another's, since the start."""
+        return self._parkings
+
     def _run(self) -> None:
         if self._cpu_threads:
             torch.set_num_threads(self._cpu_threads)
         with torch.inference_mode():
             while self._take_in():
-                for model, lane in list(self._lanes.items()):
-                    self._step(lane)
-                    if not lane.busy:
-                        # an idle model's tensors are the model cache's to keep or drop
-                        del self._lanes[model]
+                # models get equal times, not equal numbers of steps: a large one would take all of it
+                model = min(self._lanes, key=lambda model: self._lanes[model].clock)
+                lane, since = self._lanes[model], time.monotonic()
+                weight = lane.waiting.weight
+                self._step(model, lane)
+                lane.clock += (time.monotonic() - since) / weight
+                if not lane.busy:
+                    # an idle model's tensors are the model cache's to keep or drop
+                    self._lanes.pop(model, None)
         unfinished = [waiting for lane in self._lanes.values() for waiting in _empty(lane)]
         for waiting in [*unfinished, *(waiting for _, waiting in self._inbox)]:
             _settle(waiting, EngineStopped("the worker stopped before this sample was done"))
@@ -87,7 +101,7 @@ class Engine:
             self._inbox.clear()
         for model, waiting in arrived:
             try:
-                lane = self._lanes.get(model) or self._lanes.setdefault(model, Lane(model))
+                lane = self._lanes.get(model) or self._begin(model)
             except Exception as error:
                 logger.exception("no batch for model %s", model.system.card.id)
                 _settle(waiting, SampleFailed(f"no batch of {model.rows} rows could be set up: {error}"))
@@ -95,19 +109,65 @@ class Engine:
             lane.waiting.add(waiting)
         return True
 
-    def _step(self, lane: Lane) -> None:
-        forwards, rows_used = lane.forwards, lane.rows_used
+    def _begin(self, model: EngineModel) -> Lane:
+        lane = Lane(model)
+        # whoever comes later has no claim to the time before
+        lane.clock = min((other.clock for other in self._lanes.values()), default=0.0)
+        self._lanes[model] = lane
+        return lane
+
+    def _step(self, model: EngineModel, lane: Lane) -> None:
+        forwards, rows_used, parkings = lane.forwards, lane.rows_used, lane.parkings
         try:
             ended = lane.step()
-        except Exception as error:
-            logger.exception("a forward failed; its samples end with the reason")
-            for waiting in lane.fail_active(error):
-                _settle(waiting, SampleFailed(f"the forward failed: {type(error).__name__}: {error}"))
+        except torch.OutOfMemoryError as error:
+            self._out_of_memory(model, lane, error)
             return
+        except Exception as error:
+            if is_device_broken(error):
+                self._give_up_device(error)
+                return
+            self._fail(lane, error)
+            return
+        self._parkings += lane.parkings - parkings
         self._forwards += lane.forwards - forwards
         self._rows_used += lane.rows_used - rows_used
         for waiting, result in ended:
             _settle(waiting, result)
+
+
+    def _fail(self, lane: Lane, error: Exception) -> None:
+        logger.error("a forward failed; its samples end with the reason", exc_info=error)
+        for waiting in lane.fail_active(error):
+            _settle(waiting, SampleFailed(f"the forward failed: {type(error).__name__}: {error}"))
+
+    def _out_of_memory(self, model: EngineModel, lane: Lane, error: Exception) -> None:
+        """Goes on with half the rows, once; all samples of the model start again, as another shape gives other bits."""
+        if not model.can_halve:
+            self._fail(lane, error)
+            return
+        logger.warning("%s: out of memory with %d rows, going on with %d: %s", model.system.card.id, model.rows, model.rows // 2, error)
+        model.halve()
+        everything = lane.start_again()
+        del self._lanes[model], lane
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        with self._changed:
+            self._inbox.extendleft((model, waiting) for waiting in reversed(everything))
+
+    def _give_up_device(self, error: Exception) -> None:
+        """Nothing more can be computed in this process: stops, so that all samples are handed back, and tells its owner."""
+        logger.critical("the device is lost, this process cannot go on: %s", error)
+        self.device_lost = True
+        with self._changed:
+            self._stopped = True
+        if self._on_device_lost is not None:
+            self._on_device_lost()
+
+
+def is_device_broken(error: Exception) -> bool:
+    """Whether an error leaves a CUDA context in which every later call fails too."""
+    return isinstance(error, torch.AcceleratorError) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
 
 
 def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:

@@ -11,7 +11,8 @@ from torch import Tensor
 from model_store.ddim import DDIM, guide
 from model_store.system import Condition, stack_conditions
 from workers.engine.sample import Active, Waiting, activate
-from workers.engine.turns import Turns
+from workers.engine.policy import FairQueue
+from workers.engine.shape import MIN_ROWS
 
 if TYPE_CHECKING:
     from model_store.system import System
@@ -21,12 +22,25 @@ class SampleFailed(Exception):
     """One sample could not be made; the message is the reason, its neighbours go on."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class EngineModel:
-    """A loaded model as the engine drives it: the system, and its canonical number of rows."""
+    """A loaded model as the engine drives it: the system, and its canonical number of rows.
+
+    ``rows`` changes at most once, to the half, where the device has not the memory for the whole.
+    """
 
     system: System
     rows: int
+    halved: bool = False
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether a smaller shape is left to try."""
+        return not self.halved and self.rows // 2 >= MIN_ROWS
+
+    def halve(self) -> None:
+        """Half the rows from now on."""
+        self.rows, self.halved = self.rows // 2, True
 
 
 class Lane:
@@ -39,9 +53,12 @@ class Lane:
     def __init__(self, model: EngineModel) -> None:
         system, rows = model.system, model.rows
         self.rows = rows
-        self.waiting = Turns()
+        self.waiting: FairQueue[Waiting] = FairQueue()
         self.forwards = 0
         self.rows_used = 0
+        self.parkings = 0
+        self.clock = 0.0
+        self._admitted = 0
         self._system = system
         self._device = system.device
         self._ddim = DDIM(system.card.sampler, system.device)
@@ -78,15 +95,25 @@ class Lane:
         self._x = self._ddim.step(self._x, output, t, t_prev, self._eta, noise)
         self.forwards += 1
         self.rows_used += sum(sample.waiting.rows for _, sample in active)
+        self.waiting.charge(sample.waiting for _, sample in active)
         for _, sample in active:
             sample.done += 1
             if sample.waiting.request.on_step is not None:
                 sample.waiting.request.on_step(sample.done)
         return self._take_ended(active)
 
+    def start_again(self) -> list[Waiting]:
+        """All samples, active and waiting, as if none had been started: for a batch of another shape, whose bits are others."""
+        everything = [*(sample.waiting for sample in self.active), *self.waiting.drain()]
+        for waiting in everything:
+            waiting.parked = None
+        return everything
+
     def fail_active(self, error: Exception) -> list[Waiting]:
         """Empties the batch after a step that raised; ``error`` is for each of the samples returned."""
         lost = [sample.waiting for sample in self.active]
+        for waiting in lost:
+            self.waiting.leave(waiting)
         self._slots = [None] * self.rows
         # what the failed step left behind must not poison the next
         self._x = torch.zeros_like(self._x)
@@ -96,18 +123,50 @@ class Lane:
     def _drop_cancelled(self) -> None:
         for slot, sample in enumerate(self._slots):
             if sample is not None and sample.waiting.future.cancelled():
-                self._slots[slot] = None
-                self._joined_or_left = True
+                self._vacate(slot)
 
     def _admit(self) -> None:
-        free_rows = self.rows - sum(sample.waiting.rows for sample in self.active)
-        while free_rows and (waiting := self.waiting.take(free_rows)) is not None:
+        while (waiting := self.waiting.next()) is not None:
+            if waiting.future.cancelled():
+                self.waiting.forget(waiting)
+                continue
+            free_rows = self.rows - sum(sample.waiting.rows for sample in self.active)
+            if waiting.rows > free_rows:
+                # one that does not fit is waited for, not jumped, or samples of one row could starve guided ones
+                parted = self.waiting.to_park(waiting, self._by_admission(), free_rows)
+                if not parted:
+                    return
+                for claim in parted:
+                    self._park(claim)
+            self.waiting.admit(waiting)
             slot = self._slots.index(None)
             sample = activate(waiting, self._ddim, self._system.sample_shape)
+            assert sample.x is not None
+            self._x[slot], sample.x = sample.x.to(self._device), None
+            self._admitted += 1
+            sample.admission = self._admitted
             self._slots[slot] = sample
-            self._x[slot] = sample.noise.draw().to(self._device)
-            free_rows -= waiting.rows
             self._joined_or_left = True
+
+    def _by_admission(self) -> list[Waiting]:
+        return [sample.waiting for sample in sorted(self.active, key=lambda sample: sample.admission)]
+
+    def _park(self, waiting: Waiting) -> None:
+        """Takes a sample out of the batch as it stands; its bits do not depend on when it goes on."""
+        slot, sample = next((i, s) for i, s in enumerate(self._slots) if s is not None and s.waiting is waiting)
+        sample.x, waiting.parked = self._x[slot].clone(), sample
+        self._slots[slot] = None
+        self.waiting.park(waiting)
+        self.parkings += 1
+        self._joined_or_left = True
+
+    def _vacate(self, slot: int) -> None:
+        """A sample that has ended, however, leaves its slot."""
+        sample = self._slots[slot]
+        assert sample is not None
+        self.waiting.leave(sample.waiting)
+        self._slots[slot] = None
+        self._joined_or_left = True
 
     def _lay_out_rows(self) -> None:
         """Which slot feeds each row, and which rows hold the two branches of each slot."""
@@ -159,10 +218,9 @@ class Lane:
                 ended.append((sample.waiting, self._x[slot].clone()))
             else:
                 continue
-            self._slots[slot] = None
+            self._vacate(slot)
             # a NaN that stayed in the slot would be repeated into the unused rows
             self._x[slot] = 0.0
-            self._joined_or_left = True
         return ended
 
     def _indices(self, values: list[int]) -> Tensor:

@@ -18,9 +18,9 @@ class SampleRequest:
     """One sample to be denoised.
 
     seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.branches`` gives them.
-    steps: number of DDIM steps. eta: 0 (deterministic) .. 1. group: samples of one group (a job) wait their turn behind
-    one another, groups beside one another. on_step: told the number of steps done after each, from the engine's thread,
-    so it must return at once.
+    steps: number of DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group wait
+    their turn behind one another, the others beside one another as :mod:`workers.engine.policy` says. on_step: told the
+    number of steps done after each, from the engine's thread, so it must return at once.
     """
 
     seed: int
@@ -29,16 +29,27 @@ class SampleRequest:
     guidance_scale: float = 1.0
     eta: float = 0.0
     group: str = ""
+    tenant: str = ""
+    priority: str = "normal"
     on_step: Callable[[int], None] | None = None
 
 
 @dataclass(eq=False)
 class Waiting:
-    """A request with the future that its x_0 will be set on; cancelling the future takes the sample out."""
+    """A request with the future that its x_0 will be set on; cancelling the future takes the sample out.
+
+    ``parked``: where it stands, if it was in the batch before.
+    """
 
     request: SampleRequest
     conditions: tuple[Condition, ...]
     future: Future[Tensor] = field(default_factory=Future)
+    parked: Active | None = None
+
+    @property
+    def path(self) -> tuple[str, str, str]:
+        """(tenant, priority, job), by which the policy keeps account."""
+        return (self.request.tenant, self.request.priority, self.request.group)
 
     @property
     def rows(self) -> int:
@@ -48,13 +59,18 @@ class Waiting:
 
 @dataclass(eq=False)
 class Active:
-    """A sample in the batch: its stream of noise, its timesteps and how many of them are done."""
+    """A sample in the batch: its stream of noise, its timesteps and how many of them are done.
+
+    ``x`` is its state ``(C, h, w)`` while it is parked; in the batch, the batch holds it.
+    """
 
     waiting: Waiting
     noise: SampleNoise
     timesteps: list[int]
     previous: list[int]
     done: int = 0
+    x: Tensor | None = None
+    admission: int = 0
 
     @property
     def t(self) -> int:
@@ -84,8 +100,12 @@ def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
 
 
 def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:
-    """Starts a sample: its timesteps by the model's convention, its noise from its own seed."""
+    """Starts a sample, or goes on with a parked one: its timesteps by the model's convention, its noise from its own seed."""
+    if waiting.parked is not None:
+        parked, waiting.parked = waiting.parked, None
+        return parked
     steps = waiting.request.steps
     timesteps = ddim.timesteps(steps)
     previous = ddim.previous(timesteps, steps)
-    return Active(waiting, SampleNoise(waiting.request.seed, shape), timesteps.tolist(), previous.tolist())
+    noise = SampleNoise(waiting.request.seed, shape)
+    return Active(waiting, noise, timesteps.tolist(), previous.tolist(), x=noise.draw())
