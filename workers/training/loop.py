@@ -57,7 +57,7 @@ class EndlessRows:
         self._order = np.arange(count)
         self._ends = None if repeats is None else np.cumsum(repeats)
         if self._ends is not None:
-            self._count = int(round(self._ends[-1]))
+            self._count = round(self._ends[-1])
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
