@@ -111,12 +111,11 @@ class Attempt:
                 window.call_off_attempt(job, self.chunk)
                 return Outcome.NOTHING_TO_DO, "the chunk is recorded"
             model = self.worker.models.get(self.spec.model, self.spec.weights_sha256)
-            shape = model.batch_shape
-            items = self._make(model)
-            if model.batch_shape != shape:
+            shape, items = model.batch_shape, self._make(model)
+            while model.batch_shape != shape:
                 # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all its twins
-                items = self._make(model)
-            return self._record(items, model)
+                shape, items = model.batch_shape, self._make(model)
+            return self._record(items, model, shape)
         except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
             if put_down.outcome is Outcome.HANDED_BACK:
@@ -188,7 +187,7 @@ class Attempt:
         outcome, why = self._record(items, None)
         return (Outcome.GIVEN_UP, reason) if outcome is Outcome.RECORDED else (outcome, why)
 
-    def _record(self, items: list[Item], model: LoadedModel | None) -> tuple[Outcome, str]:
+    def _record(self, items: list[Item], model: LoadedModel | None, batch_shape: tuple[int, ...] = ()) -> tuple[Outcome, str]:
         worker, spec = self.worker, self.spec
         record = ChunkRecord(
             job=spec.job,
@@ -196,7 +195,7 @@ class Attempt:
             items=tuple(items),
             worker=worker.name,
             epoch=self.lease.epoch,
-            batch_shape=model.batch_shape if model else (),
+            batch_shape=batch_shape,
             dtype=model.dtype_name if model else "none",
             device=model.device_name if model else "none",
             build=model.build if model else build_versions(0),

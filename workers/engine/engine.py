@@ -135,7 +135,6 @@ class Engine:
         for waiting, result in ended:
             _settle(waiting, result)
 
-
     def _fail(self, lane: Lane, error: Exception) -> None:
         logger.error("a forward failed; its samples end with the reason", exc_info=error)
         for waiting in lane.fail_active(error):

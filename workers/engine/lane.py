@@ -10,8 +10,8 @@ from torch import Tensor
 
 from model_store.ddim import DDIM, guide
 from model_store.system import Condition, stack_conditions
-from workers.engine.sample import Active, Waiting, activate
 from workers.engine.policy import FairQueue
+from workers.engine.sample import Active, Waiting, activate
 from workers.engine.shape import MIN_ROWS
 
 if TYPE_CHECKING:
