@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from service.errors import TwinsetError
 from service.jobs.spec import JobSpec
+from service.queue import QUEUES
 from workers.ending import end_if_cancelled, end_if_complete
 from workers.worker import Worker
 
@@ -30,8 +31,8 @@ _PAGE = 500
 _IN_QUEUE_S = 15.0
 """A chunk sent so short a time ago is taken to be on its way, even if the queue looks empty."""
 _IN_LONG_QUEUE_S = 120.0
-"""While the queue is not empty, a chunk sent may wait in it for so long before it is sent a second time, which costs
-no more than a message that is read and dropped."""
+"""While the queue of its priority is not empty, a chunk sent may wait in it for so long before it is sent a second time,
+which costs no more than a message that is read and dropped."""
 
 _RENEW_LOCK = """
 local holder = redis.call('GET', KEYS[1])
@@ -78,12 +79,12 @@ class Sweeper:
         if not self.worker.redis.eval(_RENEW_LOCK, 1, _LOCK, self._token, lock_ms):
             return False
         self._find_jobs()
-        queue_is_empty = self.worker.window.queue_length() == 0
+        queue_is_empty = {priority: self.worker.window.queue_length(priority) == 0 for priority in QUEUES}
         for job, alive in list(self._alive.items()):
             if self._stop.is_set():
                 break
             try:
-                if self._tend(alive, queue_is_empty):
+                if self._tend(alive, queue_is_empty[alive.spec.priority]):
                     self._alive.pop(job)
                     self._ended.add(job)
             except TwinsetError as error:
@@ -145,7 +146,7 @@ class Sweeper:
         busy &= set(missing) | {chunk for chunk in busy if chunk > missing[-1]}
         for chunk in [chunk for chunk in missing if chunk not in busy][: max(0, worker.window.width - len(busy))]:
             logger.info("job=%s chunk=%d is missing and nowhere at work; sending it", spec.job, chunk)
-            if not worker.window.send(spec.job, chunk):
+            if not worker.window.send(spec.job, chunk, spec.priority):
                 break
         return False
 

@@ -16,8 +16,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailable
-from service.jobs.spec import JobSpec
-from service.queue import GENERATE_QUEUE, ChunkSender
+from service.jobs.spec import JobSpec, Priority
+from service.queue import QUEUES, ChunkSender
 
 logger = logging.getLogger(__name__)
 _KEPT_S = 7 * 86_400
@@ -49,10 +49,10 @@ class Window:
         self._queue = queue
         self.width = width
 
-    def send(self, job: str, chunk: int) -> bool:
-        """Sends the chunk; False (and a log line) if the broker would not take it."""
+    def send(self, job: str, chunk: int, priority: Priority = "normal") -> bool:
+        """Sends the chunk to the queue of its job's ``priority``; False (and a log line) if the broker would not take it."""
         try:
-            self._queue.send_chunk(job, chunk)
+            self._queue.send_chunk(job, chunk, priority)
         except BrokerUnavailable as error:
             logger.warning("job=%s chunk=%d not sent: %s", job, chunk, error.detail)
             return False
@@ -66,7 +66,7 @@ class Window:
         claimed = self._ask(lambda: int(self._redis.eval(_CLAIM, 1, _next(spec.job), first, _KEPT_S)), None)
         if claimed is None or claimed >= spec.chunks:
             return None
-        return claimed if self.send(spec.job, claimed) else None
+        return claimed if self.send(spec.job, claimed, spec.priority) else None
 
     def taken_up(self, job: str, chunk: int) -> None:
         """Notes that the chunk is in a worker's hands, no longer in the queue."""
@@ -77,9 +77,10 @@ class Window:
         now_s, _ = self._redis.time()
         return {int(chunk): now_s - sent_at for chunk, sent_at in self._redis.zrange(_sent(job), 0, -1, withscores=True)}
 
-    def queue_length(self) -> int:
-        """Chunks of all jobs that wait in the queue. Raises RedisError if nobody can tell."""
-        return int(self._redis.llen(GENERATE_QUEUE))
+    def queue_length(self, priority: Priority | None = None) -> int:
+        """Chunks that wait in the queue: of jobs with ``priority``, or of all. Raises RedisError if nobody can tell."""
+        queues = QUEUES.values() if priority is None else [QUEUES[priority]]
+        return sum(int(self._redis.llen(queue)) for queue in queues)
 
     def begin_attempt(self, job: str, chunk: int) -> int:
         """Counts an attempt and returns its number, from 1. Counted before the work, so that a chunk which kills its

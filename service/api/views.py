@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from model_store.card import Card
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
-from service.jobs.spec import ItemClass, JobSpec
+from service.jobs.spec import ItemClass, JobSpec, Priority
 from service.jobs.states import State
 
 JOB_EXAMPLE: JsonValue = {
@@ -40,6 +40,7 @@ JOB_EXAMPLE: JsonValue = {
         "guidance_target": None,
         "eta": 0.0,
         "size": 256,
+        "priority": "normal",
     },
     "links": {
         "self": "/jobs/j7ybr17pesw6kn47yb0",
@@ -77,6 +78,7 @@ class ParametersView(_View):
     guidance_target: str | None = Field(description="what guidance strengthens; null where the model has no choice")
     eta: float
     size: int = Field(description="side of image and mask in pixels")
+    priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
 
 
 class JobView(_View):
@@ -209,6 +211,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
             guidance_target=spec.guidance_target,
             eta=spec.eta,
             size=spec.size_px,
+            priority=spec.priority,
         ),
         links={
             "self": here,

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 )
 @click.option("--eta", type=float, help="Noise added at each step, 0 to 1.  [default: the model's]")
 @click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
+@click.option(
+    "--priority",
+    type=click.Choice(["normal", "interactive"]),
+    help="interactive has a small job made before normal ones.  [default: normal]",
+)
 @click.option("--name", help="Your own words for the job.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
 def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: Any) -> None:

@@ -59,7 +59,7 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
     count = request.count if request.count is not None else len(masks or ())
 
     if request.count is not None or masks:
-        faults.outside("count", count, 1, settings.max_count, "ask for more in several jobs")
+        _check_count(count, request, settings, faults)
     faults.outside("steps", steps, limits.steps_min, steps_max, f"{card.id} defaults to {defaults.steps}")
     faults.outside(
         "guidance_scale",
@@ -79,6 +79,14 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
 
     faults.raise_if_any()
     return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name)
+
+
+def _check_count(count: int, request: GenerateRequest, settings: Settings, faults: Faults) -> None:
+    if request.priority == "interactive" and settings.max_interactive_count < settings.max_count:
+        remedy = "an interactive job may ask for no more: ask for fewer, or leave priority out"
+        faults.outside("count", count, 1, settings.max_interactive_count, remedy)
+    else:
+        faults.outside("count", count, 1, settings.max_count, "ask for more in several jobs")
 
 
 def _masks(

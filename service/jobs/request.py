@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, Wi
 from pydantic_core import PydanticKnownError
 
 from model_store.card import GuidanceTarget
+from service.jobs.spec import Priority
 
 MaskEncoding = Literal["auto", "index", "binary", "colours"]
 
@@ -19,7 +20,7 @@ EXAMPLE_UPLOAD = "dc432e1db2d5d5d625409e82548283377fc09e16b8a05fa8a444506301835d
 """The id of the same file, once it has been sent to ``POST /uploads``."""
 
 EXAMPLES: list[JsonValue] = [
-    {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8},
+    {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8, "priority": "interactive"},
     {
         "model": "cosimgen-dubai@1.0.0",
         "classes": ["water", "vegetation"],
@@ -111,6 +112,12 @@ class GenerateRequest(BaseModel):
     )
     eta: float | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
     size: int | None = Field(None, description="Side of image and mask in pixels, one of the card's sizes.")
+    priority: Priority = Field(
+        "normal",
+        description="interactive, where somebody waits for the twins: the job's chunks are taken up before those of normal "
+        "jobs, and while they are made they get four times the part of the batch. For small jobs only: at most 64 twins, "
+        "unless the service sets another limit. The twins are the same either way.",
+    )
     name: str | None = Field(None, description="Your own words for the job, up to 120 characters.")
 
     @field_validator("count", mode="after")

@@ -117,6 +117,7 @@ class Submissions:
             size_px=parameters.size_px,
             sampler=card.sampler,
             chunk_size=self.settings.chunk_size,
+            priority=request.priority,
             request=given,
             idempotency_key=idempotency_key,
         )
@@ -135,7 +136,7 @@ class Submissions:
     def _send_first_chunks(self, spec: JobSpec) -> None:
         for chunk in range(min(self.settings.chunks_in_flight, spec.chunks)):
             try:
-                self.queue.send_chunk(spec.job, chunk)
+                self.queue.send_chunk(spec.job, chunk, spec.priority)
             except BrokerUnavailable as error:
                 _log.warning("%s", error.detail)
                 return

@@ -16,7 +16,7 @@ from service.errors import BrokerUnavailable
 from service.jobs.hints import ProgressHint
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
-from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Summary
+from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Priority, Summary
 from service.jobs.states import State
 from service.settings import Settings
 from service.store import keys
@@ -93,16 +93,19 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
 
 
 class NotingQueue:
-    """Notes what it is sent; raises, as a broker that is down does, while ``down``."""
+    """Notes what it is sent, and of that what was interactive; raises, as a broker that is down does, while ``down``."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
+        self.interactive: list[tuple[str, int]] = []
         self.down = False
 
-    def send_chunk(self, job: str, chunk: int) -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         if self.down:
             raise BrokerUnavailable(f"chunk {chunk} of job {job} could not be sent")
         self.sent.append((job, chunk))
+        if priority == "interactive":
+            self.interactive.append((job, chunk))
 
 
 class DictHints:

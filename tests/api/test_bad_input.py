@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from PIL import Image
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.jobs.ledger import Ledger
 from service.settings import Settings
 from service.store import ObjectStore
-from tests.api.support import DictHints, NotingQueue, card, register, settings_for
+from tests.api.support import DictHints, NotingQueue, card, mask_card, png, register, settings_for
 
 GOOD: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 8}
 
@@ -48,6 +50,13 @@ REFUSED = {
     "half a surrogate pair": ({"classes": None, "prompt": "a\ud800"}, 422, "invalid-request", ["\\ud800", "leave"]),
     "count zero": ({"count": 0}, 422, "invalid-request", ["count is 0", "1 to 100000"]),
     "count too high": ({"count": 100001}, 422, "invalid-request", ["100001", "1 to 100000", "several jobs"]),
+    "priority unknown": ({"priority": "high"}, 422, "invalid-request", ['priority is "high"', "'normal'", "'interactive'"]),
+    "count too high for interactive": (
+        {"priority": "interactive", "count": 65},
+        422,
+        "invalid-request",
+        ["count is 65", "1 to 64", "an interactive job", "ask for fewer", "leave priority out"],
+    ),
     "steps zero": ({"steps": 0}, 422, "invalid-request", ["steps is 0", "1 to 200"]),
     "steps too high": ({"steps": 201}, 422, "invalid-request", ["201", "1 to 200", "defaults to 50"]),
     "size": ({"size": 100}, 422, "invalid-request", ["size is 100", "64, 128, 256"]),
@@ -214,6 +223,25 @@ def test_every_problem_type_can_be_looked_up(client: TestClient) -> None:
     told = client.get(problem["type"]).json()
     assert (told["slug"], told["status"], told["title"]) == ("unknown-class", 422, problem["title"])
     assert client.get("/problems/nonsense").status_code == 404
+
+
+def test_an_interactive_job_is_as_small_as_the_settings_say(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = settings_for(tmp_path_factory.mktemp("urgent"), max_interactive_count=4, max_count=10)
+    app = create_app(settings, queue=NotingQueue(), hints=DictHints())
+    register(app.state.services.store, card(), mask_card())
+    asked = {"priority": "interactive"}
+    with TestClient(app) as client:
+        assert client.post("/generate", json={**GOOD, **asked, "count": 4}).status_code == 202
+        assert client.post("/generate", json={**GOOD, "count": 5}).status_code == 202
+        # masks without a count are one twin each
+        mask = {"png": base64.b64encode(png(Image.new("L", (64, 64), 1))).decode()}
+        body = {"model": "tissue", "mask": [mask] * 5, "mask_encoding": "index", **asked}
+        [fault] = client.post("/generate", json=body).json()["errors"]
+        assert fault["pointer"] == "/count" and "count is 5: it must be 1 to 4" in fault["detail"]
+        assert client.post("/generate", json={**body, "mask": [mask] * 4}).status_code == 202
+        # where the service allows no more anyhow, leaving priority out would not help
+        [fault] = client.post("/generate", json={**GOOD, "count": 11}).json()["errors"]
+        assert "several jobs" in fault["detail"]
 
 
 def test_the_services_own_limits_hold_beside_the_cards(tmp_path_factory: pytest.TempPathFactory) -> None:

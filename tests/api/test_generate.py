@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.jobs.ledger import Ledger
+from service.jobs.spec import Priority
 from service.jobs.states import State
 from service.store import keys
 from tests.api.support import NotingQueue, finish, make_chunk
@@ -44,6 +45,7 @@ def test_defaults_come_from_the_card_and_a_bare_name_means_the_newest_version(cl
         "guidance_target": None,
         "eta": 0.0,
         "size": 256,
+        "priority": "normal",
     }
 
 
@@ -57,6 +59,7 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
         "guidance_scale": 3,
         "eta": 0.5,
         "size": 64,
+        "priority": "interactive",
     }
     job = client.post("/generate", json={**asked, "name": " lakes "}).json()
     assert job["parameters"] == {**asked, "classes": None, "mask": None, "mask_encoding": None, "guidance_target": None}
@@ -78,9 +81,9 @@ def test_the_spec_is_stored_before_its_first_chunk_is_sent(client: TestClient, l
     found_at_send: list[bool] = []
     plain_send = queue.send_chunk
 
-    def look_then_send(job: str, chunk: int) -> None:
+    def look_then_send(job: str, chunk: int, priority: Priority) -> None:
         found_at_send.append(ledger.store.head(keys.job_spec(job)) is not None)
-        plain_send(job, chunk)
+        plain_send(job, chunk, priority)
 
     queue.send_chunk = look_then_send  # type: ignore[method-assign]
     client.post("/generate", json=BODY)
@@ -91,6 +94,25 @@ def test_only_the_first_chunks_are_sent(client: TestClient, queue: NotingQueue) 
     many = client.post("/generate", json={**BODY, "count": 100}).json()["id"]
     few = client.post("/generate", json={**BODY, "count": 3}).json()["id"]
     assert queue.sent == [(many, 0), (many, 1), (many, 2), (few, 0), (few, 1)]
+
+
+def test_an_interactive_job_is_sent_as_one_and_a_normal_one_is_not(
+    client: TestClient, ledger: Ledger, queue: NotingQueue
+) -> None:
+    urgent = client.post("/generate", json={**BODY, "priority": "interactive"}).json()["id"]
+    plain = client.post("/generate", json={**BODY, "priority": "normal"}).json()["id"]
+    assert (ledger.read_spec(urgent).priority, ledger.read_spec(plain).priority) == ("interactive", "normal")
+    assert queue.interactive == [(urgent, 0), (urgent, 1), (urgent, 2)]
+    assert queue.sent[3:] == [(plain, 0), (plain, 1), (plain, 2)]
+
+
+def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient, ledger: Ledger) -> None:
+    lines = []
+    for priority in ("normal", "interactive"):
+        job = client.post("/generate", json={**BODY, "seed": 3, "priority": priority}).json()["id"]
+        finish(ledger, ledger.read_spec(job))
+        lines.append(client.get(f"/jobs/{job}/manifest").text.replace(job, "").splitlines())
+    assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
 
 
 def test_a_broker_that_is_down_loses_nothing(client: TestClient, ledger: Ledger, queue: NotingQueue) -> None:
@@ -128,6 +150,8 @@ def test_the_same_key_with_another_body_is_refused(client: TestClient) -> None:
     assert (problem["type"], problem["job"]) == ("/problems/idempotency-conflict", job)
     assert "'k-1'" in problem["detail"] or '"k-1"' in problem["detail"]
     assert "new key" in problem["detail"]
+    urgent = client.post("/generate", json={**BODY, "priority": "interactive"}, headers={"Idempotency-Key": "k-1"})
+    assert urgent.status_code == 409, "a key's job keeps the priority it was accepted with"
 
 
 def test_a_refused_request_does_not_take_its_key(client: TestClient) -> None:

@@ -14,6 +14,7 @@ import uvicorn
 
 from service.api.app import create_app
 from service.jobs.ledger import Ledger
+from service.jobs.spec import Priority
 from service.store import ObjectStore, keys, open_store
 from tests.api.support import DictHints, card, make_chunk, mask_card, register, settings_for
 
@@ -30,7 +31,7 @@ class InstantWorker:
     damaged_mask: int | None = None
     sent: list[tuple[str, int]] = field(default_factory=list)
 
-    def send_chunk(self, job: str, chunk: int) -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         self.sent.append((job, chunk))
         if self.idle:
             return
@@ -39,7 +40,7 @@ class InstantWorker:
         if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
             self.ledger.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
-            self.send_chunk(job, chunk + 3)
+            self.send_chunk(job, chunk + 3, priority)
         if not list(self.ledger.missing_chunks(spec)):
             self.ledger.conclude(spec)
 

@@ -68,6 +68,8 @@ def test_every_parameter_reaches_the_server(live_api: LiveApi, tmp_path: Path) -
         "0.5",
         "--size",
         "128",
+        "--priority",
+        "interactive",
     ]
     common = ["--model", "aerial@1.0.0", "--count", "1", "--name", "mine", "--out", str(tmp_path / "twins")]
     assert run(["generate", *common, *asked, "--url", live_api.url]) == 0
@@ -78,6 +80,7 @@ def test_every_parameter_reaches_the_server(live_api: LiveApi, tmp_path: Path) -
         "guidance_scale": 1.5,
         "eta": 0.5,
         "size": 128,
+        "priority": "interactive",
         "prompt": "A photo of water",
         "count": 1,
     }
@@ -104,6 +107,8 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
     assert run([*common, "--out", str(tmp_path), "--prompt", "p"]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert run([*common, "--out", str(tmp_path / "new"), "--count", "0", "--prompt", "p"]) == 2
+    assert run([*common, "--out", str(tmp_path / "new"), "--priority", "high", "--prompt", "p"]) == 2
+    assert "'interactive'" in capsys.readouterr().err
 
 
 def test_where_no_server_answers_it_says_how_to_start_one(

@@ -96,6 +96,14 @@ def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
             spec(**wrong)
 
 
+def test_a_spec_has_a_priority_and_one_from_before_there_was_any_is_normal() -> None:
+    urgent = spec(priority="interactive")
+    assert JobSpec.model_validate_json(urgent.model_dump_json()) == urgent != spec()
+    assert JobSpec.model_validate_json(OLD_SPEC.replace('"priority":"normal",', "")).priority == "normal"
+    with pytest.raises(ValidationError, match="interactive"):
+        spec(priority="high")
+
+
 def test_a_spec_goes_by_prompt_by_masks_or_by_both() -> None:
     masks = tuple({"upload": digit * 64, "sha256": "f" * 64} for digit in "abc")
     by_masks = spec(classes=None, masks=masks)

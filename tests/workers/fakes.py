@@ -17,7 +17,7 @@ from model_store.decode import Twin, decode_pairs
 from model_store.system import Branches, Condition, ConditionRequest
 from service.errors import StoreUnavailable
 from service.jobs.ids import new_job_id
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, Priority
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 
@@ -134,14 +134,17 @@ def tiny_spec(card: Card | None = None, **changes: Any) -> JobSpec:
 
 @dataclass
 class Post:
-    """A queue in memory: what is sent waits here until a test delivers it."""
+    """A queue in memory: what is sent waits here until a test delivers it. ``interactive`` is what was sent as that."""
 
     waiting: deque[tuple[str, int]] = field(default_factory=deque)
     sent: list[tuple[str, int]] = field(default_factory=list)
+    interactive: list[tuple[str, int]] = field(default_factory=list)
 
-    def send_chunk(self, job: str, chunk: int) -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         self.waiting.append((job, chunk))
         self.sent.append((job, chunk))
+        if priority == "interactive":
+            self.interactive.append((job, chunk))
 
     def deliver_all(self, task: Callable[[str, int], object]) -> Iterator[int]:
         """Delivers until nothing waits, yielding how many wait after each delivery."""

@@ -117,6 +117,18 @@ def test_after_a_flush_the_window_goes_on_behind_the_finished_chunk(redis: Redis
     assert window.send_next(spec, 4) == 16, "what the sweeper sent is not sent once more"
 
 
+def test_the_window_sends_a_jobs_chunks_by_its_priority_and_counts_both_queues(redis: Redis) -> None:
+    post = Post()
+    window = Window(redis, post, 2)
+    urgent, plain = (tiny_spec(count=8, chunk_size=2, priority=priority) for priority in ("interactive", "normal"))
+    assert window.send_next(urgent, 0) == window.send_next(plain, 0) == 2
+    assert window.send(urgent.job, 1, urgent.priority) and window.send(plain.job, 1)
+    assert post.interactive == [(urgent.job, 2), (urgent.job, 1)]
+    redis.rpush("generate", "a", "b")
+    redis.rpush("generate-interactive", "c")
+    assert (window.queue_length(), window.queue_length("normal"), window.queue_length("interactive")) == (3, 2, 1)
+
+
 def test_attempts_are_counted_per_chunk_and_can_be_called_off(redis: Redis) -> None:
     window = Window(redis, Post(), 2)
     assert [window.begin_attempt(JOB, 0), window.begin_attempt(JOB, 0), window.begin_attempt(JOB, 1)] == [1, 2, 1]

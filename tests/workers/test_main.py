@@ -72,7 +72,7 @@ def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) 
     Ledger(store).write_spec(spec)
     queue = JobQueue(settings)
     for chunk in range(min(2, spec.chunks)):
-        queue.send_chunk(spec.job, chunk)
+        queue.send_chunk(spec.job, chunk, spec.priority)
     queue.close()
     return spec
 
@@ -81,7 +81,7 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
     settings: Settings, redis: Redis, tiny_model: Path, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
-    spec = submit(store, settings, tiny_model, count=40, chunk_size=8, steps=20)
+    spec = submit(store, settings, tiny_model, count=40, chunk_size=8, steps=20, priority="interactive")
     ledger, log = Ledger(store), tmp_path / "worker.log"
     with worker_process(settings, store, log, "--grace-s", "0") as process:
         # one chunk recorded, others in hand
@@ -93,6 +93,7 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
     assert "Traceback" not in log.read_text()
     assert ledger.read_summary(spec.job) is None
     assert redis.zcard(f"twinset:leases:{spec.job}") == 0
+    assert redis.llen("generate-interactive") > 0 == redis.llen("generate")
 
     with worker_process(settings, store, log):
         summary = until(lambda: ledger.read_summary(spec.job))

@@ -107,6 +107,25 @@ def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_d
     assert (old.job, 0) not in post.sent, "it may still wait in the queue"
 
 
+def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide_that_it_was_dropped(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
+    spec = old_job(worker, count=6, chunk_size=2, priority="interactive")
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    assert post.interactive == [(spec.job, 0), (spec.job, 1)]
+    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60, "1": redis.time()[0] - 60})
+    redis.rpush("generate", "another job's chunk")
+    redis.rpush("generate-interactive", "another interactive job's chunk")
+    sweeper.sweep()
+    assert len(post.sent) == 2, "they may wait in the interactive queue"
+    redis.delete("generate-interactive")
+    sweeper.sweep()
+    assert post.interactive == [(spec.job, 0), (spec.job, 1)] * 2
+    run(worker, post)
+    assert (spec.job, 2) in post.interactive and post.interactive == post.sent
+
+
 def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Post, store: FolderStore) -> None:
     spec = old_job(worker, count=4, chunk_size=2)
     for chunk in range(2):
