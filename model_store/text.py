@@ -48,7 +48,10 @@ class SentenceTransformer:
 
     def __init__(self, folder: Path, ref: TextEncoderRef = ALL_MINILM, cached_texts: int = 4096) -> None:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        # a bar of a tenth of a second, in the middle of whatever is shown
+        disable_progress_bar()
         self.ref = ref
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()

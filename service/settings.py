@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     max_count: int = Field(
         100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000."
     )
+    max_interactive_count: int = Field(
+        64, ge=1, le=1_000_000, description="Most twins that one interactive job may ask for, 1-1000000; max_count holds too."
+    )
     max_steps: int = Field(
         1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000."
     )
@@ -123,10 +126,24 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Numbers: auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16 or float16.",
+        description="Numbers: auto (bfloat16 where GPU or CPU has it, else float32), float32, bfloat16, float16.",
     )
     batch_shape: int = Field(
-        0, ge=0, le=4096, description="Samples in the engine's fixed batch, 1-4096; 0 chooses for the device."
+        0, ge=0, le=4096, description="Rows of the engine's batch, 2-4096; 0 measures them once a machine type."
+    )
+    shapes: Literal["fixed", "floating"] = Field(
+        "fixed",
+        description="fixed: a twin's bits never depend on its company; floating: quicker when few wait, bits do.",
+    )
+    compile: bool = Field(
+        False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler."
+    )
+    cuda_graphs: bool = Field(True, description="Replay forwards of fixed shape as CUDA graphs, on a GPU.")
+    model_memory_bytes: int = Field(
+        0,
+        ge=0,
+        le=2**50,
+        description="Memory for the weights of all loaded models in bytes, 1-1125899906842624; 0 takes half of the device's.",
     )
     model_cache_dir: Path = Field(
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),

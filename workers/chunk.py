@@ -18,9 +18,10 @@ from service.errors import CardError, StoreError, UnknownJob, UnknownModel, Weig
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 from workers.ending import after_record, end_if_cancelled
 from workers.engine import EngineStopped
+from workers.inputs import InputDamaged
 from workers.leases import Lease
+from workers.loaded import LoadedModel, build_versions
 from workers.metrics import CHUNKS, SAMPLES
-from workers.models import LoadedModel, build_versions
 from workers.pipeline import Abandoned, Making, given_up
 from workers.worker import Worker
 
@@ -110,17 +111,17 @@ class Attempt:
             if self.worker.ledger.read_chunk(job, self.chunk) is not None:
                 window.call_off_attempt(job, self.chunk)
                 return Outcome.NOTHING_TO_DO, "the chunk is recorded"
-            model = self.worker.models.get(self.spec.model, self.spec.weights_sha256)
-            shape, items = model.batch_shape, self._make(model)
-            while model.batch_shape != shape:
-                # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all its twins
+            with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._look_around) as model:
                 shape, items = model.batch_shape, self._make(model)
+                while model.batch_shape != shape:
+                    # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all
+                    shape, items = model.batch_shape, self._make(model)
             return self._record(items, model, shape)
         except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
             if put_down.outcome is Outcome.HANDED_BACK:
                 self.worker.leases.release(self.lease)
-                window.send(job, self.chunk)
+                window.send(job, self.chunk, self.spec.priority)
             return put_down.outcome, ""
         except StoreError:
             window.call_off_attempt(job, self.chunk)
@@ -162,7 +163,14 @@ class Attempt:
         def on_step(done: int) -> None:
             self.steps_done[index] = done
 
-        return self.worker.pipeline.start(model, self.spec, index, self.worker.inputs.request(self.spec, index), on_step)
+        try:
+            request = self.worker.inputs.request(self.spec, index)
+        except InputDamaged as error:
+            if self.number < self.worker.settings.max_chunk_attempts:
+                raise
+            # read torn so often, it is damaged; the samples of other masks are none the worse for it
+            return Making.refused(model, self.spec, index, str(error))
+        return self.worker.pipeline.start(model, self.spec, index, request, on_step)
 
     def _look_around(self) -> None:
         """Keeps the lease and the progress fresh. Raises :class:`_PutDown` when the work is no longer wanted here."""
@@ -196,6 +204,7 @@ class Attempt:
             worker=worker.name,
             epoch=self.lease.epoch,
             batch_shape=batch_shape,
+            shapes=model.engine_model.shapes if model else "fixed",
             dtype=model.dtype_name if model else "none",
             device=model.device_name if model else "none",
             build=model.build if model else build_versions(0),

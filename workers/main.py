@@ -46,7 +46,10 @@ def _run(options: argparse.Namespace) -> int:
     from service.catalogue import Catalogue
     from service.settings import get_settings
     from workers.celery_app import create_app
+    from workers.engine.peak import matmul_rate
+    from workers.models import device_and_dtype
     from workers.sweeper import Sweeper
+    from workers.warming import warm_up
     from workers.worker import open_worker
 
     settings = get_settings()
@@ -60,12 +63,14 @@ def _run(options: argparse.Namespace) -> int:
     # the logging set up above stays: Celery leaves it alone once somebody listens here
     signals.setup_logging.connect(_leave_logging, weak=False)
     signals.worker_shutting_down.connect(asked_to_stop, weak=False)
-    for model in options.warm:
-        worker.models.get(Catalogue(worker.ledger.store).resolve(model).id)
     if options.metrics_port:
         from workers.metrics import expose
 
-        expose(worker.engine, options.metrics_port, options.metrics_host)
+        # while nothing else computes, for utilisation is measured against it
+        matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)
+        expose(worker, options.metrics_port, options.metrics_host)
+    for model in options.warm:
+        warm_up(worker, Catalogue(worker.ledger.store).resolve(model).id)
     program = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
@@ -104,7 +109,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--grace-s", type=float, default=8.0, help="seconds that work in hand may go on after SIGTERM (default: 8)"
     )
     parser.add_argument(
-        "--warm", action="append", default=[], metavar="MODEL", help="load this model at the start; may be repeated"
+        "--warm", action="append", default=[], metavar="MODEL", help="load this model at the start and make a first twin of it, kept nowhere; may be repeated"
     )
     parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)")
     parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default: 127.0.0.1)")

@@ -1,33 +1,100 @@
-"""What the worker tells Prometheus: chunks by outcome, samples by result, and how full the engine's forwards are."""
+"""What the worker tells Prometheus.
+
+Rates are for Prometheus to take: ``rate(twinset_worker_samples_total{result="made"}[1m])`` are twins a second,
+``rate(twinset_engine_steps_total[1m])`` steps a second of all samples, and
+``rate(twinset_engine_rows_total[1m]) / rate(twinset_engine_capacity_rows_total[1m])`` is how full the forwards are.
+"""
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from workers.engine import Engine
+from workers.engine.model import StepSeen
+from workers.engine.peak import matmul_rate
+
+if TYPE_CHECKING:
+    from workers.loaded import LoadedModel
+    from workers.worker import Worker
+
+_FORWARD_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 CHUNKS = Counter("twinset_worker_chunks_total", "Deliveries of chunks, by how they ended.", ["outcome"])
 SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or given up.", ["result"])
+FORWARDS = Histogram("twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS)
+STEPS = Counter("twinset_engine_steps_total", "Sampling steps of samples.", ["model"])
+ROWS = Counter("twinset_engine_rows_total", "Rows of forwards that held a sample.", ["model"])
+CAPACITY = Counter("twinset_engine_capacity_rows_total", "Rows of forwards, padding included.", ["model"])
 
 
-class EngineCollector:
-    """The engine's counts, read when somebody asks."""
+def watch(loaded: LoadedModel) -> None:
+    """Counts every step of a model from now on."""
+    model = loaded.card.id
+    forwards, steps, rows, capacity = (metric.labels(model) for metric in (FORWARDS, STEPS, ROWS, CAPACITY))
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def on_step(seen: StepSeen) -> None:
+        steps.inc(seen.samples)
+        rows.inc(seen.used)
+        capacity.inc(seen.rows)
+        for seconds in seen.seconds:
+            forwards.observe(seconds)
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        forwards, rows = self._engine.counts
-        yield CounterMetricFamily("twinset_engine_forwards", "Forwards run.", value=forwards)
-        yield CounterMetricFamily("twinset_engine_rows", "Rows of those forwards that held a sample.", value=rows)
+    loaded.engine_model.on_step = on_step
 
 
-def expose(engine: Engine, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
+class WorkerCollector:
+    """What is read off a worker at the moment when somebody asks."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        worker = self._worker
+        waiting = GaugeMetricFamily("twinset_stage_waiting", "Samples that wait for a stage.", labels=["stage"])
+        working = GaugeMetricFamily("twinset_stage_working", "Samples that a stage is at.", labels=["stage"])
+        for stage in (worker.pipeline.decoding, worker.pipeline.storing):
+            waiting.add_metric([stage.name], stage.waiting)
+            working.add_metric([stage.name], stage.working)
+        queues = {loaded: worker.engine.queue(loaded.engine_model) for loaded in worker.models.loaded}
+        waiting.add_metric(["denoise"], sum(queue for queue, _ in queues.values()))
+        yield waiting
+        yield working
+        held = GaugeMetricFamily("twinset_engine_rows_held", "Rows of the batch that hold a sample now.", labels=["model"])
+        shape = GaugeMetricFamily("twinset_engine_rows_capacity", "Rows of the batch.", labels=["model"])
+        memory = GaugeMetricFamily("twinset_model_memory_bytes", "Memory of a loaded model's weights.", labels=["model"])
+        used = GaugeMetricFamily(
+            "twinset_engine_flop_utilisation",
+            "FLOP/s of rows that held a sample, in the forwards of the last minute, over the device's matmul rate (0..1).",
+            labels=["model"],
+        )
+        for loaded, (_, rows) in queues.items():
+            model = loaded.card.id
+            held.add_metric([model], rows)
+            shape.add_metric([model], loaded.engine_model.rows)
+            memory.add_metric([model], loaded.memory_bytes)
+            used.add_metric([model], flop_utilisation(loaded, worker.models.cpu_threads))
+        yield from (held, shape, memory, used)
+        samples, rooms = worker.pipeline.occupancy
+        yield GaugeMetricFamily("twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples)
+        yield GaugeMetricFamily("twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=rooms)
+        yield CounterMetricFamily("twinset_engine_parkings", "Samples that made place for another's.", value=worker.engine.parkings)
+
+
+def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
+    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number format."""
+    rows = loaded.engine_model.used_rows_per_second()
+    if not rows:
+        return 0.0
+    system = loaded.system
+    return rows * loaded.flops_per_row / matmul_rate(system.device, system.dtype, cpu_threads)
+
+
+def expose(worker: Worker, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
     """Serves ``/metrics`` on ``address:port`` from a thread. Raises OSError if the port is taken."""
     from prometheus_client import start_http_server
 
-    registry.register(EngineCollector(engine))
+    registry.register(WorkerCollector(worker))
     start_http_server(port, addr=address, registry=registry)

@@ -1,207 +1,233 @@
-"""Loaded models: found in the package or the store, kept on local disk, checked by sha256, loaded once a process."""
+"""The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for another.
+
+A model at work is never dropped. Where the budget is full of models at work, whoever needs another waits; once it has
+waited for :data:`PATIENCE_S`, models that would have to go take on no more work until it has had its turn.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import platform
-import shutil
 import threading
-import uuid
-import zlib
+import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from typing import Callable
 
 import torch
 
-from model_store import bundled_folder
-from model_store.card import Card, CardInvalid, parse_card
-from model_store.system import Branches, ConditionRequest, System, WeightsInvalid, load_system
-from service import __version__
-from service.errors import CardError, ObjectNotFound, UnknownModel, WeightsError
+from model_store.card import CardInvalid
+from model_store.system import WeightsInvalid, choose_device, choose_dtype, load_system
+from service.errors import CardError, WeightsError
 from service.settings import Settings
-from service.store import keys
 from service.store.base import ObjectStore
 from workers.engine import EngineModel
-from workers.engine.shape import choose_rows
+from workers.engine.forward import ForwardWay
+from workers.engine.shape import check_rows
+from workers.loaded import LoadedModel, build_versions, machine_type
+from workers.model_files import WEIGHTS_FILE, Load, ModelFiles
+from workers.shapes import shape_for
 
-WEIGHTS_FILE = "model.safetensors"
-_MODELS_KEPT = 4
-_CONDITIONS_KEPT = 256
+__all__ = ["Load", "LoadedModel", "ModelCache", "build_versions"]
 
-Load = Callable[[Path], System]
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model ready to make twins, and what a record says of how it runs."""
-
-    card: Card
-    engine_model: EngineModel
-    build: dict[str, str]
-    _encoder: ThreadPoolExecutor
-    _branches: OrderedDict[ConditionRequest, Branches] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def system(self) -> System:
-        return self.engine_model.system
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """(rows, C, h, w): the canonical shape of every forward."""
-        return (self.engine_model.rows, *self.system.sample_shape)
-
-    @property
-    def dtype_name(self) -> str:
-        return str(self.system.dtype).removeprefix("torch.")
-
-    @property
-    def device_name(self) -> str:
-        """The device and its make; both decide on the last bits."""
-        device = self.system.device
-        make = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-        return f"{device} ({make})" if make else str(device)
-
-    def branches(self, request: ConditionRequest) -> Branches:
-        """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system raises
-        for a request that it cannot take."""
-        with self._lock:
-            if request in self._branches:
-                self._branches.move_to_end(request)
-                return self._branches[request]
-        # one by one and on one thread, so that the bits of a condition depend on nothing else
-        branches = self._encoder.submit(lambda: self.system.branches(request)).result()
-        with self._lock:
-            self._branches[request] = branches
-            while len(self._branches) > _CONDITIONS_KEPT:
-                self._branches.popitem(last=False)
-        return branches
+logger = logging.getLogger(__name__)
+PATIENCE_S = 10.0
+_LOOK_EVERY_S = 0.25
 
 
 class ModelCache:
-    """The process's loaded models. Of several threads that ask for one, one loads it and the others wait."""
+    """Loaded models by ``name@version``. Of several threads that ask for one, one loads it and the others wait."""
 
-    def __init__(self, settings: Settings, store: ObjectStore, *, cpu_threads: int, load: Load | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        *,
+        cpu_threads: int,
+        load: Load | None = None,
+        on_loaded: Callable[[LoadedModel], None] | None = None,
+    ) -> None:
+        """``on_loaded`` is told of each model as it is ready, before it makes anything."""
         self._settings = settings
         self._store = store
-        self._cpu_threads = cpu_threads
-        self._load = load or (lambda folder: load_system(folder, device=settings.device, dtype=settings.dtype))
+        self.cpu_threads = cpu_threads
+        self._files = ModelFiles(
+            store,
+            settings.model_cache_dir,
+            load or (lambda folder: load_system(folder, device=settings.device, dtype=settings.dtype)),
+        )
+        self._on_loaded = on_loaded
+        self._budget = settings.model_memory_bytes or _half_of_memory(settings.device)
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
+        self._at_work: dict[str, int] = {}
+        self._loading: dict[str, Future[LoadedModel]] = {}
+        self._waiting: OrderedDict[str, float] = OrderedDict()
+        self._changed = threading.Condition()
+        self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(cpu_threads,))
         self._encoder = ThreadPoolExecutor(1, "condition", initializer=torch.set_num_threads, initargs=(1,))
 
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory, the least recently used first."""
+        with self._changed:
+            return list(self._loaded.values())
+
     def get(self, model: str, weights_sha256: str | None = None) -> LoadedModel:
-        """The model ``name@version``, loaded.
+        """As :meth:`use`, for one who looks at the model and does not mind if it is dropped meanwhile."""
+        with self.use(model, weights_sha256) as loaded:
+            return loaded
+
+    @contextmanager
+    def use(self, model: str, weights_sha256: str | None = None, look_around: Callable[[], None] = lambda: None) -> Iterator[LoadedModel]:
+        """The model ``name@version``, kept in memory until the block ends. ``look_around`` is called while it is waited for.
 
         Raises :class:`UnknownModel`, :class:`CardError`, :class:`WeightsError` (also where the weights are not those
-        with ``weights_sha256``), or a store's error if it could not be fetched.
+        with ``weights_sha256``, or are larger than the budget), a store's error if it could not be fetched, or what
+        ``look_around`` raises.
         """
-        with self._lock:
-            loading = self._loading.setdefault(model, threading.Lock())
-        with loading:
-            with self._lock:
-                loaded = self._loaded.get(model)
-            if loaded is None:
-                loaded = self._prepare(model)
-            with self._lock:
-                self._loaded[model] = loaded
-                self._loaded.move_to_end(model)
-                # one that is still at work lives on until its last sample is done
-                while len(self._loaded) > _MODELS_KEPT:
-                    self._loaded.popitem(last=False)
-        found = loaded.card.files[WEIGHTS_FILE].sha256 if WEIGHTS_FILE in loaded.card.files else None
-        if weights_sha256 is not None and found != weights_sha256:
-            raise WeightsError(
-                f"{model} has weights {found}, but the job was accepted for {weights_sha256}; a version never changes its "
-                "weights, so register the new ones under a new version and submit again"
-            )
-        return loaded
+        loaded = self._take(model, look_around)
+        try:
+            _check_weights(loaded, weights_sha256)
+            yield loaded
+        finally:
+            with self._changed:
+                self._at_work[model] -= 1
+                self._changed.notify_all()
+
+    def _take(self, model: str, look_around: Callable[[], None]) -> LoadedModel:
+        while True:
+            with self._changed:
+                if model in self._loaded and not self._must_step_aside(model):
+                    self._loaded.move_to_end(model)
+                    self._at_work[model] = self._at_work.get(model, 0) + 1
+                    return self._loaded[model]
+                loading = None if model in self._loaded else self._loading.get(model)
+                if loading is None and model not in self._loaded:
+                    loading = self._loading[model] = self._loader.submit(self._prepare, model)
+                    loading.add_done_callback(lambda _: self._no_longer_loading(model))
+                if loading is None:
+                    self._changed.wait(_LOOK_EVERY_S)
+            if loading is not None:
+                wait_for([loading], timeout=_LOOK_EVERY_S)
+                if loading.done():
+                    # what loading raised, each who waited for it gets
+                    loading.result()
+            look_around()
+
+    def _no_longer_loading(self, model: str) -> None:
+        with self._changed:
+            self._loading.pop(model, None)
+            self._changed.notify_all()
+
+    def _must_step_aside(self, model: str) -> bool:
+        """Whether somebody has waited long enough for the memory that this model holds."""
+        return any(time.monotonic() - since > PATIENCE_S for other, since in self._waiting.items() if other != model)
 
     def _prepare(self, model: str) -> LoadedModel:
+        """Makes room for a model and loads it, on the loader's thread."""
         try:
-            system = self._load_folder(model)
-            rows = choose_rows(
-                self._settings.batch_shape, system.device, system.dtype, system.sample_shape, self._cpu_threads
-            )
+            self._make_room(model, self._estimate(model))
+            loaded = self._load(model)
+            with self._changed:
+                self._loaded[model] = loaded
+                # where the weights turned out larger than their files said
+                while self._bytes_held() > self._budget and self._drop_one_for(model):
+                    pass
+                self._changed.notify_all()
+            return loaded
         except CardInvalid as error:
             raise CardError(f"model {model} cannot be loaded: {error}") from error
         except (WeightsInvalid, ValueError) as error:
             raise WeightsError(f"model {model} cannot be loaded: {error}") from error
-        build = build_versions(self._cpu_threads)
-        return LoadedModel(system.card, EngineModel(system, rows), build, self._encoder)
 
-    def _load_folder(self, model: str) -> System:
-        name, _, version = model.partition("@")
-        bundled = bundled_folder() / name / version
-        if (bundled / "card.json").is_file():
-            return self._load(bundled)
-        folder = self._fetch(name, version)
-        try:
-            return self._load(folder)
-        except WeightsInvalid:
-            # the copy on disk may have been damaged; the store's is the true one
-            shutil.rmtree(folder, ignore_errors=True)
-            return self._load(self._fetch(name, version))
+    def _load(self, model: str) -> LoadedModel:
+        system = self._files.load(model)
+        settings = self._settings
+        rows = (
+            check_rows(settings.batch_shape)
+            if settings.batch_shape
+            else shape_for(self._store, system, machine_type(system, self.cpu_threads)).rows
+        )
+        fixed = settings.shapes == "fixed"
+        graph = settings.cuda_graphs and system.device.type == "cuda"
+        way = ForwardWay(compiled=settings.compile and fixed, graph=graph and fixed)
+        engine_model = EngineModel(system, rows, settings.shapes, way)
+        _warm(engine_model)
+        loaded = LoadedModel(system.card, engine_model, build_versions(self.cpu_threads), self._encoder)
+        if self._on_loaded is not None:
+            self._on_loaded(loaded)
+        return loaded
 
-    def _fetch(self, name: str, version: str) -> Path:
-        """The model's folder in the cache, filled from the store with what it lacks."""
-        key = keys.model_card(name, version)
-        try:
-            text = self._store.get(key)
-        except ObjectNotFound:
-            raise UnknownModel(f"model {name}@{version} is neither bundled nor registered in the store") from None
-        card = parse_card(text, where=key)
-        folder = self._settings.model_cache_dir / name / version
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, entry in card.files.items():
-            path = folder / file
-            if not path.is_file() or path.stat().st_size != entry.bytes:
-                self._download(keys.model_file(name, version, file), path)
-        _write_whole(folder / "card.json", text)
-        return folder
+    def _estimate(self, model: str) -> int:
+        """Bytes that the weights will take at most: a file holds 2 bytes a number or more."""
+        _, dtype = device_and_dtype(self._settings)
+        return sum(file.bytes for file in self._files.card(model).files.values()) * dtype.itemsize // 2
 
-    def _download(self, key: str, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("wb") as file:
-                for piece in self._store.stream(key, chunk_bytes=1 << 20):
-                    file.write(piece)
-            temporary.replace(path)
-        except ObjectNotFound:
-            raise WeightsError(f"{key} is not in the store, though the model's card lists it; register it again") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _make_room(self, model: str, need: int) -> None:
+        """Drops models until ``need`` more bytes have room, waiting for those at work."""
+        if need > self._budget:
+            raise WeightsError(
+                f"{model} takes up to {need} bytes of memory, and all models together may take {self._budget}; "
+                "raise TWINSET_MODEL_MEMORY_BYTES on this worker"
+            )
+        with self._changed:
+            self._waiting[model] = time.monotonic()
+            try:
+                while self._bytes_held() + need > self._budget:
+                    if not self._drop_one_for(model):
+                        self._changed.wait(_LOOK_EVERY_S)
+            finally:
+                self._waiting.pop(model, None)
 
+    def _bytes_held(self) -> int:
+        return sum(loaded.memory_bytes for loaded in self._loaded.values())
 
-def build_versions(cpu_threads: int) -> dict[str, str]:
-    """What decides on the bits besides model, spec and device: versions, CPU features, threads."""
-    return {
-        "twinset": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "zlib": zlib.ZLIB_RUNTIME_VERSION,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "cpu_threads": str(cpu_threads),
-    }
+    def _drop_one_for(self, model: str) -> bool:
+        """Drops the least recently used model that is not at work; False if there is none."""
+        idle = next((name for name in self._loaded if name != model and not self._at_work.get(name)), None)
+        if idle is None:
+            return False
+        logger.info("%s is dropped from memory for %s", idle, model)
+        del self._loaded[idle]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def device_and_dtype(settings: Settings) -> tuple[torch.device, torch.dtype]:
+    """Where the networks run, and in which number format."""
+    device = choose_device(settings.device)
+    return device, choose_dtype(settings.dtype, device)
 
 
-def _processor() -> str:
-    """The CPU's model, where the system tells it."""
+def _warm(model: EngineModel) -> None:
+    """Builds the forward; one that cannot be compiled or captured runs as it is, and the record says so."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return " ".join(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        model.forward  # noqa: B018
+    except torch.OutOfMemoryError:
+        # the engine halves the shape as it begins
+        logger.warning("%s: no memory to build its forward over %d rows", model.system.card.id, model.rows)
+    except Exception:
+        logger.exception("%s runs as it is, for its forward could not be built as %s", model.system.card.id, model.way)
+        model.way = ForwardWay()
+
+
+def _check_weights(loaded: LoadedModel, weights_sha256: str | None) -> None:
+    files = loaded.card.files
+    found = files[WEIGHTS_FILE].sha256 if WEIGHTS_FILE in files else None
+    if weights_sha256 is not None and found != weights_sha256:
+        raise WeightsError(
+            f"{loaded.card.id} has weights {found}, but the job was accepted for {weights_sha256}; a version never changes its "
+            "weights, so register the new ones under a new version and submit again"
+        )
+
+
+def _half_of_memory(device: str) -> int:
+    """Half of the GPU's memory, or of the machine's: the rest is for what a batch needs."""
+    if device != "cpu" and torch.cuda.is_available():
+        index = torch.device(device).index if device.startswith("cuda:") else None
+        return torch.cuda.get_device_properties(index or 0).total_memory // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -1,16 +1,17 @@
-"""From a seed to stored files: denoising -> decoding and super-resolution -> PNG and store, each on threads of its own.
+"""From a seed to stored files: each stage on threads of its own, so that none waits for another's kind of work.
 
-    engine (1 thread)  ->  decode (1 thread, one sample at a time)  ->  store (a few threads)
+    condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time) -> scores, PNG, store (a few)
 
-A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so no queue between the stages
-can grow, the engine never waits for a disk, and a full house is felt by whoever wants to start another sample.
+A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so the engine never waits for a disk,
+and a full house is felt by whoever wants to start another sample. Decoded twins, the largest things on the way, are bounded
+once more: where the store is slow, decoding waits for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
@@ -22,12 +23,12 @@ from model_store.system import ConditionRequest, MaskInput
 from service.errors import StoreError
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import Item, JobSpec
-from service.png import encode_image, encode_mask
 from service.store import keys
 from service.store.base import ObjectStore
+from workers.encoding import encode_twin
 from workers.engine import Engine, EngineStopped, SampleFailed, SampleRequest
-from workers.models import LoadedModel
-from workers.scores import score
+from workers.loaded import LoadedModel
+from workers.stages import Stage
 
 
 class Abandoned(Exception):
@@ -50,6 +51,13 @@ class Making:
     abandoned: threading.Event = field(default_factory=threading.Event)
     latent: Future[Tensor] | None = None
 
+    @classmethod
+    def refused(cls, model: LoadedModel, spec: JobSpec, index: int, reason: str) -> Making:
+        """A sample that ended before it began."""
+        making = cls(model, spec, index)
+        making.item.set_result(given_up(spec, index, reason))
+        return making
+
     @property
     def seed(self) -> int:
         return sample_seed(self.spec.seed, self.index)
@@ -68,8 +76,17 @@ class Pipeline:
         self._engine = engine
         self._store = store
         self._rooms = threading.BoundedSemaphore(rooms)
-        self._decoders = ThreadPoolExecutor(1, "decode", initializer=torch.set_num_threads, initargs=(1,))
-        self._storers = ThreadPoolExecutor(store_threads, "store")
+        self._capacity = rooms
+        self._started = 0
+        self._ended = 0
+        self._counting = threading.Lock()
+        self.decoding = Stage("decode", 1, initializer=lambda: torch.set_num_threads(1))
+        self.storing = Stage("store", store_threads, bound=2 * store_threads)
+
+    @property
+    def occupancy(self) -> tuple[int, int]:
+        """(samples in the house, rooms of it)."""
+        return self._started - self._ended, self._capacity
 
     def start(
         self,
@@ -79,12 +96,15 @@ class Pipeline:
         request: ConditionRequest,
         on_step: Callable[[int], None] | None,
     ) -> Making | None:
-        """Sends a sample on its way, or returns None if the house is full. Raises :class:`EngineStopped`, or ValueError
-        for a sample that the engine cannot take."""
+        """Sends a sample on its way, or returns None if the house is full. Raises :class:`EngineStopped`.
+
+        A sample that the model cannot take (ValueError) ends with the reason, and its neighbours go on.
+        """
         if not self._rooms.acquire(blocking=False):
             return None
         making = Making(model, spec, index, request.mask)
-        making.item.add_done_callback(lambda _: self._rooms.release())
+        self._count(started=1)
+        making.item.add_done_callback(lambda _: self._leave())
         try:
             sample = SampleRequest(
                 seed=making.seed,
@@ -98,16 +118,28 @@ class Pipeline:
                 on_step=on_step,
             )
             [making.latent] = self._engine.submit(model.engine_model, [sample])
+        except ValueError as error:
+            making.item.set_result(given_up(spec, index, str(error)))
+            return making
         except Exception as error:
             making.item.set_exception(error)
             raise
-        making.latent.add_done_callback(lambda latent: self._pass_on(making, self._decoders, self._decode, latent))
+        making.latent.add_done_callback(lambda latent: self._pass_on(making, self.decoding, self._decode, latent))
         return making
 
     def close(self) -> None:
         """Waits for the samples that have left the engine, and ends the threads."""
-        self._decoders.shutdown()
-        self._storers.shutdown()
+        self.decoding.close()
+        self.storing.close()
+
+    def _leave(self) -> None:
+        self._count(ended=1)
+        self._rooms.release()
+
+    def _count(self, *, started: int = 0, ended: int = 0) -> None:
+        with self._counting:
+            self._started += started
+            self._ended += ended
 
     def _decode(self, making: Making, latent: Future[Tensor]) -> None:
         """One sample a call, whatever else waits, so that no sample's bits depend on its company."""
@@ -115,19 +147,15 @@ class Pipeline:
             raise Abandoned(f"sample {making.index} of job {making.spec.job} was given up")
         with torch.inference_mode():
             [twin] = making.model.system.decode(latent.result()[None], making.spec.size_px)
-        self._pass_on(making, self._storers, self._keep, twin)
+        self._pass_on(making, self.storing, self._keep, twin)
 
     def _keep(self, making: Making, twin: Twin) -> None:
         """Image first, mask second; the chunk's record, which makes them count, comes after both."""
-        spec, index, card = making.spec, making.index, making.model.card
-        provenance = provenance_of(spec, index)
-        # a mask that was given is stored as it was given; its image follows it or not, but it is not up for change
-        mask = twin.mask if making.mask is None else making.mask.indices
-        scores = score(mask, twin.confidence, card)
-        files = {"image": (keys.job_image(spec.job, index), encode_image(twin.image, provenance))}
-        if mask is not None:
-            colours = [entry.colour for entry in card.classes]
-            files["mask"] = (keys.job_mask(spec.job, index), encode_mask(mask, colours, provenance))
+        spec, index = making.spec, making.index
+        encoded = encode_twin(spec, index, making.model.card, twin, making.mask)
+        files = {"image": (keys.job_image(spec.job, index), encoded.image)}
+        if encoded.mask is not None:
+            files["mask"] = (keys.job_mask(spec.job, index), encoded.mask)
         fields: dict[str, Any] = {}
         for kind, (key, data) in files.items():
             self._store.put(key, data)
@@ -136,14 +164,14 @@ class Pipeline:
             Item(
                 index=index,
                 seed=making.seed,
-                classes=scores.classes,
-                confident_share=scores.confident_share,
-                mean_confidence=scores.mean_confidence,
+                classes=encoded.scores.classes,
+                confident_share=encoded.scores.confident_share,
+                mean_confidence=encoded.scores.mean_confidence,
                 **fields,
             )
         )
 
-    def _pass_on(self, making: Making, stage: Executor, work: Callable[[Making, Any], None], value: Any) -> None:
+    def _pass_on(self, making: Making, stage: Stage, work: Callable[[Making, Any], None], value: Any) -> None:
         """Queues the next stage; whatever goes wrong in it ends this sample and no other."""
 
         def run() -> None:
@@ -160,7 +188,7 @@ class Pipeline:
                 making.item.set_result(given_up(making.spec, making.index, reason))
 
         try:
-            stage.submit(run)
+            stage.put(run)
         except RuntimeError as error:  # the pipeline has been closed
             making.item.set_exception(Abandoned(f"the worker is stopping: {error}"))
 
@@ -168,29 +196,3 @@ class Pipeline:
 def given_up(spec: JobSpec, index: int, reason: str) -> Item:
     """The item of a sample that could not be made."""
     return Item(index=index, seed=sample_seed(spec.seed, index), error=reason[:2000])
-
-
-def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
-    """What the files say of their making: all that decides on their pixels, and neither job nor time, so that the same
-    request gives the same bytes in every job."""
-    wanted: dict[str, Any] = {}
-    if spec.prompt is not None:
-        wanted["prompt"] = spec.prompt
-    if spec.classes is not None:
-        wanted["classes"] = list(spec.classes)
-    number = spec.mask_number(index)
-    if spec.masks is not None and number is not None:
-        wanted["mask_sha256"] = spec.masks[number].sha256
-    if spec.guidance_target is not None:
-        wanted["guidance_target"] = spec.guidance_target
-    return {
-        "model": spec.model,
-        "weights_sha256": spec.weights_sha256,
-        "seed": sample_seed(spec.seed, index),
-        "index": index,
-        "steps": spec.steps,
-        "guidance_scale": spec.guidance_scale,
-        "eta": spec.eta,
-        "size_px": spec.size_px,
-        **wanted,
-    }

@@ -24,6 +24,7 @@ from service.store.base import ObjectStore
 from workers.engine import Engine
 from workers.inputs import JobInputs
 from workers.leases import Leases
+from workers.metrics import watch
 from workers.models import Load, ModelCache
 from workers.pace import Pace
 from workers.pipeline import Pipeline
@@ -111,7 +112,7 @@ def open_worker(
         window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
         pace=Pace(redis, hints),
         inputs=JobInputs(store),
-        models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load),
+        models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),
         engine=engine,
         pipeline=Pipeline(engine, store),
         redis=redis,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from model_store.card import Card
@@ -15,6 +14,7 @@ from model_store.decode import Twin, decode_pairs
 from model_store.superres.espcn import ESPCN, ESPCNConfig, upscale
 from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
 from model_store.text import load_text_encoder
+from model_store.weights import load_network
 
 GENERATOR_PREFIX, SUPERRES_PREFIX = "generator.", "superres."
 WEIGHTS_FILE = "model.safetensors"
@@ -39,17 +39,22 @@ class CoSimGenSystem:
     @classmethod
     def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> CoSimGenSystem:
         """Builds the networks that the card describes and fills them from ``model.safetensors``."""
-        tensors = load_file(folder / WEIGHTS_FILE)
-        network = CoSimGenNetwork(CoSimGenConfig.model_validate(card.network["generator"]))
-        superres = ESPCN(ESPCNConfig.model_validate(card.network["superres"])) if "superres" in card.network else None
-        for module, prefix in ((network, GENERATOR_PREFIX), (superres, SUPERRES_PREFIX)):
-            if module is None:
-                continue
-            part = {k[len(prefix) :]: v.float() for k, v in tensors.items() if k.startswith(prefix)}
-            try:
-                module.load_state_dict(part)
-            except RuntimeError as error:
-                raise WeightsInvalid(f"{folder / WEIGHTS_FILE} does not fit the network of {card.id}: {error}") from None
+        generator = CoSimGenConfig.model_validate(card.network["generator"])
+        path = folder / WEIGHTS_FILE
+        try:
+            network = load_network(
+                lambda: CoSimGenNetwork(generator),
+                path,
+                GENERATOR_PREFIX,
+                device=device,
+                dtype=lambda name: dtype if name.startswith("unet.") else torch.float32,
+            )
+            superres = None
+            if "superres" in card.network:
+                config = ESPCNConfig.model_validate(card.network["superres"])
+                superres = load_network(lambda: ESPCN(config), path, SUPERRES_PREFIX, device=device)
+        except RuntimeError as error:
+            raise WeightsInvalid(f"{path} does not fit the network of {card.id}: {error}") from None
         return cls(card, network, superres, device, dtype)
 
     def branches(self, request: ConditionRequest) -> Branches:

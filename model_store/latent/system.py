@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Callable, ClassVar, Self
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model_store.card import Card
@@ -17,6 +16,7 @@ from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder,
 from model_store.latent.denoiser import DenoiserConfig, build_unet, control_copy, control_residuals, denoise
 from model_store.latent.text import TokenEncoder, load_token_encoder
 from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
+from model_store.weights import load_network
 
 WEIGHTS_FILE = "model.safetensors"
 PARTS = ("autoencoder", "unet", "control", "hint")
@@ -69,20 +69,20 @@ class LatentSystem(ABC):
     @classmethod
     def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> Self:
         """Builds the networks that the card describes and fills them from ``model.safetensors``."""
-        tensors = load_file(folder / WEIGHTS_FILE)
-        unet = build_unet(DenoiserConfig.model_validate(card.network["denoiser"]))
-        parts = {
-            "autoencoder": build_autoencoder(AutoencoderConfig.model_validate(card.network["autoencoder"])),
-            "unet": unet,
-            "control": control_copy(unet),
-            "hint": cls.build_hint(card),
+        denoiser = DenoiserConfig.model_validate(card.network["denoiser"])
+        builders: dict[str, Callable[[], nn.Module]] = {
+            "autoencoder": lambda: build_autoencoder(AutoencoderConfig.model_validate(card.network["autoencoder"])),
+            "unet": lambda: build_unet(denoiser),
+            "control": lambda: control_copy(build_unet(denoiser)),
+            "hint": lambda: cls.build_hint(card),
         }
-        for name, module in parts.items():
-            part = {key.removeprefix(f"{name}."): value.float() for key, value in tensors.items() if key.startswith(f"{name}.")}
+        path, parts = folder / WEIGHTS_FILE, {}
+        for name, build in builders.items():
+            number = dtype if name in ("unet", "control") else torch.float32
             try:
-                module.load_state_dict(part)
+                parts[name] = load_network(build, path, f"{name}.", device=device, dtype=lambda _, number=number: number)
             except RuntimeError as error:
-                raise WeightsInvalid(f"{folder / WEIGHTS_FILE} does not fit the {name} of {card.id}: {error}") from None
+                raise WeightsInvalid(f"{path} does not fit the {name} of {card.id}: {error}") from None
         return cls(card, device=device, dtype=dtype, **parts)
 
     @classmethod

@@ -16,6 +16,9 @@ from service.jobs.states import State
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
+Priority = Literal["normal", "interactive"]
+"""Whether somebody waits for the job's twins as they come: it decides when they are made, and on none of their pixels."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -51,7 +54,7 @@ class JobSpec(_Frozen):
     size_px: int = Field(ge=1)
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     chunk_size: int = Field(ge=1)
-    priority: Literal["normal"] = "normal"
+    priority: Priority = "normal"
     request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
 
@@ -131,6 +134,7 @@ class ChunkRecord(_Frozen):
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
     batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
+    shapes: Literal["fixed", "floating"] = Field("fixed", description="floating: batch_shape is the largest, bits depend on company")
     dtype: str
     device: str
     build: dict[str, str] = Field(description="versions of what made it: twinset, torch, ...")

@@ -168,6 +168,11 @@ def model_file(name: str, version: str, file: str) -> str:
     return f"models/{name}/{version}/{file}"
 
 
+def shape_choice(name: str, version: str, machine_sha256: str) -> str:
+    """Where the batch shape of a model on a machine type is remembered."""
+    return f"shapes/{name}/{version}/{_checked_sha256(machine_sha256)}.json"
+
+
 def idempotency(tenant: str, sha256: str) -> str:
     """Where the job of an Idempotency-Key is remembered; hashed, for such a key may hold anything."""
     return f"idempotency/{tenant}/{_checked_sha256(sha256)}.json"

@@ -62,6 +62,7 @@ def settings(broker_url: str, redis: Redis, tmp_path: Path) -> Settings:
         device="cpu",
         dtype="float32",
         max_chunk_attempts=3,
+        batch_shape=8,
         lease_s=30,
         sweep_interval_s=0.1,
     )

@@ -300,10 +300,10 @@ def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> 
             return super().forward(x, t, condition)
 
     workers.append(hire(load=lambda folder: Stops(load_card(folder)), grace_s=0.0))
-    spec = accept(workers[0], post, count=16, chunk_size=16, steps=1000)
+    spec = accept(workers[0], post, count=16, chunk_size=16, steps=1000, priority="interactive")
     post.waiting.clear()
     assert generate_chunk(workers[0], spec.job, 0) is Outcome.HANDED_BACK
-    assert list(post.waiting) == [(spec.job, 0)]
+    assert list(post.waiting) == post.interactive == [(spec.job, 0)]
     assert workers[0].ledger.read_chunk(spec.job, 0) is None
     assert workers[0].leases.live(spec.job) == set()
     assert workers[0].window.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"

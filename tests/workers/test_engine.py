@@ -19,7 +19,6 @@ from model_store.noise import SampleNoise
 from model_store.system import Branches, ConditionRequest, stack_conditions
 from tests.workers.fakes import TinySystem, tiny_card
 from workers.engine import Engine, EngineModel, EngineStopped, SampleFailed, SampleRequest
-from workers.engine.shape import choose_rows
 
 
 @pytest.fixture
@@ -228,18 +227,6 @@ def test_a_stopped_engine_fails_what_it_has_not_done_and_takes_nothing_more() ->
             future.result(30)
     with pytest.raises(EngineStopped):
         engine.submit(model_of(system), [request_for(system, 1)])
-
-
-def test_the_batch_shape_follows_from_the_machine_and_a_setting_overrules_it() -> None:
-    shape, cpu, cuda = (6, 64, 64), torch.device("cpu"), torch.device("cuda")
-    assert choose_rows(0, cpu, torch.bfloat16, shape, 2) == 4
-    assert choose_rows(0, cpu, torch.float32, shape, 2) == 8
-    assert choose_rows(0, cpu, torch.bfloat16, shape, 64) == 32
-    assert choose_rows(0, cuda, torch.bfloat16, shape, 2) == 256
-    assert choose_rows(0, cuda, torch.bfloat16, (6, 128, 128), 2) == 64
-    assert choose_rows(12, cpu, torch.float32, shape, 2) == 12
-    with pytest.raises(ValueError, match="at least 2"):
-        choose_rows(1, cpu, torch.float32, shape, 2)
 
 
 def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:

@@ -12,7 +12,8 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor
 
-from workers.engine.lane import EngineModel, Lane, SampleFailed
+from workers.engine.lane import Lane, SampleFailed
+from workers.engine.model import EngineModel
 from workers.engine.sample import SampleRequest, Waiting, needed_conditions
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,12 @@ class Engine:
         """How often a sample gave up its place for another's, since the start."""
         return self._parkings
 
+    def queue(self, model: EngineModel) -> tuple[int, int]:
+        """(samples of a model that wait for a place, rows that hold one), as far as another thread can tell."""
+        lane = self._lanes.get(model)
+        arrived = sum(other is model for other, _ in list(self._inbox))
+        return (arrived, 0) if lane is None else (arrived + len(lane.waiting), lane.rows_held)
+
     def _run(self) -> None:
         if self._cpu_threads:
             torch.set_num_threads(self._cpu_threads)
@@ -110,7 +117,13 @@ class Engine:
         return True
 
     def _begin(self, model: EngineModel) -> Lane:
-        lane = Lane(model)
+        try:
+            lane = Lane(model)
+        except torch.OutOfMemoryError as error:
+            if not model.can_halve:
+                raise
+            self._halve(model, error)
+            lane = Lane(model)
         # whoever comes later has no claim to the time before
         lane.clock = min((other.clock for other in self._lanes.values()), default=0.0)
         self._lanes[model] = lane
@@ -145,14 +158,17 @@ class Engine:
         if not model.can_halve:
             self._fail(lane, error)
             return
-        logger.warning("%s: out of memory with %d rows, going on with %d: %s", model.system.card.id, model.rows, model.rows // 2, error)
-        model.halve()
         everything = lane.start_again()
         del self._lanes[model], lane
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._halve(model, error)
         with self._changed:
             self._inbox.extendleft((model, waiting) for waiting in reversed(everything))
+
+    def _halve(self, model: EngineModel, error: Exception) -> None:
+        logger.warning("%s: out of memory with %d rows, going on with %d: %s", model.system.card.id, model.rows, model.rows // 2, error)
+        model.halve()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _give_up_device(self, error: Exception) -> None:
         """Nothing more can be computed in this process: stops, so that all samples are handed back, and tells its owner."""

@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from model_store.ddim import DDIM, guide
 from model_store.system import Condition, stack_conditions
+from workers.engine.forward import ForwardClock
+from workers.engine.model import EngineModel
 from workers.engine.policy import FairQueue
 from workers.engine.sample import Active, Waiting, activate
-from workers.engine.shape import MIN_ROWS
-
-if TYPE_CHECKING:
-    from model_store.system import System
 
 
 class SampleFailed(Exception):
     """One sample could not be made; the message is the reason, its neighbours go on."""
 
 
-@dataclass(eq=False)
-class EngineModel:
-    """A loaded model as the engine drives it: the system, and its canonical number of rows.
-
-    ``rows`` changes at most once, to the half, where the device has not the memory for the whole.
-    """
-
-    system: System
-    rows: int
-    halved: bool = False
-
-    @property
-    def can_halve(self) -> bool:
-        """Whether a smaller shape is left to try."""
-        return not self.halved and self.rows // 2 >= MIN_ROWS
-
-    def halve(self) -> None:
-        """Half the rows from now on."""
-        self.rows, self.halved = self.rows // 2, True
-
-
 class Lane:
     """The active samples of one model. All of it runs on the engine's thread.
 
     Every tensor has ``rows`` as its first dimension, always: ``x`` holds a sample a slot, and the network's rows are
-    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read).
+    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read). Only where
+    shapes may float does the network get no more rows than are used, rounded up to a power of two.
     """
 
     def __init__(self, model: EngineModel) -> None:
         system, rows = model.system, model.rows
         self.rows = rows
+        self._model = model
+        self._forward = model.forward
+        self._clock = ForwardClock(system.device)
         self.waiting: FairQueue[Waiting] = FairQueue()
         self.forwards = 0
         self.rows_used = 0
@@ -76,6 +54,11 @@ class Lane:
         return bool(len(self.waiting)) or any(self._slots)
 
     @property
+    def rows_held(self) -> int:
+        """Rows that samples hold."""
+        return sum(sample.waiting.rows for sample in self.active)
+
+    @property
     def active(self) -> list[Active]:
         return [sample for sample in self._slots if sample is not None]
 
@@ -90,11 +73,13 @@ class Lane:
             return []
         t, t_prev, noise = self._inputs(active)
         rows = self._row_slot
-        output = self._system.forward(self._x[rows], t[rows], self._conditions)
+        output = self._clock.run(self._forward, self._x[rows], t[rows], self._conditions)
         output = guide(output[self._null_row], output[self._cond_row], self._scale)
         self._x = self._ddim.step(self._x, output, t, t_prev, self._eta, noise)
         self.forwards += 1
-        self.rows_used += sum(sample.waiting.rows for _, sample in active)
+        used = sum(sample.waiting.rows for _, sample in active)
+        self.rows_used += used
+        self._model.note_step(samples=len(active), used=used, rows=len(rows), seconds=self._clock.take())
         self.waiting.charge(sample.waiting for _, sample in active)
         for _, sample in active:
             sample.done += 1
@@ -130,7 +115,7 @@ class Lane:
             if waiting.future.cancelled():
                 self.waiting.forget(waiting)
                 continue
-            free_rows = self.rows - sum(sample.waiting.rows for sample in self.active)
+            free_rows = self.rows - self.rows_held
             if waiting.rows > free_rows:
                 # one that does not fit is waited for, not jumped, or samples of one row could starve guided ones
                 parted = self.waiting.to_park(waiting, self._by_admission(), free_rows)
@@ -170,7 +155,8 @@ class Lane:
 
     def _lay_out_rows(self) -> None:
         """Which slot feeds each row, and which rows hold the two branches of each slot."""
-        row_slot, cond_row, null_row = [0] * self.rows, [0] * self.rows, [0] * self.rows
+        cond_row, null_row = [0] * self.rows, [0] * self.rows
+        row_slot: list[int] = []
         scale, eta = [1.0] * self.rows, [0.0] * self.rows
         conditions: list[Condition] = []
         for slot, sample in enumerate(self._slots):
@@ -179,12 +165,14 @@ class Lane:
             first = len(conditions)
             conditions.extend(sample.waiting.conditions)
             last = len(conditions) - 1
-            row_slot[first], row_slot[last] = slot, slot
+            row_slot += [slot] * len(sample.waiting.conditions)
             null_row[slot], cond_row[slot] = first, last
             scale[slot] = sample.waiting.request.guidance_scale
             eta[slot] = sample.waiting.request.eta
+        rows = self._model.rows_for(len(conditions))
+        row_slot += [0] * (rows - len(row_slot))
         # a step without samples is never run, so there is a condition to fill the unused rows with
-        padding = conditions[:1] * (self.rows - len(conditions))
+        padding = conditions[:1] * (rows - len(conditions))
         self._conditions = stack_conditions([*conditions, *padding]) if conditions else {}
         self._row_slot, self._cond_row, self._null_row = (self._indices(i) for i in (row_slot, cond_row, null_row))
         self._scale = torch.tensor(scale, device=self._device)

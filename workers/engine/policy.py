@@ -63,7 +63,8 @@ class FairQueue(Generic[C]):
     _entered: int = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        # a copy first, for other threads ask too
+        return sum(map(len, list(self._queues.values())))
 
     @property
     def weight(self) -> float:

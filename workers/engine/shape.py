@@ -1,39 +1,80 @@
 """The canonical batch shape of a model on a device: a fixed number of rows, so that a sample's bits never depend on company.
 
 Libraries choose their kernels by the whole shape of a call; with one shape for every call, a row's arithmetic is always
-the same. The rows follow from device, threads, number format and sample size alone, never from a stopwatch: the same
-machine type has to choose the same shape tomorrow.
+the same. How many rows is measured once: the fewest at which a row costs little more than at any number. More rows would
+gain a bulk job little, and make small jobs pay for padding. :mod:`workers.shapes` keeps the choice, so that the same machine type has the same
+shape tomorrow, whatever a stopwatch says then.
 """
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Mapping
+
 import torch
+
+from model_store.system import System
+
+logger = logging.getLogger(__name__)
 
 MIN_ROWS = 2
 """A guided sample takes two."""
-
-CUDA_ROWS_AT_64_PX = 256
-
-
-def choose_rows(
-    setting: int, device: torch.device, dtype: torch.dtype, sample_shape: tuple[int, int, int], cpu_threads: int
-) -> int:
-    """Rows of the batch: ``setting`` if it is not 0, else a power of two by device.
-
-    Raises ValueError for a setting of 1: a guided sample takes two rows.
-    """
-    if setting:
-        if setting < MIN_ROWS:
-            raise ValueError(f"batch_shape is {setting}; it must be 0 (choose) or at least {MIN_ROWS}: guidance takes two rows")
-        return setting
-    if device.type != "cuda":
-        # Measured on 2 cores, 9.5 M parameters at 64 px, ms a row at 1, 2, 4, 8, 16 rows: bfloat16 26, 12, 12, 12, 13;
-        # float32 84, 76, 64, 60, 46. Beyond the knee, more rows only make small jobs pay for padding and wait for slots.
-        least = 8 if dtype == torch.float32 else 4
-        return max(least, min(32, _power_of_two_below(2 * cpu_threads)))
-    pixels = sample_shape[1] * sample_shape[2]
-    return max(16, min(256, _power_of_two_below(CUDA_ROWS_AT_64_PX * 64 * 64 // pixels)))
+KNEE = 1.25
+"""A row may cost this many times what it costs at the best number of rows."""
+MAX_STEP_S = 2.0
+"""No more rows are tried once a forward takes this long: whoever comes waits up to a step to join."""
+_CPU_ROWS = (2, 4, 8, 16, 32)
+_CUDA_ROWS = (4, 8, 16, 32, 64, 128, 256)
+_REPEATS = 3
 
 
-def _power_of_two_below(number: int) -> int:
-    return 1 << max(number, 1).bit_length() - 1
+def check_rows(rows: int) -> int:
+    """``rows`` set by hand. Raises ValueError for fewer than :data:`MIN_ROWS`."""
+    if rows < MIN_ROWS:
+        raise ValueError(f"batch_shape is {rows}; it must be 0 (choose) or at least {MIN_ROWS}: guidance takes two rows")
+    return rows
+
+
+def choose_rows(seconds_per_row: Mapping[int, float]) -> int:
+    """The fewest rows whose cost a row is within :data:`KNEE` of the least. Raises ValueError without any measurement."""
+    if not seconds_per_row:
+        raise ValueError("no batch of any number of rows could be run")
+    least = min(seconds_per_row.values())
+    return min(rows for rows, seconds in seconds_per_row.items() if seconds <= KNEE * least)
+
+
+def measure_rows(system: System, time_forward: Callable[[System, int], float] | None = None) -> dict[int, float]:
+    """Seconds a row at growing numbers of rows, until it gains nothing more, takes too long, or memory ends."""
+    time_forward = time_forward or forward_seconds
+    found: dict[int, float] = {}
+    for rows in _CUDA_ROWS if system.device.type == "cuda" else _CPU_ROWS:
+        try:
+            seconds = time_forward(system, rows)
+        except torch.OutOfMemoryError:
+            logger.info("%s: no memory for %d rows", system.card.id, rows)
+            if system.device.type == "cuda":
+                torch.cuda.empty_cache()
+            break
+        found[rows] = seconds / rows
+        worse_twice = len(found) >= 3 and all(list(found.values())[-back] > min(found.values()) for back in (1, 2))
+        if seconds > MAX_STEP_S or worse_twice:
+            break
+    return found
+
+
+def forward_seconds(system: System, rows: int) -> float:
+    """Seconds of one forward over ``rows`` rows: the best of three, after one that warms up."""
+    x = torch.randn((rows, *system.sample_shape), generator=torch.Generator().manual_seed(rows)).to(system.device)
+    t = torch.full((rows,), system.card.sampler.train_timesteps // 2, dtype=torch.int64, device=system.device)
+    condition = {name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()}
+    best = float("inf")
+    with torch.inference_mode():
+        for attempt in range(1 + _REPEATS):
+            began = time.perf_counter()
+            system.forward(x, t, condition)
+            if system.device.type == "cuda":
+                torch.cuda.synchronize(system.device)
+            if attempt:
+                best = min(best, time.perf_counter() - began)
+    return best

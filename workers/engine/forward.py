@@ -1,0 +1,112 @@
+"""How a model's forward runs over its canonical shape: as it is, compiled, as one CUDA graph, or both.
+
+Compiling and graphs are for one shape, which is what the engine's batches have. Each way gives bits of its own, so the way
+stands in the record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+from model_store.system import Condition, System
+
+Forward = Callable[[Tensor, Tensor, Condition], Tensor]
+_WARM_UPS = 3
+
+
+@dataclass(frozen=True)
+class ForwardWay:
+    """``compiled``: through torch.compile. ``graph``: replayed as a CUDA graph, on CUDA only."""
+
+    compiled: bool = False
+    graph: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(name for name, on in (("compiled", self.compiled), ("cuda graph", self.graph)) if on) or "eager"
+
+
+def build_forward(system: System, rows: int, way: ForwardWay) -> Forward:
+    """The forward over exactly ``rows`` rows, warmed up: the first step that calls it waits for nothing.
+
+    Its output may be overwritten by the next call. Raises what compiling or capturing raises, and
+    ``torch.OutOfMemoryError``.
+    """
+    forward: Forward = torch.compile(system.forward, dynamic=False) if way.compiled else system.forward
+    example = _example(system, rows)
+    with torch.inference_mode():
+        forward(*example)
+        if way.graph and system.device.type == "cuda":
+            forward = GraphedForward(forward, example)
+    return forward
+
+
+class GraphedForward:
+    """A forward captured as a CUDA graph: one launch a step instead of one a kernel (Nguyen et al., PyTorch 1.10)."""
+
+    def __init__(self, forward: Forward, example: tuple[Tensor, Tensor, dict[str, Tensor]]) -> None:
+        self._x, self._t, self._condition = example
+        self._copied: Condition | None = None
+        side = torch.cuda.Stream(self._x.device)
+        side.wait_stream(torch.cuda.current_stream(self._x.device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                forward(self._x, self._t, self._condition)
+        torch.cuda.current_stream(self._x.device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        # other threads decode and load on the same device meanwhile
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._output = forward(self._x, self._t, self._condition)
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        self._x.copy_(x)
+        self._t.copy_(t)
+        if condition is not self._copied:
+            # the batch keeps its conditions until a sample joins or leaves
+            for name, value in condition.items():
+                self._condition[name].copy_(value)
+            self._copied = condition
+        self._graph.replay()
+        return self._output
+
+
+class ForwardClock:
+    """Seconds that forwards took on their device. On CUDA they are known some steps later, for the engine never waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+        self._seconds: list[float] = []
+
+    def run(self, forward: Forward, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """``forward``'s output, timed."""
+        if self._cuda:
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            began.record()
+            output = forward(x, t, condition)
+            ended.record()
+            self._pending.append((began, ended))
+            return output
+        since = time.perf_counter()
+        output = forward(x, t, condition)
+        self._seconds.append(time.perf_counter() - since)
+        return output
+
+    def take(self) -> list[float]:
+        """The times that have become known since the last call."""
+        while self._pending and self._pending[0][1].query():
+            began, ended = self._pending.popleft()
+            self._seconds.append(began.elapsed_time(ended) / 1e3)
+        taken, self._seconds = self._seconds, []
+        return taken
+
+
+def _example(system: System, rows: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    x = torch.zeros((rows, *system.sample_shape), device=system.device)
+    t = torch.zeros(rows, dtype=torch.int64, device=system.device)
+    return x, t, {name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()}
