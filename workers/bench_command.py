@@ -36,9 +36,11 @@ def bench(model: str, samples: int, steps: int, guidance: float | None, size: in
     from service.embedded.stack import require_worker_parts
     from service.errors import TwinsetError
     from service.settings import read_settings
+    from workers.memory import keep_memory
 
     try:
         require_worker_parts()
+        keep_memory()
         with tempfile.TemporaryDirectory(prefix="twinset-bench-") as folder:
             settings = read_settings()
             settings = settings.model_copy(update={"batch_shape": rows or settings.batch_shape, "model_cache_dir": Path(folder) / "models"})

@@ -10,6 +10,7 @@ import click
 
 from service.cli.lazy import LazyGroup
 from service.embedded.stack import require_worker_parts
+from workers.memory import keep_memory
 
 
 class WorkerGroup(LazyGroup):
@@ -17,6 +18,7 @@ class WorkerGroup(LazyGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         require_worker_parts()
+        keep_memory()
         return super().parse_args(ctx, args)
 
 

@@ -13,6 +13,8 @@ import sys
 import warnings
 from typing import Sequence
 
+from workers.memory import keep_memory
+
 DEVICE_LOST = 70
 """The exit code of a worker whose GPU is lost (EX_SOFTWARE): it must be started afresh."""
 
@@ -24,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     # read by OpenMP as it is loaded with torch: threads that wait for work must not spin the cores away from the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_memory()
 
     from service.errors import TwinsetError
     from service.settings import get_settings

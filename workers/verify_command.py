@@ -46,8 +46,10 @@ def verify(job: str, count: int, seed: int | None, data_dir: Path | None) -> Non
     """
     with _explained():
         from service.embedded.stack import require_worker_parts
+        from workers.memory import keep_memory
 
         require_worker_parts()
+        keep_memory()
         with _quiet():
             code = _verify(job, count, seed, _settings(data_dir))
     if code:

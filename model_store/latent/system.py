@@ -62,8 +62,10 @@ class LatentSystem(ABC):
         self.colours = class_colours(card).to(device)
         self._tokens = tokens
         self.autoencoder, self.hint = (part.to(device).eval().requires_grad_(False) for part in (autoencoder, hint))
+        # torch's own way, for diffusers' warns of what it would do to models that have parts to keep in float32
         self.unet, self.control = (
-            part.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False) for part in (unet, control)
+            nn.Module.to(part, device=device, dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+            for part in (unet, control)
         )
 
     @classmethod

@@ -104,8 +104,11 @@ def test_each_loss_is_what_it_says(scenes: Path, tmp_path: Path) -> None:
     run = trainer(scenes, tmp_path, perceptual_weight=0.0)
     posteriors, encode = [], run.network.encode
     run.network.encode = lambda images: posteriors.append((images, encode(images).latent_dist)) or encode(images)
+    totals, optimise = [], run.optimise
+    run.optimise = lambda loss, iteration: totals.append(loss.item()) or optimise(loss, iteration)
     losses = run.step(0)
     [(images, posterior)] = posteriors
+    assert totals == pytest.approx([losses["mse"] + 1e-5 * losses["kl"] / (3 * 16 * 16)], rel=1e-6)
     assert losses["kl"] == pytest.approx(posterior.kl().mean().item(), rel=1e-5)
     assert set(losses) == {"mse", "kl", "gradient_norm"} and images.shape == (4, 3, 16, 16)
 
