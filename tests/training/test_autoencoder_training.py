@@ -118,7 +118,7 @@ def test_presets_are_the_papers_shapes_and_say_what_is_ours() -> None:
     assert preset_autoencoder("paper", 256, paper="pathdiff").network == pathdiff_autoencoder()
     assert preset_autoencoder("small", 64).network.factor == 4
     assert preset_autoencoder("small", 64, features="hed-vgg16").deviations == (
-        "The autoencoder is our own: trained by MSE, a feature distance through hed-vgg16 and KL 1e-06, without a discriminator.",
+        "The autoencoder is our own: trained by MSE, a feature distance through hed-vgg16 and KL 0.001, without a discriminator.",
     )
 
 
