@@ -6,6 +6,9 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     TwinsetError                     500  internal-error
     ├── InvalidRequest               422  invalid-request          errors=[{"pointer", "detail"}, ...]
     │   └── UnknownClass             422  unknown-class
+    ├── Unauthorized                 401  unauthorized
+    ├── LimitReached                 429  limit-reached            limit=..., most=..., used=...
+    ├── UnknownApiKey                404  unknown-api-key
     ├── UnknownModel                 404  unknown-model
     ├── UnknownJob                   404  unknown-job
     ├── IdempotencyConflict          409  idempotency-conflict
@@ -46,6 +49,11 @@ class TwinsetError(Exception):
         self.detail = detail
         self.extra = extra
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that an answer with this error has to have."""
+        return {}
+
     def problem(self) -> dict[str, Any]:
         """This error as the members of an ``application/problem+json`` document."""
         return {
@@ -70,6 +78,45 @@ class UnknownClass(InvalidRequest):
 
     slug = "unknown-class"
     title = "The model knows no such class"
+
+
+class Unauthorized(TwinsetError):
+    """A request without an API key, where one is needed, or with one that does not hold."""
+
+    status = 401
+    slug = "unauthorized"
+    title = "A valid API key is needed"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class LimitReached(TwinsetError):
+    """A tenant's limit: of requests a second, of queued samples, or of stored bytes.
+
+    ``limit`` names the setting, ``most`` is its value, ``used`` how much of it is taken where that is counted.
+    """
+
+    status = 429
+    slug = "limit-reached"
+    title = "A limit of the tenant is reached"
+
+    def __init__(self, detail: str, *, retry_after_s: int, **extra: Any) -> None:
+        super().__init__(detail, **extra)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class UnknownApiKey(TwinsetError):
+    """An id that names no API key."""
+
+    status = 404
+    slug = "unknown-api-key"
+    title = "No such API key"
 
 
 class UnknownModel(TwinsetError):

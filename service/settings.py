@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .callbacks.signing import parse_secrets
 from .errors import SettingsError
 
 ENV_PREFIX = "TWINSET_"
@@ -66,9 +67,46 @@ class Settings(BaseSettings):
     port: int = Field(
         8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one."
     )
+    require_keys: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Whether requests need an API key: true, false (something in front lets in whom it should), "
+        "auto (as soon as the store has a key; beyond loopback always).",
+    )
+    api_key: SecretStr | None = Field(
+        None, description="API key that 'twinset generate' sends; servers read the keys in the store, never this."
+    )
+    limit_requests_per_s: float = Field(
+        0.0,
+        ge=0,
+        le=100_000,
+        description="Requests that a tenant may make in a second, 0.01-100000, of two seconds at once; 0 is no limit.",
+    )
+    limit_queued_samples: int = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="Most samples in the jobs of a tenant that have not ended, 1-1000000000000; 0 is no limit.",
+    )
+    limit_stored_bytes: int = Field(
+        0,
+        ge=0,
+        le=2**60,
+        description="Most bytes of a tenant's images, masks, manifests and uploads, 1-1152921504606846976; 0 is no limit.",
+    )
     link_secret: SecretStr | None = Field(
         None,
         description="Signs the links of a folder store, 16 characters or more; unset: made in data_dir.",
+    )
+    callback_secret: SecretStr | None = Field(
+        None,
+        description="Signs callbacks, the same for API and workers: whsec_ and base64 of 24-64 bytes; several, separated by "
+        "spaces, while one is replaced. Unset: made in data_dir, where the store is a folder.",
+    )
+    callback_private: bool = Field(
+        False, description="Let callbacks go to private and loopback addresses, and by plain http; for API and workers alike."
+    )
+    callback_timeout_s: float = Field(
+        20.0, ge=0.1, le=120, description="Longest that a callback's receiver may take to answer, in seconds, 0.1-120."
     )
     link_expires_s: int = Field(
         3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week)."
@@ -192,7 +230,24 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("log_level", mode="before")
+    @field_validator("callback_secret")
+    @classmethod
+    def _callback_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parse_secrets(value.get_secret_value())
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _fit_for_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        text = value.get_secret_value().strip()
+        if not all(0x21 <= ord(character) <= 0x7E for character in text):
+            raise ValueError("a key has no spaces and is ASCII throughout; copy it again")
+        return SecretStr(text)
+
+    @field_validator("log_level", "require_keys", mode="before")
     @classmethod
     def _any_case(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
@@ -255,8 +310,12 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _fault(fault: Any) -> str:
     name = str(fault["loc"][0]) if fault["loc"] else "settings"
-    value = "" if "secret" in name else f"={_printable(fault['input'])}"
+    value = "" if name in _SECRETS else f"={_printable(fault['input'])}"
     return f"{ENV_PREFIX}{name.upper()}{value}: {fault['msg']}"
+
+
+# Their values appear in no message, not even where they are wrong: a mistyped secret is most of a secret.
+_SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 
 
 @lru_cache(maxsize=1)

@@ -99,10 +99,12 @@ def test_a_wrong_data_folder_does_not_hide_behind_what_follows_from_it() -> None
 def test_all_faults_are_told_at_once_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINSET_PORT", "-1")
     monkeypatch.setenv("TWINSET_LINK_SECRET", "hunter2")
+    monkeypatch.setenv("TWINSET_API_KEY", "hunter 2")
     with pytest.raises(errors.SettingsError) as caught:
         read_settings()
     assert "TWINSET_PORT=-1" in caught.value.detail and "TWINSET_LINK_SECRET: " in caught.value.detail
-    assert "hunter2" not in caught.value.detail
+    assert "TWINSET_API_KEY: " in caught.value.detail
+    assert "hunter2" not in caught.value.detail and "hunter 2" not in caught.value.detail
 
 
 def test_every_setting_is_described_with_its_variable_and_default() -> None:
@@ -134,6 +136,7 @@ def test_numbers_are_described_with_the_range_they_may_have() -> None:
 def test_secrets_are_masked() -> None:
     settings = read_settings(
         link_secret=SecretStr("a very secret secret"),
+        api_key=SecretStr("tws_another_secret_secret"),
         broker_url="redis://user:pass:word@host:6379/1",
         s3_endpoint_url="https://key:hidden@minio:9000",
     )
@@ -141,7 +144,8 @@ def test_secrets_are_masked() -> None:
     assert rows["link_secret"].value == MASK and rows["link_secret"].default == ""
     assert rows["broker_url"].value == f"redis://user:{MASK}@host:6379/1"
     assert rows["s3_endpoint_url"].value == f"https://key:{MASK}@minio:9000"
-    assert "secret secret" not in repr(settings)
+    assert rows["api_key"].value == MASK and rows["api_key"].default == ""
+    assert "secret secret" not in repr(settings) and "secret_secret" not in repr(settings)
 
 
 def test_the_error_tree_is_the_one_its_module_draws() -> None:

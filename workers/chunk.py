@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import StrEnum
 
+from service.access.limits import count_stored
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 from workers.ending import after_record, end_if_cancelled
@@ -220,6 +221,7 @@ class Attempt:
             return Outcome.NOTHING_TO_DO, "the chunk was recorded by another worker"
         worker.leases.release(self.lease)
         worker.pace.note_recorded(spec, self.chunk, len(items))
+        count_stored(worker.hints, spec, record)
         SAMPLES.labels("made").inc(len(items) - record.failed)
         SAMPLES.labels("given_up").inc(record.failed)
         if record.failed:

@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from service.catalogue import Catalogue
     from service.settings import get_settings
+    from workers.callbacks import CallbackDeliverer
     from workers.celery_app import create_app
     from workers.engine.peak import matmul_rate
     from workers.models import device_and_dtype
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     worker = open_worker(settings, grace_s=options.grace_s)
     app = create_app(settings, worker)
     sweeper = Sweeper(worker)
+    deliverer = CallbackDeliverer(worker)
 
     def asked_to_stop(**_: object) -> None:
         worker.stopping.ask()
@@ -79,11 +81,13 @@ def _run(options: argparse.Namespace) -> int:
     )
     logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
     sweeper.start()
+    deliverer.start()
     try:
         program.start()
     finally:
         worker.stopping.ask()
         sweeper.stop()
+        deliverer.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     if worker.engine.device_lost:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FORWARD_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 CHUNKS = Counter("twinset_worker_chunks_total", "Deliveries of chunks, by how they ended.", ["outcome"])
+CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
 SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or given up.", ["result"])
 FORWARDS = Histogram("twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS)
 STEPS = Counter("twinset_engine_steps_total", "Sampling steps of samples.", ["model"])

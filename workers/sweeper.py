@@ -1,6 +1,6 @@
 """The sweeper: finds in the store what Redis, or a dead worker, let fall, and sends or ends it.
 
-Every worker has one; a Redis lock lets one at a time sweep. A pass costs what is alive, not what has ever been: ids of
+Every worker has one; a turn in Redis lets one at a time sweep. A pass costs what is alive, not what has ever been: ids of
 jobs list newest first, so a pass looks at the head of the listing until it meets ids that it knows, takes one page more
 of the rest (so that all of it comes by in time), and then tends the jobs it knows to be alive.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
@@ -21,10 +20,11 @@ from service.errors import TwinsetError
 from service.jobs.spec import JobSpec
 from service.queue import QUEUES
 from workers.ending import end_if_cancelled, end_if_complete
+from workers.turn import Turn
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
-_LOCK = "twinset:sweeper"
+_TURN = "twinset:sweeper"
 _KNOWN_IN_A_ROW = 20
 _MOST_NEW = 2000
 _PAGE = 500
@@ -33,13 +33,6 @@ _IN_QUEUE_S = 15.0
 _IN_LONG_QUEUE_S = 120.0
 """While the queue of its priority is not empty, a chunk sent may wait in it for so long before it is sent a second time,
 which costs no more than a message that is read and dropped."""
-
-_RENEW_LOCK = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
 
 
 @dataclass
@@ -58,9 +51,11 @@ class Sweeper:
     _alive: dict[str, _Alive] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _page_after: str | None = None
-    _token: str = field(default_factory=lambda: uuid.uuid4().hex)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(30.0, 3 * self.worker.settings.sweep_interval_s))
 
     def start(self) -> None:
         """Starts the thread; the first pass comes at once."""
@@ -74,9 +69,8 @@ class Sweeper:
             self._thread.join()
 
     def sweep(self) -> bool:
-        """One pass; False if another worker's sweeper has the lock. Raises RedisError if nobody can tell."""
-        lock_ms = int(max(30.0, 3 * self.worker.settings.sweep_interval_s) * 1000)
-        if not self.worker.redis.eval(_RENEW_LOCK, 1, _LOCK, self._token, lock_ms):
+        """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell."""
+        if not self._turn.take():
             return False
         self._find_jobs()
         queue_is_empty = {priority: self.worker.window.queue_length(priority) == 0 for priority in QUEUES}
@@ -100,11 +94,7 @@ class Sweeper:
             except Exception:
                 logger.exception("a sweep failed")
             self._stop.wait(self.worker.settings.sweep_interval_s)
-        try:
-            if self.worker.redis.get(_LOCK) == self._token:
-                self.worker.redis.delete(_LOCK)
-        except RedisError as error:
-            logger.debug("the sweeper's lock stays until it expires: %s", error)
+        self._turn.give_back()
 
     def _find_jobs(self) -> None:
         known_in_a_row = 0

@@ -9,8 +9,12 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from service import __version__
+from service.access.gate import Gate
+from service.access.limits import Limits
+from service.access.ring import KeyRing
 from service.api import archive, events, generate, health, jobs, manifest, models, objects, samples, uploads
 from service.api.body_limit import BodyLimitMiddleware
+from service.api.logs import keep_secrets_out_of_logs
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
 from service.api.problems import install_problem_handlers
@@ -20,7 +24,8 @@ from service.catalogue import Catalogue
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
 from service.jobs.progress import ProgressReader
-from service.jobs.submission import TENANT, Submissions
+from service.jobs.submission import Submissions
+from service.jobs.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.queue import ChunkSender, JobQueue
@@ -31,7 +36,8 @@ from service.store.opening import open_store
 DESCRIPTION = """Twins, an image and its segmentation mask, in any number, on request.
 
 `POST /generate` makes a job; `GET /jobs/{id}` or its events tell when it has ended; samples and archive are what it
-made. Errors are `application/problem+json`: the value, the limit and the remedy."""
+made. Where the service has API keys, each stands for a tenant, whose jobs and uploads are its own. Errors are
+`application/problem+json`: the value, the limit and the remedy."""
 
 
 def create_app(
@@ -47,13 +53,17 @@ def create_app(
     Neither store nor broker need answer for the app to start.
     """
     settings = settings or get_settings()
+    keep_secrets_out_of_logs()
     store = store or open_store(settings)
     queue = queue or JobQueue(settings)
     hints = hints or Hints(settings.broker_url)
     catalogue = catalogue or Catalogue(store)
     ledger = Ledger(store)
     progress = ProgressReader(ledger, hints)
-    kept = Uploads(store, TENANT)
+    limits = Limits(
+        ledger.holdings, hints, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
+    )
+    kept = Uploads(store, DEFAULT_TENANT)
     services = Services(
         settings=settings,
         store=store,
@@ -61,8 +71,10 @@ def create_app(
         catalogue=catalogue,
         hints=hints,
         progress=progress,
+        gate=Gate(KeyRing(store), settings.require_keys),
+        limits=limits,
         uploads=kept,
-        submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept)),
+        submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept), limits),
         watcher=JobWatcher(progress, settings.broker_url),
         metrics=Metrics(),
     )

@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
 from model_store.card import IGNORE_INDEX, Card
-from service.api.jobs import JobId
+from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.zipping import Member, member, zip_stream
@@ -26,7 +26,7 @@ from service.jobs.manifest import manifest_line
 from service.jobs.prefetch import prefetch
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
 _MANIFEST_IN_MEMORY_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 16
 
@@ -43,13 +43,12 @@ _PIECE_BYTES = 1 << 16
         **answers(404, 503),
     },
 )
-def download_archive(job: JobId, services: ServicesDep) -> StreamingResponse:
+def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
     """All twins made so far. An object that is missing or damaged breaks the download off rather than spoil it."""
-    spec = services.ledger.read_spec(job)
     return StreamingResponse(
         archive_stream(services, spec),
         media_type="application/zip",
-        headers={"Content-Disposition": f'attachment; filename="{job}.zip"', "X-Content-Type-Options": "nosniff"},
+        headers={"Content-Disposition": f'attachment; filename="{spec.job}.zip"', "X-Content-Type-Options": "nosniff"},
     )
 
 

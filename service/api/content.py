@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
 
+from service.api.access import KeyedRoute
 from service.api.problems import WrongContentType
 from service.jobs.faults import shown
 
 
-class _ContentRoute(APIRoute):
+class _ContentRoute(KeyedRoute):
     """A route whose body must be of the type ``content``; ``remedy`` says what to send."""
 
     content: ClassVar[str]
     remedy: ClassVar[str]
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, behind that look. It raises :class:`WrongContentType`."""
-        handle = super().get_route_handler()
-
-        async def handle_content(request: Request) -> Response:
-            given = request.headers.get("content-type", "")
-            if given.partition(";")[0].strip().lower() != self.content:
-                raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {self.remedy}")
-            return await handle(request)
-
-        return handle_content
+    def check(self, request: Request) -> None:
+        """Raises :class:`WrongContentType`."""
+        given = request.headers.get("content-type", "")
+        if given.partition(";")[0].strip().lower() != self.content:
+            raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {self.remedy}")
 
 
 class JsonRoute(_ContentRoute):

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from service.api.jobs import JobId
+from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import ServicesDep
 from service.api.views import job_view
@@ -22,7 +22,7 @@ from service.api.watching import JobWatcher
 from service.jobs.progress import Progress
 from service.jobs.spec import JobSpec
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 HEARTBEAT_S = 15.0
 _RETRY_MS = 2000
 
@@ -46,12 +46,11 @@ _RETRY_MS = 2000
     },
 )
 async def follow_job(
-    job: JobId,
+    spec: OwnJob,
     services: ServicesDep,
     last_event_id: Annotated[str | None, Header(description="Id of the last event heard.")] = None,
 ) -> Response:
     """The job's progress now, then at each change until it has ended; a comment at least every 15 s."""
-    spec = await run_in_threadpool(services.ledger.read_spec, job)
     if last_event_id is not None:
         now = await run_in_threadpool(services.progress.read, spec)
         if now.state.ended and event_id(now) == last_event_id:

@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.api import callbacks
+from service.api.access import TenantDep
 from service.api.content import JsonRoute
 from service.api.openapi import answers
 from service.api.preferences import preferred_wait_s
@@ -22,6 +24,7 @@ router = APIRouter(route_class=JsonRoute, tags=["jobs"])
     status_code=202,
     response_model=JobView,
     summary="Ask for twins",
+    callbacks=callbacks.router.routes,
     responses={
         200: {"model": JobView, "description": "With `Prefer: wait`: the job, ended."},
         202: {
@@ -39,6 +42,7 @@ async def generate(
     body: GenerateRequest,
     response: Response,
     services: ServicesDep,
+    tenant: TenantDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -54,7 +58,7 @@ async def generate(
     workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
     spec, made = await run_in_threadpool(
-        services.submissions.submit, body, given=given, idempotency_key=idempotency_key
+        services.submissions.of(tenant).submit, body, given=given, idempotency_key=idempotency_key
     )
     if made:
         services.metrics.jobs.labels(spec.model).inc()

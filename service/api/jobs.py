@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.api.access import KeyedRoute, OwnJob, TenantDep
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.views import JobPage, JobView, job_view
@@ -16,16 +17,17 @@ from service.jobs.cancellation import cancel
 from service.jobs.faults import shown
 from service.jobs.ids import is_job_id
 from service.jobs.prefetch import prefetch
+from service.jobs.spec import JobSpec
 from service.jobs.states import State
 
-router = APIRouter(tags=["jobs"])
-JobId = Annotated[str, Path(description="A job's id.", examples=["j7ybr17pesw6kn47yb0"])]
+router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 _LOOKED_AT_PER_PAGE = 500
 
 
 @router.get("/jobs", response_model=JobPage, summary="List jobs", responses=answers(422, 503))
 def list_jobs(
     services: ServicesDep,
+    tenant: TenantDep,
     state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
@@ -40,7 +42,8 @@ def list_jobs(
     last: str | None = None
     looked_at = 0
     more = False
-    with closing(prefetch(lambda job: _view_if_there(services, job), services.ledger.jobs(start_after=cursor))) as found:
+    jobs = services.ledger.holdings.jobs(tenant, start_after=cursor)
+    with closing(prefetch(lambda job: _view_if_own(services, job, tenant), jobs)) as found:
         for job, view in found:
             if len(views) == limit or looked_at == _LOOKED_AT_PER_PAGE:
                 more = True
@@ -53,9 +56,9 @@ def list_jobs(
 
 
 @router.get("/jobs/{job}", response_model=JobView, summary="Look at a job", responses=answers(404, 503))
-def show_job(job: JobId, services: ServicesDep) -> JobView:
+def show_job(spec: OwnJob, services: ServicesDep) -> JobView:
     """Where the job stands, worked out from the object store, and what it is made with."""
-    return _view(services, job)
+    return _view(services, spec)
 
 
 @router.delete(
@@ -68,22 +71,20 @@ def show_job(job: JobId, services: ServicesDep) -> JobView:
         **answers(404, 409, 503),
     },
 )
-async def cancel_job(job: JobId, response: Response, services: ServicesDep) -> JobView:
+async def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
     """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended is refused."""
-    spec = await run_in_threadpool(services.ledger.read_spec, job)
     await run_in_threadpool(cancel, spec, services.ledger, services.hints)
-    view = await run_in_threadpool(_view, services, job)
+    view = await run_in_threadpool(_view, services, spec)
     response.status_code = 200 if view.state.ended else 202
     return view
 
 
-def _view(services: Services, job: str) -> JobView:
-    spec = services.ledger.read_spec(job)
+def _view(services: Services, spec: JobSpec) -> JobView:
     return job_view(spec, services.progress.read(spec), prefix=services.path(""))
 
 
-def _view_if_there(services: Services, job: str) -> JobView | None:
+def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
     try:
-        return _view(services, job)
+        return _view(services, services.ledger.read_spec(job, tenant=tenant))
     except UnknownJob:
-        return None  # a folder without a spec: no job was ever accepted under it
+        return None  # another's, or without a spec: no job was ever accepted under this id

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
-from service.api.jobs import JobId
+from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import ServicesDep
 from service.jobs.ledger import Ledger
 from service.jobs.manifest import manifest_line
 from service.jobs.spec import JobSpec
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
 _PIECE_BYTES = 1 << 16
 
 
@@ -30,9 +30,8 @@ _PIECE_BYTES = 1 << 16
         **answers(404, 503),
     },
 )
-def read_manifest(job: JobId, services: ServicesDep) -> StreamingResponse:
+def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
     """The archive's ``manifest.jsonl`` alone, in the order of the twins' indices."""
-    spec = services.ledger.read_spec(job)
     return StreamingResponse(_pieces(services.ledger, spec), media_type="application/x-ndjson")
 
 

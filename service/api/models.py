@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from model_store.card import Card
+from service.api.access import KeyedRoute
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.views import ModelList, ModelView
 
-router = APIRouter(tags=["models"])
+router = APIRouter(route_class=KeyedRoute, tags=["models"])
 
 
 @router.get("/models", response_model=ModelList, summary="List models", responses=answers(503))

@@ -11,8 +11,21 @@ from service.api.views import Problem
 
 _PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 
+KEY_NEEDED: dict[str, Any] = {"security": [{"api_key": []}]}
+"""What an operation says of itself that an API key opens."""
+
+_KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "tws_{id}_{secret}",
+    "description": "An API key, as 'twinset keys create' makes it. It stands for a tenant, and jobs and uploads are a "
+    "tenant's own. A server without any key in its store, which listens on loopback only, asks for none. Signed links work "
+    "without a key, for whoever has them, until they expire.",
+}
+
 _ERRORS: dict[int, tuple[str, str, str]] = {
     400: ("malformed-body", "The body is not JSON", "the body is not JSON at character 10 (Expecting value); ..."),
+    401: ("unauthorized", "A valid API key is needed", "no API key came along; send one as 'Authorization: Bearer tws_...'"),
     403: ("link-expired", "The link has expired", "the link is past its time; ask the job for a new one"),
     404: ("unknown-job", "No such job", "job 'j7ybr17pesw6kn47yb0' does not exist; GET /jobs lists those that do"),
     409: ("job-state-conflict", "The job's state does not allow this", "job j7ybr17pesw6kn47yb0 has ended as succeeded"),
@@ -24,7 +37,18 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "The model knows no such class",
         'classes is "watr": cosimgen-dubai@1.0.0 has no such class; did you mean \'water\'? It has building, water',
     ),
+    429: (
+        "limit-reached",
+        "A limit of the tenant is reached",
+        "tenant 'acme' has 960 samples in jobs that have not ended, and 100 more are over the 1000 it may have at once; ...",
+    ),
     503: ("store-unavailable", "The object store is not available", "the object store does not answer; try again later"),
+}
+
+
+_ERROR_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}}},
+    429: {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth another try."}}},
 }
 
 
@@ -35,7 +59,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         slug, title, detail = _ERRORS[status]
         example = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, "instance": "/..."}
         content = {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": example}}
-        described[status] = {"description": title, "content": content}
+        described[status] = {"description": title, "content": content, **_ERROR_HEADERS.get(status, {})}
     return described
 
 
@@ -51,7 +75,9 @@ def install_openapi(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
             )
-            schemas = description.setdefault("components", {}).setdefault("schemas", {})
+            components = description.setdefault("components", {})
+            components["securitySchemes"] = {"api_key": _KEY_SCHEME}
+            schemas = components.setdefault("schemas", {})
             _drop_framework_errors(description["paths"], schemas)
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             app.openapi_schema = description

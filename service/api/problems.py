@@ -90,7 +90,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     async def on_ours(request: Request, error: TwinsetError) -> Response:
         if error.status >= 500:
             _log.error("%s %s: %s", request.method, request.url.path, error.detail)
-        return answer(request, error)
+        return answer(request, error, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:

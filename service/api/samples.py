@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api.jobs import JobId
+from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.views import PictureView, SamplePage, SampleView
@@ -16,20 +16,19 @@ from service.errors import InvalidRequest
 from service.jobs.faults import shown
 from service.jobs.spec import Item
 
-router = APIRouter(tags=["results"])
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
 
 
 @router.get(
     "/jobs/{job}/samples", response_model=SamplePage, summary="List a job's twins", responses=answers(404, 422, 503)
 )
 def list_samples(
-    job: JobId,
+    spec: OwnJob,
     services: ServicesDep,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most samples in the answer.")] = 50,
 ) -> SamplePage:
     """The twins made so far, by index, each with its seed, what is in its mask, and signed links to both pictures."""
-    spec = services.ledger.read_spec(job)
     views: list[SampleView] = []
     more = False
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)

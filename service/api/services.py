@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
+from service.access.gate import Gate
+from service.access.limits import Limits
 from service.api.metrics import Metrics
 from service.api.watching import JobWatcher
 from service.catalogue import Catalogue
@@ -22,7 +24,7 @@ from service.store.base import ObjectStore
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one running API."""
+    """The parts of one running API. ``uploads`` and ``submissions`` are the default tenant's; ``of`` gives another's."""
 
     settings: Settings
     store: ObjectStore
@@ -30,6 +32,8 @@ class Services:
     catalogue: Catalogue
     hints: Hints
     progress: ProgressReader
+    gate: Gate
+    limits: Limits
     uploads: Uploads
     submissions: Submissions
     watcher: JobWatcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
+from service.api.access import TenantDep
 from service.api.content import PngRoute
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
@@ -28,17 +29,19 @@ router = APIRouter(route_class=PngRoute, tags=["jobs"])
         }
     },
 )
-async def send_mask(request: Request, services: ServicesDep) -> UploadView:
+async def send_mask(request: Request, services: ServicesDep, tenant: TenantDep) -> UploadView:
     """Keeps a square PNG under the sha256 of its bytes; sending it again changes nothing. Whether it is a mask for a model
     is seen when a request gives it to one."""
     data = await request.body()
-    return await run_in_threadpool(_keep, services, data)
+    return await run_in_threadpool(_keep, services, tenant, data)
 
 
-def _keep(services: Services, data: bytes) -> UploadView:
+def _keep(services: Services, tenant: str, data: bytes) -> UploadView:
+    services.limits.check_stored(tenant)
     try:
         file = check_png(data, max_side_px=services.settings.max_mask_px)
     except MaskRefused as error:
         detail = f"the file {error}"
         raise InvalidRequest(detail, errors=[{"pointer": "", "detail": detail}]) from None
-    return UploadView(upload=services.uploads.keep(data), bytes=len(data), width=file.side_px, height=file.side_px)
+    upload = services.uploads.of(tenant).keep(data)
+    return UploadView(upload=upload, bytes=len(data), width=file.side_px, height=file.side_px)

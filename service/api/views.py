@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model_store.card import Card
+from service.callbacks.message import message_id
+from service.callbacks.outbox import CallbackState, Standing
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
 from service.jobs.spec import ItemClass, JobSpec, Priority
@@ -27,6 +29,7 @@ JOB_EXAMPLE: JsonValue = {
     "finished_at": None,
     "seconds": None,
     "reason": None,
+    "callback": None,
     "parameters": {
         "model": "cosimgen-dubai@1.0.0",
         "prompt": None,
@@ -81,6 +84,27 @@ class ParametersView(_View):
     priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
 
 
+class AttemptView(_View):
+    """One attempt at a callback: what its receiver answered, or why there was no answer."""
+
+    at: datetime
+    seconds: float = Field(description="how long it took")
+    status: int | None = Field(description="the answer's status; 2xx is delivered, 410 stops")
+    error: str | None
+
+
+class CallbackView(_View):
+    """A job's callback, and the attempts to deliver it."""
+
+    id: str = Field(description="its webhook-id, the same at every attempt")
+    url: str
+    state: CallbackState = Field(
+        description="waiting for the job's end; pending until it is taken; delivered; or given_up, after about a day or a 410"
+    )
+    attempts: tuple[AttemptView, ...] = Field(description="oldest first")
+    next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
+
+
 class JobView(_View):
     """A job."""
 
@@ -99,6 +123,7 @@ class JobView(_View):
     finished_at: datetime | None
     seconds: float | None = Field(description="from acceptance to the end")
     reason: str | None = Field(description="why the job ended as it did, where there is more to say")
+    callback: CallbackView | None = Field(description="null where the request gave no callback_url")
     parameters: ParametersView
     links: dict[str, str]
 
@@ -198,6 +223,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         finished_at=progress.finished_at,
         seconds=progress.seconds,
         reason=progress.reason,
+        callback=_callback_view(spec, progress.callback),
         parameters=ParametersView(
             model=spec.model,
             prompt=spec.prompt,
@@ -221,4 +247,13 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
             "archive": f"{here}/archive",
             "model": f"{prefix}/models/{spec.model}",
         },
+    )
+
+
+def _callback_view(spec: JobSpec, standing: Standing | None) -> CallbackView | None:
+    if spec.callback is None or standing is None:
+        return None
+    attempts = tuple(AttemptView(at=a.at, seconds=a.seconds, status=a.status, error=a.error) for a in standing.attempts)
+    return CallbackView(
+        id=message_id(spec.job), url=spec.callback.url, state=standing.state, attempts=attempts, next_at=standing.next_at
     )

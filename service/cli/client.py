@@ -37,11 +37,16 @@ class ServerUnreachable(NotReady):
 
 
 class Client:
-    """Talks to one server. Requests that can be repeated are, for ``patience_s`` seconds, while it does not answer."""
+    """Talks to one server. Requests that can be repeated are, for ``patience_s`` seconds, while it does not answer.
 
-    def __init__(self, url: str, *, patience_s: float = 20.0) -> None:
+    ``api_key`` goes with requests to the server, and with none to a link, which opens by its signature: the link may be to
+    another host, and the key is none of its business.
+    """
+
+    def __init__(self, url: str, *, api_key: str | None = None, patience_s: float = 20.0) -> None:
         self.url = url.rstrip("/")
         self.patience_s = patience_s
+        self._key_header = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment must not come between us and our own machine.
         local = urlsplit(self.url).hostname in _LOOPBACK
         self._http = httpx.Client(
@@ -104,11 +109,15 @@ class Client:
     ) -> httpx.Response:
         deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         pause_s = 0.1
+        if not urlsplit(path).netloc:
+            options["headers"] = {**self._key_header, **options.get("headers", {})}
         while True:
             try:
                 response = self._http.request(method, path, **options)
                 failure: TwinsetError | None = None if response.is_success else _problem_of(response)
                 may_pass = response.status_code in _RETRY_STATUSES
+                if response.status_code == 429:
+                    may_pass, pause_s = True, _retry_after_s(response)
             except httpx.TransportError as error:
                 failure, may_pass = self._unreachable(error, path), True
             if failure is None:
@@ -130,6 +139,12 @@ class Client:
             f"{self.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) "
             "or 'twinset serve', or name another with --url or TWINSET_PUBLIC_URL."
         )
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """How long a server that is asked too much would like to be left alone, in seconds."""
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isdecimal() else 1.0
 
 
 def _problem_of(response: httpx.Response) -> ApiProblem:

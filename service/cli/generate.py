@@ -52,13 +52,14 @@ if TYPE_CHECKING:
     help="interactive has a small job made before normal ones.  [default: normal]",
 )
 @click.option("--name", help="Your own words for the job.")
+@click.option("--callback-url", help="An https:// address that is told, by a signed POST, how the job has ended.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
 def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: Any) -> None:
     """Have a server make twins, and fetch them into a folder.
 
     By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/, masks/,
     manifest.jsonl and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the job. Start a server on this
-    machine with: twinset up
+    machine with: twinset up. The API key of another is read from TWINSET_API_KEY.
     """
     request = {key: value for key, value in asked.items() if value is not None}
     _check_usage(request, masks)
@@ -73,7 +74,10 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
     from service.settings import read_settings
 
     files = mask_files(masks)
-    with Client(url or read_settings().public_url) as client:
+    settings = read_settings()
+    # The key comes from the environment alone: an argument would stand in the list of processes, for all to see.
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    with Client(url or settings.public_url, api_key=key) as client:
         card = Card.model_validate(client.model(request["model"])["card"])
         if files:
             request["mask"] = send_masks(client, files)

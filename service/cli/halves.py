@@ -19,14 +19,18 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 
     TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest. Workers are started with
     'twinset worker', here or on other machines.
+
+    On an address that other machines reach, it starts only once there is an API key: twinset keys create.
     """
     import socket
 
     import uvicorn
 
+    from service.access.listening import require_keys
     from service.api.app import create_app
     from service.embedded.stack import listen_on, local_address
     from service.settings import read_settings
+    from service.store.opening import open_store
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = read_settings(**given)
@@ -35,8 +39,12 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
         url = f"http://{local_address(settings.host)}:{found['port']}"
         if "public_url" not in settings.model_fields_set:
             found["public_url"] = url
+        settings = settings.model_copy(update=found)
+        store = open_store(settings)
+        # By the address that the socket has, not by the name that was given for it.
+        settings = require_keys(settings, store, listener.getsockname()[0])
         config = uvicorn.Config(
-            create_app(settings.model_copy(update=found)),
+            create_app(settings, store=store),
             log_level=settings.log_level,
             # Event streams never end by themselves; a stop does not wait for their readers.
             timeout_graceful_shutdown=3,

@@ -28,8 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("service.cli.up:up", "Run all of Twinset on this machine until Ctrl-C."),
     "generate": ("service.cli.generate:generate", "Have a server make twins, and fetch them into a folder."),
     "models": ("service.cli.models:models", "List, show and add models."),
+    "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
     "serve": ("service.cli.halves:serve", "Run the API alone, against a given broker and store."),
     "worker": ("service.cli.halves:worker", "Run a worker alone, against a given broker and store."),
+    "callback-secret": ("service.cli.callback_secret:callback_secret", "Show the secret that callbacks are signed with."),
     "settings": ("service.cli.settings:settings", "Show every setting, its value and what it may be."),
 }
 

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model_store.card import Card, GuidanceTarget, join_words
+from service.callbacks.admission import admit_callback
 from service.jobs.faults import UNPRINTABLE, Faults, unprintable
 from service.jobs.inputs import check_classes, check_inputs, check_prompt, given_inputs
 from service.jobs.nearest import listed
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import SEED_MAX
+from service.jobs.spec import Callback
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 
@@ -35,6 +37,7 @@ class Parameters:
     eta: float
     size_px: int
     name: str | None
+    callback: Callback | None
 
 
 def admit(request: GenerateRequest, card: Card, settings: Settings, reader: MaskReader) -> Parameters:
@@ -76,9 +79,10 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
         faults.add("size", size, f"{card.id} makes {listed([str(s) for s in card.sizes_px])} px; take one of these")
     _check_pairs(request, given, card, faults)
     name = _name(request, faults)
+    callback = admit_callback(request.callback_url, settings, faults)
 
     faults.raise_if_any()
-    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name)
+    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name, callback)
 
 
 def _check_count(count: int, request: GenerateRequest, settings: Settings, faults: Faults) -> None:

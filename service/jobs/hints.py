@@ -5,7 +5,7 @@
     twinset:cancel:{job}     flag     the cancel object exists in the store
     twinset:epochs:{job}     hash     written by workers with their leases; here it only says that one was taken
 
-Readers get None where Redis does not answer; writers carry on.
+Readers get None where Redis does not answer; writers carry on. :mod:`service.access` keeps its own, by :meth:`Hints.ask`.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Hints:
                 seq = pipe.execute()[1]
             client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value, "seq": seq}))
 
-        self._ask(say, None)
+        self.ask(say, None)
 
     def progress(self, job: str) -> ProgressHint | None:
         """What was last said of the job, if anything is known."""
-        return self._ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
+        return self.ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
 
     def surely_not_started(self, job: str) -> bool:
         """Whether Redis answers and has heard neither of progress nor of a lease of the job.
@@ -75,17 +75,17 @@ class Hints:
         A worker takes a chunk's lease before it looks for the cancel object, and whoever cancels writes that object
         before asking here; so at least one of the two sees the other.
         """
-        return self._ask(
+        return self.ask(
             lambda client: not client.exists(f"twinset:progress:{job}", f"twinset:epochs:{job}"), False
         )
 
     def flag_cancel(self, job: str) -> None:
         """Lets workers see the job's cancel without asking the store."""
-        self._ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_KEPT_S), None)
+        self.ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_KEPT_S), None)
 
     def is_cancel_flagged(self, job: str) -> bool:
         """Whether the flag is up. False proves nothing: the truth is the cancel object."""
-        return self._ask(lambda client: bool(client.exists(f"twinset:cancel:{job}")), False)
+        return self.ask(lambda client: bool(client.exists(f"twinset:cancel:{job}")), False)
 
     def ping(self) -> None:
         """Raises :class:`BrokerUnavailable` unless Redis answers."""
@@ -110,7 +110,8 @@ class Hints:
             )
         return self._client
 
-    def _ask(self, question: Callable[[Redis], Answer], otherwise: Answer) -> Answer:
+    def ask(self, question: Callable[[Redis], Answer], otherwise: Answer) -> Answer:
+        """What ``question`` finds out from Redis, or ``otherwise`` where it does not answer."""
         from redis.exceptions import RedisError
 
         # A Redis that hangs would cost every request the timeout; after a failure it is left alone for a moment.

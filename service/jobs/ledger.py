@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from service.callbacks.outbox import Outbox
 from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
+from service.jobs.holdings import Holdings
 from service.jobs.ids import is_job_id
 from service.jobs.manifest import manifest_line
 from service.jobs.prefetch import prefetch
@@ -28,10 +31,11 @@ Value = TypeVar("Value", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Tally:
-    """What a job's chunk records amount to."""
+    """What a job's chunk records amount to; ``bytes`` are those of its images and masks."""
 
     done: int
     failed: int
+    bytes: int
     started_at: datetime | None
 
 
@@ -41,19 +45,34 @@ class Ledger:
 
     store: ObjectStore
 
+    @property
+    def holdings(self) -> Holdings:
+        """What tenants hold, in the same store."""
+        return Holdings(self.store)
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is kept of callbacks, in the same store."""
+        return Outbox(self.store)
+
     def write_spec(self, spec: JobSpec) -> bool:
         """Writes the spec if the job has none; True if this call wrote it."""
         return self._put_once(keys.job_spec(spec.job), spec)
 
-    def read_spec(self, job: str) -> JobSpec:
-        """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id."""
+    def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
+        """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id.
+
+        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have.
+        """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
         try:
-            text = self.store.get(keys.job_spec(job))
+            spec = _parse(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
         except ObjectNotFound:
-            raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do") from None
-        return _parse(JobSpec, text, keys.job_spec(job))
+            spec = None
+        if spec is None or tenant not in (None, spec.tenant):
+            raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do")
+        return spec
 
     def jobs(self, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
         """Job ids, newest first, those after ``start_after`` only."""
@@ -110,13 +129,14 @@ class Ledger:
 
     def tally(self, spec: JobSpec) -> Tally:
         """Counts the job's samples by reading every record."""
-        done = failed = 0
+        done = failed = size = 0
         started_at: datetime | None = None
         for record in self.iterate_chunks(spec.job):
             failed += record.failed
+            size += record.bytes
             done += len(record.items) - record.failed
             started_at = record.started_at if started_at is None else min(started_at, record.started_at)
-        return Tally(done, failed, started_at)
+        return Tally(done, failed, size, started_at)
 
     def request_cancel(self, job: str, *, now: datetime | None = None) -> bool:
         """Asks for the job's cancel; False if it had been asked for already."""
@@ -154,12 +174,14 @@ class Ledger:
         return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
-        """Ends the job with what its records amount to: the manifest, then the summary. Returns the summary that holds.
+        """Ends the job with what its records amount to: the manifest, what its files come to, that its callback is
+        due, then the summary.
 
-        The caller has made sure that nothing of the job is at work any more.
+        Returns the summary that holds. The caller has made sure that nothing of the job is at work any more.
         """
         tally = self.tally(spec)
-        self.write_manifest(spec)
+        manifest = self.write_manifest(spec)
+        self.holdings.note_stored(spec, tally.bytes + manifest.size)
         moment = now or datetime.now(timezone.utc)
         state = final_state(
             done=tally.done, failed=tally.failed, total=spec.count, cancelled=self.is_cancelled(spec.job)
@@ -175,9 +197,12 @@ class Ledger:
             seconds=max(0.0, (moment - spec.created_at).total_seconds()),
             reason=reason,
         )
-        if self.write_summary(summary):
-            return summary
-        return self.read_summary(spec.job) or summary
+        if spec.callback is not None:
+            self.outbox.note(spec.job)
+        first = self.write_summary(summary)
+        with suppress(StoreError):  # an entry that stays is removed as soon as it would count against its tenant
+            self.holdings.drop_open(spec)
+        return summary if first else self.read_summary(spec.job) or summary
 
     def _put_once(self, key: str, value: BaseModel) -> bool:
         try:

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from service.callbacks.outbox import WAITING, Standing
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
 from service.jobs.spec import JobSpec
@@ -22,7 +23,8 @@ class Progress:
     """A job at one moment.
 
     ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
-    ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds.
+    ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds; ``callback``
+    is None where none was asked for.
     """
 
     state: State
@@ -35,6 +37,7 @@ class Progress:
     finished_at: datetime | None = None
     seconds: float | None = None
     reason: str | None = None
+    callback: Standing | None = None
 
 
 @dataclass
@@ -73,6 +76,7 @@ class ProgressReader:
                 finished_at=summary.finished_at,
                 seconds=summary.seconds,
                 reason=summary.reason,
+                callback=None if spec.callback is None else self._ledger.outbox.read(spec.job),
             )
         recorded, failed, rate = self._count(spec)
         hint = self._hints.progress(spec.job)
@@ -92,6 +96,7 @@ class ProgressReader:
             total=spec.count,
             rate=rate,
             seconds_left=seconds_left,
+            callback=None if spec.callback is None else WAITING,
         )
 
     def _count(self, spec: JobSpec) -> tuple[int, int | None, float | None]:

@@ -119,6 +119,12 @@ class GenerateRequest(BaseModel):
         "unless the service sets another limit. The twins are the same either way.",
     )
     name: str | None = Field(None, description="Your own words for the job, up to 120 characters.")
+    callback_url: str | None = Field(
+        None,
+        description="An https:// address, to which a POST says how the job has ended: signed as Standard Webhooks has it, "
+        "and repeated for about a day until it is answered with 2xx. Up to 2048 characters, without user, password or "
+        "fragment. Private and loopback addresses are refused unless the service allows them.",
+    )
 
     @field_validator("count", mode="after")
     @classmethod

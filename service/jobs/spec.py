@@ -13,6 +13,7 @@ from model_store.card import GuidanceTarget, InputName, SamplerConvention
 from service.jobs.ids import JOB_ID_PATTERN
 from service.jobs.seeds import SEED_MAX
 from service.jobs.states import State
+from service.jobs.tenants import DEFAULT_TENANT, TENANT_PATTERN
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
@@ -31,12 +32,19 @@ class GivenMask(_Frozen):
     sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the job's size")
 
 
+class Callback(_Frozen):
+    """Where to say that the job has ended. It decides on none of the job's pixels."""
+
+    url: str
+    service_url: str = Field(description="the API's address as its clients know it, for the links in what is said")
+
+
 class JobSpec(_Frozen):
     """An accepted request, with everything decided: the same spec always gives the same bytes."""
 
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
-    tenant: str = "default"
+    tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     name: str | None = Field(None, description="the requester's own words for the job")
     created_at: AwareDatetime
     model: str = Field(description="name@version")
@@ -55,6 +63,7 @@ class JobSpec(_Frozen):
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     chunk_size: int = Field(ge=1)
     priority: Priority = "normal"
+    callback: Callback | None = None
     request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
 
@@ -146,6 +155,11 @@ class ChunkRecord(_Frozen):
     def failed(self) -> int:
         """How many of the chunk's samples were given up."""
         return sum(item.error is not None for item in self.items)
+
+    @property
+    def bytes(self) -> int:
+        """What the chunk's images and masks come to."""
+        return sum((item.image_bytes or 0) + (item.mask_bytes or 0) for item in self.items)
 
 
 class Summary(_Frozen):

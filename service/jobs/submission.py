@@ -1,8 +1,8 @@
 """Submission: from an admitted request to a job in the store, once for each idempotency key.
 
 The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec makes
-the job exist; then its first chunks are sent. A crash before the spec leaves an id that a retry fills, and files that are
-nobody's; after it, a job that the sweeper sends.
+the job exist; then its first chunks are sent. A crash before the spec leaves an id that a retry fills, files that are
+nobody's, and entries that count for ten minutes (:mod:`service.jobs.holdings`); after it, a job that the sweeper sends.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from service.access.limits import Limits
 from service.catalogue import Catalogue
 from service.errors import (
     BrokerUnavailable,
@@ -33,6 +34,7 @@ from service.jobs.ledger import Ledger
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import new_job_seed
 from service.jobs.spec import JobSpec
+from service.jobs.tenants import DEFAULT_TENANT
 from service.masks.given import with_references
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
@@ -40,7 +42,6 @@ from service.queue import ChunkSender
 from service.settings import Settings
 from service.store import keys
 
-TENANT = "default"
 WEIGHTS_FILE = "model.safetensors"
 _PUTS_AT_ONCE = 8
 _log = logging.getLogger("twinset.jobs")
@@ -48,7 +49,7 @@ _log = logging.getLogger("twinset.jobs")
 
 @dataclass(frozen=True)
 class Submissions:
-    """Takes requests in."""
+    """Takes the requests of ``tenant`` in."""
 
     settings: Settings
     ledger: Ledger
@@ -56,7 +57,13 @@ class Submissions:
     queue: ChunkSender
     uploads: Uploads
     reader: MaskReader
+    limits: Limits
+    tenant: str = DEFAULT_TENANT
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+    def of(self, tenant: str) -> Submissions:
+        """The same for another tenant: its uploads, its idempotency keys, its limits."""
+        return replace(self, tenant=tenant, uploads=self.uploads.of(tenant), reader=self.reader.of(tenant))
 
     def submit(
         self, request: GenerateRequest, *, given: dict[str, Any], idempotency_key: str | None = None
@@ -64,7 +71,7 @@ class Submissions:
         """The job for ``request``, and whether this call made it. ``given`` is the request's body as it came.
 
         When it returns, the spec is in the store, and the masks before it. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
-        :class:`IdempotencyConflict`, or a store's error; then nothing has been accepted.
+        :class:`IdempotencyConflict`, :class:`LimitReached`, or a store's error; then nothing has been accepted.
         """
         # By its ids, a mask sent along is the same as one sent before: so for the key's fingerprint, and in the spec.
         given = with_references(given)
@@ -79,11 +86,16 @@ class Submissions:
                 except UnknownJob:
                     _log.info("job %s was reserved but never written; writing it now", reserved)
 
+        self.limits.check_stored(self.tenant)
         spec, masks = self._spec(request, given, reserved or new_job_id(self.now()), idempotency_key)
+        self.limits.take_queue(spec)
         if idempotency_key is not None and reserved is None:
             job = self._reserve(idempotency_key, fingerprint, spec.job)
+            if job != spec.job:
+                self.limits.leave_queue(spec)  # whoever came first has taken its own place
             spec = spec.model_copy(update={"job": job})
         self._keep_masks(spec.job, masks)
+        self.ledger.holdings.note_job(spec)
         if not self.ledger.write_spec(spec):
             return self.ledger.read_spec(spec.job), False
         self._send_first_chunks(spec)
@@ -99,7 +111,7 @@ class Submissions:
             raise CardError(f"the card of {card.id} names no {WEIGHTS_FILE}, so it can make nothing; register it again")
         spec = JobSpec(
             job=job,
-            tenant=TENANT,
+            tenant=self.tenant,
             name=parameters.name,
             created_at=self.now(),
             model=card.id,
@@ -118,6 +130,7 @@ class Submissions:
             sampler=card.sampler,
             chunk_size=self.settings.chunk_size,
             priority=request.priority,
+            callback=parameters.callback,
             request=given,
             idempotency_key=idempotency_key,
         )
@@ -144,7 +157,7 @@ class Submissions:
     def _reserved(self, key: str, fingerprint: str) -> str | None:
         """The job that ``key`` stands for, if any. Raises :class:`IdempotencyConflict` if its body was another."""
         try:
-            record = json.loads(self.ledger.store.get(_idempotency_object(key)))
+            record = json.loads(self.ledger.store.get(self._idempotency_object(key)))
         except ObjectNotFound:
             return None
         if record["fingerprint"] != fingerprint:
@@ -159,14 +172,13 @@ class Submissions:
         """Binds ``key`` to ``job``, or to the job of whoever came first."""
         record = {"format": 1, "job": job, "fingerprint": fingerprint, "created_at": self.now().isoformat()}
         try:
-            self.ledger.store.put(_idempotency_object(key), json.dumps(record).encode(), if_absent=True)
+            self.ledger.store.put(self._idempotency_object(key), json.dumps(record).encode(), if_absent=True)
         except ObjectExists:
             return self._reserved(key, fingerprint) or job
         return job
 
-
-def _idempotency_object(key: str) -> str:
-    return keys.idempotency(TENANT, hashlib.sha256(key.encode()).hexdigest())
+    def _idempotency_object(self, key: str) -> str:
+        return keys.idempotency(self.tenant, hashlib.sha256(key.encode()).hexdigest())
 
 
 def _fingerprint(given: dict[str, Any]) -> str:

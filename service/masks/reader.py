@@ -35,10 +35,16 @@ class ReadMask:
 class MaskReader:
     """Reads masks that come along, and those among ``uploads``. May be used from many threads."""
 
-    def __init__(self, settings: Settings, uploads: Uploads) -> None:
+    def __init__(
+        self, settings: Settings, uploads: Uploads, room: threading.BoundedSemaphore | None = None
+    ) -> None:
         self._settings = settings
         self._uploads = uploads
-        self._room = threading.BoundedSemaphore(_AT_ONCE)
+        self._room = room or threading.BoundedSemaphore(_AT_ONCE)
+
+    def of(self, tenant: str) -> MaskReader:
+        """One that looks among the uploads of ``tenant``, in the same room: memory is the process's, whoever asks."""
+        return MaskReader(self._settings, self._uploads.of(tenant), self._room)
 
     def read(
         self, value: Any, card: Card, encoding: MaskEncoding, size_px: int, faults: Faults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.errors import ObjectNotFound, StoreError
 from service.store import keys
@@ -16,6 +16,10 @@ class Uploads:
 
     store: ObjectStore
     tenant: str
+
+    def of(self, tenant: str) -> Uploads:
+        """Those of another tenant."""
+        return replace(self, tenant=tenant)
 
     def keep(self, data: bytes) -> str:
         """Stores the file; its id. Storing it again changes nothing, and mends it if it was damaged."""

@@ -152,6 +152,24 @@ def job_summary(job: str) -> str:
     return f"jobs/{job}/summary.json"
 
 
+def job_callbacks_prefix(job: str) -> str:
+    return f"jobs/{job}/callbacks/"
+
+
+def job_callback(job: str, attempt: int) -> str:
+    """Where attempt ``attempt`` (1, 2, ...) at the job's callback is recorded."""
+    return f"jobs/{job}/callbacks/{attempt:04d}.json"
+
+
+def pending_callbacks_prefix() -> str:
+    return "callbacks/pending/"
+
+
+def pending_callback(job: str) -> str:
+    """The note that the job's callback is due, or soon will be."""
+    return f"callbacks/pending/{job}.json"
+
+
 def models_prefix() -> str:
     return "models/"
 
@@ -181,6 +199,46 @@ def idempotency(tenant: str, sha256: str) -> str:
 def upload(tenant: str, sha256: str) -> str:
     """Where a file that was sent lies, under the sha256 of its bytes."""
     return f"uploads/{tenant}/{_checked_sha256(sha256)}.png"
+
+
+def uploads_prefix(tenant: str) -> str:
+    return f"uploads/{tenant}/"
+
+
+def api_keys_prefix() -> str:
+    return "keys/"
+
+
+def api_key(key_id: str) -> str:
+    """Where an API key's record lies: whose it is, and the hash of its secret."""
+    return f"keys/{key_id}.json"
+
+
+def tenant_jobs_prefix(tenant: str) -> str:
+    return f"tenants/{tenant}/jobs/"
+
+
+def tenant_job(tenant: str, job: str) -> str:
+    """The entry by which a job is found among its tenant's; empty, for its name says all."""
+    return f"tenants/{tenant}/jobs/{job}"
+
+
+def tenant_open_prefix(tenant: str) -> str:
+    return f"tenants/{tenant}/open/"
+
+
+def tenant_open_job(tenant: str, job: str, samples: int) -> str:
+    """The entry of a job that has not ended, with its samples in its name, so that a listing tells their sum."""
+    return f"tenants/{tenant}/open/{job}.{samples}"
+
+
+def tenant_stored_prefix(tenant: str) -> str:
+    return f"tenants/{tenant}/stored/"
+
+
+def tenant_stored_job(tenant: str, job: str, size: int) -> str:
+    """The entry of a job that has ended, with the bytes of its files in its name."""
+    return f"tenants/{tenant}/stored/{job}.{size}"
 
 
 def _checked_sha256(sha256: str) -> str:

@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -48,14 +49,23 @@ def check_signature(
         raise LinkExpired("the link is past its time; ask the job for a new one", expires=until)
 
 
-def load_or_create_secret(path: Path) -> bytes:
-    """The secret kept at ``path``, made on first use for its owner's eyes; racing processes agree on one."""
+def load_or_create_secret(
+    path: Path,
+    *,
+    make: Callable[[], str] = lambda: secrets.token_hex(32),
+    name: str = "link secret",
+    setting: str = "TWINSET_LINK_SECRET",
+) -> bytes:
+    """The secret kept at ``path``, made on first use for its owner's eyes; racing processes agree on one.
+
+    Raises SettingsError that calls it ``name`` and tells of the ``setting`` which would do instead.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         if not path.exists():
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
+                file.write(make())
             try:
                 os.link(draft, path)
             except FileExistsError:
@@ -65,11 +75,11 @@ def load_or_create_secret(path: Path) -> bytes:
         secret = path.read_text().strip().encode()
     except OSError as error:
         raise SettingsError(
-            f"the link secret at {path} cannot be read or made ({error.strerror}); "
-            "make the folder writable, or set TWINSET_LINK_SECRET"
+            f"the {name} at {path} cannot be read or made ({error.strerror}); "
+            f"make the folder writable, or set {setting}"
         ) from error
     if len(secret) < 16:
         raise SettingsError(
-            f"the link secret at {path} is shorter than 16 characters; delete it to get a new one"
+            f"the {name} at {path} is shorter than 16 characters; delete it to get a new one"
         )
     return secret

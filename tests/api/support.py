@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -22,6 +23,7 @@ from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
 
+Answer = TypeVar("Answer")
 CLOSED_PORT = "redis://127.0.0.1:1/0"
 WEIGHTS_SHA256 = "ab" * 32
 
@@ -126,6 +128,9 @@ class DictHints:
 
     def flag_cancel(self, job: str) -> None:
         self.cancelled.add(job)
+
+    def ask(self, question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
+        return otherwise
 
     def ping(self) -> None:
         pass

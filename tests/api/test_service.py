@@ -64,7 +64,7 @@ def test_a_store_that_fails_is_a_503_problem(client: TestClient, store: ObjectSt
 def test_the_description_declares_what_is_really_answered(client: TestClient) -> None:
     description = client.get("/openapi.json").json()
     generate = description["paths"]["/generate"]["post"]
-    assert set(generate["responses"]) == {"200", "202", "400", "404", "409", "413", "415", "422", "503"}
+    assert set(generate["responses"]) == {"200", "202", "400", "401", "404", "409", "413", "415", "422", "429", "503"}
     assert generate["responses"]["422"]["content"].keys() == {"application/problem+json"}
     assert {parameter["name"] for parameter in generate["parameters"]} == {"idempotency-key", "prefer"}
     assert description["components"]["schemas"]["GenerateRequest"]["examples"]
@@ -96,7 +96,7 @@ def test_the_examples_of_the_description_are_requests_that_are_read(client: Test
 
 def test_uploads_are_described_as_they_are_answered(client: TestClient) -> None:
     upload = client.get("/openapi.json").json()["paths"]["/uploads"]["post"]
-    assert set(upload["responses"]) == {"201", "413", "415", "422", "503"}
+    assert set(upload["responses"]) == {"201", "401", "413", "415", "422", "429", "503"}
     assert list(upload["requestBody"]["content"]) == ["image/png"]
 
 

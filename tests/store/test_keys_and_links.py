@@ -24,6 +24,8 @@ def test_keys_are_those_of_the_layout() -> None:
     assert keys.job_input("j1", 7) == "jobs/j1/inputs/000007.png"
     assert keys.job_chunk("j1", 42) == "jobs/j1/chunks/000042.json"
     assert keys.job_manifest("j1") == "jobs/j1/manifest.jsonl"
+    assert keys.job_callback("j1", 2) == "jobs/j1/callbacks/0002.json"
+    assert keys.pending_callback("j1") == "callbacks/pending/j1.json"
     assert keys.job_summary("j1") == "jobs/j1/summary.json"
     assert keys.model_card("cosimgen-dubai", "1.0.0") == "models/cosimgen-dubai/1.0.0/card.json"
     assert keys.model_file("m", "1.0.0", "model.safetensors") == "models/m/1.0.0/model.safetensors"

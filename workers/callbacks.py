@@ -1,0 +1,246 @@
+"""The deliverer: takes callbacks that are due from the store to their receivers, and records every attempt.
+
+Every worker has one; a turn in Redis lets one at a time deliver. Which callbacks are due the notes in the store say, so a
+pass costs one listing of these, and reads of those that are new to it or due. An attempt counts once it is recorded; a
+worker killed before that sends the same callback a second time, under the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+from redis.exceptions import RedisError
+
+from service import __version__
+from service.callbacks.keyring import callback_keys, tenant_keys
+from service.callbacks.message import message_body, message_id
+from service.callbacks.outbox import Attempt, Standing, standing
+from service.callbacks.posting import Answer, NotDelivered, Resolve, post, resolve
+from service.callbacks.schedule import next_attempt_at
+from service.callbacks.signing import signed_headers
+from service.callbacks.urls import Target, UrlRefused, parse_target
+from service.errors import SettingsError, TwinsetError, UnknownJob
+from service.jobs.prefetch import prefetch
+from service.jobs.spec import JobSpec, Summary
+from workers.lanes import Lanes
+from workers.metrics import CALLBACKS
+from workers.turn import Turn
+from workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+_TURN = "twinset:callbacks"
+_LOOKED_AT_PER_PASS = 1000
+_LOOKED_AT_PER_TURN = 100
+_AT_ONCE = 32
+_AT_ONCE_A_RECEIVER = 4
+_AFTER_TROUBLE = timedelta(minutes=1)
+"""When to look again at a callback of which the store did not let us know, or write, how it stands."""
+_REMIND_S = 300.0
+_STOP_S = 2.0
+_GONE = 410
+
+
+@dataclass(frozen=True)
+class _Due:
+    """A callback to be sent now."""
+
+    spec: JobSpec
+    summary: Summary
+    so_far: Standing
+
+    @property
+    def number(self) -> int:
+        """The number of the attempt to come."""
+        return len(self.so_far.attempts) + 1
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class CallbackDeliverer:
+    """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
+
+    worker: Worker
+    resolve: Resolve = resolve
+    now: Callable[[], datetime] = _utc_now
+    _later: dict[str, datetime] = field(default_factory=dict)
+    _reminded_at: float = -_REMIND_S
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self._outbox = self.worker.ledger.outbox
+        self._lanes = Lanes("callbacks", most=_AT_ONCE, width=_AT_ONCE_A_RECEIVER)
+        lasts_s = max(30.0, 3 * self.worker.settings.sweep_interval_s)
+        self._turn = Turn(self.worker.redis, _TURN, lasts_s=lasts_s)
+
+    def start(self) -> None:
+        """Starts the thread; the first pass comes at once."""
+        self._thread = threading.Thread(target=self._run, name="callbacks", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread. Attempts under way have a moment to be recorded; one that has not will be made again."""
+        self._stop.set()
+        self._lanes.drop_waiting()
+        if self._thread is not None:
+            self._thread.join()
+        self._lanes.wait(_STOP_S)
+
+    def deliver_due(self) -> bool:
+        """One pass: sends off what is due, and waits for no receiver. False if it is not this worker's turn.
+
+        Raises RedisError if nobody can tell whose turn it is, or a store's error.
+        """
+        keys = self._keys()
+        if keys is None or not self._turn.take():
+            self._lanes.drop_waiting()
+            self._later.clear()
+            return False
+        noted = set(self._outbox.noted())
+        for job in list(self._later):
+            if job not in noted:
+                self._later.pop(job, None)
+        now = self.now()
+        to_look_at = [job for job in noted if self._later.get(job, now) <= now and job not in self._lanes]
+        # the oldest first: ids sort the other way round
+        looks = prefetch(self._look, sorted(to_look_at, reverse=True)[:_LOOKED_AT_PER_PASS])
+        for number, (job, due) in enumerate(looks, start=1):
+            if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._turn.take()):
+                break
+            if due is not None:
+                self._lanes.add(_receiver(due.spec), job, lambda due=due: self._deliver(due, keys))
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for the receivers of all that has been sent off; False if one is still waited for after ``timeout_s``."""
+        return self._lanes.wait(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.deliver_due()
+            except (RedisError, TwinsetError) as error:
+                logger.warning("no callbacks delivered: %s", error)
+            except Exception:
+                logger.exception("a pass over callbacks failed")
+            self._stop.wait(self.worker.settings.sweep_interval_s)
+        self._turn.give_back()
+
+    def _keys(self) -> tuple[bytes, ...] | None:
+        """What to sign with. A worker without a secret leaves the turn to others, and says so while callbacks wait."""
+        try:
+            return callback_keys(self.worker.settings)
+        except SettingsError as error:
+            if time.monotonic() - self._reminded_at >= _REMIND_S:
+                self._reminded_at = time.monotonic()
+                if next(self._outbox.noted(limit=1), None) is not None:
+                    logger.warning("callbacks wait, and this worker delivers none: %s", error.detail)
+            return None
+
+    def _look(self, job: str) -> _Due | None:
+        """What is to be sent for a job with a note; None if nothing is, now. The summary decides whether it has ended."""
+        try:
+            spec = self.worker.ledger.read_spec(job)
+            summary = self.worker.ledger.read_summary(job)
+            if spec.callback is not None and summary is None:
+                return None  # whoever was ending it died on the way; the sweeper ends it
+            so_far = self._outbox.read(job)
+            if spec.callback is None or summary is None or so_far.state.settled:
+                self._strike(job)
+                return None
+        except UnknownJob as error:
+            logger.info("job=%s has a callback's note and no spec: %s", job, error.detail)
+            self._strike(job)
+            return None
+        except TwinsetError as error:
+            logger.warning("job=%s callback not looked at: %s", job, error.detail)
+            self._later[job] = self.now() + _AFTER_TROUBLE
+            return None
+        if so_far.next_at is not None and so_far.next_at > self.now():
+            self._later[job] = so_far.next_at
+            return None
+        return _Due(spec, summary, so_far)
+
+    def _deliver(self, due: _Due, keys: tuple[bytes, ...]) -> None:
+        """One attempt, recorded."""
+        job = due.spec.job
+        # it may have waited in its lane for long; whoever has the turn by now looks at it afresh
+        if self._stop.is_set() or not self._turn.is_ours:
+            return
+        self._later[job] = self.now() + _AFTER_TROUBLE
+        try:
+            attempt = self._outbox.record(job, self._attempt(due, keys))
+            CALLBACKS.labels(attempt.result).inc()
+            what = attempt.status if attempt.error is None else attempt.error
+            logger.info(
+                "job=%s callback to %s, attempt %d: %s, %s", job, _receiver(due.spec), attempt.number, what, attempt.result
+            )
+            if standing([*due.so_far.attempts, attempt]).state.settled:
+                self._strike(job)
+            elif attempt.next_at is not None:
+                self._later[job] = attempt.next_at
+        except TwinsetError as error:
+            logger.warning("job=%s callback may have been sent, and is sent again: %s", job, error.detail)
+
+    def _attempt(self, due: _Due, keys: tuple[bytes, ...]) -> Attempt:
+        began, at = time.monotonic(), self.now()
+        answer, error = self._post(due, keys, at)
+        status = None if answer is None else answer.status
+        ended = {"number": due.number, "at": at, "seconds": round(time.monotonic() - began, 3), "status": status, "error": error}
+        if status is not None and 200 <= status < 300:
+            return Attempt(**ended, result="delivered")
+        retry_after = None if answer is None else answer.retry_after
+        next_at = next_attempt_at(due.number, self.now(), status=status, retry_after=retry_after)
+        if status == _GONE or next_at is None:
+            return Attempt(**ended, result="given_up")
+        return Attempt(**ended, result="failed", next_at=next_at)
+
+    def _post(self, due: _Due, keys: tuple[bytes, ...], at: datetime) -> tuple[Answer | None, str | None]:
+        """The receiver's answer, or why there is none."""
+        spec, settings = due.spec, self.worker.settings
+        assert spec.callback is not None
+        body = message_body(spec, due.summary)
+        headers = signed_headers(tenant_keys(keys, spec.tenant), message_id(spec.job), int(at.timestamp()), body)
+        headers |= {"Content-Type": "application/json", "User-Agent": f"twinset/{__version__}"}
+        try:
+            target = parse_target(spec.callback.url, private_allowed=settings.callback_private)
+            answer = post(
+                target,
+                headers,
+                body,
+                timeout_s=settings.callback_timeout_s,
+                private_allowed=settings.callback_private,
+                resolve=self.resolve,
+            )
+        except UrlRefused as refused:
+            # taken by an API with another setting, or before it was changed
+            return None, f"refused: {refused}"
+        except NotDelivered as reason:
+            return None, str(reason)
+        return answer, None
+
+    def _strike(self, job: str) -> None:
+        """Removes the note and what is remembered with it. A store that fails here has the note looked at once more."""
+        self._later.pop(job, None)
+        try:
+            self._outbox.strike(job)
+        except TwinsetError as error:
+            logger.warning("job=%s callback's note stays: %s", job, error.detail)
+
+
+def _receiver(spec: JobSpec) -> str:
+    """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be secret."""
+    assert spec.callback is not None
+    try:
+        target: Target = parse_target(spec.callback.url, private_allowed=True)
+    except UrlRefused:
+        return "nowhere"
+    return target.origin
