@@ -22,6 +22,7 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     │   ├── ObjectNotFound           404  object-not-found         key=...
     │   ├── ObjectExists             409  object-exists            key=...
     │   ├── InvalidKey               400  invalid-key              key=...
+    │   ├── ObjectDamaged            503  object-damaged           key=...
     │   └── StoreUnavailable         503  store-unavailable
     ├── CardError                    422  card-error
     ├── WeightsError                 500  weights-error
@@ -221,6 +222,13 @@ class InvalidKey(StoreError):
     status = 400
     slug = "invalid-key"
     title = "The object key is not valid"
+
+
+class ObjectDamaged(StoreError):
+    """An object whose bytes are not those that were stored, read again and again."""
+
+    slug = "object-damaged"
+    title = "A stored object is damaged"
 
 
 class StoreUnavailable(StoreError):

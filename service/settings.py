@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         le=2**60,
         description="Most bytes of a tenant's images, masks, manifests and uploads, 1-1152921504606846976; 0 is no limit.",
     )
+    job_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after its end that a job is kept before it is deleted with all it made, 1-36500; 0 keeps it for ever.",
+    )
     link_secret: SecretStr | None = Field(
         None,
         description="Signs the links of a folder store, 16 characters or more; unset: made in data_dir.",
@@ -143,7 +149,7 @@ class Settings(BaseSettings):
         4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024."
     )
     lease_s: float = Field(
-        60.0,
+        15.0,
         ge=1,
         le=86_400,
         description="Life of a worker's lease on a chunk without renewal, in seconds, 1-86400.",

@@ -20,6 +20,7 @@ from service.jobs.spec import ChunkRecord, Item, JobSpec
 from workers.ending import after_record, end_if_cancelled
 from workers.engine import EngineStopped
 from workers.inputs import InputDamaged
+from workers.keeping import Kept
 from workers.leases import Lease
 from workers.loaded import LoadedModel, build_versions
 from workers.metrics import CHUNKS, SAMPLES
@@ -51,6 +52,7 @@ def generate_chunk(worker: Worker, job: str, chunk: int) -> Outcome:
     except StoreError as error:
         # no fault of the chunk; the sweeper sends it again, and does so for as long as the store needs
         outcome, why = Outcome.FAILED, f"the store failed: {error.detail}"
+        worker.hints.note_trouble(job, error.detail)
     CHUNKS.labels(outcome.name.lower()).inc()
     logger.info("job=%s chunk=%d %s%s", job, chunk, outcome.value, f": {why}" if why else "")
     return outcome
@@ -74,14 +76,15 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[Outcome, str]:
     if lease is None:
         return Outcome.TAKEN, ""
     try:
-        # only under the lease: whoever cancels writes the cancel first, then looks whether a lease was ever taken
-        if worker.ledger.is_cancelled(job):
-            outcome, why = Outcome.CANCELLED, ""
-        else:
-            outcome, why = Attempt(worker, spec, chunk, lease, worker.window.begin_attempt(job, chunk)).run()
+        with worker.keeper.keep(lease) as kept:
+            # first the mark, then the look: whoever cancels writes the cancel first, then looks for the mark
+            worker.starts.mark(job)
+            if worker.ledger.is_cancelled(job):
+                outcome, why = Outcome.CANCELLED, ""
+            else:
+                outcome, why = Attempt(worker, spec, chunk, lease, kept, worker.window.begin_attempt(job, chunk)).run()
     finally:
         worker.pace.note_left(spec, chunk)
-        worker.leases.release(lease)
     if outcome is Outcome.CANCELLED:
         end_if_cancelled(worker, spec)
     return outcome, why
@@ -95,10 +98,10 @@ class Attempt:
     spec: JobSpec
     chunk: int
     lease: Lease
+    kept: Kept
     number: int
     started_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     steps_done: dict[int, int] = field(default_factory=dict)
-    _renewed_at: float = field(default_factory=time.monotonic)
     _asked_store_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> tuple[Outcome, str]:
@@ -121,7 +124,7 @@ class Attempt:
         except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
             if put_down.outcome is Outcome.HANDED_BACK:
-                self.worker.leases.release(self.lease)
+                self.worker.keeper.release(self.kept)
                 window.send(job, self.chunk, self.spec.priority)
             return put_down.outcome, ""
         except StoreError:
@@ -174,14 +177,12 @@ class Attempt:
         return self.worker.pipeline.start(model, self.spec, index, request, on_step)
 
     def _look_around(self) -> None:
-        """Keeps the lease and the progress fresh. Raises :class:`_PutDown` when the work is no longer wanted here."""
+        """Says that work goes on, and keeps the progress fresh. Raises :class:`_PutDown` when it is no longer wanted here."""
         now = time.monotonic()
         if self.worker.stopping.out_of_time:
             raise _PutDown(Outcome.HANDED_BACK)
-        if now - self._renewed_at >= self.worker.settings.lease_s / 3:
-            self._renewed_at = now
-            if not self.worker.leases.hold(self.lease):
-                raise _PutDown(Outcome.FENCED)
+        if not self.kept.still_here():
+            raise _PutDown(Outcome.FENCED)
         cancelled = self.worker.hints.is_cancel_flagged(self.spec.job)
         if not cancelled and now - self._asked_store_at >= _ASK_STORE_EVERY_S:
             self._asked_store_at = now
@@ -219,7 +220,8 @@ class Attempt:
             return Outcome.NOTHING_TO_DO, "the job has ended"
         if not worker.ledger.write_chunk(record):
             return Outcome.NOTHING_TO_DO, "the chunk was recorded by another worker"
-        worker.leases.release(self.lease)
+        worker.keeper.release(self.kept)
+        worker.hints.clear_trouble(spec.job)
         worker.pace.note_recorded(spec, self.chunk, len(items))
         count_stored(worker.hints, spec, record)
         SAMPLES.labels("made").inc(len(items) - record.failed)

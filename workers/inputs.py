@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from collections import OrderedDict
@@ -11,15 +10,17 @@ import numpy as np
 from PIL import Image
 
 from model_store.system import ConditionRequest, MaskInput
+from service.errors import ObjectDamaged
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
+from service.store.checked import read_checked
 
 _MASKS_KEPT = 64
 
 
 class InputDamaged(RuntimeError):
-    """A given mask that is no longer the one the job was accepted with; perhaps a torn read, so it is tried again."""
+    """A given mask that is no longer the one the job was accepted with; in another worker's reading it may be."""
 
 
 class JobInputs:
@@ -42,10 +43,10 @@ class JobInputs:
             if sha256 in self._masks:
                 self._masks.move_to_end(sha256)
                 return self._masks[sha256]
-        data = self._store.get(key)
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise InputDamaged(f"{key} in the object store has sha256 {found}; the job was accepted with {sha256}")
+        try:
+            data = read_checked(self._store, key, sha256)
+        except ObjectDamaged:
+            raise InputDamaged(f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}") from None
         with Image.open(io.BytesIO(data)) as file:
             mask = MaskInput(sha256, np.asarray(file))
         with self._lock:

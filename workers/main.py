@@ -50,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     from service.settings import get_settings
     from workers.callbacks import CallbackDeliverer
     from workers.celery_app import create_app
+    from workers.deleter import Deleter
     from workers.engine.peak import matmul_rate
     from workers.models import device_and_dtype
     from workers.sweeper import Sweeper
@@ -61,6 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     app = create_app(settings, worker)
     sweeper = Sweeper(worker)
     deliverer = CallbackDeliverer(worker)
+    deleter = Deleter(worker)
 
     def asked_to_stop(**_: object) -> None:
         worker.stopping.ask()
@@ -82,12 +84,14 @@ def _run(options: argparse.Namespace) -> int:
     logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
     sweeper.start()
     deliverer.start()
+    deleter.start()
     try:
         program.start()
     finally:
         worker.stopping.ask()
         sweeper.stop()
         deliverer.stop()
+        deleter.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     if worker.engine.device_lost:

@@ -16,9 +16,10 @@ from typing import Iterator
 
 from redis.exceptions import RedisError
 
-from service.errors import TwinsetError
+from service.errors import StoreError, TwinsetError
 from service.jobs.spec import JobSpec
 from service.queue import QUEUES
+from service.store import keys
 from workers.ending import end_if_cancelled, end_if_complete
 from workers.turn import Turn
 from workers.worker import Worker
@@ -28,10 +29,8 @@ _TURN = "twinset:sweeper"
 _KNOWN_IN_A_ROW = 20
 _MOST_NEW = 2000
 _PAGE = 500
-_IN_QUEUE_S = 15.0
-"""A chunk sent so short a time ago is taken to be on its way, even if the queue looks empty."""
 _IN_LONG_QUEUE_S = 120.0
-"""While the queue of its priority is not empty, a chunk sent may wait in it for so long before it is sent a second time,
+"""Where the queue is too long to be read, a chunk sent is taken to wait in it for so long before it is sent a second time,
 which costs no more than a message that is read and dropped."""
 
 
@@ -55,7 +54,9 @@ class Sweeper:
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(30.0, 3 * self.worker.settings.sweep_interval_s))
+        # no longer than a lease, if it can be: a dead sweeper must not keep the others from what was in its worker's hands
+        settings = self.worker.settings
+        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(settings.lease_s, 3 * settings.sweep_interval_s))
 
     def start(self) -> None:
         """Starts the thread; the first pass comes at once."""
@@ -73,16 +74,18 @@ class Sweeper:
         if not self._turn.take():
             return False
         self._find_jobs()
-        queue_is_empty = {priority: self.worker.window.queue_length(priority) == 0 for priority in QUEUES}
+        queued = {priority: self.worker.window.queued(priority) for priority in QUEUES}
         for job, alive in list(self._alive.items()):
-            if self._stop.is_set():
+            if self._stop.is_set() or not (self._turn.is_ours or self._turn.take()):
                 break
             try:
-                if self._tend(alive, queue_is_empty[alive.spec.priority]):
+                if self._tend(alive, queued[alive.spec.priority]):
                     self._alive.pop(job)
                     self._ended.add(job)
             except TwinsetError as error:
                 logger.warning("job=%s not tended: %s", job, error.detail)
+                if isinstance(error, StoreError):
+                    self.worker.hints.note_trouble(job, error.detail)
         return True
 
     def _run(self) -> None:
@@ -121,14 +124,17 @@ class Sweeper:
             logger.info("job=%s not met: %s", job, error.detail)
         return False
 
-    def _tend(self, alive: _Alive, queue_is_empty: bool) -> bool:
+    def _tend(self, alive: _Alive, queued: set[tuple[str, int]] | None) -> bool:
         """Sends what is missing and nowhere, or ends the job; True if it has ended."""
         worker, spec = self.worker, alive.spec
         if worker.ledger.read_summary(spec.job) is not None:
             return True
+        if worker.ledger.store.head(keys.job_spec(spec.job)) is None:
+            # ended by another worker, and deleted since
+            return True
         if worker.ledger.is_cancelled(spec.job):
             return end_if_cancelled(worker, spec)
-        busy = self._waiting(spec, trusted_s=_IN_QUEUE_S if queue_is_empty else _IN_LONG_QUEUE_S)
+        busy = self._waiting(spec, queued)
         busy |= worker.leases.live(spec.job)
         missing = list(islice(self._missing(alive), worker.window.width + len(busy)))
         if not missing:
@@ -140,10 +146,15 @@ class Sweeper:
                 break
         return False
 
-    def _waiting(self, spec: JobSpec, *, trusted_s: float) -> set[int]:
-        """Chunks that were sent, no longer than ``trusted_s`` ago, and that no worker has taken up."""
+    def _waiting(self, spec: JobSpec, queued: set[tuple[str, int]] | None) -> set[int]:
+        """Chunks that wait in the queue, or were sent so short a time ago that they are on their way.
+
+        What has left the queue and is not taken up within the life of a lease was dropped.
+        """
         window = self.worker.window
-        waiting = {chunk for chunk, age_s in window.waiting(spec.job).items() if age_s < trusted_s}
+        trusted_s = self.worker.settings.lease_s if queued is not None else _IN_LONG_QUEUE_S
+        waiting = {chunk for job, chunk in queued or () if job == spec.job}
+        waiting |= {chunk for chunk, age_s in window.waiting(spec.job).items() if age_s < trusted_s}
         if (datetime.now(timezone.utc) - spec.created_at).total_seconds() < trusted_s:
             # the first ones were sent by the API, which notes nothing
             waiting |= self.worker.leases.never_taken(spec.job, range(min(window.width, spec.chunks)))

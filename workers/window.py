@@ -9,6 +9,8 @@ All of it is a hint. What is lost here the sweeper finds in the store and sends 
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from typing import Callable, TypeVar
 
@@ -21,6 +23,8 @@ from service.queue import QUEUES, ChunkSender
 
 logger = logging.getLogger(__name__)
 _KEPT_S = 7 * 86_400
+LONGEST_READ = 2000
+"""Messages of a queue that are read to know what waits in it: about 2 MB."""
 Answer = TypeVar("Answer")
 
 # KEYS next; ARGV first, kept_s. Returns a chunk number that no one else gets; never below `first`.
@@ -82,6 +86,13 @@ class Window:
         queues = QUEUES.values() if priority is None else [QUEUES[priority]]
         return sum(int(self._redis.llen(queue)) for queue in queues)
 
+    def queued(self, priority: Priority) -> set[tuple[str, int]] | None:
+        """(job, chunk) of all that waits in the queue; None if it is too long to be read. Raises RedisError if nobody can tell."""
+        messages = self._redis.lrange(QUEUES[priority], 0, LONGEST_READ)
+        if len(messages) > LONGEST_READ:
+            return None
+        return {named for message in messages if (named := _named_in(message)) is not None}
+
     def begin_attempt(self, job: str, chunk: int) -> int:
         """Counts an attempt and returns its number, from 1. Counted before the work, so that a chunk which kills its
         worker is counted too."""
@@ -110,6 +121,15 @@ class Window:
         except RedisError as error:
             logger.debug("no hint: %s", error)
             return otherwise
+
+
+def _named_in(message: str) -> tuple[str, int] | None:
+    """The chunk that a message of Celery's names, None where it is no such message."""
+    try:
+        _, named, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+        return str(named["job"]), int(named["chunk"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _next(job: str) -> str:

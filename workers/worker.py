@@ -23,11 +23,13 @@ from service.store import open_store
 from service.store.base import ObjectStore
 from workers.engine import Engine
 from workers.inputs import JobInputs
+from workers.keeping import LeaseKeeper
 from workers.leases import Leases
 from workers.metrics import watch
 from workers.models import Load, ModelCache
 from workers.pace import Pace
 from workers.pipeline import Pipeline
+from workers.starting import Starts
 from workers.window import Window
 
 _REDIS_TIMEOUT_S = 2.0
@@ -63,7 +65,9 @@ class Worker:
     ledger: Ledger
     hints: Hints
     leases: Leases
+    keeper: LeaseKeeper
     window: Window
+    starts: Starts
     pace: Pace
     inputs: JobInputs
     models: ModelCache
@@ -77,6 +81,7 @@ class Worker:
     def close(self) -> None:
         """Stops the engine and ends the stages. Call it when no task runs any more."""
         self.closed.set()
+        self.keeper.close()
         self.engine.stop()
         self.pipeline.close()
         self.hints.close()
@@ -102,14 +107,18 @@ def open_worker(
         retry=Retry(NoBackoff(), 1),
     )
     hints = Hints(settings.broker_url)
+    leases = Leases(redis, settings.lease_s)
     cpu_threads = settings.cpu_threads or available_cores()
+    ledger = Ledger(store)
     engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
     return Worker(
         settings=settings,
-        ledger=Ledger(store),
+        ledger=ledger,
         hints=hints,
-        leases=Leases(redis, settings.lease_s),
+        leases=leases,
+        keeper=LeaseKeeper(leases, settings.lease_s),
         window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
+        starts=Starts(ledger),
         pace=Pace(redis, hints),
         inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),

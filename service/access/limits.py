@@ -90,7 +90,7 @@ class Limits:
         if used >= self.stored_bytes:
             raise LimitReached(
                 f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; nothing new is taken in "
-                f"until whoever runs this service removes some of it, or allows more",
+                f"until some of it is gone: delete jobs that are done with (DELETE /jobs/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
                 most=self.stored_bytes,
@@ -136,6 +136,11 @@ def count_stored(hints: Hints, spec: JobSpec, record: ChunkRecord) -> None:
     """Counts the bytes of a chunk that was recorded just now."""
     if record.bytes:
         hints.ask(lambda client: _add(client, _key(spec.tenant), spec.job, record.bytes), None)
+
+
+def forget_stored(hints: Hints, tenant: str, job: str) -> None:
+    """Counts no more what a job stored that has been deleted."""
+    hints.ask(lambda client: client.hdel(_key(tenant), job), None)
 
 
 def _add(client: Redis, key: str, job: str, size: int) -> None:

@@ -12,7 +12,7 @@ from service import __version__
 from service.access.gate import Gate
 from service.access.limits import Limits
 from service.access.ring import KeyRing
-from service.api import archive, events, generate, health, jobs, manifest, models, objects, samples, uploads
+from service.api import archive, events, generate, health, jobs, manifest, models, objects, retry, samples, uploads
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.logs import keep_secrets_out_of_logs
 from service.api.metrics import Metrics, MetricsMiddleware
@@ -97,7 +97,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, uploads, jobs, samples, events, manifest, archive, models, health):
+    for part in (generate, uploads, jobs, retry, samples, events, manifest, archive, models, health):
         app.include_router(part.router)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)

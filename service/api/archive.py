@@ -6,7 +6,6 @@ than a job of eight.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -21,10 +20,11 @@ from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.api.zipping import Member, member, zip_stream
-from service.errors import CardError, StoreError, UnknownModel
+from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
 from service.jobs.prefetch import prefetch
-from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.jobs.spec import Item, JobSpec
+from service.store.checked import read_checked
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
 _MANIFEST_IN_MEMORY_BYTES = 1 << 20
@@ -65,7 +65,7 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
     crc32 = size = 0
-    with closing(prefetch(lambda found: _pictures(services, *found), services.ledger.iterate_items(spec))) as items:
+    with closing(prefetch(lambda found: _pictures(services, found[1]), services.ledger.iterate_items(spec))) as items:
         for (record, item), pictures in items:
             if item.error is not None:
                 continue
@@ -80,8 +80,8 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
     yield Member("manifest.jsonl", spec.created_at, size, crc32, pieces)
 
 
-def _pictures(services: Services, record: ChunkRecord, item: Item) -> list[tuple[str, bytes]]:
-    """Image and mask of a twin under their names in the archive, checked against the record."""
+def _pictures(services: Services, item: Item) -> list[tuple[str, bytes]]:
+    """Image and mask of a twin under their names in the archive, checked against the record before their entry begins."""
     pictures = []
     for folder, key, sha256 in (
         ("images", item.image_key, item.image_sha256),
@@ -89,10 +89,7 @@ def _pictures(services: Services, record: ChunkRecord, item: Item) -> list[tuple
     ):
         if key is None:
             continue
-        data = services.store.get(key)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreError(f"{key} is not what chunk {record.chunk} of job {record.job} recorded; it is damaged")
-        pictures.append((f"{folder}/{item.index:08d}.png", data))
+        pictures.append((f"{folder}/{item.index:08d}.png", read_checked(services.store, key, sha256 or "")))
     return pictures
 
 

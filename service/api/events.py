@@ -1,7 +1,7 @@
 """``GET /jobs/{id}/events``: a job's progress as server-sent events, with or without Redis.
 
 Every event is a whole snapshot, so a client that missed some has missed nothing once it has the next. An event's id
-names its snapshot: one who comes back with ``Last-Event-ID`` hears only of what has changed since.
+names its snapshot: one who comes back with ``Last-Event-ID``, to whichever process, hears only of what has changed since.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RETRY_MS = 2000
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},
-                    "example": 'id: 376.0.running\nevent: progress\ndata: {"id":"j7ybr17pesw6kn47yb0","state":"running",...}\n\n',
+                    "example": 'id: 48.376.0.running\nevent: progress\ndata: {"id":"j7ybr17pesw6kn47yb0","state":"running",...}\n\n',
                 }
             },
         },
@@ -88,5 +88,6 @@ async def event_stream(
 
 
 def event_id(progress: Progress) -> str:
-    """Names a snapshot by what counts in it; a rate that wavers is no news."""
-    return f"{progress.done}.{progress.failed or 0}.{progress.state.value}"
+    """Names a snapshot by its sequence number and what counts in it; a rate that wavers is no news."""
+    trouble = ".trouble" if progress.trouble is not None else ""
+    return f"{progress.sequence}.{progress.done}.{progress.failed or 0}.{progress.state.value}{trouble}"

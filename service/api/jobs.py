@@ -1,12 +1,11 @@
-"""``/jobs`` and ``/jobs/{id}``: jobs listed, looked at and cancelled."""
+"""``/jobs`` and ``/jobs/{id}``: jobs listed, looked at, cancelled and deleted."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from starlette.concurrency import run_in_threadpool
 
 from service.api.access import KeyedRoute, OwnJob, TenantDep
 from service.api.openapi import answers
@@ -61,22 +60,44 @@ def show_job(spec: OwnJob, services: ServicesDep) -> JobView:
     return _view(services, spec)
 
 
+_CANCELLED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The job is cancelled."},
+    202: {"model": JobView, "description": "The job is being cancelled; what is at work now will be dropped."},
+}
+
+
+@router.post(
+    "/jobs/{job}/cancel",
+    response_model=JobView,
+    summary="Cancel a job",
+    responses={**_CANCELLED, **answers(404, 409, 503)},
+)
+def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
+    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended otherwise is refused."""
+    cancel(spec, services.ledger, services.hints)
+    view = _view(services, spec)
+    response.status_code = 200 if view.state.ended else 202
+    return view
+
+
 @router.delete(
     "/jobs/{job}",
     response_model=JobView,
-    summary="Cancel a job",
+    summary="Delete a job, or cancel it",
     responses={
-        200: {"description": "The job is cancelled."},
-        202: {"model": JobView, "description": "The job is being cancelled; what is at work now will be dropped."},
+        **_CANCELLED,
+        204: {"description": "The job had ended, and is deleted: it no longer exists, and its objects are being removed."},
         **answers(404, 409, 503),
     },
 )
-async def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
-    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended is refused."""
-    await run_in_threadpool(cancel, spec, services.ledger, services.hints)
-    view = await run_in_threadpool(_view, services, spec)
-    response.status_code = 200 if view.state.ended else 202
-    return view
+def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView | Response:
+    """Deletes a job that has ended, with its twins, its masks and all that is kept of it; nothing brings it back. From the
+    answer on it is unknown (404); its objects go in the background, and its links with them. A job that has not ended is
+    cancelled, and stays until it is deleted in turn. To cancel and never delete, `POST /jobs/{job}/cancel`."""
+    if services.ledger.read_summary(spec.job) is None:
+        return cancel_job(spec, response, services)
+    services.ledger.deletions.note(spec, "asked for")
+    return Response(status_code=204)
 
 
 def _view(services: Services, spec: JobSpec) -> JobView:

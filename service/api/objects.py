@@ -13,6 +13,7 @@ from service.api.openapi import answers
 from service.api.problems import RangeNotSatisfiable
 from service.api.services import ServicesDep
 from service.errors import ObjectNotFound
+from service.store.checked import read_checked
 from service.store.keys import content_type
 from service.store.opening import link_secret
 from service.store.signing import check_signature
@@ -38,12 +39,13 @@ def read_object(
     key: str,
     services: ServicesDep,
     expires: Annotated[str, Query(description="Seconds since 1970 until which the link holds.")] = "",
-    signature: Annotated[str, Query(description="Ours, of key and expires.")] = "",
+    signature: Annotated[str, Query(description="Ours, of key, expires and sha256.")] = "",
+    sha256: Annotated[str, Query(description="Of the object's bytes; others are not served.")] = "",
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The object, if the link is one that we signed and still holds."""
-    check_signature(link_secret(services.settings), key, expires, signature)
+    check_signature(link_secret(services.settings), key, expires, signature, sha256=sha256 or None)
     info = services.store.head(key)
     if info is None:
         raise ObjectNotFound(f"{key} is no longer in the store; ask the job for what it has", key=key)
@@ -67,6 +69,9 @@ def read_object(
     status, kind = (206 if part else 200), content_type(key)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=kind)
+    if sha256:
+        # read whole before the first byte leaves: a twin's files are small, and a damaged one is an error, not half a picture
+        return Response(read_checked(services.store, key, sha256)[start:end], status, headers, kind)
     if part is not None:
         return Response(services.store.get(key, start=start, end=end), status, headers, kind)
     return StreamingResponse(services.store.stream(key), status, headers, kind)

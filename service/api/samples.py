@@ -71,5 +71,5 @@ def _sample_view(services: Services, item: Item) -> SampleView:
 def _picture(services: Services, key: str | None, sha256: str | None, size: int | None) -> PictureView | None:
     if key is None or sha256 is None or size is None:
         return None
-    url = services.store.sign(key, expires_s=services.settings.link_expires_s, content_type="image/png")
+    url = services.store.sign(key, expires_s=services.settings.link_expires_s, content_type="image/png", sha256=sha256)
     return PictureView(url=url, sha256=sha256, bytes=size)

@@ -19,6 +19,7 @@ JOB_EXAMPLE: JsonValue = {
     "id": "j7ybr17pesw6kn47yb0",
     "name": "shoreline, first try",
     "state": "running",
+    "sequence": 48,
     "done": 376,
     "failed": 0,
     "total": 1000,
@@ -29,9 +30,12 @@ JOB_EXAMPLE: JsonValue = {
     "finished_at": None,
     "seconds": None,
     "reason": None,
+    "trouble": None,
     "callback": None,
+    "retry_of": None,
+    "retried_by": None,
     "parameters": {
-        "model": "cosimgen-dubai@1.0.0",
+        "model": "cosimgen-dubai@1.1.0",
         "prompt": None,
         "classes": ["vegetation", "water"],
         "mask": None,
@@ -51,7 +55,7 @@ JOB_EXAMPLE: JsonValue = {
         "events": "/jobs/j7ybr17pesw6kn47yb0/events",
         "manifest": "/jobs/j7ybr17pesw6kn47yb0/manifest",
         "archive": "/jobs/j7ybr17pesw6kn47yb0/archive",
-        "model": "/models/cosimgen-dubai@1.0.0",
+        "model": "/models/cosimgen-dubai@1.1.0",
     },
 }
 
@@ -67,7 +71,8 @@ class MaskView(_View):
 
 
 class ParametersView(_View):
-    """What the job is made with, everything filled in; sent again as a request, it gives the same twins."""
+    """What the job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry, sent
+    with a ``count`` past its last index, these and those between them.)"""
 
     model: str = Field(description="name@version")
     prompt: str | None
@@ -105,6 +110,13 @@ class CallbackView(_View):
     next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
 
 
+class TroubleView(_View):
+    """What keeps a job from going on for now, through no fault of its own."""
+
+    since: datetime
+    reason: str = Field(description="what failed, and the remedy")
+
+
 class JobView(_View):
     """A job."""
 
@@ -113,6 +125,7 @@ class JobView(_View):
     id: str
     name: str | None
     state: State
+    sequence: int = Field(description="never falls while the job goes on: of two answers, the one with the larger is the newer")
     done: int = Field(description="twins made and stored")
     failed: int | None = Field(description="samples given up; null while not all of them are counted")
     total: int
@@ -123,7 +136,13 @@ class JobView(_View):
     finished_at: datetime | None
     seconds: float | None = Field(description="from acceptance to the end")
     reason: str | None = Field(description="why the job ended as it did, where there is more to say")
+    trouble: TroubleView | None = Field(
+        description="while twins cannot be stored (a store that fails, a full disk): since when and why; the job goes on by "
+        "itself once they can, and this is null again"
+    )
     callback: CallbackView | None = Field(description="null where the request gave no callback_url")
+    retry_of: str | None = Field(description="the job of which this one makes what is missing, under the same indices")
+    retried_by: str | None = Field(description="the job that makes what is missing of this one, once it was asked for")
     parameters: ParametersView
     links: dict[str, str]
 
@@ -209,10 +228,12 @@ class Problem(BaseModel):
 def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
     """The job as answered; ``prefix`` goes before the paths of its links."""
     here = f"{prefix}/jobs/{spec.job}"
+    related = {"retry_of": spec.retry_of, "retried_by": progress.retried_by}
     return JobView(
         id=spec.job,
         name=spec.name,
         state=progress.state,
+        sequence=progress.sequence,
         done=progress.done,
         failed=progress.failed,
         total=progress.total,
@@ -223,7 +244,10 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         finished_at=progress.finished_at,
         seconds=progress.seconds,
         reason=progress.reason,
+        trouble=None if progress.trouble is None else TroubleView(since=progress.trouble.since, reason=progress.trouble.reason),
         callback=_callback_view(spec, progress.callback),
+        retry_of=spec.retry_of,
+        retried_by=progress.retried_by,
         parameters=ParametersView(
             model=spec.model,
             prompt=spec.prompt,
@@ -246,6 +270,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
             "manifest": f"{here}/manifest",
             "archive": f"{here}/archive",
             "model": f"{prefix}/models/{spec.model}",
+            **{name: f"{prefix}/jobs/{job}" for name, job in related.items() if job is not None},
         },
     )
 

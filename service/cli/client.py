@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.errors import NotReady, TwinsetError
+from service.errors import NotReady, ObjectDamaged, TwinsetError
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _RETRY_STATUSES = {502, 503, 504}
@@ -76,8 +76,8 @@ class Client:
         return self._json("GET", f"/jobs/{job}")
 
     def cancel(self, job: str) -> dict[str, Any]:
-        """``DELETE /jobs/{id}``; the job as it stands then."""
-        return self._json("DELETE", f"/jobs/{job}")
+        """``POST /jobs/{id}/cancel``; the job as it stands then. Not DELETE, which deletes a job that has just ended."""
+        return self._json("POST", f"/jobs/{job}/cancel")
 
     def model(self, name: str) -> dict[str, Any]:
         """``GET /models/{name}``: the card. Asked once only, so that it also tells at once whether a server is there."""
@@ -115,7 +115,7 @@ class Client:
             try:
                 response = self._http.request(method, path, **options)
                 failure: TwinsetError | None = None if response.is_success else _problem_of(response)
-                may_pass = response.status_code in _RETRY_STATUSES
+                may_pass = response.status_code in _RETRY_STATUSES and not _is_damaged(failure)
                 if response.status_code == 429:
                     may_pass, pause_s = True, _retry_after_s(response)
             except httpx.TransportError as error:
@@ -145,6 +145,11 @@ def _retry_after_s(response: httpx.Response) -> float:
     """How long a server that is asked too much would like to be left alone, in seconds."""
     told = response.headers.get("retry-after", "")
     return float(told) if told.isdecimal() else 1.0
+
+
+def _is_damaged(failure: TwinsetError | None) -> bool:
+    """Whether the server has read an object again and again already, and found it damaged each time."""
+    return isinstance(failure, ApiProblem) and str(failure.document.get("type")).endswith(f"/{ObjectDamaged.slug}")
 
 
 def _problem_of(response: httpx.Response) -> ApiProblem:

@@ -44,6 +44,8 @@ def follow(client: Client, job: str, *, check: Callable[[], None] = lambda: None
             check()
             view = client.job(job)
             filled, pace = outlook.look(view, time.monotonic())
+            if view.get("trouble"):
+                pace = f"waiting: {view['trouble']['reason']}"
             bar.update(task, total=view["total"], completed=filled, done=view["done"], pace=pace)
             if view["state"] in ENDED:
                 return view

@@ -15,7 +15,7 @@ from service.jobs.inputs import check_classes, check_inputs, check_prompt, given
 from service.jobs.nearest import listed
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import SEED_MAX
-from service.jobs.spec import Callback
+from service.jobs.spec import Callback, Priority
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 
@@ -62,7 +62,7 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
     count = request.count if request.count is not None else len(masks or ())
 
     if request.count is not None or masks:
-        _check_count(count, request, settings, faults)
+        check_count(count, request.priority, settings, faults)
     faults.outside("steps", steps, limits.steps_min, steps_max, f"{card.id} defaults to {defaults.steps}")
     faults.outside(
         "guidance_scale",
@@ -85,8 +85,9 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
     return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name, callback)
 
 
-def _check_count(count: int, request: GenerateRequest, settings: Settings, faults: Faults) -> None:
-    if request.priority == "interactive" and settings.max_interactive_count < settings.max_count:
+def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
+    """Notes a count that is more than one job, or one interactive job, may ask for."""
+    if priority == "interactive" and settings.max_interactive_count < settings.max_count:
         remedy = "an interactive job may ask for no more: ask for fewer, or leave priority out"
         faults.outside("count", count, 1, settings.max_interactive_count, remedy)
     else:

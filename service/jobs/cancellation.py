@@ -10,9 +10,11 @@ from service.jobs.states import State
 
 
 def cancel(spec: JobSpec, ledger: Ledger, hints: Hints) -> None:
-    """Asks for the job's cancel; ends it at once if nothing of it has started.
+    """Asks for the job's cancel; ends it at once if no worker has begun with it.
 
-    Asking again changes nothing. Raises :class:`JobStateConflict` if the job has ended otherwise.
+    A worker marks the job as begun before it looks for the cancel, and here the cancel is written before that mark is
+    looked for; so at least one of the two sees the other. Asking again changes nothing. Raises :class:`JobStateConflict`
+    if the job has ended otherwise.
     """
     summary = ledger.read_summary(spec.job)
     if summary is not None:
@@ -25,5 +27,5 @@ def cancel(spec: JobSpec, ledger: Ledger, hints: Hints) -> None:
         )
     ledger.request_cancel(spec.job)
     hints.flag_cancel(spec.job)
-    if hints.surely_not_started(spec.job) and next(ledger.recorded_chunks(spec.job), None) is None:
+    if not ledger.is_started(spec.job) and next(ledger.recorded_chunks(spec.job), None) is None:
         ledger.conclude(spec, reason="cancelled before it started")

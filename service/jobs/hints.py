@@ -1,9 +1,9 @@
 """Hints: what Redis says of jobs at this moment. All of it may be missing, late or lost, and nothing depends on it.
 
-    twinset:progress:{job}   hash     state, done, total, rate, seq
-    twinset:events:{job}     channel  {"done", "state", "seq"}, published with each change of the hash
+    twinset:progress:{job}   hash     state, done, total, rate
+    twinset:events:{job}     channel  {"done", "state"}, published with each change of the hash
     twinset:cancel:{job}     flag     the cancel object exists in the store
-    twinset:epochs:{job}     hash     written by workers with their leases; here it only says that one was taken
+    twinset:trouble:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
 
 Readers get None where Redis does not answer; writers carry on. :mod:`service.access` keeps its own, by :meth:`Hints.ask`.
 """
@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import BrokerUnavailable
@@ -25,10 +26,19 @@ if TYPE_CHECKING:
 
 EVENTS_CHANNEL = "twinset:events:"
 _KEPT_S = 86_400
+_TROUBLE_KEPT_S = 600
 _TIMEOUT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 2.0
 _log = logging.getLogger("twinset.hints")
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps a job from going on for now, through no fault of its own, and since when. It goes on by itself."""
+
+    since: datetime
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,9 @@ class Hints:
             values: dict[Any, Any] = {"state": state.value, "done": done, "total": total, "rate": spoken_rate}
             with client.pipeline(transaction=True) as pipe:
                 pipe.hset(key, mapping=values)
-                pipe.hincrby(key, "seq", 1)
                 pipe.expire(key, _KEPT_S)
-                seq = pipe.execute()[1]
-            client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value, "seq": seq}))
+                pipe.execute()
+            client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value}))
 
         self.ask(say, None)
 
@@ -69,15 +78,33 @@ class Hints:
         """What was last said of the job, if anything is known."""
         return self.ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
 
-    def surely_not_started(self, job: str) -> bool:
-        """Whether Redis answers and has heard neither of progress nor of a lease of the job.
+    def note_trouble(self, job: str, reason: str) -> None:
+        """Says why nothing of the job can be stored now; to be said again while it lasts, or it is forgotten."""
 
-        A worker takes a chunk's lease before it looks for the cancel object, and whoever cancels writes that object
-        before asking here; so at least one of the two sees the other.
-        """
-        return self.ask(
-            lambda client: not client.exists(f"twinset:progress:{job}", f"twinset:epochs:{job}"), False
-        )
+        def say(client: Redis) -> None:
+            key = f"twinset:trouble:{job}"
+            with client.pipeline(transaction=True) as pipe:
+                pipe.hsetnx(key, "since", datetime.now(timezone.utc).isoformat())
+                pipe.hset(key, "reason", reason[:2000])
+                pipe.expire(key, _TROUBLE_KEPT_S)
+                is_new = pipe.execute()[0]
+            if is_new:
+                client.publish(EVENTS_CHANNEL + job, json.dumps({"trouble": reason[:200]}))
+
+        self.ask(say, None)
+
+    def clear_trouble(self, job: str) -> None:
+        """Says that the job goes on."""
+
+        def say(client: Redis) -> None:
+            if client.delete(f"twinset:trouble:{job}"):
+                client.publish(EVENTS_CHANNEL + job, json.dumps({"trouble": None}))
+
+        self.ask(say, None)
+
+    def trouble(self, job: str) -> Trouble | None:
+        """What keeps the job from going on, if that was said."""
+        return self.ask(lambda client: _trouble(client.hgetall(f"twinset:trouble:{job}")), None)
 
     def flag_cancel(self, job: str) -> None:
         """Lets workers see the job's cancel without asking the store."""
@@ -123,6 +150,13 @@ class Hints:
             self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             _log.debug("no hint: %s", error)
             return otherwise
+
+
+def _trouble(values: dict[Any, Any]) -> Trouble | None:
+    try:
+        return Trouble(datetime.fromisoformat(values["since"]), values["reason"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _hint(values: dict[Any, Any]) -> ProgressHint | None:

@@ -61,6 +61,15 @@ class Holdings:
         """Counts them no more: the job has ended, or is not to be."""
         self.store.delete(keys.tenant_open_job(spec.tenant, spec.job, spec.count))
 
+    def drop_job(self, job: str, tenant: str | None) -> None:
+        """Removes all entries of a job whose objects are gone; looks among every tenant's where nobody knows whose it was."""
+        tenants = self.store.list_folders(keys.tenants_prefix()) if tenant is None else (tenant,)
+        for each in list(tenants):
+            for prefix in (keys.tenant_open_prefix(each), keys.tenant_stored_prefix(each)):
+                for info in list(self.store.list(f"{prefix}{job}.")):
+                    self.store.delete(info.key)
+            self.store.delete(keys.tenant_job(each, job))
+
     def queued_samples(self, tenant: str) -> dict[str, int]:
         """The samples of each job that has not ended."""
         return dict(self._numbers(keys.tenant_open_prefix(tenant)))

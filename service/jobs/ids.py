@@ -34,6 +34,19 @@ def new_job_id(now: datetime | None = None) -> str:
     return "j" + "".join(reversed(digits)) + random
 
 
+def accepted_at(job: str) -> datetime:
+    """The moment that a job id holds."""
+    value = 0
+    for digit in job[1 : 1 + _TIME_DIGITS]:
+        value = value * 32 + _DIGITS.index(digit)
+    return datetime.fromtimestamp((_LAST_MS - value) / 1000, timezone.utc)
+
+
+def oldest_at(moment: datetime) -> str:
+    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier."""
+    return new_job_id(moment)[: 1 + _TIME_DIGITS] + "~"
+
+
 def is_job_id(text: str) -> bool:
     """Whether ``text`` has the form of a job id; nothing else may become part of a store key."""
     return _JOB_ID.match(text) is not None

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.callbacks.outbox import Outbox
 from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
+from service.jobs.deletions import Deletions
 from service.jobs.holdings import Holdings
 from service.jobs.ids import is_job_id
 from service.jobs.manifest import manifest_line
@@ -55,6 +56,11 @@ class Ledger:
         """What is kept of callbacks, in the same store."""
         return Outbox(self.store)
 
+    @property
+    def deletions(self) -> Deletions:
+        """What is being deleted, in the same store."""
+        return Deletions(self.store)
+
     def write_spec(self, spec: JobSpec) -> bool:
         """Writes the spec if the job has none; True if this call wrote it."""
         return self._put_once(keys.job_spec(spec.job), spec)
@@ -62,7 +68,8 @@ class Ledger:
     def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
         """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id.
 
-        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have.
+        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have. So is one
+        that is being deleted.
         """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
@@ -70,7 +77,7 @@ class Ledger:
             spec = _parse(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
         except ObjectNotFound:
             spec = None
-        if spec is None or tenant not in (None, spec.tenant):
+        if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_noted(job):
             raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do")
         return spec
 
@@ -107,6 +114,25 @@ class Ledger:
             expected = chunk + 1
         yield from range(expected, spec.chunks)
 
+    def missing_samples(self, spec: JobSpec, summary: Summary) -> Iterator[int]:
+        """The indices, in order, of which an ended job has no twin: not made, or given up.
+
+        Where nothing was given up, a listing tells; else every record is read.
+        """
+        recorded = [chunk for chunk, _ in self.recorded_chunks(spec.job)]
+        if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk in recorded) == summary.done:
+            for chunk in self.missing_chunks(spec):
+                yield from spec.chunk_range(chunk)
+            return
+        expected = 0
+        for record in self.read_chunks(spec.job, recorded):
+            for chunk in range(expected, record.chunk):
+                yield from spec.chunk_range(chunk)
+            yield from (item.index for item in record.items if item.error is not None)
+            expected = record.chunk + 1
+        for chunk in range(expected, spec.chunks):
+            yield from spec.chunk_range(chunk)
+
     def iterate_chunks(self, job: str, *, start_at: int = 0) -> Iterator[ChunkRecord]:
         """The job's records from chunk ``start_at`` on, in order, read ahead."""
         return self.read_chunks(job, (chunk for chunk, _ in self.recorded_chunks(job, start_at=start_at)))
@@ -122,7 +148,7 @@ class Ledger:
     ) -> Generator[tuple[ChunkRecord, Item], None, None]:
         """The job's samples with index above ``after``, in order, each with the record it stands in."""
         beyond = -1 if after is None else after
-        for record in self.iterate_chunks(spec.job, start_at=(beyond + 1) // spec.chunk_size):
+        for record in self.iterate_chunks(spec.job, start_at=spec.chunk_after(beyond)):
             for item in record.items:
                 if item.index > beyond:
                     yield record, item
@@ -137,6 +163,35 @@ class Ledger:
             done += len(record.items) - record.failed
             started_at = record.started_at if started_at is None else min(started_at, record.started_at)
         return Tally(done, failed, size, started_at)
+
+    def note_started(self, job: str) -> bool:
+        """Marks the job as begun, before a worker looks for its cancel; False if it was marked already."""
+        text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(timezone.utc).isoformat()}).encode()
+        try:
+            self.store.put(keys.job_started(job), text, if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+    def is_started(self, job: str) -> bool:
+        """Whether a worker has begun with the job."""
+        return self.store.head(keys.job_started(job)) is not None
+
+    def reserve_retry(self, job: str, retry: str) -> str:
+        """Binds the job to ``retry``, or to the job of whoever came first; which of them."""
+        text = json.dumps({"format": 1, "job": retry}).encode()
+        try:
+            self.store.put(keys.job_retry(job), text, if_absent=True)
+        except ObjectExists:
+            return self.read_retry(job) or retry
+        return retry
+
+    def read_retry(self, job: str) -> str | None:
+        """The job that makes what is missing of this one, if there is one, or is to be."""
+        try:
+            return json.loads(self.store.get(keys.job_retry(job)))["job"]
+        except ObjectNotFound:
+            return None
 
     def request_cancel(self, job: str, *, now: datetime | None = None) -> bool:
         """Asks for the job's cancel; False if it had been asked for already."""

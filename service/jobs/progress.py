@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.callbacks.outbox import WAITING, Standing
-from service.jobs.hints import Hints
+from service.jobs.hints import Hints, Trouble
 from service.jobs.ledger import Ledger
 from service.jobs.spec import JobSpec
-from service.jobs.states import State, current_state
+from service.jobs.states import State, current_state, sequence_number
 
 _RECORDS_READ_PER_LOOK = 32
 _RECENT_CHUNKS = 32
@@ -24,10 +24,12 @@ class Progress:
 
     ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
     ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds; ``callback``
-    is None where none was asked for.
+    is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one; ``sequence`` never
+    falls (:func:`service.jobs.states.sequence_number`); ``trouble`` keeps the job from being stored for now.
     """
 
     state: State
+    sequence: int
     done: int
     failed: int | None
     total: int
@@ -38,6 +40,8 @@ class Progress:
     seconds: float | None = None
     reason: str | None = None
     callback: Standing | None = None
+    retried_by: str | None = None
+    trouble: Trouble | None = None
 
 
 @dataclass
@@ -67,6 +71,7 @@ class ProgressReader:
             working_s = (summary.finished_at - (summary.started_at or spec.created_at)).total_seconds()
             return Progress(
                 state=summary.state,
+                sequence=sequence_number(ended=True, cancel_asked=False, started=True, recorded=0, chunks=spec.chunks),
                 done=summary.done,
                 failed=summary.failed,
                 total=summary.total,
@@ -77,30 +82,33 @@ class ProgressReader:
                 seconds=summary.seconds,
                 reason=summary.reason,
                 callback=None if spec.callback is None else self._ledger.outbox.read(spec.job),
+                retried_by=None if summary.state is State.SUCCEEDED else self._ledger.read_retry(spec.job),
             )
-        recorded, failed, rate = self._count(spec)
+        chunks, recorded, failed, rate = self._count(spec)
         hint = self._hints.progress(spec.job)
         if hint is not None and hint.rate:
             rate = hint.rate
-        state = current_state(
-            ended=None,
-            cancel_asked=self._ledger.is_cancelled(spec.job),
-            started=recorded > 0 or (hint is not None and hint.state is not State.QUEUED),
-        )
+        started = chunks > 0 or self._ledger.is_started(spec.job)
+        cancelled = self._ledger.is_cancelled(spec.job)
+        state = current_state(ended=None, cancel_asked=cancelled, started=started)
         # Nothing more comes after a cancel, so there is no time left to tell.
         seconds_left = (spec.count - recorded) / rate if rate and state is State.RUNNING else None
         return Progress(
             state=state,
+            sequence=sequence_number(
+                ended=False, cancel_asked=cancelled, started=started, recorded=chunks, chunks=spec.chunks
+            ),
             done=recorded - (failed or 0),
             failed=failed,
             total=spec.count,
             rate=rate,
             seconds_left=seconds_left,
             callback=None if spec.callback is None else WAITING,
+            trouble=self._hints.trouble(spec.job),
         )
 
-    def _count(self, spec: JobSpec) -> tuple[int, int | None, float | None]:
-        """Samples recorded, samples given up (None: not all records read yet), and twins per second of late."""
+    def _count(self, spec: JobSpec) -> tuple[int, int, int | None, float | None]:
+        """Chunks and samples recorded, samples given up (None: not all records read yet), twins per second of late."""
         counted = self._remembered(spec.job)
         with counted.lock:
             for chunk, info in self._ledger.recorded_chunks(spec.job, start_at=counted.frontier):
@@ -118,7 +126,7 @@ class ProgressReader:
             failed: int | None = counted.failed_below
             for failed_here in counted.failed_in.values():
                 failed = None if failed is None or failed_here is None else failed + failed_here
-            return recorded, failed, _rate(counted.recent)
+            return counted.frontier + len(counted.failed_in), recorded, failed, _rate(counted.recent)
 
     def _remembered(self, job: str) -> _Counted:
         with self._lock:

@@ -22,7 +22,7 @@ EXAMPLE_UPLOAD = "dc432e1db2d5d5d625409e82548283377fc09e16b8a05fa8a444506301835d
 EXAMPLES: list[JsonValue] = [
     {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8, "priority": "interactive"},
     {
-        "model": "cosimgen-dubai@1.0.0",
+        "model": "cosimgen-dubai@1.1.0",
         "classes": ["water", "vegetation"],
         "count": 1000,
         "seed": 42,

@@ -5,7 +5,11 @@ All are frozen values, written as JSON. Their ``format`` number changes only wit
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
@@ -39,6 +43,21 @@ class Callback(_Frozen):
     service_url: str = Field(description="the API's address as its clients know it, for the links in what is said")
 
 
+Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+"""A run of sample indices, from the first to the last, both in it."""
+
+
+def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
+    """The indices, which come in order, as runs."""
+    runs: list[Run] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return tuple(runs)
+
+
 class JobSpec(_Frozen):
     """An accepted request, with everything decided: the same spec always gives the same bytes."""
 
@@ -54,6 +73,10 @@ class JobSpec(_Frozen):
     classes: tuple[str, ...] | None = Field(None, description="card names in canonical order, no duplicates")
     masks: tuple[GivenMask, ...] | None = Field(None, min_length=1, description="sample i follows mask i modulo their number")
     count: int = Field(ge=1, le=10**8)
+    retry_of: str | None = Field(None, pattern=JOB_ID_PATTERN, description="the job of which this one makes what is missing")
+    only: tuple[Run, ...] | None = Field(
+        None, min_length=1, description="runs of the indices to make, in order; None for 0 to count - 1"
+    )
     seed: int = Field(ge=0, le=SEED_MAX)
     steps: int = Field(ge=1)
     guidance_scale: float
@@ -73,6 +96,10 @@ class JobSpec(_Frozen):
             raise ValueError("a spec has at least one of prompt, classes and masks")
         if "classes" in self.inputs and len(self.inputs) > 1:
             raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
+        if any(first > last for first, last in self.only or ()) or any(a[1] >= b[0] for a, b in pairwise(self.only or ())):
+            raise ValueError("only lists runs of indices, (first, last), each after the one before it")
+        if self.only is not None and self._ends[-1] != self.count:
+            raise ValueError(f"only lists {self._ends[-1]} indices, and count is {self.count}")
         if self.chunks > 10**6:
             raise ValueError(f"{self.chunks} chunks are more than the 1000000 that chunk keys can number")
         return self
@@ -92,11 +119,31 @@ class JobSpec(_Frozen):
         """How many chunks the job has."""
         return -(-self.count // self.chunk_size)
 
-    def chunk_range(self, chunk: int) -> range:
-        """The sample indices of chunk ``chunk`` (0 .. chunks-1). Raises IndexError outside of that."""
+    def chunk_range(self, chunk: int) -> Sequence[int]:
+        """The sample indices of chunk ``chunk`` (0 .. chunks-1), in order. Raises IndexError outside of that."""
         if not 0 <= chunk < self.chunks:
             raise IndexError(f"chunk {chunk} of job {self.job} does not exist; it has chunks 0 to {self.chunks - 1}")
-        return range(chunk * self.chunk_size, min(self.count, (chunk + 1) * self.chunk_size))
+        positions = range(chunk * self.chunk_size, min(self.count, (chunk + 1) * self.chunk_size))
+        return positions if self.only is None else [self._index_at(position) for position in positions]
+
+    def chunk_after(self, index: int) -> int:
+        """The first chunk that holds an index above ``index``; ``chunks``, or one above, where none does."""
+        if self.only is None:
+            return (index + 1) // self.chunk_size
+        # indices up to ``index``: all of the runs that begin no later, less what of the last one is above it
+        run = bisect_right(self.only, index, key=lambda run: run[0])
+        up_to = self._ends[run - 1] - max(0, self.only[run - 1][1] - index) if run else 0
+        return up_to // self.chunk_size
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """For each run of ``only``, how many indices there are up to its end."""
+        return list(accumulate(last - first + 1 for first, last in self.only or ()))
+
+    def _index_at(self, position: int) -> int:
+        assert self.only is not None
+        run = bisect_right(self._ends, position)
+        return self.only[run][1] - (self._ends[run] - 1 - position)
 
 
 class ItemClass(_Frozen):

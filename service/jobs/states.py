@@ -6,8 +6,9 @@
             v
         cancelling ──> cancelled          (or, when the cancel came too late, succeeded | partial | failed)
 
-A state is never stored while a job lives: it follows from which objects exist. Only its end is written, once, as the
-summary.
+A state is never stored while a job lives: it follows from which objects exist. These are only ever added (a mark that a
+worker has begun, chunk records, a cancel, at last the summary), so a state never goes back, whoever reads it, and counting
+them gives a number that never falls. Only the job's end is written, once, as the summary.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ class State(StrEnum):
         """Whether nothing follows this state."""
         return self in ENDED
 
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether a cancel asked for now may change anything."""
+        return self is State.CANCELLING or State.CANCELLING in TRANSITIONS[self]
+
 
 ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.CANCELLED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLING, State.CANCELLED, State.FAILED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLING}),
     State.RUNNING: frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.CANCELLING}),
     State.CANCELLING: ENDED,
     State.SUCCEEDED: frozenset(),
@@ -45,17 +51,31 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
+def may_follow(before: State, after: State) -> bool:
+    """Whether who saw ``before`` may see ``after`` next: the same, or what legal changes lead to."""
+    return before is after or any(may_follow(between, after) for between in TRANSITIONS[before])
+
+
 def current_state(*, ended: State | None, cancel_asked: bool, started: bool) -> State:
     """The state that the store's objects amount to.
 
     ``ended`` is the summary's state, if there is a summary; ``cancel_asked`` whether the cancel object exists;
-    ``started`` whether a chunk has been recorded, or is known to be at work.
+    ``started`` whether a worker has marked the job as begun, or a chunk has been recorded.
     """
     if ended is not None:
         return ended
     if cancel_asked:
         return State.CANCELLING
     return State.RUNNING if started else State.QUEUED
+
+
+def sequence_number(*, ended: bool, cancel_asked: bool, started: bool, recorded: int, chunks: int) -> int:
+    """How far a job of ``chunks`` chunks has come, ``recorded`` of them: a number that never falls.
+
+    It counts objects of the store, which only get more, so all processes agree on it and no loss of Redis sets it back.
+    An end is past all else, and then it stays: what a straggler records after it changes nothing any more.
+    """
+    return chunks + 3 if ended else min(recorded, chunks) + started + cancel_asked
 
 
 def final_state(*, done: int, failed: int, total: int, cancelled: bool) -> State:

@@ -1,8 +1,9 @@
 """Submission: from an admitted request to a job in the store, once for each idempotency key.
 
 The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec makes
-the job exist; then its first chunks are sent. A crash before the spec leaves an id that a retry fills, files that are
-nobody's, and entries that count for ten minutes (:mod:`service.jobs.holdings`); after it, a job that the sweeper sends.
+the job exist; then its first chunks are sent. A crash before the spec leaves an id that the same key fills, files that are
+nobody's and go after a day (:mod:`service.jobs.removal`), and entries that count for ten minutes
+(:mod:`service.jobs.holdings`); after it, a job that the sweeper sends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from service.access.limits import Limits
@@ -29,7 +30,7 @@ from service.errors import (
 )
 from service.jobs.admission import admit
 from service.jobs.faults import shown
-from service.jobs.ids import new_job_id
+from service.jobs.ids import accepted_at, new_job_id
 from service.jobs.ledger import Ledger
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import new_job_seed
@@ -43,6 +44,8 @@ from service.settings import Settings
 from service.store import keys
 
 WEIGHTS_FILE = "model.safetensors"
+FILLED_IN_FOR = timedelta(hours=12)
+"""For so long a reserved id waits for its job. What lies under one that has none after a day is removed."""
 _PUTS_AT_ONCE = 8
 _log = logging.getLogger("twinset.jobs")
 
@@ -84,6 +87,7 @@ class Submissions:
                 try:
                     return self.ledger.read_spec(reserved), False
                 except UnknownJob:
+                    self._check_may_be_filled(reserved, idempotency_key)
                     _log.info("job %s was reserved but never written; writing it now", reserved)
 
         self.limits.check_stored(self.tenant)
@@ -95,11 +99,27 @@ class Submissions:
                 self.limits.leave_queue(spec)  # whoever came first has taken its own place
             spec = spec.model_copy(update={"job": job})
         self._keep_masks(spec.job, masks)
+        return self.accept(spec)
+
+    def accept(self, spec: JobSpec) -> tuple[JobSpec, bool]:
+        """Makes the job exist, for which a place in the queue is taken and whose masks are stored, and sends its first
+        chunks; the job that holds, and whether this call made it."""
         self.ledger.holdings.note_job(spec)
         if not self.ledger.write_spec(spec):
             return self.ledger.read_spec(spec.job), False
         self._send_first_chunks(spec)
         return spec, True
+
+    def _check_may_be_filled(self, job: str, key: str) -> None:
+        """Raises :class:`IdempotencyConflict` where the key's job has been deleted, or may be taken for a leftover soon."""
+        if self.ledger.deletions.is_noted(job):
+            raise IdempotencyConflict(
+                f"Idempotency-Key {shown(key)} stands for job {job}, which is being deleted; send a new key", job=job
+            )
+        if self.now() - accepted_at(job) > FILLED_IN_FOR:
+            raise IdempotencyConflict(
+                f"Idempotency-Key {shown(key)} came before, as job {job}, which was never accepted; send a new key", job=job
+            )
 
     def _spec(
         self, request: GenerateRequest, given: dict[str, Any], job: str, idempotency_key: str | None

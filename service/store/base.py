@@ -79,8 +79,13 @@ class ObjectStore(Protocol):
         """Remove an object; no error where there is none."""
         ...
 
-    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
-        """A URL that anyone may GET for ``expires_s`` seconds, 1 to LONGEST_LINK_S; no look at the object."""
+    def sign(
+        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
+    ) -> str:
+        """A URL that anyone may GET for ``expires_s`` seconds, 1 to LONGEST_LINK_S; no look at the object.
+
+        Where we serve the link ourselves, other bytes than those with ``sha256`` are not served by it.
+        """
         ...
 
     def check(self) -> None:

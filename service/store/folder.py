@@ -44,7 +44,7 @@ class FolderStore:
         with self._disk_errors():
             root.mkdir(parents=True, exist_ok=True)
             (root / INCOMING).mkdir(exist_ok=True)
-            self._remove_leftovers()
+            self._remove_drafts()
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self.root)!r})"
@@ -66,6 +66,8 @@ class FolderStore:
                     file.flush()
                     os.fsync(file.fileno())
                     info = _info(key, os.fstat(file.fileno()))
+                    if info.size != len(data):
+                        raise OSError(errno.EIO, f"{info.size} of {len(data)} bytes are on the disk")
                 self._place(incoming, draft, key, if_absent=if_absent)
             finally:
                 with suppress(FileNotFoundError):
@@ -156,10 +158,12 @@ class FolderStore:
                             return
                         raise
 
-    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
+    def sign(
+        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
+    ) -> str:
         """A link that the API serves; see ObjectStore. The media type served is that of the key's suffix."""
         expires = int(time.time()) + check_expiry(expires_s)
-        return self._public_url + signing.sign_path(self._secret, check_key(key), expires)
+        return self._public_url + signing.sign_path(self._secret, check_key(key), expires, sha256)
 
     def check_link(self, key: str, expires: int | str, signature: str) -> None:
         """Return if a link made by ``sign`` is good. Raises LinkInvalid or LinkExpired."""
@@ -170,6 +174,11 @@ class FolderStore:
             probe = f"{os.getpid()}-{secrets.token_hex(12)}"
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming))
             os.unlink(probe, dir_fd=incoming)
+
+    def remove_leftovers(self) -> None:
+        """Removes temporary files whose writers died, as opening the store does. Raises StoreUnavailable."""
+        with self._disk_errors():
+            self._remove_drafts()
 
     def _place(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
         """Give the draft its name; again, where others took the folder away with its last object."""
@@ -225,7 +234,7 @@ class FolderStore:
         finally:
             os.close(descriptor)
 
-    def _remove_leftovers(self) -> None:
+    def _remove_drafts(self) -> None:
         oldest = time.time() - LEFTOVER_AGE_S
         for entry in os.scandir(self.root / INCOMING):
             with suppress(FileNotFoundError):

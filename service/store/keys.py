@@ -119,12 +119,21 @@ def job_spec(job: str) -> str:
     return f"jobs/{job}/spec.json"
 
 
+def job_started(job: str) -> str:
+    """The mark that a worker has begun with the job."""
+    return f"jobs/{job}/started.json"
+
+
 def job_cancel(job: str) -> str:
     return f"jobs/{job}/cancel.json"
 
 
 def job_image(job: str, index: int) -> str:
     return f"jobs/{job}/images/{index:08d}.png"
+
+
+def job_pictures_prefixes(job: str) -> tuple[str, str]:
+    return f"jobs/{job}/images/", f"jobs/{job}/masks/"
 
 
 def job_mask(job: str, index: int) -> str:
@@ -134,6 +143,10 @@ def job_mask(job: str, index: int) -> str:
 def job_input(job: str, number: int) -> str:
     """Where given mask ``number`` (0, 1, ...) lies, as class indices at the job's size."""
     return f"jobs/{job}/inputs/{number:06d}.png"
+
+
+def job_inputs_prefix(job: str) -> str:
+    return f"jobs/{job}/inputs/"
 
 
 def job_chunks_prefix(job: str) -> str:
@@ -152,6 +165,11 @@ def job_summary(job: str) -> str:
     return f"jobs/{job}/summary.json"
 
 
+def job_retry(job: str) -> str:
+    """Which job makes what is missing of this one."""
+    return f"jobs/{job}/retry.json"
+
+
 def job_callbacks_prefix(job: str) -> str:
     return f"jobs/{job}/callbacks/"
 
@@ -168,6 +186,15 @@ def pending_callbacks_prefix() -> str:
 def pending_callback(job: str) -> str:
     """The note that the job's callback is due, or soon will be."""
     return f"callbacks/pending/{job}.json"
+
+
+def deletions_prefix() -> str:
+    return "deleting/"
+
+
+def deletion(job: str) -> str:
+    """The note that the job is deleted: from the moment it is there, the job is not."""
+    return f"deleting/{job}.json"
 
 
 def models_prefix() -> str:
@@ -212,6 +239,10 @@ def api_keys_prefix() -> str:
 def api_key(key_id: str) -> str:
     """Where an API key's record lies: whose it is, and the hash of its secret."""
     return f"keys/{key_id}.json"
+
+
+def tenants_prefix() -> str:
+    return "tenants/"
 
 
 def tenant_jobs_prefix(tenant: str) -> str:

@@ -1,11 +1,14 @@
 """The object store on S3, or on anything that speaks its protocol, through boto3.
 
-Retries are bounded and so are timeouts: a store that is down gives StoreUnavailable within seconds, and the
-caller, not this module, decides whether to come back.
+Retries are bounded and so are timeouts: a store that is down gives StoreUnavailable within two minutes, and the
+caller, not this module, decides whether to come back. botocore tries again, with growing pauses at random, after
+timeouts, resets, 5xx and SlowDown; every request here may be repeated. Bytes are checked on both ways: the store
+compares Content-MD5 with what arrives, and what is read whole is compared with the sha256 that was stored along.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from contextlib import closing
 from datetime import datetime, timezone
@@ -15,18 +18,23 @@ from typing import Any, Iterator
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from ..errors import ObjectExists, ObjectNotFound, StoreUnavailable
+from ..errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreUnavailable
 from .base import ObjectInfo, check_expiry, check_range
+from .checked import READS, checked_pieces, content_md5, pause
 from .keys import check_key, check_prefix, check_start, is_key, is_part
 from .keys import content_type as suffix_content_type
-from .s3_errors import is_missing, is_out_of_range, is_taken, is_unsettled, unavailable
+from .s3_errors import is_missing, is_out_of_range, is_taken, is_torn, is_unsettled, may_have_happened, unavailable
 
 READ_RESUMES = 3
 """Times that a broken download goes on from where it broke, before it counts as failed."""
+WRITES = 3
+"""Times that a write is sent which the store did not get whole, or could not settle with another."""
 PAGE = 1000
 """Keys that S3 lists in one answer."""
 WRITER = "twinset-writer"
+SHA256 = "twinset-sha256"
 
 
 class S3Store:
@@ -84,28 +92,17 @@ class S3Store:
             "Key": self._full(key),
             "Body": data,
             "ContentType": content_type or suffix_content_type(key),
+            "ContentMD5": content_md5(data),
+            "Metadata": {SHA256: hashlib.sha256(data).hexdigest(), WRITER: writer},
         }
         if if_absent:
-            request |= {"IfNoneMatch": "*", "Metadata": {WRITER: writer}}
-        for last in (False, False, True):
-            try:
-                answer = self._call("put_object", **request)
-                break
-            except ClientError as error:
-                if if_absent and is_unsettled(error) and not last:
-                    continue  # S3 asks for another try while two conditional writes are under way.
-                if not (if_absent and is_taken(error)):
-                    raise self._unavailable(error) from error
-                info = (
-                    self._written_by(writer, key)
-                    if error.response["ResponseMetadata"].get("RetryAttempts")
-                    else None
-                )
-                if info is None:
-                    raise ObjectExists(
-                        f"{key} exists already in s3://{self.bucket}/{self.prefix}", key=key
-                    ) from error
-                return info
+            request["IfNoneMatch"] = "*"
+        try:
+            answer = self._write(request)
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            if not if_absent:
+                raise self._unavailable(error) from error
+            return self._settle(error, writer, key)
         # S3 does not say when it wrote; our clock is near enough until somebody asks it.
         return ObjectInfo(key, len(data), answer["ETag"].strip('"'), datetime.now(timezone.utc))
 
@@ -116,6 +113,11 @@ class S3Store:
             if self.head(key) is None:
                 raise self._not_found(key)
             return b""
+        for attempt in range(1, READS):
+            try:
+                return b"".join(self._read(key, 1 << 20, first, last))
+            except ObjectDamaged:
+                pause(attempt)  # read torn, most likely
         return b"".join(self._read(key, 1 << 20, first, last))
 
     def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
@@ -169,8 +171,13 @@ class S3Store:
             if not is_missing(error):
                 raise self._unavailable(error) from error
 
-    def sign(self, key: str, *, expires_s: int, content_type: str | None = None) -> str:
-        """A presigned URL; see ObjectStore. What it gives has ``content_type``, by default the suffix's."""
+    def sign(
+        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
+    ) -> str:
+        """A presigned URL; see ObjectStore. What it gives has ``content_type``, by default the suffix's.
+
+        S3 serves it without us, so ``sha256`` is for the reader to compare.
+        """
         request = {
             "Bucket": self.bucket,
             "Key": self._full(key),
@@ -201,10 +208,43 @@ class S3Store:
         """One request, retried by botocore. Raises ClientError if refused, StoreUnavailable if unanswered."""
         try:
             answer: dict[str, Any] = getattr(self._client, operation)(Bucket=self.bucket, **request)
-        except BotoCoreError as error:
+        except (BotoCoreError, ResponseParserError) as error:
             raise self._unavailable(error) from error
         self._bucket_seen = True
         return answer
+
+    def _write(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Sends a write; once more where the store got it torn, or has another one of the same name under way."""
+        for attempt in range(1, WRITES + 1):
+            try:
+                answer: dict[str, Any] = self._client.put_object(Bucket=self.bucket, **request)
+            except ClientError as error:
+                if attempt == WRITES or not (is_unsettled(error) or is_torn(error)):
+                    raise
+            else:
+                self._bucket_seen = True
+                return answer
+            pause(attempt)
+        raise AssertionError("the last try returns or raises")
+
+    def _settle(self, error: Exception, writer: str, key: str) -> ObjectInfo:
+        """What became of a conditional write that ended in ``error``: its answer may have got lost after it took effect.
+
+        The object then carries this very write's mark, whether the next try met it or there was none.
+        """
+        taken = isinstance(error, ClientError) and is_taken(error)
+        retried = isinstance(error, ClientError) and error.response["ResponseMetadata"].get("RetryAttempts")
+        if retried if taken else may_have_happened(error):
+            try:
+                found = self._head(key)
+            except StoreUnavailable:
+                raise self._unavailable(error) from error  # nobody can tell; whoever asks again will learn it
+            if found is not None and found.get("Metadata", {}).get(WRITER) == writer:
+                return _info(key, found)
+            taken = taken or found is not None
+        if taken:
+            raise ObjectExists(f"{key} exists already in s3://{self.bucket}/{self.prefix}", key=key) from error
+        raise self._unavailable(error) from error
 
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
@@ -217,14 +257,13 @@ class S3Store:
             self.check()
         return None
 
-    def _written_by(self, writer: str, key: str) -> ObjectInfo | None:
-        """The object if this very writer wrote it: its first answer was lost, and its retry met itself."""
-        found = self._head(key)
-        return _info(key, found) if found and found.get("Metadata", {}).get(WRITER) == writer else None
-
     def _read(self, key: str, chunk_bytes: int, start: int, end: int | None) -> Iterator[bytes]:
-        """The bytes in ``[start, end)``, asked for now and read piece by piece."""
+        """The bytes in ``[start, end)``, asked for now and read piece by piece.
+
+        Of a whole object, the last piece is given only if all of them have the sha256 that was stored along.
+        """
         answer = self._open(key, start, end, None)
+        recorded = answer.get("Metadata", {}).get(SHA256) if answer and not start and end is None else None
 
         def pieces() -> Iterator[bytes]:
             nonlocal answer
@@ -240,9 +279,12 @@ class S3Store:
                     resumes += 1
                     if resumes > READ_RESUMES:
                         raise self._unavailable(error) from error
+                pause(resumes)
                 answer = self._open(key, at, end, answer["ETag"])
 
-        return pieces()
+        if recorded is None:
+            return pieces()
+        return checked_pieces(pieces(), recorded, key=key, where=f"s3://{self.bucket}/{self.prefix}")
 
     def _open(self, key: str, start: int, end: int | None, etag: str | None) -> dict[str, Any] | None:
         """The answer with the range, of the version ``etag`` if given; None where nothing lies in it."""

@@ -69,6 +69,20 @@ def is_unsettled(error: ClientError) -> bool:
     return _code(error) in ("ConditionalRequestConflict", "409")
 
 
+def is_torn(error: ClientError) -> bool:
+    """Whether the bytes of a write did not arrive as they were sent."""
+    return _code(error) in ("BadDigest", "IncompleteBody")
+
+
+def may_have_happened(error: Exception) -> bool:
+    """Whether a write that ended so may have taken effect: the store was reached and gave no answer, or none that says."""
+    if isinstance(error, ClientError):
+        return error.response["ResponseMetadata"].get("HTTPStatusCode") in (500, 502, 504)
+    return not isinstance(
+        error, (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError)
+    )
+
+
 def is_out_of_range(error: ClientError) -> bool:
     """Whether a range starts past the object's end."""
     return _code(error) in ("InvalidRange", "416")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from service.errors import BrokerUnavailable
-from service.jobs.hints import ProgressHint
+from service.jobs.hints import ProgressHint, Trouble
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Priority, Summary
@@ -116,6 +116,7 @@ class DictHints:
     def __init__(self) -> None:
         self.known: dict[str, ProgressHint] = {}
         self.cancelled: set[str] = set()
+        self.troubles: dict[str, Trouble] = {}
 
     def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
         self.known[job] = ProgressHint(state, done, total, rate)
@@ -123,8 +124,8 @@ class DictHints:
     def progress(self, job: str) -> ProgressHint | None:
         return self.known.get(job)
 
-    def surely_not_started(self, job: str) -> bool:
-        return job not in self.known
+    def trouble(self, job: str) -> Trouble | None:
+        return self.troubles.get(job)
 
     def flag_cancel(self, job: str) -> None:
         self.cancelled.add(job)

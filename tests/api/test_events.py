@@ -39,11 +39,11 @@ def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, ledger: Ledger
 
     events = events_in("".join(asyncio.run(follow())))
     assert [event["id"] for event in events] == [
-        "0.0.queued",
-        "2.0.running",
-        "4.0.running",
-        "6.0.running",
-        "6.0.succeeded",
+        "0.0.0.queued",
+        "2.2.0.running",
+        "3.4.0.running",
+        "4.6.0.running",
+        "6.6.0.succeeded",
     ]
     assert [event["event"] for event in events] == ["progress"] * 4 + ["ended"]
     assert [json.loads(event["data"])["done"] for event in events] == [0, 2, 4, 6, 6]
@@ -59,7 +59,7 @@ def test_an_open_stream_ends_when_the_job_does(client: TestClient, ledger: Ledge
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
     events = events_in(answer.text)
-    assert events[0]["id"] == "2.0.running"
+    assert events[0]["id"] == "2.2.0.running"
     assert events[-1]["event"] == "ended"
     assert json.loads(events[-1]["data"]) == client.get(f"/jobs/{spec.job}").json()
 
@@ -67,20 +67,20 @@ def test_an_open_stream_ends_when_the_job_does(client: TestClient, ledger: Ledge
 def test_who_comes_back_hears_only_of_what_is_new(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
     make_chunk(ledger, spec, 0)
     finish(ledger, spec)
-    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "2.0.running"})
-    assert [event["id"] for event in events_in(answer.text)] == ["6.0.succeeded"]
+    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "2.2.0.running"})
+    assert [event["id"] for event in events_in(answer.text)] == ["6.6.0.succeeded"]
 
 
 def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
     finish(ledger, spec)
-    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "6.0.succeeded"})
+    answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "6.6.0.succeeded"})
     assert (answer.status_code, answer.text) == (204, "")
 
 
 def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
-        stream = event_stream(watcher, spec, last_event_id="0.0.queued", heartbeat_s=0.05)
+        stream = event_stream(watcher, spec, last_event_id="0.0.0.queued", heartbeat_s=0.05)
         try:
             async with aclosing(stream):
                 return [await anext(stream) for _ in range(4)]

@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.hints import Hints
+from service.jobs.hints import Hints, Trouble
 from service.jobs.ledger import Ledger
+from service.jobs.removal import remove_job
 from service.jobs.states import State
 from service.settings import Settings
 from service.store import ObjectStore
@@ -54,11 +55,32 @@ def test_rate_and_seconds_left_come_from_the_last_records(client: TestClient, le
     assert view["seconds_left"] == pytest.approx(2 / 0.5)
 
 
-def test_a_hint_tells_of_work_that_left_no_record_yet(client: TestClient, hints: DictHints) -> None:
+def test_a_mark_tells_of_work_that_left_no_record_yet_and_a_hint_of_its_rate_alone(
+    client: TestClient, ledger: Ledger, hints: DictHints
+) -> None:
     job = post(client)
     hints.note_progress(job, state=State.RUNNING, done=0, total=8, rate=2.0)
+    assert client.get(f"/jobs/{job}").json()["state"] == "queued"
+    ledger.note_started(job)
     view = client.get(f"/jobs/{job}").json()
     assert (view["state"], view["rate"], view["seconds_left"]) == ("running", 2.0, 4.0)
+
+
+def test_the_sequence_number_counts_up_in_every_process_to_an_end_where_it_stays(
+    client: TestClient, ledger: Ledger, settings: Settings, store: ObjectStore
+) -> None:
+    with TestClient(create_app(settings, store=store, queue=NotingQueue(), hints=DictHints())) as other:
+        job = post(client)
+        spec = ledger.read_spec(job)
+        seen = [client.get(f"/jobs/{job}").json()]
+        steps: list[Any] = [lambda: ledger.note_started(job)]
+        steps += [lambda chunk=chunk: make_chunk(ledger, spec, chunk) for chunk in (2, 0)]
+        steps += [lambda: ledger.request_cancel(job), lambda: ledger.conclude(spec), lambda: make_chunk(ledger, spec, 1)]
+        for step in steps:
+            step()
+            seen += [process.get(f"/jobs/{job}").json() for process in (client, other)]
+    assert [view["sequence"] for view in seen] == [0, 1, 1, 2, 2, 3, 3, 4, 4, 7, 7, 7, 7]
+    assert (seen[-1]["state"], seen[-1]["done"]) == ("cancelled", 4), "a straggler changes nothing of an end"
 
 
 def test_the_store_overrules_a_hint(client: TestClient, ledger: Ledger, hints: DictHints) -> None:
@@ -128,7 +150,6 @@ def test_cancelling_what_has_not_started_ends_it_at_once(client: TestClient, led
     assert answer.json()["reason"] == "cancelled before it started"
     assert ledger.is_cancelled(job)
     assert hints.cancelled == {job}
-    assert client.delete(f"/jobs/{job}").status_code == 200
 
 
 def test_cancelling_what_runs_waits_for_the_worker(client: TestClient, ledger: Ledger) -> None:
@@ -143,27 +164,62 @@ def test_cancelling_what_runs_waits_for_the_worker(client: TestClient, ledger: L
     assert (view["state"], view["done"], view["total"]) == ("cancelled", 2, 8)
 
 
-def test_a_worker_that_has_only_just_begun_is_waited_for(client: TestClient, hints: DictHints) -> None:
+def test_a_worker_that_has_only_just_begun_is_waited_for(client: TestClient, ledger: Ledger) -> None:
     job = post(client)
-    hints.note_progress(job, state=State.RUNNING, done=0, total=8)
+    ledger.note_started(job)
     assert client.delete(f"/jobs/{job}").status_code == 202
 
 
-def test_where_redis_is_silent_nobody_knows_what_runs(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
+def test_where_redis_is_silent_the_store_tells_what_has_begun(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
     app = create_app(settings, store=store, queue=NotingQueue(), hints=Hints(CLOSED_PORT))
     with TestClient(app) as client:
-        job = post(client)
-        assert client.delete(f"/jobs/{job}").json()["state"] == "cancelling"
-        assert ledger.is_cancelled(job)
+        begun, waiting = post(client), post(client)
+        ledger.note_started(begun)
+        assert client.delete(f"/jobs/{begun}").json()["state"] == "cancelling"
+        assert client.delete(f"/jobs/{waiting}").json()["state"] == "cancelled"
+        assert ledger.is_cancelled(begun)
 
 
 def test_what_has_ended_cannot_be_cancelled(client: TestClient, ledger: Ledger) -> None:
     job = post(client)
     finish(ledger, ledger.read_spec(job))
-    answer = client.delete(f"/jobs/{job}")
+    answer = client.post(f"/jobs/{job}/cancel")
     assert answer.status_code == 409
     assert answer.json()["type"] == "/problems/job-state-conflict"
     assert "succeeded with 8 of 8" in answer.json()["detail"]
+
+
+def test_a_cancel_by_its_own_path_never_deletes(client: TestClient, ledger: Ledger) -> None:
+    job = post(client)
+    assert [client.post(f"/jobs/{job}/cancel").status_code for _ in range(3)] == [200] * 3
+    assert client.get(f"/jobs/{job}").json()["state"] == "cancelled"
+    running = post(client)
+    make_chunk(ledger, ledger.read_spec(running), 0)
+    assert [client.post(f"/jobs/{running}/cancel").status_code for _ in range(2)] == [202] * 2
+
+
+def test_deleting_what_has_ended_makes_it_unknown_at_once_and_the_others_stay(client: TestClient, ledger: Ledger) -> None:
+    job, other = post(client), post(client)
+    for each in (job, other):
+        finish(ledger, ledger.read_spec(each))
+    answer = client.delete(f"/jobs/{job}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    for method, part in (("GET", ""), ("DELETE", ""), ("GET", "/samples"), ("GET", "/archive"), ("POST", "/retry"), ("POST", "/cancel")):
+        assert client.request(method, f"/jobs/{job}{part}").status_code == 404
+    assert [each["id"] for each in client.get("/jobs").json()["jobs"]] == [other]
+    deletion = ledger.deletions.read(job)
+    assert deletion is not None and (deletion.why, deletion.tenant) == ("asked for", "default")
+
+
+def test_the_key_of_a_job_that_is_being_deleted_makes_no_other_of_the_same_id(client: TestClient, ledger: Ledger) -> None:
+    job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"]
+    finish(ledger, ledger.read_spec(job))
+    client.delete(f"/jobs/{job}")
+    answer = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 409 and "being deleted" in answer.json()["detail"]
+    deletion = ledger.deletions.read(job)
+    assert deletion is not None and remove_job(ledger, deletion, most=1000) is None
+    assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"] != job
 
 
 def test_links_begin_with_the_path_that_a_proxy_adds(settings: Settings, store: ObjectStore) -> None:
@@ -189,3 +245,14 @@ def test_a_lifetime_of_requests_is_counted_by_route(app: FastAPI, client: TestCl
     assert 'twinset_twins_requested_total{model="aerial@1.10.0"} 8.0' in text
     assert 'twinset_requests_refused_total{slug="no-such-path"} 1.0' in text
     assert job not in text
+
+
+def test_why_nothing_can_be_stored_is_told_while_it_lasts(client: TestClient, hints: DictHints) -> None:
+    job = post(client)
+    assert client.get(f"/jobs/{job}").json()["trouble"] is None
+    hints.troubles[job] = Trouble(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), "the disk is full; free some space")
+    trouble = {"since": "2026-01-31T12:00:00Z", "reason": "the disk is full; free some space"}
+    assert client.get(f"/jobs/{job}").json()["trouble"] == trouble
+    assert client.get("/jobs").json()["jobs"][0]["trouble"] == trouble
+    hints.troubles.clear()
+    assert client.get(f"/jobs/{job}").json()["trouble"] is None

@@ -110,6 +110,20 @@ def test_a_link_that_was_changed_or_is_past_its_time_is_refused(client: TestClie
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_link_serves_the_bytes_of_its_record_or_none(client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+    link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
+    query = parse_qs(urlsplit(link).query)
+    for changed in (link.replace(query["sha256"][0], "0" * 64), link.replace(f"sha256={query['sha256'][0]}&", "")):
+        assert client.get(changed).status_code == 403
+    good = client.get(link).content
+    ledger.store.put(keys.job_image(spec.job, 0), good[:-1] + b"?")
+    for headers in ({}, {"Range": "bytes=1-3"}):
+        answer = client.get(link, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/object-damaged")
+    ledger.store.put(keys.job_image(spec.job, 0), good)
+    assert client.get(link).content == good
+
+
 def test_an_object_can_be_asked_for_in_parts_and_only_when_changed(client: TestClient, spec: JobSpec) -> None:
     link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
     whole = client.get(link)

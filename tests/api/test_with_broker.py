@@ -24,7 +24,6 @@ from service.jobs.states import State
 from service.queue import JobQueue
 from service.settings import Settings
 from tests.api.support import CLOSED_PORT, card, finish, make_chunk, register, settings_for
-from workers.leases import Leases
 
 JOB = "j7ybr17pesw6kn47yb0"
 BODY = {"model": "aerial", "classes": ["water"], "count": 4}
@@ -45,23 +44,13 @@ def live_settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
 
 def test_hints_are_told_and_forgotten(live_settings: Settings) -> None:
     hints = Hints(live_settings.broker_url)
-    assert hints.surely_not_started(JOB)
     hints.note_progress(JOB, state=State.RUNNING, done=3, total=8, rate=1.5)
     assert hints.progress(JOB) == ProgressHint(State.RUNNING, 3, 8, 1.5)
-    assert not hints.surely_not_started(JOB)
     hints.flag_cancel(JOB)
     assert hints.is_cancel_flagged(JOB)
     Redis.from_url(live_settings.broker_url).flushall()
     assert hints.progress(JOB) is None
     assert not hints.is_cancel_flagged(JOB)
-    hints.close()
-
-
-def test_a_lease_alone_tells_that_work_has_begun(live_settings: Settings) -> None:
-    hints = Hints(live_settings.broker_url)
-    redis = Redis.from_url(live_settings.broker_url, decode_responses=True)
-    assert Leases(redis, lease_s=10).take(JOB, 0) is not None
-    assert not hints.surely_not_started(JOB)
     hints.close()
 
 
@@ -71,7 +60,6 @@ def test_hints_of_a_silent_redis_are_none_and_cost_no_time() -> None:
     for _ in range(100):
         hints.note_progress(JOB, state=State.RUNNING, done=3, total=8)
         assert hints.progress(JOB) is None
-        assert not hints.surely_not_started(JOB)
     assert time.monotonic() - began < 2
     with pytest.raises(BrokerUnavailable, match="TWINSET_BROKER_URL"):
         hints.ping()

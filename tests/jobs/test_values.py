@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.jobs.ids import is_job_id, new_job_id
+from service.jobs.ids import accepted_at, is_job_id, new_job_id, oldest_at
 from service.jobs.seeds import SEED_MAX, new_job_seed, sample_seed
 from service.jobs.spec import Item, JobSpec, Summary
-from service.jobs.states import ENDED, TRANSITIONS, State, current_state, final_state
+from service.jobs.states import ENDED, TRANSITIONS, State, current_state, final_state, may_follow, sequence_number
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -53,6 +53,12 @@ def test_the_time_in_an_id_is_its_complement_in_crockford_base_32() -> None:
     assert 2**48 - 1 - value == int(NOW.timestamp() * 1000)
 
 
+def test_an_id_tells_its_moment_and_a_moment_the_ids_before_it() -> None:
+    later, earlier = NOW + timedelta(milliseconds=1), NOW - timedelta(milliseconds=1)
+    assert accepted_at(new_job_id(NOW)) == NOW
+    assert max(new_job_id(later), new_job_id(NOW)) < oldest_at(NOW) < new_job_id(earlier)
+
+
 def test_ids_of_one_millisecond_differ() -> None:
     assert len({new_job_id(NOW) for _ in range(200)}) == 200
 
@@ -85,6 +91,28 @@ def test_chunks_cover_the_job_without_gap_or_overlap() -> None:
             assert [i for c in range(job.chunks) for i in job.chunk_range(c)] == list(range(count))
     with pytest.raises(IndexError, match="chunks 0 to 2"):
         spec(count=10, chunk_size=4).chunk_range(3)
+
+
+def test_chunks_of_a_retry_cover_its_runs_of_indices_and_nothing_else() -> None:
+    for wanted in ([5], [0, 1, 2], [3, 4, 9], [1, 3, 5, 7], [0, 10, 11, 12, 40, 42, 43]):
+        runs = [(wanted[0], wanted[0])]
+        for index in wanted[1:]:
+            runs[-1:] = [(runs[-1][0], index)] if index == runs[-1][1] + 1 else [runs[-1], (index, index)]
+        for size in range(1, 6):
+            job = spec(count=len(wanted), only=tuple(runs), chunk_size=size)
+            assert [i for c in range(job.chunks) for i in job.chunk_range(c)] == wanted
+            assert JobSpec.model_validate_json(job.model_dump_json()) == job
+            for after in range(-1, 45):
+                first = next((place for place, index in enumerate(wanted) if index > after), len(wanted))
+                assert job.chunk_after(after) == first // size
+    for size in range(1, 6):
+        assert [spec(chunk_size=size).chunk_after(after) for after in range(-1, 9)] == [n // size for n in range(10)]
+
+
+def test_runs_that_overlap_or_do_not_come_to_the_count_are_refused() -> None:
+    for count, only in ((3, ((0, 1),)), (4, ((0, 1), (1, 2))), (2, ((4, 4), (2, 2))), (2, ((3, 2),)), (1, ((-1, -1),)), (1, ())):
+        with pytest.raises(ValidationError):
+            spec(count=count, only=only)
 
 
 def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
@@ -175,3 +203,15 @@ def test_states_seen_one_after_another_are_legal() -> None:
     assert all(TRANSITIONS[state] == frozenset() for state in ENDED)
     assert set(TRANSITIONS) == set(State)
     assert TRANSITIONS[State.CANCELLING] == ENDED
+    assert all(may_follow(State.QUEUED, state) for state in State)
+    assert not any(may_follow(end, state) for end in ENDED for state in set(State) - {end})
+    assert not may_follow(State.RUNNING, State.QUEUED) and not may_follow(State.CANCELLING, State.RUNNING)
+    assert [state for state in State if state.can_be_cancelled] == [State.QUEUED, State.RUNNING, State.CANCELLING]
+
+
+def test_the_sequence_number_is_past_all_else_at_the_end() -> None:
+    def number(**facts: Any) -> int:
+        return sequence_number(**{"ended": False, "cancel_asked": False, "started": True, "recorded": 0, "chunks": 3, **facts})
+
+    assert [number(started=False), number(), number(recorded=2), number(recorded=3, cancel_asked=True)] == [0, 1, 3, 5]
+    assert number(ended=True) == number(ended=True, recorded=3, cancel_asked=True) == 6

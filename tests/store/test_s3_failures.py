@@ -5,6 +5,7 @@ A server that answers what the test tells it to shows them; no well-behaved one 
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import time
@@ -196,3 +197,24 @@ def test_two_conditional_writes_at_once_are_settled_by_another_try(aws: None) ->
         with pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
             at(endpoint).put("a/b", b"x", if_absent=True)
         assert len(seen) == 3
+
+
+def test_bytes_that_the_store_did_not_get_whole_are_sent_again(aws: None) -> None:
+    torn = Answer(400, b"<Error><Code>BadDigest</Code><Message>The Content-MD5 did not match.</Message></Error>")
+    with scripted(torn, WRITTEN) as (endpoint, seen):
+        assert at(endpoint).put("a/b", b"xyz").etag == "e1"
+        assert [request.headers["content-md5"] for request in seen] == ["0W+zbwkR+HiZjBNhka9wXg=="] * 2
+        assert seen[0].headers["x-amz-meta-twinset-sha256"] == hashlib.sha256(b"xyz").hexdigest()
+    with scripted(torn) as (endpoint, seen):
+        with pytest.raises(StoreUnavailable, match="BadDigest"):
+            at(endpoint).put("a/b", b"xyz")
+        assert len(seen) == 3
+
+
+def test_an_object_that_was_stored_without_a_hash_is_read_as_it_is(aws: None) -> None:
+    with scripted(Answer(200, b"xyz", {"ETag": '"v1"'})) as (endpoint, seen):
+        assert at(endpoint).get("a/b") == b"xyz"
+    hashed = {"ETag": '"v1"', "x-amz-meta-twinset-sha256": hashlib.sha256(b"abc").hexdigest()}
+    with scripted(Answer(200, b"xyz", hashed), Answer(200, b"abc", hashed)) as (endpoint, seen):
+        assert at(endpoint).get("a/b") == b"abc"
+        assert len(seen) == 2

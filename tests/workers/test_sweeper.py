@@ -11,12 +11,15 @@ from service.jobs.cancellation import cancel
 from service.jobs.ids import new_job_id
 from service.jobs.spec import JobSpec
 from service.jobs.states import State
+from service.queue import JobQueue
+from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire
 from tests.workers.fakes import CountingStore, Post, tiny_spec
 from workers.chunk import Outcome, generate_chunk
 from workers.sweeper import Sweeper
+from workers.window import LONGEST_READ
 from workers.worker import Worker
 
 
@@ -75,19 +78,48 @@ def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_agai
     assert post.sent == [(spec.job, 0)]
 
 
-def test_a_chunk_that_waits_in_a_long_queue_is_not_sent_twice_but_one_that_was_dropped_is(
+def test_a_chunk_that_waits_in_the_queue_is_not_sent_twice_but_one_that_was_dropped_is(
     worker: Worker, post: Post, redis: Redis
 ) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     sweeper = Sweeper(worker)
     sweeper.sweep()
-    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60})
-    redis.rpush("generate", "another job's chunk")
+    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 600})
+    queue = JobQueue(worker.settings)
+    queue.send_chunk(spec.job, 0)
+    queue.send_chunk(new_job_id(datetime.now(timezone.utc)), 0)
+    queue.close()
     sweeper.sweep()
-    assert len(post.sent) == 1, "the queue is long, so it may well wait there"
-    redis.delete("generate")
+    assert len(post.sent) == 1, "it is in the queue, however long it has been there"
+    assert redis.rpop("generate")
     sweeper.sweep()
-    assert len(post.sent) == 2, "the queue is empty and nobody has it: it was popped and dropped"
+    assert len(post.sent) == 2, "another job's chunk waits, this one was popped and dropped"
+
+
+def test_in_a_queue_too_long_to_be_read_a_chunk_is_taken_to_wait_for_two_minutes(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
+    spec = old_job(worker, count=2, chunk_size=2)
+    sweeper = Sweeper(worker)
+    sweeper.sweep()
+    redis.rpush("generate", *["another job's chunk"] * (LONGEST_READ + 1))
+    for age_s, sent in ((60, 1), (130, 2)):
+        redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - age_s})
+        sweeper.sweep()
+        assert len(post.sent) == sent
+
+
+def test_what_a_dead_worker_held_is_sent_again_within_thirty_seconds() -> None:
+    settings = Settings()
+    turn_s = max(settings.lease_s, 3 * settings.sweep_interval_s)
+    # the lease, or the turn of the dead worker's sweeper, may just have been renewed; the look at it may just have been made
+    assert max(settings.lease_s, turn_s) + settings.sweep_interval_s <= 20, "10 s are left for the passes themselves"
+
+
+def test_a_dead_sweepers_turn_ends_with_its_leases(hire: Hire, redis: Redis) -> None:
+    dead, heir = hire(lease_s=15.0, sweep_interval_s=5.0), hire(lease_s=15.0, sweep_interval_s=5.0)
+    assert Sweeper(dead).sweep() and not Sweeper(heir).sweep()
+    assert 0 < redis.pttl("twinset:sweeper") <= 15_000
 
 
 def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_dropped_one(
@@ -102,9 +134,12 @@ def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_d
     worker.leases.release(lease)
     sweeper.sweep()
     assert post.sent == [(spec.job, 1)]
-    assert (old := old_job(worker, age_s=60.0, count=2, chunk_size=2)) and redis.rpush("generate", "another job's chunk")
+    old = old_job(worker, age_s=60.0, count=2, chunk_size=2)
+    queue = JobQueue(worker.settings)
+    queue.send_chunk(old.job, 0)
+    queue.close()
     sweeper.sweep()
-    assert (old.job, 0) not in post.sent, "it may still wait in the queue"
+    assert (old.job, 0) not in post.sent, "it still waits in the queue"
 
 
 def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide_that_it_was_dropped(
@@ -116,7 +151,10 @@ def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide
     assert post.interactive == [(spec.job, 0), (spec.job, 1)]
     redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60, "1": redis.time()[0] - 60})
     redis.rpush("generate", "another job's chunk")
-    redis.rpush("generate-interactive", "another interactive job's chunk")
+    queue = JobQueue(worker.settings)
+    for chunk in range(2):
+        queue.send_chunk(spec.job, chunk, "interactive")
+    queue.close()
     sweeper.sweep()
     assert len(post.sent) == 2, "they may wait in the interactive queue"
     redis.delete("generate-interactive")
@@ -140,7 +178,7 @@ def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Po
 
 def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=4, chunk_size=2)
-    worker.pace.note_started(spec)
+    worker.starts.mark(spec.job)
     lease = worker.leases.take(spec.job, 0)
     assert lease is not None
     cancel(spec, worker.ledger, worker.hints)

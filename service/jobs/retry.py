@@ -1,0 +1,126 @@
+"""A retry: a new job that makes exactly what is missing of one that has ended, which itself never changes again.
+
+The samples keep their indices, so each gets the seed, and with it the bytes, that it would have had in the first job. The
+given masks are copied, for the first job may be deleted before its retry. A job has one retry, which its record names
+from before the retry exists (``jobs/{job}/retry.json``), so that asking twice gives the same; what that cannot make
+either is for a retry of the retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from service.errors import JobStateConflict, ObjectDamaged, ObjectNotFound, UnknownJob
+from service.jobs.admission import check_count
+from service.jobs.faults import Faults
+from service.jobs.ids import accepted_at, new_job_id
+from service.jobs.spec import JobSpec, Run, runs_of
+from service.jobs.submission import FILLED_IN_FOR, Submissions
+from service.store import keys
+from service.store.checked import read_checked
+
+_COPIES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Takes in the retries of whoever ``submissions`` are."""
+
+    submissions: Submissions
+
+    def retry(self, spec: JobSpec) -> tuple[JobSpec, bool]:
+        """The job that makes what is missing of ``spec``'s, and whether this call made it.
+
+        Raises :class:`JobStateConflict` if that one has not ended, or nothing is missing of it; :class:`InvalidRequest`,
+        :class:`UnknownModel`, :class:`LimitReached` as for any other job.
+        """
+        ledger, submissions = self.submissions.ledger, self.submissions
+        summary = ledger.read_summary(spec.job)
+        if summary is None:
+            raise JobStateConflict(
+                f"job {spec.job} has not ended, and what is missing of it may still be made; wait for its end, or cancel it"
+            )
+        reserved = self._reserved(spec.job)
+        if reserved is not None:
+            try:
+                return ledger.read_spec(reserved), False
+            except UnknownJob:
+                pass  # reserved, and its spec was never written
+        missing = runs_of(ledger.missing_samples(spec, summary))
+        if not missing:
+            raise JobStateConflict(
+                f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; there is nothing to "
+                "make again",
+                state=summary.state.value,
+            )
+        retry = self._spec(spec, reserved, missing)
+        submissions.limits.check_stored(submissions.tenant)
+        submissions.limits.take_queue(retry)
+        if reserved is None:
+            reserved = ledger.reserve_retry(spec.job, retry.job)
+            if reserved != retry.job:
+                submissions.limits.leave_queue(retry)  # whoever came first has taken its own place
+                retry = retry.model_copy(update={"job": reserved})
+        self._copy_masks(spec.job, retry)
+        return submissions.accept(retry)
+
+    def _reserved(self, job: str) -> str | None:
+        """The retry that the job is bound to, unless that can no longer come to be."""
+        ledger = self.submissions.ledger
+        reserved = ledger.read_retry(job)
+        if reserved is None:
+            return None
+        if ledger.deletions.is_noted(reserved):
+            raise JobStateConflict(f"job {job} was retried as {reserved}, which is being deleted; ask again in a minute")
+        gone = ledger.store.head(keys.job_spec(reserved)) is None
+        if gone and self.submissions.now() - accepted_at(reserved) > FILLED_IN_FOR:
+            ledger.store.delete(keys.job_retry(job))
+            return None
+        return reserved
+
+    def _spec(self, spec: JobSpec, reserved: str | None, missing: tuple[Run, ...]) -> JobSpec:
+        submissions = self.submissions
+        count = sum(last - first + 1 for first, last in missing)
+        faults = Faults()
+        check_count(count, spec.priority, submissions.settings, faults)
+        faults.raise_if_any()
+        submissions.catalogue.resolve(spec.model)
+        now = submissions.now()
+        changes = {
+            "job": reserved or new_job_id(now),
+            "created_at": now,
+            "retry_of": spec.job,
+            "only": missing,
+            "count": count,
+            "chunk_size": submissions.settings.chunk_size,
+            "idempotency_key": None,
+        }
+        return JobSpec(**{**spec.model_dump(), **changes})
+
+    def _copy_masks(self, job: str, retry: JobSpec) -> None:
+        """Copies those of the job's masks that the retry's samples follow."""
+        store, masks = self.submissions.ledger.store, retry.masks or ()
+
+        def copy(number: int) -> None:
+            key = keys.job_input(job, number)
+            try:
+                data = read_checked(store, key, masks[number].sha256)
+            except (ObjectNotFound, ObjectDamaged):
+                raise JobStateConflict(
+                    f"{key}, a mask that was given for job {job}, is no longer what it was; send it again in a new job"
+                ) from None
+            store.put(keys.job_input(retry.job, number), data)
+
+        with ThreadPoolExecutor(_COPIES_AT_ONCE, thread_name_prefix="copy-masks") as pool:
+            for copied in [pool.submit(copy, number) for number in sorted(set(_followed(retry)))]:
+                copied.result()
+
+
+def _followed(spec: JobSpec) -> Iterator[int]:
+    """The numbers of the given masks that the job's samples follow."""
+    total = len(spec.masks or ())
+    for first, last in spec.only or () if total else ():
+        # after one round all have come by
+        yield from (index % total for index in range(first, min(last + 1, first + total)))

@@ -1,0 +1,67 @@
+"""Reading what has a known hash: read torn, it is read again; damaged for good, it is never passed on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import time
+from collections.abc import Iterator
+
+from ..errors import ObjectDamaged
+from .base import ObjectStore
+
+READS = 3
+"""Times that an object is read before bytes that are not those of its hash count as its own."""
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+def read_checked(store: ObjectStore, key: str, sha256: str) -> bytes:
+    """The object's bytes, if they are those with ``sha256``.
+
+    Whole in memory, so that nobody gets a first half before the second turns out wrong. Raises :class:`ObjectDamaged`,
+    or what the store raises.
+    """
+    for attempt in range(READS):
+        if attempt:
+            pause(attempt)
+        data = store.get(key)
+        found = hashlib.sha256(data).hexdigest()
+        if found == sha256:
+            return data
+    raise ObjectDamaged(
+        f"{key} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged: restore it, "
+        "or submit the request again with the same seed",
+        key=key,
+    )
+
+
+def checked_pieces(pieces: Iterator[bytes], sha256: str, *, key: str, where: str) -> Iterator[bytes]:
+    """The pieces, the last one only if all of them have the sha256 that was stored along; else :class:`ObjectDamaged`."""
+    found = hashlib.sha256()
+    held = b""
+    for piece in pieces:
+        found.update(piece)
+        if held:
+            yield held
+        held = piece
+    if found.hexdigest() != sha256:
+        raise ObjectDamaged(
+            f"{key} in {where} came with sha256 {found.hexdigest()}, but was stored with {sha256}; read it again, and if it "
+            "stays, restore it",
+            key=key,
+        )
+    if held:
+        yield held
+
+
+def pause(attempt: int) -> None:
+    """Waits before another try, number 1 and up: longer each time, and at random, so that those who failed together do
+    not come back together."""
+    time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)))
+
+
+def content_md5(data: bytes) -> str:
+    """What S3 compares with the bytes that arrive, as ``Content-MD5``."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

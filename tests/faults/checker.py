@@ -1,0 +1,89 @@
+"""Reads a store after the storm: every accepted sample once, every object there with its hash, every byte as undisturbed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.errors import ObjectNotFound
+from service.jobs.ledger import Ledger
+from service.jobs.spec import JobSpec
+from service.store import keys
+from service.store.base import ObjectStore
+
+Reference = Mapping[int, tuple[str, str | None]]
+"""For each index the sha256 of image and mask, as an undisturbed run made them."""
+
+
+@dataclass
+class Findings:
+    """What is wrong; all of it empty where nothing is. Samples are named as ``job#index``, objects by their keys."""
+
+    samples: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    stray: list[str] = field(default_factory=list)
+    not_ended: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.doubled or self.damaged or self.differing or self.stray or self.not_ended)
+
+
+def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
+    """The hashes of a job that nothing disturbed; sample by sample they are those of every job with the same request."""
+    made = {}
+    for _, item in Ledger(store).iterate_items(spec):
+        assert item.image_sha256 is not None, item.error
+        made[item.index] = (item.image_sha256, item.mask_sha256)
+    return made
+
+
+def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings: Findings | None = None) -> Findings:
+    """Adds to ``findings`` what is wrong with a job that has to have succeeded."""
+    findings = findings or Findings()
+    ledger = Ledger(store)
+    findings.samples += spec.count
+    summary = ledger.read_summary(spec.job)
+    if summary is None or (summary.state.value, summary.done) != ("succeeded", spec.count):
+        findings.not_ended.append(f"{spec.job}: {summary}")
+
+    recorded: Counter[int] = Counter()
+    expected_keys = set()
+    for _, item in ledger.iterate_items(spec):
+        recorded[item.index] += item.error is None
+        if item.error is not None:
+            continue
+        if (item.image_sha256, item.mask_sha256) != reference[item.index]:
+            findings.differing.append(f"{spec.job}#{item.index}")
+        for key, sha256 in ((item.image_key, item.image_sha256), (item.mask_key, item.mask_sha256)):
+            if key is not None:
+                expected_keys.add(key)
+                if _sha256(store, key) != sha256:
+                    findings.damaged.append(key)
+
+    listed: Counter[int] = Counter()
+    if summary is not None:
+        listed.update(json.loads(line)["index"] for line in store.get(keys.job_manifest(spec.job)).splitlines())
+    for index in range(spec.count):
+        if recorded[index] == 0 or (summary is not None and listed[index] == 0):
+            findings.lost.append(f"{spec.job}#{index}")
+        if recorded[index] > 1 or listed[index] > 1:
+            findings.doubled.append(f"{spec.job}#{index}")
+    for folder in ("images/", "masks/"):
+        found = {info.key for info in store.list(f"jobs/{spec.job}/{folder}")}
+        findings.stray += sorted(found - expected_keys)
+    findings.stray += [f"{spec.job}#{index}" for index in recorded.keys() | listed.keys() if index >= spec.count]
+    return findings
+
+
+def _sha256(store: ObjectStore, key: str) -> str | None:
+    try:
+        return hashlib.sha256(store.get(key)).hexdigest()
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,112 @@
+"""Points of a process's work at which it kills or stops itself, so that a test need not guess the moment.
+
+Only a test's processes have them: they lie around the store, the leases and the network that the product is given, and the
+product knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+LEASE_TAKEN = "lease taken"
+MID_DENOISE = "mid-denoise"
+AFTER_IMAGE = "after image"
+AFTER_MASK = "after mask"
+BEFORE_RECORD = "before record"
+AFTER_RECORD = "after record, before acknowledgement"
+BEFORE_SUMMARY = "before summary"
+AFTER_SPEC = "between spec and queue"
+WORKER_POINTS = (LEASE_TAKEN, MID_DENOISE, AFTER_IMAGE, AFTER_MASK, BEFORE_RECORD, AFTER_RECORD, BEFORE_SUMMARY)
+
+_PUTS = {
+    AFTER_IMAGE: ("/images/", False),
+    AFTER_MASK: ("/masks/", False),
+    BEFORE_RECORD: ("/chunks/", True),
+    AFTER_RECORD: ("/chunks/", False),
+    BEFORE_SUMMARY: ("/summary.json", True),
+    AFTER_SPEC: ("/spec.json", False),
+}
+
+
+@dataclass
+class Fault:
+    """At ``point``, for the ``nth`` time, the process sends itself ``signal``."""
+
+    point: str
+    signal: int = signal.SIGKILL
+    nth: int = 1
+
+    def reached(self) -> None:
+        """Counts; on the nth time the process ends, or stands still until it is woken."""
+        self.nth -= 1
+        if self.nth == 0:
+            os.kill(os.getpid(), self.signal)
+
+
+class TrippingStore:
+    """A store around which the fault lies in wait for a key."""
+
+    def __init__(self, store: Any, fault: Fault) -> None:
+        self._store, self._fault = store, fault
+        self._part, self._before = _PUTS[fault.point]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put(self, key: str, data: bytes, **options: Any) -> Any:
+        hit = self._part in key and key.startswith("jobs/")
+        if hit and self._before:
+            self._fault.reached()
+        info = self._store.put(key, data, **options)
+        if hit and not self._before:
+            self._fault.reached()
+        return info
+
+
+def install(fault: Fault) -> None:
+    """Puts the fault into this process."""
+    if fault.point == LEASE_TAKEN:
+        from workers.leases import Leases
+
+        Leases.take = _followed_by(Leases.take, fault)  # type: ignore[method-assign]
+    elif fault.point == MID_DENOISE:
+        import workers.models as models
+
+        models.load_system = _with_forwards_counted(models.load_system, fault)
+    else:
+        import service.api.app as app
+        import service.store as package
+        import service.store.opening as opening
+        import workers.worker as worker
+
+        original = opening.open_store
+        for module in (app, package, opening, worker):
+            module.open_store = lambda settings: TrippingStore(original(settings), fault)  # type: ignore[attr-defined]
+
+
+def _followed_by(method: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        found = method(*arguments)
+        fault.reached()
+        return found
+
+    return call
+
+
+def _with_forwards_counted(load: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+    def load_and_wrap(*arguments: Any, **options: Any) -> Any:
+        system = load(*arguments, **options)
+        forward = system.forward
+
+        def counted(*inputs: Any, **options: Any) -> Any:
+            fault.reached()
+            return forward(*inputs, **options)
+
+        system.forward = counted
+        return system
+
+    return load_and_wrap

@@ -1,0 +1,175 @@
+"""An HTTP proxy in front of an object store that misbehaves by rule, with a seeded chance.
+
+A fault before passing on: the store has heard nothing. After: it has done what was asked, and its answer is lost.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Fault(StrEnum):
+    """What goes wrong with a request."""
+
+    INTERNAL_ERROR = "500 InternalError"
+    SLOW_DOWN = "503 SlowDown"
+    ERROR_AFTER = "500, but it was done"
+    RESET_BEFORE = "reset before passing on"
+    RESET_AFTER = "reset after passing on"
+    DELAY = "passed on late"
+    TIMEOUT_AFTER = "passed on, answered too late"
+    CUT = "the answer's body ends early"
+    TORN = "other bytes of the right number"
+
+
+@dataclass
+class Rule:
+    """``fault`` befalls requests with ``method`` (any, if empty) whose path holds ``part``, with ``chance``, ``times`` times."""
+
+    fault: Fault
+    method: str = ""
+    part: str = ""
+    chance: float = 1.0
+    times: int | None = None
+    seconds: float = 0.5
+
+    def fits(self, method: str, path: str) -> bool:
+        return self.method in ("", method) and self.part in path and self.times != 0
+
+
+_ERRORS = {
+    Fault.INTERNAL_ERROR: (500, "InternalError"),
+    Fault.ERROR_AFTER: (500, "InternalError"),
+    Fault.SLOW_DOWN: (503, "SlowDown"),
+}
+
+
+class Proxy:
+    """The proxy before ``upstream``, while the ``with`` block lasts. ``rules`` may be changed at any time."""
+
+    def __init__(self, upstream: str, *, seed: int = 0) -> None:
+        self.rules: list[Rule] = []
+        self.happened: dict[Fault, int] = dict.fromkeys(Fault, 0)
+        self._upstream = urlsplit(upstream)
+        self._chances = random.Random(seed)
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def draw(self, method: str, path: str) -> Rule | None:
+        """The rule whose fault befalls this request."""
+        with self._lock:
+            for rule in self.rules:
+                if rule.fits(method, path) and self._chances.random() < rule.chance:
+                    if rule.times is not None:
+                        rule.times -= 1
+                    self.happened[rule.fault] += 1
+                    return rule
+        return None
+
+    def pass_on(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the store answers."""
+        connection = http.client.HTTPConnection(self._upstream.hostname or "", self._upstream.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            connection.close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                rule = proxy.draw(self.command, self.path)
+                fault = rule.fault if rule else None
+                if fault is Fault.RESET_BEFORE:
+                    return self._reset()
+                if fault in (Fault.INTERNAL_ERROR, Fault.SLOW_DOWN):
+                    return self._fail(fault)
+                if rule and fault is Fault.DELAY:
+                    time.sleep(rule.seconds)
+                skipped = ("connection", "expect", "transfer-encoding", "content-length")
+                headers = {name: value for name, value in self.headers.items() if name.lower() not in skipped}
+                status, answered, found = proxy.pass_on(self.command, self.path, headers, body)
+                if fault is Fault.RESET_AFTER:
+                    return self._reset()
+                if fault is Fault.ERROR_AFTER:
+                    return self._fail(fault)
+                if rule and fault is Fault.TIMEOUT_AFTER:
+                    time.sleep(rule.seconds)
+                    return self._reset()
+                if fault is Fault.TORN and status < 300:
+                    found = bytes(byte ^ 0x55 for byte in found)
+                self.send_response(status)
+                for name, value in answered:
+                    if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
+                        self.send_header(name, value)
+                length = dict((name.lower(), value) for name, value in answered).get("content-length")
+                self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(found)))
+                self.end_headers()
+                if fault is Fault.CUT:
+                    self.wfile.write(found[: len(found) // 2])
+                    return self._reset(linger=True)
+                if self.command != "HEAD":
+                    self.wfile.write(found)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+            def _fail(self, fault: Fault) -> None:
+                status, code = _ERRORS[fault]
+                body = f"<Error><Code>{code}</Code><Message>The test says so.</Message></Error>".encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def _reset(self, *, linger: bool = False) -> None:
+                """Hangs up: with an RST, or after what was written has left."""
+                self.close_connection = True
+                if linger:
+                    self.wfile.flush()
+                else:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+
+            def finish(self) -> None:
+                try:
+                    super().finish()
+                except OSError:
+                    pass
+
+            def handle(self) -> None:
+                try:
+                    super().handle()
+                except OSError:
+                    pass
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        return Handler
