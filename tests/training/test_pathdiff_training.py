@@ -151,10 +151,12 @@ def test_the_exported_model_is_the_averaged_network(
     folders: tuple[ImageFolder, SegmentationFolder], finished: PathDiffTrainer, tmp_path: Path
 ) -> None:
     text_data, mask_data = folders
-    card = export_pathdiff(finished.out, tmp_path, finished.base, text_data, mask_data, name="pathdiff-scenes", version="1.0.0")
+    card = export_pathdiff(
+        finished.out, tmp_path, finished.base, text_data, mask_data, name="pathdiff-scenes", version="1.0.0", guidance_target="joint"
+    )
     assert load_card(tmp_path) == card
     assert card.input_sets == (("prompt",), ("mask",), ("prompt", "mask"))
-    assert card.guidance_targets == ("text", "mask", "joint") and card.guidance_target == "text"
+    assert card.guidance_targets == ("text", "mask", "joint") and card.guidance_target == "joint"
     assert (card.defaults.steps, card.defaults.guidance_scale) == (100, 1.5) and card.licence == "CC BY 4.0; CC BY-SA 4.0; CC0"
     assert [(each["name"], each["images"], each["for"]) for each in card.training_data] == [
         ("texts", 5, "captions"),

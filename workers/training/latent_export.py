@@ -86,9 +86,11 @@ def export_pathdiff(
     mask_list: Path | None = None,
     title: str | None = None,
     guidance_scale: float | None = None,
+    guidance_target: str = "text",
     notes: Sequence[str] = (),
 ) -> Card:
-    """The same for PathDiff, whose text and masks come from two datasets."""
+    """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is one of
+    :data:`TARGETS`."""
     iteration, tensors, about, settings = _finished(run, base, PathDiffTraining)
     both = " and ".join(dict.fromkeys([text_data.name, mask_data.name]))
     card = _card(
@@ -104,7 +106,11 @@ def export_pathdiff(
         description=f"Draws images for a prompt, for a mask, or for both, in the look of {both}.",
         input_sets=(("prompt",), ("mask",), ("prompt", "mask")),
         guidance_targets=TARGETS,
-        defaults=Defaults(steps=100, guidance_scale=GUIDANCE_SCALE if guidance_scale is None else guidance_scale, guidance_target="text"),
+        defaults=Defaults(
+            steps=100,
+            guidance_scale=GUIDANCE_SCALE if guidance_scale is None else guidance_scale,
+            guidance_target=guidance_target,
+        ),
         training_data=(
             *base.about["data"],
             latent_data(text_data.name, text_data.licence, len(text_data.stems()), "captions"),

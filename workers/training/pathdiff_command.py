@@ -24,6 +24,13 @@ from workers.training.options import READ_FILE, READ_FOLDER, base_options, capti
 )
 @captioned_run_options
 @model_options
+@click.option(
+    "--guidance-target",
+    type=click.Choice(["text", "mask", "joint"]),
+    default="text",
+    show_default=True,
+    help="What guidance strengthens by default; text is the paper's.",
+)
 def pathdiff(
     text_data: Path,
     mask_data: Path,
@@ -42,6 +49,7 @@ def pathdiff(
     model_version: str,
     title: str | None,
     guidance_scale: float | None,
+    guidance_target: str,
     notes: tuple[str, ...],
     checkpoint_every: int,
     sample_every: int,
@@ -90,6 +98,7 @@ def pathdiff(
                 version=model_version,
                 title=title,
                 guidance_scale=guidance_scale,
+                guidance_target=guidance_target,
                 notes=notes,
             )
             console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
