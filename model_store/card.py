@@ -127,6 +127,7 @@ class Card(_Frozen):
     classes: tuple[ClassEntry, ...] = Field(min_length=2, max_length=255)
     palette: PaletteRef
     prompt_template: str = "A photo of {classes}"
+    example_prompts: tuple[str, ...] = Field((), description="wordings that the model was trained with, the commonest first")
     generation_size_px: int = Field(ge=8)
     sizes_px: tuple[int, ...] = Field(min_length=1)
     default_size_px: int

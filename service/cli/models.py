@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from model_store.card import Card
+
+_LEFT_TO_JSON = ("weights_sha256", "by_label", "fs1_by_class")
 
 
 @click.group()
@@ -41,23 +44,12 @@ def list_models(as_json: bool) -> None:
         return
 
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading in ("Model", "Takes", "Classes", "Sizes", "Weights", "From"):
-        table.add_column(heading, justify="right" if heading in ("Classes", "Weights") else "left", no_wrap=True)
-    table.add_column("Title")
     for card in cards:
-        table.add_row(
-            f"[cyan]{card.id}[/]",
-            ", ".join(card.inputs),
-            str(len(card.queryable)),
-            _sizes(card),
-            _megabytes(card),
-            _origin(card),
-            escape(card.title),
-        )
-    out.print(table)
+        classes = f"{len(card.queryable)} class{'' if len(card.queryable) == 1 else 'es'}"
+        facts = ", ".join(card.inputs), classes, _sizes(card), _megabytes(card), _origin(card)
+        out.print(f"[bold cyan]{card.id}[/]  {escape(card.title)}", soft_wrap=True)
+        out.print(f"    [dim]{' · '.join(facts)}[/]", soft_wrap=True)
 
 
 @models.command()
@@ -87,7 +79,7 @@ def show(name: str, as_json: bool) -> None:
         ("System", card.system),
         ("Takes", ", or ".join(join_words(chosen) for chosen in card.accepted_inputs)),
         ("Classes", "  ".join(swatches)),
-        ("A prompt", escape(card.prompt_for(card.queryable[:3])) if "prompt" in card.inputs else ""),
+        ("A prompt", escape(_prompts(card)) if "prompt" in card.inputs else ""),
         ("Sizes", f"{_sizes(card)}; {card.default_size_px} px unless asked otherwise"),
         ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
         (
@@ -99,7 +91,7 @@ def show(name: str, as_json: bool) -> None:
             f"{', '.join(card.guidance_targets)}; default {card.guidance_target}" if card.guidance_targets else "",
         ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
-        ("Trained on", escape("; ".join(_training_data(entry) for entry in card.training_data))),
+        ("Trained on", escape("\n".join(_training_data(card.training_data)))),
         ("Measured", escape(_pairs(card.measured))),
         ("Leaves the paper", escape("\n".join(f"· {line}" for line in card.deviations))),
         ("Meant for", escape(card.intended_use)),
@@ -161,15 +153,27 @@ def _megabytes(card: Card) -> str:
     return f"{sum(file.bytes for file in card.files.values()) / 1e6:.1f} MB"
 
 
-def _training_data(entry: dict[str, Any]) -> str:
-    licence = f" ({entry['licence']})" if entry.get("licence") else ""
-    return f"{entry.get('name', 'unnamed data')}{licence}"
+def _prompts(card: Card) -> str:
+    """Prompts in the words of the training, or one in the card's template."""
+    return "\n".join(card.example_prompts) or card.prompt_for(card.queryable[:3])
+
+
+def _training_data(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """A line a dataset: its name, its licence, and what it was used for."""
+    uses: dict[str, list[str]] = {}
+    for entry in entries:
+        licence = f" ({entry['licence']})" if entry.get("licence") else ""
+        use = f"{entry['images']} for the {entry['for']}" if {"images", "for"} <= entry.keys() else ""
+        uses.setdefault(f"{entry.get('name', 'unnamed data')}{licence}", []).append(use)
+    return [f"{data}: {', '.join(filter(None, found))}" if any(found) else data for data, found in uses.items()]
 
 
 def _pairs(figures: dict[str, Any], indent: str = "") -> str:
-    """Figures a line each, those of a nested table below its name."""
+    """Figures a line each, those of a nested table below its name; how they were taken is in ``--json`` alone."""
     lines = []
     for name, value in figures.items():
+        if name.endswith("_settings") or name in _LEFT_TO_JSON or value == []:
+            continue
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}", _pairs(value, indent + "  ")]
         else:

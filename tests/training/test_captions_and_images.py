@@ -13,7 +13,7 @@ from PIL import Image
 from model_store.latent.autoencoder import encode_moments
 from tests.latent.tiny import LetterTokens
 from tests.training.scenes import tiny_base, write_scenes
-from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
+from workers.training.captions import CaptionBank, caption_repeats, commonest, read_texts, repeats_deviation
 from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
 from workers.training.images import ImageFolder, as_images, check_unpaired, listed_stems
 from workers.training.latents import LatentBank, noise_latents
@@ -143,3 +143,9 @@ def test_images_with_rare_captions_are_drawn_more_often() -> None:
     np.testing.assert_allclose(repeats, [1.0] * 16 + [(0.45 / 0.2) ** 0.5] * 4)
     assert caption_repeats(texts, 0.0) is None and repeats_deviation(0.0) == []
     assert repeats_deviation(0.45) == ["Images whose caption is rarer than 45% are drawn sqrt(0.45 / its share) times as often."]
+
+
+def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None:
+    texts = (("many", "a cell"), ("few",), ("many",), ("dots",), ("few",))
+    assert commonest(texts) == ("few", "many", "a cell", "dots")
+    assert commonest(texts, most=3) == ("few", "many", "a cell")

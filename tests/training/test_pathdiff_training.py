@@ -163,6 +163,8 @@ def test_the_exported_model_is_the_averaged_network(
         ("scenes", 6, "masks"),
     ]
     assert card.training["augmentation"] == "turns [8, 1]"
+    assert set(card.example_prompts) == {text for row in finished.captions.texts for text in row}
+    assert len(set(card.deviations)) == len(card.deviations)
     system = load_system(tmp_path, device="cpu", dtype="float32")
     assert isinstance(system, PathDiffSystem)
     z, t = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([40, 800])

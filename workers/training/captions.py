@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,12 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
         others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
         raise DatasetInvalid(f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}')
     return tuple(tuple(found[stem]) for stem in stems)
+
+
+def commonest(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]:
+    """Up to ``most`` different texts, those of most images first."""
+    counts = Counter(text for row in texts for text in row)
+    return tuple(sorted(counts, key=lambda text: (-counts[text], text))[:most])
 
 
 def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:

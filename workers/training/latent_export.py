@@ -14,6 +14,7 @@ from torch import Tensor
 from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
+from workers.training.captions import commonest, read_texts
 from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
@@ -68,7 +69,8 @@ def export_siamese(
         input_sets=(("mask",), ("prompt", "mask")),
         defaults=Defaults(steps=50, guidance_scale=GUIDANCE[settings.preset] if guidance_scale is None else guidance_scale),
         training_data=(*base.about["data"], latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions")),
-        deviations=settings.deviations(base, len(data.classes)),
+        deviations=tuple(dict.fromkeys(settings.deviations(base, len(data.classes)))),
+        example_prompts=commonest(read_texts(data.folder, data.stems("train"))),
         licence=joined_licences([base.about["licence"], data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -116,7 +118,8 @@ def export_pathdiff(
             latent_data(text_data.name, text_data.licence, len(text_data.stems()), "captions"),
             latent_data(mask_data.name, mask_data.licence, len(mask_stems(mask_data, mask_list)), "masks"),
         ),
-        deviations=settings.deviations(base),
+        deviations=tuple(dict.fromkeys(settings.deviations(base))),
+        example_prompts=commonest(read_texts(text_data.folder, text_data.stems())),
         licence=joined_licences([base.about["licence"], text_data.licence, mask_data.licence]),
     )
     return _write(out, base, tensors, card)
