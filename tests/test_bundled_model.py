@@ -11,8 +11,9 @@ import torch
 from model_store import bundled_folder
 from model_store.card import load_card
 from model_store.ddim import DDIM
+from model_store.decode import Twin
 from model_store.sampling import sample
-from model_store.system import ConditionRequest, System, check_files, load_system, stack_conditions
+from model_store.system import ConditionRequest, MaskInput, System, check_files, load_system, stack_conditions
 
 DUBAI = max((bundled_folder() / "cosimgen-dubai").iterdir())
 
@@ -48,8 +49,8 @@ def dubai() -> System:
     return load_system(DUBAI, device="cpu")
 
 
-def shares(system: System, request: ConditionRequest, word: str, seeds: range) -> np.ndarray:
-    """The share of each mask's pixels that are of the class ``word`` names, few steps and the generated size."""
+def make(system: System, request: ConditionRequest, seeds: range) -> list[Twin]:
+    """Twins in few steps, at the generated size."""
     branches = system.branches(request)
     made = sample(
         system.forward,
@@ -61,10 +62,14 @@ def shares(system: System, request: ConditionRequest, word: str, seeds: range) -
         steps=10,
         guidance_scale=system.card.defaults.guidance_scale,
     )
+    return system.decode(made, system.card.generation_size_px)
+
+
+def shares(system: System, request: ConditionRequest, word: str, seeds: range) -> np.ndarray:
+    """The share of each mask's pixels that are of the class ``word`` names."""
     entry = system.card.find_class(word)
     assert entry is not None
-    twins = system.decode(made, system.card.generation_size_px)
-    return np.array([(twin.mask == entry.index).mean() for twin in twins])
+    return np.array([(twin.mask == entry.index).mean() for twin in make(system, request, seeds)])
 
 
 @pytest.mark.parametrize(
@@ -88,3 +93,35 @@ def test_every_size_of_the_card_is_made_and_no_other(dubai: System) -> None:
         assert twin.image.shape == (size, size, 3) and twin.mask.shape == (size, size)
     with pytest.raises(ValueError, match="makes sizes"):
         dubai.decode(x0, 96)
+
+
+NUCLEI = [path for path in folders() if path.parent.name.endswith("-nuclei")]
+
+
+@pytest.mark.parametrize("folder", NUCLEI, ids=lambda path: path.parent.name)
+def test_the_figures_on_a_nuclei_model_s_card_are_of_that_model_at_its_defaults(folder: Path) -> None:
+    card = load_card(folder)
+    assert (card.measured["model"], card.measured["weights_sha256"]) == (card.id, card.files["model.safetensors"].sha256)
+    assert {k: v for k, v in card.measured["sampling"].items() if v is not None} == card.defaults.model_dump(exclude_none=True)
+    assert {"mask", "mask+caption"} <= card.measured["by"].keys() and card.measured["text_control"]["images"] == 120
+
+
+@pytest.mark.parametrize("folder", NUCLEI, ids=lambda path: path.parent.name)
+def test_nuclei_lie_where_the_mask_says_and_look_as_the_text_says(folder: Path) -> None:
+    """In fluorescence nuclei shine on black; stained, they are dark on bright ground."""
+    torch.set_num_threads(1)
+    system = load_system(folder, device="cpu")
+    y, x = np.mgrid[:128, :128]
+    inside = (x % 43 - 21) ** 2 + (y % 43 - 21) ** 2 < 12**2
+    mask = MaskInput.of(inside.astype(np.uint8))
+    contrast, ground = {}, {}
+    for prompt in system.card.example_prompts:
+        look = prompt.split()[1]
+        if look in contrast:
+            continue
+        images = np.stack([twin.image for twin in make(system, ConditionRequest(prompt=prompt, mask=mask), range(2))]).mean(axis=-1)
+        ground[look] = images[:, ~inside].mean()
+        contrast[look] = images[:, inside].mean() - ground[look]
+    assert contrast.keys() == {"fluorescence", "H&E", "brightfield"}
+    assert contrast["fluorescence"] > 5 and ground["fluorescence"] < 40
+    assert max(contrast["H&E"], contrast["brightfield"]) < -30 and min(ground["H&E"], ground["brightfield"]) > 120
