@@ -25,6 +25,9 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     │   ├── ObjectDamaged            503  object-damaged           key=...
     │   └── StoreUnavailable         503  store-unavailable
     ├── CardError                    422  card-error
+    ├── InvalidDataset               422  invalid-dataset
+    │   └── ArchiveRefused           422  archive-refused
+    ├── MissingExtra                 501  missing-extra            extra=...
     ├── WeightsError                 500  weights-error
     └── SettingsError                500  settings-error
 """
@@ -244,6 +247,29 @@ class CardError(TwinsetError):
     status = 422
     slug = "card-error"
     title = "The model card is not valid"
+
+
+class InvalidDataset(TwinsetError):
+    """A dataset that cannot be read or written as asked: no known format, no class list, two items of one name, ..."""
+
+    status = 422
+    slug = "invalid-dataset"
+    title = "The dataset is not valid"
+
+
+class ArchiveRefused(InvalidDataset):
+    """An archive that is damaged, holds what no dataset holds, or unpacks to more than is allowed."""
+
+    slug = "archive-refused"
+    title = "The archive cannot be unpacked"
+
+
+class MissingExtra(TwinsetError):
+    """Something that needs packages which are not installed; ``extra`` names the extra that installs them."""
+
+    status = 501
+    slug = "missing-extra"
+    title = "A part of Twinset is not installed"
 
 
 class WeightsError(TwinsetError):

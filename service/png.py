@@ -19,7 +19,7 @@ from model_store.card import IGNORE_INDEX
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IGNORE_COLOUR = (255, 255, 255)
 TEXT_KEYWORD = "twinset"
-_COLOUR_RGB, _COLOUR_PALETTE = 2, 3
+_COLOUR_GREY, _COLOUR_RGB, _COLOUR_PALETTE = 0, 2, 3
 _LEVEL = 6
 
 
@@ -41,12 +41,27 @@ def encode_mask(mask: np.ndarray, colours: Sequence[tuple[int, int, int]], prove
     if stray.size:
         raise ValueError(f"the mask holds index {stray[0]}; there are {len(colours)} classes, and 255 for ignore")
     height, width = mask.shape
+    return _file(width, height, _COLOUR_PALETTE, _unfiltered(mask), [_chunk(b"PLTE", mask_palette(colours)), _text(provenance)])
+
+
+def encode_indices(mask: np.ndarray) -> bytes:
+    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: black to look at, and the same to every reader."""
+    _check(mask, 2)
+    height, width = mask.shape
+    return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])
+
+
+def mask_palette(colours: Sequence[tuple[int, int, int]]) -> bytes:
+    """The 768 bytes of a mask's palette: the classes' colours by index, white for 255, black for the rest."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[: len(colours)] = np.asarray(colours, dtype=np.uint8)
     palette[IGNORE_INDEX] = IGNORE_COLOUR
-    # indices are labels, not brightness: differences between neighbours mean nothing, so no filter
-    lines = np.concatenate([np.zeros((height, 1), dtype=np.uint8), np.ascontiguousarray(mask)], axis=1)
-    return _file(width, height, _COLOUR_PALETTE, lines, [_chunk(b"PLTE", palette.tobytes()), _text(provenance)])
+    return palette.tobytes()
+
+
+def _unfiltered(mask: np.ndarray) -> np.ndarray:
+    """Every row behind filter 0: indices are labels, not brightness, so differences between neighbours mean nothing."""
+    return np.concatenate([np.zeros((len(mask), 1), dtype=np.uint8), np.ascontiguousarray(mask)], axis=1)
 
 
 def _check(pixels: np.ndarray, dimensions: int) -> None:

@@ -1,0 +1,219 @@
+"""The borders of a mask's objects as polygons, exact to the pixel.
+
+A border runs between pixels, along their sides, with the object on its right. Traced so, it is a polygon that holds the
+centres of the object's pixels and no others. A polygon of most formats has no holes: an object with holes is cut open from
+each hole to the nearest border on its left, along the middle of a row, so that one closed line goes around all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+_STEP = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
+"""(x, y) of a step right, down, left, up: the directions 0..3."""
+_LEFT = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
+"""Where the pixel on the border's left is, seen from the one on its right."""
+_START = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+"""The corner of the pixel at which its side begins."""
+_DOWN, _UP = 1, 3
+_Stretch = tuple[np.ndarray, int | None]
+"""Points ``(n, 2)`` of a line, and the side at their end from which a seam leads to a hole, if one does."""
+
+
+@dataclass(frozen=True)
+class _Borders:
+    """Every side of a pixel at which its region ends: side ``e`` belongs to ``region[e]``, is followed by side ``following[e]``."""
+
+    region: np.ndarray
+    direction: np.ndarray
+    pixel: np.ndarray
+    following: np.ndarray
+    number: np.ndarray
+    """``(4, H + 2, W + 2)``: which side a direction and pixel (counted with a margin of 1) are."""
+
+
+def polygons(regions: np.ndarray, count: int, *, inset_px: float = 0.0) -> list[list[np.ndarray]]:
+    """For each region 1..``count`` of ``(H, W)`` int32, the polygons that hold it: ``(n, 2)`` float64 of (x, y).
+
+    Pixel (column, row) covers [column, column + 1) x [row, row + 1). A region has one polygon for each of its parts that are
+    connected by sides, cut open at holes. ``inset_px`` (0 to below 0.5) draws every border that far into the object: its corners
+    then lie inside the object's border pixels, and a reader that rounds them down to pixels and fills with the border included
+    gets the same object as one that asks for pixel centres.
+    """
+    borders = _borders(np.pad(regions, 1))
+    found: list[list[np.ndarray]] = [[] for _ in range(count)]
+    if not len(borders.region):
+        return found
+    rings = _rings(borders.following)
+    outward = _around_objects(rings, borders)
+    outer = [ring for ring, is_outer in zip(rings, outward) if is_outer]
+    inner = [ring for ring, is_outer in zip(rings, outward) if not is_outer]
+    whole = _cut_open(outer, inner, regions, borders, inset_px) if inner else {}
+    for number, (ring, points) in enumerate(zip(outer, _corners(outer, borders, inset_px))):
+        found[borders.region[ring[0]] - 1].append(whole.get(number, points))
+    return found
+
+
+def _borders(padded: np.ndarray) -> _Borders:
+    """The sides at which regions end; ``padded`` has a margin of zeros."""
+    width = padded.shape[1]
+    flat = padded.reshape(-1)
+    beside = [step[1] * width + step[0] for step in _LEFT]
+    onward = [step[1] * width + step[0] for step in _STEP]
+    directions, pixels = [], []
+    for direction in range(4):
+        inside = np.flatnonzero(flat)
+        ends = inside[flat[inside] != flat[inside + beside[direction]]]
+        pixels.append(ends)
+        directions.append(np.full(len(ends), direction))
+    pixel, direction = np.concatenate(pixels), np.concatenate(directions)
+    number = np.full((4, flat.size), -1, dtype=np.int64)
+    number[direction, pixel] = np.arange(len(pixel))
+    region = flat[pixel]
+    ahead = pixel + np.array(onward)[direction]
+    ahead_left = ahead + np.array(beside)[direction]
+    right = flat[ahead] != region
+    straight = ~right & (flat[ahead_left] != region)
+    turn = np.where(right, (direction + 1) % 4, np.where(straight, direction, (direction + 3) % 4))
+    to = np.where(right, pixel, np.where(straight, ahead, ahead_left))
+    return _Borders(region, direction, pixel, number[turn, to], number.reshape(4, *padded.shape))
+
+
+def _rings(following: np.ndarray) -> list[np.ndarray]:
+    """The closed walks along ``following``, each from its first side on."""
+    after = following.tolist()
+    seen = bytearray(len(after))
+    rings = []
+    for first in range(len(after)):
+        if seen[first]:
+            continue
+        ring, side = [], first
+        while not seen[side]:
+            seen[side] = 1
+            ring.append(side)
+            side = after[side]
+        rings.append(np.array(ring))
+    return rings
+
+
+def _around_objects(rings: list[np.ndarray], borders: _Borders) -> np.ndarray:
+    """Which rings run around an object and not around a hole: those whose signed area is positive."""
+    sides = np.concatenate(rings)
+    row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
+    direction = borders.direction[sides]
+    # only upright sides sweep an area in y; those on an object's right run down
+    swept = (column + _START[direction, 0]) * _STEP[direction, 1]
+    starts = np.cumsum([0, *map(len, rings[:-1])])
+    return np.add.reduceat(swept, starts) > 0
+
+
+def _corners(rings: list[np.ndarray], borders: _Borders, inset_px: float) -> list[np.ndarray]:
+    """The points at which each ring turns, ``(n, 2)`` float64 of (x, y)."""
+    sides = np.concatenate(rings)
+    lengths = np.array([len(ring) for ring in rings])
+    ends = np.cumsum(lengths)
+    direction = borders.direction[sides]
+    before = np.roll(direction, 1)
+    before[ends - lengths] = direction[ends - 1]
+    turns = direction != before
+    points = _points(sides[turns], direction[turns], before[turns], borders, inset_px)
+    return np.split(points, np.cumsum(turns)[ends[:-1] - 1])
+
+
+def _points(sides: np.ndarray, direction: np.ndarray, before: np.ndarray, borders: _Borders, inset_px: float) -> np.ndarray:
+    row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
+    corner = np.stack([column - 1, row - 1], axis=1) + _START[direction]
+    # inward is away from the pixel on the left, for the side that ends in the corner and for the one that begins there
+    return corner - inset_px * (_LEFT[direction] + _LEFT[before])
+
+
+def _cut_open(
+    outer: list[np.ndarray], inner: list[np.ndarray], regions: np.ndarray, borders: _Borders, inset_px: float
+) -> dict[int, np.ndarray]:
+    """The polygons of those outer rings that have holes, by their place in ``outer``."""
+    rings = outer + inner
+    owner = np.empty(len(borders.region), dtype=np.int64)
+    for number, ring in enumerate(rings):
+        owner[ring] = number
+    seams: dict[int, int] = {}
+    """From the side at which a seam meets a border on the left to the side of the hole from which it comes."""
+    holed = set()
+    column_of = borders.pixel % borders.number.shape[2]
+    for ring in inner:
+        # the hole's leftmost side; it looks to the left, so no other side of this hole is in its way
+        sides = ring[borders.direction[ring] == _DOWN]
+        side = int(sides[np.argmin(column_of[sides])])
+        row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
+        line = regions[row - 1, : column]
+        elsewhere = np.flatnonzero(line != borders.region[side])
+        reached = int(elsewhere[-1]) + 1 if elsewhere.size else 0
+        met = int(borders.number[_UP, row, reached + 1])
+        seams[met] = side
+        holed.add(owner[met])
+    return {number: _walk(outer[number], seams, rings, owner, borders, inset_px) for number in sorted(holed) if number < len(outer)}
+
+
+def _walk(
+    ring: np.ndarray, seams: dict[int, int], rings: list[np.ndarray], owner: np.ndarray, borders: _Borders, inset_px: float
+) -> np.ndarray:
+    """The line around an object and, along the seams, around its holes."""
+    points: list[np.ndarray] = []
+    pending = [iter(_stretches(ring, seams, borders, inset_px))]
+    while pending:
+        step = next(pending[-1], None)
+        if step is None:
+            pending.pop()
+            continue
+        stretch, met = step
+        points.append(stretch)
+        if met is not None:
+            side = seams[met]
+            hole = rings[owner[side]]
+            begin = int(np.flatnonzero(hole == side)[0])
+            pending.append(iter(_around(np.roll(hole, -begin), seams, borders, inset_px)))
+    return np.concatenate(points)
+
+
+def _stretches(
+    ring: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px: float, skip_first: bool = False
+) -> Iterator[_Stretch]:
+    """The corners of a ring in stretches, each up to a side at which a seam begins (with the seam's two ends around it)."""
+    direction = borders.direction[ring]
+    before = np.roll(direction, 1)
+    turns = direction != before
+    if skip_first:
+        turns[0] = False
+    corners = _points(ring, direction, before, borders, inset_px)
+    begun = 0
+    for place in [place for place, side in enumerate(ring.tolist()) if side in seams]:
+        stretch = corners[begun : place + 1][turns[begun : place + 1]]
+        middle = _middle(int(ring[place]), borders, inset_px)
+        yield np.concatenate([stretch, middle]), int(ring[place])
+        yield middle, None
+        begun = place + 1
+    yield corners[begun:][turns[begun:]], None
+
+
+def _around(hole: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px: float) -> Iterator[_Stretch]:
+    """The line around a hole, from the middle of its first side, where its seam ends, back to it."""
+    middle = _middle(int(hole[0]), borders, inset_px)
+    yield middle, None
+    yield from _stretches(hole, seams, borders, inset_px, skip_first=True)
+    if borders.direction[hole[0]] != borders.direction[hole[-1]]:
+        yield _corners_at(hole, borders, inset_px), None
+    yield middle, None
+
+
+def _corners_at(hole: np.ndarray, borders: _Borders, inset_px: float) -> np.ndarray:
+    """The corner at which a ring's first side begins, which is where its last one ends."""
+    return _points(hole[:1], borders.direction[hole[:1]], borders.direction[hole[-1:]], borders, inset_px)
+
+
+def _middle(side: int, borders: _Borders, inset_px: float) -> np.ndarray:
+    """The middle of an upright side, ``(1, 2)``."""
+    row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
+    x = column if borders.direction[side] == _DOWN else column - 1
+    return np.array([[x, row - 0.5]]) - inset_px * _LEFT[borders.direction[side]]

@@ -1,0 +1,85 @@
+"""From entries to items: every file decoded, compared and counted; what is wrong is noted and left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from service.datasets.classes import IGNORE, ClassList
+from service.datasets.items import Item
+from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
+from service.datasets.reading.mask_files import open_picture
+from service.datasets.reading.provenance import Manifest
+from service.datasets.reading.report import EntryFault, Findings
+from service.datasets.reading.tree import relative
+
+
+def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[Item]:
+    """The items of a dataset, one in memory at a time; ``findings`` is complete when they have all been taken.
+
+    Of images that are the same byte for byte the first is read: a copy in another split would be a leak.
+    """
+    with Manifest(source.root) as manifest:
+        yield from _items(source, findings, manifest)
+
+
+def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> Iterator[Item]:
+    first_with: dict[bytes, str] = {}
+    for entry in source.entries(findings):
+        file = relative(source.root, entry.image)
+        try:
+            data = _bytes(entry)
+            picture = open_picture(entry.image)
+            annotation = entry.annotate(picture.width, picture.height)
+            _compare(annotation, picture.size, source.classes)
+            digest = hashlib.sha256(data).digest()[:16]
+            if (first := first_with.setdefault(digest, file)) != file:
+                raise EntryFault("duplicate", f"it is the same image as {first}")
+        except EntryFault as fault:
+            findings.add(fault.kind, file, fault.detail)
+            continue
+        if emptiness := _empty(annotation.labels, source.classes):
+            findings.add("empty_mask", file, emptiness)
+        if annotation.overlap_px:
+            findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
+        findings.read(entry.split)
+        known = manifest.of(file)
+        yield Item(
+            name=known.name or entry.name,
+            image=data,
+            mask=annotation.labels,
+            instances=annotation.instances,
+            split=entry.split,
+            source=known.source,
+            caption=entry.caption,
+            source_mask=known.source_mask,
+            metadata=known.metadata,
+        )
+
+
+def _bytes(entry: Entry) -> bytes:
+    try:
+        return entry.image.read_bytes()
+    except OSError as error:
+        raise EntryFault("unreadable", f"it cannot be read ({error.strerror})") from None
+
+
+def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList) -> None:
+    labels = annotation.labels
+    if labels.shape != size[::-1]:
+        raise EntryFault("size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}")
+    if strange := classes.strangers(labels):
+        raise EntryFault("unknown_labels", f"its mask holds {strange[:5]}; the classes are 0 to {len(classes) - 1}, and 255")
+
+
+def _empty(labels: np.ndarray, classes: ClassList) -> str | None:
+    """Why a mask is empty, or None."""
+    present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256)).tolist()
+    if present == [IGNORE]:
+        return "all of its mask is 255, to be ignored"
+    ground = classes.background
+    if ground is not None and set(present) <= {ground.index, IGNORE}:
+        return f"its mask holds nothing but {ground.name}"
+    return None

@@ -1,0 +1,216 @@
+"""COCO: polygons and run-length encodings of objects in JSON files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.datasets.classes import IGNORE, ClassList, Colour
+from service.datasets.filling import fill_coco
+from service.datasets.reading.class_lists import class_list, read_colour
+from service.datasets.reading.entry import Annotation, Entry
+from service.datasets.reading.painting import Painted, paint
+from service.datasets.reading.report import EntryFault, Findings
+from service.datasets.reading.tree import SPLIT_NAMES, inside, read_text, relative
+from service.datasets.rle import RleInvalid, as_runs, decode
+from service.errors import InvalidDataset
+
+IGNORE_NAME = "ignore"
+MOST_JSON_BYTES = 1 << 30
+_MEMBERS = ("images", "annotations", "categories")
+_FAR = 3.0
+"""A polygon's corner may lie so many times the image's side away; farther ones are mistakes, and costly to follow."""
+
+
+class CocoSource:
+    """One or several COCO files and the images that they name.
+
+    A file's annotations are in memory while it is read, its images are not. Pixels of no object are the background: the one
+    that an export of ours names, a category called so, or a class 0 made for it. Where objects overlap the smaller one is kept. A
+    crowd region is its class without instance; a category "ignore" is no class, and its pixels are 255.
+    """
+
+    format = "coco"
+
+    def __init__(self, root: Path, classes: ClassList | None = None) -> None:
+        self.root = root
+        self._files = coco_files(root)
+        if not self._files:
+            raise InvalidDataset("there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the images")
+        tables = [_categories(_load(path), path.name) for path in self._files]
+        if any(table != tables[0] for table in tables[1:]):
+            raise InvalidDataset("the dataset's COCO files list different categories; give all of them the same list")
+        self.classes, self._labels, self._ground = tables[0].classes()
+        if classes is not None and classes.names != self.classes.names:
+            raise InvalidDataset(f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}")
+        self.classes = classes or self.classes
+
+    def entries(self, findings: Findings) -> Iterator[Entry]:
+        """File by file, images in the order of their ids."""
+        for path in self._files:
+            data = _load(path)
+            split = _split_of(path)
+            folders = self._image_folders(path)
+            annotations: dict[Any, list[Any]] = {}
+            for annotation in data["annotations"]:
+                if isinstance(annotation, dict):
+                    annotations.setdefault(_key(annotation.get("image_id")), []).append(annotation)
+            for image in data["images"]:
+                name = image.get("file_name") if isinstance(image, dict) else None
+                if not isinstance(name, str):
+                    findings.add("bad_annotation", relative(self.root, path), "an image has no file_name")
+                    continue
+                found = next((file for folder in folders if (file := inside(self.root, f"{folder}{name}"))), None)
+                if found is None:
+                    findings.add("missing_partner", name, f"{path.name} names it, and it is not in the dataset")
+                    continue
+                caption = image.get("caption")
+                yield Entry(
+                    name=Path(name.replace("\\", "/")).with_suffix("").as_posix(),
+                    image=found,
+                    annotate=partial(self._annotate, annotations.pop(_key(image.get("id")), [])),
+                    split=split,
+                    caption=caption if isinstance(caption, str) else None,
+                )
+            if annotations:
+                count = sum(map(len, annotations.values()))
+                findings.add("missing_partner", relative(self.root, path), f"{count} annotations are of images that it does not list")
+
+    def _annotate(self, annotations: Sequence[dict[str, Any]], width: int, height: int) -> Annotation:
+        return paint((self._object(annotation, height, width) for annotation in annotations), height, width, self._ground)
+
+    def _object(self, annotation: dict[str, Any], height: int, width: int) -> Painted:
+        number = annotation.get("id")
+        label = self._labels.get(_key(annotation.get("category_id")))
+        if label is None:
+            raise EntryFault("unknown_labels", f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is none")
+        try:
+            mask = _mask(annotation.get("segmentation"), height, width)
+        except (RleInvalid, ValueError) as error:
+            raise EntryFault("bad_annotation", f"annotation {number}: {error}") from None
+        return Painted(mask, label, single=not annotation.get("iscrowd") and label != IGNORE)
+
+    def _image_folders(self, path: Path) -> list[str]:
+        """Where images may lie, seen from the root: beside the file, or in folders named after it."""
+        beside = relative(self.root, path.parent)
+        named = path.stem.removeprefix("instances_")
+        folders = [f"images/{named}", named, "images", f"data/{named}", "data", beside, f"{beside}/images", "."]
+        return [f"{folder}/" for folder in folders]
+
+
+class _Categories:
+    """The categories of a file, and what it says of the background."""
+
+    def __init__(self, entries: list[tuple[Any, str, Colour | None]], ground: Any) -> None:
+        self.entries = entries
+        self.ground = ground
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Categories):
+            return NotImplemented
+        return [entry for entry in self.entries if entry[1] != IGNORE_NAME] == [e for e in other.entries if e[1] != IGNORE_NAME]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def classes(self) -> tuple[ClassList, dict[Any, int], int]:
+        """The class list, the class index of each category id, and that of pixels without annotation."""
+        real = [entry for entry in self.entries if entry[1] != IGNORE_NAME]
+        names = [name for _, name, _ in real]
+        colours = {name: colour for _, name, colour in real if colour is not None}
+        background: str | None = None
+        if isinstance(self.ground, dict) and isinstance(self.ground.get("name"), str):
+            background = self.ground["name"]
+            place = self.ground.get("index")
+            names.insert(place if isinstance(place, int) and 0 <= place <= len(names) else 0, background)
+            if (colour := read_colour(self.ground.get("color"))) is not None:
+                colours[background] = colour
+        elif self.ground != "none":
+            background = next((name for name in names if name.casefold() == "background"), None)
+            if background is None:
+                background = "background"
+                names.insert(0, background)
+        if len(set(colours.values())) < len(colours):
+            colours = {}
+        listed = class_list(names, colours, background=background)
+        labels = {key: listed.names.index(name) for key, name, _ in real}
+        labels |= {key: IGNORE for key, name, _ in self.entries if name == IGNORE_NAME}
+        ground = listed.background
+        return listed, labels, IGNORE if ground is None else ground.index
+
+
+def coco_files(root: Path) -> list[Path]:
+    """The COCO files of a dataset: in ``annotations/``, at its root, or one folder down beside the images."""
+    places = [*sorted((root / "annotations").glob("*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/*.json"))]
+    return [path for path in dict.fromkeys(places) if not path.is_symlink() and _looks_like_coco(path)]
+
+
+def _looks_like_coco(path: Path) -> bool:
+    """Whether the file's members are named in it; it is read whole only when it is opened."""
+    missing = {f'"{member}"'.encode() for member in _MEMBERS}
+    tail = b""
+    with path.open("rb") as file:
+        while missing and (piece := file.read(1 << 20)):
+            missing = {member for member in missing if member not in tail + piece}
+            tail = piece[-16:]
+    return not missing
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(read_text(path, MOST_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataset(f"{path.name} is no JSON ({error}); save it anew") from None
+    if not isinstance(data, dict) or not all(isinstance(data.get(member), list) for member in _MEMBERS):
+        raise InvalidDataset(f"{path.name} is not COCO: it needs the lists {', '.join(_MEMBERS)}")
+    return data
+
+
+def _categories(data: dict[str, Any], name: str) -> _Categories:
+    entries = []
+    for entry in data["categories"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("id"), int):
+            raise InvalidDataset(f"{name}: a category has an id, a whole number, and a name; {str(entry)[:80]} has not")
+        entries.append((entry["id"], entry["name"], read_colour(entry.get("color"))))
+    info = data.get("info")
+    ground = info.get("background", "unsaid") if isinstance(info, dict) else "unsaid"
+    return _Categories(sorted(entries, key=lambda entry: entry[0]), "none" if ground is None else ground)
+
+
+def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    if isinstance(segmentation, dict):
+        if segmentation.get("size") != [height, width]:
+            raise RleInvalid(f"its size is {str(segmentation.get('size'))[:40]}, its image's [{height}, {width}]")
+        return decode(as_runs(segmentation.get("counts")), height, width)
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ValueError("it has no segmentation; boxes alone are no masks")
+    return fill_coco([_polygon(part, height, width) for part in segmentation], height, width)
+
+
+def _polygon(part: Any, height: int, width: int) -> np.ndarray:
+    if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
+        raise ValueError("a polygon is a list of at least 3 corners, x and y in turn")
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in part):
+        raise ValueError("a polygon's corners are numbers")
+    points = np.array(part, dtype=np.float64).reshape(-1, 2)
+    if (np.abs(points) > _FAR * np.array([width, height]) + 16).any():
+        raise ValueError(f"a corner lies far outside of the {width} x {height} px of its image")
+    return points
+
+
+def _split_of(path: Path) -> str | None:
+    """The split that a file's name, or else its folder's, speaks of; an export of ours may name any."""
+    name = path.stem.removeprefix("instances_")
+    if name != path.stem and not name.rstrip("0123456789") in SPLIT_NAMES:
+        return name
+    return SPLIT_NAMES.get(name.rstrip("0123456789")) or SPLIT_NAMES.get(path.parent.name)
+
+
+def _key(value: Any) -> Any:
+    """An id as a key: numbers and texts; anything else is none."""
+    return value if isinstance(value, (int, str)) else None

@@ -1,0 +1,45 @@
+"""What a source of a format yields: entries, each with a way to its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from service.datasets.classes import ClassList
+from service.datasets.reading.report import Findings
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Class indices ``(H, W)`` uint8; instances ``(H, W)`` int32, 0 none, where the format has them; pixels of several objects."""
+
+    labels: np.ndarray
+    instances: np.ndarray | None = None
+    overlap_px: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be read."""
+
+    name: str
+    image: Path
+    annotate: Callable[[int, int], Annotation]
+    split: str | None = None
+    caption: str | None = None
+
+
+class SourceOfEntries(Protocol):
+    """A dataset in one format."""
+
+    format: str
+    root: Path
+    classes: ClassList
+
+    def entries(self, findings: Findings) -> Iterator[Entry]:
+        """Every image that has a mask, in a fixed order; notes in ``findings`` what has no partner."""
+        ...

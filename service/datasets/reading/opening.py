@@ -1,0 +1,57 @@
+"""Which format is it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.datasets.classes import ClassList
+from service.datasets.reading.cityscapes import CityscapesSource
+from service.datasets.reading.coco import CocoSource, coco_files
+from service.datasets.reading.entry import SourceOfEntries
+from service.datasets.reading.folders import FoldersSource, folder_pairs
+from service.datasets.reading.mask_files import MaskEncoding
+from service.datasets.reading.tree import dataset_root
+from service.datasets.reading.voc import VocSource
+from service.datasets.reading.yolo import YoloSource, yaml_file
+from service.errors import InvalidDataset
+
+READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo")
+
+
+def detect_format(root: Path) -> str | None:
+    """The format of the dataset in ``root``, by what lies there; None if it is none of :data:`READ_FORMATS`."""
+    if (root / "SegmentationClass").is_dir() and (root / "JPEGImages").is_dir():
+        return "voc"
+    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
+        return "cityscapes"
+    if yaml_file(root) is not None:
+        return "yolo"
+    if coco_files(root):
+        return "coco"
+    if folder_pairs(root):
+        return "folders"
+    return None
+
+
+def open_dataset(
+    folder: Path, *, format: str | None = None, classes: ClassList | None = None, encoding: MaskEncoding | None = None  # noqa: A002
+) -> SourceOfEntries:
+    """The dataset in a folder, in the named format or in the one that is found.
+
+    ``classes`` take the place of those that the dataset lists; ``encoding`` says how the masks of ``folders`` tell classes. Raises
+    InvalidDataset naming what is missing.
+    """
+    if not folder.is_dir():
+        raise InvalidDataset(f"{folder.name} is no folder")
+    root = dataset_root(folder)
+    found = format or detect_format(root)
+    if found == "folders":
+        return FoldersSource(root, classes, encoding)
+    sources = {"coco": CocoSource, "voc": VocSource, "cityscapes": CityscapesSource, "yolo": YoloSource}
+    if found not in sources:
+        raise InvalidDataset(
+            f"{'the format ' + repr(found) if found else 'what is in the folder'} is not known. A dataset is one of: folders (images/ and "
+            "masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes (leftImg8bit/ and gtFine/), "
+            "yolo (data.yaml)"
+        )
+    return sources[found](root, classes)

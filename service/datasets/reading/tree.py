@@ -1,0 +1,83 @@
+"""A dataset's folder: what is in it, and nothing that is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.errors import InvalidDataset
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+_LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+_MOST_DEEP = 12
+_MOST_TEXT_BYTES = 64 << 20
+
+
+def dataset_root(folder: Path) -> Path:
+    """The folder itself, or the one below it that holds everything, as archives often have it."""
+    for _ in range(_MOST_DEEP):
+        inside = [path for path in folder.iterdir() if path.name not in _LITTER and not path.name.startswith(".")]
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
+            break
+        folder = inside[0]
+    return folder
+
+
+def files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
+    """The files below ``folder`` with these suffixes, in the order of their paths; links are not followed, hidden files not seen."""
+    if not folder.is_dir():
+        return
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in _LITTER:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from files(Path(entry.path), suffixes)
+        elif entry.is_file(follow_symlinks=False) and os.path.splitext(entry.name)[1].lower() in suffixes:
+            yield Path(entry.path)
+
+
+def images(folder: Path) -> Iterator[Path]:
+    """The image files below ``folder``."""
+    return files(folder, IMAGE_SUFFIXES)
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """The file that a dataset's own text names, if it lies in the dataset: not above its root, nor behind a link out of it."""
+    if not name or "\0" in name or len(name) > 1000:
+        return None
+    path = root / name.replace("\\", "/")
+    try:
+        resolved = path.resolve()
+        return path if resolved.is_relative_to(root.resolve()) and resolved.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def relative(root: Path, path: Path) -> str:
+    """A file's path in the dataset, for reports."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def read_text(path: Path, most_bytes: int = _MOST_TEXT_BYTES) -> str:
+    """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``most_bytes``."""
+    try:
+        if path.stat().st_size > most_bytes:
+            raise InvalidDataset(f"{path.name} has {path.stat().st_size} bytes; at most {most_bytes} are read. Divide the dataset")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataset(f"{path.name} cannot be read as UTF-8 text ({error}); save it anew") from None
+
+
+def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The split of each stem, from ``train.txt`` and so on in ``folder``; a line is a stem, or a path whose stem counts."""
+    splits: dict[str, str] = {}
+    for path in sorted(folder.glob("*.txt")):
+        split = SPLIT_NAMES.get(path.stem) or (path.stem if path.stem in extra else None)
+        if split is not None:
+            for line in read_text(path).splitlines():
+                if stem := line.strip():
+                    splits.setdefault(stem, split)
+    return splits

@@ -1,0 +1,129 @@
+"""What a dataset holds: how often each class, which ones together, how large, and where."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.datasets.classes import IGNORE, ClassList, DatasetClass
+
+HEAT_SIDE = 16
+"""Cells a side of a heat map."""
+SIZE_EDGES = (0.001, 0.01, 0.05, 0.2, 0.5)
+"""Shares of an image at which the bins of class sizes meet: up to 0.1 %, 1 %, 5 %, 20 %, 50 %, and above."""
+_MOST_SIZES = 20
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassStatistics(_Frozen):
+    """A class in the dataset. Shares are 0..1."""
+
+    entry: DatasetClass
+    pixels: int = Field(ge=0)
+    pixel_share: float = Field(description="of all pixels that have a class")
+    images: int = Field(ge=0, description="images in which it occurs")
+    image_share: float
+    size_median: float = Field(description="the middle share of an image that it covers where it occurs; within its bin of `sizes`")
+    sizes: tuple[int, ...] = Field(description="images by the share it covers: bins meet at 0.1 %, 1 %, 5 %, 20 % and 50 %")
+    heat: tuple[tuple[float, ...], ...] = Field(description="16 rows of 16 cells: the mean share of the cell it covers where it occurs")
+
+
+class DatasetStatistics(_Frozen):
+    """All classes, and how they go together."""
+
+    images: int = Field(ge=0)
+    ignored_share: float = Field(description="of all pixels")
+    image_sizes: dict[str, int] = Field(description="images by 'width x height', the most frequent ones; others under 'other'")
+    classes: tuple[ClassStatistics, ...]
+    cooccurrence: tuple[tuple[float | None, ...], ...] = Field(
+        description="[i][j]: the probability that class j occurs in an image in which class i does; null where class i never does"
+    )
+
+
+class StatisticsCollector:
+    """Counts masks one at a time."""
+
+    def __init__(self, classes: ClassList) -> None:
+        count = len(classes)
+        self._classes = classes
+        self._images = 0
+        self._pixels = np.zeros(256, dtype=np.int64)
+        self._together = np.zeros((count, count), dtype=np.int64)
+        self._sizes = np.zeros((count, len(SIZE_EDGES) + 1), dtype=np.int64)
+        self._heat = np.zeros((count, HEAT_SIDE * HEAT_SIDE))
+        self._heat_images = np.zeros((count, HEAT_SIDE * HEAT_SIDE), dtype=np.int64)
+        self._image_sizes: Counter[tuple[int, int]] = Counter()
+
+    def add(self, labels: np.ndarray) -> None:
+        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for one that holds other values."""
+        if strange := self._classes.strangers(labels):
+            raise ValueError(f"the mask holds {strange[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
+        height, width = labels.shape
+        rows = np.arange(height) * HEAT_SIDE // height
+        columns = np.arange(width) * HEAT_SIDE // width
+        cells = (rows[:, None] * HEAT_SIDE + columns).reshape(-1)
+        per_cell = np.bincount(
+            labels.reshape(-1).astype(np.int64) * HEAT_SIDE**2 + cells, minlength=256 * HEAT_SIDE**2
+        ).reshape(256, HEAT_SIDE**2)
+        pixels = per_cell.sum(axis=1)
+        present = np.flatnonzero(pixels[: len(self._classes)])
+        cell_pixels = np.bincount(cells, minlength=HEAT_SIDE**2)
+        self._images += 1
+        self._image_sizes[width, height] += 1
+        self._pixels += pixels
+        self._together[np.ix_(present, present)] += 1
+        self._sizes[present, np.searchsorted(SIZE_EDGES, pixels[present] / labels.size, side="left")] += 1
+        self._heat[present] += per_cell[present] / np.maximum(cell_pixels, 1)
+        self._heat_images[present] += cell_pixels > 0
+
+    def result(self) -> DatasetStatistics:
+        """The statistics of all masks so far."""
+        labelled = max(1, int(self._pixels[:IGNORE].sum()))
+        images = np.diag(self._together)
+        heat = (self._heat / np.maximum(self._heat_images, 1)).reshape(-1, HEAT_SIDE, HEAT_SIDE)
+        classes = tuple(
+            ClassStatistics(
+                entry=entry,
+                pixels=int(self._pixels[entry.index]),
+                pixel_share=float(self._pixels[entry.index] / labelled),
+                images=int(images[entry.index]),
+                image_share=float(images[entry.index] / max(1, self._images)),
+                size_median=_median(self._sizes[entry.index]),
+                sizes=tuple(self._sizes[entry.index].tolist()),
+                heat=tuple(tuple(round(cell, 4) for cell in row) for row in heat[entry.index].tolist()),
+            )
+            for entry in self._classes.classes
+        )
+        return DatasetStatistics(
+            images=self._images,
+            ignored_share=float(self._pixels[IGNORE] / max(1, self._pixels.sum())),
+            image_sizes=self._size_table(),
+            classes=classes,
+            cooccurrence=tuple(
+                tuple(float(both / count) if count else None for both in row.tolist()) for row, count in zip(self._together, images)
+            ),
+        )
+
+    def _size_table(self) -> dict[str, int]:
+        common = self._image_sizes.most_common(_MOST_SIZES)
+        table = {f"{width} x {height}": count for (width, height), count in common}
+        if (rest := self._images - sum(table.values())) > 0:
+            table["other"] = rest
+        return table
+
+
+def _median(sizes: np.ndarray) -> float:
+    """The median of binned shares, taken to lie evenly in their bins; 0 for none."""
+    total = int(sizes.sum())
+    if not total:
+        return 0.0
+    edges = (0.0, *SIZE_EDGES, 1.0)
+    reached = np.cumsum(sizes)
+    place = int(np.searchsorted(reached, total / 2))
+    before = int(reached[place - 1]) if place else 0
+    return float(edges[place] + (edges[place + 1] - edges[place]) * (total / 2 - before) / sizes[place])

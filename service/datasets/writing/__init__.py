@@ -1,0 +1,12 @@
+"""Datasets out: items in, files out, one at a time.
+
+    options       what is asked for: format, classes, splits, shards
+    export        the one way through: items -> files
+    preparing     an item as it is written: its classes, its split, its files' bytes
+    formats       one writer a format: folders, coco, voc, cityscapes, yolo, huggingface, webdataset
+    manifest      what is in the export, a line an item
+    card          README.md: what made it, what it may be used for, and what not
+    sinks         where files go: a folder, a zip, an object store
+
+The same items and options always give the same bytes: no clock, no random names, one order.
+"""

@@ -1,0 +1,58 @@
+"""What an export's card says that its items do not: given by whoever asks for the export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.card import Card
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TrainingData(_Frozen):
+    """A dataset that a model learned from: its pictures' licence binds those made from it."""
+
+    name: str
+    licence: str = "not stated"
+
+
+class ModelAbout(_Frozen):
+    """A model that made items, as its card tells."""
+
+    id: str = Field(description="name@version")
+    title: str = ""
+    licence: str = "not stated"
+    intended_use: str = ""
+    limits_of_use: str = ""
+    training_data: tuple[TrainingData, ...] = ()
+
+    @classmethod
+    def of_card(cls, card: Card) -> ModelAbout:
+        """What the card says."""
+        data = tuple(
+            TrainingData(name=str(entry.get("name", "unnamed")), licence=str(entry.get("licence", "not stated")))
+            for entry in card.training_data
+        )
+        return cls(
+            id=card.id,
+            title=card.title,
+            licence=card.licence,
+            intended_use=card.intended_use,
+            limits_of_use=card.limits_of_use,
+            training_data=data,
+        )
+
+
+class ExportAbout(_Frozen):
+    """Title, models, and the parameters that all synthetic items share; ``real_data`` are the datasets that real items come from."""
+
+    title: str = "Image-mask pairs"
+    models: tuple[ModelAbout, ...] = ()
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    real_data: tuple[TrainingData, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,38 @@
+"""What a writer of a format is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Protocol
+
+from service.datasets.writing.files import ExportFile
+from service.datasets.writing.preparing import Prepared
+
+
+class FormatWriter(Protocol):
+    """Turns items into the files of one format. Each file is taken before the next is made.
+
+    ``replaced`` are the characters that mean something in the format's file names, and what stands for them in stems.
+    """
+
+    replaced: ClassVar[dict[str, str]]
+
+    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+        """The files that are complete with this item; notes in ``prepared.files`` and ``.lost`` what became of it."""
+        ...
+
+    def finish(self) -> Iterator[ExportFile]:
+        """The files that are complete only now."""
+        ...
+
+    def front_matter(self) -> str:
+        """What the format wants at the head of README.md; empty for most."""
+        ...
+
+    def layout(self) -> list[str]:
+        """Lines for README.md: which file holds what."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is held on disk."""
+        ...

@@ -1,0 +1,151 @@
+"""The dataset card, ``README.md``: what made the set, from what, what it is for, and what it must not be used for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from service.datasets.classes import ClassList
+from service.datasets.writing.about import ExportAbout, ModelAbout
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.preparing import Prepared
+
+NEVER_CLINICAL = (
+    "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a system "
+    "which makes such decisions works. Test on real data that no model here was trained on."
+)
+_SYNTHETIC = (
+    "Synthetic images were drawn by generative models. They show no real place, patient or specimen; they may hold what no real "
+    "image would, and they repeat what was rare or wrong in the data that the models learned from."
+)
+_MOST_MODELS = 100
+
+
+class Tally:
+    """What the card says in numbers, counted as items go by."""
+
+    def __init__(self) -> None:
+        self.items: Counter[tuple[str, str]] = Counter()
+        self.models: Counter[str] = Counter()
+        self.seeds: dict[str, tuple[int, int]] = {}
+
+    def add(self, prepared: Prepared) -> None:
+        """Counts an item; of its metadata, ``model`` and ``seed`` are looked at."""
+        item = prepared.item
+        self.items[prepared.split, item.source] += 1
+        model, seed = item.metadata.get("model"), item.metadata.get("seed")
+        if isinstance(model, str) and (model in self.models or len(self.models) < _MOST_MODELS):
+            self.models[model] += 1
+            if isinstance(seed, int):
+                low, high = self.seeds.get(model, (seed, seed))
+                self.seeds[model] = (min(low, seed), max(high, seed))
+
+    def of(self, source: str) -> int:
+        """Items of a source."""
+        return sum(count for (_, from_source), count in self.items.items() if from_source == source)
+
+
+def dataset_card(
+    about: ExportAbout,
+    classes: ClassList,
+    options: ExportOptions,
+    tally: Tally,
+    layout: Sequence[str],
+    front_matter: str = "",
+) -> str:
+    """The card as Markdown, ``front_matter`` at its head."""
+    real, synthetic = tally.of("real"), tally.of("synthetic")
+    lines = [
+        front_matter + f"# {_line(about.title)}",
+        "",
+        f"{real + synthetic} pairs of an image and its segmentation mask: {synthetic} synthetic, {real} real. Format: {options.format}.",
+        *([f"**{_SYNTHETIC}**"] if synthetic else []),
+        "",
+        "| split | real | synthetic |",
+        "|---|---|---|",
+        *(f"| {split} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |" for split in _splits(tally)),
+        "",
+        _about_splits(options),
+        "",
+        "## Files",
+        "",
+        *(f"- {line}" for line in layout),
+        "- `manifest.jsonl`: a line for each item: name, source (real or synthetic), split, sha256 of its files, and its metadata",
+        "",
+        "## Classes",
+        "",
+        "| index | class | colour |",
+        "|---|---|---|",
+        *(
+            f"| {entry.index} | {_cell(entry.name)}{' (background)' if entry.background else ''} | #{bytes(entry.colour).hex()} |"
+            for entry in classes.classes
+        ),
+        "| 255 | none: ignore | |",
+        "",
+        *_how_made(about, tally),
+        *_licences(about),
+        "## Intended use and limits",
+        "",
+        "Training and augmenting segmentation models, together with real data.",
+        "",
+        NEVER_CLINICAL,
+        *(line for model in about.models for line in _uses(model)),
+        *(line for note in about.notes for line in ("", _line(note))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _splits(tally: Tally) -> list[str]:
+    return sorted({split for split, _ in tally.items})
+
+
+def _about_splits(options: ExportOptions) -> str:
+    if options.splits is None:
+        return "Items are in the splits that they came with."
+    shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
+    return f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them."
+
+
+def _how_made(about: ExportAbout, tally: Tally) -> list[str]:
+    known = {model.id for model in about.models}
+    models = [*about.models, *(ModelAbout(id=name) for name in tally.models if name not in known)]
+    if not models and not about.parameters and not about.seeds:
+        return []
+    lines = ["## How it was made", ""]
+    for model in models:
+        seeds = tally.seeds.get(model.id)
+        said = [f"{tally.models[model.id]} items" if tally.models[model.id] else "", f"seeds {seeds[0]} to {seeds[1]}" if seeds else ""]
+        detail = ", ".join(part for part in said if part)
+        title = f": {_line(model.title)}" if model.title else ""
+        lines.append(f"- `{_line(model.id)}`{title}{f' ({detail})' if detail else ''}")
+    if about.seeds:
+        lines.append(f"- seeds of the jobs: {', '.join(map(str, about.seeds))}")
+    if about.parameters:
+        lines += ["- parameters:", "", "```json", json.dumps(about.parameters, ensure_ascii=True, sort_keys=True, indent=1), "```"]
+    return [*lines, ""]
+
+
+def _licences(about: ExportAbout) -> list[str]:
+    if not about.models and not about.real_data:
+        return []
+    lines = ["## Licences", "", "What was made from data may be bound by its licence.", ""]
+    for model in about.models:
+        lines.append(f"- model `{_line(model.id)}`: {_line(model.licence)}")
+        lines += [f"  - trained on {_line(data.name)}: {_line(data.licence)}" for data in model.training_data]
+    lines += [f"- real images from {_line(data.name)}: {_line(data.licence)}" for data in about.real_data]
+    return [*lines, ""]
+
+
+def _uses(model: ModelAbout) -> list[str]:
+    said = [text for text in (model.intended_use, model.limits_of_use) if text]
+    return ["", f"Of `{_line(model.id)}`: {' '.join(map(_line, said))}"] if said else []
+
+
+def _line(text: str) -> str:
+    """Text from outside as part of one line, so that it cannot end the section it stands in."""
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("|", "\\|")

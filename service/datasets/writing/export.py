@@ -1,0 +1,71 @@
+"""The one way through: items in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.writing.about import ExportAbout
+from service.datasets.writing.base import FormatWriter
+from service.datasets.writing.card import Tally, dataset_card
+from service.datasets.writing.files import ExportFile, Spool
+from service.datasets.writing.formats import format_writer
+from service.datasets.writing.manifest import MANIFEST, manifest_line
+from service.datasets.writing.mapping import class_mapping
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.preparing import Prepared, Preparing
+
+ItemWritten = Callable[[Prepared], None]
+
+
+def export_files(
+    items: Iterable[Item],
+    classes: ClassList,
+    options: ExportOptions,
+    about: ExportAbout | None = None,
+    *,
+    on_item: ItemWritten | None = None,
+    scratch: Path | None = None,
+) -> Iterator[ExportFile]:
+    """The files of an export, in a fixed order; each is to be taken before the next is asked for.
+
+    The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for progress.
+    ``scratch`` is a folder for what is gathered on disk; without one it is the system's. On the file system of a FolderSink's folder
+    it saves copying; a killed export leaves ``.export-*.part`` in it.
+    One item is in memory at a time. Raises InvalidDataset naming the item that cannot be written, or the option that cannot be
+    met, and MissingExtra where the format needs packages that are not installed.
+    """
+    mapping = class_mapping(classes, options)
+    writer = format_writer(mapping.classes, options, scratch)
+    prepare = Preparing(mapping, options, writer.replaced)
+    return _files(items, prepare, writer, mapping.classes, options, about or ExportAbout(), on_item, Spool(scratch))
+
+
+def _files(
+    items: Iterable[Item],
+    prepare: Preparing,
+    writer: FormatWriter,
+    classes: ClassList,
+    options: ExportOptions,
+    about: ExportAbout,
+    on_item: ItemWritten | None,
+    manifest: Spool,
+) -> Iterator[ExportFile]:
+    tally = Tally()
+    with manifest:
+        try:
+            for item in items:
+                prepared = prepare(item)
+                yield from writer.add(prepared)
+                manifest.write(manifest_line(prepared))
+                tally.add(prepared)
+                if on_item is not None:
+                    on_item(prepared)
+            yield from writer.finish()
+            yield manifest.as_file(MANIFEST)
+            card = dataset_card(about, classes, options, tally, writer.layout(), writer.front_matter())
+            yield ExportFile.of("README.md", card.encode("utf-8", "backslashreplace"))
+        finally:
+            writer.close()

@@ -1,0 +1,70 @@
+"""Folders of images and masks: the layout that ``twinset train`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from service.datasets.classes import ClassList
+from service.datasets.writing.files import ExportFile, Spool
+from service.datasets.writing.manifest import json_line, json_page
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.preparing import Prepared
+
+
+class FoldersWriter:
+    """``images/``, ``masks/`` (grey, levels are class indices), ``masks_colour/`` (indices with a palette), ``dataset.json``,
+    a list of stems for each split, and ``captions.jsonl`` where items have captions."""
+
+    replaced: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
+        self._classes = classes
+        self._scratch = scratch
+        self._splits: dict[str, Spool] = {}
+        self._captions = Spool(self._scratch)
+
+    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+        """The image and two forms of the mask."""
+        image = f"images/{prepared.stem}.{prepared.suffix}"
+        mask, colour = f"masks/{prepared.stem}.png", f"masks_colour/{prepared.stem}.png"
+        for what, path, data in (
+            ("image", image, prepared.image),
+            ("mask", mask, prepared.index_png),
+            ("mask_colour", colour, prepared.mask_png),
+        ):
+            prepared.note(what, path, data)
+            yield ExportFile.of(path, data)
+        if prepared.split not in self._splits:
+            self._splits[prepared.split] = Spool(self._scratch)
+        self._splits[prepared.split].write(f"{prepared.stem}\n".encode())
+        if prepared.item.caption:
+            self._captions.write(json_line({"stem": prepared.stem, "text": prepared.item.caption}))
+
+    def finish(self) -> Iterator[ExportFile]:
+        """The lists, and what the classes are."""
+        about = {"name": "Twinset export", "classes": self._classes.table(), "splits": sorted(self._splits)}
+        yield ExportFile.of("dataset.json", json_page(about))
+        for split, stems in sorted(self._splits.items()):
+            yield stems.as_file(f"{split}.txt")
+        if self._captions.size:
+            yield self._captions.as_file("captions.jsonl")
+
+    def front_matter(self) -> str:
+        """None."""
+        return ""
+
+    def layout(self) -> list[str]:
+        """Which file holds what."""
+        return [
+            "`images/`: the images",
+            "`masks/`: one grey PNG an image, same stem; the level of a pixel is its class index, 255 none",
+            "`masks_colour/`: the same indices with the classes' colours as palette",
+            "`dataset.json`: the classes; `train.txt` and so on: the stems of each split; `captions.jsonl`: texts, if there are any",
+        ]
+
+    def close(self) -> None:
+        """Frees what is held on disk."""
+        for spool in (self._captions, *self._splits.values()):
+            spool.close()

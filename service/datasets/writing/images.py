@@ -1,0 +1,49 @@
+"""Image files as an export wants them: copied where they are so already, else encoded anew."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from service.datasets.writing.options import ImageFormat
+from service.errors import InvalidDataset
+from service.png import SIGNATURE, encode_image
+
+SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
+_JPEG = b"\xff\xd8\xff"
+_QUALITY = 95
+
+
+def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
+    """The image in the wanted format. Raises InvalidDataset for bytes that are no image."""
+    if data.startswith(SIGNATURE if wanted == "png" else _JPEG):
+        return data
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            image = file.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(name, error) from None
+    if wanted == "png":
+        return encode_image(np.asarray(image), {})
+    out = io.BytesIO()
+    # colours at full resolution: halved, they would bleed over the borders that the mask draws
+    image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image."""
+    if data.startswith(SIGNATURE) and len(data) >= 24:
+        return struct.unpack(">II", data[16:24])
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            return file.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> InvalidDataset:
+    return InvalidDataset(f"the image of {name!r} cannot be decoded ({error}); store it anew")

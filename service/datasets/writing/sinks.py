@@ -1,0 +1,86 @@
+"""Where the files of an export go."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from service.api.zipping import Member, zip_stream
+from service.datasets.writing.files import ExportFile
+from service.errors import InvalidDataset
+from service.store.base import ObjectStore
+
+_NO_TIME = datetime(1980, 1, 1)
+"""The first moment that a zip can name: exports have no clock."""
+
+
+class Sink(Protocol):
+    """Takes the files of an export one after another."""
+
+    def __call__(self, file: ExportFile) -> None:
+        """Keeps the file, whole, before it returns."""
+        ...
+
+
+class FolderSink:
+    """Files in a folder, each there whole or not at all.
+
+    An export whose ``scratch`` is on the folder's file system has its long files put here without copying them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: set[Path] = set()
+
+    def __call__(self, file: ExportFile) -> None:
+        """Writes the file, over one that is there. Raises OSError, or InvalidDataset for a path that leads out of the folder."""
+        parts = PurePosixPath(file.path).parts
+        if not parts or ".." in parts or parts[0] == "/":
+            raise InvalidDataset(f"{file.path!r} leads out of the folder it is to be written in")
+        target = self._folder.joinpath(*parts)
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(target.parent)
+        beside = target.with_name(f".{target.name[:100]}.part")
+        if not file.move(beside):
+            with open(beside, "wb") as out:
+                for piece in file.pieces():
+                    out.write(piece)
+        os.replace(beside, target)
+
+
+class StoreSink:
+    """Objects under a prefix of an object store, which take one file's bytes at a time."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix.rstrip("/")
+
+    def __call__(self, file: ExportFile) -> None:
+        """Puts the file at ``prefix/path``. Raises InvalidKey for a path that no store takes, and StoreUnavailable."""
+        self._store.put(f"{self._prefix}/{file.path}", file.read())
+
+
+def write_all(files: Iterable[ExportFile], sink: Sink) -> int:
+    """Sends every file to the sink; how many there were."""
+    count = 0
+    for file in files:
+        sink(file)
+        count += 1
+    return count
+
+
+def zip_pieces(files: Iterable[ExportFile]) -> Iterator[bytes]:
+    """The bytes of a zip of the files, as they come; its directory alone is kept in memory."""
+    return zip_stream(_member(file) for file in files)
+
+
+def _member(file: ExportFile) -> Member:
+    checksum = 0
+    for piece in file.pieces():
+        checksum = zlib.crc32(piece, checksum)
+    return Member(file.path, _NO_TIME, file.size, checksum, file.pieces())

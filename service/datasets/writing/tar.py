@@ -1,0 +1,36 @@
+"""Tar files whose bytes hang on names and contents alone (POSIX ustar; pax headers for names that do not fit)."""
+
+from __future__ import annotations
+
+import tarfile
+
+BLOCK_BYTES = 512
+RECORD_BYTES = 20 * BLOCK_BYTES
+_MODE_OWNER = b"0000644\x000000000\x000000000\x00"
+_TIME = b"00000000000\x00"
+_REST = b"0".ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\x000000000\x00" + bytes(167)
+_PADDING = bytes(BLOCK_BYTES)
+_CONSTANT_SUM = sum(_MODE_OWNER) + sum(_TIME) + sum(_REST) + 8 * ord(" ")
+"""What every header's checksum has of its constant parts; its own eight bytes count as spaces."""
+
+
+def members(*files: tuple[str, bytes]) -> bytes:
+    """Files, name and contents, as they stand in a tar: header, contents, padding. Mode 0644, no owner, no time."""
+    return b"".join([part for name, data in files for part in (_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK_BYTES])])
+
+
+def end(size: int) -> bytes:
+    """What closes a tar of ``size`` bytes: two empty blocks, and zeros up to a whole record."""
+    return bytes(2 * BLOCK_BYTES + -(size + 2 * BLOCK_BYTES) % RECORD_BYTES)
+
+
+def _header(name: str, size: int) -> bytes:
+    encoded = name.encode()
+    if len(encoded) > 100 or not name.isascii():
+        info = tarfile.TarInfo(name)
+        info.size = size
+        return info.tobuf(tarfile.PAX_FORMAT)
+    # tarfile's own headers take longer than all else an item needs, so the common case is written here
+    length = b"%011o\x00" % size
+    checksum = b"%06o\x00 " % (_CONSTANT_SUM + sum(encoded) + sum(length))
+    return b"".join((encoded, _PADDING[: 100 - len(encoded)], _MODE_OWNER, length, _TIME, checksum, _REST))

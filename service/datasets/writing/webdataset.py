@@ -1,0 +1,91 @@
+"""WebDataset: tar shards, in each the files of an item side by side under one key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from service.datasets.classes import ClassList
+from service.datasets.writing import tar
+from service.datasets.writing.files import ExportFile, Spool
+from service.datasets.writing.manifest import json_page, line_with_metadata
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.preparing import Prepared
+
+
+class _Shard:
+    """The open shard of a split."""
+
+    def __init__(self, path: str, scratch: Path | None) -> None:
+        self.path = path
+        self.spool = Spool(scratch)
+        self.items = 0
+
+
+class WebDatasetWriter:
+    """``{split}-{number:06d}.tar`` with ``{key}.png``, ``{key}.mask.png`` and ``{key}.json`` an item."""
+
+    replaced: ClassVar[dict[str, str]] = {".": "_"}
+    """A key ends at the first dot of a file's name."""
+
+    def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
+        self._classes = classes
+        self._scratch = scratch
+        self._most_items, self._most_bytes = options.shard_items, options.shard_bytes
+        self._open: dict[str, _Shard] = {}
+        self._shards: dict[str, int] = {}
+
+    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+        """The shard that this item fills, if it does."""
+        split = prepared.split
+        if split not in self._open:
+            number = self._shards.get(split, 0)
+            self._shards[split] = number + 1
+            self._open[split] = _Shard(f"{split}-{number:06d}.tar", self._scratch)
+        shard = self._open[split]
+        key = prepared.stem
+        image, mask, mask_png = f"{key}.{prepared.suffix}", f"{key}.mask.png", prepared.mask_png
+        prepared.note("image", image, prepared.image, shard=shard.path)
+        prepared.note("mask", mask, mask_png, shard=shard.path)
+        shard.spool.write(tar.members((image, prepared.image), (mask, mask_png), (f"{key}.json", _about(prepared))))
+        shard.items += 1
+        if shard.items >= self._most_items or shard.spool.size >= self._most_bytes:
+            yield from self._finish_shard(split)
+
+    def finish(self) -> Iterator[ExportFile]:
+        """The shards that are not full, and what the classes are."""
+        for split in sorted(self._open):
+            yield from self._finish_shard(split)
+        yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "shards": dict(sorted(self._shards.items()))}))
+
+    def _finish_shard(self, split: str) -> Iterator[ExportFile]:
+        shard = self._open.pop(split)
+        with shard.spool as spool:
+            spool.write(tar.end(spool.size))
+            yield spool.as_file(shard.path)
+
+    def front_matter(self) -> str:
+        """None."""
+        return ""
+
+    def layout(self) -> list[str]:
+        """Which file holds what."""
+        return [
+            "`{split}-NNNNNN.tar`: shards; of each item `KEY.png` or `KEY.jpg` (the image), `KEY.mask.png` (class indices with a "
+            "palette, 255 none) and `KEY.json` (name, source, caption, metadata)",
+            "`dataset.json`: the classes, and how many shards each split has",
+        ]
+
+    def close(self) -> None:
+        """Frees what is held on disk."""
+        for shard in self._open.values():
+            shard.spool.close()
+
+
+def _about(prepared: Prepared) -> bytes:
+    item = prepared.item
+    about: dict[str, Any] = {"name": item.name, "source": item.source, "split": prepared.split}
+    if item.caption is not None:
+        about["caption"] = item.caption
+    return line_with_metadata(about, prepared)

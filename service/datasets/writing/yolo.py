@@ -1,0 +1,102 @@
+"""YOLO-seg: a text file an image, a line an object: its class and one polygon in shares of width and height."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from service.datasets.classes import IGNORE, ClassList
+from service.datasets.components import connected
+from service.datasets.filling import fill_with_border
+from service.datasets.outlines import polygons
+from service.datasets.writing.files import ExportFile
+from service.datasets.writing.losses import iou
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.preparing import Prepared
+
+INSET_PX = 0.25
+"""So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border pixels."""
+_DECIMALS = 6
+
+
+class YoloWriter:
+    """``images/{split}/``, ``labels/{split}/`` and ``data.yaml``.
+
+    One line holds one closed outline, so an object with holes is cut open to them, and one whose parts do not touch is a line for
+    each. The background is no class here. What YOLO has no word for, pixels to be ignored, is counted as lost.
+    """
+
+    replaced: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
+        self._classes = classes
+        self._ids = {entry.index: number for number, entry in enumerate(classes.objects)}
+        self._splits: set[str] = set()
+
+    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+        """The image and its lines."""
+        image = f"images/{prepared.split}/{prepared.stem}.{prepared.suffix}"
+        label = f"labels/{prepared.split}/{prepared.stem}.txt"
+        self._splits.add(prepared.split)
+        lines = self._lines(prepared)
+        for what, path, data in (("image", image, prepared.image), ("annotation", label, lines)):
+            prepared.note(what, path, data)
+            yield ExportFile.of(path, data)
+
+    def _lines(self, prepared: Prepared) -> bytes:
+        height, width = prepared.labels.shape
+        objects = prepared.objects
+        # an instance in several parts is connected here, part by part
+        parts = connected(objects.map, {0})
+        scale = np.array([width, height])
+        lines, scores = [], []
+        for number, outlines in enumerate(polygons(parts.map, len(parts), inset_px=INSET_PX), start=1):
+            label = int(objects.values[parts.values[number - 1] - 1])
+            points = np.round(outlines[0] / scale, _DECIMALS)
+            scores.append(iou(fill_with_border(points * scale, height, width), parts.map == number))
+            lines.append(f"{self._ids[label]} " + " ".join(f"{value:.{_DECIMALS}f}" for value in points.reshape(-1).tolist()) + "\n")
+        prepared.lost["objects"] = len(scores)
+        prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0
+        prepared.lost["iou_most"] = float(1 - min(scores)) if scores else 0.0
+        prepared.lost["ignore_pixels"] = int(np.count_nonzero(prepared.labels == IGNORE))
+        return "".join(lines).encode()
+
+    def finish(self) -> Iterator[ExportFile]:
+        """``data.yaml``."""
+        yield ExportFile.of("data.yaml", self._yaml().encode())
+
+    def _yaml(self) -> str:
+        lines = ["path: .", *(f"{split}: images/{split}" for split in sorted(self._splits))]
+        if "val" not in self._splits and self._splits:
+            # trainers refuse a set without one
+            lines.append(f"val: images/{min(self._splits, key=lambda name: (name == 'train', name))}")
+        lines += ["names:", *(f"  {number}: {_quoted(entry.name)}" for number, entry in enumerate(self._classes.objects))]
+        lines += ["colours:", *(f"  {number}: {list(entry.colour)}" for number, entry in enumerate(self._classes.objects))]
+        ground = self._classes.background
+        about = "null" if ground is None else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
+        return "\n".join([*lines, f"background: {about}"]) + "\n"
+
+    def front_matter(self) -> str:
+        """None."""
+        return ""
+
+    def layout(self) -> list[str]:
+        """Which file holds what."""
+        return [
+            "`images/{split}/`: the images",
+            "`labels/{split}/`: a line for each object: class, then the outline's corners as shares of width and height. Objects are "
+            "cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which round corners down to "
+            "pixels and tools which ask for pixel centres both get the object exactly",
+            "`data.yaml`: the splits and the classes",
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML writes it in double quotes (5.7): what cannot be printed by its code point."""
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'

@@ -1,0 +1,98 @@
+"""Small datasets with everything in them that formats get wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.reading.checking import read_items
+from service.datasets.reading.opening import open_dataset
+from service.datasets.reading.report import Findings, ReadReport
+from service.datasets.writing.export import export_files
+from service.datasets.writing.options import ExportOptions
+from service.datasets.writing.sinks import FolderSink, write_all
+
+GROUND = ClassList.of(["background", "wasser", "улица | 道", "never there", "dot"])
+"""Class 0 is the background, and class 3 occurs nowhere."""
+NO_GROUND = ClassList.of(["sky", "wasser", "улица | 道", "never there", "dot"], background=None)
+"""The same, with class 0 a class like any other."""
+MANY = ClassList.of([f"class {number}" for number in range(254)], background=None)
+
+
+def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
+    """A PNG by Pillow."""
+    out = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(out, "PNG")
+    return out.getvalue()
+
+
+def picture(seed: int, height: int, width: int) -> bytes:
+    """An image that no other seed gives."""
+    return png(np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+def scene(number: int) -> np.ndarray:
+    """``(24 + number, 31)``: a ring with an island in it, objects that touch at sides and corners, single pixels, ignored regions."""
+    labels = np.zeros((24 + number, 31), dtype=np.uint8)
+    labels[2:13, 3:15] = 1
+    labels[4:10, 5:12] = 0
+    labels[6:8, 7:9] = 1
+    labels[13:18, 3:9] = 2
+    labels[18:20, 9:12] = 2
+    labels[15, 20 + number % 8] = 4
+    labels[23, 30] = 4
+    labels[0, 0] = 4
+    if number % 2:
+        labels[5:9, 20:28] = 255
+        labels[6, 22] = 2
+    return labels
+
+
+def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterator[Item]:
+    """Items with names in several scripts, captions, and two items for each mask."""
+    for number in range(count):
+        labels = scene(number // 2)
+        yield Item(
+            name=f"Bild {number} ü/道_v1.{number}",
+            image=picture(number, *labels.shape),
+            mask=labels,
+            source="synthetic" if number % 3 else "real",
+            caption=f'caption {number} with "quotes" and a line\u2028break',
+            source_mask=f"mask-{number // 2}",
+            metadata=metadata or {"model": "toy@1.0.0", "seed": number, "scores": {"ppv": 0.5 + number / 100}},
+        )
+
+
+def many_classes() -> Iterator[Item]:
+    """One item that holds all of 254 classes."""
+    labels = np.repeat(np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16), 3, axis=0), 3, axis=1)
+    labels[labels == 254] = 255
+    yield Item("all", picture(1, 48, 48), labels)
+
+
+def export(items: Iterable[Item], classes: ClassList, folder: Path, **options: object) -> Path:
+    """Writes an export to ``folder``."""
+    write_all(export_files(items, classes, ExportOptions.model_validate(options)), FolderSink(folder))
+    return folder
+
+
+def read(folder: Path, **options: object) -> tuple[dict[str, Item], ReadReport, ClassList]:
+    """Reads a dataset to its end: items by name, the report, the classes."""
+    source = open_dataset(folder, **options)  # type: ignore[arg-type]
+    findings = Findings()
+    items = {item.name: item for item in read_items(source, findings)}
+    return items, findings.report(source.format), source.classes
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
