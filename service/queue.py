@@ -1,4 +1,4 @@
-"""The queue: chunks handed to workers, by task name only, over Celery.
+"""The queue: chunks handed to Celery's workers, by task name only.
 
 There are two, so that interactive jobs need not wait behind all others: their chunks have a queue of their own, which a
 worker looks at first (:class:`InteractiveFirst`). Kombu's Redis priorities would not do: there a message without a priority
@@ -12,16 +12,16 @@ forgets, costs seconds until a sweeper sends the chunk again, and never a job.
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.errors import BrokerUnavailable
 from service.jobs.spec import Priority
 from service.settings import Settings
+from service.task_message import task_message
 
 if TYPE_CHECKING:
-    from celery import Celery
+    from redis import Redis
 
 GENERATE_TASK = "twinset.generate_chunk"
 GENERATE_QUEUE = "generate"
@@ -34,7 +34,7 @@ _SEND_TIMEOUT_S = 2.0
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
-    """The Celery configuration that the producer and the worker must agree on.
+    """The configuration of the workers' Celery.
 
     ``unacked_restore_interval`` and ``unacked_restore_throttle`` of 1 bring a lost worker's message back within a second
     of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
@@ -100,53 +100,54 @@ class ChunkSender(Protocol):
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises :class:`BrokerUnavailable`."""
 
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then it may
+        be that none was sent, or all."""
+
 
 class JobQueue:
-    """The Celery producer. A broker that is down makes a send fail within seconds, never hang."""
+    """The producer. A broker that is down makes a send fail within seconds, never hang. May be used from many threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._app: Celery | None = None
-        self._lock = threading.Lock()
+        self._url = settings.broker_url
+        self._client: Redis | None = None
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises :class:`BrokerUnavailable`."""
-        app = self._connected_app()
-        from kombu.exceptions import OperationalError
+        self.send_chunks(job, (chunk,), priority)
 
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then it may
+        be that none was sent, or all."""
+        from redis.exceptions import RedisError
+
+        queue = QUEUES[priority]
+        messages = [task_message(GENERATE_TASK, {"job": job, "chunk": chunk}, queue=queue) for chunk in chunks]
         try:
-            app.send_task(
-                GENERATE_TASK,
-                kwargs={"job": job, "chunk": chunk},
-                queue=QUEUES[priority],
-                ignore_result=True,
-                retry=False,
-            )
-        except (OperationalError, OSError) as error:
+            self._connected().lpush(queue, *messages)
+        except (RedisError, OSError) as error:
+            which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
             raise BrokerUnavailable(
-                f"chunk {chunk} of job {job} could not be sent: {error}; the sweeper sends it once the broker is back"
+                f"{which} of job {job} could not be sent: {error}; the sweeper sends what is missing once the broker is back"
             ) from error
 
     def close(self) -> None:
         """Gives the connections back."""
-        with self._lock:
-            if self._app is not None:
-                self._app.close()
-                self._app = None
+        if self._client is not None:
+            self._client.close()
 
-    def _connected_app(self) -> Celery:
-        with self._lock:
-            if self._app is None:
-                # Imported at the first send: Celery is a third of the API's start-up time.
-                from celery import Celery
+    def _connected(self) -> Redis:
+        if self._client is None:
+            from redis import Redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
 
-                options = celery_options(self._settings)
-                # A producer gives up at once; a worker, with the shared options, keeps trying to reconnect.
-                options["broker_transport_options"] |= {
-                    "max_retries": 0,
-                    "connect_retries_timeout": _SEND_TIMEOUT_S,
-                    "socket_timeout": _SEND_TIMEOUT_S,
-                }
-                self._app = Celery("twinset-producer", set_as_current=False)
-                self._app.conf.update(options)
-            return self._app
+            self._client = Redis.from_url(
+                self._url,
+                socket_timeout=_SEND_TIMEOUT_S,
+                socket_connect_timeout=_SEND_TIMEOUT_S,
+                socket_keepalive=True,
+                # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made once.
+                retry=Retry(NoBackoff(), 1),
+            )
+        return self._client

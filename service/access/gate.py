@@ -23,6 +23,7 @@ from service.jobs.tenants import DEFAULT_TENANT
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 _REMEMBERED = 10_000
+_NEVER: tuple[float, ApiKey | None] = (float("-inf"), None)
 _NOBODYS = KeyText.new().sha256()
 """Stands in for the hash of a key that does not exist; nobody has what it is of."""
 
@@ -62,22 +63,39 @@ class Gate:
                 return record.tenant
         raise Unauthorized("the API key is not valid: not one of ours, revoked, or past its time; ask whoever runs this service for another")
 
+    def knows(self, authorization: str | None) -> bool:
+        """Whether :meth:`tenant` can tell from memory, without asking the store."""
+        if self.required == "false":
+            return True
+        if self.required == "auto" and not self._found_one:
+            return not self._must_look_for_keys()
+        match = _BEARER.fullmatch(authorization or "")
+        given = KeyText.parse(match[1]) if match else None
+        if given is None:
+            return True
+        with self._lock:
+            looked_up_at, _ = self._looked_up.get(given.id, _NEVER)
+        return self.clock() - looked_up_at < SEEN_AT_LATEST_S
+
     def keys_are_needed(self) -> bool:
         """Whether a request must have a key."""
         if self.required != "auto":
             return self.required == "true"
         # Once there has been a key, it stays so: a ring that was emptied by mistake opens nothing.
-        if not self._found_one and self.clock() - self._found_none_at >= SEEN_AT_LATEST_S:
+        if not self._found_one and self._must_look_for_keys():
             asked_at = self.clock()
             if self.ring.any():
                 self._found_one = True
             self._found_none_at = asked_at
         return self._found_one
 
+    def _must_look_for_keys(self) -> bool:
+        return self.clock() - self._found_none_at >= SEEN_AT_LATEST_S
+
     def _record(self, key_id: str) -> ApiKey | None:
         now = self.clock()
         with self._lock:
-            looked_up_at, record = self._looked_up.get(key_id, (float("-inf"), None))
+            looked_up_at, record = self._looked_up.get(key_id, _NEVER)
         if now - looked_up_at < SEEN_AT_LATEST_S:
             return record
         record = self.ring.find(key_id)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
 from service import __version__
 from service.access.gate import Gate
@@ -15,6 +16,7 @@ from service.access.ring import KeyRing
 from service.api import archive, events, generate, health, jobs, manifest, models, objects, retry, samples, uploads
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.logs import keep_secrets_out_of_logs
+from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
 from service.api.problems import install_problem_handlers
@@ -77,13 +79,14 @@ def create_app(
         submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept), limits),
         watcher=JobWatcher(progress, settings.broker_url),
         metrics=Metrics(),
+        look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await services.watcher.close()
-        hints.close()
+        await hints.aclose()
         if isinstance(queue, JobQueue):
             queue.close()
 

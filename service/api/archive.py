@@ -19,12 +19,12 @@ from model_store.card import IGNORE_INDEX, Card
 from service.api.access import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
-from service.api.zipping import Member, member, zip_stream
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
 from service.jobs.prefetch import prefetch
 from service.jobs.spec import Item, JobSpec
 from service.store.checked import read_checked
+from service.zipping import Member, member, zip_stream
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
 _MANIFEST_IN_MEMORY_BYTES = 1 << 20

@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import problem_response
 from service.errors import BodyTooLarge
 
+_MOST_DIGITS = 19
+
 
 class _Exceeded(Exception):
     """The body has passed the limit."""
@@ -23,9 +25,11 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._refuse(f"the body has {int(announced)} bytes", scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"").lstrip(b"0")
+        # Compared by its length first: Python makes no number of more than some thousand digits.
+        if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > self._max_bytes):
+            size = f"{int(announced)} bytes" if len(announced) <= _MOST_DIGITS else f"bytes in a number of {len(announced)} digits"
+            await self._refuse(f"the body has {size}", scope, receive, send)
             return
 
         read = 0

@@ -25,6 +25,19 @@ from service.jobs.spec import JobSpec
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 HEARTBEAT_S = 15.0
 _RETRY_MS = 2000
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Send it as Last-Event-ID to hear only of what is new."},
+        "event": {"enum": ["progress", "ended"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobView"},
+        },
+    },
+    "required": ["id", "event", "data"],
+}
 
 
 @router.get(
@@ -36,7 +49,8 @@ _RETRY_MS = 2000
             "description": "Events `progress`, and at last `ended`; the data is the job, as GET /jobs/{job} answers it.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
+                    # of each event, as OpenAPI 3.2 has it, and FastAPI for its own events already
+                    "itemSchema": _EVENT,
                     "example": 'id: 48.376.0.running\nevent: progress\ndata: {"id":"j7ybr17pesw6kn47yb0","state":"running",...}\n\n',
                 }
             },

@@ -13,8 +13,11 @@ from service.api.content import JsonRoute
 from service.api.openapi import answers
 from service.api.preferences import preferred_wait_s
 from service.api.services import ServicesDep
-from service.api.views import JobView, job_view
+from service.api.views import JobView, as_json, job_view
+from service.jobs.progress import Progress, accepted
 from service.jobs.request import GenerateRequest
+from service.jobs.spec import JobSpec
+from service.jobs.submission import MAX_KEY_CHARS
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
@@ -40,12 +43,12 @@ router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 )
 async def generate(
     body: GenerateRequest,
-    response: Response,
     services: ServicesDep,
     tenant: TenantDep,
     idempotency_key: Annotated[
         str | None,
         Header(
+            json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
             description="1 to 255 visible ASCII characters, a UUID say. The same key with the same body always stands "
             "for the same job; with another body it is refused. Keys do not expire."
         ),
@@ -53,25 +56,27 @@ async def generate(
     prefer: Annotated[
         str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
     ] = None,
-) -> JobView:
+) -> Response:
     """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to the
     workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
-    spec, made = await run_in_threadpool(
-        services.submissions.of(tenant).submit, body, given=given, idempotency_key=idempotency_key
-    )
-    if made:
+    submissions = services.submissions.of(tenant)
+
+    def submit() -> tuple[JobSpec, Progress]:
+        spec, made = submissions.submit(body, given=given, idempotency_key=idempotency_key)
+        if not made:
+            return spec, services.progress.read(spec)
         services.metrics.jobs.labels(spec.model).inc()
         services.metrics.twins.labels(spec.model).inc(spec.count)
+        return spec, accepted(spec)
 
+    spec, progress = await run_in_threadpool(submit)
+    headers = {}
     wait_s = preferred_wait_s(prefer, most_s=services.settings.max_wait_s)
-    if wait_s is None:
-        progress = await run_in_threadpool(services.progress.read, spec)
-    else:
+    if wait_s is not None:
         progress = await services.watcher.until_ended(spec, timeout_s=wait_s)
-        response.headers["Preference-Applied"] = f"wait={wait_s:g}"
-        if progress.state.ended:
-            response.status_code = 200
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
     view = job_view(spec, progress, prefix=services.path(""))
-    response.headers["Location"] = view.links["self"]
-    return view
+    headers["Location"] = view.links["self"]
+    status = 200 if wait_s is not None and progress.state.ended else 202
+    return Response(as_json(view), status_code=status, headers=headers, media_type="application/json")

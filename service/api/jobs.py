@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from service.api.access import KeyedRoute, OwnJob, TenantDep
+from service.api.access import KeyedRoute, LookAtOwnJob, OwnJob, TenantDep
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
-from service.api.views import JobPage, JobView, job_view
+from service.api.views import JobPage, JobView, as_json, job_view
 from service.errors import InvalidRequest, UnknownJob
 from service.jobs.cancellation import cancel
 from service.jobs.faults import shown
@@ -55,9 +55,12 @@ def list_jobs(
 
 
 @router.get("/jobs/{job}", response_model=JobView, summary="Look at a job", responses=answers(404, 503))
-def show_job(spec: OwnJob, services: ServicesDep) -> JobView:
+async def show_job(job: LookAtOwnJob) -> Response:
     """Where the job stands, worked out from the object store, and what it is made with."""
-    return _view(services, spec)
+    spec, progress = await job.at(lambda services, spec: (spec, services.progress.look(spec)))
+    if not progress.state.ended:
+        progress = progress.told(*await job.services.hints.hear(spec.job))
+    return Response(as_json(job_view(spec, progress, prefix=job.services.path(""))), media_type="application/json")
 
 
 _CANCELLED: dict[int | str, dict[str, Any]] = {

@@ -29,6 +29,16 @@ class Metrics:
         self.jobs = Counter("twinset_jobs_accepted", "Jobs accepted.", ["model"], registry=self.registry)
         self.twins = Counter("twinset_twins_requested", "Twins asked for.", ["model"], registry=self.registry)
         self.refused = Counter("twinset_requests_refused", "Errors answered.", ["slug"], registry=self.registry)
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts and times a request."""
+        kind = (method, route, status)
+        if kind not in self._of_route:  # few, as methods, routes and statuses are; to look them up by label takes longer
+            self._of_route[kind] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
+        count, timed = self._of_route[kind]
+        count.inc()
+        timed.observe(seconds)
 
 
 class MetricsMiddleware:
@@ -59,8 +69,7 @@ class MetricsMiddleware:
             # Set by the router on its way; absent where no route matched.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._metrics.requests.labels(method, route, str(status)).inc()
-            self._metrics.seconds.labels(method, route).observe(time.perf_counter() - began)
+            self._metrics.answered(method, route, status, time.perf_counter() - began)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from email.utils import format_datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
@@ -20,6 +20,7 @@ from service.store.signing import check_signature
 
 router = APIRouter(tags=["results"])
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_BYTES: dict[str, Any] = {"image/png": {}, "application/octet-stream": {}}
 
 
 @router.head("/objects/{key:path}", include_in_schema=False)
@@ -28,8 +29,8 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
     summary="Read an object by its signed link",
     response_class=Response,
     responses={
-        200: {"description": "The object.", "content": {"image/png": {}, "application/octet-stream": {}}},
-        206: {"description": "The part of it that `Range` asked for."},
+        200: {"description": "The object.", "content": _BYTES},
+        206: {"description": "The part of it that `Range` asked for.", "content": _BYTES},
         304: {"description": "The object is still the one of `If-None-Match`."},
         **answers(403, 404, 416, 503),
     },

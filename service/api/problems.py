@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from service.errors import InvalidRequest, TwinsetError
-from service.jobs.faults import shown
+from service.jobs.faults import shown, told
 from service.jobs.nearest import nearest
 from service.jobs.request import GenerateRequest
 
@@ -144,6 +144,7 @@ def invalid_request(faults: Any) -> InvalidRequest:
             errors.append({"pointer": pointer, "detail": detail})
         else:
             errors.append({"parameter": ".".join(map(str, path)), "in": place, "detail": detail})
+    errors = told(errors)
     return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -20,6 +21,15 @@ from service.jobs.submission import Submissions
 from service.masks.uploads import Uploads
 from service.settings import Settings
 from service.store.base import ObjectStore
+
+Found = TypeVar("Found")
+
+
+class LookUp(Protocol):
+    """Calls what waits for store or Redis away from the event loop."""
+
+    def __call__(self, look: Callable[[], Found], /) -> Awaitable[Found]:
+        """What ``look`` returns, or raises."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,14 @@ class Services:
     submissions: Submissions
     watcher: JobWatcher
     metrics: Metrics
+    look_up: LookUp
 
     def path(self, path: str) -> str:
         """``path`` as clients see it: with the path of ``public_url`` in front, where a proxy adds one."""
         return urlsplit(self.settings.public_url).path + path
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return request.app.state.services
 
 

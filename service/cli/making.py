@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.card import Card
+from model_store.card import Card, write_card
 from service.cli.client import Client
 from service.cli.fetching import FetchedTwin, fetch_twins
 from service.cli.following import twin_bar
@@ -18,7 +18,8 @@ _CLASSES_IN_CAPTION = 4
 
 @dataclass(frozen=True)
 class TwinFolder:
-    """A folder of fetched twins: ``images/``, ``masks/`` if they have any, ``manifest.jsonl``, ``contact_sheet.png``."""
+    """A folder of fetched twins: ``images/``, ``masks/`` if they have any, ``manifest.jsonl``, ``card.json``,
+    ``contact_sheet.png``."""
 
     path: Path
     twins: int
@@ -29,7 +30,8 @@ class TwinFolder:
 def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> TwinFolder:
     """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
 
-    The manifest is the server's own: its keys are those of the object store, and the last part of each the file's name.
+    The manifest is the server's own: its keys are those of the object store, and the last part of each the file's name. The model's
+    card goes along, since it alone tells what the numbers in the masks mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
@@ -43,6 +45,7 @@ def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> Tw
             if len(first) < MAX_TWINS:
                 first.append(twin)
     client.save_manifest(job["id"], folder / "manifest.jsonl")
+    write_card(folder, card)
     return TwinFolder(folder, count, masks, _write_sheet(first, count, job, card, folder) if first else None)
 
 

@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("service.cli.demo:demo", "Make eight twins on this machine and look at them."),
     "up": ("service.cli.up:up", "Run all of Twinset on this machine until Ctrl-C."),
     "generate": ("service.cli.generate:generate", "Have a server make twins, and fetch them into a folder."),
+    "export": ("service.cli.export:export", "Write twins and datasets as one dataset, in the format that you train from."),
+    "datasets": ("service.cli.datasets:datasets", "Check datasets, and count what is in them."),
     "models": ("service.cli.models:models", "List, show and add models."),
     "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
     "serve": ("service.cli.halves:serve", "Run the API alone, against a given broker and store."),

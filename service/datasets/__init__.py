@@ -8,6 +8,7 @@
     filling      polygons as pixels, by the rules of those who read them
     statistics   what a dataset holds, as numbers and as a picture
     reading      folders, COCO, Pascal VOC, Cityscapes, YOLO-seg and archives of them, in
+    mixing       several datasets as one
     writing      these, Hugging Face and WebDataset, out
 
 Masks are class indices ``(H, W)`` uint8: 0..253 a class, 255 none. Items come and go one at a time. Nothing here knows of

@@ -13,13 +13,11 @@ from service.callbacks.admission import admit_callback
 from service.jobs.faults import UNPRINTABLE, Faults, unprintable
 from service.jobs.inputs import check_classes, check_inputs, check_prompt, given_inputs
 from service.jobs.nearest import listed
-from service.jobs.request import GenerateRequest
+from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
 from service.jobs.seeds import SEED_MAX
 from service.jobs.spec import Callback, Priority
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
-
-NAME_MAX_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -132,6 +130,6 @@ def _name(request: GenerateRequest, faults: Faults) -> str | None:
     name = request.name.strip()
     if len(name) > NAME_MAX_CHARS:
         faults.add("name", name, f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept, shorten it")
-    if unprintable(name):
+    elif unprintable(name):
         faults.add("name", name, UNPRINTABLE)
     return name or None

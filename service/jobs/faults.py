@@ -9,6 +9,8 @@ from typing import Any
 from service.errors import InvalidRequest, UnknownClass
 
 UNPRINTABLE = "it holds control characters or halves of surrogate pairs; leave them out"
+MOST_TOLD = 50
+"""Faults that one answer lists: no request is mended from more of them, and a body can hold a million."""
 
 
 class Faults:
@@ -38,13 +40,27 @@ class Faults:
         """Raises what has been noted, if anything: :class:`InvalidRequest`, or :class:`UnknownClass` if that is all."""
         if self._found:
             kind = UnknownClass if self._only_unknown_classes else InvalidRequest
-            raise kind("; ".join(fault["detail"] for fault in self._found), errors=self._found)
+            errors = told(self._found)
+            raise kind("; ".join(fault["detail"] for fault in errors), errors=errors)
+
+
+def told(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The faults that an answer lists: the first :data:`MOST_TOLD`, and how many more there are."""
+    if len(found) <= MOST_TOLD:
+        return found
+    return [*found[:MOST_TOLD], {"pointer": "", "detail": f"and {len(found) - MOST_TOLD} more, which are not listed"}]
 
 
 def shown(value: Any, *, most: int = 80) -> str:
-    """A value for a message: as JSON, in ASCII, cut short."""
+    """A value for a message: as JSON, in ASCII, cut short. What is cut off is not written out first."""
+    if isinstance(value, str):
+        value = value[: most + 1]
     try:
-        text = json.dumps(value)
+        text = ""
+        for piece in json.JSONEncoder().iterencode(value):
+            text += piece
+            if len(text) > most:
+                break
     except (TypeError, ValueError):
         text = ascii(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import BrokerUnavailable
+from service.jobs.hearing import Hearing
 from service.jobs.states import State
 
 if TYPE_CHECKING:
@@ -51,12 +52,17 @@ class ProgressHint:
     rate: float | None
 
 
+Heard = tuple[float | None, Trouble | None]
+"""A job's rate in twins per second, and its trouble, as far as anything is known."""
+
+
 class Hints:
     """The hints in the Redis at ``broker_url``. May be used from many threads."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._client: Redis | None = None
+        self._hearing = Hearing(broker_url)
         self._silent_until = 0.0
 
     def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
@@ -106,6 +112,22 @@ class Hints:
         """What keeps the job from going on, if that was said."""
         return self.ask(lambda client: _trouble(client.hgetall(f"twinset:trouble:{job}")), None)
 
+    def standing(self, job: str) -> Heard:
+        """What the store does not know of a job that lives, in one exchange."""
+
+        def question(client: Redis) -> Heard:
+            with client.pipeline(transaction=False) as pipe:
+                for command in _standing(job):
+                    pipe.execute_command(*command)
+                return _heard(*pipe.execute())
+
+        return self.ask(question, (None, None))
+
+    async def hear(self, job: str) -> Heard:
+        """:meth:`standing` for those in an event loop."""
+        answers = await self._hearing.ask(*_standing(job))
+        return (None, None) if answers is None else _heard(*answers)
+
     def flag_cancel(self, job: str) -> None:
         """Lets workers see the job's cancel without asking the store."""
         self.ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_KEPT_S), None)
@@ -127,6 +149,11 @@ class Hints:
         """Gives the connections back."""
         if self._client is not None:
             self._client.close()
+
+    async def aclose(self) -> None:
+        """The same for those who have used :meth:`hear`, in their event loop."""
+        await self._hearing.close()
+        self.close()
 
     def _connected(self) -> Redis:
         if self._client is None:
@@ -152,16 +179,30 @@ class Hints:
             return otherwise
 
 
+def _standing(job: str) -> tuple[tuple[str, ...], ...]:
+    return ("HGET", f"twinset:progress:{job}", "rate"), ("HMGET", f"twinset:trouble:{job}", "since", "reason")
+
+
+def _heard(rate: str | None, trouble: list[str | None]) -> Heard:
+    return _number(rate), _trouble(dict(zip(("since", "reason"), trouble)))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
 def _trouble(values: dict[Any, Any]) -> Trouble | None:
     try:
         return Trouble(datetime.fromisoformat(values["since"]), values["reason"])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 
 def _hint(values: dict[Any, Any]) -> ProgressHint | None:
     try:
-        rate = float(values["rate"]) if values.get("rate") else None
-        return ProgressHint(State(values["state"]), int(values["done"]), int(values["total"]), rate)
+        return ProgressHint(State(values["state"]), int(values["done"]), int(values["total"]), _number(values.get("rate")))
     except (KeyError, ValueError):
         return None

@@ -46,6 +46,7 @@ def check_prompt(request: GenerateRequest, card: Card, settings: Settings, fault
         faults.add(
             "prompt", prompt, f"it has {len(prompt)} characters; at most {settings.max_prompt_chars} are read, shorten it"
         )
+        return prompt  # it may be megabytes, and each further look at them takes seconds
     # No tokenizer here, but a word is at least a token.
     words = len(prompt.split())
     if words > card.limits.max_prompt_tokens:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.callbacks.outbox import WAITING, Standing
@@ -43,6 +43,24 @@ class Progress:
     retried_by: str | None = None
     trouble: Trouble | None = None
 
+    def told(self, rate: float | None, trouble: Trouble | None) -> Progress:
+        """The same, of a job that lives, with what Redis says of it."""
+        rate = rate or self.rate
+        left = self.total - self.done - (self.failed or 0)
+        return replace(self, rate=rate, seconds_left=_seconds_left(self.state, left, rate), trouble=trouble)
+
+
+def accepted(spec: JobSpec) -> Progress:
+    """Where a job stands whose spec has been written just now."""
+    return Progress(
+        state=State.QUEUED,
+        sequence=sequence_number(ended=False, cancel_asked=False, started=False, recorded=0, chunks=spec.chunks),
+        done=0,
+        failed=0,
+        total=spec.count,
+        callback=None if spec.callback is None else WAITING,
+    )
+
 
 @dataclass
 class _Counted:
@@ -66,6 +84,11 @@ class ProgressReader:
 
     def read(self, spec: JobSpec) -> Progress:
         """Where the job stands now."""
+        progress = self.look(spec)
+        return progress if progress.state.ended else progress.told(*self._hints.standing(spec.job))
+
+    def look(self, spec: JobSpec) -> Progress:
+        """Where the job stands by what the store alone knows of it."""
         summary = self._ledger.read_summary(spec.job)
         if summary is not None:
             working_s = (summary.finished_at - (summary.started_at or spec.created_at)).total_seconds()
@@ -85,14 +108,9 @@ class ProgressReader:
                 retried_by=None if summary.state is State.SUCCEEDED else self._ledger.read_retry(spec.job),
             )
         chunks, recorded, failed, rate = self._count(spec)
-        hint = self._hints.progress(spec.job)
-        if hint is not None and hint.rate:
-            rate = hint.rate
         started = chunks > 0 or self._ledger.is_started(spec.job)
         cancelled = self._ledger.is_cancelled(spec.job)
         state = current_state(ended=None, cancel_asked=cancelled, started=started)
-        # Nothing more comes after a cancel, so there is no time left to tell.
-        seconds_left = (spec.count - recorded) / rate if rate and state is State.RUNNING else None
         return Progress(
             state=state,
             sequence=sequence_number(
@@ -102,9 +120,8 @@ class ProgressReader:
             failed=failed,
             total=spec.count,
             rate=rate,
-            seconds_left=seconds_left,
+            seconds_left=_seconds_left(state, spec.count - recorded, rate),
             callback=None if spec.callback is None else WAITING,
-            trouble=self._hints.trouble(spec.job),
         )
 
     def _count(self, spec: JobSpec) -> tuple[int, int, int | None, float | None]:
@@ -115,9 +132,10 @@ class ProgressReader:
                 if chunk not in counted.failed_in and chunk < spec.chunks:
                     counted.failed_in[chunk] = None
                     counted.recent.append((info.modified, len(spec.chunk_range(chunk))))
-            unread = [chunk for chunk, failed in sorted(counted.failed_in.items()) if failed is None]
-            for record in self._ledger.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
-                counted.failed_in[record.chunk] = record.failed
+            unread = sorted(chunk for chunk, failed in counted.failed_in.items() if failed is None)
+            if unread:  # else no threads for reading ahead are made
+                for record in self._ledger.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
+                    counted.failed_in[record.chunk] = record.failed
             while counted.failed_in.get(counted.frontier) is not None:
                 counted.failed_below += counted.failed_in.pop(counted.frontier) or 0
                 counted.frontier += 1
@@ -135,6 +153,11 @@ class ProgressReader:
             while len(self._counted) > _JOBS_REMEMBERED:
                 self._counted.popitem(last=False)
             return counted
+
+
+def _seconds_left(state: State, left: int, rate: float | None) -> float | None:
+    # Nothing more comes after a cancel, so there is no time left to tell.
+    return left / rate if rate and state is State.RUNNING else None
 
 
 def _rate(recent: deque[tuple[datetime, int]]) -> float | None:

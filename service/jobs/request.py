@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, WithJsonSchema, field_validator
-from pydantic_core import PydanticKnownError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model_store.card import GuidanceTarget
+from service.callbacks.urls import MAX_URL_CHARS
+from service.jobs.seeds import SEED_MAX
 from service.jobs.spec import Priority
+
+NAME_MAX_CHARS = 120
+MOST_CLASSES = 256
+"""Names that ``classes`` may list: a card has fewer classes, and each that it does not know is looked for among all it has."""
+MOST_MASKS = 10_000
+"""Masks that ``mask`` may list: the most that a service's own limit can be."""
+_MOST_MEMBERS = 100
+"""Members of a body whose names are looked at; there are not so many."""
 
 MaskEncoding = Literal["auto", "index", "binary", "colours"]
 
@@ -68,6 +87,7 @@ MaskMember = Annotated[
 class GenerateRequest(BaseModel):
     """A request for ``count`` twins of a model, by prompt, by classes or by masks."""
 
+    # The limits in json_schema_extra are those of every model and service: said here, and held by admission, in its own words.
     # Strict: "8" is no count and true is no number. A client that sends them is mistaken about more than the type.
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
@@ -75,10 +95,13 @@ class GenerateRequest(BaseModel):
 
     model: str = Field(description="Model name, or name@version; a bare name means the newest version.")
     prompt: str | None = Field(
-        None, description="What the pictures show, in words. Which of prompt, classes and mask go together is on the card."
+        None,
+        json_schema_extra={"minLength": 1},
+        description="What the pictures show, in words. Which of prompt, classes and mask go together is on the card.",
     )
     classes: list[str] | None = Field(
         None,
+        json_schema_extra={"minItems": 1, "maxItems": MOST_CLASSES},
         description="Names of the classes that the pictures hold, as on the model's card or by their aliases, whatever "
         "their case and order; a class named twice counts once. Given alone.",
     )
@@ -96,35 +119,75 @@ class GenerateRequest(BaseModel):
     )
     count: int | None = Field(
         None,
+        json_schema_extra={"minimum": 1},
         description="How many twins to make, from 1. It may be left out where masks are given: then one for each.",
         validate_default=True,
     )
     pairs: bool = Field(
         False, description="true refuses the request if its images would come without masks, as a prompt's alone may."
     )
-    seed: int | None = Field(None, description="0 to 2^53-1; drawn if absent. Same seed and parameters, same twins.")
-    steps: int | None = Field(None, description="Sampling steps, within the card's limits; its default if absent.")
+    seed: int | None = Field(
+        None,
+        json_schema_extra={"minimum": 0, "maximum": SEED_MAX},
+        description="0 to 2^53-1; drawn if absent. Same seed and parameters, same twins.",
+    )
+    steps: int | None = Field(
+        None,
+        json_schema_extra={"minimum": 1},
+        description="Sampling steps, within the card's limits; its default if absent.",
+    )
     guidance_scale: float | None = Field(
         None, description="How strongly the request steers, within the card's limits; 1 leaves guidance out."
     )
     guidance_target: GuidanceTarget | None = Field(
         None, description="What guidance strengthens, where the card lists a choice: text, mask, or joint for both."
     )
-    eta: float | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
-    size: int | None = Field(None, description="Side of image and mask in pixels, one of the card's sizes.")
+    eta: float | None = Field(
+        None,
+        json_schema_extra={"minimum": 0, "maximum": 1},
+        description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).",
+    )
+    size: int | None = Field(
+        None, json_schema_extra={"minimum": 1}, description="Side of image and mask in pixels, one of the card's sizes."
+    )
     priority: Priority = Field(
         "normal",
         description="interactive, where somebody waits for the twins: the job's chunks are taken up before those of normal "
         "jobs, and while they are made they get four times the part of the batch. For small jobs only: at most 64 twins, "
         "unless the service sets another limit. The twins are the same either way.",
     )
-    name: str | None = Field(None, description="Your own words for the job, up to 120 characters.")
+    name: str | None = Field(
+        None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the job, up to 120 characters."
+    )
     callback_url: str | None = Field(
         None,
+        json_schema_extra={"maxLength": MAX_URL_CHARS},
         description="An https:// address, to which a POST says how the job has ended: signed as Standard Webhooks has it, "
         "and repeated for about a day until it is answered with 2xx. Up to 2048 characters, without user, password or "
         "fragment. Private and loopback addresses are refused unless the service allows them.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, body: object) -> object:
+        if isinstance(body, dict) and len(body) > _MOST_MEMBERS:
+            raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
+        return body
+
+    @field_validator("classes", "mask", mode="before")
+    @classmethod
+    def _not_endless(cls, value: object, info: ValidationInfo) -> object:
+        # Before the entries are looked at one by one: each that is none would make a fault of its own.
+        most = {"classes": MOST_CLASSES, "mask": MOST_MASKS}[info.field_name or ""]
+        if isinstance(value, list) and len(value) > most:
+            raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {most} at most")
+        return value
+
+    @field_validator("count", "seed", "steps", "size", mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: object) -> object:
+        # To JSON Schema 8.0 is an integer, and there are languages whose every number is written like that.
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @field_validator("count", mode="after")
     @classmethod

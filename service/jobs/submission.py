@@ -44,6 +44,7 @@ from service.settings import Settings
 from service.store import keys
 
 WEIGHTS_FILE = "model.safetensors"
+MAX_KEY_CHARS = 255
 FILLED_IN_FOR = timedelta(hours=12)
 """For so long a reserved id waits for its job. What lies under one that has none after a day is removed."""
 _PUTS_AT_ONCE = 8
@@ -77,7 +78,7 @@ class Submissions:
         :class:`IdempotencyConflict`, :class:`LimitReached`, or a store's error; then nothing has been accepted.
         """
         # By its ids, a mask sent along is the same as one sent before: so for the key's fingerprint, and in the spec.
-        given = with_references(given)
+        given = with_references(given, most=self.settings.max_masks)
         fingerprint = _fingerprint(given)
         reserved = None
         if idempotency_key is not None:
@@ -94,9 +95,12 @@ class Submissions:
         spec, masks = self._spec(request, given, reserved or new_job_id(self.now()), idempotency_key)
         self.limits.take_queue(spec)
         if idempotency_key is not None and reserved is None:
-            job = self._reserve(idempotency_key, fingerprint, spec.job)
-            if job != spec.job:
-                self.limits.leave_queue(spec)  # whoever came first has taken its own place
+            job = None
+            try:
+                job = self._reserve(idempotency_key, fingerprint, spec.job)
+            finally:
+                if job != spec.job:
+                    self.limits.leave_queue(spec)  # whoever came first, with this body or another, has taken its own place
             spec = spec.model_copy(update={"job": job})
         self._keep_masks(spec.job, masks)
         return self.accept(spec)
@@ -158,6 +162,8 @@ class Submissions:
 
     def _keep_masks(self, job: str, masks: Sequence[ReadMask]) -> None:
         """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same bytes."""
+        if not masks:
+            return
         files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}
         with ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="keep-masks") as pool:
             kept = [pool.submit(self.uploads.keep, file) for file in files.values()]
@@ -167,12 +173,10 @@ class Submissions:
                 put.result()
 
     def _send_first_chunks(self, spec: JobSpec) -> None:
-        for chunk in range(min(self.settings.chunks_in_flight, spec.chunks)):
-            try:
-                self.queue.send_chunk(spec.job, chunk, spec.priority)
-            except BrokerUnavailable as error:
-                _log.warning("%s", error.detail)
-                return
+        try:
+            self.queue.send_chunks(spec.job, range(min(self.settings.chunks_in_flight, spec.chunks)), spec.priority)
+        except BrokerUnavailable as error:
+            _log.warning("%s", error.detail)
 
     def _reserved(self, key: str, fingerprint: str) -> str | None:
         """The job that ``key`` stands for, if any. Raises :class:`IdempotencyConflict` if its body was another."""
@@ -207,8 +211,8 @@ def _fingerprint(given: dict[str, Any]) -> str:
 
 
 def _check_idempotency_key(key: str) -> None:
-    if not 1 <= len(key) <= 255 or not all(0x21 <= ord(character) <= 0x7E for character in key):
+    if not 1 <= len(key) <= MAX_KEY_CHARS or not all(0x21 <= ord(character) <= 0x7E for character in key):
         raise InvalidRequest(
-            f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to 255 visible ASCII characters, "
+            f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to {MAX_KEY_CHARS} visible ASCII characters, "
             "a UUID say"
         )

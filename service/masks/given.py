@@ -40,14 +40,14 @@ def parse_masks(value: Any, *, most: int, faults: Faults) -> list[GivenFile]:
     return _parsed([(f"mask[{number}]", f"/mask/{number}", entry) for number, entry in enumerate(value)], faults)
 
 
-def with_references(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_references(given: Mapping[str, Any], *, most: int) -> dict[str, Any]:
     """The request's body with each file in it replaced by its id; what is no such file stays as it is.
 
     So a mask sent along and the same one sent before make the same request: one fingerprint for an Idempotency-Key, and a
-    spec that does not carry files.
+    spec that does not carry files. A list of more than ``most`` stays as it is, for it will be refused.
     """
     mask = given.get("mask")
-    if mask is None:
+    if mask is None or (isinstance(mask, list) and len(mask) > most):
         return dict(given)
     return {**given, "mask": [_reference(entry) for entry in mask] if isinstance(mask, list) else _reference(mask)}
 

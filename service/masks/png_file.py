@@ -20,6 +20,8 @@ _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _READ = _CRITICAL | {b"tRNS"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column, first row, and the steps of both, of each pass of an interlaced file (8.2)."""
+_MOST_CHUNKS = 20_000
+"""The largest body holds a million, and each takes a while. No encoder writes pixel data in pieces that small."""
 _PIECE_BYTES = 1 << 20
 _DAMAGED, _SEND_AGAIN = "is damaged", "send the file again, or save it anew"
 _LOOKS_LIKE = (
@@ -71,7 +73,10 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
     palette: bytes | None = None
     transparency: bytes | None = None
     pixels: list[bytes] = []
+    before = b"IHDR"
     for kind, body in _chunks(data):
+        _check_place(kind, before, has_pixels=bool(pixels), has_it=(palette if kind == b"PLTE" else transparency) is not None)
+        before = kind
         if kind == b"acTL":
             frames = struct.unpack(">I", body[:4])[0] if len(body) >= 4 else "several"
             raise MaskRefused(f"is animated, with {frames} frames; a mask is one picture, so save one of them")
@@ -89,6 +94,22 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
     kept = {b"IHDR": data[16:29], b"PLTE": palette if colour == PALETTE else None, b"IDAT": b"".join(pixels), b"IEND": b""}
     clean = b"".join(_chunk(kind, body) for kind, body in kept.items() if body is not None)
     return PngFile(side, depth, colour, palette, transparency, SIGNATURE + clean)
+
+
+def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) -> None:
+    """Raises :class:`MaskRefused` for a chunk that stands where it may not (5.6).
+
+    Of two headers or two palettes one decoder takes the first and another the last: such a file is no one mask.
+    """
+    name = kind.decode("latin-1")
+    if kind == b"IHDR":
+        raise MaskRefused(f"{_DAMAGED}: it has a second header; {_SEND_AGAIN}")
+    if kind in (b"PLTE", b"tRNS") and has_it:
+        raise MaskRefused(f"{_DAMAGED}: it has a second chunk {name!r}; {_SEND_AGAIN}")
+    if kind in (b"PLTE", b"tRNS") and has_pixels:
+        raise MaskRefused(f"{_DAMAGED}: its chunk {name!r} comes after the pixel data; {_SEND_AGAIN}")
+    if kind == b"IDAT" and has_pixels and before != b"IDAT":
+        raise MaskRefused(f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} breaks its pixel data apart; {_SEND_AGAIN}")
 
 
 def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
@@ -119,7 +140,7 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of each chunk behind the header. Of those that are not read, the content is left out."""
     place = 33
-    while True:
+    for _ in range(_MOST_CHUNKS):
         if place + 12 > len(data):
             raise MaskRefused(f"breaks off after {len(data)} bytes, before its end; send the whole file")
         length, kind = struct.unpack(">I4s", data[place : place + 8])
@@ -134,6 +155,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[place + 8 : end - 4] if kind in _READ or kind == b"acTL" else b""
         place = end
+    raise MaskRefused(f"is cut into more than {_MOST_CHUNKS} chunks; save it anew")
 
 
 def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:

@@ -24,6 +24,9 @@ _CONTENT_TYPES = {
     "txt": "text/plain; charset=utf-8",
 }
 OCTET_STREAM = "application/octet-stream"
+# What nearly every name is made of, and harmless at a glance; only of others is each character looked at.
+_PLAIN_PART = re.compile(rf"[\w-][\w.-]{{0,{MAX_PART_BYTES - 1}}}", re.ASCII)
+_PLAIN_TEXT = re.compile(rf"[\w./-]{{0,{MAX_KEY_BYTES}}}", re.ASCII)
 
 
 def check_key(key: str) -> str:
@@ -76,6 +79,8 @@ def is_key(key: str) -> bool:
 
 def is_part(name: str) -> bool:
     """Whether a file or folder of this name can be part of a key."""
+    if _PLAIN_PART.fullmatch(name):
+        return True
     try:
         _check_part(_checked(name, "name"), name)
     except InvalidKey:
@@ -84,6 +89,8 @@ def is_part(name: str) -> bool:
 
 
 def _checked(text: str, what: str) -> str:
+    if _PLAIN_TEXT.fullmatch(text):
+        return text
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

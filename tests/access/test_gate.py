@@ -182,6 +182,33 @@ def test_a_revoked_key_is_taken_for_ten_seconds_at_most(gate: Gate, ring: KeyRin
     assert SEEN_AT_LATEST_S == 10
 
 
+def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
+    gate: Gate, ring: KeyRing, clock: Clock, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = bearer(KeyText.new())
+    assert not gate.knows(None), "whether there is a key at all must be looked for"
+    gate.tenant(None)
+    assert gate.knows(None) and gate.knows(unknown)
+    key, _ = ring.create("acme")
+    clock.seconds += SEEN_AT_LATEST_S
+    assert not gate.knows(bearer(key))
+    gate.tenant(bearer(key))
+    refusal(gate, unknown)
+    headers = [None, "", "Basic x", "Bearer nonsense", bearer(key), unknown]
+    with monkeypatch.context() as patch:
+        for method in ("get", "head", "list"):
+            patch.delattr(FolderStore, method)
+        patch.delattr(CountingStore, "get")
+        assert all(gate.knows(header) for header in headers)
+        assert gate.tenant(bearer(key)) == "acme"
+        for header in headers:
+            if header != bearer(key):
+                refusal(gate, header)
+    clock.seconds += SEEN_AT_LATEST_S
+    assert [gate.knows(header) for header in headers] == [True] * 4 + [False] * 2
+    assert Gate(ring, "false").knows(None) and Gate(ring, "true").knows(None) and not Gate(ring, "true").knows(bearer(key))
+
+
 def test_an_expired_key_is_not_taken_from_memory_either(gate: Gate, ring: KeyRing, clock: Clock) -> None:
     key, _ = ring.create("acme", expires_in=timedelta(seconds=3))
     assert gate.tenant(bearer(key)) == "acme"

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from service.errors import BrokerUnavailable
-from service.jobs.hints import ProgressHint, Trouble
+from service.jobs.hints import Heard, ProgressHint, Trouble
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Priority, Summary
@@ -109,6 +109,10 @@ class NotingQueue:
         if priority == "interactive":
             self.interactive.append((job, chunk))
 
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        for chunk in chunks:
+            self.send_chunk(job, chunk, priority)
+
 
 class DictHints:
     """Hints as a Redis that answers would give them."""
@@ -121,11 +125,12 @@ class DictHints:
     def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
         self.known[job] = ProgressHint(state, done, total, rate)
 
-    def progress(self, job: str) -> ProgressHint | None:
-        return self.known.get(job)
+    def standing(self, job: str) -> Heard:
+        hint = self.known.get(job)
+        return None if hint is None else hint.rate, self.troubles.get(job)
 
-    def trouble(self, job: str) -> Trouble | None:
-        return self.troubles.get(job)
+    async def hear(self, job: str) -> Heard:
+        return self.standing(job)
 
     def flag_cancel(self, job: str) -> None:
         self.cancelled.add(job)
@@ -136,7 +141,7 @@ class DictHints:
     def ping(self) -> None:
         pass
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         pass
 
 

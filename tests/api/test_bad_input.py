@@ -100,6 +100,17 @@ def test_all_faults_are_told_at_once_by_pointer(client: TestClient) -> None:
     assert {fault["pointer"] for fault in typed["errors"]} == {"/classes/1", "/a~1b~0c"}
 
 
+def test_of_very_many_faults_the_first_are_told_and_how_many_more_there_are(client: TestClient) -> None:
+    for classes in ([f"no{number}" for number in range(200)], list(range(200))):
+        problem = client.post("/generate", json={**GOOD, "classes": classes}).json()
+        assert [fault["pointer"] for fault in problem["errors"]] == [f"/classes/{number}" for number in range(50)] + [""]
+        assert problem["errors"][-1]["detail"] == "and 150 more, which are not listed"
+    [fault] = client.post("/generate", json={**GOOD, "classes": ["water"] * 257}).json()["errors"]
+    assert fault["pointer"] == "/classes" and fault["detail"].endswith("it has 257 entries; give 256 at most")
+    [fault] = client.post("/generate", json={**GOOD, **{f"m{number}": 1 for number in range(100)}}).json()["errors"]
+    assert fault["pointer"] == "" and "it has 103 members; leave out what is none of a request's" in fault["detail"]
+
+
 def test_a_missing_member_is_named(client: TestClient) -> None:
     problem = client.post("/generate", json={"classes": ["water"]}).json()
     assert [fault["pointer"] for fault in problem["errors"]] == ["/model", "/count"]

@@ -68,6 +68,34 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
     assert again.json()["parameters"] == job["parameters"]
 
 
+def test_whole_numbers_may_be_written_with_a_point(client: TestClient) -> None:
+    body = {"model": "aerial", "classes": ["water"], "count": 8, "seed": 7, "steps": 20, "size": 64}
+    headers = {"Idempotency-Key": "either"}
+    made = client.post("/generate", json=body, headers=headers).json()
+    pointed = {member: float(value) if isinstance(value, int) else value for member, value in body.items()}
+    assert client.post("/generate", json=pointed, headers=headers).json()["id"] == made["id"]
+    assert made["parameters"]["count"] == 8 and made["parameters"]["seed"] == 7
+
+
+def test_the_answer_is_the_job_as_everybody_sees_it_next(client: TestClient) -> None:
+    for changes in ({}, {"count": 1, "name": "one", "seed": 2**53 - 1, "guidance_scale": 1.25, "priority": "interactive"}):
+        answer = client.post("/generate", json={**BODY, **changes})
+        looked_at = client.get(answer.headers["location"])
+        assert answer.text == looked_at.text
+        assert answer.headers["content-type"] == looked_at.headers["content-type"] == "application/json"
+        assert client.get("/jobs").json()["jobs"][0] == answer.json()
+
+
+def test_a_repeated_request_is_answered_with_what_has_become_of_its_job(client: TestClient, ledger: Ledger) -> None:
+    headers = {"Idempotency-Key": "again"}
+    first = client.post("/generate", json=BODY, headers=headers)
+    ledger.note_started(first.json()["id"])
+    again = client.post("/generate", json=BODY, headers=headers)
+    assert (first.json()["state"], again.json()["state"]) == ("queued", "running")
+    assert again.json() == client.get(again.headers["location"]).json()
+    assert again.json()["sequence"] > first.json()["sequence"]
+
+
 def test_the_spec_is_in_the_store_when_202_is_answered(client: TestClient, ledger: Ledger) -> None:
     job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()
     spec = ledger.read_spec(job["id"])

@@ -211,6 +211,32 @@ def test_deleting_what_has_ended_makes_it_unknown_at_once_and_the_others_stay(cl
     assert deletion is not None and (deletion.why, deletion.tenant) == ("asked for", "default")
 
 
+def test_what_another_process_deletes_cancels_or_ends_is_seen_at_the_next_look(client: TestClient, ledger: Ledger) -> None:
+    job = post(client)
+    spec = ledger.read_spec(job)
+
+    def state() -> str:
+        for _ in range(3):  # the same however often it is asked: nothing is kept that the store could contradict
+            answer = client.get(f"/jobs/{job}")
+        return answer.json()["state"] if answer.status_code == 200 else answer.json()["type"]
+
+    assert state() == "queued"
+    ledger.note_started(job)
+    assert state() == "running"
+    ledger.request_cancel(job)
+    assert state() == "cancelling"
+    ledger.conclude(spec)
+    assert state() == "cancelled"
+    ledger.reserve_retry(job, "j7ybr17pesw6kn47yb0")
+    assert client.get(f"/jobs/{job}").json()["retried_by"] == "j7ybr17pesw6kn47yb0"
+    ledger.deletions.note(spec, "expired")
+    assert state() == "/problems/unknown-job"
+    deletion = ledger.deletions.read(job)
+    assert deletion is not None and remove_job(ledger, deletion, most=1000) is None
+    assert ledger.deletions.read(job) is None, "nothing of it is left, the note neither"
+    assert state() == "/problems/unknown-job"
+
+
 def test_the_key_of_a_job_that_is_being_deleted_makes_no_other_of_the_same_id(client: TestClient, ledger: Ledger) -> None:
     job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"]
     finish(ledger, ledger.read_spec(job))

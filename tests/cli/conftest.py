@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class InstantWorker:
             self.send_chunk(job, chunk + 3, priority)
         if not list(self.ledger.missing_chunks(spec)):
             self.ledger.conclude(spec)
+
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        for chunk in chunks:
+            self.send_chunk(job, chunk, priority)
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,8 @@ def test_every_wrong_entry_of_a_list_is_told() -> None:
 
 def test_files_are_named_instead_of_carried_and_nothing_else_is_changed() -> None:
     body = {"model": "m", "count": 2, "mask": [{"png": EXAMPLE_MASK_PNG}, {"upload": OTHER}, {"png": "?"}, 7]}
-    named = with_references(body)
+    named = with_references(body, most=10)
     assert named == {**body, "mask": [{"upload": EXAMPLE_UPLOAD}, {"upload": OTHER}, {"png": "?"}, 7]}
-    assert with_references(named) == named
-    assert with_references({"mask": {"png": EXAMPLE_MASK_PNG}}) == {"mask": {"upload": EXAMPLE_UPLOAD}}
-    assert with_references({"model": "m"}) == {"model": "m"}
+    assert with_references(named, most=10) == named
+    assert with_references({"mask": {"png": EXAMPLE_MASK_PNG}}, most=10) == {"mask": {"upload": EXAMPLE_UPLOAD}}
+    assert with_references({"model": "m"}, most=10) == {"model": "m"}

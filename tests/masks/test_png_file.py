@@ -61,6 +61,17 @@ REFUSED = {
         file(header(16, 16, 4, 3), chunk(b"PLTE", bytes(51)), chunk(b"IDAT", zlib.compress(b"\0" * 9 * 16))),
         "palette has 51 bytes, not 3 to 48",
     ),
+    "a second header": (file(header(16, 16), header(8, 8), chunk(b"IDAT", ROWS)), "damaged: it has a second header"),
+    "a second palette": (
+        file(header(16, 16, 8, 3), chunk(b"PLTE", bytes(6)), chunk(b"PLTE", bytes(9)), chunk(b"IDAT", ROWS)),
+        "it has a second chunk 'PLTE'",
+    ),
+    "a palette too late": (file(header(16, 16, 8, 3), chunk(b"IDAT", ROWS), chunk(b"PLTE", bytes(6))), "comes after the pixel data"),
+    "pixels in two places": (
+        file(header(16, 16), chunk(b"IDAT", ROWS[:9]), chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", ROWS[9:])),
+        "a chunk 'tEXt' breaks its pixel data apart",
+    ),
+    "crumbs": (file(header(16, 16), *[chunk(b"IDAT")] * 20_000, chunk(b"IDAT", ROWS)), "cut into more than 20000 chunks"),
     "16 bits": (pillow_file(LABELS.astype(np.uint16)), "16 bits a channel, and masks have 8; save its class indices"),
     "16 bits of RGB": (file(header(16, 16, 16, 2), chunk(b"IDAT", ROWS)), "16 bits a channel"),
     "animated": (animated(), "is animated, with 2 frames; a mask is one picture, so save one of them"),

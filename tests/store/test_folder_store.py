@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -228,6 +229,25 @@ def test_a_root_that_is_gone_or_no_folder_is_unavailable(folder_store: FolderSto
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match="set TWINSET_STORE_URL to a folder"):
         open_folder(tmp_path / "file")
+
+
+def test_who_lists_from_a_place_on_looks_at_nothing_before_it(folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        folder_store.put(f"jobs/j1/chunks/{number:06d}.json", b"{}")
+    (folder_store.root / "jobs/j1/chunks/odd name.txt").write_bytes(b"")
+    looked_at: list[str] = []
+    plain_stat = os.stat
+
+    def noting_stat(path: Any, **options: Any) -> os.stat_result:
+        looked_at.append(str(path))
+        return plain_stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", noting_stat)
+    found = list(folder_store.list("jobs/j1/chunks/", start_after="jobs/j1/chunks/000016.json"))
+    assert [info.key.rpartition("/")[2] for info in found] == looked_at
+    assert looked_at == ["000017.json", "000018.json", "000019.json", "odd name.txt"]
+    assert not list(folder_store.list("jobs/j1/chunks/", start_after="jobs/j2")), "all of it comes before"
+    assert len(list(folder_store.list("jobs/j1/chunks/", start_after="jobs/j0"))) == 21
 
 
 def test_no_descriptor_is_left_open(folder_store: FolderStore) -> None:

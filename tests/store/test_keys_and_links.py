@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import LinkExpired, LinkInvalid, SettingsError
 from service.store import keys, signing
@@ -49,6 +53,25 @@ def test_keys_may_be_as_long_as_the_limits_and_no_longer() -> None:
     keys.check_key("/".join(["p" * 127] * 3) + "/" + "é" * 64)
     with pytest.raises(keys.InvalidKey, match="513 bytes; the limit is 512"):
         keys.check_key("/".join(["p" * 127] * 3) + "/" + "p" * 129)
+
+
+_any_text = st.text(st.sampled_from("aZ09_-./\\ \n\x00\x7f\u00e9\u0301\ud800\U0001f600") | st.characters(), max_size=12)
+
+
+@given(text=_any_text | st.builds(lambda text, times: text * times, _any_text, st.integers(1, 60)))
+def test_a_quick_look_takes_nothing_that_the_rules_refuse(text: str) -> None:
+    def verdict(ask: Callable[[str], object]) -> object:
+        try:
+            return ask(text)
+        except keys.InvalidKey as error:
+            return error.detail
+
+    asked = (keys.check_key, keys.check_prefix, keys.check_start, keys.is_key, keys.is_part)
+    quick = [verdict(ask) for ask in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_PLAIN_PART", "_PLAIN_TEXT"):
+            patch.setattr(keys, name, re.compile(r"(?!)"))
+        assert [verdict(ask) for ask in asked] == quick
 
 
 def test_the_suffix_tells_the_media_type() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Callable
@@ -145,6 +145,10 @@ class Post:
         self.sent.append((job, chunk))
         if priority == "interactive":
             self.interactive.append((job, chunk))
+
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        for chunk in chunks:
+            self.send_chunk(job, chunk, priority)
 
     def deliver_all(self, task: Callable[[str, int], object]) -> Iterator[int]:
         """Delivers until nothing waits, yielding how many wait after each delivery."""

@@ -11,7 +11,7 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import Item
 from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
 from service.datasets.reading.mask_files import open_picture
-from service.datasets.reading.provenance import Manifest
+from service.datasets.reading.provenance import Manifest, Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import relative
 
@@ -45,7 +45,7 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
         findings.read(entry.split)
-        known = manifest.of(file)
+        known = entry.known or manifest.of(file) or Provenance(source_mask=_mask_digest(entry))
         yield Item(
             name=known.name or entry.name,
             image=data,
@@ -64,6 +64,11 @@ def _bytes(entry: Entry) -> bytes:
         return entry.image.read_bytes()
     except OSError as error:
         raise EntryFault("unreadable", f"it cannot be read ({error.strerror})") from None
+
+
+def _mask_digest(entry: Entry) -> str | None:
+    """The sha256 of the mask's file: by it a job names the mask that its twins were drawn for, whatever their size."""
+    return None if entry.mask_file is None else hashlib.sha256(entry.mask_file.read_bytes()).hexdigest()
 
 
 def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList) -> None:

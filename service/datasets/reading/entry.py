@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from service.datasets.classes import ClassList
+from service.datasets.reading.provenance import Provenance
 from service.datasets.reading.report import Findings
 
 
@@ -24,13 +25,18 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be read."""
+    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be read.
+
+    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and no other.
+    """
 
     name: str
     image: Path
     annotate: Callable[[int, int], Annotation]
     split: str | None = None
     caption: str | None = None
+    known: Provenance | None = None
+    mask_file: Path | None = None
 
 
 class SourceOfEntries(Protocol):

@@ -67,6 +67,7 @@ class FoldersSource:
                     annotate=partial(self._annotate, masks[stem + ending]),
                     split=splits.get(stem) or folder_split or SPLIT_NAMES.get(stem.partition("/")[0] if "/" in stem else ""),
                     caption=captions.get(stem),
+                    mask_file=masks[stem + ending],
                 )
             for stem in sorted(masks.keys() - used):
                 findings.add("missing_partner", relative(self.root, masks[stem]), f"there is no image {stem} in {image_folder.name}")

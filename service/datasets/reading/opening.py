@@ -11,11 +11,12 @@ from service.datasets.reading.entry import SourceOfEntries
 from service.datasets.reading.folders import FoldersSource, folder_pairs
 from service.datasets.reading.mask_files import MaskEncoding
 from service.datasets.reading.tree import dataset_root
+from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.voc import VocSource
 from service.datasets.reading.yolo import YoloSource, yaml_file
 from service.errors import InvalidDataset
 
-READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo")
+READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "twins")
 
 
 def detect_format(root: Path) -> str | None:
@@ -24,6 +25,8 @@ def detect_format(root: Path) -> str | None:
         return "voc"
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
         return "cityscapes"
+    if is_twin_folder(root):
+        return "twins"
     if yaml_file(root) is not None:
         return "yolo"
     if coco_files(root):
@@ -47,11 +50,11 @@ def open_dataset(
     found = format or detect_format(root)
     if found == "folders":
         return FoldersSource(root, classes, encoding)
-    sources = {"coco": CocoSource, "voc": VocSource, "cityscapes": CityscapesSource, "yolo": YoloSource}
+    sources = {"coco": CocoSource, "voc": VocSource, "cityscapes": CityscapesSource, "yolo": YoloSource, "twins": TwinsSource}
     if found not in sources:
         raise InvalidDataset(
             f"{'the format ' + repr(found) if found else 'what is in the folder'} is not known. A dataset is one of: folders (images/ and "
             "masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes (leftImg8bit/ and gtFine/), "
-            "yolo (data.yaml)"
+            "yolo (data.yaml), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
         )
     return sources[found](root, classes)

@@ -46,11 +46,11 @@ class Manifest(AbstractContextManager["Manifest"]):
             if isinstance(image, dict) and isinstance(image.get("path"), str):
                 self._places[image["path"]] = place
 
-    def of(self, path: str) -> Provenance:
-        """What is said of the image at ``path``, seen from the dataset's root."""
+    def of(self, path: str) -> Provenance | None:
+        """What is said of the image at ``path``, seen from the dataset's root; None where nothing is."""
         place = self._places.get(path)
         if place is None or self._file is None:
-            return Provenance()
+            return None
         self._file.seek(place)
         entry = _parsed(self._file.readline(_MOST_LINE_BYTES))
         name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")

@@ -7,12 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FaultKind = Literal[
-    "unreadable", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap"
+    "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap"
 ]
 KEPT: frozenset[FaultKind] = frozenset({"empty_mask", "overlap"})
 """Faults of items that are read all the same."""
 MEANINGS: dict[FaultKind, str] = {
     "unreadable": "the file cannot be decoded; save it anew, or take it out",
+    "damaged": "the file is not the one that was recorded when it was made; fetch it anew",
     "size_differs": "image and mask differ in size; make both anew from one source",
     "unknown_labels": "the mask holds values or colours that the class list lacks; list them, or draw them as 255 (ignore)",
     "missing_partner": "an image without a mask, or a mask without an image; both have the same name but for the suffix",

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from service.api.zipping import Member, zip_stream
 from service.datasets.writing.files import ExportFile
 from service.errors import InvalidDataset
 from service.store.base import ObjectStore
+from service.zipping import Member, zip_stream
 
 _NO_TIME = datetime(1980, 1, 1)
 """The first moment that a zip can name: exports have no clock."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api.zipping import Member, member, zip_stream
+from service.zipping import Member, member, zip_stream
 
 THEN = datetime(2026, 1, 31, 13, 14, 16, tzinfo=timezone.utc)
 

@@ -1,0 +1,164 @@
+"""``twinset datasets``: what a dataset is, what is wrong with it, and what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.sources import READ_FORMATS
+
+if TYPE_CHECKING:
+    from service.datasets.classes import ClassList
+    from service.datasets.reading.report import ReadReport
+    from service.datasets.statistics import DatasetStatistics
+
+_source = click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
+_format = click.option("--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]")
+_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+_MOST_IN_MATRIX = 12
+
+
+@click.group()
+def datasets() -> None:
+    """Check datasets, and count what is in them.
+
+    A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg, or what
+    'twinset generate' and 'twinset export' wrote.
+    """
+
+
+@datasets.command()
+@_source
+@_format
+@_json
+@click.option("--all", "every", is_flag=True, help="Every file at fault.  [default: the first 20 of each fault]")
+def check(source: Path, given: str | None, as_json: bool, every: bool) -> None:
+    """Say what a dataset is, and which of its files are at fault.
+
+    Every image and mask is decoded and compared. The exit code is 1 if any had to be left out.
+    """
+    from service.cli.sources import counted, opened_dataset, with_bar
+    from service.datasets.reading.checking import read_items
+    from service.datasets.reading.report import FIRST_OF_EACH, Findings
+
+    with opened_dataset(source, given) as opened:
+        findings = Findings(10**9 if every else FIRST_OF_EACH)
+        for _ in with_bar(read_items(opened, findings), counted([opened]), "Checking"):
+            pass
+        report, classes = findings.report(opened.format), opened.classes
+    if as_json:
+        import json
+
+        said = {"source": str(source), "clean": report.clean, "classes": classes.table(), **report.model_dump(mode="json")}
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    else:
+        _show_report(source, report, classes)
+    if not report.clean or not report.items:
+        raise click.exceptions.Exit(1)
+
+
+@datasets.command()
+@_source
+@_format
+@_json
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw them, too.")
+def stats(source: Path, given: str | None, as_json: bool, picture: Path | None) -> None:
+    """Count classes: their share of pixels and of images, their sizes, and which occur together.
+
+    The picture also shows where in the image each class lies.
+    """
+    if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
+        raise click.UsageError(f"--picture {picture} must be a *.png in a folder that exists")
+
+    from service.cli.sources import counted, opened_dataset, plain_name, tell_left_out, with_bar
+    from service.datasets.reading.checking import read_items
+    from service.datasets.reading.report import Findings
+    from service.datasets.statistics import StatisticsCollector
+
+    with opened_dataset(source, given) as opened:
+        findings, collector = Findings(), StatisticsCollector(opened.classes)
+        for item in with_bar(read_items(opened, findings), counted([opened]), "Counting"):
+            collector.add(item.labels)
+        report = findings.report(opened.format)
+    statistics = collector.result()
+    name = plain_name(source)
+    if picture is not None:
+        from service.datasets.statistics_picture import draw_statistics
+
+        draw_statistics(statistics, title=name).save(picture, "PNG", optimize=True)
+    if as_json:
+        click.echo(statistics.model_dump_json(indent=2))
+    else:
+        _show_statistics(name, statistics, picture)
+    tell_left_out(name, report)
+
+
+def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
+    from rich.markup import escape
+
+    from service.cli.console import out
+
+    splits = ", ".join(f"{name or 'no split'} {count}" for name, count in report.splits.items())
+    found = f"{report.items} pair{'' if report.items == 1 else 's'}" + (f" ({splits})" if splits else "")
+    out.print(f"[bold]{escape(str(source))}[/]  {report.format}, {escape(found)}", soft_wrap=True)
+    swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in classes.classes)
+    out.print(f"[dim]Classes[/]  {swatches}")
+    for group in report.faults:
+        mark = "[red]✗[/]" if group.left_out else "[yellow]![/]"
+        out.print(f"\n{mark} [bold]{group.kind.replace('_', ' ')}[/], {group.count}: {escape(group.meaning)}", soft_wrap=True)
+        for fault in group.first:
+            out.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
+        if group.count > len(group.first):
+            out.print(f"    [dim]and {group.count - len(group.first)} more; --all shows them[/]")
+    if report.left_out:
+        out.print(f"\n[red]✗[/] [bold]{report.left_out}[/] left out", soft_wrap=True)
+    elif not report.items:
+        out.print("[red]✗[/] There is no pair of an image and its mask")
+    else:
+        out.print(f"[green]✓[/] Nothing had to be left out of [bold]{report.items}[/]")
+
+
+def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | None) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    from service.cli.console import out
+
+    sizes = ", ".join(f"{count} of {size}" for size, count in list(statistics.image_sizes.items())[:3])
+    more = "" if len(statistics.image_sizes) <= 3 else f" and {len(statistics.image_sizes) - 3} other sizes"
+    out.print(f"[bold]{escape(name)}[/]  {statistics.images} images: {sizes}{more}", soft_wrap=True)
+    out.print(f"[dim]{statistics.ignored_share:.1%} of pixels are ignored[/]\n")
+    order = sorted(statistics.classes, key=lambda one: one.entry.index)
+    shown = sorted(sorted(order, key=lambda one: -one.images)[:_MOST_IN_MATRIX], key=lambda one: one.entry.index)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for heading in ("", "class", "pixels", "images", "", "median size"):
+        table.add_column(heading, justify="left" if heading in ("", "class") else "right", no_wrap=heading != "class")
+    for one in order:
+        colour = ",".join(map(str, one.entry.colour))
+        table.add_row(
+            f"[dim]{one.entry.index}[/] [rgb({colour})]■[/]",
+            escape(one.entry.name),
+            f"{one.pixel_share:.1%}",
+            str(one.images),
+            f"{one.image_share:.1%}",
+            f"{one.size_median:.1%}" if one.images else "",
+        )
+    out.print(table)
+    left_out = len(order) - len(shown)
+    out.print("\n[dim]Of 100 images with the class of the row, so many also have that of the column"
+              f"{f' (the {len(shown)} most frequent classes)' if left_out else ''}[/]", soft_wrap=True)  # fmt: skip
+    matrix = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    matrix.add_column("")
+    for one in shown:
+        matrix.add_column(str(one.entry.index), justify="right", no_wrap=True)
+    for row in shown:
+        chances = [statistics.cooccurrence[row.entry.index][column.entry.index] for column in shown]
+        cells = ["[dim]·[/]" if chance is None else f"[dim]{100:.0f}[/]" if row is column else f"{100 * chance:.0f}"
+                 for chance, column in zip(chances, shown)]  # fmt: skip
+        matrix.add_row(f"[dim]{row.entry.index}[/] {escape(row.entry.name)}", *cells)
+    out.print(matrix)
+    if picture is not None:
+        out.print("\n[dim]Picture[/] ", Text(str(picture)), soft_wrap=True)

@@ -1,0 +1,180 @@
+"""Twins as ``twinset generate`` leaves them, and as a job's archive holds them: images, masks, how each was made, the model's card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from model_store import bundled_folder
+from model_store.card import NAME_PATTERN, VERSION_PATTERN, Card, CardInvalid, load_card
+from service.datasets.classes import ClassList
+from service.datasets.reading.class_lists import class_list
+from service.datasets.reading.entry import Annotation, Entry
+from service.datasets.reading.mask_files import read_mask
+from service.datasets.reading.provenance import Provenance
+from service.datasets.reading.report import EntryFault, Findings
+from service.errors import InvalidDataset
+
+_MANIFEST = "manifest.jsonl"
+_MOST_LINE_BYTES = 1 << 20
+_PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px", "sampler")
+_MADE_ON = ("batch_shape", "shapes", "dtype", "device", "build")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class TwinsSource:
+    """``images/`` and ``masks/`` by index, and ``manifest.jsonl`` with a line a twin; the classes are those of the model's card.
+
+    The card is ``card.json``, or the bundled model's that the manifest names. All items are synthetic; files that are not those
+    of the manifest's hashes are not read.
+    """
+
+    format = "twins"
+
+    def __init__(self, root: Path, classes: ClassList | None = None) -> None:
+        """Raises InvalidDataset for a folder without a card, or with that of another model."""
+        self.root = root
+        first = next(_lines(root), None)
+        if first is None:
+            raise InvalidDataset(f"{_MANIFEST} has no line of a twin; fetch the job again with 'twinset generate', or its archive")
+        self.model = str(first["model"])
+        self.card = _card(root, self.model)
+        self.classes = classes or card_classes(self.card)
+
+    @cached_property
+    def job_seeds(self) -> tuple[int, ...]:
+        """The seeds of the jobs that the twins are from, ascending."""
+        return tuple(sorted({line["job_seed"] for line in _lines(self.root) if isinstance(line.get("job_seed"), int)}))
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The sampling parameters of the first twin; a job's are all the same."""
+        return _parameters(next(_lines(self.root)))
+
+    def entries(self, findings: Findings) -> Iterator[Entry]:
+        """Twins in the order of the manifest; those without a mask are noted."""
+        for line in _lines(self.root):
+            # names are made from the number alone: what a manifest says is no path
+            file = f"{line['index']:08d}.png"
+            image, mask = self.root / "images" / file, self.root / "masks" / file
+            if line["model"] != self.model:
+                raise InvalidDataset(f"{_MANIFEST} has twins of {self.model} and of {str(line['model'])[:80]}; keep models in folders of their own")
+            if not image.is_file():
+                findings.add("missing_partner", f"images/{file}", f"{_MANIFEST} lists it, but it is not there")
+                continue
+            if line.get("mask") is None:
+                findings.add("missing_partner", f"images/{file}", "it was made from text alone, and has no mask")
+                continue
+            yield Entry(
+                name=f"{line['job']}/{line['index']:08d}",
+                image=image,
+                annotate=partial(self._annotate, line, image, mask),
+                caption=_caption(line, self.card),
+                known=Provenance(source="synthetic", source_mask=_given_mask(line), metadata=_metadata(line)),
+            )
+
+    def _annotate(self, line: Mapping[str, Any], image: Path, mask: Path, width: int, height: int) -> Annotation:
+        for what, path in (("image", image), ("mask", mask)):
+            try:
+                found = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                raise EntryFault("missing_partner", f"its {what} cannot be read ({error.strerror})") from None
+            recorded = line[what].get("sha256") if isinstance(line[what], dict) else None
+            if found != recorded:
+                raise EntryFault("damaged", f"its {what} has sha256 {found[:12]}..., and {_MANIFEST} says {str(recorded)[:12]}...")
+        return Annotation(read_mask(mask, self.classes, "index"))
+
+
+def is_twin_folder(root: Path) -> bool:
+    """Whether the folder's manifest is of twins as a job made them, and not of an export."""
+    return (root / "images").is_dir() and next(_lines(root), None) is not None
+
+
+def card_classes(card: Card) -> ClassList:
+    """The classes that a model draws; the one that no request may name is the background, if there is one. Raises InvalidDataset."""
+    unasked = [entry.name for entry in card.classes if not entry.queryable]
+    names = [entry.name for entry in card.classes]
+    return class_list(names, {entry.name: entry.colour for entry in card.classes}, unasked[0] if len(unasked) == 1 else True)
+
+
+def _lines(root: Path) -> Iterator[dict[str, Any]]:
+    """The manifest's lines that tell of a twin, one in memory at a time."""
+    path = root / _MANIFEST
+    if not path.is_file() or path.is_symlink():
+        return
+    with path.open("rb") as file:
+        while line := file.readline(_MOST_LINE_BYTES):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and entry.get("format") == 1 and _is_twin(entry):
+                yield entry
+
+
+def _is_twin(entry: Mapping[str, Any]) -> bool:
+    index = entry.get("index")
+    return (
+        isinstance(index, int)
+        and 0 <= index < 10**12
+        and all(isinstance(entry.get(key), str) for key in ("job", "model"))
+        and isinstance(entry.get("image"), dict)
+        and "key" in entry["image"]
+    )
+
+
+def _card(root: Path, model: str) -> Card:
+    """The card of the model that made the twins. Raises InvalidDataset saying how to get it."""
+    name, _, version = model.partition("@")
+    folder = root if (root / "card.json").is_file() else None
+    if folder is None and re.match(NAME_PATTERN, name) and re.match(VERSION_PATTERN, version):
+        folder = bundled_folder() / name / version
+    if folder is None or not (folder / "card.json").is_file():
+        raise InvalidDataset(
+            f"nothing in the folder tells the classes of {model[:80]!r}: put the model's card beside {_MANIFEST} with "
+            f"twinset models show {model[:80]} --json > card.json"
+        )
+    try:
+        card = load_card(folder)
+    except CardInvalid as error:
+        raise InvalidDataset(f"{error}; put the model's own card there") from None
+    if card.id != model:
+        raise InvalidDataset(f"card.json is that of {card.id}, but the twins are of {model[:80]!r}; put that model's card there")
+    return card
+
+
+def _given_mask(line: Mapping[str, Any]) -> str | None:
+    """The sha256 of the file that the twin was drawn for, the same at whatever size it was drawn."""
+    given = line.get("given_mask")
+    digest = given.get("upload") if isinstance(given, dict) else None
+    return digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else None
+
+
+def _caption(line: Mapping[str, Any], card: Card) -> str | None:
+    """The prompt, or the words that stand for the classes that were asked for."""
+    prompt, classes = line.get("prompt"), line.get("classes")
+    if isinstance(prompt, str) and prompt:
+        return prompt
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        return card.prompt_for(classes) if classes else None
+    return None
+
+
+def _parameters(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: line[key] for key in _PARAMETERS if line.get(key) is not None}
+
+
+def _metadata(line: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the manifest knows of how the twin was made, and how sure the model was."""
+    kept = ("model", "weights_sha256", "system", "job", "index", "seed", "job_seed", "prompt", "classes", "given_mask", "classes_found")
+    return {
+        **{key: line[key] for key in kept if line.get(key) is not None},
+        "parameters": _parameters(line),
+        "scores": {key: line[key] for key in ("confident_share", "mean_confidence") if line.get(key) is not None},
+        "made_on": {key: line[key] for key in _MADE_ON if key in line},
+    }

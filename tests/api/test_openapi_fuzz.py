@@ -1,0 +1,175 @@
+"""Every operation of the OpenAPI description, called by the hundred with what it says is right and what it says is wrong.
+
+Whatever comes, no answer is a fault of ours, each has a declared status, content type and body, and each error is a
+problem. What is tried is the same in every run; FUZZ_EXAMPLES=200 tries more of it than the ordinary run's few.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from schemathesis.python import asgi
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from service.access.api_keys import ApiKey, KeyText
+from service.jobs.tenants import DEFAULT_TENANT
+from service.masks.uploads import upload_id
+from service.store import keys
+from tests.api.describing import SLUGS, WORDS, allowed_by_the_cards, described, door, schema_of, without_keys
+from tests.api.population import JOBS, MASK, Population, populate
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
+_turns = itertools.count()
+Case = Any
+Counted = Counter[tuple[str, int]]
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Population]:
+    population = populate(tmp_path_factory.mktemp("fuzz"))
+    door.app = population.app
+    yield population
+    asgi.shutdown_lifespans()
+
+
+@pytest.fixture(scope="module")
+def counted() -> Counted:
+    """How often each operation answered with each status."""
+    return Counter()
+
+
+def check(case: Case, population: Population, counted: Counted, **options: Any) -> Any:
+    """Calls, and holds the answer to the description; the answer."""
+    answer = case.call(headers=options.get("headers"))
+    counted[case.operation.label, answer.status_code] += 1
+    population.restore(case.path_parameters.get("job", ""))
+    case.validate_response(answer, **options)
+    if answer.status_code >= 400:
+        problem = answer.json()
+        assert answer.headers["content-type"] == ["application/problem+json"]
+        assert problem["status"] == answer.status_code
+        assert problem["type"].removeprefix("/problems/") in SLUGS
+        assert problem["detail"] and problem["title"] and problem["instance"].startswith("/")
+    return answer
+
+
+open_api = schema_of(without_keys(described()), examples=EXAMPLES)
+
+
+@open_api.parametrize()
+def test_every_operation_answers_as_it_is_described(case: Case, population: Population, counted: Counted) -> None:
+    # Which parameters go with which model, and what is a mask, no schema says; what that leaves is tried below.
+    card_decides = case.operation.path in ("/generate", "/uploads")
+    lead_somewhere(case, population)
+    check(case, population, counted, excluded_checks=[positive_data_acceptance] if card_decides else [])
+
+
+def lead_somewhere(case: Case, population: Population) -> None:
+    """Makes every other good request for an object one for an object that there is, by its link, and gives every other job
+    an Idempotency-Key of its own."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    turn = next(_turns)
+    if case.operation.label == "GET /objects/{key}" and case.method == "GET" and turn % 2:
+        link = population.links[turn // 2 % len(population.links)]
+        case.path_parameters["key"], case.query = link.key, dict(link.query)
+        ranges = WORDS["header.range"][1]
+        case.headers.update({"range": ranges[turn // 4 % len(ranges)]} if turn % 4 == 1 else {})
+        case.headers.update({"if-none-match": link.etag} if turn % 8 == 3 else {})
+    if "idempotency-key" in case.headers and turn % 2:
+        case.headers["idempotency-key"] = f"{turn}-{case.headers['idempotency-key']}"[:255]
+
+
+card_api = schema_of(allowed_by_the_cards(), mode="positive", examples=4 * EXAMPLES)
+
+
+@card_api.parametrize()
+def test_whatever_a_card_allows_becomes_a_job_as_it_was_asked_for(
+    case: Case, population: Population, counted: Counted
+) -> None:
+    answer = check(case, population, counted)
+    assert answer.status_code in (200, 202) or case.method != "POST"
+    if case.method == "POST":
+        made, asked = answer.json()["parameters"], case.body
+        for member in {"prompt", "count", "seed", "steps", "guidance_scale", "guidance_target", "eta", "size", "priority"} & asked.keys():
+            assert made[member] == asked[member]
+        masks = asked.get("mask", [])
+        masks = masks if isinstance(masks, list) else [masks]
+        assert made["count"] == asked.get("count", len(masks))
+        assert made["mask"] == ([{"upload": upload_id(MASK)}] * len(masks) or None)
+        assert made["model"].partition("@")[0] == asked["model"].partition("@")[0]
+
+
+def test_what_was_tried_reached_everything(counted: Counted) -> None:
+    """So that no run is good because every request was refused at the door."""
+    if not counted:
+        pytest.skip("the operations were not called in this run")
+    reached = {
+        "POST /generate": {200, 202, 400, 404, 409, 415, 422},
+        "POST /uploads": {201, 415, 422},
+        "GET /jobs": {200, 422},
+        "GET /jobs/{job}": {200, 404},
+        "DELETE /jobs/{job}": {200, 202, 204, 404},
+        "POST /jobs/{job}/cancel": {200, 202, 404, 409},
+        "POST /jobs/{job}/retry": {202, 404, 409},
+        "GET /jobs/{job}/samples": {200, 404, 422},
+        "GET /jobs/{job}/events": {200, 204, 404},
+        "GET /jobs/{job}/manifest": {200, 404},
+        "GET /jobs/{job}/archive": {200, 404},
+        "GET /models": {200},
+        "GET /models/{model}": {200, 404},
+        "GET /problems/{slug}": {200, 404},
+        "GET /objects/{key}": {200, 206, 304, 403, 416},
+    }
+    missed = {label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()}
+    assert not any(missed.values()), missed
+
+
+KEY = KeyText.new()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Population]:
+    """The same behind API keys, of which :data:`KEY` is one."""
+    population = populate(tmp_path_factory.mktemp("guarded"))
+    record = ApiKey(id=KEY.id, tenant=DEFAULT_TENANT, secret_sha256=KEY.sha256(), created_at=datetime.now(timezone.utc))
+    population.store.put(keys.api_key(KEY.id), record.model_dump_json().encode())
+    population.app.state.services.gate.required = "true"
+    door.app = population.app
+    yield population
+    asgi.shutdown_lifespans()
+
+
+keyed_api = schema_of(described(), examples=max(2, EXAMPLES // 4))
+
+
+@keyed_api.parametrize()
+def test_with_a_key_all_is_the_same_and_without_one_nothing_answers(case: Case, guarded: Population) -> None:
+    # Of each that is answered, schemathesis asks again without a key, and with one of its own making.
+    lead_somewhere(case, guarded)
+    card_decides = case.operation.path in ("/generate", "/uploads")
+    excluded = [positive_data_acceptance] if card_decides else []
+    check(case, guarded, Counter(), headers={"Authorization": f"Bearer {KEY.text()}"}, excluded_checks=excluded)
+
+
+def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
+    wrong = {"none": None, "another": f"Bearer {KeyText.new().text()}", "cut": f"Bearer {KEY.text()[:-1]}"}
+    asked = 0
+    for operation in keyed_api.get_all_operations():
+        operation = operation.ok()
+        for given in wrong.values() if operation.definition.raw.get("security") else ():
+            names = re.findall(r"{(\w+)}", operation.path)
+            case = operation.Case(path_parameters={name: {"job": JOBS["succeeded"], "model": "aerial"}[name] for name in names})
+            headers = {} if given is None else {"Authorization": given}
+            answer = case.call(headers=headers)
+            case.validate_response(answer, headers=headers, excluded_checks=[positive_data_acceptance])
+            assert answer.status_code == 401 and answer.headers["www-authenticate"] == ["Bearer"], operation.label
+            asked += 1
+    assert asked >= 3 * 13

@@ -1,0 +1,212 @@
+"""Seconds from a worker's SIGKILL to the last twin of the job that it had in hand, and where they go.
+
+    python tests/benchmarks/bench_recovery.py [--kills 6] [--steps 150]
+
+Two real worker processes with the default lease and sweep share jobs of four chunks of the tests' tiny model, over the
+embedded broker's server and a folder store. In each turn one of the two is killed, by its process id and from outside, at
+another moment of a job, and replaced once the job has ended. Printed for each kill, in seconds from it:
+
+  at       when, after the job's first lease was taken
+  lost     chunks that it had in hand
+  turn     whether it had the sweeper's turn, which must then run out too
+  lease    until the last lease of what it had in hand has run out
+  found    until the sweeper has sent the last of it again
+  taken    until the other worker has taken that up
+  made     until the job's last twin is recorded
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from redis import Redis
+
+from service.jobs.spec import JobSpec
+from service.settings import Settings
+from service.store.folder import FolderStore
+from tests.faults.ground import QUICK, Ground, Process
+from tests.faults.nursery import Nursery
+from tests.faults.server import Server
+from tests.tiny_model import write_tiny_model
+from tests.waiting import until
+
+CHUNKS, CHUNK_SIZE = 4, 2
+PARTS = ("lease", "found", "taken", "made")
+_LOOK_EVERY_S = 0.01
+_LONGEST_S = 120.0
+
+
+@dataclass
+class Job:
+    """A job under way, as Redis and the store show it."""
+
+    ground: Ground
+    spec: JobSpec
+    redis: Redis
+
+    def leased(self) -> set[int]:
+        """The chunks in some worker's hands, or in a dead one's."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for chunk in range(CHUNKS):
+                pipe.exists(f"twinset:lease:{self.spec.job}:{chunk}")
+            return {chunk for chunk, there in enumerate(pipe.execute()) if there}
+
+    def sent(self) -> set[int]:
+        """The chunks that a worker, its sweeper above all, has sent and nobody has taken up."""
+        return {int(chunk) for chunk in self.redis.zrange(f"twinset:sent:{self.spec.job}", 0, -1)}
+
+    def epochs(self) -> dict[int, int]:
+        """How often each chunk has been taken up."""
+        return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(f"twinset:epochs:{self.spec.job}").items()}
+
+    def recorded(self) -> set[int]:
+        return {chunk for chunk, _ in self.ground.ledger.recorded_chunks(self.spec.job)}
+
+
+@dataclass
+class Kill:
+    """One kill, and the seconds from it to each part of the recovery."""
+
+    at: float
+    lost: int
+    had_turn: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def start_job(ground: Ground, redis: Redis, steps: int, seed: int) -> Job:
+    """A job that has been accepted, with all its chunks in the queue."""
+    count = CHUNKS * CHUNK_SIZE
+    return Job(ground, ground.accept(send=CHUNKS, count=count, chunk_size=CHUNK_SIZE, steps=steps, seed=seed), redis)
+
+
+def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
+    """Kills ``victim`` so long after the job's first lease, and watches until the job is made; None if it had nothing."""
+    until(job.leased)
+    time.sleep(after_s)
+    turn = job.redis.get("twinset:sweeper")
+    victim.kill()
+    died = time.monotonic()
+    at_death, recorded = job.leased(), job.recorded()
+    seconds: dict[int, dict[str, float]] = {chunk: {} for chunk in at_death - recorded}
+    had_turn = False
+
+    def note(chunk: int, part: str) -> None:
+        seconds[chunk].setdefault(part, time.monotonic() - died)
+
+    while not job.ground.ledger.read_summary(job.spec.job):
+        assert time.monotonic() - died < _LONGEST_S, "the job does not end"
+        leased, sent, epochs, recorded = job.leased(), job.sent(), job.epochs(), job.recorded()
+        for chunk in seconds:
+            taken = epochs.get(chunk, 0) > 1
+            if taken or chunk not in leased:
+                note(chunk, "lease")
+            if taken or chunk in sent:
+                note(chunk, "found")
+                had_turn |= job.redis.get("twinset:sweeper") != turn
+            if taken:
+                note(chunk, "taken")
+            if taken and chunk in recorded:
+                note(chunk, "made")
+        time.sleep(_LOOK_EVERY_S)
+    # What the other worker had in hand was taken up once. A record may come with the summary, between two looks.
+    lost = {chunk: parts for chunk, parts in seconds.items() if "taken" in parts}
+    for chunk in lost:
+        note(chunk, "made")
+    if not lost:
+        return None
+    last: Callable[[str], float] = lambda part: max(parts[part] for parts in lost.values())
+    return Kill(after_s, len(lost), had_turn, {part: last(part) for part in PARTS})
+
+
+def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
+    """A folder store with the tiny model in it, and workers' settings as by default, but for the speed of a small CPU."""
+    write_tiny_model(folder / "tiny")
+    usual = Settings()
+    store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | QUICK | {
+        "TWINSET_LEASE_S": str(usual.lease_s),
+        "TWINSET_SWEEP_INTERVAL_S": str(usual.sweep_interval_s),
+        "TWINSET_CHUNKS_IN_FLIGHT": str(usual.chunks_in_flight),
+        "TWINSET_WORKER_THREADS": str(usual.worker_threads),
+        "OMP_NUM_THREADS": "1",
+        "TWINSET_DATA_DIR": str(folder),
+        "TWINSET_BROKER_URL": broker_url,
+        "TWINSET_STORE_URL": (folder / "store").as_uri(),
+        "TWINSET_LINK_SECRET": "0123456789abcdef",
+    }  # fmt: skip
+    return Ground(folder, store, folder / "tiny", environment, nursery)
+
+
+def undisturbed_s(ground: Ground, redis: Redis, steps: int) -> float:
+    """What the job takes when nobody is killed."""
+    job, began = start_job(ground, redis, steps, seed=0), time.monotonic()
+    ground.ended(job.spec)
+    return time.monotonic() - began
+
+
+def start_worker(ground: Ground, redis: Redis) -> Process:
+    """A worker that has loaded the model and takes its part: short jobs come until one of their chunks is its own."""
+    process = ground.worker()
+
+    def has_made_one() -> bool:
+        job = start_job(ground, redis, steps=10, seed=0)
+        ground.ended(job.spec)
+        return any(f"-{process.pid}-" in record.worker for record in ground.ledger.iterate_chunks(job.spec.job))
+
+    until(has_made_one)
+    return process
+
+
+def main() -> None:
+    """Prints a line a kill, medians and the worst, and one line of JSON for machines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=150, help="of the jobs: how long their chunks take")
+    options = parser.parse_args()
+    kills: list[Kill] = []
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        server = stack.enter_context(Server(folder / "broker"))
+        ground = lay_ground(folder, stack.enter_context(Nursery()), server.url(0))
+        stack.callback(ground.end)
+        redis = stack.enter_context(Redis.from_url(server.url(0), decode_responses=True))
+        workers = [start_worker(ground, redis), start_worker(ground, redis)]
+        alone_s = undisturbed_s(ground, redis, options.steps)
+        print(f"undisturbed, the job takes {alone_s:.1f} s")
+        print(f"{'at':>6}{'lost':>6}{'turn':>6}" + "".join(f"{part:>8}" for part in PARTS))
+        turn = 0
+        while len(kills) < options.kills:
+            turn += 1
+            # Across the job's life, and past renewals of its leases where it lasts for so long.
+            after_s = alone_s * ((turn * 0.37) % 0.9)
+            # The survivor comes by the sweeper's turn; so each place is killed twice running, and not all victims have it.
+            victim = turn // 2 % 2
+            kill = kill_one(start_job(ground, redis, options.steps, seed=turn), workers[victim], after_s)
+            workers[victim] = start_worker(ground, redis)
+            if kill is None:
+                continue
+            kills.append(kill)
+            row = "".join(f"{kill.seconds[part]:8.1f}" for part in PARTS)
+            print(f"{kill.at:6.1f}{kill.lost:6d}{'yes' if kill.had_turn else 'no':>6}{row}", flush=True)
+    median = {part: statistics.median(kill.seconds[part] for kill in kills) for part in PARTS}
+    worst = {part: max(kill.seconds[part] for kill in kills) for part in PARTS}
+    for name, figures in (("median", median), ("worst", worst)):
+        print(f"{name:18}" + "".join(f"{figures[part]:8.1f}" for part in PARTS))
+    rounded = {name: {part: round(s, 2) for part, s in figures.items()} for name, figures in (("median", median), ("worst", worst))}
+    print(json.dumps({"kills": len(kills), "undisturbed_s": round(alone_s, 2), **rounded}))
+
+
+if __name__ == "__main__":
+    main()
