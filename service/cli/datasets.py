@@ -128,8 +128,9 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
     from service.cli.console import out
 
     sizes = ", ".join(f"{count} of {size}" for size, count in list(statistics.image_sizes.items())[:3])
+    images = f"{statistics.images} image{'' if statistics.images == 1 else 's'}"
     more = "" if len(statistics.image_sizes) <= 3 else f" and {len(statistics.image_sizes) - 3} other sizes"
-    out.print(f"[bold]{escape(name)}[/]  {statistics.images} images: {sizes}{more}", soft_wrap=True)
+    out.print(f"[bold]{escape(name)}[/]  {images}: {sizes}{more}", soft_wrap=True)
     out.print(f"[dim]{statistics.ignored_share:.1%} of pixels are ignored[/]\n")
     order = sorted(statistics.classes, key=lambda one: one.entry.index)
     shown = sorted(sorted(order, key=lambda one: -one.images)[:_MOST_IN_MATRIX], key=lambda one: one.entry.index)
@@ -148,8 +149,8 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
         )
     out.print(table)
     left_out = len(order) - len(shown)
-    out.print("\n[dim]Of 100 images with the class of the row, so many also have that of the column"
-              f"{f' (the {len(shown)} most frequent classes)' if left_out else ''}[/]", soft_wrap=True)  # fmt: skip
+    only = f" (the {len(shown)} most frequent classes)" if left_out else ""
+    out.print(f"\n[dim]Of 100 images with the class of the row, so many also have that of the column{only}[/]", soft_wrap=True)
     matrix = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     matrix.add_column("")
     for one in shown:

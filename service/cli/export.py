@@ -59,7 +59,13 @@ def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another draw.")
 @click.option("--image-format", type=click.Choice(["png", "jpeg"]), default="png", show_default=True, help="Images so already are copied.")
 @click.option("--polygons", is_flag=True, help="COCO: outlines in place of run-length encodings.")
-@click.option("--shard-size", type=click.IntRange(1, 10**6), default=10_000, show_default=True, help="Items in a shard at most (huggingface, webdataset).")  # fmt: skip
+@click.option(
+    "--shard-size",
+    type=click.IntRange(1, 10**6),
+    default=10_000,
+    show_default=True,
+    help="Items in a shard at most (huggingface, webdataset).",
+)
 @click.option("--title", help="What the dataset's card is headed.")
 def export(sources: tuple[Path, ...], wanted: str, target: Path, **asked: Any) -> None:
     """Write twins and datasets as one dataset, in the format that you train from.
@@ -96,7 +102,8 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
     try:
         return ExportOptions(format=wanted, image_format=asked["image_format"], polygons=asked["polygons"], **values)
     except ValidationError as error:
-        raise click.UsageError("--split: " + "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())) from None
+        faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+        raise click.UsageError(f"--split: {faults}") from None
 
 
 def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbout, target: Path) -> None:
@@ -184,7 +191,7 @@ def _tell(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int
         f"[green]✓[/] [bold]{total}[/] pair{'' if total == 1 else 's'} as {options.format}: "
         f"{written['synthetic']} synthetic, {written['real']} real"
     )
-    out.print(f"  [dim]{'Classes':<16}[/]", escape(", ".join(mix.classes.names)))
+    out.print(f"  [dim]{'Classes':<16}[/]", escape(", ".join(mix.classes.names)), soft_wrap=True)
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     inside = "" if target.suffix.lower() == ".zip" else f"{target}/"
     out.print(f"  [dim]{'What is in it':<16}[/]", Text(f"{inside}README.md, {inside}manifest.jsonl"), soft_wrap=True)

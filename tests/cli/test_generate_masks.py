@@ -99,7 +99,7 @@ def test_images_without_masks_come_alone(
     live_api.worker.with_masks = False
     out = tmp_path / "images"
     assert generate(live_api, out, "--prompt", "glands", "--count", "2") == 0
-    assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "images", "manifest.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == ["card.json", "contact_sheet.png", "images", "manifest.jsonl"]
     assert len(list((out / "images").iterdir())) == 2
     text = capsys.readouterr().out
     assert "2 images in" in text and "images, manifest.jsonl" in text

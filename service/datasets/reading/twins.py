@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from service.errors import InvalidDataset
 
 _MANIFEST = "manifest.jsonl"
 _MOST_LINE_BYTES = 1 << 20
+_LOOKED_AT = 16
 _PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px", "sampler")
 _MADE_ON = ("batch_shape", "shapes", "dtype", "device", "build")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +65,8 @@ class TwinsSource:
             file = f"{line['index']:08d}.png"
             image, mask = self.root / "images" / file, self.root / "masks" / file
             if line["model"] != self.model:
-                raise InvalidDataset(f"{_MANIFEST} has twins of {self.model} and of {str(line['model'])[:80]}; keep models in folders of their own")
+                other = line["model"][:80]
+                raise InvalidDataset(f"{_MANIFEST} has twins of {self.model} and of {other}; keep models in folders of their own")
             if not image.is_file():
                 findings.add("missing_partner", f"images/{file}", f"{_MANIFEST} lists it, but it is not there")
                 continue
@@ -92,7 +95,8 @@ class TwinsSource:
 
 def is_twin_folder(root: Path) -> bool:
     """Whether the folder's manifest is of twins as a job made them, and not of an export."""
-    return (root / "images").is_dir() and next(_lines(root), None) is not None
+    # the first lines tell: an export's manifest may be long, and has none of a job's
+    return (root / "images").is_dir() and next(_lines(root, most=_LOOKED_AT), None) is not None
 
 
 def card_classes(card: Card) -> ClassList:
@@ -102,13 +106,13 @@ def card_classes(card: Card) -> ClassList:
     return class_list(names, {entry.name: entry.colour for entry in card.classes}, unasked[0] if len(unasked) == 1 else True)
 
 
-def _lines(root: Path) -> Iterator[dict[str, Any]]:
-    """The manifest's lines that tell of a twin, one in memory at a time."""
+def _lines(root: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """The lines that tell of a twin, of all of the manifest's or of the first ``most``; one in memory at a time."""
     path = root / _MANIFEST
     if not path.is_file() or path.is_symlink():
         return
     with path.open("rb") as file:
-        while line := file.readline(_MOST_LINE_BYTES):
+        for line in islice(iter(partial(file.readline, _MOST_LINE_BYTES), b""), most):
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):

@@ -33,7 +33,8 @@ class ModelAbout(_Frozen):
     @classmethod
     def of_card(cls, card: Card) -> ModelAbout:
         """What the card says."""
-        data = tuple(
+        # a card lists a dataset for each of its uses
+        data = dict.fromkeys(
             TrainingData(name=str(entry.get("name", "unnamed")), licence=str(entry.get("licence", "not stated")))
             for entry in card.training_data
         )
@@ -43,7 +44,7 @@ class ModelAbout(_Frozen):
             licence=card.licence,
             intended_use=card.intended_use,
             limits_of_use=card.limits_of_use,
-            training_data=data,
+            training_data=tuple(data),
         )
 
 
