@@ -27,6 +27,7 @@ from service.store import keys
 from service.store.base import ObjectStore
 from workers.encoding import encode_twin
 from workers.engine import Engine, EngineStopped, SampleFailed, SampleRequest
+from workers.engine.threads import use_threads
 from workers.loaded import LoadedModel
 from workers.stages import Stage
 
@@ -80,7 +81,7 @@ class Pipeline:
         self._started = 0
         self._ended = 0
         self._counting = threading.Lock()
-        self.decoding = Stage("decode", 1, initializer=lambda: torch.set_num_threads(1))
+        self.decoding = Stage("decode", 1, initializer=lambda: use_threads(1))
         self.storing = Stage("store", store_threads, bound=2 * store_threads)
 
     @property

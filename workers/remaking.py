@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.encoding import EncodedTwin, encode_twin
 from workers.engine import Engine, SampleRequest
+from workers.engine.threads import use_threads
 from workers.inputs import JobInputs
 from workers.loaded import LoadedModel
 from workers.model_files import Load
@@ -78,7 +79,7 @@ class Remaker:
         models = ModelCache(conditions.settings(settings), store, cpu_threads=threads, load=load)
         self.model = models.get(spec.model, spec.weights_sha256)
         self._engine = Engine(cpu_threads=threads)
-        self._decoder = ThreadPoolExecutor(1, "decode", initializer=torch.set_num_threads, initargs=(1,))
+        self._decoder = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
 
     def start(self, index: int, on_step: Callable[[], None] | None = None) -> Future[Tensor]:
         """Sends sample ``index`` through the engine; whatever is wrong with it is raised by the future's ``result()``."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from workers.engine.lane import Lane, SampleFailed
 from workers.engine.model import EngineModel
 from workers.engine.sample import SampleRequest, Waiting, needed_conditions
+from workers.engine.threads import use_threads
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Engine:
 
     def _run(self) -> None:
         if self._cpu_threads:
-            torch.set_num_threads(self._cpu_threads)
+            use_threads(self._cpu_threads)
         with torch.inference_mode():
             while self._take_in():
                 # models get equal times, not equal numbers of steps: a large one would take all of it

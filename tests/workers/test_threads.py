@@ -1,0 +1,29 @@
+"""A thread keeps the number of CPU threads that it has set, whatever others set for themselves."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from workers.engine.threads import use_threads
+
+
+def product() -> int:
+    """A first use of torch, if the thread has had none; then its number."""
+    torch.ones(64, 64) @ torch.ones(64, 64)
+    return torch.get_num_threads()
+
+
+def test_what_others_set_before_and_after_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1) as engine, ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as late:
+            engine.submit(use_threads, 3).result()
+            decoder.submit(use_threads, 1).result()
+            assert engine.submit(product).result() == 3, "though it used torch only after the other had set its own"
+            assert decoder.submit(product).result() == 1
+            late.submit(use_threads, 2).result()
+            assert [pool.submit(product).result() for pool in (engine, decoder, late)] == [3, 1, 2]
+    finally:
+        torch.set_num_threads(before)
