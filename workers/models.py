@@ -27,6 +27,7 @@ from service.store.base import ObjectStore
 from workers.engine import EngineModel
 from workers.engine.forward import ForwardWay
 from workers.engine.shape import check_rows
+from workers.engine.threads import use_threads
 from workers.loaded import LoadedModel, build_versions, machine_type
 from workers.model_files import WEIGHTS_FILE, Load, ModelFiles
 from workers.shapes import shape_for
@@ -66,8 +67,8 @@ class ModelCache:
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._waiting: OrderedDict[str, float] = OrderedDict()
         self._changed = threading.Condition()
-        self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(cpu_threads,))
-        self._encoder = ThreadPoolExecutor(1, "condition", initializer=torch.set_num_threads, initargs=(1,))
+        self._loader = ThreadPoolExecutor(1, "load", initializer=use_threads, initargs=(cpu_threads,))
+        self._encoder = ThreadPoolExecutor(1, "condition", initializer=use_threads, initargs=(1,))
 
     @property
     def loaded(self) -> list[LoadedModel]:
