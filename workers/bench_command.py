@@ -113,16 +113,10 @@ def _find(model: str, settings: Settings, scratch_store: FolderStore) -> tuple[s
 
 def _by_rows(loaded: LoadedModel, threads: int) -> dict[int, float]:
     """Milliseconds a row at growing numbers of rows, on the engine's number of threads."""
-    import torch
-
     from workers.engine.shape import measure_rows
+    from workers.engine.threads import apart
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return {rows: 1e3 * seconds for rows, seconds in measure_rows(loaded.system).items()}
-    finally:
-        torch.set_num_threads(before)
+    return {rows: 1e3 * seconds for rows, seconds in apart(threads, lambda: measure_rows(loaded.system)).items()}
 
 
 def _about(loaded: LoadedModel, load: Load, by_rows: dict[int, float], flops_per_s: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
+from functools import partial
 from typing import Callable
 
 import torch
@@ -27,7 +28,7 @@ from service.store.base import ObjectStore
 from workers.engine import EngineModel
 from workers.engine.forward import ForwardWay
 from workers.engine.shape import check_rows
-from workers.engine.threads import use_threads
+from workers.engine.threads import apart, use_threads
 from workers.loaded import LoadedModel, build_versions, machine_type
 from workers.model_files import WEIGHTS_FILE, Load, ModelFiles
 from workers.shapes import shape_for
@@ -67,7 +68,7 @@ class ModelCache:
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._waiting: OrderedDict[str, float] = OrderedDict()
         self._changed = threading.Condition()
-        self._loader = ThreadPoolExecutor(1, "load", initializer=use_threads, initargs=(cpu_threads,))
+        self._loader = ThreadPoolExecutor(1, "load")
         self._encoder = ThreadPoolExecutor(1, "condition", initializer=use_threads, initargs=(1,))
 
     @property
@@ -107,7 +108,7 @@ class ModelCache:
                     return self._loaded[model]
                 loading = None if model in self._loaded else self._loading.get(model)
                 if loading is None and model not in self._loaded:
-                    loading = self._loading[model] = self._loader.submit(self._prepare, model)
+                    loading = self._loading[model] = self._loader.submit(apart, self.cpu_threads, partial(self._prepare, model))
                     loading.add_done_callback(lambda _: self._no_longer_loading(model))
                 if loading is None:
                     self._changed.wait(_LOOK_EVERY_S)

@@ -33,6 +33,7 @@ from model_store.system import Branches, System, choose_device, choose_dtype, st
 from service.settings import Settings
 from tests.benchmarks.untrained import build
 from workers.bench import Bench, Load
+from workers.engine.threads import apart
 from workers.memory import keep_memory
 from workers.warming import any_request
 from workers.worker import open_worker
@@ -90,7 +91,7 @@ def main() -> None:
         bench.round(Load(4, 2, options.guidance, 0.0, card.default_size_px))
         rounds = []
         for number in range(options.rounds):
-            loop = plain_loop(plain, plain.branches(any_request(card)), load, alone)
+            loop = apart(worker.models.cpu_threads, lambda: plain_loop(plain, plain.branches(any_request(card)), load, alone))
             figures = asdict(bench.round(load))
             rounds.append({"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop} | figures)
             print(f"round {number + 1} of {options.rounds}: {rounds[-1]['ratio']:.2f} x", file=sys.stderr)

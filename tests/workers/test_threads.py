@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
-from workers.engine.threads import use_threads
+from workers.engine.threads import apart, use_threads
 
 
 def product() -> int:
@@ -25,5 +27,16 @@ def test_what_others_set_before_and_after_changes_nothing() -> None:
             assert decoder.submit(product).result() == 1
             late.submit(use_threads, 2).result()
             assert [pool.submit(product).result() for pool in (engine, decoder, late)] == [3, 1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_is_called_apart_leaves_no_thread_behind_and_raises_here() -> None:
+    before, threads = torch.get_num_threads(), threading.active_count()
+    try:
+        assert apart(2, product) == 2
+        with pytest.raises(ZeroDivisionError):
+            apart(1, lambda: 1 // 0)
+        assert threading.active_count() == threads
     finally:
         torch.set_num_threads(before)

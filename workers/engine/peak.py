@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model_store.system import System
+from workers.engine.threads import apart
 
 _lock = threading.Lock()
 
@@ -22,25 +23,23 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float
 
 @lru_cache
 def _matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        # a CPU's caches hold no more; a GPU is not full with less
-        size, repeats = (8192, 10) if device.type == "cuda" else (2048, 5)
-        a, b = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
-        best = float("inf")
-        with torch.inference_mode():
-            for attempt in range(repeats + 2):
-                began = time.perf_counter()
-                torch.mm(a, b)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                if attempt >= 2:
-                    best = min(best, time.perf_counter() - began)
-        return 2.0 * size**3 / best
-    finally:
-        torch.set_num_threads(before)
+    return apart(threads, lambda: _measure(device, dtype)) if threads else _measure(device, dtype)
+
+
+def _measure(device: torch.device, dtype: torch.dtype) -> float:
+    # a CPU's caches hold no more; a GPU is not full with less
+    size, repeats = (8192, 10) if device.type == "cuda" else (2048, 5)
+    a, b = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    with torch.inference_mode():
+        for attempt in range(repeats + 2):
+            began = time.perf_counter()
+            torch.mm(a, b)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if attempt >= 2:
+                best = min(best, time.perf_counter() - began)
+    return 2.0 * size**3 / best
 
 
 def flops_per_row(system: System) -> int:
