@@ -63,11 +63,14 @@ def test_a_broker_killed_in_mid_job_and_restarted(
     unharmed(own_ground, spec, reference)
 
 
-def test_a_broker_frozen_for_seconds_in_mid_job(own_ground: Ground, own_server: Server, reference: Reference) -> None:
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_broker_frozen_for_seconds_in_mid_job(
+    own_ground: Ground, own_server: Server, reference: Reference, seconds: int
+) -> None:
     spec = half_done(own_ground)
     own_server.freeze()
     frozen_at = time.monotonic()
     # longer than a lease lives and than any call to Redis waits
-    until(lambda: time.monotonic() - frozen_at > 4)
+    until(lambda: time.monotonic() - frozen_at > seconds, timeout_s=60)
     own_server.thaw()
     unharmed(own_ground, spec, reference)

@@ -16,6 +16,7 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("point", WORKER_POINTS)
 def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(ground: Ground, reference: Reference, point: str) -> None:
+    """Being alone, it is the sweeper too: its turn dies with it, and the next worker has to take that as well."""
     victim = ground.worker(Fault(point, nth=3 if point == MID_DENOISE else 1))
     spec = ground.accept(count=4)
     until(lambda: not victim.alive)
