@@ -69,7 +69,7 @@ class Pace:
 
     def note_ended(self, spec: JobSpec, summary: Summary) -> None:
         """Says that the job has ended, and wakes who waits for it."""
-        self._hints.note_progress(spec.job, state=summary.state, done=summary.done, total=summary.total)
+        self._hints.note_progress(spec.job, state=summary.state, done=summary.done)
         try:
             self._redis.delete(_key(spec.job))
         except RedisError as error:
@@ -86,7 +86,7 @@ class Pace:
         rate, moments = rate_of(values.get("base"), values.get("mid"), time.time(), worth)
         self._write(spec.job, moments)
         self._hints.note_progress(
-            spec.job, state=State.RUNNING, done=min(recorded, spec.count), total=spec.count, rate=rate
+            spec.job, state=State.RUNNING, done=min(recorded, spec.count), rate=rate
         )
 
     def _write(self, job: str, values: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Hints: what Redis says of jobs at this moment. All of it may be missing, late or lost, and nothing depends on it.
 
-    twinset:progress:{job}   hash     state, done, total, rate
-    twinset:events:{job}     channel  {"done", "state"}, published with each change of the hash
+    twinset:progress:{job}   hash     rate, in twins per second
+    twinset:events:{job}     channel  {"done", "state"}, published with each word of progress
     twinset:cancel:{job}     flag     the cancel object exists in the store
     twinset:trouble:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
 
@@ -42,16 +42,6 @@ class Trouble:
     reason: str
 
 
-@dataclass(frozen=True)
-class ProgressHint:
-    """What a worker last said of a job; ``rate`` in twins per second."""
-
-    state: State
-    done: int
-    total: int
-    rate: float | None
-
-
 Heard = tuple[float | None, Trouble | None]
 """A job's rate in twins per second, and its trouble, as far as anything is known."""
 
@@ -65,24 +55,18 @@ class Hints:
         self._hearing = Hearing(broker_url)
         self._silent_until = 0.0
 
-    def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
-        """Says where the job stands, to readers and to those who wait on its channel."""
+    def note_progress(self, job: str, *, state: State, done: int, rate: float | None = None) -> None:
+        """Says where the job stands: its rate to readers, the rest to those who wait on its channel."""
 
         def say(client: Redis) -> None:
             key = f"twinset:progress:{job}"
-            spoken_rate = "" if rate is None else f"{rate:.6g}"
-            values: dict[Any, Any] = {"state": state.value, "done": done, "total": total, "rate": spoken_rate}
             with client.pipeline(transaction=True) as pipe:
-                pipe.hset(key, mapping=values)
+                pipe.hset(key, "rate", "" if rate is None else f"{rate:.6g}")
                 pipe.expire(key, _KEPT_S)
                 pipe.execute()
             client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value}))
 
         self.ask(say, None)
-
-    def progress(self, job: str) -> ProgressHint | None:
-        """What was last said of the job, if anything is known."""
-        return self.ask(lambda client: _hint(client.hgetall(f"twinset:progress:{job}")), None)
 
     def note_trouble(self, job: str, reason: str) -> None:
         """Says why nothing of the job can be stored now; to be said again while it lasts, or it is forgotten."""
@@ -107,10 +91,6 @@ class Hints:
                 client.publish(EVENTS_CHANNEL + job, json.dumps({"trouble": None}))
 
         self.ask(say, None)
-
-    def trouble(self, job: str) -> Trouble | None:
-        """What keeps the job from going on, if that was said."""
-        return self.ask(lambda client: _trouble(client.hgetall(f"twinset:trouble:{job}")), None)
 
     def standing(self, job: str) -> Heard:
         """What the store does not know of a job that lives, in one exchange."""
@@ -198,11 +178,4 @@ def _trouble(values: dict[Any, Any]) -> Trouble | None:
     try:
         return Trouble(datetime.fromisoformat(values["since"]), values["reason"])
     except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _hint(values: dict[Any, Any]) -> ProgressHint | None:
-    try:
-        return ProgressHint(State(values["state"]), int(values["done"]), int(values["total"]), _number(values.get("rate")))
-    except (KeyError, ValueError):
         return None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from service.errors import BrokerUnavailable
-from service.jobs.hints import Heard, ProgressHint, Trouble
+from service.jobs.hints import Heard, Trouble
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Priority, Summary
@@ -118,16 +118,15 @@ class DictHints:
     """Hints as a Redis that answers would give them."""
 
     def __init__(self) -> None:
-        self.known: dict[str, ProgressHint] = {}
+        self.rates: dict[str, float | None] = {}
         self.cancelled: set[str] = set()
         self.troubles: dict[str, Trouble] = {}
 
-    def note_progress(self, job: str, *, state: State, done: int, total: int, rate: float | None = None) -> None:
-        self.known[job] = ProgressHint(state, done, total, rate)
+    def note_progress(self, job: str, *, state: State, done: int, rate: float | None = None) -> None:
+        self.rates[job] = rate
 
     def standing(self, job: str) -> Heard:
-        hint = self.known.get(job)
-        return None if hint is None else hint.rate, self.troubles.get(job)
+        return self.rates.get(job), self.troubles.get(job)
 
     async def hear(self, job: str) -> Heard:
         return self.standing(job)

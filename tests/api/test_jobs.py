@@ -59,7 +59,7 @@ def test_a_mark_tells_of_work_that_left_no_record_yet_and_a_hint_of_its_rate_alo
     client: TestClient, ledger: Ledger, hints: DictHints
 ) -> None:
     job = post(client)
-    hints.note_progress(job, state=State.RUNNING, done=0, total=8, rate=2.0)
+    hints.note_progress(job, state=State.RUNNING, done=0, rate=2.0)
     assert client.get(f"/jobs/{job}").json()["state"] == "queued"
     ledger.note_started(job)
     view = client.get(f"/jobs/{job}").json()
@@ -85,7 +85,7 @@ def test_the_sequence_number_counts_up_in_every_process_to_an_end_where_it_stays
 
 def test_the_store_overrules_a_hint(client: TestClient, ledger: Ledger, hints: DictHints) -> None:
     job = post(client)
-    hints.note_progress(job, state=State.RUNNING, done=99, total=8)
+    hints.note_progress(job, state=State.RUNNING, done=99)
     finish(ledger, ledger.read_spec(job))
     view = client.get(f"/jobs/{job}").json()
     assert (view["state"], view["done"]) == ("succeeded", 8)

@@ -22,7 +22,7 @@ from service.api import watching
 from service.api.app import create_app
 from service.embedded.broker import EmbeddedBroker
 from service.errors import BrokerUnavailable
-from service.jobs.hints import Heard, Hints, ProgressHint
+from service.jobs.hints import Heard, Hints
 from service.jobs.ids import new_job_id
 from service.jobs.ledger import Ledger
 from service.jobs.spec import Priority
@@ -50,12 +50,12 @@ def live_settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
 
 def test_hints_are_told_and_forgotten(live_settings: Settings) -> None:
     hints = Hints(live_settings.broker_url)
-    hints.note_progress(JOB, state=State.RUNNING, done=3, total=8, rate=1.5)
-    assert hints.progress(JOB) == ProgressHint(State.RUNNING, 3, 8, 1.5)
+    hints.note_progress(JOB, state=State.RUNNING, done=3, rate=1.5)
+    assert hints.standing(JOB) == (1.5, None)
     hints.flag_cancel(JOB)
     assert hints.is_cancel_flagged(JOB)
     Redis.from_url(live_settings.broker_url).flushall()
-    assert hints.progress(JOB) is None
+    assert hints.standing(JOB) == (None, None)
     assert not hints.is_cancel_flagged(JOB)
     hints.close()
 
@@ -64,8 +64,8 @@ def test_hints_of_a_silent_redis_are_none_and_cost_no_time() -> None:
     hints = Hints(CLOSED_PORT)
     began = time.monotonic()
     for _ in range(100):
-        hints.note_progress(JOB, state=State.RUNNING, done=3, total=8)
-        assert hints.progress(JOB) is None
+        hints.note_progress(JOB, state=State.RUNNING, done=3)
+        assert hints.standing(JOB) == (None, None)
     assert time.monotonic() - began < 2
     with pytest.raises(BrokerUnavailable, match="TWINSET_BROKER_URL"):
         hints.ping()
@@ -146,7 +146,7 @@ def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_
     hints = Hints(live_settings.broker_url)
     jobs = [new_job_id() for _ in range(40)]
     for number, job in enumerate(jobs[:30]):
-        hints.note_progress(job, state=State.RUNNING, done=1, total=2, rate=number / 4 or None)
+        hints.note_progress(job, state=State.RUNNING, done=1, rate=number / 4 or None)
         if number % 3 == 0:
             hints.note_trouble(job, f"disk {number} is full")
 
@@ -225,7 +225,7 @@ def test_a_redis_that_hangs_is_heard_as_nothing_after_a_second_and_then_left_alo
 
 def test_a_connection_that_redis_has_closed_is_made_anew(live_settings: Settings) -> None:
     hints = Hints(live_settings.broker_url)
-    hints.note_progress(JOB, state=State.RUNNING, done=1, total=2, rate=2.5)
+    hints.note_progress(JOB, state=State.RUNNING, done=1, rate=2.5)
 
     async def hear() -> list[Heard]:
         found = [await hints.hear(JOB)]
@@ -256,10 +256,10 @@ def test_a_hint_wakes_those_who_wait(live_settings: Settings, monkeypatch: pytes
             pending = asyncio.ensure_future(anext(changes))
             await asyncio.sleep(0)
             make_chunk(ledger, spec, 0)
-            services.hints.note_progress(job, state=State.RUNNING, done=2, total=4)
+            services.hints.note_progress(job, state=State.RUNNING, done=2)
             states.append((await asyncio.wait_for(pending, 10)).state)
             finish(ledger, spec)
-            services.hints.note_progress(job, state=State.SUCCEEDED, done=4, total=4)
+            services.hints.note_progress(job, state=State.SUCCEEDED, done=4)
             states.append((await asyncio.wait_for(anext(changes), 10)).state)
         await services.watcher.close()
         return states

@@ -157,7 +157,7 @@ def lay_out(servers: Servers) -> list[Request]:
         ledger.note_started(spec.job)
         for chunk in range(60):
             ledger.write_chunk(record(spec, chunk))
-        hints.note_progress(spec.job, state=State.RUNNING, done=480, total=spec.count, rate=3.5)
+        hints.note_progress(spec.job, state=State.RUNNING, done=480, rate=3.5)
         running.append(_looked_at(servers, spec.job, "running", 480))
         spec = ledger.read_spec(start_job(servers.ports["api"], 64))
         for chunk in range(spec.chunks):

@@ -35,18 +35,18 @@ def test_trouble_lasts_from_the_first_failure_to_the_next_record_and_both_are_pu
         failing.fail_on = "images/"
         before = datetime.now(timezone.utc)
         assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
-        trouble = worker.hints.trouble(spec.job)
+        trouble = worker.hints.standing(spec.job)[1]
         assert trouble is not None and "the test says so" in trouble.reason
         assert before - timedelta(seconds=1) <= trouble.since <= datetime.now(timezone.utc)
         failing.fail_on = "masks/"
         for _ in range(worker.settings.max_chunk_attempts + 1):
             assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
-        again = worker.hints.trouble(spec.job)
+        again = worker.hints.standing(spec.job)[1]
         assert again is not None and again.since == trouble.since and "masks/" in again.reason
         assert 0 < redis.ttl(f"twinset:trouble:{spec.job}") <= 600
         failing.fail_on = None
         assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-        assert worker.hints.trouble(spec.job) is None
+        assert worker.hints.standing(spec.job)[1] is None
         told = []
         while (message := heard.get_message(timeout=0.5)) is not None:
             told.append(json.loads(message["data"]))
@@ -63,7 +63,7 @@ def test_a_job_that_cannot_be_ended_says_why(hire: Hire, failing: FailingStore) 
     worker.hints.clear_trouble(spec.job)
     sweeper = Sweeper(worker)
     sweeper.sweep()
-    trouble = worker.hints.trouble(spec.job)
+    trouble = worker.hints.standing(spec.job)[1]
     assert trouble is not None and "manifest" in trouble.reason
     with pytest.raises(StoreUnavailable):
         failing.put("jobs/manifest", b"")
