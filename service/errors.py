@@ -11,6 +11,8 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     ├── UnknownApiKey                404  unknown-api-key
     ├── UnknownModel                 404  unknown-model
     ├── UnknownJob                   404  unknown-job
+    ├── UnknownRun                   404  unknown-run
+    │   └── UnknownDataset           404  unknown-dataset
     ├── IdempotencyConflict          409  idempotency-conflict
     ├── JobStateConflict             409  job-state-conflict
     ├── BodyTooLarge                 413  body-too-large
@@ -22,6 +24,7 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     │   ├── ObjectNotFound           404  object-not-found         key=...
     │   ├── ObjectExists             409  object-exists            key=...
     │   ├── InvalidKey               400  invalid-key              key=...
+    │   ├── ObjectTooLarge           413  object-too-large         key=..., size=..., most=...
     │   ├── ObjectDamaged            503  object-damaged           key=...
     │   └── StoreUnavailable         503  store-unavailable
     ├── CardError                    422  card-error
@@ -139,6 +142,21 @@ class UnknownJob(TwinsetError):
     title = "No such job"
 
 
+class UnknownRun(TwinsetError):
+    """An id that names no dataset, augmentation or export."""
+
+    status = 404
+    slug = "unknown-run"
+    title = "No such run"
+
+
+class UnknownDataset(UnknownRun):
+    """A name, or a version, of no dataset."""
+
+    slug = "unknown-dataset"
+    title = "No such dataset"
+
+
 class IdempotencyConflict(TwinsetError):
     """An idempotency key that was used before with another body."""
 
@@ -225,6 +243,14 @@ class InvalidKey(StoreError):
     status = 400
     slug = "invalid-key"
     title = "The object key is not valid"
+
+
+class ObjectTooLarge(StoreError):
+    """More bytes than one object may have."""
+
+    status = 413
+    slug = "object-too-large"
+    title = "The object is too large"
 
 
 class ObjectDamaged(StoreError):

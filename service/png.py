@@ -51,6 +51,15 @@ def encode_indices(mask: np.ndarray) -> bytes:
     return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])
 
 
+def encode_grey_16(values: np.ndarray) -> bytes:
+    """A grey PNG of ``(H, W)`` uint16, big-endian as PNG has it (specification, section 11.2.2)."""
+    height, width = values.shape
+    rows = np.zeros((height, 1 + 2 * width), dtype=np.uint8)
+    rows[:, 1:] = values.astype(">u2").view(np.uint8).reshape(height, 2 * width)
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    return SIGNATURE + b"".join((_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)), _chunk(b"IEND", b"")))
+
+
 def mask_palette(colours: Sequence[tuple[int, int, int]]) -> bytes:
     """The 768 bytes of a mask's palette: the classes' colours by index, white for 255, black for the rest."""
     palette = np.zeros((256, 3), dtype=np.uint8)

@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import threading
-import time
 import uuid
 from dataclasses import dataclass, field
 
@@ -30,31 +29,10 @@ from workers.models import Load, ModelCache
 from workers.pace import Pace
 from workers.pipeline import Pipeline
 from workers.starting import Starts
+from workers.stopping import Stopping
 from workers.window import Window
 
 _REDIS_TIMEOUT_S = 2.0
-
-
-@dataclass
-class Stopping:
-    """The worker's end: asked for once, then work in hand has ``grace_s`` seconds before it is handed back."""
-
-    grace_s: float = 8.0
-    _asked_at: float | None = None
-
-    def ask(self) -> None:
-        """Asks the worker to stop; a second time changes nothing."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
-
-    @property
-    def asked(self) -> bool:
-        return self._asked_at is not None
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether work in hand must be put down now."""
-        return self._asked_at is not None and time.monotonic() - self._asked_at >= self.grace_s
 
 
 @dataclass(frozen=True)

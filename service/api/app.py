@@ -13,7 +13,22 @@ from service import __version__
 from service.access.gate import Gate
 from service.access.limits import Limits
 from service.access.ring import KeyRing
-from service.api import archive, events, generate, health, jobs, manifest, models, objects, retry, samples, uploads
+from service.api import (
+    archive,
+    datasets,
+    events,
+    exports,
+    generate,
+    health,
+    jobs,
+    manifest,
+    models,
+    objects,
+    retry,
+    samples,
+    twins,
+    uploads,
+)
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.logs import keep_secrets_out_of_logs
 from service.api.lookups import Lookups
@@ -31,6 +46,9 @@ from service.jobs.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.queue import ChunkSender, JobQueue
+from service.runs.acceptance import Acceptance
+from service.runs.ledger import RunLedger
+from service.runs.queue import RunQueue, RunSender
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
@@ -47,6 +65,7 @@ def create_app(
     *,
     store: ObjectStore | None = None,
     queue: ChunkSender | None = None,
+    run_queue: RunSender | None = None,
     hints: Hints | None = None,
     catalogue: Catalogue | None = None,
 ) -> FastAPI:
@@ -58,6 +77,7 @@ def create_app(
     keep_secrets_out_of_logs()
     store = store or open_store(settings)
     queue = queue or JobQueue(settings)
+    run_queue = run_queue or RunQueue(settings)
     hints = hints or Hints(settings.broker_url)
     catalogue = catalogue or Catalogue(store)
     ledger = Ledger(store)
@@ -77,6 +97,8 @@ def create_app(
         limits=limits,
         uploads=kept,
         submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept), limits),
+        runs=RunLedger(store),
+        acceptance=Acceptance(RunLedger(store), run_queue),
         watcher=JobWatcher(progress, settings.broker_url),
         metrics=Metrics(),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
@@ -87,8 +109,9 @@ def create_app(
         yield
         await services.watcher.close()
         await hints.aclose()
-        if isinstance(queue, JobQueue):
-            queue.close()
+        for producer in (queue, run_queue):
+            if isinstance(producer, (JobQueue, RunQueue)):
+                producer.close()
 
     # FastAPI with the assets of its documentation page served from here: an internal network may have no way out.
     app = FastAPIOffline(
@@ -100,12 +123,13 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, uploads, jobs, retry, samples, events, manifest, archive, models, health):
+    for part in (generate, uploads, jobs, retry, samples, events, manifest, archive, twins, datasets, exports, models, health):
         app.include_router(part.router)
+    app.include_router(exports.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
     install_problem_handlers(app)
     install_openapi(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, others={"/datasets": settings.max_dataset_bytes})
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)
     return app

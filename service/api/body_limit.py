@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
@@ -15,21 +17,29 @@ class _Exceeded(Exception):
 
 
 class BodyLimitMiddleware:
-    """Answers 413 as soon as a body passes ``max_bytes``: at its announced length, or while it is being read."""
+    """Answers 413 as soon as a body passes ``max_bytes``: at its announced length, or while it is being read.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    ``others`` are the limits of paths whose bodies are written to disk as they come, unless it is JSON that comes.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, others: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._others = dict(others or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"").lstrip(b"0")
+        headers = dict(scope["headers"])
+        most = self._max_bytes
+        if b"json" not in headers.get(b"content-type", b""):
+            most = self._others.get(scope["path"], most)
+        announced = headers.get(b"content-length", b"").lstrip(b"0")
         # Compared by its length first: Python makes no number of more than some thousand digits.
-        if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > self._max_bytes):
+        if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > most):
             size = f"{int(announced)} bytes" if len(announced) <= _MOST_DIGITS else f"bytes in a number of {len(announced)} digits"
-            await self._refuse(f"the body has {size}", scope, receive, send)
+            await self._refuse(f"the body has {size}", most, scope, receive, send)
             return
 
         read = 0
@@ -40,7 +50,7 @@ class BodyLimitMiddleware:
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
-                if read > self._max_bytes:
+                if read > most:
                     exceeded = True
                     raise _Exceeded
             return message
@@ -55,10 +65,10 @@ class BodyLimitMiddleware:
         except _Exceeded:
             pass
         if exceeded:
-            await self._refuse(f"the body has more than {self._max_bytes} bytes", scope, receive, send)
+            await self._refuse(f"the body has more than {most} bytes", most, scope, receive, send)
 
-    async def _refuse(self, what: str, scope: Scope, receive: Receive, send: Send) -> None:
-        error = BodyTooLarge(f"{what}; at most {self._max_bytes} are read, send less", limit=self._max_bytes)
+    async def _refuse(self, what: str, most: int, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLarge(f"{what}; at most {most} are read, send less", limit=most)
         # The rest of the body stays unread, so the connection cannot be used again.
         response = problem_response(error, instance=scope["path"], headers={"Connection": "close"})
         await response(scope, receive, send)

@@ -19,6 +19,9 @@ from service.jobs.ledger import Ledger
 from service.jobs.progress import ProgressReader
 from service.jobs.submission import Submissions
 from service.masks.uploads import Uploads
+from service.runs.acceptance import Acceptance
+from service.runs.datasets import Datasets
+from service.runs.ledger import RunLedger
 from service.settings import Settings
 from service.store.base import ObjectStore
 
@@ -46,9 +49,15 @@ class Services:
     limits: Limits
     uploads: Uploads
     submissions: Submissions
+    runs: RunLedger
+    acceptance: Acceptance
     watcher: JobWatcher
     metrics: Metrics
     look_up: LookUp
+
+    def datasets(self, tenant: str) -> Datasets:
+        """The tenant's datasets."""
+        return Datasets(self.runs, tenant)
 
     def path(self, path: str) -> str:
         """``path`` as clients see it: with the path of ``public_url`` in front, where a proxy adds one."""

@@ -12,7 +12,7 @@ from service.callbacks.message import message_id
 from service.callbacks.outbox import CallbackState, Standing
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
-from service.jobs.spec import ItemClass, JobSpec, Priority
+from service.jobs.spec import ItemClass, JobSpec, Layout, Priority
 from service.jobs.states import State
 
 JOB_EXAMPLE: JsonValue = {
@@ -48,6 +48,7 @@ JOB_EXAMPLE: JsonValue = {
         "eta": 0.0,
         "size": 256,
         "priority": "normal",
+        "layout": "shards",
     },
     "links": {
         "self": "/jobs/j7ybr17pesw6kn47yb0",
@@ -87,6 +88,7 @@ class ParametersView(_View):
     eta: float
     size: int = Field(description="side of image and mask in pixels")
     priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
+    layout: Layout = Field(description="objects are stored one by one, shards a chunk in a tar; the pictures are the same")
 
 
 class AttemptView(_View):
@@ -262,6 +264,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
             eta=spec.eta,
             size=spec.size_px,
             priority=spec.priority,
+            layout=spec.layout,
         ),
         links={
             "self": here,
@@ -275,7 +278,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
     )
 
 
-def as_json(view: JobView) -> bytes:
+def as_json(view: BaseModel) -> bytes:
     """The view as the framework would answer it, but that it trusts us to have made one."""
     return view.model_dump_json().encode()
 

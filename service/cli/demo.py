@@ -57,7 +57,7 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
         model = _register(Path(model), folder / "data")
     # Small chunks, so that eight twins make more than one step of the bar; a sample does not depend on them. And nobody
     # waits for a worker's last chunk once the demo is over, or was stopped.
-    with staged(folder / "data", settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
+    with staged(folder / "data", bulk=False, settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
         out.print(f"[green]✓[/] Broker, API and worker started in {duration(time.monotonic() - began)}")
         with Client(stack.url) as client:
             card = Card.model_validate(client.model(model)["card"])

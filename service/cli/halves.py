@@ -30,7 +30,7 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
     from service.api.app import create_app
     from service.embedded.stack import listen_on, local_address
     from service.settings import read_settings
-    from service.store.opening import open_store
+    from service.store.opening import can_sign_links, open_store
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = read_settings(**given)
@@ -51,20 +51,27 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
         )
         server = uvicorn.Server(config)
         click.echo(f"The API listens at {url}, with its documentation at {url}/docs")
+        if settings.shards_from_count and not can_sign_links(settings):
+            click.echo(
+                "Large jobs are stored an object a picture, and not as shards: links into shards are signed, and "
+                "TWINSET_LINK_SECRET is not set. Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0."
+            )
         server.run(sockets=[listener])
     if not server.started:
         raise click.exceptions.Exit(1)
 
 
 @click.command()
-def worker() -> None:
+@click.option("--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch.")
+def worker(bulk: bool) -> None:
     """Run a worker alone, against a given broker and store.
 
     TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest, such as TWINSET_DEVICE.
     """
     from service.embedded.stack import require_worker_parts
 
-    require_worker_parts()
+    if not bulk:
+        require_worker_parts()
     # The worker lies above the service floor, so it is named here and never imported. It takes this process over;
     # -P, so that a folder named "workers" in the current one is not taken for it.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.main"])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.bulk.main" if bulk else "workers.main"])

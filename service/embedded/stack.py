@@ -1,7 +1,9 @@
-"""The embedded stack: broker, API and worker on one machine, over one folder, started and stopped together.
+"""The embedded stack: broker, API and workers on one machine, over one folder, started and stopped together.
 
-    EmbeddedStack(folder) as stack:   broker, which locks the folder -> API and worker -> the API says it is ready
-    end of the block:                 API and worker get SIGTERM, then SIGKILL; the broker last; nothing is left
+    EmbeddedStack(folder) as stack:   broker, which locks the folder -> API and workers -> the API says it is ready
+    end of the block:                 API and workers get SIGTERM, then SIGKILL; the broker last; nothing is left
+
+There are two workers: one makes twins, one, without torch, takes datasets in and writes exports.
 
 The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack started on it again goes on where
 the last one was stopped, or killed.
@@ -27,13 +29,16 @@ from service.errors import NotReady, SettingsError
 _READY_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 _CRASH_LOOP_S = 20.0
+_WORKERS = {"worker": "workers.main", "bulk-worker": "workers.bulk.main"}
+"""The workers' modules, by the names of their logs."""
 
 
 class EmbeddedStack:
     """Everything that makes twins, while its ``with`` block lasts.
 
     ``port`` 0 takes a free one. ``grace_s`` is how long a worker may go on with what it has begun once it is told to
-    stop; what it does not end is made again at the next start. ``settings`` are environment variables for API and
+    stop; what it does not end is made again at the next start. Without ``bulk``, there is no worker for datasets, augmentation
+    sets and exports. ``settings`` are environment variables for API and
     worker. ``on_step`` hears the name of each part as it comes up.
     """
 
@@ -44,6 +49,7 @@ class EmbeddedStack:
         host: str = "127.0.0.1",
         port: int = 0,
         grace_s: float = 10.0,
+        bulk: bool = True,
         settings: Mapping[str, str] | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
@@ -52,6 +58,7 @@ class EmbeddedStack:
         self.url = ""
         self.broker_url = ""
         self.family = Family(self.data_dir / "logs")
+        self._bulk = bulk
         self._settings = dict(settings or {})
         self._on_step = on_step
         self._parts = ExitStack()
@@ -91,21 +98,21 @@ class EmbeddedStack:
         self.family.check()
 
     def mend(self) -> str | None:
-        """Starts the worker again if it has ended, and says so; a worker may run out of memory, and loses no job by it.
+        """Starts a worker again if it has ended, and says so; a worker may run out of memory, and loses nothing by it.
 
-        Raises :class:`NotReady` as :meth:`check` does if another part has ended, or the worker soon after its start.
+        Raises :class:`NotReady` as :meth:`check` does if another part has ended, or a worker soon after its start.
         """
-        worker = next(child for child in self.family.children if child.name == "worker")
-        ended = worker.ended()
-        if ended is None or time.monotonic() - worker.started_at < _CRASH_LOOP_S:
-            self.check()
-            return None
-        self.family.children.remove(worker)
-        self._start_worker()
-        return f"the worker {ended}, and was started again; its log is {worker.log}"
+        for worker in [child for child in self.family.children if child.name in _WORKERS]:
+            ended = worker.ended()
+            if ended is not None and time.monotonic() - worker.started_at >= _CRASH_LOOP_S:
+                self.family.children.remove(worker)
+                self._start_worker(worker.name)
+                return f"the {worker.name} {ended}, and was started again; its log is {worker.log}"
+        self.check()
+        return None
 
-    def _start_worker(self) -> None:
-        self.family.start("worker", "workers.main", environment=self._environment())
+    def _start_worker(self, name: str) -> None:
+        self.family.start(name, _WORKERS[name], environment=self._environment())
 
     def _start(self) -> None:
         from service.embedded.broker import EmbeddedBroker
@@ -122,7 +129,7 @@ class EmbeddedStack:
         self._parts.enter_context(self.family)
         self._parts.callback(self.family.stop, grace_s=self.grace_s)
         # The worker takes longest to come up, so it is started first and nobody waits for it: a job may be queued before.
-        self._start_worker()
+        self._start_worker("worker")
         self.family.start(
             "api",
             "service.cli",
@@ -130,6 +137,8 @@ class EmbeddedStack:
             environment=self._environment(),
             pass_fds=[listener.fileno()],
         )
+        if self._bulk:
+            self._start_worker("bulk-worker")
         # Ours is closed, so that an API that has ended refuses connections, rather than let them wait for ever.
         listener.close()
         self._wait_until_ready()

@@ -3,7 +3,8 @@
     tenants/{tenant}/jobs/{job}             its jobs, newest first; not kept for the default tenant
     tenants/{tenant}/open/{job}.{samples}   those that have not ended, from before the spec until after the summary;
                                             kept for jobs accepted while queued samples are limited
-    tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the summary
+    tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the summary;
+                                            and runs (:mod:`service.runs`), by their ids
 
 Each is written before what it tells of, so a crash in between leaves an entry too many and never one too few. Such entries
 are looked through, and removed, before anybody is refused for them (:meth:`Holdings.mend`).
@@ -20,6 +21,8 @@ from service.jobs.ids import is_job_id
 from service.jobs.prefetch import prefetch
 from service.jobs.spec import JobSpec
 from service.jobs.tenants import DEFAULT_TENANT
+from service.runs import places
+from service.runs.kinds import kind_of
 from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
 
@@ -76,11 +79,20 @@ class Holdings:
 
     def note_stored(self, spec: JobSpec, size: int) -> None:
         """Says what the job's files come to, in bytes; before its summary is written."""
+        self.note_bytes(spec.tenant, spec.job, size)
+
+    def note_bytes(self, tenant: str, owner: str, size: int) -> None:
+        """The same of a job or a run by its id."""
         if size > 0:
-            self.store.put(keys.tenant_stored_job(spec.tenant, spec.job, size), b"")
+            self.store.put(keys.tenant_stored_job(tenant, owner, size), b"")
+
+    def drop_bytes(self, tenant: str, owner: str) -> None:
+        """Counts them no more: they are gone."""
+        for info in list(self.store.list(f"{keys.tenant_stored_prefix(tenant)}{owner}.")):
+            self.store.delete(info.key)
 
     def stored_bytes(self, tenant: str) -> dict[str, int]:
-        """The bytes of each job that has ended."""
+        """The bytes of each job and run that has ended."""
         sizes: dict[str, int] = {}
         for job, size in self._numbers(keys.tenant_stored_prefix(tenant)):
             # Two who ended the job at once may have counted differently: one of them had not seen the last record.
@@ -117,19 +129,27 @@ class Holdings:
         return info.modified < before and self.store.head(keys.job_spec(job)) is None
 
     def _stored_is_untrue(self, info: ObjectInfo, before: datetime) -> bool:
-        return info.modified < before and self.store.head(keys.job_summary(_job_of(info))) is None
+        return info.modified < before and self.store.head(_summary_of(_job_of(info))) is None
 
     def _oldest(self, prefix: str) -> list[ObjectInfo]:
         # Ids sort newest first.
-        entries = (info for info in self.store.list(prefix) if is_job_id(_job_of(info)))
+        entries = (info for info in self.store.list(prefix) if _is_owner(_job_of(info)))
         return list(deque(entries, maxlen=_MENDED_AT_ONCE))
 
     def _numbers(self, prefix: str) -> Iterator[tuple[str, int]]:
         for info in self.store.list(prefix):
             job, _, number = info.key[len(prefix) :].partition(".")
-            if is_job_id(job) and number.isascii() and number.isdigit():
+            if _is_owner(job) and number.isascii() and number.isdigit():
                 yield job, int(number)
 
 
 def _job_of(info: ObjectInfo) -> str:
     return info.key.rpartition("/")[2].partition(".")[0]
+
+
+def _is_owner(name: str) -> bool:
+    return is_job_id(name) or kind_of(name) is not None
+
+
+def _summary_of(owner: str) -> str:
+    return keys.job_summary(owner) if is_job_id(owner) else places.run_summary(owner)

@@ -15,12 +15,19 @@ _TIME_DIGITS = 10
 _RANDOM_DIGITS = 8
 _LAST_MS = 2**48 - 1
 
-JOB_ID_PATTERN = rf"^j[{_DIGITS}]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}$"
+ID_BODY = rf"[{_DIGITS}]{{{_TIME_DIGITS + _RANDOM_DIGITS}}}"
+"""What follows an id's letter."""
+JOB_ID_PATTERN = rf"^j{ID_BODY}$"
 _JOB_ID = re.compile(JOB_ID_PATTERN.rstrip("$") + r"\Z")
 
 
 def new_job_id(now: datetime | None = None) -> str:
     """A new id for a job accepted at ``now`` (timezone-aware; the present moment if None)."""
+    return new_id("j", now)
+
+
+def new_id(letter: str, now: datetime | None = None) -> str:
+    """A new id of the same form for something else than a job, told from it by its letter."""
     moment = now if now is not None else datetime.now(timezone.utc)
     elapsed_ms = int(moment.timestamp() * 1000)
     if not 0 <= elapsed_ms <= _LAST_MS:
@@ -31,7 +38,7 @@ def new_job_id(now: datetime | None = None) -> str:
         remaining, digit = divmod(remaining, 32)
         digits.append(_DIGITS[digit])
     random = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM_DIGITS))
-    return "j" + "".join(reversed(digits)) + random
+    return letter + "".join(reversed(digits)) + random
 
 
 def accepted_at(job: str) -> datetime:

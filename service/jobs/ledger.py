@@ -32,7 +32,7 @@ Value = TypeVar("Value", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Tally:
-    """What a job's chunk records amount to; ``bytes`` are those of its images and masks."""
+    """What a job's chunk records amount to; ``bytes`` are those of its images and masks, or of its shards."""
 
     done: int
     failed: int

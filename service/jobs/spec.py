@@ -24,6 +24,9 @@ SHA256_PATTERN = r"^[0-9a-f]{64}$"
 Priority = Literal["normal", "interactive"]
 """Whether somebody waits for the job's twins as they come: it decides when they are made, and on none of their pixels."""
 
+Layout = Literal["objects", "shards"]
+"""How a job's twins lie in the store: an object an image and one a mask, or a tar shard a chunk. Their bytes are the same."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -86,6 +89,7 @@ class JobSpec(_Frozen):
     sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     chunk_size: int = Field(ge=1)
     priority: Priority = "normal"
+    layout: Layout = "objects"
     callback: Callback | None = None
     request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
@@ -155,14 +159,20 @@ class ItemClass(_Frozen):
 
 
 class Item(_Frozen):
-    """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why."""
+    """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why.
+
+    In a job of shards both keys are the shard's, and the picture is its bytes from the offset on. Hash and length are the
+    picture's own in either layout.
+    """
 
     index: int = Field(ge=0)
     seed: int = Field(ge=0, le=SEED_MAX)
     image_key: str | None = None
+    image_offset: int | None = Field(None, ge=0, description="in bytes; None where the object is the picture")
     image_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
     image_bytes: int | None = Field(None, ge=0)
     mask_key: str | None = None
+    mask_offset: int | None = Field(None, ge=0)
     mask_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
     mask_bytes: int | None = Field(None, ge=0)
     classes: tuple[ItemClass, ...] = Field((), description="classes in the mask, largest share first")
@@ -177,7 +187,17 @@ class Item(_Frozen):
             raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
         if self.error is not None and image != (None, None, None):
             raise ValueError(f"sample {self.index} has an error, so it cannot have an image")
+        if (self.mask_offset is None) != (self.mask_key is None or self.image_offset is None):
+            raise ValueError(f"sample {self.index} has one picture in a shard and one outside of it")
         return self
+
+
+class ShardObject(_Frozen):
+    """The tar that holds the twins of a chunk; hash and length are those of all of it."""
+
+    key: str
+    sha256: str = Field(pattern=SHA256_PATTERN)
+    bytes: int = Field(ge=0)
 
 
 class ChunkRecord(_Frozen):
@@ -187,6 +207,7 @@ class ChunkRecord(_Frozen):
     job: str = Field(pattern=JOB_ID_PATTERN)
     chunk: int = Field(ge=0)
     items: tuple[Item, ...]
+    shard: ShardObject | None = Field(None, description="None where each picture is an object, and where no sample was made")
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
     batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
@@ -205,7 +226,9 @@ class ChunkRecord(_Frozen):
 
     @property
     def bytes(self) -> int:
-        """What the chunk's images and masks come to."""
+        """What the chunk's objects come to."""
+        if self.shard is not None:
+            return self.shard.bytes
         return sum((item.image_bytes or 0) + (item.mask_bytes or 0) for item in self.items)
 
 

@@ -77,8 +77,8 @@ class TwinsSource:
                 name=f"{line['job']}/{line['index']:08d}",
                 image=image,
                 annotate=partial(self._annotate, line, image, mask),
-                caption=_caption(line, self.card),
-                known=Provenance(source="synthetic", source_mask=_given_mask(line), metadata=_metadata(line)),
+                caption=twin_caption(line, self.card),
+                known=Provenance(source="synthetic", source_mask=twin_mask(line), metadata=twin_metadata(line)),
             )
 
     def _annotate(self, line: Mapping[str, Any], image: Path, mask: Path, width: int, height: int) -> Annotation:
@@ -152,14 +152,14 @@ def _card(root: Path, model: str) -> Card:
     return card
 
 
-def _given_mask(line: Mapping[str, Any]) -> str | None:
+def twin_mask(line: Mapping[str, Any]) -> str | None:
     """The sha256 of the file that the twin was drawn for, the same at whatever size it was drawn."""
     given = line.get("given_mask")
     digest = given.get("upload") if isinstance(given, dict) else None
     return digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else None
 
 
-def _caption(line: Mapping[str, Any], card: Card) -> str | None:
+def twin_caption(line: Mapping[str, Any], card: Card) -> str | None:
     """The prompt, or the words that stand for the classes that were asked for."""
     prompt, classes = line.get("prompt"), line.get("classes")
     if isinstance(prompt, str) and prompt:
@@ -173,7 +173,7 @@ def _parameters(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: line[key] for key in _PARAMETERS if line.get(key) is not None}
 
 
-def _metadata(line: Mapping[str, Any]) -> dict[str, Any]:
+def twin_metadata(line: Mapping[str, Any]) -> dict[str, Any]:
     """All that the manifest knows of how the twin was made, and how sure the model was."""
     kept = ("model", "weights_sha256", "system", "job", "index", "seed", "job_seed", "prompt", "classes", "given_mask", "classes_found")
     return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +13,7 @@ from service.datasets.writing.files import ExportFile
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
-from service.png import SIGNATURE, encode_image
+from service.png import encode_grey_16, encode_image
 
 INSTANCES_A_CLASS = 1000
 
@@ -43,7 +41,7 @@ class CityscapesWriter:
             ("image", f"leftImg8bit/{place}_leftImg8bit.{prepared.suffix}", prepared.image),
             ("mask", f"gtFine/{place}_gtFine_labelIds.png", prepared.index_png),
             ("mask_colour", f"gtFine/{place}_gtFine_color.png", encode_image(self._painted[prepared.labels], {})),
-            ("objects", f"gtFine/{place}_gtFine_instanceIds.png", _grey_of_16_bits(self._instances(prepared))),
+            ("objects", f"gtFine/{place}_gtFine_instanceIds.png", encode_grey_16(self._instances(prepared))),
         ):
             prepared.note(what, path, data)
             yield ExportFile.of(path, data)
@@ -80,15 +78,3 @@ class CityscapesWriter:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _grey_of_16_bits(ids: np.ndarray) -> bytes:
-    """A grey PNG of ``(H, W)`` uint16, big-endian as PNG has it; the specification's section 11.2.2."""
-    height, width = ids.shape
-    rows = np.zeros((height, 1 + 2 * width), dtype=np.uint8)
-    rows[:, 1:] = ids.astype(">u2").view(np.uint8).reshape(height, 2 * width)
-    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
-    return SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )

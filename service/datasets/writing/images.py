@@ -45,5 +45,13 @@ def size_of(data: bytes, name: str) -> tuple[int, int]:
         raise _unreadable(name, error) from None
 
 
+def suffix_of(data: bytes) -> str:
+    """The suffix of an image's file, by its first bytes; ``img`` for what only its reader knows."""
+    for suffix, begins in (("png", SIGNATURE), ("jpg", _JPEG), ("bmp", b"BM"), ("tif", b"II*\0"), ("tif", b"MM\0*")):
+        if data.startswith(begins):
+            return suffix
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else "img"
+
+
 def _unreadable(name: str, error: Exception) -> InvalidDataset:
-    return InvalidDataset(f"the image of {name!r} cannot be decoded ({error}); store it anew")
+    return InvalidDataset(f"the image of {name!r} cannot be decoded ({error}); store it anew", reason="unreadable")

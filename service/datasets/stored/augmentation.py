@@ -1,0 +1,127 @@
+"""The twins of an augmentation set that were accepted, in the order of their rounds.
+
+    rounds/{number:06d}/plan.jsonl       what was wanted, a sample a line: :class:`WantedLine`
+    rounds/{number:06d}/jobs.json        the jobs that make it, and which samples each
+    rounds/{number:06d}/accepted.jsonl   those that count: :class:`AcceptedLine`; written last of the round
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_store.card import Card
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.reading.twins import card_classes
+from service.datasets.stored.twins import Twin, as_items
+from service.datasets.stored_mix import Absent
+from service.errors import ObjectNotFound, StoreError, UnknownJob
+from service.jobs.ledger import Ledger
+from service.jobs.spec import ChunkRecord, JobSpec
+from service.runs.places import run_prefix
+from service.runs.record import RunSpec
+
+_CHUNKS_REMEMBERED = 64
+
+
+class AcceptedLine(BaseModel):
+    """A twin that counts. ``source_mask`` names the real mask, or masks joined by '+', that it came from; ``made_from`` says
+    which real item that was and what was done to its mask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: str
+    index: int = Field(ge=0)
+    source_mask: str | None = None
+    made_from: dict[str, Any] = Field(default_factory=dict)
+
+
+def round_prefix(run: str, number: int) -> str:
+    return f"{run_prefix(run)}rounds/{number:06d}/"
+
+
+def accepted(run: str, number: int) -> str:
+    return f"{round_prefix(run, number)}accepted.jsonl"
+
+
+@dataclass(frozen=True)
+class AugmentationSource:
+    """The accepted twins of an augmentation set, numbered 0, 1, ..."""
+
+    ledger: Ledger
+    run: RunSpec
+    card: Card
+    rounds: int
+    format = "twins"
+
+    @classmethod
+    def open(cls, ledger: Ledger, run: RunSpec, card: Card) -> AugmentationSource:
+        """Counts its rounds: those whose twins have been judged."""
+        number = 0
+        while ledger.store.head(accepted(run.run, number)) is not None:
+            number += 1
+        return cls(ledger, run, card, number)
+
+    @property
+    def label(self) -> str:
+        return self.run.run
+
+    @property
+    def classes(self) -> ClassList:
+        return card_classes(self.card)
+
+    def count(self) -> int:
+        return sum(1 for _ in self.lines())
+
+    def lines(self, start_after: int | None = None) -> Iterator[tuple[int, AcceptedLine]]:
+        """The accepted twins by position; a round's in memory at a time."""
+        position = 0
+        for number in range(self.rounds):
+            for line in read_accepted(self.ledger, self.run.run, number):
+                if start_after is None or position > start_after:
+                    yield position, line
+                position += 1
+
+    def twins(self, start_after: int | None = None) -> Iterator[Twin]:
+        """The same, each with its record. Of a job that was deleted nothing comes."""
+
+        @lru_cache(maxsize=_CHUNKS_REMEMBERED)
+        def spec_of(job: str) -> JobSpec | None:
+            try:
+                return self.ledger.read_spec(job)
+            except UnknownJob:
+                return None
+
+        @lru_cache(maxsize=_CHUNKS_REMEMBERED)
+        def chunk_of(job: str, chunk: int) -> ChunkRecord | None:
+            return self.ledger.read_chunk(job, chunk)
+
+        for position, line in self.lines(start_after):
+            spec = spec_of(line.job)
+            record = None if spec is None else chunk_of(line.job, spec.chunk_after(line.index - 1))
+            if spec is None or record is None:
+                continue
+            sample = next((item for item in record.items if item.index == line.index and item.error is None), None)
+            if sample is not None:
+                about = {"augmentation": self.run.run, "made_from": line.made_from}
+                yield Twin(position, spec, record, sample, line.source_mask, about)
+
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+        """The accepted twins after that position."""
+        yield from as_items(self.ledger, self.card, self.twins(start_after))
+
+
+def read_accepted(ledger: Ledger, run: str, number: int) -> list[AcceptedLine]:
+    """The accepted twins of a round. Raises StoreError where the round is not what was written."""
+    key = accepted(run, number)
+    try:
+        return [AcceptedLine.model_validate_json(line) for line in ledger.store.get(key).splitlines()]
+    except ObjectNotFound:
+        raise StoreError(f"{key} is gone from the object store; restore it") from None
+    except ValidationError as error:
+        raise StoreError(f"{key} in the object store is no list of accepted twins: {error.errors()[0]['msg']}") from None

@@ -1,0 +1,137 @@
+"""A dataset in the store, read one item at a time."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+from PIL import Image
+from pydantic import ValidationError
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.stored import layout
+from service.datasets.stored.layout import DatasetAbout, Piece, StoredItem
+from service.datasets.stored_mix import Absent
+from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownDataset
+from service.jobs.prefetch import prefetch
+from service.store.base import ObjectStore
+from service.store.checked import read_checked
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """The dataset of run ``run``. Positions are 0, 1, ... in the order in which it was read."""
+
+    store: ObjectStore
+    run: str
+    about: DatasetAbout
+    format = "dataset"
+
+    @classmethod
+    def open(cls, store: ObjectStore, run: str) -> StoredDataset:
+        """Raises :class:`UnknownDataset` where it has not been read to its end."""
+        try:
+            text = store.get(layout.about(run))
+        except ObjectNotFound:
+            raise UnknownDataset(f"dataset {run} has not been taken in; GET /datasets says where it stands") from None
+        try:
+            return cls(store, run, DatasetAbout.model_validate_json(text))
+        except ValidationError as error:
+            raise StoreError(f"{layout.about(run)} in the object store is no dataset: {error.errors()[0]['msg']}") from None
+
+    @property
+    def label(self) -> str:
+        """What names of its items begin with where it is mixed with others."""
+        return self.about.name
+
+    @property
+    def classes(self) -> ClassList:
+        return self.about.classes
+
+    def count(self) -> int:
+        """Items in all."""
+        return self.about.items
+
+    def records(self, start_after: int | None = None) -> Iterator[tuple[int, StoredItem]]:
+        """What the index says of each item after position ``start_after``, a shard's index in memory at a time."""
+        first = 0 if start_after is None else start_after + 1
+        for number in range(self._shard_of(first), len(self.about.shards)):
+            position = self._begins[number]
+            for record in self._index(number):
+                if position >= first:
+                    yield position, record
+                position += 1
+
+    def record(self, position: int) -> StoredItem:
+        """What the index says of one item. Raises IndexError."""
+        found = next(self.records(position - 1 if position else None), None)
+        if found is None or found[0] != position:
+            raise IndexError(f"dataset {self.about.id} has items 0 to {self.about.items - 1}, not {position}")
+        return found[1]
+
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+        """The items after that position, read ahead; in the place of one whose files are damaged or gone, :class:`Absent`."""
+        read_ahead = prefetch(self._item_or_absent, self.records(start_after))
+        with closing(read_ahead):
+            for (position, _), found in read_ahead:
+                yield position, found
+
+    def _item_or_absent(self, entry: tuple[int, StoredItem]) -> Item | Absent:
+        position, record = entry
+        try:
+            return self.item(position, record)
+        except ObjectNotFound as error:
+            return Absent(record.name, "missing", error.detail)
+        except ObjectDamaged as error:
+            return Absent(record.name, "damaged", error.detail)
+
+    def item(self, position: int, record: StoredItem) -> Item:
+        """The item of an index entry."""
+        instances = None if record.instances is None else self._picture(position, record.instances).astype(np.int32)
+        return Item(
+            name=record.name,
+            image=self.read(position, record.image),
+            mask=self.read(position, record.mask),
+            instances=instances,
+            split=record.split,
+            source=record.source,
+            caption=record.caption,
+            source_mask=record.source_mask,
+            metadata=record.metadata,
+        )
+
+    def labels(self, position: int, record: StoredItem) -> np.ndarray:
+        """The class indices ``(H, W)`` uint8 of an item."""
+        return self._picture(position, record.mask).astype(np.uint8)
+
+    def read(self, position: int, piece: Piece) -> bytes:
+        """A file of an item, checked."""
+        key = layout.shard(self.run, self._shard_of(position))
+        return read_checked(self.store, key, piece.sha256, start=piece.offset, end=piece.offset + piece.bytes)
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        """The position of each shard's first item."""
+        return [0, *accumulate(shard.items for shard in self.about.shards)]
+
+    def _shard_of(self, position: int) -> int:
+        return bisect_right(self._begins, position) - 1
+
+    def _index(self, number: int) -> Iterator[StoredItem]:
+        key = layout.index(self.run, number)
+        try:
+            for line in self.store.get(key).splitlines():
+                yield StoredItem.model_validate_json(line)
+        except ValidationError as error:
+            raise StoreError(f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}") from None
+
+    def _picture(self, position: int, piece: Piece) -> np.ndarray:
+        with Image.open(io.BytesIO(self.read(position, piece))) as file:
+            return np.array(file)

@@ -1,0 +1,116 @@
+"""Where a dataset's objects lie under its run, and what its index says.
+
+    shards/{number:06d}.tar     images, masks and instances of a thousand items or 64 MB, under WebDataset's naming
+    items/{number:06d}.jsonl    an item of that shard a line: :class:`StoredItem`
+    about.json                  :class:`DatasetAbout`, written last
+    report.json  statistics.json  statistics.png  preview.png
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Source
+from service.runs.places import run_prefix
+
+SHARD_ITEMS = 1000
+SHARD_BYTES = 64 << 20
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Piece(_Frozen):
+    """A file inside a shard: ``bytes`` bytes at ``offset``."""
+
+    offset: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: str
+
+
+class StoredItem(_Frozen):
+    """An item of a dataset. ``pixels`` counts the mask's pixels by class index; those of no class are in none."""
+
+    name: str
+    width: int
+    height: int
+    suffix: str = Field(description="of the image's file: png, jpg, ...")
+    image: Piece
+    mask: Piece
+    instances: Piece | None = None
+    pixels: dict[int, int]
+    split: str | None = None
+    source: Source = "real"
+    caption: str | None = None
+    source_mask: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class ShardAbout(_Frozen):
+    """A shard, by how many items it has."""
+
+    items: int = Field(ge=1)
+    bytes: int
+    sha256: str
+
+
+class DatasetAbout(_Frozen):
+    """A dataset as a whole."""
+
+    format: Literal[1] = 1
+    name: str
+    version: int
+    read_as: str = Field(description="the format that it came in")
+    title: str
+    licence: str
+    classes: ClassList
+    items: int
+    left_out: int
+    shards: tuple[ShardAbout, ...]
+
+    @property
+    def id(self) -> str:
+        """name@version"""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def bytes(self) -> int:
+        """What all shards come to."""
+        return sum(shard.bytes for shard in self.shards)
+
+
+def shard(run: str, number: int) -> str:
+    return f"{run_prefix(run)}shards/{number:06d}.tar"
+
+
+def index(run: str, number: int) -> str:
+    return f"{run_prefix(run)}items/{number:06d}.jsonl"
+
+
+def about(run: str) -> str:
+    return f"{run_prefix(run)}about.json"
+
+
+def report(run: str) -> str:
+    return f"{run_prefix(run)}report.json"
+
+
+def statistics(run: str) -> str:
+    return f"{run_prefix(run)}statistics.json"
+
+
+def statistics_picture(run: str) -> str:
+    return f"{run_prefix(run)}statistics.png"
+
+
+def preview(run: str) -> str:
+    return f"{run_prefix(run)}preview.png"
+
+
+def archive(run: str) -> str:
+    """The file that the dataset came in, until it has been read."""
+    return f"{run_prefix(run)}source/archive"

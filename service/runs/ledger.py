@@ -1,0 +1,197 @@
+"""Reading and writing runs in the store. No state of its own, so any process may use one.
+
+Every write may be repeated: specs, marks and summaries are written only if absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, StoreError, UnknownRun
+from service.jobs.faults import shown
+from service.jobs.holdings import Holdings
+from service.jobs.states import State
+from service.runs import places
+from service.runs.kinds import Kind, kind_of
+from service.runs.record import RunSpec, RunSummary
+from service.store.base import ObjectStore
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunLedger:
+    """The runs in ``store``."""
+
+    store: ObjectStore
+
+    def write_spec(self, spec: RunSpec) -> bool:
+        """Makes the run exist, to be found among its tenant's and by the sweeper; False if it did already."""
+        self.store.put(places.tenant_run(spec.tenant, spec.run), b"")
+        self.store.put(places.open_run(spec.run), b"")
+        return self._put_once(places.run_spec(spec.run), spec)
+
+    def read_spec(self, run: str, *, tenant: str | None = None, kind: Kind | None = None) -> RunSpec:
+        """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being deleted."""
+        found = kind_of(run)
+        what = kind or found
+        if found is None or kind not in (None, found):
+            expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
+            raise UnknownRun(f"{shown(run)} is no id of {what.words if what else 'a run'}; {expected}")
+        try:
+            spec = _parse(RunSpec, self.store.get(places.run_spec(run)), places.run_spec(run))
+        except ObjectNotFound:
+            spec = None
+        if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
+            raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
+        return spec
+
+    def runs(self, tenant: str, kind: Kind, *, start_after: str | None = None) -> Iterator[str]:
+        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a spec."""
+        prefix = places.tenant_runs_prefix(tenant, kind)
+        after = None if start_after is None else prefix + start_after
+        for info in self.store.list(prefix, start_after=after):
+            run = info.key[len(prefix) :]
+            if kind_of(run) is kind:
+                yield run
+
+    def open_runs(self) -> Iterator[str]:
+        """Runs without a summary, of all tenants, newest first; perhaps some that have only just got it."""
+        prefix = places.open_prefix()
+        for info in self.store.list(prefix):
+            if kind_of(info.key[len(prefix) :]) is not None:
+                yield info.key[len(prefix) :]
+
+    def mark_started(self, run: str) -> None:
+        """Marks the run as begun, before a worker looks for its cancel."""
+        self._put_mark(places.run_started(run), run, "started_at")
+
+    def is_started(self, run: str) -> bool:
+        return self.store.head(places.run_started(run)) is not None
+
+    def cancel(self, spec: RunSpec) -> None:
+        """Asks for the run's cancel; ends it at once if no worker has begun with it. Asking again changes nothing.
+
+        Whoever begins marks that first and looks for the cancel then, so one of the two sees the other. Raises
+        :class:`JobStateConflict` if the run has ended otherwise.
+        """
+        summary = self.read_summary(spec.run)
+        if summary is not None:
+            if summary.state is State.CANCELLED:
+                return
+            raise JobStateConflict(
+                f"{spec.kind.value} {spec.run} has ended as {summary.state.value}; only one that is queued or running can be cancelled",
+                state=summary.state.value,
+            )
+        self._put_mark(places.run_cancel(spec.run), spec.run, "requested_at")
+        if not self.is_started(spec.run):
+            self.end(spec, State.CANCELLED, reason="cancelled before it started")
+
+    def is_cancelled(self, run: str) -> bool:
+        return self.store.head(places.run_cancel(run)) is not None
+
+    def read_summary(self, run: str) -> RunSummary | None:
+        """How the run ended, or None if it has not."""
+        key = places.run_summary(run)
+        try:
+            return _parse(RunSummary, self.store.get(key), key)
+        except ObjectNotFound:
+            return None
+
+    def end(
+        self,
+        spec: RunSpec,
+        state: State,
+        *,
+        done: int = 0,
+        total: int | None = None,
+        reason: str | None = None,
+        size: int = 0,
+        result: dict[str, Any] | None = None,
+        now: datetime | None = None,
+    ) -> RunSummary:
+        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in bytes."""
+        moment = now or datetime.now(timezone.utc)
+        summary = RunSummary(
+            run=spec.run,
+            state=state,
+            done=done,
+            total=spec.total if total is None else total,
+            finished_at=moment,
+            seconds=max(0.0, (moment - spec.created_at).total_seconds()),
+            reason=reason,
+            bytes=size,
+            result=result or {},
+        )
+        Holdings(self.store).note_bytes(spec.tenant, spec.run, size)
+        first = self._put_once(places.run_summary(spec.run), summary)
+        self.store.delete(places.open_run(spec.run))
+        return summary if first else self.read_summary(spec.run) or summary
+
+    def delete(self, spec: RunSpec) -> None:
+        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled with it."""
+        note = {"format": 1, "run": spec.run, "tenant": spec.tenant, "idempotency": spec.idempotency}
+        self.store.put(places.deleting_run(spec.run), json.dumps(note).encode())
+
+    def is_deleted(self, run: str) -> bool:
+        return self.store.head(places.deleting_run(run)) is not None
+
+    def deleted_runs(self) -> Iterator[str]:
+        """Runs whose objects are still to be removed."""
+        prefix = places.deleting_prefix()
+        for info in self.store.list(prefix):
+            run = info.key[len(prefix) :].removesuffix(".json")
+            if kind_of(run) is not None:
+                yield run
+
+    def remove(self, run: str, *, most: int) -> bool:
+        """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone too."""
+        try:
+            note = json.loads(self.store.get(places.deleting_run(run)))
+        except ObjectNotFound:
+            return True
+        removed = 0
+        last = (places.run_spec(run), places.run_summary(run))
+        for info in self.store.list(places.run_prefix(run)):
+            if removed == most:
+                return False
+            if info.key not in last:
+                self.store.delete(info.key)
+                removed += 1
+        for key in last:
+            self.store.delete(key)
+        tenant = str(note["tenant"])
+        if note.get("idempotency"):
+            self.store.delete(str(note["idempotency"]))
+        Holdings(self.store).drop_bytes(tenant, run)
+        for key in (places.tenant_run(tenant, run), places.open_run(run), places.deleting_run(run)):
+            self.store.delete(key)
+        return True
+
+    def _put_mark(self, key: str, run: str, moment: str) -> None:
+        text = json.dumps({"format": 1, "run": run, moment: datetime.now(timezone.utc).isoformat()}).encode()
+        try:
+            self.store.put(key, text, if_absent=True)
+        except ObjectExists:
+            pass
+
+    def _put_once(self, key: str, value: BaseModel) -> bool:
+        try:
+            self.store.put(key, value.model_dump_json().encode(), if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+
+def _parse(kind: type[Value], text: bytes, key: str) -> Value:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
+        raise StoreError(f"{key} in the object store is not a {kind.__name__}: {wrong}") from None

@@ -1,0 +1,80 @@
+"""Where a run stands: its state from the store, its progress from Redis where that answers.
+
+    twinset:run:{run}   hash   done, total (items), began (unix time) of the stretch in hand, began_with (items then), note
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from service.jobs.hints import Hints
+from service.jobs.states import State, current_state
+from service.runs.ledger import RunLedger
+from service.runs.record import RunSpec, RunSummary
+
+_KEPT_S = 86_400
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at."""
+
+    state: State
+    done: int
+    total: int | None
+    rate: float | None = None
+    note: str | None = None
+    summary: RunSummary | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.state is not State.RUNNING or not self.rate or self.total is None:
+            return None
+        return max(0, self.total - self.done) / self.rate
+
+
+def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
+    """Where the run stands."""
+    summary = ledger.read_summary(spec.run)
+    if summary is not None:
+        return Standing(summary.state, summary.done, summary.total, summary=summary)
+    state = current_state(ended=None, cancel_asked=ledger.is_cancelled(spec.run), started=ledger.is_started(spec.run))
+    said = hints.ask(lambda client: client.hgetall(_key(spec.run)), {})
+    done, total = _number(said.get("done")) or 0, _number(said.get("total"))
+    began, began_with = _number(said.get("began")), _number(said.get("began_with")) or 0
+    rate = None
+    if began is not None and done > began_with and time.time() - began >= 1:
+        rate = (done - began_with) / (time.time() - began)
+    return Standing(state, int(done), spec.total if total is None else int(total), rate, said.get("note") or None)
+
+
+def note_progress(hints: Hints, run: str, done: int, total: int | None, *, begins: bool = False, note: str = "") -> None:
+    """Says how far the run is. ``begins``: a worker takes it up here, so its rate counts from now on."""
+    values: dict[str, str] = {"done": str(done), "total": "" if total is None else str(total), "note": note}
+    if begins:
+        values |= {"began": f"{time.time():.3f}", "began_with": str(done)}
+
+    def say(client: object) -> None:
+        with client.pipeline(transaction=True) as pipe:  # type: ignore[attr-defined]
+            pipe.hset(_key(run), mapping=values)
+            pipe.expire(_key(run), _KEPT_S)
+            pipe.execute()
+
+    hints.ask(say, None)
+
+
+def forget_progress(hints: Hints, run: str) -> None:
+    """Drops what was said of a run that has ended."""
+    hints.ask(lambda client: client.delete(_key(run)), None)
+
+
+def _key(run: str) -> str:
+    return f"twinset:run:{run}"
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

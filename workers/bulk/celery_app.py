@@ -1,0 +1,54 @@
+"""The bulk worker's Celery application: one task, which carries the name of a run."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+
+from service.runs.kinds import Kind
+from service.runs.queue import RUN_TASK, run_celery_options
+from service.settings import Settings
+from workers.bulk.delivery import Outcome, carry_out, named_run
+from workers.bulk.work import Carry
+from workers.bulk.worker import BulkWorker
+
+logger = logging.getLogger(__name__)
+
+
+def carriers() -> dict[Kind, Carry]:
+    """What carries out each kind of run."""
+    from workers.bulk.augmenting import augment
+    from workers.bulk.exporting import export
+    from workers.bulk.importing import take_in
+
+    return {Kind.DATASET: take_in, Kind.AUGMENTATION: augment, Kind.EXPORT: export}
+
+
+def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
+    """The application whose tasks work with ``worker``. What is in hand when the process dies is sent again by the sweeper."""
+    app = Celery("twinset-bulk", set_as_current=False)
+    app.conf.update(run_celery_options(settings))
+    app.conf.update(
+        worker_pool="threads",
+        worker_concurrency=settings.bulk_threads,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_max_retries=None,
+    )
+    kinds = carriers()
+
+    @app.task(name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)
+    def carry(run: str) -> str:
+        """Carries out a run, as far as it goes."""
+        named = named_run(run)
+        if named is None:
+            logger.warning("a message that names no run was dropped: run=%.80r", run)
+            return Outcome.NOTHING_TO_DO.value
+        return carry_out(worker, named, kinds).value
+
+    return app

@@ -1,0 +1,53 @@
+"""Writing an export: from the last checkpoint on, an item at a time."""
+
+from __future__ import annotations
+
+from service.datasets.stored.scratch import scratch_folder
+from service.datasets.writing.resumable import ExportProgress, ExportStopped, StorePlace, clean, run_export
+from service.jobs.states import State
+from service.runs.exports import ExportWork, Shelves
+from service.runs.places import run_prefix
+from workers.bulk.work import Ended, PutDown, Work, cleaning
+
+
+def export(work: Work) -> Ended:
+    """Writes the export, or what is missing of it."""
+    worker, run = work.worker, work.spec.run
+    asked = ExportWork.model_validate(work.spec.work)
+    place = StorePlace(worker.store, run_prefix(run))
+    mix = Shelves(worker.ledger, worker.runs, worker.catalogue).mix(asked)
+    total = mix.count()
+
+    def say(progress: ExportProgress) -> None:
+        work.say(progress.done, progress.total, "writing")
+
+    stopped: list[PutDown] = []
+
+    def should_stop() -> bool:
+        try:
+            work.look()
+        except PutDown as put_down:
+            stopped.append(put_down)
+        return bool(stopped)
+
+    with scratch_folder(worker.settings.data_dir) as scratch:
+        try:
+            result = run_export(
+                mix, asked.options, asked.about, place, on_progress=say, should_stop=should_stop, scratch=scratch
+            )
+        except ExportStopped:
+            raise stopped[-1] if stopped else PutDown(cancelled=False) from None
+    cleaning(lambda: clean(place))
+    left_out = sum(result.left_out.values())
+    return Ended(
+        State.SUCCEEDED,
+        done=sum(result.items.values()),
+        total=max(total, sum(result.items.values()) + left_out),
+        reason=f"{left_out} items were left out: {_counted(result.left_out)}" if left_out else None,
+        size=result.bytes,
+        result=result.model_dump(mode="json"),
+    )
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())

@@ -1,0 +1,77 @@
+"""``python -m workers.bulk.main``: one bulk worker process, until SIGTERM.
+
+It takes datasets in, carries out augmentation plans and writes exports; it loads no torch and needs no GPU. SIGTERM makes it put
+down what is in hand at its next item, for another worker to go on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from typing import Sequence
+
+logger = logging.getLogger("twinset.bulk")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="twinset worker --bulk", description="Datasets, augmentation sets, exports. Settings: TWINSET_*.")
+    parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+
+    from service.errors import TwinsetError
+    from service.settings import get_settings
+
+    try:
+        settings = get_settings()
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        for name in ("celery.app.trace", "celery.worker.strategy"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+        return _run()
+    except TwinsetError as error:
+        print(f"twinset worker --bulk: {error.detail}", file=sys.stderr)
+        return 1
+
+
+def _run() -> int:
+    from celery import signals
+
+    from service.settings import get_settings
+    from workers.bulk.celery_app import create_bulk_app
+    from workers.bulk.sweeper import RunSweeper
+    from workers.bulk.worker import open_bulk_worker
+
+    settings = get_settings()
+    worker = open_bulk_worker(settings)
+    app = create_bulk_app(settings, worker)
+    sweeper = RunSweeper(worker)
+
+    def asked_to_stop(**_: object) -> None:
+        worker.stopping.ask()
+
+    def leave_logging(**_: object) -> None:
+        """Listened to by Celery in the place of setting up its own logging."""
+
+    signals.setup_logging.connect(leave_logging, weak=False)
+    signals.worker_shutting_down.connect(asked_to_stop, weak=False)
+    program = app.Worker(
+        hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
+    )
+    logger.info("bulk worker %s: %d runs at once, store %s", worker.name, settings.bulk_threads, settings.store_url)
+    sweeper.start()
+    try:
+        program.start()
+    finally:
+        worker.stopping.ask()
+        sweeper.stop()
+        worker.close()
+    logger.info("bulk worker %s has stopped", worker.name)
+    return program.exitcode or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The sweeper of runs: sends what is open and in nobody's hands, and removes what was deleted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+from redis.exceptions import RedisError
+
+from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
+from service.runs import places
+from service.runs.queue import RUN_QUEUE
+from workers.bulk.delivery import waiting_key
+from workers.bulk.worker import BulkWorker
+from workers.turn import Turn
+
+logger = logging.getLogger(__name__)
+_TURN = "twinset:run-sweeper"
+_LONGEST_READ = 2000
+_MOST_REMOVED = 2000
+_NEVER_WRITTEN_AFTER = timedelta(hours=1)
+
+
+@dataclass
+class RunSweeper:
+    """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a time."""
+
+    worker: BulkWorker
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.worker.settings
+        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(settings.lease_s, 3 * settings.sweep_interval_s))
+
+    def start(self) -> None:
+        """Starts the thread; the first pass comes at once."""
+        self._thread = threading.Thread(target=self._run, name="run-sweeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread after the run it is at."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def sweep(self) -> bool:
+        """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
+        if not self._turn.take():
+            return False
+        runs = list(self.worker.runs.open_runs())
+        queued = self._queued() if runs else set()
+        for run in runs:
+            if not self._goes_on():
+                break
+            self._tend(run, queued)
+        for run in list(self.worker.runs.deleted_runs()):
+            if not self._goes_on():
+                break
+            # in somebody's hands it would be written to while it is removed
+            if not self.worker.leases.live(run) and self.worker.runs.remove(run, most=_MOST_REMOVED):
+                logger.info("run=%s is deleted", run)
+        return True
+
+    def _tend(self, run: str, queued: set[str]) -> None:
+        """Sends the run unless it is somewhere already; strikes it off the open ones once it has ended."""
+        worker, ledger = self.worker, self.worker.runs
+        try:
+            if ledger.read_summary(run) is not None:
+                ledger.store.delete(places.open_run(run))
+                return
+            if run in queued or worker.leases.live(run):
+                return
+            if worker.redis.exists(waiting_key(run)) and not ledger.is_cancelled(run):
+                return
+            ledger.read_spec(run)
+            worker.queue.send_run(run)
+        except UnknownRun:
+            self._strike_if_never_written(run)
+        except BrokerUnavailable as error:
+            logger.warning("%s", error.detail)
+        except TwinsetError as error:
+            logger.warning("run=%s not tended: %s", run, error.detail)
+
+    def _strike_if_never_written(self, run: str) -> None:
+        info = self.worker.store.head(places.open_run(run))
+        if info is not None and info.modified < datetime.now(timezone.utc) - _NEVER_WRITTEN_AFTER:
+            self.worker.store.delete(places.open_run(run))
+
+    def _queued(self) -> set[str]:
+        """The runs that wait in the queue, of its first two thousand messages; one sent twice is done once."""
+        found = set()
+        for message in self.worker.redis.lrange(RUN_QUEUE, 0, _LONGEST_READ):
+            try:
+                _, named, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+                found.add(str(named["run"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def _goes_on(self) -> bool:
+        return not self._stop.is_set() and (self._turn.is_ours or self._turn.take())
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.sweep()
+            except (RedisError, TwinsetError) as error:
+                logger.warning("no sweep of runs: %s", error)
+            except Exception:
+                logger.exception("a sweep of runs failed")
+            self._stop.wait(self.worker.settings.sweep_interval_s)
+        self._turn.give_back()
