@@ -15,6 +15,7 @@ from service.access.limits import Limits
 from service.access.ring import KeyRing
 from service.api import (
     archive,
+    augmentations,
     datasets,
     events,
     exports,
@@ -123,9 +124,11 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, uploads, jobs, retry, samples, events, manifest, archive, twins, datasets, exports, models, health):
+    results = (retry, samples, events, manifest, archive, twins)
+    for part in (generate, uploads, jobs, *results, datasets, augmentations, exports, models, health):
         app.include_router(part.router)
-    app.include_router(exports.posting)
+    for part in (augmentations, exports):
+        app.include_router(part.posting)
     if settings.store_url.startswith("file:"):
         app.include_router(objects.router)
     install_problem_handlers(app)

@@ -19,7 +19,7 @@ from service.api.views import as_json
 from service.datasets.writing.place import StorePlace
 from service.errors import JobStateConflict
 from service.jobs.states import State
-from service.runs.exports import ExportRequest, ExportWork, Shelves, resolve
+from service.runs.export_request import ExportRequest
 from service.runs.kinds import Kind
 from service.runs.places import run_prefix
 from service.runs.record import RunSpec
@@ -85,6 +85,9 @@ posting = APIRouter(route_class=JsonRoute, tags=["exports"])
 def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC, Cityscapes, YOLO-seg,
     Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes from."""
+    # numpy and all the formats are for those who export
+    from service.runs.exports import Shelves, resolve
+
     services.limits.check_stored(tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
 
@@ -184,13 +187,12 @@ def _own(services: Services, tenant: str, export: str) -> RunSpec:
 
 
 def _view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:
-    work = ExportWork.model_validate(spec.work)
     result = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else {}
     own = services.path(f"/exports/{spec.run}")
     links = {"self": own, "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
     return ExportView(
         **run_fields(spec, stands),
-        format=work.options.format,
+        format=spec.work["options"]["format"],
         items=result.get("items"),
         splits=result.get("splits"),
         left_out=result.get("left_out"),

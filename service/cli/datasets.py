@@ -1,4 +1,4 @@
-"""``twinset datasets``: what a dataset is, what is wrong with it, and what it holds."""
+"""``twinset datasets``: what a dataset is, what is wrong with it, what it holds; and those of a server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli import stored_datasets
 from service.cli.sources import READ_FORMATS
 
 if TYPE_CHECKING:
@@ -22,11 +23,15 @@ _MOST_IN_MATRIX = 12
 
 @click.group()
 def datasets() -> None:
-    """Check datasets, and count what is in them.
+    """Check datasets, count what is in them, and send them to a server.
 
     A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg, or what
     'twinset generate' and 'twinset export' wrote.
     """
+
+
+for command in (stored_datasets.push, stored_datasets.list_datasets, stored_datasets.show, stored_datasets.delete):
+    datasets.add_command(command)
 
 
 @datasets.command()

@@ -42,6 +42,15 @@ def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
         raise click.BadParameter(f"{text!r} is not like train=0.8,val=0.1,test=0.1", ctx, parameter) from None
 
 
+shares_option = click.option(
+    "--split",
+    "splits",
+    callback=_shares,
+    metavar="train=0.8,val=0.1,test=0.1",
+    help="Draw splits anew, by source mask: twins of one mask stay together.  [default: each item's own, or train]",
+)
+
+
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="How the dataset is laid out.")
@@ -49,13 +58,7 @@ def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 @click.option("--classes", "keep", callback=_names, metavar="A,B", help="The classes to keep, in their new order.  [default: all]")
 @click.option("--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Another name for a class; may be repeated.")
 @click.option("--dropped", metavar="NAME", help="The class that takes the pixels of those not kept.  [default: none, they are ignored]")
-@click.option(
-    "--split",
-    "splits",
-    callback=_shares,
-    metavar="train=0.8,val=0.1,test=0.1",
-    help="Draw splits anew, by source mask: twins of one mask stay together.  [default: each item's own, or train]",
-)
+@shares_option
 @click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another draw.")
 @click.option("--image-format", type=click.Choice(["png", "jpeg"]), default="png", show_default=True, help="Images so already are copied.")
 @click.option("--polygons", is_flag=True, help="COCO: outlines in place of run-length encodings.")

@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     type=click.Choice(["normal", "interactive"]),
     help="interactive has a small job made before normal ones.  [default: normal]",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(["objects", "shards"]),
+    help="How the server stores the twins: one by one, or a chunk in a tar.  [default: the server's choice, by the count]",
+)
 @click.option("--name", help="Your own words for the job.")
 @click.option("--callback-url", help="An https:// address that is told, by a signed POST, how the job has ended.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")

@@ -30,8 +30,8 @@ class TwinFolder:
 def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> TwinFolder:
     """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
 
-    The manifest is the server's own: its keys are those of the object store, and the last part of each the file's name. The model's
-    card goes along, since it alone tells what the numbers in the masks mean.
+    The manifest is the server's own: its keys are those of the object store, and files here are named by the index. The model's card
+    goes along, since it alone tells what the numbers in the masks mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []

@@ -6,11 +6,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.datasets.stored.dataset import StoredDataset
 from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownDataset, UnknownRun
 from service.jobs.faults import shown
 from service.jobs.nearest import nearest
@@ -19,6 +18,9 @@ from service.runs import places
 from service.runs.kinds import Kind
 from service.runs.ledger import RunLedger
 from service.runs.record import RunSpec
+
+if TYPE_CHECKING:
+    from service.datasets.stored.dataset import StoredDataset
 
 DATASET_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 DATASET_NAME_FORM = "1 to 63 lower-case letters, digits, _ and -, the first a letter or digit"
@@ -108,6 +110,8 @@ class Datasets:
 
         Raises :class:`UnknownDataset`, or :class:`JobStateConflict` for one that has not been taken in (yet).
         """
+        from service.datasets.stored.dataset import StoredDataset
+
         name, _, version = reference.partition("@")
         if not version and is_dataset_name(name):
             for number in reversed(self.versions(name)):

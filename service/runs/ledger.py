@@ -150,6 +150,13 @@ class RunLedger:
             if kind_of(run) is not None:
                 yield run
 
+    def remove_made(self, run: str) -> None:
+        """Removes what a run has made so far; what says of it that it was stays."""
+        kept = {places.run_spec(run), places.run_started(run), places.run_cancel(run), places.run_summary(run)}
+        for info in self.store.list(places.run_prefix(run)):
+            if info.key not in kept:
+                self.store.delete(info.key)
+
     def remove(self, run: str, *, most: int) -> bool:
         """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone too."""
         try:

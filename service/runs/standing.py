@@ -1,19 +1,24 @@
 """Where a run stands: its state from the store, its progress from Redis where that answers.
 
-    twinset:run:{run}   hash   done, total (items), began (unix time) of the stretch in hand, began_with (items then), note
+    twinset:run:{run}   hash   done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from service.jobs.hints import Hints
 from service.jobs.states import State, current_state
 from service.runs.ledger import RunLedger
 from service.runs.record import RunSpec, RunSummary
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 _KEPT_S = 86_400
+_SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,16 @@ def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
     return Standing(state, int(done), spec.total if total is None else int(total), rate, said.get("note") or None)
 
 
-def note_progress(hints: Hints, run: str, done: int, total: int | None, *, begins: bool = False, note: str = "") -> None:
-    """Says how far the run is. ``begins``: a worker takes it up here, so its rate counts from now on."""
-    values: dict[str, str] = {"done": str(done), "total": "" if total is None else str(total), "note": note}
-    if begins:
-        values |= {"began": f"{time.time():.3f}", "began_with": str(done)}
+def note_progress(hints: Hints, run: str, done: int, total: int | None, *, note: str = "") -> None:
+    """Says how far the run is. Its rate counts from the first word on, or from the first after nothing was heard for a minute."""
+    now = time.time()
+    values = {"done": str(done), "total": "" if total is None else str(total), "note": note, "said": f"{now:.3f}"}
 
-    def say(client: object) -> None:
-        with client.pipeline(transaction=True) as pipe:  # type: ignore[attr-defined]
+    def say(client: Redis) -> None:
+        said = _number(client.hget(_key(run), "said"))
+        if said is None or now - said > _SILENCE_S:
+            values.update(began=f"{now:.3f}", began_with=str(done))
+        with client.pipeline(transaction=True) as pipe:
             pipe.hset(_key(run), mapping=values)
             pipe.expire(_key(run), _KEPT_S)
             pipe.execute()

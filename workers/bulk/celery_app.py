@@ -10,19 +10,23 @@ from service.runs.kinds import Kind
 from service.runs.queue import RUN_TASK, run_celery_options
 from service.settings import Settings
 from workers.bulk.delivery import Outcome, carry_out, named_run
-from workers.bulk.work import Carry
+from workers.bulk.work import Carrier
 from workers.bulk.worker import BulkWorker
 
 logger = logging.getLogger(__name__)
 
 
-def carriers() -> dict[Kind, Carry]:
+def carriers() -> dict[Kind, Carrier]:
     """What carries out each kind of run."""
-    from workers.bulk.augmenting import augment
+    from workers.bulk.augmenting import augment, called_off
     from workers.bulk.exporting import export
     from workers.bulk.importing import take_in
 
-    return {Kind.DATASET: take_in, Kind.AUGMENTATION: augment, Kind.EXPORT: export}
+    return {
+        Kind.DATASET: Carrier(take_in),
+        Kind.AUGMENTATION: Carrier(augment, called_off),
+        Kind.EXPORT: Carrier(export),
+    }
 
 
 def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:

@@ -11,9 +11,8 @@ from redis.exceptions import RedisError
 from service.errors import StoreError, TwinsetError, UnknownRun
 from service.jobs.states import State
 from service.runs.kinds import Kind, kind_of
-from service.runs.record import RunSpec
 from service.runs.standing import forget_progress
-from workers.bulk.work import Again, Carry, Ended, PutDown, Work
+from workers.bulk.work import Again, Carrier, Ended, PutDown, Work
 from workers.bulk.worker import BulkWorker
 from workers.keeping import Kept
 
@@ -33,7 +32,7 @@ class Outcome(StrEnum):
     FAILED = "failed, to be tried again"
 
 
-def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carry]) -> Outcome:
+def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> Outcome:
     """Does what is to be done of a run. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
     try:
         outcome, why = _deliver(worker, run, kinds)
@@ -46,7 +45,7 @@ def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carry]) -> Outc
     return outcome
 
 
-def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carry]) -> tuple[Outcome, str]:
+def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> tuple[Outcome, str]:
     try:
         spec = worker.runs.read_spec(run)
     except UnknownRun as error:
@@ -61,21 +60,21 @@ def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carry]) -> tuple
         worker.runs.mark_started(run)
         work = Work(worker, spec, kept)
         if work.is_called_off():
-            return _cancel(worker, spec)
+            return _cancel(work, kinds[spec.kind])
         return _attempt(work, kinds[spec.kind], kept)
 
 
-def _attempt(work: Work, carry: Carry, kept: Kept) -> tuple[Outcome, str]:
+def _attempt(work: Work, carrier: Carrier, kept: Kept) -> tuple[Outcome, str]:
     worker, spec = work.worker, work.spec
     number, limit = _begin(worker, spec.run), worker.settings.max_chunk_attempts
     if number > limit:
         return _end(work, Ended(State.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"))
     try:
-        ended = carry(work)
+        ended = carrier.carry(work)
     except PutDown as put_down:
         _call_off(worker, spec.run)
         if put_down.cancelled:
-            return _cancel(worker, spec)
+            return _cancel(work, carrier)
         worker.keeper.release(kept)
         if worker.stopping.asked:
             worker.queue.send_run(spec.run)
@@ -116,10 +115,14 @@ def _end(work: Work, ended: Ended) -> tuple[Outcome, str]:
     return Outcome.ENDED, f"{summary.state.value}, {summary.done} items" + (f": {summary.reason}" if summary.reason else "")
 
 
-def _cancel(worker: BulkWorker, spec: RunSpec) -> tuple[Outcome, str]:
-    if not worker.runs.is_deleted(spec.run):
-        worker.runs.end(spec, State.CANCELLED, reason="cancelled")
-    _forget(worker, spec.run)
+def _cancel(work: Work, carrier: Carrier) -> tuple[Outcome, str]:
+    worker, spec = work.worker, work.spec
+    ended = carrier.called_off(work)
+    if worker.runs.is_deleted(spec.run):
+        # whoever removes its objects has nothing to wait for but our lease
+        _forget(worker, spec.run)
+        return Outcome.CANCELLED, "it is deleted"
+    _end(work, ended)
     return Outcome.CANCELLED, ""
 
 

@@ -86,12 +86,25 @@ class Work:
         if now - self._said_at < _SAY_EVERY_S and self._began:
             return
         self._said_at = now
-        note_progress(self.worker.hints, self.spec.run, done, total, begins=not self._began, note=note)
+        note_progress(self.worker.hints, self.spec.run, done, total, note=note)
         self._began = True
 
 
-Carry = Callable[[Work], Ended | Again]
-"""What carries out a kind of run. It may raise :class:`PutDown`, a store's error, or a TwinsetError that ends the run as failed."""
+def forget_all(work: Work) -> Ended:
+    """The end of a cancelled run of which nothing is kept."""
+    work.worker.runs.remove_made(work.spec.run)
+    return Ended(State.CANCELLED, done=0, reason="cancelled")
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """What carries out a kind of run, and what ends one that is cancelled.
+
+    ``carry`` may raise :class:`PutDown`, a store's error, or a TwinsetError that ends the run as failed.
+    """
+
+    carry: Callable[[Work], Ended | Again]
+    called_off: Callable[[Work], Ended] = forget_all
 
 
 def cleaning(action: Callable[[], object]) -> None:

@@ -1,0 +1,288 @@
+"""``/augmentations``: sets of twins after a dataset, as a plan says, carried out by jobs."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from service.api.access import KeyedRoute, TenantDep
+from service.api.content import JsonRoute
+from service.api.openapi import answers
+from service.api.run_access import IdempotencyKey, bad_cursor, runs_page, stand
+from service.api.run_views import RunView, View, run_fields
+from service.api.samples import Links, sample_view
+from service.api.services import Services, ServicesDep
+from service.api.views import SampleView, as_json
+from service.augmentations.plan_shares import PlanShares
+from service.augmentations.request import AugmentationRequest
+from service.errors import ObjectNotFound
+from service.jobs.states import State
+from service.runs.kinds import Kind
+from service.runs.places import run_prefix
+from service.runs.record import RunSpec
+from service.runs.rounds import Rounds
+from service.runs.standing import Standing
+
+if TYPE_CHECKING:
+    from service.runs.augmentations import Augmentation
+
+router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
+posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
+AugmentationId = Annotated[str, Path(description="An augmentation set's id.", examples=["a7ybr17pesw6kn47yb0"])]
+
+
+class PlanView(View):
+    """A plan, of which nothing has been made."""
+
+    model: str
+    dataset: str
+    seed: int = Field(description="as given, or as drawn: sent with the request, it gives this plan")
+    parameters: dict[str, Any] = Field(description="what every twin would be made with")
+    plan: PlanShares
+    picture: str = Field(description="the plan as a picture: a PNG in base64")
+
+
+class AugmentationView(RunView):
+    """An augmentation set; ``done`` are the twins that were accepted, ``total`` those that are wanted."""
+
+    model: str = Field(description="name@version")
+    dataset: str = Field(description="name@version")
+    count: int = Field(description="twins wanted")
+    seed: int
+    tried: int = Field(description="samples that have been judged")
+    budget: int = Field(description="samples that may be made at most")
+    rejected: dict[str, int] = Field(description="samples that do not count, by reason")
+    plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
+    achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
+    jobs: tuple[str, ...] = Field(description="the jobs that make it")
+    request: dict[str, Any] = Field(description="as it was given")
+    links: dict[str, str] = Field(description="self, samples, cancel, and a signed link to the plan's picture")
+
+
+class AugmentationPage(View):
+    """Augmentation sets, newest first."""
+
+    augmentations: list[AugmentationView]
+    next_cursor: str | None
+
+
+class AcceptedView(SampleView):
+    """An accepted twin, and the job that made it."""
+
+    job: str
+    made_from: dict[str, Any] = Field(description="the real item, and what was done to its mask")
+
+
+class AcceptedPage(View):
+    """Accepted twins in the order of their acceptance."""
+
+    samples: list[AcceptedView]
+    next_cursor: str | None
+    links_expire_at: datetime
+
+
+def plan_key(run: str) -> str:
+    """Where the plan's shares lie, and its picture beside them."""
+    return f"{run_prefix(run)}plan.json"
+
+
+def picture_key(run: str) -> str:
+    return f"{run_prefix(run)}plan.png"
+
+
+@posting.post(
+    "/augmentations",
+    status_code=202,
+    response_model=AugmentationView,
+    summary="Ask for an augmentation set",
+    responses={
+        200: {"model": PlanView, "description": "With `dry_run`: the plan. Nothing is made or kept."},
+        202: {
+            "description": "The set, accepted.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
+        },
+        **answers(400, 404, 409, 413, 415, 422, 429, 503),
+    },
+)
+def ask_for_augmentation(
+    body: AugmentationRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has them made in
+    rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
+    if body.dry_run:
+        planned = _plan(services, tenant, body)
+        return Response(as_json(_plan_view(planned)), media_type="application/json")
+    services.limits.check_stored(tenant)
+    given = body.model_dump(mode="json", exclude_unset=True)
+
+    def make(run: str, idempotency: str | None) -> RunSpec:
+        planned = _plan(services, tenant, body)
+        picture = _picture(planned)
+        services.store.put(plan_key(run), planned.plan.shares().model_dump_json().encode())
+        services.store.put(picture_key(run), picture)
+        return RunSpec(
+            run=run,
+            tenant=tenant,
+            name=planned.parameters.name,
+            created_at=datetime.now(timezone.utc),
+            total=planned.parameters.count,
+            work=planned.work.model_dump(mode="json"),
+            request=given,
+            idempotency=idempotency,
+        )
+
+    spec, _ = services.acceptance.accept(Kind.AUGMENTATION, tenant, given, make, idempotency_key=idempotency_key)
+    view = _view(services, spec, stand(services, spec))
+    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+
+
+@router.get("/augmentations", response_model=AugmentationPage, summary="List augmentation sets", responses=answers(422, 503))
+def list_augmentations(
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most sets in the answer.")] = 20,
+) -> AugmentationPage:
+    """Sets, newest first."""
+    found, following = runs_page(services, tenant, Kind.AUGMENTATION, cursor=cursor, limit=limit)
+    return AugmentationPage(augmentations=[_view(services, *each) for each in found], next_cursor=following)
+
+
+@router.get(
+    "/augmentations/{augmentation}", response_model=AugmentationView, summary="Look at an augmentation set", responses=answers(404, 503)
+)
+def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
+    """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
+    spec = _own(services, tenant, augmentation)
+    return _view(services, spec, stand(services, spec))
+
+
+@router.get(
+    "/augmentations/{augmentation}/samples",
+    response_model=AcceptedPage,
+    summary="List a set's twins",
+    responses=answers(404, 422, 503),
+)
+def list_accepted(
+    augmentation: AugmentationId,
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most twins in the answer.")] = 50,
+) -> AcceptedPage:
+    """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed links."""
+    from service.datasets.stored.augmentation import AugmentationSource
+    from service.runs.exports import Shelves
+
+    spec = _own(services, tenant, augmentation)
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise bad_cursor(cursor)
+    expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    views: list[AcceptedView] = []
+    last: int | None = None
+    card = Shelves(services.ledger, services.runs, services.catalogue).card(str(spec.work["model"]))
+    source = AugmentationSource.open(services.ledger, spec, card)
+    for twin in source.twins(None if cursor is None else int(cursor)):
+        if len(views) == limit:
+            return AcceptedPage(samples=views, next_cursor=str(last), links_expire_at=expire_at)
+        last = twin.position
+        sample = sample_view(twin.sample, Links(services, twin.spec.job, int(expire_at.timestamp())))
+        views.append(AcceptedView(**sample.model_dump(), job=twin.spec.job, made_from=dict(twin.about["made_from"])))
+    return AcceptedPage(samples=views, next_cursor=None, links_expire_at=expire_at)
+
+
+@router.post(
+    "/augmentations/{augmentation}/cancel",
+    response_model=AugmentationView,
+    summary="Cancel an augmentation set",
+    responses=answers(404, 409, 503),
+)
+def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
+    """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
+    spec = _own(services, tenant, augmentation)
+    services.runs.cancel(spec)
+    return _view(services, spec, stand(services, spec))
+
+
+@router.delete(
+    "/augmentations/{augmentation}",
+    status_code=204,
+    summary="Delete an augmentation set",
+    responses={204: {"description": "It no longer exists, and neither do its twins."}, **answers(404, 503)},
+)
+def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
+    """Deletes a set with its twins and the jobs that made them; exports that were made of it stay."""
+    services.runs.delete(_own(services, tenant, augmentation))
+    return Response(status_code=204)
+
+
+def _plan(services: Services, tenant: str, body: AugmentationRequest) -> Augmentation:
+    # numpy's work, and Pillow's, is for those who ask for it
+    from service.runs.augmentations import plan_augmentation
+
+    card = services.catalogue.resolve(body.model)
+    return plan_augmentation(body, services.datasets(tenant).ready(body.dataset), card, services.settings)
+
+
+def _plan_view(planned: Augmentation) -> PlanView:
+    names = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
+    return PlanView(
+        model=planned.work.model,
+        dataset=planned.work.dataset,
+        seed=planned.work.seed,
+        parameters={name: getattr(planned.work, name) for name in names},
+        plan=planned.plan.shares(),
+        picture=base64.b64encode(_picture(planned)).decode(),
+    )
+
+
+def _picture(planned: Augmentation) -> bytes:
+    from service.augmentations.picture import draw_plan
+
+    return draw_plan(planned.plan)
+
+
+def _own(services: Services, tenant: str, augmentation: str) -> RunSpec:
+    return services.runs.read_spec(augmentation, tenant=tenant, kind=Kind.AUGMENTATION)
+
+
+def _view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:
+    work = spec.work
+    rounds = Rounds(services.store, spec.run)
+    result = stands.summary.result if stands.summary else None
+    if result is None:
+        _, state = rounds.last_state()
+        tried = 0 if state is None else int(state.tally["tried"])
+        result = {"tried": tried, "rejected": {} if state is None else state.rejected, "jobs": rounds.jobs()}
+    plan = _stored_plan(services, spec)
+    own = services.path(f"/augmentations/{spec.run}")
+    links = {"self": own, "samples": f"{own}/samples", "cancel": f"{own}/cancel"}
+    links["preview"] = services.store.sign(
+        picture_key(spec.run), expires_s=services.settings.link_expires_s, content_type="image/png"
+    )
+    return AugmentationView(
+        **run_fields(spec, stands),
+        model=work["model"],
+        dataset=work["dataset"],
+        count=work["count"],
+        seed=work["seed"],
+        tried=result.get("tried", 0),
+        budget=work["count"] if plan is None else plan.tries,
+        rejected=result.get("rejected", {}),
+        plan=plan,
+        achieved=result.get("achieved") if stands.state is not State.RUNNING else None,
+        jobs=tuple(result.get("jobs", ())),
+        request=spec.request,
+        links=links,
+    )
+
+
+def _stored_plan(services: Services, spec: RunSpec) -> PlanShares | None:
+    try:
+        return PlanShares.model_validate_json(services.store.get(plan_key(spec.run)))
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,108 @@
+"""``twinset datasets push|list|show|delete``: the datasets of a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.sources import READ_FORMATS
+
+if TYPE_CHECKING:
+    from service.client import DatasetRef, Twinset
+
+url_option = click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
+@click.option("--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]")
+@url_option
+def push(name: str, source: Path, given: str | None, url: str | None) -> None:
+    """Send a dataset to a server, as the next version of NAME.
+
+    Every file is checked there; what cannot be read is left out and reported. A version never changes.
+    """
+    with open_client(url) as client:
+        tell(send(client, name, source, given))
+
+
+@click.command(name="list")
+@url_option
+def list_datasets(url: str | None) -> None:
+    """List the datasets of a server, the newest version of each."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from service.cli.console import out
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for heading in ("dataset", "state", "pairs", "classes"):
+        table.add_column(heading, justify="right" if heading == "pairs" else "left", overflow="fold")
+    with open_client(url) as client:
+        found = list(client.datasets())
+    for one in found:
+        classes = ", ".join(entry.name for entry in one.info.classes or ())
+        table.add_row(escape(one.id), one.state.value, "" if one.info.items is None else str(one.info.items), escape(classes))
+    if found:
+        out.print(table)
+    else:
+        out.print("There are none. Send one with: twinset datasets push NAME FOLDER")
+
+
+@click.command()
+@click.argument("dataset", metavar="NAME[@VERSION]")
+@url_option
+def show(dataset: str, url: str | None) -> None:
+    """Show a dataset of a server."""
+    with open_client(url) as client:
+        tell(client.dataset(dataset))
+
+
+@click.command()
+@click.argument("dataset", metavar="NAME@VERSION")
+@url_option
+def delete(dataset: str, url: str | None) -> None:
+    """Delete a version of a dataset, with all its files."""
+    if "@" not in dataset:
+        raise click.UsageError(f"{dataset} names no version; say which, as {dataset}@1")
+    with open_client(url) as client:
+        client.dataset(dataset).delete()
+    click.echo(f"{dataset} is deleted.")
+
+
+def open_client(url: str | None) -> Twinset:
+    """A client of the server at ``url``, else of the settings'. The API key comes from the environment alone."""
+    from service.client import Twinset
+    from service.settings import read_settings
+
+    settings = read_settings()
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    return Twinset(url or settings.public_url, api_key=key)
+
+
+def send(client: Twinset, name: str, source: Path, given: str | None = None) -> DatasetRef:
+    """Sends a dataset and waits until it has been taken in, with bars. Raises RunFailed with the reason."""
+    return client.upload_dataset(name, source, format=given).wait()
+
+
+def tell(dataset: DatasetRef) -> None:
+    """Says what a dataset is; one that could not be taken in ends the command with code 1."""
+    from rich.markup import escape
+
+    from service.cli.console import err, out
+
+    info: Any = dataset.info
+    if info.items is None:
+        out.print(f"[bold]{escape(info.id)}[/]  {info.state.value}" + (f": {escape(info.reason)}" if info.reason else ""), soft_wrap=True)
+        raise click.exceptions.Exit(0 if not info.state.ended else 1)
+    out.print(f"[green]✓[/] [bold]{escape(info.id)}[/]  {info.items} pair{'' if info.items == 1 else 's'}, {info.format}", soft_wrap=True)
+    swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes)
+    out.print(f"  [dim]{'Classes':<16}[/]{swatches}", soft_wrap=True)
+    if info.left_out:
+        err.print(f"  [yellow]Left out[/] {escape(info.reason or '')}", soft_wrap=True)
+        for group in dataset.report().faults:
+            for fault in group.first[:3]:
+                err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
