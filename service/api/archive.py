@@ -1,14 +1,14 @@
 """``GET /jobs/{id}/archive``: everything made for a job, as one zip, streamed.
 
 At any moment a few pictures are in memory, and the manifest on disk; so a job of a hundred thousand twins takes no more
-than a job of eight.
+than a job of eight. Twins that lie side by side in a shard are read by one request.
 """
 
 from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import IO
 
@@ -21,9 +21,9 @@ from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
+from service.jobs.pictures import neighbours, pictures_of, read_pictures
 from service.jobs.prefetch import prefetch
-from service.jobs.spec import Item, JobSpec
-from service.store.checked import read_checked
+from service.jobs.spec import ChunkRecord, Item, JobSpec
 from service.zipping import Member, member, zip_stream
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
@@ -65,32 +65,29 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
     crc32 = size = 0
-    with closing(prefetch(lambda found: _pictures(services, found[1]), services.ledger.iterate_items(spec))) as items:
-        for (record, item), pictures in items:
-            if item.error is not None:
-                continue
-            for name, data in pictures:
-                yield member(name, data, modified=record.finished_at)
-            line = manifest_line(spec, record, item)
-            crc32, size = zlib.crc32(line, crc32), size + len(line)
-            manifest.write(line)
+    items = neighbours(services.ledger.iterate_items(spec))
+    with closing(prefetch(lambda run: _files(services, run), items)) as runs:
+        for run, files in runs:
+            for (record, item), pictures in zip(run, files, strict=True):
+                for name, data in pictures:
+                    yield member(name, data, modified=record.finished_at)
+                line = manifest_line(spec, record, item)
+                crc32, size = zlib.crc32(line, crc32), size + len(line)
+                manifest.write(line)
 
     manifest.seek(0)
     pieces = iter(lambda: manifest.read(_PIECE_BYTES), b"")
     yield Member("manifest.jsonl", spec.created_at, size, crc32, pieces)
 
 
-def _pictures(services: Services, item: Item) -> list[tuple[str, bytes]]:
-    """Image and mask of a twin under their names in the archive, checked against the record before their entry begins."""
-    pictures = []
-    for folder, key, sha256 in (
-        ("images", item.image_key, item.image_sha256),
-        ("masks", item.mask_key, item.mask_sha256),
-    ):
-        if key is None:
-            continue
-        pictures.append((f"{folder}/{item.index:08d}.png", read_checked(services.store, key, sha256 or "")))
-    return pictures
+def _files(services: Services, run: Sequence[tuple[ChunkRecord, Item]]) -> list[list[tuple[str, bytes]]]:
+    """Of each twin image and mask under their names in the archive, checked against the record before their entry begins."""
+    pictures = [pictures_of(item) for _, item in run]
+    data = iter(read_pictures(services.store, [picture for of_one in pictures for picture in of_one]))
+    return [
+        [(f"{picture.kind}s/{item.index:08d}.png", next(data)) for picture in of_one]
+        for (_, item), of_one in zip(run, pictures, strict=True)
+    ]
 
 
 def _card_if_known(services: Services, spec: JobSpec) -> Card | None:
@@ -110,7 +107,7 @@ def readme(spec: JobSpec, card: Card | None) -> str:
         "- `images/NNNNNNNN.png`: the picture, RGB",
         _about_masks(spec, card),
         "- `manifest.jsonl`: a line for each twin, with its seed, what is in its mask, and all that is needed to make it",
-        "  again; keys are those of the object store, the last part of each is the file's name here",
+        "  again; `index` is the number in the files' names here, keys and offsets are those of the object store",
         "- `card.json`: the model's card",
     ]
     if card is None:

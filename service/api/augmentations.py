@@ -241,9 +241,10 @@ def _plan_view(planned: Augmentation) -> PlanView:
 
 
 def _picture(planned: Augmentation) -> bytes:
-    from service.augmentations.picture import draw_plan
+    from service.augmentations.picture import draw_plan, examples
 
-    return draw_plan(planned.plan)
+    title = f"{planned.work.dataset}, extended by {planned.work.model}"
+    return draw_plan(planned.plan.shares(), examples(planned.plan), planned.card.classes, title=title)
 
 
 def _own(services: Services, tenant: str, augmentation: str) -> RunSpec:

@@ -8,7 +8,7 @@ import re
 from service.access.api_keys import without_secrets
 
 _MASK = "********"
-_LINK_QUERY = re.compile(r"(/objects/[^?\s\"]*\?)[^\s\"]*")
+_LINK_QUERY = re.compile(r"(/(?:objects|twins)/[^?\s\"]*\?)[^\s\"]*")
 
 
 class SecretsOut(logging.Filter):

@@ -21,6 +21,13 @@ from service.store.signing import check_signature
 router = APIRouter(tags=["results"])
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BYTES: dict[str, Any] = {"image/png": {}, "application/octet-stream": {}}
+SERVED_AS_IT_IS = {
+    "Accept-Ranges": "bytes",
+    "Cache-Control": "private, max-age=3600",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+"""Headers of what is served from the store: in parts too, and never taken for a page or a script."""
 
 
 @router.head("/objects/{key:path}", include_in_schema=False)
@@ -51,15 +58,8 @@ def read_object(
     if info is None:
         raise ObjectNotFound(f"{key} is no longer in the store; ask the job for what it has", key=key)
     etag = f'"{info.etag.strip(chr(34))}"'
-    headers = {
-        "ETag": etag,
-        "Last-Modified": format_datetime(info.modified, usegmt=True),
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, max-age=3600",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
-    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+    headers = {"ETag": etag, "Last-Modified": format_datetime(info.modified, usegmt=True), **SERVED_AS_IT_IS}
+    if is_unchanged(etag, if_none_match):
         return Response(status_code=304, headers=headers)
 
     part = byte_range(range_, info.size)
@@ -76,6 +76,11 @@ def read_object(
     if part is not None:
         return Response(services.store.get(key, start=start, end=end), status, headers, kind)
     return StreamingResponse(services.store.stream(key), status, headers, kind)
+
+
+def is_unchanged(etag: str, if_none_match: str | None) -> bool:
+    """Whether ``etag`` is among those of an If-None-Match header."""
+    return if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:

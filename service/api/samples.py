@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -14,7 +16,10 @@ from service.api.services import Services, ServicesDep
 from service.api.views import PictureView, SamplePage, SampleView
 from service.errors import InvalidRequest
 from service.jobs.faults import shown
+from service.jobs.pictures import Picture, pictures_of
 from service.jobs.spec import Item
+from service.jobs.twin_links import TwinLink
+from service.store.opening import link_secret
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
 
@@ -32,12 +37,13 @@ def list_samples(
     views: list[SampleView] = []
     more = False
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    links = Links(services, spec.job, int(expire_at.timestamp()))
     with closing(services.ledger.iterate_items(spec, after=_index(cursor))) as items:
         for _, item in items:
             if len(views) == limit:
                 more = True
                 break
-            views.append(_sample_view(services, item))
+            views.append(sample_view(item, links))
     return SamplePage(
         samples=views, next_cursor=str(views[-1].index) if more else None, links_expire_at=expire_at
     )
@@ -55,21 +61,38 @@ def _index(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def _sample_view(services: Services, item: Item) -> SampleView:
+def sample_view(item: Item, links: Links) -> SampleView:
+    """The sample for an answer."""
+    found = {picture.kind: links.view(item.index, picture) for picture in pictures_of(item)}
     return SampleView(
         index=item.index,
         seed=item.seed,
         classes=item.classes,
         confident_share=item.confident_share,
         mean_confidence=item.mean_confidence,
-        image=_picture(services, item.image_key, item.image_sha256, item.image_bytes),
-        mask=_picture(services, item.mask_key, item.mask_sha256, item.mask_bytes),
+        image=found.get("image"),
+        mask=found.get("mask"),
         error=item.error,
     )
 
 
-def _picture(services: Services, key: str | None, sha256: str | None, size: int | None) -> PictureView | None:
-    if key is None or sha256 is None or size is None:
-        return None
-    url = services.store.sign(key, expires_s=services.settings.link_expires_s, content_type="image/png", sha256=sha256)
-    return PictureView(url=url, sha256=sha256, bytes=size)
+@dataclass
+class Links:
+    """Signs links, which end at ``expires`` (seconds since 1970), to the pictures of a job: the store's own, or ours where a picture is a part of a shard."""
+
+    services: Services
+    job: str
+    expires: int
+
+    def view(self, index: int, picture: Picture) -> PictureView:
+        """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
+        settings, sha256 = self.services.settings, picture.sha256
+        if picture.offset is None:
+            url = self.services.store.sign(picture.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256)
+        else:
+            url = settings.public_url + TwinLink.to(self.job, index, picture, self.expires).signed(self._secret)
+        return PictureView(url=url, sha256=sha256, bytes=picture.bytes)
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return link_secret(self.services.settings)

@@ -21,6 +21,7 @@ from workers.turn import Turn
 logger = logging.getLogger(__name__)
 _TURN = "twinset:run-sweeper"
 _LONGEST_READ = 2000
+_WHILE_OPEN_S = 1.0
 _MOST_REMOVED = 2000
 _NEVER_WRITTEN_AFTER = timedelta(hours=1)
 
@@ -30,6 +31,7 @@ class RunSweeper:
     """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a time."""
 
     worker: BulkWorker
+    _open: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -53,6 +55,7 @@ class RunSweeper:
         if not self._turn.take():
             return False
         runs = list(self.worker.runs.open_runs())
+        self._open = bool(runs)
         queued = self._queued() if runs else set()
         for run in runs:
             if not self._goes_on():
@@ -113,5 +116,7 @@ class RunSweeper:
                 logger.warning("no sweep of runs: %s", error)
             except Exception:
                 logger.exception("a sweep of runs failed")
-            self._stop.wait(self.worker.settings.sweep_interval_s)
+            # a set waits for its jobs here, and somebody for the set
+            every_s = self.worker.settings.sweep_interval_s
+            self._stop.wait(min(every_s, _WHILE_OPEN_S) if self._open else every_s)
         self._turn.give_back()
