@@ -9,14 +9,13 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import KeyedRoute, TenantDep
 from service.api.dataset_views import DatasetPage, DatasetView, dataset_view
 from service.api.openapi import answers
-from service.api.problems import MalformedBody, WrongContentType
+from service.api.problems import MalformedBody, WrongContentType, invalid_request
 from service.api.run_access import bad_cursor, stand
 from service.api.services import Services, ServicesDep
 from service.api.views import as_json
@@ -52,7 +51,8 @@ class DatasetRoute(KeyedRoute):
 
     def check(self, request: Request) -> None:
         """Raises :class:`WrongContentType`."""
-        if request.method == "POST" and request.url.path.endswith("/datasets") and _kind(request) not in {*_ALSO_ARCHIVES, "application/json"}:
+        sends = request.method == "POST" and request.url.path.endswith("/datasets")
+        if sends and _kind(request) not in {*_ALSO_ARCHIVES, "application/json"}:
             given = request.headers.get("content-type")
             raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {_HOW}")
 
@@ -198,7 +198,7 @@ def _from_json(body: bytes) -> DatasetFromStore:
     try:
         return DatasetFromStore.model_validate(given)
     except ValidationError as error:
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]) from None
+        raise invalid_request([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], DatasetFromStore) from None
 
 
 def _check_name(name: str | None, where: str) -> None:

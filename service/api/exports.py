@@ -145,7 +145,8 @@ def list_files(
     first = 0 if cursor is None else int(cursor)
     stands = stand(services, spec)
     if stands.state is not State.SUCCEEDED:
-        raise JobStateConflict(f"export {spec.run} is {stands.state.value}; its files can be had once it has succeeded", state=stands.state.value)
+        state = stands.state.value
+        raise JobStateConflict(f"export {spec.run} is {state}; its files can be had once it has succeeded", state=state)
     expires_s = services.settings.link_expires_s
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=expires_s)
     place = StorePlace(services.store, run_prefix(spec.run))

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -94,7 +95,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, invalid_request(error.errors()))
+        return answer(request, invalid_request(error.errors(), _body_of(request)))
 
     @app.exception_handler(HTTPException)
     async def on_framework(request: Request, error: HTTPException) -> Response:
@@ -127,8 +128,15 @@ def _methods_of(request: Request) -> list[str]:
     ]
 
 
-def invalid_request(faults: Any) -> InvalidRequest:
-    """Pydantic's complaints as one problem, each with where it is, the value, and what it should be."""
+def _body_of(request: Request) -> type[BaseModel]:
+    """The model of the request's body, whose members a message may name."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    found = None if body is None else getattr(body.field_info, "annotation", None)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else GenerateRequest
+
+
+def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest) -> InvalidRequest:
+    """Pydantic's complaints about a ``body`` as one problem, each with where it is, the value, and what it should be."""
     errors = []
     for fault in faults:
         place, *path = fault["loc"]
@@ -138,7 +146,7 @@ def invalid_request(faults: Any) -> InvalidRequest:
             return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
         if path[:1] == ["mask"]:
             path = path[:1]  # of any JSON, so what follows are pydantic's words and no place in the body
-        detail = _explained(fault, path)
+        detail = _explained(fault, path, body)
         if place == "body":
             pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
             errors.append({"pointer": pointer, "detail": detail})
@@ -160,19 +168,21 @@ _WANTED = {
 }
 
 
-def _explained(fault: Any, path: list[Any]) -> str:
+def _explained(fault: Any, path: list[Any], body: type[BaseModel]) -> str:
     member = str(path[0]) if path else "the body"
+    place = member + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[1:])
     if fault["type"] == "missing":
-        field = GenerateRequest.model_fields.get(member)
+        field = body.model_fields.get(member) if len(path) == 1 else None
         if not path:
             return "the body is empty; send one JSON object"
-        return f"{member} is missing. {field.description if field else ''}".strip()
+        return f"{place} is missing. {field.description if field else ''}".strip()
     if fault["type"] == "extra_forbidden":
-        near = nearest(member, GenerateRequest.model_fields)
+        if len(path) > 1:
+            return f"{shown(place)} is not known there; leave it out, or see /docs for what is"
+        near = nearest(member, body.model_fields)
         meant = f"did you mean {near!r}? " if near else ""
-        return f"{shown(member)} is no member of the request; {meant}It has {', '.join(GenerateRequest.model_fields)}"
+        return f"{shown(member)} is no member of the request; {meant}It has {', '.join(body.model_fields)}"
     if not path and fault["type"] in {"model_attributes_type", "model_type", "dict_type"}:
         return f"the body is {shown(fault['input'])}; send one JSON object"
-    place = member if len(path) == 1 else f"{member}[{path[1]}]" if len(path) > 1 else member
     wanted = _WANTED.get(fault["type"], fault["msg"])
-    return f"{place} is {shown(fault['input'])}: {wanted}"
+    return f"{place[:200]} is {shown(fault['input'])}: {wanted}"

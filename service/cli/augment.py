@@ -45,7 +45,12 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--out", "target", type=click.Path(path_type=Path), help="A new folder for the set.")
 @click.option("--count", type=click.IntRange(min=1), help="How many twins to add; or give --ratio.")
 @click.option("--ratio", type=float, help="How many twins to add for each real item: 3 for three times as many.")
-@click.option("--balance", callback=_balance, metavar="even|inverse|A=0.3,B=0.2", help="What the twins' classes should come to.  [default: as they are]")
+@click.option(
+    "--balance",
+    callback=_balance,
+    metavar="even|inverse|A=0.3,B=0.2",
+    help="What the twins' classes should come to.  [default: as they are]",
+)
 @click.option("--balance-by", type=click.Choice(["pixels", "images"]), help="What a share is of.  [default: pixels]")
 @click.option("--transforms", metavar="flip,scale,...", help="How real masks are changed.  [default: the usual ones]")
 @click.option("--prompt", multiple=True, help="A template: {classes}, {article} and {caption} are filled in. May be repeated.")
@@ -57,8 +62,17 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
 @click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
-@click.option("--request", "more", type=click.Path(exists=True, dir_okay=False, path_type=Path), callback=_object, metavar="FILE.json", help="Anything else that POST /augmentations takes.")
-@click.option("--format", "wanted", default="folders", show_default=True, type=click.Choice(WRITTEN_FORMATS), help="How the set is laid out.")
+@click.option(
+    "--request",
+    "more",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=_object,
+    metavar="FILE.json",
+    help="Anything else that POST /augmentations takes.",
+)
+@click.option(
+    "--format", "wanted", default="folders", show_default=True, type=click.Choice(WRITTEN_FORMATS), help="How the set is laid out."
+)
 @shares_option
 @click.option("--only-twins", is_flag=True, help="Leave the real items out.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and make nothing.")
@@ -177,8 +191,8 @@ def _show_plan(plan: Plan, picture: Path | None) -> None:
     told = plan.model_dump()
     shares = told["plan"]
     out.print(
-        f"[bold]{escape(told['dataset'])}[/] by [bold]{escape(told['model'])}[/]: {shares['count']} twins after {shares['items']} real items, "
-        f"seed {told['seed']}",
+        f"[bold]{escape(told['dataset'])}[/] by [bold]{escape(told['model'])}[/]: {shares['count']} twins after "
+        f"{shares['items']} real items, seed {told['seed']}",
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
@@ -211,12 +225,13 @@ def _tell(made: Augmentation) -> None:
     seconds = f" in {duration(info['seconds'])}" if info["seconds"] is not None else ""
     out.print(f"[green]✓[/] [bold]{info['done']}[/] of {info['count']} twins accepted, of {info['tried']} made{seconds}")
     if info["rejected"]:
-        out.print(f"  [dim]{'Rejected':<16}[/]" + ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in info["rejected"].items()))
+        out.print(f"  [dim]{'Rejected':<16}[/]", ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in info["rejected"].items()))
     if info["achieved"]:
         shown = [(name, share) for name, share in info["achieved"].items() if share > 0]
-        out.print(f"  [dim]{'Came to':<16}[/]" + escape(", ".join(f"{name} {share:.1%}" for name, share in shown)), soft_wrap=True)
+        out.print(f"  [dim]{'Came to':<16}[/]", escape(", ".join(f"{name} {share:.1%}" for name, share in shown)), soft_wrap=True)
     if made.state.value != "succeeded":
-        err.print(f"[bold red]Error:[/] the set ended {made.state.value}" + (f": {escape(info['reason'])}" if info["reason"] else ""), soft_wrap=True)
+        reason = f": {escape(info['reason'])}" if info["reason"] else ""
+        err.print(f"[bold red]Error:[/] the set ended {made.state.value}{reason}", soft_wrap=True)
 
 
 def _tell_set(info: Any, target: Path) -> None:
@@ -225,6 +240,6 @@ def _tell_set(info: Any, target: Path) -> None:
     from service.cli.console import out
 
     told = info.model_dump()
-    out.print(f"  [dim]{'Set':<16}[/]{told['items']['real']} real, {told['items']['synthetic']} synthetic, as {told['format']}")
+    out.print(f"  [dim]{'Pairs':<16}[/]", f"{told['items']['real']} real, {told['items']['synthetic']} synthetic, as {told['format']}")
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     out.print(f"  [dim]{'What is in it':<16}[/]", Text(f"{target}/README.md, {target}/manifest.jsonl"), soft_wrap=True)

@@ -100,7 +100,7 @@ def tell(dataset: DatasetRef) -> None:
         raise click.exceptions.Exit(0 if not info.state.ended else 1)
     out.print(f"[green]✓[/] [bold]{escape(info.id)}[/]  {info.items} pair{'' if info.items == 1 else 's'}, {info.format}", soft_wrap=True)
     swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes)
-    out.print(f"  [dim]{'Classes':<16}[/]{swatches}", soft_wrap=True)
+    out.print(f"  [dim]{'Classes':<16}[/]", swatches, soft_wrap=True)
     if info.left_out:
         err.print(f"  [yellow]Left out[/] {escape(info.reason or '')}", soft_wrap=True)
         for group in dataset.report().faults:

@@ -125,8 +125,11 @@ class Datasets:
         spec = self.find(name, version or None)
         summary = self.ledger.read_summary(spec.run)
         if summary is None or summary.state is not State.SUCCEEDED:
-            how = "is still being taken in; try again when it has been" if summary is None else f"has ended as {summary.state.value}: {summary.reason}"
-            raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=None if summary is None else summary.state.value)
+            state = None if summary is None else summary.state.value
+            how = "is still being taken in; try again when it has been"
+            if summary is not None:
+                how = f"has ended as {state}: {summary.reason}"
+            raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=state)
         return StoredDataset.open(self.ledger.store, spec.run)
 
     def _spec(self, name: str, version: int) -> RunSpec:

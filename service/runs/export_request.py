@@ -78,4 +78,6 @@ class ExportRequest(_Part):
     @classmethod
     def _shares(cls, splits: Any) -> Any:
         # whole numbers are shares, too: {"train": 1}
-        return {name: float(share) if type(share) is int else share for name, share in splits.items()} if isinstance(splits, dict) else splits
+        if not isinstance(splits, dict):
+            return splits
+        return {name: float(share) if type(share) is int else share for name, share in splits.items()}

@@ -111,7 +111,8 @@ def resolve(shelves: Shelves, tenant: str, request: ExportRequest) -> tuple[Expo
     sources = tuple(_look_up(shelves, tenant, ref, number) for number, ref in enumerate(request.sources))
     if len({source.id for source in sources}) < len(sources):
         twice = next(source for number, source in enumerate(sources) if source.id in {other.id for other in sources[:number]})
-        raise InvalidRequest(f"{twice.kind} {twice.label} is named twice; once is enough", errors=[{"pointer": "/sources", "detail": "named twice"}])
+        detail = f"{twice.kind} {twice.label} is named twice; once is enough"
+        raise InvalidRequest(detail, errors=[{"pointer": "/sources", "detail": detail}])
     work = ExportWork(
         sources=sources,
         options=options,

@@ -17,7 +17,6 @@ import numpy as np
 from service.augmentations.entries import Entry, Wanted, job_groups
 from service.augmentations.tally import Tally
 from service.errors import LimitReached, UnknownJob
-from service.jobs.cancellation import cancel
 from service.jobs.request import GenerateRequest
 from service.jobs.seeds import sample_seed
 from service.jobs.states import State
@@ -25,6 +24,7 @@ from service.png import encode_indices
 from service.runs.augmentations import Augmentation, AugmentationWork, reopen
 from service.runs.rounds import RoundJob, RoundJobs, Rounds, RoundState, WantedLine
 from workers.bulk.judging import Judge
+from workers.bulk.set_jobs import cancel_jobs
 from workers.bulk.work import Again, Ended, Work
 
 ROUND = 512
@@ -47,8 +47,7 @@ def augment(work: Work) -> Ended | Again:
 def called_off(work: Work) -> Ended:
     """Cancels the set's jobs; twins that were accepted before stay."""
     rounds = Rounds(work.worker.store, work.spec.run)
-    for job in rounds.jobs():
-        _cancel_job(work, job)
+    cancel_jobs(work.worker, work.spec.run)
     _, state = rounds.last_state()
     accepted = 0 if state is None else int(state.tally["accepted"])
     return Ended(State.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
@@ -250,12 +249,3 @@ def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
     jobs = rounds.jobs()
     tried = 0 if state is None else int(state.tally["tried"])
     return {"tried": tried, "rejected": {} if state is None else state.rejected, "jobs": jobs}
-
-
-def _cancel_job(work: Work, job: str) -> None:
-    ledger = work.worker.ledger
-    try:
-        if ledger.read_summary(job) is None:
-            cancel(ledger.read_spec(job), ledger, work.worker.hints)
-    except UnknownJob:
-        pass

@@ -70,7 +70,8 @@ def _fetch(work: Work, prefix: str, folder: Path) -> None:
         name = info.key[len(prefix) :]
         size += info.size
         if size > most:
-            raise InvalidDataset(f"the objects under {prefix!r} have more than {most} bytes (TWINSET_MAX_DATASET_BYTES); divide the dataset")
+            detail = f"the objects under {prefix!r} have more than {most} bytes (TWINSET_MAX_DATASET_BYTES); divide the dataset"
+            raise InvalidDataset(detail)
         if not is_key(info.key) or not name or not is_key(name):
             continue
         target = folder.joinpath(*PurePosixPath(name).parts)

@@ -13,8 +13,10 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.runs import places
+from service.runs.kinds import Kind, kind_of
 from service.runs.queue import RUN_QUEUE
 from workers.bulk.delivery import waiting_key
+from workers.bulk.set_jobs import delete_jobs
 from workers.bulk.worker import BulkWorker
 from workers.turn import Turn
 
@@ -65,7 +67,9 @@ class RunSweeper:
             if not self._goes_on():
                 break
             # in somebody's hands it would be written to while it is removed
-            if not self.worker.leases.live(run) and self.worker.runs.remove(run, most=_MOST_REMOVED):
+            if self.worker.leases.live(run) or (kind_of(run) is Kind.AUGMENTATION and not delete_jobs(self.worker, run)):
+                continue
+            if self.worker.runs.remove(run, most=_MOST_REMOVED):
                 logger.info("run=%s is deleted", run)
         return True
 
