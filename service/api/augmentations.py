@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
 posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
+_JOBS_TOLD = 100
 AugmentationId = Annotated[str, Path(description="An augmentation set's id.", examples=["a7ybr17pesw6kn47yb0"])]
 
 
@@ -58,7 +59,7 @@ class AugmentationView(RunView):
     rejected: dict[str, int] = Field(description="samples that do not count, by reason")
     plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
     achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
-    jobs: tuple[str, ...] = Field(description="the jobs that make it")
+    jobs: tuple[str, ...] = Field(description="the jobs that make it, those of the newest rounds first, some hundred at most")
     request: dict[str, Any] = Field(description="as it was given")
     links: dict[str, str] = Field(description="self, samples, cancel, and a signed link to the plan's picture")
 
@@ -119,11 +120,11 @@ def ask_for_augmentation(
     services.limits.check_stored(tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
 
+    plans: list[tuple[bytes, bytes]] = []
+
     def make(run: str, idempotency: str | None) -> RunSpec:
         planned = _plan(services, tenant, body)
-        picture = _picture(planned)
-        services.store.put(plan_key(run), planned.plan.shares().model_dump_json().encode())
-        services.store.put(picture_key(run), picture)
+        plans.append((planned.plan.shares().model_dump_json().encode(), _picture(planned)))
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -135,7 +136,13 @@ def ask_for_augmentation(
             idempotency=idempotency,
         )
 
-    spec, _ = services.acceptance.accept(Kind.AUGMENTATION, tenant, given, make, idempotency_key=idempotency_key)
+    def keep_plan(run: str) -> None:
+        services.store.put(plan_key(run), plans[-1][0])
+        services.store.put(picture_key(run), plans[-1][1])
+
+    spec, _ = services.acceptance.accept(
+        Kind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
+    )
     view = _view(services, spec, stand(services, spec))
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
 
@@ -258,7 +265,7 @@ def _view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationVi
     if result is None:
         _, state = rounds.last_state()
         tried = 0 if state is None else int(state.tally["tried"])
-        result = {"tried": tried, "rejected": {} if state is None else state.rejected, "jobs": rounds.jobs()}
+        result = {"tried": tried, "rejected": {} if state is None else state.rejected}
     plan = _stored_plan(services, spec)
     own = services.path(f"/augmentations/{spec.run}")
     links = {"self": own, "samples": f"{own}/samples", "cancel": f"{own}/cancel"}
@@ -276,7 +283,7 @@ def _view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationVi
         rejected=result.get("rejected", {}),
         plan=plan,
         achieved=result.get("achieved") if stands.state is not State.RUNNING else None,
-        jobs=tuple(result.get("jobs", ())),
+        jobs=tuple(rounds.jobs(newest=_JOBS_TOLD)),
         request=spec.request,
         links=links,
     )

@@ -39,11 +39,13 @@ class Acceptance:
         given: dict[str, Any],
         make: Callable[[str, str | None], RunSpec],
         *,
+        before: Callable[[str], None] = lambda run: None,
         idempotency_key: str | None = None,
     ) -> tuple[RunSpec, bool]:
         """The run for the request ``given``, and whether this call made it; its spec is in the store when it returns.
 
-        ``make(run, idempotency)`` makes the spec under that id, or raises what is wrong with the request. Raises
+        ``make(run, idempotency)`` makes the spec under that id, or raises what is wrong with the request; ``before(run)`` stores
+        what has to be there before the spec is. Raises
         :class:`IdempotencyConflict` for a key that came before with another body.
         """
         record = None
@@ -71,6 +73,7 @@ class Acceptance:
             except ObjectExists:
                 winner = self._reserved(record, fingerprint, idempotency_key or "") or spec.run
                 spec = spec.model_copy(update={"run": winner})
+        before(spec.run)
         made = self.ledger.write_spec(spec)
         self.send(spec.run)
         return (spec, True) if made else (self.ledger.read_spec(spec.run, tenant=tenant), False)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.datasets.stored.augmentation import AcceptedLine, accepted, round_prefix
+from service.datasets.stored.augmentation import AcceptedLine, accepted, round_numbers, round_prefix
 from service.errors import ObjectNotFound, StoreError
 from service.store.base import ObjectStore
 
@@ -87,10 +87,15 @@ class Rounds:
 
     def last_state(self) -> tuple[int, RoundState | None]:
         """How many rounds are done, and how the set stands after them."""
-        number, state = 0, None
-        while (found := self.read_state(number)) is not None:
-            number, state = number + 1, found
-        return number, state
+        for number in reversed(self.numbers()):
+            state = self.read_state(number)
+            if state is not None:
+                return number + 1, state
+        return 0, None
+
+    def numbers(self) -> list[int]:
+        """The rounds of which anything is there, in order."""
+        return round_numbers(self.store, self.run)
 
     def read_likes(self, number: int) -> bytes | None:
         return self._get(number, "likes.bin")
@@ -102,13 +107,14 @@ class Rounds:
             self._put(number, "likes.bin", likes)
         self._put(number, "state.json", state.model_dump_json().encode())
 
-    def jobs(self) -> list[str]:
-        """The jobs of all rounds so far."""
+    def jobs(self, newest: int | None = None) -> list[str]:
+        """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for ``newest`` jobs."""
         found: list[str] = []
-        number = 0
-        while (jobs := self.read_jobs(number)) is not None:
-            found += [job.job for job in jobs.jobs]
-            number += 1
+        for number in reversed(self.numbers()):
+            jobs = self.read_jobs(number)
+            found += [job.job for job in jobs.jobs] if jobs is not None else []
+            if newest is not None and len(found) >= newest:
+                return found[:newest]
         return found
 
     def _get(self, number: int, name: str) -> bytes | None:

@@ -229,7 +229,7 @@ def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
     monkeypatch.setattr(module, "ROUND", 4)
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
     carry(run)
-    first, second = Rounds(worker.store, run).jobs()
+    second, first = Rounds(worker.store, run).jobs()
     paint(worker.ledger, worker.ledger.read_spec(first))
     assert carry(run) is Outcome.LATER
     assert client.get(f"/augmentations/{run}").json()["tried"] == 4

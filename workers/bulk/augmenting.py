@@ -9,6 +9,8 @@ the same.
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ def augment(work: Work) -> Ended | Again:
     """Does what can be done of the set now."""
     worker = work.worker
     asked = AugmentationWork.model_validate(work.spec.work)
-    augmentation = reopen(asked, worker.store, worker.catalogue, worker.settings)
+    augmentation = _PLANS.get(work, asked)
     return Carrying(work, asked, augmentation, Rounds(worker.store, work.spec.run)).go_on()
 
 
@@ -241,11 +243,33 @@ class Carrying:
         return Tally.empty(len(self.augmentation.card.classes)) if state is None else Tally.from_json(state.tally)
 
 
+class _Plans:
+    """The plans of the sets at work, so that a delivery that only looks around does not read the dataset's index again."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._plans: OrderedDict[tuple[int, str], Augmentation] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, work: Work, asked: AugmentationWork) -> Augmentation:
+        worker, key = work.worker, (id(work.worker.store), work.spec.run)
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+        plan = reopen(asked, worker.store, worker.catalogue, worker.settings)
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > self._most:
+                self._plans.popitem(last=False)
+        return plan
+
+
+_PLANS = _Plans(most=4)
 _MASK = np.empty((0, 0), dtype=np.uint8)
 """Stands for a mask that has been stored, where it only matters that there is one."""
 
 
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
-    jobs = rounds.jobs()
     tried = 0 if state is None else int(state.tally["tried"])
-    return {"tried": tried, "rejected": {} if state is None else state.rejected, "jobs": jobs}
+    return {"tried": tried, "rejected": {} if state is None else state.rejected, "rounds": len(rounds.numbers())}

@@ -23,8 +23,10 @@ from service.datasets.stored_mix import Absent
 from service.errors import ObjectNotFound, StoreError, UnknownJob
 from service.jobs.ledger import Ledger
 from service.jobs.spec import ChunkRecord, JobSpec
+from service.runs.ledger import RunLedger
 from service.runs.places import run_prefix
 from service.runs.record import RunSpec
+from service.store.base import ObjectStore
 
 _CHUNKS_REMEMBERED = 64
 
@@ -45,6 +47,11 @@ def round_prefix(run: str, number: int) -> str:
     return f"{run_prefix(run)}rounds/{number:06d}/"
 
 
+def round_numbers(store: ObjectStore, run: str) -> list[int]:
+    """The rounds of which anything is there, in order; one after the other from 0 on, of a store that has lost nothing."""
+    return [int(name) for name in store.list_folders(f"{run_prefix(run)}rounds/") if name.isascii() and name.isdigit()]
+
+
 def accepted(run: str, number: int) -> str:
     return f"{round_prefix(run, number)}accepted.jsonl"
 
@@ -62,10 +69,10 @@ class AugmentationSource:
     @classmethod
     def open(cls, ledger: Ledger, run: RunSpec, card: Card) -> AugmentationSource:
         """Counts its rounds: those whose twins have been judged."""
-        number = 0
-        while ledger.store.head(accepted(run.run, number)) is not None:
-            number += 1
-        return cls(ledger, run, card, number)
+        for number in reversed(round_numbers(ledger.store, run.run)):
+            if ledger.store.head(accepted(run.run, number)) is not None:
+                return cls(ledger, run, card, number + 1)
+        return cls(ledger, run, card, 0)
 
     @property
     def label(self) -> str:
@@ -76,7 +83,8 @@ class AugmentationSource:
         return card_classes(self.card)
 
     def count(self) -> int:
-        return sum(1 for _ in self.lines())
+        summary = RunLedger(self.ledger.store).read_summary(self.run.run)
+        return summary.done if summary is not None else sum(1 for _ in self.lines())
 
     def lines(self, start_after: int | None = None) -> Iterator[tuple[int, AcceptedLine]]:
         """The accepted twins by position; a round's in memory at a time."""

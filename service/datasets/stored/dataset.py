@@ -11,7 +11,6 @@ from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
-from PIL import Image
 from pydantic import ValidationError
 
 from service.datasets.classes import ClassList
@@ -133,5 +132,7 @@ class StoredDataset:
             raise StoreError(f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}") from None
 
     def _picture(self, position: int, piece: Piece) -> np.ndarray:
+        from PIL import Image
+
         with Image.open(io.BytesIO(self.read(position, piece))) as file:
             return np.array(file)
