@@ -1,4 +1,4 @@
-"""``twinset export``: twins and real datasets in, one dataset out, in the format that training wants."""
+"""``twinset export``: twins and real datasets in, one dataset out, in the format that training wants; here, or by a server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ shares_option = click.option(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="How the dataset is laid out.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="A new folder, or a new *.zip.")
 @click.option("--classes", "keep", callback=_names, metavar="A,B", help="The classes to keep, in their new order.  [default: all]")
@@ -70,11 +70,13 @@ shares_option = click.option(
     help="Items in a shard at most (huggingface, webdataset).",
 )
 @click.option("--title", help="What the dataset's card is headed.")
-def export(sources: tuple[Path, ...], wanted: str, target: Path, **asked: Any) -> None:
+@click.option("--url", help="The server of sources that are its own.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
+def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None, **asked: Any) -> None:
     """Write twins and datasets as one dataset, in the format that you train from.
 
     A SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and scores), or a real
-    dataset: folders, COCO, VOC, Cityscapes, YOLO or an archive of one. Several are mixed: their classes are matched by name.
+    dataset: folders, COCO, VOC, Cityscapes, YOLO or an archive of one. Or all are a server's own: ids of jobs and augmentation sets,
+    and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their classes are matched by name.
     manifest.jsonl says of each item whether it is real, and README.md what the set was made from and is for.
     """
     from service.cli.placing import require_new
@@ -84,13 +86,24 @@ def export(sources: tuple[Path, ...], wanted: str, target: Path, **asked: Any) -
     keep, rename, dropped = asked.pop("keep"), asked.pop("rename"), asked.pop("dropped")
     if dropped is not None and keep is None:
         raise click.UsageError("--dropped is for the classes that --classes leaves out; give --classes too")
+    folders = [Path(source) for source in sources if Path(source).exists()]
     options = _options(wanted, asked)
+    if len(folders) < len(sources):
+        from service.cli.server_export import export_by_server, named_source
+
+        if folders:
+            elsewhere = next(source for source in sources if not Path(source).exists())
+            raise click.UsageError(f"{folders[0]} is here and {elsewhere} is not; either all sources are here, or all are a server's")
+        named = [named_source(source) for source in sources]
+        kept = {"classes": list(keep) if keep else None, "rename": rename or None, "dropped": dropped, "title": title}
+        export_by_server(url, named, options, kept, target)
+        return
 
     from service.cli.sources import opened_dataset, plain_name
     from service.datasets.mixing import Mix, Part
 
     with ExitStack() as stack:
-        parts = [Part(plain_name(path), stack.enter_context(opened_dataset(path))) for path in sources]
+        parts = [Part(plain_name(path), stack.enter_context(opened_dataset(path))) for path in folders]
         mix = Mix(parts, keep=keep, rename=rename, dropped=dropped)
         _write(mix, parts, options, _about(parts, title), target)
 
