@@ -35,7 +35,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     422: (
         "unknown-class",
         "The model knows no such class",
-        'classes is "watr": cosimgen-dubai@1.1.0 has no such class; did you mean \'water\'? It has building, water',
+        'classes is "watr": cosimgen-dubai@1.2.0 has no such class; did you mean \'water\'? It has building, water',
     ),
     429: (
         "limit-reached",

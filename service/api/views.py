@@ -35,7 +35,7 @@ JOB_EXAMPLE: JsonValue = {
     "retry_of": None,
     "retried_by": None,
     "parameters": {
-        "model": "cosimgen-dubai@1.1.0",
+        "model": "cosimgen-dubai@1.2.0",
         "prompt": None,
         "classes": ["vegetation", "water"],
         "mask": None,
@@ -56,7 +56,7 @@ JOB_EXAMPLE: JsonValue = {
         "events": "/jobs/j7ybr17pesw6kn47yb0/events",
         "manifest": "/jobs/j7ybr17pesw6kn47yb0/manifest",
         "archive": "/jobs/j7ybr17pesw6kn47yb0/archive",
-        "model": "/models/cosimgen-dubai@1.1.0",
+        "model": "/models/cosimgen-dubai@1.2.0",
     },
 }
 
