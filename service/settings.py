@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "http://127.0.0.1:8000",
         pattern=r"^https?://[^/]+",
-        description="Address at which clients reach the API; links of a folder store start with it.",
+        description="Address at which clients reach the API; links that it serves itself start with it.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 for all interfaces.")
     port: int = Field(
@@ -101,7 +101,8 @@ class Settings(BaseSettings):
     )
     link_secret: SecretStr | None = Field(
         None,
-        description="Signs the links of a folder store, 16 characters or more; unset: made in data_dir.",
+        description="Signs the links that the API serves itself (a folder store's, and into shards), 16 characters or more, the "
+        "same for all API processes. Unset: made in data_dir, where the store is a folder.",
     )
     callback_secret: SecretStr | None = Field(
         None,
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(
         16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824."
+    )
+    max_dataset_bytes: int = Field(
+        4 * 2**30, ge=1024, le=2**40, description="Largest archive of a dataset that is taken in, in bytes, 1024-1099511627776."
     )
     max_count: int = Field(
         100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000."
@@ -143,6 +147,13 @@ class Settings(BaseSettings):
         ge=0,
         le=3600,
         description="Longest that an answer is held for 'Prefer: wait', in seconds, 0-3600.",
+    )
+    shards_from_count: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="Twins from which on a normal job is stored as tar shards unless it asks otherwise, 1-1000000; 0 is never. On "
+        "S3, only where TWINSET_LINK_SECRET is set.",
     )
     chunk_size: int = Field(8, ge=1, le=4096, description="Twins in a chunk, the unit of delivery, 1-4096.")
     chunks_in_flight: int = Field(
@@ -203,7 +214,10 @@ class Settings(BaseSettings):
         description="Until the broker delivers an unacknowledged chunk again, in seconds, 10-604800.",
     )
     max_chunk_attempts: int = Field(
-        5, ge=1, le=100, description="Attempts at a chunk before it is quarantined with its reason, 1-100."
+        5, ge=1, le=100, description="Attempts at a chunk, or a run, before it is quarantined with its reason, 1-100."
+    )
+    bulk_threads: int = Field(
+        2, ge=1, le=64, description="Datasets, augmentation sets and exports that a bulk worker has in hand at once, 1-64."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged: debug, info, warning, error."

@@ -44,43 +44,66 @@ def member(name: str, data: bytes, *, modified: datetime) -> Member:
 
 
 def zip_stream(members: Iterable[Member], *, offset: int = 0) -> Iterator[bytes]:
-    """The bytes of a zip file of ``members``, each under 4 GiB; ``offset`` bytes stand before it in the same file.
+    """The bytes of a zip file of ``members``; ``offset`` bytes stand before it in the same file.
 
-    Raises ValueError for a member that is larger, or is not what it said it was.
+    Raises ValueError for a member that is not what it said it was.
     """
     directory = bytearray()
     count = 0
     position = offset
     for item in members:
-        if item.size >= _MAX32:
-            raise ValueError(f"{item.name} has {item.size} bytes; a member may have {_MAX32 - 1}")
-        name = item.name.encode()
-        moment = _dos_moment(item.modified)
-        fixed = (_UTF8_NAMES, _STORED, *moment, item.crc32, item.size, item.size, len(name))
-        yield _LOCAL.pack(b"PK\3\4", 20, *fixed, 0) + name
-
-        far = position >= _MAX32
-        extra = struct.pack("<2HQ", 1, 8, position) if far else b""
-        version = 45 if far else 20
-        directory += _CENTRAL.pack(
-            b"PK\1\2", _MADE_ON_UNIX | version, version, *fixed, len(extra), 0, 0, 0, _FILE_0644, min(position, _MAX32)
-        )
-        directory += name + extra
+        head = local_header(item)
+        yield head
+        yield from contents(item)
+        directory += directory_entry(item, position)
         count += 1
-
-        size, crc32 = 0, 0
-        for piece in item.pieces:
-            size, crc32 = size + len(piece), zlib.crc32(piece, crc32)
-            yield piece
-        if (size, crc32) != (item.size, item.crc32):
-            raise ValueError(f"{item.name} came with {size} bytes and checksum {crc32}, not {item.size} and {item.crc32}")
-        position += _LOCAL.size + len(name) + size
-
+        position += len(head) + item.size
     yield bytes(directory)
-    yield _end(count, len(directory), position)
+    yield end(count, len(directory), position)
 
 
-def _end(count: int, size: int, position: int) -> bytes:
+def local_header(item: Member) -> bytes:
+    """What stands before a member's bytes."""
+    large = item.size >= _MAX32
+    extra = struct.pack("<2H2Q", 1, 16, item.size, item.size) if large else b""
+    name = item.name.encode()
+    return _LOCAL.pack(b"PK\3\4", _version(large), *_fixed(item, name), len(extra)) + name + extra
+
+
+def contents(item: Member) -> Iterator[bytes]:
+    """A member's bytes. Raises ValueError where they are not those that it said they were."""
+    size, crc32 = 0, 0
+    for piece in item.pieces:
+        size, crc32 = size + len(piece), zlib.crc32(piece, crc32)
+        yield piece
+    if (size, crc32) != (item.size, item.crc32):
+        raise ValueError(f"{item.name} came with {size} bytes and checksum {crc32}, not {item.size} and {item.crc32}")
+
+
+def directory_entry(item: Member, position: int) -> bytes:
+    """What the directory, behind all members, says of the one whose header is at ``position``."""
+    far = [item.size, item.size] if item.size >= _MAX32 else []
+    far += [position] if position >= _MAX32 else []
+    extra = struct.pack(f"<2H{len(far)}Q", 1, 8 * len(far), *far) if far else b""
+    name = item.name.encode()
+    version = _version(bool(far))
+    fixed = _CENTRAL.pack(
+        b"PK\1\2", _MADE_ON_UNIX | version, version, *_fixed(item, name), len(extra), 0, 0, 0, _FILE_0644, min(position, _MAX32)
+    )
+    return fixed + name + extra
+
+
+def _version(zip64: bool) -> int:
+    return 45 if zip64 else 20
+
+
+def _fixed(item: Member, name: bytes) -> tuple[int, ...]:
+    """The fields that both headers have in the same order, from the flags to the name's length."""
+    size = min(item.size, _MAX32)
+    return (_UTF8_NAMES, _STORED, *_dos_moment(item.modified), item.crc32, size, size, len(name))
+
+
+def end(count: int, size: int, position: int) -> bytes:
     """The records that close the file, for a directory of ``count`` entries and ``size`` bytes at ``position``."""
     end = _END.pack(b"PK\5\6", 0, 0, min(count, _MAX16), min(count, _MAX16), min(size, _MAX32), min(position, _MAX32), 0)
     if count < _MAX16 and size < _MAX32 and position < _MAX32:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.zipping import Member, member, zip_stream
+from service.zipping import Member, directory_entry, end, local_header, member, zip_stream
 
 THEN = datetime(2026, 1, 31, 13, 14, 16, tzinfo=timezone.utc)
 
@@ -65,6 +65,33 @@ def test_offsets_beyond_four_gigabytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert archive.getinfo("far").header_offset == five_gigabytes
         assert archive.read("far") == b"away"
+
+
+def test_members_of_four_gigabytes_and_more(tmp_path: Path) -> None:
+    path = tmp_path / "large.zip"
+    sizes = {"most": 2**32 - 2, "least": 2**32 - 1, "large": 5 * 2**30}
+    directory = b""
+    with path.open("wb") as file:
+        for name, size in sizes.items():
+            large = Member(name, THEN, size, 0, ())
+            directory += directory_entry(large, file.tell())
+            file.write(local_header(large))
+            file.seek(size, 1)  # a hole, which takes no room on disk
+        small = member("small", b"behind them", modified=THEN)
+        directory += directory_entry(small, file.tell())
+        file.write(local_header(small) + b"behind them")
+        position = file.tell()
+        file.write(directory + end(4, len(directory), position))
+    with zipfile.ZipFile(path) as archive:
+        assert {info.filename: info.file_size for info in archive.infolist()} == {**sizes, "small": 11}
+        assert archive.read("small") == b"behind them"
+        for name in sizes:
+            # opening compares the header before the bytes with the directory
+            with archive.open(name) as opened:
+                assert opened.read(1000) == bytes(1000)
+    # the header alone tells the size, to a reader that cannot seek
+    header = local_header(Member("large", THEN, sizes["large"], 0, ()))
+    assert struct.unpack("<2H2Q", header[-20:]) == (1, 16, sizes["large"], sizes["large"])
 
 
 def test_a_member_that_is_not_what_it_said_is_refused() -> None:

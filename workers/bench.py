@@ -13,7 +13,7 @@ from typing import Any
 
 from model_store.system import ConditionRequest
 from service.jobs.ids import new_job_id
-from service.jobs.spec import GivenMask, JobSpec
+from service.jobs.spec import GivenMask, Item, JobSpec
 from service.store.base import ObjectStore
 from workers.engine import Engine, SampleRequest
 from workers.engine.model import StepSeen
@@ -104,8 +104,9 @@ class Bench:
                 wait([each.item for each in makings if not each.item.done()][:1])
             makings.append(making)
         for making in makings:
-            if (error := making.item.result().error) is not None:
-                raise RuntimeError(f"a twin could not be made: {error}")
+            item = making.item.result()
+            if isinstance(item, Item) and item.error is not None:
+                raise RuntimeError(f"a twin could not be made: {item.error}")
         return time.perf_counter() - began
 
     def _spec(self, load: Load, count: int) -> JobSpec:

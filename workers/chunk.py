@@ -1,14 +1,15 @@
 """One chunk from its delivery to its record: what a task does. It may be delivered any number of times, to any worker.
 
 Everything is read again from the store first, and a chunk that needs no work is left with a logged reason. Then: lease,
-samples, objects, and at last the record, written only if the lease has not passed to another worker and no record is
-there. Until the record, nothing has happened.
+samples, objects (or one shard of them), and at last the record, written only if the lease has not passed to another worker
+and no record is there. Until the record, nothing has happened.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,7 +17,9 @@ from enum import StrEnum
 
 from service.access.limits import count_stored
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
+from service.jobs.shards import Shard, drop_uncounted, pack_shard, put_shard
 from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.jobs.twins import MadeTwin
 from workers.ending import after_record, end_if_cancelled
 from workers.engine import EngineStopped
 from workers.inputs import InputDamaged
@@ -116,11 +119,12 @@ class Attempt:
                 window.call_off_attempt(job, self.chunk)
                 return Outcome.NOTHING_TO_DO, "the chunk is recorded"
             with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._look_around) as model:
-                shape, items = model.batch_shape, self._make(model)
+                shape, samples = model.batch_shape, self._make(model)
                 while model.batch_shape != shape:
                     # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all
-                    shape, items = model.batch_shape, self._make(model)
-            return self._record(items, model, shape)
+                    shape, samples = model.batch_shape, self._make(model)
+            items, shard = self._pack(samples)
+            return self._record(items, model, shape, shard)
         except _PutDown as put_down:
             window.call_off_attempt(job, self.chunk)
             if put_down.outcome is Outcome.HANDED_BACK:
@@ -141,8 +145,9 @@ class Attempt:
             window.note_error(job, self.chunk, reason)
             return Outcome.FAILED, reason
 
-    def _make(self, model: LoadedModel) -> list[Item]:
-        """The chunk's items in order. Samples start as the house has room, and are watched until all are done."""
+    def _make(self, model: LoadedModel) -> list[Item | MadeTwin]:
+        """The chunk's samples in order, stored or, in a job of shards, held. They start as the house has room, and are
+        watched until all are done."""
         to_start = list(self.spec.chunk_range(self.chunk))
         started: list[Making] = []
         try:
@@ -197,12 +202,27 @@ class Attempt:
         outcome, why = self._record(items, None)
         return (Outcome.GIVEN_UP, reason) if outcome is Outcome.RECORDED else (outcome, why)
 
-    def _record(self, items: list[Item], model: LoadedModel | None, batch_shape: tuple[int, ...] = ()) -> tuple[Outcome, str]:
+    def _pack(self, samples: Sequence[Item | MadeTwin]) -> tuple[Sequence[Item], Shard | None]:
+        """The chunk's items, and the shard in which those that were held now lie, if any were. It counts by the record alone."""
+        shard = pack_shard(self.spec, self.chunk, samples)
+        if shard is None:
+            return [sample for sample in samples if isinstance(sample, Item)], None
+        shard = put_shard(self.worker.ledger.store, shard)
+        return shard.items, shard
+
+    def _record(
+        self,
+        items: Sequence[Item],
+        model: LoadedModel | None,
+        batch_shape: tuple[int, ...] = (),
+        shard: Shard | None = None,
+    ) -> tuple[Outcome, str]:
         worker, spec = self.worker, self.spec
         record = ChunkRecord(
             job=spec.job,
             chunk=self.chunk,
             items=tuple(items),
+            shard=None if shard is None else shard.recorded,
             worker=worker.name,
             epoch=self.lease.epoch,
             batch_shape=batch_shape,
@@ -218,7 +238,10 @@ class Attempt:
             return Outcome.FENCED, ""
         if worker.ledger.read_summary(spec.job) is not None:
             return Outcome.NOTHING_TO_DO, "the job has ended"
-        if not worker.ledger.write_chunk(record):
+        first = worker.ledger.write_chunk(record)
+        if shard is not None:
+            drop_uncounted(worker.ledger, shard)
+        if not first:
             return Outcome.NOTHING_TO_DO, "the chunk was recorded by another worker"
         worker.keeper.release(self.kept)
         worker.hints.clear_trouble(spec.job)

@@ -2,6 +2,8 @@
 
     condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time) -> scores, PNG, store (a few)
 
+Where a chunk's twins go into one shard, the last stage ends with the files, and whoever started the samples holds them.
+
 A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so the engine never waits for a disk,
 and a full house is felt by whoever wants to start another sample. Decoded twins, the largest things on the way, are bounded
 once more: where the store is slow, decoding waits for it.
@@ -9,7 +11,6 @@ once more: where the store is slow, decoding waits for it.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from model_store.system import ConditionRequest, MaskInput
 from service.errors import StoreError
 from service.jobs.seeds import sample_seed
 from service.jobs.spec import Item, JobSpec
+from service.jobs.twins import MadeTwin, Place
 from service.store import keys
 from service.store.base import ObjectStore
 from workers.encoding import encode_twin
@@ -38,17 +40,18 @@ class Abandoned(Exception):
 
 @dataclass(eq=False)
 class Making:
-    """One sample on its way. ``item`` comes to hold the finished item.
+    """One sample on its way. ``item`` comes to hold the finished item; of a job of shards, the twin that is yet to be
+    packed.
 
-    A sample that cannot be made gives an item with its error. The store's failures, and :class:`Abandoned`, are raised
-    by ``item.result()`` instead: they say nothing about the sample.
+    A sample that cannot be made gives an item with its error in either case. The store's failures, and :class:`Abandoned`,
+    are raised by ``item.result()`` instead: they say nothing about the sample.
     """
 
     model: LoadedModel
     spec: JobSpec
     index: int
     mask: MaskInput | None = None
-    item: Future[Item] = field(default_factory=Future)
+    item: Future[Item | MadeTwin] = field(default_factory=Future)
     abandoned: threading.Event = field(default_factory=threading.Event)
     latent: Future[Tensor] | None = None
 
@@ -154,23 +157,18 @@ class Pipeline:
         """Image first, mask second; the chunk's record, which makes them count, comes after both."""
         spec, index = making.spec, making.index
         encoded = encode_twin(spec, index, making.model.card, twin, making.mask)
-        files = {"image": (keys.job_image(spec.job, index), encoded.image)}
-        if encoded.mask is not None:
-            files["mask"] = (keys.job_mask(spec.job, index), encoded.mask)
-        fields: dict[str, Any] = {}
-        for kind, (key, data) in files.items():
-            self._store.put(key, data)
-            fields |= {f"{kind}_key": key, f"{kind}_sha256": hashlib.sha256(data).hexdigest(), f"{kind}_bytes": len(data)}
-        making.item.set_result(
-            Item(
-                index=index,
-                seed=making.seed,
-                classes=encoded.scores.classes,
-                confident_share=encoded.scores.confident_share,
-                mean_confidence=encoded.scores.mean_confidence,
-                **fields,
-            )
+        scores = encoded.scores
+        made = MadeTwin(
+            index, making.seed, encoded.image, encoded.mask, scores.classes, scores.confident_share, scores.mean_confidence
         )
+        if spec.layout == "shards":
+            making.item.set_result(made)
+            return
+        image, mask = keys.job_image(spec.job, index), keys.job_mask(spec.job, index)
+        self._store.put(image, made.image)
+        if made.mask is not None:
+            self._store.put(mask, made.mask)
+        making.item.set_result(made.at(Place(image), Place(mask)))
 
     def _pass_on(self, making: Making, stage: Stage, work: Callable[[Making, Any], None], value: Any) -> None:
         """Queues the next stage; whatever goes wrong in it ends this sample and no other."""

@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from model_store.text import TextEncoderMissing
-from service.errors import JobStateConflict, NotReady, ObjectNotFound, StoreError
+from service.errors import JobStateConflict, NotReady, ObjectDamaged, ObjectNotFound, StoreError
 from service.jobs.ledger import Ledger
+from service.jobs.pictures import Kind, Picture, pictures_of, read_as_stored, read_picture
 from service.jobs.spec import ChunkRecord, Item, JobSpec
 from service.settings import Settings
 from service.store.base import ObjectStore
@@ -107,13 +108,14 @@ class Distance:
 
 @dataclass(frozen=True)
 class FileFinding:
-    """One file of a twin. ``remade``: whether its remake has the recorded sha256; None where there is no remake.
+    """One file of a twin, at ``place`` in the store. ``remade``: whether its remake has the recorded sha256; None where there
+    is no remake.
 
     Of a remake that has another: whether it is ``like_stored``, and how far it is from what is stored, where that can be read.
     """
 
-    kind: str
-    key: str
+    kind: Kind
+    place: str
     stored: Stored
     remade: bool | None
     like_stored: bool = False
@@ -198,27 +200,32 @@ def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Te
         failure = str(error)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
-    recorded = {"image": (item.image_key, item.image_sha256), "mask": (item.mask_key, item.mask_sha256)}
     remade = {"image": None if twin is None else twin.image, "mask": None if twin is None else twin.mask}
     if twin is not None and (twin.mask is None) != (item.mask_key is None):
         failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
-    files = tuple(
-        _compare(store, kind, key, sha256, remade[kind])
-        for kind, (key, sha256) in recorded.items()
-        if key is not None and sha256 is not None
-    )
+    files = tuple(_compare(store, picture, remade[picture.kind]) for picture in pictures_of(item))
     return Finding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
 
 
-def _compare(store: ObjectStore, kind: str, key: str, sha256: str, remade: bytes | None) -> FileFinding:
+def _compare(store: ObjectStore, picture: Picture, remade: bytes | None) -> FileFinding:
+    stored, data = _look(store, picture)
+    kind, place = picture.kind, picture.place
+    if remade is None or hashlib.sha256(remade).hexdigest() == picture.sha256:
+        return FileFinding(kind, place, stored, None if remade is None else True)
+    return FileFinding(kind, place, stored, False, remade == data, None if data is None else distance(data, remade))
+
+
+def _look(store: ObjectStore, picture: Picture) -> tuple[Stored, bytes | None]:
+    """How the picture is stored, and its bytes where any can be had."""
     try:
-        data: bytes | None = store.get(key)
+        return Stored.AS_RECORDED, read_picture(store, picture)
     except ObjectNotFound:
-        data = None
-    stored = Stored.MISSING if data is None else Stored.AS_RECORDED if _sha256(data) == sha256 else Stored.DAMAGED
-    if remade is None or _sha256(remade) == sha256:
-        return FileFinding(kind, key, stored, None if remade is None else True)
-    return FileFinding(kind, key, stored, False, remade == data, None if data is None else distance(data, remade))
+        return Stored.MISSING, None
+    except ObjectDamaged:
+        try:
+            return Stored.DAMAGED, read_as_stored(store, picture)
+        except ObjectDamaged:
+            return Stored.DAMAGED, None  # S3 knows it to be damaged, and gives none of it
 
 
 def distance(one: bytes, other: bytes) -> Distance | None:
@@ -232,7 +239,3 @@ def distance(one: bytes, other: bytes) -> Distance | None:
     apart = np.abs(a - b)
     differing = apart.any(axis=2) if apart.ndim == 3 else apart > 0
     return Distance(int(apart.max()), float(apart.mean()), float(differing.mean()))
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

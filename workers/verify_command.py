@@ -138,8 +138,8 @@ def _in_words(file: FileFinding) -> str:
 
     stored = {
         Stored.AS_RECORDED: "stored as recorded",
-        Stored.DAMAGED: f"damaged in the store: {file.key} has not the sha256 of the record",
-        Stored.MISSING: f"missing from the store: {file.key}",
+        Stored.DAMAGED: f"damaged in the store: {file.place} has not the sha256 of the record",
+        Stored.MISSING: f"missing from the store: {file.place}",
     }[file.stored]
     if file.remade is None:
         return stored

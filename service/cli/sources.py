@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from service.datasets.reading.entry import SourceOfEntries
     from service.datasets.reading.report import ReadReport
 
-READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "twins")
+READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
 """Those of ``service.datasets.reading.opening``, which no ``--help`` has to import."""
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,12 @@ from PIL import Image
 from service.errors import InvalidDataset
 
 Source = Literal["real", "synthetic"]
+_PLACE = re.compile(r"image file (<.*>|'.*')")
+
+
+def decoding_fault(error: Exception) -> str:
+    """What Pillow says of a picture that it cannot decode, without the place in memory or on disk where it stood."""
+    return _PLACE.sub("it as an image", str(error))
 
 
 @dataclass(eq=False)
@@ -43,15 +50,17 @@ class Item:
         """The class indices ``(H, W)`` uint8. Raises InvalidDataset for a mask that holds none."""
         if isinstance(self.mask, np.ndarray):
             if self.mask.ndim != 2 or self.mask.dtype != np.uint8 or not self.mask.size:
-                raise InvalidDataset(f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8")
+                raise InvalidDataset(f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8", reason="unreadable")
             return self.mask
         try:
             with Image.open(io.BytesIO(self.mask)) as file:
                 if file.mode not in ("L", "P"):
-                    raise InvalidDataset(f"the mask of {self.name!r} has mode {file.mode}; save class indices as an 8-bit grey PNG")
+                    raise InvalidDataset(
+                        f"the mask of {self.name!r} has mode {file.mode}; save class indices as an 8-bit grey PNG", reason="unreadable"
+                    )
                 return np.array(file)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InvalidDataset(f"the mask of {self.name!r} cannot be decoded ({error}); store it anew") from None
+            raise InvalidDataset(f"the mask of {self.name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable") from None
 
     @property
     def mask_png(self) -> bytes | None:
@@ -66,7 +75,13 @@ class Item:
         try:
             return self.image.read_bytes()
         except OSError as error:
-            raise InvalidDataset(f"the image of {self.name!r} cannot be read ({error.strerror}); was it moved?") from None
+            detail = f"the image of {self.name!r} cannot be read ({error.strerror}); was it moved?"
+            raise InvalidDataset(detail, reason="unreadable") from None
+
+    @cached_property
+    def image_sha256(self) -> str:
+        """The sha256 of the image's file, in hex."""
+        return hashlib.sha256(self.image_bytes).hexdigest()
 
     @property
     def mask_group(self) -> str:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.datasets.classes import ClassList
 from service.datasets.items import Item
+from service.datasets.matching import Matching
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import SourceOfEntries
 from service.datasets.reading.report import Findings, ReadReport
 from service.datasets.seen import Seen
-from service.datasets.writing.mapping import ClassMapping, class_mapping
-from service.datasets.writing.names import file_stem
-from service.datasets.writing.options import ExportOptions
-from service.errors import InvalidDataset
 
 
 @dataclass(frozen=True)
@@ -25,14 +21,19 @@ class Part:
     label: str
     source: SourceOfEntries
 
+    @property
+    def format(self) -> str:
+        """The source's."""
+        return self.source.format
+
+    @property
+    def classes(self) -> ClassList:
+        """The source's."""
+        return self.source.classes
+
 
 class Mix:
-    """The items of all parts under one list of classes.
-
-    Classes are matched by name, whatever their case, after ``rename``; their order and colours are those of the first part, or the
-    order of ``keep``. Where real data and twins are mixed, an item's name begins with its part's label; twins are named by their
-    job, which is no other's.
-    """
+    """The items of all parts under one list of classes, which :class:`Matching` makes."""
 
     def __init__(
         self,
@@ -46,28 +47,22 @@ class Mix:
 
         Raises InvalidDataset where the parts' classes do not agree, naming those that differ.
         """
-        self._rename = dict(rename or {})
         self._parts = parts
-        self._labels = _distinct(parts)
+        self._matching = Matching(parts, keep, rename, dropped)
         self._findings = [Findings() for _ in parts]
         self.copies = 0
         """Images left out because a part before had the same one, byte for byte."""
-        known = {name for part in parts for name in part.source.classes.names}
-        if strange := [name for name in self._rename if name not in known]:
-            raise InvalidDataset(f"rename names {strange[0]!r}, which is no class; there are {', '.join(sorted(known))}")
-        wanted = self._wanted(keep)
-        self._mappings = [self._mapping(part, wanted, dropped, selecting=keep is not None) for part in parts]
-        self.classes: ClassList = self._mappings[0].classes
+        self.classes: ClassList = self._matching.classes
 
     def __iter__(self) -> Iterator[Item]:
         """Items of the parts in turn, one in memory at a time; what cannot be read is left out, and counted in :meth:`reports`."""
         seen = Seen()
         self._findings = [Findings() for _ in self._parts]
         self.copies = 0
-        for part, label, mapping, findings in zip(self._parts, self._labels, self._mappings, self._findings, strict=True):
-            prefix = f"{label}/" if label else ""
+        matching = self._matching
+        for part, prefix, mapping, findings in zip(self._parts, matching.prefixes, matching.mappings, self._findings, strict=True):
             for item in read_items(part.source, findings):
-                if not seen.add(hashlib.sha256(item.image_bytes).hexdigest()):
+                if not seen.add(item.image_sha256):
                     self.copies += 1
                     continue
                 yield replace(item, name=prefix + item.name, mask=mapping.apply(item.labels))
@@ -75,65 +70,3 @@ class Mix:
     def reports(self) -> list[ReadReport]:
         """What was found in each part, once the items have been taken."""
         return [found.report(part.source.format) for part, found in zip(self._parts, self._findings, strict=True)]
-
-    def _wanted(self, keep: Sequence[str] | None) -> list[str]:
-        """The new names of the classes, in their new order."""
-        if keep is None:
-            # a name that the first part writes in another case is the same class
-            return _unique(self._renamed(name) for name in self._parts[0].source.classes.names)
-        return _unique(self._renamed(name) for name in keep)
-
-    def _mapping(self, part: Part, wanted: list[str], dropped: str | None, *, selecting: bool) -> ClassMapping:
-        of_name: dict[str, list[str]] = {}
-        for name in part.source.classes.names:
-            of_name.setdefault(self._renamed(name).casefold(), []).append(name)
-        lacking = [name for name in wanted if name.casefold() not in of_name]
-        extra = of_name.keys() - {name.casefold() for name in wanted}
-        more = [self._renamed(name) for folded, names in of_name.items() for name in names[:1] if folded in extra]
-        if lacking or (more and not selecting):
-            self._refuse(part, lacking, more)
-        kept = [old for name in wanted for old in of_name[name.casefold()]]
-        renames = {old: name for name in wanted for old in of_name[name.casefold()]}
-        options = ExportOptions(format="folders", classes=tuple(kept), rename=renames, dropped=dropped)
-        return class_mapping(part.source.classes, options)
-
-    def _refuse(self, part: Part, lacking: list[str], more: list[str]) -> None:
-        has = ", ".join(part.source.classes.names)
-        if len(self._parts) == 1:
-            raise InvalidDataset(f"classes names {lacking[0]!r}, which is no class of {part.label!r}; there are {has}")
-        said = [f"lacks {', '.join(map(repr, lacking))}"] if lacking else []
-        said += [f"has {', '.join(map(repr, more))} besides"] if more else []
-        raise InvalidDataset(
-            f"the classes do not agree: {part.label!r} {' and '.join(said)} (its classes are {has}). "
-            "Rename those that are the same (--rename A=B), or keep those that all have (--classes A,B)"
-        )
-
-    def _renamed(self, name: str) -> str:
-        return self._rename.get(name, name)
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list({name.casefold(): name for name in reversed(list(names))}.values())[::-1]
-
-
-def _distinct(parts: Sequence[Part]) -> list[str]:
-    """What the names of each part's items begin with: no label is the beginning of another, whatever characters become of it."""
-    if len(parts) == 1:
-        return [""]
-    labels: list[str] = []
-    for part in parts:
-        if part.source.format == "twins":
-            labels.append("")
-            continue
-        stem = file_stem(part.label)
-        label, number = stem, 1
-        while any(taken and _overlap(label, taken) for taken in labels):
-            number += 1
-            label = f"{stem}-{number}"
-        labels.append(label)
-    return labels
-
-
-def _overlap(one: str, other: str) -> bool:
-    first, second = f"{one}_".casefold(), f"{other}_".casefold()
-    return first.startswith(second) or second.startswith(first)

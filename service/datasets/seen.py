@@ -8,15 +8,30 @@ from bisect import bisect_left
 
 import numpy as np
 
+from service.datasets.writing.files import Spool
+
 _RECENT = 8192
 
 
 class Seen:
-    """A set of texts by 64 bits of their hash: 8 bytes a text, where a Python set takes about 100."""
+    """A set of texts by 64 bits of their hash: 8 bytes a text, where a Python set takes about 100.
 
-    def __init__(self) -> None:
+    ``log`` is given 8 bytes for each text that is new, at every :meth:`note`, so that another process can know them too.
+    """
+
+    def __init__(self, log: Spool | None = None) -> None:
         self._recent: set[int] = set()
         self._sorted = array("Q")
+        self._log = log
+        self._unnoted = array("Q")
+
+    @classmethod
+    def of_log(cls, log: Spool) -> Seen:
+        """All texts that the log has; further ones are added to it."""
+        seen = cls(log)
+        keys = np.sort(np.frombuffer(b"".join(log.pieces()), dtype="<u8").astype(np.uint64))
+        seen._sorted = array("Q", keys.tobytes())
+        return seen
 
     def add(self, text: str) -> bool:
         """Whether the text is new; it no longer is afterwards."""
@@ -27,9 +42,17 @@ class Seen:
         if place < len(self._sorted) and self._sorted[place] == key:
             return False
         self._recent.add(key)
+        if self._log is not None:
+            self._unnoted.append(key)
         if len(self._recent) >= _RECENT:
             both = np.concatenate([np.frombuffer(self._sorted, dtype=np.uint64), np.fromiter(self._recent, dtype=np.uint64)])
             both.sort()
             self._sorted = array("Q", both.tobytes())
             self._recent.clear()
         return True
+
+    def note(self) -> None:
+        """Brings the log up to date."""
+        if self._log is not None and self._unnoted:
+            self._log.write(np.asarray(self._unnoted, dtype="<u8").tobytes())
+            self._unnoted = array("Q")

@@ -15,9 +15,10 @@ from service.jobs.inputs import check_classes, check_inputs, check_prompt, given
 from service.jobs.nearest import listed
 from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
 from service.jobs.seeds import SEED_MAX
-from service.jobs.spec import Callback, Priority
+from service.jobs.spec import Callback, Layout, Priority
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
+from service.store.opening import can_sign_links
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Parameters:
     guidance_target: GuidanceTarget | None
     eta: float
     size_px: int
+    layout: Layout
     name: str | None
     callback: Callback | None
 
@@ -76,11 +78,12 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
     if size not in card.sizes_px:
         faults.add("size", size, f"{card.id} makes {listed([str(s) for s in card.sizes_px])} px; take one of these")
     _check_pairs(request, given, card, faults)
+    layout = _layout(request, count, settings, faults)
     name = _name(request, faults)
     callback = admit_callback(request.callback_url, settings, faults)
 
     faults.raise_if_any()
-    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, name, callback)
+    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback)
 
 
 def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
@@ -122,6 +125,18 @@ def _check_pairs(request: GenerateRequest, given: Sequence[str], card: Card, fau
         why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
         together = {*given, "mask"} in map(set, card.accepted_inputs)
         faults.add("pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out")
+
+
+def _layout(request: GenerateRequest, count: int, settings: Settings, faults: Faults) -> Layout:
+    """As asked for; else shards for what nobody waits for and is many, where links to single twins of a shard can be signed."""
+    signs = can_sign_links(settings)
+    if request.layout == "shards" and not signs:
+        remedy = "leave layout out, or ask whoever runs this service to set TWINSET_LINK_SECRET"
+        faults.add("layout", "shards", f"this service has no secret to sign links into shards with; {remedy}")
+    if request.layout is not None:
+        return request.layout
+    many = 0 < settings.shards_from_count <= count
+    return "shards" if many and request.priority == "normal" and signs else "objects"
 
 
 def _name(request: GenerateRequest, faults: Faults) -> str | None:

@@ -9,18 +9,37 @@ from service.jobs.spec import ChunkRecord, Item, JobSpec
 
 
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, Any]:
-    """The manifest's entry for a made twin."""
-    number = spec.mask_number(item.index)
+    """The manifest's entry for a made twin: what it is, where its pictures lie, and what it was made on.
+
+    A picture in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; where ``offset`` is None it is all of it.
+    """
+    about = described(spec, item)
+    image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}
+    mask = None if item.mask_key is None else {"key": item.mask_key, "offset": item.mask_offset, **about["mask"]}
     return {
         "format": 1,
         "job": spec.job,
+        **about,
+        "image": image,
+        "mask": mask,
+        "batch_shape": list(record.batch_shape),
+        "shapes": record.shapes,
+        "dtype": record.dtype,
+        "device": record.device,
+        "build": record.build,
+    }
+
+
+def described(spec: JobSpec, item: Item) -> dict[str, Any]:
+    """What a made twin is and how it was asked for: nothing of the job, of where it lies or of the machine, so that the
+    same request says the same in every job."""
+    number = spec.mask_number(item.index)
+    return {
         "index": item.index,
         "seed": item.seed,
         "job_seed": spec.seed,
-        "image": {"key": item.image_key, "sha256": item.image_sha256, "bytes": item.image_bytes},
-        "mask": None
-        if item.mask_key is None
-        else {"key": item.mask_key, "sha256": item.mask_sha256, "bytes": item.mask_bytes},
+        "image": {"sha256": item.image_sha256, "bytes": item.image_bytes},
+        "mask": None if item.mask_key is None else {"sha256": item.mask_sha256, "bytes": item.mask_bytes},
         "classes_found": [found.model_dump() for found in item.classes],
         "confident_share": item.confident_share,
         "mean_confidence": item.mean_confidence,
@@ -36,15 +55,14 @@ def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, 
         "eta": spec.eta,
         "size_px": spec.size_px,
         "sampler": spec.sampler.model_dump(),
-        "batch_shape": list(record.batch_shape),
-        "shapes": record.shapes,
-        "dtype": record.dtype,
-        "device": record.device,
-        "build": record.build,
     }
 
 
 def manifest_line(spec: JobSpec, record: ChunkRecord, item: Item) -> bytes:
     """:func:`manifest_entry` as one line of JSON, with its line feed."""
-    entry = manifest_entry(spec, record, item)
+    return as_line(manifest_entry(spec, record, item))
+
+
+def as_line(entry: dict[str, Any]) -> bytes:
+    """An entry as one line of JSON, with its line feed; the same entry always gives the same bytes."""
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -75,23 +75,27 @@ def is_leftover(ledger: Ledger, job: str, before: datetime) -> bool:
 
 
 def remove_strays(ledger: Ledger, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
-    """Removes pictures of an ended job that no record counts: written by who was stopped before the record; how many."""
-    made = _made(ledger, spec, summary)
+    """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record; how
+    many."""
+    counted = _counted(ledger, spec, summary)
     strays = (
         info.key
         for prefix in keys.job_pictures_prefixes(spec.job)
         for info in ledger.store.list(prefix)
-        if info.modified < before and _index(info.key) not in made
+        if info.modified < before and _called(info.key) not in counted
     )
     return _delete(ledger.store, islice(strays, most))
 
 
-def _made(ledger: Ledger, spec: JobSpec, summary: Summary) -> set[int]:
+def _counted(ledger: Ledger, spec: JobSpec, summary: Summary) -> set[int | str]:
+    """What the records count: shards by their keys, pictures by the indices of their samples."""
+    if spec.layout == "shards":
+        return {record.shard.key for record in ledger.iterate_chunks(spec.job) if record.shard is not None}
     if summary.failed:
         return {item.index for _, item in ledger.iterate_items(spec) if item.error is None}
     return {index for chunk, _ in ledger.recorded_chunks(spec.job) for index in spec.chunk_range(chunk)}
 
 
-def _index(key: str) -> int:
+def _called(key: str) -> int | str:
     number = key.rpartition("/")[2].removesuffix(".png")
-    return int(number) if number.isdecimal() else -1
+    return int(number) if number.isdecimal() else key

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from model_store.card import GuidanceTarget
 from service.callbacks.urls import MAX_URL_CHARS
 from service.jobs.seeds import SEED_MAX
-from service.jobs.spec import Priority
+from service.jobs.spec import Layout, Priority
 
 NAME_MAX_CHARS = 120
 MOST_CLASSES = 256
@@ -41,7 +41,7 @@ EXAMPLE_UPLOAD = "dc432e1db2d5d5d625409e82548283377fc09e16b8a05fa8a444506301835d
 EXAMPLES: list[JsonValue] = [
     {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8, "priority": "interactive"},
     {
-        "model": "cosimgen-dubai@1.1.0",
+        "model": "cosimgen-dubai@1.2.0",
         "classes": ["water", "vegetation"],
         "count": 1000,
         "seed": 42,
@@ -155,6 +155,12 @@ class GenerateRequest(BaseModel):
         description="interactive, where somebody waits for the twins: the job's chunks are taken up before those of normal "
         "jobs, and while they are made they get four times the part of the batch. For small jobs only: at most 64 twins, "
         "unless the service sets another limit. The twins are the same either way.",
+    )
+    layout: Layout | None = Field(
+        None,
+        description="How the twins are stored: objects, one an image and one a mask; or shards, a tar a chunk as WebDataset "
+        "has it, which takes a fraction of the requests. If absent: shards from 1000 twins on, or what the service sets, and "
+        "never for interactive jobs. Pictures, samples, manifest and archive are the same either way.",
     )
     name: str | None = Field(
         None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the job, up to 120 characters."

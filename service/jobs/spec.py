@@ -185,7 +185,7 @@ class Item(_Frozen):
         image = (self.image_key, self.image_sha256, self.image_bytes)
         if self.error is None and None in image:
             raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
-        if self.error is not None and image != (None, None, None):
+        if self.error is not None and (*image, self.image_offset) != (None, None, None, None):
             raise ValueError(f"sample {self.index} has an error, so it cannot have an image")
         if (self.mask_offset is None) != (self.mask_key is None or self.image_offset is None):
             raise ValueError(f"sample {self.index} has one picture in a shard and one outside of it")
@@ -218,6 +218,13 @@ class ChunkRecord(_Frozen):
     attempt: int = Field(ge=1)
     started_at: AwareDatetime
     finished_at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _shard_holds_the_twins(self) -> ChunkRecord:
+        shard = set() if self.shard is None else {self.shard.key}
+        if {item.image_key for item in self.items if item.image_offset is not None} != shard:
+            raise ValueError(f"chunk {self.chunk} has twins in another shard than its own, or a shard without twins")
+        return self
 
     @property
     def failed(self) -> int:

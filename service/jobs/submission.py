@@ -154,6 +154,7 @@ class Submissions:
             sampler=card.sampler,
             chunk_size=self.settings.chunk_size,
             priority=request.priority,
+            layout=parameters.layout,
             callback=parameters.callback,
             request=given,
             idempotency_key=idempotency_key,

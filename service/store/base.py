@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Iterator, Protocol, runtime_checkable
+
+from ..errors import ObjectTooLarge
 
 LONGEST_LINK_S = 604_800
 """A week: the longest life S3 gives a presigned URL, so the longest anywhere."""
+MOST_OBJECT_BYTES = 5 << 30
+"""5 GiB: the most S3 takes in one request, so the most an object has anywhere."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,23 @@ class ObjectStore(Protocol):
 
         With ``if_absent``, exactly one of any number of racing writers wins; the others get ObjectExists.
         ``content_type`` defaults to the one that belongs to the key's suffix.
+        """
+        ...
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        if_absent: bool = False,
+        consume: bool = False,
+    ) -> ObjectInfo:
+        """Write a whole object from a file, as :meth:`put` does, and never whole in memory.
+
+        With ``consume`` the file is given away: the store may take it as it is instead of copying it, so nobody may
+        write to it any more, and it may be gone afterwards, also after a failure; otherwise it stays. Raises OSError where the file cannot be
+        read, and ObjectTooLarge beyond :data:`MOST_OBJECT_BYTES`.
         """
         ...
 
@@ -91,6 +113,18 @@ class ObjectStore(Protocol):
     def check(self) -> None:
         """Raise StoreUnavailable unless the store answers; for readiness probes, so cheap."""
         ...
+
+
+def check_size(key: str, size: int) -> int:
+    """A size in bytes that an object may have. Raises ObjectTooLarge."""
+    if size > MOST_OBJECT_BYTES:
+        raise ObjectTooLarge(
+            f"{key} would have {size} bytes; an object has {MOST_OBJECT_BYTES} at most, so it has to be divided",
+            key=key,
+            size=size,
+            most=MOST_OBJECT_BYTES,
+        )
+    return size
 
 
 def check_range(start: int | None, end: int | None) -> tuple[int, int | None]:

@@ -7,6 +7,7 @@ import hashlib
 import random
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from ..errors import ObjectDamaged
 from .base import ObjectStore
@@ -15,10 +16,11 @@ READS = 3
 """Times that an object is read before bytes that are not those of its hash count as its own."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_PIECE_BYTES = 1 << 20
 
 
-def read_checked(store: ObjectStore, key: str, sha256: str) -> bytes:
-    """The object's bytes, if they are those with ``sha256``.
+def read_checked(store: ObjectStore, key: str, sha256: str, *, start: int | None = None, end: int | None = None) -> bytes:
+    """The object's bytes, or those in ``[start, end)``, if they are those with ``sha256``.
 
     Whole in memory, so that nobody gets a first half before the second turns out wrong. Raises :class:`ObjectDamaged`,
     or what the store raises.
@@ -26,12 +28,13 @@ def read_checked(store: ObjectStore, key: str, sha256: str) -> bytes:
     for attempt in range(READS):
         if attempt:
             pause(attempt)
-        data = store.get(key)
+        data = store.get(key, start=start, end=end)
         found = hashlib.sha256(data).hexdigest()
         if found == sha256:
             return data
+    what = key if start is None and end is None else f"{key} (bytes {start or 0} to {'its end' if end is None else end})"
     raise ObjectDamaged(
-        f"{key} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged: restore it, "
+        f"{what} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged: restore it, "
         "or submit the request again with the same seed",
         key=key,
     )
@@ -65,3 +68,12 @@ def pause(attempt: int) -> None:
 def content_md5(data: bytes) -> str:
     """What S3 compares with the bytes that arrive, as ``Content-MD5``."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def file_digests(file: IO[bytes]) -> tuple[str, str]:
+    """The sha256 in hex of all that is left of a file, and its ``Content-MD5``; read in pieces."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    while piece := file.read(_PIECE_BYTES):
+        sha256.update(piece)
+        md5.update(piece)
+    return sha256.hexdigest(), base64.b64encode(md5.digest()).decode()

@@ -19,17 +19,18 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import Iterator
+from typing import IO, Iterator
 
 from ..errors import InvalidKey, ObjectExists, ObjectNotFound, StoreUnavailable, TwinsetError
 from . import signing
-from .base import ObjectInfo, check_expiry, check_range
+from .base import ObjectInfo, check_expiry, check_range, check_size
 from .keys import check_key, check_prefix, check_start
 from .walking import NO_FOLLOW, NotAFolder, holds_object, open_below, scan, walk
 
 INCOMING = ".incoming"
 LEFTOVER_AGE_S = 3600
-"""A temporary file this old has lost its writer: no write of bytes already in memory takes an hour."""
+"""A temporary file untouched for so long has lost its writer: nobody waits an hour between two pieces."""
+COPY_BYTES = 1 << 20
 PLACING_ATTEMPTS = 100
 """Tries at putting a file into a folder which others, deleting its last object, keep taking away."""
 
@@ -53,26 +54,36 @@ class FolderStore:
         self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
     ) -> ObjectInfo:
         """Write a whole object; see ObjectStore. The media type is always that of the key's suffix."""
-        check_key(key)
-        if if_absent and self.head(key) is not None:
-            raise ObjectExists(f"{key} exists already in {self.root}", key=key)
-        with self._disk_errors(key), self._folder(INCOMING) as incoming:
-            draft = f"{os.getpid()}-{secrets.token_hex(12)}"
-            try:
-                with os.fdopen(
-                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
-                ) as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    info = _info(key, os.fstat(file.fileno()))
-                    if info.size != len(data):
-                        raise OSError(errno.EIO, f"{info.size} of {len(data)} bytes are on the disk")
-                self._place(incoming, draft, key, if_absent=if_absent)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(draft, dir_fd=incoming)
-        return info
+        self._check_new(key, if_absent)
+        check_size(key, len(data))
+        with self._draft(key) as (incoming, draft, file):
+            file.write(data)
+            return self._settle(key, incoming, draft, file, len(data), if_absent=if_absent)
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        if_absent: bool = False,
+        consume: bool = False,
+    ) -> ObjectInfo:
+        """Write a whole object from a file; see ObjectStore. A file given away on the store's own disk is not copied."""
+        self._check_new(key, if_absent)
+        with open(path, "rb", buffering=0) as source:
+            found = os.fstat(source.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(path))
+            check_size(key, found.st_size)
+            with self._draft(key) as (incoming, draft, file):
+                if consume and _takes_place(path, source.fileno(), found, incoming, draft, file.fileno()):
+                    return self._settle(key, incoming, draft, source, found.st_size, if_absent=if_absent)
+                left = found.st_size
+                while left and (piece := source.read(min(left, COPY_BYTES))):
+                    file.write(piece)
+                    left -= len(piece)
+                return self._settle(key, incoming, draft, file, found.st_size, if_absent=if_absent)
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         first, last = check_range(start, end)
@@ -180,6 +191,38 @@ class FolderStore:
         with self._disk_errors():
             self._remove_drafts()
 
+    def _check_new(self, key: str, if_absent: bool) -> None:
+        check_key(key)
+        if if_absent and self.head(key) is not None:
+            raise ObjectExists(f"{key} exists already in {self.root}", key=key)
+
+    @contextmanager
+    def _draft(self, key: str) -> Iterator[tuple[int, str, IO[bytes]]]:
+        """An empty temporary file: the descriptor of its folder, its name there, and the file; gone at the end."""
+        with self._disk_errors(key), self._folder(INCOMING) as incoming:
+            draft = f"{os.getpid()}-{secrets.token_hex(12)}"
+            try:
+                with os.fdopen(
+                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
+                ) as file:
+                    yield incoming, draft, file
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft, dir_fd=incoming)
+
+    def _settle(
+        self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool
+    ) -> ObjectInfo:
+        """Flushes the draft, which ``file`` is open on, to the disk, and gives it its name."""
+        if file.writable():
+            file.flush()
+        os.fsync(file.fileno())
+        info = _info(key, os.fstat(file.fileno()))
+        if info.size != size:
+            raise OSError(errno.EIO, f"{info.size} of {size} bytes are on the disk")
+        self._place(incoming, draft, key, if_absent=if_absent)
+        return info
+
     def _place(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
         """Give the draft its name; again, where others took the folder away with its last object."""
         *folders, name = key.split("/")
@@ -281,6 +324,26 @@ _REMEDIES = {
     errno.EEXIST: "set TWINSET_STORE_URL to a folder",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+
+def _takes_place(path: Path, source: int, found: os.stat_result, incoming: int, draft: str, file: int) -> bool:
+    """Puts the file at ``path``, open as ``source``, in the draft's place, if that is one rename and nobody else's file."""
+    if found.st_nlink != 1 or found.st_dev != os.fstat(incoming).st_dev:
+        return False
+    try:
+        named = os.stat(path, follow_symlinks=False)
+        if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+            return False
+        # As if made here: who may read it is for this process's umask to say, and its age counts from now.
+        os.fchmod(source, stat.S_IMODE(os.fstat(file).st_mode))
+        os.utime(source)
+        os.replace(path, draft, dst_dir_fd=incoming)
+    except OSError:
+        return False
+    placed = os.stat(draft, dir_fd=incoming, follow_symlinks=False)
+    if (placed.st_dev, placed.st_ino) != (found.st_dev, found.st_ino):
+        raise OSError(errno.ESTALE, "the file that was given away was another one a moment later")
+    return True
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

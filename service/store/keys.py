@@ -24,6 +24,7 @@ _CONTENT_TYPES = {
     "txt": "text/plain; charset=utf-8",
 }
 OCTET_STREAM = "application/octet-stream"
+SHARD_SUFFIX = ".tar"
 # What nearly every name is made of, and harmless at a glance; only of others is each character looked at.
 _PLAIN_PART = re.compile(rf"[\w-][\w.-]{{0,{MAX_PART_BYTES - 1}}}", re.ASCII)
 _PLAIN_TEXT = re.compile(rf"[\w./-]{{0,{MAX_KEY_BYTES}}}", re.ASCII)
@@ -139,12 +140,27 @@ def job_image(job: str, index: int) -> str:
     return f"jobs/{job}/images/{index:08d}.png"
 
 
-def job_pictures_prefixes(job: str) -> tuple[str, str]:
-    return f"jobs/{job}/images/", f"jobs/{job}/masks/"
-
-
 def job_mask(job: str, index: int) -> str:
     return f"jobs/{job}/masks/{index:08d}.png"
+
+
+def job_shard(job: str, chunk: int) -> str:
+    """Where the twins of a chunk lie together."""
+    return f"jobs/{job}/shards/{chunk:06d}{SHARD_SUFFIX}"
+
+
+def job_shard_beside(job: str, chunk: int, sha256: str) -> str:
+    """The same for a shard with ``sha256`` that met another one there."""
+    return f"jobs/{job}/shards/{chunk:06d}.{_checked_sha256(sha256)}{SHARD_SUFFIX}"
+
+
+def job_shards_prefix(job: str) -> str:
+    return f"jobs/{job}/shards/"
+
+
+def job_pictures_prefixes(job: str) -> tuple[str, ...]:
+    """Below these lies all that a job's records count."""
+    return f"jobs/{job}/images/", f"jobs/{job}/masks/", job_shards_prefix(job)
 
 
 def job_input(job: str, number: int) -> str:

@@ -41,7 +41,21 @@ def open_store(settings: Settings) -> ObjectStore:
 
 
 def link_secret(settings: Settings) -> bytes:
-    """The secret of the folder store's links: the setting, else the one kept in ``data_dir/secret``."""
+    """The secret of the links that the API serves itself: the setting, else the one kept in ``data_dir/secret``.
+
+    A secret is made only beside a folder store: API processes that meet in S3 would each make its own, and refuse each
+    other's links. Raises :class:`SettingsError` there, and where it cannot be read or made.
+    """
     if settings.link_secret is not None:
         return settings.link_secret.get_secret_value().encode()
+    if not can_sign_links(settings):
+        raise SettingsError(
+            "links into shards are signed, and this service has no secret to sign them with; set TWINSET_LINK_SECRET, to the "
+            "same for all API processes"
+        )
     return load_or_create_secret(settings.data_dir / "secret")
+
+
+def can_sign_links(settings: Settings) -> bool:
+    """Whether there is a secret that all API processes share."""
+    return settings.link_secret is not None or urlsplit(settings.store_url).scheme == "file"

@@ -9,11 +9,13 @@ compares Content-MD5 with what arrives, and what is read whole is compared with 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from contextlib import closing
 from datetime import datetime, timezone
 from itertools import islice
-from typing import Any, Iterator
+from pathlib import Path
+from typing import IO, Any, Iterator
 
 import boto3
 from botocore.config import Config
@@ -21,8 +23,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from ..errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreUnavailable
-from .base import ObjectInfo, check_expiry, check_range
-from .checked import READS, checked_pieces, content_md5, pause
+from .base import ObjectInfo, check_expiry, check_range, check_size
+from .checked import READS, checked_pieces, content_md5, file_digests, pause
 from .keys import check_key, check_prefix, check_start, is_key, is_part
 from .keys import content_type as suffix_content_type
 from .s3_errors import is_missing, is_out_of_range, is_taken, is_torn, is_unsettled, may_have_happened, unavailable
@@ -87,13 +89,37 @@ class S3Store:
     def put(
         self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
     ) -> ObjectInfo:
+        check_size(key, len(data))
+        sha256, md5 = hashlib.sha256(data).hexdigest(), content_md5(data)
+        return self._put(key, data, len(data), sha256, md5, content_type, if_absent)
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        content_type: str | None = None,
+        if_absent: bool = False,
+        consume: bool = False,
+    ) -> ObjectInfo:
+        """Write a whole object from a file; see ObjectStore. The file is read twice, and stays."""
+        check_key(key)
+        with open(path, "rb") as file:
+            size = check_size(key, os.fstat(file.fileno()).st_size)
+            sha256, md5 = file_digests(file)
+            return self._put(key, file, size, sha256, md5, content_type, if_absent)
+
+    def _put(
+        self, key: str, body: bytes | IO[bytes], size: int, sha256: str, md5: str, content_type: str | None, if_absent: bool
+    ) -> ObjectInfo:
         writer = secrets.token_hex(16)
         request: dict[str, Any] = {
             "Key": self._full(key),
-            "Body": data,
+            "Body": body,
+            "ContentLength": size,
             "ContentType": content_type or suffix_content_type(key),
-            "ContentMD5": content_md5(data),
-            "Metadata": {SHA256: hashlib.sha256(data).hexdigest(), WRITER: writer},
+            "ContentMD5": md5,
+            "Metadata": {SHA256: sha256, WRITER: writer},
         }
         if if_absent:
             request["IfNoneMatch"] = "*"
@@ -104,7 +130,7 @@ class S3Store:
                 raise self._unavailable(error) from error
             return self._settle(error, writer, key)
         # S3 does not say when it wrote; our clock is near enough until somebody asks it.
-        return ObjectInfo(key, len(data), answer["ETag"].strip('"'), datetime.now(timezone.utc))
+        return ObjectInfo(key, size, answer["ETag"].strip('"'), datetime.now(timezone.utc))
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         first, last = check_range(start, end)
@@ -216,6 +242,8 @@ class S3Store:
     def _write(self, request: dict[str, Any]) -> dict[str, Any]:
         """Sends a write; once more where the store got it torn, or has another one of the same name under way."""
         for attempt in range(1, WRITES + 1):
+            if not isinstance(request["Body"], bytes):
+                request["Body"].seek(0)
             try:
                 answer: dict[str, Any] = self._client.put_object(Bucket=self.bucket, **request)
             except ClientError as error:

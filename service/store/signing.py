@@ -1,6 +1,6 @@
-"""Signed links of the folder store: who holds the link may GET that one object until it expires.
+"""Signed links that the API serves itself: who holds the link may GET that one object, or picture, until it expires.
 
-The signature is HMAC-SHA256 over the key and the time, in hex. S3 signs its own links.
+The signature is HMAC-SHA256 over what the link opens and the time, in hex. S3 signs its own links to objects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ LINK_PATH = "/objects/"
 def signature(secret: bytes, key: str, expires: int, sha256: str | None = None) -> str:
     """The signature of a link to ``key``, with these very bytes if ``sha256`` is given, that ends at ``expires`` (seconds
     since 1970). No key holds a line break, so no two links have the same message."""
-    message = f"twinset-link-v1\n{expires}\n{key}" + (f"\n{sha256}" if sha256 else "")
+    return sign_message(secret, f"twinset-link-v1\n{expires}\n{key}" + (f"\n{sha256}" if sha256 else ""))
+
+
+def sign_message(secret: bytes, message: str) -> str:
+    """The signature of what a kind of link says; a message begins with the kind's own name. Raises UnicodeEncodeError."""
     return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
 
 
@@ -40,9 +44,14 @@ def check_signature(
 
     In that order, and in constant time, so that a forger learns nothing.
     """
+    check_message(lambda until: signature(secret, key, until, sha256), expires, given, now=now)
+
+
+def check_message(sign: Callable[[int], str], expires: int | str, given: str, *, now: float | None = None) -> None:
+    """As :func:`check_signature`, of a link whose signature ``sign`` makes for the time at which it ends."""
     try:
         until = int(expires)
-        fits = hmac.compare_digest(signature(secret, key, until, sha256).encode(), given.encode())
+        fits = hmac.compare_digest(sign(until).encode(), given.encode())
     except (ValueError, UnicodeEncodeError):
         fits = False
     if not fits:

@@ -14,12 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.app import create_app
 from service.api.problems import every_problem
-from service.jobs.ids import JOB_ID_PATTERN
+from service.jobs.ids import ID_BODY, JOB_ID_PATTERN
 from service.jobs.seeds import SEED_MAX
 from service.masks.uploads import upload_id
+from service.runs.datasets import DATASET_NAME_PATTERN
 from service.store import keys
-from tests.api.population import JOBS, MASK, MODELS
+from tests.api.population import DATASET, JOBS, MASK, MODELS, RUNS
 from tests.api.support import DictHints, NotingQueue, settings_for
+from tests.bulk.conftest import dataset_tar
 from tests.masks.bending import bases
 from tests.masks.hostile import bent
 
@@ -28,6 +30,14 @@ WORDS: dict[str, tuple[float, list[Any]]] = {
     "path.job": (0.7, list(JOBS.values())),
     "path.model": (0.5, list(MODELS)),
     "path.slug": (0.5, SLUGS),
+    "path.export": (0.8, list(RUNS["exports"].values())),
+    "path.augmentation": (0.8, list(RUNS["augmentations"].values())),
+    "path.name": (0.8, [DATASET]),
+    "path.version": (0.7, ["1", "2", "0", "01"]),
+    "query.name": (0.7, [DATASET, "other-scenes"]),
+    "body.dataset": (0.8, [DATASET, f"{DATASET}@1"]),
+    "body.sources.[*].dataset": (0.8, [DATASET, f"{DATASET}@1"]),
+    "body.sources.[*].job": (0.8, [JOBS["succeeded"], JOBS["running"]]),
     "body.model": (0.8, list(MODELS)),
     "body.count": (0.5, [1, 2, 8]),
     "body.classes.[*]": (0.8, ["water", "building", "Houses", "unlabelled"]),
@@ -37,6 +47,9 @@ WORDS: dict[str, tuple[float, list[Any]]] = {
 }
 """What stands, as often as that, in place of what would be drawn: ids that there are, headers that mean something."""
 
+_ARCHIVES = (dataset_tar(1), b"PK\3\4 that is all", b"no archive")
+for kind in ("application/zip", "application/x-tar", "application/gzip"):
+    schemathesis.openapi.media_type(kind, st.sampled_from(_ARCHIVES))
 # What a PNG is, no schema says; of the bent ones there are thousands in test_hostile_files.py.
 schemathesis.openapi.media_type("image/png", st.sampled_from([*bases().values(), *(data for _, data in bent(1, 40))]))
 
@@ -64,7 +77,11 @@ def described() -> dict[str, Any]:
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
-    cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$"}
+    examples |= {"index": ["0", "3"], "picture": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
+    examples |= {kind.removesuffix("s"): list(ids.values()) for kind, ids in RUNS.items()}
+    cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$", "/datasets": DATASET_NAME_PATTERN}
+    cursors |= {"/exports": f"^e{ID_BODY}$", "/augmentations": f"^a{ID_BODY}$"}
+    cursors |= {"/exports/{export}/files": "^[0-9]{1,9}$", "/augmentations/{augmentation}/samples": "^[0-9]{1,9}$"}
     for path, methods in text["paths"].items():
         for operation in methods.values():
             for parameter in operation.get("parameters", ()):
@@ -129,6 +146,7 @@ def allowed_by_the_cards() -> dict[str, Any]:
         "guidance_scale": {"type": "number", "minimum": 0, "maximum": 20},
         "eta": {"type": "number", "minimum": 0, "maximum": 1},
         "priority": {"enum": ["normal", "interactive"]},
+        "layout": {"enum": ["objects", "shards"]},
         "name": {"type": "string", "pattern": "^[ -~]{0,120}$"},
         "callback_url": {"enum": ["https://receiver.example/hook?a=b", "https://xn--bcher-kva.example:8443/"]},
     }

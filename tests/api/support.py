@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -17,8 +16,10 @@ from service.errors import BrokerUnavailable
 from service.jobs.hints import Heard, Trouble
 from service.jobs.ledger import Ledger
 from service.jobs.seeds import sample_seed
+from service.jobs.shards import pack_shard
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, Priority, Summary
 from service.jobs.states import State
+from service.jobs.twins import MadeTwin, Place
 from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
@@ -147,37 +148,17 @@ class DictHints:
 def make_chunk(
     ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = (), with_masks: bool = True
 ) -> ChunkRecord:
-    """Does a chunk: pictures first, record last."""
+    """Does a chunk in the layout of its job: pictures first, record last."""
     now = datetime.now(timezone.utc)
-    items = []
-    for index in spec.chunk_range(chunk):
-        seed = sample_seed(spec.seed, index)
-        if index in failed:
-            items.append(Item(index=index, seed=seed, error="made to fail"))
-            continue
-        image = png(Image.new("RGB", (16, 16), (seed % 256, index % 256, 7)))
-        ledger.store.put(keys.job_image(spec.job, index), image)
-        made: dict[str, Any] = {
-            "image_key": keys.job_image(spec.job, index),
-            "image_sha256": hashlib.sha256(image).hexdigest(),
-            "image_bytes": len(image),
-        }
-        if with_masks:
-            mask = png(Image.new("P", (16, 16), 1))
-            ledger.store.put(keys.job_mask(spec.job, index), mask)
-            made |= {
-                "mask_key": keys.job_mask(spec.job, index),
-                "mask_sha256": hashlib.sha256(mask).hexdigest(),
-                "mask_bytes": len(mask),
-                "classes": (ItemClass(name="water", index=1, share=1.0),),
-                "confident_share": 0.99,
-                "mean_confidence": 0.9,
-            }
-        items.append(Item(index=index, seed=seed, **made))
+    samples = [_sample(spec, index, index in failed, with_masks) for index in spec.chunk_range(chunk)]
+    shard = pack_shard(spec, chunk, samples) if spec.layout == "shards" else None
+    if shard is not None:
+        ledger.store.put(shard.key, shard.data)
     record = ChunkRecord(
         job=spec.job,
         chunk=chunk,
-        items=tuple(items),
+        items=tuple(_put(ledger.store, spec, sample) for sample in samples) if shard is None else shard.items,
+        shard=None if shard is None else shard.recorded,
         worker="test",
         epoch=1,
         batch_shape=(4, 6, 64, 64),
@@ -190,6 +171,27 @@ def make_chunk(
     )
     ledger.write_chunk(record)
     return record
+
+
+def _sample(spec: JobSpec, index: int, failed: bool, with_mask: bool) -> Item | MadeTwin:
+    seed = sample_seed(spec.seed, index)
+    if failed:
+        return Item(index=index, seed=seed, error="made to fail")
+    image = png(Image.new("RGB", (16, 16), (seed % 256, index % 256, 7)))
+    if not with_mask:
+        return MadeTwin(index, seed, image)
+    mask = png(Image.new("P", (16, 16), 1))
+    return MadeTwin(index, seed, image, mask, (ItemClass(name="water", index=1, share=1.0),), 0.99, 0.9)
+
+
+def _put(store: ObjectStore, spec: JobSpec, sample: Item | MadeTwin) -> Item:
+    if isinstance(sample, Item):
+        return sample
+    image, mask = keys.job_image(spec.job, sample.index), keys.job_mask(spec.job, sample.index)
+    store.put(image, sample.image)
+    if sample.mask is not None:
+        store.put(mask, sample.mask)
+    return sample.at(Place(image), Place(mask))
 
 
 def finish(ledger: Ledger, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True) -> Summary:

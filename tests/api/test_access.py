@@ -24,7 +24,7 @@ from tests.api.support import DictHints, NotingQueue, binary_card, finish, make_
 from tests.api.test_uploads import KIND, PNG
 
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 8}
-OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{slug}", "/objects/{key}"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/problems/{slug}", "/objects/{key}", "/twins/{job}/{index}/{picture}.png"}
 Sign = Callable[[str], TestClient]
 
 
@@ -203,10 +203,11 @@ def test_uploads_are_a_tenants_own(acme: TestClient, other: TestClient, store: O
     assert [info.key for info in store.list("uploads/")] == [keys.upload("acme", upload)]
 
 
+@pytest.mark.parametrize("layout", ["objects", "shards"])
 def test_a_signed_link_opens_by_itself_and_is_given_to_its_tenant_only(
-    client: TestClient, acme: TestClient, other: TestClient, ledger: Ledger
+    client: TestClient, acme: TestClient, other: TestClient, ledger: Ledger, layout: str
 ) -> None:
-    job = acme.post("/generate", json=BODY).json()["id"]
+    job = acme.post("/generate", json={**BODY, "layout": layout}).json()["id"]
     finish(ledger, ledger.read_spec(job))
     link = urlsplit(acme.get(f"/jobs/{job}/samples").json()["samples"][0]["image"]["url"])
     assert client.get(f"{link.path}?{link.query}").status_code == 200

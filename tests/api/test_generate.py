@@ -8,14 +8,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from service.api.app import create_app
 from service.jobs.ledger import Ledger
 from service.jobs.spec import Priority
 from service.jobs.states import State
-from service.store import keys
-from tests.api.support import NotingQueue, finish, make_chunk
+from service.settings import Settings
+from service.store import ObjectStore, keys
+from tests.api.support import DictHints, NotingQueue, finish, make_chunk
 
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 8}
 
@@ -46,6 +50,7 @@ def test_defaults_come_from_the_card_and_a_bare_name_means_the_newest_version(cl
         "eta": 0.0,
         "size": 256,
         "priority": "normal",
+        "layout": "objects",
     }
 
 
@@ -60,6 +65,7 @@ def test_what_is_asked_for_is_what_is_made(client: TestClient) -> None:
         "eta": 0.5,
         "size": 64,
         "priority": "interactive",
+        "layout": "shards",
     }
     job = client.post("/generate", json={**asked, "name": " lakes "}).json()
     assert job["parameters"] == {**asked, "classes": None, "mask": None, "mask_encoding": None, "guidance_target": None}
@@ -141,6 +147,45 @@ def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient,
         finish(ledger, ledger.read_spec(job))
         lines.append(client.get(f"/jobs/{job}/manifest").text.replace(job, "").splitlines())
     assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "from_count", "layout"),
+    [
+        ({"count": 999}, 1000, "objects"),
+        ({"count": 1000}, 1000, "shards"),
+        ({"count": 1000, "layout": "objects"}, 1000, "objects"),
+        ({"count": 1, "layout": "shards"}, 1000, "shards"),
+        ({"count": 1, "layout": "shards"}, 0, "shards"),
+        ({"count": 100_000}, 0, "objects"),
+        ({"count": 20, "priority": "interactive"}, 10, "objects"),
+        ({"count": 20, "priority": "interactive", "layout": "shards"}, 10, "shards"),
+    ],
+)
+def test_large_jobs_of_normal_priority_are_stored_as_shards_unless_asked_otherwise(
+    settings: Settings, store: ObjectStore, ledger: Ledger, changes: dict[str, Any], from_count: int, layout: str
+) -> None:
+    app = create_app(settings.model_copy(update={"shards_from_count": from_count}), store=store, queue=NotingQueue(), hints=DictHints())
+    job = TestClient(app).post("/generate", json={**BODY, **changes}).json()
+    assert job["parameters"]["layout"] == ledger.read_spec(job["id"]).layout == layout
+
+
+def test_a_layout_that_there_is_not_is_refused(client: TestClient) -> None:
+    answer = client.post("/generate", json={**BODY, "layout": "tar"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/layout" and "'objects' or 'shards'" in answer.json()["detail"]
+
+
+def test_where_no_link_into_a_shard_could_be_signed_there_are_none(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
+    in_s3 = settings.model_copy(update={"store_url": "s3://bucket"})
+    client = TestClient(create_app(in_s3, store=store, queue=NotingQueue(), hints=DictHints()))
+    assert client.post("/generate", json={**BODY, "count": 5000}).json()["parameters"]["layout"] == "objects"
+    answer = client.post("/generate", json={**BODY, "layout": "shards"})
+    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == "/layout"
+    assert "TWINSET_LINK_SECRET" in answer.json()["detail"]
+    shared = in_s3.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
+    client = TestClient(create_app(shared, store=store, queue=NotingQueue(), hints=DictHints()))
+    assert client.post("/generate", json={**BODY, "count": 5000}).json()["parameters"]["layout"] == "shards"
 
 
 def test_a_broker_that_is_down_loses_nothing(client: TestClient, ledger: Ledger, queue: NotingQueue) -> None:

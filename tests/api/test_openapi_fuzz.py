@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -23,10 +23,24 @@ from service.jobs.tenants import DEFAULT_TENANT
 from service.masks.uploads import upload_id
 from service.store import keys
 from tests.api.describing import SLUGS, WORDS, allowed_by_the_cards, described, door, schema_of, without_keys
-from tests.api.population import JOBS, MASK, Population, populate
+from tests.api.population import DATASET, JOBS, MASK, RUNS, Population, populate
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
-_turns = itertools.count()
+WHAT_GOES_TOGETHER = ("/generate", "/uploads", "/datasets", "/exports", "/augmentations")
+"""Operations of which a schema says what a body looks like, and a model's card or a dataset what it may be."""
+GOOD: dict[str, list[dict[str, Any]]] = {
+    "POST /exports": [
+        {"sources": [{"dataset": DATASET}], "format": "voc"},
+        {"sources": [{"job": JOBS["succeeded"]}, {"dataset": f"{DATASET}@1"}], "format": "folders", "splits": {"train": 1}},
+    ],
+    "POST /augmentations": [
+        {"dataset": DATASET, "model": "tissue", "count": 2, "dry_run": True},
+        {"dataset": DATASET, "model": "aerial", "count": 2, "balance": "even"},
+    ],
+}
+"""Bodies that name what there is, which none that is drawn would."""
+_turns: defaultdict[tuple[str, bool], itertools.count[int]] = defaultdict(itertools.count)
+"""How many requests, good or not, each operation has had."""
 Case = Any
 Counted = Counter[tuple[str, int]]
 
@@ -49,7 +63,9 @@ def check(case: Case, population: Population, counted: Counted, **options: Any) 
     """Calls, and holds the answer to the description; the answer."""
     answer = case.call(headers=options.get("headers"))
     counted[case.operation.label, answer.status_code] += 1
-    population.restore(case.path_parameters.get("job", ""))
+    for name in ("job", "export", "augmentation"):
+        population.restore(case.path_parameters.get(name, ""))
+    population.restore(population.dataset)
     case.validate_response(answer, **options)
     if answer.status_code >= 400:
         problem = answer.json()
@@ -66,20 +82,29 @@ open_api = schema_of(without_keys(described()), examples=EXAMPLES)
 @open_api.parametrize()
 def test_every_operation_answers_as_it_is_described(case: Case, population: Population, counted: Counted) -> None:
     # Which parameters go with which model, and what is a mask, no schema says; what that leaves is tried below.
-    card_decides = case.operation.path in ("/generate", "/uploads")
+    card_decides = case.operation.path in WHAT_GOES_TOGETHER
     lead_somewhere(case, population)
     check(case, population, counted, excluded_checks=[positive_data_acceptance] if card_decides else [])
 
 
 def lead_somewhere(case: Case, population: Population) -> None:
-    """Makes every other good request for an object one for an object that there is, by its link, and gives every other job
-    an Idempotency-Key of its own."""
-    if case.meta is None or not case.meta.generation.mode.is_positive:
+    """Makes every other good request for an object one for an object that there is, by its link, gives every other job an
+    Idempotency-Key of its own, and every fourth body that is wrong is no JSON at all, which no schema could draw."""
+    if case.meta is None:
         return
-    turn = next(_turns)
-    if case.operation.label == "GET /objects/{key}" and case.method == "GET" and turn % 2:
-        link = population.links[turn // 2 % len(population.links)]
-        case.path_parameters["key"], case.query = link.key, dict(link.query)
+    good = case.meta.generation.mode.is_positive
+    turn = next(_turns[case.operation.label, good])
+    if not good:
+        if case.media_type == "application/json" and case.method == "POST" and turn % 4 == 0:
+            case.body = b'{"model": '
+        return
+    if case.operation.label in GOOD and turn % 4 == 1:
+        case.body, case.media_type = GOOD[case.operation.label][turn // 4 % len(GOOD[case.operation.label])], "application/json"
+    links = population.links.get(case.operation.label)
+    if links and case.method == "GET" and turn % 2:
+        link = links[turn // 2 % len(links)]
+        case.path_parameters.update(link.path)
+        case.query = dict(link.query)
         ranges = WORDS["header.range"][1]
         case.headers.update({"range": ranges[turn // 4 % len(ranges)]} if turn % 4 == 1 else {})
         case.headers.update({"if-none-match": link.etag} if turn % 8 == 3 else {})
@@ -98,7 +123,7 @@ def test_whatever_a_card_allows_becomes_a_job_as_it_was_asked_for(
     assert answer.status_code in (200, 202) or case.method != "POST"
     if case.method == "POST":
         made, asked = answer.json()["parameters"], case.body
-        for member in {"prompt", "count", "seed", "steps", "guidance_scale", "guidance_target", "eta", "size", "priority"} & asked.keys():
+        for member in {"prompt", "count", "seed", "steps", "guidance_scale", "guidance_target", "eta", "size", "priority", "layout"} & asked.keys():
             assert made[member] == asked[member]
         masks = asked.get("mask", [])
         masks = masks if isinstance(masks, list) else [masks]
@@ -126,7 +151,28 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /models": {200},
         "GET /models/{model}": {200, 404},
         "GET /problems/{slug}": {200, 404},
+        "POST /datasets": {202, 415, 422},
+        "GET /datasets": {200},
+        "GET /datasets/{name}": {200, 404},
+        "GET /datasets/{name}/{version}": {200, 404},
+        "GET /datasets/{name}/{version}/report": {200, 404},
+        "GET /datasets/{name}/{version}/statistics": {200, 404},
+        "POST /datasets/{name}/{version}/cancel": {404, 409},
+        "DELETE /datasets/{name}/{version}": {204, 404},
+        "POST /exports": {202, 400, 415, 422},
+        "GET /exports": {200, 422},
+        "GET /exports/{export}": {200, 404},
+        "GET /exports/{export}/files": {200, 404, 409},
+        "POST /exports/{export}/cancel": {200, 404, 409},
+        "DELETE /exports/{export}": {204, 404},
+        "POST /augmentations": {200, 202, 400, 415, 422},
+        "GET /augmentations": {200, 422},
+        "GET /augmentations/{augmentation}": {200, 404},
+        "GET /augmentations/{augmentation}/samples": {200, 404},
+        "POST /augmentations/{augmentation}/cancel": {200, 404},
+        "DELETE /augmentations/{augmentation}": {204, 404},
         "GET /objects/{key}": {200, 206, 304, 403, 416},
+        "GET /twins/{job}/{index}/{picture}.png": {200, 206, 304, 403, 416},
     }
     missed = {label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()}
     assert not any(missed.values()), missed
@@ -154,7 +200,7 @@ keyed_api = schema_of(described(), examples=max(2, EXAMPLES // 4))
 def test_with_a_key_all_is_the_same_and_without_one_nothing_answers(case: Case, guarded: Population) -> None:
     # Of each that is answered, schemathesis asks again without a key, and with one of its own making.
     lead_somewhere(case, guarded)
-    card_decides = case.operation.path in ("/generate", "/uploads")
+    card_decides = case.operation.path in WHAT_GOES_TOGETHER
     excluded = [positive_data_acceptance] if card_decides else []
     check(case, guarded, Counter(), headers={"Authorization": f"Bearer {KEY.text()}"}, excluded_checks=excluded)
 
@@ -166,10 +212,12 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
         operation = operation.ok()
         for given in wrong.values() if operation.definition.raw.get("security") else ():
             names = re.findall(r"{(\w+)}", operation.path)
-            case = operation.Case(path_parameters={name: {"job": JOBS["succeeded"], "model": "aerial"}[name] for name in names})
+            there = {"job": JOBS["succeeded"], "model": "aerial", "name": DATASET, "version": "1"}
+            there |= {"export": RUNS["exports"]["succeeded"], "augmentation": RUNS["augmentations"]["queued"]}
+            case = operation.Case(path_parameters={name: there[name] for name in names})
             headers = {} if given is None else {"Authorization": given}
             answer = case.call(headers=headers)
             case.validate_response(answer, headers=headers, excluded_checks=[positive_data_acceptance])
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == ["Bearer"], operation.label
             asked += 1
-    assert asked >= 3 * 13
+    assert asked >= 3 * 33

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from service.api import archive as archiving
 from service.api.archive import archive_stream
 from service.api.objects import byte_range
 from service.api.problems import RangeNotSatisfiable
@@ -36,13 +37,24 @@ def spec(client: TestClient, ledger: Ledger) -> JobSpec:
     return spec
 
 
+@pytest.fixture(params=["objects", "shards"])
+def either(request: pytest.FixtureRequest, client: TestClient, ledger: Ledger) -> JobSpec:
+    """The same in each layout."""
+    body = {"model": "aerial", "classes": ["water"], "count": 7, "seed": 5, "layout": request.param}
+    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(ledger, spec, failed=(3,))
+    assert spec.layout == request.param
+    return spec
+
+
 def local(url: str) -> str:
     """A signed link, for the client at hand."""
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}"
 
 
-def test_samples_come_page_by_page_each_once(client: TestClient, spec: JobSpec) -> None:
+def test_samples_come_page_by_page_each_once(client: TestClient, either: JobSpec) -> None:
+    spec = either
     seen = []
     cursor = None
     while True:
@@ -67,7 +79,8 @@ def test_a_running_job_shows_what_is_there(client: TestClient, ledger: Ledger) -
     assert [sample["index"] for sample in client.get(f"/jobs/{job}/samples").json()["samples"]] == [4, 5]
 
 
-def test_the_manifest_is_the_archives_own(client: TestClient, spec: JobSpec) -> None:
+def test_the_manifest_is_the_archives_own(client: TestClient, either: JobSpec) -> None:
+    spec = either
     answer = client.get(client.get(f"/jobs/{spec.job}").json()["links"]["manifest"])
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line)["index"] for line in answer.iter_lines()] == [0, 1, 2, 4, 5, 6]
@@ -83,8 +96,8 @@ def test_a_bad_cursor_is_refused(client: TestClient, spec: JobSpec) -> None:
         assert "next_cursor" in answer.json()["detail"]
 
 
-def test_signed_links_give_the_very_bytes(client: TestClient, spec: JobSpec) -> None:
-    sample = client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]
+def test_signed_links_give_the_very_bytes(client: TestClient, either: JobSpec) -> None:
+    sample = client.get(f"/jobs/{either.job}/samples").json()["samples"][0]
     for picture, mode in ((sample["image"], "RGB"), (sample["mask"], "P")):
         answer = client.get(local(picture["url"]))
         assert answer.status_code == 200
@@ -164,7 +177,8 @@ def test_ranges_outside_are_refused(header: str) -> None:
         byte_range(header, 10)
 
 
-def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, either: JobSpec, ledger: Ledger) -> None:
+    spec = either
     answer = client.get(f"/jobs/{spec.job}/archive")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/zip"
@@ -177,8 +191,11 @@ def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, spec: JobSpec
     lines = [json.loads(line) for line in archive.read("manifest.jsonl").splitlines()]
     assert [line["index"] for line in lines] == made
     for line in lines:
-        name = "images/" + line["image"]["key"].rpartition("/")[2]
-        assert hashlib.sha256(archive.read(name)).hexdigest() == line["image"]["sha256"]
+        for kind in ("image", "mask"):
+            data = archive.read(f"{kind}s/{line['index']:08d}.png")
+            assert hashlib.sha256(data).hexdigest() == line[kind]["sha256"]
+            offset = line[kind]["offset"]
+            assert ledger.store.get(line[kind]["key"], start=offset, end=offset and offset + len(data)) == data
         assert (line["seed"], line["steps"], line["model"]) == (sample_seed(5, line["index"]), 50, "aerial@1.10.0")
         assert line["sampler"]["timestep_spacing"] == "trailing"
         assert line["batch_shape"] == [4, 6, 64, 64]
@@ -223,15 +240,20 @@ def test_the_archive_says_what_was_given(client: TestClient, store: ObjectStore)
     assert "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel\n" in readme
 
 
-def test_the_archive_flows_before_all_of_it_is_read(app: FastAPI, client: TestClient, ledger: Ledger) -> None:
-    body = {"model": "aerial", "classes": ["water"], "count": 100}
+@pytest.mark.parametrize(("layout", "reads", "ahead"), [("objects", 200, 2 * 10), ("shards", 50, 10)])
+def test_the_archive_flows_before_all_of_it_is_read(
+    app: FastAPI, client: TestClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, layout: str, reads: int, ahead: int
+) -> None:
+    """Of shards there is one read a chunk, of two twins each. Pieces are so small here that pictures are seen one by one."""
+    monkeypatch.setattr(archiving, "_PIECE_BYTES", 64)
+    body = {"model": "aerial", "classes": ["water"], "count": 100, "layout": layout}
     spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
     finish(ledger, spec)
     store, read = app.state.services.store, []
     plain_get = store.get
 
     def counted(key: str, **where: int) -> bytes:
-        if key.endswith(".png"):
+        if key.endswith((".png", ".tar")):
             read.append(key)
         return plain_get(key, **where)
 
@@ -241,9 +263,9 @@ def test_the_archive_flows_before_all_of_it_is_read(app: FastAPI, client: TestCl
     while b"images/00000000.png" not in received:
         received += next(pieces)
     # No more than what is read ahead, of 200 pictures.
-    assert len(read) <= 2 * 10
+    assert len(read) <= ahead
     received += b"".join(pieces)
-    assert len(read) == 200
+    assert len(read) == reads
     assert zipfile.ZipFile(io.BytesIO(received)).testzip() is None
 
 
@@ -251,3 +273,22 @@ def test_a_damaged_picture_breaks_the_archive_off(app: FastAPI, client: TestClie
     ledger.store.put(keys.job_mask(spec.job, 5), b"not what it was")
     with pytest.raises(StoreError, match="damaged"):
         b"".join(archive_stream(app.state.services, spec))
+
+
+def test_so_does_a_damaged_part_of_a_shard(
+    app: FastAPI, client: TestClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "_PIECE_BYTES", 64)
+    body = {"model": "aerial", "classes": ["water"], "count": 7, "layout": "shards"}
+    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(ledger, spec)
+    record = ledger.read_chunk(spec.job, 2)
+    assert record is not None and record.items[1].mask_offset is not None
+    data = bytearray(ledger.store.get(keys.job_shard(spec.job, 2)))
+    data[record.items[1].mask_offset] ^= 1
+    ledger.store.put(keys.job_shard(spec.job, 2), bytes(data))
+    received = b""
+    with pytest.raises(StoreError, match=rf"000002.tar \(bytes {record.items[1].mask_offset} to .*damaged"):
+        for piece in archive_stream(app.state.services, spec):
+            received += piece
+    assert b"images/00000003.png" in received and b"masks/00000005.png" not in received

@@ -76,7 +76,21 @@ def test_asked_again_and_by_many_at_once_there_is_one_retry(client: TestClient, 
     assert len(client.get("/jobs").json()["jobs"]) == 2
 
     again = client.post(f"/jobs/{retry}/retry").json()
+    assert again["parameters"]["layout"] == "objects"
     assert (again["retry_of"], ledger.read_spec(again["id"]).only) == (retry, ((7, 7),))
+
+
+def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestClient, ledger: Ledger) -> None:
+    job = partial(client, ledger, layout="shards", priority="normal")
+    retry = ledger.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
+    finish(ledger, retry)
+    assert retry.layout == "shards" and retry.only == ((1, 2), (7, 7))
+    seen = {sample["index"]: sample for each in (job, retry.job) for sample in client.get(f"/jobs/{each}/samples").json()["samples"] if not sample["error"]}
+    assert sorted(seen) == list(range(9))
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{retry.job}/archive").content))
+    for index in (1, 2, 7):
+        url = seen[index]["image"]["url"]
+        assert client.get(url[url.index("/twins/") :]).content == archive.read(f"images/{index:08d}.png")
 
 
 def test_a_cancelled_job_is_retried_from_where_it_came(client: TestClient, ledger: Ledger) -> None:

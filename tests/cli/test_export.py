@@ -40,9 +40,10 @@ def test_the_formats_of_the_command_are_those_that_are_written() -> None:
     assert get_args(Format) == WRITTEN_FORMATS
 
 
-def test_twins_that_a_server_made_are_read_back_with_pycocotools(live_api: LiveApi, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["objects", "shards"])
+def test_twins_that_a_server_made_are_read_back_with_pycocotools(live_api: LiveApi, tmp_path: Path, layout: str) -> None:
     twins, out = tmp_path / "twins", tmp_path / "coco"
-    asked = ["--model", "aerial", "--classes", "water", "--count", "3", "--seed", "5", "--url", live_api.url]
+    asked = ["--model", "aerial", "--classes", "water", "--count", "3", "--seed", "5", "--layout", layout, "--url", live_api.url]
     assert run(["generate", *asked, "--out", str(twins)]) == 0
     assert json.loads((twins / "card.json").read_text())["name"] == "aerial"
     assert export(twins, "--format", "coco", "--out", out) == 0

@@ -22,8 +22,9 @@ from service.cli.root import run
 from tests.cli.conftest import LiveApi
 
 
+@pytest.mark.parametrize("layout", ["objects", "shards"])
 def test_twins_come_whole_and_in_order(
-    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
 ) -> None:
     out = tmp_path / "twins"
     arguments = [
@@ -35,6 +36,8 @@ def test_twins_come_whole_and_in_order(
         "7",
         "--seed",
         "5",
+        "--layout",
+        layout,
         "--out",
         str(out),
     ]
@@ -47,8 +50,9 @@ def test_twins_come_whole_and_in_order(
     assert [line["index"] for line in lines] == list(range(7))
     for line in lines:
         for kind in ("image", "mask"):
-            path = out / f"{kind}s" / Path(line[kind]["key"]).name
+            path = out / f"{kind}s" / f"{line['index']:08d}.png"
             assert hashlib.sha256(path.read_bytes()).hexdigest() == line[kind]["sha256"]
+    assert ("/shards/" in lines[0]["image"]["key"]) == (layout == "shards")
     assert lines[0]["classes"] == ["water", "vegetation"] and lines[0]["job_seed"] == 5
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width > 1000

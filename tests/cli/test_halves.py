@@ -41,6 +41,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             "TWINSET_STORE_URL": "s3://twins/team",
             "TWINSET_S3_ENDPOINT_URL": endpoint,
             "TWINSET_S3_REGION": "us-east-1",
+            "TWINSET_LINK_SECRET": "0123456789abcdef",
             "TWINSET_DATA_DIR": str(tmp_path / "data"),
             "TWINSET_CPU_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -90,18 +91,38 @@ def test_the_two_halves_make_twins_over_redis_and_s3(
             "A photo of water",
             "--count",
             "3",
-            "--out",
-            str(out),
+            "--seed",
+            "7",
             "--url",
             url,
         ]
-        made = subprocess.run(
-            twinset("generate", *asked), env=environment, capture_output=True, text=True, timeout=90
-        )
-        assert made.returncode == 0, made.stderr + (tmp_path / "worker.log").read_text()
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    assert [line["index"] for line in lines] == [0, 1, 2]
-    assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 3
+        for layout in ("objects", "shards"):
+            made = subprocess.run(
+                twinset("generate", *asked, "--layout", layout, "--out", str(out / layout)),
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=90,
+            )
+            assert made.returncode == 0, made.stderr + (tmp_path / "worker.log").read_text()
+        assert "TWINSET_LINK_SECRET" not in log.read_text()
+    pictures = []
+    for layout in ("objects", "shards"):
+        lines = [json.loads(line) for line in (out / layout / "manifest.jsonl").read_text().splitlines()]
+        assert [line["index"] for line in lines] == [0, 1, 2]
+        assert {"/shards/" in line["image"]["key"] for line in lines} == {layout == "shards"}
+        files = [*(out / layout).glob("images/*.png"), *(out / layout).glob("masks/*.png")]
+        pictures.append({path.relative_to(out / layout): path.read_bytes() for path in files})
+    assert len(pictures[0]) == 6 and pictures[0] == pictures[1]
+
+
+def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    del environment["TWINSET_LINK_SECRET"]
+    with running("serve", "--port", "0", environment=environment, log=log):
+        until(lambda: "listens at" in log.read_text())
+        said = until(lambda: re.search(r"Large jobs are stored an object a picture.*", log.read_text()))[0]
+    assert "Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0" in said
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def _answers(url: str) -> bool:
 def test_what_is_masked_in_a_log_line() -> None:
     key = KeyText.new()
     assert masked("/t/objects/a/b.png?expires=1&%73ignature=ab") == "/t/objects/a/b.png?********"
+    assert masked("GET /twins/j/3/image.png?shard=000000&signature=ab HTTP") == "GET /twins/j/3/image.png?******** HTTP"
     assert masked(f"/jobs?limit=3&key={key.text()}&a=b") == f"/jobs?limit=3&key=tws_{key.id}_********&a=b"
     record = logging.LogRecord("x", logging.INFO, "", 0, '%s - "%s %s" %d', ("a:1", "GET", "/objects/k?signature=ab", 200), None)
     assert SecretsOut().filter(record)

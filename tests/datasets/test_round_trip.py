@@ -13,8 +13,8 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import Item
 from tests.datasets.scenes import GROUND, MANY, NO_GROUND, digests, export, many_classes, picture, read, scenes
 
-FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo")
-HAVE_CAPTIONS = ("folders", "coco")
+FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
+HAVE_CAPTIONS = ("folders", "coco", "huggingface", "webdataset")
 
 
 @pytest.mark.parametrize("classes", [GROUND, NO_GROUND], ids=["background", "no background"])
@@ -76,7 +76,7 @@ def test_instances_that_touch_stay_apart(tmp_path: Path, format: str) -> None:
     assert len(left) == len(right) == 1 and left != right
 
 
-@pytest.mark.parametrize("format", [*FORMATS, "huggingface", "webdataset"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_the_same_input_is_the_same_bytes(tmp_path: Path, format: str) -> None:
     metadata = {"model": "toy@1.0.0", "seed": 3, "scores": {"b": 1, "a": 2}}
     turned = {"seed": 3, "scores": {"a": 2, "b": 1}, "model": "toy@1.0.0"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from service.errors import ObjectNotFound
 from service.jobs.ledger import Ledger
+from service.jobs.pictures import Picture, pictures_of, read_as_stored
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
@@ -61,11 +62,10 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
             continue
         if (item.image_sha256, item.mask_sha256) != reference[item.index]:
             findings.differing.append(f"{spec.job}#{item.index}")
-        for key, sha256 in ((item.image_key, item.image_sha256), (item.mask_key, item.mask_sha256)):
-            if key is not None:
-                expected_keys.add(key)
-                if _sha256(store, key) != sha256:
-                    findings.damaged.append(key)
+        for picture in pictures_of(item):
+            expected_keys.add(picture.key)
+            if _sha256(store, picture) != picture.sha256:
+                findings.damaged.append(picture.place)
 
     listed: Counter[int] = Counter()
     if summary is not None:
@@ -75,15 +75,15 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
             findings.lost.append(f"{spec.job}#{index}")
         if recorded[index] > 1 or listed[index] > 1:
             findings.doubled.append(f"{spec.job}#{index}")
-    for folder in ("images/", "masks/"):
-        found = {info.key for info in store.list(f"jobs/{spec.job}/{folder}")}
+    for prefix in keys.job_pictures_prefixes(spec.job):
+        found = {info.key for info in store.list(prefix)}
         findings.stray += sorted(found - expected_keys)
     findings.stray += [f"{spec.job}#{index}" for index in recorded.keys() | listed.keys() if index >= spec.count]
     return findings
 
 
-def _sha256(store: ObjectStore, key: str) -> str | None:
+def _sha256(store: ObjectStore, picture: Picture) -> str | None:
     try:
-        return hashlib.sha256(store.get(key)).hexdigest()
+        return hashlib.sha256(read_as_stored(store, picture)).hexdigest()
     except ObjectNotFound:
         return None

@@ -10,12 +10,14 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LEASE_TAKEN = "lease taken"
 MID_DENOISE = "mid-denoise"
 AFTER_IMAGE = "after image"
 AFTER_MASK = "after mask"
+AFTER_SHARD = "after shard"
 BEFORE_RECORD = "before record"
 AFTER_RECORD = "after record, before acknowledgement"
 BEFORE_SUMMARY = "before summary"
@@ -25,6 +27,7 @@ WORKER_POINTS = (LEASE_TAKEN, MID_DENOISE, AFTER_IMAGE, AFTER_MASK, BEFORE_RECOR
 _PUTS = {
     AFTER_IMAGE: ("/images/", False),
     AFTER_MASK: ("/masks/", False),
+    AFTER_SHARD: ("/shards/", False),
     BEFORE_RECORD: ("/chunks/", True),
     AFTER_RECORD: ("/chunks/", False),
     BEFORE_SUMMARY: ("/summary.json", True),
@@ -58,10 +61,16 @@ class TrippingStore:
         return getattr(self._store, name)
 
     def put(self, key: str, data: bytes, **options: Any) -> Any:
+        return self._tripping(self._store.put, key, data, **options)
+
+    def put_file(self, key: str, path: Path, **options: Any) -> Any:
+        return self._tripping(self._store.put_file, key, path, **options)
+
+    def _tripping(self, write: Callable[..., Any], key: str, *arguments: Any, **options: Any) -> Any:
         hit = self._part in key and key.startswith("jobs/")
         if hit and self._before:
             self._fault.reached()
-        info = self._store.put(key, data, **options)
+        info = write(key, *arguments, **options)
         if hit and not self._before:
             self._fault.reached()
         return info

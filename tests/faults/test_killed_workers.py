@@ -8,9 +8,10 @@ import time
 import pytest
 
 from service.settings import Settings
+from service.store import keys
 from tests.faults.checker import Reference
 from tests.faults.ground import Ground
-from tests.faults.points import AFTER_RECORD, BEFORE_RECORD, MID_DENOISE, WORKER_POINTS, Fault
+from tests.faults.points import AFTER_RECORD, AFTER_SHARD, BEFORE_RECORD, MID_DENOISE, WORKER_POINTS, Fault
 from tests.waiting import until
 
 
@@ -25,6 +26,20 @@ def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(ground: Ground, 
         assert next(ground.ledger.recorded_chunks(spec.job), None) is not None
     ground.worker()
     ground.check(spec, reference)
+
+
+@pytest.mark.parametrize("point", [AFTER_SHARD, AFTER_RECORD])
+def test_killed_between_shard_and_record_or_after_it_the_chunk_is_made_again_to_the_byte(
+    ground: Ground, reference: Reference, point: str
+) -> None:
+    victim = ground.worker(Fault(point))
+    spec = ground.accept(count=4, layout="shards")
+    until(lambda: not victim.alive)
+    [left] = list(ground.store.list(keys.job_shards_prefix(spec.job)))[:1]
+    assert (next(ground.ledger.recorded_chunks(spec.job), None) is None) == (point == AFTER_SHARD)
+    ground.worker()
+    ground.check(spec, reference)
+    assert ground.store.head(left.key) == left, "what lay there already is not written again"
 
 
 @pytest.mark.parametrize("point", [MID_DENOISE, BEFORE_RECORD])

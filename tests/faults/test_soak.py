@@ -64,7 +64,8 @@ class Clients(threading.Thread):
 
     def _submit(self, client: httpx.Client) -> None:
         count = self._chances.randint(8, REFERENCE_COUNT)
-        body = {"model": "tiny", "classes": ["land"], "count": count, "seed": 11, "steps": 4, "guidance_scale": 2.0}
+        layout = self._chances.choice(("objects", "shards"))
+        body = {"model": "tiny", "classes": ["land"], "count": count, "seed": 11, "steps": 4, "guidance_scale": 2.0, "layout": layout}
         key = {"Idempotency-Key": f"soak-{len(self.accepted)}"}
         while True:
             with suppress(httpx.TransportError):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from service.jobs.ids import accepted_at, is_job_id, new_job_id, oldest_at
 from service.jobs.seeds import SEED_MAX, new_job_seed, sample_seed
-from service.jobs.spec import Item, JobSpec, Summary
+from service.jobs.spec import ChunkRecord, Item, JobSpec, Summary
 from service.jobs.states import ENDED, TRANSITIONS, State, current_state, final_state, may_follow, sequence_number
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -149,6 +149,7 @@ def test_a_spec_from_before_masks_is_still_read() -> None:
     old = JobSpec.model_validate_json(OLD_SPEC)
     assert (old.format, old.prompt, old.classes, old.count) == (1, None, ("Vegetation", "Water"), 2)
     assert (old.masks, old.guidance_target, old.mask_number(1), old.inputs) == (None, None, None, ("classes",))
+    assert old.layout == "objects"
 
 
 OLD_SPEC = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":null,"created_at":"2026-01-31T12:00:00.000001Z",
@@ -165,6 +166,39 @@ def test_an_item_is_made_or_given_up() -> None:
         Item(index=0, seed=0, image_key="k")
     with pytest.raises(ValidationError, match="cannot have an image"):
         Item(index=0, seed=0, image_key="k", image_sha256="0" * 64, image_bytes=1, error="no")
+
+
+OLD_RECORD = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","chunk":0,"items":[{"index":0,"seed":5,"image_key":"jobs/j7y9qkmvrpmvkzd4h2a/
+images/00000000.png","image_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","image_bytes":100,"mask_key":
+"jobs/j7y9qkmvrpmvkzd4h2a/masks/00000000.png","mask_sha256":"0c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f",
+"mask_bytes":10,"classes":[{"name":"Water","index":1,"share":1.0}],"confident_share":0.9,"mean_confidence":0.8,"error":null},
+{"index":1,"seed":6,"image_key":null,"image_sha256":null,"image_bytes":null,"mask_key":null,"mask_sha256":null,"mask_bytes":null,
+"classes":[],"confident_share":null,"mean_confidence":null,"error":"lost"}],"worker":"w","epoch":1,"batch_shape":[8,6,64,64],
+"shapes":"fixed","dtype":"float32","device":"cpu","build":{"twinset":"0.9"},"attempt":1,"started_at":"2026-01-31T12:00:00Z",
+"finished_at":"2026-01-31T12:00:01Z"}""".replace("\n", "")
+
+
+def test_a_record_from_before_shards_is_still_read() -> None:
+    record = ChunkRecord.model_validate_json(OLD_RECORD)
+    assert (record.shard, record.failed, record.bytes) == (None, 1, 110)
+    assert {(item.image_offset, item.mask_offset) for item in record.items} == {(None, None)}
+
+
+def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -> None:
+    made = {"index": 0, "seed": 0, "image_key": "k", "image_sha256": "0" * 64, "image_bytes": 1, "image_offset": 512}
+    mask = {"mask_key": "k", "mask_sha256": "0" * 64, "mask_bytes": 1}
+    assert Item(**made).mask_offset is None and Item(**made, **mask, mask_offset=1536).mask_offset == 1536
+    for wrong in (mask, {"mask_offset": 5}, {**mask, "mask_offset": 5, "image_offset": None}):
+        with pytest.raises(ValidationError, match="one picture in a shard and one outside"):
+            Item(**{**made, **wrong})
+    with pytest.raises(ValidationError, match="cannot have an image"):
+        Item(index=0, seed=0, image_offset=0, error="no")
+    record = ChunkRecord.model_validate_json(OLD_RECORD).model_dump()
+    shard = {"key": "k", "sha256": "0" * 64, "bytes": 10_240}
+    assert ChunkRecord(**{**record, "items": [made], "shard": shard}).bytes == 10_240
+    for items, of in (([made], None), ([made], {**shard, "key": "another"}), ([], shard)):
+        with pytest.raises(ValidationError, match="another shard than its own, or a shard without twins"):
+            ChunkRecord(**{**record, "items": items, "shard": of})
 
 
 def test_a_summary_is_an_end() -> None:

@@ -293,3 +293,44 @@ def test_any_listing_is_what_sorting_the_keys_would_give(
     assert list(store.list_folders("")) == [folder[:-1] for folder in folders]
     expected = [folder[:-1] for folder in folders if folder.encode() > f"{after.split('/')[0]}/".encode()]
     assert list(store.list_folders("", start_after=after.split("/")[0], limit=limit)) == expected[:limit]
+
+
+def test_a_file_that_is_given_away_on_the_same_disk_is_not_copied(folder_store: FolderStore, tmp_path: Path) -> None:
+    path, linked, link = tmp_path / "file", tmp_path / "linked", tmp_path / "link"
+    path.write_bytes(b"own")
+    path.chmod(0o600)
+    os.utime(path, (0, 0))
+    inode = path.stat().st_ino
+    written = folder_store.put_file("a/own", path, consume=True)
+    placed = (folder_store.root / "a" / "own").stat()
+    folder_store.put("a/put", b"x")
+    assert (placed.st_ino, placed.st_mode) == (inode, (folder_store.root / "a" / "put").stat().st_mode)
+    assert not path.exists() and written.modified.timestamp() > time.time() - 60
+    # what somebody else may still reach is copied
+    path.write_bytes(b"shared")
+    linked.hardlink_to(path)
+    link.symlink_to(path)
+    for name in (path, link):
+        folder_store.put_file("a/shared", name, consume=True)
+        linked.write_bytes(b"SHARED")
+        assert folder_store.get("a/shared") == b"shared"
+        linked.write_bytes(b"shared")
+    assert not any((folder_store.root / ".incoming").iterdir())
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behind(folder_store: FolderStore, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    code = (
+        "import resource, sys; from pathlib import Path; from service.errors import StoreUnavailable\n"
+        "from service.store.folder import FolderStore\n"
+        "store = FolderStore(Path(sys.argv[1]), link_secret=b'0' * 16, public_url='http://x')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: store.put_file('a/b', Path(sys.argv[2]))\n"
+        "except StoreUnavailable as error: print(error.detail)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, folder_store.root, tmp_path / "file"], capture_output=True, text=True
+    ).stdout
+    assert str(folder_store.root) in told and "File too large" in told
+    assert list(folder_store.list("")) == []
+    assert not any((folder_store.root / ".incoming").iterdir())

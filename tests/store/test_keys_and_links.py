@@ -25,6 +25,8 @@ def test_keys_are_those_of_the_layout() -> None:
     assert keys.job_spec("j1") == "jobs/j1/spec.json"
     assert keys.job_image("j1", 7) == "jobs/j1/images/00000007.png"
     assert keys.job_mask("j1", 12345678) == "jobs/j1/masks/12345678.png"
+    assert keys.job_shard("j1", 42) == "jobs/j1/shards/000042.tar"
+    assert keys.job_shard_beside("j1", 42, "ab" * 32) == f"jobs/j1/shards/000042.{'ab' * 32}.tar"
     assert keys.job_input("j1", 7) == "jobs/j1/inputs/000007.png"
     assert keys.job_chunk("j1", 42) == "jobs/j1/chunks/000042.json"
     assert keys.job_manifest("j1") == "jobs/j1/manifest.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from service.errors import SettingsError
 from service.settings import Settings
 from service.store import ObjectStore, open_store
 from service.store.folder import FolderStore
+from service.store.opening import can_sign_links, link_secret
 from service.store.s3 import S3Store
 
 
@@ -35,6 +37,18 @@ def test_two_openings_of_a_folder_accept_each_others_links(tmp_path: Path) -> No
 def test_a_link_secret_given_is_used_and_none_is_made(tmp_path: Path) -> None:
     open_store(Settings(data_dir=tmp_path, link_secret="0123456789abcdef"))
     assert not (tmp_path / "secret").exists()
+
+
+def test_a_link_secret_is_made_up_beside_a_folder_alone(tmp_path: Path) -> None:
+    in_s3 = Settings(data_dir=tmp_path, store_url="s3://twins")
+    assert not can_sign_links(in_s3)
+    with pytest.raises(SettingsError, match="set TWINSET_LINK_SECRET, to the same for all API processes"):
+        link_secret(in_s3)
+    assert not (tmp_path / "secret").exists()
+    shared = Settings(data_dir=tmp_path, store_url="s3://twins", link_secret="0123456789abcdef")
+    assert can_sign_links(shared) and link_secret(shared) == b"0123456789abcdef"
+    here = Settings(data_dir=tmp_path)
+    assert can_sign_links(here) and link_secret(here) == link_secret(here)
 
 
 def test_an_s3_url_names_bucket_and_prefix(aws: None) -> None:
@@ -85,3 +99,35 @@ def test_a_big_object_streams_with_flat_memory(
     size, grown_mb = map(int, told.split())
     assert size == megabytes * 2**20
     assert grown_mb < 8
+
+
+def test_a_big_file_is_put_with_flat_memory(
+    store: ObjectStore, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        for number in range(64):
+            file.write(bytes([number]) * 2**20)
+    (tmp_path / "small").write_bytes(bytes(2**20))
+    # In a process of its own, since the server of the S3 test lives in this one.
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from service.settings import get_settings; from service.store import open_store\n"
+        "per_mb = 2**20 if sys.platform == 'darwin' else 2**10\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // per_mb\n"
+        "store, folder = open_store(get_settings()), Path(sys.argv[1])\n"
+        "store.put_file('models/small', folder / 'small'); before = peak()\n"
+        "print(store.put_file('models/big', folder / 'big').size, peak() - before)"
+    )
+    url = store.root.as_uri() if isinstance(store, FolderStore) else f"s3://{store.bucket}/team/twins"  # type: ignore[attr-defined]
+    monkeypatch.setenv("TWINSET_STORE_URL", url)
+    monkeypatch.setenv("TWINSET_S3_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("TWINSET_LINK_SECRET", "0123456789abcdef")
+    told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout
+    size, grown_mb = map(int, told.split())
+    assert size == 64 * 2**20
+    assert grown_mb < 8
+    digest = hashlib.sha256()
+    for piece in store.stream("models/big"):
+        digest.update(piece)
+    assert digest.digest() == hashlib.sha256(big.read_bytes()).digest()

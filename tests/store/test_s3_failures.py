@@ -5,6 +5,7 @@ A server that answers what the test tells it to shows them; no well-behaved one 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import socket
 import threading
@@ -12,6 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -38,6 +40,7 @@ class Seen:
 
     method: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 @contextmanager
@@ -54,9 +57,9 @@ def scripted(*answers: Answer | Callable[[list[Seen]], Answer]) -> Iterator[tupl
         def answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
             # also behind an expectation, which the base class has met: hanging up on unread bytes would take the answer along
-            self.rfile.read(int(headers.get("content-length", 0)))
+            body = self.rfile.read(int(headers.get("content-length", 0)))
             answer = answers[min(len(seen), len(answers) - 1)]
-            seen.append(Seen(self.command, headers))
+            seen.append(Seen(self.command, headers, body))
             if not isinstance(answer, Answer):
                 answer = answer(seen)
             self.close_connection = True
@@ -209,6 +212,24 @@ def test_bytes_that_the_store_did_not_get_whole_are_sent_again(aws: None) -> Non
         with pytest.raises(StoreUnavailable, match="BadDigest"):
             at(endpoint).put("a/b", b"xyz")
         assert len(seen) == 3
+
+
+def test_a_file_is_sent_again_from_its_start(aws: None, tmp_path: Path) -> None:
+    torn = Answer(400, b"<Error><Code>BadDigest</Code><Message>The Content-MD5 did not match.</Message></Error>")
+    path = tmp_path / "file"
+    path.write_bytes(b"xyz" * 1000)
+    for fault in (torn, BUSY, Answer(NO_ANSWER)):
+        with scripted(fault, WRITTEN) as (endpoint, seen):
+            info = at(endpoint).put_file("a/b.tar", path)
+            assert (info.etag, info.size) == ("e1", 3000)
+            assert [request.body for request in seen] == [b"xyz" * 1000] * 2
+            assert seen[1].headers["content-md5"] == base64.b64encode(hashlib.md5(b"xyz" * 1000).digest()).decode()
+            assert seen[1].headers["x-amz-meta-twinset-sha256"] == hashlib.sha256(b"xyz" * 1000).hexdigest()
+            assert seen[1].headers["content-type"] == "application/x-tar"
+    with scripted(BUSY) as (endpoint, seen):
+        with pytest.raises(StoreUnavailable, match="SlowDown"):
+            at(endpoint).put_file("a/b.tar", path)
+    assert path.exists()
 
 
 def test_an_object_that_was_stored_without_a_hash_is_read_as_it_is(aws: None) -> None:

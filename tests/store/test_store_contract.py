@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from service.errors import InvalidKey, ObjectExists, ObjectNotFound
+from service.errors import InvalidKey, ObjectExists, ObjectNotFound, ObjectTooLarge
 from service.store.base import ObjectStore
 
 HOSTILE_KEYS = [
@@ -173,6 +174,7 @@ def test_hostile_keys_are_refused_by_every_method(store: ObjectStore) -> None:
     uses: list[Callable[[str], object]] = [
         lambda key: store.put(key, b"x"),
         lambda key: store.put(key, b"x", if_absent=True),
+        lambda key: store.put_file(key, Path(__file__)),
         store.get,
         lambda key: store.get(key, start=0, end=0),
         store.stream,
@@ -285,3 +287,57 @@ def test_a_link_lives_between_a_second_and_a_week(store: ObjectStore) -> None:
         with pytest.raises(ValueError, match="1 to 604800 s"):
             store.sign("a/b", expires_s=expires_s)
     assert isinstance(store, ObjectStore)
+
+
+def test_a_file_is_put_as_its_bytes_would_be(store: ObjectStore, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    written = store.put_file("a/file.tar", path)
+    found = store.head("a/file.tar")
+    assert found is not None and (found.key, found.size, found.etag) == ("a/file.tar", len(data), written.etag)
+    assert store.get("a/file.tar") == b"".join(store.stream("a/file.tar")) == data
+    assert path.read_bytes() == data
+    path.write_bytes(b"")
+    assert store.put_file("a/file.tar", path).size == 0 and store.get("a/file.tar") == b""
+
+
+def test_a_file_that_is_given_away_is_the_object(store: ObjectStore, tmp_path: Path) -> None:
+    for number, key in enumerate(("a/one", "a/one", "a/two")):
+        path = tmp_path / f"file{number}"
+        path.write_bytes(b"%d" % number)
+        path.chmod(0o600)
+        assert store.put_file(key, path, consume=True).size == 1
+    assert (store.get("a/one"), store.get("a/two")) == (b"1", b"2")
+    assert keys_of(store, "") == ["a/one", "a/two"]
+
+
+def test_a_file_is_put_once_if_absent(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for data in (b"first", b"second"):
+        path.write_bytes(data)
+        if data == b"first":
+            store.put_file("a/b", path, if_absent=True)
+            continue
+        for consume in (False, True):
+            with pytest.raises(ObjectExists):
+                store.put_file("a/b", path, if_absent=True, consume=consume)
+        assert path.read_bytes() == data
+    assert store.get("a/b") == b"first"
+
+
+def test_a_file_that_is_none_is_not_put(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.put_file("a/b", tmp_path / "nowhere")
+    with pytest.raises(OSError):
+        store.put_file("a/b", tmp_path)
+    assert keys_of(store, "") == []
+
+
+def test_an_object_has_five_gibibytes_at_most(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "hole"
+    with path.open("wb") as file:
+        file.truncate((5 << 30) + 1)
+    with pytest.raises(ObjectTooLarge, match="5368709121 bytes; an object has 5368709120 at most") as caught:
+        store.put_file("a/b", path, consume=True)
+    assert caught.value.extra["key"] == "a/b" and path.exists() and keys_of(store, "") == []

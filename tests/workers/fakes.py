@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Callable
 
 import torch
@@ -164,10 +165,16 @@ class FailingStore(FolderStore):
     after_success = False
 
     def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        return self._failing(super().put, key, data, **options)
+
+    def put_file(self, key: str, path: Path, **options: Any) -> ObjectInfo:
+        return self._failing(super().put_file, key, path, **options)
+
+    def _failing(self, write: Callable[..., ObjectInfo], key: str, *arguments: Any, **options: Any) -> ObjectInfo:
         failing = self.fail_on is not None and self.fail_on in key
         if failing and not self.after_success:
             raise StoreUnavailable(f"{key} could not be written: the test says so")
-        info = super().put(key, data, **options)
+        info = write(key, *arguments, **options)
         if failing:
             raise StoreUnavailable(f"{key} may have been written: the test does not say")
         return info

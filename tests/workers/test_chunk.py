@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,21 @@ def work(worker: Worker, post: Post) -> list[int]:
 
 
 def files_of(store: FolderStore, spec: JobSpec) -> dict[str, bytes]:
-    """The job's images and masks, by their key without the job."""
+    """The job's images and masks, by their key without the job; those in shards by the key they would have alone."""
     prefix = f"jobs/{spec.job}/"
-    return {
+    files = {
         info.key.removeprefix(prefix): store.get(info.key)
         for part in ("images/", "masks/")
         for info in store.list(prefix + part)
     }
+    for info in store.list(keys.job_shards_prefix(spec.job)):
+        with tarfile.open(fileobj=io.BytesIO(store.get(info.key))) as shard:
+            for member in shard:
+                index, _, kind = member.name.partition(".")
+                folder = {"png": "images", "mask.png": "masks"}.get(kind)
+                if folder:
+                    files[f"{folder}/{index}.png"] = shard.extractfile(member).read()  # type: ignore[union-attr]
+    return files
 
 
 def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(worker: Worker, post: Post, store: FolderStore) -> None:

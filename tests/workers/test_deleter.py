@@ -47,8 +47,12 @@ def objects(store: ObjectStore, job: str) -> list[str]:
     return [info.key for info in store.list("") if job in info.key or job.encode() in store.get(info.key)]
 
 
-def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(worker: Worker, store: FolderStore, redis: Redis) -> None:
-    gone, stays = ended(worker, tenant="acme"), ended(worker, tenant="acme")
+@pytest.mark.parametrize("layout", ["objects", "shards"])
+def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
+    worker: Worker, store: FolderStore, redis: Redis, layout: str
+) -> None:
+    gone, stays = (ended(worker, tenant="acme", layout=layout) for _ in range(2))
+    assert list(store.list(keys.job_shards_prefix(gone.job))) or layout == "objects"
     holdings = worker.ledger.holdings
     assert holdings.stored_bytes("acme").keys() == {gone.job, stays.job}
     before = {key: store.get(key) for key in objects(store, stays.job)}
@@ -184,6 +188,26 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     assert deleter(worker, later=LATER).delete_some()
     left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
     assert left == [keys.job_image(spec.job, 0), keys.job_image(spec.job, 1), keys.job_mask(spec.job, 0), keys.job_mask(spec.job, 1)]
+
+
+def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
+    spec = tiny_spec(count=6, chunk_size=2, layout="shards")
+    worker.ledger.write_spec(spec)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    for _ in range(worker.settings.max_chunk_attempts):
+        worker.window.begin_attempt(spec.job, 1)
+    strays = [keys.job_shard_beside(spec.job, 0, "ab" * 32), keys.job_shard(spec.job, 1), keys.job_shard(spec.job, 2)]
+    for key in strays:
+        store.put(key, b"shard")
+    assert generate_chunk(worker, spec.job, 1) is Outcome.GIVEN_UP
+    worker.ledger.request_cancel(spec.job)
+    assert worker.ledger.conclude(spec).state is State.CANCELLED
+    young = deleter(worker)
+    young.delete_some()
+    young._turn.give_back()
+    assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
+    assert deleter(worker, later=LATER).delete_some()
+    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
 
 
 def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker: Worker, store: FolderStore) -> None:

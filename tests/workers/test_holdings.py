@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from redis import Redis
 
 from service.access.limits import Limits
@@ -12,10 +13,13 @@ from tests.workers.fakes import Post, tiny_spec
 from workers.chunk import Outcome, generate_chunk
 
 
-def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(hire: Hire, post: Post, store: FolderStore, redis: Redis) -> None:
+@pytest.mark.parametrize("layout", ["objects", "shards"])
+def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
+    hire: Hire, post: Post, store: FolderStore, redis: Redis, layout: str
+) -> None:
     worker = hire()
     limits = Limits(worker.ledger.holdings, worker.hints, queued_samples=4, stored_bytes=10**9)
-    spec = tiny_spec(tenant="acme", count=4, chunk_size=2)
+    spec = tiny_spec(tenant="acme", count=4, chunk_size=2, layout=layout)
     limits.take_queue(spec)
     worker.ledger.write_spec(spec)
 
@@ -29,7 +33,7 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(hire: Hire, po
 
     assert generate_chunk(worker, spec.job, 1) is Outcome.RECORDED
     prefix = keys.job_prefix(spec.job)
-    whole = sum(info.size for part in ("images/", "masks/", "manifest.jsonl") for info in store.list(prefix + part))
+    whole = sum(info.size for part in ("images/", "masks/", "shards/", "manifest.jsonl") for info in store.list(prefix + part))
     assert worker.ledger.holdings.stored_bytes("acme") == {spec.job: whole}
     assert worker.ledger.holdings.queued_samples("acme") == {}
 

@@ -38,10 +38,11 @@ def whole(worker: Worker, post: Post) -> JobSpec:
     return spec
 
 
+@pytest.mark.parametrize("layout", ["objects", "shards"])
 def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
-    worker: Worker, post: Post, store: FolderStore, whole: JobSpec
+    worker: Worker, post: Post, store: FolderStore, whole: JobSpec, layout: str
 ) -> None:
-    spec = accept(worker, post, count=7, chunk_size=2, eta=1.0)
+    spec = accept(worker, post, count=7, chunk_size=2, eta=1.0, layout=layout)
     for _ in range(worker.settings.max_chunk_attempts):
         worker.window.begin_attempt(spec.job, 1)
     work(worker, post)
@@ -49,7 +50,7 @@ def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
     assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 5, 2)
 
     retry, made = retries(worker, store, post).retry(spec)
-    assert made and (retry.only, retry.chunks) == (((2, 3),), 1)
+    assert made and (retry.only, retry.chunks, retry.layout) == (((2, 3),), 1, layout)
     work(worker, post)
     summary = worker.ledger.read_summary(retry.job)
     assert summary is not None and (summary.state, summary.done, summary.total) == (State.SUCCEEDED, 2, 2)

@@ -58,10 +58,11 @@ def rewrite(worker: Worker, spec: JobSpec, chunk: int = 0, item: dict[str, Any] 
     worker.ledger.store.put(keys.job_chunk(spec.job, chunk), record.model_dump_json().encode())
 
 
+@pytest.mark.parametrize("layout", ["objects", "shards"])
 def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was(
-    worker: Worker, post: Post, settings: Settings, store: FolderStore
+    worker: Worker, post: Post, settings: Settings, store: FolderStore, layout: str
 ) -> None:
-    spec = made(worker, post, count=7, chunk_size=3, eta=0.5)
+    spec = made(worker, post, count=7, chunk_size=3, eta=0.5, layout=layout)
     before, steps = contents(store), []
     # what this machine's workers are told now is not what they were told then
     told = settings.model_copy(update={"batch_shape": 16, "cpu_threads": 2})
@@ -101,6 +102,29 @@ def test_an_object_that_is_damaged_or_missing_is_told_from_a_twin_that_differs(
     ]
     assert verdict(findings) is Verdict.DIFFERENT, "a damaged object is one whatever machine looks"
     assert verdict(findings[1:2]) is Verdict.SAME
+
+
+def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_missing_of_all_its_twins(
+    worker: Worker, post: Post, settings: Settings, store: FolderStore
+) -> None:
+    spec = made(worker, post, count=4, chunk_size=2, layout="shards")
+    record = worker.ledger.read_chunk(spec.job, 0)
+    assert record is not None and record.items[1].mask_offset is not None
+    key, at = keys.job_shard(spec.job, 0), record.items[1].mask_offset
+    data = bytearray(store.get(key))
+    data[at + 50] ^= 1
+    store.put(key, bytes(data))
+    store.delete(keys.job_shard(spec.job, 1))
+    findings = look(worker, settings, spec)
+    assert [[file.stored for file in finding.files] for finding in findings] == [
+        [Stored.AS_RECORDED, Stored.AS_RECORDED],
+        [Stored.AS_RECORDED, Stored.DAMAGED],
+        [Stored.MISSING, Stored.MISSING],
+        [Stored.MISSING, Stored.MISSING],
+    ]
+    assert all(file.remade for finding in findings for file in finding.files)
+    assert findings[1].files[1].place == f"{key} (bytes {at} to {at + (record.items[1].mask_bytes or 0)})"
+    assert verdict(findings) is Verdict.DIFFERENT
 
 
 def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(worker: Worker, post: Post, settings: Settings) -> None:

@@ -2,7 +2,8 @@
 
     unpacking     zip and tar archives, unpacked without harm
     opening       which format is it? -> a source of entries
-    sources       folders, coco, voc, cityscapes, yolo, twins: one module each
+    sources       folders, coco, voc, cityscapes, yolo, huggingface, webdataset, twins: one module each
+    shards        tar shards, read without unpacking them
     mask_files    masks as pictures -> class indices
     class_lists   files that list classes
     provenance    which items an export of ours marks as synthetic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -28,10 +29,10 @@ def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[Item]:
 def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> Iterator[Item]:
     first_with: dict[bytes, str] = {}
     for entry in source.entries(findings):
-        file = relative(source.root, entry.image)
+        file = entry.place or (relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name)
         try:
             data = _bytes(entry)
-            picture = open_picture(entry.image)
+            picture = open_picture(data)
             annotation = entry.annotate(picture.width, picture.height)
             _compare(annotation, picture.size, source.classes)
             digest = hashlib.sha256(data).digest()[:16]
@@ -45,7 +46,7 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
         findings.read(entry.split)
-        known = entry.known or manifest.of(file) or Provenance(source_mask=_mask_digest(entry))
+        known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
         yield Item(
             name=known.name or entry.name,
             image=data,

@@ -23,20 +23,32 @@ class Annotation:
     overlap_px: int = 0
 
 
+class FileBytes(Protocol):
+    """A file, by itself or inside of another."""
+
+    def read_bytes(self) -> bytes:
+        """All of it. Raises OSError, or EntryFault, where it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Entry:
     """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be read.
 
-    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and no other.
+    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and no other. An
+    image that is no file by itself has a ``place``, by which reports name it; ``listed`` is the path by which the manifest of an
+    export does, where that is another.
     """
 
     name: str
-    image: Path
+    image: FileBytes
     annotate: Callable[[int, int], Annotation]
     split: str | None = None
     caption: str | None = None
     known: Provenance | None = None
-    mask_file: Path | None = None
+    mask_file: FileBytes | None = None
+    place: str | None = None
+    listed: str | None = None
 
 
 class SourceOfEntries(Protocol):

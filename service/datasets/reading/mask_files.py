@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from service.datasets.classes import IGNORE, ClassList
+from service.datasets.items import decoding_fault
 from service.datasets.reading.report import EntryFault
 
 MaskEncoding = Literal["index", "colours", "binary"]
@@ -20,12 +22,12 @@ _IGNORE_COLOURS = ((255, 255, 255), (224, 224, 192))
 _THRESHOLD = 128
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture, decoded. Raises EntryFault for one that cannot be, or has more than :data:`MAX_PIXELS`."""
+def open_picture(source: Path | bytes) -> Image.Image:
+    """A picture, a file or its bytes, decoded. Raises EntryFault for one that cannot be, or has more than :data:`MAX_PIXELS`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise EntryFault("unreadable", f"it has {file.width} x {file.height} pixels; at most {MAX_PIXELS} are read. Cut it")
                 file.load()
@@ -33,12 +35,12 @@ def open_picture(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise EntryFault("unreadable", f"it has more than {MAX_PIXELS} pixels, the most that are read; cut it") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        raise EntryFault("unreadable", f"it cannot be decoded ({error})") from None
+        raise EntryFault("unreadable", f"it cannot be decoded ({decoding_fault(error)})") from None
 
 
-def read_samples(path: Path) -> np.ndarray:
+def read_samples(source: Path | bytes) -> np.ndarray:
     """The numbers of a picture's one channel ``(H, W)``; of colour pictures that are grey, any channel. Raises EntryFault."""
-    picture = open_picture(path)
+    picture = open_picture(source)
     if picture.mode in ("L", "P", "1", "I", "I;16", "I;16B", "F"):
         samples = np.array(picture)
         return samples.astype(np.uint8) if samples.dtype == bool else samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from service.datasets.classes import ClassList
@@ -9,14 +10,16 @@ from service.datasets.reading.cityscapes import CityscapesSource
 from service.datasets.reading.coco import CocoSource, coco_files
 from service.datasets.reading.entry import SourceOfEntries
 from service.datasets.reading.folders import FoldersSource, folder_pairs
+from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shards
 from service.datasets.reading.mask_files import MaskEncoding
 from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.voc import VocSource
+from service.datasets.reading.webdataset import WebDatasetSource, tar_shards
 from service.datasets.reading.yolo import YoloSource, yaml_file
 from service.errors import InvalidDataset
 
-READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "twins")
+READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
 
 
 def detect_format(root: Path) -> str | None:
@@ -33,6 +36,10 @@ def detect_format(root: Path) -> str | None:
         return "coco"
     if folder_pairs(root):
         return "folders"
+    if tar_shards(root):
+        return "webdataset"
+    if parquet_shards(root):
+        return "huggingface"
     return None
 
 
@@ -50,11 +57,19 @@ def open_dataset(
     found = format or detect_format(root)
     if found == "folders":
         return FoldersSource(root, classes, encoding)
-    sources = {"coco": CocoSource, "voc": VocSource, "cityscapes": CityscapesSource, "yolo": YoloSource, "twins": TwinsSource}
+    sources: dict[str | None, Callable[[Path, ClassList | None], SourceOfEntries]] = {
+        "coco": CocoSource,
+        "voc": VocSource,
+        "cityscapes": CityscapesSource,
+        "yolo": YoloSource,
+        "huggingface": HuggingFaceSource,
+        "webdataset": WebDatasetSource,
+        "twins": TwinsSource,
+    }
     if found not in sources:
         raise InvalidDataset(
             f"{'the format ' + repr(found) if found else 'what is in the folder'} is not known. A dataset is one of: folders (images/ and "
             "masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes (leftImg8bit/ and gtFine/), "
-            "yolo (data.yaml), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
+            "yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset (train-000000.tar), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
         )
     return sources[found](root, classes)

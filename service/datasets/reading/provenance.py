@@ -52,18 +52,22 @@ class Manifest(AbstractContextManager["Manifest"]):
         if place is None or self._file is None:
             return None
         self._file.seek(place)
-        entry = _parsed(self._file.readline(_MOST_LINE_BYTES))
-        name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")
-        return Provenance(
-            name=name if isinstance(name, str) and 0 < len(name) <= _MOST_NAME else None,
-            source="synthetic" if entry.get("source") == "synthetic" else "real",
-            source_mask=mask if isinstance(mask, str) else None,
-            metadata=metadata if isinstance(metadata, dict) else {},
-        )
+        return told(_parsed(self._file.readline(_MOST_LINE_BYTES)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def told(entry: Mapping[str, Any]) -> Provenance:
+    """What a line of an export's manifest, or another text of an item in an export, tells of it; what is not of our form says nothing."""
+    name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")
+    return Provenance(
+        name=name if isinstance(name, str) and 0 < len(name) <= _MOST_NAME else None,
+        source="synthetic" if entry.get("source") == "synthetic" else "real",
+        source_mask=mask if isinstance(mask, str) else None,
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

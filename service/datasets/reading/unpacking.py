@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -
                 count += 1
                 if count > limits.max_entries:
                     raise ArchiveRefused(f"the archive has more than {limits.max_entries} entries; divide it")
-                target = folder.joinpath(*_parts(member.name))
+                target = folder.joinpath(*safe_parts(member.name))
                 if member.is_folder or member.contents is None:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
@@ -110,13 +110,19 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
     except tarfile.ReadError:
         raise ArchiveRefused("the file is no zip, tar or tar.gz that can be read; pack the dataset as one of these") from None
     with file:
-        while (info := file.next()) is not None:
-            # tarfile keeps every header it has seen
-            file.members = []  # type: ignore[attr-defined]
-            if not (info.isreg() or info.isdir()) or info.issparse():
-                raise ArchiveRefused(f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack files and folders alone")
+        for info in plain_members(file):
             yield _Member(info.name, info.isdir(), None if info.isdir() else file.extractfile(info))
         _check_end(file)
+
+
+def plain_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files and folders in a tar, one in memory at a time. Raises ArchiveRefused for anything else in it, or what tarfile raises."""
+    while (info := file.next()) is not None:
+        # tarfile keeps every header it has seen
+        file.members = []  # type: ignore[attr-defined]
+        if not (info.isreg() or info.isdir()) or info.issparse():
+            raise ArchiveRefused(f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack files and folders alone")
+        yield info
 
 
 def _check_end(file: tarfile.TarFile) -> None:
@@ -132,7 +138,7 @@ def _check_end(file: tarfile.TarFile) -> None:
     raise ArchiveRefused(f"the archive goes on for more than {_MOST_PADDING} bytes behind its end mark; pack it anew")
 
 
-def _parts(name: str) -> list[str]:
+def safe_parts(name: str) -> list[str]:
     """The parts of a member's name, each of them a plain name. Raises ArchiveRefused."""
     shown = name[:100]
     if "\0" in name or name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):

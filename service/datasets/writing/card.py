@@ -10,6 +10,7 @@ from service.datasets.classes import ClassList
 from service.datasets.writing.about import ExportAbout, ModelAbout
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 NEVER_CLINICAL = (
     "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a system "
@@ -40,6 +41,26 @@ class Tally:
             if isinstance(seed, int):
                 low, high = self.seeds.get(model, (seed, seed))
                 self.seeds[model] = (min(low, seed), max(high, seed))
+
+    def state(self) -> State:
+        """All counts."""
+        return State(
+            {
+                "items": [[*key, count] for key, count in self.items.items()],
+                "models": list(map(list, self.models.items())),
+                "seeds": {model: list(seeds) for model, seeds in self.seeds.items()},
+            }
+        )
+
+    def restore(self, state: State) -> None:
+        """Goes on from those counts."""
+        self.items = Counter({(split, source): count for split, source, count in state.values["items"]})
+        self.models = Counter(dict(state.values["models"]))
+        self.seeds = {model: (low, high) for model, (low, high) in state.values["seeds"].items()}
+
+    def splits(self) -> dict[str, int]:
+        """Items by split."""
+        return {split: sum(count for (of, _), count in self.items.items() if of == split) for split in _splits(self)}
 
     def of(self, source: str) -> int:
         """Items of a source."""

@@ -13,6 +13,7 @@ from service.datasets.writing.files import ExportFile
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 from service.png import encode_grey_16, encode_image
 
 INSTANCES_A_CLASS = 1000
@@ -27,6 +28,7 @@ class CityscapesWriter:
 
     replaced: ClassVar[dict[str, str]] = {"_": "-"}
     """Underscores divide the parts of a name."""
+    sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -63,6 +65,13 @@ class CityscapesWriter:
     def finish(self) -> Iterator[ExportFile]:
         """The classes."""
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "ignore": IGNORE}))
+
+    def state(self) -> State:
+        """Nothing is gathered."""
+        return State()
+
+    def restore(self, state: State) -> None:
+        """Nothing is taken up."""
 
     def front_matter(self) -> str:
         """None."""

@@ -18,6 +18,7 @@ from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.losses import iou
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 IGNORE_NAME = "ignore"
 
@@ -25,11 +26,11 @@ IGNORE_NAME = "ignore"
 class _Split:
     """The images and annotations of a split so far, as members of JSON lists."""
 
-    def __init__(self, scratch: Path | None) -> None:
-        self.images = Spool(scratch)
-        self.annotations = Spool(scratch)
-        self.count = 0
-        self.ignores = False
+    def __init__(self, images: Spool, annotations: Spool, count: int = 0, ignores: bool = False) -> None:
+        self.images = images
+        self.annotations = annotations
+        self.count = count
+        self.ignores = ignores
 
     def add_annotation(self, annotation: dict[str, Any]) -> None:
         """Numbers an annotation, from 1 on: pycocotools takes number 0 for no match."""
@@ -47,6 +48,7 @@ class CocoWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -58,8 +60,9 @@ class CocoWriter:
 
     def add(self, prepared: Prepared) -> Iterator[ExportFile]:
         """The image; its annotations wait for the end."""
+        objects = list(self._objects(prepared))
         if prepared.split not in self._splits:
-            self._splits[prepared.split] = _Split(self._scratch)
+            self._splits[prepared.split] = _Split(Spool(self._scratch), Spool(self._scratch))
         split = self._splits[prepared.split]
         image_id = prepared.number + 1
         width, height = prepared.size
@@ -68,7 +71,7 @@ class CocoWriter:
         if prepared.item.caption is not None:
             about["caption"] = prepared.item.caption
         _append(split.images, about)
-        for annotation in self._objects(prepared):
+        for annotation in objects:
             split.add_annotation({"image_id": image_id, **annotation})
         ignored = prepared.labels == IGNORE
         if ignored.any():
@@ -144,6 +147,20 @@ class CocoWriter:
         ground = self._classes.background
         shown = None if ground is None else {"index": ground.index, "name": ground.name, "color": list(ground.colour)}
         return {"description": "Twinset export", "version": "1", "background": shown}
+
+    def state(self) -> State:
+        """The images and annotations of each split."""
+        spools = {}
+        for name, split in self._splits.items():
+            spools |= {f"images:{name}": split.images, f"annotations:{name}": split.annotations}
+        return State({name: {"count": split.count, "ignores": split.ignores} for name, split in self._splits.items()}, spools)
+
+    def restore(self, state: State) -> None:
+        """Takes up both."""
+        self._splits = {
+            name: _Split(state.spools[f"images:{name}"], state.spools[f"annotations:{name}"], **counted)
+            for name, counted in state.values.items()
+        }
 
     def front_matter(self) -> str:
         """None."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 PIECE_BYTES = 1 << 18
 _IN_MEMORY_BYTES = 1 << 20
+_MOST_WAITING = 2
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class ExportFile:
     """A file at ``path`` (parts joined by "/", safe on every system) of ``size`` bytes.
 
     ``pieces()`` are its bytes in order; it may be called again, until the next file of the export is taken. ``move(target)``, for a
-    file that lies on disk already, puts it at ``target`` without copying it, and says whether it could.
+    file that lies on disk already, puts it at ``target`` without copying it, and says whether it could. ``sha256`` is that of its
+    bytes, in hex, where it was worked out while they were written.
     """
 
     path: str
     size: int
     pieces: Callable[[], Iterator[bytes]]
     move: Callable[[Path], bool] = lambda target: False
+    sha256: str | None = None
 
     @classmethod
     def of(cls, path: str, data: bytes) -> ExportFile:
@@ -37,17 +42,33 @@ class ExportFile:
         """All of it."""
         return b"".join(self.pieces())
 
+    def digest(self) -> str:
+        """Its sha256, in hex."""
+        if self.sha256 is not None:
+            return self.sha256
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
+
 
 class Spool(io.RawIOBase):
-    """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here."""
+    """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here.
+
+    What goes to disk is hashed and written by a thread of its own, a megabyte at a time: both leave the interpreter to whoever makes
+    the bytes.
+    """
 
     def __init__(self, scratch: Path | None = None) -> None:
         """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name there."""
         super().__init__()
         self._scratch = scratch
-        self._file: IO[bytes] = io.BytesIO()
+        self._held = bytearray()
+        self._file: IO[bytes] | None = None
         self._name: Path | None = None
-        self._on_disk = False
+        self._digest = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
         self.size = 0
 
     def writable(self) -> bool:
@@ -55,16 +76,22 @@ class Spool(io.RawIOBase):
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Adds to the end."""
+        """Adds to the end. Raises OSError, perhaps of earlier bytes, where the disk takes no more."""
+        self._held += data
         self.size += len(data)
-        if self.size > _IN_MEMORY_BYTES and not self._on_disk:
-            self._to_disk()
-        return self._file.write(data)
+        if len(self._held) >= _IN_MEMORY_BYTES:
+            self._drain()
+        return len(data)
 
-    def pieces(self) -> Iterator[bytes]:
-        """Everything written so far."""
-        self._file.seek(0)
-        left = self.size
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """Everything written so far, from byte ``start`` on; nothing may be written before the last piece is taken."""
+        if self._file is None:
+            if start < self.size:
+                yield bytes(memoryview(self._held)[start:])
+            return
+        self._settle()
+        self._file.seek(start)
+        left = self.size - start
         while left:
             piece = self._file.read(min(PIECE_BYTES, left))
             left -= len(piece)
@@ -73,31 +100,55 @@ class Spool(io.RawIOBase):
 
     def as_file(self, path: str) -> ExportFile:
         """What was written, as a file of the export; once that was moved, nothing more may be written."""
-        return ExportFile(path, self.size, self.pieces, self._move)
+        self._settle()
+        digest = self._digest.copy()
+        digest.update(self._held)
+        return ExportFile(path, self.size, self.pieces, self._move, digest.hexdigest())
 
     def close(self) -> None:
         """Frees the disk."""
-        self._file.close()
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+        if self._file is not None:
+            self._file.close()
         if self._name is not None:
             self._name.unlink(missing_ok=True)
             self._name = None
         super().close()
 
-    def _to_disk(self) -> None:
-        held = self._file
+    def _drain(self) -> None:
+        """Hands what is in memory to the thread; waits where it lags behind."""
+        if self._thread is None:
+            self._file = self._opened()
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-spool")
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft().result()
+        block, self._held = self._held, bytearray()
+        self._waiting.append(self._thread.submit(self._keep, block))
+
+    def _settle(self) -> None:
+        """Brings all to disk, if some of it is."""
+        if self._file is not None and self._held:
+            self._drain()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _keep(self, block: bytearray) -> None:
+        assert self._file is not None
+        self._digest.update(block)
+        self._file.write(block)
+
+    def _opened(self) -> IO[bytes]:
         if self._scratch is None:
-            self._file = tempfile.TemporaryFile(buffering=PIECE_BYTES)  # noqa: SIM115
-        else:
-            descriptor, name = tempfile.mkstemp(prefix=".export-", suffix=".part", dir=self._scratch)
-            self._name = Path(name)
-            self._file = open(descriptor, "w+b", buffering=PIECE_BYTES)  # noqa: SIM115
-        held.seek(0)
-        shutil.copyfileobj(held, self._file)
-        self._on_disk = True
+            return tempfile.TemporaryFile(buffering=PIECE_BYTES)
+        descriptor, name = tempfile.mkstemp(prefix=".export-", suffix=".part", dir=self._scratch)
+        self._name = Path(name)
+        return open(descriptor, "w+b", buffering=PIECE_BYTES)
 
     def _move(self, target: Path) -> bool:
-        if self._name is None:
+        if self._name is None or self._file is None:
             return False
+        self._settle()
         self._file.flush()
         try:
             os.replace(self._name, target)

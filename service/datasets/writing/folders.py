@@ -11,6 +11,7 @@ from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_line, json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 
 class FoldersWriter:
@@ -18,6 +19,7 @@ class FoldersWriter:
     a list of stems for each split, and ``captions.jsonl`` where items have captions."""
 
     replaced: ClassVar[dict[str, str]] = {}
+    sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -50,6 +52,16 @@ class FoldersWriter:
             yield stems.as_file(f"{split}.txt")
         if self._captions.size:
             yield self._captions.as_file("captions.jsonl")
+
+    def state(self) -> State:
+        """The stems of each split, and the captions."""
+        return State(spools={"captions": self._captions, **{f"split:{name}": spool for name, spool in self._splits.items()}})
+
+    def restore(self, state: State) -> None:
+        """Takes up both."""
+        self._captions.close()
+        self._captions = state.spools["captions"]
+        self._splits = {name.removeprefix("split:"): spool for name, spool in state.spools.items() if name != "captions"}
 
     def front_matter(self) -> str:
         """None."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +15,12 @@ from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 _GROUP_ITEMS = 100
 _GROUP_BYTES = 16 << 20
 """A row group ends at either: it is what a reader, and this writer, has in memory at a time."""
+_LENGTHS = struct.Struct("<3I")
 _IMAGE = {"_type": "Image"}
 _STRING = {"dtype": "string", "_type": "Value"}
 _FEATURES: dict[str, Any] = {
@@ -29,59 +33,75 @@ _FEATURES: dict[str, Any] = {
 }
 
 
+@dataclass
 class _Shard:
-    """An open parquet file, and the rows of its next row group."""
+    """The open shard of a split: its rows, one behind the other.
 
-    def __init__(self, path: str, pyarrow: Any, parquet: Any, scratch: Path | None) -> None:
-        self.path = path
-        self.spool = Spool(scratch)
-        self.items = 0
-        self._arrow = pyarrow
-        self._rows: list[dict[str, Any]] = []
-        self._waiting_bytes = 0
-        image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-        fields = [(name, image if feature is _IMAGE else pyarrow.string()) for name, feature in _FEATURES.items()]
-        about = json.dumps({"info": {"features": _FEATURES}})
-        self._schema = pyarrow.schema(fields, metadata={"huggingface": about})
-        self._sink = pyarrow.PythonFile(self.spool, mode="w")
-        # images are compressed already, and no two are alike
-        self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="snappy", use_dictionary=False)
+    They become parquet when all are there: what a parquet file has in memory until its end could not be put away half-way.
+    """
 
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self.spool.size + self._waiting_bytes
+    path: str
+    rows: Spool
+    items: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
-        """A row, written with its group."""
-        self._rows.append(row)
+        """A row, whose image and mask are (path, bytes)."""
+        (image, image_bytes), (mask, mask_bytes) = row["image"], row["mask"]
+        head = json.dumps({**row, "image": image, "mask": mask}).encode()
+        self.rows.write(_LENGTHS.pack(len(head), len(image_bytes), len(mask_bytes)) + head + image_bytes + mask_bytes)
         self.items += 1
-        self._waiting_bytes += len(row["image"]["bytes"]) + len(row["mask"]["bytes"])
-        if len(self._rows) >= _GROUP_ITEMS or self._waiting_bytes >= _GROUP_BYTES:
-            self._flush()
 
-    def finish(self) -> None:
-        """Writes what waits, and the file's end."""
-        self._flush()
-        self._writer.close()
+    def groups(self) -> Iterator[list[dict[str, Any]]]:
+        """The rows as parquet has them, as many as go into a row group at a time."""
+        group: list[dict[str, Any]] = []
+        group_bytes = 0
+        take = _Taking(self.rows.pieces())
+        for _ in range(self.items):
+            head_bytes, *sizes = _LENGTHS.unpack(take(_LENGTHS.size))
+            row = json.loads(take(head_bytes))
+            for column, size in zip(("image", "mask"), sizes):
+                row[column] = {"bytes": take(size), "path": row[column]}
+                group_bytes += size
+            group.append(row)
+            if len(group) >= _GROUP_ITEMS or group_bytes >= _GROUP_BYTES:
+                yield group
+                group, group_bytes = [], 0
+        if group:
+            yield group
 
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
-            self._rows.clear()
-            self._waiting_bytes = 0
+
+class _Taking:
+    """So many bytes at a time of what comes in other pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = bytearray()
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        while len(self._held) - self._at < size:
+            del self._held[: self._at]
+            self._at = 0
+            self._held += next(self._pieces)
+        taken = bytes(self._held[self._at : self._at + size])
+        self._at += size
+        return taken
 
 
 class HuggingFaceWriter:
     """``data/{split}-{number:05d}.parquet``; the README's head names the splits, so ``load_dataset`` needs no script."""
 
     replaced: ClassVar[dict[str, str]] = {}
+    sharded: ClassVar[bool] = True
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
         self._scratch = scratch
         self._arrow = optional("pyarrow", extra="export", purpose="an export for Hugging Face")
         self._parquet = optional("pyarrow.parquet", extra="export", purpose="an export for Hugging Face")
+        image = self._arrow.struct([("bytes", self._arrow.binary()), ("path", self._arrow.string())])
+        fields = [(name, image if feature is _IMAGE else self._arrow.string()) for name, feature in _FEATURES.items()]
+        self._schema = self._arrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})})
         self._most_items, self._most_bytes = options.shard_items, options.shard_bytes
         self._open: dict[str, _Shard] = {}
         self._shards: dict[str, int] = {}
@@ -89,27 +109,27 @@ class HuggingFaceWriter:
 
     def add(self, prepared: Prepared) -> Iterator[ExportFile]:
         """The shard that this item fills, if it does."""
-        split, item = prepared.split, prepared.item
+        split, item, mask_png = prepared.split, prepared.item, prepared.mask_png
         if split not in self._open:
             number = self._shards.get(split, 0)
             self._shards[split] = number + 1
-            self._open[split] = _Shard(f"data/{split}-{number:05d}.parquet", self._arrow, self._parquet, self._scratch)
+            self._open[split] = _Shard(self._path(split, number), Spool(self._scratch))
         shard = self._open[split]
         image, mask = f"{prepared.stem}.{prepared.suffix}", f"{prepared.stem}_mask.png"
         prepared.note("image", image, prepared.image, shard=shard.path)
-        prepared.note("mask", mask, prepared.mask_png, shard=shard.path)
+        prepared.note("mask", mask, mask_png, shard=shard.path)
         self._items += 1
         shard.add(
             {
-                "name": item.name,
-                "image": {"bytes": prepared.image, "path": image},
-                "mask": {"bytes": prepared.mask_png, "path": mask},
+                "name": _text(item.name),
+                "image": (image, prepared.image),
+                "mask": (mask, mask_png),
                 "source": item.source,
-                "caption": item.caption,
+                "caption": None if item.caption is None else _text(item.caption),
                 "metadata": prepared.metadata_json,
             }
         )
-        if shard.items >= self._most_items or shard.size >= self._most_bytes:
+        if shard.items >= self._most_items or shard.rows.size >= self._most_bytes:
             yield from self._finish_shard(split)
 
     def finish(self) -> Iterator[ExportFile]:
@@ -120,9 +140,30 @@ class HuggingFaceWriter:
 
     def _finish_shard(self, split: str) -> Iterator[ExportFile]:
         shard = self._open.pop(split)
-        with shard.spool as spool:
-            shard.finish()
+        with shard.rows, Spool(self._scratch) as spool:
+            sink = self._arrow.PythonFile(spool, mode="w")
+            # images are compressed already, and no two are alike
+            with self._parquet.ParquetWriter(sink, self._schema, compression="snappy", use_dictionary=False) as writer:
+                for rows in shard.groups():
+                    writer.write_table(self._arrow.Table.from_pylist(rows, schema=self._schema))
             yield spool.as_file(shard.path)
+
+    @staticmethod
+    def _path(split: str, number: int) -> str:
+        return f"data/{split}-{number:05d}.parquet"
+
+    def state(self) -> State:
+        """The rows of the open shards, and how many there are."""
+        counted = {split: shard.items for split, shard in self._open.items()}
+        values = {"items": self._items, "open": counted, "shards": dict(self._shards)}
+        return State(values, {shard.path: shard.rows for shard in self._open.values()})
+
+    def restore(self, state: State) -> None:
+        """Takes up the rows."""
+        self._items, self._shards = state.values["items"], dict(state.values["shards"])
+        for split, items in state.values["open"].items():
+            path = self._path(split, self._shards[split] - 1)
+            self._open[split] = _Shard(path, state.spools[path], items)
 
     def front_matter(self) -> str:
         """The card's metadata: task, size, and the files of each split."""
@@ -145,4 +186,9 @@ class HuggingFaceWriter:
     def close(self) -> None:
         """Frees what is held on disk."""
         for shard in self._open.values():
-            shard.spool.close()
+            shard.rows.close()
+
+
+def _text(text: str) -> str:
+    """A text that UTF-8 can hold: names may come from files whose names are none."""
+    return text.encode("utf-8", "backslashreplace").decode()

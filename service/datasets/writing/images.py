@@ -8,6 +8,7 @@ import struct
 import numpy as np
 from PIL import Image
 
+from service.datasets.items import decoding_fault
 from service.datasets.writing.options import ImageFormat
 from service.errors import InvalidDataset
 from service.png import SIGNATURE, encode_image
@@ -34,15 +35,15 @@ def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
     return out.getvalue()
 
 
-def size_of(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image."""
+def size_of(data: bytes, name: str, what: str = "image") -> tuple[int, int]:
+    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image, saying ``what`` they are."""
     if data.startswith(SIGNATURE) and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
     try:
         with Image.open(io.BytesIO(data)) as file:
             return file.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(name, error) from None
+        raise _unreadable(name, error, what) from None
 
 
 def suffix_of(data: bytes) -> str:
@@ -53,5 +54,5 @@ def suffix_of(data: bytes) -> str:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else "img"
 
 
-def _unreadable(name: str, error: Exception) -> InvalidDataset:
-    return InvalidDataset(f"the image of {name!r} cannot be decoded ({error}); store it anew", reason="unreadable")
+def _unreadable(name: str, error: Exception, what: str = "image") -> InvalidDataset:
+    return InvalidDataset(f"the {what} of {name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable")

@@ -35,14 +35,14 @@ def file_stem(name: str) -> str:
 class Stems:
     """The stems of an export's items; no two items may have the same."""
 
-    def __init__(self, replaced: Mapping[str, str]) -> None:
-        self._seen = Seen()
+    def __init__(self, replaced: Mapping[str, str], seen: Seen | None = None) -> None:
+        self.seen = seen or Seen()
         self._replaced = str.maketrans(dict(replaced))
 
     def of(self, name: str) -> str:
         """The item's stem, without the characters that are to be replaced. Raises InvalidDataset if an item before had it."""
         stem = file_stem(name).translate(self._replaced)
         # Windows and macOS take names for the same that differ in case alone
-        if not self._seen.add(stem.casefold()):
-            raise InvalidDataset(f"two items would be the file {stem!r}; give each item a name of its own, such as job/index")
+        if not self.seen.add(stem.casefold()):
+            raise InvalidDataset(f"two items would be the file {stem!r}; give each item a name of its own, such as job/index", reason="same_name")
         return stem

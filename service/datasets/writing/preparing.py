@@ -14,11 +14,14 @@ import numpy as np
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import Regions, objects
 from service.datasets.items import Item
+from service.datasets.seen import Seen
+from service.datasets.writing.files import Spool
 from service.datasets.writing.images import SUFFIXES, as_format, size_of
 from service.datasets.writing.mapping import ClassMapping
 from service.datasets.writing.names import Stems
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.splitting import split_of
+from service.datasets.writing.state import State
 from service.errors import InvalidDataset
 from service.png import SIGNATURE, encode_indices, encode_mask, mask_palette
 
@@ -62,7 +65,8 @@ class Prepared:
         labels = self.mapping.apply(self.item.labels)
         if strange := self.classes.strangers(labels):
             raise InvalidDataset(
-                f"the mask of {self.item.name!r} holds label {strange[0]}, but classes are 0 to {len(self.classes) - 1}, and 255 none"
+                f"the mask of {self.item.name!r} holds label {strange[0]}, but classes are 0 to {len(self.classes) - 1}, and 255 none",
+                reason="unknown_labels",
             )
         return labels
 
@@ -91,44 +95,79 @@ class Prepared:
 
     def note(self, what: str, path: str, data: bytes, **where: str) -> None:
         """Notes for the manifest that ``data`` was written at ``path``, and ``where`` that is if not in the export's own folder."""
-        self.files[what] = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **where}
+        digest = self.item.image_sha256 if data is self.item.image else hashlib.sha256(data).hexdigest()
+        self.files[what] = {"path": path, "sha256": digest, "bytes": len(data), **where}
 
 
 class Preparing:
     """Prepares items one after another."""
 
-    def __init__(self, mapping: ClassMapping, options: ExportOptions, replaced: Mapping[str, str]) -> None:
-        """``replaced`` are the characters that the format cannot have in the stems of files, and what stands for them."""
+    def __init__(
+        self, mapping: ClassMapping, options: ExportOptions, replaced: Mapping[str, str], stems: Spool | None = None
+    ) -> None:
+        """``replaced`` are the characters that the format cannot have in the stems of files, and what stands for them.
+
+        ``stems`` takes note of the stems, so that there is a :meth:`state`.
+        """
         self._mapping = mapping
         self._options = options
-        self._stems = Stems(replaced)
+        self._replaced = replaced
+        self._log = stems
+        self._stems = Stems(replaced, Seen(stems))
         self._palette = mask_palette(mapping.classes.colours)
         self._suffix = SUFFIXES[options.image_format]
         self._count = 0
 
     def __call__(self, item: Item) -> Prepared:
         """The item as it is to be written. Raises InvalidDataset naming it and what is wrong with it."""
-        number, self._count = self._count, self._count + 1
         image = as_format(item.image_bytes, self._options.image_format, item.name)
+        size = _common_size(item, image)
+        split = split_of(item, self._options.splits, self._options.seed)
+        # last, so that an item which cannot be written takes no number and no name from those after it
+        stem = self._stems.of(item.name)
+        number, self._count = self._count, self._count + 1
         return Prepared(
             number=number,
             item=item,
-            stem=self._stems.of(item.name),
-            split=split_of(item, self._options.splits, self._options.seed),
+            stem=stem,
+            split=split,
             image=image,
             suffix=self._suffix,
-            size=_common_size(item, image),
+            size=size,
             mapping=self._mapping,
             palette=self._palette,
         )
+
+    def take_back(self, prepared: Prepared) -> None:
+        """The item that came last was not written: the next one has its number."""
+        self._count = prepared.number
+
+    def state(self) -> State:
+        """How many items there were, and which stems they took."""
+        assert self._log is not None, "only where stems are noted"
+        self._stems.seen.note()
+        return State({"count": self._count}, {"stems": self._log})
+
+    def restore(self, state: State) -> None:
+        """Goes on after the items of that state."""
+        self._count, self._log = state.values["count"], state.spools["stems"]
+        self._stems = Stems(self._replaced, Seen.of_log(self._log))
+
+    def close(self) -> None:
+        """Frees the disk."""
+        if self._log is not None:
+            self._log.close()
 
 
 def _common_size(item: Item, image: bytes) -> tuple[int, int]:
     """Width and height of image and mask in pixels. Raises InvalidDataset where they differ."""
     size, given = size_of(image, item.name), item.mask_png
-    mask = size_of(given, item.name) if given is not None else item.labels.shape[::-1]
+    mask = size_of(given, item.name, "mask") if given is not None else item.labels.shape[::-1]
     if size != mask:
-        raise InvalidDataset(f"the image of {item.name!r} is {size[0]} x {size[1]} px and its mask {mask[0]} x {mask[1]}; they must agree")
+        raise InvalidDataset(
+            f"the image of {item.name!r} is {size[0]} x {size[1]} px and its mask {mask[0]} x {mask[1]}; they must agree",
+            reason="size_differs",
+        )
     return size
 
 

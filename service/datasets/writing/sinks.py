@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from service.datasets.writing.files import ExportFile
+from service.datasets.writing.parts import zip_member
 from service.errors import InvalidDataset
 from service.store.base import ObjectStore
-from service.zipping import Member, zip_stream
-
-_NO_TIME = datetime(1980, 1, 1)
-"""The first moment that a zip can name: exports have no clock."""
+from service.zipping import zip_stream
 
 
 class Sink(Protocol):
@@ -76,11 +72,4 @@ def write_all(files: Iterable[ExportFile], sink: Sink) -> int:
 
 def zip_pieces(files: Iterable[ExportFile]) -> Iterator[bytes]:
     """The bytes of a zip of the files, as they come; its directory alone is kept in memory."""
-    return zip_stream(_member(file) for file in files)
-
-
-def _member(file: ExportFile) -> Member:
-    checksum = 0
-    for piece in file.pieces():
-        checksum = zlib.crc32(piece, checksum)
-    return Member(file.path, _NO_TIME, file.size, checksum, file.pieces())
+    return zip_stream(zip_member(file) for file in files)

@@ -13,6 +13,7 @@ from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 from service.png import encode_mask
 
 MOST_OBJECTS = 254
@@ -26,6 +27,7 @@ class VocWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -70,6 +72,14 @@ class VocWriter:
         rows += [f"{' '.join(entry.name.split())}:{','.join(map(str, entry.colour))}::" for entry in self._classes.classes]
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table()}))
         yield ExportFile.of("labelmap.txt", ("\n".join(rows) + "\n").encode("utf-8", "backslashreplace"))
+
+    def state(self) -> State:
+        """The names of each split."""
+        return State(spools=dict(self._splits))
+
+    def restore(self, state: State) -> None:
+        """Takes up the names."""
+        self._splits = dict(state.spools)
 
     def front_matter(self) -> str:
         """None."""

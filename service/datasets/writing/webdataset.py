@@ -12,15 +12,16 @@ from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_page, line_with_metadata
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 
 class _Shard:
     """The open shard of a split."""
 
-    def __init__(self, path: str, scratch: Path | None) -> None:
+    def __init__(self, path: str, spool: Spool, items: int = 0) -> None:
         self.path = path
-        self.spool = Spool(scratch)
-        self.items = 0
+        self.spool = spool
+        self.items = items
 
 
 class WebDatasetWriter:
@@ -28,6 +29,7 @@ class WebDatasetWriter:
 
     replaced: ClassVar[dict[str, str]] = {".": "_"}
     """A key ends at the first dot of a file's name."""
+    sharded: ClassVar[bool] = True
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -38,14 +40,14 @@ class WebDatasetWriter:
 
     def add(self, prepared: Prepared) -> Iterator[ExportFile]:
         """The shard that this item fills, if it does."""
-        split = prepared.split
+        split, mask_png = prepared.split, prepared.mask_png
         if split not in self._open:
             number = self._shards.get(split, 0)
             self._shards[split] = number + 1
-            self._open[split] = _Shard(f"{split}-{number:06d}.tar", self._scratch)
+            self._open[split] = _Shard(self._path(split, number), Spool(self._scratch))
         shard = self._open[split]
         key = prepared.stem
-        image, mask, mask_png = f"{key}.{prepared.suffix}", f"{key}.mask.png", prepared.mask_png
+        image, mask = f"{key}.{prepared.suffix}", f"{key}.mask.png"
         prepared.note("image", image, prepared.image, shard=shard.path)
         prepared.note("mask", mask, mask_png, shard=shard.path)
         shard.spool.write(tar.members((image, prepared.image), (mask, mask_png), (f"{key}.json", _about(prepared))))
@@ -59,11 +61,27 @@ class WebDatasetWriter:
             yield from self._finish_shard(split)
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "shards": dict(sorted(self._shards.items()))}))
 
+    @staticmethod
+    def _path(split: str, number: int) -> str:
+        return f"{split}-{number:06d}.tar"
+
     def _finish_shard(self, split: str) -> Iterator[ExportFile]:
         shard = self._open.pop(split)
         with shard.spool as spool:
             spool.write(tar.end(spool.size))
             yield spool.as_file(shard.path)
+
+    def state(self) -> State:
+        """The open shards, and how many each split has."""
+        counted = {split: shard.items for split, shard in self._open.items()}
+        return State({"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()})
+
+    def restore(self, state: State) -> None:
+        """Takes up the shards."""
+        self._shards = dict(state.values["shards"])
+        for split, items in state.values["items"].items():
+            path = self._path(split, self._shards[split] - 1)
+            self._open[split] = _Shard(path, state.spools[path], items)
 
     def front_matter(self) -> str:
         """None."""

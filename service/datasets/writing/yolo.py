@@ -16,6 +16,7 @@ from service.datasets.writing.files import ExportFile
 from service.datasets.writing.losses import iou
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.state import State
 
 INSET_PX = 0.25
 """So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border pixels."""
@@ -30,6 +31,7 @@ class YoloWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
@@ -40,8 +42,8 @@ class YoloWriter:
         """The image and its lines."""
         image = f"images/{prepared.split}/{prepared.stem}.{prepared.suffix}"
         label = f"labels/{prepared.split}/{prepared.stem}.txt"
-        self._splits.add(prepared.split)
         lines = self._lines(prepared)
+        self._splits.add(prepared.split)
         for what, path, data in (("image", image, prepared.image), ("annotation", label, lines)):
             prepared.note(what, path, data)
             yield ExportFile.of(path, data)
@@ -78,6 +80,14 @@ class YoloWriter:
         ground = self._classes.background
         about = "null" if ground is None else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
         return "\n".join([*lines, f"background: {about}"]) + "\n"
+
+    def state(self) -> State:
+        """The splits."""
+        return State({"splits": sorted(self._splits)})
+
+    def restore(self, state: State) -> None:
+        """Takes up the splits."""
+        self._splits = set(state.values["splits"])
 
     def front_matter(self) -> str:
         """None."""

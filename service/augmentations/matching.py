@@ -1,0 +1,116 @@
+"""The dataset's classes as the model's: matched by name and alias, or as the request says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_store.card import IGNORE_INDEX, Card, ClassEntry
+from service.datasets.classes import BACKGROUND_NAMES, ClassList, DatasetClass
+from service.jobs.faults import Faults, shown
+from service.jobs.nearest import listed, nearest
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMatch:
+    """``table`` ``(256,)`` uint8: the model's class index of each of the dataset's, 255 for one that is given to its surroundings.
+
+    ``ground`` holds the model's indices of what objects stand on: the dataset's background, and classes that no request may name.
+    """
+
+    table: np.ndarray
+    ground: frozenset[int]
+    classes: int
+
+    def labels(self, mask: np.ndarray) -> np.ndarray:
+        """The dataset's class indices ``(H, W)`` uint8 as the model's."""
+        return self.table[mask]
+
+    def histograms(self, shares: np.ndarray) -> np.ndarray:
+        """Shares ``(P, D)`` of the dataset's classes as shares ``(P, classes)`` of the model's."""
+        out = np.zeros((len(shares), self.classes), dtype=shares.dtype)
+        for index in range(shares.shape[1]):
+            if self.table[index] != IGNORE_INDEX:
+                out[:, self.table[index]] += shares[:, index]
+        return out
+
+
+def match_classes(
+    classes: ClassList, card: Card, class_map: Mapping[str, str | None], faults: Faults
+) -> ClassMatch | None:
+    """How the classes match; None where they do not, which is then noted in ``faults``.
+
+    A class is what ``class_map`` says, or the model's class of its name or alias, whatever their case; the dataset's background is
+    also the model's one class with a name for a background. Several may become one.
+    """
+    said, sound = _said(classes, card, class_map, faults)
+    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    unmatched: list[str] = []
+    matched: set[int] = set()
+    ground = {entry.index for entry in card.classes if not entry.queryable}
+    for entry in classes.classes:
+        found = said[entry.index] if entry.index in said else _by_name(entry, card)
+        if found is None:
+            if entry.index not in said:
+                unmatched.append(entry.name)
+            continue
+        table[entry.index] = found.index
+        matched.add(found.index)
+        if entry.background:
+            ground.add(found.index)
+    if unmatched:
+        has = [entry.name for entry in card.classes]
+        example = f'{{{shown(unmatched[0])}: {shown(card.classes[-1].name)}}}'
+        faults.add_plain(
+            "/class_map",
+            f"the dataset has {listed(unmatched)}, which {card.id} does not know; its classes are {listed(has)}. Say in class_map "
+            f"which of them each is, as {example}, or null to give its pixels to the classes around them",
+        )
+    elif sound and not matched:
+        faults.add_plain("/class_map", f"class_map leaves none of the dataset's classes; its classes are {listed(classes.names)}")
+    if unmatched or not sound or not matched:
+        return None
+    return ClassMatch(table, frozenset(ground), len(card.classes))
+
+
+def pointer(*parts: object) -> str:
+    """A JSON pointer (RFC 6901) of names that may hold anything."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _said(
+    classes: ClassList, card: Card, class_map: Mapping[str, str | None], faults: Faults
+) -> tuple[dict[int, ClassEntry | None], bool]:
+    """What the map says of each class of the dataset, by its index, and whether it says nothing wrong."""
+    by_name = {entry.name.casefold(): entry.index for entry in classes.classes}
+    said: dict[int, ClassEntry | None] = {}
+    sound = True
+    for name, word in class_map.items():
+        where = pointer("class_map", name)
+        if name.strip().casefold() not in by_name:
+            sound = False
+            _stranger(faults, where, name, "the dataset", classes.names)
+            continue
+        entry = None if word is None else card.find_class(word)
+        if word is not None and entry is None:
+            sound = False
+            _stranger(faults, where, word, card.id, [one.name for one in card.classes])
+            continue
+        said[by_name[name.strip().casefold()]] = entry
+    return said, sound
+
+
+def _stranger(faults: Faults, where: str, word: str, whose: str, known: tuple[str, ...] | list[str]) -> None:
+    near = nearest(word, known)
+    meant = f"did you mean {shown(near)}? " if near else ""
+    faults.add_plain(where, f"class_map names {shown(word)}, which is no class of {whose}; {meant}It has {listed(known)}")
+
+
+def _by_name(entry: DatasetClass, card: Card) -> ClassEntry | None:
+    found = card.find_class(entry.name)
+    if found is None and entry.background:
+        grounds = [one for one in card.classes if one.name.casefold() in BACKGROUND_NAMES]
+        return grounds[0] if len(grounds) == 1 else None
+    return found

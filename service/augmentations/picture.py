@@ -1,0 +1,164 @@
+"""A plan as one picture: real masks beside what is made of them, and what each class comes to. Needs pillow alone."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from model_store.card import ClassEntry
+from service.augmentations.entries import Entry
+from service.augmentations.plan import Plan
+from service.augmentations.plan_shares import ClassShares, PlanShares
+from service.augmentations.tally import Tally
+from service.augmentations.transforms.compose import square
+from service.contact_sheet import paint_mask
+
+MOST_EXAMPLES = 12
+MOST_CLASSES = 24
+"""The classes with the largest targets are shown; more would make a picture that no screen shows."""
+_PAPER, _INK, _FAINT, _GROUND = (250, 250, 248), (28, 28, 30), (120, 120, 124), (232, 232, 228)
+_MARGIN, _GAP, _TILE, _A_ROW = 28, 6, 128, 4
+_BAR, _BAR_HEIGHT, _NAME, _LINE = 520, 9, 190, 22
+_PAIR = 2 * _TILE + _GAP
+_CAPTION = 40
+_SILENT = frozenset({"resize", "fill_ignored"})
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A real mask ``(s, s)`` and what was made of it ``(s, s)``, uint8 of the card's indices, and in words how."""
+
+    real: np.ndarray
+    made: np.ndarray
+    how: str
+
+
+def examples(plan: Plan, count: int = MOST_EXAMPLES) -> list[Example]:
+    """The first transformed masks of a plan, up to ``count``; those of other sources where there are none."""
+    looked_at = list(plan.next(Tally.empty(len(plan.card.classes)), 2 * count)) if False in plan.supplies else []
+    made = [entry for entry in looked_at if entry.labels is not None]
+    shown = [entry for entry in made if entry.wanted.source == "transformed"] or made
+    return [_example(plan, entry) for entry in shown[:count]]
+
+
+def draw_plan(
+    shares: PlanShares, shown: Sequence[Example], classes: Sequence[ClassEntry], *, title: str = "Augmentation plan"
+) -> bytes:
+    """The picture as a PNG: for each class its real share, its target and what is planned, then the examples, then the notes."""
+    font, bold, small = (ImageFont.load_default(size) for size in (15, 22, 12))
+    order = sorted(shares.classes, key=lambda one: (-max(one.target or 0, one.real), one.index))[:MOST_CLASSES]
+    rows = sorted(order, key=lambda one: one.index)
+    width = 2 * _MARGIN + max(_NAME + _BAR + 240, min(_A_ROW, max(1, len(shown))) * (_PAIR + 3 * _GAP))
+    notes = [line for note in shares.notes for line in _wrapped(note, font, width - 2 * _MARGIN)]
+    class_height = 3 * _BAR_HEIGHT + 16
+    bars_top = _MARGIN + 96
+    notes_top = bars_top + len(rows) * class_height + 12
+    tiles_top = notes_top + len(notes) * _LINE + (14 if notes else 0)
+    lines = -(-len(shown) // _A_ROW)
+    height = tiles_top + (32 + lines * (_TILE + _CAPTION) if shown else 0) + _MARGIN
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((_MARGIN, _MARGIN - 4), _fit(title, bold, width - 2 * _MARGIN), fill=_INK, font=bold)
+    draw.text((_MARGIN, _MARGIN + 28), _subtitle(shares), fill=_FAINT, font=font)
+    _draw_legend(draw, bars_top - 30, shares, small)
+    most = max([0.01, *(value for one in rows for value in (one.real, one.target or 0, one.planned))])
+    for number, one in enumerate(rows):
+        _draw_class(draw, one, bars_top + number * class_height, most, font, small)
+    for number, line in enumerate(notes):
+        draw.text((_MARGIN, notes_top + number * _LINE), line, fill=_INK, font=font)
+    if shown:
+        draw.text((_MARGIN, tiles_top), "Real masks, and what is made of them", fill=_INK, font=font)
+    for number, example in enumerate(shown):
+        line, column = divmod(number, _A_ROW)
+        left, top = _MARGIN + column * (_PAIR + 3 * _GAP), tiles_top + 28 + line * (_TILE + _CAPTION)
+        for place, labels in enumerate((example.real, example.made)):
+            tile = paint_mask(Image.fromarray(labels), classes).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+            picture.paste(tile, (left + place * (_TILE + _GAP), top))
+        for row, text in enumerate(_wrapped(example.how, small, _PAIR)[:2]):
+            draw.text((left, top + _TILE + 3 + 14 * row), text, fill=_INK, font=small)
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _example(plan: Plan, entry: Entry) -> Example:
+    assert entry.labels is not None
+    real = square(plan.pool.mask(entry.wanted.item), len(entry.labels))
+    return Example(real, entry.labels, _how(entry))
+
+
+def _how(entry: Entry) -> str:
+    """What was done to a mask, in few words: "flip, rotate 7, clone 2"."""
+    words = []
+    for step in entry.applied:
+        name = step["transform"]
+        if name in _SILENT:
+            continue
+        numbers = {
+            "scale": lambda: f" x {step['factor']:.2f}",
+            "rotate": lambda: f" {step['degrees']:.0f}\N{DEGREE SIGN}",
+            "shift": lambda: f" {step['across_px']}, {step['down_px']} px",
+            "drop": lambda: f" {len(step['at'])}",
+            "clone": lambda: f" {len(step['clones'])}",
+            "merge": lambda: f" {len(step['objects'])}",
+        }
+        words.append(name + (numbers[name]() if name in numbers else ""))
+    return ", ".join(words) or "as it is"
+
+
+def _subtitle(shares: PlanShares) -> str:
+    sources = ", ".join(f"{share:.0%} {name}" for name, share in shares.sources.items())
+    return f"{shares.count} twins, at most {shares.tries} tries, from {shares.items} real items; masks: {sources}"
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shares: PlanShares, font: ImageFont.ImageFont) -> None:
+    of = "pixels" if shares.by == "pixels" else "images"
+    left = _MARGIN + _NAME
+    for text, fill, outline in (("real", _GROUND, _FAINT), ("target", _PAPER, _INK), ("planned", _FAINT, _FAINT)):
+        draw.rectangle((left, top + 3, left + 18, top + 3 + _BAR_HEIGHT), fill=fill, outline=outline)
+        draw.text((left + 24, top), text, fill=_FAINT, font=font)
+        left += 24 + round(font.getlength(text)) + 22
+    draw.text((left, top), f"shares of {of}; planned in the class's colour", fill=_FAINT, font=font)
+    draw.text((_MARGIN + _NAME + _BAR + 12, top), "real, target, planned", fill=_FAINT, font=font)
+
+
+def _draw_class(
+    draw: ImageDraw.ImageDraw, one: ClassShares, top: int, most: float, font: ImageFont.ImageFont, small: ImageFont.ImageFont
+) -> None:
+    draw.rectangle((_MARGIN, top + 5, _MARGIN + 14, top + 19), fill=one.colour, outline=_FAINT)
+    draw.text((_MARGIN + 22, top + 3), _fit(one.name, font, _NAME - 30), fill=_INK, font=font)
+    left = _MARGIN + _NAME
+    bars = ((one.real, _GROUND, _FAINT), (one.target, _PAPER, _INK), (one.planned, one.colour, _FAINT))
+    for number, (share, fill, outline) in enumerate(bars):
+        y = top + number * (_BAR_HEIGHT + 1)
+        if share is not None:
+            draw.rectangle((left, y, left + max(1, round(_BAR * share / most)), y + _BAR_HEIGHT), fill=fill, outline=outline)
+    target = "free" if one.target is None else f"{one.target:.1%}"
+    said = f"{one.real:.1%}, {target}, {one.planned:.1%}" + ("" if one.met else "  not met")
+    draw.text((left + _BAR + 12, top + 8), said, fill=_INK if one.met else (176, 42, 34), font=small)
+
+
+def _wrapped(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
+    """The text in lines that fit ``width`` pixels; a word that is wider is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_fit(word, font, width))
+    return [line for line in lines if line]
+
+
+def _fit(text: str, font: ImageFont.ImageFont, width: int) -> str:
+    """The text, cut with an ellipsis to fit ``width`` pixels."""
+    # no letter is narrower than a pixel, and texts of any length come here
+    if len(text) <= width and font.getlength(text) <= width:
+        return text
+    fits = bisect_left(range(min(len(text), width)), True, key=lambda length: font.getlength(text[: length + 1] + "...") > width)
+    return text[:fits].rstrip() + "..."

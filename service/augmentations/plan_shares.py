@@ -1,0 +1,102 @@
+"""What a plan comes to in figures and plain sentences, before anything is made: the answer to a dry run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.card import join_words
+from service.augmentations.request import BalanceBy
+
+if TYPE_CHECKING:
+    from service.augmentations.plan import Plan
+
+_FEW = 0.25
+"""A plan whose weights come to less than this share of the masks leans on few of them, and says so."""
+
+
+class ClassShares(BaseModel):
+    """A class in a plan. Shares are 0..1, by pixels or images as the plan is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    name: str
+    colour: tuple[int, int, int]
+    real: float = Field(description="its share in the real items")
+    target: float | None = Field(description="the share that is asked for; null for a free class")
+    feasible: float = Field(description="its share in the mix of these masks that comes nearest to the target")
+    planned: float = Field(description="its share in the masks that the plan would take")
+    met: bool = Field(description="whether what is planned is within 5 % of the target, or within 0.1 percentage points")
+
+
+class PlanShares(BaseModel):
+    """What a plan comes to, before anything is made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: BalanceBy
+    count: int = Field(description="twins wanted")
+    tries: int = Field(description="samples that are made at most")
+    items: int = Field(description="real items that are drawn from")
+    left_out: dict[str, int] = Field(description="real items that are not, by the reason")
+    sources: dict[str, float] = Field(description="shares of the sources of masks")
+    masks: float = Field(description="how many masks, each used alike, are as many as these with their weights")
+    classes: tuple[ClassShares, ...] = Field(description="those that occur or have a target")
+    notes: tuple[str, ...] = Field(description="what cannot be met and what else to know, a sentence each")
+
+
+def plan_shares(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShares:
+    """The figures of ``plan``, whose masks come to ``planned`` ``(C,)`` and could come to ``feasible`` ``(C,)``."""
+    target, real = plan.target, plan.real
+    met = target.met(planned)
+    shown = [entry for entry in plan.card.classes if real[entry.index] > 0 or (target.weighed & (target.shares > 0))[entry.index]]
+    items = max(len(supply) for supply in plan.supplies.values())
+    masks = min(one.masks for one in plan.feasible.values())
+    return PlanShares(
+        by=target.by,
+        count=plan.count,
+        tries=plan.tries,
+        items=items,
+        left_out=dict(plan.left_out),
+        sources={source: round(weight, 6) for source, weight in plan.parameters.weights.items()},
+        masks=round(masks, 1),
+        classes=tuple(
+            ClassShares(
+                index=entry.index,
+                name=entry.name,
+                colour=entry.colour,
+                real=round(float(real[entry.index]), 6),
+                target=round(float(target.shares[entry.index]), 6) if target.weighed[entry.index] else None,
+                feasible=round(float(feasible[entry.index]), 6),
+                planned=round(float(planned[entry.index]), 6),
+                met=bool(met[entry.index]),
+            )
+            for entry in shown
+        ),
+        notes=tuple(_notes(plan, items, masks)),
+    )
+
+
+def _notes(plan: Plan, items: int, masks: float) -> list[str]:
+    notes = list(dict.fromkeys(sentence for one in plan.feasible.values() for sentence in one.sentences))
+    notes = [f"{note}." for note in notes]
+    if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in zip(plan.feasible.values(), plan.supplies.values())):
+        times = f"{plan.parameters.most_uses:g} times as often as on average"
+        notes.append(f"No real item is drawn more than {times}; with a larger masks.most_uses these shares come nearer.")
+    adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
+    if notes and adding and "transformed" in plan.parameters.weights:
+        notes.append(f"{join_words(adding)} prefer what is lacking, so transformed masks may come somewhat nearer than these figures.")
+    if masks < _FEW * items:
+        most = max(float(one.weights.max()) for one in plan.feasible.values())
+        times = f"the most used one comes about {max(1, round(most * plan.count))} times in {plan.count}"
+        notes.append(f"The plan leans on few masks: it is as if {masks:.0f} of {items} were used alike, and {times}.")
+    told = {
+        "unlabelled": "real items are left out, since less than half of their pixels have a class.",
+        "without_caption": "real items are left out, since they have no caption, which the prompt asks for.",
+        "without_class": "real items are left out, since they hold no class that may be asked for.",
+    }
+    notes += [f"{number} {told[why]}" for why, number in plan.left_out.items()]
+    return [note[0].upper() + note[1:] for note in notes]

@@ -1,0 +1,106 @@
+"""Prompts from a template: ``{classes}``, ``{article}`` and ``{caption}``, and nothing else that braces could reach."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model_store.card import Card, join_words
+from service.jobs.faults import UNPRINTABLE, Faults, unprintable
+from service.jobs.nearest import listed
+
+PLACEHOLDERS = ("article", "caption", "classes")
+_SPACES = str.maketrans("\n\r\t", "   ")
+
+
+@dataclass(frozen=True)
+class Template:
+    """``parts`` are (text, placeholder or None) in turn. A prompt has at most ``max_chars`` characters and ``max_words`` words."""
+
+    parts: tuple[tuple[str, str | None], ...]
+    max_chars: int
+    max_words: int
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """The placeholders in it."""
+        return frozenset(name for _, name in self.parts if name is not None)
+
+    def fill(self, classes: Sequence[str], caption: str | None) -> str:
+        """The prompt for classes by their words, in reading order, and the source item's caption ("" for None).
+
+        Where it would be too long, the caption loses its last words, and then the whole its last ones.
+        """
+        words = join_words(classes)
+        values = {"classes": words, "article": _article(words), "caption": ""}
+        without = self._joined(values)
+        if caption and "caption" in self.uses:
+            times = sum(name == "caption" for _, name in self.parts)
+            room_words = (self.max_words - len(without.split())) // times
+            room_chars = (self.max_chars - len(without)) // times
+            values["caption"] = shortened(caption.translate(_SPACES), max_words=room_words, max_chars=room_chars)
+        return shortened(self._joined(values), max_words=self.max_words, max_chars=self.max_chars)
+
+    def _joined(self, values: dict[str, str]) -> str:
+        return "".join(text + (values[name] if name is not None else "") for text, name in self.parts)
+
+
+def read_template(text: str, card: Card, *, max_chars: int, member: str, faults: Faults) -> Template | None:
+    """The template that ``text`` is, for the model of ``card``; None, and noted as ``member``, where it is none.
+
+    A word is at least a token, so a prompt has no more words than the card reads tokens.
+    """
+    max_words = card.limits.max_prompt_tokens
+    if not text.strip():
+        faults.add(member, text, "it is empty; say what the pictures show, or leave it out")
+        return None
+    if len(text) > max_chars:
+        faults.add(member, text, f"it has {len(text)} characters; at most {max_chars} are read, shorten it")
+        return None
+    if unprintable(text.translate(_SPACES)):
+        faults.add(member, text, UNPRINTABLE)
+        return None
+    try:
+        parsed = list(string.Formatter().parse(text.strip()))
+    except ValueError as error:
+        faults.add(member, text, f"its braces do not pair ({error}); write {{{{ and }}}} for braces that are meant as such")
+        return None
+    known = listed([f"{{{name}}}" for name in PLACEHOLDERS])
+    for _, name, form, conversion in parsed:
+        if name is not None and (name not in PLACEHOLDERS or form or conversion):
+            written = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
+            faults.add(member, text, f"{written} is no placeholder; there are {known}, written just so")
+            return None
+    template = Template(tuple((literal, name) for literal, name, _, _ in parsed), max_chars, max_words)
+    words = len("".join(literal for literal, _ in template.parts).split())
+    if words > max_words:
+        faults.add(member, text, f"it has {words} words besides placeholders; {card.id} reads {max_words} tokens, shorten it")
+        return None
+    return template
+
+
+def spoken(card: Card, indices: Sequence[int]) -> list[str]:
+    """The words for classes in a prompt, in reading order, which is that of their indices; of those that may be asked for.
+
+    Where none of them may be, they are named nevertheless: a picture of the ground alone is one too.
+    """
+    entries = [card.classes[index] for index in sorted(indices)]
+    return [entry.phrase for entry in entries if entry.queryable] or [entry.phrase for entry in entries]
+
+
+def shortened(text: str, *, max_words: int, max_chars: int) -> str:
+    """The text in single spaces, without its last words where it has more than so many words or characters.
+
+    A first word that is too long by itself is cut.
+    """
+    words = text.split()[: max(0, max_words)]
+    joined = " ".join(words)
+    while len(joined) > max_chars:
+        cut, _, last = joined.rpartition(" ")
+        joined = cut if cut else last[: max(0, max_chars)]
+    return joined
+
+
+def _article(words: str) -> str:
+    return "an" if words[:1].casefold() in tuple("aeiou") else "a"

@@ -1,0 +1,193 @@
+"""The body of ``POST /augmentations``: what a set should contain. What it may be is for card and dataset to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from model_store.card import GuidanceTarget
+from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
+from service.jobs.request import NAME_MAX_CHARS
+from service.jobs.seeds import SEED_MAX
+
+COUNT_MAX = 1_000_000
+"""Twins of one set. More is several sets, whose exports can be mixed."""
+RATIO_MAX = 1000.0
+BUDGET_MAX = 100.0
+MOST_USES_MAX = 1000.0
+MOST_TEMPLATES = 20
+"""Templates of one request: twins of one prompt make a job together, so each more makes jobs smaller."""
+MOST_NAMES = 256
+"""Names that a map of classes may list; a dataset and a card have fewer classes."""
+_MOST_MEMBERS = 100
+
+BalanceBy = Literal["pixels", "images"]
+MaskSource = Literal["real", "transformed", "classes"]
+
+EXAMPLES: list[JsonValue] = [
+    {"dataset": "tiles", "model": "cosimgen-dubai", "ratio": 3, "balance": "even", "balance_by": "images"},
+    {
+        "dataset": "nuclei@2",
+        "model": "pathdiff-nuclei@1.0.0",
+        "count": 2700,
+        "balance": {"nucleus": 0.3},
+        "masks": {"real": 1, "transformed": 3, "transforms": {"flip": {"vertical": True}, "scale": {"low": 0.7}, "clone": {}}},
+        "prompt": "{caption}",
+        "acceptance": {"no_near_duplicates": True},
+        "seed": 42,
+        "name": "nuclei, three times as many",
+    },
+    {"dataset": "tiles@1", "model": "cosimgen-dubai", "count": 500, "balance": {"Water": 0.2}, "dry_run": True},
+]
+
+
+def _whole(value: object) -> object:
+    # To JSON Schema 8.0 is an integer, and there are languages whose every number is written like that.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _few(value: object) -> object:
+    # Before the entries are looked at one by one: each that is none would make a fault of its own.
+    if isinstance(value, Mapping) and len(value) > MOST_NAMES:
+        raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {MOST_NAMES} at most")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    # Strict, as all requests are: "8" is no count and true is no number.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class MaskOptions(_Part):
+    """Where the masks of the twins come from: weights of three sources, and the transforms of the second.
+
+    Where no weight is given, a model that follows masks gets ``real`` 1 and ``transformed`` 3, any other ``classes`` 1.
+    """
+
+    real: float | None = Field(None, ge=0, description="Weight of real masks as they are; their twins differ in the image alone.")
+    transformed: float | None = Field(None, ge=0, description="Weight of real masks that have been transformed.")
+    classes: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of class sets as they occur together in real masks, for models that draw masks themselves. The "
+        "set is given as `classes`, or in words where there is a `prompt`.",
+    )
+    transforms: Transforms = Field(
+        default_factory=Transforms.usual,
+        description="How masks are transformed: a list of names, each at its usual strengths, or a map from name to strengths: "
+        f"{', '.join(TRANSFORM_NAMES)}. Each is drawn with its `chance`. None invents a label: sampling is by the nearest "
+        "pixel, borders are mirrored, and a dropped object's place is filled from the labels around it. Usual are "
+        "flip, scale, shift, rotate, elastic, drop and clone.",
+    )
+
+    most_uses: float = Field(
+        10.0,
+        ge=1,
+        le=MOST_USES_MAX,
+        description="How often a real item may be drawn, as a multiple of the average, 1 (all alike) to 1000. Where a balance would "
+        "need more of few masks, it gives way.",
+    )
+
+    @field_validator("transforms", mode="before")
+    @classmethod
+    def _names_alone(cls, value: object) -> object:
+        return dict.fromkeys(value, {}) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+
+
+class Acceptance(_Part):
+    """What a twin must be to count. Without a limit it is not looked at."""
+
+    min_confident_share: Share | None = Field(
+        None, description="Least share of a mask's pixels that are confident; for masks that the model draws."
+    )
+    min_mean_confidence: Share | None = Field(None, description="Least mean confidence of a mask's pixels; for masks that the model draws.")
+    min_class_agreement: Share | None = Field(
+        None, description="Least share of the asked classes that are in the mask (at least 0.5 % of it); for masks that the model draws."
+    )
+    no_near_duplicates: bool | Annotated[Whole, Field(ge=0, le=64)] = Field(
+        False,
+        description="true leaves out a twin whose image is that of one accepted before, but for compression, size, brightness or a "
+        "little noise; what its mask explains does not count. A number sets how many of the 256 bits of its perceptual hash may "
+        "differ (0..64; true means 40).",
+    )
+
+
+class AugmentationRequest(BaseModel):
+    """A request for a set of twins after a dataset: how many, of which classes how much, from which masks."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
+    )
+
+    dataset: str = Field(min_length=1, max_length=200, description="Dataset, as name@version; a bare name means its newest version.")
+    model: str = Field(min_length=1, max_length=200, description="Model, as name@version; a bare name means the newest version.")
+    count: Whole | None = Field(
+        None, ge=1, le=COUNT_MAX, description=f"How many twins to accept, 1 to {COUNT_MAX}. Either this or `ratio`."
+    )
+    ratio: float | None = Field(
+        None,
+        gt=0,
+        le=RATIO_MAX,
+        description="How many twins to accept for each real item: 3 for three times as many. Either this or `count`.",
+    )
+    balance: Literal["even", "inverse"] | Annotated[dict[str, Share], BeforeValidator(_few)] | None = Field(
+        None,
+        description="What the twins' classes should come to. even: all alike. inverse: the rarer in the real set, the more "
+        "(inverse to its frequency). Or shares by class name, 0..1. Left out: as in the real set. In even and inverse the "
+        "background keeps its real share.",
+    )
+    balance_by: BalanceBy = Field(
+        "pixels",
+        description="What a share is of. pixels: of the pixels that have a class, each image counting alike; classes that a map "
+        "of shares does not name get what is left, in proportion to their real shares. images: of the images, those in which "
+        "the class covers at least 0.5 %; classes that a map does not name are free.",
+    )
+    class_map: Annotated[dict[str, str | None], BeforeValidator(_few)] = Field(
+        default_factory=dict,
+        description="The model's class for a class of the dataset, where names and aliases do not say; null gives its pixels "
+        "to the classes around them.",
+    )
+    splits: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="Splits of the dataset whose items are drawn from. Left out: train where there is one, so that no twin is made "
+        "after what a model will be tested on; else all items.",
+    )
+    masks: MaskOptions = Field(default_factory=MaskOptions, description="Where the masks come from.")
+    prompt: str | list[str] | None = Field(
+        None,
+        description="Template of the prompts, or up to 20 of which one is drawn for each twin: {classes} stands for the classes "
+        '("roads, vegetation and water"), {article} for a or an before them, {caption} for the source item\'s caption. '
+        "Left out: no prompt is given.",
+    )
+    acceptance: Acceptance = Field(default_factory=Acceptance, description="What a twin must be to count.")
+    budget: float = Field(
+        2.0, ge=1, le=BUDGET_MAX, description="At most so many samples are made for each twin wanted, 1 to 100; then the set ends as it is."
+    )
+    seed: Whole | None = Field(
+        None, ge=0, le=SEED_MAX, description="0 to 2^53-1; drawn if absent. It fixes masks, prompts and images."
+    )
+    steps: Whole | None = Field(None, ge=1, description="Sampling steps, within the card's limits; its default if absent.")
+    guidance_scale: float | None = Field(None, description="How strongly the request steers, within the card's limits.")
+    guidance_target: GuidanceTarget | None = Field(None, description="What guidance strengthens, where the card lists a choice.")
+    eta: Share | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
+    size: Whole | None = Field(None, ge=1, description="Side of image and mask in pixels, one of the card's sizes.")
+    name: str | None = Field(
+        None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the set, up to 120 characters."
+    )
+    dry_run: bool = Field(False, description="true answers with the plan, and makes and keeps nothing.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, body: Any) -> Any:
+        if isinstance(body, dict) and len(body) > _MOST_MEMBERS:
+            raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
+        return body

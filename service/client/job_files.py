@@ -1,0 +1,79 @@
+"""The files of a job's twins, as ``twinset generate`` lays them out too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from service.client.client import Client
+from service.client.downloading import Download, Fetcher, check_workers, fetch_pages, fetch_whole
+from service.client.effects import Flow, Request, Work
+from service.client.errors import ApiProblem
+from service.client.folder import DownloadFolder, Part, RemoteFile
+from service.client.paging import Page
+from service.client.sending import send
+from service.client.views import JobView, Picture, Sample
+from service.client.wire import path
+
+
+def fetch_job(
+    client: Client,
+    info: JobView,
+    folder: str | Path,
+    samples: Callable[[str | None], Flow[Page[Sample]]],
+    *,
+    workers: int,
+    progress: bool,
+) -> Flow[Download]:
+    """Fetches the twins of an ended job. The manifest comes last: with it the folder is complete."""
+    check_workers(workers)
+    place = DownloadFolder(folder, f"job {info.id}")
+    yield Work(place.open)
+    download = Download(place.root)
+    yield from _fetch_card(client, place, info.parameters.model)
+    with client.board.bar(progress, "Fetching", "files") as bar:
+        bar.show(0, None)
+        fetcher = Fetcher(client.config, place, bar)
+
+        def pages(cursor: str | None) -> Flow[Page[RemoteFile]]:
+            page = yield from samples(cursor)
+            files = [file for sample in page.entries for file in files_of(sample)]
+            if cursor is None and page.entries:
+                made = [sample for sample in page.entries if sample.error is None]
+                bar.show(0, info.done * len(files) / len(made) if made else None)
+            return Page(files, page.next_cursor)
+
+        yield from fetch_pages(pages, fetcher.file, download, workers=workers)
+    download.check()
+    yield from fetch_whole(client.config, place, Request("GET", f"{path('jobs', info.id)}/manifest"), "manifest.jsonl")
+    return download
+
+
+def files_of(sample: Sample) -> list[RemoteFile]:
+    """The pictures of a twin; a sample that was given up has none."""
+    kinds: list[tuple[str, Picture | None]] = [("images", sample.image), ("masks", sample.mask)]
+    # names are made from the number alone
+    return [
+        RemoteFile(f"{folder}/{sample.index:08d}.png", picture.url, picture.sha256, picture.bytes)
+        for folder, picture in kinds
+        if picture is not None and sample.error is None
+    ]
+
+
+def _fetch_card(client: Client, place: DownloadFolder, model: str) -> Flow[None]:
+    """The card of the model: it alone tells what the numbers in the masks mean."""
+    try:
+        answer = yield from send(client.config, Request("GET", path("models", model)))
+    except ApiProblem as problem:
+        if problem.status == 404:
+            return  # the model was taken away since; its twins are there all the same
+        raise
+    card = json.dumps(json.loads(answer.content)["card"], indent=2, ensure_ascii=False) + "\n"
+
+    def write() -> None:
+        with Part(place, "card.json") as part:
+            part.write(card.encode())
+            part.keep()
+
+    yield Work(write)

@@ -1,0 +1,236 @@
+"""A downloaded set on disk, pair by pair in any order: an image, and the class of each pixel.
+
+A job's twins and exports to ``folders`` are read file by file, exports to ``webdataset`` out of their shards where they lie, and every
+other format that ``twinset datasets`` reads by its reader.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from service.datasets.classes import IGNORE
+from service.datasets.reading.class_lists import find_classes
+from service.datasets.reading.entry import Entry
+from service.datasets.reading.opening import open_dataset
+from service.datasets.reading.report import EntryFault, Findings
+from service.datasets.reading.tree import SPLIT_NAMES, images, stem_lists
+from service.errors import InvalidDataset
+
+_MASK_ENDING = "mask.png"
+_IMAGE_ENDINGS = frozenset({"png", "jpg", "jpeg"})
+
+
+class Pair(Protocol):
+    """An image with its mask, not yet read."""
+
+    @property
+    def name(self) -> str:
+        """What the set calls it."""
+
+    @property
+    def split(self) -> str | None:
+        """Its split; None for none."""
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image ``(H, W, 3)`` uint8 RGB and class indices ``(H, W)`` uint8, 255 none. Raises InvalidDataset naming what cannot be read."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The pairs of a set in a fixed order, its classes' names by index, and what was left out of it and why."""
+
+    pairs: list[Pair]
+    classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of a file: all of it, or ``size`` from ``offset`` on."""
+
+    path: str
+    offset: int = 0
+    size: int = -1
+
+    def read(self) -> bytes:
+        """The bytes."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePair:
+    """An image file, and a mask file whose samples are class indices."""
+
+    name: str
+    split: str | None
+    image: Part
+    mask: Part
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Pair`."""
+        with self._open(self.image, "image") as picture:
+            pixels = np.array(picture.convert("RGB"))
+        with self._open(self.mask, "mask") as picture:
+            if picture.mode not in ("L", "P"):
+                raise InvalidDataset(f"the mask of {self.name!r} has mode {picture.mode}; class indices are an 8-bit PNG of one channel")
+            labels = np.array(picture)
+        return pixels, labels
+
+    def _open(self, part: Part, what: str) -> Image.Image:
+        try:
+            picture = Image.open(io.BytesIO(part.read()))
+            picture.load()
+            return picture
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise InvalidDataset(f"the {what} of {self.name!r} cannot be read ({error}); download the set again") from None
+
+
+@dataclass(frozen=True)
+class EntryPair:
+    """A pair of a format whose masks are not files of class indices."""
+
+    name: str
+    split: str | None
+    entry: Entry
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Pair`."""
+        try:
+            with Image.open(self.entry.image) as picture:
+                pixels = np.array(picture.convert("RGB"))
+            return pixels, self.entry.annotate(pixels.shape[1], pixels.shape[0]).labels
+        except (OSError, SyntaxError, ValueError, EntryFault, Image.DecompressionBombError) as error:
+            raise InvalidDataset(f"{self.name!r} cannot be read ({error}); 'twinset datasets check' looks at all of the set") from None
+
+
+def read_layout(folder: Path) -> Layout:
+    """What is in ``folder``. Raises InvalidDataset for a folder that holds no set, or one that is not all there."""
+    if not folder.is_dir():
+        raise InvalidDataset(f"{folder} is no folder; download a job or an export there first")
+    if (folder / "card.json").is_file() and (folder / "manifest.jsonl").is_file():
+        return _job(folder)
+    if (folder / "dataset.json").is_file() and (folder / "images").is_dir() and (folder / "masks").is_dir():
+        return _folders(folder)
+    if (folder / "dataset.json").is_file() and any(folder.glob("*.tar")):
+        return _shards(folder)
+    return _by_reader(folder)
+
+
+def _job(folder: Path) -> Layout:
+    """Twins by index, as the manifest lists them."""
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        classes = tuple(str(entry["name"]) for entry in sorted(card["classes"], key=lambda entry: entry["index"]))
+        twins = [(int(line["index"]), line.get("mask") is not None) for line in _lines(folder / "manifest.jsonl")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidDataset(f"card.json or manifest.jsonl in {folder} is not that of a job ({error!r}); download it again") from None
+    pairs: list[Pair] = []
+    left_out = []
+    there = {kind: {path.name for path in images(folder / kind)} for kind in ("images", "masks")}
+    for index, has_mask in twins:
+        file = f"{index:08d}.png"
+        if not has_mask:
+            left_out.append(f"images/{file} was made from text alone, and has no mask")
+            continue
+        for kind, names in there.items():
+            if file not in names:
+                raise InvalidDataset(f"{kind}/{file} is not in {folder}; download the job again, which fetches what is missing")
+        pairs.append(FilePair(f"{index:08d}", None, Part(str(folder / "images" / file)), Part(str(folder / "masks" / file))))
+    return Layout(pairs, classes, tuple(left_out))
+
+
+def _folders(folder: Path) -> Layout:
+    """Images and masks of the same stem; a stem's split is that whose list it is in."""
+    masks = {_stem(path, folder / "masks"): path for path in images(folder / "masks")}
+    listed = stem_lists(folder, _own_splits(folder))
+    pairs: list[Pair] = []
+    for image in images(folder / "images"):
+        stem = _stem(image, folder / "images")
+        if stem not in masks:
+            return _by_reader(folder)  # no export of ours: names its masks otherwise, or lacks some
+        pairs.append(FilePair(stem, listed.get(stem), Part(str(image)), Part(str(masks[stem]))))
+    if missing := sorted(listed.keys() - {pair.name for pair in pairs}):
+        raise InvalidDataset(f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, and not there; download the export again")
+    return Layout(pairs, _class_names(folder))
+
+
+def _shards(folder: Path) -> Layout:
+    """Pairs of a key in tar shards; a shard's name begins with its split."""
+    pairs: list[Pair] = []
+    left_out = []
+    for shard in sorted(folder.glob("*.tar")):
+        split = shard.stem.rpartition("-")[0] or None
+        found: dict[str, dict[str, Part]] = {}
+        for key, ending, part in _members(shard):
+            found.setdefault(key, {})[ending] = part
+        for key, parts in found.items():
+            image = next((parts[ending] for ending in sorted(parts) if ending in _IMAGE_ENDINGS), None)
+            if image is None or _MASK_ENDING not in parts:
+                left_out.append(f"{key} in {shard.name} has no {'mask' if image else 'image'}")
+                continue
+            pairs.append(FilePair(key, split, image, parts[_MASK_ENDING]))
+    return Layout(pairs, _class_names(folder), tuple(left_out))
+
+
+def _by_reader(folder: Path) -> Layout:
+    source = open_dataset(folder)
+    findings = Findings()
+    pairs: list[Pair] = [EntryPair(entry.name, entry.split, entry) for entry in source.entries(findings)]
+    first = tuple(f"{found.file}: {found.detail}" for group in findings.report(source.format).faults for found in group.first)
+    return Layout(pairs, source.classes.names, first)
+
+
+def _members(shard: Path) -> Iterator[tuple[str, str, Part]]:
+    """Key, ending and place of each file in a shard."""
+    try:
+        with tarfile.open(shard, "r:") as file:
+            for info in file:
+                key, _, ending = info.name.partition(".")
+                if info.isreg():
+                    yield key, ending.lower(), Part(str(shard), info.offset_data, info.size)
+    except (OSError, tarfile.TarError) as error:
+        raise InvalidDataset(f"{shard} cannot be read as a tar ({error}); download the export again") from None
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    classes = find_classes(folder)
+    assert classes is not None  # dataset.json is there, and lists them or has been refused
+    return classes.names
+
+
+def _own_splits(folder: Path) -> frozenset[str]:
+    """The names of further splits that dataset.json lists."""
+    try:
+        named = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("splits", [])
+        return frozenset(name for name in named if isinstance(name, str)) - SPLIT_NAMES.keys()
+    except (OSError, ValueError, AttributeError, TypeError):
+        return frozenset()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, "rb") as file:
+        yield from (json.loads(line) for line in file if line.strip())
+
+
+def check_pair(name: str, image: np.ndarray, labels: np.ndarray, classes: int) -> None:
+    """Raises InvalidDataset for a mask of another size than its image, or with values that are neither a class nor 255."""
+    if image.shape[:2] != labels.shape:
+        raise InvalidDataset(f"{name!r}: the image is {image.shape[:2]} (H, W) and its mask {labels.shape}; make both anew from one source")
+    strange = labels[(labels >= classes) & (labels != IGNORE)]
+    if strange.size:
+        raise InvalidDataset(f"{name!r}: the mask holds {int(strange[0])}; the classes are 0 to {classes - 1}, and 255 is none")

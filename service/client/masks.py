@@ -1,0 +1,92 @@
+"""Masks as they come to hand, as the PNG files that the server takes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from service.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+Mask: TypeAlias = Union[str, Path, bytes, "Image.Image", "np.ndarray"]
+"""A PNG's path, or its bytes; a picture of Pillow's; or an array: class indices ``(H, W)`` of whole numbers 0..255 (255 none) or of bool,
+or the classes' colours ``(H, W, 3)`` uint8."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A PNG, and what to call it where it is refused."""
+
+    name: str
+    data: bytes
+
+
+def mask_files(given: Any) -> Iterator[MaskFile]:
+    """The files of ``given``, one :data:`Mask` or a list of them; a folder stands for its ``*.png``, by name.
+
+    One is in memory at a time. Raises InvalidRequest naming what is no mask.
+    """
+    if isinstance(given, (list, tuple)):
+        if not given:
+            raise InvalidRequest("mask is an empty list; give one mask or more")
+        for number, one in enumerate(given):
+            yield from _files(one, f"mask {number}")
+    else:
+        yield from _files(given, "mask")
+
+
+def _files(one: Any, name: str) -> Iterator[MaskFile]:
+    if isinstance(one, (str, Path)):
+        path = Path(one).expanduser()
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png") if path.is_dir() else [path]
+        if not inside:
+            raise InvalidRequest(f"{name} is the folder {path}, which has no *.png files; give another, or a file")
+        for file in inside:
+            yield MaskFile(str(file), _read(file))
+    elif isinstance(one, (bytes, bytearray)):
+        yield MaskFile(name, bytes(one))
+    elif hasattr(one, "save") and hasattr(one, "mode"):
+        yield MaskFile(name, _from_picture(one, name))
+    elif hasattr(one, "__array__"):
+        yield MaskFile(name, _from_array(one, name))
+    else:
+        kind = type(one).__name__
+        raise InvalidRequest(f"{name} is of type {kind}; give a path, a PNG's bytes, a Pillow image or an array of class indices")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"the mask {path} cannot be read ({error.strerror}); give a PNG's path") from None
+
+
+def _from_picture(picture: Image.Image, name: str) -> bytes:
+    out = io.BytesIO()
+    try:
+        picture.save(out, "PNG")
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidRequest(f"{name} cannot be saved as PNG ({error}); convert it to mode 'L' of class indices, or to 'RGB'") from None
+    return out.getvalue()
+
+
+def _from_array(given: Any, name: str) -> bytes:
+    import numpy as np
+
+    from service.png import encode_image, encode_indices
+
+    array = np.asarray(given)
+    shown = f"{name} is an array {array.shape} of {array.dtype}"
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size:
+        return encode_image(array, {})
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "bui":
+        raise InvalidRequest(f"{shown}; give class indices (H, W) of whole numbers, or the classes' colours (H, W, 3) of uint8")
+    if array.min() < 0 or array.max() > 255:
+        raise InvalidRequest(f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 is none")
+    return encode_indices(array.astype(np.uint8))

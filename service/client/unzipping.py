@@ -1,0 +1,48 @@
+"""The zip parts of an export, unpacked into its folder without harm: nothing outside of it, no links, each file whole or not at all.
+
+A receipt says what a part held, so that it is not fetched again while all of that is there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from service.client.errors import DownloadRefused
+from service.client.folder import KEPT, DownloadFolder, RemoteFile, file_sha256
+from service.datasets.reading.unpacking import unpack
+from service.errors import ArchiveRefused
+
+BESIDE = frozenset({"manifest.jsonl", "README.md"})
+"""Files that are listed beside the parts; the copies in the last part are left alone."""
+
+
+def is_unpacked(folder: DownloadFolder, part: RemoteFile) -> bool:
+    """Whether all that the part held is in the folder."""
+    receipt = folder.read_json(_receipt(folder, part))
+    if not isinstance(receipt, dict) or receipt.get("sha256") != part.sha256 or not isinstance(receipt.get("files"), dict):
+        return False
+    return all(folder.holds(path, sha256, size) for path, (sha256, size) in receipt["files"].items())
+
+
+def unpack_part(folder: DownloadFolder, part: RemoteFile, archive: Path) -> None:
+    """Unpacks ``archive``, the fetched part, and writes its receipt. Raises DownloadRefused for one that must not be."""
+    fresh = folder.scratch(".part")
+    try:
+        unpack(archive, fresh)
+        files: dict[str, tuple[str, int]] = {}
+        for file in sorted(path for path in fresh.rglob("*") if path.is_file()):
+            path = file.relative_to(fresh).as_posix()
+            if path in BESIDE:
+                continue
+            files[path] = (file_sha256(file), file.stat().st_size)
+            folder.place(file, path)
+        folder.write_json(_receipt(folder, part), {"format": 1, "sha256": part.sha256, "files": files})
+    except ArchiveRefused as refused:
+        raise DownloadRefused(f"{part.path} was not unpacked: {refused.detail}") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _receipt(folder: DownloadFolder, part: RemoteFile) -> Path:
+    return folder.root / KEPT / f"{part.sha256}.json"

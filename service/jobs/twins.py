@@ -1,0 +1,52 @@
+"""A made twin before it lies anywhere, and the item it becomes once it does."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from service.jobs.spec import Item, ItemClass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture lies: an object of its own, or with ``offset`` (bytes) a part of one."""
+
+    key: str
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class MadeTwin:
+    """A twin's files, PNG both, and what is said of it; ``mask`` is None for an image alone.
+
+    ``classes``, ``confident_share`` and ``mean_confidence`` are as in :class:`Item`.
+    """
+
+    index: int
+    seed: int
+    image: bytes
+    mask: bytes | None = None
+    classes: tuple[ItemClass, ...] = ()
+    confident_share: float | None = None
+    mean_confidence: float | None = None
+
+    def at(self, image: Place, mask: Place | None) -> Item:
+        """The twin's item with its files there; ``mask`` is not looked at where there is none."""
+        if self.mask is None:
+            mask = None
+        return Item(
+            index=self.index,
+            seed=self.seed,
+            image_key=image.key,
+            image_offset=image.offset,
+            image_sha256=hashlib.sha256(self.image).hexdigest(),
+            image_bytes=len(self.image),
+            mask_key=None if mask is None else mask.key,
+            mask_offset=None if mask is None else mask.offset,
+            mask_sha256=None if mask is None or self.mask is None else hashlib.sha256(self.mask).hexdigest(),
+            mask_bytes=None if mask is None or self.mask is None else len(self.mask),
+            classes=self.classes,
+            confident_share=self.confident_share,
+            mean_confidence=self.mean_confidence,
+        )
