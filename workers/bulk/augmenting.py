@@ -2,13 +2,12 @@
 
 A delivery does what can be done and ends; while jobs are at work, the run waits in nobody's hands. Two rounds are under way at a time,
 so that workers have something to do while one is judged. What round n wants follows from what became of round n - 2 and earlier, with
-those of round n - 1 counted as accepted: it depends on no timing, and a delivery that is killed anywhere is followed by one that does
+those of round n - 1 expected to fare as well: it depends on no timing, and a delivery that is killed anywhere is followed by one that does
 the same.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -31,7 +30,6 @@ from workers.bulk.work import Again, Ended, Work
 
 ROUND = 512
 """Samples of a round at most."""
-_LEAST_RATE = 0.25
 _LOOK_AGAIN_S = 1.0
 _SHARDS_FROM = 32
 _JOBS_IN_A_ROUND = 1_000_000
@@ -115,24 +113,14 @@ class Carrying:
         for number in (judged, judged + 1):
             lines = self.rounds.read_plan(number)
             if lines is None:
-                size = self._size(assumed, tally)
+                size = min(self.augmentation.plan.lacking(assumed), ROUND)
                 if not size:
                     return
                 lines = self._plan(number, assumed, size)
             if self.rounds.read_jobs(number) is None:
                 self._submit(number, lines)
             for line in lines:
-                assumed.try_item(int(line.wanted["item"]))
-                assumed.accept(np.array(line.shares))
-
-    def _size(self, assumed: Tally, tally: Tally) -> int:
-        """How many samples the next round wants; more than are lacking where twins have been rejected."""
-        plan = self.augmentation.plan
-        lacking = plan.count - assumed.accepted
-        if lacking <= 0:
-            return 0
-        rate = max(_LEAST_RATE, tally.accepted / tally.tried) if tally.tried else 1.0
-        return max(0, min(math.ceil(lacking / rate), plan.tries - assumed.tried, ROUND))
+                assumed.expect(int(line.wanted["item"]), np.array(line.shares))
 
     def _plan(self, number: int, assumed: Tally, size: int) -> list[WantedLine]:
         """Decides on a round, and stores its masks; in that order the plan is there only once all masks are."""

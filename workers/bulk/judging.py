@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
 from service.augmentations.acceptance import Verdict, duplicate_bits, judge
 from service.augmentations.entries import Wanted
@@ -52,7 +54,7 @@ class Judge:
             self.work.look()
             job, index = places[number]
             wanted = Wanted.from_json(line.wanted)
-            self.tally.try_item(wanted.item)
+            asked, made = np.array(line.shares), None
             item = samples[job].get(index)
             verdict = Verdict("failed") if item is None else self._verdict(item, wanted, line)
             if verdict.reason is None and self.tally.accepted >= self.augmentation.plan.count:
@@ -61,8 +63,9 @@ class Judge:
                 self._reject(verdict.reason)
             else:
                 assert item is not None
-                self.tally.accept(self._shares(item, line))
+                made = self._shares(item, line)
                 accepted.append(self._line(job, index, line, wanted))
+            self.tally.judge(wanted.item, asked, made)
         return accepted
 
     def likes(self) -> bytes | None:
@@ -83,8 +86,10 @@ class Judge:
         if not first.accepted or self._near is None:
             return first
         try:
-            print_ = fingerprint_of(read_picture(self.work.worker.store, pictures_of(item)[0]))
-        except (ObjectDamaged, ObjectNotFound, ValueError):
+            image, mask = (read_picture(self.work.worker.store, picture) for picture in pictures_of(item))
+            with Image.open(io.BytesIO(mask)) as file:
+                print_ = fingerprint_of(image, np.array(file))
+        except (ObjectDamaged, ObjectNotFound, ValueError, OSError):
             return Verdict("failed")
         verdict = judge(item, wanted.asked, rules, mask_given=given, fingerprint=print_, before=self._near)
         # once the set is full, nothing is accepted, and what was not is nothing to be like
