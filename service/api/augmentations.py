@@ -6,10 +6,12 @@ import base64
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from service.api.access import KeyedRoute, TenantDep
+from service.api.bodies import described_body, read_body
 from service.api.content import JsonRoute
 from service.api.openapi import answers
 from service.api.run_access import IdempotencyKey, bad_cursor, runs_page, stand
@@ -17,8 +19,7 @@ from service.api.run_views import RunView, View, run_fields
 from service.api.samples import Links, sample_view
 from service.api.services import Services, ServicesDep
 from service.api.views import SampleView, as_json
-from service.augmentations.plan_shares import PlanShares
-from service.augmentations.request import AugmentationRequest
+from service.augmentations.plan_values import PlanShares
 from service.errors import ObjectNotFound
 from service.jobs.states import State
 from service.runs.kinds import Kind
@@ -28,6 +29,7 @@ from service.runs.rounds import Rounds
 from service.runs.standing import Standing
 
 if TYPE_CHECKING:
+    from service.augmentations.request import AugmentationRequest
     from service.runs.augmentations import Augmentation
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
@@ -108,12 +110,22 @@ def picture_key(run: str) -> str:
         },
         **answers(400, 404, 409, 413, 415, 422, 429, 503),
     },
+    openapi_extra=described_body("AugmentationRequest"),
 )
-def ask_for_augmentation(
-    body: AugmentationRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+async def ask_for_augmentation(
+    request: Request, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has them made in
     rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
+    given = await request.body()
+    return await run_in_threadpool(_answer, services, tenant, given, idempotency_key)
+
+
+def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str | None) -> Response:
+    # numpy's work, and Pillow's, is for those who ask for it
+    from service.augmentations.request import AugmentationRequest
+
+    body = read_body(AugmentationRequest, text)
     if body.dry_run:
         planned = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
@@ -228,7 +240,6 @@ def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
 
 
 def _plan(services: Services, tenant: str, body: AugmentationRequest) -> Augmentation:
-    # numpy's work, and Pillow's, is for those who ask for it
     from service.runs.augmentations import plan_augmentation
 
     card = services.catalogue.resolve(body.model)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from service.api.access import KeyedRoute, TenantDep
+from service.api.bodies import read_body
 from service.api.dataset_views import DatasetPage, DatasetView, dataset_view
 from service.api.openapi import answers
-from service.api.problems import MalformedBody, WrongContentType, invalid_request
+from service.api.problems import WrongContentType
 from service.api.run_access import bad_cursor, stand
 from service.api.services import Services, ServicesDep
 from service.api.views import as_json
 from service.datasets.reading.report import ReadReport
-from service.datasets.statistics import DatasetStatistics
+from service.datasets.statistics_values import DatasetStatistics
 from service.datasets.stored import layout
 from service.datasets.stored.scratch import scratch_folder
 from service.errors import InvalidKey, InvalidRequest, JobStateConflict, ObjectNotFound
@@ -100,7 +100,7 @@ async def send_dataset(
     Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes, YOLO-seg,
     WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported."""
     if _kind(request) == "application/json":
-        asked = _from_json(await request.body())
+        asked = read_body(DatasetFromStore, await request.body())
         spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, asked.prefix, None)
     else:
         _check_name(name, "query")
@@ -188,17 +188,6 @@ def delete_dataset(name: Name, version: Version, services: ServicesDep, tenant: 
 
 def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def _from_json(body: bytes) -> DatasetFromStore:
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedBody(f"the body is not JSON ({str(error)[:100]}); send one JSON object") from None
-    try:
-        return DatasetFromStore.model_validate(given)
-    except ValidationError as error:
-        raise invalid_request([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], DatasetFromStore) from None
 
 
 def _check_name(name: str | None, where: str) -> None:

@@ -79,6 +79,9 @@ def install_openapi(app: FastAPI) -> None:
             components["securitySchemes"] = {"api_key": _KEY_SCHEME}
             schemas = components.setdefault("schemas", {})
             _drop_framework_errors(description["paths"], schemas)
+            from service.api.bodies import body_schemas
+
+            schemas |= body_schemas()
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             app.openapi_schema = description
         return app.openapi_schema

@@ -47,7 +47,7 @@ def read_twin(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The picture, if the link is one that we signed and still holds."""
-    parts = {"job": job, "index": index, "kind": picture, "shard": shard, "offset": offset, "bytes": bytes_}
+    parts = {"job": job, "index": index, "kind": picture, "shard": shard, "offset": offset, "size": bytes_}
     link = TwinLink.parse(**parts, sha256=sha256, expires=expires)
     link.check(link_secret(services.settings), signature)
     found = link.picture

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, f
 from pydantic_core import PydanticCustomError
 
 from model_store.card import GuidanceTarget
+from service.augmentations.plan_values import BalanceBy
 from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
 from service.jobs.request import NAME_MAX_CHARS
 from service.jobs.seeds import SEED_MAX
@@ -24,7 +25,6 @@ MOST_NAMES = 256
 """Names that a map of classes may list; a dataset and a card have fewer classes."""
 _MOST_MEMBERS = 100
 
-BalanceBy = Literal["pixels", "images"]
 MaskSource = Literal["real", "transformed", "classes"]
 
 EXAMPLES: list[JsonValue] = [

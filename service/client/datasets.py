@@ -107,7 +107,7 @@ def report(run: DatasetRun) -> Flow[ReadReport]:
 def statistics(run: DatasetRun) -> Flow[DatasetStatistics]:
     """What it holds: pixels and images of each class, which ones together, how large, and where."""
     answer = yield from send(run._client.config, Request("GET", f"{run.path}/statistics"))
-    from service.datasets.statistics import DatasetStatistics
+    from service.datasets.statistics_values import DatasetStatistics
 
     return parse(DatasetStatistics, answer)
 

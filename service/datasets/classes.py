@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model_store.palette import fibonacci_rgb
+if TYPE_CHECKING:
+    import numpy as np
 
+Source = Literal["real", "synthetic"]
+"""Whether an image is a photograph, or a model drew it."""
 Colour = tuple[int, int, int]
 IGNORE = 255
 """The value of a pixel of no class."""
@@ -98,6 +101,9 @@ class ClassList(BaseModel):
 
     def strangers(self, labels: np.ndarray) -> list[int]:
         """The values in a mask ``(H, W)`` uint8 that are neither a class nor 255, ascending."""
+        # a service that takes no mask apart need not load numpy to know what a class is
+        import numpy as np
+
         present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256))
         return [int(value) for value in present if len(self) <= value != IGNORE]
 
@@ -108,6 +114,8 @@ class ClassList(BaseModel):
 
 def _colours(names: Sequence[str], given: Mapping[str, Colour]) -> list[Colour]:
     """The given colours, and for the others those of the palette that are not taken."""
+    from model_store.palette import fibonacci_rgb
+
     taken = set(given.values())
     spread: Iterable[Colour] = (tuple(map(int, row)) for row in fibonacci_rgb(min(255, len(names) + len(taken) + 1)))  # type: ignore[misc]
     free = iter([colour for colour in spread if colour not in taken and colour != (255, 255, 255)])

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from service.datasets.classes import Source
 from service.errors import InvalidDataset
 
-Source = Literal["real", "synthetic"]
 _PLACE = re.compile(r"image file (<.*>|'.*')")
 
 

@@ -27,7 +27,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class TwinLink:
-    """What a link opens until ``expires``, seconds since 1970: ``bytes`` bytes from ``offset`` on of a shard of the job, the
+    """What a link opens until ``expires``, seconds since 1970: ``size`` bytes from ``offset`` on of a shard of the job, the
     image or the mask of twin ``index``. ``shard`` is the shard's name without its suffix."""
 
     job: str
@@ -35,7 +35,7 @@ class TwinLink:
     kind: Kind
     shard: str
     offset: int
-    bytes: int
+    size: int
     sha256: str
     expires: int
 
@@ -47,20 +47,20 @@ class TwinLink:
 
     @classmethod
     def parse(
-        cls, *, job: str, index: str, kind: str, shard: str, offset: str, bytes: str, sha256: str, expires: str
+        cls, *, job: str, index: str, kind: str, shard: str, offset: str, size: str, sha256: str, expires: str
     ) -> TwinLink:
         """The link whose parts these are. Raises :class:`LinkInvalid` for what we never wrote, before anybody looks for it."""
-        numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, bytes, expires))
+        numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, size, expires))
         whole = numbers and is_job_id(job) and kind in ("image", "mask") and _SHARD.fullmatch(shard) and _SHA256.fullmatch(sha256)
         if not whole:
             raise LinkInvalid("the link is not as it was given; ask the job for a new one")
-        return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(bytes), sha256, int(expires))
+        return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))
 
     @property
     def picture(self) -> Picture:
         """Where it leads."""
         key = f"{keys.job_shards_prefix(self.job)}{self.shard}{keys.SHARD_SUFFIX}"
-        return Picture(self.kind, key, self.sha256, self.bytes, self.offset)
+        return Picture(self.kind, key, self.sha256, self.size, self.offset)
 
     def signed(self, secret: bytes) -> str:
         """Path and query of the link."""
@@ -71,7 +71,7 @@ class TwinLink:
         check_message(lambda expires: self._sign(secret, expires), self.expires, signature)
 
     def _unsigned(self, expires: int) -> str:
-        where = {"shard": self.shard, "offset": self.offset, "bytes": self.bytes, "sha256": self.sha256, "expires": expires}
+        where = {"shard": self.shard, "offset": self.offset, "bytes": self.size, "sha256": self.sha256, "expires": expires}
         return f"{PATH}{self.job}/{self.index}/{self.kind}.png?{urlencode(where)}"
 
     def _sign(self, secret: bytes, expires: int) -> str:

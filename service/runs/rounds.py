@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.datasets.stored.augmentation import AcceptedLine, accepted, round_numbers, round_prefix
 from service.errors import ObjectNotFound, StoreError
+from service.runs.round_places import AcceptedLine, accepted, round_numbers, round_prefix
 from service.store.base import ObjectStore
 
 

@@ -150,7 +150,7 @@ def test_a_link_of_one_kind_is_none_of_the_other(client: TestClient, spec: JobSp
 
 
 def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None:
-    good = {"job": "j7ybr17pesw6kn47yb0", "index": "3", "kind": "mask", "shard": "000012", "offset": "512", "bytes": "90"}
+    good = {"job": "j7ybr17pesw6kn47yb0", "index": "3", "kind": "mask", "shard": "000012", "offset": "512", "size": "90"}
     good |= {"sha256": "ab" * 32, "expires": "1800000000"}
     link = TwinLink.parse(**good)
     assert link.picture.key == "jobs/j7ybr17pesw6kn47yb0/shards/000012.tar" and link.picture.span == (512, 602)
@@ -161,7 +161,7 @@ def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None
         "kind": ("", "masks", "../mask", "IMAGE"),
         "shard": ("", "12", "../spec", "000012/x", "000012.tar", "000012.", "000012\n"),
         "offset": ("", "-1", "1" * 16),
-        "bytes": ("", "x", "1e9"),
+        "size": ("", "x", "1e9"),
         "sha256": ("", "AB" * 32, "ab" * 31),
         "expires": ("", "never"),
     }.items():

@@ -14,11 +14,11 @@ from service.augmentations.entries import Wanted
 from service.augmentations.fingerprints import fingerprint_of
 from service.augmentations.near_duplicates import NearDuplicates
 from service.augmentations.tally import Tally
-from service.datasets.stored.augmentation import AcceptedLine
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
 from service.jobs.pictures import pictures_of, read_picture
 from service.jobs.spec import Item
 from service.runs.augmentations import Augmentation
+from service.runs.round_places import AcceptedLine
 from service.runs.rounds import RoundJobs, WantedLine
 from workers.bulk.work import Work
 

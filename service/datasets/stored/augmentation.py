@@ -1,18 +1,12 @@
-"""The twins of an augmentation set that were accepted, in the order of their rounds.
-
-    rounds/{number:06d}/plan.jsonl       what was wanted, a sample a line: :class:`WantedLine`
-    rounds/{number:06d}/jobs.json        the jobs that make it, and which samples each
-    rounds/{number:06d}/accepted.jsonl   those that count: :class:`AcceptedLine`; written last of the round
-"""
+"""The twins of an augmentation set that were accepted, in the order of their rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from model_store.card import Card
 from service.datasets.classes import ClassList
@@ -24,36 +18,10 @@ from service.errors import ObjectNotFound, StoreError, UnknownJob
 from service.jobs.ledger import Ledger
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.runs.ledger import RunLedger
-from service.runs.places import run_prefix
 from service.runs.record import RunSpec
-from service.store.base import ObjectStore
+from service.runs.round_places import AcceptedLine, accepted, round_numbers
 
 _CHUNKS_REMEMBERED = 64
-
-
-class AcceptedLine(BaseModel):
-    """A twin that counts. ``source_mask`` names the real mask, or masks joined by '+', that it came from; ``made_from`` says
-    which real item that was and what was done to its mask."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: str
-    index: int = Field(ge=0)
-    source_mask: str | None = None
-    made_from: dict[str, Any] = Field(default_factory=dict)
-
-
-def round_prefix(run: str, number: int) -> str:
-    return f"{run_prefix(run)}rounds/{number:06d}/"
-
-
-def round_numbers(store: ObjectStore, run: str) -> list[int]:
-    """The rounds of which anything is there, in order; one after the other from 0 on, of a store that has lost nothing."""
-    return [int(name) for name in store.list_folders(f"{run_prefix(run)}rounds/") if name.isascii() and name.isdigit()]
-
-
-def accepted(run: str, number: int) -> str:
-    return f"{round_prefix(run, number)}accepted.jsonl"
 
 
 @dataclass(frozen=True)

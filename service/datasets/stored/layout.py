@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.datasets.classes import ClassList
-from service.datasets.items import Source
+from service.datasets.classes import ClassList, Source
 from service.runs.places import run_prefix
 
 SHARD_ITEMS = 1000

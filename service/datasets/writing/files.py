@@ -55,8 +55,8 @@ class ExportFile:
 class Spool(io.RawIOBase):
     """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here.
 
-    What goes to disk is hashed and written by a thread of its own, a megabyte at a time: both leave the interpreter to whoever makes
-    the bytes.
+    What goes to disk is hashed and written by a thread of its own, a block at a time: both leave the interpreter to whoever makes the
+    bytes.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
@@ -79,7 +79,7 @@ class Spool(io.RawIOBase):
         """Adds to the end. Raises OSError, perhaps of earlier bytes, where the disk takes no more."""
         self._held += data
         self.size += len(data)
-        if len(self._held) >= _IN_MEMORY_BYTES:
+        if len(self._held) >= (_IN_MEMORY_BYTES if self._file is None else PIECE_BYTES):
             self._drain()
         return len(data)
 
