@@ -174,7 +174,7 @@ def test_ctrl_c_leaves_nothing_half_written(stub: Stub, tmp_path: Path) -> None:
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", workers=4)
-    assert time.monotonic() - begun < 10, "the others were told to stop, and did not try for as long as patience lasts"
+    assert time.monotonic() - begun < 20, "the others were told to stop, and did not try for as long as patience lasts"
     assert leftovers(tmp_path) == []
     assert files(tmp_path / "set").items() <= stub.files.items()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("twinset")]

@@ -121,7 +121,7 @@ def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveAp
     later.start()
     begun = time.monotonic()
     assert job.wait().state == "succeeded"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     later.join()
     assert client.job(job.id).refresh().info == job.info
 

@@ -284,3 +284,24 @@ def test_nothing_is_left_open_when_an_export_is_given_up(tmp_path: Path) -> None
         next(files)
         files.close()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_a_mask_merged_from_two_sides_is_on_neither() -> None:
+    items = list(scenes(40))
+    for number, item in enumerate(items):
+        item.source_mask = f"mask{number}"
+    halves = {"train": 0.5, "test": 0.5}
+    sides = {line["name"]: line["split"] for line in map(json.loads, written(items, splits=halves)["manifest.jsonl"].splitlines())}
+    one = next(item for item in items if sides[item.name] == "train")
+    other = next(item for item in items if sides[item.name] == "test")
+    same = next(item for item in items if sides[item.name] == "train" and item is not one)
+    merged = [
+        Item("across", picture(101, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{other.source_mask}"),
+        Item("within", picture(102, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{same.source_mask}"),
+    ]
+    files = written([*items, *merged], splits=halves)
+    lines = {line["name"]: line["split"] for line in map(json.loads, files["manifest.jsonl"].splitlines())}
+    assert lines == {**sides, "within": "train"}
+    assert b"1 items merged from masks of different splits were left out" in files["README.md"]
+    # with the splits that items came with, nothing is drawn, and nothing left out
+    assert len(written([*items, *merged])["manifest.jsonl"].splitlines()) == 42

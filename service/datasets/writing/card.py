@@ -30,6 +30,7 @@ class Tally:
         self.items: Counter[tuple[str, str]] = Counter()
         self.models: Counter[str] = Counter()
         self.seeds: dict[str, tuple[int, int]] = {}
+        self.between_splits = 0
 
     def add(self, prepared: Prepared) -> None:
         """Counts an item; of its metadata, ``model`` and ``seed`` are looked at."""
@@ -49,6 +50,7 @@ class Tally:
                 "items": [[*key, count] for key, count in self.items.items()],
                 "models": list(map(list, self.models.items())),
                 "seeds": {model: list(seeds) for model, seeds in self.seeds.items()},
+                "between_splits": self.between_splits,
             }
         )
 
@@ -57,6 +59,7 @@ class Tally:
         self.items = Counter({(split, source): count for split, source, count in state.values["items"]})
         self.models = Counter(dict(state.values["models"]))
         self.seeds = {model: (low, high) for model, (low, high) in state.values["seeds"].items()}
+        self.between_splits = state.values["between_splits"]
 
     def splits(self) -> dict[str, int]:
         """Items by split."""
@@ -87,7 +90,7 @@ def dataset_card(
         "|---|---|---|",
         *(f"| {split} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |" for split in _splits(tally)),
         "",
-        _about_splits(options),
+        _about_splits(options, tally),
         "",
         "## Files",
         "",
@@ -121,11 +124,12 @@ def _splits(tally: Tally) -> list[str]:
     return sorted({split for split, _ in tally.items})
 
 
-def _about_splits(options: ExportOptions) -> str:
+def _about_splits(options: ExportOptions, tally: Tally) -> str:
     if options.splits is None:
         return "Items are in the splits that they came with."
     shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
-    return f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them."
+    left_out = f" {tally.between_splits} items merged from masks of different splits were left out." if tally.between_splits else ""
+    return f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{left_out}"
 
 
 def _how_made(about: ExportAbout, tally: Tally) -> list[str]:

@@ -16,6 +16,8 @@ from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared, Preparing
+from service.datasets.writing.splitting import BETWEEN_SPLITS
+from service.errors import InvalidDataset
 
 ItemWritten = Callable[[Prepared], None]
 
@@ -34,7 +36,7 @@ def export_files(
     The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for progress.
     ``scratch`` is a folder for what is gathered on disk; without one it is the system's. On the file system of a FolderSink's folder
     it saves copying; a killed export leaves ``.export-*.part`` in it.
-    One item is in memory at a time. Raises InvalidDataset naming the item that cannot be written, or the option that cannot be
+    An item that was made from masks on several sides of the split is left out, and counted on the card. One item is in memory at a time. Raises InvalidDataset naming the item that cannot be written, or the option that cannot be
     met, and MissingExtra where the format needs packages that are not installed.
     """
     mapping = class_mapping(classes, options)
@@ -57,7 +59,13 @@ def _files(
     with manifest:
         try:
             for item in items:
-                prepared = prepare(item)
+                try:
+                    prepared = prepare(item)
+                except InvalidDataset as error:
+                    if error.extra.get("reason") != BETWEEN_SPLITS:
+                        raise
+                    tally.between_splits += 1
+                    continue
                 yield from writer.add(prepared)
                 manifest.write(manifest_line(prepared))
                 tally.add(prepared)

@@ -20,6 +20,7 @@ MEANINGS: dict[str, str] = {
     "unreadable": "the image or the mask cannot be decoded; store it anew",
     "size_differs": "image and mask differ in size; make both anew from one source",
     "unknown_labels": "the mask holds values that are no class's",
+    "between_splits": "its mask was merged from masks on different sides of the split, so that it can be on none",
     "invalid": "it cannot be written in this format",
 }
 

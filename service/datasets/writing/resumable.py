@@ -30,6 +30,7 @@ from service.datasets.writing.parts import ZipParts
 from service.datasets.writing.place import ExportResult, StoredFile, StorePlace, canonical
 from service.datasets.writing.preparing import Preparing
 from service.datasets.writing.sending import Sender
+from service.datasets.writing.splitting import BETWEEN_SPLITS
 from service.datasets.writing.state import State
 from service.errors import InvalidDataset
 from service.store.base import MOST_OBJECT_BYTES
@@ -189,7 +190,9 @@ class _Run:
         except InvalidDataset as error:
             if prepared is not None:
                 self._prepare.take_back(prepared)
-            self._walk.left_out.add(error.extra.get("reason", ""), item.name, error.detail)
+            reason = error.extra.get("reason", "")
+            self._tally.between_splits += reason == BETWEEN_SPLITS
+            self._walk.left_out.add(reason, item.name, error.detail)
             return False
         for part in self._parts.item_ends() if self._parts is not None else ():
             self._put(part)

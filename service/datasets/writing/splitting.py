@@ -12,19 +12,27 @@ from service.datasets.writing.options import SPLIT_PATTERN
 from service.errors import InvalidDataset
 
 DEFAULT_SPLIT = "train"
+BETWEEN_SPLITS = "between_splits"
+"""Why an item is left out that can be on no side."""
 
 
 def split_of(item: Item, shares: Mapping[str, float] | None, seed: int) -> str:
     """The item's split: drawn by a hash of seed and mask, or without ``shares`` the one it has.
 
-    A hash and no generator, so that an item's side does not hang on which others there are: added items move no others.
+    A hash and no generator, so that an item's side does not hang on which others there are: added items move no others. An item whose
+    mask was merged from several (``source_mask`` joins them by "+") may have them on several sides, and can then be on none: it raises
+    InvalidDataset.
     """
     if shares is None:
         split = item.split or DEFAULT_SPLIT
         if not re.match(SPLIT_PATTERN, split):
             raise InvalidDataset(f"{item.name!r} is in the split {split[:40]!r}; a split's name is of lower-case letters, digits, - and _")
         return split
-    return _drawn(seed, item.mask_group, tuple(shares.items()))
+    drawn = {_drawn(seed, mask, tuple(shares.items())) for mask in item.mask_group.split("+")}
+    if len(drawn) > 1:
+        sides = " and ".join(sorted(drawn))
+        raise InvalidDataset(f"the mask of {item.name!r} was merged from masks that are in {sides}", reason=BETWEEN_SPLITS)
+    return drawn.pop()
 
 
 @lru_cache(maxsize=4096)
