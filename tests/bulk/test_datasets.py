@@ -155,7 +155,7 @@ def test_bodies_that_are_refused(client: TestClient, settings: Settings) -> None
     assert client.post("/datasets", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     wrong = client.post("/datasets", json={"name": "a", "prefix": "b", "colour": 1})
     assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "/colour"
-    assert not list((settings.data_dir / "scratch").iterdir())
+    assert not [path for path in (settings.data_dir / "scratch").glob("*/*")]
 
 
 def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings, store: ObjectStore) -> None:
@@ -217,8 +217,11 @@ def test_keys_are_what_the_store_takes() -> None:
 def test_scratch_of_the_dead_is_removed(tmp_path: Path) -> None:
     from service.datasets.stored.scratch import scratch_folder
 
-    left = tmp_path / "scratch" / "999999999-x"
-    left.mkdir(parents=True)
     with scratch_folder(tmp_path) as folder:
-        assert folder.is_dir() and not left.exists()
+        here = folder.parent
+    left, elsewhere = here / "999999999-x", here.with_name("another") / "999999999-x"
+    for each in (left, elsewhere):
+        each.mkdir(parents=True)
+    with scratch_folder(tmp_path) as folder:
+        assert folder.is_dir() and not left.exists() and elsewhere.exists()
     assert not folder.exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +14,9 @@ from pathlib import Path
 
 @contextmanager
 def scratch_folder(data_dir: Path) -> Iterator[Path]:
-    """An empty folder below ``data_dir/scratch``, gone at the end; what dead processes left there goes at the next call."""
-    root = data_dir / "scratch"
+    """An empty folder below ``data_dir/scratch``, gone at the end; what dead processes of this machine left there goes at the next
+    call. Those of other machines are let be: nobody here can tell whether they live."""
+    root = data_dir / "scratch" / (re.sub(r"[^A-Za-z0-9._-]", "_", platform.node()) or "machine")
     root.mkdir(parents=True, exist_ok=True)
     for left in root.iterdir():
         owner = left.name.partition("-")[0]
