@@ -14,7 +14,7 @@ from service.api.access import KeyedRoute, TenantDep
 from service.api.bodies import described_body, read_body
 from service.api.content import JsonRoute
 from service.api.openapi import answers
-from service.api.run_access import IdempotencyKey, bad_cursor, runs_page, stand
+from service.api.run_access import IdempotencyKey, bad_cursor, own_run, runs_page, stand
 from service.api.run_views import RunView, View, run_fields
 from service.api.samples import Links, sample_view
 from service.api.services import Services, ServicesDep
@@ -176,7 +176,7 @@ def list_augmentations(
 )
 def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
     """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
-    spec = _own(services, tenant, augmentation)
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
     return _view(services, spec, stand(services, spec))
 
 
@@ -197,7 +197,7 @@ def list_accepted(
     from service.datasets.stored.augmentation import AugmentationSource
     from service.runs.exports import Shelves
 
-    spec = _own(services, tenant, augmentation)
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor(cursor)
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
@@ -222,7 +222,7 @@ def list_accepted(
 )
 def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
     """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
-    spec = _own(services, tenant, augmentation)
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
     services.runs.cancel(spec)
     return _view(services, spec, stand(services, spec))
 
@@ -235,7 +235,7 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
 )
 def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes a set with its twins and the jobs that made them; exports that were made of it stay."""
-    services.runs.delete(_own(services, tenant, augmentation))
+    services.runs.delete(own_run(services, tenant, augmentation, Kind.AUGMENTATION))
     return Response(status_code=204)
 
 
@@ -263,10 +263,6 @@ def _picture(planned: Augmentation) -> bytes:
 
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
     return draw_plan(planned.plan.shares(), examples(planned.plan), planned.card.classes, title=title)
-
-
-def _own(services: Services, tenant: str, augmentation: str) -> RunSpec:
-    return services.runs.read_spec(augmentation, tenant=tenant, kind=Kind.AUGMENTATION)
 
 
 def _view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:

@@ -12,7 +12,7 @@ from pydantic import Field
 from service.api.access import KeyedRoute, TenantDep
 from service.api.content import JsonRoute
 from service.api.openapi import answers
-from service.api.run_access import IdempotencyKey, bad_cursor, runs_page, stand
+from service.api.run_access import IdempotencyKey, bad_cursor, own_run, runs_page, stand
 from service.api.run_views import RunView, View, run_fields
 from service.api.services import Services, ServicesDep
 from service.api.views import as_json
@@ -124,7 +124,7 @@ def list_exports(
 @router.get("/exports/{export}", response_model=ExportView, summary="Look at an export", responses=answers(404, 503))
 def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Where it stands, and what is in it once it is whole."""
-    spec = _own(services, tenant, export)
+    spec = own_run(services, tenant, export, Kind.EXPORT)
     return _view(services, spec, stand(services, spec))
 
 
@@ -139,7 +139,7 @@ def list_files(
     limit: Annotated[int, Query(ge=1, le=500, description="Most files in the answer.")] = 100,
 ) -> ExportFilePage:
     """The files with their sizes, checksums and signed links. A set of zip files is to be unpacked into one folder."""
-    spec = _own(services, tenant, export)
+    spec = own_run(services, tenant, export, Kind.EXPORT)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor(cursor)
     first = 0 if cursor is None else int(cursor)
@@ -166,7 +166,7 @@ def list_files(
 @router.post("/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503))
 def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Stops writing it. Asking again changes nothing; an export that has ended otherwise is refused."""
-    spec = _own(services, tenant, export)
+    spec = own_run(services, tenant, export, Kind.EXPORT)
     services.runs.cancel(spec)
     return _view(services, spec, stand(services, spec))
 
@@ -179,12 +179,8 @@ def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
 )
 def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes an export with its files; one that is being written is cancelled with it. What it was made from stays."""
-    services.runs.delete(_own(services, tenant, export))
+    services.runs.delete(own_run(services, tenant, export, Kind.EXPORT))
     return Response(status_code=204)
-
-
-def _own(services: Services, tenant: str, export: str) -> RunSpec:
-    return services.runs.read_spec(export, tenant=tenant, kind=Kind.EXPORT)
 
 
 def _view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:

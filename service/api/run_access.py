@@ -26,6 +26,11 @@ IdempotencyKey = Annotated[
 ]
 
 
+def own_run(services: Services, tenant: str, run: str, kind: Kind) -> RunSpec:
+    """The tenant's run of that id and kind. One of another tenant is answered 404, as one that does not exist is."""
+    return services.runs.read_spec(run, tenant=tenant, kind=kind)
+
+
 def stand(services: Services, spec: RunSpec) -> Standing:
     """Where the run stands."""
     return standing(services.runs, services.hints, spec)
@@ -45,7 +50,7 @@ def runs_page(
 
     def look(run: str) -> tuple[RunSpec, Standing] | None:
         try:
-            spec = services.runs.read_spec(run, tenant=tenant, kind=kind)
+            spec = own_run(services, tenant, run, kind)
         except UnknownRun:
             return None  # being deleted, or never accepted
         return spec, stand(services, spec)

@@ -7,9 +7,12 @@
     outlines     the borders of objects as polygons, exact to the pixel
     filling      polygons as pixels, by the rules of those who read them
     statistics   what a dataset holds, as numbers and as a picture
-    reading      folders, COCO, Pascal VOC, Cityscapes, YOLO-seg and archives of them, in
-    mixing       several datasets as one
-    writing      these, Hugging Face and WebDataset, out
+    reading      folders, COCO, Pascal VOC, Cityscapes, YOLO-seg, Hugging Face, WebDataset and archives of them, in
+    stored       datasets and twins in the object store
+    matching     the classes of several datasets as one list
+    mixing       several datasets as one; stored_mix, the same of those in the store, from any place on
+    filtering    twins that the model was not sure of
+    writing      these formats, out
 
 Masks are class indices ``(H, W)`` uint8: 0..253 a class, 255 none. Items come and go one at a time. Nothing here knows of
 HTTP, queues or torch.

@@ -80,7 +80,7 @@ class Item:
 
     @cached_property
     def image_sha256(self) -> str:
-        """The sha256 of the image's file, in hex."""
+        """The sha256 of the image's file, in hex; whoever has compared the bytes with it may set it, so that it is worked out once."""
         return hashlib.sha256(self.image_bytes).hexdigest()
 
     @property

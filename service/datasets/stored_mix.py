@@ -158,6 +158,8 @@ class Walk:
             self.left_out.add(error.extra.get("reason", ""), name, error.detail)
             return None
         taken = replace(item, name=name, image=image, mask=mask)
+        if isinstance(item.image, bytes):
+            taken.image_sha256 = item.image_sha256
         if not self._seen.add(taken.image_sha256):
             self.left_out.add(SAME_IMAGE, name, "an item before has the same image")
             return None
