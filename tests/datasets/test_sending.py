@@ -92,9 +92,14 @@ def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_is_full_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [lambda spool: [spool.write(bytes(1 << 20)) for _ in range(5)], lambda spool: spool.as_file("x"), lambda spool: list(spool.pieces())],
+    ids=["written on", "taken", "read"],
+)
+def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any) -> None:
     with open("/dev/full", "w+b", buffering=0) as full, Spool(tmp_path) as spool:
         monkeypatch.setattr(spool, "_opened", lambda: full)
-        spool.write(bytes(1000))
+        spool.write(bytes(1 << 20))
         with pytest.raises(OSError, match="No space left"):
-            spool.write(bytes(1 << 20))
+            use(spool)

@@ -6,13 +6,16 @@ import hashlib
 import io
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 PIECE_BYTES = 1 << 18
 _IN_MEMORY_BYTES = 1 << 20
+_MOST_WAITING = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,11 @@ class ExportFile:
 
 
 class Spool(io.RawIOBase):
-    """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here."""
+    """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here.
+
+    What goes to disk is hashed and written by a thread of its own, a block at a time: both leave the interpreter to whoever makes the
+    bytes.
+    """
 
     def __init__(self, scratch: Path | None = None) -> None:
         """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name there."""
@@ -60,6 +67,8 @@ class Spool(io.RawIOBase):
         self._file: IO[bytes] | None = None
         self._name: Path | None = None
         self._digest = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
         self.size = 0
 
     def writable(self) -> bool:
@@ -67,11 +76,11 @@ class Spool(io.RawIOBase):
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Adds to the end. Raises OSError where the disk takes no more."""
+        """Adds to the end. Raises OSError, perhaps of earlier bytes, where the disk takes no more."""
         self._held += data
         self.size += len(data)
         if len(self._held) >= (_IN_MEMORY_BYTES if self._file is None else PIECE_BYTES):
-            self._to_disk()
+            self._drain()
         return len(data)
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
@@ -80,7 +89,7 @@ class Spool(io.RawIOBase):
             if start < self.size:
                 yield bytes(memoryview(self._held)[start:])
             return
-        self._to_disk()
+        self._settle()
         self._file.seek(start)
         left = self.size - start
         while left:
@@ -91,12 +100,15 @@ class Spool(io.RawIOBase):
 
     def as_file(self, path: str) -> ExportFile:
         """What was written, as a file of the export; once that was moved, nothing more may be written."""
+        self._settle()
         digest = self._digest.copy()
         digest.update(self._held)
         return ExportFile(path, self.size, self.pieces, self._move, digest.hexdigest())
 
     def close(self) -> None:
         """Frees the disk."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
         if self._file is not None:
             self._file.close()
         if self._name is not None:
@@ -104,13 +116,27 @@ class Spool(io.RawIOBase):
             self._name = None
         super().close()
 
-    def _to_disk(self) -> None:
-        """Writes what is in memory, behind what is on disk already."""
-        if self._file is None:
+    def _drain(self) -> None:
+        """Hands what is in memory to the thread; waits where that lags behind."""
+        if self._thread is None:
             self._file = self._opened()
-        self._digest.update(self._held)
-        self._file.write(self._held)
-        self._held.clear()
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-spool")
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft().result()
+        block, self._held = self._held, bytearray()
+        self._waiting.append(self._thread.submit(self._keep, block))
+
+    def _settle(self) -> None:
+        """Brings all to disk, if some of it is."""
+        if self._file is not None and self._held:
+            self._drain()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _keep(self, block: bytearray) -> None:
+        assert self._file is not None
+        self._digest.update(block)
+        self._file.write(block)
 
     def _opened(self) -> IO[bytes]:
         if self._scratch is None:
@@ -122,7 +148,7 @@ class Spool(io.RawIOBase):
     def _move(self, target: Path) -> bool:
         if self._name is None or self._file is None:
             return False
-        self._to_disk()
+        self._settle()
         self._file.flush()
         try:
             os.replace(self._name, target)
