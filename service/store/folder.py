@@ -24,6 +24,7 @@ from typing import IO, Iterator
 from ..errors import InvalidKey, ObjectExists, ObjectNotFound, StoreUnavailable, TwinsetError
 from . import signing
 from .base import ObjectInfo, check_expiry, check_range, check_size
+from .giving import takes_place
 from .keys import check_key, check_prefix, check_start
 from .walking import NO_FOLLOW, NotAFolder, holds_object, open_below, scan, walk
 
@@ -77,7 +78,7 @@ class FolderStore:
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
             check_size(key, found.st_size)
             with self._draft(key) as (incoming, draft, file):
-                if consume and _takes_place(path, source.fileno(), found, incoming, draft, file.fileno()):
+                if consume and takes_place(path, source.fileno(), found, incoming, draft, file.fileno()):
                     return self._settle(key, incoming, draft, source, found.st_size, if_absent=if_absent)
                 left = found.st_size
                 while left and (piece := source.read(min(left, COPY_BYTES))):
@@ -324,26 +325,6 @@ _REMEDIES = {
     errno.EEXIST: "set TWINSET_STORE_URL to a folder",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
-
-
-def _takes_place(path: Path, source: int, found: os.stat_result, incoming: int, draft: str, file: int) -> bool:
-    """Puts the file at ``path``, open as ``source``, in the draft's place, if that is one rename and nobody else's file."""
-    if found.st_nlink != 1 or found.st_dev != os.fstat(incoming).st_dev:
-        return False
-    try:
-        named = os.stat(path, follow_symlinks=False)
-        if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
-            return False
-        # As if made here: who may read it is for this process's umask to say, and its age counts from now.
-        os.fchmod(source, stat.S_IMODE(os.fstat(file).st_mode))
-        os.utime(source)
-        os.replace(path, draft, dst_dir_fd=incoming)
-    except OSError:
-        return False
-    placed = os.stat(draft, dir_fd=incoming, follow_symlinks=False)
-    if (placed.st_dev, placed.st_ino) != (found.st_dev, found.st_ino):
-        raise OSError(errno.ESTALE, "the file that was given away was another one a moment later")
-    return True
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

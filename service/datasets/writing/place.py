@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -106,12 +104,6 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield from whole
     if held:
         yield held
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file on this machine, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical(value: object) -> bytes:
