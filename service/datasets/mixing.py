@@ -62,7 +62,7 @@ class Mix:
         matching = self._matching
         for part, prefix, mapping, findings in zip(self._parts, matching.prefixes, matching.mappings, self._findings, strict=True):
             for item in read_items(part.source, findings):
-                if not seen.add(item.image_sha256):
+                if not seen.add_sha256(item.image_sha256):
                     self.copies += 1
                     continue
                 yield replace(item, name=prefix + item.name, mask=mapping.apply(item.labels))

@@ -35,7 +35,13 @@ class Seen:
 
     def add(self, text: str) -> bool:
         """Whether the text is new; it no longer is afterwards."""
-        key = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        return self._add(int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()))
+
+    def add_sha256(self, sha256: str) -> bool:
+        """The same for a hash in hex, which needs no other. One set takes texts or hashes, and not both."""
+        return self._add(int(sha256[:16], 16))
+
+    def _add(self, key: int) -> bool:
         if key in self._recent:
             return False
         place = bisect_left(self._sorted, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,10 +157,12 @@ class Walk:
         except InvalidDataset as error:
             self.left_out.add(error.extra.get("reason", ""), name, error.detail)
             return None
-        taken = replace(item, name=name, image=image, mask=mask)
+        taken = Item(
+            name, image, mask, item.instances, item.split, item.source, item.caption, item.source_mask, item.metadata
+        )
         if isinstance(item.image, bytes):
             taken.image_sha256 = item.image_sha256
-        if not self._seen.add(taken.image_sha256):
+        if not self._seen.add_sha256(taken.image_sha256):
             self.left_out.add(SAME_IMAGE, name, "an item before has the same image")
             return None
         return taken

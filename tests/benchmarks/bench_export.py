@@ -13,6 +13,7 @@ Bars: peak <= 400 MB, growth <= 10 %, WebDataset >= 0.5 of tar.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -47,6 +48,7 @@ def pairs(count: int, side: int, start: int = 0) -> Iterator[Item]:
     """Pairs ``start`` to ``count`` of ``side`` pixels: noise, and masks of a few overlapping boxes."""
     random = np.random.default_rng(0)
     images = [encode_image(random.integers(0, 256, (side, side, 3)).astype(np.uint8), {}) for _ in range(IMAGES)]
+    digests = [hashlib.sha256(image) for image in images]
     masks = []
     for _ in range(MASKS):
         labels = np.zeros((side, side), dtype=np.uint8)
@@ -55,15 +57,21 @@ def pairs(count: int, side: int, start: int = 0) -> Iterator[Item]:
             labels[top : top + side // 3, left : left + side // 3] = label
         masks.append(encode_mask(labels, CLASSES.colours, {}))
     for number in range(start, count):
-        yield Item(
+        # bytes behind the end of a PNG are no part of the picture, and make it another one
+        mark = b"%08d" % number
+        item = Item(
             name=f"{number:08d}",
-            # bytes behind the end of a PNG are no part of the picture, and make it another one
-            image=images[number % IMAGES] + b"%08d" % number,
+            image=images[number % IMAGES] + mark,
             mask=masks[number % MASKS],
             source="synthetic",
             source_mask=str(number % MASKS),
             metadata={**METADATA, "seed": number},
         )
+        # as the sources of a store do, which have compared what they read
+        digest = digests[number % IMAGES].copy()
+        digest.update(mark)
+        item.image_sha256 = digest.hexdigest()
+        yield item
 
 
 @dataclass

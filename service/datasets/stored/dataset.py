@@ -94,7 +94,7 @@ class StoredDataset:
     def item(self, position: int, record: StoredItem) -> Item:
         """The item of an index entry."""
         instances = None if record.instances is None else self._picture(position, record.instances).astype(np.int32)
-        return Item(
+        item = Item(
             name=record.name,
             image=self.read(position, record.image),
             mask=self.read(position, record.mask),
@@ -105,6 +105,8 @@ class StoredDataset:
             source_mask=record.source_mask,
             metadata=record.metadata,
         )
+        item.image_sha256 = record.image.sha256  # compared as it was read
+        return item
 
     def labels(self, position: int, record: StoredItem) -> np.ndarray:
         """The class indices ``(H, W)`` uint8 of an item."""

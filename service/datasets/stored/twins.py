@@ -88,7 +88,7 @@ def _item(card: Card, twin: Twin, files: list[bytes]) -> Item | Absent:
     if len(files) < 2:
         return Absent(twin.name, "no_mask", "it was made from text alone, and has no mask")
     line = manifest_entry(twin.spec, twin.record, twin.sample)
-    return Item(
+    item = Item(
         name=twin.name,
         image=files[0],
         mask=files[1],
@@ -97,3 +97,6 @@ def _item(card: Card, twin: Twin, files: list[bytes]) -> Item | Absent:
         source_mask=twin.source_mask or twin_mask(line),
         metadata={**twin_metadata(line), **twin.about},
     )
+    # compared as it was read
+    item.image_sha256 = str(twin.sample.image_sha256)
+    return item

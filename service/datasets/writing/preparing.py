@@ -25,8 +25,22 @@ from service.datasets.writing.state import State
 from service.errors import InvalidDataset
 from service.png import SIGNATURE, encode_indices, encode_mask, mask_palette
 
-LINE = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
-"""One for all lines: ``json.dumps`` makes one anew for each."""
+
+class _Lines(json.JSONEncoder):
+    """JSON on one line, members in the order of their names. What Python makes anew for each text is made once."""
+
+    def __init__(self) -> None:
+        super().__init__(sort_keys=True, separators=(",", ":"), check_circular=False)
+        make = json.encoder.c_make_encoder
+        ascii_text = json.encoder.encode_basestring_ascii
+        self._pieces = None if make is None else make(None, self.default, ascii_text, None, ":", ",", True, False, True)
+
+    def encode(self, o: Any) -> str:
+        """The text of a value."""
+        return super().encode(o) if self._pieces is None or isinstance(o, str) else "".join(self._pieces(o, 0))
+
+
+LINE = _Lines()
 
 
 @dataclass(eq=False)
