@@ -155,6 +155,7 @@ def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbo
 
 def _about(parts: list[Part], title: str) -> ExportAbout:
     """What the dataset's card says of the models and of the real data."""
+    from service.datasets.reading.about import about_data
     from service.datasets.reading.twins import TwinsSource
     from service.datasets.writing.about import ExportAbout, ModelAbout
 
@@ -166,24 +167,8 @@ def _about(parts: list[Part], title: str) -> ExportAbout:
         # parameters that differ between jobs are each item's own, in the manifest
         parameters={key: value for key, value in shared[0].items() if all(one.get(key) == value for one in shared)} if shared else {},
         seeds=tuple(sorted({seed for source in twins for seed in source.job_seeds})),
-        real_data=tuple(_data(part) for part in parts if not isinstance(part.source, TwinsSource)),
+        real_data=tuple(about_data(part.source.root, part.label) for part in parts if not isinstance(part.source, TwinsSource)),
     )
-
-
-def _data(part: Part) -> Any:
-    """A dataset's name and licence, as its own ``dataset.json`` has them."""
-    import json
-
-    from service.datasets.reading.tree import read_text
-    from service.datasets.writing.about import TrainingData
-
-    path = part.source.root / "dataset.json"
-    try:
-        about = json.loads(read_text(path)) if path.is_file() else {}
-    except ValueError:
-        about = {}
-    said = {key: about[key] for key in ("name", "licence") if isinstance(about, dict) and isinstance(about.get(key), str) and about[key]}
-    return TrainingData(**{"name": part.label, **said})
 
 
 def _tell_left_out(mix: Mix, parts: list[Part]) -> None:
