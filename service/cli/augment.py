@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +77,15 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--only-twins", is_flag=True, help="Leave the real items out.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and make nothing.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw the plan, too.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Without a server: where models of your own are registered, and everything is kept.  [default: a temporary folder]",
+)
 @click.option("--url", help="A server.  [default: TWINSET_PUBLIC_URL; without either, all is done on this machine]")
-def augment(source: str, target: Path | None, dry_run: bool, picture: Path | None, url: str | None, **asked: Any) -> None:
+def augment(
+    source: str, target: Path | None, dry_run: bool, picture: Path | None, data_dir: Path | None, url: str | None, **asked: Any
+) -> None:
     """Extend a dataset with twins, as a plan says.
 
     DATASET is a folder or an archive, or the name of one that the server has. The plan is shown first: what each class comes to beside
@@ -95,7 +102,7 @@ def augment(source: str, target: Path | None, dry_run: bool, picture: Path | Non
         require_new(target)
     path = Path(source)
     request = _request(asked)
-    with _client(url, path.exists()) as client:
+    with _client(url, data_dir, path.exists()) as client:
         dataset = _dataset(client, source, path)
         plan: Plan = client.augment(dataset=dataset, dry_run=True, **request)
         _show_plan(plan, picture)
@@ -120,23 +127,26 @@ def augment(source: str, target: Path | None, dry_run: bool, picture: Path | Non
 
 
 @contextmanager
-def _client(url: str | None, local_source: bool) -> Iterator[Twinset]:
+def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Iterator[Twinset]:
     """A client of the server that is named; without one, of a stack that runs for as long as the command does."""
     from service.settings import read_settings
 
     settings = read_settings()
-    if url is not None or "public_url" in settings.model_fields_set:
+    if data_dir is None and (url is not None or "public_url" in settings.model_fields_set):
         with open_client(url) as client:
             yield client
         return
-    if not local_source:
+    if url is not None:
+        raise click.UsageError("--data-dir is for work on this machine, and --url for that of a server; give one of them")
+    if not local_source and data_dir is None:
         raise click.UsageError("DATASET is no folder or archive here; give one, or name the server that has it with --url")
     from service.cli.staging import staged
     from service.client import Twinset
 
-    with tempfile.TemporaryDirectory(prefix="twinset-", ignore_cleanup_errors=True) as folder, staged(Path(folder), grace_s=2.0) as stack:
-        with Twinset(stack.url) as client:
-            yield client
+    with ExitStack() as stack:
+        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinset-", ignore_cleanup_errors=True)))
+        running = stack.enter_context(staged(folder, grace_s=2.0))
+        yield stack.enter_context(Twinset(running.url))
 
 
 def _dataset(client: Twinset, source: str, path: Path) -> DatasetRef:
