@@ -177,6 +177,6 @@ def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said,
 
 
 def test_a_server_and_a_folder_are_not_both_asked(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
-    words = ["augment", str(scenes), "--model", "tissue", "--count", "2", "--dry-run", "--url", url, "--data-dir", str(tmp_path / "data")]
+    words = ["augment", str(scenes), "--model", "tissue", "--count", "2", "--dry-run", "--url", url, "--data-dir", str(tmp_path / "mine")]
     assert run(words) == 2
-    assert "give one of them" in said() and not (tmp_path / "data" / "store").exists()
+    assert "give one of them" in said() and not (tmp_path / "mine").exists()
