@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import torch
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
@@ -20,6 +18,7 @@ from service.queue import ChunkSender, JobQueue
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
+from workers.connecting import connect
 from workers.engine import Engine
 from workers.inputs import JobInputs
 from workers.keeping import LeaseKeeper
@@ -31,8 +30,6 @@ from workers.pipeline import Pipeline
 from workers.starting import Starts
 from workers.stopping import Stopping
 from workers.window import Window
-
-_REDIS_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,7 @@ def open_worker(
 ) -> Worker:
     """Builds a worker from settings. Touches neither network nor models; ``load`` replaces the loading of models."""
     store = store or open_store(settings)
-    redis = Redis.from_url(
-        settings.broker_url,
-        socket_timeout=_REDIS_TIMEOUT_S,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        decode_responses=True,
-        # once more at once, for a connection that a restarted broker has closed; no waiting, for all of it is hints
-        retry=Retry(NoBackoff(), 1),
-    )
+    redis = connect(settings)
     hints = Hints(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
     cpu_threads = settings.cpu_threads or available_cores()

@@ -11,7 +11,7 @@ from service.api.services import Services
 from service.errors import InvalidRequest, UnknownRun
 from service.jobs.faults import shown
 from service.jobs.prefetch import prefetch
-from service.runs.acceptance import MAX_KEY_CHARS
+from service.jobs.submission import MAX_KEY_CHARS
 from service.runs.kinds import Kind, kind_of
 from service.runs.record import RunSpec
 from service.runs.standing import Standing, standing

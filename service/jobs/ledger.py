@@ -74,7 +74,7 @@ class Ledger:
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
         try:
-            spec = _parse(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
+            spec = parse_stored(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
         except ObjectNotFound:
             spec = None
         if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_noted(job):
@@ -95,7 +95,7 @@ class Ledger:
         """The chunk's record, or None if the chunk has not happened."""
         key = keys.job_chunk(job, chunk)
         try:
-            return _parse(ChunkRecord, self.store.get(key), key)
+            return parse_stored(ChunkRecord, self.store.get(key), key)
         except ObjectNotFound:
             return None
 
@@ -215,7 +215,7 @@ class Ledger:
         """How the job ended, or None if it has not."""
         key = keys.job_summary(job)
         try:
-            return _parse(Summary, self.store.get(key), key)
+            return parse_stored(Summary, self.store.get(key), key)
         except ObjectNotFound:
             return None
 
@@ -267,7 +267,8 @@ class Ledger:
         return True
 
 
-def _parse(kind: type[Value], text: bytes, key: str) -> Value:
+def parse_stored(kind: type[Value], text: bytes, key: str) -> Value:
+    """The value that lies at ``key``. Raises :class:`StoreError` for what is none of its kind."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

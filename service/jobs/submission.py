@@ -82,7 +82,7 @@ class Submissions:
         fingerprint = _fingerprint(given)
         reserved = None
         if idempotency_key is not None:
-            _check_idempotency_key(idempotency_key)
+            check_idempotency_key(idempotency_key)
             reserved = self._reserved(idempotency_key, fingerprint)
             if reserved is not None:
                 try:
@@ -211,7 +211,8 @@ def _fingerprint(given: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(given, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _check_idempotency_key(key: str) -> None:
+def check_idempotency_key(key: str) -> None:
+    """Raises :class:`InvalidRequest` for a key that is none."""
     if not 1 <= len(key) <= MAX_KEY_CHARS or not all(0x21 <= ord(character) <= 0x7E for character in key):
         raise InvalidRequest(
             f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to {MAX_KEY_CHARS} visible ASCII characters, "

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import BrokerUnavailable, IdempotencyConflict, InvalidRequest, ObjectExists, ObjectNotFound, UnknownRun
+from service.errors import BrokerUnavailable, IdempotencyConflict, ObjectExists, ObjectNotFound, UnknownRun
 from service.jobs.faults import shown
+from service.jobs.submission import check_idempotency_key
 from service.runs.kinds import Kind, new_run_id
 from service.runs.ledger import RunLedger
 from service.runs.queue import RunSender
 from service.runs.record import RunSpec
 from service.store import keys
 
-MAX_KEY_CHARS = 255
 _log = logging.getLogger("twinset.runs")
 
 
@@ -51,7 +51,7 @@ class Acceptance:
         record = None
         reserved = None
         if idempotency_key is not None:
-            _check(idempotency_key)
+            check_idempotency_key(idempotency_key)
             record = keys.idempotency(tenant, hashlib.sha256(f"{kind.value}\n{idempotency_key}".encode()).hexdigest())
             fingerprint = hashlib.sha256(json.dumps(given, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
             reserved = self._reserved(record, fingerprint, idempotency_key)
@@ -97,11 +97,3 @@ class Acceptance:
                 run=found["run"],
             )
         return str(found["run"])
-
-
-def _check(key: str) -> None:
-    if not 1 <= len(key) <= MAX_KEY_CHARS or not all(0x21 <= ord(character) <= 0x7E for character in key):
-        raise InvalidRequest(
-            f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to {MAX_KEY_CHARS} visible ASCII characters, "
-            "a UUID say"
-        )

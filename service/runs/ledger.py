@@ -9,20 +9,19 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, StoreError, UnknownRun
+from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownRun
 from service.jobs.faults import shown
 from service.jobs.holdings import Holdings
+from service.jobs.ledger import parse_stored
 from service.jobs.states import State
 from service.runs import places
 from service.runs.kinds import Kind, kind_of
 from service.runs.record import RunSpec, RunSummary
 from service.store.base import ObjectStore
-
-Value = TypeVar("Value", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class RunLedger:
             expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
             raise UnknownRun(f"{shown(run)} is no id of {what.words if what else 'a run'}; {expected}")
         try:
-            spec = _parse(RunSpec, self.store.get(places.run_spec(run)), places.run_spec(run))
+            spec = parse_stored(RunSpec, self.store.get(places.run_spec(run)), places.run_spec(run))
         except ObjectNotFound:
             spec = None
         if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
@@ -100,7 +99,7 @@ class RunLedger:
         """How the run ended, or None if it has not."""
         key = places.run_summary(run)
         try:
-            return _parse(RunSummary, self.store.get(key), key)
+            return parse_stored(RunSummary, self.store.get(key), key)
         except ObjectNotFound:
             return None
 
@@ -194,11 +193,3 @@ class RunLedger:
         except ObjectExists:
             return False
         return True
-
-
-def _parse(kind: type[Value], text: bytes, key: str) -> Value:
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
-        raise StoreError(f"{key} in the object store is not a {kind.__name__}: {wrong}") from None

@@ -20,13 +20,14 @@ from service.jobs.seeds import sample_seed
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec
 from service.png import encode_image
 from service.runs.rounds import Rounds
+from service.settings import Settings
 from service.store import ObjectStore, keys
-from tests.api.support import mask_card, register
+from tests.api.support import NotingQueue, mask_card, register
 from tests.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.bulk.test_exports import NAMES, files, unpacked
 from workers.bulk.celery_app import carriers
 from workers.bulk.delivery import Outcome, carry_out
-from workers.bulk.worker import BulkWorker
+from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 Carry = Callable[[str], Outcome]
 Confidence = Callable[[int], float]
@@ -190,6 +191,19 @@ def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
     some = see_through(client, carry, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5)
     assert some["state"] == "partial" and 0 < some["done"] < 12 and some["tried"] == 12
     assert "all 12 tries are spent" in some["reason"]
+
+
+def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
+    client: TestClient, scenes: str, settings: Settings
+) -> None:
+    small = open_bulk_worker(settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue())
+    kinds = carriers()
+    run = ask(client, dataset="scenes", model="tissue", count=10, seed=2)["id"]
+    view = see_through(client, lambda each: carry_out(small, each, kinds), small, run)
+    assert (view["state"], view["done"]) == ("succeeded", 10)
+    sizes = [small.ledger.read_spec(job).count for job in view["jobs"]]
+    assert sum(sizes) == 10 and max(sizes) <= 3
+    small.close()
 
 
 def test_near_duplicates_are_left_out(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:

@@ -73,8 +73,10 @@ class Carrying:
             try:
                 self._send(judged, tally)
             except LimitReached as limit:
-                self.work.say(tally.accepted, self.asked.count, "waiting: the tenant's limit of queued samples is reached")
-                return Again(float(limit.retry_after_s))
+                # the round after this one can wait; this one may be made already
+                if self.rounds.read_jobs(judged) is None:
+                    self.work.say(tally.accepted, self.asked.count, "waiting: a limit of the tenant is reached")
+                    return Again(float(limit.retry_after_s))
             if not self._is_made(judged, tally):
                 return Again(_LOOK_AGAIN_S)
             state = self._judge(judged, state, tally)
@@ -113,7 +115,7 @@ class Carrying:
         for number in (judged, judged + 1):
             lines = self.rounds.read_plan(number)
             if lines is None:
-                size = min(self.augmentation.plan.lacking(assumed), ROUND)
+                size = min(self.augmentation.plan.lacking(assumed), self._most_in_a_round())
                 if not size:
                     return
                 lines = self._plan(number, assumed, size)
@@ -121,6 +123,11 @@ class Carrying:
                 self._submit(number, lines)
             for line in lines:
                 assumed.expect(int(line.wanted["item"]), np.array(line.shares))
+
+    def _most_in_a_round(self) -> int:
+        """Samples of a round at most: two rounds fit into what a tenant may have queued."""
+        limit = self.work.worker.settings.limit_queued_samples
+        return min(ROUND, max(1, limit // 2)) if limit > 0 else ROUND
 
     def _plan(self, number: int, assumed: Tally, size: int) -> list[WantedLine]:
         """Decides on a round, and stores its masks; in that order the plan is there only once all masks are."""

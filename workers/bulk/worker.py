@@ -9,8 +9,6 @@ import uuid
 from dataclasses import dataclass, field
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from service.access.limits import Limits
 from service.catalogue import Catalogue
@@ -26,11 +24,10 @@ from service.runs.queue import RunQueue, RunSender
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
+from workers.connecting import connect
 from workers.keeping import LeaseKeeper
 from workers.leases import Leases
 from workers.stopping import Stopping
-
-_REDIS_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,7 @@ def open_bulk_worker(
 ) -> BulkWorker:
     """Builds a worker from settings. Touches no network."""
     store = store or open_store(settings)
-    redis = Redis.from_url(
-        settings.broker_url,
-        socket_timeout=_REDIS_TIMEOUT_S,
-        socket_connect_timeout=_REDIS_TIMEOUT_S,
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 1),
-    )
+    redis = connect(settings)
     hints = Hints(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
     ledger = Ledger(store)
