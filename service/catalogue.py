@@ -96,7 +96,7 @@ class Catalogue:
     def _read_store(self, found: dict[str, dict[str, Card]], broken: dict[str, str]) -> None:
         for name in self._store.list_folders(keys.models_prefix()):
             for version in self._store.list_folders(f"{keys.models_prefix()}{name}/"):
-                if not re.match(NAME_PATTERN, name) or not re.match(VERSION_PATTERN, version):
+                if not re.fullmatch(NAME_PATTERN, name) or not re.fullmatch(VERSION_PATTERN, version):
                     continue
                 card = self._cards.get(name, {}).get(version)
                 try:

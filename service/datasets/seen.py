@@ -51,9 +51,9 @@ class Seen:
         if self._log is not None:
             self._unnoted.append(key)
         if len(self._recent) >= _RECENT:
-            both = np.concatenate([np.frombuffer(self._sorted, dtype=np.uint64), np.fromiter(self._recent, dtype=np.uint64)])
-            both.sort()
-            self._sorted = array("Q", both.tobytes())
+            # in place, as hundreds of thousands of keys held twice would be the most of an export's memory that grows
+            self._sorted.extend(self._recent)
+            np.frombuffer(self._sorted, dtype=np.uint64).sort()
             self._recent.clear()
         return True
 

@@ -136,7 +136,7 @@ def _card(root: Path, model: str) -> Card:
     """The card of the model that made the twins. Raises InvalidDataset saying how to get it."""
     name, _, version = model.partition("@")
     folder = root if (root / "card.json").is_file() else None
-    if folder is None and re.match(NAME_PATTERN, name) and re.match(VERSION_PATTERN, version):
+    if folder is None and re.fullmatch(NAME_PATTERN, name) and re.fullmatch(VERSION_PATTERN, version):
         folder = bundled_folder() / name / version
     if folder is None or not (folder / "card.json").is_file():
         raise InvalidDataset(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 PIECE_BYTES = 1 << 18
-_IN_MEMORY_BYTES = 1 << 20
+_IN_MEMORY_BYTES = 1 << 18
 _MOST_WAITING = 2
 
 
@@ -53,7 +53,7 @@ class ExportFile:
 
 
 class Spool(io.RawIOBase):
-    """Bytes gathered one after another, on disk from a megabyte on; a file object, so that other libraries can write here.
+    """Bytes gathered one after another, on disk from a block on; a file object, so that other libraries can write here.
 
     What goes to disk is hashed and written by a thread of its own, a block at a time: both leave the interpreter to whoever makes the
     bytes.

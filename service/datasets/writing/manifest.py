@@ -12,6 +12,9 @@ from service.datasets.writing.preparing import LINE, Prepared
 
 MANIFEST = "manifest.jsonl"
 
+text = json.encoder.encode_basestring_ascii
+"""A text as JSON, quotes included; ASCII."""
+
 
 def manifest_line(prepared: Prepared) -> bytes:
     """The line of an item that was written, with its line feed.
@@ -37,12 +40,12 @@ def manifest_line(prepared: Prepared) -> bytes:
         entry["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(prepared.labels)).hexdigest()
     if prepared.lost:
         entry["lost"] = prepared.lost
-    return line_with_metadata(entry, prepared)
+    return line_with_metadata(LINE.encode(entry), prepared)
 
 
-def line_with_metadata(entry: dict[str, Any], prepared: Prepared) -> bytes:
-    """A line of JSON that ends in the item's metadata, which is encoded once however many lines it stands in."""
-    return f'{LINE.encode(entry)[:-1]},"metadata":{prepared.metadata_json}}}\n'.encode()
+def line_with_metadata(entry: str, prepared: Prepared) -> bytes:
+    """``entry``, a JSON object, as a line that ends in the item's metadata, encoded once however many lines it stands in."""
+    return f'{entry[:-1]},"metadata":{prepared.metadata_json}}}\n'.encode()
 
 
 def json_line(value: Any) -> bytes:

@@ -41,6 +41,6 @@ class ExportOptions(BaseModel):
             return None
         if not splits or any(not 0 < share <= 1 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-6:
             raise ValueError(f"the shares of splits are above 0 and add up to 1, not {splits}")
-        if stray := next((name for name in splits if not re.match(SPLIT_PATTERN, name)), None):
+        if stray := next((name for name in splits if not re.fullmatch(SPLIT_PATTERN, name)), None):
             raise ValueError(f"a split's name is of lower-case letters, digits, - and _, at most 32 of them, not {stray!r}")
         return splits

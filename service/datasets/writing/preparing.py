@@ -63,15 +63,14 @@ class Prepared:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.metadata_json: str = LINE.encode(dict(self.item.metadata))
+        """The item's metadata as JSON, the same text whatever order its members came in."""
+
     @property
     def classes(self) -> ClassList:
         """The export's classes."""
         return self.mapping.classes
-
-    @cached_property
-    def metadata_json(self) -> str:
-        """The item's metadata as JSON, the same text whatever order its members came in."""
-        return LINE.encode(dict(self.item.metadata))
 
     @cached_property
     def labels(self) -> np.ndarray:

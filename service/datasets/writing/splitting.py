@@ -25,7 +25,7 @@ def split_of(item: Item, shares: Mapping[str, float] | None, seed: int) -> str:
     """
     if shares is None:
         split = item.split or DEFAULT_SPLIT
-        if not re.match(SPLIT_PATTERN, split):
+        if not re.fullmatch(SPLIT_PATTERN, split):
             raise InvalidDataset(f"{item.name!r} is in the split {split[:40]!r}; a split's name is of lower-case letters, digits, - and _")
         return split
     drawn = {_drawn(seed, mask, tuple(shares.items())) for mask in item.mask_group.split("+")}

@@ -6,11 +6,17 @@ import tarfile
 
 BLOCK_BYTES = 512
 RECORD_BYTES = 20 * BLOCK_BYTES
-_MODE_OWNER = b"0000644\x000000000\x000000000\x00"
-_TIME = b"00000000000\x00"
-_REST = b"0".ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\x000000000\x00" + bytes(167)
 _PADDING = bytes(BLOCK_BYTES)
-_CONSTANT_SUM = sum(_MODE_OWNER) + sum(_TIME) + sum(_REST) + 8 * ord(" ")
+_HEADER = b"".join(
+    (
+        b"%b",  # the name, in 100 bytes
+        b"0000644\x000000000\x000000000\x00",  # mode, user, group
+        b"%b\x00" + b"00000000000\x00",  # size, time
+        b"%06o\x00 ",  # checksum
+        b"0".ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\x000000000\x00" + bytes(167),
+    )
+)
+_CONSTANT_SUM = sum(_HEADER % (b"", b"", 0)) - sum(b"000000\x00 ") + 8 * ord(" ")
 """What every header's checksum has of its constant parts; its own eight bytes count as spaces."""
 
 
@@ -31,6 +37,6 @@ def _header(name: str, size: int) -> bytes:
         info.size = size
         return info.tobuf(tarfile.PAX_FORMAT)
     # tarfile's own headers take longer than all else an item needs, so the common case is written here
-    length = b"%011o\x00" % size
-    checksum = b"%06o\x00 " % (_CONSTANT_SUM + sum(encoded) + sum(length))
-    return b"".join((encoded, _PADDING[: 100 - len(encoded)], _MODE_OWNER, length, _TIME, checksum, _REST))
+    length = b"%011o" % size
+    checksum = _CONSTANT_SUM + sum(encoded) + sum(length)
+    return _HEADER % (encoded.ljust(100, b"\0"), length, checksum)

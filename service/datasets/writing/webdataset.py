@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from service.datasets.classes import ClassList
 from service.datasets.writing import tar
 from service.datasets.writing.files import ExportFile, Spool
-from service.datasets.writing.manifest import json_page, line_with_metadata
+from service.datasets.writing.manifest import json_page, line_with_metadata, text
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.preparing import Prepared
 from service.datasets.writing.state import State
@@ -103,7 +103,6 @@ class WebDatasetWriter:
 
 def _about(prepared: Prepared) -> bytes:
     item = prepared.item
-    about: dict[str, Any] = {"name": item.name, "source": item.source, "split": prepared.split}
-    if item.caption is not None:
-        about["caption"] = item.caption
-    return line_with_metadata(about, prepared)
+    caption = "" if item.caption is None else f'"caption":{text(item.caption)},'
+    start = f'{{{caption}"name":{text(item.name)},"source":"{item.source}","split":"{prepared.split}"}}'
+    return line_with_metadata(start, prepared)
