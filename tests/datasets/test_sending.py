@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.datasets.writing.files import ExportFile, Spool
+from service.datasets.writing.files import BLOCK_BYTES, ExportFile, Spool
 from service.datasets.writing.sending import Sender
 from service.errors import StoreUnavailable
 from service.store.base import ObjectInfo
@@ -71,7 +71,7 @@ def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) ->
     assert store.written == ["a/0"] and [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5_000_000])
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES, 5_000_000])
 def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     with Spool(tmp_path) as spool:
@@ -85,7 +85,7 @@ def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
         assert spool.as_file("x").digest() == hashlib.sha256(data + b"more").hexdigest()
         assert b"".join(spool.pieces(size)) == b"more"
         moved = spool.as_file("x").move(tmp_path / "there")
-        assert moved == (size + 4 >= 1 << 20)
+        assert moved == (size + 4 >= BLOCK_BYTES)
         if moved:
             assert (tmp_path / "there").read_bytes() == data + b"more"
             (tmp_path / "there").unlink()
@@ -100,6 +100,6 @@ def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
 def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any) -> None:
     with open("/dev/full", "w+b", buffering=0) as full, Spool(tmp_path) as spool:
         monkeypatch.setattr(spool, "_opened", lambda: full)
-        spool.write(bytes(1 << 20))
+        spool.write(bytes(BLOCK_BYTES))
         with pytest.raises(OSError, match="No space left"):
             use(spool)

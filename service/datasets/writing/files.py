@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-PIECE_BYTES = 1 << 18
-_IN_MEMORY_BYTES = 1 << 18
-_MOST_WAITING = 2
+BLOCK_BYTES = 1 << 18
+_MOST_WAITING = 4
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,21 @@ class ExportFile:
 class Spool(io.RawIOBase):
     """Bytes gathered one after another, on disk from a block on; a file object, so that other libraries can write here.
 
-    What goes to disk is hashed and written by a thread of its own, a block at a time: both leave the interpreter to whoever makes the
-    bytes.
+    What goes to disk is written by a thread of its own, a block at a time, which leaves the interpreter to whoever makes the bytes. The
+    blocks are used again: fresh memory for each would cost as much as hashing it.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
         """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name there."""
         super().__init__()
         self._scratch = scratch
-        self._held = bytearray()
+        self._block = _new_block()
+        self._filled = 0
         self._file: IO[bytes] | None = None
         self._name: Path | None = None
         self._digest = hashlib.sha256()
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[Future[memoryview]] = deque()
         self.size = 0
 
     def writable(self) -> bool:
@@ -77,32 +77,36 @@ class Spool(io.RawIOBase):
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         """Adds to the end. Raises OSError, perhaps of earlier bytes, where the disk takes no more."""
-        self._held += data
-        self.size += len(data)
-        if len(self._held) >= (_IN_MEMORY_BYTES if self._file is None else PIECE_BYTES):
-            self._drain()
-        return len(data)
+        count = len(data)
+        end = self._filled + count
+        if end < BLOCK_BYTES:
+            self._block[self._filled : end] = data
+            self._filled = end
+        else:
+            self._write_over(memoryview(data))
+        self.size += count
+        return count
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
         """Everything written so far, from byte ``start`` on; nothing may be written before the last piece is taken."""
         if self._file is None:
             if start < self.size:
-                yield bytes(memoryview(self._held)[start:])
+                yield bytes(self._block[start : self._filled])
             return
         self._settle()
         self._file.seek(start)
         left = self.size - start
         while left:
-            piece = self._file.read(min(PIECE_BYTES, left))
+            piece = self._file.read(min(BLOCK_BYTES, left))
             left -= len(piece)
             yield piece
-        self._file.seek(0, 2)
+        self._file.seek(0, os.SEEK_END)
 
     def as_file(self, path: str) -> ExportFile:
         """What was written, as a file of the export; once that was moved, nothing more may be written."""
         self._settle()
         digest = self._digest.copy()
-        digest.update(self._held)
+        digest.update(self._block[: self._filled])
         return ExportFile(path, self.size, self.pieces, self._move, digest.hexdigest())
 
     def close(self) -> None:
@@ -116,40 +120,53 @@ class Spool(io.RawIOBase):
             self._name = None
         super().close()
 
+    def _write_over(self, data: memoryview) -> None:
+        """Adds what does not fit in the open block."""
+        while len(data) >= BLOCK_BYTES - self._filled:
+            taken = BLOCK_BYTES - self._filled
+            self._block[self._filled :] = data[:taken]
+            self._filled, data = BLOCK_BYTES, data[taken:]
+            self._drain()
+        self._block[: len(data)] = data
+        self._filled = len(data)
+
     def _drain(self) -> None:
-        """Hands what is in memory to the thread; waits where that lags behind."""
-        if self._thread is None:
+        """Hands the open block to the thread, and opens another; waits where the thread lags behind."""
+        if self._file is None:
             self._file = self._opened()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-spool")
-        if len(self._waiting) >= _MOST_WAITING:
-            self._waiting.popleft().result()
-        block, self._held = self._held, bytearray()
-        self._waiting.append(self._thread.submit(self._keep, block))
+        assert self._thread is not None
+        # hashed here, as the thread would wait for the interpreter once more between hashing and writing
+        self._digest.update(self._block[: self._filled])
+        self._waiting.append(self._thread.submit(self._keep, self._block, self._filled))
+        self._block = self._waiting.popleft().result() if len(self._waiting) >= _MOST_WAITING else _new_block()
+        self._filled = 0
 
     def _settle(self) -> None:
         """Brings all to disk, if some of it is."""
-        if self._file is not None and self._held:
+        if self._file is not None and self._filled:
             self._drain()
         while self._waiting:
             self._waiting.popleft().result()
 
-    def _keep(self, block: bytearray) -> None:
+    def _keep(self, block: memoryview, filled: int) -> memoryview:
         assert self._file is not None
-        self._digest.update(block)
-        self._file.write(block)
+        left = block[:filled]
+        while left:
+            left = left[self._file.write(left) :]
+        return block
 
     def _opened(self) -> IO[bytes]:
         if self._scratch is None:
-            return tempfile.TemporaryFile(buffering=PIECE_BYTES)
+            return tempfile.TemporaryFile(buffering=0)
         descriptor, name = tempfile.mkstemp(prefix=".export-", suffix=".part", dir=self._scratch)
         self._name = Path(name)
-        return open(descriptor, "w+b", buffering=PIECE_BYTES)
+        return open(descriptor, "w+b", buffering=0)
 
     def _move(self, target: Path) -> bool:
         if self._name is None or self._file is None:
             return False
         self._settle()
-        self._file.flush()
         try:
             os.replace(self._name, target)
         except OSError:
@@ -158,3 +175,8 @@ class Spool(io.RawIOBase):
         os.chmod(target, 0o644)
         self._name = None
         return True
+
+
+def _new_block() -> memoryview:
+    # through a view bytes are copied in once, into a slice of the bytearray itself twice
+    return memoryview(bytearray(BLOCK_BYTES))
