@@ -5,6 +5,8 @@
 The network has the preset's shape and untrained weights; speed does not depend on them. Loop and engine take turns within
 one run, so that whatever else the machine does falls on both. Printed are medians over the rounds, as JSON:
   ratio                 engine's twins/s over the plain loop's
+  ratio_at_peak         what that would be if the engine's rows ran at the machine's measured matmul rate: no engine in this
+                        number format can do better here
   utilisation           FLOP/s of the engine's forwards over the machine's measured matmul rate in the same number format
   stored_over_denoised  twins/s down to PNG files in a folder store, over twins/s of denoising alone
   outside_network       share of the engine's time that is not the network's forward
@@ -93,7 +95,8 @@ def main() -> None:
         for number in range(options.rounds):
             loop = apart(worker.models.cpu_threads, lambda: plain_loop(plain, plain.branches(any_request(card)), load, alone))
             figures = asdict(bench.round(load))
-            rounds.append({"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop} | figures)
+            at_peak = flops / (2 * load.steps * loaded.flops_per_row)
+            rounds.append({"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop, "ratio_at_peak": at_peak / loop} | figures)
             print(f"round {number + 1} of {options.rounds}: {rounds[-1]['ratio']:.2f} x", file=sys.stderr)
         bench.close()
         worker.close()
