@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over so many.")
 @click.option("--rows", type=click.IntRange(2), help="Batch shape.  [default: TWINSET_BATCH_SHAPE, else measured]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def bench(model: str, samples: int, steps: int, guidance: float | None, size: int | None, rounds: int, rows: int | None, as_json: bool) -> None:
+def bench(
+    model: str, samples: int, steps: int, guidance: float | None, size: int | None, rounds: int, rows: int | None, as_json: bool
+) -> None:
     """Measure how fast MODEL makes twins here, and where the time goes.
 
     MODEL is a name, name@version (bundled, or registered in the store of TWINSET_STORE_URL), or a model folder. Device,

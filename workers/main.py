@@ -120,7 +120,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--grace-s", type=float, default=8.0, help="seconds that work in hand may go on after SIGTERM (default: 8)"
     )
     parser.add_argument(
-        "--warm", action="append", default=[], metavar="MODEL", help="load this model at the start and make a first twin of it, kept nowhere; may be repeated"
+        "--warm",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="load this model at the start and make a first twin of it, kept nowhere; may be repeated",
     )
     parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)")
     parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default: 127.0.0.1)")

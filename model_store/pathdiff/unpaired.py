@@ -1,4 +1,4 @@
-"""Joint training on unpaired data (section 3.2, Algorithm 1): each sample comes from one of two datasets, and lacks the other's condition."""
+"""Joint training on unpaired data (section 3.2, Algorithm 1): a sample comes from one of two datasets, and lacks the other's condition."""
 
 from __future__ import annotations
 

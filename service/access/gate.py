@@ -61,7 +61,9 @@ class Gate:
             fits = hmac.compare_digest(given.sha256(), record.secret_sha256 if record else _NOBODYS)
             if fits and record is not None and record.state(self.ring.now()) == "valid":
                 return record.tenant
-        raise Unauthorized("the API key is not valid: not one of ours, revoked, or past its time; ask whoever runs this service for another")
+        raise Unauthorized(
+            "the API key is not valid: not one of ours, revoked, or past its time; ask whoever runs this service for another"
+        )
 
     def knows(self, authorization: str | None) -> bool:
         """Whether :meth:`tenant` can tell from memory, without asking the store."""

@@ -78,7 +78,8 @@ def sample_view(item: Item, links: Links) -> SampleView:
 
 @dataclass
 class Links:
-    """Signs links, which end at ``expires`` (seconds since 1970), to the pictures of a job: the store's own, or ours where a picture is a part of a shard."""
+    """Signs links, which end at ``expires`` (seconds since 1970), to the pictures of a job: the store's own, or ours
+    where a picture is a part of a shard."""
 
     services: Services
     job: str

@@ -63,8 +63,8 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
     """Have a server make twins, and fetch them into a folder.
 
     By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/, masks/,
-    manifest.jsonl, the model's card.json and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the job. Start a server on this
-    machine with: twinset up. The API key of another is read from TWINSET_API_KEY.
+    manifest.jsonl, the model's card.json and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the job.
+    Start a server on this machine with: twinset up. The API key of another is read from TWINSET_API_KEY.
     """
     request = {key: value for key, value in asked.items() if value is not None}
     _check_usage(request, masks)

@@ -50,7 +50,9 @@ class Item:
         """The class indices ``(H, W)`` uint8. Raises InvalidDataset for a mask that holds none."""
         if isinstance(self.mask, np.ndarray):
             if self.mask.ndim != 2 or self.mask.dtype != np.uint8 or not self.mask.size:
-                raise InvalidDataset(f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8", reason="unreadable")
+                raise InvalidDataset(
+                    f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8", reason="unreadable"
+                )
             return self.mask
         try:
             with Image.open(io.BytesIO(self.mask)) as file:
@@ -60,7 +62,9 @@ class Item:
                     )
                 return np.array(file)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InvalidDataset(f"the mask of {self.name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable") from None
+            raise InvalidDataset(
+                f"the mask of {self.name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable"
+            ) from None
 
     @property
     def mask_png(self) -> bytes | None:

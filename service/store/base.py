@@ -57,8 +57,8 @@ class ObjectStore(Protocol):
         """Write a whole object from a file, as :meth:`put` does, and never whole in memory.
 
         With ``consume`` the file is given away: the store may take it as it is instead of copying it, so nobody may
-        write to it any more, and it may be gone afterwards, also after a failure; otherwise it stays. Raises OSError where the file cannot be
-        read, and ObjectTooLarge beyond :data:`MOST_OBJECT_BYTES`.
+        write to it any more, and it may be gone afterwards, also after a failure; otherwise it stays. Raises OSError
+        where the file cannot be read, and ObjectTooLarge beyond :data:`MOST_OBJECT_BYTES`.
         """
         ...
 

@@ -157,7 +157,9 @@ def test_in_a_query_no_name_does_harm(population: Population, wire: Wire) -> Non
                 for way in in_a_path(name)[::2]:
                     status = check(wire.ask(method, f"{filled(path)}?{parameter['name']}={way}"), f"{path}?{parameter['name']}={way[:200]}")
                     # An empty value is taken for none; a link that is not signed opens nothing whatever else is wrong.
-                    expected = {"/objects": (403,), "/twins": (403,), "/datasets": (200, 415, 422)}.get(f"/{path.split('/')[1]}", (200, 422))
+                    expected = {"/objects": (403,), "/twins": (403,), "/datasets": (200, 415, 422)}.get(
+                        f"/{path.split('/')[1]}", (200, 422)
+                    )
                     assert status in expected
                     # a dataset's name may be much, and a page may begin behind any
                     free = not path.startswith(("/jobs", "/exports", "/augmentations"))

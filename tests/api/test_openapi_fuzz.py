@@ -123,7 +123,18 @@ def test_whatever_a_card_allows_becomes_a_job_as_it_was_asked_for(
     assert answer.status_code in (200, 202) or case.method != "POST"
     if case.method == "POST":
         made, asked = answer.json()["parameters"], case.body
-        for member in {"prompt", "count", "seed", "steps", "guidance_scale", "guidance_target", "eta", "size", "priority", "layout"} & asked.keys():
+        for member in {
+            "prompt",
+            "count",
+            "seed",
+            "steps",
+            "guidance_scale",
+            "guidance_target",
+            "eta",
+            "size",
+            "priority",
+            "layout",
+        } & asked.keys():
             assert made[member] == asked[member]
         masks = asked.get("mask", [])
         masks = masks if isinstance(masks, list) else [masks]

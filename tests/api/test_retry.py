@@ -85,7 +85,12 @@ def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestCli
     retry = ledger.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
     finish(ledger, retry)
     assert retry.layout == "shards" and retry.only == ((1, 2), (7, 7))
-    seen = {sample["index"]: sample for each in (job, retry.job) for sample in client.get(f"/jobs/{each}/samples").json()["samples"] if not sample["error"]}
+    seen = {
+        sample["index"]: sample
+        for each in (job, retry.job)
+        for sample in client.get(f"/jobs/{each}/samples").json()["samples"]
+        if not sample["error"]
+    }
     assert sorted(seen) == list(range(9))
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{retry.job}/archive").content))
     for index in (1, 2, 7):

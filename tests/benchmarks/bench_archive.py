@@ -168,9 +168,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="requests that the times to the first byte are medians of")
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    images = [encode_image(random.integers(0, 256, (options.side, options.side, 3)).astype(np.uint8), {"kind": kind}) for kind in range(KINDS)]
+    images = [
+        encode_image(random.integers(0, 256, (options.side, options.side, 3)).astype(np.uint8), {"kind": kind}) for kind in range(KINDS)
+    ]
     colours = [(0, 0, 0), (0, 0, 255)]
-    masks = [encode_mask(random.integers(0, 2, (options.side, options.side)).astype(np.uint8), colours, {"kind": kind}) for kind in range(KINDS)]
+    masks = [
+        encode_mask(random.integers(0, 2, (options.side, options.side)).astype(np.uint8), colours, {"kind": kind}) for kind in range(KINDS)
+    ]
     figures: dict[str, float] = {"few": options.few, "many": options.many, "side_px": options.side}
     with tempfile.TemporaryDirectory() as temporary:
         settings = Settings(data_dir=Path(temporary), broker_url="redis://127.0.0.1:1/0")
@@ -192,13 +196,15 @@ def main() -> None:
                     found |= {"twins_a_s": spec.count / whole["seconds"], "mb_a_s": whole["bytes"] / whole["seconds"] / 1e6}
                     found |= {"of_zipfile": found["twins_a_s"] / plain, "peak_mb": served.peak_mb()}
                     print(
-                        f"{layout:9}{spec.count:8}{found['first_byte_s']:10.3f} s{found['first_picture_s']:13.3f} s{found['twins_a_s']:10.0f}"
-                        f"{found['mb_a_s']:8.1f}{found['of_zipfile']:12.2f}{found['peak_mb']:10.1f}",
+                        f"{layout:9}{spec.count:8}{found['first_byte_s']:10.3f} s{found['first_picture_s']:13.3f} s"
+                        f"{found['twins_a_s']:10.0f}{found['mb_a_s']:8.1f}{found['of_zipfile']:12.2f}{found['peak_mb']:10.1f}",
                         flush=True,
                     )
                     figures |= {f"{layout}_{name}_{key}": round(value, 4) for key, value in found.items()}
     grown = {layout: figures[f"{layout}_many_peak_mb"] - figures[f"{layout}_few_peak_mb"] for layout in get_args(Layout)}
-    print(f"shards against objects: {figures['shards_many_twins_a_s'] / figures['objects_many_twins_a_s']:.2f} x the twins/s of the large job")
+    print(
+        f"shards against objects: {figures['shards_many_twins_a_s'] / figures['objects_many_twins_a_s']:.2f} x the twins/s of the large job"
+    )
     held = {
         f"first byte < {FIRST_BYTE_S} s": all(value < FIRST_BYTE_S for key, value in figures.items() if key.endswith("first_byte_s")),
         f"peak grown by < {GROWTH_MB:.0f} MB": all(value < GROWTH_MB for value in grown.values()),

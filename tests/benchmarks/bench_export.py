@@ -180,8 +180,8 @@ def main() -> None:
         found = against_tar(given.pairs, given.side, folder, given.rounds)
     figures |= {f"webdataset_{name}": round(value, 3) for name, value in found.items()}
     print(
-        f"webdataset {found['seconds']:.1f} s ({found['cpu_seconds']:.1f} s CPU), tar {found['tar_seconds']:.1f} s: {found['share']:.2f} of tar; "
-        f"tar flushed {found['tar_flushed_seconds']:.1f} s: {found['share_of_flushed']:.2f}"
+        f"webdataset {found['seconds']:.1f} s ({found['cpu_seconds']:.1f} s CPU), tar {found['tar_seconds']:.1f} s: "
+        f"{found['share']:.2f} of tar; tar flushed {found['tar_flushed_seconds']:.1f} s: {found['share_of_flushed']:.2f}"
     )
     held = {
         f"peak <= {PEAK_MB} MB": all(figures[f"{name}_peak_mb"] <= PEAK_MB for name in given.formats),

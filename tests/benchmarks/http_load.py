@@ -3,8 +3,9 @@
     python tests/benchmarks/http_load.py     a JSON line on its standard input each, {"host", "port", "method", "paths",
                                              "body", "connections", "seconds"}; a JSON line on its standard output for it
 
-Each connection keeps to one of the paths. A process of its own, so that measuring takes nothing from the process that is measured but its core. Answers are read
-only as far as their status and length; an answer that is not 2xx, or a connection that the server closes, ends it.
+Each connection keeps to one of the paths. A process of its own, so that measuring takes nothing from the process that is measured but
+its core. Answers are read only as far as their status and length; an answer that is not 2xx, or a connection that the server
+closes, ends it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ def record(spec: JobSpec, chunk: int) -> ChunkRecord:
     """The record of a chunk of which every twin was made, in the job's layout, without the pictures that it speaks of."""
     indices = spec.chunk_range(chunk)
     if spec.layout == "objects":
-        return record_of(spec, chunk, (_item(spec, index, keys.job_image(spec.job, index), keys.job_mask(spec.job, index)) for index in indices))
+        return record_of(
+            spec, chunk, (_item(spec, index, keys.job_image(spec.job, index), keys.job_mask(spec.job, index)) for index in indices)
+        )
     key = keys.job_shard(spec.job, chunk)
     items = (_item(spec, index, key, key, TWIN_BYTES * place + 512) for place, index in enumerate(indices))
     return record_of(spec, chunk, items, ShardObject(key=key, sha256=SHA256, bytes=TWIN_BYTES * len(indices)))

@@ -107,7 +107,9 @@ def ask(client: TestClient, **body: Any) -> dict[str, Any]:
 
 def test_a_dry_run_tells_the_plan_and_keeps_nothing(client: TestClient, scenes: str, store: ObjectStore, run_queue: NotingRuns) -> None:
     before, sent = {info.key for info in store.list("")}, list(run_queue.sent)
-    answer = client.post("/augmentations", json={"dataset": "scenes", "model": "tissue", "ratio": 3, "balance": {"water": 0.18}, "dry_run": True})
+    answer = client.post(
+        "/augmentations", json={"dataset": "scenes", "model": "tissue", "ratio": 3, "balance": {"water": 0.18}, "dry_run": True}
+    )
     assert answer.status_code == 200, answer.text
     plan = answer.json()
     assert (plan["dataset"], plan["model"], plan["plan"]["count"], plan["plan"]["items"]) == (scenes, "tissue@1.0.0", 36, 12)
@@ -138,7 +140,12 @@ def test_a_set_is_made_and_comes_to_what_was_asked_for(
 
 
 def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
-    client: TestClient, hire: Callable[..., BulkWorker], worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    hire: Callable[..., BulkWorker],
+    worker: BulkWorker,
+    scenes: str,
+    store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from service.errors import StoreUnavailable
 

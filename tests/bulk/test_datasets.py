@@ -34,7 +34,14 @@ def test_a_dataset_is_taken_in_as_it_was_sent(client: TestClient, carry: Carry, 
     assert carry(run_queue.sent[-1]) is Outcome.ENDED
 
     view = client.get("/datasets/scenes").json()
-    assert (view["state"], view["items"], view["left_out"], view["format"], view["done"], view["total"]) == ("succeeded", 6, 0, "folders", 6, 6)
+    assert (view["state"], view["items"], view["left_out"], view["format"], view["done"], view["total"]) == (
+        "succeeded",
+        6,
+        0,
+        "folders",
+        6,
+        6,
+    )
     assert [entry["name"] for entry in view["classes"]] == ["ground", "water", "house"]
     assert view["classes"][2]["colour"] == [180, 20, 75]
 
@@ -124,7 +131,9 @@ def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
     assert list(other.names()) == ["set"]
 
 
-def test_files_of_the_store_are_read_below_the_tenants_own_folder(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> None:
+def test_files_of_the_store_are_read_below_the_tenants_own_folder(
+    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+) -> None:
     with tarfile.open(fileobj=io.BytesIO(dataset_tar(3))) as tar:
         for member in tar.getmembers():
             store.put(f"imports/default/{member.name}", tar.extractfile(member).read())

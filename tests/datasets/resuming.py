@@ -70,7 +70,12 @@ class CutStore(FolderStore):
 
 
 def run(
-    store: FolderStore, sources: Sequence[Source], scratch: Path, options: dict[str, Any], mixing: dict[str, Any] | None = None, **hooks: Any
+    store: FolderStore,
+    sources: Sequence[Source],
+    scratch: Path,
+    options: dict[str, Any],
+    mixing: dict[str, Any] | None = None,
+    **hooks: Any,
 ) -> ExportResult:
     """An export of the sources into the store, by objects made anew; ``scratch`` is made, and must be empty in the end."""
     scratch.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,9 @@ def test_a_class_that_is_none_is_refused(options: dict[str, object]) -> None:
 def many(count: int, masks: int) -> Iterator[Item]:
     image = picture(1, 4, 4)
     for number in range(count):
-        labels = np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+        labels = (
+            np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+        )
         yield Item(f"{number}", image, labels)
 
 
@@ -129,7 +131,9 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
 def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 3})
     other = encode_mask(scene(0), [(number, 0, 0) for number in range(5)], {})
-    files = written([Item("own", picture(1, 24, 31), own), Item("other", picture(2, 24, 31), other), Item("grey", picture(3, 24, 31), png(scene(0)))])
+    files = written(
+        [Item("own", picture(1, 24, 31), own), Item("other", picture(2, 24, 31), other), Item("grey", picture(3, 24, 31), png(scene(0)))]
+    )
     assert files["masks_colour/own.png"] == own
     assert files["masks_colour/other.png"] == files["masks_colour/grey.png"] == encode_mask(scene(0), GROUND.colours, {})
 

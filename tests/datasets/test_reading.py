@@ -109,7 +109,9 @@ def test_masks_by_index(tmp_path: Path, form: str) -> None:
     if form == "palette":
         data = indexed(labels)
     else:
-        data = png(np.stack([labels] * 3, axis=-1)) if form == "rgb grey" else png(labels.astype(np.uint16) if form == "16 bits" else labels)
+        data = (
+            png(np.stack([labels] * 3, axis=-1)) if form == "rgb grey" else png(labels.astype(np.uint16) if form == "16 bits" else labels)
+        )
     write(tmp_path, **{"classes.txt": "background\ncell\n", "images/a.png": picture(1, 10, 12), "masks/a_mask.png": data})
     items, report, classes = read(tmp_path)
     assert report.clean and classes.names == ("background", "cell")

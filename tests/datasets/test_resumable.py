@@ -218,7 +218,9 @@ def many(count: int) -> Iterator[Item]:
 def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, format: str) -> None:
     store = CutStore(tmp_path / "store")
     run(store, [Source(lambda: many(60), GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 2})
-    sizes = {ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)] for ending in ("json", "pieces")}
+    sizes = {
+        ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)] for ending in ("json", "pieces")
+    }
     for ending, found in sizes.items():
         assert len(found) == 30 and max(found[20:]) <= 1.1 * max(found[1:5]), ending
 
@@ -265,7 +267,9 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
         "same_image": 1, "same_name": 1, "missing": 1, "unreadable": unreadable, "size_differs": 1, "unknown_labels": 1, "invalid": 2
     }  # fmt: skip
     named = {group.reason: [entry.name for entry in group.first] for group in result.left_out_first}
-    assert named["unreadable"] == ["image", "mask", "nowhere"] and named["same_name"] == ["GOOD"] and named["invalid"] == ["strange", "split"]
+    assert (
+        named["unreadable"] == ["image", "mask", "nowhere"] and named["same_name"] == ["GOOD"] and named["invalid"] == ["strange", "split"]
+    )
     files = unpacked(store)
     options = ExportOptions(format=format, shard_items=1)  # type: ignore[arg-type]
     good = [item for item in faulty() if item.name in ("good", "last")]

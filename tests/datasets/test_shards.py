@@ -50,7 +50,9 @@ def test_a_tar_that_webdatasets_own_writer_made_is_read(tmp_path: Path) -> None:
     with webdataset.TarWriter(str(tmp_path / "validation-000000.tar")) as sink:
         for number in range(3):
             image, mask = sample("x", number)
-            sink.write({"__key__": f"sub/item{number}", "png": image[1], "mask.png": mask[1], "json": {"caption": f"text {number}"}, "cls": 7})
+            sink.write(
+                {"__key__": f"sub/item{number}", "png": image[1], "mask.png": mask[1], "json": {"caption": f"text {number}"}, "cls": 7}
+            )
     (tmp_path / "dataset.json").write_text(LISTED)
     items, report, classes = read(tmp_path)
     assert (report.format, report.items, report.left_out, classes) == ("webdataset", 3, 0, GROUND)

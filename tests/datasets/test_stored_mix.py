@@ -61,7 +61,9 @@ def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any],
     by_name = [sorted((entry[:3] for entry in entries), key=lambda entry: entry[0]) for entries in (found, expected)]
     assert by_name[0] == by_name[1] and len(found) == 12
     assert stored.classes == mixed.classes
-    assert {name.partition("/")[0] for name, *_ in found} == ({"first", "first.2"} if format == "dataset" else {f"Bild {n} ü" for n in range(8)})
+    assert {name.partition("/")[0] for name, *_ in found} == (
+        {"first", "first.2"} if format == "dataset" else {f"Bild {n} ü" for n in range(8)}
+    )
 
 
 def test_classes_that_do_not_agree_are_refused_in_the_same_words() -> None:

@@ -62,7 +62,17 @@ def both(*names: str) -> list[pytest.param]:
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    both("../out.txt", "a/../../out.txt", "/out.txt", "\\out.txt", "a\\..\\..\\out.txt", "C:out.txt", "C:\\out.txt", "x/" * 40 + "f", "n" * 300),
+    both(
+        "../out.txt",
+        "a/../../out.txt",
+        "/out.txt",
+        "\\out.txt",
+        "a\\..\\..\\out.txt",
+        "C:out.txt",
+        "C:\\out.txt",
+        "x/" * 40 + "f",
+        "n" * 300,
+    ),
 )
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
     archive = make(tmp_path / "set.bin", ("good.txt", b"good"), (name, b"bad"))
@@ -112,7 +122,9 @@ def test_more_entries_than_allowed_are_refused(tmp_path: Path, make: Callable[..
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:
     with pytest.warns(UserWarning) if make is zipped else _nothing():
-        archive = make(tmp_path / "set.bin", ("a", b"1"), ("./a", b"2")) if make is tarred else make(tmp_path / "s", ("a", b"1"), ("a", b"2"))
+        archive = (
+            make(tmp_path / "set.bin", ("a", b"1"), ("./a", b"2")) if make is tarred else make(tmp_path / "s", ("a", b"1"), ("a", b"2"))
+        )
     with pytest.raises(ArchiveRefused, match="twice"):
         unpack(archive, tmp_path / "out", SMALL)
 

@@ -119,7 +119,15 @@ def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
     job = spec(name="ü", request={"classes": ["water"], "count": 10})
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
     masks = ({"upload": "a" * 64, "sha256": "b" * 64},)
-    for wrong in ({"prompt": "both"}, {"classes": None}, {"masks": masks}, {"classes": None, "masks": ()}, {"seed": 2**53}, {"job": "x"}, {"created_at": NOW.replace(tzinfo=None)}):
+    for wrong in (
+        {"prompt": "both"},
+        {"classes": None},
+        {"masks": masks},
+        {"classes": None, "masks": ()},
+        {"seed": 2**53},
+        {"job": "x"},
+        {"created_at": NOW.replace(tzinfo=None)},
+    ):
         with pytest.raises(ValidationError):
             spec(**wrong)
 

@@ -18,7 +18,9 @@ from model_store.siamese_diffusion import hint as siamese_hint
 from model_store.siamese_diffusion.system import SiameseDiffusionSystem
 
 SIZE_PX, TOKENS, DIMS = 32, 4, 8
-AUTOENCODER = AutoencoderConfig(latent_channels=2, widths=(8, 8, 8), layers_per_block=1, norm_groups=4, mid_attention=False, scaling_factor=0.5)
+AUTOENCODER = AutoencoderConfig(
+    latent_channels=2, widths=(8, 8, 8), layers_per_block=1, norm_groups=4, mid_attention=False, scaling_factor=0.5
+)
 DENOISER = DenoiserConfig(
     latent_channels=2, latent_px=8, widths=(8, 16), text_at=(False, True), layers_per_block=1, heads=(1, 2), text_dims=DIMS, norm_groups=4
 )

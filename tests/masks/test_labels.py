@@ -56,7 +56,10 @@ READ_AS_FOUR: dict[str, tuple[bytes, MaskEncoding]] = {
     "the card's colours, opaque": (pillow_file(with_alpha(painted(FOUR))), "auto"),
     "grey and opaque": (pillow_file(np.stack([FOUR, np.full_like(FOUR, 255)], axis=-1)), "auto"),
     "a palette with opaque entries": (palette_file(FOUR, COLOURS, chunk(b"tRNS", b"\xff\xff")), "auto"),
-    "a palette whose see-through entry is not used": (palette_file(FOUR, [*COLOURS, (0, 0, 0)], chunk(b"tRNS", b"\xff" * 4 + b"\0")), "auto"),
+    "a palette whose see-through entry is not used": (
+        palette_file(FOUR, [*COLOURS, (0, 0, 0)], chunk(b"tRNS", b"\xff" * 4 + b"\0")),
+        "auto",
+    ),
     "a see-through grey that is not used": (grey_file(FOUR, chunk(b"tRNS", b"\0\x09")), "auto"),
 }
 

@@ -175,7 +175,9 @@ def test_what_comes_torn_is_read_again(torn: Torn) -> None:
     shard = packed(spec())
     torn.put(shard.key, shard.data)
     every = [picture for item in shard.items for picture in pictures_of(item)]
-    wanted = [data for place, index in enumerate(range(4, 8)) for data in (made(index, *LENGTHS[place]).image, made(index, *LENGTHS[place]).mask)]
+    wanted = [
+        data for place, index in enumerate(range(4, 8)) for data in (made(index, *LENGTHS[place]).image, made(index, *LENGTHS[place]).mask)
+    ]
     torn.torn = 2
     assert read_picture(torn, every[0]) == wanted[0] and torn.gets == 3
     torn.torn, torn.gets = 1, 0

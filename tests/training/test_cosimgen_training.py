@@ -145,7 +145,9 @@ def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: Segment
     assert len(turned) > 2 * len(originals)
 
 
-def test_the_exported_model_loads_samples_and_refuses_altered_weights(toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path) -> None:
+def test_the_exported_model_loads_samples_and_refuses_altered_weights(
+    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+) -> None:
     card = export_model(finished.out, tmp_path, toy, name="cosimgen-toy", version="1.2.3")
     assert load_card(tmp_path) == card
     assert card.queryable == ("night", "day")

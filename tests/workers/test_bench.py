@@ -39,7 +39,9 @@ def test_the_figures_of_a_folder_agree_with_one_another(tiny_model: Path, tmp_pa
 
 
 def test_it_tells_in_words_and_names_what_is_wrong(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, output = run(str(tiny_model), "--samples", "3", "--steps", "2", "--rows", "4", "--rounds", "1", data=tmp_path, monkeypatch=monkeypatch)
+    code, output = run(
+        str(tiny_model), "--samples", "3", "--steps", "2", "--rows", "4", "--rounds", "1", data=tmp_path, monkeypatch=monkeypatch
+    )
     assert code == 0 and "matrix products reach" in output and "one twin alone" in output
     code, output = run("no-such-model", data=tmp_path, monkeypatch=monkeypatch)
     assert code == 1 and "no-such-model" in output

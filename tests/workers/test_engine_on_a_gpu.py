@@ -1,4 +1,4 @@
-"""The engine's promises on CUDA, with the networks that ship: run where a GPU is at hand, ``pytest tests/workers/test_engine_on_a_gpu.py``."""
+"""The engine's promises on CUDA, with networks of the shapes that ship: held wherever the tests run beside a GPU."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ def test_a_cuda_graph_makes_what_the_forward_makes() -> None:
         for _ in range(3)
     ]
     with torch.inference_mode():
-        example = tuple(torch.clone(part) if isinstance(part, torch.Tensor) else {k: v.clone() for k, v in part.items()} for part in inputs[0])
+        example = tuple(
+            torch.clone(part) if isinstance(part, torch.Tensor) else {k: v.clone() for k, v in part.items()} for part in inputs[0]
+        )
         graphed = GraphedForward(system.forward, example)  # type: ignore[arg-type]
         for x, t, condition in (*inputs, inputs[0]):
             torch.testing.assert_close(graphed(x, t, condition), system.forward(x, t, condition))

@@ -69,7 +69,9 @@ def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hi
         data = store.get(keys.job_shard(together.job, record.chunk))
         assert record.shard is not None and record.shard.sha256 == hashlib.sha256(data).hexdigest()
         assert record.bytes == record.shard.bytes == len(data)
-    hashes = [[(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.ledger.iterate_items(spec)] for spec in (apart, together)]
+    hashes = [
+        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.ledger.iterate_items(spec)] for spec in (apart, together)
+    ]
     assert hashes[0] == hashes[1]
     assert_all_readable(worker, together)
 

@@ -59,7 +59,10 @@ class TrainedClassifier:
 
     @torch.no_grad()
     def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """The label of each uint8 image ``(N, s, s, 3)`` of its own size, as an index: ``(N,)`` int64. Raises ValueError for another size."""
+        """The label of each uint8 image ``(N, s, s, 3)`` of its own size, as an index: ``(N,)`` int64.
+
+        Raises ValueError for another size.
+        """
         if images.shape[1:3] != (self.size_px, self.size_px):
             raise ValueError(f"this classifier sees {self.size_px} px images, not {images.shape[1:3]}; resize them first")
         device = self.network.head.weight.device

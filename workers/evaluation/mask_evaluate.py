@@ -187,7 +187,8 @@ def _checked_ways(card: Card, asked: tuple[MaskWay, ...] | None, possible: tuple
     if lacking or not possible:
         raise ValueError(
             f"{card.id} cannot be measured by {lacking[0] if lacking else 'mask+caption'} on this data: its card takes "
-            f"{[list(chosen) for chosen in card.accepted_inputs]}, and captions need a captions.jsonl; possible: {', '.join(possible) or 'none'}"
+            f"{[list(chosen) for chosen in card.accepted_inputs]}, and captions need a captions.jsonl; "
+            f"possible: {', '.join(possible) or 'none'}"
         )
     return asked or possible
 

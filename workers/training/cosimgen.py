@@ -145,7 +145,13 @@ class CoSimGenTrainer(Trainer):
         tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
         tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(self.judge_optimizer, "judge_optimizer.")
-        about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns, "pairs": len(self.stems), "aligned": self.aligned}
+        about = {
+            "settings": self.settings.model_dump(mode="json"),
+            "dataset": self.data.name,
+            "turns": self.turns,
+            "pairs": len(self.stems),
+            "aligned": self.aligned,
+        }
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

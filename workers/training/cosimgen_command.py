@@ -12,29 +12,55 @@ from workers.training.options import parse_aliases
 
 
 @click.command("cosimgen")
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt.")
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt."
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run; one that is there already goes on.")
-@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: 64 px, for CPUs; paper: 128 px.")
+@click.option(
+    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: 64 px, for CPUs; paper: 128 px."
+)
 @click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]")
 @click.option("--batch-size", type=click.IntRange(2), help="Pairs an iteration, over all processes.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
 @click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True))
 @click.option("--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it.")
 @click.option("--alignment-weight", type=click.FloatRange(0), help="Weight of the text's alignment to the classes; 0 is the paper's.")
-@click.option("--repeat-below", type=click.FloatRange(0, 1), help="Draw class sets rarer than this share of the images more often; 0 is the paper's.")
-@click.option("--presence-margin", type=click.FloatRange(1), help="Leave out pairs with a class within this factor of 0.5 %; 1 is the paper's.")
-@click.option("--noisy-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.")
+@click.option(
+    "--repeat-below", type=click.FloatRange(0, 1), help="Draw class sets rarer than this share of the images more often; 0 is the paper's."
+)
+@click.option(
+    "--presence-margin", type=click.FloatRange(1), help="Leave out pairs with a class within this factor of 0.5 %; 1 is the paper's."
+)
+@click.option(
+    "--noisy-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.",
+)
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
-@click.option("--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says].")
-@click.option("--alias", "aliases", multiple=True, metavar="CLASS=WORD[,WORD]", help="Words for a class in prompts and requests; the first is the prompt's.")
-@click.option("--superres", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of `twinset train superres`, put into the model.")
+@click.option(
+    "--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says]."
+)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="CLASS=WORD[,WORD]",
+    help="Words for a class in prompts and requests; the first is the prompt's.",
+)
+@click.option(
+    "--superres",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of `twinset train superres`, put into the model.",
+)
 @click.option("--name", help="The model's name [default: cosimgen-FOLDER].")
 @click.option("--version", "model_version", default="1.0.0", show_default=True)
 @click.option("--title", help="One line that says what the model makes.")
 @click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 1, the paper's].")
-@click.option("--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="The card's default: noise added at each step of sampling.")
+@click.option(
+    "--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="The card's default: noise added at each step of sampling."
+)
 @click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))

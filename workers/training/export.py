@@ -22,7 +22,8 @@ from workers.training.loop import NOISY_FIFTH, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
 
 OPEN_DETAILS = (
-    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open, and where in a block it is added.",
+    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open, "
+    "and where in a block it is added.",
     "F-RGB is a Fibonacci sphere in the RGB cube; the paper gives no formula.",
     "Sampling by DDIM with guidance by the null class (M = 0, dropped in 10 % of training); the paper's sampler is DDPM.",
     "Masks are decoded without ghost classes, and pixels of low confidence are `ignore` (255).",
@@ -53,7 +54,10 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
     if (settings.class_rate, settings.map_rate) != (1.0, 1.0):
         found.append(f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
     if settings.repeat_below:
-        found.append(f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn sqrt({settings.repeat_below} / frequency) times as often.")
+        found.append(
+            f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn "
+            f"sqrt({settings.repeat_below} / frequency) times as often."
+        )
     if settings.presence_margin > 1:
         found.append(
             f"Pairs in which a class covers between {PRESENT_SHARE / settings.presence_margin:.2%} and "
@@ -136,7 +140,9 @@ def export_model(
             "superres": {k: v for k, v in upscaler.items() if k not in ("network", "deviations")} if upscaler else None,
             "versions": versions("torch", "accelerate", "twinset"),
         },
-        training_data=({"name": data.name, "split": "train", "pairs": about.get("pairs", len(data.stems("train"))), "licence": data.licence},),
+        training_data=(
+            {"name": data.name, "split": "train", "pairs": about.get("pairs", len(data.stems("train"))), "licence": data.licence},
+        ),
         deviations=deviations(settings, upscaler),
         intended_use=INTENDED_USE,
         limits_of_use=LIMITS_OF_USE,

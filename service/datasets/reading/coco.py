@@ -42,7 +42,9 @@ class CocoSource:
         self.root = root
         self._files = coco_files(root)
         if not self._files:
-            raise InvalidDataset("there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the images")
+            raise InvalidDataset(
+                "there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the images"
+            )
         tables = [_categories(_load(path), path.name) for path in self._files]
         if any(table != tables[0] for table in tables[1:]):
             raise InvalidDataset("the dataset's COCO files list different categories; give all of them the same list")

@@ -114,7 +114,9 @@ class _Cell:
 def parquet_shards(root: Path) -> list[Path]:
     """The files in ``data/``, or else in the folder itself, that are called as shards are, by their names."""
     for folder in (root / "data", root):
-        found = sorted(path for path in folder.glob("*.parquet") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink())
+        found = sorted(
+            path for path in folder.glob("*.parquet") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        )
         if found:
             return found
     return []

@@ -70,6 +70,7 @@ def open_dataset(
         raise InvalidDataset(
             f"{'the format ' + repr(found) if found else 'what is in the folder'} is not known. A dataset is one of: folders (images/ and "
             "masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes (leftImg8bit/ and gtFine/), "
-            "yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset (train-000000.tar), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
+            "yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset (train-000000.tar), twins (images/ and "
+            "manifest.jsonl, as 'twinset generate' writes them)"
         )
     return sources[found](root, classes)

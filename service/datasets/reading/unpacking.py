@@ -147,7 +147,9 @@ def safe_parts(name: str) -> list[str]:
     if ".." in parts:
         raise ArchiveRefused(f"the archive holds {shown!r}, which leads out of it; pack it from inside of its folder")
     if len(parts) > _MOST_PARTS or any(len(os.fsencode(part)) > _MOST_NAME_BYTES for part in parts):
-        raise ArchiveRefused(f"the archive holds {shown!r}, deeper than {_MOST_PARTS} folders or longer than {_MOST_NAME_BYTES} bytes a name")
+        raise ArchiveRefused(
+            f"the archive holds {shown!r}, deeper than {_MOST_PARTS} folders or longer than {_MOST_NAME_BYTES} bytes a name"
+        )
     return parts
 
 

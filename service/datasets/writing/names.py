@@ -44,5 +44,7 @@ class Stems:
         stem = file_stem(name).translate(self._replaced)
         # Windows and macOS take names for the same that differ in case alone
         if not self.seen.add(stem.casefold()):
-            raise InvalidDataset(f"two items would be the file {stem!r}; give each item a name of its own, such as job/index", reason="same_name")
+            raise InvalidDataset(
+                f"two items would be the file {stem!r}; give each item a name of its own, such as job/index", reason="same_name"
+            )
         return stem

@@ -29,7 +29,9 @@ class ExportOptions(BaseModel):
     )
     seed: int = Field(0, ge=0, description="of the draw of splits")
     polygons: bool = Field(False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest")
-    shard_items: int = Field(10_000, ge=1, le=10**6, description="items in a shard at most: of Hugging Face, WebDataset, and the zip parts of others")
+    shard_items: int = Field(
+        10_000, ge=1, le=10**6, description="items in a shard at most: of Hugging Face, WebDataset, and the zip parts of others"
+    )
     shard_bytes: int = Field(
         256 << 20, ge=1 << 16, le=4 << 30, description="a shard ends with the item that reaches this"
     )

@@ -89,7 +89,9 @@ class StorePlace:
             return ExportResult.model_validate_json(text)
         except ValidationError as error:
             fault = error.errors()[0]["msg"]
-            raise ObjectDamaged(f"{self.result} in the object store is no result of an export ({fault}); delete it", key=self.result) from None
+            raise ObjectDamaged(
+                f"{self.result} in the object store is no result of an export ({fault}); delete it", key=self.result
+            ) from None
 
     def read_files(self) -> Iterator[StoredFile]:
         """The files of a whole export in the order in which they were written, one in memory at a time."""

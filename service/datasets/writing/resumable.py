@@ -231,8 +231,8 @@ class _Run:
         """Sends a whole file to the store, and notes it. Raises InvalidDataset for one that no store takes."""
         if file.size > MOST_OBJECT_BYTES:
             raise InvalidDataset(
-                f"{file.path} would have {file.size} bytes, and an object has {MOST_OBJECT_BYTES} at most; export fewer items at a time, or "
-                "as webdataset, whose shards have no file that grows with all of them but the manifest"
+                f"{file.path} would have {file.size} bytes, and an object has {MOST_OBJECT_BYTES} at most; export fewer items at a "
+                "time, or as webdataset, whose shards have no file that grows with all of them but the manifest"
             )
         digest = file.digest()
         self._sender.send(self._place.file(file.path), file)
