@@ -10,6 +10,7 @@ from rich.console import Console
 
 from model_store.features import FEATURE_NETWORKS
 from workers.training.options import READ_FILE, READ_FOLDER, run_options
+from workers.training.running import errors_in_one_line, run_through, taken_every
 
 
 @click.command("autoencoder")
@@ -41,31 +42,24 @@ def autoencoder(
     precision: str,
     cpu: bool,
     no_up: bool | None,
-    checkpoint_every: int,
-    sample_every: int,
-    log_every: int,
     **changes: Any,
 ) -> None:
     """Train an autoencoder of images, and measure it on the test split."""
     from accelerate import Accelerator
 
-    from model_store.features import FeaturesUnavailable
     from workers.training.autoencoder import AutoencoderTrainer, preset_autoencoder
-    from workers.training.data import DatasetInvalid
     from workers.training.images import ImageFolder
 
     if listing is not None and len(folders) > 1:
         raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")
-    console = Console()
-    try:
+    console, every = Console(), taken_every(changes)
+    with errors_in_one_line():
         settings = preset_autoencoder(preset, size_px, paper=paper, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         data = [ImageFolder.open(folder, listing) for folder in folders]
         has_up = None if no_up is None else not no_up
         trainer = AutoencoderTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
-        if trainer.start and accelerator.is_main_process:
-            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
-        done = trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        done = run_through(trainer, out, console, **every)
         if accelerator.is_main_process:
             about = trainer.finish(done, precision)
             found = about["measured"]
@@ -75,5 +69,3 @@ def autoencoder(
                 soft_wrap=True,
             )
             console.print(f"wrote {out}; train a base on it with: twinset train base --autoencoder {out} ...", soft_wrap=True)
-    except (DatasetInvalid, FeaturesUnavailable, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from workers.training.options import parse_aliases
+from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("cosimgen")
@@ -80,9 +81,6 @@ def cosimgen(
     guidance_scale: float | None,
     eta: float,
     notes: tuple[str, ...],
-    checkpoint_every: int,
-    sample_every: int,
-    log_every: int,
     **changes: Any,
 ) -> None:
     """Train CoSimGen on a folder of images and masks, and write OUT/model.
@@ -92,21 +90,18 @@ def cosimgen(
     """
     from accelerate import Accelerator
 
-    from model_store.text import TextEncoderMissing
     from workers.training.cosimgen import CoSimGenTrainer
     from workers.training.cosimgen_settings import preset_training
-    from workers.training.data import DatasetInvalid, SegmentationFolder
-    from workers.training.export import ExportImpossible, export_model
+    from workers.training.data import SegmentationFolder
+    from workers.training.export import export_model
 
-    console = Console()
-    try:
+    console, every = Console(), taken_every(changes)
+    with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        if trainer.start and accelerator.is_main_process:
-            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
-        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        run_through(trainer, out, console, **every)
         if accelerator.is_main_process and settings.alignment_iterations and not trainer.aligned:
             left = trainer.align_text()
             console.print(f"aligned the text projection with all class sets: mean |Z - C|^2 is {left:.3f}")
@@ -124,6 +119,4 @@ def cosimgen(
                 eta=eta,
                 notes=notes,
             )
-            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
-    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+            say_written(card, folder, console)

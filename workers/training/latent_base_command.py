@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_options
+from workers.training.running import errors_in_one_line, run_through, taken_every
 
 
 @click.command("base")
@@ -47,9 +48,6 @@ def base(
     precision: str,
     cpu: bool,
     no_up: bool | None,
-    checkpoint_every: int,
-    sample_every: int,
-    log_every: int,
     **changes: Any,
 ) -> None:
     """Train latent text-to-image diffusion on the captions of a folder of images."""
@@ -58,13 +56,11 @@ def base(
     from model_store.latent.base import load_autoencoder
     from model_store.latent.stable_diffusion import clip_tokens
     from model_store.latent.text import MiniLMTokens
-    from model_store.text import TextEncoderMissing
-    from workers.training.data import DatasetInvalid
     from workers.training.images import ImageFolder
     from workers.training.latent_base import BaseTrainer, preset_base
 
-    console = Console()
-    try:
+    console, every = Console(), taken_every(changes)
+    with errors_in_one_line():
         loaded = load_autoencoder(autoencoder_folder)
         size_px = size_px or loaded[2].get("settings", {}).get("size_px")
         if size_px is None:
@@ -75,11 +71,7 @@ def base(
         folder = ImageFolder.open(data, listing)
         has_up = None if no_up is None else not no_up
         trainer = BaseTrainer(folder, out, settings, accelerator, autoencoder=loaded, tokens=encoder, has_up=has_up)
-        if trainer.start and accelerator.is_main_process:
-            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
-        done = trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        done = run_through(trainer, out, console, **every)
         if accelerator.is_main_process:
             trainer.finish(done, precision)
             console.print(f"wrote {out}; train a mask system on it with: twinset train siamese --base {out} ...", soft_wrap=True)
-    except (DatasetInvalid, TextEncoderMissing, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from workers.training.options import READ_FILE, READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
+from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("pathdiff")
@@ -51,9 +52,6 @@ def pathdiff(
     guidance_scale: float | None,
     guidance_target: str,
     notes: tuple[str, ...],
-    checkpoint_every: int,
-    sample_every: int,
-    log_every: int,
     **changes: Any,
 ) -> None:
     """Train images for text, masks or both on two datasets that share no image, and write OUT/model.
@@ -64,15 +62,13 @@ def pathdiff(
     from accelerate import Accelerator
 
     from model_store.latent.base import load_base
-    from model_store.text import TextEncoderMissing
-    from workers.training.card_parts import ExportImpossible
-    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.data import SegmentationFolder
     from workers.training.images import ImageFolder
     from workers.training.latent_export import export_pathdiff
     from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
 
-    console = Console()
-    try:
+    console, every = Console(), taken_every(changes)
+    with errors_in_one_line():
         texts = ImageFolder.open(text_data, text_list)
         masks = SegmentationFolder.open(mask_data).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
@@ -82,9 +78,7 @@ def pathdiff(
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         has_up = None if no_up is None else not no_up
         trainer = PathDiffTrainer(texts, masks, base, out, settings, accelerator, mask_list=mask_list, has_up=has_up)
-        if trainer.start and accelerator.is_main_process:
-            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
-        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        run_through(trainer, out, console, **every)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_pathdiff(
@@ -101,6 +95,4 @@ def pathdiff(
                 guidance_target=guidance_target,
                 notes=notes,
             )
-            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
-    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+            say_written(card, folder, console)

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from workers.training.options import READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
+from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("siamese")
@@ -39,9 +40,6 @@ def siamese(
     title: str | None,
     guidance_scale: float | None,
     notes: tuple[str, ...],
-    checkpoint_every: int,
-    sample_every: int,
-    log_every: int,
     **changes: Any,
 ) -> None:
     """Train images for masks on a folder of images, masks and captions, and write OUT/model.
@@ -52,23 +50,19 @@ def siamese(
     from accelerate import Accelerator
 
     from model_store.latent.base import load_base
-    from model_store.text import TextEncoderMissing
-    from workers.training.card_parts import ExportImpossible
-    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.data import SegmentationFolder
     from workers.training.latent_export import export_siamese
     from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
 
-    console = Console()
-    try:
+    console, every = Console(), taken_every(changes)
+    with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
         base = base.at_size(size_px or (PAPER_PX if preset == "paper" else base.size_px))
         settings = preset_siamese(preset, base, dhi=dhi, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = SiameseTrainer(dataset, base, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        if trainer.start and accelerator.is_main_process:
-            console.print(f"goes on from iteration {trainer.start} of {settings.iterations} in {out}")
-        trainer.run(checkpoint_every=checkpoint_every, sample_every=sample_every, log_every=log_every)
+        run_through(trainer, out, console, **every)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_siamese(
@@ -82,6 +76,4 @@ def siamese(
                 guidance_scale=guidance_scale,
                 notes=notes,
             )
-            console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)
-    except (DatasetInvalid, ExportImpossible, TextEncoderMissing, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+            say_written(card, folder, console)
