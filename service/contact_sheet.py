@@ -42,13 +42,14 @@ def draw_contact_sheet(
     title: str,
     subtitle: str = "",
     tile_px: int = 224,
+    ignored: str = "unsure",
 ) -> Image.Image:
     """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
 
     More than three twins stand in two groups of columns. Where no twin has a mask there are images alone, up to six a row,
     and no legend. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's; mask pixels of value 255 belong to none
-    and are painted dark grey. Raises ValueError where there is no twin, or where
-    a mask is not single-channel 8-bit or holds an index that is no class.
+    and are painted dark grey, which the legend calls ``ignored``. Raises ValueError where there is no twin, or where a mask is not
+    single-channel 8-bit or holds an index that is no class.
     """
     if not twins:
         raise ValueError("a contact sheet needs at least one twin, and was given none")
@@ -64,7 +65,7 @@ def draw_contact_sheet(
     width = 2 * _MARGIN + max(groups * group_width + (groups - 1) * _GROUP_GAP, 3 * tile_px + 2 * _GAP)
     font, bold, small = _font(16), _font(22), _font(14)
     title_lines = _wrap(title, bold, width - 2 * _MARGIN, most=3)
-    legend = _legend_rows(classes, font, width - 2 * _MARGIN) if columns > 1 else []
+    legend = _legend_rows(classes, ignored, font, width - 2 * _MARGIN) if columns > 1 else []
     grid_top = _MARGIN + _LINE_PX * (len(title_lines) + bool(subtitle) + len(legend)) + _CAPTION_PX + 8
     row_px = tile_px + _CAPTION_PX + _GAP
     sheet = Image.new("RGB", (width, grid_top + rows * row_px + _MARGIN), _PAPER)
@@ -90,7 +91,8 @@ def draw_contact_sheet(
                 draw.text((x, top - _CAPTION_PX), name, fill=_FAINT, font=small)
             # A mask is never interpolated: a blend of two classes would be the colour of a third.
             how = Image.Resampling.LANCZOS if name == "image" else Image.Resampling.NEAREST
-            sheet.paste(tile.resize((tile_px, tile_px), how), (x, top))
+            fitted = tile.resize(_within(tile.size, tile_px), how)
+            sheet.paste(fitted, (x + (tile_px - fitted.width) // 2, top + (tile_px - fitted.height) // 2))
         draw.text((left, top + tile_px + 3), _fit(twin.caption, small, group_width), fill=_INK, font=small)
     return sheet
 
@@ -132,6 +134,12 @@ def _tiles(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image,
     return image, painted, Image.composite(painted, image, cover)
 
 
+def _within(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """The largest size of the same proportions in a square."""
+    longest = max(size)
+    return max(1, round(size[0] * side_px / longest)), max(1, round(size[1] * side_px / longest))
+
+
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
@@ -161,12 +169,12 @@ def _wrap(
 
 
 def _legend_rows(
-    classes: Sequence[ClassEntry], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+    classes: Sequence[ClassEntry], ignored: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
 ) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
     """The legend's entries as rows of (x, name, colour), as many to a row as fit."""
     rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     x = 0
-    for name, colour in [(entry.name, entry.colour) for entry in classes] + [("unsure", _IGNORE_COLOUR)]:
+    for name, colour in [(entry.name, entry.colour) for entry in classes] + [(ignored, _IGNORE_COLOUR)]:
         needed = 24 + round(font.getlength(name)) + 22
         if x and x + needed > width:
             rows.append([])

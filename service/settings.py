@@ -97,7 +97,15 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=36_500,
-        description="Days after its end that a job is kept before it is deleted with all it made, 1-36500; 0 keeps it for ever.",
+        description="Days after its end that a job is kept before it is deleted with all it made, 1-36500; 0 keeps it for ever. "
+        "Jobs of an augmentation set are kept as long as the set.",
+    )
+    run_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after its end that an export or an augmentation set is kept before it is deleted with all it made, 1-36500; 0 "
+        "keeps it for ever. Datasets are kept until they are deleted.",
     )
     link_secret: SecretStr | None = Field(
         None,

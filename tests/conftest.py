@@ -9,6 +9,7 @@ from typing import Iterator
 
 import pytest
 
+from tests.callbacks.receiver import Receiver, receiving
 from tests.tiny_model import write_tiny_model
 
 
@@ -18,6 +19,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     write_tiny_model(folder)
     return folder
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of callbacks that answers 204."""
+    with receiving() as receiver:
+        yield receiver
 
 
 def pytest_configure() -> None:

@@ -1,6 +1,7 @@
 """The deliverer: takes callbacks that are due from the store to their receivers, and records every attempt.
 
-Every worker has one; a turn in Redis lets one at a time deliver. Which callbacks are due the notes in the store say, so a
+Every worker has one, of twins and of bulk work alike, and delivers for jobs and runs alike; a turn in Redis lets one at a time
+deliver. Which callbacks are due the notes in the store say, so a
 pass costs one listing of these, and reads of those that are new to it or due. An attempt counts once it is recorded; a
 worker killed before that sends the same callback a second time, under the same id.
 """
@@ -13,25 +14,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from typing import Protocol
 
+from prometheus_client import Counter
+from redis import Redis
 from redis.exceptions import RedisError
 
 from service import __version__
 from service.callbacks.keyring import callback_keys, tenant_keys
-from service.callbacks.message import message_body, message_id
-from service.callbacks.outbox import Attempt, Standing, standing
+from service.callbacks.message import message_id
+from service.callbacks.outbox import Attempt, Outbox, Standing, standing
 from service.callbacks.posting import Answer, NotDelivered, Resolve, post, resolve
 from service.callbacks.schedule import next_attempt_at
 from service.callbacks.signing import signed_headers
+from service.callbacks.subject import Subject, named, read_subject
 from service.callbacks.urls import Target, UrlRefused, parse_target
-from service.errors import SettingsError, TwinsetError, UnknownJob
+from service.errors import SettingsError, TwinsetError, UnknownJob, UnknownRun
+from service.jobs.ledger import Ledger
 from service.jobs.prefetch import prefetch
-from service.jobs.spec import JobSpec, Summary
+from service.settings import Settings
 from workers.lanes import Lanes
-from workers.metrics import CALLBACKS
 from workers.turn import Turn
-from workers.worker import Worker
 
+CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
 logger = logging.getLogger(__name__)
 _TURN = "twinset:callbacks"
 _LOOKED_AT_PER_PASS = 1000
@@ -49,14 +54,27 @@ _GONE = 410
 class _Due:
     """A callback to be sent now."""
 
-    spec: JobSpec
-    summary: Summary
+    subject: Subject
+    body: bytes
     so_far: Standing
 
     @property
     def number(self) -> int:
         """The number of the attempt to come."""
         return len(self.so_far.attempts) + 1
+
+
+class Delivers(Protocol):
+    """What a deliverer needs of its worker."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def redis(self) -> Redis: ...
 
 
 def _utc_now() -> datetime:
@@ -67,7 +85,7 @@ def _utc_now() -> datetime:
 class CallbackDeliverer:
     """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
 
-    worker: Worker
+    worker: Delivers
     resolve: Resolve = resolve
     now: Callable[[], datetime] = _utc_now
     _later: dict[str, datetime] = field(default_factory=dict)
@@ -76,7 +94,8 @@ class CallbackDeliverer:
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self._outbox = self.worker.ledger.outbox
+        self._store = self.worker.ledger.store
+        self._outbox = Outbox(self._store)
         self._lanes = Lanes("callbacks", most=_AT_ONCE, width=_AT_ONCE_A_RECEIVER)
         lasts_s = max(30.0, 3 * self.worker.settings.sweep_interval_s)
         self._turn = Turn(self.worker.redis, _TURN, lasts_s=lasts_s)
@@ -105,18 +124,18 @@ class CallbackDeliverer:
             self._later.clear()
             return False
         noted = set(self._outbox.noted())
-        for job in list(self._later):
-            if job not in noted:
-                self._later.pop(job, None)
+        for subject in list(self._later):
+            if subject not in noted:
+                self._later.pop(subject, None)
         now = self.now()
-        to_look_at = [job for job in noted if self._later.get(job, now) <= now and job not in self._lanes]
-        # the oldest first: ids sort the other way round
-        looks = prefetch(self._look, sorted(to_look_at, reverse=True)[:_LOOKED_AT_PER_PASS])
-        for number, (job, due) in enumerate(looks, start=1):
+        to_look_at = [subject for subject in noted if self._later.get(subject, now) <= now and subject not in self._lanes]
+        # the oldest first: after their letter, ids sort the other way round
+        looks = prefetch(self._look, sorted(to_look_at, key=lambda subject: subject[1:], reverse=True)[:_LOOKED_AT_PER_PASS])
+        for number, (subject, due) in enumerate(looks, start=1):
             if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._turn.take()):
                 break
             if due is not None:
-                self._lanes.add(_receiver(due.spec), job, lambda due=due: self._deliver(due, keys))
+                self._lanes.add(_receiver(due.subject), subject, lambda due=due: self._deliver(due, keys))
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -145,50 +164,57 @@ class CallbackDeliverer:
                     logger.warning("callbacks wait, and this worker delivers none: %s", error.detail)
             return None
 
-    def _look(self, job: str) -> _Due | None:
-        """What is to be sent for a job with a note; None if nothing is, now. The summary decides whether it has ended."""
+    def _look(self, noted: str) -> _Due | None:
+        """What is to be sent for a job or a run with a note; None if nothing is, now. The summary decides whether it has ended."""
         try:
-            spec = self.worker.ledger.read_spec(job)
-            summary = self.worker.ledger.read_summary(job)
-            if spec.callback is not None and summary is None:
+            subject = read_subject(self._store, noted)
+            if subject is not None and subject.body is None:
                 return None  # whoever was ending it died on the way; the sweeper ends it
-            so_far = self._outbox.read(job)
-            if spec.callback is None or summary is None or so_far.state.settled:
-                self._strike(job)
+            so_far = self._outbox.read(noted)
+            if subject is None or subject.body is None or so_far.state.settled:
+                self._strike(noted)
                 return None
-        except UnknownJob as error:
-            logger.info("job=%s has a callback's note and no spec: %s", job, error.detail)
-            self._strike(job)
+        except (UnknownJob, UnknownRun) as error:
+            logger.info("%s has a callback's note and no spec: %s", named(noted), error.detail)
+            self._strike(noted)
             return None
         except TwinsetError as error:
-            logger.warning("job=%s callback not looked at: %s", job, error.detail)
-            self._later[job] = self.now() + _AFTER_TROUBLE
+            logger.warning("%s callback not looked at: %s", named(noted), error.detail)
+            self._later[noted] = self.now() + _AFTER_TROUBLE
             return None
         if so_far.next_at is not None and so_far.next_at > self.now():
-            self._later[job] = so_far.next_at
+            self._later[noted] = so_far.next_at
             return None
-        return _Due(spec, summary, so_far)
+        return _Due(subject, subject.body, so_far)
 
     def _deliver(self, due: _Due, keys: tuple[bytes, ...]) -> None:
         """One attempt, recorded."""
-        job = due.spec.job
+        subject = due.subject
         # it may have waited in its lane for long; whoever has the turn by now looks at it afresh
         if self._stop.is_set() or not self._turn.is_ours:
             return
-        self._later[job] = self.now() + _AFTER_TROUBLE
+        self._later[subject.id] = self.now() + _AFTER_TROUBLE
         try:
-            attempt = self._outbox.record(job, self._attempt(due, keys))
+            attempt = self._outbox.record(subject.id, self._attempt(due, keys))
             CALLBACKS.labels(attempt.result).inc()
             what = attempt.status if attempt.error is None else attempt.error
             logger.info(
-                "job=%s callback to %s, attempt %d: %s, %s", job, _receiver(due.spec), attempt.number, what, attempt.result
+                "%s callback to %s, attempt %d: %s, %s", subject, _receiver(subject), attempt.number, what, attempt.result
             )
             if standing([*due.so_far.attempts, attempt]).state.settled:
-                self._strike(job)
+                self._strike(subject.id)
             elif attempt.next_at is not None:
-                self._later[job] = attempt.next_at
+                self._later[subject.id] = attempt.next_at
+            self._leave_nothing_of_the_deleted(subject.id)
         except TwinsetError as error:
-            logger.warning("job=%s callback may have been sent, and is sent again: %s", job, error.detail)
+            logger.warning("%s callback may have been sent, and is sent again: %s", subject, error.detail)
+
+    def _leave_nothing_of_the_deleted(self, subject: str) -> None:
+        """Takes the attempt back of what was deleted meanwhile: whoever removes its objects may have been here before it."""
+        try:
+            read_subject(self._store, subject)
+        except (UnknownJob, UnknownRun):
+            self._outbox.forget(subject)
 
     def _attempt(self, due: _Due, keys: tuple[bytes, ...]) -> Attempt:
         began, at = time.monotonic(), self.now()
@@ -205,13 +231,11 @@ class CallbackDeliverer:
 
     def _post(self, due: _Due, keys: tuple[bytes, ...], at: datetime) -> tuple[Answer | None, str | None]:
         """The receiver's answer, or why there is none."""
-        spec, settings = due.spec, self.worker.settings
-        assert spec.callback is not None
-        body = message_body(spec, due.summary)
-        headers = signed_headers(tenant_keys(keys, spec.tenant), message_id(spec.job), int(at.timestamp()), body)
+        subject, settings, body = due.subject, self.worker.settings, due.body
+        headers = signed_headers(tenant_keys(keys, subject.tenant), message_id(subject.id), int(at.timestamp()), body)
         headers |= {"Content-Type": "application/json", "User-Agent": f"twinset/{__version__}"}
         try:
-            target = parse_target(spec.callback.url, private_allowed=settings.callback_private)
+            target = parse_target(subject.callback.url, private_allowed=settings.callback_private)
             answer = post(
                 target,
                 headers,
@@ -227,20 +251,19 @@ class CallbackDeliverer:
             return None, str(reason)
         return answer, None
 
-    def _strike(self, job: str) -> None:
+    def _strike(self, subject: str) -> None:
         """Removes the note and what is remembered with it. A store that fails here has the note looked at once more."""
-        self._later.pop(job, None)
+        self._later.pop(subject, None)
         try:
-            self._outbox.strike(job)
+            self._outbox.strike(subject)
         except TwinsetError as error:
-            logger.warning("job=%s callback's note stays: %s", job, error.detail)
+            logger.warning("%s callback's note stays: %s", named(subject), error.detail)
 
 
-def _receiver(spec: JobSpec) -> str:
+def _receiver(subject: Subject) -> str:
     """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be secret."""
-    assert spec.callback is not None
     try:
-        target: Target = parse_target(spec.callback.url, private_allowed=True)
+        target: Target = parse_target(subject.callback.url, private_allowed=True)
     except UrlRefused:
         return "nowhere"
     return target.origin

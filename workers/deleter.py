@@ -14,16 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from redis.exceptions import RedisError
 
 from service.access.limits import forget_stored
-from service.errors import TwinsetError, UnknownJob
-from service.jobs.ids import oldest_at
+from service.errors import TwinsetError, UnknownJob, UnknownRun
 from service.jobs.removal import is_leftover, remove_job, remove_strays
+from service.jobs.spec import JobSpec
 from service.jobs.states import State
+from service.runs.kinds import Kind
+from service.runs.ledger import RunLedger
+from service.runs.rounds import set_of_key
 from service.store.folder import FolderStore
+from workers.old_pages import OldPages, utc_now
 from workers.turn import Turn
 from workers.worker import Worker
 
@@ -37,22 +41,16 @@ LEFT_AFTER = timedelta(days=1)
 """What is as old as this and belongs to nothing has lost its writer: no request and no chunk takes so long."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 @dataclass
 class Deleter:
     """Deletes for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Worker
-    now: Callable[[], datetime] = _utc_now
+    now: Callable[[], datetime] = utc_now
     look_every_s: float = _LOOK_EVERY_S
     most_objects: int = _MOST_OBJECTS
     page: int = _PAGE
     _looked_at: float = float("-inf")
-    _expired_after: str | None = None
-    _tidied_after: str | None = None
     _tidied_at: datetime | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -60,6 +58,7 @@ class Deleter:
     def __post_init__(self) -> None:
         lasts_s = max(30.0, 3 * self.worker.settings.sweep_interval_s)
         self._turn = Turn(self.worker.redis, _TURN, lasts_s=lasts_s)
+        self._ended, self._left = (OldPages(self.worker.ledger.jobs, self.page, "j") for _ in range(2))
 
     def start(self) -> None:
         """Starts the thread; the first pass comes at once."""
@@ -122,29 +121,40 @@ class Deleter:
             return
         before = self.now() - timedelta(days=days)
         ledger = self.worker.ledger
-        jobs = list(ledger.jobs(start_after=max(oldest_at(before), self._expired_after or ""), limit=self.page))
-        for job in jobs:
+        for job in self._ended.page(before):
             if not self._goes_on():
                 return
             try:
                 summary = ledger.read_summary(job)
-                if summary is not None and summary.finished_at < before:
-                    ledger.deletions.note(ledger.read_spec(job), "expired")
+                if summary is None or summary.finished_at >= before:
+                    continue
+                spec = ledger.read_spec(job)
+                if not self._is_of_a_set(spec):
+                    ledger.deletions.note(spec, "expired")
             except UnknownJob:
                 continue  # it is being deleted already
             except TwinsetError as error:
                 logger.warning("job=%s not looked at for its age: %s", job, error.detail)
-        self._expired_after = jobs[-1] if len(jobs) == self.page else None
+
+    def _is_of_a_set(self, spec: JobSpec) -> bool:
+        """Whether the job's twins are those of an augmentation set that is there, with which they go."""
+        run = set_of_key(spec.idempotency_key)
+        if run is None:
+            return False
+        try:
+            RunLedger(self.worker.ledger.store).read_spec(run, tenant=spec.tenant, kind=Kind.AUGMENTATION)
+        except UnknownRun:
+            return False
+        return True
 
     def _tidy(self) -> None:
         """Looks through a page of the jobs older than a day for what belongs to nothing."""
         if self._tidied_at is not None and self.now() - self._tidied_at < LEFT_AFTER:
             return
         ledger, before = self.worker.ledger, self.now() - LEFT_AFTER
-        if self._tidied_after is None and isinstance(ledger.store, FolderStore):
+        if self._left.at_start and isinstance(ledger.store, FolderStore):
             ledger.store.remove_leftovers()
-        jobs = list(ledger.jobs(start_after=max(oldest_at(before), self._tidied_after or ""), limit=self.page))
-        for job in jobs:
+        for job in self._left.page(before):
             if not self._goes_on():
                 return
             try:
@@ -153,8 +163,7 @@ class Deleter:
                 continue  # it is being deleted
             except TwinsetError as error:
                 logger.warning("job=%s not looked through: %s", job, error.detail)
-        self._tidied_after = jobs[-1] if len(jobs) == self.page else None
-        self._tidied_at = self.now() if self._tidied_after is None else None
+        self._tidied_at = self.now() if self._left.at_start else None
 
     def _tidy_job(self, job: str, before: datetime) -> None:
         ledger = self.worker.ledger

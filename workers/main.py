@@ -13,6 +13,7 @@ import sys
 import warnings
 from typing import Sequence
 
+from workers.exposing import add_metrics_arguments
 from workers.memory import keep_memory
 
 DEVICE_LOST = 70
@@ -126,8 +127,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="MODEL",
         help="load this model at the start and make a first twin of it, kept nowhere; may be repeated",
     )
-    parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)")
-    parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default: 127.0.0.1)")
+    add_metrics_arguments(parser)
     return parser.parse_args(arguments)
 
 

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from workers.engine.model import StepSeen
 from workers.engine.peak import matmul_rate
+from workers.exposing import serve_metrics
 
 if TYPE_CHECKING:
     from workers.loaded import LoadedModel
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _FORWARD_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 CHUNKS = Counter("twinset_worker_chunks_total", "Deliveries of chunks, by how they ended.", ["outcome"])
-CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
 SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or given up.", ["result"])
 FORWARDS = Histogram("twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS)
 STEPS = Counter("twinset_engine_steps_total", "Sampling steps of samples.", ["model"])
@@ -94,8 +94,5 @@ def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
 
 
 def expose(worker: Worker, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Serves ``/metrics`` on ``address:port`` from a thread. Raises OSError if the port is taken."""
-    from prometheus_client import start_http_server
-
-    registry.register(WorkerCollector(worker))
-    start_http_server(port, addr=address, registry=registry)
+    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` where the port cannot be had."""
+    serve_metrics(WorkerCollector(worker), port, address, registry)

@@ -26,6 +26,7 @@ from service.api import (
     models,
     objects,
     retry,
+    run_events,
     samples,
     twins,
     uploads,
@@ -37,7 +38,7 @@ from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
 from service.api.problems import install_problem_handlers
 from service.api.services import Services
-from service.api.watching import JobWatcher
+from service.api.watching import Watcher
 from service.catalogue import Catalogue
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
@@ -100,7 +101,7 @@ def create_app(
         submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept), limits),
         runs=RunLedger(store),
         acceptance=Acceptance(RunLedger(store), run_queue),
-        watcher=JobWatcher(progress, settings.broker_url),
+        watcher=Watcher(settings.broker_url),
         metrics=Metrics(),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
     )
@@ -125,7 +126,7 @@ def create_app(
     )
     app.state.services = services
     results = (retry, samples, events, manifest, archive, twins)
-    for part in (generate, uploads, jobs, *results, datasets, augmentations, exports, models, health):
+    for part in (generate, uploads, jobs, *results, datasets, augmentations, exports, run_events, models, health):
         app.include_router(part.router)
     for part in (augmentations, exports):
         app.include_router(part.posting)

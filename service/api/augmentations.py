@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from service.api import callbacks
 from service.api.access import KeyedRoute, TenantDep
+from service.api.augmentation_views import (
+    AcceptedPage,
+    AcceptedView,
+    AugmentationPage,
+    AugmentationView,
+    PlanView,
+    augmentation_view,
+    picture_key,
+    plan_key,
+)
 from service.api.bodies import described_body, read_body
 from service.api.content import JsonRoute
 from service.api.openapi import answers
 from service.api.run_access import IdempotencyKey, bad_cursor, own_run, runs_page, stand
-from service.api.run_views import RunView, View, run_fields
 from service.api.samples import Links, sample_view
 from service.api.services import Services, ServicesDep
-from service.api.views import SampleView, as_json
-from service.augmentations.plan_values import PlanShares
-from service.errors import ObjectNotFound
-from service.jobs.states import State
+from service.api.views import as_json
+from service.callbacks.admission import admit_callback
+from service.jobs.faults import Faults
+from service.jobs.spec import Callback
 from service.runs.kinds import Kind
-from service.runs.places import run_prefix
 from service.runs.record import RunSpec
-from service.runs.rounds import Rounds
-from service.runs.standing import Standing
 
 if TYPE_CHECKING:
     from service.augmentations.request import AugmentationRequest
@@ -34,67 +40,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
 posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
-_JOBS_TOLD = 100
 AugmentationId = Annotated[str, Path(description="An augmentation set's id.", examples=["a7ybr17pesw6kn47yb0"])]
-
-
-class PlanView(View):
-    """A plan, of which nothing has been made."""
-
-    model: str
-    dataset: str
-    seed: int = Field(description="as given, or as drawn: sent with the request, it gives this plan")
-    parameters: dict[str, Any] = Field(description="what every twin would be made with")
-    plan: PlanShares
-    picture: str = Field(description="the plan as a picture: a PNG in base64")
-
-
-class AugmentationView(RunView):
-    """An augmentation set; ``done`` are the twins that were accepted, ``total`` those that are wanted."""
-
-    model: str = Field(description="name@version")
-    dataset: str = Field(description="name@version")
-    count: int = Field(description="twins wanted")
-    seed: int
-    tried: int = Field(description="samples that have been judged")
-    budget: int = Field(description="samples that may be made at most")
-    rejected: dict[str, int] = Field(description="samples that do not count, by reason")
-    plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
-    achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
-    jobs: tuple[str, ...] = Field(description="the jobs that make it, those of the newest rounds first, some hundred at most")
-    request: dict[str, Any] = Field(description="as it was given")
-    links: dict[str, str] = Field(description="self, samples, cancel, and a signed link to the plan's picture")
-
-
-class AugmentationPage(View):
-    """Augmentation sets, newest first."""
-
-    augmentations: list[AugmentationView]
-    next_cursor: str | None
-
-
-class AcceptedView(SampleView):
-    """An accepted twin, and the job that made it."""
-
-    job: str
-    made_from: dict[str, Any] = Field(description="the real item, and what was done to its mask")
-
-
-class AcceptedPage(View):
-    """Accepted twins in the order of their acceptance."""
-
-    samples: list[AcceptedView]
-    next_cursor: str | None
-    links_expire_at: datetime
-
-
-def plan_key(run: str) -> str:
-    """Where the plan's shares lie, and its picture beside them."""
-    return f"{run_prefix(run)}plan.json"
-
-
-def picture_key(run: str) -> str:
-    return f"{run_prefix(run)}plan.png"
 
 
 @posting.post(
@@ -102,6 +48,7 @@ def picture_key(run: str) -> str:
     status_code=202,
     response_model=AugmentationView,
     summary="Ask for an augmentation set",
+    callbacks=callbacks.augmentation_router.routes,
     responses={
         200: {"model": PlanView, "description": "With `dry_run`: the plan. Nothing is made or kept."},
         202: {
@@ -127,7 +74,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
 
     body = read_body(AugmentationRequest, text)
     if body.dry_run:
-        planned = _plan(services, tenant, body)
+        planned, _ = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
     services.limits.check_stored(tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
@@ -135,7 +82,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
     plans: list[tuple[bytes, bytes]] = []
 
     def make(run: str, idempotency: str | None) -> RunSpec:
-        planned = _plan(services, tenant, body)
+        planned, callback = _plan(services, tenant, body)
         plans.append((planned.plan.shares().model_dump_json().encode(), _picture(planned)))
         return RunSpec(
             run=run,
@@ -146,6 +93,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
             work=planned.work.model_dump(mode="json"),
             request=given,
             idempotency=idempotency,
+            callback=callback,
         )
 
     def keep_plan(run: str) -> None:
@@ -155,7 +103,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
     spec, _ = services.acceptance.accept(
         Kind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
     )
-    view = _view(services, spec, stand(services, spec))
+    view = augmentation_view(services, spec, stand(services, spec))
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
 
 
@@ -168,7 +116,7 @@ def list_augmentations(
 ) -> AugmentationPage:
     """Sets, newest first."""
     found, following = runs_page(services, tenant, Kind.AUGMENTATION, cursor=cursor, limit=limit)
-    return AugmentationPage(augmentations=[_view(services, *each) for each in found], next_cursor=following)
+    return AugmentationPage(augmentations=[augmentation_view(services, *each) for each in found], next_cursor=following)
 
 
 @router.get(
@@ -177,7 +125,7 @@ def list_augmentations(
 def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
     """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
     spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
-    return _view(services, spec, stand(services, spec))
+    return augmentation_view(services, spec, stand(services, spec))
 
 
 @router.get(
@@ -224,7 +172,7 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
     """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
     spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
     services.runs.cancel(spec)
-    return _view(services, spec, stand(services, spec))
+    return augmentation_view(services, spec, stand(services, spec))
 
 
 @router.delete(
@@ -239,11 +187,14 @@ def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
     return Response(status_code=204)
 
 
-def _plan(services: Services, tenant: str, body: AugmentationRequest) -> Augmentation:
+def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[Augmentation, Callback | None]:
     from service.runs.augmentations import plan_augmentation
 
     card = services.catalogue.resolve(body.model)
-    return plan_augmentation(body, services.datasets(tenant).ready(body.dataset), card, services.settings)
+    dataset = services.datasets(tenant).ready(body.dataset)
+    faults = Faults()
+    callback = admit_callback(body.callback_url, services.settings, faults)
+    return plan_augmentation(body, dataset, card, services.settings, faults), callback
 
 
 def _plan_view(planned: Augmentation) -> PlanView:
@@ -263,41 +214,3 @@ def _picture(planned: Augmentation) -> bytes:
 
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
     return draw_plan(planned.plan.shares(), examples(planned.plan), planned.card.classes, title=title)
-
-
-def _view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:
-    work = spec.work
-    rounds = Rounds(services.store, spec.run)
-    result = stands.summary.result if stands.summary else None
-    if result is None:
-        _, state = rounds.last_state()
-        tried = 0 if state is None else int(state.tally["tried"])
-        result = {"tried": tried, "rejected": {} if state is None else state.rejected}
-    plan = _stored_plan(services, spec)
-    own = services.path(f"/augmentations/{spec.run}")
-    links = {"self": own, "samples": f"{own}/samples", "cancel": f"{own}/cancel"}
-    links["preview"] = services.store.sign(
-        picture_key(spec.run), expires_s=services.settings.link_expires_s, content_type="image/png"
-    )
-    return AugmentationView(
-        **run_fields(spec, stands),
-        model=work["model"],
-        dataset=work["dataset"],
-        count=work["count"],
-        seed=work["seed"],
-        tried=result.get("tried", 0),
-        budget=work["count"] if plan is None else plan.tries,
-        rejected=result.get("rejected", {}),
-        plan=plan,
-        achieved=result.get("achieved") if stands.state is not State.RUNNING else None,
-        jobs=tuple(rounds.jobs(newest=_JOBS_TOLD)),
-        request=spec.request,
-        links=links,
-    )
-
-
-def _stored_plan(services: Services, spec: RunSpec) -> PlanShares | None:
-    try:
-        return PlanShares.model_validate_json(services.store.get(plan_key(spec.run)))
-    except ObjectNotFound:
-        return None

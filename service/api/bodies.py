@@ -22,7 +22,7 @@ def read_body(model: type[Body], text: bytes) -> Body:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise invalid_request([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], model) from None
+        raise invalid_request([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], model, given) from None
 
 
 def described_body(name: str) -> dict[str, Any]:

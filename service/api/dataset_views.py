@@ -45,7 +45,7 @@ class DatasetView(View):
     finished_at: datetime | None
     seconds: float | None
     reason: str | None
-    links: dict[str, str] = Field(description="self; report, statistics, and signed links to their pictures, once there are any")
+    links: dict[str, str] = Field(description="self, events; report, statistics, and signed links to their pictures, once there are any")
 
 
 class DatasetPage(View):
@@ -61,7 +61,7 @@ def dataset_view(services: Services, spec: RunSpec, stands: Standing) -> Dataset
     fields = run_fields(spec, stands)
     about = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else None
     own = services.path(f"/datasets/{work.name}/{work.version}")
-    links = {"self": own}
+    links = {"self": own, "events": f"{own}/events"}
     if stands.state in (State.SUCCEEDED, State.FAILED):
         links["report"] = f"{own}/report"
     if about is not None:

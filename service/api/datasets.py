@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -16,17 +19,18 @@ from service.api.bodies import read_body
 from service.api.dataset_views import DatasetPage, DatasetView, dataset_view
 from service.api.openapi import answers
 from service.api.problems import WrongContentType
-from service.api.run_access import bad_cursor, stand
+from service.api.run_access import IdempotencyKey, bad_cursor, stand
 from service.api.services import Services, ServicesDep
 from service.api.views import as_json
 from service.datasets.reading.report import ReadReport
 from service.datasets.statistics_values import DatasetStatistics
 from service.datasets.stored import layout
 from service.datasets.stored.scratch import scratch_folder
-from service.errors import InvalidKey, InvalidRequest, JobStateConflict, ObjectNotFound
+from service.errors import InvalidKey, InvalidRequest, JobStateConflict, ObjectExists, ObjectNotFound
 from service.jobs.faults import shown
+from service.jobs.submission import check_idempotency_key
 from service.runs.datasets import DATASET_NAME_FORM, DatasetWork, ReadFormat, is_dataset_name
-from service.runs.kinds import Kind, new_run_id
+from service.runs.kinds import Kind
 from service.runs.record import RunSpec
 from service.store.keys import check_key
 
@@ -81,10 +85,10 @@ _BODY: dict[str, Any] = {
     summary="Send a dataset",
     responses={
         202: {
-            "description": "The dataset's new version, being taken in.",
+            "description": "The dataset's new version, being taken in; or the one that its key stands for, as it is by now.",
             "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
         },
-        **answers(400, 413, 415, 422, 503),
+        **answers(400, 409, 413, 415, 422, 503),
     },
     openapi_extra=_BODY,
 )
@@ -92,23 +96,32 @@ async def send_dataset(
     request: Request,
     services: ServicesDep,
     tenant: TenantDep,
+    idempotency_key: IdempotencyKey = None,
     name: Annotated[str | None, Query(description=f"With an archive: the dataset's name, {DATASET_NAME_FORM}.")] = None,
     format: Annotated[ReadFormat | None, Query(description="With an archive: how it is laid out; found out where left out.")] = None,  # noqa: A002
 ) -> Response:
     """Takes a new version of a dataset in: a zip, tar or tar.gz as the body, or the files under a prefix of the object store.
 
     Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes, YOLO-seg,
-    WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported."""
+    WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported.
+
+    With an `Idempotency-Key`, however often it is sent, one version is made. An archive is the same request again if its bytes, compared by
+    their sha256, its name and its format are; a prefix if the body is, whatever lies below it by then. Anything else is refused."""
+    if idempotency_key is not None:
+        # before gigabytes are read for one that is none
+        check_idempotency_key(idempotency_key)
     if _kind(request) == "application/json":
         asked = read_body(DatasetFromStore, await request.body())
-        spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, asked.prefix, None)
+        _check_name(asked.name, "body")
+        files = _Files(asked.model_dump(mode="json", exclude_unset=True), prefix=_import_key(tenant, asked.prefix))
+        spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, files, idempotency_key)
     else:
         _check_name(name, "query")
-        await run_in_threadpool(services.limits.check_stored, tenant)
+        await run_in_threadpool(_check_room, services, tenant, idempotency_key)
         with scratch_folder(services.settings.data_dir) as scratch:
             archive = scratch / "archive"
-            await _write(request.stream(), archive)
-            spec = await run_in_threadpool(_accept, services, tenant, name or "", format, None, archive)
+            given = {"name": name, "archive": await _write(request.stream(), archive), **({"format": format} if format else {})}
+            spec = await run_in_threadpool(_accept, services, tenant, name or "", format, _Files(given, archive=archive), idempotency_key)
     view = await run_in_threadpool(_view, services, spec)
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
 
@@ -197,36 +210,68 @@ def _check_name(name: str | None, where: str) -> None:
         raise InvalidRequest(detail, errors=[{**fault, "detail": detail}])
 
 
-async def _write(pieces: AsyncIterator[bytes], path: FilePath) -> None:
-    """Writes the body to disk as it comes, a megabyte at a time."""
+async def _write(pieces: AsyncIterator[bytes], path: FilePath) -> str:
+    """Writes the body to disk as it comes, a megabyte at a time; its sha256."""
     waiting = bytearray()
+    digest = hashlib.sha256()
     with open(path, "wb") as out:
+
+        def write(data: bytes) -> None:
+            digest.update(data)
+            out.write(data)
+
         async for piece in pieces:
             waiting += piece
             if len(waiting) >= _WRITTEN_AT_ONCE:
-                await run_in_threadpool(out.write, bytes(waiting))
+                await run_in_threadpool(write, bytes(waiting))
                 waiting.clear()
-        out.write(waiting)
+        write(bytes(waiting))
     if not path.stat().st_size:
         raise InvalidRequest(f"the body is empty; {_HOW}", errors=[{"pointer": "", "detail": "empty"}])
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where a dataset's files are, below ``prefix`` in the store or in ``archive`` on this disk, and the request that gave them."""
+
+    given: dict[str, Any]
+    prefix: str | None = None
+    archive: FilePath | None = None
+
+
+def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
+    """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before takes no more."""
+    if idempotency_key is None or not services.acceptance.knows(Kind.DATASET, tenant, idempotency_key):
+        services.limits.check_stored(tenant)
 
 
 def _accept(
-    services: Services, tenant: str, name: str, read_as: ReadFormat | None, prefix: str | None, archive: FilePath | None
+    services: Services, tenant: str, name: str, read_as: ReadFormat | None, files: _Files, idempotency_key: str | None
 ) -> RunSpec:
     """The run that takes the dataset in: first its files are in the store, then its version is given, then it exists."""
-    _check_name(name, "body")
-    services.limits.check_stored(tenant)
-    now = datetime.now(timezone.utc)
-    run = new_run_id(Kind.DATASET, now)
-    key = None if prefix is None else _import_key(tenant, prefix)
-    if archive is not None:
-        services.store.put_file(layout.archive(run), archive)
-    version = services.datasets(tenant).take_version(name, run)
-    work = DatasetWork(name=name, version=version, prefix=key, read_as=read_as)
-    spec = RunSpec(run=run, tenant=tenant, name=work.id, created_at=now, work=work.model_dump(mode="json"))
-    services.runs.write_spec(spec)
-    services.acceptance.send(run)
+
+    def make(run: str, idempotency: str | None) -> RunSpec:
+        services.limits.check_stored(tenant)
+        return RunSpec(run=run, tenant=tenant, created_at=datetime.now(timezone.utc), work={}, idempotency=idempotency)
+
+    def keep(run: str) -> None:
+        if files.archive is not None:
+            # there already, it is the same: the key says so
+            with suppress(ObjectExists):
+                services.store.put_file(layout.archive(run), files.archive, if_absent=True)
+
+    def numbered(spec: RunSpec) -> RunSpec:
+        version = services.datasets(tenant).take_version(name, spec.run)
+        work = DatasetWork(name=name, version=version, prefix=files.prefix, read_as=read_as)
+        return spec.model_copy(update={"name": work.id, "work": work.model_dump(mode="json")})
+
+    spec, made = services.acceptance.accept(
+        Kind.DATASET, tenant, files.given, make, before=keep, complete=numbered, idempotency_key=idempotency_key
+    )
+    if not made and services.runs.read_summary(spec.run) is not None:
+        # put there by the slower of two with one key, when the other's had been read already
+        services.store.delete(layout.archive(spec.run))
     return spec
 
 

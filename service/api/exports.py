@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
+from service.api import callbacks
 from service.api.access import KeyedRoute, TenantDep
 from service.api.content import JsonRoute
 from service.api.openapi import answers
@@ -16,8 +17,10 @@ from service.api.run_access import IdempotencyKey, bad_cursor, own_run, runs_pag
 from service.api.run_views import RunView, View, run_fields
 from service.api.services import Services, ServicesDep
 from service.api.views import as_json
+from service.callbacks.admission import admit_callback
 from service.datasets.writing.place import StorePlace
 from service.errors import JobStateConflict
+from service.jobs.faults import Faults
 from service.jobs.states import State
 from service.runs.export_request import ExportRequest
 from service.runs.kinds import Kind
@@ -39,7 +42,7 @@ class ExportView(RunView):
     files: int | None
     bytes: int | None
     request: dict[str, Any] = Field(description="as it was given")
-    links: dict[str, str] = Field(description="self, cancel; files once it is whole")
+    links: dict[str, str] = Field(description="self, events, cancel; files once it is whole")
 
 
 class ExportPage(View):
@@ -74,6 +77,7 @@ posting = APIRouter(route_class=JsonRoute, tags=["exports"])
     status_code=202,
     response_model=ExportView,
     summary="Ask for an export",
+    callbacks=callbacks.export_router.routes,
     responses={
         202: {
             "description": "The export, accepted.",
@@ -92,7 +96,9 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
     given = body.model_dump(mode="json", exclude_unset=True)
 
     def make(run: str, idempotency: str | None) -> RunSpec:
-        work, total = resolve(Shelves(services.ledger, services.runs, services.catalogue), tenant, body)
+        faults = Faults()
+        callback = admit_callback(body.callback_url, services.settings, faults)
+        work, total = resolve(Shelves(services.ledger, services.runs, services.catalogue), tenant, body, faults)
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -102,10 +108,11 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
             work=work.model_dump(mode="json"),
             request=given,
             idempotency=idempotency,
+            callback=callback,
         )
 
     spec, _ = services.acceptance.accept(Kind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
-    view = _view(services, spec, stand(services, spec))
+    view = export_view(services, spec, stand(services, spec))
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
 
 
@@ -118,14 +125,14 @@ def list_exports(
 ) -> ExportPage:
     """Exports, newest first."""
     found, following = runs_page(services, tenant, Kind.EXPORT, cursor=cursor, limit=limit)
-    return ExportPage(exports=[_view(services, *each) for each in found], next_cursor=following)
+    return ExportPage(exports=[export_view(services, *each) for each in found], next_cursor=following)
 
 
 @router.get("/exports/{export}", response_model=ExportView, summary="Look at an export", responses=answers(404, 503))
 def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Where it stands, and what is in it once it is whole."""
     spec = own_run(services, tenant, export, Kind.EXPORT)
-    return _view(services, spec, stand(services, spec))
+    return export_view(services, spec, stand(services, spec))
 
 
 @router.get(
@@ -146,7 +153,8 @@ def list_files(
     stands = stand(services, spec)
     if stands.state is not State.SUCCEEDED:
         state = stands.state.value
-        raise JobStateConflict(f"export {spec.run} is {state}; its files can be had once it has succeeded", state=state)
+        when = "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
+        raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
     expires_s = services.settings.link_expires_s
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=expires_s)
     place = StorePlace(services.store, run_prefix(spec.run))
@@ -165,10 +173,10 @@ def list_files(
 
 @router.post("/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503))
 def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
-    """Stops writing it. Asking again changes nothing; an export that has ended otherwise is refused."""
+    """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is refused."""
     spec = own_run(services, tenant, export, Kind.EXPORT)
     services.runs.cancel(spec)
-    return _view(services, spec, stand(services, spec))
+    return export_view(services, spec, stand(services, spec))
 
 
 @router.delete(
@@ -183,10 +191,11 @@ def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
     return Response(status_code=204)
 
 
-def _view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:
+def export_view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:
+    """An export for an answer."""
     result = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else {}
     own = services.path(f"/exports/{spec.run}")
-    links = {"self": own, "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
+    links = {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
     return ExportView(
         **run_fields(spec, stands),
         format=spec.work["options"]["format"],

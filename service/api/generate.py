@@ -74,7 +74,7 @@ async def generate(
     headers = {}
     wait_s = preferred_wait_s(prefer, most_s=services.settings.max_wait_s)
     if wait_s is not None:
-        progress = await services.watcher.until_ended(spec, timeout_s=wait_s)
+        progress = await services.watcher.until_ended(spec.job, lambda: services.progress.read(spec), timeout_s=wait_s)
         headers["Preference-Applied"] = f"wait={wait_s:g}"
     view = job_view(spec, progress, prefix=services.path(""))
     headers["Location"] = view.links["self"]

@@ -46,6 +46,13 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
 }
 
 
+_WORDS = {
+    404: "Something that the request names does not exist",
+    409: "The state of what the request names does not allow this",
+    422: "The request is not valid; `detail` says why, and `errors` where",
+}
+"""What is said of a status that several problems have; its example is one of them."""
+
 _ERROR_HEADERS: dict[int, dict[str, Any]] = {
     401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}}},
     429: {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth another try."}}},
@@ -59,7 +66,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         slug, title, detail = _ERRORS[status]
         example = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, "instance": "/..."}
         content = {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": example}}
-        described[status] = {"description": title, "content": content, **_ERROR_HEADERS.get(status, {})}
+        described[status] = {"description": _WORDS.get(status, title), "content": content, **_ERROR_HEADERS.get(status, {})}
     return described
 
 

@@ -95,7 +95,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, invalid_request(error.errors(), _body_of(request)))
+        return answer(request, invalid_request(error.errors(), _body_of(request), error.body))
 
     @app.exception_handler(HTTPException)
     async def on_framework(request: Request, error: HTTPException) -> Response:
@@ -135,8 +135,11 @@ def _body_of(request: Request) -> type[BaseModel]:
     return found if isinstance(found, type) and issubclass(found, BaseModel) else GenerateRequest
 
 
-def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest) -> InvalidRequest:
-    """Pydantic's complaints about a ``body`` as one problem, each with where it is, the value, and what it should be."""
+def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given: Any = None) -> InvalidRequest:
+    """Pydantic's complaints about a ``body`` as one problem, each with where it is, the value, and what it should be.
+
+    ``given`` is the body that came: of a member that may be of several kinds pydantic's places name the kind, too, which is no place in it.
+    """
     errors = []
     for fault in faults:
         place, *path = fault["loc"]
@@ -146,14 +149,30 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest) -> Inv
             return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
         if path[:1] == ["mask"]:
             path = path[:1]  # of any JSON, so what follows are pydantic's words and no place in the body
+        if place == "body" and given is not None:
+            path = _path_in(given, path, missing=fault["type"] in ("missing", "extra_forbidden"))
         detail = _explained(fault, path, body)
         if place == "body":
             pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
             errors.append({"pointer": pointer, "detail": detail})
         else:
             errors.append({"parameter": ".".join(map(str, path)), "in": place, "detail": detail})
-    errors = told(errors)
+    # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of another
+    inner = {error["pointer"].rpartition("/")[0] for error in errors if error.get("pointer")}
+    errors = told([error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")])
     return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
+
+
+def _path_in(given: Any, path: list[Any], *, missing: bool) -> list[Any]:
+    """The parts of a fault's ``path`` that lie in the body, and where a member is ``missing`` its last one, which does not."""
+    found = []
+    for number, part in enumerate(path):
+        known = part in given if isinstance(given, dict) else isinstance(given, list) and isinstance(part, int) and part < len(given)
+        if known:
+            given = given[part]
+        if known or (missing and number == len(path) - 1):
+            found.append(part)
+    return found
 
 
 _WANTED = {
@@ -165,6 +184,9 @@ _WANTED = {
     "finite_number": "give a finite number",
     "list_type": "give a list",
     "bool_type": "give true or false",
+    "dict_type": "give an object",
+    "model_type": "give an object",
+    "model_attributes_type": "give an object",
 }
 
 

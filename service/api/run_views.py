@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.views import CallbackView, callback_view
 from service.jobs.states import State
 from service.runs.record import RunSpec
 from service.runs.standing import Standing
@@ -33,6 +34,7 @@ class RunView(View):
     finished_at: datetime | None
     seconds: float | None = Field(description="from acceptance to end")
     reason: str | None = Field(description="why it ended as it did, where there is something to say")
+    callback: CallbackView | None = Field(description="null where the request gave no callback_url")
 
 
 def run_fields(spec: RunSpec, stands: Standing) -> dict[str, Any]:
@@ -51,4 +53,5 @@ def run_fields(spec: RunSpec, stands: Standing) -> dict[str, Any]:
         "finished_at": summary.finished_at if summary else None,
         "seconds": summary.seconds if summary else None,
         "reason": summary.reason if summary else None,
+        "callback": callback_view(spec.run, spec.callback, stands.callback),
     }

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from service.access.gate import Gate
 from service.access.limits import Limits
 from service.api.metrics import Metrics
-from service.api.watching import JobWatcher
+from service.api.watching import Watcher
 from service.catalogue import Catalogue
 from service.jobs.hints import Hints
 from service.jobs.ledger import Ledger
@@ -51,7 +51,7 @@ class Services:
     submissions: Submissions
     runs: RunLedger
     acceptance: Acceptance
-    watcher: JobWatcher
+    watcher: Watcher
     metrics: Metrics
     look_up: LookUp
 

@@ -12,7 +12,7 @@ from service.callbacks.message import message_id
 from service.callbacks.outbox import CallbackState, Standing
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
-from service.jobs.spec import ItemClass, JobSpec, Layout, Priority
+from service.jobs.spec import Callback, ItemClass, JobSpec, Layout, Priority
 from service.jobs.states import State
 
 JOB_EXAMPLE: JsonValue = {
@@ -101,12 +101,12 @@ class AttemptView(_View):
 
 
 class CallbackView(_View):
-    """A job's callback, and the attempts to deliver it."""
+    """The callback of a job, an export or an augmentation set, and the attempts to deliver it."""
 
     id: str = Field(description="its webhook-id, the same at every attempt")
     url: str
     state: CallbackState = Field(
-        description="waiting for the job's end; pending until it is taken; delivered; or given_up, after about a day or a 410"
+        description="waiting for the end; pending until it is taken; delivered; or given_up, after about a day or a 410"
     )
     attempts: tuple[AttemptView, ...] = Field(description="oldest first")
     next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
@@ -247,7 +247,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         seconds=progress.seconds,
         reason=progress.reason,
         trouble=None if progress.trouble is None else TroubleView(since=progress.trouble.since, reason=progress.trouble.reason),
-        callback=_callback_view(spec, progress.callback),
+        callback=callback_view(spec.job, spec.callback, progress.callback),
         retry_of=spec.retry_of,
         retried_by=progress.retried_by,
         parameters=ParametersView(
@@ -283,10 +283,11 @@ def as_json(view: BaseModel) -> bytes:
     return view.model_dump_json().encode()
 
 
-def _callback_view(spec: JobSpec, standing: Standing | None) -> CallbackView | None:
-    if spec.callback is None or standing is None:
+def callback_view(subject: str, callback: Callback | None, standing: Standing | None) -> CallbackView | None:
+    """The callback as answered; None where none was asked for."""
+    if callback is None or standing is None:
         return None
     attempts = tuple(AttemptView(at=a.at, seconds=a.seconds, status=a.status, error=a.error) for a in standing.attempts)
     return CallbackView(
-        id=message_id(spec.job), url=spec.callback.url, state=standing.state, attempts=attempts, next_at=standing.next_at
+        id=message_id(subject), url=callback.url, state=standing.state, attempts=attempts, next_at=standing.next_at
     )

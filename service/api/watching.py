@@ -1,4 +1,4 @@
-"""Waiting for a job to change: woken by Redis where it speaks, by the clock where it does not.
+"""Waiting for a job or a run to change: woken by Redis where it speaks, by the clock where it does not.
 
 The store is asked in either case; Redis only says when it is worth asking.
 """
@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 from service.jobs.hints import EVENTS_CHANNEL
-from service.jobs.progress import Progress, ProgressReader
-from service.jobs.spec import JobSpec
+from service.jobs.states import State
 
 _POLL_S = 0.25
 _POLL_LISTENING_S = 2.0
@@ -24,26 +24,44 @@ _RECONNECT_S = 2.0
 _log = logging.getLogger("twinset.api")
 
 
-@dataclass
-class JobWatcher:
-    """Watches jobs for any number of clients, over one Redis connection per process."""
+class Moment(Protocol):
+    """Where a job or a run stands at a moment."""
 
-    reader: ProgressReader
+    @property
+    def state(self) -> State: ...
+
+
+Seen = TypeVar("Seen", bound=Moment)
+
+
+@dataclass
+class Watcher:
+    """Watches jobs and runs for any number of clients, over one Redis connection per process."""
+
     broker_url: str
     _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
     _listener: asyncio.Task[None] | None = None
     _listening: bool = False
 
-    async def watch(self, spec: JobSpec, *, beat_s: float = 15.0) -> AsyncGenerator[Progress, None]:
-        """Yields the job's progress now, at each change, and at least every ``beat_s`` seconds, until it has ended."""
-        seen: Progress | None = None
-        spoke_at = 0.0
-        with self._woken_for(spec.job) as wake:
+    async def watch(
+        self,
+        subject: str,
+        read: Callable[[], Seen],
+        *,
+        news: Callable[[Seen], object] = lambda seen: seen,
+        beat_s: float = 15.0,
+    ) -> AsyncGenerator[Seen, None]:
+        """Yields what ``read`` tells of the job or the run of that id: now, at each change, and at least every ``beat_s`` seconds,
+        until it has ended. It has changed where ``news`` of it has. Raises what ``read`` raises."""
+        spoken: object = None
+        spoke_at = float("-inf")
+        with self._woken_for(subject) as wake:
             while True:
                 wake.clear()
-                now = await run_in_threadpool(self.reader.read, spec)
-                if now != seen or time.monotonic() - spoke_at >= beat_s:
-                    seen, spoke_at = now, time.monotonic()
+                now = await run_in_threadpool(read)
+                told = news(now)
+                if told != spoken or time.monotonic() - spoke_at >= beat_s:
+                    spoken, spoke_at = told, time.monotonic()
                     yield now
                 if now.state.ended:
                     return
@@ -51,14 +69,14 @@ class JobWatcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(wake.wait(), min(poll_s, beat_s))
 
-    async def until_ended(self, spec: JobSpec, *, timeout_s: float) -> Progress:
-        """The job's progress when it has ended, or after ``timeout_s`` seconds."""
-        latest: Progress | None = None
+    async def until_ended(self, subject: str, read: Callable[[], Seen], *, timeout_s: float) -> Seen:
+        """What ``read`` tells when it has ended, or after ``timeout_s`` seconds."""
+        latest: Seen | None = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(spec)) as changes:
-                async for progress in changes:
-                    latest = progress
-        return latest if latest is not None else await run_in_threadpool(self.reader.read, spec)
+            async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(subject, read)) as changes:
+                async for now in changes:
+                    latest = now
+        return latest if latest is not None else await run_in_threadpool(read)
 
     async def close(self) -> None:
         """Stops listening."""
@@ -69,17 +87,17 @@ class JobWatcher:
             self._listener = None
 
     @contextlib.contextmanager
-    def _woken_for(self, job: str) -> Iterator[asyncio.Event]:
+    def _woken_for(self, subject: str) -> Iterator[asyncio.Event]:
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen(), name="twinset-hints")
         wake = asyncio.Event()
-        self._waiting.setdefault(job, set()).add(wake)
+        self._waiting.setdefault(subject, set()).add(wake)
         try:
             yield wake
         finally:
-            self._waiting[job].discard(wake)
-            if not self._waiting[job]:
-                del self._waiting[job]
+            self._waiting[subject].discard(wake)
+            if not self._waiting[subject]:
+                del self._waiting[subject]
 
     async def _listen(self) -> None:
         from redis.asyncio import Redis

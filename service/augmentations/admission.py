@@ -62,13 +62,14 @@ def admit(
     max_steps: int,
     max_prompt_chars: int,
     new_seed: Callable[[], int] = new_job_seed,
+    faults: Faults | None = None,
 ) -> AugmentationParameters:
     """The parameters of the set asked for, after a dataset of ``real_items`` items with ``classes``.
 
-    ``max_steps`` and ``max_prompt_chars`` are the service's own limits. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if
-    unknown classes are all that is wrong.
+    ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request before. Raises
+    :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong.
     """
-    faults = Faults()
+    faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
     count = _count(request, real_items, faults)
     balance = _balance(request, card, faults)

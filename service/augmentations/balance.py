@@ -147,20 +147,20 @@ def _sentences(
     more: list[str] = []
     for index in missed:
         name, wanted, reached = names[index], target.shares[index], shares[index]
-        asked = f"{_percent(wanted)} are asked for"
+        asked = f"{percent(wanted)} are asked for"
         highest, lowest = _extreme(contributed[:, index], most), -_extreme(-contributed[:, index], most)
         if not contributed[:, index].any():
             yield f"{name} is in none of these masks; {asked}"
         elif wanted > max(reached, highest):
-            yield f"{name} can reach at most {_percent(highest)} of {of} with these masks; {asked}"
+            yield f"{name} can reach at most {percent(highest)} of {of} with these masks; {asked}"
         elif wanted < min(reached, lowest):
-            yield f"{name} has at least {_percent(lowest)} of {of} with these masks; {asked}"
+            yield f"{name} has at least {percent(lowest)} of {of} with these masks; {asked}"
         elif wanted > reached:
-            yield f"{name} can reach {_percent(reached)} of {of} with these masks beside what the other classes are to have; {asked}"
+            yield f"{name} can reach {percent(reached)} of {of} with these masks beside what the other classes are to have; {asked}"
         elif lacking and target.by == "pixels":
-            more.append(f"{name} has {_percent(reached)} in place of {_percent(wanted)}")
+            more.append(f"{name} has {percent(reached)} in place of {percent(wanted)}")
         else:
-            yield f"{name} cannot fall below {_percent(reached)} of {of} beside what the other classes are to have; {asked}"
+            yield f"{name} cannot fall below {percent(reached)} of {of} beside what the other classes are to have; {asked}"
     if more:
         yield f"what is lacking goes to other classes: {join_words(more)}"
 
@@ -173,5 +173,6 @@ def _extreme(contributed: np.ndarray, most: float) -> float:
     return float(most * largest[:full].sum() + ((1 - most * full) * largest[full] if len(largest) > full else 0.0))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share 0..1 as a sentence has it."""
     return f"{100 * share:.1f} %" if share >= 0.01 or share == 0 else f"{100 * share:.2g} %"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_store.card import join_words
+from service.augmentations.balance import percent
 from service.augmentations.plan_values import ClassShares, PlanShares
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def plan_shares(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanSh
             )
             for entry in shown
         ),
-        notes=tuple(_notes(plan, items, masks)),
+        notes=tuple(_notes(plan, planned, items, masks)),
     )
 
 
-def _notes(plan: Plan, items: int, masks: float) -> list[str]:
+def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[str]:
     notes = list(dict.fromkeys(sentence for one in plan.feasible.values() for sentence in one.sentences))
     notes = [f"{note}." for note in notes]
     if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in zip(plan.feasible.values(), plan.supplies.values())):
@@ -56,7 +57,9 @@ def _notes(plan: Plan, items: int, masks: float) -> list[str]:
         notes.append(f"No real item is drawn more than {times}; with a larger masks.most_uses these shares come nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
     if notes and adding and "transformed" in plan.parameters.weights:
-        notes.append(f"{join_words(adding)} prefer what is lacking, so transformed masks may come somewhat nearer than these figures.")
+        prefer = "prefers" if len(adding) == 1 else "prefer"
+        notes.append(f"{join_words(adding)} {prefer} what is lacking, so transformed masks may come somewhat nearer than these figures.")
+    notes += _rounded(plan, planned)
     if masks < _FEW * items:
         most = max(float(one.weights.max()) for one in plan.feasible.values())
         times = f"the most used one comes about {max(1, round(most * plan.count))} times in {plan.count}"
@@ -68,3 +71,17 @@ def _notes(plan: Plan, items: int, masks: float) -> list[str]:
     }
     notes += [f"{number} {told[why]}" for why, number in plan.left_out.items()]
     return [note[0].upper() + note[1:] for note in notes]
+
+
+def _rounded(plan: Plan, planned: np.ndarray) -> list[str]:
+    """Classes that the masks could bring to their target, and this many whole twins do not."""
+    target = plan.target
+    missed = ~target.met(planned)
+    for one in plan.feasible.values():
+        missed &= target.met(one.shares)
+    of = "pixels" if target.by == "pixels" else "images"
+    return [
+        f"in {plan.count} whole twins {plan.card.classes[index].name} comes to {percent(planned[index])} of the {of}; "
+        f"{percent(target.shares[index])} are asked for."
+        for index in np.flatnonzero(missed)
+    ]

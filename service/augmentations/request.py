@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from model_store.card import GuidanceTarget
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
+from service.callbacks.member import callback_member
 from service.jobs.request import NAME_MAX_CHARS
 from service.jobs.seeds import SEED_MAX
 
@@ -183,6 +184,7 @@ class AugmentationRequest(BaseModel):
     name: str | None = Field(
         None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the set, up to 120 characters."
     )
+    callback_url: str | None = callback_member("the set")
     dry_run: bool = Field(False, description="true answers with the plan, and makes and keeps nothing.")
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""What a callback says: how the job ended, and where to look. The same bytes at every attempt.
+"""What a callback says: how the job or the run ended, and where to look. The same bytes at every attempt.
 
 It is thin on purpose: no twins and no signed links, so that it is small, and worth nothing to who overhears it.
 """
@@ -6,11 +6,13 @@ It is thin on purpose: no twins and no signed links, so that it is small, and wo
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
-from service.jobs.spec import JobSpec, Summary
+from service.jobs.spec import Callback, JobSpec, Summary
+from service.runs.kinds import Kind
+from service.runs.record import RunSpec, RunSummary
 
 EXAMPLE: JsonValue = {
     "type": "job.succeeded",
@@ -33,6 +35,27 @@ EXAMPLE: JsonValue = {
         },
     },
 }
+
+RUN_EXAMPLE: JsonValue = {
+    "type": "export.succeeded",
+    "timestamp": "2026-01-31T12:03:10.250000Z",
+    "data": {
+        "id": "e7ybr17pesw6kn47yb0",
+        "name": "for the training of February",
+        "state": "succeeded",
+        "done": 4200,
+        "total": 4200,
+        "reason": None,
+        "created_at": "2026-01-31T12:00:00.000000Z",
+        "finished_at": "2026-01-31T12:03:10.250000Z",
+        "links": {
+            "self": "https://twins.example/exports/e7ybr17pesw6kn47yb0",
+            "files": "https://twins.example/exports/e7ybr17pesw6kn47yb0/files",
+        },
+    },
+}
+_LINKED = {Kind.EXPORT: ("files",), Kind.AUGMENTATION: ("samples",)}
+"""Where the API tells what a run of a kind has made, below the run."""
 
 
 def _in_utc(moment: datetime) -> str:
@@ -71,26 +94,78 @@ class CallbackMessage(_Part):
     data: EndedJob
 
 
-def message_id(job: str) -> str:
-    """The ``webhook-id`` of the callback at the job's end: the same at every attempt, and nobody else's."""
-    return f"{job}_ended"
+class EndedRun(_Part):
+    """An export or an augmentation set that has ended."""
+
+    id: str
+    name: str | None
+    state: Literal["succeeded", "partial", "failed", "cancelled"]
+    done: int = Field(description="items written, or twins accepted")
+    total: int | None = Field(description="items in all, or twins wanted")
+    reason: str | None = Field(description="why it ended as it did, where there is more to say")
+    created_at: Moment
+    finished_at: Moment
+    links: dict[str, str] = Field(description="where the API tells more, to who may ask it")
+
+
+class RunCallbackMessage(_Part):
+    """The body of the callback of an export or an augmentation set."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [RUN_EXAMPLE]})
+
+    type: Literal[
+        "export.succeeded",
+        "export.partial",
+        "export.failed",
+        "export.cancelled",
+        "augmentation.succeeded",
+        "augmentation.partial",
+        "augmentation.failed",
+        "augmentation.cancelled",
+    ]
+    timestamp: Moment = Field(description="when the run ended; of the attempt tells the header webhook-timestamp")
+    data: EndedRun
+
+
+def message_id(subject: str) -> str:
+    """The ``webhook-id`` of the callback at the end of a job or a run: the same at every attempt, and nobody else's."""
+    return f"{subject}_ended"
 
 
 def message_body(spec: JobSpec, summary: Summary) -> bytes:
     """The body of the callback, as it is signed and sent. ``spec`` is that of a job with a callback."""
-    assert spec.callback is not None
-    here = f"{spec.callback.service_url}/jobs/{spec.job}"
-    data = EndedJob(
-        id=spec.job,
-        name=spec.name,
-        state=summary.state.value,  # type: ignore[arg-type]
-        done=summary.done,
-        failed=summary.failed,
-        total=summary.total,
-        reason=summary.reason,
-        created_at=spec.created_at,
-        finished_at=summary.finished_at,
-        links={"self": here, **{part: f"{here}/{part}" for part in ("samples", "manifest", "archive")}},
-    )
+    here = _here(spec.callback, f"jobs/{spec.job}")
+    links = _links(here, ("samples", "manifest", "archive"))
+    data = EndedJob(id=spec.job, failed=summary.failed, links=links, **_ended(spec, summary))
     kind = f"job.{summary.state.value}"
     return CallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()  # type: ignore[arg-type]
+
+
+def run_message_body(spec: RunSpec, summary: RunSummary) -> bytes:
+    """The same at the end of a run, of a kind that may have callbacks."""
+    here = _here(spec.callback, f"{spec.kind.plural}/{spec.run}")
+    data = EndedRun(id=spec.run, links=_links(here, _LINKED[spec.kind]), **_ended(spec, summary))
+    kind = f"{spec.kind.value}.{summary.state.value}"
+    return RunCallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()  # type: ignore[arg-type]
+
+
+def _ended(spec: JobSpec | RunSpec, summary: Summary | RunSummary) -> dict[str, Any]:
+    """What is said of either."""
+    return {
+        "name": spec.name,
+        "state": summary.state.value,
+        "done": summary.done,
+        "total": summary.total,
+        "reason": summary.reason,
+        "created_at": spec.created_at,
+        "finished_at": summary.finished_at,
+    }
+
+
+def _here(callback: Callback | None, path: str) -> str:
+    assert callback is not None
+    return f"{callback.service_url}/{path}"
+
+
+def _links(here: str, parts: tuple[str, ...]) -> dict[str, str]:
+    return {"self": here, **{part: f"{here}/{part}" for part in parts}}

@@ -1,7 +1,9 @@
-"""What the store keeps of callbacks: a note for each that is due, and under its job a record of every attempt.
+"""What the store keeps of callbacks: a note for each that is due, and under its job or run a record of every attempt.
 
-    callbacks/pending/{job}.json        written before the summary that ends the job, removed when nothing is left to do
-    jobs/{job}/callbacks/{n:04d}.json   attempt n, written once it has ended, never changed
+    callbacks/pending/{job}.json            written before the summary that ends the job, removed when nothing is left to do
+    jobs/{job}/callbacks/{n:04d}.json       attempt n, written once it has ended, never changed
+    callbacks/pending/{run}.json            the same of runs (:mod:`service.runs`)
+    {kind}s/{run}/callbacks/{n:04d}.json
 
 The note only says where to look: it spares looking through all jobs. Whether the job has ended its summary says, and how
 far its callback has come the attempts say. So a note may be left over, or written a second time, and does no harm.
@@ -19,15 +21,17 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from service.errors import ObjectExists, StoreError
 from service.jobs.ids import is_job_id
+from service.runs import places
+from service.runs.kinds import kind_of
 from service.store import keys
 from service.store.base import ObjectStore
 
 
 class CallbackState(StrEnum):
-    """How far a job's callback has come."""
+    """How far the callback of a job or a run has come."""
 
     WAITING = "waiting"
-    """The job has not ended."""
+    """The job, or the run, has not ended."""
     PENDING = "pending"
     """It has, and nobody has taken the callback yet."""
     DELIVERED = "delivered"
@@ -71,7 +75,7 @@ WAITING = Standing(CallbackState.WAITING)
 
 
 def standing(attempts: Sequence[Attempt]) -> Standing:
-    """Where the callback of an ended job stands. Delivered is delivered, whatever another sender met at the same time."""
+    """Where the callback of what has ended stands. Delivered is delivered, whatever another sender met at the same time."""
     results = {attempt.result for attempt in attempts}
     if "delivered" in results:
         return Standing(CallbackState.DELIVERED, tuple(attempts))
@@ -80,40 +84,57 @@ def standing(attempts: Sequence[Attempt]) -> Standing:
 
 @dataclass(frozen=True)
 class Outbox:
-    """Notes and attempts over ``store``. No state of its own, so any process may use one."""
+    """Notes and attempts over ``store``. No state of its own, so any process may use one.
+
+    A callback's ``subject`` is the id of the job, or of the run, whose end it tells.
+    """
 
     store: ObjectStore
 
-    def note(self, job: str) -> None:
-        """Notes that the job's callback is due once its summary is there. To be written first: whoever dies between the
-        two leaves a note about a job that has not ended, which is let lie until it has."""
-        self.store.put(keys.pending_callback(job), json.dumps({"format": 1, "job": job}).encode())
+    def note(self, subject: str) -> None:
+        """Notes that the subject's callback is due once its summary is there. To be written first: whoever dies between the
+        two leaves a note about what has not ended, which is let lie until it has."""
+        kind = "job" if is_job_id(subject) else "run"
+        self.store.put(keys.pending_callback(subject), json.dumps({"format": 1, kind: subject}).encode())
 
     def noted(self, *, limit: int | None = None) -> Iterator[str]:
-        """The jobs with a note, newest first."""
+        """The subjects with a note, newest first of each kind."""
         prefix = keys.pending_callbacks_prefix()
         for info in self.store.list(prefix, limit=limit):
-            job = info.key[len(prefix) :].removesuffix(".json")
-            if is_job_id(job):
-                yield job
+            subject = info.key[len(prefix) :].removesuffix(".json")
+            if is_job_id(subject) or kind_of(subject) is not None:
+                yield subject
 
-    def strike(self, job: str) -> None:
-        """Removes the job's note."""
-        self.store.delete(keys.pending_callback(job))
+    def strike(self, subject: str) -> None:
+        """Removes the subject's note."""
+        self.store.delete(keys.pending_callback(subject))
 
-    def read(self, job: str) -> Standing:
-        """Where the callback of a job that has ended stands."""
-        return standing([_read(self.store, info.key) for info in self.store.list(keys.job_callbacks_prefix(job))])
+    def read(self, subject: str) -> Standing:
+        """Where the callback of what has ended stands."""
+        return standing([_read(self.store, info.key) for info in self.store.list(_attempts_prefix(subject))])
 
-    def record(self, job: str, attempt: Attempt) -> Attempt:
+    def record(self, subject: str, attempt: Attempt) -> Attempt:
         """Records an attempt, under the next free number if another sender has taken its own; as it was recorded."""
         while True:
             try:
-                key = keys.job_callback(job, attempt.number)
-                self.store.put(key, attempt.model_dump_json().encode(), if_absent=True)
+                self.store.put(_attempt_key(subject, attempt.number), attempt.model_dump_json().encode(), if_absent=True)
                 return attempt
             except ObjectExists:
                 attempt = attempt.model_copy(update={"number": attempt.number + 1})
+
+    def forget(self, subject: str) -> None:
+        """Removes all that is kept of the callback of a subject that is no more."""
+        for info in self.store.list(_attempts_prefix(subject)):
+            self.store.delete(info.key)
+        self.strike(subject)
+
+
+def _attempts_prefix(subject: str) -> str:
+    return keys.job_callbacks_prefix(subject) if is_job_id(subject) else places.run_callbacks_prefix(subject)
+
+
+def _attempt_key(subject: str, number: int) -> str:
+    return keys.job_callback(subject, number) if is_job_id(subject) else places.run_callback(subject, number)
 
 
 def _read(store: ObjectStore, key: str) -> Attempt:

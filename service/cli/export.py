@@ -36,10 +36,15 @@ def _renames(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, .
 def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float] | None:
     if text is None:
         return None
-    try:
-        return {name.strip(): float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not like train=0.8,val=0.1,test=0.1", ctx, parameter) from None
+    shares: dict[str, float] = {}
+    for name, _, share in (part.partition("=") for part in text.split(",")):
+        if name.strip() in shares:
+            raise click.BadParameter(f"{text!r} names {name.strip()!r} twice; give each split one share", ctx, parameter)
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not like train=0.8,val=0.1,test=0.1", ctx, parameter) from None
+    return shares
 
 
 shares_option = click.option(
@@ -75,7 +80,7 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
     """Write twins and datasets as one dataset, in the format that you train from.
 
     A SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and scores), or a real
-    dataset: folders, COCO, VOC, Cityscapes, YOLO or an archive of one. Or all are a server's own: ids of jobs and augmentation sets,
+    dataset in any format that this writes, or an archive of one. Or all are a server's own: ids of jobs and augmentation sets,
     and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their classes are matched by name.
     manifest.jsonl says of each item whether it is real, and README.md what the set was made from and is for.
     """

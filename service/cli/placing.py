@@ -11,11 +11,15 @@ from pathlib import Path
 
 import click
 
+_OTHER_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".7z", ".rar")
+
 
 def require_new(target: Path) -> None:
     """Raises a usage error if something is at ``target``, or nothing could be put there."""
     if os.path.lexists(target):
         raise click.UsageError(f"--out {target} is there already; name a new folder, or a new *.zip")
+    if not target.name.endswith(".zip") and target.name.endswith(_OTHER_ARCHIVES):
+        raise click.UsageError(f"--out {target} would be a folder of that name; name a folder, or a *.zip, the one archive that is written")
     if not target.absolute().parent.is_dir():
         raise click.UsageError(f"--out {target} would lie in {target.absolute().parent}, which is no folder; make it first")
 

@@ -54,7 +54,7 @@ def with_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
     from service.cli.console import err
 
     columns = TextColumn(f"{doing:<8}"), BarColumn(bar_width=32), TextColumn("[bold]{task.completed:.0f}[/] of {task.total:.0f}")
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(doing, total=total)
         for item in items:
             yield item

@@ -102,7 +102,9 @@ def tell(dataset: DatasetRef) -> None:
     swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes)
     out.print(f"  [dim]{'Classes':<16}[/]", swatches, soft_wrap=True)
     if info.left_out:
-        err.print(f"  [yellow]Left out[/] {escape(info.reason or '')}", soft_wrap=True)
-        for group in dataset.report().faults:
-            for fault in group.first[:3]:
-                err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
+        err.print(f"  [yellow]![/] {escape(info.reason or '')}", soft_wrap=True)
+    for group in dataset.report().faults:
+        if not group.left_out:
+            err.print(f"  [yellow]![/] {group.kind.replace('_', ' ')}, {group.count}: {escape(group.meaning)}", soft_wrap=True)
+        for fault in group.first[: 3 if group.left_out else 0]:
+            err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)

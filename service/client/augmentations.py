@@ -50,8 +50,8 @@ def augment(
     """Extends a dataset with twins of a model, in rounds, until enough were good enough; the augmentation, accepted.
 
     ``count`` is how many twins to add, or ``ratio`` how many for each item of the dataset. Further options go as they are: ``balance``,
-    ``masks``, ``min_confident_share``, ``budget``, ``seed``, ``name`` and so on. With ``dry_run`` nothing is made, and the answer is a
-    :class:`Plan` of what would be. ``wait`` holds until it has ended. Raises ApiProblem with every fault.
+    ``masks``, ``min_confident_share``, ``budget``, ``seed``, ``name``, ``callback_url`` and so on. With ``dry_run`` nothing is made, and
+    the answer is a :class:`Plan` of what would be. ``wait`` holds until it has ended. Raises ApiProblem with every fault.
     """
     named = dataset if isinstance(dataset, str) else dataset.info.id
     given = {"dataset": named, "model": model, "count": count, "ratio": ratio, **options}

@@ -9,7 +9,7 @@ from service.client.client import Client
 from service.client.effects import Answer, Flow, Request, Work
 from service.client.packing import open_archive
 from service.client.paging import Page
-from service.client.requests import page_of
+from service.client.requests import key_header, page_of, posted
 from service.client.runs import Kind, Run, check_end, until_ended
 from service.client.sending import parse, send
 from service.client.views import DatasetPage, DatasetView
@@ -47,15 +47,18 @@ def upload_dataset(
     path: str | Path,  # noqa: A002
     *,
     format: str | None = None,  # noqa: A002
+    idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetView]:
     """Sends a dataset, a folder or an archive (zip, tar, tar.gz), as the next version of ``name``; the version, yet to be checked.
 
     A folder is packed into a temporary tar first; hidden files are left out. ``format`` is folders, coco, voc, cityscapes, yolo and so
-    on; found out, if not given. ``wait`` holds until it has been checked. Raises InvalidRequest for a folder that holds links, for
-    they are not followed, and ApiProblem. An upload that broke off is not repeated: it could make two versions.
+    on; found out, if not given. An ``idempotency_key`` of your own makes a script that is started again find the version that it has
+    sent: the same files are the same archive. ``wait`` holds until it has been checked. Raises InvalidRequest for a folder that holds
+    links, for they are not followed, and ApiProblem.
     """
+    key = key_header(idempotency_key)
     # before gigabytes are on their way: is anybody there, and does the key hold?
     yield from send(client.config, page_of("/datasets", None, 1))
     with (yield Work(lambda: open_archive(path))) as archive:
@@ -63,20 +66,29 @@ def upload_dataset(
             bar.show(0, archive.size)
             archive.moved = bar.advance
             params = {"name": name, **({} if format is None else {"format": format})}
-            headers = {"Content-Type": archive.content_type}
+            headers = {"Content-Type": archive.content_type, **key}
             answer = yield from send(
-                client.config,
-                Request("POST", "/datasets", params, content=archive, headers=headers, repeatable=False, timeout_s=_UPLOAD_TIMEOUT_S),
+                client.config, Request("POST", "/datasets", params, content=archive, headers=headers, timeout_s=_UPLOAD_TIMEOUT_S)
             )
     return (yield from _accepted(client, answer, wait, progress))
 
 
 def import_dataset(
-    client: Client, name: str, prefix: str, *, format: str | None = None, wait: bool = False, progress: bool = True  # noqa: A002
+    client: Client,
+    name: str,
+    prefix: str,
+    *,
+    format: str | None = None,  # noqa: A002
+    idempotency_key: str | None = None,
+    wait: bool = False,
+    progress: bool = True,
 ) -> Flow[DatasetView]:
-    """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of ``name``."""
+    """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of ``name``.
+
+    Under an ``idempotency_key`` that came before it is the version that was made then, whatever lies there by now.
+    """
     body = {"name": name, "prefix": prefix, **({} if format is None else {"format": format})}
-    answer = yield from send(client.config, Request("POST", "/datasets", json=body, repeatable=False))
+    answer = yield from send(client.config, posted("/datasets", body, idempotency_key))
     return (yield from _accepted(client, answer, wait, progress))
 
 

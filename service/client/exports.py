@@ -59,8 +59,8 @@ def export(
     ``sources`` are what other calls returned, or ``{"job": id}``, ``{"augmentation": id}``, ``{"dataset": "name@version"}``; ``format``
     is folders, coco, voc, cityscapes, yolo, huggingface or webdataset. Options go as they are: ``splits={"train": 0.9, "val": 0.1}``,
     ``seed``, ``image_format``, ``classes``, ``rename``, ``dropped``, ``polygons``, ``shard_items``, ``shard_bytes``,
-    ``min_confident_share``, ``min_mean_confidence``, ``title``, ``name``. ``wait`` holds until it has ended. Raises ApiProblem with every
-    fault.
+    ``min_confident_share``, ``min_mean_confidence``, ``title``, ``name``, ``callback_url``. ``wait`` holds until it has ended. Raises
+    ApiProblem with every fault.
     """
     given = [sources] if isinstance(sources, Mapping) or hasattr(sources, "source") else sources
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from service.datasets.classes import IGNORE
+from service.datasets.items import as_rgb
 from service.datasets.reading.class_lists import find_classes
 from service.datasets.reading.entry import Entry
 from service.datasets.reading.opening import open_dataset
@@ -80,7 +81,7 @@ class FilePair:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Pair`."""
         with self._open(self.image, "image") as picture:
-            pixels = np.array(picture.convert("RGB"))
+            pixels = np.array(as_rgb(picture))
         with self._open(self.mask, "mask") as picture:
             if picture.mode not in ("L", "P"):
                 raise InvalidDataset(f"the mask of {self.name!r} has mode {picture.mode}; class indices are an 8-bit PNG of one channel")
@@ -108,7 +109,7 @@ class EntryPair:
         """See :class:`Pair`."""
         try:
             with Image.open(self.entry.image) as picture:
-                pixels = np.array(picture.convert("RGB"))
+                pixels = np.array(as_rgb(picture))
             return pixels, self.entry.annotate(pixels.shape[1], pixels.shape[0]).labels
         except (OSError, SyntaxError, ValueError, EntryFault, Image.DecompressionBombError) as error:
             raise InvalidDataset(f"{self.name!r} cannot be read ({error}); 'twinset datasets check' looks at all of the set") from None

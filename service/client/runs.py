@@ -178,7 +178,9 @@ def _show(bar: Bar, info: RunView) -> None:
     elif info.state is not State.RUNNING:
         note = {State.QUEUED: "waiting for a worker", State.CANCELLING: "stopping"}.get(info.state, info.state.value)
     else:
-        parts = [f"{info.rate:.3g}/s"] if info.rate else []
+        # what an augmentation set counts stands still while a round is made, and only its words move
+        parts = [doing] if (doing := getattr(info, "doing", None)) else []
+        parts += [f"{info.rate:.3g}/s"] if info.rate else []
         parts += [f"{info.seconds_left:.0f} s left"] if info.seconds_left is not None else []
         note = ", ".join(parts)
     bar.show(info.done, info.total, note)

@@ -32,6 +32,7 @@ class RunView(_View):
     created_at: datetime
     finished_at: datetime | None = None
     seconds: float | None = Field(None, description="from acceptance to the end")
+    callback: dict[str, Any] | None = Field(None, description="what became of its callback_url, where it has one")
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
@@ -74,7 +75,6 @@ class JobView(RunView):
     sequence: int = 0
     started_at: datetime | None = None
     trouble: Trouble | None = None
-    callback: dict[str, Any] | None = None
     retry_of: str | None = None
     retried_by: str | None = None
     parameters: Parameters

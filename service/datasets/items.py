@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service.datasets.classes import Source
 from service.errors import InvalidDataset
@@ -23,6 +23,18 @@ _PLACE = re.compile(r"image file (<.*>|'.*')")
 def decoding_fault(error: Exception) -> str:
     """What Pillow says of a picture that it cannot decode, without the place in memory or on disk where it stood."""
     return _PLACE.sub("it as an image", str(error))
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """A picture in RGB. Grey of 16 bits keeps its upper eight, as colours of 16 bits do: Pillow by itself makes nearly all of it white."""
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture.convert("RGB")
+
+
+def is_turned(picture: Image.Image) -> bool:
+    """Whether a picture's EXIF data ask for it to be shown turned or mirrored."""
+    return picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 @dataclass(eq=False)

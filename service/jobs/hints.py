@@ -1,7 +1,7 @@
 """Hints: what Redis says of jobs at this moment. All of it may be missing, late or lost, and nothing depends on it.
 
     twinset:progress:{job}   hash     rate, in twins per second
-    twinset:events:{job}     channel  {"done", "state"}, published with each word of progress
+    twinset:events:{job}     channel  {"done", "state"}, published with each word of progress; runs have such channels, too
     twinset:cancel:{job}     flag     the cancel object exists in the store
     twinset:trouble:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
 

@@ -49,9 +49,10 @@ def accepted_at(job: str) -> datetime:
     return datetime.fromtimestamp((_LAST_MS - value) / 1000, timezone.utc)
 
 
-def oldest_at(moment: datetime) -> str:
-    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier."""
-    return new_job_id(moment)[: 1 + _TIME_DIGITS] + "~"
+def oldest_at(moment: datetime, letter: str = "j") -> str:
+    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier; or of what
+    else has ids that begin with ``letter``."""
+    return new_id(letter, moment)[: 1 + _TIME_DIGITS] + "~"
 
 
 def is_job_id(text: str) -> bool:

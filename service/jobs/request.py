@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model_store.card import GuidanceTarget
-from service.callbacks.urls import MAX_URL_CHARS
+from service.callbacks.member import callback_member
 from service.jobs.seeds import SEED_MAX
 from service.jobs.spec import Layout, Priority
 
@@ -165,13 +165,7 @@ class GenerateRequest(BaseModel):
     name: str | None = Field(
         None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the job, up to 120 characters."
     )
-    callback_url: str | None = Field(
-        None,
-        json_schema_extra={"maxLength": MAX_URL_CHARS},
-        description="An https:// address, to which a POST says how the job has ended: signed as Standard Webhooks has it, "
-        "and repeated for about a day until it is answered with 2xx. Up to 2048 characters, without user, password or "
-        "fragment. Private and loopback addresses are refused unless the service allows them.",
-    )
+    callback_url: str | None = callback_member("the job")
 
     @model_validator(mode="before")
     @classmethod

@@ -40,7 +40,7 @@ class GivenMask(_Frozen):
 
 
 class Callback(_Frozen):
-    """Where to say that the job has ended. It decides on none of the job's pixels."""
+    """Where to say that a job, or a run, has ended. It decides on nothing that is made."""
 
     url: str
     service_url: str = Field(description="the API's address as its clients know it, for the links in what is said")

@@ -179,11 +179,21 @@ class Submissions:
         except BrokerUnavailable as error:
             _log.warning("%s", error.detail)
 
+    def reserved_job(self, key: str) -> str | None:
+        """The job that ``key`` stands for, whatever its body was; it may not exist yet. None if the key never came."""
+        record = self._record(key)
+        return None if record is None else record["job"]
+
+    def _record(self, key: str) -> dict[str, str] | None:
+        try:
+            return json.loads(self.ledger.store.get(self._idempotency_object(key)))
+        except ObjectNotFound:
+            return None
+
     def _reserved(self, key: str, fingerprint: str) -> str | None:
         """The job that ``key`` stands for, if any. Raises :class:`IdempotencyConflict` if its body was another."""
-        try:
-            record = json.loads(self.ledger.store.get(self._idempotency_object(key)))
-        except ObjectNotFound:
+        record = self._record(key)
+        if record is None:
             return None
         if record["fingerprint"] != fingerprint:
             raise IdempotencyConflict(

@@ -19,6 +19,7 @@ from service.catalogue import Catalogue
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import StoredItem
 from service.errors import InvalidRequest
+from service.jobs.faults import Faults
 from service.settings import Settings
 from service.store.base import ObjectStore
 
@@ -90,9 +91,12 @@ class Augmentation:
 
 
 def plan_augmentation(
-    request: AugmentationRequest, dataset: StoredDataset, card: Card, settings: Settings
+    request: AugmentationRequest, dataset: StoredDataset, card: Card, settings: Settings, faults: Faults | None = None
 ) -> Augmentation:
-    """The plan of a request. Raises :class:`InvalidRequest` with all that is wrong with it, or what the store raises."""
+    """The plan of a request, in which ``faults`` have been found before.
+
+    Raises :class:`InvalidRequest` with all that is wrong with it, or what the store raises.
+    """
     records = drawn_from(dataset, request.splits)
     parameters = admit(
         request,
@@ -101,9 +105,12 @@ def plan_augmentation(
         real_items=len(records),
         max_steps=settings.max_steps,
         max_prompt_chars=settings.max_prompt_chars,
+        faults=faults,
     )
     pool = StoredPool(dataset, parameters.match, records)
-    given = request.model_copy(update={"seed": parameters.seed, "dry_run": False}).model_dump(mode="json", exclude_unset=True)
+    decided = request.model_copy(update={"seed": parameters.seed, "dry_run": False})
+    # who is told of the end decides on nothing that is made
+    given = decided.model_dump(mode="json", exclude_unset=True, exclude={"callback_url"})
     work = AugmentationWork(
         dataset=dataset.about.id,
         dataset_run=dataset.run,

@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownDataset, UnknownRun
 from service.jobs.faults import shown
+from service.jobs.ids import accepted_at
 from service.jobs.nearest import nearest
 from service.jobs.states import State
 from service.runs import places
@@ -27,6 +29,8 @@ DATASET_NAME_FORM = "1 to 63 lower-case letters, digits, _ and -, the first a le
 _NAME = re.compile(DATASET_NAME_PATTERN.rstrip("$") + r"\Z")
 _MOST_VERSION = 99_999_999
 _MOST_NAMES = 1000
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
+"""The store's and the API's, at most; S3 itself takes no request whose clock is more than a quarter of an hour off."""
 ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
 
 
@@ -65,20 +69,25 @@ class Datasets:
 
     def versions(self, name: str) -> list[int]:
         """The numbers that were given, ascending, those of deleted versions among them."""
-        prefix = places.tenant_dataset_prefix(self.tenant, name)
-        numbers = (info.key[len(prefix) :].removesuffix(".json") for info in self.ledger.store.list(prefix))
-        return [int(number) for number in numbers if number.isascii() and number.isdigit()]
+        return [number for number, _ in self._given(name)]
 
     def take_version(self, name: str, run: str) -> int:
-        """Gives ``run`` the name's next version. Of any number of callers each gets its own."""
-        version = max(self.versions(name), default=0)
+        """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and one, by however
+        many callers at once."""
+        store, version = self.ledger.store, 0
+        since = accepted_at(run) - _CLOCKS_DIFFER_BY
+        for version, given_at in self._given(name):
+            if given_at >= since and self._run_of(name, version) == run:
+                return version
         while True:
             version += 1
             record = json.dumps({"format": 1, "run": run}).encode()
             try:
-                self.ledger.store.put(places.tenant_dataset(self.tenant, name, version), record, if_absent=True)
+                store.put(places.tenant_dataset(self.tenant, name, version), record, if_absent=True)
             except ObjectExists:
-                continue
+                # numbers are given in order: whoever takes one for this run at the same time meets the other here
+                if self._run_of(name, version) != run:
+                    continue
             return version
 
     def latest(self, name: str) -> RunSpec | None:
@@ -132,12 +141,23 @@ class Datasets:
             raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=state)
         return StoredDataset.open(self.ledger.store, spec.run)
 
+    def _given(self, name: str) -> Iterator[tuple[int, datetime]]:
+        """The numbers that were given, ascending, and when."""
+        prefix = places.tenant_dataset_prefix(self.tenant, name)
+        for info in self.ledger.store.list(prefix):
+            number = info.key[len(prefix) :].removesuffix(".json")
+            if number.isascii() and number.isdigit():
+                yield int(number), info.modified
+
     def _spec(self, name: str, version: int) -> RunSpec:
         try:
-            run = json.loads(self.ledger.store.get(places.tenant_dataset(self.tenant, name, version)))["run"]
+            run = self._run_of(name, version)
         except ObjectNotFound:
             raise self._unknown(name, version) from None
-        return self.ledger.read_spec(str(run), tenant=self.tenant, kind=Kind.DATASET)
+        return self.ledger.read_spec(run, tenant=self.tenant, kind=Kind.DATASET)
+
+    def _run_of(self, name: str, version: int) -> str:
+        return str(json.loads(self.ledger.store.get(places.tenant_dataset(self.tenant, name, version)))["run"])
 
     def _unknown(self, name: str, version: str | int | None) -> UnknownDataset:
         asked = name if version is None else f"{name}@{version}"

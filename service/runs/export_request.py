@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator
 
+from service.callbacks.member import callback_member
 from service.datasets.writing.options import Format, ImageFormat
 from service.jobs.request import NAME_MAX_CHARS
 
@@ -73,6 +74,7 @@ class ExportRequest(_Part):
     min_mean_confidence: Share | None = Field(None, description="Twins with a smaller mean confidence are left out.")
     title: str | None = Field(None, json_schema_extra={"maxLength": TITLE_MAX_CHARS}, description="What the dataset's card is headed.")
     name: str | None = Field(None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the export.")
+    callback_url: str | None = callback_member("the export")
 
     @field_validator("splits", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from service.datasets.stored.twins import JobSource
 from service.datasets.stored_mix import StoredMix, StoredSource
 from service.datasets.writing.about import ExportAbout, ModelAbout, TrainingData
 from service.datasets.writing.options import ExportOptions
-from service.errors import CardError, InvalidDataset, InvalidRequest, JobStateConflict, TwinsetError, UnknownModel
+from service.errors import CardError, InvalidDataset, InvalidRequest, JobStateConflict, TwinsetError, UnknownDataset, UnknownModel
 from service.jobs.faults import UNPRINTABLE, Faults, unprintable
 from service.jobs.ledger import Ledger
 from service.jobs.request import NAME_MAX_CHARS
@@ -78,7 +78,10 @@ class Shelves:
         if source.kind == "job":
             return self.job(self.ledger.read_spec(source.id))
         if source.kind == "dataset":
-            return StoredDataset.open(self.runs.store, source.id)
+            try:
+                return StoredDataset.open(self.runs.store, source.id)
+            except UnknownDataset:
+                raise UnknownDataset(f"dataset {source.label} is gone; it was deleted after the export had been accepted") from None
         spec = self.runs.read_spec(source.id, kind=Kind.AUGMENTATION)
         return AugmentationSource.open(self.ledger, spec, self.card(str(spec.work["model"])))
 
@@ -88,13 +91,13 @@ class Shelves:
         return StoredMix(parts, keep=work.keep, rename=work.rename, dropped=work.dropped, confidence=work.confidence)
 
 
-def resolve(shelves: Shelves, tenant: str, request: ExportRequest) -> tuple[ExportWork, int]:
+def resolve(shelves: Shelves, tenant: str, request: ExportRequest, faults: Faults | None = None) -> tuple[ExportWork, int]:
     """What the request comes to, and how many items there are at most.
 
-    Raises :class:`InvalidRequest` with all that is wrong with the body, InvalidDataset where the sources do not go together,
-    :class:`JobStateConflict` for a source that is not finished, or what looking a source up raises.
+    ``faults`` are those found in the body before. Raises :class:`InvalidRequest` with all that is wrong with it, InvalidDataset where
+    the sources do not go together, :class:`JobStateConflict` for a source that is not finished, or what looking a source up raises.
     """
-    faults = Faults()
+    faults = Faults() if faults is None else faults
     for number, ref in enumerate(request.sources):
         if sum(value is not None for value in (ref.job, ref.augmentation, ref.dataset)) != 1:
             faults.add_plain(f"/sources/{number}", f"source {number} must have one of job, augmentation and dataset")

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from service.callbacks.outbox import Outbox
 from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownRun
 from service.jobs.faults import shown
 from service.jobs.holdings import Holdings
@@ -30,6 +31,11 @@ class RunLedger:
 
     store: ObjectStore
 
+    @property
+    def outbox(self) -> Outbox:
+        """What is kept of callbacks, in the same store."""
+        return Outbox(self.store)
+
     def write_spec(self, spec: RunSpec) -> bool:
         """Makes the run exist, to be found among its tenant's and by the sweeper; False if it did already."""
         self.store.put(places.tenant_run(spec.tenant, spec.run), b"")
@@ -43,13 +49,17 @@ class RunLedger:
         if found is None or kind not in (None, found):
             expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
             raise UnknownRun(f"{shown(run)} is no id of {what.words if what else 'a run'}; {expected}")
-        try:
-            spec = parse_stored(RunSpec, self.store.get(places.run_spec(run)), places.run_spec(run))
-        except ObjectNotFound:
-            spec = None
+        spec = self.stored_spec(run)
         if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
             raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
         return spec
+
+    def stored_spec(self, run: str) -> RunSpec | None:
+        """The run's spec, also of one that is being deleted, as long as it is there."""
+        try:
+            return parse_stored(RunSpec, self.store.get(places.run_spec(run)), places.run_spec(run))
+        except ObjectNotFound:
+            return None
 
     def runs(self, tenant: str, kind: Kind, *, start_after: str | None = None) -> Iterator[str]:
         """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a spec."""
@@ -60,8 +70,14 @@ class RunLedger:
             if kind_of(run) is kind:
                 yield run
 
+    def everybodys(self, kind: Kind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
+        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a spec."""
+        for name in self.store.list_folders(places.kind_prefix(kind), start_after=start_after, limit=limit):
+            if kind_of(name) is kind:
+                yield name
+
     def open_runs(self) -> Iterator[str]:
-        """Runs without a summary, of all tenants, newest first; perhaps some that have only just got it."""
+        """Runs without a summary, of all tenants, newest first; and those that have one, and are not settled yet."""
         prefix = places.open_prefix()
         for info in self.store.list(prefix):
             if kind_of(info.key[len(prefix) :]) is not None:
@@ -115,7 +131,10 @@ class RunLedger:
         result: dict[str, Any] | None = None,
         now: datetime | None = None,
     ) -> RunSummary:
-        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in bytes."""
+        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in bytes.
+
+        It stays among the open ones until a worker has removed what it does not keep.
+        """
         moment = now or datetime.now(timezone.utc)
         summary = RunSummary(
             run=spec.run,
@@ -129,13 +148,17 @@ class RunLedger:
             result=result or {},
         )
         Holdings(self.store).note_bytes(spec.tenant, spec.run, size)
+        if spec.callback is not None:
+            self.outbox.note(spec.run)
         first = self._put_once(places.run_summary(spec.run), summary)
-        self.store.delete(places.open_run(spec.run))
         return summary if first else self.read_summary(spec.run) or summary
 
-    def delete(self, spec: RunSpec) -> None:
-        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled with it."""
-        note = {"format": 1, "run": spec.run, "tenant": spec.tenant, "idempotency": spec.idempotency}
+    def delete(self, spec: RunSpec, why: Literal["asked for", "expired"] = "asked for") -> None:
+        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled with it.
+
+        Of a run that is gone nobody is told: a callback that has not been delivered by now goes with it.
+        """
+        note = {"format": 1, "run": spec.run, "why": why, "tenant": spec.tenant, "idempotency": spec.idempotency}
         self.store.put(places.deleting_run(spec.run), json.dumps(note).encode())
 
     def is_deleted(self, run: str) -> bool:
@@ -148,13 +171,6 @@ class RunLedger:
             run = info.key[len(prefix) :].removesuffix(".json")
             if kind_of(run) is not None:
                 yield run
-
-    def remove_made(self, run: str) -> None:
-        """Removes what a run has made so far; what says of it that it was stays."""
-        kept = {places.run_spec(run), places.run_started(run), places.run_cancel(run), places.run_summary(run)}
-        for info in self.store.list(places.run_prefix(run)):
-            if info.key not in kept:
-                self.store.delete(info.key)
 
     def remove(self, run: str, *, most: int) -> bool:
         """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone too."""
@@ -172,6 +188,7 @@ class RunLedger:
                 removed += 1
         for key in last:
             self.store.delete(key)
+        self.outbox.strike(run)
         tenant = str(note["tenant"])
         if note.get("idempotency"):
             self.store.delete(str(note["idempotency"]))

@@ -1,7 +1,8 @@
 """Where a run's objects lie in the store.
 
     {kind}s/{run}/spec.json  started.json  cancel.json  summary.json  and what the run makes
-    runs/open/{run}                                 the run has no summary yet, or has only just got it
+    {kind}s/{run}/callbacks/{n:04d}.json            attempt n at its callback (:mod:`service.callbacks.outbox`)
+    runs/open/{run}                                 the run has no summary yet, or what it does not keep is still to be removed
     runs/deleting/{run}                             the run is gone; its objects are being removed
     tenants/{tenant}/runs/{kind}s/{run}             the entry by which it is found among its tenant's
     tenants/{tenant}/datasets/{name}/{version}.json the dataset, a run, of a name and version
@@ -12,12 +13,17 @@ from __future__ import annotations
 from service.runs.kinds import Kind, kind_of
 
 
+def kind_prefix(kind: Kind) -> str:
+    """Below it lie all runs of a kind, of all tenants."""
+    return f"{kind.plural}/"
+
+
 def run_prefix(run: str) -> str:
     """Raises ValueError for a text that is no run's id."""
     kind = kind_of(run)
     if kind is None:
         raise ValueError(f"{run!r} is no run's id")
-    return f"{kind.plural}/{run}/"
+    return f"{kind_prefix(kind)}{run}/"
 
 
 def run_spec(run: str) -> str:
@@ -35,6 +41,15 @@ def run_cancel(run: str) -> str:
 
 def run_summary(run: str) -> str:
     return f"{run_prefix(run)}summary.json"
+
+
+def run_callbacks_prefix(run: str) -> str:
+    return f"{run_prefix(run)}callbacks/"
+
+
+def run_callback(run: str, attempt: int) -> str:
+    """Where attempt ``attempt`` (1, 2, ...) at the run's callback is recorded."""
+    return f"{run_callbacks_prefix(run)}{attempt:04d}.json"
 
 
 def open_prefix() -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from service.jobs.spec import Callback
 from service.jobs.states import State
 from service.jobs.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.runs.kinds import RUN_ID_PATTERN, Kind, kind_of
@@ -27,6 +28,7 @@ class RunSpec(_Frozen):
     work: dict[str, Any]
     request: dict[str, Any] = Field(default_factory=dict, description="the request as given")
     idempotency: str | None = Field(None, description="the key of the record that binds an Idempotency-Key to the run")
+    callback: Callback | None = None
 
     @property
     def kind(self) -> Kind:

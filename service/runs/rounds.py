@@ -11,6 +11,7 @@ Every one may be written again, with the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import ObjectNotFound, StoreError
+from service.runs.kinds import Kind, kind_of
 from service.runs.round_places import AcceptedLine, accepted, round_numbers, round_prefix
 from service.store.base import ObjectStore
+
+_PLACE = re.compile(r"[0-9]+\.[0-9]+")
+"""What follows the set in the keys of its jobs: round and place, see :meth:`Rounds.job_key`."""
 
 
 class _Frozen(BaseModel):
@@ -57,6 +62,12 @@ class RoundState(_Frozen):
     format: int = 1
     tally: dict[str, Any]
     rejected: dict[str, int]
+
+
+def set_of_key(idempotency_key: str | None) -> str | None:
+    """The augmentation set that sends jobs under such keys; None for a key of somebody else's."""
+    run, _, place = (idempotency_key or "").partition(".")
+    return run if kind_of(run) is Kind.AUGMENTATION and _PLACE.fullmatch(place) else None
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,14 @@ class Rounds:
         if likes is not None:
             self._put(number, "likes.bin", likes)
         self._put(number, "state.json", state.model_dump_json().encode())
+
+    def job_key(self, number: int, place: int) -> str:
+        """The idempotency key under which the job at ``place``, 0, 1, ... in a round, is sent."""
+        return f"{self.run}.{number}.{place}"
+
+    def half_sent(self) -> list[int]:
+        """The rounds with a plan whose jobs are not listed: some of them may have been sent."""
+        return [number for number in self.numbers() if self.read_jobs(number) is None]
 
     def jobs(self, newest: int | None = None) -> list[str]:
         """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for ``newest`` jobs."""

@@ -1,15 +1,18 @@
 """Where a run stands: its state from the store, its progress from Redis where that answers.
 
-    twinset:run:{run}   hash   done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
+    twinset:run:{run}     hash     done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
+    twinset:events:{run}  channel  {"done"}, published with each word of progress, and {"ended"}
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.jobs.hints import Hints
+from service.callbacks import outbox
+from service.jobs.hints import EVENTS_CHANNEL, Hints
 from service.jobs.states import State, current_state
 from service.runs.ledger import RunLedger
 from service.runs.record import RunSpec, RunSummary
@@ -23,7 +26,10 @@ _SILENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Standing:
-    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at."""
+    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None where none was asked for.
+
+    ``told`` is false for a run at work of which Redis had nothing to say: then nobody knows how much of it is done.
+    """
 
     state: State
     done: int
@@ -31,6 +37,8 @@ class Standing:
     rate: float | None = None
     note: str | None = None
     summary: RunSummary | None = None
+    callback: outbox.Standing | None = None
+    told: bool = True
 
     @property
     def seconds_left(self) -> float | None:
@@ -43,7 +51,8 @@ def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
     """Where the run stands."""
     summary = ledger.read_summary(spec.run)
     if summary is not None:
-        return Standing(summary.state, summary.done, summary.total, summary=summary)
+        callback = None if spec.callback is None else ledger.outbox.read(spec.run)
+        return Standing(summary.state, summary.done, summary.total, summary=summary, callback=callback)
     state = current_state(ended=None, cancel_asked=ledger.is_cancelled(spec.run), started=ledger.is_started(spec.run))
     said = hints.ask(lambda client: client.hgetall(_key(spec.run)), {})
     done, total = _number(said.get("done")) or 0, _number(said.get("total"))
@@ -51,7 +60,15 @@ def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
     rate = None
     if began is not None and done > began_with and time.time() - began >= 1:
         rate = (done - began_with) / (time.time() - began)
-    return Standing(state, int(done), spec.total if total is None else int(total), rate, said.get("note") or None)
+    return Standing(
+        state,
+        int(done),
+        spec.total if total is None else int(total),
+        rate,
+        said.get("note") or None,
+        callback=None if spec.callback is None else outbox.WAITING,
+        told=bool(said),
+    )
 
 
 def note_progress(hints: Hints, run: str, done: int, total: int | None, *, note: str = "") -> None:
@@ -67,13 +84,19 @@ def note_progress(hints: Hints, run: str, done: int, total: int | None, *, note:
             pipe.hset(_key(run), mapping=values)
             pipe.expire(_key(run), _KEPT_S)
             pipe.execute()
+        client.publish(EVENTS_CHANNEL + run, json.dumps({"done": done}))
 
     hints.ask(say, None)
 
 
 def forget_progress(hints: Hints, run: str) -> None:
-    """Drops what was said of a run that has ended."""
-    hints.ask(lambda client: client.delete(_key(run)), None)
+    """Drops what was said of a run that has ended, and lets those know who wait for that."""
+
+    def drop(client: Redis) -> None:
+        client.delete(_key(run))
+        client.publish(EVENTS_CHANNEL + run, json.dumps({"ended": True}))
+
+    hints.ask(drop, None)
 
 
 def _key(run: str) -> str:

@@ -206,9 +206,9 @@ def pending_callbacks_prefix() -> str:
     return "callbacks/pending/"
 
 
-def pending_callback(job: str) -> str:
-    """The note that the job's callback is due, or soon will be."""
-    return f"callbacks/pending/{job}.json"
+def pending_callback(subject: str) -> str:
+    """The note that the callback of a job, or of a run, is due, or soon will be."""
+    return f"callbacks/pending/{subject}.json"
 
 
 def deletions_prefix() -> str:

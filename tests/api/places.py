@@ -10,6 +10,7 @@ from service.store import keys
 
 _SAMPLES: dict[str, tuple[object, str]] = {
     "job": ("JJ", r"j[0-9a-hjkmnp-tv-z]{18}"),
+    "subject": ("SS", r"[jae][0-9a-hjkmnp-tv-z]{18}"),
     "tenant": ("TT", r"[a-z0-9][a-z0-9-]{0,62}"),
     "sha256": ("5a" * 32, r"[0-9a-f]{64}"),
     "index": (12345678, r"[0-9]{8,9}"),

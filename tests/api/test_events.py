@@ -11,7 +11,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.api.events import event_stream
+from service.api.events import followed_job
+from service.api.streams import event_stream
 from service.jobs.ledger import Ledger
 from service.jobs.spec import JobSpec
 from tests.api.support import events_in, finish, make_chunk
@@ -27,7 +28,7 @@ def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, ledger: Ledger
     async def follow() -> list[str]:
         watcher = app.state.services.watcher
         pieces = []
-        async with aclosing(event_stream(watcher, spec)) as stream:
+        async with aclosing(event_stream(watcher, followed_job(app.state.services, spec))) as stream:
             pieces += [await anext(stream), await anext(stream)]
             for chunk in range(3):
                 make_chunk(ledger, spec, chunk)
@@ -80,7 +81,7 @@ def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, ledg
 def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
-        stream = event_stream(watcher, spec, last_event_id="0.0.0.queued", heartbeat_s=0.05)
+        stream = event_stream(watcher, followed_job(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05)
         try:
             async with aclosing(stream):
                 return [await anext(stream) for _ in range(4)]
@@ -94,7 +95,7 @@ def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSp
 def test_a_watcher_that_leaves_leaves_nothing_behind(app: FastAPI, spec: JobSpec) -> None:
     async def look_and_leave() -> None:
         watcher = app.state.services.watcher
-        stream = event_stream(watcher, spec)
+        stream = event_stream(watcher, followed_job(app.state.services, spec))
         async with aclosing(stream):
             await anext(stream)
             await anext(stream)

@@ -30,15 +30,22 @@ WHAT_GOES_TOGETHER = ("/generate", "/uploads", "/datasets", "/exports", "/augmen
 """Operations of which a schema says what a body looks like, and a model's card or a dataset what it may be."""
 GOOD: dict[str, list[dict[str, Any]]] = {
     "POST /exports": [
-        {"sources": [{"dataset": DATASET}], "format": "voc"},
+        {"sources": [{"dataset": DATASET}], "format": "voc", "callback_url": "https://receiver.example/hook"},
         {"sources": [{"job": JOBS["succeeded"]}, {"dataset": f"{DATASET}@1"}], "format": "folders", "splits": {"train": 1}},
     ],
     "POST /augmentations": [
         {"dataset": DATASET, "model": "tissue", "count": 2, "dry_run": True},
-        {"dataset": DATASET, "model": "aerial", "count": 2, "balance": "even"},
+        {"dataset": DATASET, "model": "aerial", "count": 2, "balance": "even", "callback_url": "https://receiver.example/hook"},
     ],
 }
 """Bodies that name what there is, which none that is drawn would."""
+HEARD: dict[str, tuple[dict[str, str], str]] = {
+    "GET /jobs/{job}/events": ({"job": JOBS["succeeded"]}, "5.4.0.succeeded"),
+    "GET /exports/{export}/events": ({"export": RUNS["exports"]["succeeded"]}, "3.3.succeeded"),
+    "GET /augmentations/{augmentation}/events": ({"augmentation": RUNS["augmentations"]["cancelled"]}, "0.3.cancelled"),
+    "GET /datasets/{name}/{version}/events": ({"name": DATASET, "version": "1"}, "3.3.succeeded"),
+}
+"""Of each stream one that has ended, and the id of its last event."""
 _turns: defaultdict[tuple[str, bool], itertools.count[int]] = defaultdict(itertools.count)
 """How many requests, good or not, each operation has had."""
 Case = Any
@@ -89,7 +96,8 @@ def test_every_operation_answers_as_it_is_described(case: Case, population: Popu
 
 def lead_somewhere(case: Case, population: Population) -> None:
     """Makes every other good request for an object one for an object that there is, by its link, gives every other job an
-    Idempotency-Key of its own, and every fourth body that is wrong is no JSON at all, which no schema could draw."""
+    Idempotency-Key of its own, and asks streams that have ended for what comes after; and every fourth body that is wrong is no JSON
+    at all, which no schema could draw."""
     if case.meta is None:
         return
     good = case.meta.generation.mode.is_positive
@@ -100,6 +108,9 @@ def lead_somewhere(case: Case, population: Population) -> None:
         return
     if case.operation.label in GOOD and turn % 4 == 1:
         case.body, case.media_type = GOOD[case.operation.label][turn // 4 % len(GOOD[case.operation.label])], "application/json"
+    if case.operation.label in HEARD and turn % 4 == 1:
+        path, case.headers["last-event-id"] = HEARD[case.operation.label]
+        case.path_parameters.update(path)
     links = population.links.get(case.operation.label)
     if links and case.method == "GET" and turn % 2:
         link = links[turn // 2 % len(links)]
@@ -166,6 +177,7 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /datasets": {200},
         "GET /datasets/{name}": {200, 404},
         "GET /datasets/{name}/{version}": {200, 404},
+        "GET /datasets/{name}/{version}/events": {200, 204, 404},
         "GET /datasets/{name}/{version}/report": {200, 404},
         "GET /datasets/{name}/{version}/statistics": {200, 404},
         "POST /datasets/{name}/{version}/cancel": {404, 409},
@@ -173,12 +185,14 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "POST /exports": {202, 400, 415, 422},
         "GET /exports": {200, 422},
         "GET /exports/{export}": {200, 404},
+        "GET /exports/{export}/events": {200, 204, 404},
         "GET /exports/{export}/files": {200, 404, 409},
         "POST /exports/{export}/cancel": {200, 404, 409},
         "DELETE /exports/{export}": {204, 404},
         "POST /augmentations": {200, 202, 400, 415, 422},
         "GET /augmentations": {200, 422},
         "GET /augmentations/{augmentation}": {200, 404},
+        "GET /augmentations/{augmentation}/events": {200, 204, 404},
         "GET /augmentations/{augmentation}/samples": {200, 404},
         "POST /augmentations/{augmentation}/cancel": {200, 404},
         "DELETE /augmentations/{augmentation}": {204, 404},
@@ -231,4 +245,4 @@ def test_what_needs_a_key_answers_no_other_caller(guarded: Population) -> None:
             case.validate_response(answer, headers=headers, excluded_checks=[positive_data_acceptance])
             assert answer.status_code == 401 and answer.headers["www-authenticate"] == ["Bearer"], operation.label
             asked += 1
-    assert asked >= 3 * 33
+    assert asked >= 3 * 36

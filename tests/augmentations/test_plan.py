@@ -118,6 +118,13 @@ def test_a_plan_says_what_it_comes_to() -> None:
     assert [one.target for one in free.classes] == [None, None, None, 0.3]
 
 
+def test_what_so_few_twins_cannot_meet_is_said() -> None:
+    shares = plan_of(DRAWS, count=3, balance={"water": 0.5}, balance_by="images").shares()
+    water = next(one for one in shares.classes if one.name == "water")
+    assert water.feasible == pytest.approx(0.5, abs=0.01) and not water.met
+    assert f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for." in shares.notes
+
+
 def test_no_item_is_drawn_more_often_than_most_uses() -> None:
     plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "most_uses": 3.0})
     uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)

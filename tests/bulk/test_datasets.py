@@ -18,6 +18,7 @@ from service.datasets.stored.dataset import StoredDataset
 from service.errors import ObjectDamaged, UnknownDataset
 from service.jobs.ledger import Ledger
 from service.runs.datasets import Datasets
+from service.runs.kinds import Kind, new_run_id
 from service.runs.ledger import RunLedger
 from service.settings import Settings
 from service.store import ObjectStore, keys
@@ -126,7 +127,7 @@ def test_versions_are_numbered_and_never_again(client: TestClient, carry: Carry,
 def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
     runs = RunLedger(store)
     one, other = Datasets(runs, "one"), Datasets(runs, "other")
-    assert (one.take_version("set", "d" + "0" * 18), other.take_version("set", "d" + "1" * 18)) == (1, 1)
+    assert (one.take_version("set", new_run_id(Kind.DATASET)), other.take_version("set", new_run_id(Kind.DATASET))) == (1, 1)
     assert one.latest("set") is None
     assert list(other.names()) == ["set"]
 

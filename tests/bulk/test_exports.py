@@ -23,6 +23,7 @@ from tests.api.support import finish
 from tests.bulk.conftest import NotingRuns, dataset_tar, send
 from workers.bulk.celery_app import carriers
 from workers.bulk.delivery import Outcome, carry_out
+from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
 Carry = Callable[[str], Outcome]
@@ -193,6 +194,15 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
     assert answer.status_code == 409 and "nothing that could be exported" in answer.json()["detail"]
 
 
+def test_a_dataset_deleted_meanwhile_is_named(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
+    export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
+    assert client.delete("/datasets/scenes/1").status_code == 204
+    RunSweeper(worker).sweep()
+    carry(export_id)
+    view = client.get(f"/exports/{export_id}").json()
+    assert view["state"] == "failed" and view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
+
+
 def test_classes_that_do_not_agree_are_told_at_once(client: TestClient, carry: Carry, run_queue: NotingRuns, job: str) -> None:
     send(client, dataset_tar(2), name="others")
     carry(run_queue.sent[-1])
@@ -225,7 +235,8 @@ def test_listed_newest_first_cancelled_and_deleted(
     assert ([view["id"] for view in rest["exports"]], rest["next_cursor"]) == ([ids[0]], None)
     assert client.get("/exports", params={"cursor": "../x"}).status_code == 422
     assert client.post(f"/exports/{ids[0]}/cancel").json()["state"] == "cancelled"
-    assert client.get(f"/exports/{ids[0]}/files").status_code == 409
+    files = client.get(f"/exports/{ids[0]}/files")
+    assert files.status_code == 409 and "is cancelled; it has no files" in files.json()["detail"]
     carry(ids[1])
     assert client.post(f"/exports/{ids[1]}/cancel").status_code == 409
     assert client.delete(f"/exports/{ids[1]}").status_code == 204

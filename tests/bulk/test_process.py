@@ -7,16 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from redis import Redis
+from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
+from service.callbacks.keyring import SECRET_FILE
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.bulk.conftest import dataset_tar, send
+from tests.callbacks.receiver import receiving
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
@@ -103,14 +108,47 @@ def test_asked_to_stop_it_hands_on_what_it_is_at(settings: Settings, store: Obje
     assert client.get("/datasets/scenes").json()["items"] == 400
 
 
+def test_killed_while_a_receiver_is_called_another_calls_again(
+    settings: Settings, store: ObjectStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSET_CALLBACK_PRIVATE", "true")
+    client = TestClient(create_app(settings.model_copy(update={"callback_private": True}), store=store))
+    with receiving() as receiver:
+        receiver.holding = threading.Event()
+        worker = start()
+        send(client, dataset_tar(3))
+        until(lambda: client.get("/datasets/scenes").json()["state"] == "succeeded")
+        body = {"sources": [{"dataset": "scenes"}], "format": "coco", "callback_url": receiver.url}
+        export = client.post("/exports", json=body).json()
+        until(lambda: receiver.got)
+        # it has ended, it is being told, and nothing of that is recorded yet
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        assert client.get(export["links"]["self"]).json()["callback"]["state"] == "pending"
+        receiver.holding.set()
+        # the killed one's turn is over when Redis has lost it, or in half a minute
+        Redis.from_url(settings.broker_url).flushall()
+        again = start()
+        until(lambda: client.get(export["links"]["self"]).json()["callback"]["state"] == "delivered")
+        again.send_signal(signal.SIGTERM)
+        assert again.wait(timeout=20) == 0
+    first, second = receiver.got
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == f"{export['id']}_ended"
+    message = Webhook((settings.data_dir / SECRET_FILE).read_text()).verify(second.body, second.headers)
+    assert first.body == second.body and message["type"] == "export.succeeded"
+
+
 def test_a_bulk_worker_loads_no_torch(settings: Settings) -> None:
     program = """
 import sys
 from service.settings import Settings
 from workers.bulk.celery_app import create_bulk_app
 from workers.bulk.worker import open_bulk_worker
+from workers.callbacks import CallbackDeliverer
 settings = Settings(data_dir=sys.argv[1], broker_url="redis://127.0.0.1:1/0")
-create_bulk_app(settings, open_bulk_worker(settings))
+worker = open_bulk_worker(settings)
+create_bulk_app(settings, worker)
+CallbackDeliverer(worker)
 print([name for name in ("torch", "diffusers", "transformers") if name in sys.modules])
 """
     ran = subprocess.run([sys.executable, "-c", program, str(settings.data_dir)], capture_output=True, text=True, timeout=60, check=True)

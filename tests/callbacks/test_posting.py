@@ -21,12 +21,6 @@ from service.callbacks.urls import Target, parse_target
 from tests.callbacks.receiver import LOOPBACK, Receiver, receiving
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
 def send(
     target: Target | str, *, timeout_s: float = 10.0, private_allowed: bool = True, resolve: Resolve = posting.resolve
 ) -> Answer:

@@ -62,6 +62,16 @@ def test_a_row_is_image_mask_and_overlay(tmp_path: Path) -> None:
     assert sheet.getpixel((left_of[2] + 80, top + 80)) == (100, 100, 100)
 
 
+def test_pictures_that_are_not_square_keep_their_proportions(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 2), (100, 100, 100)).save(tmp_path / "image.png")
+    Image.frombytes("L", (4, 2), bytes([0, 0, 1, 1] * 2)).save(tmp_path / "mask.png")
+    twins = [SheetTwin(tmp_path / "image.png", tmp_path / "mask.png", "")]
+    sheet = draw_contact_sheet(twins, CLASSES, title="t", tile_px=100, ignored="ignore")
+    grey = [place for place in ((x, y) for x in range(sheet.width) for y in range(sheet.height)) if sheet.getpixel(place) == (100,) * 3]
+    across, down = zip(*grey)
+    assert (max(across) - min(across), max(down) - min(down)) == (99, 49)
+
+
 def test_many_twins_stand_in_two_groups_and_only_the_first_are_drawn(tmp_path: Path) -> None:
     twins = [twin(tmp_path, number) for number in range(MAX_TWINS + 5)]
     full = draw_contact_sheet(twins, CLASSES, title="all", tile_px=90)

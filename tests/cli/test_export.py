@@ -177,7 +177,9 @@ def test_wrong_usage_and_what_is_there_already_are_refused(tmp_path: Path, capsy
     for taken in ("there", "there.zip", "no/such"):
         assert export(*common, tmp_path / taken) == 2
     assert (tmp_path / "there.zip").read_bytes() == b"mine"
-    for wrong in (["--split", "train"], ["--split", "train=0.8"], ["--rename", "water"], ["--dropped", "water"], ["--format", "csv"]):
+    assert export(*common, tmp_path / "new.tar.gz") == 2 and not (tmp_path / "new.tar.gz").exists()
+    splits = [["--split", text] for text in ("train", "train=0.8", "=1", "a=0.5,a=1")]
+    for wrong in (*splits, ["--rename", "water"], ["--dropped", "water"], ["--format", "csv"]):
         assert export(*common, out, *wrong) == 2, wrong
     said = capsys.readouterr().err
     assert "is there already" in said and "make it first" in said and "add up to 1" in said and "is not OLD=NEW" in said

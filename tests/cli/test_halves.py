@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from service.embedded.broker import EmbeddedBroker
+from tests.ports import free_port
 from tests.waiting import until
 
 
@@ -77,9 +80,9 @@ def test_the_two_halves_make_twins_over_redis_and_s3(
         twinset("models", "add", str(tiny_model)), env=environment, capture_output=True, text=True
     )
     assert added.returncode == 0, added.stderr
-    log, out = tmp_path / "api.log", tmp_path / "twins"
+    log, out, metrics_port = tmp_path / "api.log", tmp_path / "twins", free_port()
     with (
-        running("worker", environment=environment, log=tmp_path / "worker.log"),
+        running("worker", "--metrics-port", str(metrics_port), environment=environment, log=tmp_path / "worker.log"),
         running("serve", "--port", "0", environment=environment, log=log) as api,
     ):
         url = until(lambda: re.search(r"listens at (http://127\.0\.0\.1:\d+)", log.read_text()))[1]
@@ -106,6 +109,8 @@ def test_the_two_halves_make_twins_over_redis_and_s3(
             )
             assert made.returncode == 0, made.stderr + (tmp_path / "worker.log").read_text()
         assert "TWINSET_LINK_SECRET" not in log.read_text()
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
+            assert 'twinset_worker_samples_total{result="made"} 6.0' in answer.read().decode()
     pictures = []
     for layout in ("objects", "shards"):
         lines = [json.loads(line) for line in (out / layout / "manifest.jsonl").read_text().splitlines()]
@@ -125,9 +130,13 @@ def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
     assert "Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0" in said
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    import socket
+def test_options_of_a_worker_that_makes_twins_are_none_of_a_bulk_worker() -> None:
+    for option in (["--warm", "tiny"], ["--grace-s", "1"]):
+        refused = subprocess.run(twinset("worker", "--bulk", *option), capture_output=True, text=True, timeout=30)
+        assert refused.returncode == 2 and "leave them out with --bulk" in refused.stderr
 
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         finished = subprocess.run(

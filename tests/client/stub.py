@@ -31,6 +31,7 @@ class Stub:
     looks: int = 2
     page: int = 2
     state: str = "succeeded"
+    doing: str | None = None
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -83,7 +84,8 @@ class Stub:
         ended = self._looked >= self.looks
         return {
             "id": id, "name": name, "state": self.state if ended else "running", "done": 4 if ended else 1, "total": 4, "reason": None,
-            "created_at": MOMENT, "finished_at": MOMENT if ended else None, "seconds": 2.5 if ended else None, "links": {}, **members,
+            "created_at": MOMENT, "finished_at": MOMENT if ended else None, "seconds": 2.5 if ended else None, "links": {},
+            "doing": None if ended else self.doing, **members,
         }  # fmt: skip
 
     def _look(self, request: httpx.Request) -> None:

@@ -12,6 +12,7 @@ from service.jobs.ledger import Ledger
 from tests.api.support import finish
 from tests.cli.conftest import LiveApi
 from tests.client.both import BothClients
+from tests.client.stub import API, Stub
 
 
 @pytest.fixture
@@ -62,3 +63,11 @@ def test_several_bars_stand_below_one_another(capsys: pytest.CaptureFixture[str]
     with board.bar(True, "A later one", "items") as later:
         later.show(1, 1)
     assert "A later one" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("watched")
+def test_what_a_run_is_at_is_shown_while_its_count_stands_still(make_client: BothClients, capsys: pytest.CaptureFixture[str]) -> None:
+    stub = Stub(looks=2, doing="round 1: 37 of 90 made")
+    client = make_client(API, "tws_key", transport=stub.transport())
+    client.augment(dataset="tiles", model="aerial", count=300).wait()
+    assert "round 1: 37 of 90 made" in capsys.readouterr().err

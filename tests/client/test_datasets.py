@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.client import ApiProblem, RunFailed, ServerUnreachable
+from service.client import ApiProblem, RunFailed
 from service.client.packing import open_archive
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.unpacking import unpack
@@ -124,16 +124,20 @@ def test_whether_the_key_holds_is_asked_before_gigabytes_are_sent(client: Any, s
     assert uploads(stub) == []
 
 
-def test_an_upload_that_broke_off_is_not_repeated(client: Any, stub: Stub, tiles: Path) -> None:
+def test_an_upload_that_broke_off_goes_again_under_the_same_key(client: Any, stub: Stub, tiles: Path) -> None:
     listed = lambda request: httpx.Response(200, json={"datasets": [], "next_cursor": None})  # noqa: E731
-    stub.faults["/datasets"] = [listed, raising(httpx.ReadError("reset"))]
-    with pytest.raises(ServerUnreachable, match="Whether it was accepted is not known"):
-        client.upload_dataset("tiles", tiles)
-    assert len(uploads(stub)) == 1
-    stub.faults["/datasets"] = [listed, problem(429, **{"Retry-After": "0"})]
-    assert client.upload_dataset("tiles", tiles).version == 3, "what was surely not accepted goes again"
-    bodies = [body for _, body in uploads(stub)]
-    assert len(bodies) == 3 and bodies[0] == bodies[1] == bodies[2] != b""
+    stub.faults["/datasets"] = [listed, raising(httpx.ReadError("reset")), problem(429, **{"Retry-After": "0"}), problem(503)]
+    assert client.upload_dataset("tiles", tiles).version == 3
+    sent = uploads(stub)
+    assert len(sent) == 4 and len({body for _, body in sent}) == 1 and sent[0][1] != b""
+    [key] = {request.headers["idempotency-key"] for request, _ in sent}
+    client.upload_dataset("tiles", tiles)
+    client.upload_dataset("tiles", tiles, idempotency_key="mine")
+    client.import_dataset("tiles", "2026/january", idempotency_key="also-mine")
+    another, own, imported = (request.headers["idempotency-key"] for request, _ in uploads(stub)[4:])
+    assert another not in (key, "") and (own, imported) == ("mine", "also-mine")
+    with pytest.raises(InvalidRequest, match="idempotency_key is 'two words'"):
+        client.upload_dataset("tiles", tiles, idempotency_key="two words")
 
 
 def test_objects_in_the_store_are_taken_by_their_prefix(client: Any, stub: Stub) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from pydantic import ValidationError
 
 from service.datasets.classes import IGNORE
@@ -90,7 +90,7 @@ def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
     assert other["manifest.jsonl"] != files["manifest.jsonl"]
 
 
-@pytest.mark.parametrize("splits", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}, {"../up": 1.0}, {"Train": 1.0}])
+@pytest.mark.parametrize("splits", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}, {"../up": 1.0}, {"Train": 1.0}, {"": 1.0}])
 def test_splits_that_are_none_are_refused(splits: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ExportOptions(format="coco", splits=splits)
@@ -128,6 +128,29 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
     assert as_jpeg["images/p.jpg"][:3] == b"\xff\xd8\xff"
 
 
+def test_a_picture_that_its_exif_data_turn_is_written_as_it_is_stored_without_them() -> None:
+    turned, other = Image.Exif(), Image.Exif()
+    turned[ExifTags.Base.Orientation], other[ExifTags.Base.Software] = 6, "a camera"
+    flat, files = Image.new("RGB", (16, 12), (200, 30, 60)), {}
+    for name, exif, kind in (("t", turned, "JPEG"), ("o", other, "JPEG"), ("p", turned, "PNG")):
+        out = io.BytesIO()
+        flat.save(out, kind, exif=exif)
+        files[name] = out.getvalue()
+    items = [Item(name, data, np.zeros((12, 16), dtype=np.uint8)) for name, data in files.items()]
+    as_jpeg, as_png = written(items[:2], image_format="jpeg"), written(items[2:])
+    assert as_jpeg["images/o.jpg"] == files["o"]
+    for data in (as_jpeg["images/t.jpg"], as_png["images/p.png"]):
+        with Image.open(io.BytesIO(data)) as file:
+            assert file.size == (16, 12) and ExifTags.Base.Orientation not in file.getexif()
+
+
+def test_grey_of_16_bits_keeps_its_levels() -> None:
+    deep = np.linspace(0, 65535, 24 * 31).astype(np.uint16).reshape(24, 31)
+    files = written([Item("a", png(deep), scene(0))], image_format="jpeg")
+    found = mask_in(files["images/a.jpg"]).astype(int)[..., 0]
+    assert np.abs(found - (deep >> 8)).max() <= 4
+
+
 def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 3})
     other = encode_mask(scene(0), [(number, 0, 0) for number in range(5)], {})
@@ -156,7 +179,7 @@ def test_an_item_that_cannot_be_written_is_named(item: Item, said: str, format: 
 
 
 def test_two_items_of_one_name_are_refused_even_if_they_differ_in_case() -> None:
-    with pytest.raises(InvalidDataset, match="two items"):
+    with pytest.raises(InvalidDataset, match="an item before it"):
         written([Item("a/B", picture(1, 24, 31), scene(0)), Item("A:b", picture(2, 24, 31), scene(0))])
 
 

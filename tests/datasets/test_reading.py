@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as cocomask
 
 from service.datasets.classes import IGNORE, ClassList
@@ -149,6 +149,67 @@ def test_masks_by_colour_with_a_list_of_colours(tmp_path: Path) -> None:
     assert "#780505 at x 5, y 5" in report.faults[0].first[0].detail
 
 
+def test_masks_whose_palette_numbers_the_colours_as_they_came_are_read_by_colour(tmp_path: Path) -> None:
+    numbered = Image.fromarray(1 - SQUARE, "P")
+    numbered.putpalette([*RAW["cell"], *RAW["background"]])
+    out = io.BytesIO()
+    numbered.save(out, "PNG")
+    pictures = {"images/a.png": picture(1, 10, 12), "masks/a.png": out.getvalue()}
+    write(tmp_path / "set", **pictures, **{"class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n"})
+    items, report, _ = read(tmp_path / "set")
+    assert report.clean and np.array_equal(items["a"].labels, SQUARE)
+    # by index where dataset.json says so
+    write(tmp_path / "own", **pictures, **{"dataset.json": json.dumps({"classes": [
+        {"index": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(RAW.items())
+    ]})})  # fmt: skip
+    assert np.array_equal(read(tmp_path / "own")[0]["a"].labels, 1 - SQUARE)
+
+
+def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp_path: Path) -> None:
+    painted = np.array([RAW["background"], RAW["cell"]], dtype=np.uint8)[SQUARE]
+    for number in range(4):
+        write(tmp_path, **{f"images/{number}.png": picture(number, 10, 12), f"masks/{number}.png": png(painted if number == 2 else SQUARE)})
+    write(tmp_path, **{"dataset.json": listed(["background", "cell"])})
+    items, report, _ = read(tmp_path)
+    assert sorted(items) == ["0", "1", "3"] and all(np.array_equal(item.labels, SQUARE) for item in items.values())
+    assert faults(report) == {"unknown_labels": ["images/2.png"]} and "colour picture" in report.faults[0].first[0].detail
+
+
+def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
+    for stem in ("a", "b", "c", "d", "e.png"):
+        write(tmp_path, **{f"images/{stem}.png": picture(ord(stem[0]), 10, 12), f"masks/{stem}.png": png(SQUARE)})
+    lists = {"train.txt": "\ufeffa\r\nb.png\r\n", "val.txt": "./images/c.png\n", "test.txt": "images\\d.png\ne.png\n"}
+    items, _, _ = read(write(tmp_path, **lists, **{"dataset.json": listed(["background", "cell"])}))
+    assert {name: item.split for name, item in items.items()} == {"a": "train", "b": "train", "c": "val", "d": "test", "e.png": "test"}
+
+
+def test_two_images_do_not_share_a_mask_by_their_stem(tmp_path: Path) -> None:
+    images = {"images/a.jpg": picture(1, 10, 12), "images/a.png": picture(2, 10, 12), "masks/a.png": png(SQUARE)}
+    items, report, _ = read(write(tmp_path, **images, **{"dataset.json": listed(["background", "cell"])}))
+    assert list(items) == ["a"] and faults(report) == {"missing_partner": ["images/a.png"]}
+
+
+def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_drawn_on_the_turned_one(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name, labels in (("stored", SQUARE), ("turned", SQUARE.T)):
+        out = io.BytesIO()
+        Image.fromarray(np.full((10, 12, 3), len(name) * 9 + labels.shape[0], dtype=np.uint8)).save(out, "JPEG", exif=exif)
+        write(tmp_path, **{f"images/{name}.jpg": out.getvalue(), f"masks/{name}.png": png(labels)})
+    items, report, _ = read(write(tmp_path, **{"dataset.json": listed(["background", "cell"])}))
+    assert list(items) == ["stored"]
+    assert faults(report) == {"size_differs": ["images/turned.jpg"], "turned": ["images/stored.jpg"]}
+    assert "EXIF" in report.faults[0].first[0].detail and report.left_out == 1
+
+
+def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.linspace(0, 1, 120, dtype=np.float32).reshape(10, 12)).save(out, "TIFF")
+    write(tmp_path, **{"images/a.tif": out.getvalue(), "masks/a.png": png(SQUARE), "dataset.json": listed(["background", "cell"])})
+    items, report, _ = read(tmp_path)
+    assert not items and faults(report) == {"unreadable": ["images/a.tif"]}
+
+
 def coco(**changes: Any) -> dict[str, Any]:
     square = [3.0, 2.0, 9.0, 2.0, 9.0, 6.0, 3.0, 6.0]
     base = {
@@ -226,11 +287,29 @@ def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> N
     assert not items and report.left_out == len(names)
 
 
+def test_annotations_of_an_image_of_another_size_leave_it_out(tmp_path: Path) -> None:
+    data = coco(images=[{"id": 7, "file_name": "a.jpg", "width": 24, "height": 20}])
+    items, report, _ = read(coco_folder(tmp_path, data))
+    assert not items and faults(report) == {"size_differs": ["val2017/a.jpg"]}
+
+
+def test_images_of_one_id_are_all_left_out(tmp_path: Path) -> None:
+    data = coco(images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}])
+    data["annotations"].append({**data["annotations"][0], "id": 2, "image_id": 99})
+    folder = write(coco_folder(tmp_path, data), **{"val2017/b.jpg": picture(2, 10, 12), "val2017/c.jpg": picture(3, 10, 12)})
+    items, report, _ = read(folder)
+    assert list(items) == ["c"] and faults(report)["bad_annotation"] == ["a.jpg", "b.jpg"]
+    assert [finding.detail for group in report.faults if group.kind == "missing_partner" for finding in group.first] == [
+        "1 annotation is of an image that it does not list"
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"categories": [{"id": 1}]}, "a category has an id"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "stands for two"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "'a' and 'b' have the id 1"),
         ({"images": {}}, "is not COCO"),
     ],
 )
@@ -285,7 +364,7 @@ def yolo_folder(folder: Path, label: str, yaml: str = "train: ../train/images\nn
 
 def test_yolo_as_other_tools_write_it(tmp_path: Path) -> None:
     corners = " ".join(f"{x / 12} {y / 10}" for x, y in [(3, 2), (8, 2), (8, 5), (3, 5)])
-    items, report, classes = read(yolo_folder(tmp_path, f"1 {corners}\n\n"))
+    items, report, classes = read(yolo_folder(tmp_path, f"1.0 {corners}\n\n"))
     assert classes.names == ("background", "cat", "dog") and report.clean
     assert np.array_equal(items["a"].labels, SQUARE * 2) and items["a"].split == "train"
 
@@ -305,6 +384,7 @@ def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
         ("0 0.1 0.1 0.2 0.1 0.2 nan", "bad_annotation"),
         ("0 0.1 0.1 0.2 0.1 0.2 70", "bad_annotation"),
         ("cat 0.1 0.1 0.2 0.1 0.2 0.3", "bad_annotation"),
+        ("0.5 0.1 0.1 0.2 0.1 0.2 0.3", "bad_annotation"),
         ("2 0.1 0.1 0.2 0.1 0.2 0.3", "unknown_labels"),
         ("-1 0.1 0.1 0.2 0.1 0.2 0.3", "unknown_labels"),
     ],
@@ -312,6 +392,21 @@ def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
 def test_a_yolo_line_that_is_none_leaves_its_image_out(tmp_path: Path, label: str, kind: str) -> None:
     items, report, _ = read(yolo_folder(tmp_path, label))
     assert not items and faults(report) == {kind: ["train/images/a.jpg"]}
+
+
+@pytest.mark.parametrize(
+    ("yaml", "said"), [("names: [cat\n", "no YAML"), ("nc: 2\ntrain: train/images\n", "has no names"), ("names: {0: a, 2: b}\n", "gap")]
+)
+def test_what_is_wrong_with_a_yolo_description_is_said_of_it(tmp_path: Path, yaml: str, said: str) -> None:
+    with pytest.raises(InvalidDataset, match=f"data.yaml.*{said}"):
+        read(yolo_folder(tmp_path, "", yaml))
+
+
+def test_a_yolo_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    yaml = "names: [cat]\ntrain: ../train/images\nval: ../valid/images\ntest:\n"
+    items, report, _ = read(yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5", yaml))
+    assert list(items) == ["a"] and faults(report) == {"missing_partner": ["data.yaml"]}
+    assert report.faults[0].first[0].detail == "its val is '../valid/images', which is no folder in the dataset"
 
 
 @pytest.mark.parametrize("yaml", ["names: [a, b]\ntrain: /etc\n", "names: {0: a, 2: b}\n", "names: !!python/object:os.system {}\n"])

@@ -1,35 +1,18 @@
-"""Jobs with callbacks, and deliverers that do one pass when a test says so."""
+"""Jobs with callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from service.callbacks.outbox import Standing
 from service.jobs.ids import new_job_id
 from service.jobs.spec import Callback, JobSpec
+from tests.callbacks.delivering import SERVICE
 from tests.callbacks.receiver import Receiver
 from tests.workers.fakes import tiny_spec
-from workers.callbacks import CallbackDeliverer
 from workers.chunk import generate_chunk
 from workers.worker import Worker
-
-SERVICE = "https://twins.example/base"
-
-
-@dataclass
-class Clock:
-    """A clock that goes on only when it is told to."""
-
-    moment: datetime
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def go_on(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
 
 
 def accepted(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
@@ -51,19 +34,5 @@ def ended(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
     return spec
 
 
-def deliver(worker: Worker, clock: Callable[[], datetime] | None = None, **options: Any) -> CallbackDeliverer:
-    """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
-    deliverer = CallbackDeliverer(worker, **options, **({} if clock is None else {"now": clock}))
-    assert deliverer.deliver_due()
-    assert deliverer.wait(30)
-    deliverer.stop()
-    deliverer._turn.give_back()
-    return deliverer
-
-
 def stands(worker: Worker, spec: JobSpec) -> Standing:
     return worker.ledger.outbox.read(spec.job)
-
-
-def noted(worker: Worker) -> list[str]:
-    return list(worker.ledger.outbox.noted())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from service.errors import StoreUnavailable
 from service.jobs.ids import new_job_id
 from service.settings import Settings
 from service.store.folder import FolderStore
-from tests.callbacks.receiver import Receiver, receiving
+from tests.callbacks.delivering import deliver, noted
+from tests.callbacks.receiver import Receiver
 from tests.waiting import until
-from tests.workers.callback_jobs import accepted, deliver, ended, noted, stands
+from tests.workers.callback_jobs import accepted, ended, stands
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore
 from workers.callbacks import CallbackDeliverer
@@ -30,12 +30,6 @@ from workers.worker import Worker
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_has_ended(

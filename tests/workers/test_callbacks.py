@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from service.jobs.states import State
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
+from tests.callbacks.delivering import SERVICE, Clock, deliver, noted
 from tests.callbacks.receiver import Receiver, receiving
 from tests.waiting import until
-from tests.workers.callback_jobs import SERVICE, Clock, accepted, deliver, ended, noted, stands
+from tests.workers.callback_jobs import accepted, ended, stands
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import CountingStore, tiny_spec
 from workers.callbacks import CallbackDeliverer
@@ -39,12 +39,6 @@ from workers.worker import Worker
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 @pytest.fixture

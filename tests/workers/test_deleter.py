@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from service.errors import StoreUnavailable, UnknownJob
+from service.errors import UnknownJob
 from service.jobs.ids import new_job_id
 from service.jobs.spec import JobSpec
 from service.jobs.states import State
+from service.runs.kinds import Kind, new_run_id
+from service.runs.ledger import RunLedger
+from service.runs.record import RunSpec
 from service.store import keys
 from service.store.base import ObjectStore
 from service.store.folder import INCOMING, FolderStore
+from tests.breaking import FailsAfter
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
 from workers.chunk import Outcome, generate_chunk
@@ -64,18 +68,6 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
     assert list(holdings.jobs("acme")) == [stays.job] and holdings.stored_bytes("acme").keys() == {stays.job}
     assert gone.job not in redis.hgetall("twinset:stored:acme")
     assert {key: store.get(key) for key in objects(store, stays.job)} == before
-
-
-class FailsAfter(FolderStore):
-    """A folder store that is gone after so many deletes: what a worker leaves that is killed there."""
-
-    left = 10**9
-
-    def delete(self, key: str) -> None:
-        if self.left <= 0:
-            raise StoreUnavailable(f"{key} not deleted: the test says so")
-        self.left -= 1
-        super().delete(key)
 
 
 def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_left(hire: Hire, store: FolderStore, post: Post) -> None:
@@ -242,3 +234,28 @@ def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first.start()
     first.stop()
     assert second.delete_some()
+
+
+def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, store: FolderStore) -> None:
+    worker, runs = hire(job_retention_days=7), RunLedger(store)
+    now = datetime.now(timezone.utc)
+    then = now - timedelta(days=30)
+    there, gone, of_another = (
+        RunSpec(run=new_run_id(Kind.AUGMENTATION, then), tenant=tenant, created_at=then, work={})
+        for tenant in ("default", "default", "acme")
+    )
+    jobs = []
+    for key in (f"{there.run}.0.12", f"{gone.run}.0.0", f"{of_another.run}.0.0", f"{there.run}", f"{there.run}.0.x", "mine", None):
+        spec = tiny_spec(job=new_job_id(then), created_at=then, count=1, idempotency_key=key)
+        worker.ledger.write_spec(spec)
+        worker.ledger.conclude(spec, now=now - timedelta(days=29))
+        jobs.append(spec.job)
+    for run in (there, gone, of_another):
+        runs.write_spec(run)
+    runs.delete(gone)
+    deleting = deleter(worker)
+    deleting.delete_some()
+    assert list(worker.ledger.jobs()) == [jobs[0]]
+    runs.delete(there)
+    deleting.delete_some()
+    assert list(worker.ledger.jobs()) == []

@@ -24,6 +24,7 @@ from service.jobs.states import State
 from service.png import encode_indices
 from service.runs.augmentations import Augmentation, AugmentationWork, reopen
 from service.runs.rounds import RoundJob, RoundJobs, Rounds, RoundState, WantedLine
+from workers.bulk import metrics
 from workers.bulk.judging import Judge
 from workers.bulk.set_jobs import cancel_jobs
 from workers.bulk.work import Again, Ended, Work
@@ -165,7 +166,7 @@ class Carrying:
         for place, (members, request) in enumerate(self._requests(number, lines)):
             self.work.look()
             body = GenerateRequest.model_validate(request)
-            made, _ = submissions.submit(body, given=request, idempotency_key=f"{spec.run}.{number}.{place}")
+            made, _ = submissions.submit(body, given=request, idempotency_key=self.rounds.job_key(number, place))
             jobs.append(RoundJob(job=made.job, lines=tuple(members)))
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 
@@ -232,6 +233,9 @@ class Carrying:
         twins = judge.judge(lines, jobs)
         after = RoundState(tally=tally.to_json(), rejected=judge.rejected)
         self.rounds.finish(number, twins, judge.likes(), after)
+        metrics.ACCEPTED.inc(len(twins))
+        for reason, count in judge.rejected.items():
+            metrics.REJECTED.labels(reason).inc(count - (state.rejected.get(reason, 0) if state else 0))
         return after
 
     def _tally(self, state: RoundState | None) -> Tally:

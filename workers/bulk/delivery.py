@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from enum import StrEnum
 
 from redis.exceptions import RedisError
@@ -11,7 +12,10 @@ from redis.exceptions import RedisError
 from service.errors import StoreError, TwinsetError, UnknownRun
 from service.jobs.states import State
 from service.runs.kinds import Kind, kind_of
+from service.runs.record import RunSummary
 from service.runs.standing import forget_progress
+from workers.bulk import metrics
+from workers.bulk.settling import settle
 from workers.bulk.work import Again, Carrier, Ended, PutDown, Work
 from workers.bulk.worker import BulkWorker
 from workers.keeping import Kept
@@ -40,7 +44,10 @@ def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> Ou
         outcome, why = Outcome.FAILED, f"the store failed: {error.detail}"
     except Exception:
         logger.exception("run=%s left to the sweeper", run)
-        return Outcome.FAILED
+        outcome, why = Outcome.FAILED, ""
+    kind = kind_of(run)
+    if kind is not None:
+        metrics.DELIVERIES.labels(kind.value, outcome.name.lower()).inc()
     logger.info("run=%s %s%s", run, outcome.value, f": {why}" if why else "")
     return outcome
 
@@ -55,18 +62,23 @@ def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> tup
     lease = worker.leases.take(run, 0)
     if lease is None:
         return Outcome.TAKEN, ""
-    with worker.keeper.keep(lease) as kept:
+    with worker.keeper.keep(lease) as kept, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
         # first the mark, then the look: whoever cancels writes the cancel first, then looks for the mark
         worker.runs.mark_started(run)
         work = Work(worker, spec, kept)
         if work.is_called_off():
             return _cancel(work, kinds[spec.kind])
-        return _attempt(work, kinds[spec.kind], kept)
+        try:
+            return _attempt(work, kinds[spec.kind], kept)
+        finally:
+            if kept.lost:
+                _settle_after_another(worker, run)
 
 
 def _attempt(work: Work, carrier: Carrier, kept: Kept) -> tuple[Outcome, str]:
     worker, spec = work.worker, work.spec
     number, limit = _begin(worker, spec.run), worker.settings.max_chunk_attempts
+    metrics.ATTEMPTS.labels(spec.kind.value).inc()
     if number > limit:
         return _end(work, Ended(State.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"))
     try:
@@ -101,7 +113,9 @@ def _attempt(work: Work, carrier: Carrier, kept: Kept) -> tuple[Outcome, str]:
 def _end(work: Work, ended: Ended) -> tuple[Outcome, str]:
     worker, spec = work.worker, work.spec
     if not worker.leases.hold(work.kept.lease):
+        work.kept.lost = True
         return Outcome.TAKEN, "the lease was lost"
+    now = datetime.now(timezone.utc)
     summary = worker.runs.end(
         spec,
         ended.state,
@@ -110,9 +124,30 @@ def _end(work: Work, ended: Ended) -> tuple[Outcome, str]:
         reason=ended.reason,
         size=ended.size,
         result=ended.result,
+        now=now,
     )
+    if summary.finished_at == now:
+        metrics.note_end(spec.kind, summary)
+    _settle(worker, summary)
     _forget(worker, spec.run)
     return Outcome.ENDED, f"{summary.state.value}, {summary.done} items" + (f": {summary.reason}" if summary.reason else "")
+
+
+def _settle(worker: BulkWorker, summary: RunSummary) -> None:
+    try:
+        settle(worker.runs, summary)
+    except StoreError as error:
+        logger.warning("run=%s is left to the sweeper to be settled: %s", summary.run, error.detail)
+
+
+def _settle_after_another(worker: BulkWorker, run: str) -> None:
+    """Removes what was written here after another worker, who had taken the run over, had ended it."""
+    try:
+        summary = worker.runs.read_summary(run)
+        if summary is not None:
+            settle(worker.runs, summary)
+    except StoreError as error:
+        logger.warning("run=%s may have files that nothing counts: %s", run, error.detail)
 
 
 def _cancel(work: Work, carrier: Carrier) -> tuple[Outcome, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from service.datasets.stored.scratch import scratch_folder
-from service.datasets.writing.resumable import ExportProgress, ExportStopped, StorePlace, clean, run_export
+from service.datasets.writing.resumable import ExportProgress, ExportStopped, StorePlace, run_export
 from service.jobs.states import State
 from service.runs.exports import ExportWork, Shelves
 from service.runs.places import run_prefix
-from workers.bulk.work import Ended, PutDown, Work, cleaning
+from workers.bulk.metrics import ExportMeter
+from workers.bulk.work import Ended, PutDown, Work
 
 
 def export(work: Work) -> Ended:
@@ -17,9 +18,14 @@ def export(work: Work) -> Ended:
     place = StorePlace(worker.store, run_prefix(run))
     mix = Shelves(worker.ledger, worker.runs, worker.catalogue).mix(asked)
     total = mix.count()
+    meter = ExportMeter(asked.options.format)
+    going: ExportProgress | None = None
 
     def say(progress: ExportProgress) -> None:
-        work.say(progress.done, progress.total, "writing")
+        nonlocal going
+        going = progress
+        if work.say(progress.done, progress.total, "writing"):
+            meter.see(progress)
 
     stopped: list[PutDown] = []
 
@@ -37,7 +43,9 @@ def export(work: Work) -> Ended:
             )
         except ExportStopped:
             raise stopped[-1] if stopped else PutDown(cancelled=False) from None
-    cleaning(lambda: clean(place))
+        finally:
+            if going is not None:
+                meter.see(going)
     left_out = sum(result.left_out.values())
     return Ended(
         State.SUCCEEDED,

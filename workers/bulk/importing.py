@@ -11,7 +11,7 @@ from PIL import Image
 
 from model_store.card import ClassEntry
 from service.contact_sheet import SheetTwin, draw_contact_sheet
-from service.datasets.items import Item
+from service.datasets.items import Item, as_rgb
 from service.datasets.reading.about import about_data
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import SourceOfEntries
@@ -29,7 +29,8 @@ from service.jobs.states import State
 from service.png import encode_mask
 from service.runs.datasets import DatasetWork
 from service.store.keys import is_key
-from workers.bulk.work import Ended, Work, cleaning
+from workers.bulk import metrics
+from workers.bulk.work import Ended, Work
 
 _SHOWN = 6
 _THUMB_PX = 224
@@ -43,26 +44,26 @@ def take_in(work: Work) -> Ended:
     with scratch_folder(work.worker.settings.data_dir) as scratch:
         folder = scratch / asked.name
         work.say(0, None, "fetching")
-        if asked.prefix is None:
-            _unpack(work, scratch, folder)
-        else:
-            _fetch(work, asked.prefix, folder)
+        files = _unpack(work, scratch, folder) if asked.prefix is None else _fetch(work, asked.prefix, folder)
+        metrics.DATASET_FILES.labels("archive" if asked.prefix is None else "prefix").inc(files)
         source = open_dataset(folder, format=asked.read_as)
         return _keep(work, asked, source, scratch)
 
 
-def _unpack(work: Work, scratch: Path, folder: Path) -> None:
+def _unpack(work: Work, scratch: Path, folder: Path) -> int:
     archive = scratch / "archive"
     with open(archive, "wb") as out:
         for piece in work.worker.store.stream(layout.archive(work.spec.run)):
             out.write(piece)
             work.look()
-    unpack(archive, folder, UnpackLimits(max_bytes=_RATIO * work.worker.settings.max_dataset_bytes))
+    files = unpack(archive, folder, UnpackLimits(max_bytes=_RATIO * work.worker.settings.max_dataset_bytes))
     archive.unlink()
+    return files
 
 
-def _fetch(work: Work, prefix: str, folder: Path) -> None:
-    """Copies the objects under ``prefix`` into ``folder``. Names become paths only as far as they are keys, which lead nowhere else."""
+def _fetch(work: Work, prefix: str, folder: Path) -> int:
+    """Copies the objects under ``prefix`` into ``folder``; how many. Names become paths only as far as they are keys, which lead
+    nowhere else."""
     store, most = work.worker.store, work.worker.settings.max_dataset_bytes
     size = count = 0
     folder.mkdir()
@@ -83,6 +84,7 @@ def _fetch(work: Work, prefix: str, folder: Path) -> None:
         work.look()
     if not count:
         raise InvalidDataset(f"there are no objects under {prefix!r}; copy the dataset there first")
+    return count
 
 
 def _keep(work: Work, asked: DatasetWork, source: SourceOfEntries, scratch: Path) -> Ended:
@@ -102,6 +104,8 @@ def _keep(work: Work, asked: DatasetWork, source: SourceOfEntries, scratch: Path
         shards = tuple(keeper.shards)
     report = findings.report(source.format)
     store.put(layout.report(run), report.model_dump_json().encode())
+    metrics.DATASET_ITEMS.labels("kept").inc(report.items)
+    metrics.DATASET_ITEMS.labels("left_out").inc(report.left_out)
     if not report.items:
         raise InvalidDataset(f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files")
     statistics = collector.result()
@@ -125,13 +129,14 @@ def _keep(work: Work, asked: DatasetWork, source: SourceOfEntries, scratch: Path
     for key, png in pictures.items():
         store.put(key, png)
     store.put(layout.about(run), about.model_dump_json().encode())
-    cleaning(lambda: store.delete(layout.archive(run)))
+    size = about.bytes + sum(map(len, pictures.values()))
+    metrics.DATASET_BYTES.inc(size)
     return Ended(
         State.SUCCEEDED,
         done=report.items,
         total=report.items + report.left_out,
         reason=f"{report.left_out} entries were left out: {_faults(report)}" if report.left_out else None,
-        size=about.bytes + sum(map(len, pictures.values())),
+        size=size,
         result=about.model_dump(mode="json", exclude={"shards"}),
     )
 
@@ -148,7 +153,7 @@ def _is_shown(position: int, total: int) -> bool:
 def _thumbs(item: Item, source: SourceOfEntries) -> tuple[bytes, bytes]:
     """Image and mask as small PNGs."""
     with Image.open(io.BytesIO(item.image_bytes)) as file:
-        image = file.convert("RGB")
+        image = as_rgb(file)
     image.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.LANCZOS)
     mask = Image.fromarray(item.labels).resize(image.size, Image.Resampling.NEAREST)
     return _png(image), encode_mask(np.array(mask), source.classes.colours, {})
@@ -162,7 +167,7 @@ def _preview(asked: DatasetWork, source: SourceOfEntries, shown: list[tuple[byte
             path.write_bytes(data)
         twins.append(SheetTwin(paths[0], paths[1], ""))
     classes = [ClassEntry(index=entry.index, name=entry.name, colour=entry.colour) for entry in source.classes.classes]
-    return _png(draw_contact_sheet(twins, classes, title=asked.id, subtitle="as it was taken in"))
+    return _png(draw_contact_sheet(twins, classes, title=asked.id, subtitle="as it was taken in", ignored="ignore"))
 
 
 def _png(picture: Image.Image) -> bytes:

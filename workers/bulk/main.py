@@ -12,13 +12,16 @@ import sys
 import warnings
 from typing import Sequence
 
+from workers.exposing import add_metrics_arguments
+
 logger = logging.getLogger("twinset.bulk")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="twinset worker --bulk", description="Datasets, augmentation sets, exports. Settings: TWINSET_*.")
-    parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    add_metrics_arguments(parser)
+    options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
 
     from service.errors import TwinsetError
     from service.settings import get_settings
@@ -31,24 +34,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("celery.app.trace", "celery.worker.strategy"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-        return _run()
+        return _run(options)
     except TwinsetError as error:
         print(f"twinset worker --bulk: {error.detail}", file=sys.stderr)
         return 1
 
 
-def _run() -> int:
+def _run(options: argparse.Namespace) -> int:
     from celery import signals
 
     from service.settings import get_settings
     from workers.bulk.celery_app import create_bulk_app
+    from workers.bulk.metrics import BulkCollector
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
+    from workers.callbacks import CallbackDeliverer
+    from workers.exposing import serve_metrics
 
     settings = get_settings()
     worker = open_bulk_worker(settings)
     app = create_bulk_app(settings, worker)
     sweeper = RunSweeper(worker)
+    deliverer = CallbackDeliverer(worker)
 
     def asked_to_stop(**_: object) -> None:
         worker.stopping.ask()
@@ -58,16 +65,20 @@ def _run() -> int:
 
     signals.setup_logging.connect(leave_logging, weak=False)
     signals.worker_shutting_down.connect(asked_to_stop, weak=False)
+    if options.metrics_port:
+        serve_metrics(BulkCollector(worker), options.metrics_port, options.metrics_host)
     program = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("bulk worker %s: %d runs at once, store %s", worker.name, settings.bulk_threads, settings.store_url)
     sweeper.start()
+    deliverer.start()
     try:
         program.start()
     finally:
         worker.stopping.ask()
         sweeper.stop()
+        deliverer.stop()
         worker.close()
     logger.info("bulk worker %s has stopped", worker.name)
     return program.exitcode or 0

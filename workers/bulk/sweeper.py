@@ -1,4 +1,4 @@
-"""The sweeper of runs: sends what is open and in nobody's hands, and removes what was deleted."""
+"""The sweeper of runs: sends what is open and in nobody's hands, settles what has ended, and removes what was deleted or expires."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.runs import places
 from service.runs.kinds import Kind, kind_of
 from service.runs.queue import RUN_QUEUE
+from workers.bulk import metrics
 from workers.bulk.delivery import waiting_key
+from workers.bulk.expiry import RunExpiry
 from workers.bulk.set_jobs import delete_jobs
+from workers.bulk.settling import settle
 from workers.bulk.worker import BulkWorker
 from workers.turn import Turn
 
@@ -33,6 +36,7 @@ class RunSweeper:
     """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a time."""
 
     worker: BulkWorker
+    expiry: RunExpiry | None = None
     _open: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -40,6 +44,7 @@ class RunSweeper:
     def __post_init__(self) -> None:
         settings = self.worker.settings
         self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(settings.lease_s, 3 * settings.sweep_interval_s))
+        self._expiry = self.expiry or RunExpiry(self.worker)
 
     def start(self) -> None:
         """Starts the thread; the first pass comes at once."""
@@ -56,6 +61,7 @@ class RunSweeper:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
         if not self._turn.take():
             return False
+        metrics.SWEEPS.inc()
         runs = list(self.worker.runs.open_runs())
         self._open = bool(runs)
         queued = self._queued() if runs else set()
@@ -63,6 +69,7 @@ class RunSweeper:
             if not self._goes_on():
                 break
             self._tend(run, queued)
+        self._expiry.expire_some(self._goes_on)
         for run in list(self.worker.runs.deleted_runs()):
             if not self._goes_on():
                 break
@@ -70,15 +77,17 @@ class RunSweeper:
             if self.worker.leases.live(run) or (kind_of(run) is Kind.AUGMENTATION and not delete_jobs(self.worker, run)):
                 continue
             if self.worker.runs.remove(run, most=_MOST_REMOVED):
+                metrics.REMOVED.labels(str(kind_of(run))).inc()
                 logger.info("run=%s is deleted", run)
         return True
 
     def _tend(self, run: str, queued: set[str]) -> None:
-        """Sends the run unless it is somewhere already; strikes it off the open ones once it has ended."""
+        """Sends the run unless it is somewhere already; settles it once it has ended."""
         worker, ledger = self.worker, self.worker.runs
         try:
-            if ledger.read_summary(run) is not None:
-                ledger.store.delete(places.open_run(run))
+            summary = ledger.read_summary(run)
+            if summary is not None:
+                settle(ledger, summary)
                 return
             if run in queued or worker.leases.live(run):
                 return
@@ -86,6 +95,7 @@ class RunSweeper:
                 return
             ledger.read_spec(run)
             worker.queue.send_run(run)
+            metrics.REQUEUED.labels(str(kind_of(run))).inc()
         except UnknownRun:
             self._strike_if_never_written(run)
         except BrokerUnavailable as error:

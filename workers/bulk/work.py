@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.errors import StoreError
 from service.jobs.states import State
 from service.runs.record import RunSpec
 from service.runs.standing import note_progress
@@ -80,19 +78,19 @@ class Work:
             return True
         return False
 
-    def say(self, done: int, total: int | None, note: str = "") -> None:
-        """Lets readers know how far the run is, a few times a second at most."""
+    def say(self, done: int, total: int | None, note: str = "") -> bool:
+        """Lets readers know how far the run is, a few times a second at most; whether it did."""
         now = time.monotonic()
         if now - self._said_at < _SAY_EVERY_S and self._began:
-            return
+            return False
         self._said_at = now
         note_progress(self.worker.hints, self.spec.run, done, total, note=note)
         self._began = True
+        return True
 
 
-def forget_all(work: Work) -> Ended:
+def nothing_kept(work: Work) -> Ended:
     """The end of a cancelled run of which nothing is kept."""
-    work.worker.runs.remove_made(work.spec.run)
     return Ended(State.CANCELLED, done=0, reason="cancelled")
 
 
@@ -104,10 +102,4 @@ class Carrier:
     """
 
     carry: Callable[[Work], Ended | Again]
-    called_off: Callable[[Work], Ended] = forget_all
-
-
-def cleaning(action: Callable[[], object]) -> None:
-    """Does what is good to have done at an end, and no reason to fail."""
-    with suppress(StoreError):
-        action()
+    called_off: Callable[[Work], Ended] = nothing_kept

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.items import Item
+from service.datasets.items import Item, is_turned
 from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
 from service.datasets.reading.mask_files import open_picture
 from service.datasets.reading.provenance import Manifest, Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import relative
+
+_WIDE = ("F", "I")
 
 
 def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[Item]:
@@ -33,8 +35,11 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         try:
             data = _bytes(entry)
             picture = open_picture(data)
+            if picture.mode in _WIDE:
+                raise EntryFault("unreadable", "its pixels are 32-bit numbers, of which none is white; save it with 8 or 16 bits a channel")
+            turned = is_turned(picture)
             annotation = entry.annotate(picture.width, picture.height)
-            _compare(annotation, picture.size, source.classes)
+            _compare(annotation, picture.size, source.classes, turned=turned)
             digest = hashlib.sha256(data).digest()[:16]
             if (first := first_with.setdefault(digest, file)) != file:
                 raise EntryFault("duplicate", f"it is the same image as {first}")
@@ -45,6 +50,8 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
+        if turned:
+            findings.add("turned", file, "its mask is taken to lie on it as it is stored; look whether it does")
         findings.read(entry.split)
         known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
         yield Item(
@@ -72,8 +79,14 @@ def _mask_digest(entry: Entry) -> str | None:
     return None if entry.mask_file is None else hashlib.sha256(entry.mask_file.read_bytes()).hexdigest()
 
 
-def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList) -> None:
+def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList, *, turned: bool) -> None:
     labels = annotation.labels
+    if turned and labels.shape == size and size[0] != size[1]:
+        raise EntryFault(
+            "size_differs",
+            f"the image is stored as {size[0]} x {size[1]} px with EXIF data that turn it, and its mask is drawn on the turned one; "
+            "save the image turned, without these data",
+        )
     if labels.shape != size[::-1]:
         raise EntryFault("size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}")
     if strange := classes.strangers(labels):

@@ -111,5 +111,5 @@ def _rgb(parts: list[str]) -> Colour:
 
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(str(fault["msg"]) for fault in error.errors()[:3])
+        return "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors()[:3])
     return f"{type(error).__name__}: {error}"[:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ class CocoSource:
             for annotation in data["annotations"]:
                 if isinstance(annotation, dict):
                     annotations.setdefault(_key(annotation.get("image_id")), []).append(annotation)
+            ids = Counter(_key(image.get("id")) for image in data["images"] if isinstance(image, dict))
             for image in data["images"]:
                 name = image.get("file_name") if isinstance(image, dict) else None
                 if not isinstance(name, str):
@@ -72,19 +74,29 @@ class CocoSource:
                 if found is None:
                     findings.add("missing_partner", name, f"{path.name} names it, and it is not in the dataset")
                     continue
+                key = _key(image.get("id"))
+                if ids[key] > 1:
+                    said = f"{path.name} lists {ids[key]} images of the id {key!r:.40}, so no annotation tells whose it is; number anew"
+                    findings.add("bad_annotation", name, said)
+                    continue
                 caption = image.get("caption")
                 yield Entry(
                     name=Path(name.replace("\\", "/")).with_suffix("").as_posix(),
                     image=found,
-                    annotate=partial(self._annotate, annotations.pop(_key(image.get("id")), [])),
+                    annotate=partial(self._annotate, annotations.pop(key, []), (image.get("width"), image.get("height"))),
                     split=split,
                     caption=caption if isinstance(caption, str) else None,
                 )
-            if annotations:
-                count = sum(map(len, annotations.values()))
-                findings.add("missing_partner", relative(self.root, path), f"{count} annotations are of images that it does not list")
+            listed = {_key(image.get("id")) for image in data["images"] if isinstance(image, dict)}
+            count = sum(len(some) for key, some in annotations.items() if key not in listed)
+            if count:
+                of = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
+                findings.add("missing_partner", relative(self.root, path), f"{of} that it does not list")
 
-    def _annotate(self, annotations: Sequence[dict[str, Any]], width: int, height: int) -> Annotation:
+    def _annotate(self, annotations: Sequence[dict[str, Any]], listed: tuple[Any, Any], width: int, height: int) -> Annotation:
+        if annotations and all(type(side) is int for side in listed) and listed != (width, height):
+            said = f"the file is {width} x {height} px, and listed with {listed[0]} x {listed[1]}: its annotations are of another size"
+            raise EntryFault("size_differs", said)
         return paint((self._object(annotation, height, width) for annotation in annotations), height, width, self._ground)
 
     def _object(self, annotation: dict[str, Any], height: int, width: int) -> Painted:
@@ -175,9 +187,14 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _categories(data: dict[str, Any], name: str) -> _Categories:
     entries = []
+    seen: dict[int, str] = {}
     for entry in data["categories"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("id"), int):
             raise InvalidDataset(f"{name}: a category has an id, a whole number, and a name; {str(entry)[:80]} has not")
+        if entry["id"] in seen:
+            both = f"{seen[entry['id']]!r:.60} and {entry['name']!r:.60}"
+            raise InvalidDataset(f"{name}: the categories {both} have the id {entry['id']}; give each its own")
+        seen[entry["id"]] = entry["name"]
         entries.append((entry["id"], entry["name"], read_colour(entry.get("color"))))
     info = data.get("info")
     ground = info.get("background", "unsaid") if isinstance(info, dict) else "unsaid"

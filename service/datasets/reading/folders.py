@@ -13,7 +13,7 @@ from service.datasets.reading.class_lists import need_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.mask_files import MaskEncoding, choose_encoding, read_mask
 from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import SPLIT_NAMES, images, read_text, relative, stem_lists
+from service.datasets.reading.tree import SPLIT_NAMES, images, listed_split, read_text, relative, stem_lists
 from service.errors import InvalidDataset
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -43,7 +43,7 @@ class FoldersSource:
         self._encoding: MaskEncoding = encoding or self._chosen(own, sample)
 
     def _chosen(self, own: bool, sample: list[Path]) -> MaskEncoding:
-        seen = choose_encoding(sample, self.classes)
+        seen = choose_encoding(sample, self.classes, by_palette=not own)
         return "index" if own and seen == "binary" else seen
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
@@ -52,24 +52,28 @@ class FoldersSource:
         captions = _captions(self.root)
         for image_folder, mask_folder, folder_split in self._pairs:
             masks = {path.relative_to(mask_folder).with_suffix("").as_posix(): path for path in images(mask_folder)}
-            used = set()
+            used: dict[str, Path] = {}
             for image in images(image_folder):
                 stem = image.relative_to(image_folder).with_suffix("").as_posix()
                 ending = next((ending for ending in _MASK_ENDINGS if stem + ending in masks), None)
                 if ending is None:
                     findings.add("missing_partner", relative(self.root, image), f"there is no mask {stem} in {mask_folder.name}")
                     continue
-                used.add(stem + ending)
+                if (first := used.setdefault(stem + ending, image)) != image:
+                    said = f"its mask {masks[stem + ending].name} is that of {first.name} too; give each image a name and a mask of its own"
+                    findings.add("missing_partner", relative(self.root, image), said)
+                    continue
                 name = stem if folder_split is None else f"{folder_split}/{stem}"
                 yield Entry(
                     name=name,
                     image=image,
                     annotate=partial(self._annotate, masks[stem + ending]),
-                    split=splits.get(stem) or folder_split or SPLIT_NAMES.get(stem.partition("/")[0] if "/" in stem else ""),
+                    split=listed_split(splits, self.root, image_folder, image) or folder_split
+                    or SPLIT_NAMES.get(stem.partition("/")[0] if "/" in stem else ""),
                     caption=captions.get(stem),
                     mask_file=masks[stem + ending],
                 )
-            for stem in sorted(masks.keys() - used):
+            for stem in sorted(masks.keys() - used.keys()):
                 findings.add("missing_partner", relative(self.root, masks[stem]), f"there is no image {stem} in {image_folder.name}")
 
     def _annotate(self, mask: Path, width: int, height: int) -> Annotation:

@@ -70,13 +70,15 @@ def as_labels(samples: np.ndarray, classes: ClassList) -> np.ndarray:
     return samples.astype(np.uint8)
 
 
-def choose_encoding(paths: list[Path], classes: ClassList) -> MaskEncoding:
+def choose_encoding(paths: list[Path], classes: ClassList, *, by_palette: bool = True) -> MaskEncoding:
     """How a dataset's masks tell classes, from some of them.
 
     One rule for the whole set: a mask of 0 and 255 alone may be black and white, or class 0 with pixels to ignore, and only the
-    others show which.
+    others show which. A few masks of another kind among many do not decide. ``by_palette`` takes a palette at its word which paints
+    nothing but colours of classes, each of another class than the index says: there are tools that number colours as they come.
     """
     binary = len(classes) == 2
+    coloured = indexed = 0
     for path in paths:
         try:
             picture = open_picture(path)
@@ -85,19 +87,38 @@ def choose_encoding(paths: list[Path], classes: ClassList) -> MaskEncoding:
         if picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
             pixels = np.array(picture.convert("RGB"))
             if (pixels != pixels[..., :1]).any():
-                return "colours"
+                coloured += 1
+                continue
             samples = pixels[..., 0]
         else:
             samples = np.array(picture)
+            if by_palette and _numbered_otherwise(picture, samples, classes):
+                coloured += 1
+                continue
+            indexed += 1
         found = set(np.unique(samples).tolist())
         if picture.mode == "1" or not found <= {0, 255}:
             binary = False
+    if coloured:
+        return "colours" if coloured >= indexed else "index"
     return "binary" if binary and paths else "index"
 
 
+def _numbered_otherwise(picture: Image.Image, samples: np.ndarray, classes: ClassList) -> bool:
+    """Whether a palette paints all of a mask in colours of classes, and not in those of the classes that its samples number."""
+    if picture.mode != "P":
+        return False
+    palette = np.array(picture.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    used = np.unique(samples)
+    if used[-1] >= len(palette):
+        return False
+    table = _colour_table(classes)
+    painted = [table.get(_packed((int(red), int(green), int(blue)))) for red, green, blue in palette[used]]
+    return None not in painted and painted != used.tolist()
+
+
 def _by_colour(pixels: np.ndarray, classes: ClassList) -> np.ndarray:
-    table = {_packed(colour): IGNORE for colour in _IGNORE_COLOURS}
-    table |= {_packed(entry.colour): entry.index for entry in classes.classes}
+    table = _colour_table(classes)
     known = np.array(sorted(table), dtype=np.uint32)
     wide = pixels.astype(np.uint32)
     codes = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
@@ -112,6 +133,12 @@ def _by_colour(pixels: np.ndarray, classes: ClassList) -> np.ndarray:
             "in exactly the classes' colours, without smoothing, and never saved as JPEG",
         )
     return np.array([table[int(code)] for code in known], dtype=np.uint8)[place]
+
+
+def _colour_table(classes: ClassList) -> dict[int, int]:
+    """The class index, or 255, of each colour that stands for one."""
+    ignored = {_packed(colour): IGNORE for colour in _IGNORE_COLOURS}
+    return ignored | {_packed(entry.colour): entry.index for entry in classes.classes}
 
 
 def _packed(colour: tuple[int, int, int]) -> int:

@@ -16,7 +16,7 @@ from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.voc import VocSource
 from service.datasets.reading.webdataset import WebDatasetSource, tar_shards
-from service.datasets.reading.yolo import YoloSource, yaml_file
+from service.datasets.reading.yolo import YoloSource, named_yaml, yaml_file
 from service.errors import InvalidDataset
 
 READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
@@ -34,6 +34,8 @@ def detect_format(root: Path) -> str | None:
         return "yolo"
     if coco_files(root):
         return "coco"
+    if named_yaml(root) is not None:
+        return "yolo"
     if folder_pairs(root):
         return "folders"
     if tar_shards(root):

@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FaultKind = Literal[
-    "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap"
+    "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap",
+    "turned",
 ]
-KEPT: frozenset[FaultKind] = frozenset({"empty_mask", "overlap"})
+KEPT: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned"})
 """Faults of items that are read all the same."""
 MEANINGS: dict[FaultKind, str] = {
     "unreadable": "the file cannot be decoded; save it anew, or take it out",
@@ -20,6 +21,7 @@ MEANINGS: dict[FaultKind, str] = {
     "bad_annotation": "an annotation that breaks its format's rules; the item is left out, so that no object is lost silently",
     "duplicate": "the same image, byte for byte, came before; the first one is read",
     "empty_mask": "nothing but background, or nothing but pixels to ignore; read all the same",
+    "turned": "EXIF data ask for the image to be shown turned, which some tools do and others do not; exports hold it as it is stored",
     "overlap": "objects that lie over one another; the smaller one is kept where they do",
 }
 FIRST_OF_EACH = 20

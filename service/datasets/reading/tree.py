@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from service.errors import InvalidDataset
@@ -71,13 +71,19 @@ def read_text(path: Path, most_bytes: int = _MOST_TEXT_BYTES) -> str:
         raise InvalidDataset(f"{path.name} cannot be read as UTF-8 text ({error}); save it anew") from None
 
 
+def listed_split(splits: Mapping[str, str], root: Path, folder: Path, image: Path) -> str | None:
+    """The split of an image in ``folder`` as :func:`stem_lists` has it: by its stem, its name, or its path from ``root``."""
+    name = image.relative_to(folder)
+    return next((splits[key] for key in (name.with_suffix("").as_posix(), name.as_posix(), relative(root, image)) if key in splits), None)
+
+
 def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The split of each stem, from ``train.txt`` and so on in ``folder``; a line is a stem, or a path whose stem counts."""
+    """The split of each stem, from ``train.txt`` and so on in ``folder``; a line is a stem, or an image's path."""
     splits: dict[str, str] = {}
     for path in sorted(folder.glob("*.txt")):
         split = SPLIT_NAMES.get(path.stem) or (path.stem if path.stem in extra else None)
         if split is not None:
             for line in read_text(path).splitlines():
-                if stem := line.strip():
+                if stem := line.strip().replace("\\", "/").removeprefix("./"):
                     splits.setdefault(stem, split)
     return splits

@@ -17,7 +17,7 @@ from service.datasets.reading.class_lists import class_list, read_colour
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.painting import Painted, paint
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import SPLIT_NAMES, images, read_text
+from service.datasets.reading.tree import SPLIT_NAMES, files, images, read_text, relative
 from service.errors import InvalidDataset
 
 _MOST_YAML_BYTES = 1 << 20
@@ -36,7 +36,7 @@ class YoloSource:
 
     def __init__(self, root: Path, classes: ClassList | None = None) -> None:
         self.root = root
-        path = yaml_file(root)
+        path = yaml_file(root) or named_yaml(root)
         if path is None:
             raise InvalidDataset("there is no data.yaml with names, and images/train or the like")
         about = _load(path)
@@ -58,12 +58,16 @@ class YoloSource:
         self.classes = classes or found
         self._labels = [found.names.index(name) for name in names]
         self._ground = IGNORE if background is None else listed.index(background)
-        self._folders = _split_folders(root, path.parent, about)
+        self._path = path
+        self._folders, self._missing = _split_folders(root, path.parent, about)
         if not self._folders:
             raise InvalidDataset(f"{path.name} names no folder of images that is in the dataset; write train: images/train")
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """Split by split, in the order of the images' paths."""
+        for split, named in self._missing:
+            said = f"its {split} is {named[:200]!r}, which is no folder in the dataset"
+            findings.add("missing_partner", relative(self.root, self._path), said)
         for split, folder in self._folders:
             for image in images(folder):
                 label = _label_file(self.root, image)
@@ -91,7 +95,7 @@ class YoloSource:
         if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MOST_CORNERS:
             raise EntryFault("bad_annotation", f"line {number} of its labels is not a class and at least 3 corners, x and y in turn")
         try:
-            index, corners = int(parts[0]), [float(part) for part in parts[1:]]
+            index, corners = _index(parts[0]), [float(part) for part in parts[1:]]
         except ValueError:
             raise EntryFault("bad_annotation", f"line {number} of its labels holds what is no number") from None
         if not all(math.isfinite(value) and -0.01 <= value <= 1.01 for value in corners):
@@ -100,6 +104,21 @@ class YoloSource:
             raise EntryFault("unknown_labels", f"line {number} of its labels has class {index}; there are 0 to {len(self._labels) - 1}")
         polygon = np.array(corners).reshape(-1, 2) * [width, height]
         return Painted(fill_with_border(polygon, height, width), self._labels[index])
+
+
+def _index(text: str) -> int:
+    """A class's number; there are tools that write it as 0.0. Raises ValueError."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
+
+
+def named_yaml(root: Path) -> Path | None:
+    """``data.yaml`` or ``data.yml`` beside label files, whatever is in it."""
+    found = next((path for path in (root / "data.yaml", root / "data.yml") if path.is_file() and not path.is_symlink()), None)
+    places = [root / "labels", *(root / split / "labels" for split in SPLIT_NAMES)]
+    return found if found is not None and any(next(files(place, frozenset({".txt"})), None) for place in places) else None
 
 
 def yaml_file(root: Path) -> Path | None:
@@ -144,9 +163,10 @@ def _colours(about: dict[Any, Any]) -> dict[str, Colour]:
     return {name: colour for name, colour in read.items() if colour is not None}
 
 
-def _split_folders(root: Path, beside: Path, about: dict[Any, Any]) -> list[tuple[str, Path]]:
-    """The folders of images by split, each once."""
+def _split_folders(root: Path, beside: Path, about: dict[Any, Any]) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
+    """The folders of images by split, each once; and what is named under a split's name and is not there."""
     found: dict[Path, str] = {}
+    missing = []
     known = {"path", "names", "nc", "colours", "background", "download"}
     for key in [key for key in about if isinstance(key, str) and key not in known]:
         value = about[key]
@@ -154,7 +174,9 @@ def _split_folders(root: Path, beside: Path, about: dict[Any, Any]) -> list[tupl
             folder = _folder(root, beside, name) if isinstance(name, str) else None
             if folder is not None:
                 found.setdefault(folder, SPLIT_NAMES.get(key, key))
-    return [(split, folder) for folder, split in found.items()]
+            elif key in SPLIT_NAMES and isinstance(name, str) and name.strip():
+                missing.append((key, name))
+    return [(split, folder) for folder, split in found.items()], missing
 
 
 def _folder(root: Path, beside: Path, name: str) -> Path | None:

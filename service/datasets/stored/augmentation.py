@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,6 +66,10 @@ class AugmentationSource:
 
     def twins(self, start_after: int | None = None) -> Iterator[Twin]:
         """The same, each with its record. Of a job that was deleted nothing comes."""
+        return (twin for _, _, twin in self._found(start_after) if twin is not None)
+
+    def _found(self, start_after: int | None) -> Iterator[tuple[int, AcceptedLine, Twin | None]]:
+        """The accepted twins by position, each with its record, or None where its job was deleted."""
 
         @lru_cache(maxsize=_CHUNKS_REMEMBERED)
         def spec_of(job: str) -> JobSpec | None:
@@ -80,16 +85,32 @@ class AugmentationSource:
         for position, line in self.lines(start_after):
             spec = spec_of(line.job)
             record = None if spec is None else chunk_of(line.job, spec.chunk_after(line.index - 1))
-            if spec is None or record is None:
-                continue
-            sample = next((item for item in record.items if item.index == line.index and item.error is None), None)
-            if sample is not None:
+            found = () if record is None else record.items
+            sample = next((item for item in found if item.index == line.index and item.error is None), None)
+            twin = None
+            if spec is not None and record is not None and sample is not None:
                 about = {"augmentation": self.run.run, "made_from": line.made_from}
-                yield Twin(position, spec, record, sample, line.source_mask, about)
+                twin = Twin(position, spec, record, sample, line.source_mask, about)
+            yield position, line, twin
 
     def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
         """The accepted twins after that position."""
-        yield from as_items(self.ledger, self.card, self.twins(start_after))
+        gone: deque[tuple[int, Absent]] = deque()
+
+        def there() -> Iterator[Twin]:
+            for position, line, twin in self._found(start_after):
+                if twin is not None:
+                    yield twin
+                else:
+                    detail = f"job {line.job}, which made it, has been deleted"
+                    gone.append((position, Absent(f"{line.job}/{line.index:08d}", "missing", detail)))
+
+        for position, item in as_items(self.ledger, self.card, there()):
+            # twins are looked up ahead of those that come: what is gone before this one is known by now
+            while gone and gone[0][0] < position:
+                yield gone.popleft()
+            yield position, item
+        yield from gone
 
 
 def read_accepted(ledger: Ledger, run: str, number: int) -> list[AcceptedLine]:

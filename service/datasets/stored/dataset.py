@@ -39,7 +39,7 @@ class StoredDataset:
         try:
             text = store.get(layout.about(run))
         except ObjectNotFound:
-            raise UnknownDataset(f"dataset {run} has not been taken in; GET /datasets says where it stands") from None
+            raise UnknownDataset(f"dataset {run} has not been taken in, or was deleted; GET /datasets lists those that are there") from None
         try:
             return cls(store, run, DatasetAbout.model_validate_json(text))
         except ValidationError as error:

@@ -8,23 +8,34 @@ import struct
 import numpy as np
 from PIL import Image
 
-from service.datasets.items import decoding_fault
+from service.datasets.items import as_rgb, decoding_fault, is_turned
 from service.datasets.writing.options import ImageFormat
 from service.errors import InvalidDataset
 from service.png import SIGNATURE, encode_image
 
 SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 _JPEG = b"\xff\xd8\xff"
+_EXIF = (b"Exif\0\0", b"eXIf")
+"""How JPEG and PNG mark EXIF data; most images have none, and are not opened."""
+_HEAD_BYTES = 1 << 17
+"""Where they stand, if at all: in front of the pixels, behind colour profiles and the like."""
 _QUALITY = 95
 
 
 def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
-    """The image in the wanted format. Raises InvalidDataset for bytes that are no image."""
-    if data.startswith(SIGNATURE if wanted == "png" else _JPEG):
+    """The image in the wanted format. Raises InvalidDataset for bytes that are no image.
+
+    One whose EXIF data ask for it to be turned is encoded anew without them: the mask lies on it as it is stored, and there are readers
+    that would turn the image alone.
+    """
+    like = data.startswith(SIGNATURE if wanted == "png" else _JPEG)
+    if like and not any(mark in data[:_HEAD_BYTES] for mark in _EXIF):
         return data
     try:
         with Image.open(io.BytesIO(data)) as file:
-            image = file.convert("RGB")
+            if like and not is_turned(file):
+                return data
+            image = as_rgb(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(name, error) from None
     if wanted == "png":

@@ -45,6 +45,8 @@ class Stems:
         # Windows and macOS take names for the same that differ in case alone
         if not self.seen.add(stem.casefold()):
             raise InvalidDataset(
-                f"two items would be the file {stem!r}; give each item a name of its own, such as job/index", reason="same_name"
+                f"{name!r} would be the file {stem!r}, and so would an item before it: names that differ in case alone, or in characters "
+                "that no file may have, are one file on some systems. Rename one of the two",
+                reason="same_name",
             )
         return stem

@@ -42,7 +42,9 @@ class ExportOptions(BaseModel):
         if splits is None:
             return None
         if not splits or any(not 0 < share <= 1 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares of splits are above 0 and add up to 1, not {splits}")
-        if stray := next((name for name in splits if not re.fullmatch(SPLIT_PATTERN, name)), None):
+            given = ", ".join(f"{name}={share:g}" for name, share in splits.items())
+            raise ValueError(f"the shares of splits are above 0 and add up to 1; {given or 'none'} add up to {sum(splits.values()):g}")
+        stray = next((name for name in splits if not re.fullmatch(SPLIT_PATTERN, name)), None)
+        if stray is not None:
             raise ValueError(f"a split's name is of lower-case letters, digits, - and _, at most 32 of them, not {stray!r}")
         return splits
