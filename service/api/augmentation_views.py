@@ -71,13 +71,14 @@ class AcceptedPage(View):
     links_expire_at: datetime
 
 
-def plan_key(run: str) -> str:
-    """Where the plan's shares lie, and its picture beside them."""
-    return f"{run_prefix(run)}plan.json"
+def plan_key(run: str, seed: int) -> str:
+    """Where the plan's shares lie, and its picture beside them: by its seed, as two requests at once under one key may draw two, of which
+    the run has one."""
+    return f"{run_prefix(run)}plan-{seed}.json"
 
 
-def picture_key(run: str) -> str:
-    return f"{run_prefix(run)}plan.png"
+def picture_key(run: str, seed: int) -> str:
+    return f"{run_prefix(run)}plan-{seed}.png"
 
 
 def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:
@@ -93,7 +94,7 @@ def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> Au
     own = services.path(f"/augmentations/{spec.run}")
     links = {"self": own, "samples": f"{own}/samples", "events": f"{own}/events", "cancel": f"{own}/cancel"}
     links["preview"] = services.store.sign(
-        picture_key(spec.run), expires_s=services.settings.link_expires_s, content_type="image/png"
+        picture_key(spec.run, spec.work["seed"]), expires_s=services.settings.link_expires_s, content_type="image/png"
     )
     return AugmentationView(
         **run_fields(spec, stands),
@@ -114,6 +115,6 @@ def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> Au
 
 def _stored_plan(services: Services, spec: RunSpec) -> PlanShares | None:
     try:
-        return PlanShares.model_validate_json(services.store.get(plan_key(spec.run)))
+        return PlanShares.model_validate_json(services.store.get(plan_key(spec.run, spec.work["seed"])))
     except ObjectNotFound:
         return None

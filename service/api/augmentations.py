@@ -79,11 +79,11 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
     services.limits.check_stored(tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
 
-    plans: list[tuple[bytes, bytes]] = []
+    plans: list[tuple[int, bytes, bytes]] = []
 
     def make(run: str, idempotency: str | None) -> RunSpec:
         planned, callback = _plan(services, tenant, body)
-        plans.append((planned.plan.shares().model_dump_json().encode(), _picture(planned)))
+        plans.append((planned.work.seed, planned.plan.shares().model_dump_json().encode(), _picture(planned)))
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -97,8 +97,9 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
         )
 
     def keep_plan(run: str) -> None:
-        services.store.put(plan_key(run), plans[-1][0])
-        services.store.put(picture_key(run), plans[-1][1])
+        seed, shares, picture = plans[-1]
+        services.store.put(plan_key(run, seed), shares)
+        services.store.put(picture_key(run, seed), picture)
 
     spec, _ = services.acceptance.accept(
         Kind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.export import WRITTEN_FORMATS, shares_option
+from service.cli.export import WRITTEN_FORMATS, named_shares, shares_option
 from service.cli.stored_datasets import open_client, send
 
 if TYPE_CHECKING:
@@ -21,17 +21,14 @@ if TYPE_CHECKING:
 def _balance(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | dict[str, float] | None:
     if text is None or text in ("even", "inverse"):
         return text
-    try:
-        return {name.strip(): float(share) for name, _, share in (part.rpartition("=") for part in text.split(","))}
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is neither even nor inverse, nor like water=0.2,road=0.1", ctx, parameter) from None
+    return named_shares(ctx, parameter, text, "is neither even nor inverse, nor like water=0.2,road=0.1")
 
 
 def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{path} cannot be read as JSON ({error})", ctx, parameter) from None
     if not isinstance(given, dict):
@@ -97,9 +94,9 @@ def augment(
     if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
         raise click.UsageError(f"--picture {picture} must be a *.png in a folder that exists")
     if target is not None:
-        from service.cli.placing import require_new
+        from service.cli.placing import require_fetched_to
 
-        require_new(target)
+        require_fetched_to(target)
     path = Path(source)
     request = _request(asked)
     with _client(url, data_dir, path.exists()) as client:

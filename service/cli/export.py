@@ -34,16 +34,19 @@ def _renames(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, .
 
 
 def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
+    return None if text is None else named_shares(ctx, parameter, text, "is not like train=0.8,val=0.1,test=0.1")
+
+
+def named_shares(ctx: click.Context, parameter: click.Parameter, text: str, otherwise: str) -> dict[str, float]:
+    """``A=0.3,B=0.2`` as shares by name. Raises BadParameter, with ``otherwise`` said of a text that is none."""
     shares: dict[str, float] = {}
-    for name, _, share in (part.partition("=") for part in text.split(",")):
+    for name, _, share in (part.rpartition("=") for part in text.split(",")):
         if name.strip() in shares:
-            raise click.BadParameter(f"{text!r} names {name.strip()!r} twice; give each split one share", ctx, parameter)
+            raise click.BadParameter(f"{text!r} names {name.strip()!r} twice; give it one share", ctx, parameter)
         try:
             shares[name.strip()] = float(share)
         except ValueError:
-            raise click.BadParameter(f"{text!r} is not like train=0.8,val=0.1,test=0.1", ctx, parameter) from None
+            raise click.BadParameter(f"{text!r} {otherwise}", ctx, parameter) from None
     return shares
 
 

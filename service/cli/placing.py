@@ -24,6 +24,13 @@ def require_new(target: Path) -> None:
         raise click.UsageError(f"--out {target} would lie in {target.absolute().parent}, which is no folder; make it first")
 
 
+def require_fetched_to(target: Path) -> None:
+    """As :func:`require_new`, for what a server writes: it is fetched into a folder, and no zip is made of it."""
+    if target.suffix.lower() == ".zip":
+        raise click.UsageError(f"--out {target}: what a server writes is fetched into a folder; name one")
+    require_new(target)
+
+
 @contextmanager
 def whole_or_nothing(target: Path) -> Iterator[tuple[Path, Path, Callable[[], None]]]:
     """``(new, scratch, keep)``: where to build what is to be at ``target``, a folder for temporary files on the same file system, and

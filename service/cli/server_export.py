@@ -36,9 +36,9 @@ def export_by_server(
     from rich.text import Text
 
     from service.cli.console import err, out
+    from service.cli.placing import require_fetched_to
 
-    if target.suffix.lower() == ".zip":
-        raise click.UsageError(f"--out {target}: what a server writes is fetched into a folder; name one")
+    require_fetched_to(target)
     names = ("image_format", "splits", "seed", "polygons", "shard_items")
     asked = {name: getattr(options, name) for name in names} | kept
     with open_client(url) as client:

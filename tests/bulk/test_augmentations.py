@@ -278,6 +278,35 @@ def test_deleted_it_takes_its_jobs_along(client: TestClient, carry: Carry, worke
     assert list(store.list(f"augmentations/{run}/")) == []
 
 
+def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_the_one_that_holds(
+    client: TestClient, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.errors import StoreUnavailable
+    from service.runs.augmentations import AugmentationWork, reopen
+
+    body = {"dataset": "scenes", "model": "tissue", "count": 30, "balance": "even"}
+    calls: list[str] = []
+
+    def both_at_once(self: Any, key: str, *given: Any, **options: Any) -> Any:
+        if key.endswith("/spec.json"):
+            calls.append(key)
+            if len(calls) > 1:
+                raise StoreUnavailable("the second does not get through")
+            assert client.post("/augmentations", json=body, headers={"Idempotency-Key": "one"}).status_code == 503
+        return real(self, key, *given, **options)
+
+    real = type(store).put
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put", both_at_once)
+        answer = client.post("/augmentations", json=body, headers={"Idempotency-Key": "one"})
+    assert answer.status_code == 202 and len(set(calls)) == 1
+    view = client.get(f"/augmentations/{answer.json()['id']}").json()
+    work = AugmentationWork.model_validate(worker.runs.read_spec(view["id"]).work)
+    made = reopen(work, store, worker.catalogue, worker.settings)
+    assert view["seed"] == work.seed and view["plan"] == made.plan.shares().model_dump(mode="json")
+    assert client.get(view["links"]["preview"]).headers["content-type"] == "image/png"
+
+
 @pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
 def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
     client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, deleted: bool

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.client import Plan
+from service.errors import InvalidRequest
 from tests.client.both import BothClients
 from tests.client.stub import API, Stub
 
@@ -32,6 +33,13 @@ def test_a_dataset_is_extended_by_a_plan(client: Any, stub: Stub) -> None:
     assert augmentation.wait().state == "succeeded"
     assert augmentation.source == {"augmentation": "a7ybr17pesw6kn47yb0"}
     assert (augmentation.info.tried, augmentation.info.rejected) == (6, {"low_confidence": 2})
+
+
+def test_numbers_that_json_does_not_know_are_not_sent(client: Any, stub: Stub) -> None:
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(InvalidRequest, match="not finite"):
+            client.augment(dataset="tiles", model="aerial", ratio=wrong)
+    assert stub.sent("POST", "/augmentations") == []
 
 
 def test_a_dry_run_keeps_nothing(client: Any, stub: Stub) -> None:
