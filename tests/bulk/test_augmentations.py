@@ -304,7 +304,8 @@ def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_t
     work = AugmentationWork.model_validate(worker.runs.read_spec(view["id"]).work)
     made = reopen(work, store, worker.catalogue, worker.settings)
     assert view["seed"] == work.seed and view["plan"] == made.plan.shares().model_dump(mode="json")
-    assert client.get(view["links"]["preview"]).headers["content-type"] == "image/png"
+    dry = client.post("/augmentations", json={**body, "seed": work.seed, "dry_run": True}).json()
+    assert client.get(view["links"]["preview"]).content == base64.b64decode(dry["picture"])
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
