@@ -9,7 +9,6 @@ worker killed before that sends the same callback a second time, under the same 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Protocol
 
 from prometheus_client import Counter
 from redis import Redis
-from redis.exceptions import RedisError
 
 from service import __version__
 from service.callbacks.keyring import callback_keys, tenant_keys
@@ -34,7 +32,7 @@ from service.jobs.ledger import Ledger
 from service.jobs.prefetch import prefetch
 from service.settings import Settings
 from workers.lanes import Lanes
-from workers.turn import Turn
+from workers.passes import Passes
 
 CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
 logger = logging.getLogger(__name__)
@@ -82,7 +80,7 @@ def _utc_now() -> datetime:
 
 
 @dataclass
-class CallbackDeliverer:
+class CallbackDeliverer(Passes):
     """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Delivers
@@ -90,30 +88,22 @@ class CallbackDeliverer:
     now: Callable[[], datetime] = _utc_now
     _later: dict[str, datetime] = field(default_factory=dict)
     _reminded_at: float = -_REMIND_S
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         self._store = self.worker.ledger.store
         self._outbox = Outbox(self._store)
         self._lanes = Lanes("callbacks", most=_AT_ONCE, width=_AT_ONCE_A_RECEIVER)
-        lasts_s = max(30.0, 3 * self.worker.settings.sweep_interval_s)
-        self._turn = Turn(self.worker.redis, _TURN, lasts_s=lasts_s)
-
-    def start(self) -> None:
-        """Starts the thread; the first pass comes at once."""
-        self._thread = threading.Thread(target=self._run, name="callbacks", daemon=True)
-        self._thread.start()
+        every_s = self.worker.settings.sweep_interval_s
+        super().__init__(self.worker.redis, _TURN, name="callbacks", lasts_s=max(30.0, 3 * every_s), every_s=every_s)
 
     def stop(self) -> None:
         """Ends the thread. Attempts under way have a moment to be recorded; one that has not will be made again."""
         self._stop.set()
         self._lanes.drop_waiting()
-        if self._thread is not None:
-            self._thread.join()
+        super().stop()
         self._lanes.wait(_STOP_S)
 
-    def deliver_due(self) -> bool:
+    def make_pass(self) -> bool:
         """One pass: sends off what is due, and waits for no receiver. False if it is not this worker's turn.
 
         Raises RedisError if nobody can tell whose turn it is, or a store's error.
@@ -141,17 +131,6 @@ class CallbackDeliverer:
     def wait(self, timeout_s: float) -> bool:
         """Waits for the receivers of all that has been sent off; False if one is still waited for after ``timeout_s``."""
         return self._lanes.wait(timeout_s)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.deliver_due()
-            except (RedisError, TwinsetError) as error:
-                logger.warning("no callbacks delivered: %s", error)
-            except Exception:
-                logger.exception("a pass over callbacks failed")
-            self._stop.wait(self.worker.settings.sweep_interval_s)
-        self._turn.give_back()
 
     def _keys(self) -> tuple[bytes, ...] | None:
         """What to sign with. A worker without a secret leaves the turn to others, and says so while callbacks wait."""

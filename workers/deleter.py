@@ -10,13 +10,10 @@ amount of work, and what a store that fails leaves undone is for the next.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from redis.exceptions import RedisError
 
 from service.access.limits import forget_stored
 from service.errors import TwinsetError, UnknownJob, UnknownRun
@@ -28,7 +25,7 @@ from service.runs.ledger import RunLedger
 from service.runs.rounds import set_of_key
 from service.store.folder import FolderStore
 from workers.old_pages import OldPages, utc_now
-from workers.turn import Turn
+from workers.passes import Passes
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -42,7 +39,7 @@ LEFT_AFTER = timedelta(days=1)
 
 
 @dataclass
-class Deleter:
+class Deleter(Passes):
     """Deletes for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Worker
@@ -52,26 +49,13 @@ class Deleter:
     page: int = _PAGE
     _looked_at: float = float("-inf")
     _tidied_at: datetime | None = None
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        lasts_s = max(30.0, 3 * self.worker.settings.sweep_interval_s)
-        self._turn = Turn(self.worker.redis, _TURN, lasts_s=lasts_s)
+        every_s = self.worker.settings.sweep_interval_s
+        super().__init__(self.worker.redis, _TURN, name="deleter", lasts_s=max(30.0, 3 * every_s), every_s=every_s)
         self._ended, self._left = (OldPages(self.worker.ledger.jobs, self.page, "j") for _ in range(2))
 
-    def start(self) -> None:
-        """Starts the thread; the first pass comes at once."""
-        self._thread = threading.Thread(target=self._run, name="deleter", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the thread after what it is at."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def delete_some(self) -> bool:
+    def make_pass(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
         if not self._turn.take():
             return False
@@ -81,17 +65,6 @@ class Deleter:
             self._tidy()
         self._remove_noted()
         return True
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.delete_some()
-            except (RedisError, TwinsetError) as error:
-                logger.warning("nothing deleted: %s", error)
-            except Exception:
-                logger.exception("a pass over what is to be deleted failed")
-            self._stop.wait(self.worker.settings.sweep_interval_s)
-        self._turn.give_back()
 
     def _remove_noted(self) -> None:
         """Removes objects of the jobs that are being deleted, until all is gone or the pass has done its share."""
@@ -178,6 +151,3 @@ class Deleter:
         removed = remove_strays(ledger, ledger.read_spec(job), summary, before, most=self.most_objects)
         if removed:
             logger.info("job=%s: %d pictures that no record counts are removed", job, removed)
-
-    def _goes_on(self) -> bool:
-        return not self._stop.is_set() and (self._turn.is_ours or self._turn.take())

@@ -8,20 +8,17 @@ of the rest (so that all of it comes by in time), and then tends the jobs it kno
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Iterator
-
-from redis.exceptions import RedisError
 
 from service.errors import StoreError, TwinsetError
 from service.jobs.spec import JobSpec
 from service.queue import QUEUES
 from service.store import keys
 from workers.ending import end_if_cancelled, end_if_complete
-from workers.turn import Turn
+from workers.passes import Passes
 from workers.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -43,40 +40,28 @@ class _Alive:
 
 
 @dataclass
-class Sweeper:
+class Sweeper(Passes):
     """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Worker
     _alive: dict[str, _Alive] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _page_after: str | None = None
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         # no longer than a lease, if it can be: a dead sweeper must not keep the others from what was in its worker's hands
         settings = self.worker.settings
-        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(settings.lease_s, 3 * settings.sweep_interval_s))
+        every_s = settings.sweep_interval_s
+        super().__init__(self.worker.redis, _TURN, name="sweeper", lasts_s=max(settings.lease_s, 3 * every_s), every_s=every_s)
 
-    def start(self) -> None:
-        """Starts the thread; the first pass comes at once."""
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the thread after the job it is at."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def sweep(self) -> bool:
+    def make_pass(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell."""
         if not self._turn.take():
             return False
         self._find_jobs()
         queued = {priority: self.worker.window.queued(priority) for priority in QUEUES}
         for job, alive in list(self._alive.items()):
-            if self._stop.is_set() or not (self._turn.is_ours or self._turn.take()):
+            if not self._goes_on():
                 break
             try:
                 if self._tend(alive, queued[alive.spec.priority]):
@@ -87,17 +72,6 @@ class Sweeper:
                 if isinstance(error, StoreError):
                     self.worker.hints.note_trouble(job, error.detail)
         return True
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.sweep()
-            except (RedisError, TwinsetError) as error:
-                logger.warning("no sweep: %s", error)
-            except Exception:
-                logger.exception("a sweep failed")
-            self._stop.wait(self.worker.settings.sweep_interval_s)
-        self._turn.give_back()
 
     def _find_jobs(self) -> None:
         known_in_a_row = 0

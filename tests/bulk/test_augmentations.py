@@ -272,8 +272,8 @@ def test_deleted_it_takes_its_jobs_along(client: TestClient, carry: Carry, worke
     assert client.delete(f"/augmentations/{run}").status_code == 204
     assert client.get(f"/augmentations/{run}").status_code == 404
     sweeper = RunSweeper(worker)
-    sweeper.sweep()
-    sweeper.sweep()
+    sweeper.make_pass()
+    sweeper.make_pass()
     assert client.get(f"/jobs/{job}").status_code == 404
     assert list(store.list(f"augmentations/{run}/")) == []
 
@@ -330,8 +330,8 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
     if deleted:
         assert client.delete(f"/augmentations/{run}").status_code == 204
         sweeper = RunSweeper(worker)
-        sweeper.sweep()
-        sweeper.sweep()
+        sweeper.make_pass()
+        sweeper.make_pass()
         assert client.get("/jobs").json()["jobs"] == []
     else:
         client.post(f"/augmentations/{run}/cancel")

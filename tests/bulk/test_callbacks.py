@@ -145,7 +145,7 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     clock.go_on(7)
     # as if whoever ended it had been killed before all was cleared away
     store.put(places.open_run(spec.run), b"")
-    assert RunSweeper(worker).sweep() and store.head(places.open_run(spec.run)) is None
+    assert RunSweeper(worker).make_pass() and store.head(places.open_run(spec.run)) is None
     deliver(worker, clock)
     assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
     message = json.loads(receiver.got[1].body)
@@ -191,7 +191,7 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_h
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
     assert receiver.got == [] and noted(other) == [spec.run]
-    assert RunSweeper(other).sweep() and run_queue.sent == [spec.run]
+    assert RunSweeper(other).make_pass() and run_queue.sent == [spec.run]
     assert carry_out(other, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["export.succeeded"]
@@ -232,7 +232,7 @@ def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
     assert len(worker.runs.outbox.read(spec.run).attempts) == 1 and noted(worker) == [spec.run]
     worker.runs.delete(spec)
     deliver(worker, Clock(datetime.max.replace(tzinfo=timezone.utc)))
-    assert RunSweeper(worker).sweep()
+    assert RunSweeper(worker).make_pass()
     assert len(receiver.got) == 1
     assert {info.key for info in store.list("")} == before
 
@@ -245,10 +245,10 @@ def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
     receiver.holding = threading.Event()
     spec = ended(worker, receiver)
     deliverer = CallbackDeliverer(worker)
-    assert deliverer.deliver_due()
+    assert deliverer.make_pass()
     until(lambda: receiver.got)
     worker.runs.delete(spec)
-    assert RunSweeper(worker).sweep()
+    assert RunSweeper(worker).make_pass()
     assert {info.key for info in store.list("")} == before
     receiver.holding.set()
     assert deliverer.wait(30)

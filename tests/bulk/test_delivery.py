@@ -83,9 +83,9 @@ def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: N
     spec = accepted(worker)
     sweeper = RunSweeper(worker)
     assert carry_out(worker, spec.run, kinds(lambda work: Again(0.6))) is Outcome.LATER
-    assert sweeper.sweep() and run_queue.sent == []
+    assert sweeper.make_pass() and run_queue.sent == []
     time.sleep(0.7)
-    assert sweeper.sweep() and run_queue.sent == [spec.run]
+    assert sweeper.make_pass() and run_queue.sent == [spec.run]
     # waiting is no failed attempt, however often
     for _ in range(worker.settings.max_chunk_attempts + 1):
         assert carry_out(worker, spec.run, kinds(lambda work: Again(0.001))) is Outcome.LATER
@@ -103,11 +103,11 @@ def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
     carry_out(worker, ended.run, kinds(lambda work: DONE))
     worker.store.put(places.open_run(ended.run), b"")  # as if killed between summary and this
     sweeper = RunSweeper(worker)
-    assert sweeper.sweep()
+    assert sweeper.make_pass()
     assert run_queue.sent == [lost.run]
     assert worker.store.head(places.open_run(ended.run)) is None
     worker.leases.release(lease)
-    sweeper.sweep()
+    sweeper.make_pass()
     assert set(run_queue.sent) == {lost.run, held.run}
 
 
@@ -200,14 +200,14 @@ def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, 
     def carry(work: Work) -> Ended:
         store.put(f"{places.run_prefix(spec.run)}shards/0.tar", b"x")
         worker.runs.delete(spec)
-        assert sweeper.sweep()
+        assert sweeper.make_pass()
         assert store.head(places.run_spec(spec.run)) is not None, "removed while somebody writes"
         work._looked_at = float("-inf")
         work.look()
         raise AssertionError("the deletion was not seen")
 
     assert carry_out(worker, spec.run, kinds(carry)) is Outcome.CANCELLED
-    assert sweeper.sweep()
+    assert sweeper.make_pass()
     assert {info.key for info in store.list("")} == before
 
 
@@ -227,8 +227,8 @@ def test_a_run_that_was_never_written_is_forgotten(worker: BulkWorker, store: Ob
     run = new_run_id(Kind.EXPORT)
     store.put(places.open_run(run), b"")
     sweeper = RunSweeper(worker)
-    sweeper.sweep()
+    sweeper.make_pass()
     assert store.head(places.open_run(run)) is not None
     monkeypatch.setattr(module, "_NEVER_WRITTEN_AFTER", timedelta(0))
-    sweeper.sweep()
+    sweeper.make_pass()
     assert store.head(places.open_run(run)) is None

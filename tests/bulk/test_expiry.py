@@ -45,7 +45,7 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
 
     sweeper = RunSweeper(worker, RunExpiry(worker, now=now, look_every_s=0.0, size=size))
     for _ in range(times):
-        assert sweeper.sweep()
+        assert sweeper.make_pass()
     sweeper._turn.give_back()
 
 

@@ -197,7 +197,7 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
 def test_a_dataset_deleted_meanwhile_is_named(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
     assert client.delete("/datasets/scenes/1").status_code == 204
-    RunSweeper(worker).sweep()
+    RunSweeper(worker).make_pass()
     carry(export_id)
     view = client.get(f"/exports/{export_id}").json()
     assert view["state"] == "failed" and view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"

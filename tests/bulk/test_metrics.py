@@ -164,9 +164,9 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     worker.redis.delete(RUN_QUEUE)
     lost = accepted(worker, Kind.DATASET)
     sweeper = RunSweeper(worker)
-    assert sweeper.sweep() and run_queue.sent == [lost.run]
+    assert sweeper.make_pass() and run_queue.sent == [lost.run]
     worker.runs.delete(lost)
-    assert sweeper.sweep()
+    assert sweeper.make_pass()
     said = grown()
     assert said["twinset_bulk_sweeps_total",] == 2
     assert (said["twinset_bulk_runs_requeued_total", "dataset"], said["twinset_bulk_runs_removed_total", "dataset"]) == (1, 1)

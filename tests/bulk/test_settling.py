@@ -96,7 +96,7 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
         settled = store.head(places.open_run(spec.run)) is None
         assert settled or left < 4
         assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
-        assert sweeper.sweep()
+        assert sweeper.make_pass()
         assert made(store, spec.run) == [] and store.head(places.open_run(spec.run)) is None
     assert left == 9
 
@@ -105,7 +105,7 @@ def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWo
     spec = accepted(worker)
     store.put(f"{places.run_prefix(spec.run)}files/0.tar", b"half")
     worker.runs.end(spec, State.FAILED, reason="and then the lights went out")
-    assert RunSweeper(worker).sweep()
+    assert RunSweeper(worker).make_pass()
     assert made(store, spec.run) == [] and store.head(places.open_run(spec.run)) is None
 
 
@@ -136,7 +136,7 @@ def test_a_whole_export_keeps_its_files_and_its_checkpoints_go_whoever_is_killed
     assert any(name.startswith("checkpoints/") for name in left)
     view = client.get(f"/exports/{export}").json()
     wanted = files(client, view)
-    assert RunSweeper(hire()).sweep()
+    assert RunSweeper(hire()).make_pass()
     assert made(store, export) == [name for name in left if not name.startswith("checkpoints/")]
     assert files(client, view) == wanted
 
@@ -167,5 +167,5 @@ def test_cancelled_before_it_began_its_archive_goes_too(
     run = run_queue.sent[-1]
     assert client.post("/datasets/scenes/1/cancel").json()["state"] == "cancelled"
     assert made(store, run) == ["source/archive"]
-    assert RunSweeper(worker).sweep()
+    assert RunSweeper(worker).make_pass()
     assert made(store, run) == []

@@ -28,7 +28,7 @@ class Clock:
 def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> CallbackDeliverer:
     """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
     deliverer = CallbackDeliverer(worker, **options, **({} if clock is None else {"now": clock}))
-    assert deliverer.deliver_due()
+    assert deliverer.make_pass()
     assert deliverer.wait(30)
     deliverer.stop()
     deliverer._turn.give_back()

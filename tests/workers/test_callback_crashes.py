@@ -45,7 +45,7 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_h
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
     assert receiver.got == [] and noted(other) == [spec.job]
-    assert Sweeper(other).sweep()
+    assert Sweeper(other).make_pass()
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["job.succeeded"]
     assert noted(other) == []
@@ -62,7 +62,7 @@ def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
     generate_chunk(worker, spec.job, 0)
     assert worker.ledger.read_summary(spec.job) is None
     failing.fail_on = None
-    assert Sweeper(worker).sweep()
+    assert Sweeper(worker).make_pass()
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -112,11 +112,11 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     receiver.answers = [(204, {}), (500, {})]
     receiver.holding = threading.Event()
     deliverers = [CallbackDeliverer(one), CallbackDeliverer(other)]
-    assert deliverers[0].deliver_due()
+    assert deliverers[0].make_pass()
     until(lambda: len(receiver.got) == 1)
-    assert not deliverers[1].deliver_due(), "it is the first one's turn"
+    assert not deliverers[1].make_pass(), "it is the first one's turn"
     redis.flushall()
-    assert deliverers[1].deliver_due()
+    assert deliverers[1].make_pass()
     until(lambda: len(receiver.got) == 2)
     receiver.holding.set()
     assert all(deliverer.wait(20) for deliverer in deliverers)
@@ -126,7 +126,7 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert found.state is CallbackState.DELIVERED
     deliver_again = CallbackDeliverer(other)
     redis.flushall()
-    assert deliver_again.deliver_due() and deliver_again.wait(20)
+    assert deliver_again.make_pass() and deliver_again.wait(20)
     assert len(receiver.got) == 2 and noted(one) == []
 
 

@@ -84,7 +84,7 @@ def test_every_end_is_told_also_a_cancel_before_the_start(worker: Worker, receiv
     partial = accepted(worker, receiver, count=4)
     generate_chunk(worker, partial.job, 0)
     worker.ledger.write_chunk(_given_up(worker, partial, 1))
-    assert Sweeper(worker).sweep()
+    assert Sweeper(worker).make_pass()
     cancelled = accepted(worker, receiver)
     hints = Hints(settings.broker_url)
     cancel(cancelled, worker.ledger, hints)
@@ -147,7 +147,7 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(worker: Worker
     began = clock()
     deliverer = CallbackDeliverer(worker, now=clock)
     for _ in range(40):
-        assert deliverer.deliver_due() and deliverer.wait(30)
+        assert deliverer.make_pass() and deliverer.wait(30)
         found = stands(worker, spec)
         if found.state.settled:
             break
@@ -181,7 +181,7 @@ def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hi
         receiver.holding = threading.Event()
         slow, fast = ended(worker, receiver), ended(worker, quick)
         deliverer = CallbackDeliverer(worker)
-        assert deliverer.deliver_due()
+        assert deliverer.make_pass()
         until(lambda: stands(worker, fast).state is CallbackState.DELIVERED, timeout_s=20)
         assert deliverer.wait(20)
     (attempt,) = stands(worker, slow).attempts
@@ -223,10 +223,10 @@ def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
 ) -> None:
     worker, without = hire(), hire(store_url="s3://elsewhere")
     with caplog.at_level(logging.WARNING):
-        assert not CallbackDeliverer(without).deliver_due()
+        assert not CallbackDeliverer(without).make_pass()
         assert caplog.text == "", "nothing waits"
         ended(worker, receiver)
-        assert not CallbackDeliverer(without).deliver_due()
+        assert not CallbackDeliverer(without).make_pass()
         assert "set TWINSET_CALLBACK_SECRET" in caplog.text
     deliver(worker)
     assert len(receiver.got) == 1
@@ -254,14 +254,14 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
         generate_chunk(worker, other.job, 0)
     deliverer = CallbackDeliverer(worker, now=clock)
     counting.read.clear()
-    assert deliverer.deliver_due() and deliverer.wait(20)
+    assert deliverer.make_pass() and deliverer.wait(20)
     assert {key.split("/")[1].removesuffix(".json") for key in counting.read} == {waiting.job}
     counting.read.clear()
     for _ in range(5):
-        assert deliverer.deliver_due() and deliverer.wait(20)
+        assert deliverer.make_pass() and deliverer.wait(20)
     assert counting.read == [], "it is known not to be due"
     clock.go_on(7)
-    assert deliverer.deliver_due() and deliverer.wait(20)
+    assert deliverer.make_pass() and deliverer.wait(20)
     assert stands(worker, waiting).state is CallbackState.DELIVERED
 
 

@@ -63,7 +63,7 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
     worker.ledger.deletions.note(gone, "asked for")
     with pytest.raises(UnknownJob):
         worker.ledger.read_spec(gone.job)
-    assert deleter(worker).delete_some()
+    assert deleter(worker).make_pass()
     assert objects(store, gone.job) == []
     assert list(holdings.jobs("acme")) == [stays.job] and holdings.stored_bytes("acme").keys() == {stays.job}
     assert gone.job not in redis.hgetall("twinset:stored:acme")
@@ -83,17 +83,17 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
         worker.ledger.deletions.note(spec, "asked for")
         breaking.left = deletes
         one = deleter(killed)
-        one.delete_some()
+        one.make_pass()
         one._turn.give_back()
         if worker.ledger.deletions.read(spec.job) is None:
             break
         post.sent.clear()
         sweeper = Sweeper(worker)
-        sweeper.sweep()
+        sweeper.make_pass()
         sweeper._turn.give_back()
         assert generate_chunk(worker, spec.job, 0) is Outcome.NOTHING_TO_DO and post.sent == []
         other = deleter(worker)
-        other.delete_some()
+        other.make_pass()
         other._turn.give_back()
         assert objects(store, spec.job) == []
     assert deletes > 10, "it was killed at every place there is"
@@ -107,7 +107,7 @@ def test_a_pass_removes_a_bounded_number_of_objects(worker: Worker, store: Folde
     worker.ledger.deletions.note(spec, "asked for")
     deleting = deleter(worker, most_objects=7)
     for passes in range(1, 20):
-        deleting.delete_some()
+        deleting.make_pass()
         left = len(list(store.list(keys.job_prefix(spec.job))))
         assert left >= max(0, total - 9 * passes)
         if not left:
@@ -135,13 +135,13 @@ def test_jobs_expire_by_the_age_of_their_end_and_the_living_stay(hire: Hire, sto
         worker.ledger.conclude(spec, now=now - timedelta(days=19))
     deleting = deleter(worker, page=3)
     for _ in range(4):
-        deleting.delete_some()
+        deleting.make_pass()
     assert set(worker.ledger.jobs()) == {just_ended.job, young.job, living.job}
 
 
 def test_kept_for_ever_is_the_default(worker: Worker) -> None:
     spec = ended(worker)
-    assert deleter(worker, later=timedelta(days=3650)).delete_some()
+    assert deleter(worker, later=timedelta(days=3650)).make_pass()
     assert worker.ledger.read_spec(spec.job) == spec
 
 
@@ -153,9 +153,9 @@ def test_inputs_of_a_job_that_never_came_go_after_a_day_with_its_entries(worker:
     waiting = tiny_spec()
     worker.ledger.write_spec(waiting)
     young = deleter(worker)
-    assert young.delete_some() and objects(store, spec.job)
+    assert young.make_pass() and objects(store, spec.job)
     young._turn.give_back()
-    assert deleter(worker, later=LATER).delete_some()
+    assert deleter(worker, later=LATER).make_pass()
     assert objects(store, spec.job) == []
     assert worker.ledger.read_spec(waiting.job) == waiting
 
@@ -174,10 +174,10 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     worker.ledger.request_cancel(spec.job)
     assert worker.ledger.conclude(spec).state is State.CANCELLED
     young = deleter(worker)
-    young.delete_some()
+    young.make_pass()
     young._turn.give_back()
     assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
-    assert deleter(worker, later=LATER).delete_some()
+    assert deleter(worker, later=LATER).make_pass()
     left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
     assert left == [keys.job_image(spec.job, 0), keys.job_image(spec.job, 1), keys.job_mask(spec.job, 0), keys.job_mask(spec.job, 1)]
 
@@ -195,10 +195,10 @@ def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, sto
     worker.ledger.request_cancel(spec.job)
     assert worker.ledger.conclude(spec).state is State.CANCELLED
     young = deleter(worker)
-    young.delete_some()
+    young.make_pass()
     young._turn.give_back()
     assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
-    assert deleter(worker, later=LATER).delete_some()
+    assert deleter(worker, later=LATER).make_pass()
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
 
 
@@ -207,7 +207,7 @@ def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker:
     for path in (dead, living):
         path.write_bytes(b"half")
     os.utime(dead, (1, 1))
-    assert deleter(worker).delete_some()
+    assert deleter(worker).make_pass()
     assert not dead.exists() and living.exists()
 
 
@@ -218,22 +218,22 @@ def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker:
     for spec in early:
         store.put(keys.job_input(spec.job, 0), b"mask")
     for _ in range(4):
-        deleting.delete_some()
+        deleting.make_pass()
     assert list(worker.ledger.jobs()) == []
     store.put(keys.job_input(early[0].job, 0), b"mask")
-    deleting.delete_some()
+    deleting.make_pass()
     assert list(worker.ledger.jobs()) == [early[0].job]
     clock[0] += timedelta(days=1, minutes=1)
-    deleting.delete_some()
+    deleting.make_pass()
     assert list(worker.ledger.jobs()) == []
 
 
 def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Deleter(hire()), Deleter(hire())
-    assert first.delete_some() and not second.delete_some()
+    assert first.make_pass() and not second.make_pass()
     first.start()
     first.stop()
-    assert second.delete_some()
+    assert second.make_pass()
 
 
 def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, store: FolderStore) -> None:
@@ -254,8 +254,8 @@ def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, sto
         runs.write_spec(run)
     runs.delete(gone)
     deleting = deleter(worker)
-    deleting.delete_some()
+    deleting.make_pass()
     assert list(worker.ledger.jobs()) == [jobs[0]]
     runs.delete(there)
-    deleting.delete_some()
+    deleting.make_pass()
     assert list(worker.ledger.jobs()) == []

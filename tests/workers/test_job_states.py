@@ -130,7 +130,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.sweeper.sweep()
+        self.sweeper.make_pass()
 
     @rule()
     def flush_redis(self) -> None:
@@ -177,7 +177,7 @@ class Jobs(RuleBasedStateMachine):
         for model in self.models:
             for chunk in range(model.spec.chunks):
                 generate_chunk(house.workers[0], model.spec.job, chunk)
-        self.sweeper.sweep()
+        self.sweeper.make_pass()
         self.nothing_goes_back()
         for model in self.models:
             assert model.end is not None, "every job ends"

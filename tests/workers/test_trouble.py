@@ -62,11 +62,11 @@ def test_a_job_that_cannot_be_ended_says_why(hire: Hire, failing: FailingStore) 
     generate_chunk(worker, spec.job, 0)
     worker.hints.clear_trouble(spec.job)
     sweeper = Sweeper(worker)
-    sweeper.sweep()
+    sweeper.make_pass()
     trouble = worker.hints.standing(spec.job)[1]
     assert trouble is not None and "manifest" in trouble.reason
     with pytest.raises(StoreUnavailable):
         failing.put("jobs/manifest", b"")
     failing.fail_on = None
-    sweeper.sweep()
+    sweeper.make_pass()
     assert worker.ledger.read_summary(spec.job) is not None

@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-
-from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
 from service.runs import places
@@ -21,7 +18,7 @@ from workers.bulk.expiry import RunExpiry
 from workers.bulk.set_jobs import delete_jobs
 from workers.bulk.settling import settle
 from workers.bulk.worker import BulkWorker
-from workers.turn import Turn
+from workers.passes import Passes
 
 logger = logging.getLogger(__name__)
 _TURN = "twinset:run-sweeper"
@@ -32,32 +29,26 @@ _NEVER_WRITTEN_AFTER = timedelta(hours=1)
 
 
 @dataclass
-class RunSweeper:
+class RunSweeper(Passes):
     """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a time."""
 
     worker: BulkWorker
     expiry: RunExpiry | None = None
     _open: bool = False
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         settings = self.worker.settings
-        self._turn = Turn(self.worker.redis, _TURN, lasts_s=max(settings.lease_s, 3 * settings.sweep_interval_s))
+        every_s = settings.sweep_interval_s
+        super().__init__(self.worker.redis, _TURN, name="run-sweeper", lasts_s=max(settings.lease_s, 3 * every_s), every_s=every_s)
         self._expiry = self.expiry or RunExpiry(self.worker)
 
-    def start(self) -> None:
-        """Starts the thread; the first pass comes at once."""
-        self._thread = threading.Thread(target=self._run, name="run-sweeper", daemon=True)
-        self._thread.start()
+    @property
+    def pause_s(self) -> float:
+        """Seconds from a pass to the next; while a set waits for its jobs, and somebody for the set, they are few."""
+        every_s = super().pause_s
+        return min(every_s, _WHILE_OPEN_S) if self._open else every_s
 
-    def stop(self) -> None:
-        """Ends the thread after the run it is at."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def sweep(self) -> bool:
+    def make_pass(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
         if not self._turn.take():
             return False
@@ -118,19 +109,3 @@ class RunSweeper:
             except (ValueError, KeyError, TypeError):
                 continue
         return found
-
-    def _goes_on(self) -> bool:
-        return not self._stop.is_set() and (self._turn.is_ours or self._turn.take())
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.sweep()
-            except (RedisError, TwinsetError) as error:
-                logger.warning("no sweep of runs: %s", error)
-            except Exception:
-                logger.exception("a sweep of runs failed")
-            # a set waits for its jobs here, and somebody for the set
-            every_s = self.worker.settings.sweep_interval_s
-            self._stop.wait(min(every_s, _WHILE_OPEN_S) if self._open else every_s)
-        self._turn.give_back()

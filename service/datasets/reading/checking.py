@@ -55,16 +55,21 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         findings.read(entry.split)
         known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
         yield Item(
-            name=known.name or entry.name,
+            name=_as_text(known.name or entry.name),
             image=data,
             mask=annotation.labels,
             instances=annotation.instances,
             split=entry.split,
             source=known.source,
-            caption=entry.caption,
+            caption=None if entry.caption is None else _as_text(entry.caption),
             source_mask=known.source_mask,
             metadata=known.metadata,
         )
+
+
+def _as_text(words: str) -> str:
+    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate pairs."""
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _bytes(entry: Entry) -> bytes:

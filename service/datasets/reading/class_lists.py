@@ -111,5 +111,11 @@ def _rgb(parts: list[str]) -> Colour:
 
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors()[:3])
+        return "; ".join(_told(fault["msg"], fault["input"]) for fault in error.errors()[:3])
     return f"{type(error).__name__}: {error}"[:200]
+
+
+def _told(said: str, value: Any) -> str:
+    """A complaint of pydantic's, with the value where it does not name it: ours do."""
+    ours = said.removeprefix("Value error, ")
+    return ours if ours != said else f"{said}, not {value!r:.60}"

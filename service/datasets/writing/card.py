@@ -173,4 +173,4 @@ def _line(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
+    return _words(text).replace("|", "\\|")
