@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from service.errors import BrokerUnavailable
 from service.jobs.spec import Priority
+from service.producer import SEND_TIMEOUT_S, Producer
 from service.settings import Settings
-from service.task_message import task_message
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 GENERATE_TASK = "twinset.generate_chunk"
 GENERATE_QUEUE = "generate"
@@ -30,7 +26,6 @@ QUEUES: dict[Priority, str] = {"normal": GENERATE_QUEUE, "interactive": INTERACT
 """The queue, which is a Redis list of the same name, of each priority."""
 INTERACTIVE_IN_A_ROW = 4
 """As many interactive chunks a worker takes before it takes a normal one that waits: the engine's weight of them."""
-_SEND_TIMEOUT_S = 2.0
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
@@ -46,7 +41,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
-            "socket_connect_timeout": _SEND_TIMEOUT_S,
+            "socket_connect_timeout": SEND_TIMEOUT_S,
             "socket_keepalive": True,
             "queue_order_strategy": InteractiveFirst,
         },
@@ -105,12 +100,8 @@ class ChunkSender(Protocol):
         be that none was sent, or all."""
 
 
-class JobQueue:
-    """The producer. A broker that is down makes a send fail within seconds, never hang. May be used from many threads."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._url = settings.broker_url
-        self._client: Redis | None = None
+class JobQueue(Producer):
+    """The producer of chunks."""
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises :class:`BrokerUnavailable`."""
@@ -119,35 +110,6 @@ class JobQueue:
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
         """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then it may
         be that none was sent, or all."""
-        from redis.exceptions import RedisError
-
-        queue = QUEUES[priority]
-        messages = [task_message(GENERATE_TASK, {"job": job, "chunk": chunk}, queue=queue) for chunk in chunks]
-        try:
-            self._connected().lpush(queue, *messages)
-        except (RedisError, OSError) as error:
-            which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
-            raise BrokerUnavailable(
-                f"{which} of job {job} could not be sent: {error}; the sweeper sends what is missing once the broker is back"
-            ) from error
-
-    def close(self) -> None:
-        """Gives the connections back."""
-        if self._client is not None:
-            self._client.close()
-
-    def _connected(self) -> Redis:
-        if self._client is None:
-            from redis import Redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
-
-            self._client = Redis.from_url(
-                self._url,
-                socket_timeout=_SEND_TIMEOUT_S,
-                socket_connect_timeout=_SEND_TIMEOUT_S,
-                socket_keepalive=True,
-                # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made once.
-                retry=Retry(NoBackoff(), 1),
-            )
-        return self._client
+        which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
+        arguments = ({"job": job, "chunk": chunk} for chunk in chunks)
+        self.send(QUEUES[priority], GENERATE_TASK, arguments, what=f"{which} of job {job}")

@@ -175,7 +175,7 @@ def test_a_job_cut_off_by_ctrl_c_goes_on_at_the_next_start(tiny_model: Path, tmp
 def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     # a signal is to find the demo at work: one that comes as Python ends is nobody's to catch
-    count = "4" if how == "to the end" else "64"
+    count = "4" if how == "to the end" else "512"
     demo = command(
         "demo", "--model", str(tiny_model), "--count", count, "--out", str(out), stdout=subprocess.PIPE
     )

@@ -190,10 +190,9 @@ def _see_through(augmentation: Augmentation) -> Augmentation:
 def _show_plan(plan: Plan, picture: Path | None) -> None:
     import base64
 
-    from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     told = plan.model_dump()
     shares = told["plan"]
@@ -224,9 +223,7 @@ def _show_plan(plan: Plan, picture: Path | None) -> None:
 
 
 def _tell(made: Augmentation) -> None:
-    from rich.markup import escape
-
-    from service.cli.console import duration, err, out
+    from service.cli.console import duration, err, escape, out
 
     info = made.info.model_dump()
     seconds = f" in {duration(info['seconds'])}" if info["seconds"] is not None else ""

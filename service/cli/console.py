@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def escape(text: str) -> str:
+    """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold anything."""
+    from service.jobs.faults import spelled_out
+
+    return markup.escape(spelled_out(text, keep="\n\t"))
 
 
 def show_problem(problem: Mapping[str, Any]) -> None:

@@ -101,9 +101,7 @@ def stats(source: Path, given: str | None, as_json: bool, picture: Path | None) 
 
 
 def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
-    from rich.markup import escape
-
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     splits = ", ".join(f"{name or 'no split'} {count}" for name, count in report.splits.items())
     found = f"{report.items} pair{'' if report.items == 1 else 's'}" + (f" ({splits})" if splits else "")
@@ -126,11 +124,10 @@ def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
 
 
 def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | None) -> None:
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     sizes = ", ".join(f"{count} of {size}" for size, count in list(statistics.image_sizes.items())[:3])
     images = f"{statistics.images} image{'' if statistics.images == 1 else 's'}"

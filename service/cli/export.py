@@ -190,10 +190,9 @@ def _tell_left_out(mix: Mix, parts: list[Part]) -> None:
 
 
 def _tell(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int]) -> None:
-    from rich.markup import escape
     from rich.text import Text
 
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     total = sum(written.values())
     out.print(

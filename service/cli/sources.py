@@ -63,9 +63,7 @@ def with_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
 
 def tell_left_out(label: str, report: ReadReport) -> None:
     """Says on standard error how many entries of a dataset were left out, and for what."""
-    from rich.markup import escape
-
-    from service.cli.console import err
+    from service.cli.console import err, escape
 
     if report.left_out:
         kinds = ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.left_out)

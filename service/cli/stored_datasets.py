@@ -33,10 +33,9 @@ def push(name: str, source: Path, given: str | None, url: str | None) -> None:
 @url_option
 def list_datasets(url: str | None) -> None:
     """List the datasets of a server, the newest version of each."""
-    from rich.markup import escape
     from rich.table import Table
 
-    from service.cli.console import out
+    from service.cli.console import escape, out
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for heading in ("dataset", "state", "pairs", "classes"):
@@ -90,9 +89,7 @@ def send(client: Twinset, name: str, source: Path, given: str | None = None) -> 
 
 def tell(dataset: DatasetRef) -> None:
     """Says what a dataset is; one that could not be taken in ends the command with code 1."""
-    from rich.markup import escape
-
-    from service.cli.console import err, out
+    from service.cli.console import err, escape, out
 
     info: Any = dataset.info
     if info.items is None:

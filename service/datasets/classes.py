@@ -47,8 +47,6 @@ class ClassList(BaseModel):
             if len(set(values)) < len(values):
                 twice = next(value for number, value in enumerate(values) if value in values[:number])
                 raise ValueError(f"the {what} {twice!r} stands for two classes; give each its own")
-        if (strange := next((name for name in self.names if unprintable(name)), None)) is not None:
-            raise ValueError(f"the name {ascii(strange):.80} holds control characters or halves of surrogate pairs; leave them out")
         if any(not 0 <= channel <= 255 for colour in self.colours for channel in colour):
             raise ValueError("a colour is (red, green, blue), each 0 to 255")
         if sum(entry.background for entry in self.classes) > 1:

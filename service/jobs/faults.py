@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from typing import Any
 
@@ -69,6 +70,14 @@ def shown(value: Any, *, most: int = 80) -> str:
 def unprintable(text: str) -> bool:
     """Whether ``text`` holds what is no text: it could not be written as UTF-8, or not be shown."""
     return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+
+
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def spelled_out(text: str, *, keep: str = "") -> str:
+    """A text from outside as it may be shown: what commands a terminal, turns the text around or is no text is written as ``\\x1b``."""
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _number(limit: float) -> str:

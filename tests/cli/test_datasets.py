@@ -42,6 +42,18 @@ def test_every_file_at_fault_is_named_and_the_exit_code_is_1(tmp_path: Path, cap
     assert "images/real0.png" in said and "images/real1.png" in said and "3 left out" in said
 
 
+def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = real_folder(tmp_path / "tiles", [*CLASSES[:-1], "red\x1b[31m\u202e"])
+    (folder / "images" / "real0.png").rename(folder / "images" / "\x1b]0;title\x07.png")
+    for words in (["datasets", "check", str(folder)], ["datasets", "stats", str(folder)]):
+        run(words)
+        told = capsys.readouterr()
+        said = told.out + told.err
+        assert r"red\x1b[31m\u202e" in said and not any(letter in said for letter in "\x1b\x07\u202e")
+    run(["datasets", "check", str(folder)])
+    assert r"images/\x1b]0;title\x07.png" in capsys.readouterr().out
+
+
 def test_an_archive_is_read_like_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = real_folder(tmp_path / "tiles", CLASSES)
     with zipfile.ZipFile(tmp_path / "tiles.zip", "w") as archive:

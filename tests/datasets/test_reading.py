@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from pycocotools import mask as cocomask
 
 from service.datasets.classes import IGNORE, ClassList
+from service.datasets.reading.about import about_data
 from service.errors import InvalidDataset
 from tests.datasets.scenes import picture, png, read
 from tests.masks.support import chunk, file, header
@@ -173,6 +174,22 @@ def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp
     items, report, _ = read(tmp_path)
     assert sorted(items) == ["0", "1", "3"] and all(np.array_equal(item.labels, SQUARE) for item in items.values())
     assert faults(report) == {"unknown_labels": ["images/2.png"]} and "colour picture" in report.faults[0].first[0].detail
+
+
+def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: Path) -> None:
+    about = json.loads(listed(["background", "cell"])) | {"name": "a\ud800"}
+    write(tmp_path, **{"dataset.json": json.dumps(about)})
+    for number, name in enumerate((b"ok\xff", b"bad\xff\x1b[31m")):
+        for folder, data in (("images", picture(number, 10, 12) if number == 0 else b"none"), ("masks", png(SQUARE))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/" + name + b".png")).write_bytes(data)
+    write(tmp_path, **{"captions.jsonl": json.dumps({"stem": "ok\udcff", "text": "half \ud800"})})
+    line = {"format": 1, "image": {"path": "images/ok\udcff.png"}, "source": "synthetic", "metadata": {"model": "m\ud800"}}
+    items, report, _ = read(write(tmp_path, **{"manifest.jsonl": json.dumps(line)}))
+    (item,) = items.values()
+    assert (item.name, item.caption, item.source, item.metadata) == ("ok\\udcff", "half \\ud800", "synthetic", {})
+    assert report.faults[0].first[0].file == "images/bad\\udcff\\x1b[31m.png" and report.model_dump_json()
+    assert about_data(tmp_path, "label").name == "a\\ud800"
 
 
 def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
@@ -423,6 +440,8 @@ def test_a_yolo_description_that_is_none_is_refused(tmp_path: Path, yaml: str) -
         ("[]", "lists no classes"),
         ("[" * 100_000, "lists no classes"),
         (listed(["a", "a"]), "stands for two"),
+        (listed(["a", "b\ud800"]), "lists no classes"),
+        (listed(["a", "long" * 31]), "not 'longlong"),
         (listed([str(number) for number in range(255)]), "dataset.json"),
     ],
 )

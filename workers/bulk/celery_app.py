@@ -12,6 +12,7 @@ from service.settings import Settings
 from workers.bulk.delivery import Outcome, carry_out, named_run
 from workers.bulk.work import Carrier
 from workers.bulk.worker import BulkWorker
+from workers.celery_options import worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -32,18 +33,7 @@ def carriers() -> dict[Kind, Carrier]:
 def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
     """The application whose tasks work with ``worker``. What is in hand when the process dies is sent again by the sweeper."""
     app = Celery("twinset-bulk", set_as_current=False)
-    app.conf.update(run_celery_options(settings))
-    app.conf.update(
-        worker_pool="threads",
-        worker_concurrency=settings.bulk_threads,
-        worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_max_retries=None,
-    )
+    app.conf.update(run_celery_options(settings) | worker_options(settings.bulk_threads))
     kinds = carriers()
 
     @app.task(name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)

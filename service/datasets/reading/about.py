@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from service.datasets.reading.tree import read_text
+from service.datasets.reading.tree import as_text, read_text
 from service.datasets.writing.about import TrainingData
 from service.errors import InvalidDataset
 
@@ -18,4 +18,4 @@ def about_data(root: Path, label: str) -> TrainingData:
     except (ValueError, RecursionError, InvalidDataset):
         about = {}
     said = {key: about[key] for key in ("name", "licence") if isinstance(about, dict) and isinstance(about.get(key), str) and about[key]}
-    return TrainingData(**{"name": label, **said})
+    return TrainingData(**{key: as_text(text) for key, text in {"name": label, **said}.items()})

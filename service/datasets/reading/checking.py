@@ -14,7 +14,7 @@ from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
 from service.datasets.reading.mask_files import open_picture
 from service.datasets.reading.provenance import Manifest, Provenance
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import relative
+from service.datasets.reading.tree import as_text, relative
 
 _WIDE = ("F", "I")
 
@@ -55,21 +55,16 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         findings.read(entry.split)
         known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
         yield Item(
-            name=_as_text(known.name or entry.name),
+            name=as_text(known.name or entry.name),
             image=data,
             mask=annotation.labels,
             instances=annotation.instances,
             split=entry.split,
             source=known.source,
-            caption=None if entry.caption is None else _as_text(entry.caption),
+            caption=None if entry.caption is None else as_text(entry.caption),
             source_mask=known.source_mask,
             metadata=known.metadata,
         )
-
-
-def _as_text(words: str) -> str:
-    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate pairs."""
-    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _bytes(entry: Entry) -> bytes:

@@ -65,9 +65,18 @@ def told(entry: Mapping[str, Any]) -> Provenance:
     return Provenance(
         name=name if isinstance(name, str) and 0 < len(name) <= _MOST_NAME else None,
         source="synthetic" if entry.get("source") == "synthetic" else "real",
-        source_mask=mask if isinstance(mask, str) else None,
-        metadata=metadata if isinstance(metadata, dict) else {},
+        source_mask=mask if isinstance(mask, str) and _is_text(mask) else None,
+        metadata=metadata if isinstance(metadata, dict) and _is_text(metadata) else {},
     )
+
+
+def _is_text(value: Any) -> bool:
+    """Whether JSON can be written as UTF-8: halves of surrogate pairs, which it may hold as escapes, can not."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

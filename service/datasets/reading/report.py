@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.jobs.faults import spelled_out
 
 FaultKind = Literal[
     "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap",
@@ -26,15 +27,6 @@ MEANINGS: dict[FaultKind, str] = {
     "overlap": "objects that lie over one another; the smaller one is kept where they do",
 }
 FIRST_OF_EACH = 20
-
-
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a name may hold that would command a terminal, turn the text around, or be no text."""
-
-
-def _harmless(text: str) -> str:
-    """A text of the dataset as a report may show it: control characters and bytes that are no text are spelled out."""
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class _Frozen(BaseModel):
@@ -97,7 +89,7 @@ class Findings:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         first = self._first.setdefault(kind, [])
         if len(first) < self._most:
-            first.append(Finding(file=_harmless(file[:300]), detail=_harmless(detail[:500])))
+            first.append(Finding(file=spelled_out(file[:300]), detail=spelled_out(detail[:500])))
         if kind not in KEPT:
             self._left_out += 1
 

@@ -61,6 +61,11 @@ def relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
+def as_text(words: str) -> str:
+    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate pairs."""
+    return words.encode("utf-8", "backslashreplace").decode()
+
+
 def read_text(path: Path, most_bytes: int = _MOST_TEXT_BYTES) -> str:
     """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``most_bytes``."""
     try:

@@ -84,7 +84,7 @@ def dataset_card(
         front_matter + f"# {_line(about.title)}",
         "",
         f"{real + synthetic} pairs of an image and its segmentation mask: {synthetic} synthetic, {real} real. Format: {options.format}.",
-        *([f"**{_SYNTHETIC}**"] if synthetic else []),
+        *(["", f"**{_SYNTHETIC}**"] if synthetic else []),
         "",
         "| split | real | synthetic |",
         "|---|---|---|",
@@ -168,9 +168,9 @@ def _uses(model: ModelAbout) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Text from outside as part of one line, so that it cannot end the section it stands in."""
-    return " ".join(text.split())
+    """Text from outside as part of one line, so that it cannot end the section it stands in, nor be taken for HTML."""
+    return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:
-    return _words(text).replace("|", "\\|")
+    return _line(text).replace("|", "\\|")

@@ -1,0 +1,24 @@
+"""What Celery is told in every worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def worker_options(threads: int) -> dict[str, Any]:
+    """Options of an application that works on ``threads`` threads, one task in hand a thread.
+
+    Threads and never forks: a process that has loaded torch must not be copied.
+    """
+    return {
+        "worker_pool": "threads",
+        "worker_concurrency": threads,
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        # a task goes on while the broker is away: its record does not need one
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_max_retries": None,
+    }
