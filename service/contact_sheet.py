@@ -7,6 +7,7 @@ Needs pillow alone, so that the service floor can draw one anywhere.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from model_store.card import IGNORE_INDEX, ClassEntry
+from service.jobs.faults import spelled_out
 
 MAX_TWINS = 24
 """More would make a picture that no screen shows."""
@@ -76,7 +78,7 @@ def draw_contact_sheet(
         draw.text((_MARGIN, y), line, fill=_INK, font=bold)
         y += _LINE_PX
     if subtitle:
-        draw.text((_MARGIN, y), _fit(subtitle, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
+        draw.text((_MARGIN, y), fit_text(subtitle, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
         y += _LINE_PX
     for entries in legend:
         _draw_legend_row(draw, entries, y, font)
@@ -93,7 +95,7 @@ def draw_contact_sheet(
             how = Image.Resampling.LANCZOS if name == "image" else Image.Resampling.NEAREST
             fitted = tile.resize(_within(tile.size, tile_px), how)
             sheet.paste(fitted, (x + (tile_px - fitted.width) // 2, top + (tile_px - fitted.height) // 2))
-        draw.text((left, top + tile_px + 3), _fit(twin.caption, small, group_width), fill=_INK, font=small)
+        draw.text((left, top + tile_px + 3), fit_text(twin.caption, small, group_width), fill=_INK, font=small)
     return sheet
 
 
@@ -144,13 +146,14 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, cut with an ellipsis to fit ``width`` pixels."""
-    if font.getlength(text) <= width:
+def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text on one line, cut with an ellipsis to fit ``width`` pixels; what would break the line or turn it around is spelled out."""
+    text = spelled_out(text)
+    # no letter is narrower than a pixel, and texts of any length come here
+    if len(text) <= width and font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
+    fits = bisect_left(range(min(len(text), width)), True, key=lambda length: font.getlength(text[: length + 1] + "...") > width)
+    return text[:fits].rstrip() + "..."
 
 
 def _wrap(
@@ -163,9 +166,9 @@ def _wrap(
         taken = 1
         while taken < len(words) and font.getlength(" ".join(words[: taken + 1])) <= width:
             taken += 1
-        lines.append(_fit(" ".join(words[:taken]), font, width))
+        lines.append(fit_text(" ".join(words[:taken]), font, width))
         words = words[taken:]
-    return lines + ([_fit(" ".join(words), font, width)] if words else [])
+    return lines + ([fit_text(" ".join(words), font, width)] if words else [])
 
 
 def _legend_rows(
@@ -174,7 +177,7 @@ def _legend_rows(
     """The legend's entries as rows of (x, name, colour), as many to a row as fit."""
     rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     x = 0
-    for name, colour in [(entry.name, entry.colour) for entry in classes] + [(ignored, _IGNORE_COLOUR)]:
+    for name, colour in [(spelled_out(entry.name), entry.colour) for entry in classes] + [(ignored, _IGNORE_COLOUR)]:
         needed = 24 + round(font.getlength(name)) + 22
         if x and x + needed > width:
             rows.append([])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from service.augmentations.plan import Plan
 from service.augmentations.plan_shares import ClassShares, PlanShares
 from service.augmentations.tally import Tally
 from service.augmentations.transforms.compose import square
-from service.contact_sheet import paint_mask
+from service.contact_sheet import fit_text, paint_mask
 
 MOST_EXAMPLES = 12
 MOST_CLASSES = 24
@@ -63,7 +62,7 @@ def draw_plan(
     height = tiles_top + (32 + lines * (_TILE + _CAPTION) if shown else 0) + _MARGIN
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((_MARGIN, _MARGIN - 4), _fit(title, bold, width - 2 * _MARGIN), fill=_INK, font=bold)
+    draw.text((_MARGIN, _MARGIN - 4), fit_text(title, bold, width - 2 * _MARGIN), fill=_INK, font=bold)
     draw.text((_MARGIN, _MARGIN + 28), _subtitle(shares), fill=_FAINT, font=font)
     _draw_legend(draw, bars_top - 30, shares, small)
     most = max([0.01, *(value for one in rows for value in (one.real, one.target or 0, one.planned))])
@@ -131,7 +130,7 @@ def _draw_class(
     draw: ImageDraw.ImageDraw, one: ClassShares, top: int, most: float, font: ImageFont.ImageFont, small: ImageFont.ImageFont
 ) -> None:
     draw.rectangle((_MARGIN, top + 5, _MARGIN + 14, top + 19), fill=one.colour, outline=_FAINT)
-    draw.text((_MARGIN + 22, top + 3), _fit(one.name, font, _NAME - 30), fill=_INK, font=font)
+    draw.text((_MARGIN + 22, top + 3), fit_text(one.name, font, _NAME - 30), fill=_INK, font=font)
     left = _MARGIN + _NAME
     bars = ((one.real, _GROUND, _FAINT), (one.target, _PAPER, _INK), (one.planned, one.colour, _FAINT))
     for number, (share, fill, outline) in enumerate(bars):
@@ -151,14 +150,5 @@ def _wrapped(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
         if font.getlength(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(_fit(word, font, width))
+            lines.append(fit_text(word, font, width))
     return [line for line in lines if line]
-
-
-def _fit(text: str, font: ImageFont.ImageFont, width: int) -> str:
-    """The text, cut with an ellipsis to fit ``width`` pixels."""
-    # no letter is narrower than a pixel, and texts of any length come here
-    if len(text) <= width and font.getlength(text) <= width:
-        return text
-    fits = bisect_left(range(min(len(text), width)), True, key=lambda length: font.getlength(text[: length + 1] + "...") > width)
-    return text[:fits].rstrip() + "..."

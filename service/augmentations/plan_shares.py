@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model_store.card import join_words
-from service.augmentations.balance import percent
+from service.augmentations.balance import Feasibility, percent
 from service.augmentations.plan_values import ClassShares, PlanShares
 
 if TYPE_CHECKING:
@@ -52,11 +52,12 @@ def plan_shares(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanSh
 def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[str]:
     notes = list(dict.fromkeys(sentence for one in plan.feasible.values() for sentence in one.sentences))
     notes = [f"{note}." for note in notes]
-    if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in zip(plan.feasible.values(), plan.supplies.values())):
+    weighed = zip(plan.feasible.values(), plan.supplies.values())
+    if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in weighed if supply.most < 1):
         times = f"{plan.parameters.most_uses:g} times as often as on average"
         notes.append(f"No real item is drawn more than {times}; with a larger masks.most_uses these shares come nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
-    if notes and adding and "transformed" in plan.parameters.weights:
+    if any(_can_grow(plan, one) for one in plan.feasible.values()) and adding and "transformed" in plan.parameters.weights:
         prefer = "prefers" if len(adding) == 1 else "prefer"
         notes.append(f"{join_words(adding)} {prefer} what is lacking, so transformed masks may come somewhat nearer than these figures.")
     notes += _rounded(plan, planned)
@@ -71,6 +72,12 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
     }
     notes += [f"{number} {told[why]}" for why, number in plan.left_out.items()]
     return [note[0].upper() + note[1:] for note in notes]
+
+
+def _can_grow(plan: Plan, found: Feasibility) -> bool:
+    """Whether a class lacks part of its share that is in some of the masks, so that more of it can be put into others."""
+    lacking = ~plan.target.met(found.shares) & (found.shares < plan.target.shares)
+    return bool((lacking & (plan.real > 0)).any())
 
 
 def _rounded(plan: Plan, planned: np.ndarray) -> list[str]:

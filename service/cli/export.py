@@ -137,9 +137,12 @@ def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbo
     from service.datasets.writing.sinks import FolderSink, write_all, zip_pieces
 
     written: dict[str, int] = {"real": 0, "synthetic": 0}
+    lost_px = 0
 
     def count(prepared: Any) -> None:
+        nonlocal lost_px
         written[prepared.item.source] += 1
+        lost_px += prepared.lost.get("ignore_pixels", 0)
 
     with whole_or_nothing(target) as (new, scratch, done):
         items = with_bar(mix, counted(part.source for part in parts), "Writing")
@@ -154,7 +157,7 @@ def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbo
                 write_all(files, FolderSink(new))
         except OSError as error:
             raise click.ClickException(f"{target} cannot be written ({error.strerror or error}); is there room on the disk?") from None
-        _tell_left_out(mix, parts)
+        _tell_left_out(mix, parts, options, lost_px)
         if not sum(written.values()):
             raise click.ClickException(f"there is no pair of an image and its mask in {', '.join(part.label for part in parts)}")
         done()
@@ -179,7 +182,7 @@ def _about(parts: list[Part], title: str) -> ExportAbout:
     )
 
 
-def _tell_left_out(mix: Mix, parts: list[Part]) -> None:
+def _tell_left_out(mix: Mix, parts: list[Part], options: ExportOptions, lost_px: int) -> None:
     from service.cli.console import err
     from service.cli.sources import tell_left_out
 
@@ -187,6 +190,9 @@ def _tell_left_out(mix: Mix, parts: list[Part]) -> None:
         tell_left_out(part.label, report)
     if mix.copies:
         err.print(f"[yellow]Left out[/] {mix.copies}: the same image, byte for byte, as one of a source before.", soft_wrap=True)
+    if lost_px:
+        said = f"{lost_px:,} pixels are of no class, which {options.format} cannot say: to a trainer they are background."
+        err.print(f"[yellow]Lost[/] {said}", soft_wrap=True)
 
 
 def _tell(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int]) -> None:

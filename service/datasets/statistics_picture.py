@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from service.contact_sheet import fit_text
 from service.datasets.statistics import ClassStatistics, DatasetStatistics
 
 MOST_CLASSES = 24
@@ -41,7 +42,7 @@ def draw_statistics(statistics: DatasetStatistics, *, title: str = "Dataset") ->
         heat = np.array(one.heat)
         tile = Image.fromarray(_hot(heat / max(heat.max(), 1e-9))).resize((_HEAT, _HEAT), Image.Resampling.NEAREST)
         picture.paste(tile, (left, y))
-        draw.text((left, y + _HEAT + 3), _fit(one.entry.name, small, _HEAT), fill=_INK, font=small)
+        draw.text((left, y + _HEAT + 3), fit_text(one.entry.name, small, _HEAT), fill=_INK, font=small)
     return picture
 
 
@@ -51,7 +52,7 @@ def _bars(draw: ImageDraw.ImageDraw, shown: list[ClassStatistics], top: int, fon
     for number, one in enumerate(shown):
         y = top + number * _ROW
         draw.rectangle((_MARGIN, y + 4, _MARGIN + 14, y + 18), fill=one.entry.colour, outline=_FAINT)
-        draw.text((_MARGIN + 22, y + 2), _fit(one.entry.name, font, _NAME - 30), fill=_INK, font=font)
+        draw.text((_MARGIN + 22, y + 2), fit_text(one.entry.name, font, _NAME - 30), fill=_INK, font=font)
         for column, share in enumerate((one.pixel_share, one.image_share)):
             left = _MARGIN + _NAME + column * (_BAR + 70)
             draw.rectangle((left, y + 4, left + _BAR, y + 18), fill=_GROUND)
@@ -72,7 +73,7 @@ def _matrix(
     first = left + _NAME
     for number, row in enumerate(shown):
         y = top + number * _CELL
-        draw.text((left, y + 4), _fit(row.entry.name, font, _NAME - 10), fill=_INK, font=font)
+        draw.text((left, y + 4), fit_text(row.entry.name, font, _NAME - 10), fill=_INK, font=font)
         draw.text((first + number * _CELL + 4, top - 20), str(row.entry.index), fill=_FAINT, font=small)
         for place, column in enumerate(shown):
             chance = statistics.cooccurrence[row.entry.index][column.entry.index]
@@ -91,11 +92,3 @@ def _hot(values: np.ndarray) -> np.ndarray:
     low = np.minimum(place.astype(int), len(_HOT) - 2)
     share = (place - low)[..., None]
     return np.rint(_HOT[low] * (1 - share) + _HOT[low + 1] * share).astype(np.uint8)
-
-
-def _fit(text: str, font: ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."

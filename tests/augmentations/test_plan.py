@@ -125,6 +125,14 @@ def test_what_so_few_twins_cannot_meet_is_said() -> None:
     assert f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for." in shares.notes
 
 
+def test_only_remedies_that_help_are_told() -> None:
+    alone = plan_of(tiles=SCENES[:1], count=4, balance={"water": 0.9}).shares()
+    assert any("water" in note.casefold() for note in alone.notes) and not any("most_uses" in note for note in alone.notes)
+    land = [np.zeros((64, 64), dtype=np.uint8)] * 3
+    none = plan_of(tiles=land, count=4, balance={"water": 0.5}).shares()
+    assert any("Water is in none of these masks" in note for note in none.notes) and not any("Clone" in note for note in none.notes)
+
+
 def test_no_item_is_drawn_more_often_than_most_uses() -> None:
     plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "most_uses": 3.0})
     uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)

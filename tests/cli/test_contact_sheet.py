@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from model_store.card import ClassEntry
-from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet, paint_mask
+from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet, fit_text, paint_mask
 
 CLASSES = (
     ClassEntry(index=0, name="land", colour=(200, 40, 40)),
@@ -70,6 +70,13 @@ def test_pictures_that_are_not_square_keep_their_proportions(tmp_path: Path) -> 
     grey = [place for place in ((x, y) for x in range(sheet.width) for y in range(sheet.height)) if sheet.getpixel(place) == (100,) * 3]
     across, down = zip(*grey)
     assert (max(across) - min(across), max(down) - min(down)) == (99, 49)
+
+
+def test_a_line_of_text_stays_one() -> None:
+    font = ImageFont.load_default(14)
+    assert fit_text("new\nline\u202e", font, 300) == r"new\nline\u202e"
+    cut = fit_text("long " * 10_000, font, 100)
+    assert cut.endswith("...") and font.getlength(cut) <= 100 < font.getlength("long " + cut)
 
 
 def test_many_twins_stand_in_two_groups_and_only_the_first_are_drawn(tmp_path: Path) -> None:

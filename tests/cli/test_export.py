@@ -124,6 +124,16 @@ def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(tmp_p
     assert capsys.readouterr().err.count("which is no class") == 2
 
 
+def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twins = twin_folder(tmp_path / "twins", count=2)
+    ignored = sum(int((twin_mask(number) == 255).sum()) for number in range(2))
+    assert ignored and export(twins, "--format", "yolo", "--out", tmp_path / "yolo") == 0
+    assert f"Lost {ignored:,} pixels are of no class, which yolo cannot say" in capsys.readouterr().err
+    assert "to a trainer they are background" in (tmp_path / "yolo" / "README.md").read_text()
+    assert export(twins, "--format", "coco", "--out", tmp_path / "coco") == 0
+    assert "Lost" not in capsys.readouterr().err
+
+
 def test_twins_stay_with_the_real_image_whose_mask_they_follow(tmp_path: Path) -> None:
     real = real_folder(tmp_path / "tiles", CLASSES, 6)
     sources: list[object] = [real]

@@ -55,6 +55,19 @@ def test_class_names_may_hold_anything(tmp_path: Path, format: str) -> None:
     assert report.left_out == 0 and len(items) == 8 and found == classes
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_class_called_ignore_is_told_from_pixels_to_ignore(tmp_path: Path, format: str) -> None:
+    names = ["background", "ignore", "# not a comment", "a", "b"]
+    classes = ClassList.of(names, {name: (index, 9 * index, 7) for index, name in enumerate(names)})
+    export(scenes(), classes, tmp_path, format=format)
+    items, report, found = read(tmp_path)
+    assert report.left_out == 0 and found == classes
+    for item in scenes():
+        # YOLO has no word for pixels of no class
+        same = (items[item.name].labels == item.labels) | ((item.labels == 255) & (format == "yolo"))
+        assert same.all()
+
+
 def touching() -> Iterator[Item]:
     labels = np.zeros((12, 16), dtype=np.uint8)
     labels[2:10, 2:14] = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ _HOW = (
     'give one: dataset.json with {"classes": [{"index": 0, "name": "background", "colour": [0, 0, 0]}, ...]}, labelmap.txt with '
     '"name:r,g,b::" lines, class_dict.csv with name,r,g,b, or classes.txt with a name a line'
 )
+
+
+_COLOURED = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
 
 
 def find_classes(root: Path) -> ClassList | None:
@@ -83,7 +87,8 @@ def _from_json(text: str) -> ClassList:
 def _from_labelmap(text: str) -> ClassList:
     names, colours = [], {}
     for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
+        # a line that begins so is a comment, unless it gives a colour: then it is the class's name that begins so
+        if line.strip() and (not line.startswith("#") or _COLOURED.search(line)):
             # the name may hold colons; what follows it never does
             name, colour, *_ = line.rstrip("\n").rsplit(":", 3)
             names.append(name)

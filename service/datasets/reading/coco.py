@@ -119,22 +119,23 @@ class CocoSource:
 
 
 class _Categories:
-    """The categories of a file, and what it says of the background."""
+    """The categories of a file by id, those of them that are no class, and what it says of the background."""
 
-    def __init__(self, entries: list[tuple[Any, str, Colour | None]], ground: Any) -> None:
-        self.entries = entries
+    def __init__(self, entries: list[tuple[Any, str, Colour | None]], void: set[Any], ground: Any) -> None:
+        self.real = [entry for entry in entries if entry[0] not in void]
+        self.void = void
         self.ground = ground
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Categories):
             return NotImplemented
-        return [entry for entry in self.entries if entry[1] != IGNORE_NAME] == [e for e in other.entries if e[1] != IGNORE_NAME]
+        return self.real == other.real
 
     __hash__ = None  # type: ignore[assignment]
 
     def classes(self) -> tuple[ClassList, dict[Any, int], int]:
         """The class list, the class index of each category id, and that of pixels without annotation."""
-        real = [entry for entry in self.entries if entry[1] != IGNORE_NAME]
+        real = self.real
         names = [name for _, name, _ in real]
         colours = {name: colour for _, name, colour in real if colour is not None}
         background: str | None = None
@@ -153,7 +154,7 @@ class _Categories:
             colours = {}
         listed = class_list(names, colours, background=background)
         labels = {key: listed.names.index(name) for key, name, _ in real}
-        labels |= {key: IGNORE for key, name, _ in self.entries if name == IGNORE_NAME}
+        labels |= {key: IGNORE for key in self.void}
         ground = listed.background
         return listed, labels, IGNORE if ground is None else ground.index
 
@@ -186,7 +187,9 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _categories(data: dict[str, Any], name: str) -> _Categories:
-    entries = []
+    info = data.get("info")
+    ground = info.get("background", "unsaid") if isinstance(info, dict) else "unsaid"
+    entries, void = [], set()
     seen: dict[int, str] = {}
     for entry in data["categories"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("id"), int):
@@ -195,10 +198,11 @@ def _categories(data: dict[str, Any], name: str) -> _Categories:
             both = f"{seen[entry['id']]!r:.60} and {entry['name']!r:.60}"
             raise InvalidDataset(f"{name}: the categories {both} have the id {entry['id']}; give each its own")
         seen[entry["id"]] = entry["name"]
+        # an export of ours tells a class of that name from what is no class
+        if entry["name"] == IGNORE_NAME and (ground == "unsaid" or entry.get("supercategory") != IGNORE_NAME):
+            void.add(entry["id"])
         entries.append((entry["id"], entry["name"], read_colour(entry.get("color"))))
-    info = data.get("info")
-    ground = info.get("background", "unsaid") if isinstance(info, dict) else "unsaid"
-    return _Categories(sorted(entries, key=lambda entry: entry[0]), "none" if ground is None else ground)
+    return _Categories(sorted(entries, key=lambda entry: entry[0]), void, "none" if ground is None else ground)
 
 
 def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:

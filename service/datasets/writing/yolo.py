@@ -100,7 +100,9 @@ class YoloWriter:
             "`labels/{split}/`: a line for each object: class, then the outline's corners as shares of width and height. Objects are "
             "cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which round corners down to "
             "pixels and tools which ask for pixel centres both get the object exactly",
-            "`data.yaml`: the splits and the classes",
+            "`data.yaml`: the splits and the classes. YOLO asks for a split `val`; where there is none, its `val` is another split",
+            "pixels of no class (255) cannot be told in YOLO: to a trainer they are background. `lost.ignore_pixels` in the manifest "
+            "counts them",
         ]
 
     def close(self) -> None:
