@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_store.card import IGNORE_INDEX, Card
+from service.augmentations.pool import FOUND_SHARE
 from service.jobs.spec import ItemClass
-
-FOUND_SHARE = 0.005
-"""A class counts as found from this share of the mask's pixels on; less is noise."""
 
 
 @dataclass(frozen=True)

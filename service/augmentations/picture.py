@@ -13,6 +13,7 @@ from model_store.card import ClassEntry
 from service.augmentations.entries import Entry
 from service.augmentations.plan import Plan
 from service.augmentations.plan_shares import ClassShares, PlanShares
+from service.augmentations.pool import FOUND_SHARE
 from service.augmentations.tally import Tally
 from service.augmentations.transforms.compose import square
 from service.contact_sheet import fit_text, paint_mask
@@ -111,18 +112,18 @@ def _how(entry: Entry) -> str:
 
 
 def _subtitle(shares: PlanShares) -> str:
-    sources = ", ".join(f"{share:.0%} {name}" for name, share in shares.sources.items())
+    sources = ", ".join(f"{share:.0%} {'drawn by the model' if name == 'classes' else name}" for name, share in shares.sources.items())
     return f"{shares.count} twins, at most {shares.tries} tries, from {shares.items} real items; masks: {sources}"
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shares: PlanShares, font: ImageFont.ImageFont) -> None:
-    of = "pixels" if shares.by == "pixels" else "images"
+    of = "pixels; planned in the class's colour" if shares.by == "pixels" else f"images with {FOUND_SHARE:.1%} of it or more"
     left = _MARGIN + _NAME
     for text, fill, outline in (("real", _GROUND, _FAINT), ("target", _PAPER, _INK), ("planned", _FAINT, _FAINT)):
         draw.rectangle((left, top + 3, left + 18, top + 3 + _BAR_HEIGHT), fill=fill, outline=outline)
         draw.text((left + 24, top), text, fill=_FAINT, font=font)
         left += 24 + round(font.getlength(text)) + 22
-    draw.text((left, top), f"shares of {of}; planned in the class's colour", fill=_FAINT, font=font)
+    draw.text((left, top), f"shares of {of}", fill=_FAINT, font=font)
     draw.text((_MARGIN + _NAME + _BAR + 12, top), "real, target, planned", fill=_FAINT, font=font)
 
 

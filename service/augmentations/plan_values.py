@@ -29,7 +29,7 @@ class PlanShares(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    by: BalanceBy
+    by: BalanceBy = Field(description="what shares are of; an image has a class from 0.5 % of its pixels on, less is noise")
     count: int = Field(description="twins wanted")
     tries: int = Field(description="samples that are made at most")
     items: int = Field(description="real items that are drawn from")

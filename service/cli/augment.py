@@ -192,6 +192,7 @@ def _show_plan(plan: Plan, picture: Path | None) -> None:
 
     from rich.table import Table
 
+    from service.augmentations.pool import FOUND_SHARE
     from service.cli.console import escape, out
 
     told = plan.model_dump()
@@ -214,7 +215,8 @@ def _show_plan(plan: Plan, picture: Path | None) -> None:
             "" if one["target"] is None else "[green]✓[/]" if one["met"] else "[yellow]not reached[/]",
         )
     out.print(table)
-    out.print(f"[dim]Shares of {shares['by']}. At most {shares['tries']} samples are made.[/]")
+    has = "" if shares["by"] == "pixels" else f": one has a class from {FOUND_SHARE:.1%} of its pixels on"
+    out.print(f"[dim]Shares of {shares['by']}{has}. At most {shares['tries']} samples are made.[/]")
     for note in shares["notes"]:
         out.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
     if picture is not None:
