@@ -7,7 +7,6 @@ their own ``Settings(...)`` and pass it on.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +24,7 @@ MASK = "********"
 class Settings(BaseSettings):
     """Where things are, what a request may ask for, and how hard a worker may work."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
 
     data_dir: Path = Field(
         Path("twinset-data"),
@@ -35,9 +32,7 @@ class Settings(BaseSettings):
         description="Folder of everything the embedded stack keeps: store, broker, caches, link secret.",
     )
     store_url: str = Field(
-        default_factory=lambda values: (
-            (values["data_dir"] / "store").as_uri() if "data_dir" in values else ""
-        ),
+        default_factory=lambda values: (values["data_dir"] / "store").as_uri() if "data_dir" in values else "",
         description="Store: file:///absolute/folder or s3://bucket/prefix. Default: store/ in data_dir.",
     )
     s3_endpoint_url: str | None = Field(
@@ -50,9 +45,7 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/]+",
         description="Endpoint in signed links, where clients know the store by another name.",
     )
-    s3_region: str | None = Field(
-        None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1."
-    )
+    s3_region: str | None = Field(None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1.")
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
         pattern=r"^(rediss?|unix)://",
@@ -64,9 +57,7 @@ class Settings(BaseSettings):
         description="Address at which clients reach the API; links that it serves itself start with it.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 for all interfaces.")
-    port: int = Field(
-        8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one."
-    )
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on, 0-65535; 0 takes a free one.")
     require_keys: Literal["auto", "true", "false"] = Field(
         "auto",
         description="Whether requests need an API key: true, false (something in front lets in whom it should), "
@@ -123,33 +114,19 @@ class Settings(BaseSettings):
     callback_timeout_s: float = Field(
         20.0, ge=0.1, le=120, description="Longest that a callback's receiver may take to answer, in seconds, 0.1-120."
     )
-    link_expires_s: int = Field(
-        3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week)."
-    )
-    max_body_bytes: int = Field(
-        16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824."
-    )
+    link_expires_s: int = Field(3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week).")
+    max_body_bytes: int = Field(16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824.")
     max_dataset_bytes: int = Field(
         4 * 2**30, ge=1024, le=2**40, description="Largest archive of a dataset that is taken in, in bytes, 1024-1099511627776."
     )
-    max_count: int = Field(
-        100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000."
-    )
+    max_count: int = Field(100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000.")
     max_interactive_count: int = Field(
         64, ge=1, le=1_000_000, description="Most twins that one interactive job may ask for, 1-1000000; max_count holds too."
     )
-    max_steps: int = Field(
-        1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000."
-    )
-    max_prompt_chars: int = Field(
-        2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000."
-    )
-    max_masks: int = Field(
-        1000, ge=1, le=10_000, description="Most masks that one job may give, 1-10000."
-    )
-    max_mask_px: int = Field(
-        4096, ge=8, le=8192, description="Longest side of a given mask in pixels, 8-8192."
-    )
+    max_steps: int = Field(1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000.")
+    max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000.")
+    max_masks: int = Field(1000, ge=1, le=10_000, description="Most masks that one job may give, 1-10000.")
+    max_mask_px: int = Field(4096, ge=8, le=8192, description="Longest side of a given mask in pixels, 8-8192.")
     max_wait_s: float = Field(
         60.0,
         ge=0,
@@ -164,9 +141,7 @@ class Settings(BaseSettings):
         "S3, only where TWINSET_LINK_SECRET is set.",
     )
     chunk_size: int = Field(8, ge=1, le=4096, description="Twins in a chunk, the unit of delivery, 1-4096.")
-    chunks_in_flight: int = Field(
-        4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024."
-    )
+    chunks_in_flight: int = Field(4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024.")
     lease_s: float = Field(
         15.0,
         ge=1,
@@ -179,9 +154,7 @@ class Settings(BaseSettings):
         le=3600,
         description="Pause between two sweeps for chunks that got lost, in seconds, 0.1-3600.",
     )
-    worker_threads: int = Field(
-        8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256."
-    )
+    worker_threads: int = Field(8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256.")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
@@ -191,16 +164,12 @@ class Settings(BaseSettings):
         "auto",
         description="Numbers: auto (bfloat16 where GPU or CPU has it, else float32), float32, bfloat16, float16.",
     )
-    batch_shape: int = Field(
-        0, ge=0, le=4096, description="Rows of the engine's batch, 2-4096; 0 measures them once a machine type."
-    )
+    batch_shape: int = Field(0, ge=0, le=4096, description="Rows of the engine's batch, 2-4096; 0 measures them once a machine type.")
     shapes: Literal["fixed", "floating"] = Field(
         "fixed",
         description="fixed: a twin's bits never depend on its company; floating: quicker when few wait, bits do.",
     )
-    compile: bool = Field(
-        False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler."
-    )
+    compile: bool = Field(False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler.")
     cuda_graphs: bool = Field(True, description="Replay forwards of fixed shape as CUDA graphs, on a GPU.")
     model_memory_bytes: int = Field(
         0,
@@ -212,9 +181,7 @@ class Settings(BaseSettings):
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
         description="Folder where a worker keeps the weights it fetched. Default: model-cache/ in data_dir.",
     )
-    cpu_threads: int = Field(
-        0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores."
-    )
+    cpu_threads: int = Field(0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores.")
     visibility_timeout_s: int = Field(
         3600,
         ge=10,
@@ -227,9 +194,7 @@ class Settings(BaseSettings):
     bulk_threads: int = Field(
         2, ge=1, le=64, description="Datasets, augmentation sets and exports that a bulk worker has in hand at once, 1-64."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="How much is logged: debug, info, warning, error."
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged: debug, info, warning, error.")
 
     @field_validator("data_dir", "model_cache_dir")
     @classmethod
@@ -253,9 +218,7 @@ class Settings(BaseSettings):
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError(
-                "a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'"
-            )
+            raise ValueError("a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'")
         return value
 
     @field_validator("callback_secret")
@@ -281,40 +244,8 @@ class Settings(BaseSettings):
         return value.lower() if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One line of ``twinset settings``; ``value`` is safe to print."""
-
-    name: str
-    env: str
-    value: str
-    default: str
-    description: str
-
-
-def describe(settings: Settings) -> list[SettingRow]:
-    """The settings in the order of their declaration, secrets and passwords inside URLs masked."""
-    untouched = Settings.model_construct(data_dir=settings.data_dir)
-    rows = []
-    for name, field in Settings.model_fields.items():
-        default = field.get_default(
-            call_default_factory=True, validated_data={"data_dir": untouched.data_dir}
-        )
-        if name == "data_dir":
-            default = Path(default).absolute()
-        rows.append(
-            SettingRow(
-                name=name,
-                env=f"{ENV_PREFIX}{name.upper()}",
-                value=_printable(getattr(settings, name)),
-                default=_printable(default),
-                description=field.description or "",
-            )
-        )
-    return rows
-
-
-def _printable(value: Any) -> str:
+def printable(value: Any) -> str:
+    """A value as text, a secret and the password inside a URL masked."""
     if value is None:
         return ""
     if isinstance(value, SecretStr):
@@ -338,7 +269,7 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _fault(fault: Any) -> str:
     name = str(fault["loc"][0]) if fault["loc"] else "settings"
-    value = "" if name in _SECRETS else f"={_printable(fault['input'])}"
+    value = "" if name in _SECRETS else f"={printable(fault['input'])}"
     return f"{ENV_PREFIX}{name.upper()}{value}: {fault['msg']}"
 
 

@@ -11,7 +11,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from service import errors
-from service.settings import ENV_PREFIX, MASK, Settings, describe, get_settings, read_settings
+from service.settings import ENV_PREFIX, MASK, Settings, get_settings, read_settings
+from service.settings_table import describe
 
 
 @pytest.fixture(autouse=True)

@@ -35,9 +35,7 @@ class ObjectStore(Protocol):
     Every method may raise StoreUnavailable, whose message names the store and the remedy.
     """
 
-    def put(
-        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
         """Write a whole object, durably; readers see all of the old one or all of the new.
 
         With ``if_absent``, exactly one of any number of racing writers wins; the others get ObjectExists.
@@ -77,18 +75,14 @@ class ObjectStore(Protocol):
         """What is known of an object without reading it; None where there is none."""
         ...
 
-    def list(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Objects whose keys start with the string ``prefix``, in the order of their keys' UTF-8 bytes.
 
         Only keys after ``start_after`` (a key, or any string), at most ``limit`` of them.
         """
         ...
 
-    def list_folders(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[str]:
+    def list_folders(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
         """The "folders" right below ``prefix``, which is '' or ends in '/': next parts of keys that go on.
 
         Given ``jobs/a/spec.json`` and ``jobs/b/spec.json``, ``list_folders("jobs/")`` yields ``a`` and ``b``;
@@ -101,9 +95,7 @@ class ObjectStore(Protocol):
         """Remove an object; no error where there is none."""
         ...
 
-    def sign(
-        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
-    ) -> str:
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None) -> str:
         """A URL that anyone may GET for ``expires_s`` seconds, 1 to LONGEST_LINK_S; no look at the object.
 
         Where we serve the link ourselves, other bytes than those with ``sha256`` are not served by it.

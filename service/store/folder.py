@@ -15,18 +15,19 @@ import os
 import secrets
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from typing import IO, Iterator
 
-from ..errors import InvalidKey, ObjectExists, ObjectNotFound, StoreUnavailable, TwinsetError
+from ..errors import ObjectExists, ObjectNotFound, StoreUnavailable
 from . import signing
 from .base import ObjectInfo, check_expiry, check_range, check_size
+from .disk_errors import disk_errors
 from .giving import takes_place
 from .keys import check_key, check_prefix, check_start
-from .walking import NO_FOLLOW, NotAFolder, holds_object, open_below, scan, walk
+from .walking import NO_FOLLOW, holds_object, open_below, scan, walk
 
 INCOMING = ".incoming"
 LEFTOVER_AGE_S = 3600
@@ -51,9 +52,7 @@ class FolderStore:
     def __repr__(self) -> str:
         return f"FolderStore({str(self.root)!r})"
 
-    def put(
-        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
         """Write a whole object; see ObjectStore. The media type is always that of the key's suffix."""
         self._check_new(key, if_absent)
         check_size(key, len(data))
@@ -113,9 +112,7 @@ class FolderStore:
                 return None
         return _info(key, found) if stat.S_ISREG(found.st_mode) else None
 
-    def list(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         after = check_start(start_after) or ""
         *folders, _ = prefix.split("/")
@@ -132,9 +129,7 @@ class FolderStore:
 
         return islice(found(), limit)
 
-    def list_folders(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[str]:
+    def list_folders(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
         check_prefix(prefix, whole_parts=True)
         after = f"{check_start(start_after)}/" if start_after else ""
         folders = prefix.split("/")[:-1]
@@ -170,9 +165,7 @@ class FolderStore:
                             return
                         raise
 
-    def sign(
-        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
-    ) -> str:
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None) -> str:
         """A link that the API serves; see ObjectStore. The media type served is that of the key's suffix."""
         expires = int(time.time()) + check_expiry(expires_s)
         return self._public_url + signing.sign_path(self._secret, check_key(key), expires, sha256)
@@ -203,17 +196,13 @@ class FolderStore:
         with self._disk_errors(key), self._folder(INCOMING) as incoming:
             draft = f"{os.getpid()}-{secrets.token_hex(12)}"
             try:
-                with os.fdopen(
-                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
-                ) as file:
+                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb") as file:
                     yield incoming, draft, file
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(draft, dir_fd=incoming)
 
-    def _settle(
-        self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool
-    ) -> ObjectInfo:
+    def _settle(self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool) -> ObjectInfo:
         """Flushes the draft, which ``file`` is open on, to the disk, and gives it its name."""
         if file.writable():
             file.flush()
@@ -266,9 +255,7 @@ class FolderStore:
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise StoreUnavailable(
-                f"the folder of the store, {self.root}, is gone; restore it or restart"
-            ) from None
+            raise StoreUnavailable(f"the folder of the store, {self.root}, is gone; restore it or restart") from None
         try:
             for part in parts:
                 below = open_below(descriptor, part, make=make)
@@ -285,46 +272,8 @@ class FolderStore:
                 if entry.stat(follow_symlinks=False).st_mtime < oldest:
                     os.unlink(entry.path)
 
-    @contextmanager
-    def _disk_errors(self, key: str = "") -> Iterator[None]:
-        """What the operating system says, as our errors: which object, which folder, what to do."""
-        try:
-            yield
-        except TwinsetError:
-            raise
-        except NotAFolder as error:
-            what = (
-                "a symbolic link, which the store does not follow"
-                if error.is_link
-                else "an object, not a folder"
-            )
-            raise InvalidKey(f"{key} cannot be: in {self.root}, {error.name!r} is {what}", key=key) from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise InvalidKey(
-                    f"{key} is a symbolic link in {self.root}; the store follows none", key=key
-                ) from error
-            if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
-                raise InvalidKey(
-                    f"{key} is a folder in {self.root}; an object needs another name", key=key
-                ) from error
-            remedy = _REMEDIES.get(error.errno or 0, "look at the disk")
-            raise StoreUnavailable(
-                f"the store in {self.root} failed: {error.strerror or error}; {remedy}"
-            ) from error
-
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or set TWINSET_STORE_URL to a larger disk",
-    errno.EDQUOT: "free some space, or set TWINSET_STORE_URL to a larger disk",
-    errno.EACCES: "let this user write there, or set TWINSET_STORE_URL to a folder of its own",
-    errno.EPERM: "let this user write and hard-link there, or set TWINSET_STORE_URL to a folder of its own",
-    errno.EROFS: "set TWINSET_STORE_URL to a folder on a disk that can be written",
-    errno.ENOTSUP: "its filesystem lacks hard links; set TWINSET_STORE_URL to a folder on another",
-    errno.ENOTDIR: "set TWINSET_STORE_URL to a folder",
-    errno.EEXIST: "set TWINSET_STORE_URL to a folder",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-}
+    def _disk_errors(self, key: str = "") -> AbstractContextManager[None]:
+        return disk_errors(self.root, key)
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

@@ -56,9 +56,7 @@ def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
         raise InvalidKey(f"prefix {prefix!r} names no folder; end it with '/'", key=prefix)
     for part in parts:
         if not part:
-            raise InvalidKey(
-                f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix
-            )
+            raise InvalidKey(f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix)
         _check_part(part, prefix)
     if last:
         _check_part(last, prefix)

@@ -21,9 +21,7 @@ def open_store(settings: Settings) -> ObjectStore:
     if url.scheme == "file":
         from .folder import FolderStore
 
-        return FolderStore(
-            Path(unquote(url.path)), link_secret=link_secret(settings), public_url=settings.public_url
-        )
+        return FolderStore(Path(unquote(url.path)), link_secret=link_secret(settings), public_url=settings.public_url)
     if url.scheme == "s3" and url.netloc:
         # boto3 takes a third of a second and 30 MB, so only those who use S3 pay for it.
         from .s3 import S3Store
@@ -35,9 +33,7 @@ def open_store(settings: Settings) -> ObjectStore:
             public_endpoint_url=settings.s3_public_endpoint_url,
             region=settings.s3_region,
         )
-    raise SettingsError(
-        f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix"
-    )
+    raise SettingsError(f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix")
 
 
 def link_secret(settings: Settings) -> bytes:

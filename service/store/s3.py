@@ -86,9 +86,7 @@ class S3Store:
     def __repr__(self) -> str:
         return f"S3Store('s3://{self.bucket}/{self.prefix}', endpoint_url={self.endpoint_url!r})"
 
-    def put(
-        self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False
-    ) -> ObjectInfo:
+    def put(self, key: str, data: bytes, *, content_type: str | None = None, if_absent: bool = False) -> ObjectInfo:
         check_size(key, len(data))
         sha256, md5 = hashlib.sha256(data).hexdigest(), content_md5(data)
         return self._put(key, data, len(data), sha256, md5, content_type, if_absent)
@@ -153,9 +151,7 @@ class S3Store:
         found = self._head(key)
         return _info(key, found) if found is not None else None
 
-    def list(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
         request: dict[str, Any] = {
             "Prefix": self.prefix + check_prefix(prefix),
             "MaxKeys": min(limit or PAGE, PAGE),
@@ -172,9 +168,7 @@ class S3Store:
 
         return islice(found(), limit)
 
-    def list_folders(
-        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
-    ) -> Iterator[str]:
+    def list_folders(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
         above = self.prefix + check_prefix(prefix, whole_parts=True)
         request: dict[str, Any] = {"Prefix": above, "Delimiter": "/", "MaxKeys": min(limit or PAGE, PAGE)}
         if check_start(start_after):
@@ -197,9 +191,7 @@ class S3Store:
             if not is_missing(error):
                 raise self._unavailable(error) from error
 
-    def sign(
-        self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None
-    ) -> str:
+    def sign(self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None) -> str:
         """A presigned URL; see ObjectStore. What it gives has ``content_type``, by default the suffix's.
 
         S3 serves it without us, so ``sha256`` is for the reader to compare.
@@ -210,9 +202,7 @@ class S3Store:
             "ResponseContentType": content_type or suffix_content_type(key),
         }
         try:
-            url: str = self._signer.generate_presigned_url(
-                "get_object", Params=request, ExpiresIn=check_expiry(expires_s)
-            )
+            url: str = self._signer.generate_presigned_url("get_object", Params=request, ExpiresIn=check_expiry(expires_s))
         except BotoCoreError as error:
             raise self._unavailable(error) from error
         return url

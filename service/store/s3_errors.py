@@ -13,9 +13,7 @@ from botocore.exceptions import (
 
 from ..errors import StoreUnavailable
 
-_CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
-)
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
 _ACCESS = "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there"
 _ENDPOINT = "check that it runs and that TWINSET_S3_ENDPOINT_URL is right"
 _REMEDIES = {
@@ -44,9 +42,7 @@ def unavailable(error: Exception, bucket: str, endpoint_url: str | None) -> Stor
         remedy = _REMEDIES.get(code, "try again; if it stays, look at the store's own log")
         return StoreUnavailable(f"{where} answered {code} ({said}); {remedy}", bucket=bucket)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-        return StoreUnavailable(
-            f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket
-        )
+        return StoreUnavailable(f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket)
     if isinstance(error, (ReadTimeoutError, ConnectTimeoutError)):
         return StoreUnavailable(f"{where} did not answer in time; {_ENDPOINT}", bucket=bucket)
     if isinstance(error, EndpointConnectionError):
@@ -78,9 +74,7 @@ def may_have_happened(error: Exception) -> bool:
     """Whether a write that ended so may have taken effect: the store was reached and gave no answer, or none that says."""
     if isinstance(error, ClientError):
         return error.response["ResponseMetadata"].get("HTTPStatusCode") in (500, 502, 504)
-    return not isinstance(
-        error, (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError)
-    )
+    return not isinstance(error, (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError))
 
 
 def is_out_of_range(error: ClientError) -> bool:

@@ -86,11 +86,8 @@ def load_or_create_secret(
         secret = path.read_text().strip().encode()
     except OSError as error:
         raise SettingsError(
-            f"the {name} at {path} cannot be read or made ({error.strerror}); "
-            f"make the folder writable, or set {setting}"
+            f"the {name} at {path} cannot be read or made ({error.strerror}); make the folder writable, or set {setting}"
         ) from error
     if len(secret) < 16:
-        raise SettingsError(
-            f"the {name} at {path} is shorter than 16 characters; delete it to get a new one"
-        )
+        raise SettingsError(f"the {name} at {path} is shorter than 16 characters; delete it to get a new one")
     return secret

@@ -1,0 +1,42 @@
+"""What the operating system says of a folder store, as our errors: which object, which folder, what to do."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from ..errors import InvalidKey, StoreUnavailable, TwinsetError
+from .walking import NotAFolder
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or set TWINSET_STORE_URL to a larger disk",
+    errno.EDQUOT: "free some space, or set TWINSET_STORE_URL to a larger disk",
+    errno.EACCES: "let this user write there, or set TWINSET_STORE_URL to a folder of its own",
+    errno.EPERM: "let this user write and hard-link there, or set TWINSET_STORE_URL to a folder of its own",
+    errno.EROFS: "set TWINSET_STORE_URL to a folder on a disk that can be written",
+    errno.ENOTSUP: "its filesystem lacks hard links; set TWINSET_STORE_URL to a folder on another",
+    errno.ENOTDIR: "set TWINSET_STORE_URL to a folder",
+    errno.EEXIST: "set TWINSET_STORE_URL to a folder",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+@contextmanager
+def disk_errors(root: Path, key: str = "") -> Iterator[None]:
+    """Raises InvalidKey or StoreUnavailable for what goes wrong with the object ``key`` in the folder ``root``."""
+    try:
+        yield
+    except TwinsetError:
+        raise
+    except NotAFolder as error:
+        what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
+        raise InvalidKey(f"{key} cannot be: in {root}, {error.name!r} is {what}", key=key) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InvalidKey(f"{key} is a symbolic link in {root}; the store follows none", key=key) from error
+        if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
+            raise InvalidKey(f"{key} is a folder in {root}; an object needs another name", key=key) from error
+        remedy = _REMEDIES.get(error.errno or 0, "look at the disk")
+        raise StoreUnavailable(f"the store in {root} failed: {error.strerror or error}; {remedy}") from error
