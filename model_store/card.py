@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -160,12 +160,7 @@ class Card(_Frozen):
     def _consistent(self) -> Card:
         if [entry.index for entry in self.classes] != list(range(len(self.classes))):
             raise ValueError("classes must be listed by index 0, 1, 2, ... without a gap")
-        spoken: dict[str, str] = {}
-        for entry in self.classes:
-            for word in {entry.name.casefold(), *(alias.casefold() for alias in entry.aliases)}:
-                if word in spoken:
-                    raise ValueError(f"{word!r} names both {spoken[word]!r} and {entry.name!r}")
-                spoken[word] = entry.name
+        check_words(self.classes)
         if self.palette.count != len(self.classes):
             raise ValueError(f"palette.count is {self.palette.count}, but there are {len(self.classes)} classes")
         if self.default_size_px not in self.sizes_px:
@@ -247,6 +242,26 @@ class Card(_Frozen):
         wanted = {entry.index: entry for word in classes if (entry := self.find_class(word)) is not None}
         words = [wanted[index].phrase for index in sorted(wanted)]
         return self.prompt_template.format(classes=join_words(words))
+
+
+class NamedClass(Protocol):
+    """What :func:`check_words` reads of a class."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def aliases(self) -> Sequence[str]: ...
+
+
+def check_words(classes: Iterable[NamedClass]) -> None:
+    """Raises ValueError if a word, whatever its case, names two classes: a request with it could mean either."""
+    spoken: dict[str, str] = {}
+    for entry in classes:
+        for word in {entry.name.casefold(), *(alias.casefold() for alias in entry.aliases)}:
+            if word in spoken:
+                raise ValueError(f"{word!r} names both {spoken[word]!r} and {entry.name!r}")
+            spoken[word] = entry.name
 
 
 def join_words(words: Sequence[str]) -> str:

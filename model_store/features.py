@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -128,11 +129,15 @@ def _vgg_body() -> nn.Sequential:
 
 def _vgg16_level6(weights: Path | None) -> FeatureNetwork:
     if weights is None or not weights.is_file():
+        given = "none is given" if weights is None else f"{weights} is no file"
         raise FeaturesUnavailable(
-            f"vgg16-level6 needs a safetensors file in torchvision's naming (features.0.weight, ...), and {weights} is none; "
-            f"give one, or choose {FALLBACK}, which needs no file"
+            f"vgg16-level6 needs a safetensors file in torchvision's naming (features.0.weight, ...), and {given}; give one by "
+            f"--features-weights of `twinset train superres` or `autoencoder`, or choose {FALLBACK}, which needs no file"
         )
-    tensors = load_file(weights)
+    try:
+        tensors = load_file(weights)
+    except SafetensorError as error:
+        raise FeaturesUnavailable(f"{weights} is no safetensors file, or is damaged ({error}); give another") from None
     wanted = [f"features.{i}.{part}" for i in VGG_CONVOLUTIONS for part in ("weight", "bias")]
     missing = [key for key in wanted if key not in tensors]
     if missing:

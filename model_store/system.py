@@ -109,10 +109,19 @@ class System(Protocol):
 
 
 def choose_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; anything else is torch's name for a device."""
+    """``auto`` is CUDA where there is one, else the CPU; anything else is torch's name for a device.
+
+    Raises ValueError for a name that is none, and for a CUDA device where torch finds no GPU.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device {device!r} is none that torch knows; give auto, cpu or cuda") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} is asked for, but torch {torch.__version__} finds no CUDA GPU here; give auto or cpu")
+    return found
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

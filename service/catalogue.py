@@ -78,8 +78,8 @@ class Catalogue:
             )
         names = sorted(self._cards)
         near = nearest(name, names)
-        meant = f"did you mean {near!r}? " if near else ""
-        return UnknownModel(f"model {name[:80]!r} does not exist; {meant}There are: {listed(names)}", models=names)
+        meant = f"did you mean {near!r}? There" if near else "there"
+        return UnknownModel(f"model {name[:80]!r} does not exist; {meant} are: {listed(names)}", models=names)
 
     def _refresh(self, older_than_s: float) -> None:
         with self._lock:

@@ -52,7 +52,8 @@ class Producer:
                 self._url,
                 socket_timeout=SEND_TIMEOUT_S,
                 socket_connect_timeout=SEND_TIMEOUT_S,
-                socket_keepalive=True,
+                # A Unix socket has no TCP that could be kept alive, and redis-py refuses to be asked.
+                **({} if self._url.startswith("unix:") else {"socket_keepalive": True}),
                 # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made once.
                 retry=Retry(NoBackoff(), 1),
             )

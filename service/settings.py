@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,23 +38,19 @@ class Settings(BaseSettings):
     )
     s3_endpoint_url: str | None = Field(
         None,
-        pattern=r"^https?://[^/]+",
         description="Endpoint of an S3-compatible store (MinIO, Ceph); unset: AWS.",
     )
     s3_public_endpoint_url: str | None = Field(
         None,
-        pattern=r"^https?://[^/]+",
         description="Endpoint in signed links, where clients know the store by another name.",
     )
     s3_region: str | None = Field(None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1.")
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        pattern=r"^(rediss?|unix)://",
-        description="Redis or Valkey that carries the queue and the live hints: redis://[:password@]host:port/database.",
+        description="Redis or Valkey that carries the queue and the live hints: redis://[:password@]host:port/database, rediss:// or unix:///socket.",
     )
     public_url: str = Field(
         "http://127.0.0.1:8000",
-        pattern=r"^https?://[^/]+",
         description="Address at which clients reach the API; links that it serves itself start with it.",
     )
     host: str = Field("127.0.0.1", description="Address the API listens on; 0.0.0.0 for all interfaces.")
@@ -157,7 +154,6 @@ class Settings(BaseSettings):
     worker_threads: int = Field(8, ge=1, le=256, description="Chunks that one worker process carries at once, 1-256.")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
         description="Where the networks run: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -209,10 +205,41 @@ class Settings(BaseSettings):
             raise ValueError("write file:///absolute/folder or s3://bucket/prefix")
         return value
 
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_that_can_be_asked(cls, value: str) -> str:
+        """What redis-py would only find out at the first request, of each."""
+        url = urlsplit(value)
+        if not (url.scheme == "unix" and len(url.path) > 1 or url.scheme in ("redis", "rediss") and re.fullmatch(r"/?|/\d+", url.path)):
+            raise ValueError("write redis://[:password@]host:port/database, the database a number, or unix:///path/of/the/socket")
+        try:
+            _ = url.port
+        except ValueError:
+            raise ValueError("the port must be a number, 0-65535; write redis://host:6379/0") from None
+        return value
+
     @field_validator("public_url", "s3_endpoint_url", "s3_public_endpoint_url")
     @classmethod
-    def _no_trailing_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else value
+    def _web_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.match(r"^https?://[^/]+", value):
+            raise ValueError("write https://host or http://host:port")
+        return value.rstrip("/")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+            raise ValueError("write auto, cpu, cuda, or cuda:N with the number of the GPU")
+        return value
+
+    @field_validator("batch_shape")
+    @classmethod
+    def _room_for_guidance(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("write 2 to 4096 rows, for guidance takes two of them; or 0, which measures them")
+        return value
 
     @field_validator("link_secret")
     @classmethod
@@ -270,7 +297,7 @@ def read_settings(**overrides: Any) -> Settings:
 def _fault(fault: Any) -> str:
     name = str(fault["loc"][0]) if fault["loc"] else "settings"
     value = "" if name in _SECRETS else f"={printable(fault['input'])}"
-    return f"{ENV_PREFIX}{name.upper()}{value}: {fault['msg']}"
+    return f"{ENV_PREFIX}{name.upper()}{value}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 # Their values appear in no message, not even where they are wrong: a mistyped secret is most of a secret.

@@ -75,12 +75,17 @@ def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatc
             r"TWINSET_STORE_URL=/data/store: .*write file:///absolute/folder or s3://bucket/prefix",
         ),
         ("STORE_URL", "file://relative/store", r"TWINSET_STORE_URL=file://relative/store: "),
-        ("BROKER_URL", "http://x", r"TWINSET_BROKER_URL=http://x: "),
-        ("DEVICE", "tpu", r"TWINSET_DEVICE=tpu: "),
+        ("BROKER_URL", "http://x", r"TWINSET_BROKER_URL=http://x: write redis://"),
+        ("BROKER_URL", "redis://h:99999/0", r"TWINSET_BROKER_URL=redis://h:99999/0: the port must be a number, 0-65535"),
+        ("BROKER_URL", "redis://h:six", r"TWINSET_BROKER_URL=redis://h:six: the port must be a number, 0-65535"),
+        ("BROKER_URL", "redis://h:6379/jobs", r"TWINSET_BROKER_URL=redis://h:6379/jobs: write .* the database a number"),
+        ("BROKER_URL", "unix://", r"TWINSET_BROKER_URL=unix://: write .* unix:///path"),
+        ("BATCH_SHAPE", "1", r"TWINSET_BATCH_SHAPE=1: write 2 to 4096 rows"),
+        ("DEVICE", "tpu", r"TWINSET_DEVICE=tpu: write auto, cpu, cuda, or cuda:N"),
         ("DTYPE", "int8", r"TWINSET_DTYPE=int8: .*'bfloat16'"),
         ("LEASE_S", "0", r"TWINSET_LEASE_S=0: .*greater than or equal to 1"),
         ("MAX_COUNT", "0", r"TWINSET_MAX_COUNT=0: "),
-        ("S3_ENDPOINT_URL", "minio:9000", r"TWINSET_S3_ENDPOINT_URL=minio:9000: "),
+        ("S3_ENDPOINT_URL", "minio:9000", r"TWINSET_S3_ENDPOINT_URL=minio:9000: write https://host or http://host:port"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_limit(
@@ -89,6 +94,11 @@ def test_a_wrong_value_is_named_with_its_limit(
     monkeypatch.setenv(f"TWINSET_{variable}", value)
     with pytest.raises(errors.SettingsError, match=message):
         read_settings()
+
+
+@pytest.mark.parametrize("url", ["redis://box", "redis://:pw@[::1]:6379/2", "rediss://user:pw@box:6380/", "unix:///run/redis.sock"])
+def test_brokers_are_reached_by_tcp_by_tls_and_by_a_socket(url: str) -> None:
+    assert read_settings(broker_url=url).broker_url == url
 
 
 def test_a_wrong_data_folder_does_not_hide_behind_what_follows_from_it() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.numbers import FiniteFloat
+
 if TYPE_CHECKING:
     from service.settings import Settings
     from service.store.base import ObjectStore
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Twins made at once.")
 @click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Sampling steps of each.")
-@click.option("--guidance", type=float, help="Guidance scale; 1 takes half the rows.  [default: the card's]")
+@click.option("--guidance", type=FiniteFloat(min=0), help="Guidance scale; 1 takes half the rows.  [default: the card's]")
 @click.option("--size", type=click.IntRange(1), help="One of the card's sizes.  [default: the card's]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over so many.")
 @click.option("--rows", type=click.IntRange(2), help="Batch shape.  [default: TWINSET_BATCH_SHAPE, else measured]")
@@ -68,6 +70,7 @@ def _measure(
     from service.store.folder import FolderStore
     from workers.bench import Bench, Load, measure
     from workers.engine import Engine
+    from workers.evaluation.making import check_within
     from workers.models import ModelCache
     from workers.warming import any_request
     from workers.worker import available_cores
@@ -81,6 +84,8 @@ def _measure(
             card = loaded.card
             if size is not None and size not in card.sizes_px:
                 raise ValueError(f"{card.id} makes sizes {list(card.sizes_px)}, not {size}")
+            check_within(card, "steps", steps, card.limits.steps_min, card.limits.steps_max)
+            check_within(card, "guidance", guidance, card.limits.guidance_min, card.limits.guidance_max)
             load = Load(
                 samples=samples,
                 steps=steps,

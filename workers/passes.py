@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 
 from redis import Redis
@@ -14,9 +15,12 @@ from workers.turn import Turn
 
 logger = logging.getLogger(__name__)
 
+_SAID_AGAIN_AFTER_S = 60.0
+
 
 class Passes(ABC):
-    """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes all the same.
+    """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes all the same;
+    while the reason stays the same it is said once a minute, so that a broker's outage does not fill a disk.
 
     Every worker has one of a kind; a turn in Redis lets one at a time make them.
     """
@@ -54,11 +58,18 @@ class Passes(ABC):
         return not self._stop.is_set() and (self._turn.is_ours or self._turn.take())
 
     def _run(self) -> None:
+        trouble, said_at = "", 0.0
         while not self._stop.is_set():
             try:
                 self.make_pass()
+                if trouble:
+                    logger.info("the %s makes its passes again", self._name)
+                trouble = ""
             except (RedisError, TwinsetError) as error:
-                logger.warning("no pass of the %s: %s", self._name, error)
+                what = str(error) or type(error).__name__
+                if what != trouble or time.monotonic() - said_at > _SAID_AGAIN_AFTER_S:
+                    logger.warning("no pass of the %s: %s", self._name, what)
+                    trouble, said_at = what, time.monotonic()
             except Exception:
                 logger.exception("a pass of the %s failed", self._name)
             self._stop.wait(self.pause_s)

@@ -150,8 +150,9 @@ def read_about(path: Path, command: str) -> dict[str, Any]:
         about = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BaseInvalid(f"{path} is not JSON ({error})") from None
-    if about.get("format") != 1:
-        raise BaseInvalid(f"{path} is of format {about.get('format')!r}; this version of twinset reads format 1")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != 1:
+        raise BaseInvalid(f"{path} is of format {found!r}; this version of twinset reads format 1")
     return about
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.export import WRITTEN_FORMATS, named_shares, shares_option
+from service.cli.numbers import FiniteFloat
 from service.cli.stored_datasets import open_client, send
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
 @click.option("--out", "target", type=click.Path(path_type=Path), help="A new folder for the set.")
 @click.option("--count", type=click.IntRange(min=1), help="How many twins to add; or give --ratio.")
-@click.option("--ratio", type=float, help="How many twins to add for each real item: 3 for three times as many.")
+@click.option("--ratio", type=FiniteFloat(), help="How many twins to add for each real item: 3 for three times as many.")
 @click.option(
     "--balance",
     callback=_balance,
@@ -51,13 +52,13 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--balance-by", type=click.Choice(["pixels", "images"]), help="What a share is of.  [default: pixels]")
 @click.option("--transforms", metavar="flip,scale,...", help="How real masks are changed.  [default: the usual ones]")
 @click.option("--prompt", multiple=True, help="A template: {classes}, {article} and {caption} are filled in. May be repeated.")
-@click.option("--min-confident-share", type=float, help="Least share of confident pixels, for models that draw masks.")
-@click.option("--min-class-agreement", type=float, help="Least share of the asked classes that are in the mask.")
+@click.option("--min-confident-share", type=FiniteFloat(), help="Least share of confident pixels, for models that draw masks.")
+@click.option("--min-class-agreement", type=FiniteFloat(), help="Least share of the asked classes that are in the mask.")
 @click.option("--no-near-duplicates", is_flag=True, help="Leave out twins that look like one before.")
-@click.option("--budget", type=float, help="Samples made at most, for each twin wanted.  [default: 2]")
+@click.option("--budget", type=FiniteFloat(), help="Samples made at most, for each twin wanted.  [default: 2]")
 @click.option("--seed", type=int, help="Same seed and parameters, same set. Drawn if not given.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
-@click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
+@click.option("--guidance-scale", type=FiniteFloat(), help="How strongly the request steers.  [default: the model's]")
 @click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
 @click.option(
     "--request",

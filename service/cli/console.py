@@ -8,8 +8,9 @@ from typing import Any
 from rich import markup
 from rich.console import Console
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# emoji: ":x:" in a name or a setting is text, not a picture.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def escape(text: str) -> str:
@@ -23,10 +24,11 @@ def show_problem(problem: Mapping[str, Any]) -> None:
     """Prints a problem document (RFC 9457): its title, its detail with the remedy, and each member at fault."""
     err.print(f"[bold red]Error:[/] [bold]{escape(str(problem.get('title', 'something went wrong')))}[/]")
     detail = problem.get("detail")
-    if detail:
+    faults = [(str(fault.get("pointer", "")), str(fault.get("detail", ""))) for fault in problem.get("errors") or ()]
+    # a detail that only strings its faults together would say all of it twice
+    if detail and (len(faults) < 2 or detail != "; ".join(what for _, what in faults)):
         err.print(f"  {escape(str(detail))}", soft_wrap=True)
-    for fault in problem.get("errors") or ():
-        where, what = str(fault.get("pointer", "")), str(fault.get("detail", ""))
+    for where, what in faults:
         if what and what != detail:
             err.print(f"  [dim]{escape(where)}[/] {escape(what)}", soft_wrap=True)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.numbers import FiniteFloat
+
 if TYPE_CHECKING:
     from service.cli.client import Client
     from service.cli.making import TwinFolder
@@ -38,13 +40,13 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
-@click.option("--guidance-scale", type=float, help="How strongly the request steers.  [default: the model's]")
+@click.option("--guidance-scale", type=FiniteFloat(), help="How strongly the request steers.  [default: the model's]")
 @click.option(
     "--guidance-target",
     type=click.Choice(["text", "mask", "joint"]),
     help="What guidance strengthens, where the model has a choice.  [default: the model's]",
 )
-@click.option("--eta", type=float, help="Noise added at each step, 0 to 1.  [default: the model's]")
+@click.option("--eta", type=FiniteFloat(), help="Noise added at each step, 0 to 1.  [default: the model's]")
 @click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
 @click.option(
     "--priority",
@@ -148,7 +150,7 @@ def tell(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
 
     if report is not None:
         seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
-        out.print(f"[green]✓[/] [bold]{report.twins}[/] {'twins' if report.masks else 'images'}{seconds}")
+        out.print(f"[green]✓[/] [bold]{report.twins}[/] {'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}{seconds}")
         rows = {"Twins": f"{report.path}/images, {'masks, ' if report.masks else ''}manifest.jsonl"}
         if report.contact_sheet is not None:
             rows = {"Contact sheet": str(report.contact_sheet), **rows}

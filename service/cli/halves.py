@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from service.cli.numbers import FiniteFloat
+
 
 @click.command()
 @click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
@@ -65,7 +67,7 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 @click.option("--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port; else none are served.")
 @click.option("--metrics-host", help="Address of the metrics; else 127.0.0.1.")
-@click.option("--grace-s", type=click.FloatRange(min=0), help="Seconds that chunks in hand may go on after SIGTERM; else 8.")
+@click.option("--grace-s", type=FiniteFloat(min=0), help="Seconds that chunks in hand may go on after SIGTERM; else 8.")
 @click.option("--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be given several times.")
 def worker(bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]) -> None:
     """Run a worker alone, against a given broker and store.

@@ -11,6 +11,7 @@ the last one was stopped, or killed.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -209,6 +210,11 @@ def listen_on(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
+        # create_server hides the resolver's error class, not its number
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL):
+            raise SettingsError(
+                f"{host} is no address of this machine ({error.strerror}); choose one with --host or TWINSET_HOST, 0.0.0.0 for all"
+            ) from None
         raise SettingsError(
             f"port {port} on {host} cannot be had ({error.strerror}); another server may use it. "
             "Choose another with --port (0 takes a free one)"

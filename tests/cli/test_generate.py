@@ -113,6 +113,9 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
     assert run([*common, "--out", str(tmp_path / "new"), "--count", "0", "--prompt", "p"]) == 2
     assert run([*common, "--out", str(tmp_path / "new"), "--priority", "high", "--prompt", "p"]) == 2
     assert "'interactive'" in capsys.readouterr().err
+    for option in ("--guidance-scale", "--eta"):
+        assert run([*common, "--out", str(tmp_path / "new"), option, "nan", "--prompt", "p"]) == 2
+        assert f"Invalid value for '{option}': 'nan' is not a finite number" in capsys.readouterr().err
 
 
 def test_where_no_server_answers_it_says_how_to_start_one(
@@ -149,6 +152,9 @@ def test_the_servers_problem_is_shown_with_its_remedy(
     assert "The model knows no such class" in error and "did you mean 'water'" in error
     assert run(["generate", "--model", "areal", "--classes", "water", *common]) == 1
     assert "did you mean 'aerial'" in capsys.readouterr().err
+    assert run(["generate", "--model", "aerial", "--classes", "watr", "--name", "a" * 200, *common]) == 1
+    error = capsys.readouterr().err
+    assert error.count("did you mean 'water'") == 1 and error.count("it has 200 characters") == 1
     assert not out.exists()
 
 

@@ -136,6 +136,12 @@ def test_options_of_a_worker_that_makes_twins_are_none_of_a_bulk_worker() -> Non
         assert refused.returncode == 2 and "leave them out with --bulk" in refused.stderr
 
 
+def test_a_grace_time_that_never_ends_is_refused() -> None:
+    for value in ("nan", "inf"):
+        refused = subprocess.run(twinset("worker", "--grace-s", value), capture_output=True, text=True, timeout=30)
+        assert refused.returncode == 2 and f"{value!r} is not a finite number" in refused.stderr
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded.stack import EmbeddedStack, local_address
+from service.embedded.stack import EmbeddedStack, listen_on, local_address
 from service.errors import BrokerUnavailable, NotReady, SettingsError
 from tests.waiting import until
 
@@ -42,6 +42,13 @@ def test_a_port_that_is_taken_stops_the_stack_before_anything_starts(tmp_path: P
         with pytest.raises(SettingsError, match=f"port {port} on 127.0.0.1 cannot be had.*--port"):
             stack.start()
     assert not (tmp_path / "data" / "broker").exists()
+
+
+def test_an_address_of_another_machine_is_not_taken_for_a_port_in_use() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(SettingsError, match=f"{host} is no address of this machine .*--host") as caught:
+            listen_on(host, 0)
+        assert "another server" not in caught.value.detail
 
 
 def test_the_address_to_reach_a_server_follows_from_where_it_listens() -> None:

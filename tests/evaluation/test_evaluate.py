@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -94,6 +96,30 @@ def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card:
         evaluate(system, coast, _plan(other), tmp_path)
 
 
+def test_a_measurement_beyond_the_cards_limits_is_refused(coast_card: Card) -> None:
+    beyond = {"steps": (2000, "steps from 1 to 1000, not 2000"), "guidance_scale": (-3.0, "guidance from 0 to 20, not -3")}
+    for option, (value, message) in beyond.items():
+        with pytest.raises(ValueError, match=message):
+            sampling_for(coast_card, **({"steps": None, "guidance_scale": None, "eta": None} | {option: value}))
+
+
+def test_images_that_were_trained_on_are_no_test(coast: SegmentationFolder, coast_card: Card, painter: Callable, tmp_path: Path) -> None:
+    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
+    (data.folder / "test.txt").write_text("c00\nc49\n")
+    with pytest.raises(DatasetInvalid, match="'c00' of .* stand in train.txt and in test.txt"):
+        evaluate(painter(), data, _plan(coast_card), tmp_path)
+
+
+def test_too_few_test_images_for_a_frechet_distance_leave_it_out_and_the_rest_is_measured(
+    coast: SegmentationFolder, coast_card: Card, painter: Callable, tmp_path: Path
+) -> None:
+    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
+    (data.folder / "test.txt").write_text("c48\nc49\n")
+    plan = replace(_plan(coast_card), count=6, features=open_features("random-conv3"))
+    figures, _ = evaluate(painter(), data, plan, tmp_path)
+    assert all("frechet" not in found and found["ppv"] == 1.0 for found in figures["by"].values())
+
+
 def test_twins_are_reduced_as_real_pairs_are() -> None:
     masks = np.array([[[1, 1, 2, 2], [1, 3, 2, 255], [255, 255, 0, 0], [255, 1, 0, 0]]], dtype=np.uint8)
     images = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
@@ -132,6 +158,20 @@ def test_the_command_names_a_model_that_is_not_there(coast: SegmentationFolder) 
     result = CliRunner().invoke(command.cosimgen, ["--model", "no-such-model", "--data", str(coast.folder)])
     assert result.exit_code == 1
     assert "'no-such-model' is neither a folder with a card.json nor a bundled model" in result.output
+
+
+def test_the_command_tells_another_systems_model_and_a_device_that_is_not_here_before_any_work(
+    coast: SegmentationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    told = {
+        ("siamese-nuclei", "cpu"): "measure it with `twinset evaluate siamese`",
+        ("cosimgen-dubai", "cuda"): "finds no CUDA GPU here; give auto or cpu",
+        ("cosimgen-dubai", "toaster"): "device 'toaster' is none that torch knows",
+    }
+    for (model, device), message in told.items():
+        result = CliRunner().invoke(command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device])
+        assert result.exit_code == 1 and message in result.output, result.output
 
 
 def test_the_newest_bundled_version_answers_to_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_what_is_wrong_with_captions_is_said(discs: SegmentationFolder, tmp_path
     assert read_captions(bare) == {}
     path = bare.folder / "captions.jsonl"
     path.write_text(json.dumps({"stem": "a", "text": "b"}) + '\n{"stem": "c"}\n')
-    with pytest.raises(DatasetInvalid, match="line 2 is no caption"):
+    with pytest.raises(DatasetInvalid, match="captions.jsonl, line 2 is not"):
         read_captions(bare)
     path.write_text(json.dumps({"stem": "a", "text": "b", "classes": ["disc"]}))
     with pytest.raises(DatasetInvalid, match="a label is one word an image"):

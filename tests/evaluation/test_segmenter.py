@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from workers.evaluation.measures import confusion_matrix, mean_iou
 from workers.evaluation.segmenter import Segmenter, SegmenterSettings, cached_segmenter, labels_of, train_segmenter
@@ -31,6 +33,26 @@ def test_a_kept_segmenter_is_read_again_and_not_trained(coast: SegmentationFolde
         assert torch.equal(one, two)
     cached_segmenter(coast, settings.model_copy(update={"seed": 1}), tmp_path)
     assert len(list(tmp_path.glob("segmenter-16px-*.safetensors"))) == 2
+
+
+def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_trained_again(
+    coast: SegmentationFolder, tmp_path: Path
+) -> None:
+    data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
+    settings, trained = QUICK.model_copy(update={"epochs": 1}), []
+
+    def ask() -> int:
+        trained.clear()
+        cached_segmenter(data, settings, tmp_path / "kept", on_iteration=lambda *told: trained.append(told))
+        return len(trained)
+
+    assert ask() > 0 and ask() == 0
+    (kept,) = (tmp_path / "kept").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert ask() > 0 and ask() == 0
+    mask = data.mask_path(data.stems("train")[0])
+    Image.fromarray((4 - np.asarray(Image.open(mask)).clip(1, 3)).astype(np.uint8)).save(mask)
+    assert ask() > 0 and ask() == 0
 
 
 def test_the_same_seed_gives_the_same_segmenter(coast: SegmentationFolder) -> None:

@@ -74,3 +74,12 @@ def test_a_broker_frozen_for_seconds_in_mid_job(
     until(lambda: time.monotonic() - frozen_at > seconds, timeout_s=60)
     own_server.thaw()
     unharmed(own_ground, spec, reference)
+
+
+def test_a_broker_that_refuses_to_write_in_mid_job(own_ground: Ground, reference: Reference) -> None:
+    """As with a full disk or memory of its own: each write is answered with an error, and no connection is lost."""
+    spec = half_done(own_ground)
+    own_ground.redis.config_set("min-replicas-to-write", 1)
+    until(lambda: own_ground.redis.info("errorstats").get("errorstat_NOREPLICAS", {}).get("count", 0) >= 20)
+    own_ground.redis.config_set("min-replicas-to-write", 0)
+    unharmed(own_ground, spec, reference)

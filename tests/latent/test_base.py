@@ -220,6 +220,7 @@ def test_our_own_base_is_read_back(own: Path) -> None:
     [
         (lambda f: (f / "base.safetensors").unlink(), "base.safetensors does not exist"),
         (lambda f: edit(f / "base.json", files={"base.safetensors": "0" * 64}), "has sha256 .*; what lies beside it says 000"),
+        (lambda f: (f / "base.json").write_text("[]"), "is of format None; this version of twinset reads format 1"),
         (lambda f: edit(f / "base.json", format=2), "is of format 2; this version of twinset reads format 1"),
         (lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "heads": "few"}), "denoiser.heads is 'few'"),
         (lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "widths": (8, 8)}), "does not fit the network"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
-from model_store.superres.espcn import ESPCN, ESPCNConfig
+from model_store.superres.espcn import ESPCN, ESPCNConfig, small_espcn
 from workers.training.data import SegmentationFolder
-from workers.training.loop import iteration_generator, read_log
+from workers.training.loop import iteration_generator, read_log, save_checkpoint
 from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
 from workers.training.superres_command import superres
 
@@ -101,6 +102,15 @@ def test_the_command_trains_and_says_where(shapes: SegmentationFolder, tmp_path:
     result = CliRunner().invoke(superres, [*arguments, "--perceptual-weight", "0", "--precision", "no"])
     assert result.exit_code == 0, result.output
     assert "16->64" in result.output and (tmp_path / "superres.safetensors").is_file()
+
+
+def test_the_command_refuses_a_run_of_another_recipe_and_of_other_data_in_a_line(shapes: SegmentationFolder, tmp_path: Path) -> None:
+    arguments = ["--data", str(shapes.folder), "--base-px", "16", "--iterations", "1", "--perceptual-weight", "0", "--precision", "no"]
+    save_checkpoint(tmp_path / "cosimgen", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
+    _trainer(replace(shapes, name="others"), tmp_path / "others", network=small_espcn()).save(1)
+    for name, message in (("cosimgen", "holds a run of another `twinset train` command"), ("others", "holds a run on 'others'")):
+        result = CliRunner().invoke(superres, [*arguments, "--out", str(tmp_path / name)])
+        assert result.exit_code == 1 and message in result.output and len(result.output.splitlines()) == 1
 
 
 def test_the_command_refuses_images_that_are_too_small(shapes: SegmentationFolder, tmp_path: Path) -> None:

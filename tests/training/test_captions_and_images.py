@@ -13,10 +13,13 @@ from PIL import Image
 from model_store.latent.autoencoder import encode_moments
 from tests.latent.tiny import LetterTokens
 from tests.training.scenes import tiny_base, write_scenes
+from workers.evaluation.captions import Caption
+from workers.evaluation.captions import read_captions as labels_of_images
 from workers.training.captions import CaptionBank, caption_repeats, commonest, read_texts, repeats_deviation
 from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
 from workers.training.images import ImageFolder, as_images, check_unpaired, listed_stems
 from workers.training.latents import LatentBank, noise_latents
+from workers.training.prompts import read_captions as captions_of_class_sets
 
 
 @pytest.fixture
@@ -149,3 +152,27 @@ def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None
     texts = (("many", "a cell"), ("few",), ("many",), ("dots",), ("few",))
     assert commonest(texts) == ("few", "many", "a cell", "dots")
     assert commonest(texts, most=3) == ("few", "many", "a cell")
+
+
+def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> None:
+    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+    text = '\ufeff{"stem": "scene00", "text": ""}\n\r\n{"stem": "scene00", "text": " two\u2028lines ", "classes": ["square"]}\r\n'
+    path.write_text(text, encoding="utf-8")
+    assert read_texts(scenes, ["scene00"]) == (("two\u2028lines",),)
+    assert labels_of_images(data) == {"scene00": Caption("two\u2028lines")}
+    ((stem, text, named),) = captions_of_class_sets(data)
+    assert (stem, text, named.tolist()) == ("scene00", "two\u2028lines", [False, True])
+
+
+@pytest.mark.parametrize(
+    "line", ['{"stem": ["a"], "text": "x"}', '{"stem": "a", "text": null}', '{"text": "x"}', "null", '{"stem": 1, "text": "x"}']
+)
+def test_a_line_that_is_no_caption_is_named_by_every_reader(scenes: Path, line: str) -> None:
+    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+    path.write_text(f'{{"stem": "scene00", "text": "x"}}\n{line}\n')
+    for reader in (lambda: read_texts(scenes, ["scene00"]), lambda: labels_of_images(data), lambda: list(captions_of_class_sets(data))):
+        with pytest.raises(DatasetInvalid, match=r"captions\.jsonl, line 2 is not"):
+            reader()
+    path.write_text('{"stem": "scene00", "text": "x", "classes": "square"}')
+    with pytest.raises(DatasetInvalid, match="line 1: classes is 'square'; it should be a list"):
+        list(captions_of_class_sets(data))

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from model_store.card import load_card
+from model_store.card import Card, load_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.ddim import DDIM
 from model_store.palette import fibonacci_rgb, nearest_class
 from model_store.sampling import sample
+from model_store.superres.espcn import ESPCN, small_espcn
 from model_store.system import ConditionRequest, WeightsInvalid, load_system, stack_conditions
 from tests.training.toy import letters, write_toy_dataset
+from workers.training.card_parts import ExportImpossible
 from workers.training.cosimgen import CoSimGenTrainer
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import SegmentationFolder
+from workers.training.data import DatasetInvalid, SegmentationFolder
 from workers.training.export import export_model
+from workers.training.loop import CheckpointInvalid, save_checkpoint
+from workers.training.superres_result import save_result
 
 NETWORK = CoSimGenConfig(
     num_classes=3, size_px=16, width=16, multipliers=(1, 2), blocks_per_level=1, embedding_dims=32, class_feature_dims=16, stem=2
@@ -167,6 +172,44 @@ def test_the_exported_model_loads_samples_and_refuses_altered_weights(
 def test_a_folder_of_another_network_is_not_continued(toy: SegmentationFolder, finished: CoSimGenTrainer) -> None:
     with pytest.raises(ValueError, match="another network"):
         trainer(toy, finished.out, network=NETWORK.model_copy(update={"width": 8}))
+
+
+def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
+    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointInvalid, match="holds a run on 'toy', and the data are now 'other'; choose another --out"):
+        trainer(replace(toy, name="other"), finished.out)
+    save_checkpoint(tmp_path, 1, {"network.w": torch.ones(1)}, {"settings": {"hint": {}}})
+    for going_on in (lambda: trainer(toy, tmp_path), lambda: export_model(tmp_path, tmp_path / "model", toy, name="x", version="1.0.0")):
+        with pytest.raises(CheckpointInvalid, match="holds a run of another `twinset train` command, or version; choose another --out"):
+            going_on()
+
+
+def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: SegmentationFolder, tmp_path: Path) -> None:
+    ground = tuple(replace(entry, queryable=False) for entry in toy.classes)
+    with pytest.raises(DatasetInvalid, match="no class .* can be asked for: nothing, night, day are read as unlabelled ground"):
+        trainer(replace(toy, classes=ground), tmp_path)
+
+
+def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolution_was_trained_for(
+    toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
+) -> None:
+    def export(superres: Path | None) -> Card:
+        return export_model(finished.out, tmp_path / "model", toy, name="toy", version="1.0.0", superres=superres, guidance_scale=0.0)
+
+    assert export(None).defaults.guidance_scale == 0.0
+    network = ESPCN(small_espcn())
+    for base_px, times in ((16, 1), (8, 2)):
+        save_result(network, tmp_path / f"{base_px}", {"settings": {"base_px": base_px, "times": times}, "deviations": []})
+    card = export(tmp_path / "16")
+    assert card.sizes_px == (16, 32) and card.default_size_px == 32
+    with pytest.raises(ExportImpossible, match="enlarges pairs of 8 px and this model makes 16 px; .*--base-px 16"):
+        export(tmp_path / "8")
+    (tmp_path / "16" / "superres.safetensors").write_bytes(b"cut")
+    with pytest.raises(ExportImpossible, match="16 cannot be read .*; train it again"):
+        export(tmp_path / "16")
+    with pytest.raises(ExportImpossible, match="lacks superres.json or superres.safetensors; give a folder of `twinset train superres`"):
+        export(finished.out)
 
 
 def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(toy: SegmentationFolder, tmp_path: Path) -> None:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.training.toy import letters, write_toy_dataset
 from workers.training.cosimgen_command import parse_aliases
 from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral, majority_resize, present_classes
-from workers.training.loop import iteration_generator, learning_rate
+from workers.training.images import ImageFolder
+from workers.training.loop import (
+    CheckpointInvalid,
+    TrainingLog,
+    iteration_generator,
+    learning_rate,
+    load_checkpoint,
+    read_log,
+    save_checkpoint,
+)
 from workers.training.prompts import CANONICAL_SHARE, PromptBank
+from workers.training.running import errors_in_one_line
 
 
 @pytest.fixture
@@ -83,7 +96,7 @@ def lose_image(folder: Path) -> str:
 
 def tear_image(folder: Path) -> str:
     (folder / "images" / "pair01.png").write_bytes(b"\x89PNG torn")
-    return "'pair01' in .* cannot be read"
+    return r"pair01\.png cannot be read"
 
 
 @pytest.mark.parametrize("breaking", [break_mask, colour_mask, shrink_mask, lose_image, tear_image])
@@ -141,3 +154,135 @@ def test_every_iteration_and_process_draws_its_own_numbers_and_the_same_ones_aga
 
     assert first(0, 5, 0) == first(0, 5, 0)
     assert len({first(0, 5, 0), first(0, 6, 0), first(1, 5, 0), first(0, 5, 1)}) == 4
+
+
+def test_grey_of_16_bits_is_read_as_the_picture_that_it_is(toy: Path) -> None:
+    path = toy / "images" / "pair00.png"
+    grey = Image.open(path).convert("L")
+    grey.convert("RGB").save(path)
+    eight, _ = SegmentationFolder.open(toy).arrays("train", 16)
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(path)
+    sixteen, _ = SegmentationFolder.open(toy).arrays("train", 16)
+    assert np.array_equal(eight, sixteen) and eight[0].max() < 255
+
+
+def test_masks_in_black_and_white_are_refused_where_they_are_learned_from(toy: Path) -> None:
+    for path in (toy / "masks").iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8)).save(path)
+    data = SegmentationFolder.open(toy)
+    assert set(np.unique(data.arrays("train", 16)[1])) == {0, 255}
+    message = r"none of the 6 masks .* class 1 \(night\), 2 \(day\) at 16 px, only 0, 255; .*255 means ignore"
+    with pytest.raises(DatasetInvalid, match=message):
+        data.training_arrays(16)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"classes": [{"index": 0, "name": 1}, {"index": 1, "name": "a"}]}, "name is text"),
+        ({"classes": [{"index": 0, "name": "a"}, {"index": 1, "name": "b", "aliases": "cell"}]}, "aliases a list of text"),
+        ({"licence": ["CC0"]}, r"licence \['CC0'\]; it should be text"),
+        ({"has_up": "no"}, "has_up 'no'; it should be true or false"),
+    ],
+)
+def test_members_of_dataset_json_that_are_of_another_kind_are_named(toy: Path, changed: dict[str, object], message: str) -> None:
+    about = json.loads((toy / "dataset.json").read_text())
+    (toy / "dataset.json").write_text(json.dumps(about | changed))
+    with pytest.raises(DatasetInvalid, match=message):
+        SegmentationFolder.open(toy)
+
+
+def test_a_dataset_json_with_nulls_and_a_byte_order_mark_is_read(toy: Path) -> None:
+    about = json.loads((toy / "dataset.json").read_text()) | {"name": None, "licence": None, "has_up": None}
+    (toy / "dataset.json").write_text(json.dumps(about), encoding="utf-8-sig")
+    data = SegmentationFolder.open(toy)
+    assert (data.name, data.licence, data.has_up) == ("toy", "", True)
+    (toy / "dataset.json").write_text("[]")
+    with pytest.raises(DatasetInvalid, match="is a JSON list; it should be an object"):
+        SegmentationFolder.open(toy)
+
+
+def test_lists_of_stems_are_told_what_is_wrong_with_them(toy: Path) -> None:
+    listing, data = toy / "train.txt", SegmentationFolder.open(toy)
+    listing.write_text("pair00\r\npair01\r\n", encoding="utf-8-sig")
+    assert data.stems("train") == ("pair00", "pair01")
+    listing.write_text("pair00\npair00\n")
+    with pytest.raises(DatasetInvalid, match="lists 'pair00' more than once"):
+        data.stems("train")
+    listing.write_text("pair00\n", encoding="utf-16")
+    with pytest.raises(DatasetInvalid, match=r"train\.txt is not UTF-8"):
+        data.stems("train")
+    listing.write_text("pair00.png\n")
+    with pytest.raises(DatasetInvalid, match="no image named 'pair00.png' .*; a stem is the name without its suffix"):
+        data.arrays("train", 16)
+
+
+def test_two_images_of_one_stem_and_a_missing_mask_are_named(toy: Path) -> None:
+    Image.open(toy / "images" / "pair00.png").save(toy / "images" / "pair00.jpg")
+    (toy / "masks" / "pair01.png").unlink()
+    data = SegmentationFolder.open(toy)
+    with pytest.raises(DatasetInvalid, match="has pair00.jpg and pair00.png"):
+        data.arrays("train", 16, ["pair00"])
+    with pytest.raises(DatasetInvalid, match=r"masks/pair01\.png does not exist"):
+        data.arrays("train", 16, ["pair01"])
+
+
+def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
+    data = SegmentationFolder.open(toy)
+    (toy / "test.txt").write_text("pair05\npair03\n")
+    with pytest.raises(DatasetInvalid, match="'pair03' and 1 more of .* stand in train.txt and in test.txt"):
+        data.check_held_out()
+    (toy / "train.txt").unlink()
+    kept = ("pair00", "pair01", "pair02", "pair04")
+    assert data.stems("train") == kept and ImageFolder.open(toy).stems() == kept
+    data.check_held_out()
+    (toy / "test.txt").write_text("\n".join(f"pair{i:02d}" for i in range(6)))
+    with pytest.raises(DatasetInvalid, match="lists every image"):
+        data.stems("train")
+    with pytest.raises(DatasetInvalid, match="lists every image"):
+        ImageFolder.open(toy).stems()
+
+
+def test_a_log_takes_back_what_a_run_does_again_and_says_over_how_many_iterations_a_short_line_is(tmp_path: Path) -> None:
+    def run(start: int, end: int, note: bool) -> list[tuple[int, float, int | None]]:
+        log = TrainingLog(tmp_path / "log.jsonl", start, end, every=4, show=True)
+        for iteration in range(start, end):
+            log.add(iteration, {"loss": float(iteration)})
+        if note:
+            log.note(end)
+        log.close()
+        return [(line["iteration"], line["loss"], line.get("averaged")) for line in read_log(tmp_path / "log.jsonl")]
+
+    assert run(0, 8, note=False) == [(4, 1.5, None), (8, 5.5, None)]
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"iteration": 12, "lo')  # cut short by a kill
+    assert run(6, 10, note=True) == [(4, 1.5, None), (8, 6.5, 2), (10, 8.5, 2)]
+
+
+@pytest.mark.parametrize("previous", [True, False])
+def test_damaged_checkpoints_are_never_written_over_as_if_there_were_none(tmp_path: Path, previous: bool) -> None:
+    for iteration in (1, 2):
+        save_checkpoint(tmp_path, iteration, {"w": torch.full((4,), float(iteration))}, {"settings": {}})
+    newest, older = tmp_path / "checkpoint.safetensors", tmp_path / "checkpoint-previous.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    if previous:
+        assert load_checkpoint(tmp_path)[0] == 1
+        return
+    save_file({"w": torch.zeros(1)}, older)  # weights, but no checkpoint
+    message = r"checkpoint\.safetensors is damaged .*checkpoint-previous\.safetensors holds no run.*begin anew"
+    with pytest.raises(CheckpointInvalid, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_half_a_checkpoint_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, 1, {"w": torch.ones(4)}, {})
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("workers.training.loop.save_file", full)
+    with pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"):
+        with errors_in_one_line():
+            save_checkpoint(tmp_path, 2, {"w": torch.ones(4)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"] and load_checkpoint(tmp_path)[0] == 1

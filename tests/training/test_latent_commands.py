@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ import torch
 from accelerate.state import AcceleratorState
 from click.testing import CliRunner, Result
 
+from model_store.card import Limits
 from model_store.latent.base import load_base
+from model_store.superres.espcn import ESPCN, small_espcn
 from model_store.system import ConditionRequest, MaskInput, load_system
 from tests.latent.tiny_stable_diffusion import write_tiny_stable_diffusion
 from tests.training.scenes import write_scenes
 from workers.cli import train
 from workers.training.autoencoder_command import autoencoder
+from workers.training.cosimgen_command import cosimgen
 from workers.training.latent_base_command import base
+from workers.training.loop import save_checkpoint
+from workers.training.options import MAX_GUIDANCE, model_name
 from workers.training.pathdiff_command import pathdiff
 from workers.training.siamese_command import siamese
+from workers.training.superres_result import save_result
 
 torch.set_num_threads(1)
 
@@ -120,6 +127,51 @@ def test_mistakes_are_told_in_a_line(stable_diffusion: Path, scenes: Path, tmp_p
         result = invoke(command, "--data", scenes, *arguments, *out)
         assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
         assert isinstance(result.exception, SystemExit)
+
+
+def test_a_run_of_another_command_or_on_other_data_is_not_taken_over(scenes: Path, tmp_path: Path) -> None:
+    first = ("--data", scenes, "--size", 32, "--out", tmp_path / "run")
+    assert invoke(autoencoder, *first).exit_code == 0
+    other = shutil.copytree(scenes, tmp_path / "other")
+    (other / "dataset.json").write_text((scenes / "dataset.json").read_text().replace('"name": "scenes"', '"name": "others"'))
+    result = invoke(autoencoder, "--data", other, *first[2:])
+    assert result.exit_code == 1 and "holds a run on 'scenes', and the data are now 'others'" in result.output
+    save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
+    result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
+    assert result.exit_code == 1 and "holds a run of another `twinset train` command" in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--name", "My Model", "'My Model' is no model name"),
+        ("--version", "1", "'1' is no version; it takes three numbers"),
+        ("--guidance-scale", 50, "50.0 is not in the range 0<=x<=20"),
+        ("--alias", "square=background", "'background' names both 'background' and 'square' in scenes"),
+        ("--alias", "circle=round", "circle: no such class"),
+    ],
+)
+@pytest.mark.parametrize("command", [siamese, cosimgen])
+def test_what_no_card_may_say_is_refused_before_the_training(
+    command: object, scenes: Path, tmp_path: Path, option: str, value: object, message: str
+) -> None:
+    base_option = ("--base", tmp_path) if command is siamese else ()
+    result = invoke(command, "--data", scenes, *base_option, "--out", tmp_path / "run", option, value)
+    assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_super_resolution_of_another_size_is_refused_before_the_training(scenes: Path, tmp_path: Path) -> None:
+    save_result(ESPCN(small_espcn()), tmp_path / "superres", {"settings": {"base_px": 128, "times": 2}})
+    result = invoke(cosimgen, "--data", scenes, "--out", tmp_path / "run", "--superres", tmp_path / "superres")
+    assert result.exit_code == 1 and "enlarges pairs of 128 px and this model makes 64 px" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_comes_from_the_folder_and_the_largest_guidance_from_the_cards_limits() -> None:
+    assert model_name("siamese", Path("/data/Kvasir_SEG (v1.2) ü")) == "siamese-kvasir-seg-v1-2"
+    assert len(model_name("pathdiff", Path("/data") / ("x" * 90))) == 63
+    assert Limits().guidance_max == MAX_GUIDANCE
 
 
 def test_train_lists_every_recipe() -> None:

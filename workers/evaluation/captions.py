@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
+from workers.training.caption_lines import caption_lines
 from workers.training.data import DatasetInvalid, SegmentationFolder
 
 
@@ -27,17 +27,12 @@ def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[st
     if not path.is_file():
         return {}
     found: dict[str, Caption] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            stem, text, named = str(entry["stem"]), str(entry["text"]), entry.get(label) if label else None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetInvalid(f"{path} line {number} is no caption ({error!r}); each is an object with stem and text") from None
+    for number, stem, text, members in caption_lines(path):
+        named = members.get(label) if label else None
         if named is not None and not isinstance(named, str):
             raise DatasetInvalid(f"{path} line {number}: {label} is {named!r}; a label is one word an image. Name another member")
-        found.setdefault(stem, Caption(text, named))
+        if text:
+            found.setdefault(stem, Caption(text, named))
     return found
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
-from workers.evaluation.kept import keep, kept_path, read_kept
+from workers.evaluation.kept import content_sha256, keep, kept_path, read_kept
 from workers.evaluation.making import images_as_tensor
 from workers.training.data import SegmentationFolder
 
@@ -116,7 +116,8 @@ def cached_classifier(
 ) -> TrainedClassifier:
     """The classifier of the training images ``label_of`` (stem -> one of ``labels``), from ``cache``, or trained now and put there."""
     up = data.has_up if has_up is None else has_up
-    key = {"settings": settings.model_dump(), "data": data.name, "label_of": label_of, "labels": list(labels), "has_up": up}
+    content = content_sha256(map(data.image_path, label_of))
+    key = {"settings": settings.model_dump(), "content": content, "label_of": label_of, "labels": list(labels), "has_up": up}
     path = kept_path(cache, f"classifier-{settings.size_px}px", key)
     network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
     if read_kept(path, network):

@@ -6,7 +6,8 @@ import click
 from rich.console import Console
 
 from workers.evaluation.bars import Bars
-from workers.evaluation.options import Common, common_options, explained, find_model
+from workers.evaluation.options import Common, check_system, common_options, find_model
+from workers.training.running import errors_in_one_line
 
 
 @click.command("cosimgen")
@@ -27,8 +28,9 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
 
     progress = Bars()
     try:
-        with explained():
+        with errors_in_one_line():
             folder = find_model(common.model)
+            check_system(folder, "cosimgen")
             system = load_system(folder, device=common.device, dtype=common.dtype)
             card = system.card
             size_px = size or card.default_size_px
@@ -47,13 +49,15 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
                 features=common.open_features(),
             )
             data = SegmentationFolder.open(common.data)
+            common.out.mkdir(parents=True, exist_ok=True)  # a place that takes nothing is told before the work
             figures, made = evaluate(system, data, plan, common.cache, has_up=common.has_up, progress=progress)
+            progress.close()
+            written = [write_figures(figures, common.out)]
+            written += [write_sheet(card, way, queries, twins, common.out) for way, (queries, twins) in made.items()]
+            if common.record:
+                written.append(write_on_card(figures, folder))
     finally:
         progress.close()
-    written = [write_figures(figures, common.out)]
-    if common.record:
-        written.append(write_on_card(figures, folder))
-    written += [write_sheet(card, way, queries, twins, common.out) for way, (queries, twins) in made.items()]
     console = Console()
     console.print(table(figures))
     console.print("wrote " + ", ".join(map(str, written)), soft_wrap=True)

@@ -20,7 +20,7 @@ from workers.evaluation.measures import (
     mean_iou,
     positive_predicted_value,
 )
-from workers.evaluation.realism import COPY_CHECK_PX, frechet, originality, rounded
+from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality, rounded
 from workers.evaluation.requests import Query, Way, check_same_classes, draw_queries, queryable_mask
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 from workers.training.data import SegmentationFolder, present_classes
@@ -69,6 +69,7 @@ def evaluate(
     """
     card = system.card
     check_same_classes(card, data)
+    data.check_held_out()
     tell = progress or (lambda what, done, total: None)
     answerable = queryable_mask(card)
     sizes = measured_sizes(card, plan.size_px)
@@ -110,7 +111,7 @@ def evaluate(
             for size in sizes
         }
         found |= originality(twins[card.generation_size_px].images, real[card.generation_size_px].images, seen)
-        if plan.features is not None:
+        if plan.features is not None and can_halve(twins[plan.size_px].images, real[plan.size_px].images):
             found["frechet"] = frechet(plan.features, twins[plan.size_px].images, real[plan.size_px].images, plan.seed)
         figures["by"][way] = found
         made[way] = (queries, twins[plan.size_px])

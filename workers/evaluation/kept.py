@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -17,11 +19,22 @@ def kept_path(cache: Path, name: str, key: dict[str, Any]) -> Path:
     return cache / f"{name}-{digest}.safetensors"
 
 
+def content_sha256(paths: Iterable[Path]) -> str:
+    """One digest of the bytes of files, in their order: a judge of images that were since changed, or relabelled, is another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def read_kept(path: Path, network: nn.Module) -> bool:
-    """Fills ``network`` from ``path`` and sets it to eval mode; False if nothing is kept there."""
+    """Fills ``network`` from ``path`` and sets it to eval mode; False if nothing is kept there, or it is damaged."""
     if not path.is_file():
         return False
-    network.load_state_dict(load_file(path))
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError):
+        return False  # whoever asked trains it again and writes over it
     network.eval()
     return True
 

@@ -31,6 +31,12 @@ class SamplingSettings:
     guidance_target: GuidanceTarget | None = None
 
 
+def check_within(card: Card, what: str, value: float | None, least: float, most: float) -> None:
+    """Raises ValueError if a value that was given lies beyond the card's limits for it."""
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"{card.id} takes {what} from {least:g} to {most:g}, not {value:g}")
+
+
 def sampling_for(
     card: Card,
     *,
@@ -39,11 +45,15 @@ def sampling_for(
     eta: float | None,
     guidance_target: GuidanceTarget | None = None,
 ) -> SamplingSettings:
-    """The card's defaults with what was given over them. Raises ValueError for a guidance target that the card does not list."""
+    """The card's defaults with what was given over them. Raises ValueError for a guidance target that the card does not list, and
+    for steps or a guidance scale beyond its limits."""
     chosen = card.defaults
     if guidance_target is not None and guidance_target not in card.guidance_targets:
         listed = ", ".join(card.guidance_targets) or "none, so leave it out"
         raise ValueError(f"{card.id} cannot guide towards {guidance_target!r}; its guidance targets: {listed}")
+    limits = card.limits
+    check_within(card, "steps", steps, limits.steps_min, limits.steps_max)
+    check_within(card, "guidance", guidance_scale, limits.guidance_min, limits.guidance_max)
     return SamplingSettings(
         steps=chosen.steps if steps is None else steps,
         guidance_scale=chosen.guidance_scale if guidance_scale is None else guidance_scale,

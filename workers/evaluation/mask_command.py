@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import click
 from rich.console import Console
 
 from workers.evaluation.bars import Bars
-from workers.evaluation.options import Common, common_options, explained, find_model
+from workers.evaluation.options import Common, check_system, common_options, find_model
+from workers.training.running import errors_in_one_line
 
 if TYPE_CHECKING:
     from model_store.card import Card
@@ -78,33 +78,26 @@ def measure(system_name: str, common: Common, *, ablations: tuple[str, ...], fur
         raise click.UsageError(f"unexpected argument {further[0]!r}; models to compare with come behind --ablations")
     progress = Bars()
     try:
-        with explained():
+        with errors_in_one_line():
             folder = find_model(common.model)
-            _check_system(folder, system_name)
+            check_system(folder, system_name)
             others = [_ablation(name, common) for name in (*ablations, *further)]
             data = SegmentationFolder.open(common.data)
             system = load_system(folder, device=common.device, dtype=common.dtype)
             plan = _plan(system.card, common, **chosen)
+            common.out.mkdir(parents=True, exist_ok=True)  # a place that takes nothing is told before the work
             figures, pictures = evaluate_masks(system, data, plan, common.cache, ablations=others, has_up=common.has_up, progress=progress)
+            progress.close()
+            written = [write_figures(figures, common.out)]
+            written += write_sheets(system.card, figures, pictures, common.out)
+            if common.record:
+                written.append(write_on_card(figures, folder))
     finally:
         progress.close()
-    written = [write_figures(figures, common.out)]
-    if common.record:
-        written.append(write_on_card(figures, folder))
-    written += write_sheets(system.card, figures, pictures, common.out)
     console = Console()
     for table in tables(figures):
         console.print(table)
     console.print("wrote " + ", ".join(map(str, written)), soft_wrap=True)
-
-
-def _check_system(folder: Path, system_name: str) -> None:
-    from model_store.card import load_card
-
-    card = load_card(folder)
-    if card.system != system_name:
-        command = card.system.removesuffix("-diffusion")
-        raise ValueError(f"{card.id} is a {card.system} model, not a {system_name} one; measure it with `twinset evaluate {command}`")
 
 
 def _ablation(name: str, common: Common) -> Ablation:

@@ -18,7 +18,7 @@ from workers.evaluation.evaluate import Progress
 from workers.evaluation.making import OnStep, SamplingSettings, make_images
 from workers.evaluation.mask_faithfulness import Reference, classes_to_follow
 from workers.evaluation.mask_requests import MaskWay, ask_by_mask, check_takes_masks, given_mask, mask_ways, takes, text_way, texts_to_show
-from workers.evaluation.realism import COPY_CHECK_PX, frechet, originality
+from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality
 from workers.evaluation.requests import check_same_classes
 from workers.evaluation.segmenter import SegmenterSettings, cached_segmenter
 from workers.evaluation.text_control import DEFAULT_LABEL, Labels, control_text, read_labels
@@ -107,6 +107,7 @@ def evaluate_masks(
     card, tell = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)
     check_same_classes(card, data)
+    data.check_held_out()
     for ablation in ablations:
         check_comparable(card, ablation.card)
     captions = read_captions(data, plan.label or DEFAULT_LABEL)
@@ -142,8 +143,7 @@ def evaluate_masks(
     for way in ways:
         made = _make(system, masks, way, texts, plan, _step(tell, f"images by {way}"))
         figures["by"][way] = reference.faithfulness(made) | originality(made, images, seen)
-        # both sides are halved too, and a covariance takes two
-        if plan.features is not None and len(made) >= 4:
+        if plan.features is not None and can_halve(made, images):
             figures["by"][way]["frechet"] = frechet(plan.features, made, images, plan.seed)
         pictures.made[way] = made
     if labels is not None:

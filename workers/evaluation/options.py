@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 import click
 
@@ -24,7 +23,7 @@ _OPTIONS = (
     click.option("--steps", type=click.IntRange(1), help="Sampling steps [default: the card's]."),
     click.option("--guidance", type=float, help="Guidance scale [default: the card's]."),
     click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's]."),
-    click.option("--seed", default=0, show_default=True, help="Of what is asked, and of what is made."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is asked, and of what is made."),
     click.option("--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go."),
     click.option("--segmenters", type=FOLDER, help="Where trained segmenters and classifiers are kept [default: OUT/segmenters]."),
     click.option("--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size]."),
@@ -90,18 +89,14 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Ends the command with the message, and no traceback, for what a user can put right."""
-    from model_store.features import FeaturesUnavailable
-    from model_store.system import WeightsInvalid
-    from model_store.text import TextEncoderMissing
+def check_system(folder: Path, system_name: str) -> None:
+    """Raises ValueError, naming the right command, if the model in ``folder`` is of another system."""
+    from model_store.card import load_card
 
-    try:
-        # cards, datasets and options that are wrong are all ValueErrors
-        yield
-    except (WeightsInvalid, FeaturesUnavailable, TextEncoderMissing, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    card = load_card(folder)
+    if card.system != system_name:
+        command = card.system.removesuffix("-diffusion")
+        raise ValueError(f"{card.id} is a {card.system} model, not a {system_name} one; measure it with `twinset evaluate {command}`")
 
 
 def find_model(model: str) -> Path:

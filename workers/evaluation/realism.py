@@ -31,13 +31,18 @@ def originality(made: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[st
     return figures
 
 
+def can_halve(made: np.ndarray, real: np.ndarray) -> bool:
+    """Whether there are images enough for :func:`frechet`: both sides are halved, and a covariance takes two."""
+    return min(len(made), len(real)) >= 4
+
+
 def frechet(features: FeatureNetwork, made: np.ndarray, real: np.ndarray, seed: int) -> dict[str, Any]:
     """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones score.
 
     Images ``(N, s, s, 3)`` uint8, at least 4 on each side; as many of each as the fewer are. Raises ValueError for fewer.
     """
     count = min(len(made), len(real))
-    if count < 4:
+    if not can_halve(made, real):
         raise ValueError(f"a Frechet distance of halves needs at least 4 images on each side, not {count}; leave it out, or ask for more")
     a = _pooled(features, made[:count])
     b = _pooled(features, real[:count])

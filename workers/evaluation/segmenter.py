@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model_store.card import IGNORE_INDEX
 from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
-from workers.evaluation.kept import keep, kept_path, read_kept
+from workers.evaluation.kept import content_sha256, keep, kept_path, read_kept
 from workers.evaluation.making import images_as_tensor
 from workers.training.data import SegmentationFolder
 
@@ -136,12 +136,14 @@ def cached_segmenter(
     """
     classes = tuple(entry.index for entry in data.classes if entry.queryable) if answerable is None else tuple(answerable)
     up = data.has_up if has_up is None else has_up
-    key = {"settings": settings.model_dump(), "data": data.name, "stems": data.stems("train"), "answerable": classes, "has_up": up}
+    stems = data.stems("train")
+    content = content_sha256(path for stem in stems for path in (data.image_path(stem), data.mask_path(stem)))
+    key = {"settings": settings.model_dump(), "classes": len(data.classes), "content": content, "answerable": classes, "has_up": up}
     path = kept_path(cache, f"segmenter-{settings.size_px}px", key)
     network = Segmenter(len(data.classes), settings.width).to(device=device, memory_format=torch.channels_last)
     if read_kept(path, network):
         return TrainedSegmenter(network, settings.size_px, classes)
-    images, masks = data.arrays("train", settings.size_px)
+    images, masks = data.arrays("train", settings.size_px, stems)
     trained = train_segmenter(images, masks, len(data.classes), classes, settings, has_up=up, device=device, on_iteration=on_iteration)
     keep(path, trained.network)
     return trained

@@ -122,6 +122,10 @@ class AutoencoderTrainer(NetworkTrainer):
     def identity(self) -> dict[str, Any]:
         return {"network": self.settings.network.model_dump(mode="json"), "size": self.settings.size_px}
 
+    @property
+    def dataset_name(self) -> str:
+        return " and ".join(dict.fromkeys(folder.name for folder in self.data))
+
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""
         settings, device = self.settings, self.accelerator.device

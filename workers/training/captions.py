@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model_store.latent.text import TokenEncoder
+from workers.training.caption_lines import caption_lines
 from workers.training.data import DatasetInvalid, repeat_factors
 
 TEXTS_KEPT = 8192
@@ -29,16 +29,9 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
     if not path.is_file():
         raise DatasetInvalid(f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}')
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            stem, text = entry["stem"], entry["text"].strip()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetInvalid(f'{path}, line {number} is not {{"stem": ..., "text": ...}} ({error!r})') from None
-        if text:
-            found.setdefault(stem, []).append(text)
+    for line in caption_lines(path):
+        if line.text:
+            found.setdefault(line.stem, []).append(line.text)
     missing = [stem for stem in stems if stem not in found]
     if missing:
         others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""

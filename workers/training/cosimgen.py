@@ -25,12 +25,14 @@ from model_store.palette import fibonacci_rgb, paint
 from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
 from model_store.text import load_text_encoder
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import SegmentationFolder, clear_rows, dihedral, present_classes, repeat_factors
+from workers.training.data import DatasetInvalid, SegmentationFolder, clear_rows, dihedral, present_classes, repeat_factors
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,
     EndlessRows,
     attention_kernel,
+    check_same_data,
+    checkpoint_settings,
     flatten_optimizer,
     iteration_generator,
     load_checkpoint,
@@ -111,8 +113,13 @@ class CoSimGenTrainer(Trainer):
     def _load_data(self) -> None:
         stems = self.data.stems("train")
         size, count = self.settings.network.size_px, len(self.data.classes)
-        images, masks = self.data.arrays("train", size)
+        images, masks = self.data.training_arrays(size)
         queryable = np.array([entry.queryable for entry in self.data.classes])
+        if not queryable.any():
+            raise DatasetInvalid(
+                f"no class of {self.data.folder / 'dataset.json'} can be asked for: {', '.join(c.name for c in self.data.classes)} are "
+                'read as unlabelled ground; give one "queryable": true'
+            )
         clear = clear_rows(masks, queryable, self.settings.presence_margin)
         self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
         self.present = present_classes(self.masks, count) & queryable
@@ -128,9 +135,10 @@ class CoSimGenTrainer(Trainer):
         self.start, tensors, about = found
         # a run that goes on beyond its former end moves its classes, and its text has to follow again
         self.aligned = about.get("aligned", False) and self.start >= self.settings.iterations
-        then = CoSimGenTraining.model_validate(about["settings"])
+        then = checkpoint_settings(self.out, about, CoSimGenTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
+        check_same_data(self.out, about, self.data.name)
         for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import parse_aliases
+from workers.training.options import MAX_GUIDANCE, check_name, check_version, model_name, parse_aliases
 from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
@@ -37,7 +37,7 @@ from workers.training.running import errors_in_one_line, run_through, say_writte
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.",
 )
-@click.option("--seed", type=int)
+@click.option("--seed", type=click.IntRange(0))
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
 @click.option(
@@ -55,10 +55,10 @@ from workers.training.running import errors_in_one_line, run_through, say_writte
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of `twinset train superres`, put into the model.",
 )
-@click.option("--name", help="The model's name [default: cosimgen-FOLDER].")
-@click.option("--version", "model_version", default="1.0.0", show_default=True)
+@click.option("--name", callback=check_name, help="The model's name [default: cosimgen-FOLDER].")
+@click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version)
 @click.option("--title", help="One line that says what the model makes.")
-@click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: 1, the paper's].")
+@click.option("--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: 1, the paper's].")
 @click.option(
     "--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="The card's default: noise added at each step of sampling."
 )
@@ -93,12 +93,14 @@ def cosimgen(
     from workers.training.cosimgen import CoSimGenTrainer
     from workers.training.cosimgen_settings import preset_training
     from workers.training.data import SegmentationFolder
-    from workers.training.export import export_model
+    from workers.training.export import export_model, open_superres
 
     console, every = Console(), taken_every(changes)
     with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
+        if superres is not None:
+            open_superres(superres, settings.network.size_px)  # what does not fit is told before the training, not behind it
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
         run_through(trainer, out, console, **every)
@@ -111,7 +113,7 @@ def cosimgen(
                 out,
                 folder,
                 dataset,
-                name=name or f"cosimgen-{data.resolve().name}".lower().replace("_", "-"),
+                name=name or model_name("cosimgen", data),
                 version=model_version,
                 superres=superres,
                 title=title,

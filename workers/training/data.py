@@ -7,7 +7,6 @@ set ``"has_up": false`` where scenes have no up, so that flips and right-angle t
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,17 +16,13 @@ from typing import Any, Sequence
 import numpy as np
 from PIL import Image
 
-from model_store.card import IGNORE_INDEX
+from model_store.card import IGNORE_INDEX, check_words
 from model_store.masks import majority_resize
+from workers.training.files import UNREADABLE, DatasetInvalid, ImageFiles, listed_stems, read_about, read_rgb, without_test
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNQUERYABLE_NAMES = frozenset({"unlabeled", "unlabelled", "background", "void", "ignore", "other"})
 PRESENT_SHARE = 0.005
 """A class counts as present in a mask from this share of its pixels on."""
-
-
-class DatasetInvalid(ValueError):
-    """A folder that is no training set; the message names the file and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +53,12 @@ class SegmentationFolder:
         path = folder / "dataset.json"
         if not path.is_file():
             raise DatasetInvalid(f"{path} does not exist; a training set has images/, masks/ and dataset.json")
+        about = read_about(path)
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
             entries = sorted(about["classes"], key=lambda entry: entry["index"])
-            classes = tuple(
-                TrainingClass(
-                    index=int(entry["index"]),
-                    name=str(entry["name"]),
-                    queryable=bool(entry.get("queryable", entry["name"].casefold() not in UNQUERYABLE_NAMES)),
-                    aliases=tuple(entry.get("aliases", ())),
-                )
-                for entry in entries
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            classes = tuple(_training_class(entry) for entry in entries)
+            check_words(classes)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetInvalid(f"{path} needs classes: a list of {{index, name}} ({error!r})") from None
         if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= 255:
             raise DatasetInvalid(f"{path} must list 2 to 255 classes by index 0, 1, 2, ... without a gap")
@@ -82,15 +70,19 @@ class SegmentationFolder:
         if unknown:
             raise DatasetInvalid(f"{', '.join(unknown)}: no such class; {self.name} has {', '.join(c.name for c in self.classes)}")
         classes = tuple(replace(entry, aliases=aliases.get(entry.name, entry.aliases)) for entry in self.classes)
+        try:
+            check_words(classes)
+        except ValueError as error:
+            raise DatasetInvalid(f"{error} in {self.name}; give each class words of its own") from None
         return replace(self, classes=classes)
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask."""
+        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask and is not in ``test.txt``."""
         listing = self.folder / f"{split}.txt"
         if listing.is_file():
-            stems = tuple(line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip())
+            stems = listed_stems(listing)
         elif split == "train":
-            stems = tuple(sorted(p.stem for p in (self.folder / "masks").glob("*.png")))
+            stems = without_test(self.folder, sorted(p.stem for p in (self.folder / "masks").glob("*.png")))
         else:
             raise DatasetInvalid(f"{listing} does not exist, so there is no {split} split")
         if not stems:
@@ -98,15 +90,28 @@ class SegmentationFolder:
         return stems
 
     @cached_property
-    def _image_paths(self) -> dict[str, Path]:
-        return {p.stem: p for p in sorted((self.folder / "images").iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    def _images(self) -> ImageFiles:
+        return ImageFiles(self.folder / "images")
 
     def image_path(self, stem: str) -> Path:
-        """The image file of a stem. Raises :class:`DatasetInvalid` if there is none."""
-        path = self._image_paths.get(stem)
-        if path is None:
-            raise DatasetInvalid(f"{self.folder / 'images'} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)})")
+        """The image file of a stem. Raises :class:`DatasetInvalid` if there is none, or more than one."""
+        return self._images[stem]
+
+    def mask_path(self, stem: str) -> Path:
+        """The mask of a stem. Raises :class:`DatasetInvalid` if there is none."""
+        path = self.folder / "masks" / f"{stem}.png"
+        if not path.is_file():
+            raise DatasetInvalid(f"{path} does not exist; each listed image has its mask there, a PNG")
         return path
+
+    def check_held_out(self) -> None:
+        """Raises :class:`DatasetInvalid` if an image is in both splits: figures of what was trained on say nothing of new images."""
+        shared = sorted(set(self.stems("train")) & set(self.stems("test")))
+        if shared:
+            raise DatasetInvalid(
+                f"{shared[0]!r}{f' and {len(shared) - 1} more' if len(shared) > 1 else ''} of {self.folder} stand in train.txt and in "
+                "test.txt; an image that was trained on measures nothing, so take it out of one of them"
+            )
 
     def arrays(self, split: str, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """All pairs of a split: images ``(N, s, s, 3)`` uint8 and masks ``(N, s, s)`` uint8 class indices, 255 = ignore.
@@ -118,17 +123,32 @@ class SegmentationFolder:
             pairs = list(pool.map(lambda stem: self._pair(stem, size_px), wanted))
         return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
+    def training_arrays(self, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """:meth:`arrays` of the train split, for what learns from its masks.
+
+        Raises :class:`DatasetInvalid` where no mask has a pixel of a class that can be asked for: nothing could be learnt of any,
+        and masks in black and white, whose 255 is read as ignore, look just so.
+        """
+        images, masks = self.arrays("train", size_px, stems)
+        wanted = [entry for entry in self.classes if entry.queryable]
+        if wanted and not np.isin(masks, [entry.index for entry in wanted]).any():
+            held = ", ".join(f"{label}" for label in np.unique(masks).tolist())
+            classes = ", ".join(f"{entry.index} ({entry.name})" for entry in wanted)
+            raise DatasetInvalid(
+                f"none of the {len(masks)} masks of {self.folder} has a pixel of class {classes} at {size_px} px, only {held}; "
+                f"write the index of a class, not its colour: {IGNORE_INDEX} means ignore"
+            )
+        return images, masks
+
     def _pair(self, stem: str, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-        mask_path = self.folder / "masks" / f"{stem}.png"
+        image, mask_path = read_rgb(self.image_path(stem)), self.mask_path(stem)
         try:
-            with Image.open(self.image_path(stem)) as file:
-                image = file.convert("RGB")
             with Image.open(mask_path) as file:
-                if file.mode not in ("L", "P"):
-                    raise DatasetInvalid(f"{mask_path} is {file.mode}; a mask is a single-channel 8-bit PNG of class indices")
-                mask = np.asarray(file)
-        except OSError as error:
-            raise DatasetInvalid(f"{stem!r} in {self.folder} cannot be read: {error}") from None
+                mode, mask = file.mode, np.asarray(file)
+        except UNREADABLE as error:
+            raise DatasetInvalid(f"{mask_path} cannot be read: {error}") from None
+        if mode not in ("L", "P"):
+            raise DatasetInvalid(f"{mask_path} is {mode}; a mask is a single-channel 8-bit PNG of class indices")
         if image.size != mask.shape[::-1]:
             raise DatasetInvalid(f"{mask_path} is {mask.shape[::-1]} px and its image {image.size} px; they must agree")
         unknown = sorted(set(np.unique(mask).tolist()) - set(range(len(self.classes))) - {IGNORE_INDEX})
@@ -136,6 +156,15 @@ class SegmentationFolder:
             raise DatasetInvalid(f"{mask_path} holds class indices {unknown} that dataset.json does not list")
         left, top, right, bottom = centre_square(image.size)
         return fit_square(image, size_px), majority_resize(mask[top:bottom, left:right], size_px)
+
+
+def _training_class(entry: dict[str, Any]) -> TrainingClass:
+    """An entry of ``classes``. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
+    name, aliases = entry["name"], entry.get("aliases", ())
+    if not isinstance(name, str) or isinstance(aliases, str) or not all(isinstance(word, str) for word in aliases):
+        raise ValueError(f"name is text and aliases a list of text, unlike in {entry}")
+    queryable = bool(entry.get("queryable", name.casefold() not in UNQUERYABLE_NAMES))
+    return TrainingClass(index=int(entry["index"]), name=name, queryable=queryable, aliases=tuple(aliases))
 
 
 def centre_square(size: tuple[int, int]) -> tuple[int, int, int, int]:

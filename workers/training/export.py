@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Sequence
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor
 
 from model_store.card import Card, ClassEntry, Defaults, PaletteRef, write_card
 from model_store.cosimgen.config import CoSimGenConfig
@@ -18,8 +18,9 @@ from model_store.text import ALL_MINILM
 from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
 from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.data import PRESENT_SHARE, SegmentationFolder
-from workers.training.loop import NOISY_FIFTH, load_checkpoint
+from workers.training.loop import NOISY_FIFTH, checkpoint_settings, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
+from workers.training.superres_result import load_result
 
 OPEN_DETAILS = (
     "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open, "
@@ -74,6 +75,21 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
     return tuple(found)
 
 
+def open_superres(folder: Path, size_px: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and weights of a super-resolution, which must be one of pairs of ``size_px``.
+
+    Raises :class:`ExportImpossible` if it is of another size, missing or damaged.
+    """
+    about, weights = load_result(folder)
+    trained_px = about["settings"]["base_px"]
+    if trained_px != size_px:
+        raise ExportImpossible(
+            f"the super-resolution in {folder} enlarges pairs of {trained_px} px and this model makes {size_px} px; "
+            f"train one with `twinset train superres --base-px {size_px}`"
+        )
+    return about, weights
+
+
 def export_model(
     run: Path,
     out: Path,
@@ -97,16 +113,16 @@ def export_model(
     if found is None:
         raise ExportImpossible(f"{run} holds no checkpoint to export")
     iteration, tensors, about = found
-    settings = CoSimGenTraining.model_validate(about["settings"])
+    settings = checkpoint_settings(run, about, CoSimGenTraining)
     weights = {GENERATOR_PREFIX + k[len("ema.") :]: v for k, v in tensors.items() if k.startswith("ema.")}
     network: dict[str, Any] = {"generator": settings.network.model_dump(mode="json")}
     upscaler: dict[str, Any] | None = None
     sizes = [settings.network.size_px]
     if superres is not None:
-        upscaler = json.loads((superres / "superres.json").read_text(encoding="utf-8"))
-        weights |= {SUPERRES_PREFIX + k: v for k, v in load_file(superres / "superres.safetensors").items()}
+        upscaler, enlarging = open_superres(superres, sizes[0])
+        weights |= {SUPERRES_PREFIX + k: v for k, v in enlarging.items()}
         network["superres"] = upscaler["network"]
-        sizes += [2 * sizes[0], 4 * sizes[0]]
+        sizes += [sizes[0] * 2**times for times in range(1, upscaler["settings"]["times"] + 1)]
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS_FILE
     save_file({k: v.to(torch.float16).contiguous() for k, v in weights.items()}, path, metadata={"format": "pt"})
@@ -128,7 +144,7 @@ def export_model(
         sizes_px=tuple(sizes),
         default_size_px=sizes[-1],
         sampler=settings.convention,
-        defaults=Defaults(steps=50, guidance_scale=guidance_scale or 1.0, eta=eta),
+        defaults=Defaults(steps=50, guidance_scale=1.0 if guidance_scale is None else guidance_scale, eta=eta),
         network=network,
         text_encoder=ALL_MINILM,
         training={

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from workers.training.data import IMAGE_SUFFIXES, DatasetInvalid, dihedral, fit_square
+from workers.training.data import dihedral, fit_square
+from workers.training.files import IMAGE_SUFFIXES, DatasetInvalid, ImageFiles, listed_stems, read_about, read_rgb, without_test
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,19 @@ class ImageFolder:
 
     @classmethod
     def open(cls, folder: Path | str, listing: Path | None = None) -> ImageFolder:
-        """Raises :class:`DatasetInvalid` without ``images/``, or if ``dataset.json`` is no JSON."""
+        """Raises :class:`DatasetInvalid` without ``images/``, or for what :func:`read_about` refuses."""
         folder = Path(folder)
-        if not (folder / "images").is_dir():
-            raise DatasetInvalid(f"{folder / 'images'} does not exist; a training set has its images there")
-        about, path = {}, folder / "dataset.json"
-        if path.is_file():
-            try:
-                about = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise DatasetInvalid(f"{path} is not JSON ({error})") from None
+        ImageFiles(folder / "images")
+        path = folder / "dataset.json"
+        about = read_about(path) if path.is_file() else {}
         return cls(folder, about.get("name", folder.name), about.get("has_up", True), about.get("licence", ""), listing)
 
     @cached_property
-    def _paths(self) -> dict[str, Path]:
-        return {path.stem: path for path in sorted((self.folder / "images").iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    def _files(self) -> ImageFiles:
+        return ImageFiles(self.folder / "images")
 
     def stems(self, split: str = "train") -> tuple[str, ...]:
-        """The stems of a split; without ``train.txt`` (or a listing), ``train`` is every image.
+        """The stems of a split; without ``train.txt`` (or a listing), ``train`` is every image that is not in ``test.txt``.
 
         Raises :class:`DatasetInvalid` for a split that is not there, or is empty.
         """
@@ -61,9 +55,9 @@ class ImageFolder:
             return listed_stems(path)
         if split != "train":
             raise DatasetInvalid(f"{path} does not exist, so there is no {split} split")
-        if not self._paths:
+        if not self._files.stems:
             raise DatasetInvalid(f"{self.folder / 'images'} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        return tuple(self._paths)
+        return without_test(self.folder, self._files.stems)
 
     @property
     def held_out_split(self) -> str:
@@ -71,10 +65,8 @@ class ImageFolder:
         return "test" if (self.folder / "test.txt").is_file() else "train"
 
     def path(self, stem: str) -> Path:
-        """The image file of a stem. Raises :class:`DatasetInvalid` if there is none."""
-        if stem not in self._paths:
-            raise DatasetInvalid(f"{self.folder / 'images'} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)})")
-        return self._paths[stem]
+        """The image file of a stem. Raises :class:`DatasetInvalid` if there is none, or more than one."""
+        return self._files[stem]
 
     def images(self, stems: Sequence[str], size_px: int) -> np.ndarray:
         """``(N, s, s, 3)`` uint8, each the centred square of its image. Raises :class:`DatasetInvalid` for one that cannot be read."""
@@ -82,23 +74,7 @@ class ImageFolder:
             return np.stack(list(pool.map(lambda stem: self._image(stem, size_px), stems)))
 
     def _image(self, stem: str, size_px: int) -> np.ndarray:
-        path = self.path(stem)
-        try:
-            with Image.open(path) as file:
-                return fit_square(file.convert("RGB"), size_px)
-        except OSError as error:
-            raise DatasetInvalid(f"{path} cannot be read: {error}") from None
-
-
-def listed_stems(path: Path) -> tuple[str, ...]:
-    """The stems of a file, one a line. Raises :class:`DatasetInvalid` if there are none, or one stands there twice."""
-    stems = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not stems:
-        raise DatasetInvalid(f"{path} lists no images; it should have a stem a line")
-    if len(set(stems)) < len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise DatasetInvalid(f"{path} lists {twice!r} more than once; each image stands there once")
-    return stems
+        return fit_square(read_rgb(self.path(stem)), size_px)
 
 
 def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence[Path]]) -> None:

@@ -155,6 +155,10 @@ class BaseTrainer(NetworkTrainer):
             "convention": self.settings.convention.model_dump(mode="json"),
         }
 
+    @property
+    def dataset_name(self) -> str:
+        return self.data.name
+
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its loss."""
         settings, device = self.settings, self.accelerator.device

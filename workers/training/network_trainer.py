@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,16 @@ from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from workers.training.loop import Ema, EndlessRows, flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from workers.training.loop import (
+    Ema,
+    EndlessRows,
+    check_same_data,
+    checkpoint_settings,
+    flatten_optimizer,
+    load_checkpoint,
+    restore_optimizer,
+    save_checkpoint,
+)
 from workers.training.trainer import Trainer, check_gradient
 
 
@@ -59,8 +69,13 @@ class NetworkTrainer(Trainer):
         return {}
 
     def about(self) -> Mapping[str, Any]:
-        """What the checkpoint says beside settings and identity; plain JSON."""
+        """What the checkpoint says beside settings, identity and :attr:`dataset_name`; plain JSON."""
         return {}
+
+    @property
+    @abstractmethod
+    def dataset_name(self) -> str:
+        """What the run learns from, as its result will say."""
 
     def begin(self, network: nn.Module, objective: nn.Module | None = None) -> None:
         """Takes the checkpoint up, if there is one, and hands ``objective`` (which holds the network) to accelerate.
@@ -83,10 +98,12 @@ class NetworkTrainer(Trainer):
         if checkpoint is None:
             return
         self.start, tensors, about = checkpoint
+        checkpoint_settings(self.out, about, type(self.settings))
         for name, now in self.identity().items():
             then = about.get("identity", {}).get(name)
             if then != now:
                 raise ValueError(f"{self.out} holds a run of another {name} ({then}, now {now}); choose another --out")
+        check_same_data(self.out, about, self.dataset_name)
         with torch.no_grad():
             for name, parameter in zip(self.trained_names, self.trained, strict=True):
                 parameter.copy_(tensors[f"network.{name}"])
@@ -104,6 +121,7 @@ class NetworkTrainer(Trainer):
             tensors |= {f"ema.{name}": value for name, value in zip(self.trained_names, self.ema.shadow, strict=True)}
         tensors |= flatten_optimizer(self.optimizer, "optimizer.")
         about = {"settings": self.settings.model_dump(mode="json"), "identity": dict(self.identity()), **self.about()}
+        about["dataset"] = self.dataset_name
         save_checkpoint(self.out, iteration, tensors, about)
 
     def optimise(self, loss: torch.Tensor, iteration: int) -> float:

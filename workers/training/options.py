@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +15,35 @@ READ_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 WRITTEN_FOLDER = click.Path(file_okay=False, path_type=Path)
 READ_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+MAX_GUIDANCE = 20.0
+"""The largest default that a card of ours allows: its own limit."""
+
+
+def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuses a name that no card may have, before the training and not behind it."""
+    from model_store.card import NAME_PATTERN
+
+    if value is not None and not re.fullmatch(NAME_PATTERN, value):
+        raise click.BadParameter(f"{value!r} is no model name; it takes lower-case letters, digits and hyphens: {NAME_PATTERN}")
+    return value
+
+
+def check_version(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The same for a version."""
+    from model_store.card import VERSION_PATTERN
+
+    if not re.fullmatch(VERSION_PATTERN, value):
+        raise click.BadParameter(f"{value!r} is no version; it takes three numbers, as in 1.0.0")
+    return value
+
+
 _RUN = (
     click.option("--out", required=True, type=WRITTEN_FOLDER, help="The run; one that is there already goes on."),
     click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]"),
     click.option("--batch-size", type=click.IntRange(1), help="Images an iteration, over all processes."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True)),
     click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 keeps no average."),
-    click.option("--seed", type=int),
+    click.option("--seed", type=click.IntRange(0)),
     click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."),
     click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU."),
     click.option("--no-up/--has-up", "no_up", default=None, help="Whether images may be turned and flipped [default: dataset.json's]."),
@@ -33,10 +56,10 @@ _MODEL = (
     click.option(
         "--alias", "aliases", multiple=True, metavar="CLASS=WORD[,WORD]", help="Words for a class; the first is the one for prompts."
     ),
-    click.option("--name", help="The model's name [default: SYSTEM-FOLDER]."),
-    click.option("--version", "model_version", default="1.0.0", show_default=True),
+    click.option("--name", callback=check_name, help="The model's name [default: SYSTEM-FOLDER]."),
+    click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version),
     click.option("--title", help="One line that says what the model makes."),
-    click.option("--guidance-scale", type=click.FloatRange(0), help="The card's default [default: the preset's]."),
+    click.option("--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: the preset's]."),
     click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training."),
 )
 
@@ -96,5 +119,6 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def model_name(system: str, folder: Path) -> str:
-    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``."""
-    return f"{system}-{folder.resolve().name}".lower().replace("_", "-")
+    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``; what no name may have is left out."""
+    words = re.findall(r"[a-z0-9]+", folder.resolve().name.lower())
+    return "-".join([system, *words])[:63].rstrip("-")

@@ -124,7 +124,7 @@ class PathDiffTrainer(ControlledTrainer):
         )
         self.captions = CaptionBank(read_texts(text_data.folder, texts), base.tokens)
         self.text_images = text_data.images(texts, base.size_px)
-        self.mask_images, self.masks = mask_data.arrays("train", base.size_px, self.mask_stems)
+        self.mask_images, self.masks = mask_data.training_arrays(base.size_px, self.mask_stems)
         self.text_turns, self.mask_turns = (1 if (up if has_up is None else has_up) else 8 for up in (text_data.has_up, mask_data.has_up))
         show = accelerator.is_main_process
         self.text_latents = LatentBank(self.autoencoder, self.text_images, self.text_turns, show=show)
@@ -154,6 +154,10 @@ class PathDiffTrainer(ControlledTrainer):
         hints = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
         with_mask = drawn.with_mask.to(hints.device).view(-1, 1, 1, 1)
         return z0, text, torch.where(with_mask, hints, null_hint(1, self.base.size_px, hints.device))
+
+    @property
+    def dataset_name(self) -> str:
+        return f"{self.text_data.name} for text, {self.mask_data.name} for masks"
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its loss."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Callable, Iterator, Sequence
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from model_store.card import join_words
-from workers.training.data import SegmentationFolder, TrainingClass
+from workers.training.caption_lines import caption_lines
+from workers.training.data import DatasetInvalid, SegmentationFolder, TrainingClass
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
 OTHER_TEMPLATES = ("{classes}", "An image of {classes}", "A picture showing {classes}", "A scene with {classes}", "an area with {classes}")
@@ -55,16 +55,21 @@ def many_class_sets(present: np.ndarray, queryable: np.ndarray, rng: np.random.G
 
 
 def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarray | None]]:
-    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if any."""
+    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if any.
+
+    Raises :class:`DatasetInvalid` for a line that is no caption, or whose ``classes`` is no list.
+    """
     path = data.folder / "captions.jsonl"
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        named = None
-        if "classes" in entry:
-            named = np.array([known.name in entry["classes"] for known in data.classes])
-        yield entry["stem"], entry["text"], named
+    for number, stem, text, members in caption_lines(path):
+        named, listed = None, members.get("classes")
+        if listed is not None:
+            if not isinstance(listed, list):
+                raise DatasetInvalid(f"{path}, line {number}: classes is {listed!r}; it should be a list of the classes' names")
+            named = np.array([known.name in listed for known in data.classes])
+        if text:
+            yield stem, text, named
 
 
 def _key(row: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,31 @@ if TYPE_CHECKING:
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """What a user can put right, as a message without a traceback."""
+    from pydantic import ValidationError
+    from safetensors import SafetensorError
+
     from model_store.features import FeaturesUnavailable
+    from model_store.system import WeightsInvalid
     from model_store.text import TextEncoderMissing
-    from workers.training.card_parts import ExportImpossible
-    from workers.training.data import DatasetInvalid
 
     try:
+        # cards, datasets, checkpoints and options that are wrong are all ValueErrors
         yield
-    except (DatasetInvalid, ExportImpossible, FeaturesUnavailable, TextEncoderMissing, FloatingPointError, ValueError) as error:
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or error.title}: {each['msg']}" for each in error.errors())
+        raise click.ClickException(wrong) from None
+    except (OSError, SafetensorError) as error:
+        raise click.ClickException(_of_files(error)) from None
+    except (FeaturesUnavailable, TextEncoderMissing, WeightsInvalid, FloatingPointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _of_files(error: Exception) -> str:
+    """What the disk or a file on it refused. safetensors tells a full disk in words alone."""
+    reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason or "quota exceeded" in reason:
+        return f"{reason}. Make room and give the same command again; a training goes on from its last checkpoint"
+    return reason
 
 
 def taken_every(options: dict[str, Any]) -> dict[str, int]:

@@ -110,7 +110,7 @@ class SiameseTrainer(ControlledTrainer):
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
         stems = data.stems("train")
         self.captions = CaptionBank(read_texts(data.folder, stems), base.tokens)
-        self.images, self.masks = data.arrays("train", base.size_px)
+        self.images, self.masks = data.training_arrays(base.size_px)
         unknown = (self.masks == IGNORE_INDEX).any(axis=(1, 2))
         if unknown.any():
             raise DatasetInvalid(
@@ -148,6 +148,10 @@ class SiameseTrainer(ControlledTrainer):
         kept = torch.rand(len(rows), generator=generator) >= self.settings.p_uncond
         text = self.captions.draw(rows, kept, generator)
         return z0, text, as_indices(self.masks[rows], turns), as_images(self.images[rows], turns)
+
+    @property
+    def dataset_name(self) -> str:
+        return self.data.name
 
     def step(self, iteration: int) -> dict[str, float]:
         """One iteration; returns its losses."""

@@ -17,6 +17,8 @@ from model_store.superres.losses import superres_loss
 from workers.training.data import SegmentationFolder
 from workers.training.loop import (
     Ema,
+    check_same_data,
+    checkpoint_settings,
     flatten_optimizer,
     iteration_generator,
     load_checkpoint,
@@ -127,9 +129,10 @@ class SuperresTrainer(Trainer):
         if found is None:
             return
         self.start, tensors, about = found
-        then = SuperresTraining.model_validate(about["settings"])
+        then = checkpoint_settings(self.out, about, SuperresTraining)
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
+        check_same_data(self.out, about, self.data.name)
         self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
         restore_optimizer(optimizer, tensors, "optimizer.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model_store.features import FEATURE_NETWORKS
+from workers.training.running import errors_in_one_line
 
 _DATA = click.Path(exists=True, file_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -37,7 +38,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--features", type=click.Choice(FEATURE_NETWORKS), help="Feature network of the perceptual loss [default: random-conv3].")
 @click.option("--features-weights", type=_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="Lambda; 0 trains by MSE alone.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=click.IntRange(0))
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
 @click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's].")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
@@ -54,11 +55,10 @@ def superres(
     **changes: Any,
 ) -> None:
     """Train the super-resolution of CoSimGen's pairs, and measure it on the test split."""
-    from model_store.features import FeaturesUnavailable
-    from workers.training.data import DatasetInvalid, SegmentationFolder
+    from workers.training.data import SegmentationFolder
     from workers.training.superres import preset_superres, train_superres
 
-    try:
+    with errors_in_one_line():
         about = train_superres(
             SegmentationFolder.open(data),
             out,
@@ -69,8 +69,6 @@ def superres(
             checkpoint_every=checkpoint_every,
             sample_every=sample_every,
         )
-    except (DatasetInvalid, FeaturesUnavailable, FloatingPointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
     if "measured" not in about:
         return
     table = Table("enlarged", "PSNR, dB", "bicubic", "mask errors, %", "nearest colour", "repeated")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_store.card import IGNORE_INDEX
@@ -17,6 +18,7 @@ from model_store.decode import decode_masks, to_pixels
 from model_store.palette import nearest_class
 from model_store.superres.espcn import ESPCN, upscale
 from workers.evaluation.measures import error_rate, psnr
+from workers.training.card_parts import ExportImpossible
 from workers.training.superres_data import Pyramid
 
 WEIGHTS_FILE = "superres.safetensors"
@@ -77,6 +79,17 @@ def sample_picture(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
     columns = [repeated[:, :3], bicubic(low, factor)[:, :3], high[:, :3], real[:, :3], repeated[:, 3:], high[:, 3:], real[:, 3:]]
     wide = np.concatenate([to_pixels(column) for column in columns], axis=2)
     return wide.reshape(-1, *wide.shape[2:])
+
+
+def load_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and weights that :func:`save_result` wrote. Raises :class:`ExportImpossible` if either is missing or damaged."""
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+        return about, load_file(folder / WEIGHTS_FILE)
+    except FileNotFoundError:
+        raise ExportImpossible(f"{folder} lacks {ABOUT_FILE} or {WEIGHTS_FILE}; give a folder of `twinset train superres`") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ExportImpossible(f"the super-resolution in {folder} cannot be read ({error}); train it again") from None
 
 
 def save_result(network: ESPCN, folder: Path, about: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ class Trainer(ABC):
                     self.save(done)
                 if main and (done % sample_every == 0 or done == end):
                     self.picture(done)
+            log.note(done)
         finally:
             log.close()
         return done
@@ -71,4 +72,4 @@ class Trainer(ABC):
 def check_gradient(norm: torch.Tensor, iteration: int) -> None:
     """Raises FloatingPointError unless the gradient's norm is a number."""
     if not torch.isfinite(norm):
-        raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or use float32")
+        raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or give --precision no")

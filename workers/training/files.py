@@ -1,0 +1,99 @@
+"""The files of a training folder, one by one: its description, its lists of stems, its images."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from service.datasets.items import as_rgb
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures, cut short, or too large."""
+
+
+class DatasetInvalid(ValueError):
+    """A folder that is no training set; the message names the file and what is wrong with it."""
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """``dataset.json``, members that are null left out. Raises :class:`DatasetInvalid` unless it is a JSON object of the known kinds."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DatasetInvalid(f"{path} is not JSON ({error})") from None
+    if not isinstance(about, dict):
+        raise DatasetInvalid(f"{path} is a JSON {type(about).__name__}; it should be an object, {{...}}")
+    about = {member: value for member, value in about.items() if value is not None}
+    for member, kind, wanted in (("name", str, "text"), ("licence", str, "text"), ("has_up", bool, "true or false")):
+        if not isinstance(about.get(member, kind()), kind):
+            raise DatasetInvalid(f"{path} has {member} {about[member]!r}; it should be {wanted}")
+    return about
+
+
+def listed_stems(path: Path) -> tuple[str, ...]:
+    """The stems of a file, one a line. Raises :class:`DatasetInvalid` if there are none, or one stands there twice."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetInvalid(f"{path} is not UTF-8 text ({error}); save it as that, with a stem a line") from None
+    stems = tuple(line.strip() for line in lines if line.strip())
+    if not stems:
+        raise DatasetInvalid(f"{path} lists no images; it should have a stem a line")
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem, count in Counter(stems).items() if count > 1)
+        raise DatasetInvalid(f"{path} lists {twice!r} more than once; each image stands there once")
+    return stems
+
+
+def without_test(folder: Path, stems: Iterable[str]) -> tuple[str, ...]:
+    """``stems`` less those in ``folder/test.txt``, if it is there: what nobody lists is trained on, but for what is held out."""
+    held_out = frozenset(listed_stems(folder / "test.txt") if (folder / "test.txt").is_file() else ())
+    kept = tuple(stem for stem in stems if stem not in held_out)
+    if held_out and not kept:
+        raise DatasetInvalid(f"{folder} has no train.txt, and its test.txt lists every image; leave some to train on")
+    return kept
+
+
+class ImageFiles:
+    """The image files of a folder by their stems: ``files[stem]``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises :class:`DatasetInvalid` where there is no such folder."""
+        if not folder.is_dir():
+            raise DatasetInvalid(f"{folder} does not exist; a training set has its images there")
+        self._folder = folder
+        self._paths: dict[str, list[Path]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                self._paths.setdefault(path.stem, []).append(path)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """All of them, in order."""
+        return tuple(self._paths)
+
+    def __getitem__(self, stem: str) -> Path:
+        """Raises :class:`DatasetInvalid` if no file has the stem, or more than one."""
+        paths = self._paths.get(stem, [])
+        if not paths:
+            bare = Path(stem).stem in self._paths and Path(stem).suffix.lower() in IMAGE_SUFFIXES
+            remedy = "; a stem is the name without its suffix" if bare else ""
+            raise DatasetInvalid(f"{self._folder} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)}){remedy}")
+        if len(paths) > 1:
+            raise DatasetInvalid(f"{self._folder} has {' and '.join(path.name for path in paths)}; an image's stem is its own, so keep one")
+        return paths[0]
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """An image file in RGB. Raises :class:`DatasetInvalid` for one that cannot be read."""
+    try:
+        with Image.open(path) as file:
+            return as_rgb(file)
+    except UNREADABLE as error:
+        raise DatasetInvalid(f"{path} cannot be read: {error}") from None
