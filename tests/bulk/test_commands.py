@@ -148,7 +148,7 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
         (["--model", "tissue", "--count", "3", "--dry-run", "--transforms", "wobble"], 1, "wobble"),
         (["--model", "tissue", "--count", "3", "--dry-run", "--balance", "water=0.2,water=0.3"], 2, "names 'water' twice"),
         (["--model", "tissue", "--count", "3", "--out", "set.zip"], 2, "fetched into a folder"),
-        (["--model", "tissue", "--ratio", "nan", "--dry-run"], 1, "not finite"),
+        (["--model", "tissue", "--ratio", "nan", "--dry-run"], 2, "'nan' is not a finite number"),
     ],
 )
 def test_what_cannot_be_asked_for(words: list[str], code: int, says: str, url: str, scenes: Path, said: Said) -> None:
