@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 
 from model_store.card import SamplerConvention
 from model_store.ddim import DDIM, guide
 from model_store.noise import SampleNoise, initial_noise
 from model_store.sampling import sample
 from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
+from tests.reference_ddim import reference_scheduler
 
 SPACINGS = ("leading", "trailing", "linspace")
-
-
-def reference(convention: SamplerConvention) -> DDIMScheduler:
-    return DDIMScheduler(
-        num_train_timesteps=convention.train_timesteps,
-        beta_start=convention.beta_start,
-        beta_end=convention.beta_end,
-        beta_schedule=convention.schedule,
-        prediction_type=convention.prediction_type,
-        timestep_spacing=convention.timestep_spacing,
-        steps_offset=convention.steps_offset,
-        set_alpha_to_one=convention.set_alpha_to_one,
-        clip_sample=convention.clip_sample,
-        clip_sample_range=convention.clip_sample_range,
-    )
 
 
 def toy_network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -39,7 +24,7 @@ def toy_network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_timesteps_are_diffusers_for_counts_that_divide_1000_and_that_do_not(steps: int, spacing: str) -> None:
     convention = SamplerConvention(timestep_spacing=spacing)
-    scheduler = reference(convention)
+    scheduler = reference_scheduler(convention)
     scheduler.set_timesteps(steps)
     assert torch.equal(DDIM(convention).timesteps(steps), scheduler.timesteps)
 
@@ -56,7 +41,7 @@ def test_a_whole_run_equals_diffusers_to_rounding(
     convention = SamplerConvention(
         timestep_spacing=spacing, prediction_type=prediction, set_alpha_to_one=final_one, schedule=schedule
     )
-    scheduler = reference(convention)
+    scheduler = reference_scheduler(convention)
     scheduler.set_timesteps(steps)
     shape, seed = (6, 8, 8), 11
     stream = SampleNoise(seed, shape)

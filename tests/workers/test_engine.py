@@ -12,11 +12,11 @@ from typing import Iterator
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from model_store.noise import SampleNoise
 from model_store.system import Branches, ConditionRequest, stack_conditions
+from tests.reference_ddim import reference_scheduler
 from tests.workers.fakes import TinySystem, tiny_card
 from workers.engine import Engine, EngineModel, EngineStopped, SampleFailed, SampleRequest
 
@@ -87,17 +87,7 @@ def test_it_equals_a_loop_of_diffusers_over_one_sample_at_a_time(engine: Engine,
 
 
 def one_at_a_time(system: TinySystem, request: SampleRequest) -> Tensor:
-    scheduler = DDIMScheduler(
-        num_train_timesteps=system.card.sampler.train_timesteps,
-        beta_start=system.card.sampler.beta_start,
-        beta_end=system.card.sampler.beta_end,
-        beta_schedule=system.card.sampler.schedule,
-        clip_sample=system.card.sampler.clip_sample,
-        set_alpha_to_one=system.card.sampler.set_alpha_to_one,
-        steps_offset=system.card.sampler.steps_offset,
-        prediction_type=system.card.sampler.prediction_type,
-        timestep_spacing=system.card.sampler.timestep_spacing,
-    )
+    scheduler = reference_scheduler(system.card.sampler)
     scheduler.set_timesteps(request.steps)
     stream = SampleNoise(request.seed, system.sample_shape)
     x = stream.draw()[None]
