@@ -49,7 +49,7 @@ class ClassEntry(_Frozen):
 
 
 class PaletteRef(_Frozen):
-    """Which palette paints the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.palette.fibonacci_rgb`.
+    """Which palette paints the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.masks.palette.fibonacci_rgb`.
 
     ``listed`` is no formula: the colours are whatever the classes list, as a dataset came with them.
     """

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .callbacks.signing import parse_secrets
-from .errors import SettingsError
+from service.errors import SettingsError
+from service.kit.webhook_secrets import parse_secrets
 
 ENV_PREFIX = "TWINSET_"
 MASK = "********"

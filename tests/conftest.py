@@ -9,7 +9,7 @@ from typing import Iterator
 
 import pytest
 
-from tests.callbacks.receiver import Receiver, receiving
+from tests.service.webhooks.receiver import Receiver, receiving
 from tests.tiny_model import write_tiny_model
 
 

@@ -26,8 +26,8 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
 
     from model_store.cosimgen.config import CoSimGenConfig
     from model_store.cosimgen.network import CoSimGenNetwork
+    from model_store.cosimgen.superres import ESPCN, ESPCNConfig
     from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
-    from model_store.superres.espcn import ESPCN, ESPCNConfig
 
     generator = CoSimGenConfig(
         num_classes=len(CLASSES),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import click
 
 from service.cli.lazy import LazyGroup
-from service.embedded.stack import require_worker_parts
-from workers.memory import keep_memory
+from service.local.stack import require_worker_parts
+from workers.runtime.malloc import keep_memory
 
 
 class WorkerGroup(LazyGroup):

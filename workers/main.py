@@ -13,8 +13,8 @@ import sys
 import warnings
 from typing import Sequence
 
-from workers.exposing import add_metrics_arguments
-from workers.memory import keep_memory
+from workers.runtime.malloc import keep_memory
+from workers.runtime.metrics_server import add_metrics_arguments
 
 DEVICE_LOST = 70
 """The exit code of a worker whose GPU is lost (EX_SOFTWARE): it must be started afresh."""
@@ -47,16 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from celery import signals
 
-    from service.catalogue import Catalogue
+    from service.registry.catalogue import Catalogue
     from service.settings import get_settings
-    from workers.callbacks import CallbackDeliverer
-    from workers.celery_app import create_app
-    from workers.deleter import Deleter
     from workers.engine.peak import matmul_rate
-    from workers.models import device_and_dtype
-    from workers.sweeper import Sweeper
-    from workers.warming import warm_up
-    from workers.worker import open_worker
+    from workers.generation.celery_app import create_app
+    from workers.generation.sweeper import Sweeper
+    from workers.generation.warmup import warm_up
+    from workers.generation.worker import open_worker
+    from workers.maintenance.garbage_collector import Deleter
+    from workers.maintenance.webhook_sender import CallbackDeliverer
+    from workers.models.cache import device_and_dtype
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     signals.setup_logging.connect(_leave_logging, weak=False)
     signals.worker_shutting_down.connect(asked_to_stop, weak=False)
     if options.metrics_port:
-        from workers.metrics import expose
+        from workers.generation.collector import expose
 
         # while nothing else computes, for utilisation is measured against it
         matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)

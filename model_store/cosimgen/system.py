@@ -10,9 +10,14 @@ from torch import Tensor
 from model_store.card import Card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.network import CoSimGenNetwork
-from model_store.decode import Twin, decode_pairs
-from model_store.superres.espcn import ESPCN, ESPCNConfig, upscale
-from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
+from model_store.cosimgen.superres import ESPCN, ESPCNConfig, upscale
+from model_store.interface import (
+    Branches,
+    Condition,
+    ConditionRequest,
+    WeightsInvalid,
+)
+from model_store.masks.decode import Twin, decode_pairs
 from model_store.text import load_text_encoder
 from model_store.weights import load_network
 

@@ -11,11 +11,16 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from model_store.card import Card
-from model_store.decode import Twin, to_pixels
+from model_store.interface import (
+    Branches,
+    Condition,
+    ConditionRequest,
+    WeightsInvalid,
+)
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder, decode_latents
 from model_store.latent.denoiser import DenoiserConfig, build_unet, control_copy, control_residuals, denoise
 from model_store.latent.text import TokenEncoder, load_token_encoder
-from model_store.system import Branches, Condition, ConditionRequest, WeightsInvalid
+from model_store.masks.decode import Twin, to_pixels
 from model_store.weights import load_network
 
 WEIGHTS_FILE = "model.safetensors"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from model_store.card import Card
+from model_store.interface import Branches, ConditionRequest
 from model_store.latent.system import LatentSystem
 from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
-from model_store.system import Branches, ConditionRequest
 
 
 class PathDiffSystem(LatentSystem):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model_store.schedule import per_sample
+from model_store.diffusion.schedule import per_sample
 
 CONSISTENCY_WEIGHT = 1.0
 AUGMENTATION_TIMESTEPS = 200

@@ -10,47 +10,44 @@ from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
-from service.access.gate import Gate
-from service.access.limits import Limits
-from service.access.ring import KeyRing
-from service.api import (
+from service.api.body_limit import BodyLimitMiddleware
+from service.api.errors import install_problem_handlers
+from service.api.log_redaction import keep_secrets_out_of_logs
+from service.api.lookups import Lookups
+from service.api.metrics import Metrics, MetricsMiddleware
+from service.api.openapi import install_openapi
+from service.api.routes import (
     archive,
     augmentations,
     datasets,
-    events,
     exports,
     generate,
     health,
     jobs,
-    manifest,
     models,
     objects,
-    retry,
     run_events,
     samples,
     twins,
     uploads,
 )
-from service.api.body_limit import BodyLimitMiddleware
-from service.api.logs import keep_secrets_out_of_logs
-from service.api.lookups import Lookups
-from service.api.metrics import Metrics, MetricsMiddleware
-from service.api.openapi import install_openapi
-from service.api.problems import install_problem_handlers
 from service.api.services import Services
-from service.api.watching import Watcher
-from service.catalogue import Catalogue
-from service.jobs.hints import Hints
-from service.jobs.ledger import Ledger
+from service.api.watcher import Watcher
+from service.auth.authenticate import Gate
+from service.auth.key_store import KeyRing
+from service.broker.live_state import Hints
+from service.broker.queues import ChunkSender, JobQueue
+from service.broker.run_queue import RunQueue, RunSender
 from service.jobs.progress import ProgressReader
-from service.jobs.submission import Submissions
-from service.jobs.tenants import DEFAULT_TENANT
+from service.jobs.quotas import Limits
+from service.jobs.repository import Ledger
+from service.jobs.submit import Submissions
+from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
-from service.queue import ChunkSender, JobQueue
-from service.runs.acceptance import Acceptance
-from service.runs.ledger import RunLedger
-from service.runs.queue import RunQueue, RunSender
+from service.registry.catalogue import Catalogue
+from service.runs.repository import RunLedger
+from service.runs.submit import Acceptance
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
@@ -125,8 +122,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    results = (retry, samples, events, manifest, archive, twins)
-    for part in (generate, uploads, jobs, *results, datasets, augmentations, exports, run_events, models, health):
+    for part in (generate, uploads, jobs, samples, archive, twins, datasets, augmentations, exports, run_events, models, health):
         app.include_router(part.router)
     for part in (augmentations, exports):
         app.include_router(part.posting)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import problem_response
+from service.api.errors import problem_response
 from service.errors import BodyTooLarge
 
 _MOST_DIGITS = 19

@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from service.access.gate import Gate
-from service.access.limits import Limits
 from service.api.metrics import Metrics
-from service.api.watching import Watcher
-from service.catalogue import Catalogue
-from service.jobs.hints import Hints
-from service.jobs.ledger import Ledger
+from service.api.watcher import Watcher
+from service.auth.authenticate import Gate
+from service.broker.live_state import Hints
 from service.jobs.progress import ProgressReader
-from service.jobs.submission import Submissions
+from service.jobs.quotas import Limits
+from service.jobs.repository import Ledger
+from service.jobs.submit import Submissions
 from service.masks.uploads import Uploads
-from service.runs.acceptance import Acceptance
-from service.runs.datasets import Datasets
-from service.runs.ledger import RunLedger
+from service.registry.catalogue import Catalogue
+from service.runs.dataset_versions import Datasets
+from service.runs.repository import RunLedger
+from service.runs.submit import Acceptance
 from service.settings import Settings
 from service.store.base import ObjectStore
 

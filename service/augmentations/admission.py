@@ -21,11 +21,17 @@ from service.augmentations.request import (
 )
 from service.augmentations.transforms.settings import Transforms
 from service.datasets.classes import ClassList
-from service.jobs.faults import UNPRINTABLE, Faults, shown, unprintable
-from service.jobs.inputs import accepted
-from service.jobs.nearest import listed, nearest
 from service.jobs.request import NAME_MAX_CHARS
-from service.jobs.seeds import new_job_seed
+from service.jobs.validate_inputs import accepted
+from service.kit.seeds import new_job_seed
+from service.kit.validation import (
+    UNPRINTABLE,
+    Faults,
+    listed,
+    nearest,
+    shown,
+    unprintable,
+)
 
 _DRAWN_ONLY = ("min_confident_share", "min_mean_confidence", "min_class_agreement")
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from model_store.card import IGNORE_INDEX, Card, ClassEntry
 from service.datasets.classes import BACKGROUND_NAMES, ClassList, DatasetClass
-from service.jobs.faults import Faults, shown
-from service.jobs.nearest import listed, nearest
+from service.kit.validation import Faults, listed, nearest, shown
 
 
 @dataclass(frozen=True, eq=False)

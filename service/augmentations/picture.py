@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from model_store.card import ClassEntry
 from service.augmentations.entries import Entry
 from service.augmentations.plan import Plan
-from service.augmentations.plan_shares import ClassShares, PlanShares
+from service.augmentations.plan_report import ClassShares, PlanShares
 from service.augmentations.pool import FOUND_SHARE
 from service.augmentations.tally import Tally
 from service.augmentations.transforms.compose import square
-from service.contact_sheet import fit_text, paint_mask
+from service.kit.contact_sheet import fit_text, paint_mask
 
 MOST_EXAMPLES = 12
 MOST_CLASSES = 24

@@ -18,7 +18,6 @@ from service.augmentations.admission import AugmentationParameters
 from service.augmentations.balance import Feasibility, Target, feasibility, features, target_of
 from service.augmentations.class_sets import ClassSets, class_sets
 from service.augmentations.entries import Entry, JobGroup, Wanted, job_groups
-from service.augmentations.plan_shares import PlanShares, plan_shares
 from service.augmentations.pool import FOUND_SHARE, Pool, histogram
 from service.augmentations.prompts import spoken
 from service.augmentations.request import MaskSource
@@ -27,14 +26,12 @@ from service.augmentations.tally import Tally
 from service.augmentations.transforms.base import Scene
 from service.augmentations.transforms.compose import Composed, compose
 from service.errors import InvalidRequest
-from service.jobs.seeds import sample_seed
+from service.kit.seeds import sample_seed
 
-__all__ = ["Entry", "JobGroup", "Plan", "PlanShares", "Wanted", "job_groups", "make_plan"]
+__all__ = ["Entry", "JobGroup", "Plan", "Wanted", "job_groups", "make_plan"]
 
 _BLOCK, _FIRST_BLOCKS, _FIRST = 64, 16, 128
 """Entries that are chosen together, and of the first 128; after them, what they came to is looked at."""
-_MOST_PLANNED = 20_000
-"""Entries that are chosen for the figures of a plan; of more, their shares are the same."""
 _LEAST_LABELLED = 0.5
 """Masks with less of their pixels labelled are not drawn from: most of such a mask would be filled in."""
 _FAVOUR_MOST = 5.0
@@ -155,20 +152,6 @@ class Plan:
     def mask(self, wanted: Wanted) -> np.ndarray:
         """The class indices ``(size, size)`` uint8 of an entry's mask, made again. Raises ValueError as :meth:`compose`."""
         return self.compose(wanted).labels
-
-    def shares(self) -> PlanShares:
-        """What the plan comes to, from the real masks' shares alone: no mask is made."""
-        count = min(self.count, _MOST_PLANNED)
-        rng = np.random.default_rng(self.parameters.seed)
-        nothing = Tally.empty(len(self.card.classes))
-        planned, feasible = np.zeros(len(self.card.classes)), np.zeros(len(self.card.classes))
-        for drawn, supply in self.supplies.items():
-            weight = sum(weight for source, weight in self.parameters.weights.items() if (source == "classes") == drawn)
-            part = max(1, round(count * weight))
-            chosen = supply.choose(self.target, part, nothing, rng, lacking=part)
-            planned += weight * supply.contributed[chosen].mean(axis=0)
-            feasible += weight * self.feasible[drawn].shares
-        return plan_shares(self, planned, feasible)
 
     @cached_property
     def real(self) -> np.ndarray:

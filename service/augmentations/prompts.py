@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model_store.card import Card, join_words
-from service.jobs.faults import UNPRINTABLE, Faults, unprintable
-from service.jobs.nearest import listed
+from service.kit.validation import UNPRINTABLE, Faults, listed, unprintable
 
 PLACEHOLDERS = ("article", "caption", "classes")
 _SPACES = str.maketrans("\n\r\t", "   ")

@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 from model_store.card import GuidanceTarget
 from service.augmentations.plan_values import BalanceBy
 from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
-from service.callbacks.member import callback_member
 from service.jobs.request import NAME_MAX_CHARS
-from service.jobs.seeds import SEED_MAX
+from service.kit.seeds import SEED_MAX
+from service.webhooks.field import callback_member
 
 COUNT_MAX = 1_000_000
 """Twins of one set. More is several sets, whose exports can be mixed."""

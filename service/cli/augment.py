@@ -95,7 +95,7 @@ def augment(
     if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
         raise click.UsageError(f"--picture {picture} must be a *.png in a folder that exists")
     if target is not None:
-        from service.cli.placing import require_fetched_to
+        from service.cli.atomic_output import require_fetched_to
 
         require_fetched_to(target)
     path = Path(source)
@@ -138,7 +138,7 @@ def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Itera
         raise click.UsageError("--data-dir is for work on this machine, and --url for that of a server; give one of them")
     if not local_source and data_dir is None:
         raise click.UsageError("DATASET is no folder or archive here; give one, or name the server that has it with --url")
-    from service.cli.staging import staged
+    from service.cli.local_stack import staged
     from service.client import Twinset
 
     with ExitStack() as stack:

@@ -13,10 +13,10 @@ def callback_secret(tenant: str | None) -> None:
     While TWINSET_CALLBACK_SECRET holds several, there is a line for each. The default tenant's is the one that all others
     follow from: where there are other tenants, keep it to yourself.
     """
-    from service.callbacks.keyring import callback_keys, tenant_keys
-    from service.callbacks.signing import written
-    from service.jobs.tenants import DEFAULT_TENANT, TENANT_FORM, is_tenant
+    from service.kit.tenants import DEFAULT_TENANT, TENANT_FORM, is_tenant
+    from service.kit.webhook_secrets import written
     from service.settings import read_settings
+    from service.webhooks.secrets import callback_keys, tenant_keys
 
     if tenant is not None and not is_tenant(tenant):
         raise click.BadParameter(f"{tenant!r} is no tenant's name, which has {TENANT_FORM}", param_hint="--tenant")

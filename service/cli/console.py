@@ -15,7 +15,7 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 def escape(text: str) -> str:
     """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold anything."""
-    from service.jobs.faults import spelled_out
+    from service.kit.validation import spelled_out
 
     return markup.escape(spelled_out(text, keep="\n\t"))
 

@@ -45,12 +45,12 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
     from rich.markup import escape
 
     from model_store.card import Card
-    from service.cli.client import Client
     from service.cli.console import duration, out
-    from service.cli.following import follow
     from service.cli.generate import tell
-    from service.cli.making import collect
-    from service.cli.staging import staged
+    from service.cli.http_client import Client
+    from service.cli.local_stack import staged
+    from service.cli.progress import follow
+    from service.cli.twin_folder import collect
 
     began = time.monotonic()
     if (Path(model) / "card.json").is_file():
@@ -90,8 +90,8 @@ def _from_here(path: Path) -> str:
 
 def _register(model: Path, data_dir: Path) -> str:
     """Registers a model folder in the demo's own store, before anything runs; its name@version."""
-    from service.catalogue import Catalogue
-    from service.registration import check_model_folder, register
+    from service.registry.catalogue import Catalogue
+    from service.registry.register import check_model_folder, register
     from service.settings import read_settings
     from service.store.opening import open_store
 

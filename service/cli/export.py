@@ -87,7 +87,7 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
     and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their classes are matched by name.
     manifest.jsonl says of each item whether it is real, and README.md what the set was made from and is for.
     """
-    from service.cli.placing import require_new
+    from service.cli.atomic_output import require_new
 
     require_new(target)
     title = asked.pop("title") or target.absolute().name.removesuffix(".zip")
@@ -131,7 +131,7 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
 
 
 def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbout, target: Path) -> None:
-    from service.cli.placing import whole_or_nothing
+    from service.cli.atomic_output import whole_or_nothing
     from service.cli.sources import counted, with_bar
     from service.datasets.writing.export import export_files
     from service.datasets.writing.sinks import FolderSink, write_all, zip_pieces

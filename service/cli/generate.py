@@ -11,8 +11,8 @@ import click
 from service.cli.numbers import FiniteFloat
 
 if TYPE_CHECKING:
-    from service.cli.client import Client
-    from service.cli.making import TwinFolder
+    from service.cli.http_client import Client
+    from service.cli.twin_folder import TwinFolder
 
 
 @click.command()
@@ -75,9 +75,9 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
     require_new_folder(folder)
 
     from model_store.card import Card
-    from service.cli.client import ApiProblem, Client
-    from service.cli.making import collect
-    from service.cli.sending import mask_files, naming_files, send_masks
+    from service.cli.http_client import ApiProblem, Client
+    from service.cli.mask_uploads import mask_files, naming_files, send_masks
+    from service.cli.twin_folder import collect
     from service.settings import read_settings
 
     files = mask_files(masks)
@@ -118,7 +118,7 @@ def require_new_folder(folder: Path) -> None:
 def _see_through(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     """Follows the job to its end; Ctrl-C asks what is to become of it (and cancels, where nobody can be asked)."""
     from service.cli.console import err
-    from service.cli.following import follow
+    from service.cli.progress import follow
 
     try:
         return follow(client, job["id"])

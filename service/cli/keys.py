@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from service.access.ring import KeyRing
+    from service.auth.key_store import KeyRing
 
 _DAYS_MOST = 3650
 
@@ -97,7 +97,7 @@ def revoke(key_id: str) -> None:
 
     Servers that run hear of it within ten seconds. Signed links that were handed out before work until they expire.
     """
-    from service.access.ring import SEEN_AT_LATEST_S
+    from service.auth.key_store import SEEN_AT_LATEST_S
     from service.cli.console import out
 
     record = _ring().revoke(key_id)
@@ -109,7 +109,7 @@ def revoke(key_id: str) -> None:
 
 
 def _ring() -> KeyRing:
-    from service.access.ring import KeyRing
+    from service.auth.key_store import KeyRing
     from service.settings import read_settings
     from service.store.opening import open_store
 

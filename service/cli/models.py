@@ -27,8 +27,8 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def list_models(as_json: bool) -> None:
     """List all models, newest version first."""
-    from service.catalogue import Catalogue
     from service.cli.console import out
+    from service.registry.catalogue import Catalogue
 
     cards = Catalogue(_store()).cards()
     if as_json:
@@ -57,7 +57,7 @@ def list_models(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The card itself.")
 def show(name: str, as_json: bool) -> None:
     """Show what a model declares of itself: NAME, or NAME@VERSION."""
-    from service.catalogue import Catalogue
+    from service.registry.catalogue import Catalogue
 
     card = Catalogue(_store()).resolve(name)
     if as_json:
@@ -114,9 +114,9 @@ def add(folder: Path) -> None:
 
     Every file is checked against the card's sha256. A version that is registered never changes.
     """
-    from service.catalogue import Catalogue
     from service.cli.console import out
-    from service.registration import register
+    from service.registry.catalogue import Catalogue
+    from service.registry.register import register
 
     store = _store()
     card, is_new = register(folder, store, Catalogue(store))

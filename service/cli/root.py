@@ -32,8 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("service.cli.datasets:datasets", "Check datasets, count what is in them, and send them to a server."),
     "models": ("service.cli.models:models", "List, show and add models."),
     "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
-    "serve": ("service.cli.halves:serve", "Run the API alone, against a given broker and store."),
-    "worker": ("service.cli.halves:worker", "Run a worker alone, against a given broker and store."),
+    "serve": ("service.cli.serve_and_worker:serve", "Run the API alone, against a given broker and store."),
+    "worker": ("service.cli.serve_and_worker:worker", "Run a worker alone, against a given broker and store."),
     "callback-secret": ("service.cli.callback_secret:callback_secret", "Show the secret that callbacks are signed with."),
     "settings": ("service.cli.settings:settings", "Show every setting, its value and what it may be."),
 }

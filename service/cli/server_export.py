@@ -35,8 +35,8 @@ def export_by_server(
     """Has the set written, with a bar, and fetches it into ``target``; Ctrl-C cancels it."""
     from rich.text import Text
 
+    from service.cli.atomic_output import require_fetched_to
     from service.cli.console import err, out
-    from service.cli.placing import require_fetched_to
 
     require_fetched_to(target)
     names = ("image_format", "splits", "seed", "polygons", "shard_items")

@@ -12,8 +12,8 @@ def settings(as_json: bool) -> None:
 
     Each is set by the environment variable of its name. A value that is not the default is marked with a star.
     """
+    from service.cli.settings_table import describe
     from service.settings import read_settings
-    from service.settings_table import describe
 
     rows = describe(read_settings())
     if as_json:

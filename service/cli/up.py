@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from service.embedded.stack import EmbeddedStack
+    from service.local.stack import EmbeddedStack
 
 _LOOK_EVERY_S = 0.5
 
@@ -33,7 +33,7 @@ def up(port: int, data_dir: Path | None) -> None:
     from rich.markup import escape
 
     from service.cli.console import err
-    from service.cli.staging import staged
+    from service.cli.local_stack import staged
     from service.settings import read_settings
 
     with staged(data_dir or read_settings().data_dir, port=port) as stack:

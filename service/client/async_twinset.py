@@ -17,10 +17,10 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
-from service.client.bars import Board
 from service.client.client import Client
 from service.client.config import Config, keep_signatures_out_of_logs
 from service.client.cooperative import CooperativeRunner, cooperative, cooperative_pages
+from service.client.progress_bars import Board
 from service.client.views import AugmentationView, Plan
 
 

@@ -10,8 +10,8 @@ from service.client.datasets import DatasetRun
 from service.client.effects import Flow, Request
 from service.client.paging import Page
 from service.client.requests import page_of, posted
+from service.client.retries import parse, send
 from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.sending import parse, send
 from service.client.views import AugmentationPage, AugmentationView, ExportView, Plan
 from service.client.wire import path
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from service.client.bars import Board
 from service.client.config import Config
+from service.client.progress_bars import Board
 
 
 class Runner(Protocol):

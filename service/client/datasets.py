@@ -10,8 +10,8 @@ from service.client.effects import Answer, Flow, Request, Work
 from service.client.packing import open_archive
 from service.client.paging import Page
 from service.client.requests import key_header, page_of, posted
+from service.client.retries import parse, send
 from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.sending import parse, send
 from service.client.views import DatasetPage, DatasetView
 from service.client.wire import path
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from service.client.bars import Bar
 from service.client.config import MOST_WORKERS, Config
 from service.client.effects import Flow, Request, Together, Work
 from service.client.errors import ApiProblem, DownloadFailed, DownloadRefused, UnexpectedAnswer
 from service.client.folder import DownloadFolder, Part, RemoteFile
 from service.client.paging import Page
-from service.client.sending import fetch, link
+from service.client.progress_bars import Bar
+from service.client.retries import fetch, link
 from service.errors import SettingsError
 
 PageOfFiles = Callable[[str | None], Flow[Page[RemoteFile]]]

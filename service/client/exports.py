@@ -12,8 +12,8 @@ from service.client.effects import Flow, Request, Work
 from service.client.folder import DownloadFolder, RemoteFile
 from service.client.paging import Page
 from service.client.requests import page_of, posted
+from service.client.retries import parse, send
 from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.sending import parse, send
 from service.client.unzipping import is_unpacked, unpack_part
 from service.client.views import ExportFilePage, ExportFileView, ExportPage, ExportView
 from service.client.wire import path

@@ -12,7 +12,7 @@ from service.client.effects import Flow, Request, Work
 from service.client.errors import ApiProblem
 from service.client.folder import DownloadFolder, Part, RemoteFile
 from service.client.paging import Page
-from service.client.sending import send
+from service.client.retries import send
 from service.client.views import JobView, Picture, Sample
 from service.client.wire import path
 

@@ -17,11 +17,11 @@ from service.client.job_files import fetch_job
 from service.client.masks import Mask, MaskFile, mask_files
 from service.client.paging import Page
 from service.client.requests import page_of, posted
+from service.client.retries import parse, send
 from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.sending import parse, send
 from service.client.views import JobPage, JobView, Sample, SamplePage, UploadView
 from service.client.wire import path
-from service.jobs.states import State
+from service.kit.states import State
 
 if TYPE_CHECKING:
     from service.client.torch_dataset import Transform, TwinDataset

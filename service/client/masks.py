@@ -79,7 +79,7 @@ def _from_picture(picture: Image.Image, name: str) -> bytes:
 def _from_array(given: Any, name: str) -> bytes:
     import numpy as np
 
-    from service.png import encode_image, encode_indices
+    from service.kit.png import encode_image, encode_indices
 
     array = np.asarray(given)
     shown = f"{name} is an array {array.shape} of {array.dtype}"

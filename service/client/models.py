@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.client.client import Client
 from service.client.effects import Flow, Request
-from service.client.sending import parse, send
+from service.client.retries import parse, send
 from service.client.views import Model, ModelList
 from service.client.wire import path
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from service.client.bars import Bar
 from service.client.client import Client
 from service.client.effects import Flow, Request, Sleep
 from service.client.errors import ApiProblem, RunFailed, StillRunning
-from service.client.sending import parse, send
+from service.client.progress_bars import Bar
+from service.client.retries import parse, send
 from service.client.views import RunView
-from service.jobs.states import State
+from service.kit.states import State
 
 V = TypeVar("V", bound=RunView)
 R = TypeVar("R", bound="Run[Any]")

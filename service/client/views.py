@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.card import Card
-from service.jobs.states import State
+from service.kit.states import State
 
 
 class _View(BaseModel):

@@ -114,7 +114,7 @@ class ClassList(BaseModel):
 
 def _colours(names: Sequence[str], given: Mapping[str, Colour]) -> list[Colour]:
     """The given colours, and for the others those of the palette that are not taken."""
-    from model_store.palette import fibonacci_rgb
+    from model_store.masks.palette import fibonacci_rgb
 
     taken = set(given.values())
     spread: Iterable[Colour] = (tuple(map(int, row)) for row in fibonacci_rgb(min(255, len(names) + len(taken) + 1)))  # type: ignore[misc]

@@ -8,7 +8,7 @@ from bisect import bisect_left
 
 import numpy as np
 
-from service.datasets.writing.files import Spool
+from service.kit.output_file import Spool
 
 _RECENT = 8192
 

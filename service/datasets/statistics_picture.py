@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from service.contact_sheet import fit_text
 from service.datasets.statistics import ClassStatistics, DatasetStatistics
+from service.kit.contact_sheet import fit_text
 
 MOST_CLASSES = 24
 """The classes in the most images are shown; more would make a picture that no screen shows."""

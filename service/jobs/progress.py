@@ -7,11 +7,11 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from service.callbacks.outbox import WAITING, Standing
-from service.jobs.hints import Hints, Trouble
-from service.jobs.ledger import Ledger
+from service.broker.live_state import Hints, Trouble
+from service.jobs.repository import Ledger
 from service.jobs.spec import JobSpec
-from service.jobs.states import State, current_state, sequence_number
+from service.kit.states import State, current_state, sequence_number
+from service.webhooks.outbox import WAITING, Standing
 
 _RECORDS_READ_PER_LOOK = 32
 _RECENT_CHUNKS = 32
@@ -25,7 +25,7 @@ class Progress:
     ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
     ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds; ``callback``
     is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one; ``sequence`` never
-    falls (:func:`service.jobs.states.sequence_number`); ``trouble`` keeps the job from being stored for now.
+    falls (:func:`service.kit.states.sequence_number`); ``trouble`` keeps the job from being stored for now.
     """
 
     state: State

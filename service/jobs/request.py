@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     BaseModel,
@@ -17,9 +17,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model_store.card import GuidanceTarget
-from service.callbacks.member import callback_member
-from service.jobs.seeds import SEED_MAX
-from service.jobs.spec import Layout, Priority
+from service.broker.priority import Priority
+from service.jobs.spec import Layout
+from service.kit.seeds import SEED_MAX
+from service.masks.types import MaskEncoding
+from service.webhooks.field import callback_member
 
 NAME_MAX_CHARS = 120
 MOST_CLASSES = 256
@@ -29,7 +31,6 @@ MOST_MASKS = 10_000
 _MOST_MEMBERS = 100
 """Members of a body whose names are looked at; there are not so many."""
 
-MaskEncoding = Literal["auto", "index", "binary", "colours"]
 
 EXAMPLE_MASK_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAD0lEQVR42mNgAAIbKAQCAAeQAPEJFbVWAAAAAElFTkSuQmCC"

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.errors import JobStateConflict, ObjectDamaged, ObjectNotFound, UnknownJob
-from service.jobs.admission import check_count
-from service.jobs.faults import Faults
-from service.jobs.ids import accepted_at, new_job_id
 from service.jobs.spec import JobSpec, Run, runs_of
-from service.jobs.submission import FILLED_IN_FOR, Submissions
+from service.jobs.submit import FILLED_IN_FOR, Submissions
+from service.jobs.validate import check_count
+from service.kit.ids import accepted_at, new_job_id
+from service.kit.validation import Faults
 from service.store import keys
 from service.store.checked import read_checked
 

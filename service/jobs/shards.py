@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from service.datasets.writing import tar
 from service.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreError
-from service.jobs.ledger import Ledger
 from service.jobs.manifest import as_line, described
+from service.jobs.repository import Ledger
+from service.jobs.sample_item import MadeTwin, Place
 from service.jobs.spec import Item, JobSpec, ShardObject
-from service.jobs.twins import MadeTwin, Place
+from service.kit import tar
 from service.store import keys
 from service.store.base import ObjectStore
 

@@ -11,39 +11,26 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from model_store.card import GuidanceTarget, InputName, SamplerConvention
-from service.jobs.ids import JOB_ID_PATTERN
-from service.jobs.seeds import SEED_MAX
-from service.jobs.states import State
-from service.jobs.tenants import DEFAULT_TENANT, TENANT_PATTERN
-
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-
-Priority = Literal["normal", "interactive"]
-"""Whether somebody waits for the job's twins as they come: it decides when they are made, and on none of their pixels."""
+from service.broker.priority import Priority
+from service.kit.frozen import SHA256_PATTERN, _Frozen
+from service.kit.ids import JOB_ID_PATTERN
+from service.kit.seeds import SEED_MAX
+from service.kit.states import State
+from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
+from service.masks.types import GivenMask
+from service.webhooks.spec import Callback
 
 Layout = Literal["objects", "shards"]
 """How a job's twins lie in the store: an object an image and one a mask, or a tar shard a chunk. Their bytes are the same."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class GivenMask(_Frozen):
-    """A mask that the request gave."""
-
-    upload: str = Field(pattern=SHA256_PATTERN, description="sha256 of the file as it was given; its id among the uploads")
-    sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the job's size")
 
 
-class Callback(_Frozen):
-    """Where to say that a job, or a run, has ended. It decides on nothing that is made."""
-
-    url: str
-    service_url: str = Field(description="the API's address as its clients know it, for the links in what is said")
 
 
 Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.jobs.faults import Faults, shown
+from service.kit.validation import Faults, shown
 from service.masks.png_file import MaskRefused
 from service.masks.uploads import upload_id
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from model_store.card import IGNORE_INDEX, Card
-from service.jobs.nearest import listed
-from service.jobs.request import MaskEncoding
+from service.kit.validation import listed
 from service.masks.png_file import RGB, RGB_ALPHA, MaskRefused, PngFile, in_pixels
 from service.masks.raster import Colour, Raster, TooManyColours, read_raster
+from service.masks.types import MaskEncoding
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 _NAMES_SHOWN = 12

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_store.card import Card
-from service.jobs.faults import Faults
-from service.jobs.prefetch import prefetch
-from service.jobs.request import MaskEncoding
-from service.jobs.spec import GivenMask
+from service.kit.prefetch import prefetch
+from service.kit.validation import Faults
 from service.masks.given import GivenFile, parse_masks
 from service.masks.png_file import MaskRefused, check_png
+from service.masks.types import GivenMask, MaskEncoding
 from service.masks.uploads import Uploads
 from service.settings import Settings
 
@@ -81,9 +80,9 @@ class MaskReader:
 
     def _read_one(self, file: GivenFile, data: bytes, card: Card, encoding: MaskEncoding, size_px: int) -> ReadMask:
         # numpy and Pillow are for those who send masks; a process that nobody sends one stays without.
-        from model_store.masks import majority_resize
+        from model_store.masks.resize import majority_resize
+        from service.kit.png import encode_mask
         from service.masks.labels import read_labels
-        from service.png import encode_mask
 
         with self._room:
             labels = read_labels(check_png(data, max_side_px=self._settings.max_mask_px), card, encoding)

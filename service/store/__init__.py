@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import ObjectInfo, ObjectStore
-from .opening import open_store
+from service.store.base import ObjectInfo, ObjectStore
+from service.store.opening import open_store
 
 __all__ = ["ObjectInfo", "ObjectStore", "open_store"]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Iterator, Protocol, runtime_checkable
 
-from ..errors import ObjectTooLarge
+from service.errors import ObjectTooLarge
 
 LONGEST_LINK_S = 604_800
 """A week: the longest life S3 gives a presigned URL, so the longest anywhere."""

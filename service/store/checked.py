@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from ..errors import ObjectDamaged
-from .base import ObjectStore
+from service.errors import ObjectDamaged
+from service.store.base import ObjectStore
 
 READS = 3
 """Times that an object is read before bytes that are not those of its hash count as its own."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
-from ..errors import InvalidKey, StoreUnavailable, TwinsetError
-from .walking import NotAFolder
+from service.errors import InvalidKey, StoreUnavailable, TwinsetError
+from service.store.folder_walk import NotAFolder
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or set TWINSET_STORE_URL to a larger disk",

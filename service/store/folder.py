@@ -21,13 +21,24 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Iterator
 
-from ..errors import ObjectExists, ObjectNotFound, StoreUnavailable
-from . import signing
-from .base import ObjectInfo, check_expiry, check_range, check_size
-from .disk_errors import disk_errors
-from .giving import takes_place
-from .keys import check_key, check_prefix, check_start
-from .walking import NO_FOLLOW, holds_object, open_below, scan, walk
+from service.errors import ObjectExists, ObjectNotFound, StoreUnavailable
+from service.store import signing
+from service.store.adopt_file import takes_place
+from service.store.base import (
+    ObjectInfo,
+    check_expiry,
+    check_range,
+    check_size,
+)
+from service.store.disk_errors import disk_errors
+from service.store.folder_walk import (
+    NO_FOLLOW,
+    holds_object,
+    open_below,
+    scan,
+    walk,
+)
+from service.store.keys import check_key, check_prefix, check_start
 
 INCOMING = ".incoming"
 LEFTOVER_AGE_S = 3600

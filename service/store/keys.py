@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from ..errors import InvalidKey
+from service.errors import InvalidKey
 
 MAX_KEY_BYTES = 512
 MAX_PART_BYTES = 200

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..errors import SettingsError
-from ..settings import Settings
-from .base import ObjectStore
-from .signing import load_or_create_secret
+from service.errors import SettingsError
+from service.settings import Settings
+from service.store.base import ObjectStore
+from service.store.signing import load_or_create_secret
 
 
 def open_store(settings: Settings) -> ObjectStore:
@@ -19,12 +19,12 @@ def open_store(settings: Settings) -> ObjectStore:
     """
     url = urlsplit(settings.store_url)
     if url.scheme == "file":
-        from .folder import FolderStore
+        from service.store.folder import FolderStore
 
         return FolderStore(Path(unquote(url.path)), link_secret=link_secret(settings), public_url=settings.public_url)
     if url.scheme == "s3" and url.netloc:
         # boto3 takes a third of a second and 30 MB, so only those who use S3 pay for it.
-        from .s3 import S3Store
+        from service.store.s3 import S3Store
 
         return S3Store(
             url.netloc,

@@ -22,12 +22,42 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ..errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreUnavailable
-from .base import ObjectInfo, check_expiry, check_range, check_size
-from .checked import READS, checked_pieces, content_md5, file_digests, pause
-from .keys import check_key, check_prefix, check_start, is_key, is_part
-from .keys import content_type as suffix_content_type
-from .s3_errors import is_missing, is_out_of_range, is_taken, is_torn, is_unsettled, may_have_happened, unavailable
+from service.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectNotFound,
+    StoreUnavailable,
+)
+from service.store.base import (
+    ObjectInfo,
+    check_expiry,
+    check_range,
+    check_size,
+)
+from service.store.checked import (
+    READS,
+    checked_pieces,
+    content_md5,
+    file_digests,
+    pause,
+)
+from service.store.keys import (
+    check_key,
+    check_prefix,
+    check_start,
+    is_key,
+    is_part,
+)
+from service.store.keys import content_type as suffix_content_type
+from service.store.s3_errors import (
+    is_missing,
+    is_out_of_range,
+    is_taken,
+    is_torn,
+    is_unsettled,
+    may_have_happened,
+    unavailable,
+)
 
 READ_RESUMES = 3
 """Times that a broken download goes on from where it broke, before it counts as failed."""

@@ -11,7 +11,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from ..errors import StoreUnavailable
+from service.errors import StoreUnavailable
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or another of boto3's sources of credentials)"
 _ACCESS = "give these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from ..errors import LinkExpired, LinkInvalid, SettingsError
+from service.errors import LinkExpired, LinkInvalid, SettingsError
 
 LINK_PATH = "/objects/"
 

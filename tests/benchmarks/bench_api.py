@@ -37,12 +37,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from service.embedded.broker import EmbeddedBroker
-from service.embedded.children import Family
-from service.jobs.hints import Hints
-from service.jobs.ids import new_job_id
-from service.jobs.ledger import Ledger
-from service.jobs.states import State
+from service.broker.live_state import Hints
+from service.jobs.repository import Ledger
+from service.kit.ids import new_job_id
+from service.kit.states import State
+from service.local.broker import EmbeddedBroker
+from service.local.children import Family
 from service.settings import Settings
 from service.store import keys
 from service.store.opening import open_store

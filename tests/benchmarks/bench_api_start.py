@@ -19,7 +19,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from service.embedded.children import Family
+from service.local.children import Family
 
 EMPTY_API = """
 import socket, sys

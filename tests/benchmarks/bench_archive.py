@@ -35,15 +35,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from model_store.card import SamplerConvention
-from service.embedded.children import Child, Family
-from service.embedded.stack import listen_on
-from service.jobs.ids import new_job_id
-from service.jobs.ledger import Ledger
-from service.jobs.seeds import sample_seed
+from service.jobs.repository import Ledger
+from service.jobs.sample_item import MadeTwin, Place
 from service.jobs.shards import pack_shard
 from service.jobs.spec import JobSpec, Layout
-from service.jobs.twins import MadeTwin, Place
-from service.png import encode_image, encode_mask
+from service.kit.ids import new_job_id
+from service.kit.png import encode_image, encode_mask
+from service.kit.seeds import sample_seed
+from service.local.children import Child, Family
+from service.local.stack import listen_on
 from service.settings import Settings
 from service.store import keys
 from service.store.opening import open_store

@@ -33,8 +33,8 @@ from service.datasets.classes import ClassList
 from service.datasets.items import Item
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.resumable import StoredMix, StorePlace, run_export
-from service.png import encode_image, encode_mask
+from service.exports.run import StoredMix, StorePlace, run_export
+from service.kit.png import encode_image, encode_mask
 from service.store.folder import FolderStore
 
 CLASSES = ClassList.of(["background", "nucleus", "stroma", "gland"])

@@ -26,17 +26,17 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import httpx
 from redis import Redis
 
-from service.embedded.broker import EmbeddedBroker
-from service.embedded.children import Child, Family
-from service.embedded.stack import listen_on
-from service.jobs.ledger import Ledger
+from service.jobs.repository import Ledger
 from service.jobs.spec import JobSpec
+from service.local.broker import EmbeddedBroker
+from service.local.children import Child, Family
+from service.local.stack import listen_on
 from service.settings import Settings
 from service.store import keys
 from service.store.opening import open_store
 from tests.benchmarks.records import record
-from workers.sweeper import Sweeper
-from workers.worker import Worker, open_worker
+from workers.generation.sweeper import Sweeper
+from workers.generation.worker import Worker, open_worker
 
 ASKED = {"model": "cosimgen-dubai", "classes": ["water"], "seed": 42}
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from service.embedded.stack import EmbeddedStack
+from service.local.stack import EmbeddedStack
 
 
 class Api:

@@ -30,15 +30,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 from diffusers import DDIMScheduler
 
-from model_store.noise import initial_noise
-from model_store.system import Branches, System, choose_device, choose_dtype, stack_conditions
+from model_store.diffusion.noise import initial_noise
+from model_store.interface import Branches, System, stack_conditions
+from model_store.loading import choose_device, choose_dtype
 from service.settings import Settings
 from tests.benchmarks.untrained import build
-from workers.bench import Bench, Load
 from workers.engine.threads import apart
-from workers.memory import keep_memory
-from workers.warming import any_request
-from workers.worker import open_worker
+from workers.generation.warmup import any_request
+from workers.generation.worker import open_worker
+from workers.runtime.malloc import keep_memory
+from workers.tools.bench import Bench, Load
 
 
 @torch.inference_mode()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
-from service.jobs.seeds import sample_seed
 from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, ShardObject
+from service.kit.seeds import sample_seed
 from service.store import keys
 
 SHA256 = "0123456789abcdef" * 4

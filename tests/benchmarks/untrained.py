@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, SamplerConvention, TextEncoderRef, WeightsFile
 from model_store.cosimgen.config import paper_config, small_config
 from model_store.cosimgen.network import CoSimGenNetwork
+from model_store.cosimgen.superres import ESPCN, ESPCNConfig
 from model_store.cosimgen.system import CoSimGenSystem
+from model_store.interface import System
 from model_store.latent.autoencoder import build_autoencoder, pathdiff_autoencoder, small_autoencoder, stable_diffusion_autoencoder
 from model_store.latent.denoiser import (
     DenoiserConfig,
@@ -20,13 +22,11 @@ from model_store.latent.denoiser import (
     small_denoiser,
     stable_diffusion_denoiser,
 )
-from model_store.palette import fibonacci_rgb
+from model_store.masks.palette import fibonacci_rgb
 from model_store.pathdiff import hint as pathdiff_hint
 from model_store.pathdiff.system import PathDiffSystem
 from model_store.siamese_diffusion import hint as siamese_hint
 from model_store.siamese_diffusion.system import SiameseDiffusionSystem
-from model_store.superres.espcn import ESPCN, ESPCNConfig
-from model_store.system import System
 
 SHA256 = "0" * 64
 CLASSES = 6

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.errors import ObjectNotFound
-from service.jobs.ledger import Ledger
-from service.jobs.pictures import Picture, pictures_of, read_as_stored
+from service.jobs.repository import Ledger
+from service.jobs.sample_files import Picture, pictures_of, read_as_stored
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore

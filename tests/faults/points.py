@@ -79,18 +79,18 @@ class TrippingStore:
 def install(fault: Fault) -> None:
     """Puts the fault into this process."""
     if fault.point == LEASE_TAKEN:
-        from workers.leases import Leases
+        from workers.runtime.leases import Leases
 
         Leases.take = _followed_by(Leases.take, fault)  # type: ignore[method-assign]
     elif fault.point == MID_DENOISE:
-        import workers.models as models
+        import workers.models.cache as models
 
         models.load_system = _with_forwards_counted(models.load_system, fault)
     else:
         import service.api.app as app
         import service.store as package
         import service.store.opening as opening
-        import workers.worker as worker
+        import workers.generation.worker as worker
 
         original = opening.open_store
         for module in (app, package, opening, worker):

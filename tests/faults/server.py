@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from service.embedded import valkey
+from service.local import valkey
 from tests.waiting import until
 
 _PASSWORD = "not-much-of-a-secret"

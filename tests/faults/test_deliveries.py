@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from service.jobs.ids import is_job_id
+from service.kit.ids import is_job_id
 from tests.faults.checker import Reference
 from tests.faults.ground import Ground
 from tests.faults.points import AFTER_SPEC, Fault

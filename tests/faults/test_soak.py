@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.embedded import valkey
-from service.jobs.ids import is_job_id
+from service.kit.ids import is_job_id
+from service.local import valkey
 from service.store.s3 import S3Store
 from tests.faults.checker import Findings, Reference, check_job
 from tests.faults.conftest import REFERENCE_COUNT, Lay

@@ -10,14 +10,15 @@ import torch
 from redis import Redis
 
 from model_store.card import load_card
-from model_store.system import System, check_files
-from service.embedded.broker import EmbeddedBroker
+from model_store.interface import System
+from model_store.loading import check_files
+from service.local.broker import EmbeddedBroker
 from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
 from service.store.folder import FolderStore
 from tests.workers.fakes import WEIGHTS, Post, TinySystem, tiny_card
-from workers.worker import Worker, open_worker
+from workers.generation.worker import Worker, open_worker
 
 torch.set_num_threads(1)
 

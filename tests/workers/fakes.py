@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention, WeightsFile
-from model_store.decode import Twin, decode_pairs
-from model_store.system import Branches, Condition, ConditionRequest
+from model_store.interface import Branches, Condition, ConditionRequest
+from model_store.masks.decode import Twin, decode_pairs
+from service.broker.priority import Priority
 from service.errors import StoreUnavailable
-from service.jobs.ids import new_job_id
-from service.jobs.spec import JobSpec, Priority
+from service.jobs.spec import JobSpec
+from service.kit.ids import new_job_id
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 

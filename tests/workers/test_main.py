@@ -16,10 +16,10 @@ from typing import Any
 from redis import Redis
 
 from model_store.card import load_card
-from service.jobs.ledger import Ledger
+from service.broker.queues import JobQueue
+from service.jobs.repository import Ledger
 from service.jobs.spec import JobSpec
-from service.jobs.states import State
-from service.queue import JobQueue
+from service.kit.states import State
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore

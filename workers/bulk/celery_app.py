@@ -6,22 +6,22 @@ import logging
 
 from celery import Celery
 
-from service.runs.kinds import Kind
-from service.runs.queue import RUN_TASK, run_celery_options
+from service.broker.run_queue import RUN_TASK, run_celery_options
+from service.kit.run_kinds import Kind
 from service.settings import Settings
-from workers.bulk.delivery import Outcome, carry_out, named_run
-from workers.bulk.work import Carrier
+from workers.bulk.context import Carrier
+from workers.bulk.execute import Outcome, carry_out, named_run
 from workers.bulk.worker import BulkWorker
-from workers.celery_options import worker_options
+from workers.runtime.celery_options import worker_options
 
 logger = logging.getLogger(__name__)
 
 
 def carriers() -> dict[Kind, Carrier]:
     """What carries out each kind of run."""
-    from workers.bulk.augmenting import augment, called_off
-    from workers.bulk.exporting import export
-    from workers.bulk.importing import take_in
+    from workers.bulk.augment import augment, called_off
+    from workers.bulk.export import export
+    from workers.bulk.import_dataset import take_in
 
     return {
         Kind.DATASET: Carrier(take_in),

@@ -12,7 +12,7 @@ import sys
 import warnings
 from typing import Sequence
 
-from workers.exposing import add_metrics_arguments
+from workers.runtime.metrics_server import add_metrics_arguments
 
 logger = logging.getLogger("twinset.bulk")
 
@@ -48,8 +48,8 @@ def _run(options: argparse.Namespace) -> int:
     from workers.bulk.metrics import BulkCollector
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
-    from workers.callbacks import CallbackDeliverer
-    from workers.exposing import serve_metrics
+    from workers.maintenance.webhook_sender import CallbackDeliverer
+    from workers.runtime.metrics_server import serve_metrics
 
     settings = get_settings()
     worker = open_bulk_worker(settings)

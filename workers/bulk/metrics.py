@@ -14,12 +14,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from service.runs.kinds import Kind
-from service.runs.queue import RUN_QUEUE
-from service.runs.record import RunSummary
+from service.broker.run_queue import RUN_QUEUE
+from service.kit.run_kinds import Kind
+from service.runs.spec import RunSummary
 
 if TYPE_CHECKING:
-    from service.datasets.writing.resumable import ExportProgress
+    from service.exports.run import ExportProgress
     from workers.bulk.worker import BulkWorker
 
 _RUN_BUCKETS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0)

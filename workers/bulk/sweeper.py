@@ -8,17 +8,17 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
+from service.broker.run_queue import RUN_QUEUE
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
-from service.runs import places
-from service.runs.kinds import Kind, kind_of
-from service.runs.queue import RUN_QUEUE
+from service.kit.run_kinds import Kind, kind_of
+from service.store import run_keys
 from workers.bulk import metrics
-from workers.bulk.delivery import waiting_key
-from workers.bulk.expiry import RunExpiry
-from workers.bulk.set_jobs import delete_jobs
-from workers.bulk.settling import settle
+from workers.bulk.augmentation_jobs import delete_jobs
+from workers.bulk.cleanup import settle
+from workers.bulk.execute import waiting_key
+from workers.bulk.retention import RunExpiry
 from workers.bulk.worker import BulkWorker
-from workers.passes import Passes
+from workers.runtime.periodic_task import Passes
 
 logger = logging.getLogger(__name__)
 _TURN = "twinset:run-sweeper"
@@ -95,9 +95,9 @@ class RunSweeper(Passes):
             logger.warning("run=%s not tended: %s", run, error.detail)
 
     def _strike_if_never_written(self, run: str) -> None:
-        info = self.worker.store.head(places.open_run(run))
+        info = self.worker.store.head(run_keys.open_run(run))
         if info is not None and info.modified < datetime.now(timezone.utc) - _NEVER_WRITTEN_AFTER:
-            self.worker.store.delete(places.open_run(run))
+            self.worker.store.delete(run_keys.open_run(run))
 
     def _queued(self) -> set[str]:
         """The runs that wait in the queue, of its first two thousand messages; one sent twice is done once."""

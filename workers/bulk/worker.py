@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from service.access.limits import Limits
-from service.catalogue import Catalogue
-from service.jobs.hints import Hints
-from service.jobs.ledger import Ledger
-from service.jobs.submission import Submissions
-from service.jobs.tenants import DEFAULT_TENANT
+from service.broker.live_state import Hints
+from service.broker.queues import ChunkSender, JobQueue
+from service.broker.run_queue import RunQueue, RunSender
+from service.jobs.quotas import Limits
+from service.jobs.repository import Ledger
+from service.jobs.submit import Submissions
+from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
-from service.queue import ChunkSender, JobQueue
-from service.runs.ledger import RunLedger
-from service.runs.queue import RunQueue, RunSender
+from service.registry.catalogue import Catalogue
+from service.runs.repository import RunLedger
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
-from workers.connecting import connect
-from workers.keeping import LeaseKeeper
-from workers.leases import Leases
-from workers.stopping import Stopping
+from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.leases import Leases
+from workers.runtime.redis import connect
+from workers.runtime.shutdown import Stopping
 
 
 @dataclass(frozen=True)

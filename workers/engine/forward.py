@@ -14,7 +14,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from model_store.system import Condition, System
+from model_store.interface import Condition, System
 
 Forward = Callable[[Tensor, Tensor, Condition], Tensor]
 _WARM_UPS = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model_store.ddim import DDIM, guide
-from model_store.system import Condition, stack_conditions
+from model_store.diffusion.ddim import DDIM, guide
+from model_store.interface import Condition, stack_conditions
 from workers.engine.forward import ForwardClock
 from workers.engine.model import EngineModel
 from workers.engine.policy import FairQueue

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal
 
-from model_store.system import System
+from model_store.interface import System
 from workers.engine.forward import Forward, ForwardWay, build_forward
 from workers.engine.shape import MIN_ROWS
 

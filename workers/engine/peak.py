@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_store.system import System
+from model_store.interface import System
 from workers.engine.threads import apart
 
 _lock = threading.Lock()

@@ -8,9 +8,9 @@ from typing import Callable
 
 from torch import Tensor
 
-from model_store.ddim import DDIM
-from model_store.noise import SampleNoise
-from model_store.system import Branches, Condition
+from model_store.diffusion.ddim import DDIM
+from model_store.diffusion.noise import SampleNoise
+from model_store.interface import Branches, Condition
 
 
 @dataclass(frozen=True, eq=False)

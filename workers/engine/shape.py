@@ -2,7 +2,7 @@
 
 Libraries choose their kernels by the whole shape of a call; with one shape for every call, a row's arithmetic is always
 the same. How many rows is measured once: the fewest at which a row costs little more than at any number. More rows would
-gain a bulk job little, and make small jobs pay for padding. :mod:`workers.shapes` keeps the choice, so that the same
+gain a bulk job little, and make small jobs pay for padding. :mod:`workers.models.batch_shapes` keeps the choice, so that the same
 machine type has the same shape tomorrow, whatever a stopwatch says then.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from model_store.system import System
+from model_store.interface import System
 
 logger = logging.getLogger(__name__)
 

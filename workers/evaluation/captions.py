@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
-from workers.training.caption_lines import caption_lines
-from workers.training.data import DatasetInvalid, SegmentationFolder
+from workers.data.caption_lines import caption_lines
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
-from workers.evaluation.kept import content_sha256, keep, kept_path, read_kept
-from workers.evaluation.making import images_as_tensor
-from workers.training.data import SegmentationFolder
+from workers.data.segmentation_folder import SegmentationFolder
+from workers.evaluation.cache import (
+    content_sha256,
+    keep,
+    kept_path,
+    read_kept,
+)
+from workers.evaluation.fit import (
+    Batch,
+    FitSettings,
+    OnIteration,
+    fit,
+)
+from workers.evaluation.sampling import images_as_tensor
 
 LARGEST_CLASSIFIER_PX = 64
 """A label is a matter of colour, texture and layout, which this size still shows."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from workers.evaluation.bars import Bars
 from workers.evaluation.options import Common, check_system, common_options, find_model
+from workers.evaluation.progress_bar import Bars
 from workers.training.running import errors_in_one_line
 
 
@@ -20,11 +20,11 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
 
     A small segmenter is trained on the real train split first (minutes on a CPU) and kept for the next time.
     """
-    from model_store.system import load_system
+    from model_store.loading import load_system
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.evaluation.evaluate import Plan, default_segmenters, evaluate
-    from workers.evaluation.making import sampling_for
     from workers.evaluation.report import table, write_figures, write_on_card, write_sheet
-    from workers.training.data import SegmentationFolder
+    from workers.evaluation.sampling import sampling_for
 
     progress = Bars()
     try:

@@ -10,8 +10,8 @@ import numpy as np
 
 from model_store.card import Card
 from model_store.features import FeatureNetwork
-from model_store.system import System
-from workers.evaluation.making import SamplingSettings, Twins, make_twins
+from model_store.interface import System
+from workers.data.segmentation_folder import SegmentationFolder, present_classes
 from workers.evaluation.measures import (
     class_ious,
     confident_share,
@@ -22,8 +22,8 @@ from workers.evaluation.measures import (
 )
 from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality, rounded
 from workers.evaluation.requests import Query, Way, check_same_classes, draw_queries, queryable_mask
+from workers.evaluation.sampling import SamplingSettings, Twins, make_twins
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
-from workers.training.data import SegmentationFolder, present_classes
 
 LARGEST_SEGMENTER_PX = 64
 """Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in minutes on
@@ -64,7 +64,7 @@ def evaluate(
     """Measures a model against a dataset's test split.
 
     Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the queries
-    with the twins of the asked size. Raises :class:`workers.training.data.DatasetInvalid` when the data has other classes
+    with the twins of the asked size. Raises :class:`workers.data.segmentation_folder.DatasetInvalid` when the data has other classes
     or no test split.
     """
     card = system.card

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model_store.card import ClassEntry
-from service.contact_sheet import paint_mask
+from service.kit.contact_sheet import paint_mask
 
 TILE_PX = 160
 _PAPER, _INK, _FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)

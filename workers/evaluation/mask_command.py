@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Callable
 import click
 from rich.console import Console
 
-from workers.evaluation.bars import Bars
 from workers.evaluation.options import Common, check_system, common_options, find_model
+from workers.evaluation.progress_bar import Bars
 from workers.training.running import errors_in_one_line
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def pathdiff(common: Common, **chosen: Any) -> None:
 
 def measure(system_name: str, common: Common, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any) -> None:
     """Measures ``common.model``, which must be of the system, and writes figures, sheets and, if asked, the card."""
-    from model_store.system import load_system
+    from model_store.loading import load_system
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.evaluation.mask_evaluate import evaluate_masks
     from workers.evaluation.mask_report import tables, write_sheets
     from workers.evaluation.report import write_figures, write_on_card
-    from workers.training.data import SegmentationFolder
 
     if further and not ablations:
         raise click.UsageError(f"unexpected argument {further[0]!r}; models to compare with come behind --ablations")
@@ -102,7 +102,7 @@ def measure(system_name: str, common: Common, *, ablations: tuple[str, ...], fur
 
 def _ablation(name: str, common: Common) -> Ablation:
     from model_store.card import load_card
-    from model_store.system import load_system
+    from model_store.loading import load_system
     from workers.evaluation.mask_evaluate import Ablation
 
     folder = find_model(name)
@@ -120,8 +120,8 @@ def _plan(
     classifier_epochs: int | None,
     guidance_target: Any,
 ) -> MaskPlan:
-    from workers.evaluation.making import sampling_for
     from workers.evaluation.mask_evaluate import MaskPlan, default_classifier, default_segmenter
+    from workers.evaluation.sampling import sampling_for
 
     segmenter, classifier = default_segmenter(card), default_classifier(card)
     if common.segmenter_epochs:

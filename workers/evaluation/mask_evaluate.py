@@ -10,19 +10,19 @@ import numpy as np
 
 from model_store.card import Card
 from model_store.features import FeatureNetwork
-from model_store.system import ConditionRequest, System
-from service.jobs.seeds import sample_seed
+from model_store.interface import ConditionRequest, System
+from service.kit.seeds import sample_seed
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.captions import captions_of, read_captions
 from workers.evaluation.classifier import LARGEST_CLASSIFIER_PX, ClassifierSettings, cached_classifier
 from workers.evaluation.evaluate import Progress
-from workers.evaluation.making import OnStep, SamplingSettings, make_images
 from workers.evaluation.mask_faithfulness import Reference, classes_to_follow
 from workers.evaluation.mask_requests import MaskWay, ask_by_mask, check_takes_masks, given_mask, mask_ways, takes, text_way, texts_to_show
 from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality
 from workers.evaluation.requests import check_same_classes
+from workers.evaluation.sampling import OnStep, SamplingSettings, make_images
 from workers.evaluation.segmenter import SegmenterSettings, cached_segmenter
 from workers.evaluation.text_control import DEFAULT_LABEL, Labels, control_text, read_labels
-from workers.training.data import SegmentationFolder
 
 MASKS_DRAWN_BY_SEVERAL_TEXTS = 4
 
@@ -102,7 +102,7 @@ def evaluate_masks(
     """Measures a model against a dataset's test split: one image for each test mask and way, all at the generated size.
 
     Returns the figures (JSON-able) and the pictures they are of. Whatever cannot be measured is refused before anything is
-    trained or made: :class:`workers.training.data.DatasetInvalid` for the data, ValueError for the models and the plan.
+    trained or made: :class:`workers.data.segmentation_folder.DatasetInvalid` for the data, ValueError for the models and the plan.
     """
     card, tell = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from workers.data.segmentation_folder import DatasetInvalid
 from workers.evaluation.dice import class_dices, dice_by_image, foreground_of, pooled_dice
 from workers.evaluation.measures import confusion_matrix
 from workers.evaluation.realism import rounded
 from workers.evaluation.segmenter import TrainedSegmenter
-from workers.training.data import DatasetInvalid
 
 BAR = 0.90
 """The ratio of FS1 to the reference that a model is to reach."""

@@ -9,8 +9,8 @@ from typing import Any, Iterator, Literal, Mapping, Sequence
 import numpy as np
 
 from model_store.card import IGNORE_INDEX, Card, InputName
-from model_store.system import ConditionRequest, GuidanceTarget, MaskInput
-from service.jobs.seeds import sample_seed
+from model_store.interface import ConditionRequest, GuidanceTarget, MaskInput
+from service.kit.seeds import sample_seed
 
 MaskWay = Literal["mask", "mask+caption"]
 TextWay = Literal["caption", "mask+caption"]

@@ -1,7 +1,7 @@
 """Measures of made twins, as pure functions: arrays in, numbers out.
 
 Masks are ``(N, H, W)`` uint8 class indices, 255 where no class is confident. Which classes are in a mask, ``(N, K)`` bool, is
-told by :func:`workers.training.data.present_classes`: those that hold at least 0.5 % of all its pixels, 255 counted too.
+told by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its pixels, 255 counted too.
 """
 
 from __future__ import annotations
@@ -64,16 +64,8 @@ def mean_iou(confusion: np.ndarray, classes: Sequence[int] | None = None) -> flo
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else float("nan")
 
 
-def psnr(a: np.ndarray, b: np.ndarray, value_range: float) -> float:
-    """Peak signal-to-noise ratio in dB of two arrays whose values span ``value_range``; infinite where they are equal."""
-    error = float(np.mean(np.square(a.astype(np.float64) - b.astype(np.float64))))
-    return float("inf") if error == 0.0 else float(10.0 * np.log10(value_range**2 / error))
 
 
-def error_rate(true: np.ndarray, predicted: np.ndarray, ignore: Sequence[int] = (IGNORE_INDEX,)) -> float:
-    """The share of pixels with another class than the true one, pixels whose true class is in ``ignore`` left out."""
-    counted = ~np.isin(true, list(ignore))
-    return _ratio((true[counted] != predicted[counted]).sum(), counted.sum())
 
 
 def ghost_share(masks: np.ndarray, allowed: np.ndarray) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from model_store.features import FeatureNetwork, pooled_features
-from workers.evaluation.making import images_as_tensor, reduce_images
 from workers.evaluation.measures import frechet_distance, nearest_distances
+from workers.evaluation.sampling import images_as_tensor, reduce_images
 
 COPY_CHECK_PX = 16
 """Side that images are reduced to before their distances are taken: layout and colour, not texture."""

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from model_store.card import Card, load_card, write_card
 from model_store.cosimgen.system import WEIGHTS_FILE
-from service.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
-from workers.evaluation.making import Twins
+from service.kit.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
 from workers.evaluation.requests import Query, Way
+from workers.evaluation.sampling import Twins
 
 
 def write_figures(figures: dict[str, Any], out: Path) -> Path:

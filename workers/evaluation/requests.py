@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from model_store.card import Card
-from model_store.system import ConditionRequest
-from service.jobs.seeds import sample_seed
-from workers.training.data import DatasetInvalid, SegmentationFolder, present_classes
+from model_store.interface import ConditionRequest
+from service.kit.seeds import sample_seed
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, present_classes
 
 Way = Literal["classes", "prompts"]
 

@@ -17,10 +17,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_store.card import IGNORE_INDEX
-from workers.evaluation.fitting import Batch, FitSettings, OnIteration, fit
-from workers.evaluation.kept import content_sha256, keep, kept_path, read_kept
-from workers.evaluation.making import images_as_tensor
-from workers.training.data import SegmentationFolder
+from workers.data.segmentation_folder import SegmentationFolder
+from workers.evaluation.cache import (
+    content_sha256,
+    keep,
+    kept_path,
+    read_kept,
+)
+from workers.evaluation.fit import (
+    Batch,
+    FitSettings,
+    OnIteration,
+    fit,
+)
+from workers.evaluation.sampling import images_as_tensor
 
 
 class SegmenterSettings(FitSettings):

@@ -7,14 +7,19 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from model_store.system import System
+from model_store.interface import System
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.evaluation.captions import Caption, labelled
 from workers.evaluation.classifier import TrainedClassifier
-from workers.evaluation.making import OnStep, SamplingSettings, make_images, reduce_images
 from workers.evaluation.mask_requests import ask_by_label, text_way
 from workers.evaluation.measures import confusion_matrix
 from workers.evaluation.realism import rounded
-from workers.training.data import DatasetInvalid, SegmentationFolder
+from workers.evaluation.sampling import (
+    OnStep,
+    SamplingSettings,
+    make_images,
+    reduce_images,
+)
 
 DEFAULT_LABEL = "modality"
 

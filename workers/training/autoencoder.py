@@ -21,7 +21,6 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_store.decode import to_pixels
 from model_store.features import FALLBACK, feature_distance, open_features
 from model_store.latent.autoencoder import (
     AutoencoderConfig,
@@ -30,8 +29,9 @@ from model_store.latent.autoencoder import (
     small_autoencoder,
     stable_diffusion_autoencoder,
 )
+from model_store.masks.decode import to_pixels
+from workers.data.image_folder import ImageFolder, as_images, draw_turns
 from workers.training.autoencoder_result import latent_deviation, measured_psnr, reconstructed, save_autoencoder
-from workers.training.images import ImageFolder, as_images, draw_turns
 from workers.training.latents import LatentBank, grid, latent_data
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
 from workers.training.network_trainer import NetworkTrainer, RunSettings

@@ -47,8 +47,8 @@ def autoencoder(
     """Train an autoencoder of images, and measure it on the test split."""
     from accelerate import Accelerator
 
+    from workers.data.image_folder import ImageFolder
     from workers.training.autoencoder import AutoencoderTrainer, preset_autoencoder
-    from workers.training.images import ImageFolder
 
     if listing is not None and len(folders) > 1:
         raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")

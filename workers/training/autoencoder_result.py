@@ -12,12 +12,12 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.decode import to_pixels
 from model_store.latent.autoencoder import AutoencoderConfig
 from model_store.latent.base import AUTOENCODER_ABOUT, AUTOENCODER_WEIGHTS
-from workers.evaluation.measures import psnr
+from model_store.masks.decode import to_pixels
+from workers.data.image_folder import as_images
+from workers.data.image_quality import psnr
 from workers.training.card_parts import joined_licences, versions, weights_file
-from workers.training.images import as_images
 from workers.training.latents import LatentBank
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from model_store.diffusion.sampling import Denoiser
+from model_store.diffusion.schedule import alphas_cumprod
 from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import control_residuals, denoise
-from model_store.palette import fibonacci_rgb
-from model_store.sampling import Denoiser
-from model_store.schedule import alphas_cumprod
+from model_store.masks.palette import fibonacci_rgb
 from workers.training.latents import grid, sample_images
 from workers.training.network_trainer import NetworkTrainer, RunSettings
 

@@ -21,11 +21,23 @@ from model_store.cosimgen.losses import (
     triplet_loss,
 )
 from model_store.cosimgen.network import CoSimGenNetwork
-from model_store.palette import fibonacci_rgb, paint
-from model_store.schedule import add_noise, alphas_cumprod, predicted_x0_and_noise, velocity
+from model_store.diffusion.schedule import (
+    add_noise,
+    alphas_cumprod,
+    predicted_x0_and_noise,
+    velocity,
+)
+from model_store.masks.palette import fibonacci_rgb, paint
 from model_store.text import load_text_encoder
+from workers.data.segmentation_folder import (
+    DatasetInvalid,
+    SegmentationFolder,
+    clear_rows,
+    dihedral,
+    present_classes,
+    repeat_factors,
+)
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import DatasetInvalid, SegmentationFolder, clear_rows, dihedral, present_classes, repeat_factors
 from workers.training.grids import sample_grid
 from workers.training.loop import (
     Ema,

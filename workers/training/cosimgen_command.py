@@ -90,9 +90,9 @@ def cosimgen(
     """
     from accelerate import Accelerator
 
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.training.cosimgen import CoSimGenTrainer
     from workers.training.cosimgen_settings import preset_training
-    from workers.training.data import SegmentationFolder
     from workers.training.export import export_model, open_superres
 
     console, every = Console(), taken_every(changes)

@@ -13,11 +13,11 @@ from model_store.card import Card, ClassEntry, Defaults, PaletteRef, write_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
-from model_store.palette import fibonacci_rgb
+from model_store.masks.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
+from workers.data.segmentation_folder import PRESENT_SHARE, SegmentationFolder
 from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.data import PRESENT_SHARE, SegmentationFolder
 from workers.training.loop import NOISY_FIFTH, checkpoint_settings, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
 from workers.training.superres_result import load_result

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from model_store.card import SamplerConvention
 from model_store.cosimgen.network import CoSimGenNetwork
-from model_store.ddim import DDIM
-from model_store.sampling import sample
+from model_store.diffusion.ddim import DDIM
+from model_store.diffusion.sampling import sample
 
 
 def to_picture(x: Tensor) -> np.ndarray:

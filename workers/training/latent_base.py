@@ -20,14 +20,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from model_store.card import SamplerConvention
+from model_store.diffusion.schedule import alphas_cumprod
 from model_store.latent.autoencoder import AutoencoderConfig
 from model_store.latent.base import BASE_ABOUT, BASE_WEIGHTS
 from model_store.latent.denoiser import DenoiserConfig, build_unet, denoise, pathdiff_denoiser, small_denoiser, stable_diffusion_denoiser
 from model_store.latent.text import TokenEncoder
-from model_store.schedule import alphas_cumprod
-from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
+from workers.data.captions import (
+    CaptionBank,
+    caption_repeats,
+    read_texts,
+    repeats_deviation,
+)
+from workers.data.image_folder import ImageFolder, draw_turns
 from workers.training.card_parts import joined_licences, versions, weights_file
-from workers.training.images import ImageFolder, draw_turns
 from workers.training.latents import LatentBank, grid, latent_data, noise_latents, sample_images
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun, NetworkTrainer
@@ -130,7 +135,7 @@ class BaseTrainer(NetworkTrainer):
     ) -> None:
         """``autoencoder`` is network, shape and provenance; ``has_up`` overrides what the dataset says.
 
-        Raises :class:`workers.training.data.DatasetInvalid` for an image without a caption.
+        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image without a caption.
         """
         super().__init__(out, settings, accelerator)
         self.data, self.tokens = data, tokens

@@ -53,10 +53,10 @@ def base(
     """Train latent text-to-image diffusion on the captions of a folder of images."""
     from accelerate import Accelerator
 
-    from model_store.latent.base import load_autoencoder
+    from model_store.latent.loading import load_autoencoder
     from model_store.latent.stable_diffusion import clip_tokens
     from model_store.latent.text import MiniLMTokens
-    from workers.training.images import ImageFolder
+    from workers.data.image_folder import ImageFolder
     from workers.training.latent_base import BaseTrainer, preset_base
 
     console, every = Console(), taken_every(changes)

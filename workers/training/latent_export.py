@@ -14,7 +14,9 @@ from torch import Tensor
 from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
-from workers.training.captions import commonest, read_texts
+from workers.data.captions import commonest, read_texts
+from workers.data.image_folder import ImageFolder
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import (
     INTENDED_USE,
     LIMITS_OF_USE,
@@ -25,8 +27,6 @@ from workers.training.card_parts import (
     weights_file,
 )
 from workers.training.controlled import class_palette
-from workers.training.data import SegmentationFolder
-from workers.training.images import ImageFolder
 from workers.training.latents import latent_data
 from workers.training.loop import load_checkpoint
 from workers.training.network_trainer import RunSettings, result_weights

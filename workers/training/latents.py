@@ -13,12 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model_store.card import SamplerConvention
-from model_store.ddim import DDIM
-from model_store.decode import to_pixels
+from model_store.diffusion.ddim import DDIM
+from model_store.diffusion.sampling import Denoiser, sample
+from model_store.diffusion.schedule import add_noise, velocity
 from model_store.latent.autoencoder import decode_latents, draw_latents, encode_moments
-from model_store.sampling import Denoiser, sample
-from model_store.schedule import add_noise, velocity
-from workers.training.images import as_images
+from model_store.masks.decode import to_pixels
+from workers.data.image_folder import as_images
 from workers.training.loop import stratified_timesteps
 
 

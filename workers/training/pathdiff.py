@@ -19,10 +19,21 @@ from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import control_copy, control_residuals, denoise
 from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
 from model_store.pathdiff.unpaired import P_SPLIT, P_UNCOND, draw_conditions
-from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
+from workers.data.captions import (
+    CaptionBank,
+    caption_repeats,
+    read_texts,
+    repeats_deviation,
+)
+from workers.data.image_folder import (
+    ImageFolder,
+    as_indices,
+    check_unpaired,
+    draw_turns,
+    listed_stems,
+)
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
-from workers.training.data import SegmentationFolder
-from workers.training.images import ImageFolder, as_indices, check_unpaired, draw_turns, listed_stems
 from workers.training.latents import LatentBank, noise_latents
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun
@@ -113,7 +124,7 @@ class PathDiffTrainer(ControlledTrainer):
     ) -> None:
         """``mask_list`` names the mask dataset's stems in the place of its train.txt; ``has_up`` overrides what both datasets say.
 
-        Raises :class:`workers.training.data.DatasetInvalid` for an image in both, or a text image without a caption.
+        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image in both, or a text image without a caption.
         """
         super().__init__(base, settings.hint, out, settings, accelerator)
         self.text_data, self.mask_data, device = text_data, mask_data, accelerator.device

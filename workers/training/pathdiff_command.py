@@ -61,9 +61,9 @@ def pathdiff(
     """
     from accelerate import Accelerator
 
-    from model_store.latent.base import load_base
-    from workers.training.data import SegmentationFolder
-    from workers.training.images import ImageFolder
+    from model_store.latent.loading import load_base
+    from workers.data.image_folder import ImageFolder
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.training.latent_export import export_pathdiff
     from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
 

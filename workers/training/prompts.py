@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model_store.card import join_words
-from workers.training.caption_lines import caption_lines
-from workers.training.data import DatasetInvalid, SegmentationFolder, TrainingClass
+from workers.data.caption_lines import caption_lines
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, TrainingClass
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
 OTHER_TEMPLATES = ("{classes}", "An image of {classes}", "A picture showing {classes}", "A scene with {classes}", "an area with {classes}")

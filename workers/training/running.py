@@ -23,7 +23,7 @@ def errors_in_one_line() -> Iterator[None]:
     from safetensors import SafetensorError
 
     from model_store.features import FeaturesUnavailable
-    from model_store.system import WeightsInvalid
+    from model_store.interface import WeightsInvalid
     from model_store.text import TextEncoderMissing
 
     try:

@@ -17,10 +17,15 @@ from model_store.latent.base import LatentBase
 from model_store.siamese_diffusion.hint import PAPER_WIDTHS, HintConfig, build_hint, image_hint, mask_hint
 from model_store.siamese_diffusion.losses import CONSISTENCY_WEIGHT
 from model_store.siamese_diffusion.network import SiameseNetwork
-from workers.training.captions import CaptionBank, caption_repeats, read_texts, repeats_deviation
+from workers.data.captions import (
+    CaptionBank,
+    caption_repeats,
+    read_texts,
+    repeats_deviation,
+)
+from workers.data.image_folder import as_images, as_indices, draw_turns
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
-from workers.training.data import DatasetInvalid, SegmentationFolder
-from workers.training.images import as_images, as_indices, draw_turns
 from workers.training.latents import LatentBank, noise_latents
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
 from workers.training.network_trainer import CaptionedRun

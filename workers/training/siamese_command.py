@@ -49,8 +49,8 @@ def siamese(
     """
     from accelerate import Accelerator
 
-    from model_store.latent.base import load_base
-    from workers.training.data import SegmentationFolder
+    from model_store.latent.loading import load_base
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.training.latent_export import export_siamese
     from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
 

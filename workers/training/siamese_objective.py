@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from model_store.diffusion.schedule import predicted_x0_and_noise, velocity
 from model_store.latent.denoiser import Residuals, control_residuals
-from model_store.schedule import predicted_x0_and_noise, velocity
 from model_store.siamese_diffusion.losses import (
     augmentation_loss,
     augmentation_weight,

@@ -11,10 +11,16 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from model_store.cosimgen.superres import (
+    ESPCN,
+    ESPCNConfig,
+    paper_espcn,
+    small_espcn,
+    upscale,
+)
+from model_store.cosimgen.superres_losses import superres_loss
 from model_store.features import FALLBACK, open_features
-from model_store.superres.espcn import ESPCN, ESPCNConfig, paper_espcn, small_espcn, upscale
-from model_store.superres.losses import superres_loss
-from workers.training.data import SegmentationFolder
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.loop import (
     Ema,
     check_same_data,

@@ -55,7 +55,7 @@ def superres(
     **changes: Any,
 ) -> None:
     """Train the super-resolution of CoSimGen's pairs, and measure it on the test split."""
-    from workers.training.data import SegmentationFolder
+    from workers.data.segmentation_folder import SegmentationFolder
     from workers.training.superres import preset_superres, train_superres
 
     with errors_in_one_line():

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model_store.palette import fibonacci_rgb, paint
-from workers.training.data import DatasetInvalid, SegmentationFolder, dihedral
+from model_store.masks.palette import fibonacci_rgb, paint
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, dihedral
 
 
 @dataclass(frozen=True)

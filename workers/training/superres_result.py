@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_store.card import IGNORE_INDEX
-from model_store.decode import decode_masks, to_pixels
-from model_store.palette import nearest_class
-from model_store.superres.espcn import ESPCN, upscale
-from workers.evaluation.measures import error_rate, psnr
+from model_store.cosimgen.superres import ESPCN, upscale
+from model_store.masks.decode import decode_masks, to_pixels
+from model_store.masks.palette import nearest_class
+from workers.data.image_quality import error_rate, psnr
 from workers.training.card_parts import ExportImpossible
 from workers.training.superres_data import Pyramid
 

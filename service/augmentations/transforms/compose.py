@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_store.masks import majority_resize
+from model_store.masks.resize import majority_resize
 from service.augmentations.transforms.base import IGNORE, Drawn, Scene, check_labels
 from service.augmentations.transforms.clone import clone
 from service.augmentations.transforms.crop import crop, frame

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from model_store.masks import majority_resize
+from model_store.masks.resize import majority_resize
 from service.augmentations.transforms.base import Drawn, Scene, Strengths
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.filling import fill_ignored

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.faults import spelled_out
+from service.kit.validation import spelled_out
 
 FaultKind = Literal[
     "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap",

@@ -17,9 +17,8 @@ from service.datasets.classes import ClassList
 from service.datasets.items import Item
 from service.datasets.stored import layout
 from service.datasets.stored.layout import DatasetAbout, Piece, StoredItem
-from service.datasets.stored_mix import Absent
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownDataset
-from service.jobs.prefetch import prefetch
+from service.kit.prefetch import prefetch
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
@@ -138,3 +137,12 @@ class StoredDataset:
 
         with Image.open(io.BytesIO(self.read(position, piece))) as file:
             return np.array(file)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What a source has in the place of an item that it cannot give: one of ``writing.left_out.MEANINGS``, and a sentence."""
+
+    name: str
+    reason: str
+    detail: str

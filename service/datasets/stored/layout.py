@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.datasets.classes import ClassList, Source
-from service.runs.places import run_prefix
+from service.store.run_keys import run_prefix
 
 SHARD_ITEMS = 1000
 SHARD_BYTES = 64 << 20

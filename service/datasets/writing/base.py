@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
-from service.datasets.writing.files import ExportFile
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
+from service.kit.output_file import ExportFile
 
 
 class FormatWriter(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from service.datasets.classes import ClassList
 from service.datasets.writing.about import ExportAbout, ModelAbout
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
 
 NEVER_CLINICAL = (

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.writing.files import ExportFile
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
-from service.png import encode_grey_16, encode_image
+from service.kit.output_file import ExportFile
+from service.kit.png import encode_grey_16, encode_image
 
 INSTANCES_A_CLASS = 1000
 

@@ -14,11 +14,11 @@ from service.datasets.components import Regions
 from service.datasets.filling import fill_coco
 from service.datasets.outlines import polygons
 from service.datasets.rle import compress, encode, encode_regions
-from service.datasets.writing.files import ExportFile, Spool
-from service.datasets.writing.losses import iou
+from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
+from service.kit.output_file import ExportFile, Spool
 
 IGNORE_NAME = "ignore"
 

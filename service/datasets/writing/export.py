@@ -10,14 +10,14 @@ from service.datasets.items import Item
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.base import FormatWriter
 from service.datasets.writing.card import Tally, dataset_card
-from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.formats import format_writer
 from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared, Preparing
+from service.datasets.writing.prepare import Prepared, Preparing
 from service.datasets.writing.splitting import BETWEEN_SPLITS
 from service.errors import InvalidDataset
+from service.kit.output_file import ExportFile, Spool
 
 ItemWritten = Callable[[Prepared], None]
 

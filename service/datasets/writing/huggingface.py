@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from service.datasets.classes import ClassList
 from service.datasets.extras import optional
-from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
+from service.kit.output_file import ExportFile, Spool
 
 _GROUP_ITEMS = 100
 _GROUP_BYTES = 16 << 20

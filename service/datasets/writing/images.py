@@ -11,7 +11,7 @@ from PIL import Image
 from service.datasets.items import as_rgb, decoding_fault, is_turned
 from service.datasets.writing.options import ImageFormat
 from service.errors import InvalidDataset
-from service.png import SIGNATURE, encode_image
+from service.kit.png import SIGNATURE, encode_image
 
 SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 _JPEG = b"\xff\xd8\xff"

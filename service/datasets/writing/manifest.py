@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.datasets.writing.preparing import LINE, Prepared
+from service.datasets.writing.prepare import LINE, Prepared
 
 MANIFEST = "manifest.jsonl"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from service.datasets.writing.files import ExportFile
-from service.datasets.writing.parts import zip_member
+from service.datasets.writing.zip_parts import zip_member
 from service.errors import InvalidDataset
+from service.kit.output_file import ExportFile
+from service.kit.zip_stream import zip_stream
 from service.store.base import ObjectStore
-from service.zipping import zip_stream
 
 
 class Sink(Protocol):

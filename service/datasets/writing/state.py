@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.datasets.writing.files import Spool
+from service.kit.output_file import Spool
 
 
 @dataclass(frozen=True)

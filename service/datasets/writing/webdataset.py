@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from service.datasets.classes import ClassList
-from service.datasets.writing import tar
-from service.datasets.writing.files import ExportFile, Spool
 from service.datasets.writing.manifest import json_page, line_with_metadata, text
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
+from service.kit import tar
+from service.kit.output_file import ExportFile, Spool
 
 
 class _Shard:

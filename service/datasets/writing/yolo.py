@@ -12,11 +12,11 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import connected
 from service.datasets.filling import fill_with_border
 from service.datasets.outlines import polygons
-from service.datasets.writing.files import ExportFile
-from service.datasets.writing.losses import iou
+from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.preparing import Prepared
+from service.datasets.writing.prepare import Prepared
 from service.datasets.writing.state import State
+from service.kit.output_file import ExportFile
 
 INSET_PX = 0.25
 """So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border pixels."""

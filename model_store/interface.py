@@ -1,0 +1,117 @@
+"""What a loaded model can do: condition -> denoise -> decode, the one interface of the three systems."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal, Mapping, Protocol, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_store.card import Card
+from model_store.masks.decode import Twin
+
+
+class WeightsInvalid(RuntimeError):
+    """A model folder whose weights are missing, or are not those of its card; the message names the file and both hashes."""
+
+
+GuidanceTarget = Literal["text", "mask", "joint"]
+"""What guidance compares a sample with: itself without its text, without its mask, or without both."""
+
+
+@dataclass(frozen=True)
+class MaskInput:
+    """A mask that a sample is to follow: class indices ``(H, W)`` uint8, every one of them a class of the card.
+
+    Two are equal if their fingerprints are, so that what is worked out from one can be kept for the next.
+    """
+
+    sha256: str
+    indices: np.ndarray = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, indices: np.ndarray) -> MaskInput:
+        """The input for ``indices``; the fingerprint is of shape and pixels. Raises ValueError unless ``(H, W)`` uint8."""
+        if indices.ndim != 2 or indices.dtype != np.uint8:
+            raise ValueError(f"a mask is (H, W) uint8 class indices, not {indices.shape} {indices.dtype}")
+        return cls(hashlib.sha256(repr(indices.shape).encode() + np.ascontiguousarray(indices).tobytes()).hexdigest(), indices)
+
+
+@dataclass(frozen=True)
+class ConditionRequest:
+    """What one sample is asked to show: classes alone, or a prompt, or a mask, or prompt and mask.
+
+    ``guidance_target`` is for systems whose card lists several.
+    """
+
+    prompt: str | None = None
+    classes: tuple[str, ...] | None = None
+    mask: MaskInput | None = None
+    guidance_target: GuidanceTarget | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is None and self.prompt is None and self.mask is None:
+            raise ValueError("a condition needs classes, a prompt or a mask")
+        if self.classes is not None and (self.prompt is not None or self.mask is not None):
+            raise ValueError("classes are a condition by themselves, without prompt and mask")
+
+
+Condition = Mapping[str, Tensor]
+"""What the network sees of one request: tensors by name, without a batch dimension, of the same shapes for all of a model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """The two sides of guidance: output = null + scale * (condition - null).
+
+    They are one and the same object where the request gives guidance nothing to compare.
+    """
+
+    condition: Condition
+    null: Condition
+
+
+def stack_conditions(conditions: Sequence[Condition]) -> dict[str, Tensor]:
+    """Conditions of ``B`` samples, in a batch: each tensor becomes ``(B, ...)``."""
+    return {name: torch.stack([condition[name] for condition in conditions]) for name in conditions[0]}
+
+
+class System(Protocol):
+    """A loaded model. ``x`` and all sampling arithmetic are float32; ``dtype`` is the network's own.
+
+    ``sample_shape`` is ``(C, h, w)`` of what is denoised: a pair, or a latent; ``condition_shapes`` those of a condition's tensors.
+    """
+
+    card: Card
+    sample_shape: tuple[int, int, int]
+    condition_shapes: Mapping[str, tuple[int, ...]]
+    device: torch.device
+    dtype: torch.dtype
+
+    def branches(self, request: ConditionRequest) -> Branches:
+        """Conditions of one sample, on the device: all that does not depend on the timestep, worked out once.
+
+        Raises ValueError for a request that the model cannot take.
+        """
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """x ``(B, C, h, w)`` float32, t ``(B,)`` int64, stacked conditions -> the network's output, ``(B, C, h, w)`` float32."""
+
+    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+        """x_0 ``(B, C, h, w)`` -> twins of ``size_px``, one of the card's sizes (ValueError for any other).
+
+        A system that is given its masks leaves ``Twin.mask`` at None.
+        """
+
+
+
+
+
+
+
+
+
+

@@ -1,0 +1,38 @@
+"""Routes that look at the content type before they read the body."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fastapi import Request
+
+from service.api.auth import KeyedRoute
+from service.api.errors import WrongContentType
+from service.kit.validation import shown
+
+
+class _ContentRoute(KeyedRoute):
+    """A route whose body must be of the type ``content``; ``remedy`` says what to send."""
+
+    content: ClassVar[str]
+    remedy: ClassVar[str]
+
+    def check(self, request: Request) -> None:
+        """Raises :class:`WrongContentType`."""
+        given = request.headers.get("content-type", "")
+        if given.partition(";")[0].strip().lower() != self.content:
+            raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {self.remedy}")
+
+
+class JsonRoute(_ContentRoute):
+    """Takes ``application/json``."""
+
+    content = "application/json"
+    remedy = "send JSON, as application/json"
+
+
+class PngRoute(_ContentRoute):
+    """Takes ``image/png``."""
+
+    content = "image/png"
+    remedy = "send the PNG file itself as the body, as image/png"

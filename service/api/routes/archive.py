@@ -1,0 +1,161 @@
+"""``GET /jobs/{id}/archive``: everything made for a job, as one zip, streamed.
+
+At any moment a few pictures are in memory, and the manifest on disk; so a job of a hundred thousand twins takes no more
+than a job of eight. Twins that lie side by side in a shard are read by one request.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import IO
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from model_store.card import IGNORE_INDEX, Card
+from service.api.auth import KeyedRoute, OwnJob
+from service.api.openapi import answers
+from service.api.services import Services, ServicesDep
+from service.errors import CardError, UnknownModel
+from service.jobs.manifest import manifest_line
+from service.jobs.sample_files import neighbours, pictures_of, read_pictures
+from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.kit.prefetch import prefetch
+from service.kit.zip_stream import Member, member, zip_stream
+
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
+_MANIFEST_IN_MEMORY_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
+
+
+@router.get(
+    "/jobs/{job}/archive",
+    summary="Download a job's twins",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "A zip of images/, masks/ where there are any, manifest.jsonl, README.md and card.json.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **answers(404, 503),
+    },
+)
+def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
+    """All twins made so far. An object that is missing or damaged breaks the download off rather than spoil it."""
+    return StreamingResponse(
+        archive_stream(services, spec),
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{spec.job}.zip"', "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def archive_stream(services: Services, spec: JobSpec) -> Iterator[bytes]:
+    """The bytes of the job's archive."""
+    with tempfile.SpooledTemporaryFile(max_size=_MANIFEST_IN_MEMORY_BYTES) as manifest:
+        with closing(zip_stream(_members(services, spec, manifest))) as pieces:
+            yield from _gathered(pieces)
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of a like size: each crosses from a thread to the event loop, which takes longer than a small
+    picture does otherwise, and of a large one several copies are made there. The first goes at once, as a sign of life."""
+    held, enough = bytearray(), 1
+    for piece in pieces:
+        for at in range(0, len(piece), _PIECE_BYTES):
+            held += memoryview(piece)[at : at + _PIECE_BYTES]
+            if len(held) >= enough:
+                yield bytes(held)
+                held.clear()
+                enough = _PIECE_BYTES
+    if held:
+        yield bytes(held)
+
+
+def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator[Member]:
+    card = _card_if_known(services, spec)
+    yield member("README.md", readme(spec, card).encode(), modified=spec.created_at)
+    if card is not None:
+        yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
+
+    crc32 = size = 0
+    items = neighbours(services.ledger.iterate_items(spec))
+    with closing(prefetch(lambda run: _files(services, run), items)) as runs:
+        for run, files in runs:
+            for (record, item), pictures in zip(run, files, strict=True):
+                for name, data in pictures:
+                    yield member(name, data, modified=record.finished_at)
+                line = manifest_line(spec, record, item)
+                crc32, size = zlib.crc32(line, crc32), size + len(line)
+                manifest.write(line)
+
+    manifest.seek(0)
+    pieces = iter(lambda: manifest.read(_PIECE_BYTES), b"")
+    yield Member("manifest.jsonl", spec.created_at, size, crc32, pieces)
+
+
+def _files(services: Services, run: Sequence[tuple[ChunkRecord, Item]]) -> list[list[tuple[str, bytes]]]:
+    """Of each twin image and mask under their names in the archive, checked against the record before their entry begins."""
+    pictures = [pictures_of(item) for _, item in run]
+    data = iter(read_pictures(services.store, [picture for of_one in pictures for picture in of_one]))
+    return [
+        [(f"{picture.kind}s/{item.index:08d}.png", next(data)) for picture in of_one]
+        for (_, item), of_one in zip(run, pictures, strict=True)
+    ]
+
+
+def _card_if_known(services: Services, spec: JobSpec) -> Card | None:
+    try:
+        return services.catalogue.resolve(spec.model)
+    except (UnknownModel, CardError):
+        return None  # the model has gone since; what it made can still be had
+
+
+def readme(spec: JobSpec, card: Card | None) -> str:
+    """What a person who opens the archive should know."""
+    lines = [
+        f"# Twins of job {spec.job}",
+        "",
+        f"Made by {spec.model} for {_asked(spec)}: pictures that a model drew, not photographs of any real place or person.",
+        "",
+        "- `images/NNNNNNNN.png`: the picture, RGB",
+        _about_masks(spec, card),
+        "- `manifest.jsonl`: a line for each twin, with its seed, what is in its mask, and all that is needed to make it",
+        "  again; `index` is the number in the files' names here, keys and offsets are those of the object store",
+        "- `card.json`: the model's card",
+    ]
+    if card is None:
+        return "\n".join(lines[:-1]) + "\n"
+    lines += ["", "| index | class | colour |", "|---|---|---|"]
+    lines += [f"| {entry.index} | {entry.name} | #{bytes(entry.colour).hex()} |" for entry in card.classes]
+    lines += [
+        "",
+        f"Intended use: {card.intended_use}",
+        "",
+        f"Limits of use: {card.limits_of_use}",
+        "",
+        f"Licence of the model: {card.licence}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _asked(spec: JobSpec) -> str:
+    """What the request gave, in words."""
+    given = []
+    if spec.prompt is not None:
+        given.append(f"the prompt {spec.prompt!r}")
+    if spec.classes is not None:
+        given.append(f"the classes {', '.join(spec.classes)}")
+    if spec.masks is not None:
+        given.append("a given mask" if len(spec.masks) == 1 else f"{len(spec.masks)} given masks, in turn")
+    return " and ".join(given)
+
+
+def _about_masks(spec: JobSpec, card: Card | None) -> str:
+    if spec.masks is not None:
+        return "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel"
+    if card is not None and not card.makes_mask(spec.inputs):
+        return "- no masks: the model draws a picture for a mask, and this job gave it none"
+    return f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means no class with confidence"

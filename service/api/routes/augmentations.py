@@ -1,0 +1,224 @@
+"""``/augmentations``: sets of twins after a dataset, as a plan says, carried out by jobs."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.api.auth import (
+    IdempotencyKey,
+    KeyedRoute,
+    TenantDep,
+    bad_cursor,
+    own_run,
+    runs_page,
+    stand,
+)
+from service.api.content_type import JsonRoute
+from service.api.openapi import answers, described_body, read_body
+from service.api.routes import callbacks
+from service.api.routes.samples import Links, sample_view
+from service.api.schemas.augmentations import (
+    AcceptedPage,
+    AcceptedView,
+    AugmentationPage,
+    AugmentationView,
+    PlanView,
+    augmentation_view,
+    picture_key,
+    plan_key,
+)
+from service.api.schemas.jobs import as_json
+from service.api.services import Services, ServicesDep
+from service.augmentations.plan_report import report
+from service.kit.run_kinds import Kind
+from service.kit.validation import Faults
+from service.runs.spec import RunSpec
+from service.webhooks.spec import Callback
+from service.webhooks.validate import admit_callback
+
+if TYPE_CHECKING:
+    from service.augmentations.request import AugmentationRequest
+    from service.augmentations.stored import Augmentation
+
+router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
+posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
+AugmentationId = Annotated[str, Path(description="An augmentation set's id.", examples=["a7ybr17pesw6kn47yb0"])]
+
+
+@posting.post(
+    "/augmentations",
+    status_code=202,
+    response_model=AugmentationView,
+    summary="Ask for an augmentation set",
+    callbacks=callbacks.augmentation_router.routes,
+    responses={
+        200: {"model": PlanView, "description": "With `dry_run`: the plan. Nothing is made or kept."},
+        202: {
+            "description": "The set, accepted.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
+        },
+        **answers(400, 404, 409, 413, 415, 422, 429, 503),
+    },
+    openapi_extra=described_body("AugmentationRequest"),
+)
+async def ask_for_augmentation(
+    request: Request, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has them made in
+    rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
+    given = await request.body()
+    return await run_in_threadpool(_answer, services, tenant, given, idempotency_key)
+
+
+def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str | None) -> Response:
+    # numpy's work, and Pillow's, is for those who ask for it
+    from service.augmentations.request import AugmentationRequest
+
+    body = read_body(AugmentationRequest, text)
+    if body.dry_run:
+        planned, _ = _plan(services, tenant, body)
+        return Response(as_json(_plan_view(planned)), media_type="application/json")
+    services.limits.check_stored(tenant)
+    given = body.model_dump(mode="json", exclude_unset=True)
+
+    plans: list[tuple[int, bytes, bytes]] = []
+
+    def make(run: str, idempotency: str | None) -> RunSpec:
+        planned, callback = _plan(services, tenant, body)
+        plans.append((planned.work.seed, report(planned.plan).model_dump_json().encode(), _picture(planned)))
+        return RunSpec(
+            run=run,
+            tenant=tenant,
+            name=planned.parameters.name,
+            created_at=datetime.now(timezone.utc),
+            total=planned.parameters.count,
+            work=planned.work.model_dump(mode="json"),
+            request=given,
+            idempotency=idempotency,
+            callback=callback,
+        )
+
+    def keep_plan(run: str) -> None:
+        seed, shares, picture = plans[-1]
+        services.store.put(plan_key(run, seed), shares)
+        services.store.put(picture_key(run, seed), picture)
+
+    spec, _ = services.acceptance.accept(
+        Kind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
+    )
+    view = augmentation_view(services, spec, stand(services, spec))
+    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+
+
+@router.get("/augmentations", response_model=AugmentationPage, summary="List augmentation sets", responses=answers(422, 503))
+def list_augmentations(
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most sets in the answer.")] = 20,
+) -> AugmentationPage:
+    """Sets, newest first."""
+    found, following = runs_page(services, tenant, Kind.AUGMENTATION, cursor=cursor, limit=limit)
+    return AugmentationPage(augmentations=[augmentation_view(services, *each) for each in found], next_cursor=following)
+
+
+@router.get(
+    "/augmentations/{augmentation}", response_model=AugmentationView, summary="Look at an augmentation set", responses=answers(404, 503)
+)
+def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
+    """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    return augmentation_view(services, spec, stand(services, spec))
+
+
+@router.get(
+    "/augmentations/{augmentation}/samples",
+    response_model=AcceptedPage,
+    summary="List a set's twins",
+    responses=answers(404, 422, 503),
+)
+def list_accepted(
+    augmentation: AugmentationId,
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most twins in the answer.")] = 50,
+) -> AcceptedPage:
+    """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed links."""
+    from service.exports.augmentation_source import AugmentationSource
+    from service.exports.resolve import Shelves
+
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise bad_cursor(cursor)
+    expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    views: list[AcceptedView] = []
+    last: int | None = None
+    card = Shelves(services.ledger, services.runs, services.catalogue).card(str(spec.work["model"]))
+    source = AugmentationSource.open(services.ledger, spec, card)
+    for twin in source.twins(None if cursor is None else int(cursor)):
+        if len(views) == limit:
+            return AcceptedPage(samples=views, next_cursor=str(last), links_expire_at=expire_at)
+        last = twin.position
+        sample = sample_view(twin.sample, Links(services, twin.spec.job, int(expire_at.timestamp())))
+        views.append(AcceptedView(**sample.model_dump(), job=twin.spec.job, made_from=dict(twin.about["made_from"])))
+    return AcceptedPage(samples=views, next_cursor=None, links_expire_at=expire_at)
+
+
+@router.post(
+    "/augmentations/{augmentation}/cancel",
+    response_model=AugmentationView,
+    summary="Cancel an augmentation set",
+    responses=answers(404, 409, 503),
+)
+def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
+    """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
+    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    services.runs.cancel(spec)
+    return augmentation_view(services, spec, stand(services, spec))
+
+
+@router.delete(
+    "/augmentations/{augmentation}",
+    status_code=204,
+    summary="Delete an augmentation set",
+    responses={204: {"description": "It no longer exists, and neither do its twins."}, **answers(404, 503)},
+)
+def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
+    """Deletes a set with its twins and the jobs that made them; exports that were made of it stay."""
+    services.runs.delete(own_run(services, tenant, augmentation, Kind.AUGMENTATION))
+    return Response(status_code=204)
+
+
+def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[Augmentation, Callback | None]:
+    from service.augmentations.stored import plan_augmentation
+
+    card = services.catalogue.resolve(body.model)
+    dataset = services.datasets(tenant).ready(body.dataset)
+    faults = Faults()
+    callback = admit_callback(body.callback_url, services.settings, faults)
+    return plan_augmentation(body, dataset, card, services.settings, faults), callback
+
+
+def _plan_view(planned: Augmentation) -> PlanView:
+    names = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
+    return PlanView(
+        model=planned.work.model,
+        dataset=planned.work.dataset,
+        seed=planned.work.seed,
+        parameters={name: getattr(planned.work, name) for name in names},
+        plan=report(planned.plan),
+        picture=base64.b64encode(_picture(planned)).decode(),
+    )
+
+
+def _picture(planned: Augmentation) -> bytes:
+    from service.augmentations.picture import draw_plan, examples
+
+    title = f"{planned.work.dataset}, extended by {planned.work.model}"
+    return draw_plan(report(planned.plan), examples(planned.plan), planned.card.classes, title=title)

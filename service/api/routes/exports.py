@@ -1,0 +1,217 @@
+"""``/exports``: jobs, augmentation sets and datasets written as one set, in the format that somebody trains from."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from service.api.auth import (
+    IdempotencyKey,
+    KeyedRoute,
+    TenantDep,
+    bad_cursor,
+    own_run,
+    runs_page,
+    stand,
+)
+from service.api.content_type import JsonRoute
+from service.api.openapi import answers
+from service.api.routes import callbacks
+from service.api.schemas.jobs import as_json
+from service.api.schemas.runs import RunView, View, run_fields
+from service.api.services import Services, ServicesDep
+from service.errors import JobStateConflict
+from service.exports.location import StorePlace
+from service.exports.request import ExportRequest
+from service.kit.run_kinds import Kind
+from service.kit.states import State
+from service.kit.validation import Faults
+from service.runs.progress import Standing
+from service.runs.spec import RunSpec
+from service.store.run_keys import run_prefix
+from service.webhooks.validate import admit_callback
+
+router = APIRouter(route_class=KeyedRoute, tags=["exports"])
+ExportId = Annotated[str, Path(description="An export's id.", examples=["e7ybr17pesw6kn47yb0"])]
+
+
+class ExportView(RunView):
+    """An export: being written, or whole once its state is ``succeeded``."""
+
+    format: str
+    items: dict[str, int] | None = Field(description="items written, real and synthetic; null until it is whole")
+    splits: dict[str, int] | None = Field(description="items by split")
+    left_out: dict[str, int] | None = Field(description="items that are not in it, by reason")
+    files: int | None
+    bytes: int | None
+    request: dict[str, Any] = Field(description="as it was given")
+    links: dict[str, str] = Field(description="self, events, cancel; files once it is whole")
+
+
+class ExportPage(View):
+    """Exports, newest first."""
+
+    exports: list[ExportView]
+    next_cursor: str | None
+
+
+class ExportFileView(View):
+    """A file of an export. Zip files are to be unpacked into one folder, others to be kept under their paths."""
+
+    path: str
+    bytes: int
+    sha256: str
+    url: str = Field(description="a signed link; no API key needed")
+
+
+class ExportFilePage(View):
+    """Files of an export, in the order in which they were written."""
+
+    files: list[ExportFileView]
+    next_cursor: str | None
+    links_expire_at: datetime
+
+
+posting = APIRouter(route_class=JsonRoute, tags=["exports"])
+
+
+@posting.post(
+    "/exports",
+    status_code=202,
+    response_model=ExportView,
+    summary="Ask for an export",
+    callbacks=callbacks.export_router.routes,
+    responses={
+        202: {
+            "description": "The export, accepted.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
+        },
+        **answers(400, 404, 409, 413, 415, 422, 503),
+    },
+)
+def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None) -> Response:
+    """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC, Cityscapes, YOLO-seg,
+    Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes from."""
+    # numpy and all the formats are for those who export
+    from service.exports.resolve import Shelves, resolve
+
+    services.limits.check_stored(tenant)
+    given = body.model_dump(mode="json", exclude_unset=True)
+
+    def make(run: str, idempotency: str | None) -> RunSpec:
+        faults = Faults()
+        callback = admit_callback(body.callback_url, services.settings, faults)
+        work, total = resolve(Shelves(services.ledger, services.runs, services.catalogue), tenant, body, faults)
+        return RunSpec(
+            run=run,
+            tenant=tenant,
+            name=(body.name or "").strip() or None,
+            created_at=datetime.now(timezone.utc),
+            total=total,
+            work=work.model_dump(mode="json"),
+            request=given,
+            idempotency=idempotency,
+            callback=callback,
+        )
+
+    spec, _ = services.acceptance.accept(Kind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
+    view = export_view(services, spec, stand(services, spec))
+    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+
+
+@router.get("/exports", response_model=ExportPage, summary="List exports", responses=answers(422, 503))
+def list_exports(
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most exports in the answer.")] = 20,
+) -> ExportPage:
+    """Exports, newest first."""
+    found, following = runs_page(services, tenant, Kind.EXPORT, cursor=cursor, limit=limit)
+    return ExportPage(exports=[export_view(services, *each) for each in found], next_cursor=following)
+
+
+@router.get("/exports/{export}", response_model=ExportView, summary="Look at an export", responses=answers(404, 503))
+def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
+    """Where it stands, and what is in it once it is whole."""
+    spec = own_run(services, tenant, export, Kind.EXPORT)
+    return export_view(services, spec, stand(services, spec))
+
+
+@router.get(
+    "/exports/{export}/files", response_model=ExportFilePage, summary="List an export's files", responses=answers(404, 409, 422, 503)
+)
+def list_files(
+    export: ExportId,
+    services: ServicesDep,
+    tenant: TenantDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most files in the answer.")] = 100,
+) -> ExportFilePage:
+    """The files with their sizes, checksums and signed links. A set of zip files is to be unpacked into one folder."""
+    spec = own_run(services, tenant, export, Kind.EXPORT)
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise bad_cursor(cursor)
+    first = 0 if cursor is None else int(cursor)
+    stands = stand(services, spec)
+    if stands.state is not State.SUCCEEDED:
+        state = stands.state.value
+        when = "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
+        raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
+    expires_s = services.settings.link_expires_s
+    expire_at = datetime.now(timezone.utc) + timedelta(seconds=expires_s)
+    place = StorePlace(services.store, run_prefix(spec.run))
+    found = list(islice(place.read_files(), first, first + limit + 1))
+    views = [
+        ExportFileView(
+            path=file.path,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            url=services.store.sign(place.file(file.path), expires_s=expires_s),
+        )
+        for file in found[:limit]
+    ]
+    return ExportFilePage(files=views, next_cursor=str(first + limit) if len(found) > limit else None, links_expire_at=expire_at)
+
+
+@router.post("/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503))
+def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
+    """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is refused."""
+    spec = own_run(services, tenant, export, Kind.EXPORT)
+    services.runs.cancel(spec)
+    return export_view(services, spec, stand(services, spec))
+
+
+@router.delete(
+    "/exports/{export}",
+    status_code=204,
+    summary="Delete an export",
+    responses={204: {"description": "It no longer exists, and its files are being removed."}, **answers(404, 503)},
+)
+def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> Response:
+    """Deletes an export with its files; one that is being written is cancelled with it. What it was made from stays."""
+    services.runs.delete(own_run(services, tenant, export, Kind.EXPORT))
+    return Response(status_code=204)
+
+
+def export_view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:
+    """An export for an answer."""
+    result = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else {}
+    own = services.path(f"/exports/{spec.run}")
+    links = {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
+    return ExportView(
+        **run_fields(spec, stands),
+        format=spec.work["options"]["format"],
+        items=result.get("items"),
+        splits=result.get("splits"),
+        left_out=result.get("left_out"),
+        files=result.get("files"),
+        bytes=result.get("bytes"),
+        request=spec.request,
+        links=links,
+    )
+

@@ -1,0 +1,97 @@
+"""``POST /generate``: a request in, a job out."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.api.auth import TenantDep
+from service.api.content_type import JsonRoute
+from service.api.openapi import answers
+from service.api.routes import callbacks
+from service.api.schemas.jobs import JobView, as_json, job_view
+from service.api.services import ServicesDep
+from service.jobs.progress import Progress, accepted
+from service.jobs.request import GenerateRequest
+from service.jobs.spec import JobSpec
+from service.jobs.submit import MAX_KEY_CHARS
+
+router = APIRouter(route_class=JsonRoute, tags=["jobs"])
+
+
+@router.post(
+    "/generate",
+    status_code=202,
+    response_model=JobView,
+    summary="Ask for twins",
+    callbacks=callbacks.router.routes,
+    responses={
+        200: {"model": JobView, "description": "With `Prefer: wait`: the job, ended."},
+        202: {
+            "description": "The job, accepted: its spec is in the object store, and nothing that happens to queue or "
+            "workers loses it.",
+            "headers": {
+                "Location": {"schema": {"type": "string"}, "description": "The job's path."},
+                "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, where it was heeded."},
+            },
+        },
+        **answers(400, 404, 409, 413, 415, 422, 503),
+    },
+)
+async def generate(
+    body: GenerateRequest,
+    services: ServicesDep,
+    tenant: TenantDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
+            description="1 to 255 visible ASCII characters, a UUID say. The same key with the same body always stands "
+            "for the same job; with another body it is refused. Keys do not expire."
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
+    ] = None,
+) -> Response:
+    """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to the
+    workers."""
+    given = body.model_dump(mode="json", exclude_unset=True)
+    submissions = services.submissions.of(tenant)
+
+    def submit() -> tuple[JobSpec, Progress]:
+        spec, made = submissions.submit(body, given=given, idempotency_key=idempotency_key)
+        if not made:
+            return spec, services.progress.read(spec)
+        services.metrics.jobs.labels(spec.model).inc()
+        services.metrics.twins.labels(spec.model).inc(spec.count)
+        return spec, accepted(spec)
+
+    spec, progress = await run_in_threadpool(submit)
+    headers = {}
+    wait_s = preferred_wait_s(prefer, most_s=services.settings.max_wait_s)
+    if wait_s is not None:
+        progress = await services.watcher.until_ended(spec.job, lambda: services.progress.read(spec), timeout_s=wait_s)
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
+    view = job_view(spec, progress, prefix=services.path(""))
+    headers["Location"] = view.links["self"]
+    status = 200 if wait_s is not None and progress.state.ended else 202
+    return Response(as_json(view), status_code=status, headers=headers, media_type="application/json")
+
+
+_WAIT = re.compile(r"""^\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?$""", re.IGNORECASE)
+
+
+def preferred_wait_s(header: str | None, *, most_s: float) -> float | None:
+    """The seconds to hold an answer for, at most ``most_s``; None if nothing was asked, or nothing intelligible.
+
+    A preference that is not understood is ignored, as the RFC has it.
+    """
+    for preference in (header or "").split(","):
+        match = _WAIT.match(preference)
+        if match:
+            return min(float(match.group(1)), most_s)
+    return None

@@ -1,0 +1,57 @@
+"""``/healthz``, ``/readyz``, ``/metrics`` and ``/problems``: for those who run the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from service import __version__
+from service.api.errors import NoSuchPath, every_problem
+from service.api.openapi import answers
+from service.api.services import ServicesDep
+from service.errors import NotReady, TwinsetError
+
+router = APIRouter(tags=["running it"])
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def health() -> dict[str, str]:
+    """Answers as long as the process does; looks at nothing else."""
+    return {"status": "ok", "version": __version__}
+
+
+@router.get("/readyz", summary="Can it take work?", responses=answers(503))
+def readiness(services: ServicesDep) -> dict[str, Any]:
+    """Asks the object store and the broker. 503 says which of them fails, and how."""
+    checks = {"store": _outcome(services.store.check), "broker": _outcome(services.hints.ping)}
+    failing = [f"{part}: {outcome}" for part, outcome in checks.items() if outcome != "ok"]
+    if failing:
+        raise NotReady("; ".join(failing), checks=checks)
+    return {"status": "ready", "checks": checks}
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+def metrics(services: ServicesDep) -> Response:
+    """Prometheus' text format."""
+    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/problems/{slug}", summary="What a problem type means", responses=answers(404))
+async def problem_type(slug: str) -> dict[str, Any]:
+    """What the ``type`` of an error answer stands for."""
+    for kind in every_problem():
+        if kind.slug == slug:
+            return {"slug": slug, "title": kind.title, "status": kind.status, "description": kind.__doc__}
+    raise NoSuchPath(f"there is no problem type {slug[:80]!r}; the type member of an error answer names one")
+
+
+def _outcome(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except TwinsetError as error:
+        return error.detail
+    return "ok"

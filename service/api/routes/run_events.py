@@ -1,0 +1,111 @@
+"""``GET .../events`` of exports, augmentation sets and datasets: their progress as server-sent events, as a job's is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2s
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from service.api.auth import KeyedRoute, TenantDep, own_run, stand
+from service.api.routes.augmentations import AugmentationId
+from service.api.routes.datasets import Name, Version
+from service.api.routes.exports import ExportId, export_view
+from service.api.schemas.augmentations import augmentation_view
+from service.api.schemas.datasets import dataset_view
+from service.api.services import Services, ServicesDep
+from service.api.sse import (
+    Followed,
+    LastEventId,
+    answer_events,
+    described_events,
+)
+from service.kit.run_kinds import Kind
+from service.runs.progress import Standing
+from service.runs.spec import RunSpec
+
+router = APIRouter(route_class=KeyedRoute)
+Show = Callable[[Services, RunSpec, Standing], BaseModel]
+
+
+def _described(what: str, view: str, path: str, run: str) -> dict[str, Any]:
+    example = f'id: 48.100.running.9f2c01ab\nevent: progress\ndata: {{"id":"{run}","state":"running",...}}\n\n'
+    return described_events(what, view, path, example)
+
+
+@router.get(
+    "/exports/{export}/events",
+    tags=["exports"],
+    summary="Follow an export",
+    **_described("export", "ExportView", "/exports/{export}", "e7ybr17pesw6kn47yb0"),
+)
+async def follow_export(export: ExportId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None) -> Response:
+    """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every
+    15 s. A stream whose export is deleted meanwhile ends without `ended`."""
+    spec = await run_in_threadpool(own_run, services, tenant, export, Kind.EXPORT)
+    return await answer_events(services.watcher, followed_run(services, spec, export_view), last_event_id)
+
+
+@router.get(
+    "/augmentations/{augmentation}/events",
+    tags=["augmentations"],
+    summary="Follow an augmentation set",
+    **_described("augmentation set", "AugmentationView", "/augmentations/{augmentation}", "a7ybr17pesw6kn47yb0"),
+)
+async def follow_augmentation(
+    augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
+) -> Response:
+    """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every 15 s.
+    A stream whose set is deleted meanwhile ends without `ended`."""
+    spec = await run_in_threadpool(own_run, services, tenant, augmentation, Kind.AUGMENTATION)
+    return await answer_events(services.watcher, followed_run(services, spec, augmentation_view), last_event_id)
+
+
+@router.get(
+    "/datasets/{name}/{version}/events",
+    tags=["datasets"],
+    summary="Follow a version being taken in",
+    **_described("version", "DatasetView", "/datasets/{name}/{version}", "nuclei@1"),
+)
+async def follow_dataset(
+    name: Name, version: Version, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
+) -> Response:
+    """How far it is now, then each change, a few times a second at most, until it has been taken in; a comment at least every 15 s.
+    A stream whose version is deleted meanwhile ends without `ended`."""
+    spec = await run_in_threadpool(lambda: services.datasets(tenant).find(name, version))
+    return await answer_events(services.watcher, followed_run(services, spec, dataset_view), last_event_id)
+
+
+def followed_run(services: Services, spec: RunSpec, show: Show) -> Followed[Standing]:
+    """The run as it is followed, shown as its kind is."""
+    return Followed(spec.run, _Reader(services, spec), event_id, lambda stands: show(services, spec, stands))
+
+
+class _Reader:
+    """Reads where a run stands, for one who follows it. Where Redis falls silent, what it said before still holds."""
+
+    def __init__(self, services: Services, spec: RunSpec) -> None:
+        self._services = services
+        self._spec = spec
+        self._last: Standing | None = None
+
+    def __call__(self) -> Standing:
+        """Raises UnknownRun once the run is deleted: its state would never be an end."""
+        now, last = stand(self._services, self._spec), self._last
+        if not now.state.ended:
+            own_run(self._services, self._spec.tenant, self._spec.run, self._spec.kind)
+        if last is not None and last.told and not now.told and last.state is now.state:
+            return last
+        self._last = now
+        return now
+
+
+def event_id(stands: Standing) -> str:
+    """Names a snapshot by what counts in it; a rate that wavers is no news. What it is doing may be said in any words."""
+    total = "-" if stands.total is None else stands.total
+    doing = f".{blake2s(stands.note.encode(), digest_size=4).hexdigest()}" if stands.note and not stands.state.ended else ""
+    return f"{stands.done}.{total}.{stands.state.value}{doing}"

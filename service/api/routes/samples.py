@@ -1,0 +1,99 @@
+"""``GET /jobs/{id}/samples``: the twins of a job, with links to their pictures."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.api.auth import KeyedRoute, OwnJob
+from service.api.openapi import answers
+from service.api.schemas.jobs import PictureView, SamplePage, SampleView
+from service.api.services import Services, ServicesDep
+from service.errors import InvalidRequest
+from service.jobs.sample_files import Picture, pictures_of
+from service.jobs.sample_links import TwinLink
+from service.jobs.spec import Item
+from service.kit.validation import shown
+from service.store.opening import link_secret
+
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
+
+
+@router.get(
+    "/jobs/{job}/samples", response_model=SamplePage, summary="List a job's twins", responses=answers(404, 422, 503)
+)
+def list_samples(
+    spec: OwnJob,
+    services: ServicesDep,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most samples in the answer.")] = 50,
+) -> SamplePage:
+    """The twins made so far, by index, each with its seed, what is in its mask, and signed links to both pictures."""
+    views: list[SampleView] = []
+    more = False
+    expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    links = Links(services, spec.job, int(expire_at.timestamp()))
+    with closing(services.ledger.iterate_items(spec, after=_index(cursor))) as items:
+        for _, item in items:
+            if len(views) == limit:
+                more = True
+                break
+            views.append(sample_view(item, links))
+    return SamplePage(
+        samples=views, next_cursor=str(views[-1].index) if more else None, links_expire_at=expire_at
+    )
+
+
+def _index(cursor: str | None) -> int | None:
+    """The index that a cursor stands for."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
+        raise InvalidRequest(
+            f"cursor is {shown(cursor)}; take it from next_cursor of the page before, or leave it out",
+            errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
+        )
+    return int(cursor)
+
+
+def sample_view(item: Item, links: Links) -> SampleView:
+    """The sample for an answer."""
+    found = {picture.kind: links.view(item.index, picture) for picture in pictures_of(item)}
+    return SampleView(
+        index=item.index,
+        seed=item.seed,
+        classes=item.classes,
+        confident_share=item.confident_share,
+        mean_confidence=item.mean_confidence,
+        image=found.get("image"),
+        mask=found.get("mask"),
+        error=item.error,
+    )
+
+
+@dataclass
+class Links:
+    """Signs links, which end at ``expires`` (seconds since 1970), to the pictures of a job: the store's own, or ours
+    where a picture is a part of a shard."""
+
+    services: Services
+    job: str
+    expires: int
+
+    def view(self, index: int, picture: Picture) -> PictureView:
+        """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
+        settings, sha256 = self.services.settings, picture.sha256
+        if picture.offset is None:
+            url = self.services.store.sign(picture.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256)
+        else:
+            url = settings.public_url + TwinLink.to(self.job, index, picture, self.expires).signed(self._secret)
+        return PictureView(url=url, sha256=sha256, bytes=picture.bytes)
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return link_secret(self.services.settings)

@@ -1,0 +1,120 @@
+"""What the API says of augmentation sets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from service.api.schemas.jobs import SampleView
+from service.api.schemas.runs import RunView, View, run_fields
+from service.api.services import Services
+from service.augmentations.plan_values import PlanShares
+from service.augmentations.rounds import Rounds
+from service.errors import ObjectNotFound
+from service.kit.states import State
+from service.runs.progress import Standing
+from service.runs.spec import RunSpec
+from service.store.run_keys import run_prefix
+
+_JOBS_TOLD = 100
+
+
+class PlanView(View):
+    """A plan, of which nothing has been made."""
+
+    model: str
+    dataset: str
+    seed: int = Field(description="as given, or as drawn: sent with the request, it gives this plan")
+    parameters: dict[str, Any] = Field(description="what every twin would be made with")
+    plan: PlanShares
+    picture: str = Field(description="the plan as a picture: a PNG in base64")
+
+
+class AugmentationView(RunView):
+    """An augmentation set; ``done`` are the twins that were accepted, ``total`` those that are wanted."""
+
+    model: str = Field(description="name@version")
+    dataset: str = Field(description="name@version")
+    count: int = Field(description="twins wanted")
+    seed: int
+    tried: int = Field(description="samples that have been judged")
+    budget: int = Field(description="samples that may be made at most")
+    rejected: dict[str, int] = Field(description="samples that do not count, by reason")
+    plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
+    achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
+    jobs: tuple[str, ...] = Field(description="the jobs that make it, those of the newest rounds first, some hundred at most")
+    request: dict[str, Any] = Field(description="as it was given")
+    links: dict[str, str] = Field(description="self, samples, events, cancel, and a signed link to the plan's picture")
+
+
+class AugmentationPage(View):
+    """Augmentation sets, newest first."""
+
+    augmentations: list[AugmentationView]
+    next_cursor: str | None
+
+
+class AcceptedView(SampleView):
+    """An accepted twin, and the job that made it."""
+
+    job: str
+    made_from: dict[str, Any] = Field(description="the real item, and what was done to its mask")
+
+
+class AcceptedPage(View):
+    """Accepted twins in the order of their acceptance."""
+
+    samples: list[AcceptedView]
+    next_cursor: str | None
+    links_expire_at: datetime
+
+
+def plan_key(run: str, seed: int) -> str:
+    """Where the plan's shares lie, and its picture beside them: by its seed, as two requests at once under one key may draw two, of which
+    the run has one."""
+    return f"{run_prefix(run)}plan-{seed}.json"
+
+
+def picture_key(run: str, seed: int) -> str:
+    return f"{run_prefix(run)}plan-{seed}.png"
+
+
+def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:
+    """A set for an answer."""
+    work = spec.work
+    rounds = Rounds(services.store, spec.run)
+    result = stands.summary.result if stands.summary else None
+    if result is None:
+        _, state = rounds.last_state()
+        tried = 0 if state is None else int(state.tally["tried"])
+        result = {"tried": tried, "rejected": {} if state is None else state.rejected}
+    plan = _stored_plan(services, spec)
+    own = services.path(f"/augmentations/{spec.run}")
+    links = {"self": own, "samples": f"{own}/samples", "events": f"{own}/events", "cancel": f"{own}/cancel"}
+    links["preview"] = services.store.sign(
+        picture_key(spec.run, spec.work["seed"]), expires_s=services.settings.link_expires_s, content_type="image/png"
+    )
+    return AugmentationView(
+        **run_fields(spec, stands),
+        model=work["model"],
+        dataset=work["dataset"],
+        count=work["count"],
+        seed=work["seed"],
+        tried=result.get("tried", 0),
+        budget=work["count"] if plan is None else plan.tries,
+        rejected=result.get("rejected", {}),
+        plan=plan,
+        achieved=result.get("achieved") if stands.state is not State.RUNNING else None,
+        jobs=tuple(rounds.jobs(newest=_JOBS_TOLD)),
+        request=spec.request,
+        links=links,
+    )
+
+
+def _stored_plan(services: Services, spec: RunSpec) -> PlanShares | None:
+    try:
+        return PlanShares.model_validate_json(services.store.get(plan_key(spec.run, spec.work["seed"])))
+    except ObjectNotFound:
+        return None

@@ -1,0 +1,84 @@
+"""What the API says of datasets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from service.api.schemas.runs import View, run_fields
+from service.api.services import Services
+from service.datasets.stored import layout
+from service.kit.states import State
+from service.runs.dataset_versions import DatasetWork
+from service.runs.progress import Standing
+from service.runs.spec import RunSpec
+
+
+class DatasetClassView(View):
+    """A class of a dataset."""
+
+    index: int
+    name: str
+    colour: tuple[int, int, int]
+    background: bool
+
+
+class DatasetView(View):
+    """A version of a dataset: being taken in, or ready for use once its state is ``succeeded``."""
+
+    id: str = Field(description="name@version")
+    name: str
+    version: int
+    state: State
+    format: str | None = Field(description="the format that it came in; null until that is known")
+    items: int | None = Field(description="pairs of an image and its mask; null until all have been read")
+    left_out: int | None = Field(description="entries that could not be read; the report says which, and why")
+    bytes: int | None
+    classes: tuple[DatasetClassView, ...] | None
+    done: int = Field(description="entries read so far")
+    total: int | None
+    rate: float | None = Field(description="entries a second")
+    seconds_left: float | None
+    doing: str | None = Field(description="what it is at, in a word or two")
+    created_at: datetime
+    finished_at: datetime | None
+    seconds: float | None
+    reason: str | None
+    links: dict[str, str] = Field(description="self, events; report, statistics, and signed links to their pictures, once there are any")
+
+
+class DatasetPage(View):
+    """Datasets by name, the newest version of each."""
+
+    datasets: list[DatasetView]
+    next_cursor: str | None
+
+
+def dataset_view(services: Services, spec: RunSpec, stands: Standing) -> DatasetView:
+    """A dataset for an answer."""
+    work = DatasetWork.model_validate(spec.work)
+    fields = run_fields(spec, stands)
+    about = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else None
+    own = services.path(f"/datasets/{work.name}/{work.version}")
+    links = {"self": own, "events": f"{own}/events"}
+    if stands.state in (State.SUCCEEDED, State.FAILED):
+        links["report"] = f"{own}/report"
+    if about is not None:
+        links["statistics"] = f"{own}/statistics"
+        pictures = {"picture": layout.statistics_picture(spec.run), "preview": layout.preview(spec.run)}
+        expires_s = services.settings.link_expires_s
+        links |= {name: services.store.sign(key, expires_s=expires_s, content_type="image/png") for name, key in pictures.items()}
+    shared = ("state", "done", "total", "rate", "seconds_left", "doing", "created_at", "finished_at", "seconds", "reason")
+    return DatasetView(
+        id=work.id,
+        name=work.name,
+        version=work.version,
+        format=work.read_as if about is None else about["read_as"],
+        items=None if about is None else about["items"],
+        left_out=None if about is None else about["left_out"],
+        bytes=None if about is None or stands.summary is None else stands.summary.bytes,
+        classes=None if about is None else tuple(DatasetClassView(**entry) for entry in about["classes"]["classes"]),
+        links=links,
+        **{name: fields[name] for name in shared},
+    )

@@ -1,0 +1,295 @@
+"""What the API answers with. Every moment is in UTC, every duration in seconds, every rate in twins per second."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from model_store.card import Card
+from service.broker.priority import Priority
+from service.jobs.progress import Progress
+from service.jobs.request import EXAMPLE_UPLOAD
+from service.jobs.spec import ItemClass, JobSpec, Layout
+from service.kit.states import State
+from service.runs.webhook_payload import message_id
+from service.webhooks.outbox import CallbackState, Standing
+from service.webhooks.spec import Callback
+
+JOB_EXAMPLE: JsonValue = {
+    "id": "j7ybr17pesw6kn47yb0",
+    "name": "shoreline, first try",
+    "state": "running",
+    "sequence": 48,
+    "done": 376,
+    "failed": 0,
+    "total": 1000,
+    "rate": 41.5,
+    "seconds_left": 15.0,
+    "created_at": "2026-01-31T12:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+    "seconds": None,
+    "reason": None,
+    "trouble": None,
+    "callback": None,
+    "retry_of": None,
+    "retried_by": None,
+    "parameters": {
+        "model": "cosimgen-dubai@1.2.0",
+        "prompt": None,
+        "classes": ["vegetation", "water"],
+        "mask": None,
+        "mask_encoding": None,
+        "count": 1000,
+        "seed": 42,
+        "steps": 50,
+        "guidance_scale": 2.0,
+        "guidance_target": None,
+        "eta": 0.0,
+        "size": 256,
+        "priority": "normal",
+        "layout": "shards",
+    },
+    "links": {
+        "self": "/jobs/j7ybr17pesw6kn47yb0",
+        "samples": "/jobs/j7ybr17pesw6kn47yb0/samples",
+        "events": "/jobs/j7ybr17pesw6kn47yb0/events",
+        "manifest": "/jobs/j7ybr17pesw6kn47yb0/manifest",
+        "archive": "/jobs/j7ybr17pesw6kn47yb0/archive",
+        "model": "/models/cosimgen-dubai@1.2.0",
+    },
+}
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class MaskView(_View):
+    """A mask that was given."""
+
+    upload: str = Field(description="the id of its file; POST /uploads would answer the same")
+
+
+class ParametersView(_View):
+    """What the job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry, sent
+    with a ``count`` past its last index, these and those between them.)"""
+
+    model: str = Field(description="name@version")
+    prompt: str | None
+    classes: tuple[str, ...] | None = Field(description="the card's names, in its order")
+    mask: tuple[MaskView, ...] | None = Field(description="sample i follows mask i modulo their number")
+    mask_encoding: str | None = Field(description="how the masks were read; null without masks")
+    count: int
+    seed: int = Field(description="as given, or as drawn")
+    steps: int
+    guidance_scale: float
+    guidance_target: str | None = Field(description="what guidance strengthens; null where the model has no choice")
+    eta: float
+    size: int = Field(description="side of image and mask in pixels")
+    priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
+    layout: Layout = Field(description="objects are stored one by one, shards a chunk in a tar; the pictures are the same")
+
+
+class AttemptView(_View):
+    """One attempt at a callback: what its receiver answered, or why there was no answer."""
+
+    at: datetime
+    seconds: float = Field(description="how long it took")
+    status: int | None = Field(description="the answer's status; 2xx is delivered, 410 stops")
+    error: str | None
+
+
+class CallbackView(_View):
+    """The callback of a job, an export or an augmentation set, and the attempts to deliver it."""
+
+    id: str = Field(description="its webhook-id, the same at every attempt")
+    url: str
+    state: CallbackState = Field(
+        description="waiting for the end; pending until it is taken; delivered; or given_up, after about a day or a 410"
+    )
+    attempts: tuple[AttemptView, ...] = Field(description="oldest first")
+    next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
+
+
+class TroubleView(_View):
+    """What keeps a job from going on for now, through no fault of its own."""
+
+    since: datetime
+    reason: str = Field(description="what failed, and the remedy")
+
+
+class JobView(_View):
+    """A job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+
+    id: str
+    name: str | None
+    state: State
+    sequence: int = Field(description="never falls while the job goes on: of two answers, the one with the larger is the newer")
+    done: int = Field(description="twins made and stored")
+    failed: int | None = Field(description="samples given up; null while not all of them are counted")
+    total: int
+    rate: float | None = Field(description="twins per second: of late, or over the whole job once it has ended")
+    seconds_left: float | None = Field(description="estimate; null where nothing is known yet")
+    created_at: datetime
+    started_at: datetime | None = Field(description="known once the job has ended")
+    finished_at: datetime | None
+    seconds: float | None = Field(description="from acceptance to the end")
+    reason: str | None = Field(description="why the job ended as it did, where there is more to say")
+    trouble: TroubleView | None = Field(
+        description="while twins cannot be stored (a store that fails, a full disk): since when and why; the job goes on by "
+        "itself once they can, and this is null again"
+    )
+    callback: CallbackView | None = Field(description="null where the request gave no callback_url")
+    retry_of: str | None = Field(description="the job of which this one makes what is missing, under the same indices")
+    retried_by: str | None = Field(description="the job that makes what is missing of this one, once it was asked for")
+    parameters: ParametersView
+    links: dict[str, str]
+
+
+class JobPage(_View):
+    """Jobs, newest first. A page may hold fewer than asked for; the last one has no ``next_cursor``."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class UploadView(_View):
+    """A file that was sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"upload": EXAMPLE_UPLOAD, "bytes": 72, "width": 8, "height": 8}]}
+    )
+
+    upload: str = Field(description="its id, by which a request may give it as a mask: the sha256 of its bytes")
+    bytes: int
+    width: int = Field(description="in pixels")
+    height: int = Field(description="in pixels")
+
+
+class PictureView(_View):
+    """An image or a mask."""
+
+    url: str = Field(description="signed: anyone who has it may read it until it expires")
+    sha256: str
+    bytes: int
+
+
+class SampleView(_View):
+    """One twin; or one sample that was given up, with ``error`` and without pictures."""
+
+    index: int
+    seed: int
+    classes: tuple[ItemClass, ...] = Field(description="classes found in the mask, with their share of its pixels")
+    confident_share: float | None = Field(
+        description="share of the mask's pixels that are confident, 0 to 1; null where the model made no mask"
+    )
+    mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1; null likewise")
+    image: PictureView | None
+    mask: PictureView | None = Field(description="null where the image has none: a mask model's, asked by prompt alone")
+    error: str | None
+
+
+class SamplePage(_View):
+    """Samples by index. While the job runs more may come, also below a cursor already passed."""
+
+    samples: list[SampleView]
+    next_cursor: str | None
+    links_expire_at: datetime
+
+
+class ModelView(_View):
+    """A model's card, and the versions there are of the model."""
+
+    id: str = Field(description="name@version of this card")
+    versions: tuple[str, ...] = Field(description="newest first")
+    card: Card
+
+
+class ModelList(_View):
+    """The newest version of each model, by name."""
+
+    models: list[ModelView]
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(description="a reference that says which kind of error it is, and serves its description")
+    title: str
+    status: int
+    detail: str = Field(description="the value, the limit it met, and the remedy")
+    instance: str
+    errors: list[dict[str, Any]] | None = Field(
+        None, description="each fault of an invalid request: a JSON pointer into the body, or a parameter; and its detail"
+    )
+
+
+def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
+    """The job as answered; ``prefix`` goes before the paths of its links."""
+    here = f"{prefix}/jobs/{spec.job}"
+    related = {"retry_of": spec.retry_of, "retried_by": progress.retried_by}
+    return JobView(
+        id=spec.job,
+        name=spec.name,
+        state=progress.state,
+        sequence=progress.sequence,
+        done=progress.done,
+        failed=progress.failed,
+        total=progress.total,
+        rate=progress.rate,
+        seconds_left=progress.seconds_left,
+        created_at=spec.created_at,
+        started_at=progress.started_at,
+        finished_at=progress.finished_at,
+        seconds=progress.seconds,
+        reason=progress.reason,
+        trouble=None if progress.trouble is None else TroubleView(since=progress.trouble.since, reason=progress.trouble.reason),
+        callback=callback_view(spec.job, spec.callback, progress.callback),
+        retry_of=spec.retry_of,
+        retried_by=progress.retried_by,
+        parameters=ParametersView(
+            model=spec.model,
+            prompt=spec.prompt,
+            classes=spec.classes,
+            mask=None if spec.masks is None else tuple(MaskView(upload=mask.upload) for mask in spec.masks),
+            mask_encoding=None if spec.masks is None else spec.request.get("mask_encoding", "auto"),
+            count=spec.count,
+            seed=spec.seed,
+            steps=spec.steps,
+            guidance_scale=spec.guidance_scale,
+            guidance_target=spec.guidance_target,
+            eta=spec.eta,
+            size=spec.size_px,
+            priority=spec.priority,
+            layout=spec.layout,
+        ),
+        links={
+            "self": here,
+            "samples": f"{here}/samples",
+            "events": f"{here}/events",
+            "manifest": f"{here}/manifest",
+            "archive": f"{here}/archive",
+            "model": f"{prefix}/models/{spec.model}",
+            **{name: f"{prefix}/jobs/{job}" for name, job in related.items() if job is not None},
+        },
+    )
+
+
+def as_json(view: BaseModel) -> bytes:
+    """The view as the framework would answer it, but that it trusts us to have made one."""
+    return view.model_dump_json().encode()
+
+
+def callback_view(subject: str, callback: Callback | None, standing: Standing | None) -> CallbackView | None:
+    """The callback as answered; None where none was asked for."""
+    if callback is None or standing is None:
+        return None
+    attempts = tuple(AttemptView(at=a.at, seconds=a.seconds, status=a.status, error=a.error) for a in standing.attempts)
+    return CallbackView(
+        id=message_id(subject), url=callback.url, state=standing.state, attempts=attempts, next_at=standing.next_at
+    )

@@ -1,0 +1,125 @@
+"""Waiting for a job or a run to change: woken by Redis where it speaks, by the clock where it does not.
+
+The store is asked in either case; Redis only says when it is worth asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+from service.broker.live_state import EVENTS_CHANNEL
+from service.kit.states import State
+
+_POLL_S = 0.25
+_POLL_LISTENING_S = 2.0
+_RECONNECT_S = 2.0
+_log = logging.getLogger("twinset.api")
+
+
+class Moment(Protocol):
+    """Where a job or a run stands at a moment."""
+
+    @property
+    def state(self) -> State: ...
+
+
+Seen = TypeVar("Seen", bound=Moment)
+
+
+@dataclass
+class Watcher:
+    """Watches jobs and runs for any number of clients, over one Redis connection per process."""
+
+    broker_url: str
+    _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
+    _listener: asyncio.Task[None] | None = None
+    _listening: bool = False
+
+    async def watch(
+        self,
+        subject: str,
+        read: Callable[[], Seen],
+        *,
+        news: Callable[[Seen], object] = lambda seen: seen,
+        beat_s: float = 15.0,
+    ) -> AsyncGenerator[Seen, None]:
+        """Yields what ``read`` tells of the job or the run of that id: now, at each change, and at least every ``beat_s`` seconds,
+        until it has ended. It has changed where ``news`` of it has. Raises what ``read`` raises."""
+        spoken: object = None
+        spoke_at = float("-inf")
+        with self._woken_for(subject) as wake:
+            while True:
+                wake.clear()
+                now = await run_in_threadpool(read)
+                told = news(now)
+                if told != spoken or time.monotonic() - spoke_at >= beat_s:
+                    spoken, spoke_at = told, time.monotonic()
+                    yield now
+                if now.state.ended:
+                    return
+                poll_s = _POLL_LISTENING_S if self._listening else _POLL_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), min(poll_s, beat_s))
+
+    async def until_ended(self, subject: str, read: Callable[[], Seen], *, timeout_s: float) -> Seen:
+        """What ``read`` tells when it has ended, or after ``timeout_s`` seconds."""
+        latest: Seen | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(subject, read)) as changes:
+                async for now in changes:
+                    latest = now
+        return latest if latest is not None else await run_in_threadpool(read)
+
+    async def close(self) -> None:
+        """Stops listening."""
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+            self._listener = None
+
+    @contextlib.contextmanager
+    def _woken_for(self, subject: str) -> Iterator[asyncio.Event]:
+        if self._listener is None or self._listener.done():
+            self._listener = asyncio.create_task(self._listen(), name="twinset-hints")
+        wake = asyncio.Event()
+        self._waiting.setdefault(subject, set()).add(wake)
+        try:
+            yield wake
+        finally:
+            self._waiting[subject].discard(wake)
+            if not self._waiting[subject]:
+                del self._waiting[subject]
+
+    async def _listen(self) -> None:
+        from redis.asyncio import Redis
+        from redis.exceptions import RedisError
+
+        while True:
+            client = Redis.from_url(self.broker_url, socket_connect_timeout=1.0, health_check_interval=10)
+            try:
+                async with client.pubsub() as pubsub:
+                    await pubsub.psubscribe(EVENTS_CHANNEL + "*")
+                    self._listening = True
+                    async for message in pubsub.listen():
+                        self._wake(message)
+            except (RedisError, OSError) as error:
+                _log.debug("not listening to Redis: %s", error)
+            finally:
+                self._listening = False
+                await client.aclose()
+            await asyncio.sleep(_RECONNECT_S)
+
+    def _wake(self, message: dict[str, object]) -> None:
+        channel = message["channel"]
+        if message["type"] == "pmessage" and isinstance(channel, bytes):
+            for wake in self._waiting.get(channel.decode().removeprefix(EVENTS_CHANNEL), ()):
+                wake.set()

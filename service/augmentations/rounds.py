@@ -1,0 +1,158 @@
+"""The rounds of an augmentation set in the store: what was wanted, which jobs make it, and what became of it.
+
+    rounds/{number:06d}/plan.jsonl       :class:`WantedLine` a sample, written first
+    rounds/{number:06d}/jobs.json        :class:`RoundJobs`, once every job is accepted
+    rounds/{number:06d}/accepted.jsonl   the twins that count
+    rounds/{number:06d}/likes.bin        what near-duplicates are found by, all rounds up to this one
+    rounds/{number:06d}/state.json       :class:`RoundState`, written last: the round is done
+
+Every one may be written again, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import ObjectNotFound, StoreError
+from service.kit.run_kinds import Kind, kind_of
+from service.store.base import ObjectStore
+from service.store.round_keys import (
+    AcceptedLine,
+    accepted,
+    round_numbers,
+    round_prefix,
+)
+
+_PLACE = re.compile(r"[0-9]+\.[0-9]+")
+"""What follows the set in the keys of its jobs: round and place, see :meth:`Rounds.job_key`."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WantedLine(_Frozen):
+    """A sample that is to be made. ``upload`` is its mask, where one is given; ``shares`` are that mask's, or those expected."""
+
+    wanted: dict[str, Any]
+    upload: str | None
+    applied: tuple[dict[str, Any], ...]
+    shares: tuple[float, ...]
+    source_mask: str | None
+    item: str = Field(description="the real item's name")
+
+
+class RoundJob(_Frozen):
+    """A job of the round: its sample i is line ``lines[i]`` of the plan."""
+
+    job: str
+    lines: tuple[int, ...]
+
+
+class RoundJobs(_Frozen):
+    """All jobs of a round."""
+
+    format: int = 1
+    jobs: tuple[RoundJob, ...]
+
+
+class RoundState(_Frozen):
+    """Where the set stands after a round: what was tried and accepted so far, and what was rejected why."""
+
+    format: int = 1
+    tally: dict[str, Any]
+    rejected: dict[str, int]
+
+
+def set_of_key(idempotency_key: str | None) -> str | None:
+    """The augmentation set that sends jobs under such keys; None for a key of somebody else's."""
+    run, _, place = (idempotency_key or "").partition(".")
+    return run if kind_of(run) is Kind.AUGMENTATION and _PLACE.fullmatch(place) else None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of the run ``run``."""
+
+    store: ObjectStore
+    run: str
+
+    def read_plan(self, number: int) -> list[WantedLine] | None:
+        """The round's plan, or None if it has none yet."""
+        data = self._get(number, "plan.jsonl")
+        return None if data is None else [self._parsed(WantedLine, line, number) for line in data.splitlines()]
+
+    def write_plan(self, number: int, lines: Sequence[WantedLine]) -> None:
+        self._put(number, "plan.jsonl", b"".join(line.model_dump_json().encode() + b"\n" for line in lines))
+
+    def read_jobs(self, number: int) -> RoundJobs | None:
+        data = self._get(number, "jobs.json")
+        return None if data is None else self._parsed(RoundJobs, data, number)
+
+    def write_jobs(self, number: int, jobs: RoundJobs) -> None:
+        self._put(number, "jobs.json", jobs.model_dump_json().encode())
+
+    def read_state(self, number: int) -> RoundState | None:
+        data = self._get(number, "state.json")
+        return None if data is None else self._parsed(RoundState, data, number)
+
+    def last_state(self) -> tuple[int, RoundState | None]:
+        """How many rounds are done, and how the set stands after them."""
+        for number in reversed(self.numbers()):
+            state = self.read_state(number)
+            if state is not None:
+                return number + 1, state
+        return 0, None
+
+    def numbers(self) -> list[int]:
+        """The rounds of which anything is there, in order."""
+        return round_numbers(self.store, self.run)
+
+    def read_likes(self, number: int) -> bytes | None:
+        return self._get(number, "likes.bin")
+
+    def finish(self, number: int, twins: Sequence[AcceptedLine], likes: bytes | None, state: RoundState) -> None:
+        """Writes what became of a round, its state last."""
+        self.store.put(accepted(self.run, number), b"".join(line.model_dump_json().encode() + b"\n" for line in twins))
+        if likes is not None:
+            self._put(number, "likes.bin", likes)
+        self._put(number, "state.json", state.model_dump_json().encode())
+
+    def job_key(self, number: int, place: int) -> str:
+        """The idempotency key under which the job at ``place``, 0, 1, ... in a round, is sent."""
+        return f"{self.run}.{number}.{place}"
+
+    def half_sent(self) -> list[int]:
+        """The rounds with a plan whose jobs are not listed: some of them may have been sent."""
+        return [number for number in self.numbers() if self.read_jobs(number) is None]
+
+    def jobs(self, newest: int | None = None) -> list[str]:
+        """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for ``newest`` jobs."""
+        found: list[str] = []
+        for number in reversed(self.numbers()):
+            jobs = self.read_jobs(number)
+            found += [job.job for job in jobs.jobs] if jobs is not None else []
+            if newest is not None and len(found) >= newest:
+                return found[:newest]
+        return found
+
+    def _get(self, number: int, name: str) -> bytes | None:
+        try:
+            return self.store.get(round_prefix(self.run, number) + name)
+        except ObjectNotFound:
+            return None
+
+    def _put(self, number: int, name: str, data: bytes) -> None:
+        self.store.put(round_prefix(self.run, number) + name, data)
+
+    def _parsed(self, kind: type[Any], data: bytes, number: int) -> Any:
+        try:
+            return kind.model_validate_json(data)
+        except ValidationError as error:
+            key = round_prefix(self.run, number)
+            raise StoreError(f"{key} in the object store holds no {kind.__name__}: {error.errors()[0]['msg']}") from None

@@ -1,0 +1,151 @@
+"""Augmentation sets: what is decided when one is accepted, and the plan that follows from it wherever it is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.card import Card
+from service.augmentations.admission import AugmentationParameters, admit
+from service.augmentations.matching import ClassMatch
+from service.augmentations.plan import Plan, make_plan
+from service.augmentations.request import AugmentationRequest
+from service.datasets.stored.dataset import StoredDataset
+from service.datasets.stored.layout import StoredItem
+from service.errors import InvalidRequest
+from service.kit.validation import Faults
+from service.registry.catalogue import Catalogue
+from service.settings import Settings
+from service.store.base import ObjectStore
+
+TRAIN = "train"
+
+
+class AugmentationWork(BaseModel):
+    """A request with everything decided: the same work is the same set. ``dataset`` is name@version, ``dataset_run`` its run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    dataset: str
+    dataset_run: str
+    model: str = Field(description="name@version")
+    count: int
+    seed: int
+    steps: int
+    guidance_scale: float
+    guidance_target: str | None
+    eta: float
+    size_px: int
+    request: dict[str, Any] = Field(description="the request, its seed filled in")
+
+
+class StoredPool:
+    """The items of a dataset that a plan draws from, numbered 0, 1, ..., their classes the model's."""
+
+    def __init__(self, dataset: StoredDataset, match: ClassMatch, records: list[tuple[int, StoredItem]]) -> None:
+        """``records`` are the items with their positions, as :func:`drawn_from` gives them."""
+        self._dataset = dataset
+        self._match = match
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @cached_property
+    def histograms(self) -> np.ndarray:
+        """``(P, C)``, by the model's classes."""
+        shares = np.zeros((len(self._records), len(self._dataset.classes)))
+        for number, (_, record) in enumerate(self._records):
+            for index, pixels in record.pixels.items():
+                shares[number, index] = pixels / (record.width * record.height)
+        return self._match.histograms(shares)
+
+    def record(self, item: int) -> StoredItem:
+        """What the dataset's index says of the item."""
+        return self._records[item][1]
+
+    def mask(self, item: int) -> np.ndarray:
+        """The class indices ``(H, W)`` uint8 of the item in the model's numbering. Raises what the store raises."""
+        return self._match.labels(self._dataset.labels(*self._records[item]))
+
+    def caption(self, item: int) -> str | None:
+        """The item's caption."""
+        return self.record(item).caption
+
+
+@dataclass(frozen=True, eq=False)
+class Augmentation:
+    """A set as it is planned."""
+
+    work: AugmentationWork
+    card: Card
+    dataset: StoredDataset
+    parameters: AugmentationParameters
+    pool: StoredPool
+    plan: Plan
+
+
+def plan_augmentation(
+    request: AugmentationRequest, dataset: StoredDataset, card: Card, settings: Settings, faults: Faults | None = None
+) -> Augmentation:
+    """The plan of a request, in which ``faults`` have been found before.
+
+    Raises :class:`InvalidRequest` with all that is wrong with it, or what the store raises.
+    """
+    records = drawn_from(dataset, request.splits)
+    parameters = admit(
+        request,
+        card,
+        dataset.classes,
+        real_items=len(records),
+        max_steps=settings.max_steps,
+        max_prompt_chars=settings.max_prompt_chars,
+        faults=faults,
+    )
+    pool = StoredPool(dataset, parameters.match, records)
+    decided = request.model_copy(update={"seed": parameters.seed, "dry_run": False})
+    # who is told of the end decides on nothing that is made
+    given = decided.model_dump(mode="json", exclude_unset=True, exclude={"callback_url"})
+    work = AugmentationWork(
+        dataset=dataset.about.id,
+        dataset_run=dataset.run,
+        model=card.id,
+        count=parameters.count,
+        seed=parameters.seed,
+        steps=parameters.steps,
+        guidance_scale=parameters.guidance_scale,
+        guidance_target=parameters.guidance_target,
+        eta=parameters.eta,
+        size_px=parameters.size_px,
+        request={**given, "seed": parameters.seed},
+    )
+    return Augmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
+
+
+def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> Augmentation:
+    """The same plan again, from what was decided. Raises TwinsetError where model or dataset are gone."""
+    request = AugmentationRequest.model_validate(work.request)
+    return plan_augmentation(request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings)
+
+
+def drawn_from(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:
+    """The items of these splits with their positions, as the dataset's index has them.
+
+    Without ``splits`` they are those of "train" where there are any, so that no twin is made after what a model will be tested on;
+    else all. Raises :class:`InvalidRequest` where no item is in the splits.
+    """
+    records = list(dataset.records())
+    found = {record.split for _, record in records}
+    if splits is None:
+        return [entry for entry in records if entry[1].split == TRAIN] if TRAIN in found else records
+    kept = [entry for entry in records if entry[1].split in splits]
+    if not kept:
+        has = ", ".join(sorted(split for split in found if split)) or "none"
+        detail = f"no item of dataset {dataset.about.id} is in {', '.join(splits)}; its splits are: {has}"
+        raise InvalidRequest(detail, errors=[{"pointer": "/splits", "detail": detail}])
+    return kept

@@ -1,0 +1,102 @@
+"""The key ring: the records of all API keys, in the object store, so that every API process knows the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pydantic import ValidationError
+
+from service.auth.api_key import (
+    NAME_MAX_CHARS,
+    ApiKey,
+    KeyText,
+    is_key_id,
+)
+from service.errors import InvalidRequest, ObjectNotFound, StoreError, UnknownApiKey
+from service.kit.tenants import TENANT_FORM, is_tenant
+from service.kit.validation import UNPRINTABLE, shown, unprintable
+from service.store import keys
+from service.store.base import ObjectStore
+
+SEEN_AT_LATEST_S = 10.0
+"""An API process looks at a record again after this many seconds: so long a revoked key may still be taken."""
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """The keys in ``store``."""
+
+    store: ObjectStore
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+
+    def create(
+        self, tenant: str, *, name: str | None = None, expires_in: timedelta | None = None
+    ) -> tuple[KeyText, ApiKey]:
+        """A new key for ``tenant``, and its record. The text is nowhere else: who loses it makes another.
+
+        Raises :class:`InvalidRequest` for a tenant or a name that cannot be.
+        """
+        if not is_tenant(tenant):
+            raise InvalidRequest(f"the tenant is {shown(tenant)}; a tenant's name is {TENANT_FORM}")
+        if name is not None and (len(name) > NAME_MAX_CHARS or unprintable(name)):
+            why = UNPRINTABLE if unprintable(name) else f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept"
+            raise InvalidRequest(f"the name is {shown(name)}: {why}")
+        key, moment = KeyText.new(), self.now()
+        record = ApiKey(
+            id=key.id,
+            tenant=tenant,
+            name=name,
+            secret_sha256=key.sha256(),
+            created_at=moment,
+            expires_at=None if expires_in is None else moment + expires_in,
+        )
+        self.store.put(keys.api_key(key.id), record.model_dump_json().encode(), if_absent=True)
+        return key, record
+
+    def find(self, key_id: str) -> ApiKey | None:
+        """The key of this id, whatever has become of it; None if there is none, or ``key_id`` is no id."""
+        if not is_key_id(key_id):
+            return None
+        try:
+            text = self.store.get(keys.api_key(key_id))
+        except ObjectNotFound:
+            return None
+        try:
+            record = ApiKey.model_validate_json(text)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
+            raise StoreError(f"{keys.api_key(key_id)} in the object store is no API key: {wrong}") from None
+        if record.id != key_id:
+            raise StoreError(f"{keys.api_key(key_id)} in the object store is another key's record; remove it")
+        return record
+
+    def every(self) -> Iterator[ApiKey]:
+        """All keys, in the order of their ids."""
+        for key_id in self._ids():
+            record = self.find(key_id)
+            if record is not None:
+                yield record
+
+    def any(self) -> bool:
+        """Whether there is a key, be it revoked: taking the last one back must not open the door to everybody."""
+        return next(self._ids(), None) is not None
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Takes the key back, for ever; again changes nothing. Its record. Raises :class:`UnknownApiKey`."""
+        record = self.find(key_id)
+        if record is None:
+            # What was typed may be a whole key, so it is not said again.
+            raise UnknownApiKey("no API key has this id; 'twinset keys list' shows the ids, which are the 12 characters after tws_")
+        if record.revoked_at is None:
+            record = record.model_copy(update={"revoked_at": self.now()})
+            self.store.put(keys.api_key(key_id), record.model_dump_json().encode())
+        return record
+
+    def _ids(self) -> Iterator[str]:
+        prefix = keys.api_keys_prefix()
+        for info in self.store.list(prefix):
+            key_id = info.key[len(prefix) :].removesuffix(".json")
+            if is_key_id(key_id):
+                yield key_id

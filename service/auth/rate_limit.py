@@ -1,0 +1,49 @@
+"""Requests a second: a token bucket for each tenant, in Redis, so that all API processes draw from the same one.
+
+    twinset:rate:{tenant}   hash   tokens, at (seconds since 1970 by Redis' clock)
+
+A hint as all else in Redis: where it does not answer, requests pass.
+"""
+
+from __future__ import annotations
+
+import math
+
+from service.broker.live_state import Hints
+from service.errors import LimitReached
+
+BURST_S = 2.0
+"""So many seconds' worth of requests may come at once."""
+
+# KEYS bucket; ARGV tokens a second, most tokens. Takes one and returns 0, or returns the milliseconds until there is one.
+# A bucket that nobody remembers is full, and one that is full need not be remembered.
+_TAKE = """
+local rate, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens, at = tonumber(kept[1]) or most, tonumber(kept[2]) or now
+tokens = math.min(most, tokens + math.max(0, now - at) * rate)
+local wait_ms = 0
+if tokens >= 1 then tokens = tokens - 1 else wait_ms = math.ceil((1 - tokens) / rate * 1000) end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(most / rate * 1000) + 1000)
+return wait_ms
+"""
+
+
+def check_rate(hints: Hints, tenant: str, rate_per_s: float) -> None:
+    """Counts a request. Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no limit)."""
+    if rate_per_s <= 0:
+        return
+    most = max(1.0, BURST_S * rate_per_s)
+    wait_ms = hints.ask(lambda client: int(client.eval(_TAKE, 1, f"twinset:rate:{tenant}", rate_per_s, most)), 0)
+    if wait_ms > 0:
+        wait_s = math.ceil(wait_ms / 1000)
+        raise LimitReached(
+            f"tenant {tenant!r} makes more than {rate_per_s:g} requests a second, the most it may; wait {wait_s} s, "
+            "or ask whoever runs this service for more",
+            retry_after_s=wait_s,
+            limit="TWINSET_LIMIT_REQUESTS_PER_S",
+            most=rate_per_s,
+        )

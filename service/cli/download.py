@@ -1,0 +1,78 @@
+"""Fetching a job's twins into a folder: many at once, each checked against the sha256 of its record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.cli.http_client import Client
+from service.errors import StoreError
+
+_AT_ONCE = 8
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class FetchedTwin:
+    """One twin on disk, and what its record says."""
+
+    image: Path
+    mask: Path | None
+    sample: dict[str, Any]
+
+
+def fetch_twins(client: Client, job: str, folder: Path) -> Iterator[FetchedTwin]:
+    """Writes ``images/{index:08d}.png`` and ``masks/...`` under ``folder``; yields the twins in order of their index.
+
+    Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a file's
+    sha256 is not the record's.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    made = (sample for sample in client.samples(job) if sample["error"] is None)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+        yield from _in_order(pool, lambda sample: _fetch_twin(client, sample, folder), made)
+
+
+def _fetch_twin(client: Client, sample: dict[str, Any], folder: Path) -> FetchedTwin:
+    name = f"{sample['index']:08d}.png"
+    image, mask = folder / "images" / name, folder / "masks" / name
+    image.write_bytes(_checked_bytes(client, sample["image"], f"image {sample['index']}"))
+    if sample["mask"] is None:
+        return FetchedTwin(image, None, sample)
+    mask.parent.mkdir(exist_ok=True)
+    mask.write_bytes(_checked_bytes(client, sample["mask"], f"mask {sample['index']}"))
+    return FetchedTwin(image, mask, sample)
+
+
+def _checked_bytes(client: Client, picture: dict[str, Any], what: str) -> bytes:
+    for _ in range(_ATTEMPTS):
+        data = client.fetch(picture["url"])
+        found = hashlib.sha256(data).hexdigest()
+        if found == picture["sha256"]:
+            return data
+    raise StoreError(
+        f"{what} came with sha256 {found}, but its record says {picture['sha256']}; "
+        "the object in the store was changed or damaged"
+    )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], FetchedTwin], samples: Iterator[dict[str, Any]]
+) -> Iterator[FetchedTwin]:
+    """Results in the order of ``samples``, with a bounded number in flight, however many there are."""
+    running: deque[Future[FetchedTwin]] = deque()
+    try:
+        for sample in samples:
+            running.append(pool.submit(work, sample))
+            if len(running) >= 2 * _AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()

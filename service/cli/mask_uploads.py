@@ -1,0 +1,57 @@
+"""Sending masks: files and folders on this machine become uploads that a request can name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from service.cli.http_client import ApiProblem, Client
+
+_AT_ONCE = 8
+
+
+def mask_files(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant: those given, and of folders their ``*.png``, by name. Raises a usage error for an empty folder."""
+    files: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
+        if not inside:
+            raise click.UsageError(f"--mask {path} is a folder without *.png files; name another, or a file")
+        files += inside
+    return files
+
+
+def send_masks(client: Client, files: Sequence[Path]) -> list[dict[str, str]]:
+    """Sends the files, several at once; the ``mask`` member of a request, in their order.
+
+    Raises :class:`ApiProblem` that names the first file which is refused.
+    """
+
+    def send(file: Path) -> dict[str, str]:
+        try:
+            return {"upload": client.upload(file.read_bytes())}
+        except ApiProblem as problem:
+            detail = f"{file}: {problem.document.get('detail', '')}"
+            raise ApiProblem({**problem.document, "detail": detail, "errors": None}) from None
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as pool:
+        return list(pool.map(send, files))
+
+
+def naming_files(problem: ApiProblem, files: Sequence[Path]) -> ApiProblem:
+    """The problem of a request, with the file's name before what is wrong with a mask: the server knows them by number."""
+    faults = []
+    for fault in problem.document.get("errors") or []:
+        _, _, number = str(fault.get("pointer", "")).partition("/mask/")
+        known = number.isdecimal() and int(number) < len(files)
+        faults.append({**fault, "detail": f"{files[int(number)]}: {fault.get('detail', '')}"} if known else fault)
+    if not faults:
+        return problem
+    detail = "; ".join(str(fault.get("detail", "")) for fault in faults)
+    return ApiProblem({**problem.document, "detail": detail, "errors": faults})

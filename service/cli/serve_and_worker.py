@@ -1,0 +1,87 @@
+"""``twinset serve`` and ``twinset worker``: the API and the worker, each alone, where ``TWINSET_*`` says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from service.cli.numbers import FiniteFloat
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000."
+)
+@click.option("--fd", type=click.IntRange(min=0), hidden=True, help="A listening socket that was inherited.")
+def serve(host: str | None, port: int | None, fd: int | None) -> None:
+    """Run the API alone, against a given broker and store.
+
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest. Workers are started with
+    'twinset worker', here or on other machines.
+
+    On an address that other machines reach, it starts only once there is an API key: twinset keys create.
+    """
+    import socket
+
+    import uvicorn
+
+    from service.api.app import create_app
+    from service.auth.bind_check import require_keys
+    from service.local.stack import listen_on, local_address
+    from service.settings import read_settings
+    from service.store.opening import can_sign_links, open_store
+
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = read_settings(**given)
+    with listen_on(settings.host, settings.port) if fd is None else socket.socket(fileno=fd) as listener:
+        found = {"port": listener.getsockname()[1]}
+        url = f"http://{local_address(settings.host)}:{found['port']}"
+        if "public_url" not in settings.model_fields_set:
+            found["public_url"] = url
+        settings = settings.model_copy(update=found)
+        store = open_store(settings)
+        # By the address that the socket has, not by the name that was given for it.
+        settings = require_keys(settings, store, listener.getsockname()[0])
+        config = uvicorn.Config(
+            create_app(settings, store=store),
+            log_level=settings.log_level,
+            # Event streams never end by themselves; a stop does not wait for their readers.
+            timeout_graceful_shutdown=3,
+        )
+        server = uvicorn.Server(config)
+        click.echo(f"The API listens at {url}, with its documentation at {url}/docs")
+        if settings.shards_from_count and not can_sign_links(settings):
+            click.echo(
+                "Large jobs are stored an object a picture, and not as shards: links into shards are signed, and "
+                "TWINSET_LINK_SECRET is not set. Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0."
+            )
+        server.run(sockets=[listener])
+    if not server.started:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.option("--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port; else none are served.")
+@click.option("--metrics-host", help="Address of the metrics; else 127.0.0.1.")
+@click.option("--grace-s", type=FiniteFloat(min=0), help="Seconds that chunks in hand may go on after SIGTERM; else 8.")
+@click.option("--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be given several times.")
+def worker(bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]) -> None:
+    """Run a worker alone, against a given broker and store.
+
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest, such as TWINSET_DEVICE.
+    """
+    from service.local.stack import require_worker_parts
+
+    if not bulk:
+        require_worker_parts()
+    elif warm or grace_s is not None:
+        raise click.UsageError("--warm and --grace-s are for workers that make twins; leave them out with --bulk")
+    given = [("--metrics-port", metrics_port), ("--metrics-host", metrics_host), ("--grace-s", grace_s), *(("--warm", one) for one in warm)]
+    options = [f"{name}={value}" for name, value in given if value is not None]
+    # The worker lies above the service floor, so it is named here and never imported. It takes this process over;
+    # -P, so that a folder named "workers" in the current one is not taken for it.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.bulk.main" if bulk else "workers.main", *options])

@@ -1,0 +1,104 @@
+"""A dataset into the store: a shard at a time, each with its index; ``about.json`` last."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.stored import layout
+from service.datasets.stored.layout import Piece, ShardAbout, StoredItem
+from service.datasets.writing.images import suffix_of
+from service.kit import tar
+from service.kit.png import encode_grey_16, encode_mask
+from service.store.base import ObjectStore
+
+
+class DatasetKeeper:
+    """Keeps items of the run ``run``. The same items give the same objects, so a dataset may be read again from its start."""
+
+    def __init__(self, store: ObjectStore, run: str, classes: ClassList, scratch: Path) -> None:
+        self._store = store
+        self._run = run
+        self._colours = classes.colours
+        self._path = scratch / "shard.tar"
+        self._file: IO[bytes] | None = None
+        self._digest = hashlib.sha256()
+        self._lines: list[bytes] = []
+        self._count = 0
+        self.shards: list[ShardAbout] = []
+
+    def add(self, item: Item) -> None:
+        """Keeps an item, which has an image that is whole in memory. Raises a store's error."""
+        if self._file is None:
+            self._file = open(self._path, "wb")  # noqa: SIM115
+            self._digest = hashlib.sha256()
+        labels, image = item.labels, item.image_bytes
+        key, suffix = f"{self._count:08d}", suffix_of(image)
+        self._count += 1
+        counts = np.bincount(labels.reshape(-1), minlength=256)[: len(self._colours)]
+        line = StoredItem(
+            name=item.name,
+            width=labels.shape[1],
+            height=labels.shape[0],
+            suffix=suffix,
+            image=self._write(f"{key}.{suffix}", image),
+            mask=self._write(f"{key}.mask.png", encode_mask(labels, self._colours, {})),
+            instances=None if item.instances is None else self._write(f"{key}.instances.png", _instances_png(item.instances)),
+            pixels={int(value): int(counts[value]) for value in np.flatnonzero(counts)},
+            split=item.split,
+            source=item.source,
+            caption=item.caption,
+            source_mask=item.mask_group,
+            metadata=dict(item.metadata),
+        )
+        self._lines.append(line.model_dump_json(exclude_none=True, exclude_defaults=True).encode() + b"\n")
+        if len(self._lines) >= layout.SHARD_ITEMS or self._file.tell() >= layout.SHARD_BYTES:
+            self._put_shard()
+
+    def finish(self) -> None:
+        """Puts the shard that is not full."""
+        if self._lines:
+            self._put_shard()
+
+    def close(self) -> None:
+        """Frees the disk."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._path.unlink(missing_ok=True)
+
+    def _write(self, name: str, data: bytes) -> Piece:
+        assert self._file is not None
+        member = tar.members((name, data))
+        at = self._file.tell()
+        self._file.write(member)
+        self._digest.update(member)
+        offset = at + len(member) - (len(data) + -len(data) % tar.BLOCK_BYTES)
+        return Piece(offset=offset, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    def _put_shard(self) -> None:
+        assert self._file is not None
+        closing = tar.end(self._file.tell())
+        self._file.write(closing)
+        self._digest.update(closing)
+        size, number = self._file.tell(), len(self.shards)
+        self._file.close()
+        self._file = None
+        self._store.put_file(layout.shard(self._run, number), self._path)
+        self._store.put(layout.index(self._run, number), b"".join(self._lines))
+        self.shards.append(ShardAbout(items=len(self._lines), bytes=size, sha256=self._digest.hexdigest()))
+        self._lines.clear()
+
+
+def _instances_png(instances: np.ndarray) -> bytes:
+    """Instance numbers as a grey PNG of 16 bits. Numbers are renumbered from 1 in their order; beyond 65535 there are none."""
+    found, numbers = np.unique(instances, return_inverse=True)
+    first = 0 if found[0] == 0 else 1
+    renumbered = numbers.reshape(instances.shape) + first
+    renumbered[renumbered > 0xFFFF] = 0
+    return encode_grey_16(renumbered.astype(np.uint16))

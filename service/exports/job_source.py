@@ -1,0 +1,102 @@
+"""Twins in the store as items: those of a job, or those of an augmentation set that were accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_store.card import Card
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.reading.twins import card_classes, twin_caption, twin_mask, twin_metadata
+from service.datasets.stored.dataset import Absent
+from service.errors import ObjectDamaged, ObjectNotFound
+from service.jobs.manifest import manifest_entry
+from service.jobs.repository import Ledger
+from service.jobs.sample_files import neighbours, pictures_of, read_pictures
+from service.jobs.spec import ChunkRecord, JobSpec
+from service.jobs.spec import Item as Sample
+from service.kit.prefetch import prefetch
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A sample at its position among its source's; ``about`` is what is known besides of how it came to be."""
+
+    position: int
+    spec: JobSpec
+    record: ChunkRecord
+    sample: Sample
+    source_mask: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.job}/{self.sample.index:08d}"
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """The twins of a job; a twin's position is its index."""
+
+    ledger: Ledger
+    spec: JobSpec
+    card: Card
+    format = "twins"
+
+    @property
+    def label(self) -> str:
+        return self.spec.job
+
+    @property
+    def classes(self) -> ClassList:
+        return card_classes(self.card)
+
+    def count(self) -> int:
+        summary = self.ledger.read_summary(self.spec.job)
+        return self.spec.count if summary is None else summary.done
+
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+        """The twins with index above ``start_after``."""
+        found = self.ledger.iterate_items(self.spec, after=start_after)
+        with closing(found):
+            twins = (Twin(sample.index, self.spec, record, sample) for record, sample in found)
+            yield from as_items(self.ledger, self.card, twins)
+
+
+def as_items(ledger: Ledger, card: Card, twins: Iterable[Twin]) -> Iterator[tuple[int, Item | Absent]]:
+    """The twins as items with their positions, their pictures read ahead, neighbours in a shard by one request."""
+
+    def read(group: list[tuple[Twin, Sample]]) -> list[Item | Absent]:
+        try:
+            data = iter(read_pictures(ledger.store, [picture for _, sample in group for picture in pictures_of(sample)]))
+            return [_item(card, twin, [next(data) for _ in pictures_of(sample)]) for twin, sample in group]
+        except (ObjectDamaged, ObjectNotFound) as error:
+            if len(group) > 1:
+                return [found for pair in group for found in read([pair])]
+            return [Absent(group[0][0].name, "damaged" if isinstance(error, ObjectDamaged) else "missing", error.detail)]
+
+    with closing(prefetch(read, neighbours((twin, twin.sample) for twin in twins))) as groups:
+        for group, items in groups:
+            for (twin, _), item in zip(group, items, strict=True):
+                yield twin.position, item
+
+
+def _item(card: Card, twin: Twin, files: list[bytes]) -> Item | Absent:
+    if len(files) < 2:
+        return Absent(twin.name, "no_mask", "it was made from text alone, and has no mask")
+    line = manifest_entry(twin.spec, twin.record, twin.sample)
+    item = Item(
+        name=twin.name,
+        image=files[0],
+        mask=files[1],
+        source="synthetic",
+        caption=twin_caption(line, card),
+        source_mask=twin.source_mask or twin_mask(line),
+        metadata={**twin_metadata(line), **twin.about},
+    )
+    # compared as it was read
+    item.image_sha256 = str(twin.sample.image_sha256)
+    return item

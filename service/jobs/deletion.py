@@ -1,0 +1,93 @@
+"""Deletions: jobs that are gone for everybody, while their objects go one after another.
+
+    deleting/{job}.json   written first of all, removed last of all; as long as it is there, the job is not
+
+It holds what has to be known once the job's spec is gone, so that whoever goes on with the deletion needs nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import ObjectExists, ObjectNotFound, StoreError
+from service.kit.ids import JOB_ID_PATTERN, is_job_id
+from service.kit.tenants import TENANT_PATTERN
+from service.store import keys
+from service.store.base import ObjectStore
+
+if TYPE_CHECKING:
+    from service.jobs.spec import JobSpec
+
+Why = Literal["asked for", "expired", "never accepted"]
+
+
+class Deletion(BaseModel):
+    """A job that is being deleted. ``tenant`` is None where it never had a spec that could tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    job: str = Field(pattern=JOB_ID_PATTERN)
+    why: Why
+    noted_at: AwareDatetime
+    tenant: str | None = Field(None, pattern=TENANT_PATTERN)
+    retry_of: str | None = Field(None, pattern=JOB_ID_PATTERN)
+    idempotency: str | None = Field(None, description="the key of the record that binds an Idempotency-Key to the job")
+
+
+@dataclass(frozen=True)
+class Deletions:
+    """The notes in ``store``. No state of its own, so any process may use one."""
+
+    store: ObjectStore
+
+    def note(self, spec: JobSpec, why: Why) -> None:
+        """Makes the job be gone: from here on it is unknown, and its objects go in the background."""
+        key = spec.idempotency_key
+        record = None if key is None else keys.idempotency(spec.tenant, hashlib.sha256(key.encode()).hexdigest())
+        now = datetime.now(timezone.utc)
+        self._write(
+            Deletion(job=spec.job, why=why, noted_at=now, tenant=spec.tenant, retry_of=spec.retry_of, idempotency=record)
+        )
+
+    def note_leftovers(self, job: str) -> None:
+        """The same for what lies there under the id of a job that never was."""
+        self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(timezone.utc)))
+
+    def is_noted(self, job: str) -> bool:
+        """Whether the job is being deleted."""
+        return self.store.head(keys.deletion(job)) is not None
+
+    def noted(self, *, limit: int | None = None) -> Iterator[str]:
+        """The jobs that are being deleted."""
+        prefix = keys.deletions_prefix()
+        for info in self.store.list(prefix, limit=limit):
+            job = info.key[len(prefix) :].removesuffix(".json")
+            if is_job_id(job):
+                yield job
+
+    def read(self, job: str) -> Deletion | None:
+        """The job's note; None if it is not, or no longer, being deleted."""
+        try:
+            return Deletion.model_validate_json(self.store.get(keys.deletion(job)))
+        except ObjectNotFound:
+            return None
+        except ValidationError as error:
+            wrong = error.errors()[0]["msg"]
+            raise StoreError(f"{keys.deletion(job)} in the object store is not a deletion: {wrong}") from None
+
+    def strike(self, job: str) -> None:
+        """Removes the note: nothing of the job is left."""
+        self.store.delete(keys.deletion(job))
+
+    def _write(self, deletion: Deletion) -> None:
+        try:
+            self.store.put(keys.deletion(deletion.job), deletion.model_dump_json().encode(), if_absent=True)
+        except ObjectExists:
+            pass

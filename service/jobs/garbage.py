@@ -1,0 +1,101 @@
+"""Removing what is left of a deleted job: pictures first, its spec and summary last, then all that names it elsewhere.
+
+Every step may be repeated, and nothing but the deletion's own note is needed, so whoever is killed here is followed by
+another who goes on. The summary goes after the spec: a spec without a summary would be a job to be worked on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from itertools import islice
+
+from service.errors import ObjectNotFound
+from service.jobs.deletion import Deletion
+from service.jobs.repository import Ledger
+from service.jobs.spec import JobSpec, Summary
+from service.kit.prefetch import prefetch
+from service.store import keys
+from service.store.base import ObjectStore
+
+
+def remove_job(ledger: Ledger, deletion: Deletion, *, most: int) -> int | None:
+    """Removes up to ``most`` objects of the job; None once nothing is left of it, and its note is gone too."""
+    store, job = ledger.store, deletion.job
+    removed = _delete(store, islice(_objects(store, job), most))
+    if removed == most:
+        return removed
+    store.delete(keys.job_spec(job))
+    store.delete(keys.job_summary(job))
+    ledger.outbox.strike(job)
+    if deletion.idempotency is not None:
+        _unbind(store, deletion.idempotency, job)
+    if deletion.retry_of is not None:
+        _unbind(store, keys.job_retry(deletion.retry_of), job)
+    ledger.holdings.drop_job(job, deletion.tenant)
+    ledger.deletions.strike(job)
+    return None
+
+
+def _objects(store: ObjectStore, job: str) -> Iterator[str]:
+    """The keys of all that lies under the job but its spec and summary, in the order in which it may go."""
+    first = (*keys.job_pictures_prefixes(job), keys.job_inputs_prefix(job), keys.job_chunks_prefix(job))
+    for prefix in first:
+        yield from (info.key for info in store.list(prefix))
+    last = (keys.job_spec(job), keys.job_summary(job))
+    for info in store.list(keys.job_prefix(job)):
+        # what was listed above may still be on its way out
+        if info.key not in last and not info.key.startswith(first):
+            yield info.key
+
+
+def _delete(store: ObjectStore, found: Iterator[str]) -> int:
+    with closing(prefetch(store.delete, found)) as deleted:
+        return sum(1 for _ in deleted)
+
+
+def _unbind(store: ObjectStore, key: str, job: str) -> None:
+    """Removes a record that binds something to the job, unless it is bound to another by now."""
+    try:
+        bound = json.loads(store.get(key))["job"]
+    except ObjectNotFound:
+        return
+    if bound == job:
+        store.delete(key)
+
+
+def is_leftover(ledger: Ledger, job: str, before: datetime) -> bool:
+    """Whether objects lie under an id that never got a spec, all of them from before ``before``."""
+    store = ledger.store
+    if store.head(keys.job_spec(job)) is not None or ledger.deletions.is_noted(job):
+        return False
+    return all(info.modified < before for info in store.list(keys.job_prefix(job)))
+
+
+def remove_strays(ledger: Ledger, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
+    """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record; how
+    many."""
+    counted = _counted(ledger, spec, summary)
+    strays = (
+        info.key
+        for prefix in keys.job_pictures_prefixes(spec.job)
+        for info in ledger.store.list(prefix)
+        if info.modified < before and _called(info.key) not in counted
+    )
+    return _delete(ledger.store, islice(strays, most))
+
+
+def _counted(ledger: Ledger, spec: JobSpec, summary: Summary) -> set[int | str]:
+    """What the records count: shards by their keys, pictures by the indices of their samples."""
+    if spec.layout == "shards":
+        return {record.shard.key for record in ledger.iterate_chunks(spec.job) if record.shard is not None}
+    if summary.failed:
+        return {item.index for _, item in ledger.iterate_items(spec) if item.error is None}
+    return {index for chunk, _ in ledger.recorded_chunks(spec.job) for index in spec.chunk_range(chunk)}
+
+
+def _called(key: str) -> int | str:
+    number = key.rpartition("/")[2].removesuffix(".png")
+    return int(number) if number.isdecimal() else key

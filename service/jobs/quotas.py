@@ -1,0 +1,154 @@
+"""What a tenant may have at once: samples in jobs that have not ended, and bytes in the store.
+
+The store tells both (:mod:`service.jobs.usage`), so that no loss of Redis forgets them. Redis only adds the bytes of jobs
+that are still running, which workers count up there with each chunk; without it, those count once the job has ended.
+
+    twinset:stored:{tenant}   hash   job -> bytes of its chunks so far
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.broker.live_state import Hints
+from service.errors import LimitReached
+from service.jobs.spec import ChunkRecord, JobSpec
+from service.jobs.usage import Holdings
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_COUNTED_EVERY_S = 30.0
+_MENDED_EVERY_S = 30.0
+_KEPT_S = 7 * 86_400
+_QUEUE_RETRY_S = 30
+_STORE_RETRY_S = 3600
+_ASK = "ask whoever runs this service for more"
+
+
+@dataclass
+class Limits:
+    """Holds tenants to their limits; 0 is none. May be used from many threads. ``clock`` counts seconds."""
+
+    holdings: Holdings
+    hints: Hints
+    queued_samples: int = 0
+    stored_bytes: int = 0
+    clock: Callable[[], float] = time.monotonic
+    _counted: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _mended_at: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_queue(self, spec: JobSpec) -> None:
+        """Counts the job's samples as queued, before its spec is written. Raises :class:`LimitReached`; then it is not counted.
+
+        Counted first and added up after, so of two requests at the same moment none can slip past the other.
+        """
+        if self.queued_samples <= 0:
+            return
+        self.holdings.note_open(spec)
+        queued = self._queued_beside(spec)
+        if queued + spec.count > self.queued_samples and self._mend(spec.tenant):
+            queued = self._queued_beside(spec)
+        if queued + spec.count <= self.queued_samples:
+            return
+        self.holdings.drop_open(spec)
+        if spec.count > self.queued_samples:
+            remedy = f"ask for {self.queued_samples} at most"
+        elif queued < self.queued_samples:
+            remedy = f"wait until one of its jobs has ended, cancel one, ask for {self.queued_samples - queued} at most"
+        else:
+            remedy = "wait until one of its jobs has ended, cancel one"
+        raise LimitReached(
+            f"tenant {spec.tenant!r} has {queued} samples in jobs that have not ended, and {spec.count} more are over the "
+            f"{self.queued_samples} it may have at once; {remedy}, or {_ASK}",
+            retry_after_s=_QUEUE_RETRY_S,
+            limit="TWINSET_LIMIT_QUEUED_SAMPLES",
+            most=self.queued_samples,
+            used=queued,
+        )
+
+    def leave_queue(self, spec: JobSpec) -> None:
+        """Takes :meth:`take_queue` back, for a job that is not to be."""
+        if self.queued_samples > 0:
+            self.holdings.drop_open(spec)
+
+    def check_stored(self, tenant: str) -> None:
+        """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have come to the limit.
+
+        What has ended is counted every 30 s, so a tenant may go over by what it stores meanwhile.
+        """
+        if self.stored_bytes <= 0:
+            return
+        used = self._stored(tenant)
+        if used >= self.stored_bytes and self._mend(tenant):
+            used = self._stored(tenant)
+        if used >= self.stored_bytes:
+            raise LimitReached(
+                f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; nothing new is taken in "
+                f"until some of it is gone: delete jobs that are done with (DELETE /jobs/{{id}}), or {_ASK}",
+                retry_after_s=_STORE_RETRY_S,
+                limit="TWINSET_LIMIT_STORED_BYTES",
+                most=self.stored_bytes,
+                used=used,
+            )
+
+    def _queued_beside(self, spec: JobSpec) -> int:
+        return sum(samples for job, samples in self.holdings.queued_samples(spec.tenant).items() if job != spec.job)
+
+    def _stored(self, tenant: str) -> int:
+        with self._lock:
+            counted_at, ended = self._counted.get(tenant, (float("-inf"), 0))
+        if self.clock() - counted_at >= _COUNTED_EVERY_S:
+            counted_at = self.clock()
+            jobs = self.holdings.stored_bytes(tenant)
+            self._drop_ended(tenant, jobs)
+            ended = sum(jobs.values()) + self.holdings.uploaded_bytes(tenant)
+            with self._lock:
+                self._counted[tenant] = (counted_at, ended)
+        return ended + sum(self._running(tenant).values())
+
+    def _running(self, tenant: str) -> dict[str, int]:
+        return self.hints.ask(lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {})
+
+    def _drop_ended(self, tenant: str, ended: dict[str, int]) -> None:
+        counted_twice = ended.keys() & self._running(tenant).keys()
+        if counted_twice:
+            self.hints.ask(lambda client: client.hdel(_key(tenant), *counted_twice), None)
+
+    def _mend(self, tenant: str) -> bool:
+        """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good deal."""
+        with self._lock:
+            if self.clock() - self._mended_at.get(tenant, float("-inf")) < _MENDED_EVERY_S:
+                return False
+            self._mended_at[tenant] = self.clock()
+        mended = self.holdings.mend(tenant) > 0
+        with self._lock:
+            self._counted.pop(tenant, None)
+        return mended
+
+
+def count_stored(hints: Hints, spec: JobSpec, record: ChunkRecord) -> None:
+    """Counts the bytes of a chunk that was recorded just now."""
+    if record.bytes:
+        hints.ask(lambda client: _add(client, _key(spec.tenant), spec.job, record.bytes), None)
+
+
+def forget_stored(hints: Hints, tenant: str, job: str) -> None:
+    """Counts no more what a job stored that has been deleted."""
+    hints.ask(lambda client: client.hdel(_key(tenant), job), None)
+
+
+def _add(client: Redis, key: str, job: str, size: int) -> None:
+    with client.pipeline(transaction=True) as pipe:
+        pipe.hincrby(key, job, size)
+        pipe.expire(key, _KEPT_S)
+        pipe.execute()
+
+
+def _key(tenant: str) -> str:
+    return f"twinset:stored:{tenant}"

@@ -1,0 +1,276 @@
+"""The ledger: reading and writing a job's objects in the store. No state of its own, so any process may use one.
+
+Every write here may be repeated: specs, chunk records, cancels and summaries are written only if absent, and say
+whether this call was the one that wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
+from service.jobs.deletion import Deletions
+from service.jobs.manifest import manifest_line
+from service.jobs.spec import ChunkRecord, Item, JobSpec, Summary
+from service.jobs.usage import Holdings
+from service.kit.ids import is_job_id
+from service.kit.prefetch import prefetch
+from service.kit.states import final_state
+from service.store import keys
+from service.store.base import ObjectInfo, ObjectStore
+from service.webhooks.outbox import Outbox
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a job's chunk records amount to; ``bytes`` are those of its images and masks, or of its shards."""
+
+    done: int
+    failed: int
+    bytes: int
+    started_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A job's objects over ``store``."""
+
+    store: ObjectStore
+
+    @property
+    def holdings(self) -> Holdings:
+        """What tenants hold, in the same store."""
+        return Holdings(self.store)
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is kept of callbacks, in the same store."""
+        return Outbox(self.store)
+
+    @property
+    def deletions(self) -> Deletions:
+        """What is being deleted, in the same store."""
+        return Deletions(self.store)
+
+    def write_spec(self, spec: JobSpec) -> bool:
+        """Writes the spec if the job has none; True if this call wrote it."""
+        return self._put_once(keys.job_spec(spec.job), spec)
+
+    def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
+        """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id.
+
+        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have. So is one
+        that is being deleted.
+        """
+        if not is_job_id(job):
+            raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
+        try:
+            spec = parse_stored(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
+        except ObjectNotFound:
+            spec = None
+        if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_noted(job):
+            raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do")
+        return spec
+
+    def jobs(self, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
+        """Job ids, newest first, those after ``start_after`` only."""
+        for name in self.store.list_folders(keys.jobs_prefix(), start_after=start_after, limit=limit):
+            if is_job_id(name):
+                yield name
+
+    def write_chunk(self, record: ChunkRecord) -> bool:
+        """Commits a chunk; False if it had been committed already (a sample's bytes are the same either way)."""
+        return self._put_once(keys.job_chunk(record.job, record.chunk), record)
+
+    def read_chunk(self, job: str, chunk: int) -> ChunkRecord | None:
+        """The chunk's record, or None if the chunk has not happened."""
+        key = keys.job_chunk(job, chunk)
+        try:
+            return parse_stored(ChunkRecord, self.store.get(key), key)
+        except ObjectNotFound:
+            return None
+
+    def recorded_chunks(self, job: str, *, start_at: int = 0) -> Iterator[tuple[int, ObjectInfo]]:
+        """The chunks with a record, from ``start_at`` on, in order, by listing alone."""
+        prefix = keys.job_chunks_prefix(job)
+        start_after = keys.job_chunk(job, start_at - 1) if start_at > 0 else None
+        for info in self.store.list(prefix, start_after=start_after):
+            yield int(info.key[len(prefix) :].removesuffix(".json")), info
+
+    def missing_chunks(self, spec: JobSpec) -> Iterator[int]:
+        """The chunks without a record, in order."""
+        expected = 0
+        for chunk, _ in self.recorded_chunks(spec.job):
+            yield from range(expected, chunk)
+            expected = chunk + 1
+        yield from range(expected, spec.chunks)
+
+    def missing_samples(self, spec: JobSpec, summary: Summary) -> Iterator[int]:
+        """The indices, in order, of which an ended job has no twin: not made, or given up.
+
+        Where nothing was given up, a listing tells; else every record is read.
+        """
+        recorded = [chunk for chunk, _ in self.recorded_chunks(spec.job)]
+        if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk in recorded) == summary.done:
+            for chunk in self.missing_chunks(spec):
+                yield from spec.chunk_range(chunk)
+            return
+        expected = 0
+        for record in self.read_chunks(spec.job, recorded):
+            for chunk in range(expected, record.chunk):
+                yield from spec.chunk_range(chunk)
+            yield from (item.index for item in record.items if item.error is not None)
+            expected = record.chunk + 1
+        for chunk in range(expected, spec.chunks):
+            yield from spec.chunk_range(chunk)
+
+    def iterate_chunks(self, job: str, *, start_at: int = 0) -> Iterator[ChunkRecord]:
+        """The job's records from chunk ``start_at`` on, in order, read ahead."""
+        return self.read_chunks(job, (chunk for chunk, _ in self.recorded_chunks(job, start_at=start_at)))
+
+    def read_chunks(self, job: str, chunks: Iterable[int]) -> Iterator[ChunkRecord]:
+        """The records of ``chunks``, in that order, read ahead; a chunk without a record is left out."""
+        for _, record in prefetch(lambda chunk: self.read_chunk(job, chunk), chunks):
+            if record is not None:
+                yield record
+
+    def iterate_items(
+        self, spec: JobSpec, *, after: int | None = None
+    ) -> Generator[tuple[ChunkRecord, Item], None, None]:
+        """The job's samples with index above ``after``, in order, each with the record it stands in."""
+        beyond = -1 if after is None else after
+        for record in self.iterate_chunks(spec.job, start_at=spec.chunk_after(beyond)):
+            for item in record.items:
+                if item.index > beyond:
+                    yield record, item
+
+    def tally(self, spec: JobSpec) -> Tally:
+        """Counts the job's samples by reading every record."""
+        done = failed = size = 0
+        started_at: datetime | None = None
+        for record in self.iterate_chunks(spec.job):
+            failed += record.failed
+            size += record.bytes
+            done += len(record.items) - record.failed
+            started_at = record.started_at if started_at is None else min(started_at, record.started_at)
+        return Tally(done, failed, size, started_at)
+
+    def note_started(self, job: str) -> bool:
+        """Marks the job as begun, before a worker looks for its cancel; False if it was marked already."""
+        text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(timezone.utc).isoformat()}).encode()
+        try:
+            self.store.put(keys.job_started(job), text, if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+    def is_started(self, job: str) -> bool:
+        """Whether a worker has begun with the job."""
+        return self.store.head(keys.job_started(job)) is not None
+
+    def reserve_retry(self, job: str, retry: str) -> str:
+        """Binds the job to ``retry``, or to the job of whoever came first; which of them."""
+        text = json.dumps({"format": 1, "job": retry}).encode()
+        try:
+            self.store.put(keys.job_retry(job), text, if_absent=True)
+        except ObjectExists:
+            return self.read_retry(job) or retry
+        return retry
+
+    def read_retry(self, job: str) -> str | None:
+        """The job that makes what is missing of this one, if there is one, or is to be."""
+        try:
+            return json.loads(self.store.get(keys.job_retry(job)))["job"]
+        except ObjectNotFound:
+            return None
+
+    def request_cancel(self, job: str, *, now: datetime | None = None) -> bool:
+        """Asks for the job's cancel; False if it had been asked for already."""
+        moment = (now or datetime.now(timezone.utc)).isoformat()
+        text = json.dumps({"format": 1, "job": job, "requested_at": moment}).encode()
+        try:
+            self.store.put(keys.job_cancel(job), text, if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+    def is_cancelled(self, job: str) -> bool:
+        """Whether the job's cancel has been asked for."""
+        return self.store.head(keys.job_cancel(job)) is not None
+
+    def write_summary(self, summary: Summary) -> bool:
+        """Ends the job; False if it had been ended already, perhaps in another state."""
+        return self._put_once(keys.job_summary(summary.job), summary)
+
+    def read_summary(self, job: str) -> Summary | None:
+        """How the job ended, or None if it has not."""
+        key = keys.job_summary(job)
+        try:
+            return parse_stored(Summary, self.store.get(key), key)
+        except ObjectNotFound:
+            return None
+
+    def write_manifest(self, spec: JobSpec) -> ObjectInfo:
+        """Writes ``manifest.jsonl``: a line for each twin made so far, in order."""
+        lines = (
+            manifest_line(spec, record, item)
+            for record, item in self.iterate_items(spec)
+            if item.error is None
+        )
+        return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
+
+    def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
+        """Ends the job with what its records amount to: the manifest, what its files come to, that its callback is
+        due, then the summary.
+
+        Returns the summary that holds. The caller has made sure that nothing of the job is at work any more.
+        """
+        tally = self.tally(spec)
+        manifest = self.write_manifest(spec)
+        self.holdings.note_stored(spec, tally.bytes + manifest.size)
+        moment = now or datetime.now(timezone.utc)
+        state = final_state(
+            done=tally.done, failed=tally.failed, total=spec.count, cancelled=self.is_cancelled(spec.job)
+        )
+        summary = Summary(
+            job=spec.job,
+            state=state,
+            done=tally.done,
+            failed=tally.failed,
+            total=spec.count,
+            started_at=tally.started_at,
+            finished_at=moment,
+            seconds=max(0.0, (moment - spec.created_at).total_seconds()),
+            reason=reason,
+        )
+        if spec.callback is not None:
+            self.outbox.note(spec.job)
+        first = self.write_summary(summary)
+        with suppress(StoreError):  # an entry that stays is removed as soon as it would count against its tenant
+            self.holdings.drop_open(spec)
+        return summary if first else self.read_summary(spec.job) or summary
+
+    def _put_once(self, key: str, value: BaseModel) -> bool:
+        try:
+            self.store.put(key, value.model_dump_json().encode(), if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+
+def parse_stored(kind: type[Value], text: bytes, key: str) -> Value:
+    """The value that lies at ``key``. Raises :class:`StoreError` for what is none of its kind."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
+        raise StoreError(f"{key} in the object store is not a {kind.__name__}: {wrong}") from None

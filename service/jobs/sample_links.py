@@ -1,0 +1,78 @@
+"""Signed links to single pictures of a shard, which no presigned URL of a store could be limited to.
+
+    /twins/{job}/{index}/image.png?shard=000012&offset=1536&bytes=90210&sha256=..&expires=..&signature=..
+
+The link says where the picture lies, so that serving it takes one read of these bytes and no look at the job; the signature
+covers all of the link. As with a store's own links, it opens the picture for as long as that lies there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlencode
+
+from service.errors import LinkInvalid
+from service.jobs.sample_files import Kind, Picture
+from service.kit.ids import is_job_id
+from service.store import keys
+from service.store.signing import check_message, sign_message
+
+PATH = "/twins/"
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
+_SHARD = re.compile(r"[0-9]{6}(\.[0-9a-f]{64})?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class TwinLink:
+    """What a link opens until ``expires``, seconds since 1970: ``size`` bytes from ``offset`` on of a shard of the job, the
+    image or the mask of twin ``index``. ``shard`` is the shard's name without its suffix."""
+
+    job: str
+    index: int
+    kind: Kind
+    shard: str
+    offset: int
+    size: int
+    sha256: str
+    expires: int
+
+    @classmethod
+    def to(cls, job: str, index: int, picture: Picture, expires: int) -> TwinLink:
+        """The link to a picture that lies in a shard of the job."""
+        shard = picture.key.removeprefix(keys.job_shards_prefix(job)).removesuffix(keys.SHARD_SUFFIX)
+        return cls(job, index, picture.kind, shard, picture.offset or 0, picture.bytes, picture.sha256, expires)
+
+    @classmethod
+    def parse(
+        cls, *, job: str, index: str, kind: str, shard: str, offset: str, size: str, sha256: str, expires: str
+    ) -> TwinLink:
+        """The link whose parts these are. Raises :class:`LinkInvalid` for what we never wrote, before anybody looks for it."""
+        numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, size, expires))
+        whole = numbers and is_job_id(job) and kind in ("image", "mask") and _SHARD.fullmatch(shard) and _SHA256.fullmatch(sha256)
+        if not whole:
+            raise LinkInvalid("the link is not as it was given; ask the job for a new one")
+        return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))
+
+    @property
+    def picture(self) -> Picture:
+        """Where it leads."""
+        key = f"{keys.job_shards_prefix(self.job)}{self.shard}{keys.SHARD_SUFFIX}"
+        return Picture(self.kind, key, self.sha256, self.size, self.offset)
+
+    def signed(self, secret: bytes) -> str:
+        """Path and query of the link."""
+        return f"{self._unsigned(self.expires)}&{urlencode({'signature': self._sign(secret, self.expires)})}"
+
+    def check(self, secret: bytes, signature: str) -> None:
+        """Returns if the link was signed with ``secret`` and still holds. Raises LinkInvalid or LinkExpired."""
+        check_message(lambda expires: self._sign(secret, expires), self.expires, signature)
+
+    def _unsigned(self, expires: int) -> str:
+        where = {"shard": self.shard, "offset": self.offset, "bytes": self.size, "sha256": self.sha256, "expires": expires}
+        return f"{PATH}{self.job}/{self.index}/{self.kind}.png?{urlencode(where)}"
+
+    def _sign(self, secret: bytes, expires: int) -> str:
+        return sign_message(secret, f"twinset-twin-link-v1\n{self._unsigned(expires)}")

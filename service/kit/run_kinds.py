@@ -1,0 +1,48 @@
+"""The kinds of runs, and their ids: a letter for the kind, then time and chance as in a job's, so that they list newest first."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+
+from service.kit.ids import ID_BODY, new_id
+
+
+class Kind(StrEnum):
+    """What a run does."""
+
+    DATASET = "dataset"
+    AUGMENTATION = "augmentation"
+    EXPORT = "export"
+
+    @property
+    def letter(self) -> str:
+        """The first letter of ids."""
+        return self.value[0]
+
+    @property
+    def plural(self) -> str:
+        """What its paths begin with, in the API and in the store."""
+        return f"{self.value}s"
+
+    @property
+    def words(self) -> str:
+        """The kind with its article, for messages."""
+        return f"{'a' if self is Kind.DATASET else 'an'} {self.value}"
+
+
+RUN_ID_PATTERN = rf"^[{''.join(kind.letter for kind in Kind)}]{ID_BODY}$"
+_RUN_ID = re.compile(RUN_ID_PATTERN.rstrip("$") + r"\Z")
+
+
+def new_run_id(kind: Kind, now: datetime | None = None) -> str:
+    """A new id for a run accepted at ``now`` (timezone-aware; the present moment if None)."""
+    return new_id(kind.letter, now)
+
+
+def kind_of(run: str) -> Kind | None:
+    """The kind of the run that an id names; None for a text that is no run's id, which must not become part of a store key."""
+    if _RUN_ID.match(run) is None:
+        return None
+    return next(kind for kind in Kind if kind.letter == run[0])

@@ -1,0 +1,165 @@
+"""Datasets by name and version. A version is a run that takes a dataset in; its number is never given twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownDataset, UnknownRun
+from service.kit.ids import accepted_at
+from service.kit.run_kinds import Kind
+from service.kit.states import State
+from service.kit.validation import nearest, shown
+from service.runs.repository import RunLedger
+from service.runs.spec import RunSpec
+from service.store import run_keys
+
+if TYPE_CHECKING:
+    from service.datasets.stored.dataset import StoredDataset
+
+DATASET_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+DATASET_NAME_FORM = "1 to 63 lower-case letters, digits, _ and -, the first a letter or digit"
+_NAME = re.compile(DATASET_NAME_PATTERN.rstrip("$") + r"\Z")
+_MOST_VERSION = 99_999_999
+_MOST_NAMES = 1000
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
+"""The store's and the API's, at most; S3 itself takes no request whose clock is more than a quarter of an hour off."""
+ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
+
+
+class DatasetWork(BaseModel):
+    """What a run that takes a dataset in has to do. Its files are those under ``prefix``, or the archive that was sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=DATASET_NAME_PATTERN)
+    version: int = Field(ge=1, le=_MOST_VERSION)
+    prefix: str | None = None
+    read_as: ReadFormat | None = None
+
+    @property
+    def id(self) -> str:
+        """name@version"""
+        return f"{self.name}@{self.version}"
+
+
+def is_dataset_name(name: str) -> bool:
+    return _NAME.match(name) is not None
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The datasets of ``tenant``."""
+
+    ledger: RunLedger
+    tenant: str
+
+    def names(self, *, start_after: str | None = None) -> Iterator[str]:
+        """Names in order; perhaps some whose versions have all been deleted."""
+        for name in self.ledger.store.list_folders(run_keys.tenant_datasets_prefix(self.tenant), start_after=start_after):
+            if is_dataset_name(name):
+                yield name
+
+    def versions(self, name: str) -> list[int]:
+        """The numbers that were given, ascending, those of deleted versions among them."""
+        return [number for number, _ in self._given(name)]
+
+    def take_version(self, name: str, run: str) -> int:
+        """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and one, by however
+        many callers at once."""
+        store, version = self.ledger.store, 0
+        since = accepted_at(run) - _CLOCKS_DIFFER_BY
+        for version, given_at in self._given(name):
+            if given_at >= since and self._run_of(name, version) == run:
+                return version
+        while True:
+            version += 1
+            record = json.dumps({"format": 1, "run": run}).encode()
+            try:
+                store.put(run_keys.tenant_dataset(self.tenant, name, version), record, if_absent=True)
+            except ObjectExists:
+                # numbers are given in order: whoever takes one for this run at the same time meets the other here
+                if self._run_of(name, version) != run:
+                    continue
+            return version
+
+    def latest(self, name: str) -> RunSpec | None:
+        """The newest version that is there, whatever its state."""
+        if not is_dataset_name(name):
+            return None
+        for version in reversed(self.versions(name)):
+            try:
+                return self._spec(name, version)
+            except UnknownRun:
+                continue
+        return None
+
+    def find(self, name: str, version: str | int | None = None) -> RunSpec:
+        """A version, or without one the newest. Raises :class:`UnknownDataset`."""
+        if version is None:
+            spec = self.latest(name)
+            if spec is not None:
+                return spec
+        elif is_dataset_name(name) and re.fullmatch(r"[1-9][0-9]{0,7}", str(version)):
+            try:
+                return self._spec(name, int(version))
+            except UnknownRun:
+                pass
+        raise self._unknown(name, version)
+
+    def ready(self, reference: str) -> StoredDataset:
+        """The dataset that ``name`` (its newest version that was taken in) or ``name@version`` names, for use.
+
+        Raises :class:`UnknownDataset`, or :class:`JobStateConflict` for one that has not been taken in (yet).
+        """
+        from service.datasets.stored.dataset import StoredDataset
+
+        name, _, version = reference.partition("@")
+        if not version and is_dataset_name(name):
+            for number in reversed(self.versions(name)):
+                try:
+                    spec = self._spec(name, number)
+                except UnknownRun:
+                    continue
+                summary = self.ledger.read_summary(spec.run)
+                if summary is not None and summary.state is State.SUCCEEDED:
+                    return StoredDataset.open(self.ledger.store, spec.run)
+        spec = self.find(name, version or None)
+        summary = self.ledger.read_summary(spec.run)
+        if summary is None or summary.state is not State.SUCCEEDED:
+            state = None if summary is None else summary.state.value
+            how = "is still being taken in; try again when it has been"
+            if summary is not None:
+                how = f"has ended as {state}: {summary.reason}"
+            raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=state)
+        return StoredDataset.open(self.ledger.store, spec.run)
+
+    def _given(self, name: str) -> Iterator[tuple[int, datetime]]:
+        """The numbers that were given, ascending, and when."""
+        prefix = run_keys.tenant_dataset_prefix(self.tenant, name)
+        for info in self.ledger.store.list(prefix):
+            number = info.key[len(prefix) :].removesuffix(".json")
+            if number.isascii() and number.isdigit():
+                yield int(number), info.modified
+
+    def _spec(self, name: str, version: int) -> RunSpec:
+        try:
+            run = self._run_of(name, version)
+        except ObjectNotFound:
+            raise self._unknown(name, version) from None
+        return self.ledger.read_spec(run, tenant=self.tenant, kind=Kind.DATASET)
+
+    def _run_of(self, name: str, version: int) -> str:
+        return str(json.loads(self.ledger.store.get(run_keys.tenant_dataset(self.tenant, name, version)))["run"])
+
+    def _unknown(self, name: str, version: str | int | None) -> UnknownDataset:
+        asked = name if version is None else f"{name}@{version}"
+        near = nearest(name, [known for _, known in zip(range(_MOST_NAMES), self.names()) if known != name])
+        meant = f"did you mean {near!r}? " if near else ""
+        return UnknownDataset(f"dataset {shown(asked)} does not exist; {meant}GET /datasets lists those that do")

@@ -1,0 +1,212 @@
+"""Reading and writing runs in the store. No state of its own, so any process may use one.
+
+Every write may be repeated: specs, marks and summaries are written only if absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownRun
+from service.jobs.repository import parse_stored
+from service.jobs.usage import Holdings
+from service.kit.run_kinds import Kind, kind_of
+from service.kit.states import State
+from service.kit.validation import shown
+from service.runs.spec import RunSpec, RunSummary
+from service.store import run_keys
+from service.store.base import ObjectStore
+from service.webhooks.outbox import Outbox
+
+
+@dataclass(frozen=True)
+class RunLedger:
+    """The runs in ``store``."""
+
+    store: ObjectStore
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is kept of callbacks, in the same store."""
+        return Outbox(self.store)
+
+    def write_spec(self, spec: RunSpec) -> bool:
+        """Makes the run exist, to be found among its tenant's and by the sweeper; False if it did already."""
+        self.store.put(run_keys.tenant_run(spec.tenant, spec.run), b"")
+        self.store.put(run_keys.open_run(spec.run), b"")
+        return self._put_once(run_keys.run_spec(spec.run), spec)
+
+    def read_spec(self, run: str, *, tenant: str | None = None, kind: Kind | None = None) -> RunSpec:
+        """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being deleted."""
+        found = kind_of(run)
+        what = kind or found
+        if found is None or kind not in (None, found):
+            expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
+            raise UnknownRun(f"{shown(run)} is no id of {what.words if what else 'a run'}; {expected}")
+        spec = self.stored_spec(run)
+        if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
+            raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
+        return spec
+
+    def stored_spec(self, run: str) -> RunSpec | None:
+        """The run's spec, also of one that is being deleted, as long as it is there."""
+        try:
+            return parse_stored(RunSpec, self.store.get(run_keys.run_spec(run)), run_keys.run_spec(run))
+        except ObjectNotFound:
+            return None
+
+    def runs(self, tenant: str, kind: Kind, *, start_after: str | None = None) -> Iterator[str]:
+        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a spec."""
+        prefix = run_keys.tenant_runs_prefix(tenant, kind)
+        after = None if start_after is None else prefix + start_after
+        for info in self.store.list(prefix, start_after=after):
+            run = info.key[len(prefix) :]
+            if kind_of(run) is kind:
+                yield run
+
+    def everybodys(self, kind: Kind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
+        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a spec."""
+        for name in self.store.list_folders(run_keys.kind_prefix(kind), start_after=start_after, limit=limit):
+            if kind_of(name) is kind:
+                yield name
+
+    def open_runs(self) -> Iterator[str]:
+        """Runs without a summary, of all tenants, newest first; and those that have one, and are not settled yet."""
+        prefix = run_keys.open_prefix()
+        for info in self.store.list(prefix):
+            if kind_of(info.key[len(prefix) :]) is not None:
+                yield info.key[len(prefix) :]
+
+    def mark_started(self, run: str) -> None:
+        """Marks the run as begun, before a worker looks for its cancel."""
+        self._put_mark(run_keys.run_started(run), run, "started_at")
+
+    def is_started(self, run: str) -> bool:
+        return self.store.head(run_keys.run_started(run)) is not None
+
+    def cancel(self, spec: RunSpec) -> None:
+        """Asks for the run's cancel; ends it at once if no worker has begun with it. Asking again changes nothing.
+
+        Whoever begins marks that first and looks for the cancel then, so one of the two sees the other. Raises
+        :class:`JobStateConflict` if the run has ended otherwise.
+        """
+        summary = self.read_summary(spec.run)
+        if summary is not None:
+            if summary.state is State.CANCELLED:
+                return
+            raise JobStateConflict(
+                f"{spec.kind.value} {spec.run} has ended as {summary.state.value}; only one that is queued or running can be cancelled",
+                state=summary.state.value,
+            )
+        self._put_mark(run_keys.run_cancel(spec.run), spec.run, "requested_at")
+        if not self.is_started(spec.run):
+            self.end(spec, State.CANCELLED, reason="cancelled before it started")
+
+    def is_cancelled(self, run: str) -> bool:
+        return self.store.head(run_keys.run_cancel(run)) is not None
+
+    def read_summary(self, run: str) -> RunSummary | None:
+        """How the run ended, or None if it has not."""
+        key = run_keys.run_summary(run)
+        try:
+            return parse_stored(RunSummary, self.store.get(key), key)
+        except ObjectNotFound:
+            return None
+
+    def end(
+        self,
+        spec: RunSpec,
+        state: State,
+        *,
+        done: int = 0,
+        total: int | None = None,
+        reason: str | None = None,
+        size: int = 0,
+        result: dict[str, Any] | None = None,
+        now: datetime | None = None,
+    ) -> RunSummary:
+        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in bytes.
+
+        It stays among the open ones until a worker has removed what it does not keep.
+        """
+        moment = now or datetime.now(timezone.utc)
+        summary = RunSummary(
+            run=spec.run,
+            state=state,
+            done=done,
+            total=spec.total if total is None else total,
+            finished_at=moment,
+            seconds=max(0.0, (moment - spec.created_at).total_seconds()),
+            reason=reason,
+            bytes=size,
+            result=result or {},
+        )
+        Holdings(self.store).note_bytes(spec.tenant, spec.run, size)
+        if spec.callback is not None:
+            self.outbox.note(spec.run)
+        first = self._put_once(run_keys.run_summary(spec.run), summary)
+        return summary if first else self.read_summary(spec.run) or summary
+
+    def delete(self, spec: RunSpec, why: Literal["asked for", "expired"] = "asked for") -> None:
+        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled with it.
+
+        Of a run that is gone nobody is told: a callback that has not been delivered by now goes with it.
+        """
+        note = {"format": 1, "run": spec.run, "why": why, "tenant": spec.tenant, "idempotency": spec.idempotency}
+        self.store.put(run_keys.deleting_run(spec.run), json.dumps(note).encode())
+
+    def is_deleted(self, run: str) -> bool:
+        return self.store.head(run_keys.deleting_run(run)) is not None
+
+    def deleted_runs(self) -> Iterator[str]:
+        """Runs whose objects are still to be removed."""
+        prefix = run_keys.deleting_prefix()
+        for info in self.store.list(prefix):
+            run = info.key[len(prefix) :].removesuffix(".json")
+            if kind_of(run) is not None:
+                yield run
+
+    def remove(self, run: str, *, most: int) -> bool:
+        """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone too."""
+        try:
+            note = json.loads(self.store.get(run_keys.deleting_run(run)))
+        except ObjectNotFound:
+            return True
+        removed = 0
+        last = (run_keys.run_spec(run), run_keys.run_summary(run))
+        for info in self.store.list(run_keys.run_prefix(run)):
+            if removed == most:
+                return False
+            if info.key not in last:
+                self.store.delete(info.key)
+                removed += 1
+        for key in last:
+            self.store.delete(key)
+        self.outbox.strike(run)
+        tenant = str(note["tenant"])
+        if note.get("idempotency"):
+            self.store.delete(str(note["idempotency"]))
+        Holdings(self.store).drop_bytes(tenant, run)
+        for key in (run_keys.tenant_run(tenant, run), run_keys.open_run(run), run_keys.deleting_run(run)):
+            self.store.delete(key)
+        return True
+
+    def _put_mark(self, key: str, run: str, moment: str) -> None:
+        text = json.dumps({"format": 1, "run": run, moment: datetime.now(timezone.utc).isoformat()}).encode()
+        try:
+            self.store.put(key, text, if_absent=True)
+        except ObjectExists:
+            pass
+
+    def _put_once(self, key: str, value: BaseModel) -> bool:
+        try:
+            self.store.put(key, value.model_dump_json().encode(), if_absent=True)
+        except ObjectExists:
+            return False
+        return True

@@ -1,0 +1,47 @@
+"""What a callback tells of: a job or a run, as the store has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from service.jobs.repository import Ledger
+from service.kit.ids import is_job_id
+from service.runs.repository import RunLedger
+from service.runs.webhook_payload import message_body, run_message_body
+from service.store.base import ObjectStore
+from service.webhooks.spec import Callback
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A job or a run with its callback. ``body`` is what is said of its end, and None while it has not ended."""
+
+    id: str
+    tenant: str
+    callback: Callback
+    body: bytes | None
+
+    def __str__(self) -> str:
+        return named(self.id)
+
+
+def named(subject: str) -> str:
+    """An id as it stands in logs."""
+    return f"{'job' if is_job_id(subject) else 'run'}={subject}"
+
+
+def read_subject(store: ObjectStore, subject: str) -> Subject | None:
+    """The job or the run of that id; None for one without a callback.
+
+    Raises :class:`UnknownJob` or :class:`UnknownRun` where there is none, also for one that is being deleted, or a store's error.
+    """
+    is_job = is_job_id(subject)
+    ledger: Ledger | RunLedger = Ledger(store) if is_job else RunLedger(store)
+    body_of: Callable[[Any, Any], bytes] = message_body if is_job else run_message_body
+    spec = ledger.read_spec(subject)
+    if spec.callback is None:
+        return None
+    summary = ledger.read_summary(subject)
+    return Subject(subject, spec.tenant, spec.callback, None if summary is None else body_of(spec, summary))

@@ -1,0 +1,129 @@
+"""Walking a folder as a flat, ordered list of keys, through directory descriptors and past symbolic links."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import Iterator
+
+from service.store.keys import MAX_KEY_BYTES, is_part
+
+NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotAFolder(Exception):
+    """A part of a path that is a file or a symbolic link (``is_link``) where a folder must be.
+
+    No OSError, so that nobody who means a missing folder passes over a link by mistake.
+    """
+
+    def __init__(self, name: str, *, is_link: bool) -> None:
+        super().__init__(name)
+        self.name = name
+        self.is_link = is_link
+
+
+CHANGED = (FileNotFoundError, NotADirectoryError, NotAFolder)
+"""What opening a folder raises when another process changed it since we saw its name."""
+
+
+def open_below(parent: int, name: str, *, make: bool = False) -> int:
+    """A descriptor of the folder ``name`` in ``parent``; with ``make`` it is made, durably, if absent.
+
+    Raises NotAFolder where a symbolic link stands there, or, with ``make``, a file; FileNotFoundError,
+    NotADirectoryError.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except OSError as error:
+        # A symbolic link gives ELOOP or ENOTDIR, depending on the system.
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        is_link = stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+        if is_link or make:
+            raise NotAFolder(name, is_link=is_link) from None
+        raise
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+        os.fsync(parent)
+    return os.open(name, flags, dir_fd=parent)
+
+
+def scan(folder: int, after: str = "") -> list[str]:
+    """Names in the folder, folders with a trailing '/', in the order their keys have: 'a.b' before 'a/'.
+
+    Files only after ``after``, and folders that may hold something after it. Python orders text by code point, which is
+    the order of its UTF-8 bytes. Whatever cannot be part of a key, and every symbolic link, is left out.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            # Asked first, for it costs least: who looks for what is new in a large folder passes over nearly all of it.
+            if name <= after and f"{name}/" <= after and not after.startswith(f"{name}/"):
+                continue
+            if not is_part(name):
+                continue
+            if entry.is_file(follow_symlinks=False):
+                if name > after:
+                    names.append(name)
+            elif entry.is_dir(follow_symlinks=False):
+                names.append(f"{name}/")
+    names.sort()
+    return names
+
+
+def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Keys and status of the files below ``folder``, whose key is ``base``, in the order of the keys.
+
+    Only keys that start with ``prefix`` and come after ``after``; folders that can hold none are not entered.
+    What vanishes on the way is left out.
+    """
+    if after.startswith(base):
+        within = after[len(base) :]
+    elif after < base:
+        within = ""
+    else:
+        return  # all keys here begin with the base, so they come before
+    for name in scan(folder, within):
+        key = base + name
+        if len(key.encode()) > MAX_KEY_BYTES:
+            continue
+        if not name.endswith("/"):
+            if key.startswith(prefix):
+                with suppress(FileNotFoundError):
+                    yield key, os.stat(name, dir_fd=folder, follow_symlinks=False)
+        elif key.startswith(prefix) or prefix.startswith(key):
+            try:
+                below = open_below(folder, name[:-1])
+            except CHANGED:
+                continue
+            try:
+                yield from walk(below, key, prefix, after)
+            finally:
+                os.close(below)
+
+
+def holds_object(parent: int, name: str) -> bool:
+    """Whether any file lies below the folder ``name``; an empty one, left by a killed writer, is none."""
+    try:
+        folder = open_below(parent, name)
+    except CHANGED:
+        return False
+    try:
+        below = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and is_part(entry.name):
+                    return True
+                if entry.is_dir(follow_symlinks=False) and is_part(entry.name):
+                    below.append(entry.name)
+        return any(holds_object(folder, child) for child in below)
+    finally:
+        os.close(folder)

@@ -1,0 +1,165 @@
+"""One attempt: a POST over a connection that is pinned to an address which has been looked at.
+
+The host is resolved once, every address it has must be allowed, and the connection is made to one of these very addresses;
+a name that answers otherwise a moment later changes nothing. No proxy, no redirect, no cookie, and of the answer nothing
+is read but its head: the body is no business of ours.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+
+from service.webhooks.addresses import kind_of, may_receive
+from service.webhooks.urls import Target
+
+CONNECT_TIMEOUT_S = 5.0
+_ADDRESSES_TRIED = 3
+_ERROR_CHARS = 200
+_log = logging.getLogger("twinset.callbacks")
+
+Resolve = Callable[[str, int], Sequence[str]]
+"""From a host and a port to the addresses of the host, best first. Raises OSError where there are none."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver answered with."""
+
+    status: int
+    retry_after: str | None
+
+
+class NotDelivered(Exception):
+    """No answer came. The message is for the job's owner, and tells nothing of the network that we stand in."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason[:_ERROR_CHARS])
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The host's addresses by the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def post(
+    target: Target,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    timeout_s: float,
+    private_allowed: bool,
+    resolve: Resolve = resolve,
+) -> Answer:
+    """Sends ``body`` and returns the answer's head, within ``timeout_s`` of having resolved the host.
+
+    Raises :class:`NotDelivered`.
+    """
+    connection = _PinnedConnection(target, _checked_addresses(target, private_allowed, resolve), timeout_s)
+    # a socket's own timeout is one between bytes, and some receivers send one now and then
+    cut = threading.Timer(timeout_s, connection.cut)
+    cut.daemon = True
+    cut.start()
+    try:
+        connection.request("POST", target.path, body, {"Host": target.authority, "Connection": "close", **headers})
+        with connection.getresponse() as answer:
+            return Answer(answer.status, answer.headers.get("Retry-After"))
+    except (OSError, http.client.HTTPException) as error:
+        late = connection.was_cut or isinstance(error, TimeoutError)
+        raise NotDelivered(f"no answer within {timeout_s:g} s" if late else _in_words(error)) from error
+    finally:
+        cut.cancel()
+        connection.close()
+
+
+def _checked_addresses(target: Target, private_allowed: bool, resolve: Resolve) -> list[str]:
+    literal = target.address
+    try:
+        addresses = [str(literal)] if literal is not None else list(resolve(target.host, target.port))
+    except (OSError, UnicodeError) as error:
+        raise NotDelivered("the host's name could not be resolved") from error
+    for address in addresses:
+        if not may_receive(ip_address(address), private_allowed=private_allowed):
+            # which address it is, is for the log: a client must not learn from us what names mean inside
+            _log.warning("no callback to %s: %s is %s", target.origin, address, kind_of(ip_address(address)).value)
+            raise NotDelivered("refused: the host's name stands for an address that no callback may go to")
+    if not addresses:
+        raise NotDelivered("the host's name could not be resolved")
+    return addresses
+
+
+class _Unreachable(OSError):
+    """None of a host's addresses could be connected to; the message is in our words."""
+
+
+class _PinnedConnection(http.client.HTTPConnection):
+    """Connects to ``addresses`` and nowhere else, and speaks to the host of ``target`` there."""
+
+    def __init__(self, target: Target, addresses: Sequence[str], timeout_s: float) -> None:
+        super().__init__(target.host, target.port, timeout=timeout_s)
+        self.was_cut = False
+        self._target = target
+        self._addresses = addresses
+        self._deadline = time.monotonic() + timeout_s
+
+    def connect(self) -> None:
+        self.sock = self._connected()
+        self.sock.settimeout(self.timeout)
+        if self._target.tls:
+            # the handshake comes after the socket is where cut() finds it
+            tls = _tls().wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
+            self.sock = tls
+            tls.do_handshake()
+        if self.was_cut:
+            raise TimeoutError
+
+    def cut(self) -> None:
+        """Ends whatever the connection waits for, from another thread."""
+        self.was_cut = True
+        if self.sock is not None:
+            with suppress(OSError):
+                # not SSLSocket.shutdown, which would take the TLS state from under the reader
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def _connected(self) -> socket.socket:
+        reason: OSError = TimeoutError()
+        for address in self._addresses[:_ADDRESSES_TRIED]:
+            left_s = min(CONNECT_TIMEOUT_S, self._deadline - time.monotonic())
+            if left_s <= 0:
+                break
+            try:
+                return socket.create_connection((address, self._target.port), left_s)
+            except OSError as error:
+                reason = error
+        raise _Unreachable(f"no connection: {'it timed out' if isinstance(reason, TimeoutError) else _in_words(reason)}")
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, _Unreachable):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the host's certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'the connection broke'}"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
+    if isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+        return "the connection broke before an answer came"
+    if isinstance(error, http.client.HTTPException):
+        return "what came back was no answer of HTTP"
+    return f"the connection failed: {getattr(error, 'strerror', None) or type(error).__name__}"

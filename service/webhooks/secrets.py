@@ -1,0 +1,48 @@
+"""The secrets that callbacks are signed with: the setting's, or one that is made on first use and kept in the data folder.
+
+The default tenant's callbacks are signed by them as they are. Another tenant's are signed by a key that follows from secret
+and tenant: whoever can check a signature can also make one, so two tenants must not share a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from service.errors import SettingsError
+from service.kit.tenants import DEFAULT_TENANT
+from service.kit.webhook_secrets import new_secret, parse_secrets
+from service.settings import Settings
+from service.store.signing import load_or_create_secret
+
+SECRET_FILE = "callback-secret"
+NO_SECRET = (
+    "callbacks are signed, and this service has no secret to sign them with; set TWINSET_CALLBACK_SECRET, "
+    "to the same for the API and its workers"
+)
+
+
+def callback_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The keys of all secrets in force. Raises :class:`SettingsError` where there are none, or none that can be read.
+
+    A secret is made only beside a folder store, whose API and workers share the data folder: halves that meet in S3
+    would each make its own, and receivers could check nothing.
+    """
+    if settings.callback_secret is not None:
+        return parse_secrets(settings.callback_secret.get_secret_value())
+    if not settings.store_url.startswith("file:"):
+        raise SettingsError(NO_SECRET)
+    path = settings.data_dir / SECRET_FILE
+    text = load_or_create_secret(path, make=new_secret, name="callback secret", setting="TWINSET_CALLBACK_SECRET").decode()
+    try:
+        return parse_secrets(text)
+    except ValueError as error:
+        raise SettingsError(f"the callback secret at {path} is not valid: {error}; or delete it to get a new one") from None
+
+
+def tenant_keys(keys: Sequence[bytes], tenant: str) -> tuple[bytes, ...]:
+    """The keys of a tenant's callbacks, 32 bytes each where they follow from ``keys``."""
+    if tenant == DEFAULT_TENANT:
+        return tuple(keys)
+    return tuple(hmac.new(key, f"twinset-callback-v1:{tenant}".encode(), hashlib.sha256).digest() for key in keys)

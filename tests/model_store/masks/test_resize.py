@@ -1,0 +1,54 @@
+"""The rule of resizing: each new pixel takes the class that covers most of it, and no class is invented."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_store.masks.resize import majority_resize
+
+SIDES = st.integers(8, 48)
+
+
+def some_labels(side: int, seed: int, classes: int = 6) -> np.ndarray:
+    """Labels in blotches, so that areas have majorities, with gaps between the labels that occur."""
+    random = np.random.default_rng(seed)
+    blotches = random.integers(0, classes, (-(-side // 3),) * 2).astype(np.uint8) * 37
+    return np.kron(blotches, np.ones((3, 3), dtype=np.uint8))[:side, :side].copy()
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIDES, SIDES, st.integers(0, 2**32 - 1))
+def test_labels_out_are_labels_in(side: int, size_px: int, seed: int) -> None:
+    labels = some_labels(side, seed)
+    resized = majority_resize(labels, size_px)
+    assert resized.shape == (size_px, size_px) and resized.dtype == np.uint8
+    assert set(np.unique(resized)) <= set(np.unique(labels))
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIDES, st.integers(0, 2**32 - 1))
+def test_at_its_own_size_a_mask_stays_what_it_is(side: int, seed: int) -> None:
+    labels = some_labels(side, seed)
+    assert np.array_equal(majority_resize(labels, side), labels)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12), st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_smaller_each_pixel_is_the_most_frequent_of_its_block(size_px: int, factor: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 4, (size_px * factor,) * 2, dtype=np.uint8)
+    resized = majority_resize(labels, size_px)
+    blocks = labels.reshape(size_px, factor, size_px, factor).swapaxes(1, 2).reshape(size_px, size_px, -1)
+    counts = np.stack([(blocks == label).sum(axis=-1) for label in range(4)], axis=-1)
+    chosen = np.take_along_axis(counts, resized[..., None].astype(np.int64), axis=-1)[..., 0]
+    assert np.array_equal(chosen, counts.max(axis=-1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_larger_each_pixel_is_repeated_and_comes_back(side: int, factor: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 255, (side, side), dtype=np.uint8)
+    larger = majority_resize(labels, side * factor)
+    assert np.array_equal(larger, np.kron(labels, np.ones((factor, factor), dtype=np.uint8)))
+    assert np.array_equal(majority_resize(larger, side), labels)

@@ -1,0 +1,276 @@
+"""A plan from request to entries: deterministic, going on where it left off, and balanced whatever is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_store.card import Card
+from service.augmentations.admission import admit
+from service.augmentations.entries import Entry
+from service.augmentations.plan import Plan, Wanted, job_groups, make_plan
+from service.augmentations.plan_report import report
+from service.augmentations.pool import ArrayPool, histogram
+from service.augmentations.request import AugmentationRequest
+from service.augmentations.tally import Tally
+from service.augmentations.transforms.compose import remake
+from service.errors import InvalidRequest
+from tests.service.augmentations.scenes import (
+    CLASSES,
+    DRAWS,
+    MASKS,
+    WORDS,
+    scene,
+)
+
+SCENES = [scene(seed) for seed in range(150)]
+ALL = ["crop", "merge", "drop", "clone", "flip", "scale", "rotate", "shift", "elastic"]
+
+
+def plan_of(the_card: Card = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any) -> Plan:
+    request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", "seed": 5, **body})
+    parameters = admit(request, the_card, CLASSES, real_items=len(tiles), max_steps=100, max_prompt_chars=200)
+    return make_plan(parameters, the_card, ArrayPool(tiles, len(WORDS), captions or ()))
+
+
+def entries(plan: Plan, count: int, tally: Tally | None = None) -> list[Entry]:
+    return list(plan.next(tally or Tally.empty(len(WORDS)), count))
+
+
+def counted(tally: Tally, made: list[Entry]) -> Tally:
+    for entry in made:
+        tally.judge(entry.wanted.item, entry.shares, entry.shares)
+    return tally
+
+
+def same(one: list[Entry], other: list[Entry]) -> bool:
+    def one_like(a: Entry, b: Entry) -> bool:
+        masks = (a.labels is None and b.labels is None) or np.array_equal(a.labels, b.labels)  # type: ignore[arg-type]
+        return a.wanted == b.wanted and masks and a.applied == b.applied
+
+    return len(one) == len(other) and all(map(one_like, one, other))
+
+
+def test_the_same_plan_makes_the_same_entries_and_goes_on_from_a_tally() -> None:
+    body = {"count": 300, "balance": "even", "masks": {"transforms": ALL}}
+    first = entries(plan_of(**body), 100)
+    assert same(first, entries(plan_of(**body), 100)) and same(first[:70], entries(plan_of(**body), 70))
+    assert not same(first, entries(plan_of(**body, seed=6), 100))
+    tally = counted(Tally.empty(4), first)
+    kept = Tally.from_json(json.loads(json.dumps(tally.to_json())))
+    further = entries(plan_of(**body), 50, tally)
+    assert same(further, entries(plan_of(**body), 50, kept))
+    assert [entry.wanted.index for entry in further] == list(range(100, 150)) and tally.tried == 100
+
+
+def test_entries_hold_what_the_model_needs() -> None:
+    plan = plan_of(count=100, balance={"water": 0.1}, masks={"transforms": ALL})
+    made = entries(plan, 100)
+    assert {entry.wanted.source for entry in made} == {"real", "transformed"}
+    assert sum(entry.wanted.source == "real" for entry in made) == pytest.approx(25, abs=1)
+    merged = 0
+    for entry in made:
+        wanted, labels = entry.wanted, entry.labels
+        assert labels is not None and labels.shape == (32, 32) and labels.max() < 4
+        assert wanted.prompt is None and wanted.classes is None
+        assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
+        assert np.array_equal(plan.mask(wanted), labels)
+        others = [] if wanted.partner is None else [SCENES[wanted.partner]]
+        assert np.array_equal(remake(SCENES[wanted.item], entry.applied, others), labels)
+        assert np.array_equal(entry.shares, histogram(labels, 4))
+        assert wanted.asked == tuple(word for word, share in zip(WORDS, entry.shares) if share >= 0.005)
+        if wanted.source == "real":
+            assert [step["transform"] for step in entry.applied] == ["resize"]
+        merged += any(step["transform"] == "merge" for step in entry.applied)
+    assert merged > 3
+
+
+@pytest.mark.parametrize("by", ["pixels", "images"])
+@pytest.mark.parametrize("balance", ["even", "inverse", {"water": 0.12}])
+def test_accepted_twins_meet_a_target_that_can_be_met(balance: Any, by: str) -> None:
+    if by == "images" and isinstance(balance, dict):
+        balance = {"water": 0.5, "road": 0.4}
+    plan = plan_of(count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "most_uses": 100.0})
+    assert all(one.met for one in report(plan).classes)
+    tally = Tally.empty(4)
+    rng = np.random.default_rng(1)
+    while (lacking := plan.lacking(tally)) > 0:
+        for entry in entries(plan, min(64, lacking), tally):
+            # what has water is refused half of the time
+            accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
+            tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
+    assert tally.accepted == 600 and plan.target.met(tally.shares(by)).all()
+    # more of it was asked for than came through
+    assert tally.asked.shares(by)[3] > 1.08 * tally.shares(by)[3]
+
+
+def test_a_plan_says_what_it_comes_to() -> None:
+    shares = report(plan_of(ratio=2.0, balance={"water": 0.5}, budget=1.5))
+    assert (shares.count, shares.tries, shares.items, shares.by) == (300, 450, 150, "pixels")
+    water = next(one for one in shares.classes if one.name == "water")
+    real = np.mean([(mask == 3).mean() for mask in SCENES])
+    assert water.target == 0.5 and not water.met and water.real == pytest.approx(real, abs=1e-6)
+    assert water.planned == pytest.approx(water.feasible, abs=0.01) and real < water.planned < 0.2
+    assert any(note.startswith("Water can reach at most") and note.endswith("50.0 % are asked for.") for note in shares.notes)
+    assert any("most_uses" in note for note in shares.notes)
+    plain = report(plan_of(ratio=2.0))
+    assert all(one.met and one.planned == pytest.approx(one.real, rel=0.02) for one in plain.classes) and plain.notes == ()
+    free = report(plan_of(DRAWS, count=50, balance={"water": 0.3}, balance_by="images"))
+    assert [one.target for one in free.classes] == [None, None, None, 0.3]
+
+
+def test_what_so_few_twins_cannot_meet_is_said() -> None:
+    shares = report(plan_of(DRAWS, count=3, balance={"water": 0.5}, balance_by="images"))
+    water = next(one for one in shares.classes if one.name == "water")
+    assert water.feasible == pytest.approx(0.5, abs=0.01) and not water.met
+    assert f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for." in shares.notes
+
+
+def test_only_remedies_that_help_are_told() -> None:
+    alone = report(plan_of(tiles=SCENES[:1], count=4, balance={"water": 0.9}))
+    assert any("water" in note.casefold() for note in alone.notes) and not any("most_uses" in note for note in alone.notes)
+    land = [np.zeros((64, 64), dtype=np.uint8)] * 3
+    none = report(plan_of(tiles=land, count=4, balance={"water": 0.5}))
+    assert any("Water is in none of these masks" in note for note in none.notes) and not any("Clone" in note for note in none.notes)
+
+
+def test_no_item_is_drawn_more_often_than_most_uses() -> None:
+    plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "most_uses": 3.0})
+    uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)
+    assert uses.max() <= 3 * 600 / 150 + 3 and uses.max() > 6
+
+
+def test_class_sets_are_given_as_classes_or_in_words() -> None:
+    plan = plan_of(DRAWS, count=120, balance="even", balance_by="images")
+    occurring = {tuple(word for number, word in enumerate(WORDS) if number and (mask == number).mean() >= 0.005) for mask in SCENES}
+    made = entries(plan, 120)
+    for entry in made:
+        assert entry.labels is None and entry.applied == () and entry.wanted.prompt is None
+        assert entry.wanted.classes == entry.wanted.asked and entry.wanted.classes in occurring - {()}
+    for word in WORDS[1:]:
+        share = np.mean([word in entry.wanted.asked for entry in made])
+        assert share == pytest.approx(plan.target.shares[WORDS.index(word)], rel=0.06)
+    with pytest.raises(ValueError, match="made by classes"):
+        plan.mask(made[0].wanted)
+    prompted = entries(plan_of(DRAWS, count=20, prompt="A photo of {classes}"), 20)
+    for entry in prompted:
+        assert entry.wanted.classes is None and entry.wanted.asked
+        assert entry.wanted.prompt == DRAWS.prompt_for(entry.wanted.asked)
+
+
+def test_prompts_name_what_the_transformed_mask_holds() -> None:
+    captions = [None if number % 3 == 0 else f"tile {number}" for number in range(150)]
+    plan = plan_of(MASKS, captions=captions, count=60, prompt=["{classes}", "{caption}: {classes}"], masks={"transforms": ALL})
+    seen = set()
+    for entry in entries(plan, 60):
+        words = [f"{word}s" for word in entry.wanted.asked if word != "background"] or ["background"]
+        said = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+        caption = captions[entry.wanted.item]
+        assert entry.wanted.prompt in ({said, f"{caption}: {said}"} if caption else {said})
+        seen.add(":" in (entry.wanted.prompt or ""))
+    assert seen == {True, False}
+    all_captioned = plan_of(MASKS, captions=captions, count=60, prompt="{caption}")
+    assert all_captioned.left_out == {"without_caption": 50}
+    assert all(captions[entry.wanted.item] == entry.wanted.prompt for entry in entries(all_captioned, 60))
+
+
+def test_items_that_cannot_be_drawn_from_are_left_out_and_told() -> None:
+    mostly_ignored = np.full((20, 20), 255, dtype=np.uint8)
+    mostly_ignored[:8] = 1
+    partly = scene(3)
+    partly[:10] = 255
+    plan = plan_of(tiles=[*SCENES[:20], mostly_ignored, partly], count=60)
+    assert plan.left_out == {"unlabelled": 1} and "1 real items are left out" in report(plan).notes[-1]
+    made = entries(plan, 60)
+    assert 20 not in {entry.wanted.item for entry in made} and 21 in {entry.wanted.item for entry in made}
+    with pytest.raises(InvalidRequest, match="1 have less than half") as caught:
+        plan_of(tiles=[mostly_ignored], count=1)
+    assert caught.value.extra["errors"][0]["pointer"] == "/dataset"
+    with pytest.raises(InvalidRequest, match="hold no class that may be asked for"):
+        plan_of(DRAWS, tiles=[np.zeros((20, 20), dtype=np.uint8)], count=1)
+
+
+def test_how_many_to_make_next() -> None:
+    plan = plan_of(count=200, budget=2.0)
+    assert plan.lacking(so_far(0, 0, 0)) == 200
+    assert plan.lacking(so_far(60, 50, 0)) == 190  # nothing can be told from the first few
+    assert plan.lacking(so_far(100, 100, 50)) == 300  # half are accepted, and 300 are all that is left of 400
+    assert plan.lacking(so_far(200, 200, 180)) == 23
+    assert plan.lacking(so_far(210, 200, 180)) == 13
+    assert plan.lacking(so_far(390, 390, 150)) == 10
+    assert plan.lacking(so_far(400, 400, 199)) == plan.lacking(so_far(300, 300, 200)) == plan.lacking(so_far(260, 200, 160)) == 0
+
+
+def so_far(tried: int, judged: int, accepted: int) -> Tally:
+    tally = Tally.empty(4)
+    tally.tried, tally.asked.images, tally.expected.images = tried, judged, tried - judged
+    tally.kept.images = tally.came.images = accepted
+    return tally
+
+
+def test_what_is_being_made_counts_as_far_as_such_was_accepted() -> None:
+    """Two rounds under way at a time come to the same as one after the other would."""
+    plan = plan_of(count=600, balance={"water": 0.12}, masks={"transforms": ["crop", "flip"], "most_uses": 100.0})
+    tally, under_way = Tally.empty(4), []
+    rng = np.random.default_rng(2)
+    while tally.accepted < 600:
+        assumed = tally.copy()
+        for entry in under_way:
+            assumed.expect(entry.wanted.item, entry.shares)
+        fresh = entries(plan, min(60, plan.lacking(assumed)), assumed)
+        assert fresh or under_way
+        for entry in under_way:
+            accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
+            tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
+        under_way = fresh
+    assert plan.target.met(tally.shares("pixels")).all() and tally.tried < 1000
+    assert Tally.from_json(json.loads(json.dumps(tally.to_json()))).to_json() == tally.to_json()
+
+
+def test_entries_of_one_prompt_make_one_job() -> None:
+    plan = plan_of(count=90, prompt=["one {classes}", "two {classes}"], masks={"real": 1})
+    made = entries(plan, 90)
+    groups = job_groups(made)
+    assert sorted(entry.wanted.index for group in groups for entry in group.entries) == list(range(90))
+    assert len({group.prompt for group in groups}) == len(groups) < 20
+    for group in groups:
+        assert {entry.wanted.prompt for entry in group.entries} == {group.prompt}
+    assert job_groups([]) == []
+
+
+def test_masks_are_read_one_by_one() -> None:
+    class Counting(ArrayPool):
+        reads = 0
+
+        def mask(self, item: int) -> np.ndarray:
+            Counting.reads += 1
+            return super().mask(item)
+
+    request = AugmentationRequest.model_validate({"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1})
+    parameters = admit(request, MASKS, CLASSES, real_items=150, max_steps=100, max_prompt_chars=200)
+    plan = make_plan(parameters, MASKS, Counting(SCENES, 4))
+    assert report(plan).count == 10**6 and Counting.reads == 0
+    assert len(list(islice(plan.next(Tally.empty(4), 10**6), 5))) == 5 and Counting.reads == 5
+
+
+def test_a_pool_of_another_model_is_refused() -> None:
+    parameters = plan_of(count=1).parameters
+    with pytest.raises(ValueError, match="has 4 classes"):
+        make_plan(parameters, MASKS, ArrayPool(SCENES, 5))
+    with pytest.raises(ValueError, match="holds 3; the model's classes are 0 to 2"):
+        histogram(np.full((2, 2), 3, dtype=np.uint8), 3)
+
+
+def test_plans_are_made_without_torch() -> None:
+    code = (
+        "import sys, service.augmentations.plan, service.augmentations.picture, service.augmentations.acceptance; "
+        "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'scipy', 'boto3', 'celery', 'fastapi'}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,276 @@
+"""Each transform against a plain reference, and that none invents a label whatever the mask."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.augmentations.transforms.base import IGNORE, Scene, Strengths
+from service.augmentations.transforms.clone import Clone, clone
+from service.augmentations.transforms.compose import remake
+from service.augmentations.transforms.crop import Crop, crop, frame
+from service.augmentations.transforms.drop import Drop, drop
+from service.augmentations.transforms.elastic import CELLS, MOST, Elastic, elastic
+from service.augmentations.transforms.filling import fill_ignored, fill_nearest
+from service.augmentations.transforms.flip import Flip, flip
+from service.augmentations.transforms.merge import Merge, merge
+from service.augmentations.transforms.rotate import Rotate, rotate
+from service.augmentations.transforms.scale import Scale, scale
+from service.augmentations.transforms.shift import Shift, shift
+from tests.service.augmentations.scenes import masks_of, scene
+
+STRONG: dict[str, Strengths] = {
+    "crop": Crop(low=0.2, high=1),
+    "merge": Merge(most=5, largest=0.5),
+    "drop": Drop(most=5, largest=0.5),
+    "clone": Clone(most=5, largest=0.5),
+    "flip": Flip(vertical=True, quarter_turns=True),
+    "scale": Scale(low=0.25, high=4),
+    "rotate": Rotate(degrees=180),
+    "shift": Shift(most=0.5),
+    "elastic": Elastic(most=MOST),
+}
+NONE: list[Strengths] = [
+    Flip(horizontal=False),
+    Scale(low=1, high=1),
+    Rotate(degrees=0),
+    Shift(most=0),
+    Elastic(most=0),
+    Drop(most=0),
+    Clone(most=0),
+    Merge(most=0),
+    Drop(largest=0),
+    Clone(largest=0),
+    Merge(largest=0),
+]
+few = masks_of([0, 1, 2, IGNORE])
+many = masks_of(list(range(254)) + [IGNORE])
+seeds = st.integers(0, 2**32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.one_of(few, many), st.one_of(few, many), seeds, st.sampled_from(sorted(STRONG)), st.booleans())
+def test_no_label_is_invented_and_the_same_is_made_again(
+    mask: np.ndarray, other: np.ndarray, seed: int, name: str, grounded: bool
+) -> None:
+    theirs = Scene(ground=frozenset({0}) if grounded else frozenset(), others=(other,))
+    before = mask.copy()
+    drawn = STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
+    assert drawn == STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
+    assert np.array_equal(mask, before)
+    if drawn is None:
+        return
+    out = remake(mask, [{"transform": name, **json.loads(json.dumps(drawn))}], theirs.others)
+    assert out.dtype == np.uint8 and out.flags["C_CONTIGUOUS"]
+    allowed = set(np.unique(mask)) | (set(np.unique(other)) - {IGNORE} if name == "merge" else set())
+    assert set(np.unique(out)) <= allowed
+    if name == "crop":
+        assert out.shape == (drawn["side"], drawn["side"])
+    else:
+        assert out.shape == mask.shape
+    if name in ("drop", "clone", "merge"):
+        assert np.array_equal(out == IGNORE, mask == IGNORE)
+
+
+@settings(deadline=None, max_examples=40)
+@given(few, seeds, st.sampled_from(NONE))
+def test_no_strength_is_no_change(mask: np.ndarray, seed: int, strengths: Strengths) -> None:
+    assert strengths.draw(mask, np.random.default_rng(seed), Scene(others=(mask,))) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(many)
+def test_the_functions_at_no_strength_are_the_identity(mask: np.ndarray) -> None:
+    still = np.zeros((2, CELLS + 3, CELLS + 3)).tolist()
+    for out in (
+        scale(mask, factor=1),
+        rotate(mask, degrees=0),
+        rotate(mask, degrees=360),
+        shift(mask, down_px=0, across_px=0),
+        elastic(mask, moves=still),
+        flip(mask, horizontal=False, vertical=False, turns=0),
+        drop(mask, at=[]),
+        clone(mask, clones=[]),
+    ):
+        assert np.array_equal(out, mask)
+
+
+@settings(deadline=None, max_examples=40)
+@given(many, st.integers(-12, 12), st.integers(-12, 12))
+def test_a_shift_is_a_window_on_the_mirrored_mask(mask: np.ndarray, down: int, across: int) -> None:
+    padded = np.pad(mask, 12, mode="symmetric")
+    height, width = mask.shape
+    expected = padded[12 - down : 12 - down + height, 12 - across : 12 - across + width]
+    assert np.array_equal(shift(mask, down_px=down, across_px=across), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(many)
+def test_right_angles_are_exact(mask: np.ndarray) -> None:
+    square = mask[: min(mask.shape), : min(mask.shape)]
+    for turns in (1, 2, 3, -1):
+        assert np.array_equal(rotate(square, degrees=90 * turns), np.rot90(square, turns))
+    assert np.array_equal(rotate(mask, degrees=180), mask[::-1, ::-1])
+
+
+def test_a_rotation_takes_each_pixel_from_where_it_turns_back_to() -> None:
+    mask = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    turned = rotate(mask, degrees=37)
+    for row in range(5):
+        for column in range(7):
+            # anticlockwise on the screen, rows counting down: the source is clockwise of the target
+            back = (complex(column - 3, -(row - 2))) * np.exp(-1j * np.radians(37))
+            source_row, source_column = round(2 - back.imag), round(3 + back.real)
+            if 0 <= source_row < 5 and 0 <= source_column < 7:
+                assert turned[row, column] == mask[source_row, source_column]
+
+
+def test_scaling_repeats_or_skips_pixels() -> None:
+    mask = np.zeros((9, 9), dtype=np.uint8)
+    mask[4, 4], mask[4, 6] = 7, 8
+    assert scale(mask, factor=3)[3:6, 3:6].tolist() == [[7] * 3] * 3
+    far = scale(mask, factor=0.5)
+    assert far[4, 4] == 7 and far[4, 5] == 8 and (far == 8).sum() >= 1
+    # what comes in at the border is the mirrored mask: the label beside the middle shows up again beyond it
+    edge = np.zeros((1, 9), dtype=np.uint8)
+    edge[0, 8] = 5
+    assert scale(edge, factor=0.5)[0].tolist() == [0, 0, 0, 0, 0, 0, 5, 0, 0]
+
+
+def test_an_even_move_of_all_control_points_is_a_shift() -> None:
+    mask = np.random.default_rng(3).integers(0, 9, (32, 20)).astype(np.uint8)
+    moves = np.zeros((2, CELLS + 3, CELLS + 3))
+    moves[0], moves[1] = 3 / 32, -2 / 20
+    assert np.array_equal(elastic(mask, moves=moves.tolist()), shift(mask, down_px=-3, across_px=2))
+
+
+def test_the_strongest_bend_neither_tears_nor_folds() -> None:
+    rows = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 200, axis=1)
+    for seed in range(20):
+        drawn = Elastic(most=MOST).draw(rows, np.random.default_rng(seed), Scene())
+        assert drawn is not None
+        inner = elastic(rows, moves=drawn["moves"])[60:140, 60:140].astype(int)
+        steps = np.diff(inner, axis=0)
+        assert (steps >= 0).all() and steps.max() < 10 and np.abs(inner - rows[60:140, 60:140]).max() > 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(masks_of([0, 1, 2, 3, IGNORE], most=12), seeds)
+def test_holes_take_the_nearest_label(mask: np.ndarray, seed: int) -> None:
+    hole = np.random.default_rng(seed).random(mask.shape) < 0.6
+    filled = fill_nearest(mask, hole)
+    known = np.argwhere(~hole & (mask != IGNORE))
+    if not len(known):
+        assert np.array_equal(filled, mask)
+        return
+    assert np.array_equal(filled[~hole], mask[~hole])
+    for place in np.argwhere(hole):
+        square = ((known - place) ** 2).sum(axis=1)
+        nearest = {int(mask[tuple(one)]) for one in known[square == square.min()]}
+        assert int(filled[tuple(place)]) in nearest
+
+
+def test_ignored_pixels_are_filled_and_nothing_else() -> None:
+    mask = np.array([[1, 255, 2], [255, 255, 2]], dtype=np.uint8)
+    assert (fill_ignored(mask)[mask != 255] == mask[mask != 255]).all() and 255 not in fill_ignored(mask)
+    nothing = np.full((3, 3), 255, dtype=np.uint8)
+    assert np.array_equal(fill_ignored(nothing), nothing)
+
+
+def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
+    mask = np.full((20, 20), 3, dtype=np.uint8)
+    mask[:, 10:] = 5
+    mask[5:9, 2:6] = 1
+    mask[0, 0] = 255
+    drawn = Drop(largest=0.2).draw(mask, np.random.default_rng(0), Scene())
+    assert drawn == {"at": [[5, 2]]}  # the halves are too large
+    out = drop(mask, **drawn)
+    assert (out[5:9, 2:6] == 3).all() and out[0, 0] == 255 and (out != mask).sum() == 16
+
+
+def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
+    mask = np.full((6, 6), 255, dtype=np.uint8)
+    mask[2:4, 2:4] = 1
+    assert Drop(largest=0.5).draw(mask, np.random.default_rng(0), Scene()) is None
+    mask[0, 0] = 2
+    for seed in range(20):
+        drawn = Drop(most=9, largest=0.5).draw(mask, np.random.default_rng(seed), Scene())
+        assert drawn is not None and len(drawn["at"]) == 1
+
+
+def test_a_clone_stands_on_what_its_original_stands_on() -> None:
+    mask = np.full((40, 40), 4, dtype=np.uint8)
+    mask[:20] = 2  # sea above, land below
+    mask[5:8, 5:9] = 1  # a boat
+    for seed in range(30):
+        drawn = Clone(most=1, largest=0.1).draw(mask, np.random.default_rng(seed), Scene(ground=frozenset({2, 4})))
+        assert drawn is not None
+        out = clone(mask, **drawn)
+        (row, column, down, across),  = drawn["clones"]
+        assert (row, column) == (5, 5) and (out[5 + down : 8 + down, 5 + across : 9 + across] == 1).all()
+        assert (out[20:] == 1).sum() <= 3  # at most a quarter of it is ashore
+
+
+def test_wanted_classes_are_cloned_and_others_dropped() -> None:
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[2:4, 2:4], mask[10:12, 10:12] = 1, 2
+    favour = np.ones(256)
+    favour[1], favour[2] = 4.0, 0.25
+    told = Scene(favour=favour, ground=frozenset({0}))
+    rng = np.random.default_rng(0)
+    cloned = [Clone(most=1).draw(mask, rng, told) for _ in range(200)]
+    dropped = [Drop(most=1).draw(mask, rng, told) for _ in range(200)]
+    of_wanted = sum(one is not None and one["clones"][0][:2] == [2, 2] for one in cloned)
+    of_unwanted = sum(one is not None and one["at"] == [[10, 10]] for one in dropped)
+    # 4 against 1/4, so 16 times in 17
+    assert 178 <= of_wanted <= 198 and 178 <= of_unwanted <= 198
+
+
+def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
+    sea = np.full((30, 30), 2, dtype=np.uint8)
+    harbour = sea.copy()
+    harbour[10:13, 4:9] = 1
+    drawn = Merge(most=1).draw(sea, np.random.default_rng(1), Scene(ground=frozenset({2}), others=(harbour,)))
+    assert drawn is not None and drawn["objects"] == [[10, 4, 0, 0]]
+    assert np.array_equal(merge(sea, (harbour,), **drawn), harbour)
+    desert = np.full((30, 30), 7, dtype=np.uint8)
+    assert Merge(most=1).draw(desert, np.random.default_rng(1), Scene(ground=frozenset({2, 7}), others=(harbour,))) is None
+
+
+def test_a_frame_keeps_the_small_things() -> None:
+    street = np.zeros((20, 60), dtype=np.uint8)
+    street[:, 30:] = 1
+    street[3, 57] = 2  # one pixel counts as much as its whole class
+    assert frame(street) == {"top": 0, "left": 38, "side": 20}
+    assert 2 in crop(street, **frame(street))
+    assert frame(street.T.copy()) == {"top": 38, "left": 0, "side": 20}
+    favour = np.ones(256)
+    favour[0] = 10.0
+    window = crop(street, **frame(street, favour))
+    assert (window == 0).all()
+    plain = np.zeros((10, 31), dtype=np.uint8)
+    assert frame(plain)["left"] in (10, 11)
+    with pytest.raises(ValueError, match=r"\(0, 4\)"):
+        frame(np.zeros((0, 4), dtype=np.uint8))
+
+
+def test_a_crop_prefers_windows_with_rare_classes() -> None:
+    mask = scene(1, 60, 60)
+    mask[:] = 0
+    mask[50:53, 50:53] = 3
+    kept = 0
+    for seed in range(100):
+        drawn = Crop(low=0.5, high=0.5).draw(mask, np.random.default_rng(seed), Scene())
+        assert drawn is not None and drawn["side"] == 30
+        kept += bool((crop(mask, **drawn) == 3).any())
+    # a window at random holds some of it 11 times in 31 squared; the best of four far more often
+    assert kept > 1.5 * 100 * (11 / 31) ** 2
+
+
+def test_low_is_the_lesser() -> None:
+    with pytest.raises(ValueError, match="low is 2 and high 1"):
+        Scale(low=2, high=1)

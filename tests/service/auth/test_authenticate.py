@@ -1,0 +1,284 @@
+"""API keys and the gate: what opens, what does not, and that nothing tells one refusal from another."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.auth import authenticate as gate_module
+from service.auth.api_key import (
+    ApiKey,
+    KeyText,
+    is_key_id,
+    without_secrets,
+)
+from service.auth.authenticate import Gate
+from service.auth.key_store import SEEN_AT_LATEST_S, KeyRing
+from service.errors import InvalidRequest, StoreError, StoreUnavailable, Unauthorized, UnknownApiKey
+from service.store import keys
+from service.store.folder import FolderStore
+
+HOSTILE_IDS = ("../x", "../../etc/passwd", "a/b", "", ".", "x" * 5000, "A" * 12, "0123456789ab/", "0123456789ab\n", "é" * 12)
+
+
+class CountingStore(FolderStore):
+    """A folder store that notes the keys which were read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, link_secret=b"0" * 16, public_url="http://localhost")
+        self.read: list[str] = []
+
+    def get(self, key: str, **options: Any) -> bytes:
+        self.read.append(key)
+        return super().get(key, **options)
+
+
+class Clock:
+    """Seconds that pass when a test says so, for the gate, and the moment of day for the ring."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.began = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return self.began + timedelta(seconds=self.seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountingStore:
+    return CountingStore(tmp_path)
+
+
+@pytest.fixture
+def ring(store: CountingStore, clock: Clock) -> KeyRing:
+    return KeyRing(store, now=clock.now)
+
+
+@pytest.fixture
+def gate(ring: KeyRing, clock: Clock) -> Gate:
+    return Gate(ring, clock=clock)
+
+
+def bearer(key: KeyText) -> str:
+    return f"Bearer {key.text()}"
+
+
+def refusal(gate: Gate, authorization: str | None) -> dict[str, object]:
+    with pytest.raises(Unauthorized) as caught:
+        gate.tenant(authorization)
+    assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
+    return caught.value.problem()
+
+
+def test_a_key_is_kept_as_a_hash_alone(ring: KeyRing, store: CountingStore) -> None:
+    key, record = ring.create("acme", name="Ana's laptop")
+    kept = store.get(keys.api_key(key.id)).decode()
+    assert ApiKey.model_validate_json(kept) == record == ring.find(key.id)
+    assert key.secret not in kept and record.secret_sha256 == key.sha256() in kept
+    assert (record.tenant, record.name, record.expires_at, record.revoked_at) == ("acme", "Ana's laptop", None, None)
+    assert key.secret not in repr(key) and key.secret not in repr(record)
+
+
+def test_keys_are_long_recognisable_and_never_the_same() -> None:
+    drawn = [KeyText.new() for _ in range(200)]
+    assert len({key.id for key in drawn}) == len({key.secret for key in drawn}) == 200
+    assert all(len(key.secret) * 5 >= 256 and is_key_id(key.id) for key in drawn)
+    assert all(KeyText.parse(key.text()) == key for key in drawn)
+    assert without_secrets(f"a {drawn[0].text()} b") == f"a tws_{drawn[0].id}_******** b"
+
+
+def test_without_any_key_everybody_is_the_default_tenant(gate: Gate, ring: KeyRing, clock: Clock) -> None:
+    assert gate.tenant(None) == gate.tenant("Bearer nonsense") == "default"
+    key, _ = ring.create("acme")
+    clock.seconds += SEEN_AT_LATEST_S
+    assert gate.tenant(bearer(key)) == "acme"
+    refusal(gate, None)
+
+
+def test_a_ring_that_was_emptied_or_revoked_opens_nothing(gate: Gate, ring: KeyRing, store: CountingStore, clock: Clock) -> None:
+    key, _ = ring.create("acme")
+    ring.revoke(key.id)
+    refusal(gate, None)
+    store.delete(keys.api_key(key.id))
+    clock.seconds += 10 * SEEN_AT_LATEST_S
+    refusal(gate, None)
+
+
+def test_the_setting_decides_where_it_is_not_auto(ring: KeyRing) -> None:
+    refusal(Gate(ring, "true"), None)
+    key, _ = ring.create("acme")
+    assert Gate(ring, "true").tenant(bearer(key)) == "acme"
+    assert Gate(ring, "false").tenant(None) == Gate(ring, "false").tenant(bearer(key)) == "default"
+
+
+def test_the_scheme_is_read_in_any_case(gate: Gate, ring: KeyRing) -> None:
+    key, _ = ring.create("acme")
+    for header in (f"bearer {key.text()}", f"BEARER  {key.text()} "):
+        assert gate.tenant(header) == "acme"
+
+
+def test_all_bad_keys_get_one_answer(gate: Gate, ring: KeyRing, clock: Clock) -> None:
+    good, _ = ring.create("acme")
+    revoked, _ = ring.create("acme")
+    ring.revoke(revoked.id)
+    expired, _ = ring.create("acme", expires_in=timedelta(seconds=5))
+    clock.seconds += 5
+    unknown = KeyText.new()
+    texts = [revoked.text(), expired.text(), unknown.text(), f"tws_{good.id}_{unknown.secret}", f"tws_{unknown.id}_{good.secret}"]
+    texts += [good.text()[:-1], good.text() + "0", good.text().upper(), good.text().replace("tws", "ghp"), good.secret, good.id, ""]
+    texts += [f"tws_{hostile}_{good.secret}" for hostile in HOSTILE_IDS]
+    answers = [refusal(gate, f"Bearer {text}") for text in texts]
+    answers += [refusal(gate, header) for header in (good.text(), f"Basic {good.text()}", f"Bearer {good.text()} x", "", "Bearer")]
+    assert all(answer == answers[0] for answer in answers)
+    told = json.dumps(answers[0])
+    assert not any(secret in told for secret in (good.id, good.secret, unknown.secret))
+    assert gate.tenant(bearer(good)) == "acme"
+
+
+def test_secrets_are_compared_in_constant_time_whatever_is_wrong(
+    gate: Gate, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[str, str]] = []
+
+    def note(a: str, b: str) -> bool:
+        compared.append((a, b))
+        return hmac.compare_digest(a, b)
+
+    class Noted:
+        compare_digest = staticmethod(note)
+
+    monkeypatch.setattr(gate_module, "hmac", Noted)
+    good, record = ring.create("acme")
+    revoked, revoked_record = ring.create("acme")
+    ring.revoke(revoked.id)
+    unknown, wrong = KeyText.new(), KeyText(good.id, KeyText.new().secret)
+    assert gate.tenant(bearer(good)) == "acme"
+    for bad in (revoked, unknown, wrong):
+        refusal(gate, bearer(bad))
+    assert [given for given, _ in compared] == [good.sha256(), revoked.sha256(), unknown.sha256(), wrong.sha256()]
+    kept = [held for _, held in compared]
+    assert kept[0] == kept[3] == record.secret_sha256 and kept[1] == revoked_record.secret_sha256
+    assert len(kept[2]) == 64 and kept[2] not in (record.secret_sha256, revoked_record.secret_sha256)
+
+
+def test_a_revoked_key_is_taken_for_ten_seconds_at_most(gate: Gate, ring: KeyRing, clock: Clock, store: CountingStore) -> None:
+    key, _ = ring.create("acme")
+    assert gate.tenant(bearer(key)) == "acme"
+    ring.revoke(key.id)
+    store.read.clear()
+    clock.seconds += SEEN_AT_LATEST_S - 0.1
+    assert gate.tenant(bearer(key)) == "acme"
+    assert store.read == [], "within the time the store is left alone"
+    clock.seconds += 0.1
+    refusal(gate, bearer(key))
+    assert SEEN_AT_LATEST_S == 10
+
+
+def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
+    gate: Gate, ring: KeyRing, clock: Clock, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = bearer(KeyText.new())
+    assert not gate.knows(None), "whether there is a key at all must be looked for"
+    gate.tenant(None)
+    assert gate.knows(None) and gate.knows(unknown)
+    key, _ = ring.create("acme")
+    clock.seconds += SEEN_AT_LATEST_S
+    assert not gate.knows(bearer(key))
+    gate.tenant(bearer(key))
+    refusal(gate, unknown)
+    headers = [None, "", "Basic x", "Bearer nonsense", bearer(key), unknown]
+    with monkeypatch.context() as patch:
+        for method in ("get", "head", "list"):
+            patch.delattr(FolderStore, method)
+        patch.delattr(CountingStore, "get")
+        assert all(gate.knows(header) for header in headers)
+        assert gate.tenant(bearer(key)) == "acme"
+        for header in headers:
+            if header != bearer(key):
+                refusal(gate, header)
+    clock.seconds += SEEN_AT_LATEST_S
+    assert [gate.knows(header) for header in headers] == [True] * 4 + [False] * 2
+    assert Gate(ring, "false").knows(None) and Gate(ring, "true").knows(None) and not Gate(ring, "true").knows(bearer(key))
+
+
+def test_an_expired_key_is_not_taken_from_memory_either(gate: Gate, ring: KeyRing, clock: Clock) -> None:
+    key, _ = ring.create("acme", expires_in=timedelta(seconds=3))
+    assert gate.tenant(bearer(key)) == "acme"
+    clock.seconds += 3
+    refusal(gate, bearer(key))
+
+
+def test_keys_that_are_none_are_remembered_too_and_never_too_many(
+    gate: Gate, ring: KeyRing, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "_REMEMBERED", 3)
+    ring.create("acme")
+    unknown = [KeyText.new() for _ in range(5)]
+    for key in [*unknown, unknown[-1]]:
+        refusal(gate, bearer(key))
+    assert store.read.count(keys.api_key(unknown[-1].id)) == 1
+    assert len(gate._looked_up) == 3
+
+
+def test_where_the_store_is_silent_nobody_is_let_in(gate: Gate, ring: KeyRing, store: CountingStore, clock: Clock) -> None:
+    key, _ = ring.create("acme")
+    assert gate.tenant(bearer(key)) == "acme"
+
+    def broken(*_: object, **__: object) -> bytes:
+        raise StoreUnavailable("the disk is gone")
+
+    store.get = broken  # type: ignore[method-assign]
+    clock.seconds += SEEN_AT_LATEST_S
+    with pytest.raises(StoreUnavailable):
+        gate.tenant(bearer(key))
+
+
+def test_an_id_that_is_none_never_becomes_part_of_a_store_key(ring: KeyRing, store: CountingStore) -> None:
+    ring.create("acme")
+    store.read.clear()
+    for hostile in HOSTILE_IDS:
+        assert not is_key_id(hostile)
+        assert ring.find(hostile) is None
+        with pytest.raises(UnknownApiKey):
+            ring.revoke(hostile)
+    assert store.read == []
+
+
+def test_revoking_again_changes_nothing(ring: KeyRing, clock: Clock) -> None:
+    key, _ = ring.create("acme")
+    first = ring.revoke(key.id)
+    clock.seconds += 60
+    assert ring.revoke(key.id) == first == ring.find(key.id)
+    with pytest.raises(UnknownApiKey, match="twinset keys list"):
+        ring.revoke(KeyText.new().id)
+
+
+@pytest.mark.parametrize("tenant", ["", "../x", "Acme", "a b", "a/b", "-a", "a.b", "a" * 64, "a\n", "ä"])
+def test_a_tenants_name_is_strict(ring: KeyRing, tenant: str) -> None:
+    with pytest.raises(InvalidRequest, match="lower-case letters, digits and hyphens"):
+        ring.create(tenant)
+    assert not ring.any()
+
+
+def test_a_record_that_is_damaged_or_in_anothers_place_is_named(ring: KeyRing, store: FolderStore) -> None:
+    key, record = ring.create("acme")
+    other = KeyText.new()
+    store.put(keys.api_key(other.id), record.model_dump_json().encode())
+    with pytest.raises(StoreError, match="another key's record"):
+        ring.find(other.id)
+    store.put(keys.api_key(key.id), b'{"format": 9}')
+    with pytest.raises(StoreError, match="is no API key: .*format"):
+        ring.find(key.id)

@@ -1,0 +1,57 @@
+"""Which addresses are loopback, and what an API on any other needs before it starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.auth.bind_check import is_loopback, require_keys
+from service.auth.key_store import KeyRing
+from service.errors import SettingsError, StoreUnavailable
+from service.store import ObjectStore, open_store
+from tests.service.api.support import settings_for
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(settings_for(tmp_path))
+
+
+def test_loopback_is_told_from_the_rest() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "", "10.0.0.1", "192.168.1.5", "::ffff:10.0.0.1", "fe80::1%eth0", "localhost.evil")))
+
+
+def test_loopback_needs_nothing(tmp_path: Path, store: ObjectStore) -> None:
+    settings = settings_for(tmp_path)
+    assert require_keys(settings, store, "127.0.0.1") is settings
+
+
+@pytest.mark.parametrize("setting", ["auto", "true"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.1.2.3"])
+def test_another_address_needs_a_key(tmp_path: Path, store: ObjectStore, setting: str, address: str) -> None:
+    settings = settings_for(tmp_path, require_keys=setting)
+    with pytest.raises(SettingsError, match="twinset keys create .*TWINSET_REQUIRE_KEYS=false"):
+        require_keys(settings, store, address)
+    KeyRing(store).create("acme")
+    assert require_keys(settings, store, address).require_keys == "true"
+
+
+def test_a_setting_says_that_something_in_front_does_it(
+    tmp_path: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(tmp_path, require_keys="False")
+    with caplog.at_level(logging.WARNING):
+        assert require_keys(settings, store, "0.0.0.0").require_keys == "false"
+    assert "no key is asked for" in caplog.text
+
+
+def test_a_store_that_does_not_answer_yet_keeps_the_door_shut(tmp_path: Path, store: ObjectStore) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("the bucket is not there yet")
+
+    store.list = broken  # type: ignore[method-assign]
+    assert require_keys(settings_for(tmp_path), store, "0.0.0.0").require_keys == "true"

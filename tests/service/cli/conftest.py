@@ -1,0 +1,85 @@
+"""A real API on a real port, whose queue makes a chunk's twins the moment it is sent."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from service.api.app import create_app
+from service.broker.priority import Priority
+from service.jobs.repository import Ledger
+from service.store import ObjectStore, keys, open_store
+from tests.service.api.support import (
+    DictHints,
+    card,
+    make_chunk,
+    mask_card,
+    register,
+    settings_for,
+)
+
+
+@dataclass
+class InstantWorker:
+    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without ``with_masks``
+    images have none; the mask ``damaged_mask`` is overwritten."""
+
+    ledger: Ledger
+    idle: bool = False
+    with_masks: bool = True
+    failing: tuple[int, ...] = ()
+    damaged_mask: int | None = None
+    sent: list[tuple[str, int]] = field(default_factory=list)
+
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
+        self.sent.append((job, chunk))
+        if self.idle:
+            return
+        spec = self.ledger.read_spec(job)
+        make_chunk(self.ledger, spec, chunk, failed=self.failing, with_masks=self.with_masks)
+        if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
+            self.ledger.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
+        if chunk + 3 < spec.chunks:
+            self.send_chunk(job, chunk + 3, priority)
+        if not list(self.ledger.missing_chunks(spec)):
+            self.ledger.conclude(spec)
+
+    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+        for chunk in chunks:
+            self.send_chunk(job, chunk, priority)
+
+
+@dataclass(frozen=True)
+class LiveApi:
+    """A running API: where it is, its store, and the worker behind it."""
+
+    url: str
+    store: ObjectStore
+    worker: InstantWorker
+
+
+@pytest.fixture
+def live_api(tmp_path: Path) -> Iterator[LiveApi]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = settings_for(tmp_path / "server", public_url=url)
+        store = open_store(settings)
+        register(store, card(defaults={"steps": 10, "guidance_scale": 2.0, "eta": 0.0}), mask_card())
+        worker = InstantWorker(Ledger(store))
+        app = create_app(settings, store=store, queue=worker, hints=DictHints())
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the API ended at its start"
+            time.sleep(0.01)
+        yield LiveApi(url, store, worker)
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,114 @@
+"""``twinset generate`` with masks: files and folders become uploads, and what is wrong is told by file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.cli.http_client import Client
+from service.cli.root import run
+from service.store import keys
+from tests.service.cli.conftest import LiveApi
+from tests.service.masks.support import painted, pillow_file, stripes
+
+
+def write_mask(path: Path, index: int) -> Path:
+    """A mask that is all of one class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pillow_file(np.full((64, 64), index, dtype=np.uint8)))
+    return path
+
+
+def generate(api: LiveApi, out: Path, *arguments: object) -> int:
+    return run(["generate", "--model", "tissue", "--out", str(out), "--url", api.url, *map(str, arguments)])
+
+
+def job_of(api: LiveApi) -> dict[str, object]:
+    with Client(api.url) as client:
+        return client.job(api.worker.sent[0][0])
+
+
+def given_classes(api: LiveApi) -> list[int]:
+    """The one class of each mask that the job was given, in order."""
+    job = api.worker.sent[0][0]
+    stored = [api.store.get(info.key) for info in api.store.list(f"jobs/{job}/inputs/")]
+    return [int(np.asarray(Image.open(io.BytesIO(data)))[0, 0]) for data in stored]
+
+
+def test_a_file_is_sent_and_followed_by_as_many_twins_as_asked(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask, out = tmp_path / "mask.png", tmp_path / "twins"
+    mask.write_bytes(pillow_file(painted(stripes(64))))
+    options = ["--prompt", "glands", "--mask-encoding", "colours", "--guidance-target", "joint", "--count", "3"]
+    assert generate(live_api, out, "--mask", mask, *options) == 0
+    upload = hashlib.sha256(mask.read_bytes()).hexdigest()
+    assert live_api.store.get(keys.upload("default", upload)) == mask.read_bytes()
+    parameters = job_of(live_api)["parameters"]
+    assert isinstance(parameters, dict)
+    wanted = {"prompt": "glands", "mask": [{"upload": upload}], "mask_encoding": "colours", "guidance_target": "joint", "count": 3}
+    assert parameters.items() >= wanted.items()
+    assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 3
+    assert json.loads((out / "manifest.jsonl").read_text().splitlines()[2])["given_mask"]["upload"] == upload
+    assert "3 twins in" in capsys.readouterr().out
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width > 700
+
+
+def test_files_and_folders_are_taken_in_the_order_given_and_a_folder_by_name(live_api: LiveApi, tmp_path: Path) -> None:
+    last = write_mask(tmp_path / "z.png", 3)
+    write_mask(tmp_path / "folder" / "b.PNG", 2)
+    write_mask(tmp_path / "folder" / "a.png", 1)
+    (tmp_path / "folder" / "notes.txt").write_text("no mask")
+    first = write_mask(tmp_path / "first.png", 0)
+    assert generate(live_api, tmp_path / "twins", "--mask", first, "--mask", tmp_path / "folder", "--mask", last) == 0
+    assert given_classes(live_api) == [0, 1, 2, 3]
+    assert job_of(live_api)["total"] == 4
+
+
+def test_a_file_that_is_no_png_is_named_and_nothing_is_asked_for(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = write_mask(tmp_path / "good.png", 0), tmp_path / "photo.png"
+    bad.write_bytes(pillow_file(painted(stripes(64)), "JPEG"))
+    assert generate(live_api, tmp_path / "twins", "--mask", good, "--mask", bad) == 1
+    assert f"{bad}: the file is not a PNG: it looks like a JPEG" in capsys.readouterr().err.replace("\n", " ")
+    assert live_api.worker.sent == [] and not (tmp_path / "twins").exists()
+
+
+def test_a_mask_that_the_model_refuses_is_told_by_its_file(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mask(tmp_path / "folder" / "a.png", 0)
+    bad = write_mask(tmp_path / "folder" / "b.png", 9)
+    assert generate(live_api, tmp_path / "twins", "--mask", tmp_path / "folder") == 1
+    error = capsys.readouterr().err
+    assert f"{bad}: mask[1] holds labels that the model does not have, 9; tissue@1.0.0 has classes 0 to 3" in error
+    assert error.count("does not have") == 1
+
+
+def test_images_without_masks_come_alone(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live_api.worker.with_masks = False
+    out = tmp_path / "images"
+    assert generate(live_api, out, "--prompt", "glands", "--count", "2") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["card.json", "contact_sheet.png", "images", "manifest.jsonl"]
+    assert len(list((out / "images").iterdir())) == 2
+    text = capsys.readouterr().out
+    assert "2 images in" in text and "images, manifest.jsonl" in text
+
+
+def test_classes_and_masks_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = write_mask(tmp_path / "mask.png", 0)
+    common = ["generate", "--model", "m", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
+    assert run([*common, "--mask", str(mask), "--classes", "water"]) == 2
+    assert "--classes goes alone" in capsys.readouterr().err
+    assert run([*common, "--mask", str(mask), "--mask-encoding", "rgb"]) == 2
+    assert "colours" in capsys.readouterr().err

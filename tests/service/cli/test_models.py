@@ -1,0 +1,144 @@
+"""``twinset models``: what is registered is whole, checked, and never changes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_store.card import load_card
+from service.cli.root import run
+from service.errors import CardError, ObjectExists, StoreUnavailable, WeightsError
+from service.registry.catalogue import Catalogue
+from service.registry.register import check_model_folder, register
+from service.settings import read_settings
+from service.store import keys
+from service.store.base import ObjectInfo
+from service.store.folder import FolderStore
+from service.store.opening import open_store
+from tests.service.api.support import binary_card, mask_card
+from tests.service.api.support import register as register_cards
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model's folder that a test may change."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def catalogue(store: FolderStore, tmp_path: Path) -> Catalogue:
+    return Catalogue(store, bundled=tmp_path / "no-bundled-models", refresh_s=0.0)
+
+
+def test_a_model_is_added_listed_and_shown(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
+    assert run(["models", "add", str(folder)]) == 0
+    assert "Added tiny@1.0.0" in capsys.readouterr().out
+    assert run(["models", "list", "--json"]) == 0
+    assert "tiny@1.0.0" in [f"{c['name']}@{c['version']}" for c in json.loads(capsys.readouterr().out)]
+    assert run(["models", "show", "tiny"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "tiny@1.0.0" in text and "land  ■ water  ■ road" in text and "A photo of land, water and road" in text
+    )
+    assert run(["models", "show", "tiny@1.0.0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == load_card(folder).model_dump(mode="json")
+    assert run(["models", "show", "tinny"]) == 1
+    assert "did you mean 'tiny'" in capsys.readouterr().err
+
+
+def test_what_goes_together_and_what_guidance_strengthens_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
+    register_cards(open_store(read_settings()), mask_card(), binary_card())
+    assert run(["models", "show", "tissue"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Takes prompt, or mask, or prompt and mask Classes" in text
+    assert "Guidance of text, mask, joint; default text" in text
+    assert run(["models", "show", "polyps"]) == 0
+    text = capsys.readouterr().out
+    assert "A photo of" not in text and "Guidance of" not in text
+
+
+def test_the_same_version_again_is_no_change_and_another_content_is_refused(
+    folder: Path, store: FolderStore, tmp_path: Path
+) -> None:
+    assert register(folder, store, catalogue(store, tmp_path))[1] is True
+    before = {info.key: info.etag for info in store.list("models/")}
+    assert register(folder, store, catalogue(store, tmp_path))[1] is False
+    write_tiny_model(folder, seed=8)
+    with pytest.raises(ObjectExists, match="tiny@1.0.0 is registered already .* higher version"):
+        register(folder, store, catalogue(store, tmp_path))
+    assert {info.key: info.etag for info in store.list("models/")} == before
+    write_tiny_model(folder, seed=8, version="1.0.1")
+    register(folder, store, catalogue(store, tmp_path))
+    assert [card.id for card in catalogue(store, tmp_path).cards()] == ["tiny@1.0.1", "tiny@1.0.0"]
+
+
+def test_files_that_are_not_the_cards_are_refused(folder: Path, store: FolderStore, tmp_path: Path) -> None:
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(WeightsError, match="has sha256 .* but the card says"):
+        register(folder, store, catalogue(store, tmp_path))
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(WeightsError, match=f"has {len(whole) - 1} bytes, but the card says {len(whole)}"):
+        register(folder, store, catalogue(store, tmp_path))
+    weights.unlink()
+    with pytest.raises(WeightsError, match="does not exist, but the card names it"):
+        register(folder, store, catalogue(store, tmp_path))
+    assert list(store.list("models/")) == []
+
+
+def test_a_card_that_is_none_or_names_no_files_is_refused(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "files": {}}))
+    with pytest.raises(CardError, match="names no files"):
+        check_model_folder(folder)
+    (folder / "card.json").write_text(json.dumps({**card, "version": "1"}))
+    with pytest.raises(CardError, match="version"):
+        check_model_folder(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(CardError, match="card.json does not exist"):
+        check_model_folder(folder)
+
+
+class BreakingStore(FolderStore):
+    """A folder store whose writes fail from the second on."""
+
+    writes = 0
+
+    def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        self.writes += 1
+        if self.writes > 1:
+            raise StoreUnavailable("the disk has gone")
+        return super().put(key, data, **options)
+
+
+def test_a_registration_cut_short_leaves_no_model_and_can_be_done_again(folder: Path, tmp_path: Path) -> None:
+    breaking = BreakingStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
+    with pytest.raises(StoreUnavailable):
+        register(folder, breaking, catalogue(breaking, tmp_path))
+    store = FolderStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
+    # The weights are there, and no card: no reader has met half a model.
+    assert [info.key for info in store.list("models/")] == [
+        keys.model_file("tiny", "1.0.0", "model.safetensors")
+    ]
+    assert catalogue(store, tmp_path).cards() == ()
+    other = tmp_path / "other"
+    write_tiny_model(other, seed=8)
+    with pytest.raises(ObjectExists, match="did not end"):
+        register(other, store, catalogue(store, tmp_path))
+    assert register(folder, store, catalogue(store, tmp_path))[1] is True

@@ -1,0 +1,53 @@
+"""What a person is told of a job's progress while its numbers stand still."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.cli.console import duration
+from service.cli.progress import Outlook
+
+
+def view(state: str, done: int = 0, **more: Any) -> dict[str, Any]:
+    return {
+        "state": state,
+        "done": done,
+        "total": 8,
+        "rate": None,
+        "seconds_left": None,
+        "seconds": None,
+        **more,
+    }
+
+
+def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
+    outlook = Outlook()
+    assert outlook.look(view("queued"), 0.0) == (0.0, "waiting for a worker")
+    assert outlook.look(view("running"), 10.0) == (0.0, "the first twins are on their way")
+    assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 12.0) == (1.0, "0.5 twins/s, 14 s left")
+    assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 16.0) == (3.0, "0.5 twins/s, 10 s left")
+    # Four twins come in, a little late: the bar waits rather than go back.
+    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 20.0) == (
+        4.0,
+        "0.5 twins/s, 8.0 s left",
+    )
+    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 90.0) == (
+        7.9,
+        "0.5 twins/s, 0.0 s left",
+    )
+    assert outlook.look(view("succeeded", 8, seconds=75.2), 91.0) == (8.0, "in 1 min 15 s")
+
+
+def test_an_end_that_is_no_success_is_named() -> None:
+    assert Outlook().look(view("partial", 7, seconds=5.0), 0.0) == (7.0, "partial in 5.0 s")
+    assert Outlook().look(view("cancelling", 2), 0.0) == (2.0, "stopping")
+
+
+def test_durations_are_said_in_units_that_fit() -> None:
+    assert [duration(seconds) for seconds in (0.44, 9.94, 59.4, 75.2, 7300)] == [
+        "0.4 s",
+        "9.9 s",
+        "59 s",
+        "1 min 15 s",
+        "2 h 01 min",
+    ]

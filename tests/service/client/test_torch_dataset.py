@@ -1,0 +1,242 @@
+"""A downloaded set for PyTorch is, pixel for pixel, what the PNGs hold."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import service.client
+from service.client import AsyncTwinset, Export, Job, Twinset
+from service.client.torch_dataset import TwinDataset
+from service.datasets.items import Item
+from service.errors import InvalidDataset, InvalidRequest
+from tests.service.cli.conftest import LiveApi
+from tests.service.client.both import BothClients
+from tests.service.client.stub import API, Stub
+from tests.service.client.test_exports import in_parts
+from tests.service.datasets.scenes import (
+    GROUND,
+    NO_GROUND,
+    export,
+    scene,
+    scenes,
+)
+
+SPLITS = {"train": 0.5, "val": 0.5}
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+def expected(items: list[Item]) -> dict[bytes, np.ndarray]:
+    """The mask of each image, by the image's pixels: whatever a format calls its files, these must go together."""
+    return {np.array(Image.open(io.BytesIO(item.image_bytes))).tobytes(): item.labels for item in items}
+
+
+def as_pixels(image: torch.Tensor) -> np.ndarray:
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def test_a_loader_of_two_workers_gives_what_the_pictures_hold(tmp_path: Path) -> None:
+    same_size = [item for item in scenes(8) if item.labels.shape == scene(0).shape] * 3
+    items = [Item(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)]
+    folder = export(items, GROUND, tmp_path / "set", format="folders")
+    dataset = TwinDataset(folder)
+    names = [dataset.name(index) for index in range(len(dataset))]
+    assert len(dataset) == 6 and dataset.classes == GROUND.names
+    loader = DataLoader(dataset, batch_size=4, num_workers=2)
+    images, masks = (torch.cat(parts) for parts in zip(*loader))
+    assert images.dtype == torch.float32 and masks.dtype == torch.int64
+    assert images.shape == (6, 3, *scene(0).shape) and masks.shape == (6, *scene(0).shape)
+    for name, image, mask in zip(names, images, masks):
+        stored = pixels(folder / f"images/{name}.png")
+        assert torch.equal(image, torch.from_numpy(stored.astype(np.float32) / 255).permute(2, 0, 1))
+        assert np.array_equal(mask.numpy(), pixels(folder / f"masks/{name}.png"))
+
+
+def np_picture(seed: int, shape: tuple[int, ...]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["folders", "webdataset", "coco", "voc", "cityscapes", "yolo"])
+def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
+    # a ground is what formats of objects leave without annotation, and 255 is what most of them cannot say
+    items = [Item(f"item {n}", np_picture(n, scene(0).shape), scene(0)) for n in range(6)]
+    items += [Item(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
+    folder = export(items, GROUND, tmp_path / form, format=form)
+    dataset = pickle.loads(pickle.dumps(TwinDataset(folder)))
+    found = {as_pixels(image).tobytes(): mask.numpy() for image, mask in (dataset[index] for index in range(len(dataset)))}
+    wanted = expected(items)
+    assert found.keys() == wanted.keys() and len(found) == 9
+    if form not in ("yolo", "cityscapes"):  # YOLO keeps no ground, and Cityscapes numbers classes its own way
+        assert dataset.classes == GROUND.names
+    for image, labels in wanted.items():
+        if form != "yolo":
+            assert [dataset.classes[value] for value in found[image].flat if value != 255] == [
+                GROUND.names[value] for value in labels.flat if value != 255
+            ]
+
+
+@pytest.mark.parametrize("form", ["folders", "webdataset"])
+def test_masks_with_ignored_pixels_and_jpegs_and_splits(tmp_path: Path, form: str) -> None:
+    items = list(scenes(12))
+    folder = export(items, NO_GROUND, tmp_path / form, format=form, splits=SPLITS, image_format="jpeg")
+    whole = TwinDataset(folder)
+    parts = {split: TwinDataset(folder, split=split) for split in SPLITS}
+    assert whole.splits == ("train", "val") and len(whole) == 12 == sum(map(len, parts.values()))
+    assert all(parts.values())
+    assert not {parts["train"].name(i) for i in range(len(parts["train"]))} & {parts["val"].name(i) for i in range(len(parts["val"]))}
+    labels = {scene(number // 2).tobytes() for number in range(12)}
+    assert {whole[index][1].numpy().astype(np.uint8).tobytes() for index in range(12)} == labels
+    assert any((whole[index][1] == 255).any() for index in range(12))
+    with pytest.raises(InvalidRequest, match="no split 'test'.*it has train, val"):
+        TwinDataset(folder, split="test")
+    assert "split 'val'" in repr(parts["val"])
+
+
+def test_a_job_becomes_a_dataset(live_api: LiveApi, make_client: BothClients, tmp_path: Path) -> None:
+    job = make_client(live_api.url).generate(model="aerial", classes=["water"], count=5, seed=3)
+    dataset = job.torch_dataset(tmp_path / "twins", progress=False)
+    assert isinstance(dataset, TwinDataset) and len(dataset) == 5
+    assert dataset.classes == ("building", "water", "vegetation", "unlabelled")
+    for index in range(5):
+        image, mask = dataset[index]
+        assert np.array_equal(as_pixels(image), pixels(tmp_path / f"twins/images/{index:08d}.png"))
+        assert torch.equal(mask, torch.ones(16, 16, dtype=torch.int64))
+    with pytest.raises(InvalidRequest, match="it has none; export with splits"):
+        TwinDataset(tmp_path / "twins", split="train")
+
+
+def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -> None:
+    written = export(scenes(), GROUND, tmp_path / "written", format="folders", splits=SPLITS)
+    stub = Stub(in_parts(written), format="folders", looks=1)
+    one = make_client(API, transport=stub.transport()).find_export("e7ybr17pesw6kn47yb0")
+    dataset = one.torch_dataset(tmp_path / "set", split="val", transform=lambda image, mask: (image.shape, int(mask.max())))
+    same = TwinDataset(written, split="val")
+    assert len(dataset) == len(same) > 0
+    assert [dataset[index] for index in range(len(dataset))] == [(image.shape, int(mask.max())) for image, mask in same]
+    stub.format = "huggingface"
+    with pytest.raises(InvalidRequest, match="datasets.load_dataset"):
+        one.refresh().torch_dataset(tmp_path / "other")
+
+
+def test_a_dataset_may_be_made_from_a_run_itself(live_api: LiveApi, tmp_path: Path) -> None:
+    with Twinset(live_api.url) as client:
+        job: Job = client.generate(model="aerial", classes=["water"], count=2)
+        assert len(TwinDataset(job, tmp_path / "twins", progress=False)) == 2
+        with pytest.raises(InvalidRequest, match="name a folder"):
+            TwinDataset(job)
+        with pytest.raises(InvalidRequest, match="leave out folder"):
+            TwinDataset(tmp_path / "twins", tmp_path)
+    stub = Stub(in_parts(export(scenes(), GROUND, tmp_path / "written", format="folders")), looks=0)
+    with Twinset(API, transport=stub.transport()) as client:
+        fetched: Export = client.find_export("e7ybr17pesw6kn47yb0")
+        assert len(TwinDataset(fetched, tmp_path / "set")) == 8
+        with pytest.raises(InvalidRequest, match="export it"):
+            TwinDataset(client.augmentation("a7ybr17pesw6kn47yb0"), tmp_path / "x")
+
+    async def cooperative() -> None:
+        async with AsyncTwinset(API, transport=stub.transport()) as client:
+            with pytest.raises(InvalidRequest, match="await source.torch_dataset"):
+                TwinDataset(await client.find_export("e7ybr17pesw6kn47yb0"), tmp_path / "y")
+
+    asyncio.run(cooperative())
+
+
+def test_a_set_that_is_not_all_there_is_refused(live_api: LiveApi, tmp_path: Path) -> None:
+    with Twinset(live_api.url) as client:
+        client.generate(model="aerial", classes=["water"], count=3).download(tmp_path / "twins", progress=False)
+    (tmp_path / "twins/masks/00000001.png").unlink()
+    with pytest.raises(InvalidDataset, match="masks/00000001.png is not in .*download the job again"):
+        TwinDataset(tmp_path / "twins")
+    folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
+    lost = next((folder / "images").iterdir())
+    (folder / "masks" / f"{lost.stem}.png").unlink()
+    lost.unlink()
+    with pytest.raises(InvalidDataset, match="not there; download the export again"):
+        TwinDataset(folder)
+    with pytest.raises(InvalidDataset, match="is no folder"):
+        TwinDataset(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidDataset, match="A dataset is one of"):
+        TwinDataset(tmp_path / "empty")
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
+    dataset = TwinDataset(folder)
+    image, mask = (folder / f"{kind}/{dataset.name(0)}.png" for kind in ("images", "masks"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidDataset, match="the image of .*download the set again"):
+        dataset[0]
+    image.write_bytes(whole)
+    Image.fromarray(pixels(mask)[:-1]).save(mask)
+    with pytest.raises(InvalidDataset, match="and its mask"):
+        dataset[0]
+    Image.fromarray(np.full(scene(0).shape, 5, np.uint8)).save(mask)
+    with pytest.raises(InvalidDataset, match="the mask holds 5; the classes are 0 to 4"):
+        dataset[0]
+    Image.fromarray(np.zeros((*scene(0).shape, 3), np.uint8)).save(mask)
+    with pytest.raises(InvalidDataset, match="has mode RGB"):
+        dataset[0]
+
+
+def test_twins_without_masks_are_left_out_and_told_of(live_api: LiveApi, tmp_path: Path) -> None:
+    live_api.worker.with_masks = False
+    with Twinset(live_api.url) as client:
+        job = client.generate(model="tissue", prompt="glands", count=2)
+        with pytest.warns(UserWarning, match="2 items of .* are left out"), pytest.raises(InvalidRequest, match="no pair"):
+            job.torch_dataset(tmp_path / "twins", progress=False)
+    live_api.worker.with_masks = True
+    with Twinset(live_api.url) as client:
+        client.generate(model="aerial", prompt="water", count=2).download(tmp_path / "mixed", progress=False)
+    lines = (tmp_path / "mixed/manifest.jsonl").read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), "mask": None})
+    (tmp_path / "mixed/manifest.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match="1 items"):
+        dataset = TwinDataset(tmp_path / "mixed")
+    assert [dataset.name(index) for index in range(len(dataset))] == ["00000001"]
+
+
+def test_a_set_of_your_own_is_read_as_the_commands_read_it(tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        (tmp_path / "own" / kind).mkdir(parents=True)
+    (tmp_path / "own/classes.txt").write_text("ground\nobject\n")
+    for number in range(2):
+        (tmp_path / f"own/images/{number}.png").write_bytes(np_picture(number, (8, 8)))
+        Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / f"own/masks/{number}_mask.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset: Any = TwinDataset(tmp_path / "own")
+    assert dataset.classes == ("ground", "object") and torch.equal(dataset[1][1], torch.eye(8, dtype=torch.int64))
+
+
+def test_the_example_of_the_documentation_works(live_api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (service.client.__doc__ or "").splitlines()
+    start = next(number for number, line in enumerate(lines) if "import Twinset" in line)
+    example = []
+    for line in lines[start:]:
+        if line and not line.startswith("    "):
+            break
+        example.append(line[4:])
+    monkeypatch.setenv("TWINSET_PUBLIC_URL", live_api.url)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec("\n".join(example).replace("count=100", "count=3"), names)
+    assert isinstance(names["client"], Twinset) and len(names["dataset"]) == 3  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""Exports that are cut: sources which note what is read of them, and stores which fail at a chosen write."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.datasets.classes import ClassList
+from service.datasets.items import Item
+from service.datasets.writing.about import ExportAbout
+from service.datasets.writing.options import ExportOptions
+from service.errors import StoreUnavailable
+from service.exports.run import (
+    Absent,
+    ExportResult,
+    StoredMix,
+    StorePlace,
+    run_export,
+)
+from service.store.base import ObjectInfo
+from service.store.folder import FolderStore
+
+PREFIX = "exports/e1/"
+ABOUT = ExportAbout(title="Cut and gone on with", seeds=(1, 2))
+
+
+@dataclass
+class Source:
+    """Items at positions 0, 2, 4, ..., made anew for each reading; ``read`` are the positions that were."""
+
+    make: Callable[[], Iterator[Item | Absent]]
+    classes: ClassList
+    label: str = "first"
+    format: str = "twins"
+    read: list[int] = field(default_factory=list)
+
+    def count(self) -> int:
+        return sum(1 for _ in self.make())
+
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+        for number, item in enumerate(self.make()):
+            if start_after is None or 2 * number > start_after:
+                self.read.append(2 * number)
+                yield 2 * number, item
+
+
+class CutStore(FolderStore):
+    """A folder store that fails at write number ``cut`` (0, 1, ...), before it happens or just after; it notes the keys written."""
+
+    def __init__(self, root: Path, cut: int | None = None, after: bool = False) -> None:
+        super().__init__(root, link_secret=b"s" * 32, public_url="http://example.org")
+        self.cut, self.after = cut, after
+        self.written: list[str] = []
+
+    def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        return self._cutting(super().put, key, data, **options)
+
+    def put_file(self, key: str, path: Path, **options: Any) -> ObjectInfo:
+        return self._cutting(super().put_file, key, path, **options)
+
+    def _cutting(self, write: Callable[..., ObjectInfo], key: str, *arguments: Any, **options: Any) -> ObjectInfo:
+        now = len(self.written) == self.cut
+        if now and not self.after:
+            raise StoreUnavailable(f"{key} could not be written: the test says so")
+        info = write(key, *arguments, **options)
+        self.written.append(key)
+        if now:
+            raise StoreUnavailable(f"{key} was written, and the test says that nobody knows")
+        return info
+
+
+def run(
+    store: FolderStore,
+    sources: Sequence[Source],
+    scratch: Path,
+    options: dict[str, Any],
+    mixing: dict[str, Any] | None = None,
+    **hooks: Any,
+) -> ExportResult:
+    """An export of the sources into the store, by objects made anew; ``scratch`` is made, and must be empty in the end."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    mix = StoredMix(sources, **(mixing or {}))
+    place = StorePlace(store, PREFIX)
+    try:
+        return run_export(mix, ExportOptions.model_validate(options), ABOUT, place, scratch=scratch, **hooks)
+    finally:
+        assert not list(scratch.iterdir()), "nothing is left on disk, whatever happens"
+
+
+def stop_at(number: int) -> Callable[[], bool]:
+    """Asks an export to stop the ``number``-th time that it looks (0, 1, ...)."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) >= number
+
+
+def objects(store: FolderStore, below: str = "") -> dict[str, str]:
+    """The sha256 of every object of the export, by its key below the export's prefix."""
+    prefix = PREFIX + below
+    return {info.key.removeprefix(prefix): hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list(prefix)}
+
+
+def unpacked(store: FolderStore) -> dict[str, bytes]:
+    """All files of an export as whoever fetches it has them in a folder: zip parts unpacked over one another."""
+    found: dict[str, bytes] = {}
+    for info in store.list(f"{PREFIX}files/"):
+        path, data = info.key.removeprefix(f"{PREFIX}files/"), store.get(info.key)
+        if not path.endswith(".zip"):
+            files = {path: data}
+        else:
+            with zipfile.ZipFile(io.BytesIO(data)) as part:
+                assert part.testzip() is None and len(set(part.namelist())) == len(part.namelist())
+                files = {name: part.read(name) for name in part.namelist()}
+        for name, contents in files.items():
+            assert found.setdefault(name, contents) == contents, f"{name} comes twice, and differs"
+    return found
+
+
+def last_checkpoint(store: FolderStore) -> dict[str, Any] | None:
+    """The newest checkpoint's JSON."""
+    keys = [info.key for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(".json")]
+    return json.loads(store.get(keys[-1])) if keys else None

@@ -1,0 +1,323 @@
+"""Exports cut at every point and gone on with: the same bytes, and nothing finished is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.datasets.items import Item
+from service.datasets.writing.export import export_files
+from service.datasets.writing.options import ExportOptions
+from service.errors import InvalidDataset, StoreUnavailable
+from service.exports import run as module
+from service.exports.run import (
+    Absent,
+    ExportProgress,
+    ExportStopped,
+    StorePlace,
+    clean,
+)
+from tests.service.datasets.scenes import (
+    GROUND,
+    picture,
+    scene,
+    scenes,
+)
+from tests.service.exports.resuming import (
+    ABOUT,
+    PREFIX,
+    CutStore,
+    Source,
+    last_checkpoint,
+    objects,
+    run,
+    stop_at,
+    unpacked,
+)
+
+FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
+SHARDED = ("huggingface", "webdataset")
+ITEMS = 7
+
+
+def in_turn() -> Iterator[Item]:
+    """Items of three splits that take turns, so that shards of several are open at once."""
+    for number, item in enumerate(scenes(ITEMS)):
+        yield replace(item, split=("train", "train", "test", "fold-b")[number % 4])
+
+
+def source() -> Source:
+    return Source(in_turn, GROUND)
+
+
+def asked(format: str) -> dict[str, Any]:
+    return {"format": format, "shard_items": 2}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested is the order of writes; that they are durable is the store's to test."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def uncut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CutStore]:
+    """The format, and the store with its export as it is without a cut."""
+    folder = tmp_path_factory.mktemp(request.param)
+    store = CutStore(folder / "store")
+    run(store, [source()], folder / "scratch", asked(request.param))
+    return request.param, store
+
+
+def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> None:
+    format, store = uncut
+    options = ExportOptions.model_validate(asked(format))
+    plain = {file.path: file.read() for file in export_files(in_turn(), GROUND, options, ABOUT)}
+    assert unpacked(store) == plain
+    place = StorePlace(store, PREFIX)
+    listed, result = list(place.read_files()), place.read_result()
+    assert {file.path: file.sha256 for file in listed} == objects(store, "files/")
+    assert all(file.bytes == len(store.get(place.file(file.path))) for file in listed)
+    assert result is not None
+    assert (result.files, result.bytes) == (len(listed), sum(file.bytes for file in listed))
+    assert result.items == {"real": 3, "synthetic": 4} and result.left_out == {}
+    lines = [json.loads(line) for line in plain["manifest.jsonl"].splitlines()]
+    assert result.splits == {split: sum(line["split"] == split for line in lines) for split in {line["split"] for line in lines}}
+    assert len(result.splits) == 3
+    if format not in SHARDED:
+        assert [file.path for file in listed] == [*(f"part-{number:05d}.zip" for number in range(4)), "manifest.jsonl", "README.md"]
+
+
+def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
+    format, whole = uncut
+    stopped = 0
+    for number in range(ITEMS + 8):
+        store, scratch = CutStore(tmp_path / f"{number}"), tmp_path / "scratch"
+        try:
+            run(store, [source()], scratch, asked(format), should_stop=stop_at(number))
+        except ExportStopped:
+            stopped += 1
+            goes_on(store.root, scratch, format, whole)
+    # at each of the items, and at each of the files that come at the end
+    assert stopped > ITEMS
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_killed_at_any_write_it_goes_on_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path, after: bool) -> None:
+    format, whole = uncut
+    for number in range(len(whole.written)):
+        store, scratch = CutStore(tmp_path / f"{number}", number, after), tmp_path / "scratch"
+        with pytest.raises(StoreUnavailable):
+            run(store, [source()], scratch, asked(format))
+        goes_on(store.root, scratch, format, whole)
+
+
+def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
+    format, whole = uncut
+    runs = 0
+    for runs in range(100):
+        # each run comes one write further than the one before
+        store = CutStore(tmp_path / "store", cut=runs)
+        try:
+            run(store, [source()], tmp_path / "scratch", asked(format))
+            break
+        except StoreUnavailable:
+            continue
+    assert runs >= 4 and objects(store) == objects(whole)
+
+
+def goes_on(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
+    """Another run takes the export up: what it reads and writes, and that it comes out the same."""
+    store, again = CutStore(root), source()
+    checkpoint, ended = last_checkpoint(store), store.head(f"{PREFIX}result.json") is not None
+    position, files = -1, set()
+    if checkpoint is not None:
+        position = checkpoint["values"]["walk"]["position"]
+        files = set([key for key in whole.written if "/files/" in key][: checkpoint["values"]["lists"]["files"]])
+    run(store, [again], scratch, asked(format))
+    assert objects(store) == objects(whole)
+    assert again.read == ([] if ended else [place for place in range(0, 2 * ITEMS, 2) if place > position])
+    assert not files & set(store.written), "files that a checkpoint counts are not written again"
+    assert (not store.written) == ended
+
+
+def test_a_whole_export_is_not_done_again(tmp_path: Path) -> None:
+    store = CutStore(tmp_path / "store")
+    first = run(store, [source()], tmp_path / "scratch", asked("coco"))
+    before, again = objects(store), source()
+    store.written.clear()
+    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
+    assert (again.read, store.written) == ([], []) and objects(store) == before
+    store.put(f"{PREFIX}files/stray.zip", b"of another try")
+    clean(StorePlace(store, PREFIX))
+    kept = {key: value for key, value in before.items() if not key.startswith("checkpoints/")}
+    assert objects(store) == kept and len(kept) < len(before)
+    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first and again.read == []
+    clean(StorePlace(store, PREFIX))
+
+
+def test_an_export_that_was_given_up_is_cleaned_of_its_checkpoints(tmp_path: Path) -> None:
+    store = CutStore(tmp_path / "store")
+    with pytest.raises(ExportStopped):
+        run(store, [source()], tmp_path / "scratch", asked("voc"), should_stop=stop_at(5))
+    assert last_checkpoint(store) is not None
+    clean(StorePlace(store, PREFIX))
+    assert all(key.startswith("files/") for key in objects(store))
+
+
+def test_a_process_that_is_killed_leaves_what_another_goes_on_from(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from tests.service.exports.resuming import CutStore, run; from tests.service.exports.test_run import asked, source\n"
+        "class Killed(CutStore):\n"
+        "    def _cutting(self, write, key, *arguments, **options):\n"
+        "        if len(self.written) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super()._cutting(write, key, *arguments, **options)\n"
+        "run(Killed(Path(sys.argv[1])), [source()], Path(sys.argv[2]), asked(sys.argv[3]))"
+    )
+    for format in ("coco", "webdataset"):
+        store, whole = tmp_path / format, CutStore(tmp_path / f"{format}-whole")
+        ended = subprocess.run([sys.executable, "-c", code, store, tmp_path / f"{format}-killed", format], cwd=Path(__file__).parents[3])
+        assert ended.returncode == -signal.SIGKILL
+        again = source()
+        run(CutStore(store), [again], tmp_path / "scratch", asked(format))
+        run(whole, [source()], tmp_path / "scratch", asked(format))
+        assert objects(CutStore(store)) == objects(whole)
+        assert 0 < len(again.read) < ITEMS
+
+
+@pytest.mark.parametrize("what", ["json", "pieces", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, what: str) -> None:
+    for format in ("voc", "webdataset"):
+        store, whole = CutStore(tmp_path / format), CutStore(tmp_path / f"{format}-whole")
+        run(whole, [source()], tmp_path / "scratch", asked(format))
+        with pytest.raises(ExportStopped):
+            run(store, [source()], tmp_path / "scratch", asked(format), should_stop=stop_at(6))
+        last = last_checkpoint(store)
+        assert last is not None and last["number"] >= 2
+        key = f"{PREFIX}checkpoints/{last['number']:06d}.{'json' if what == 'json' else 'pieces'}"
+        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["walk"]["position"]
+        if what == "gone":
+            store.delete(key)
+        else:
+            data = bytearray(store.get(key))
+            data[len(data) // 2] ^= 1
+            store.put(key, bytes(data))
+        again = source()
+        run(store, [again], tmp_path / "scratch", asked(format))
+        assert objects(store) == objects(whole)
+        assert again.read[0] == position + 2
+
+
+@pytest.mark.parametrize("other", [{"seed": 3}, {"image_format": "jpeg"}, {"shard_items": 3}])
+def test_checkpoints_of_something_else_are_not_gone_on_from(tmp_path: Path, other: dict[str, Any]) -> None:
+    store, whole = CutStore(tmp_path / "store"), CutStore(tmp_path / "whole")
+    with pytest.raises(ExportStopped):
+        run(store, [source()], tmp_path / "scratch", asked("voc"), should_stop=stop_at(5))
+    again = source()
+    run(store, [again], tmp_path / "scratch", asked("voc") | other)
+    run(whole, [source()], tmp_path / "scratch", asked("voc") | other)
+    assert again.read == list(range(0, 2 * ITEMS, 2)) and unpacked(store) == unpacked(whole)
+
+
+def many(count: int) -> Iterator[Item]:
+    for number in range(count):
+        yield Item(f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, format: str) -> None:
+    store = CutStore(tmp_path / "store")
+    run(store, [Source(lambda: many(60), GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 2})
+    sizes = {
+        ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)] for ending in ("json", "pieces")
+    }
+    for ending, found in sizes.items():
+        assert len(found) == 30 and max(found[20:]) <= 1.1 * max(found[1:5]), ending
+
+
+def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) -> None:
+    def noted(into: list[tuple[int, int, int]]) -> Any:
+        return lambda progress: into.append((progress.done, sum(progress.items.values()), progress.files))
+
+    first: list[tuple[int, int, int]] = []
+    second: list[tuple[int, int, int]] = []
+    store = CutStore(tmp_path / "store")
+    with pytest.raises(ExportStopped):
+        run(store, [source()], tmp_path / "scratch", asked("folders"), on_progress=noted(first), should_stop=stop_at(5))
+    assert first == [(0, 0, 0), (1, 1, 0), (2, 2, 1), (3, 3, 1), (4, 4, 2), (5, 5, 2)]
+    totals: list[ExportProgress] = []
+    run(store, [source()], tmp_path / "scratch", asked("folders"), on_progress=lambda p: (noted(second)(p), totals.append(p)))
+    assert second == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3)]
+    assert {progress.total for progress in totals} == {ITEMS}
+
+
+def faulty() -> Iterator[Item | Absent]:
+    small = scene(0)[:, :-1]
+    yield Item("good", picture(1, *scene(0).shape), scene(0))
+    yield Item("size", picture(2, *scene(0).shape), small)
+    yield Item("image", b"no image", small)
+    yield Item("mask", picture(3, *scene(0).shape), b"no mask")
+    yield Item("label", picture(4, *scene(0).shape), scene(0) + 3)
+    yield Item("nowhere", Path("/nowhere/at/all.png"), scene(0))
+    yield Item("GOOD", picture(5, *scene(0).shape), scene(0))
+    yield Item("again", picture(1, *scene(0).shape), scene(0))
+    yield Absent("gone", "missing", "there is no such object")
+    yield Absent("strange", "no reason of ours", "who knows")
+    yield Item("split", picture(6, *scene(0).shape), scene(0), split="../up")
+    yield Item("last", picture(7, *scene(0).shape), scene(0))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: str) -> None:
+    store, cut = CutStore(tmp_path / "store"), CutStore(tmp_path / "cut")
+    result = run(store, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1})
+    assert result.items == {"real": 2, "synthetic": 0}
+    unreadable = 3
+    assert result.left_out == {
+        "same_image": 1, "same_name": 1, "missing": 1, "unreadable": unreadable, "size_differs": 1, "unknown_labels": 1, "invalid": 2
+    }  # fmt: skip
+    named = {group.reason: [entry.name for entry in group.first] for group in result.left_out_first}
+    assert (
+        named["unreadable"] == ["image", "mask", "nowhere"] and named["same_name"] == ["GOOD"] and named["invalid"] == ["strange", "split"]
+    )
+    files = unpacked(store)
+    options = ExportOptions(format=format, shard_items=1)  # type: ignore[arg-type]
+    good = [item for item in faulty() if item.name in ("good", "last")]
+    plain = {file.path: file.read() for file in export_files(good, GROUND, options, ABOUT)}  # type: ignore[arg-type]
+    assert files == plain, "what was left out has left no trace"
+    with pytest.raises(ExportStopped):
+        run(cut, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1}, should_stop=stop_at(11))
+    assert run(cut, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1}) == result
+    assert objects(cut, "files/") == objects(store, "files/")
+
+
+def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
+    store = CutStore(tmp_path / "store")
+    with pytest.raises(InvalidDataset, match="no pair to export; left out were: 1 missing"):
+        run(store, [Source(lambda: iter([Absent("gone", "missing", "gone")]), GROUND)], tmp_path / "scratch", {"format": "coco"})
+    assert objects(store) == {}
+
+
+def test_a_file_that_no_store_takes_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OBJECT_BYTES", 10_000)
+    with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes, and an object has 10000 at most"):
+        run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2})
+
+
+def test_options_that_are_not_the_mixs_are_refused(tmp_path: Path) -> None:
+    options = {"format": "folders", "classes": ("dot", "background")}
+    with pytest.raises(ValueError, match="the options ask for classes"):
+        run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options)
+    result = run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options, {"keep": ("dot", "background")})
+    assert result.items == {"real": 3, "synthetic": 4}

@@ -1,0 +1,148 @@
+"""Sources in the store mixed as folders are: the same classes, names and copies, from any place on; and what filters leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from service.datasets.classes import ClassList
+from service.datasets.filtering import ConfidenceFilter
+from service.datasets.items import Item
+from service.datasets.mixing import Mix, Part
+from service.datasets.reading.opening import open_dataset
+from service.errors import InvalidDataset
+from service.exports.sources import StoredMix, Walk
+from service.kit.png import encode_mask
+from tests.service.datasets.scenes import (
+    GROUND,
+    export,
+    picture,
+    scene,
+    scenes,
+)
+from tests.service.exports.resuming import CutStore, Source, run
+
+OTHER = ClassList.of(["BACKGROUND", "dot", "wasser", "улица | 道", "never there"])
+
+
+def other() -> Iterator[Item]:
+    """Six items whose classes come in another order; two have the images of the first scenes."""
+    to_other = np.array([0, 2, 3, 4, 1, *range(5, 256)], dtype=np.uint8)
+    for number, item in enumerate(scenes(6)):
+        labels = to_other[item.labels]
+        image = item.image if number < 2 else picture(100 + number, *labels.shape)
+        yield Item(f"Bild {number} ü/道_v1.{number}", image, labels, split="val", source_mask=f"other-{number}")
+
+
+def all_of(mix: Any) -> list[tuple[Any, ...]]:
+    return [
+        (item.name, item.image_bytes, item.labels.tolist(), item.split, item.source, item.caption, item.source_mask, dict(item.metadata))
+        for item in mix
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"keep": ("dot", "background")}, {"keep": ("wasser", "dot", "background"), "rename": {"dot": "WASSER"}, "dropped": "background"}],
+    ids=["all", "kept", "merged"],
+)
+@pytest.mark.parametrize("format", ["twins", "dataset"])
+def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any], format: str) -> None:
+    items = {"first": (lambda: scenes(8), GROUND), "first.2": (other, OTHER)}
+    parts, sources = [], []
+    for label, (make, classes) in items.items():
+        folder = export(make(), classes, tmp_path / label, format="folders")
+        part = Part(label, open_dataset(folder))
+        if format == "twins":
+            part.source.format = "twins"
+        parts.append(part)
+        sources.append(Source(make, classes, label, format))
+    mixed, stored = Mix(parts, **options), StoredMix(sources, **options)
+    found, expected = all_of(stored), all_of(mixed)
+    by_name = [sorted((entry[:3] for entry in entries), key=lambda entry: entry[0]) for entries in (found, expected)]
+    assert by_name[0] == by_name[1] and len(found) == 12
+    assert stored.classes == mixed.classes
+    assert {name.partition("/")[0] for name, *_ in found} == (
+        {"first", "first.2"} if format == "dataset" else {f"Bild {n} ü" for n in range(8)}
+    )
+
+
+def test_classes_that_do_not_agree_are_refused_in_the_same_words() -> None:
+    strange = ClassList.of(["background", "wasser", "tree"])
+    with pytest.raises(InvalidDataset, match="the classes do not agree: 'second' lacks .* and has 'tree' besides"):
+        StoredMix([Source(scenes, GROUND), Source(scenes, strange, "second")])
+    with pytest.raises(InvalidDataset, match="at least one job"):
+        StoredMix([])
+
+
+def test_a_walk_goes_on_from_any_place() -> None:
+    sources = [Source(lambda: scenes(8), GROUND, "a"), Source(other, OTHER, "b", "dataset")]
+    mix = StoredMix(sources)
+    whole = Walk(mix)
+    steps = [item.name if item is not None else None for item in whole]
+    assert len(steps) == 14 and steps.count(None) == 2 and whole.left_out.counts == {"same_image": 2}
+    for cut in range(15):
+        first = Walk(mix)
+        taken = [item for _, item in zip(range(cut), first)]
+        state = first.state()
+        for source in sources:
+            source.read.clear()
+        second = Walk(mix, None, state)
+        rest = [item.name if item is not None else None for item in second]
+        assert [item.name if item is not None else None for item in taken] + rest == steps
+        assert second.left_out.groups() == whole.left_out.groups()
+        assert sum(len(source.read) for source in sources) == 14 - cut, "nothing before the cut is read again"
+
+
+def test_a_mask_that_stays_as_it_is_is_not_decoded() -> None:
+    own = encode_mask(scene(0), GROUND.colours, {"seed": 1})
+    (item,) = StoredMix([Source(lambda: iter([Item("a", picture(1, 24, 31), own)]), GROUND)])
+    assert item.mask is own
+    (item,) = StoredMix([Source(lambda: iter([Item("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background"))
+    assert isinstance(item.mask, np.ndarray)
+
+
+def scored(name: str, number: int, scores: Any, source: str = "synthetic") -> Item:
+    return Item(name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores})  # type: ignore[arg-type]
+
+
+def doubtful() -> Iterator[Item]:
+    yield scored("sure", 1, {"confident_share": 0.9, "mean_confidence": 0.8})
+    yield scored("just", 2, {"confident_share": 0.5, "mean_confidence": 0.6})
+    yield scored("share", 3, {"confident_share": 0.49, "mean_confidence": 0.9})
+    yield scored("mean", 4, {"confident_share": 1, "mean_confidence": 0.59})
+    yield scored("nan", 5, {"confident_share": float("nan"), "mean_confidence": 1.0})
+    yield scored("half", 6, {"confident_share": 0.9})
+    yield scored("text", 7, {"confident_share": "0.9", "mean_confidence": 0.9})
+    yield scored("none", 8, None)
+    yield scored("odd", 9, [1, 2])
+    yield scored("real", 10, {"confident_share": 0.1}, "real")
+    # the same image as one that was not sure enough
+    yield scored("again", 3, {"confident_share": 0.8, "mean_confidence": 0.9})
+
+
+def test_twins_below_the_bounds_are_left_out_and_counted(tmp_path: Path) -> None:
+    bounds = ConfidenceFilter(min_confident_share=0.5, min_mean_confidence=0.6)
+    mix = StoredMix([Source(doubtful, GROUND)], confidence=bounds)
+    assert [item.name for item in mix] == ["sure", "just", "real", "again"]
+    assert [item.name for item in StoredMix([Source(doubtful, GROUND)], confidence=ConfidenceFilter(min_mean_confidence=0.85))] == [
+        "share", "nan", "text", "real"
+    ]  # fmt: skip
+    assert len(list(StoredMix([Source(doubtful, GROUND)]))) == 10
+    result = run(CutStore(tmp_path / "s"), [Source(doubtful, GROUND)], tmp_path / "scratch", {"format": "coco"}, {"confidence": bounds})
+    assert result.items == {"real": 1, "synthetic": 3}
+    assert result.left_out == {"low_confidence": 3, "no_scores": 4}
+    named = {group.reason: {entry.name: entry.detail for entry in group.first} for group in result.left_out_first}
+    assert named["low_confidence"]["share"] == "its confident_share is 0.49, and at least 0.5 was asked for"
+    assert list(named["no_scores"]) == ["half", "text", "none", "odd"]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_bounds_are_shares(value: float) -> None:
+    with pytest.raises(ValidationError):
+        ConfidenceFilter(min_confident_share=value)

@@ -1,0 +1,105 @@
+"""Files on their way to the store: in order, none behind one that failed; and the spools that they are gathered in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import StoreUnavailable
+from service.exports.uploader import Sender
+from service.kit.output_file import BLOCK_BYTES, ExportFile, Spool
+from service.store.base import ObjectInfo
+from tests.service.exports.resuming import CutStore
+
+
+class GatedStore(CutStore):
+    """Does no write before the gate is open."""
+
+    gate: threading.Event
+
+    def _cutting(self, write: Any, key: str, *arguments: Any, **options: Any) -> ObjectInfo:
+        assert self.gate.wait(30)
+        return super()._cutting(write, key, *arguments, **options)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> GatedStore:
+    made = GatedStore(tmp_path / "store")
+    made.gate = threading.Event()
+    return made
+
+
+def long_file(scratch: Path, data: bytes) -> tuple[Spool, ExportFile]:
+    spool = Spool(scratch)
+    spool.write(data)
+    return spool, spool.as_file("long")
+
+
+def test_files_come_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path) -> None:
+    sender, data = Sender(store, tmp_path), os.urandom(3 << 20)
+    spool, file = long_file(tmp_path, data)
+    sender.send("a/long", file)
+    spool.close()
+    sender.send("a/short", ExportFile.of("short", b"x"))
+    assert store.written == []
+    store.gate.set()
+    sender.flush()
+    assert store.written == ["a/long", "a/short"] and store.get("a/long") == data
+    sender.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) -> None:
+    store.cut = 1
+    sender = Sender(store, tmp_path)
+    spool, file = long_file(tmp_path, bytes(3 << 20))
+    sender.send("a/0", ExportFile.of("", b"0"))
+    sender.send("a/1", file)
+    spool.close()
+    sender.send("a/2", ExportFile.of("", b"2"))
+    store.gate.set()
+    with pytest.raises(StoreUnavailable, match="a/1"):
+        sender.flush()
+    with pytest.raises(StoreUnavailable, match="a/1"):
+        sender.send("a/3", ExportFile.of("", b"3"))
+    sender.close()
+    assert store.written == ["a/0"] and [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES, 5_000_000])
+def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    with Spool(tmp_path) as spool:
+        for start in range(0, size, 300_001):
+            spool.write(data[start : start + 300_001])
+        file = spool.as_file("x")
+        assert (file.size, file.digest(), file.read()) == (size, hashlib.sha256(data).hexdigest(), data)
+        for start in (0, 1, size // 2, size):
+            assert b"".join(spool.pieces(min(start, size))) == data[min(start, size) :]
+        spool.write(b"more")
+        assert spool.as_file("x").digest() == hashlib.sha256(data + b"more").hexdigest()
+        assert b"".join(spool.pieces(size)) == b"more"
+        moved = spool.as_file("x").move(tmp_path / "there")
+        assert moved == (size + 4 >= BLOCK_BYTES)
+        if moved:
+            assert (tmp_path / "there").read_bytes() == data + b"more"
+            (tmp_path / "there").unlink()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda spool: [spool.write(bytes(1 << 20)) for _ in range(5)], lambda spool: spool.as_file("x"), lambda spool: list(spool.pieces())],
+    ids=["written on", "taken", "read"],
+)
+def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any) -> None:
+    with open("/dev/full", "w+b", buffering=0) as full, Spool(tmp_path) as spool:
+        monkeypatch.setattr(spool, "_opened", lambda: full)
+        spool.write(bytes(BLOCK_BYTES))
+        with pytest.raises(OSError, match="No space left"):
+            use(spool)

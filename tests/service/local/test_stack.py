@@ -1,0 +1,56 @@
+"""The embedded stack: one to a folder, mended when its worker dies, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from service.errors import BrokerUnavailable, NotReady, SettingsError
+from service.local.stack import EmbeddedStack, listen_on, local_address
+from tests.waiting import until
+
+
+def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) -> None:
+    with EmbeddedStack(tmp_path / "data", grace_s=0.5) as stack:
+        assert stack.mend() is None
+        first = next(child for child in stack.family.children if child.name == "worker")
+        first.started_at -= 3600  # as if it had worked for an hour
+        os.kill(first.pid, signal.SIGKILL)
+        news = until(stack.mend)
+        assert news is not None and "killed by signal 9, and was started again" in news
+        second = next(child for child in stack.family.children if child.name == "worker")
+        assert second.pid != first.pid
+
+        os.kill(second.pid, signal.SIGKILL)
+        until(second.ended)
+        with pytest.raises(NotReady, match="the worker was killed by signal 9"):
+            stack.mend()
+
+        with pytest.raises(BrokerUnavailable, match="another broker has"):
+            EmbeddedStack(tmp_path / "data").start()
+    assert stack.family.children == []
+
+
+def test_a_port_that_is_taken_stops_the_stack_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stack = EmbeddedStack(tmp_path / "data", port=port)
+        with pytest.raises(SettingsError, match=f"port {port} on 127.0.0.1 cannot be had.*--port"):
+            stack.start()
+    assert not (tmp_path / "data" / "broker").exists()
+
+
+def test_an_address_of_another_machine_is_not_taken_for_a_port_in_use() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(SettingsError, match=f"{host} is no address of this machine .*--host") as caught:
+            listen_on(host, 0)
+        assert "another server" not in caught.value.detail
+
+
+def test_the_address_to_reach_a_server_follows_from_where_it_listens() -> None:
+    hosts = ("127.0.0.1", "0.0.0.0", "::", "::1", "box")
+    assert [local_address(host) for host in hosts] == ["127.0.0.1", "127.0.0.1", "127.0.0.1", "[::1]", "box"]

@@ -1,0 +1,80 @@
+"""The ``mask`` member of a request: its forms, what is told of wrong ones, and files named instead of carried."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.jobs.request import EXAMPLE_MASK_PNG, EXAMPLE_UPLOAD
+from service.kit.validation import Faults
+from service.masks.given import GivenFile, parse_masks, with_references
+
+PNG = base64.b64decode(EXAMPLE_MASK_PNG)
+OTHER = "ab" * 32
+
+
+def faults_of(value: Any, most: int = 5) -> list[tuple[str, str]]:
+    faults = Faults()
+    parse_masks(value, most=most, faults=faults)
+    with pytest.raises(InvalidRequest) as raised:
+        faults.raise_if_any()
+    return [(fault["pointer"], fault["detail"]) for fault in raised.value.extra["errors"]]
+
+
+def test_one_mask_and_a_list_of_masks_are_told_apart_by_their_pointers() -> None:
+    faults = Faults()
+    assert parse_masks({"png": EXAMPLE_MASK_PNG}, most=5, faults=faults) == [GivenFile("mask", "/mask", EXAMPLE_UPLOAD, PNG)]
+    assert parse_masks([{"upload": OTHER}, {"png": EXAMPLE_MASK_PNG}], most=2, faults=faults) == [
+        GivenFile("mask[0]", "/mask/0", OTHER),
+        GivenFile("mask[1]", "/mask/1", EXAMPLE_UPLOAD, PNG),
+    ]
+    faults.raise_if_any()
+    assert hashlib.sha256(PNG).hexdigest() == EXAMPLE_UPLOAD
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("x", ['mask is "x"; give {"png": "<base64>"} or {"upload": "<id from POST /uploads>"}, or a list of these']),
+        (7, ["mask is 7"]),
+        ({}, ["mask is {}"]),
+        ({"png": "", "upload": OTHER}, ["mask is {", "give"]),
+        ({"image": "x"}, ['{"image": "x"}']),
+        ({"png": 7}, ["png 7"]),
+        ({"png": None}, ["png null"]),
+        ({"upload": None}, ["upload null, which is no id"]),
+        ({"upload": "../../etc"}, ["no id; POST /uploads answers with one"]),
+        ({"upload": OTHER.upper()}, ["no id"]),
+        ({"png": "iVBO*w0K"}, ['not base64: "*" at character 4', "one line"]),
+        ({"png": "iVBO\niVBO"}, ['"\\n" at character 4']),
+        ({"png": "iVBO-_"}, ['"-" at character 4', "alphabet with + and /"]),
+        ({"png": "iVBOx"}, ["not base64", "with its padding"]),
+        ({"png": "data:image/png;base64," + EXAMPLE_MASK_PNG}, ["begins with 'data:'; leave out"]),
+        ([], ["mask is []: it gives none; give 1 to 5"]),
+        ([{"upload": OTHER}] * 6, ["mask lists 6 masks; a job takes 1 to 5, so ask in several jobs"]),
+    ],
+)
+def test_what_is_no_mask_member_is_told_with_the_form_it_should_have(value: Any, words: list[str]) -> None:
+    [(pointer, detail)] = faults_of(value)
+    assert pointer == "/mask"
+    for word in words:
+        assert word in detail
+
+
+def test_every_wrong_entry_of_a_list_is_told() -> None:
+    found = faults_of([{"upload": OTHER}, "x", {"png": "?"}, {"png": EXAMPLE_MASK_PNG}, []])
+    assert [pointer for pointer, _ in found] == ["/mask/1", "/mask/2", "/mask/4"]
+    assert found[0][1].startswith('mask[1] is "x"; give')
+
+
+def test_files_are_named_instead_of_carried_and_nothing_else_is_changed() -> None:
+    body = {"model": "m", "count": 2, "mask": [{"png": EXAMPLE_MASK_PNG}, {"upload": OTHER}, {"png": "?"}, 7]}
+    named = with_references(body, most=10)
+    assert named == {**body, "mask": [{"upload": EXAMPLE_UPLOAD}, {"upload": OTHER}, {"png": "?"}, 7]}
+    assert with_references(named, most=10) == named
+    assert with_references({"mask": {"png": EXAMPLE_MASK_PNG}}, most=10) == {"mask": {"upload": EXAMPLE_UPLOAD}}
+    assert with_references({"model": "m"}, most=10) == {"model": "m"}

@@ -1,0 +1,40 @@
+"""Deliverers that do one pass when a test says so, and a clock for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from workers.maintenance.webhook_sender import CallbackDeliverer, Delivers
+
+SERVICE = "https://twins.example/base"
+
+
+@dataclass
+class Clock:
+    """A clock that goes on only when it is told to."""
+
+    moment: datetime
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def go_on(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> CallbackDeliverer:
+    """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
+    deliverer = CallbackDeliverer(worker, **options, **({} if clock is None else {"now": clock}))
+    assert deliverer.make_pass()
+    assert deliverer.wait(30)
+    deliverer.stop()
+    deliverer._turn.give_back()
+    return deliverer
+
+
+def noted(worker: Delivers) -> list[str]:
+    """What has a callback's note."""
+    return list(worker.ledger.outbox.noted())

@@ -1,0 +1,135 @@
+"""A real broker, a folder store, the API over it, and bulk workers that carry runs out when a test says so."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+from starlette.testclient import TestClient
+
+from service.api.app import create_app
+from service.kit.png import encode_image, encode_indices
+from service.local.broker import EmbeddedBroker
+from service.settings import Settings
+from service.store import ObjectStore, open_store
+from tests.service.api.support import NotingQueue, register
+from tests.service.api.support import card as a_card
+from workers.bulk.celery_app import carriers
+from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.worker import BulkWorker, open_bulk_worker
+
+
+class NotingRuns:
+    """Notes the runs that it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send_run(self, run: str) -> None:
+        self.sent.append(run)
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker.url
+
+
+@pytest.fixture
+def settings(broker_url: str, tmp_path: Path) -> Settings:
+    client = Redis.from_url(broker_url)
+    client.flushall()
+    client.close()
+    return Settings(
+        broker_url=broker_url, data_dir=tmp_path / "data", chunk_size=2, sweep_interval_s=0.1, max_chunk_attempts=2, lease_s=5
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    store = open_store(settings)
+    register(store, a_card())
+    return store
+
+
+@pytest.fixture
+def run_queue() -> NotingRuns:
+    return NotingRuns()
+
+
+@pytest.fixture
+def chunk_queue() -> NotingQueue:
+    return NotingQueue()
+
+
+@pytest.fixture
+def app(settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue) -> FastAPI:
+    return create_app(settings, store=store, queue=chunk_queue, run_queue=run_queue)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def hire(settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue) -> Iterator[Callable[..., BulkWorker]]:
+    """Makes bulk workers that are closed at the end; arguments replace the store."""
+    hired: list[BulkWorker] = []
+
+    def hire_one(**changes: Any) -> BulkWorker:
+        hired.append(open_bulk_worker(settings, **{"store": store, "queue": run_queue, "chunks": chunk_queue, **changes}))
+        return hired[-1]
+
+    yield hire_one
+    for worker in hired:
+        worker.close()
+
+
+@pytest.fixture
+def worker(hire: Callable[..., BulkWorker]) -> BulkWorker:
+    return hire()
+
+
+@pytest.fixture
+def carry(worker: BulkWorker) -> Callable[[str], Outcome]:
+    """Carries a run out."""
+    return lambda run: carry_out(worker, run, carriers())
+
+
+def dataset_tar(items: int = 6, *, spoilt: int | None = None, names: tuple[str, ...] = ("ground", "water", "house")) -> bytes:
+    """A dataset of folders as a tar: pictures of 24 x 16 px, masks of three classes; ``spoilt`` has an image that is none."""
+    random = np.random.default_rng(7)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+
+        def put(name: str, data: bytes) -> None:
+            info = tarfile.TarInfo(f"set/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        classes = ", ".join(f'{{"index": {i}, "name": "{name}", "colour": [{i * 90}, 20, {255 - i * 90}]}}' for i, name in enumerate(names))
+        put("dataset.json", f'{{"name": "Small scenes", "licence": "CC0-1.0", "classes": [{classes}]}}'.encode())
+        for number in range(items):
+            image = encode_image(random.integers(0, 256, (16, 24, 3), dtype=np.uint8), {})
+            mask = np.zeros((16, 24), dtype=np.uint8)
+            mask[4:12, 2 + number % 6 : 10] = 1
+            mask[2:6, 14:20] = 2 if number % 3 == 0 else 1
+            put(f"images/scene{number}.png", b"not a picture" if number == spoilt else image)
+            put(f"masks/scene{number}.png", encode_indices(mask))
+    return out.getvalue()
+
+
+def send(client: TestClient, data: bytes, name: str = "scenes", **query: str) -> dict[str, Any]:
+    """Sends a dataset; the answer."""
+    answer = client.post("/datasets", params={"name": name, **query}, content=data, headers={"Content-Type": "application/x-tar"})
+    assert answer.status_code == 202, answer.text
+    return answer.json()

@@ -1,0 +1,366 @@
+"""Augmentation sets through API and bulk worker; the jobs are made by a stand-in that paints what it is asked for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from service.augmentations.plan_report import report
+from service.augmentations.rounds import Rounds
+from service.jobs.repository import Ledger
+from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec
+from service.kit.png import encode_image
+from service.kit.seeds import sample_seed
+from service.settings import Settings
+from service.store import ObjectStore, keys
+from tests.service.api.support import NotingQueue, mask_card, register
+from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.test_exports import NAMES, files, unpacked
+from workers.bulk.celery_app import carriers
+from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.worker import BulkWorker, open_bulk_worker
+
+Carry = Callable[[str], Outcome]
+Confidence = Callable[[int], float]
+
+
+def paint(ledger: Ledger, spec: JobSpec, confident: Confidence = lambda seed: 0.95) -> None:
+    """Makes a job: of a given mask an image in its colours with noise of the seed, or a mask of the first class asked for."""
+    card = json.loads(ledger.store.get(keys.model_card(*spec.model.split("@"))))
+    colours = np.array([entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8)
+    names = [entry["name"] for entry in card["classes"]]
+    now = datetime.now(timezone.utc)
+    for chunk in range(spec.chunks):
+        items = []
+        for index in spec.chunk_range(chunk):
+            seed = sample_seed(spec.seed, index)
+            number = spec.mask_number(index)
+            if number is None:
+                mask = np.full((64, 64), names.index((spec.classes or ("water",))[0]), dtype=np.uint8)
+            else:
+                mask = np.array(Image.open(io.BytesIO(ledger.store.get(keys.job_input(spec.job, number)))))
+            noise = np.random.default_rng(seed).integers(0, 90, (*mask.shape, 3), dtype=np.uint8)
+            image_file = encode_image(colours[mask] // 2 + noise, {})
+            out = io.BytesIO()
+            Image.fromarray(mask).save(out, "PNG")
+            mask_file = out.getvalue()
+            found, counts = np.unique(mask, return_counts=True)
+            fields: dict[str, Any] = {}
+            for kind, key, data in (
+                ("image", keys.job_image(spec.job, index), image_file),
+                ("mask", keys.job_mask(spec.job, index), mask_file),
+            ):
+                ledger.store.put(key, data)
+                fields |= {f"{kind}_key": key, f"{kind}_sha256": hashlib.sha256(data).hexdigest(), f"{kind}_bytes": len(data)}
+            classes = tuple(
+                ItemClass(name=names[value], index=int(value), share=count / mask.size)
+                for value, count in zip(found.tolist(), counts.tolist())
+                if value != 255 and count / mask.size >= 0.005
+            )
+            drawn = {} if number is not None else {"confident_share": confident(seed), "mean_confidence": 0.9}
+            items.append(Item(index=index, seed=seed, classes=classes, **drawn, **fields))
+        ledger.write_chunk(
+            ChunkRecord(
+                job=spec.job, chunk=chunk, items=tuple(items), worker="test", epoch=1, batch_shape=(4,), dtype="float32",
+                device="cpu", build={}, attempt=1, started_at=now, finished_at=now,
+            )  # fmt: skip
+        )
+    ledger.conclude(spec)
+
+
+@pytest.fixture
+def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> str:
+    """A dataset of 12 items, and a model of the same classes that follows masks."""
+    register(store, mask_card())
+    found = send(client, dataset_tar(12, names=NAMES))["id"]
+    carry(run_queue.sent[-1])
+    return str(found)
+
+
+def see_through(
+    client: TestClient, carry: Carry, worker: BulkWorker, run: str, confident: Confidence = lambda seed: 0.95
+) -> dict[str, Any]:
+    """Carries a set out to its end, its jobs painted as they come; the view."""
+    for _ in range(60):
+        if carry(run) is Outcome.ENDED:
+            return client.get(f"/augmentations/{run}").json()
+        for job in Rounds(worker.store, run).jobs():
+            if worker.ledger.read_summary(job) is None:
+                paint(worker.ledger, worker.ledger.read_spec(job), confident)
+    raise AssertionError("it does not end")
+
+
+def ask(client: TestClient, **body: Any) -> dict[str, Any]:
+    answer = client.post("/augmentations", json=body)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def test_a_dry_run_tells_the_plan_and_keeps_nothing(client: TestClient, scenes: str, store: ObjectStore, run_queue: NotingRuns) -> None:
+    before, sent = {info.key for info in store.list("")}, list(run_queue.sent)
+    answer = client.post(
+        "/augmentations", json={"dataset": "scenes", "model": "tissue", "ratio": 3, "balance": {"water": 0.18}, "dry_run": True}
+    )
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert (plan["dataset"], plan["model"], plan["plan"]["count"], plan["plan"]["items"]) == (scenes, "tissue@1.0.0", 36, 12)
+    water = next(entry for entry in plan["plan"]["classes"] if entry["name"] == "water")
+    assert water["target"] == 0.18 and abs(water["planned"] - 0.18) < 0.01 and water["met"]
+    assert Image.open(io.BytesIO(base64.b64decode(plan["picture"]))).format == "PNG"
+    assert {info.key for info in store.list("")} == before and run_queue.sent == sent
+
+
+def test_a_set_is_made_and_comes_to_what_was_asked_for(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+) -> None:
+    asked = ask(client, dataset="scenes", model="tissue", count=192, balance={"water": 0.18}, seed=5, name="more water", splits=None)
+    assert (asked["state"], asked["count"], asked["name"], asked["total"]) == ("queued", 192, "more water", 192)
+    view = see_through(client, carry, worker, asked["id"])
+    assert (view["state"], view["done"], view["tried"], view["rejected"]) == ("succeeded", 192, 192, {})
+    assert abs(view["achieved"]["water"] - 0.18) <= 0.05 * 0.18
+    # what is told is what the masks hold
+    page = client.get(view["links"]["samples"], params={"limit": 500}).json()
+    assert len(page["samples"]) == 192
+    shares = np.zeros(4)
+    for sample in page["samples"]:
+        mask = np.array(Image.open(io.BytesIO(client.get(sample["mask"]["url"]).content)))
+        shares += np.bincount(mask.reshape(-1), minlength=4)[:4] / mask.size
+    assert np.allclose(shares / 192, [view["achieved"][name] for name in NAMES], atol=1e-5)
+    assert {sample["made_from"]["dataset"] for sample in page["samples"]} == {scenes}
+    assert any(sample["made_from"]["masks"] == "transformed" for sample in page["samples"])
+
+
+def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
+    client: TestClient,
+    hire: Callable[..., BulkWorker],
+    worker: BulkWorker,
+    scenes: str,
+    store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from service.errors import StoreUnavailable
+
+    body = {"dataset": "scenes", "model": "tissue", "count": 10, "seed": 9, "balance": "even"}
+    kinds = carriers()
+
+    def twins(run: str) -> list[tuple[str, str]]:
+        page = client.get(f"/augmentations/{run}/samples", params={"limit": 500}).json()
+        return [(sample["image"]["sha256"], json.dumps(sample["made_from"])) for sample in page["samples"]]
+
+    first = ask(client, **body)["id"]
+    see_through(client, lambda run: carry_out(worker, run, kinds), worker, first)
+    second = ask(client, **body)["id"]
+    puts = {"left": 0}
+
+    def failing(self: Any, key: str, *given: Any, **options: Any) -> Any:
+        if f"/{second}/rounds/" in key or key.startswith(("uploads/", "jobs/")):
+            puts["left"] -= 1
+            if puts["left"] < 0:
+                raise StoreUnavailable("killed here")
+        return real(self, key, *given, **options)
+
+    real = type(store).put
+    for attempt in range(200):
+        with monkeypatch.context() as patched:
+            puts["left"] = attempt  # each time a little further
+            patched.setattr(type(store), "put", failing)
+            outcome = carry_out(hire(), second, kinds)
+        if outcome is Outcome.ENDED:
+            break
+        for job in Rounds(store, second).jobs():
+            if worker.ledger.read_summary(job) is None:
+                paint(worker.ledger, worker.ledger.read_spec(job))
+    assert attempt > 5
+    assert twins(second) == twins(first) and len(twins(first)) == 10
+    jobs = [job["id"] for job in client.get("/jobs", params={"limit": 100}).json()["jobs"]]
+    of_sets = [*Rounds(store, first).jobs(), *Rounds(store, second).jobs()]
+    assert sorted(jobs) == sorted(of_sets), "a job was asked for twice"
+
+
+def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str
+) -> None:
+    body = {"dataset": "scenes", "model": "aerial", "count": 12, "seed": 1, "acceptance": {"min_confident_share": 0.9}}
+    half = see_through(client, carry, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5)
+    assert (half["state"], half["done"]) == ("succeeded", 12)
+    assert half["rejected"]["low_confidence"] >= 4 and half["tried"] <= 48
+    none = see_through(client, carry, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
+    assert (none["state"], none["done"], none["tried"], none["rejected"]) == ("failed", 0, 18, {"low_confidence": 18})
+    some = see_through(client, carry, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5)
+    assert some["state"] == "partial" and 0 < some["done"] < 12 and some["tried"] == 12
+    assert "all 12 tries are spent" in some["reason"]
+
+
+def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
+    client: TestClient, scenes: str, settings: Settings
+) -> None:
+    small = open_bulk_worker(settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue())
+    kinds = carriers()
+    run = ask(client, dataset="scenes", model="tissue", count=10, seed=2)["id"]
+    view = see_through(client, lambda each: carry_out(small, each, kinds), small, run)
+    assert (view["state"], view["done"]) == ("succeeded", 10)
+    sizes = [small.ledger.read_spec(job).count for job in view["jobs"]]
+    assert sum(sizes) == 10 and max(sizes) <= 3
+    small.close()
+
+
+def test_near_duplicates_are_left_out(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
+    body = {"dataset": "scenes", "model": "aerial", "count": 4, "seed": 1, "budget": 3.0}
+    view = see_through(client, carry, worker, ask(client, **body, acceptance={"no_near_duplicates": 64})["id"])
+    assert view["state"] in ("succeeded", "partial")
+    loose = see_through(client, carry, worker, ask(client, **body)["id"])
+    assert (loose["done"], loose["tried"]) == (4, 4)
+
+
+def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+) -> None:
+    run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
+    see_through(client, carry, worker, run)
+    body = {"sources": [{"dataset": scenes}, {"augmentation": run}], "format": "folders", "splits": {"train": 0.5, "test": 0.5}}
+    export = client.post("/exports", json=body).json()
+    carry(run_queue.sent[-1])
+    view = client.get(f"/exports/{export['id']}").json()
+    assert view["state"] == "succeeded" and view["items"] == {"real": 12, "synthetic": 40}
+    lines = [json.loads(line) for line in unpacked(files(client, view))["manifest.jsonl"].splitlines()]
+    sides: dict[str, set[str]] = {}
+    for line in lines:
+        sides.setdefault(line["source_mask"], set()).add(line["split"])
+    assert all(len(side) == 1 for side in sides.values())
+    assert {line["split"] for line in lines} == {"train", "test"}
+    real = {line["source_mask"]: line["split"] for line in lines if line["source"] == "real"}
+    assert {line["source_mask"] for line in lines if line["source"] == "synthetic"} <= set(real)
+    assert all(line["metadata"]["augmentation"] == run for line in lines if line["source"] == "synthetic")
+
+
+def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workers.bulk.augment as module
+
+    monkeypatch.setattr(module, "ROUND", 4)
+    run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
+    carry(run)
+    second, first = Rounds(worker.store, run).jobs()
+    paint(worker.ledger, worker.ledger.read_spec(first))
+    assert carry(run) is Outcome.LATER
+    assert client.get(f"/augmentations/{run}").json()["tried"] == 4
+    assert client.post(f"/augmentations/{run}/cancel").json()["state"] == "cancelling"
+    assert carry(run) is Outcome.CANCELLED
+    view = client.get(f"/augmentations/{run}").json()
+    assert (view["state"], view["done"]) == ("cancelled", 4)
+    assert client.get(f"/jobs/{second}").json()["state"] == "cancelled"
+    assert len(client.get(f"/augmentations/{run}/samples").json()["samples"]) == 4
+    assert client.post("/exports", json={"sources": [{"augmentation": run}], "format": "coco"}).status_code == 202
+
+
+def test_deleted_it_takes_its_jobs_along(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore) -> None:
+    from workers.bulk.sweeper import RunSweeper
+
+    run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
+    see_through(client, carry, worker, run)
+    [job] = Rounds(store, run).jobs()
+    assert client.delete(f"/augmentations/{run}").status_code == 204
+    assert client.get(f"/augmentations/{run}").status_code == 404
+    sweeper = RunSweeper(worker)
+    sweeper.make_pass()
+    sweeper.make_pass()
+    assert client.get(f"/jobs/{job}").status_code == 404
+    assert list(store.list(f"augmentations/{run}/")) == []
+
+
+def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_the_one_that_holds(
+    client: TestClient, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.augmentations.stored import AugmentationWork, reopen
+    from service.errors import StoreUnavailable
+
+    body = {"dataset": "scenes", "model": "tissue", "count": 30, "balance": "even"}
+    calls: list[str] = []
+
+    def both_at_once(self: Any, key: str, *given: Any, **options: Any) -> Any:
+        if key.endswith("/spec.json"):
+            calls.append(key)
+            if len(calls) > 1:
+                raise StoreUnavailable("the second does not get through")
+            assert client.post("/augmentations", json=body, headers={"Idempotency-Key": "one"}).status_code == 503
+        return real(self, key, *given, **options)
+
+    real = type(store).put
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put", both_at_once)
+        answer = client.post("/augmentations", json=body, headers={"Idempotency-Key": "one"})
+    assert answer.status_code == 202 and len(set(calls)) == 1
+    view = client.get(f"/augmentations/{answer.json()['id']}").json()
+    work = AugmentationWork.model_validate(worker.runs.read_spec(view["id"]).work)
+    made = reopen(work, store, worker.catalogue, worker.settings)
+    assert view["seed"] == work.seed and view["plan"] == report(made.plan).model_dump(mode="json")
+    dry = client.post("/augmentations", json={**body, "seed": work.seed, "dry_run": True}).json()
+    assert client.get(view["links"]["preview"]).content == base64.b64decode(dry["picture"])
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
+def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    from service.errors import StoreUnavailable
+    from workers.bulk.sweeper import RunSweeper
+
+    def failing(self: Any, key: str, *given: Any, **options: Any) -> Any:
+        if key.endswith("/jobs.json"):
+            raise StoreUnavailable("broken off here")
+        return real(self, key, *given, **options)
+
+    run = ask(client, dataset="scenes", model="tissue", count=12, seed=2, prompt="tissue with {classes}")["id"]
+    real = type(store).put
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put", failing)
+        assert carry(run) is Outcome.FAILED
+    jobs = [job["id"] for job in client.get("/jobs").json()["jobs"]]
+    assert Rounds(store, run).jobs() == [] and len(jobs) > 1
+    if deleted:
+        assert client.delete(f"/augmentations/{run}").status_code == 204
+        sweeper = RunSweeper(worker)
+        sweeper.make_pass()
+        sweeper.make_pass()
+        assert client.get("/jobs").json()["jobs"] == []
+    else:
+        client.post(f"/augmentations/{run}/cancel")
+        assert carry(run) is Outcome.CANCELLED
+        assert {client.get(f"/jobs/{job}").json()["state"] for job in jobs} == {"cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({"model": "nobody"}, 404, "nobody"),
+        ({"dataset": "nothing"}, 404, "nothing"),
+        ({"count": None}, 422, "neither is given"),
+        ({"ratio": 2.0}, 422, "both are given"),
+        ({"balance": {"lake": 0.5}}, 422, "lake"),
+        ({"balance": {"water": 1.3}}, 422, "balance.water is 1.3: Input should be less than or equal to 1"),
+        ({"masks": {"transforms": ["wobble"]}}, 422, "wobble"),
+        ({"prompt": "{secret}"}, 422, "{secret}"),
+        ({"splits": ["test"]}, 422, "no item"),
+        ({"steps": 100000}, 422, "steps"),
+        ({"acceptance": {"min_confident_share": 0.9}}, 422, "min_confident_share"),
+    ],
+)
+def test_what_cannot_be_planned(change: dict[str, Any], status: int, says: str, client: TestClient, scenes: str) -> None:
+    body = {"dataset": "scenes", "model": "tissue", "count": 4, **change}
+    answer = client.post("/augmentations", json={name: value for name, value in body.items() if value is not None})
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+    # of a member that may be of several kinds, what pydantic calls them is no place in the body
+    assert not any("[" in error["pointer"] or "(" in error["pointer"] for error in answer.json().get("errors", []))
+    assert client.get("/augmentations").json()["augmentations"] == []

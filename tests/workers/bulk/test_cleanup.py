@@ -1,0 +1,170 @@
+"""What an ended run does not keep goes, whoever is killed between its end and that: nothing lies in the store uncounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.datasets.stored import layout
+from service.kit.run_kinds import Kind
+from service.kit.states import State
+from service.store import ObjectStore, run_keys
+from service.store.folder import FolderStore
+from tests.breaking import FailsAfter
+from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.test_execute import DONE, accepted, kinds
+from tests.workers.bulk.test_exports import files
+from workers.bulk.celery_app import carriers
+from workers.bulk.context import Ended, PutDown, Work
+from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.sweeper import RunSweeper
+from workers.bulk.worker import BulkWorker
+
+Carry = Callable[[str], Outcome]
+Hire = Callable[..., BulkWorker]
+
+
+@pytest.fixture
+def export(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
+    """An export of 6 items in 3 shards that nobody has begun with; its id."""
+    send(client, dataset_tar(6))
+    carry(run_queue.sent[-1])
+    body = {"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}
+    return str(client.post("/exports", json=body).json()["id"])
+
+
+def made(store: ObjectStore, run: str) -> list[str]:
+    """What is left of what the run has made, but for what says that it was."""
+    prefix = run_keys.run_prefix(run)
+    said = {"spec.json", "started.json", "cancel.json", "summary.json"}
+    return [name for info in store.list(prefix) if (name := info.key.removeprefix(prefix)) not in said]
+
+
+def break_at_the_third_shard(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def broken(real: Callable[..., Any]) -> Callable[..., Any]:
+        def put(self: Any, key: str, *given: Any, **options: Any) -> Any:
+            if key.endswith("train-000002.tar"):
+                raise error
+            return real(self, key, *given, **options)
+
+        return put
+
+    for name in ("put", "put_file"):
+        monkeypatch.setattr(FolderStore, name, broken(getattr(FolderStore, name)))
+
+
+def test_a_failed_export_keeps_nothing(
+    client: TestClient, export: str, worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = worker.ledger.holdings.stored_bytes("default")
+    break_at_the_third_shard(monkeypatch, RuntimeError("a fault of ours"))
+    assert carry_out(worker, export, carriers()) is Outcome.FAILED
+    assert {"files/train-000000.tar", "checkpoints/000001.json"} <= set(made(store, export)), "it may be gone on with"
+    told = run_keys.run_callback(export, 1)
+    store.put(told, b"{}")
+    assert carry_out(worker, export, carriers()) is Outcome.ENDED
+    view = client.get(f"/exports/{export}").json()
+    assert (view["state"], view["files"], view["bytes"]) == ("failed", None, None) and "a fault of ours" in view["reason"]
+    assert made(store, export) == ["callbacks/0001.json"], "whom it was told is no part of what it made"
+    assert worker.ledger.holdings.stored_bytes("default") == before
+    assert store.head(run_keys.open_run(export)) is None
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store: FolderStore, state: State) -> None:
+    breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    killed, other = hire(store=breaking), hire()
+
+    def carry(work: Work) -> Ended:
+        for number in range(3):
+            store.put(f"{run_keys.run_prefix(work.spec.run)}files/{number}.tar", b"half")
+        if state is State.CANCELLED:
+            raise PutDown(cancelled=True)
+        return Ended(state, 0, reason="it cannot be")
+
+    sweeper = RunSweeper(other)
+    for left in range(10):
+        spec = accepted(other)
+        breaking.left = left
+        assert carry_out(killed, spec.run, kinds(carry)) is (Outcome.CANCELLED if state is State.CANCELLED else Outcome.ENDED)
+        summary = other.runs.read_summary(spec.run)
+        assert summary is not None and (summary.state, summary.bytes) == (state, 0), "a store that deletes nothing holds no end up"
+        settled = store.head(run_keys.open_run(spec.run)) is None
+        assert settled or left < 4
+        assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
+        assert sweeper.make_pass()
+        assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
+    assert left == 9
+
+
+def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWorker, store: ObjectStore) -> None:
+    spec = accepted(worker)
+    store.put(f"{run_keys.run_prefix(spec.run)}files/0.tar", b"half")
+    worker.runs.end(spec, State.FAILED, reason="and then the lights went out")
+    assert RunSweeper(worker).make_pass()
+    assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
+
+
+def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, store: ObjectStore) -> None:
+    late, other = hire(), hire()
+    spec = accepted(late)
+
+    def late_carry(work: Work) -> Ended:
+        # stopped here past its lease: another takes the run over and ends it
+        late.leases.release(work.kept.lease)
+        assert carry_out(other, spec.run, kinds(lambda _: Ended(State.FAILED, 0, reason="no pair"))) is Outcome.ENDED
+        store.put(f"{run_keys.run_prefix(spec.run)}files/late.tar", b"half")
+        work.kept.lost = True
+        work.look()
+        raise AssertionError("the lost lease was not seen")
+
+    assert carry_out(late, spec.run, kinds(late_carry)) is Outcome.PUT_DOWN
+    assert made(store, spec.run) == []
+
+
+def test_a_whole_export_keeps_its_files_and_its_checkpoints_go_whoever_is_killed(
+    client: TestClient, export: str, hire: Hire, store: FolderStore
+) -> None:
+    breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    breaking.left = 0
+    assert carry_out(hire(store=breaking), export, carriers()) is Outcome.ENDED
+    left = made(store, export)
+    assert any(name.startswith("checkpoints/") for name in left)
+    view = client.get(f"/exports/{export}").json()
+    wanted = files(client, view)
+    assert RunSweeper(hire()).make_pass()
+    assert made(store, export) == [name for name in left if not name.startswith("checkpoints/")]
+    assert files(client, view) == wanted
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_one_stays(
+    worker: BulkWorker, store: ObjectStore, state: State
+) -> None:
+    spec = accepted(worker, Kind.DATASET)
+    store.put(layout.archive(spec.run), b"gigabytes")
+
+    def carry(work: Work) -> Ended:
+        store.put(layout.shard(spec.run, 0), b"x")
+        store.put(layout.report(spec.run), b"{}")
+        if state is State.CANCELLED:
+            raise PutDown(cancelled=True)
+        return DONE if state is State.SUCCEEDED else Ended(state, 0, reason="no pair")
+
+    carry_out(worker, spec.run, kinds(carry))
+    kept = {State.SUCCEEDED: ["report.json", "shards/000000.tar"], State.FAILED: ["report.json"], State.CANCELLED: []}
+    assert made(store, spec.run) == kept[state]
+
+
+def test_cancelled_before_it_began_its_archive_goes_too(
+    client: TestClient, worker: BulkWorker, run_queue: NotingRuns, store: ObjectStore
+) -> None:
+    send(client, dataset_tar(2))
+    run = run_queue.sent[-1]
+    assert client.post("/datasets/scenes/1/cancel").json()["state"] == "cancelled"
+    assert made(store, run) == ["source/archive"]
+    assert RunSweeper(worker).make_pass()
+    assert made(store, run) == []

@@ -1,0 +1,244 @@
+"""Deliveries of runs: once or many times, cancelled, deleted, killed; and the sweeper that sends what is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import pytest
+from redis import Redis
+
+from service.broker.run_queue import (
+    RUN_QUEUE,
+    RUN_TASK,
+    RunQueue,
+    run_celery_options,
+)
+from service.errors import InvalidDataset, StoreUnavailable
+from service.kit.run_kinds import Kind, kind_of, new_run_id
+from service.kit.states import State
+from service.runs.spec import RunSpec
+from service.settings import Settings
+from service.store import ObjectStore, run_keys
+from tests.workers.bulk.conftest import NotingRuns
+from workers.bulk.celery_app import create_bulk_app
+from workers.bulk.context import (
+    Again,
+    Carrier,
+    Ended,
+    PutDown,
+    Work,
+)
+from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.sweeper import RunSweeper
+from workers.bulk.worker import BulkWorker
+
+DONE = Ended(State.SUCCEEDED, done=3, total=3, size=10, result={"said": "so"})
+
+
+def accepted(worker: BulkWorker, kind: Kind = Kind.EXPORT) -> RunSpec:
+    """A run that has been accepted."""
+    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={})
+    worker.runs.write_spec(spec)
+    return spec
+
+
+def kinds(carry: Callable[[Work], Ended | Again], **changes: object) -> dict[Kind, Carrier]:
+    return {kind: Carrier(carry, **changes) for kind in Kind}  # type: ignore[arg-type]
+
+
+def test_ids_name_their_kind_and_sort_newest_first() -> None:
+    early, late = (new_run_id(Kind.EXPORT, datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (1, 2))
+    assert late < early and kind_of(early) is Kind.EXPORT
+    assert kind_of(new_run_id(Kind.DATASET)) is Kind.DATASET
+    for none in ("", "e", "j" + early[1:], early + "0", early.upper(), f"../{early}", early + "\n"):
+        assert kind_of(none) is None
+
+
+def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
+    spec = accepted(worker)
+    calls: list[str] = []
+
+    def carry(work: Work) -> Ended:
+        calls.append(work.spec.run)
+        assert worker.leases.live(spec.run) == {0}
+        return DONE
+
+    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.ENDED
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and (summary.state, summary.done, summary.result, summary.bytes) == (State.SUCCEEDED, 3, {"said": "so"}, 10)
+    assert worker.store.head(run_keys.open_run(spec.run)) is None
+    assert worker.ledger.holdings.stored_bytes("default") == {spec.run: 10}
+    # delivered again, it is left alone
+    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.NOTHING_TO_DO
+    assert calls == [spec.run]
+    assert worker.leases.live(spec.run) == set()
+
+
+def test_two_workers_never_have_the_same_run(hire: Callable[..., BulkWorker]) -> None:
+    one, other = hire(), hire()
+    spec = accepted(one)
+    outcomes: list[Outcome] = []
+
+    def carry(work: Work) -> Ended:
+        outcomes.append(carry_out(other, spec.run, kinds(carry)))
+        return DONE
+
+    assert carry_out(one, spec.run, kinds(carry)) is Outcome.ENDED
+    assert outcomes == [Outcome.TAKEN]
+
+
+def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: NotingRuns) -> None:
+    spec = accepted(worker)
+    sweeper = RunSweeper(worker)
+    assert carry_out(worker, spec.run, kinds(lambda work: Again(0.6))) is Outcome.LATER
+    assert sweeper.make_pass() and run_queue.sent == []
+    time.sleep(0.7)
+    assert sweeper.make_pass() and run_queue.sent == [spec.run]
+    # waiting is no failed attempt, however often
+    for _ in range(worker.settings.max_chunk_attempts + 1):
+        assert carry_out(worker, spec.run, kinds(lambda work: Again(0.001))) is Outcome.LATER
+
+
+def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
+    worker: BulkWorker, run_queue: NotingRuns, settings: Settings
+) -> None:
+    lost, queued, held, ended = (accepted(worker) for _ in range(4))
+    real = RunQueue(settings)
+    real.send_run(queued.run)
+    real.close()
+    lease = worker.leases.take(held.run, 0)
+    assert lease is not None
+    carry_out(worker, ended.run, kinds(lambda work: DONE))
+    worker.store.put(run_keys.open_run(ended.run), b"")  # as if killed between summary and this
+    sweeper = RunSweeper(worker)
+    assert sweeper.make_pass()
+    assert run_queue.sent == [lost.run]
+    assert worker.store.head(run_keys.open_run(ended.run)) is None
+    worker.leases.release(lease)
+    sweeper.make_pass()
+    assert set(run_queue.sent) == {lost.run, held.run}
+
+
+def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: BulkWorker) -> None:
+    spec = accepted(worker)
+
+    def away(work: Work) -> Ended:
+        raise StoreUnavailable("the store does not answer")
+
+    for _ in range(worker.settings.max_chunk_attempts + 2):
+        assert carry_out(worker, spec.run, kinds(away)) is Outcome.FAILED
+    assert worker.runs.read_summary(spec.run) is None
+
+    def wrong(work: Work) -> Ended:
+        raise InvalidDataset("there is no pair")
+
+    assert carry_out(worker, spec.run, kinds(wrong)) is Outcome.ENDED
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and (summary.state, summary.reason) == (State.FAILED, "there is no pair")
+
+
+def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker) -> None:
+    spec = accepted(worker)
+
+    def broken(work: Work) -> Ended:
+        raise RuntimeError("a fault of ours")
+
+    assert worker.settings.max_chunk_attempts == 2
+    assert carry_out(worker, spec.run, kinds(broken)) is Outcome.FAILED
+    assert carry_out(worker, spec.run, kinds(broken)) is Outcome.ENDED
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and summary.state is State.FAILED
+    assert summary.reason == "given up after 2 attempts; the last one: RuntimeError: a fault of ours"
+
+
+def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, settings: Settings) -> None:
+    spec = accepted(worker)
+    redis = Redis.from_url(settings.broker_url)
+    redis.set(f"twinset:run-attempts:{spec.run}", 2)  # two began and never came back
+    redis.close()
+    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and "ended with its worker" in (summary.reason or "")
+
+
+def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
+    spec = accepted(worker)
+    worker.runs.cancel(spec)
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and summary.state is State.CANCELLED
+    worker.runs.cancel(spec)
+    assert carry_out(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is Outcome.NOTHING_TO_DO
+
+
+def test_cancelled_at_work_it_is_put_down_and_keeps_nothing(worker: BulkWorker) -> None:
+    spec = accepted(worker)
+
+    def carry(work: Work) -> Ended:
+        worker.store.put(f"{run_keys.run_prefix(spec.run)}files/a.tar", b"half")
+        worker.runs.cancel(spec)
+        assert worker.runs.read_summary(spec.run) is None
+        work._looked_at = float("-inf")
+        work.look()
+        raise AssertionError("the cancel was not seen")
+
+    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.CANCELLED
+    summary = worker.runs.read_summary(spec.run)
+    assert summary is not None and summary.state is State.CANCELLED
+    assert worker.store.head(f"{run_keys.run_prefix(spec.run)}files/a.tar") is None
+
+
+def test_a_worker_that_stops_hands_its_run_on(worker: BulkWorker, run_queue: NotingRuns, hire: Callable[..., BulkWorker]) -> None:
+    spec = accepted(worker)
+
+    def carry(work: Work) -> Ended:
+        worker.stopping.ask()
+        assert work.should_stop()
+        raise PutDown(cancelled=False)
+
+    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.PUT_DOWN
+    assert run_queue.sent == [spec.run]
+    assert carry_out(hire(), spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+
+
+def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, store: ObjectStore) -> None:
+    before = {info.key for info in store.list("")}
+    spec = accepted(worker, Kind.DATASET)
+    sweeper = RunSweeper(worker)
+
+    def carry(work: Work) -> Ended:
+        store.put(f"{run_keys.run_prefix(spec.run)}shards/0.tar", b"x")
+        worker.runs.delete(spec)
+        assert sweeper.make_pass()
+        assert store.head(run_keys.run_spec(spec.run)) is not None, "removed while somebody writes"
+        work._looked_at = float("-inf")
+        work.look()
+        raise AssertionError("the deletion was not seen")
+
+    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.CANCELLED
+    assert sweeper.make_pass()
+    assert {info.key for info in store.list("")} == before
+
+
+def test_messages_are_those_of_celery_and_hold_nothing_but_an_id(worker: BulkWorker, settings: Settings) -> None:
+    app = create_bulk_app(settings, worker)
+    task = app.tasks[RUN_TASK]
+    assert task("../../x") == Outcome.NOTHING_TO_DO.value
+    assert task(7) == Outcome.NOTHING_TO_DO.value
+    assert set(app.conf.task_queues) == {RUN_QUEUE} == set(run_celery_options(settings)["task_queues"])
+
+
+def test_a_run_that_was_never_written_is_forgotten(worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    import workers.bulk.sweeper as module
+
+    run = new_run_id(Kind.EXPORT)
+    store.put(run_keys.open_run(run), b"")
+    sweeper = RunSweeper(worker)
+    sweeper.make_pass()
+    assert store.head(run_keys.open_run(run)) is not None
+    monkeypatch.setattr(module, "_NEVER_WRITTEN_AFTER", timedelta(0))
+    sweeper.make_pass()
+    assert store.head(run_keys.open_run(run)) is None

@@ -1,0 +1,171 @@
+"""Exports and augmentation sets that are old enough go as if they had been deleted; datasets, and what is needed, stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.augmentations.rounds import Rounds
+from service.kit.run_kinds import Kind, new_run_id
+from service.kit.states import State
+from service.runs.spec import RunSpec
+from service.settings import Settings
+from service.store import ObjectStore, run_keys
+from tests.service.api.support import mask_card, register
+from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.test_augmentations import ask, see_through
+from tests.workers.bulk.test_exports import NAMES, files
+from workers.bulk.execute import Outcome
+from workers.bulk.retention import RunExpiry
+from workers.bulk.sweeper import RunSweeper
+from workers.bulk.worker import BulkWorker, open_bulk_worker
+
+Carry = Callable[[str], Outcome]
+DAYS = 7
+
+
+@pytest.fixture
+def forgetful(settings: Settings, store: ObjectStore, run_queue: NotingRuns) -> Iterator[BulkWorker]:
+    """A worker that keeps runs for a week."""
+    worker = open_bulk_worker(settings.model_copy(update={"run_retention_days": DAYS}), store=store, queue=run_queue)
+    yield worker
+    worker.close()
+
+
+def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int = 100) -> None:
+    """So many passes, ``later`` days from now."""
+
+    def now() -> datetime:
+        return datetime.now(timezone.utc) + timedelta(days=later)
+
+    sweeper = RunSweeper(worker, RunExpiry(worker, now=now, look_every_s=0.0, size=size))
+    for _ in range(times):
+        assert sweeper.make_pass()
+    sweeper._turn.give_back()
+
+
+def run_of(worker: BulkWorker, kind: Kind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default") -> str:
+    """A run from so long ago."""
+    now = datetime.now(timezone.utc)
+    then = now - timedelta(days=accepted_days_ago)
+    spec = RunSpec(run=new_run_id(kind, then), tenant=tenant, created_at=then, work={})
+    worker.runs.write_spec(spec)
+    if ended_days_ago is not None:
+        worker.runs.end(spec, State.SUCCEEDED, size=10, now=now - timedelta(days=ended_days_ago))
+    return spec.run
+
+
+def left_of(store: ObjectStore, *runs: str) -> list[str]:
+    """All that names one of the runs by its key."""
+    return [info.key for info in store.list("") if any(run in info.key for run in runs)]
+
+
+def test_runs_expire_by_the_age_of_their_end_page_by_page(forgetful: BulkWorker, store: ObjectStore) -> None:
+    expiring = (Kind.EXPORT, Kind.AUGMENTATION)
+    old = [run_of(forgetful, kind, 9, 8, tenant) for kind in expiring for tenant in ("default", "acme")]
+    old += [run_of(forgetful, Kind.EXPORT, 20 + number, 19) for number in range(5)]
+    stay = [run_of(forgetful, Kind.DATASET, 40, 39)]
+    for kind in expiring:
+        stay += [run_of(forgetful, kind, 30, 1), run_of(forgetful, kind, 2, 1), run_of(forgetful, kind, 30, None)]
+    sweep(forgetful, times=6, size=2)
+    assert left_of(store, *old) == []
+    for run in stay:
+        assert forgetful.runs.read_spec(run).run == run
+    assert forgetful.ledger.holdings.stored_bytes("acme") == {}
+    assert set(forgetful.ledger.holdings.stored_bytes("default")) == {run for run in stay if forgetful.runs.read_summary(run)}
+
+
+def test_kept_for_ever_is_the_default(worker: BulkWorker) -> None:
+    kept = [run_of(worker, kind, 5000, 4999) for kind in Kind]
+    sweep(worker, later=3650)
+    assert [worker.runs.read_spec(run).run for run in kept] == kept
+
+
+@pytest.fixture
+def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> str:
+    """A dataset, and a model of the same classes that follows masks."""
+    register(store, mask_card())
+    found = send(client, dataset_tar(6, names=NAMES))["id"]
+    carry(run_queue.sent[-1])
+    return str(found)
+
+
+def export_of(client: TestClient, run_queue: NotingRuns, source: dict[str, str], **more: Any) -> str:
+    answer = client.post("/exports", json={"sources": [source], "format": "webdataset"}, **more)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def test_an_expired_export_is_gone_as_a_deleted_one_is(
+    client: TestClient, forgetful: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, store: ObjectStore
+) -> None:
+    headers = {"Idempotency-Key": "once"}
+    run = export_of(client, run_queue, {"dataset": scenes}, headers=headers)
+    carry(run)
+    link = client.get(f"/exports/{run}/files").json()["files"][0]["url"]
+    sweep(forgetful, later=DAYS - 1)
+    assert client.get(link).status_code == 200
+    sweep(forgetful, later=DAYS + 1)
+    assert left_of(store, run) == []
+    for path in (f"/exports/{run}", f"/exports/{run}/files", link):
+        assert client.get(path).status_code == 404
+    assert client.get("/exports").json()["exports"] == []
+    assert client.get(f"/datasets/{scenes.replace('@', '/')}").json()["state"] == "succeeded"
+    assert export_of(client, run_queue, {"dataset": scenes}, headers=headers) != run, "its key is free again"
+
+
+def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
+    client: TestClient, forgetful: BulkWorker, worker: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, store: ObjectStore
+) -> None:
+    run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
+    see_through(client, carry, worker, run)
+    [job] = Rounds(store, run).jobs()
+    done = export_of(client, run_queue, {"augmentation": run})
+    carry(done)
+    wanted = files(client, client.get(f"/exports/{done}").json())
+    waiting = export_of(client, run_queue, {"augmentation": run})
+    sweep(forgetful, later=DAYS + 1)
+    assert client.get(f"/augmentations/{run}").status_code == 200 and client.get(f"/jobs/{job}").status_code == 200
+    assert client.get(f"/exports/{done}").status_code == 404, "of exports none needs another"
+    carry(waiting)
+    view = client.get(f"/exports/{waiting}").json()
+    assert (view["state"], view["items"]) == ("succeeded", {"real": 0, "synthetic": 4})
+    assert files(client, view) == wanted
+    # now nothing holds it; by its own age the export that is left would go as well
+    summary = forgetful.runs.read_summary(waiting)
+    assert summary is not None
+    younger = summary.model_copy(update={"finished_at": summary.finished_at + timedelta(days=3)})
+    store.put(run_keys.run_summary(waiting), younger.model_dump_json().encode())
+    sweep(forgetful, later=DAYS + 1)
+    assert left_of(store, run) == []
+    assert client.get(f"/augmentations/{run}").status_code == 404 and client.get(f"/jobs/{job}").status_code == 404
+    assert files(client, client.get(f"/exports/{waiting}").json()) == wanted, "an export has what it needs"
+    answer = client.post("/exports", json={"sources": [{"augmentation": run}], "format": "coco"})
+    assert answer.status_code == 404 and run in answer.json()["detail"]
+
+
+def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_that_are(
+    client: TestClient, worker: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workers.bulk.augment as module
+
+    monkeypatch.setattr(module, "ROUND", 2)
+    run = ask(client, dataset="scenes", model="tissue", count=6, seed=2)["id"]
+    see_through(client, carry, worker, run)
+    jobs = Rounds(worker.store, run).jobs()
+    assert len(jobs) == 3
+    exports = [export_of(client, run_queue, {"augmentation": run}) for _ in range(2)]
+    assert client.delete(f"/jobs/{jobs[1]}").status_code == 204
+    carry(exports[0])
+    view = client.get(f"/exports/{exports[0]}").json()
+    assert (view["state"], view["items"], view["left_out"]) == ("succeeded", {"real": 0, "synthetic": 4}, {"missing": 2})
+    client.delete(f"/augmentations/{run}")
+    assert carry(exports[1]) is Outcome.ENDED
+    view = client.get(f"/exports/{exports[1]}").json()
+    assert view["state"] == "failed" and f"augmentation '{run}' does not exist" in view["reason"]
+    assert list(worker.store.list(f"exports/{exports[1]}/files/")) == []
+

@@ -1,0 +1,323 @@
+"""``callback_url`` of exports and augmentation sets: taken or refused, called at the end whatever dies, gone with its run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from standardwebhooks import Webhook
+from starlette.testclient import TestClient
+
+from service.api.app import create_app
+from service.errors import InvalidDataset
+from service.jobs.repository import Ledger
+from service.kit.run_kinds import Kind, new_run_id
+from service.kit.webhook_secrets import parse_secrets, written
+from service.runs.spec import RunSpec
+from service.runs.webhook_payload import RUN_EXAMPLE, RunCallbackMessage
+from service.settings import Settings
+from service.store import ObjectStore, run_keys
+from service.store.folder import FolderStore
+from service.webhooks.outbox import CallbackState
+from service.webhooks.secrets import SECRET_FILE, tenant_keys
+from service.webhooks.spec import Callback
+from tests.service.api.support import finish
+from tests.service.webhooks.delivering import (
+    SERVICE,
+    Clock,
+    deliver,
+    noted,
+)
+from tests.service.webhooks.receiver import Receiver
+from tests.waiting import until
+from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.test_execute import DONE, kinds
+from tests.workers.fakes import FailingStore
+from workers.bulk.context import Ended, Work
+from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.sweeper import RunSweeper
+from workers.bulk.worker import BulkWorker
+from workers.maintenance.webhook_sender import CallbackDeliverer
+
+Carry = Callable[[str], Outcome]
+Hire = Callable[..., BulkWorker]
+NAMES = ("building", "water", "vegetation", "unlabelled")
+LOOPBACK = "https://127.0.0.1/hook"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+
+
+@pytest.fixture
+def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
+    """A dataset that has been taken in; its id."""
+    found = send(client, dataset_tar(3, names=NAMES))["id"]
+    carry(run_queue.sent[-1])
+    return str(found)
+
+
+def accepted(worker: BulkWorker, receiver: Receiver, kind: Kind = Kind.EXPORT, **changes: Any) -> RunSpec:
+    """A run with a callback."""
+    callback = Callback(url=receiver.url, service_url=SERVICE)
+    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={}, callback=callback, **changes)
+    worker.runs.write_spec(spec)
+    return spec
+
+
+def ended(worker: BulkWorker, receiver: Receiver, **changes: Any) -> RunSpec:
+    """The same, all done."""
+    spec = accepted(worker, receiver, **changes)
+    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    return spec
+
+
+def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
+    client: TestClient, worker: BulkWorker, carry: Carry, scenes: str, receiver: Receiver, settings: Settings
+) -> None:
+    body = {"sources": [{"dataset": scenes}], "format": "folders", "name": "mine", "callback_url": receiver.url}
+    accepted = client.post("/exports", json=body).json()
+    run = accepted["id"]
+    waiting = {"id": f"{run}_ended", "url": receiver.url, "state": "waiting", "attempts": [], "next_at": None}
+    assert (accepted["callback"], accepted["request"]["callback_url"]) == (waiting, receiver.url)
+    assert carry(run) is Outcome.ENDED
+    assert client.get(f"/exports/{run}").json()["callback"] == {**waiting, "state": "pending"}
+    assert noted(worker) == [run]
+    deliver(worker)
+    (got,) = receiver.got
+    message = Webhook((settings.data_dir / SECRET_FILE).read_text()).verify(got.body, got.headers)
+    assert got.headers["webhook-id"] == f"{run}_ended"
+    view = client.get(f"/exports/{run}").json()
+    here = f"{settings.public_url}/exports/{run}"
+    data = message["data"]
+    assert (message["type"], message["timestamp"]) == ("export.succeeded", data["finished_at"])
+    assert datetime.fromisoformat(data.pop("created_at")) == datetime.fromisoformat(view["created_at"])
+    assert datetime.fromisoformat(data.pop("finished_at")) == datetime.fromisoformat(view["finished_at"])
+    assert data == {
+        "id": run,
+        "name": "mine",
+        "state": "succeeded",
+        "done": 3,
+        "total": 3,
+        "reason": None,
+        "links": {"self": here, "files": f"{here}/files"},
+    }
+    found = view["callback"]
+    assert (found["state"], [(a["status"], a["error"]) for a in found["attempts"]]) == ("delivered", [(204, None)])
+    assert client.get("/exports").json()["exports"][0]["callback"] == found
+    assert noted(worker) == []
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_a_set_cancelled_before_its_start_is_told_of_too(
+    client: TestClient, worker: BulkWorker, scenes: str, receiver: Receiver
+) -> None:
+    body = {"dataset": scenes, "model": "aerial", "count": 2, "seed": 1, "callback_url": receiver.url}
+    run = client.post("/augmentations", json=body).json()["id"]
+    spec = worker.runs.read_spec(run)
+    assert spec.request["callback_url"] == receiver.url and "callback_url" not in spec.work["request"]
+    assert client.post(f"/augmentations/{run}/cancel").json()["callback"]["state"] == "pending"
+    deliver(worker)
+    (message,) = [json.loads(got.body) for got in receiver.got]
+    assert (message["type"], message["data"]["state"], message["data"]["total"]) == ("augmentation.cancelled", "cancelled", 2)
+    assert message["data"]["links"]["samples"].endswith(f"/augmentations/{run}/samples")
+    RunCallbackMessage.model_validate(message)
+
+
+def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling(
+    worker: BulkWorker, receiver: Receiver, store: ObjectStore
+) -> None:
+    receiver.answers = [(500, {}), (204, {})]
+    clock = Clock(datetime.now(timezone.utc))
+    spec = accepted(worker, receiver)
+
+    def wrong(work: Work) -> Ended:
+        raise InvalidDataset("there is no pair")
+
+    assert carry_out(worker, spec.run, kinds(wrong)) is Outcome.ENDED
+    deliver(worker, clock)
+    deliver(worker, clock)
+    assert len(receiver.got) == 1, "it is not due yet"
+    clock.go_on(7)
+    # as if whoever ended it had been killed before all was cleared away
+    store.put(run_keys.open_run(spec.run), b"")
+    assert RunSweeper(worker).make_pass() and store.head(run_keys.open_run(spec.run)) is None
+    deliver(worker, clock)
+    assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
+    message = json.loads(receiver.got[1].body)
+    assert (message["type"], message["data"]["reason"]) == ("export.failed", "there is no pair")
+    found = worker.runs.outbox.read(spec.run)
+    assert (found.state, [a.status for a in found.attempts]) == (CallbackState.DELIVERED, [500, 204])
+
+
+def test_one_deliverer_delivers_for_jobs_and_runs(
+    client: TestClient, worker: BulkWorker, receiver: Receiver, store: ObjectStore
+) -> None:
+    run = ended(worker, receiver)
+    body = {"model": "aerial", "classes": ["water"], "count": 2, "callback_url": receiver.url}
+    job = client.post("/generate", json=body).json()["id"]
+    finish(Ledger(store), Ledger(store).read_spec(job))
+    assert set(noted(worker)) == {job, run.run}
+    deliver(worker)
+    told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
+    assert told == {run.run: "export.succeeded", job: "job.succeeded"}
+
+
+def test_each_tenants_are_signed_with_its_own_key(worker: BulkWorker, receiver: Receiver, settings: Settings) -> None:
+    ended(worker, receiver, tenant="lab")
+    deliver(worker)
+    (got,) = receiver.got
+    secret = (settings.data_dir / SECRET_FILE).read_text()
+    (derived,) = tenant_keys(parse_secrets(secret), "lab")
+    Webhook(written(derived)).verify(got.body, got.headers)
+    with pytest.raises(Exception, match="No matching signature"):
+        Webhook(secret).verify(got.body, got.headers)
+
+
+def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_has_ended(
+    hire: Hire, receiver: Receiver, tmp_path: Path, run_queue: NotingRuns
+) -> None:
+    failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    dying = hire(store=failing)
+    spec = accepted(dying, receiver)
+    failing.fail_on = "summary"
+    assert carry_out(dying, spec.run, kinds(lambda work: DONE)) is Outcome.FAILED
+    assert dying.runs.read_summary(spec.run) is None and noted(dying) == [spec.run]
+    dying.leases.forget(spec.run)
+    other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
+    deliver(other)
+    assert receiver.got == [] and noted(other) == [spec.run]
+    assert RunSweeper(other).make_pass() and run_queue.sent == [spec.run]
+    assert carry_out(other, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    deliver(other)
+    assert [json.loads(got.body)["type"] for got in receiver.got] == ["export.succeeded"]
+    assert noted(other) == []
+
+
+def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(hire: Hire, receiver: Receiver, tmp_path: Path) -> None:
+    failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    worker = hire(store=failing)
+    spec = accepted(worker, receiver)
+    failing.fail_on = "callbacks/pending"
+    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.FAILED
+    assert worker.runs.read_summary(spec.run) is None
+    failing.fail_on = None
+    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_killed_between_the_end_and_the_call_with_redis_flushed_another_worker_calls(
+    hire: Hire, receiver: Receiver, settings: Settings
+) -> None:
+    dying = hire()
+    spec = ended(dying, receiver)
+    dying.close()
+    Redis.from_url(settings.broker_url).flushall()
+    deliver(hire())
+    assert [json.loads(got.body)["data"]["id"] for got in receiver.got] == [spec.run]
+
+
+def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
+    worker: BulkWorker, receiver: Receiver, store: ObjectStore
+) -> None:
+    before = {info.key for info in store.list("")}
+    receiver.answers = [(500, {})]
+    spec = ended(worker, receiver)
+    deliver(worker)
+    assert len(worker.runs.outbox.read(spec.run).attempts) == 1 and noted(worker) == [spec.run]
+    worker.runs.delete(spec)
+    deliver(worker, Clock(datetime.max.replace(tzinfo=timezone.utc)))
+    assert RunSweeper(worker).make_pass()
+    assert len(receiver.got) == 1
+    assert {info.key for info in store.list("")} == before
+
+
+def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
+    worker: BulkWorker, receiver: Receiver, store: ObjectStore
+) -> None:
+    before = {info.key for info in store.list("")}
+    receiver.answers = [(500, {})]
+    receiver.holding = threading.Event()
+    spec = ended(worker, receiver)
+    deliverer = CallbackDeliverer(worker)
+    assert deliverer.make_pass()
+    until(lambda: receiver.got)
+    worker.runs.delete(spec)
+    assert RunSweeper(worker).make_pass()
+    assert {info.key for info in store.list("")} == before
+    receiver.holding.set()
+    assert deliverer.wait(30)
+    assert {info.key for info in store.list("")} == before
+
+
+def test_where_none_may_go_is_refused_together_with_what_else_is_wrong(
+    client: TestClient, scenes: str, run_queue: NotingRuns
+) -> None:
+    sent = list(run_queue.sent)
+    refused = "http://169.254.169.254/latest"
+    export = client.post("/exports", json={"sources": [{}], "format": "coco", "callback_url": refused})
+    assert [fault["pointer"] for fault in export.json()["errors"]] == ["/callback_url", "/sources/0"]
+    body = {"dataset": scenes, "model": "aerial", "count": 2, "size": 7, "callback_url": refused}
+    for dry_run in (True, False):
+        answer = client.post("/augmentations", json={**body, "dry_run": dry_run})
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/callback_url", "/size"]
+        assert "of special use" in answer.json()["errors"][0]["detail"]
+    assert run_queue.sent == sent
+
+
+def test_what_is_inside_of_a_network_is_for_the_service_to_allow(settings: Settings, store: ObjectStore) -> None:
+    strict = settings.model_copy(update={"callback_private": False})
+    with TestClient(create_app(strict, store=store, run_queue=NotingRuns())) as client:
+        body = {"sources": [{"dataset": "nobody"}], "format": "coco", "callback_url": LOOPBACK}
+        answer = client.post("/exports", json=body).json()
+        assert [fault["pointer"] for fault in answer["errors"]] == ["/callback_url"]
+        assert "loopback" in answer["detail"] and "TWINSET_CALLBACK_PRIVATE" in answer["detail"]
+
+
+def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, receiver: Receiver) -> None:
+    body = {"sources": [{"dataset": scenes}], "format": "voc", "callback_url": receiver.url}
+    headers = {"Idempotency-Key": "k"}
+    run = client.post("/exports", json=body, headers=headers).json()["id"]
+    assert client.post("/exports", json=body, headers=headers).json()["id"] == run
+    other = client.post("/exports", json={**body, "callback_url": LOOPBACK}, headers=headers)
+    assert other.status_code == 409
+
+
+def test_a_run_without_a_callback_leaves_nothing_also_one_from_before_there_were_any(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore
+) -> None:
+    run = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "voc"}).json()["id"]
+    old = json.loads(store.get(run_keys.run_spec(run)))
+    del old["callback"]
+    store.put(run_keys.run_spec(run), json.dumps(old).encode())
+    assert carry(run) is Outcome.ENDED
+    assert client.get(f"/exports/{run}").json()["callback"] is None
+    assert list(store.list("callbacks/")) == [] == list(store.list(run_keys.run_callbacks_prefix(run)))
+    deliver(worker)
+
+
+def test_the_description_tells_receivers_what_comes(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    headers = {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    operations = set()
+    for path in ("/exports", "/augmentations"):
+        (told,) = description["paths"][path]["post"]["callbacks"].values()
+        operation = told["{$request.body#/callback_url}"]["post"]
+        operations.add(operation["operationId"])
+        assert {parameter["name"] for parameter in operation["parameters"]} == headers
+        assert set(operation["responses"]) == {"204", "410", "default"}
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/RunCallbackMessage"}
+    assert len(operations) == 2
+    assert description["components"]["schemas"]["RunCallbackMessage"]["examples"][0]["type"] == RUN_EXAMPLE["type"]
+    assert RunCallbackMessage.model_validate(RUN_EXAMPLE).model_dump(mode="json") == RUN_EXAMPLE

@@ -1,0 +1,189 @@
+"""What the latent recipes read: images without masks, their captions, and two datasets that must share no image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model_store.latent.autoencoder import encode_moments
+from tests.model_store.latent.tiny import LetterTokens
+from tests.workers.training.scenes import tiny_base, write_scenes
+from workers.data.captions import (
+    CaptionBank,
+    caption_repeats,
+    commonest,
+    read_texts,
+    repeats_deviation,
+)
+from workers.data.image_folder import (
+    ImageFolder,
+    as_images,
+    check_unpaired,
+    listed_stems,
+)
+from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, dihedral
+from workers.evaluation.captions import Caption
+from workers.evaluation.captions import read_captions as labels_of_images
+from workers.training.latents import LatentBank, noise_latents
+from workers.training.prompts import read_captions as captions_of_class_sets
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    return write_scenes(tmp_path / "scenes", 4)
+
+
+def files(folder: Path, *stems: str) -> tuple[Path, list[Path]]:
+    return folder, [folder / "images" / f"{stem}.png" for stem in stems]
+
+
+def test_a_stem_may_have_several_texts(scenes: Path) -> None:
+    with (scenes / "captions.jsonl").open("a") as file:
+        file.write('\n\n{"stem": "scene01", "text": " another text "}\n')
+    texts = read_texts(scenes, ("scene01", "scene00"))
+    assert texts[0][1] == "another text" and [len(each) for each in texts] == [2, 1]
+
+
+def test_a_missing_caption_is_told_by_its_stem_and_never_the_empty_text(scenes: Path) -> None:
+    lines = (scenes / "captions.jsonl").read_text().splitlines()
+    (scenes / "captions.jsonl").write_text("\n".join([lines[0], '{"stem": "scene02", "text": "  "}']))
+    with pytest.raises(DatasetInvalid, match=r"has no text for 'scene01' \(and 2 more of 4 images\); add .*\"stem\": \"scene01\""):
+        read_texts(scenes, ImageFolder.open(scenes).stems())
+    with pytest.raises(DatasetInvalid, match="has no text for 'scene02'; add"):
+        read_texts(scenes, ("scene00", "scene02"))
+    (scenes / "captions.jsonl").write_text(lines[0] + "\nno json")
+    with pytest.raises(DatasetInvalid, match="captions.jsonl, line 2 is not"):
+        read_texts(scenes, ("scene00",))
+    (scenes / "captions.jsonl").write_text('{"stem": "scene00"}')
+    with pytest.raises(DatasetInvalid, match="line 1 is not .*KeyError"):
+        read_texts(scenes, ("scene00",))
+    (scenes / "captions.jsonl").unlink()
+    with pytest.raises(DatasetInvalid, match="captions.jsonl does not exist"):
+        read_texts(scenes, ("scene00",))
+
+
+def test_captions_are_drawn_evenly_and_dropped_ones_are_the_null_text() -> None:
+    tokens = LetterTokens()
+    bank = CaptionBank([["one", "two"], ["three"]], tokens)
+    rows, kept = [0] * 400 + [1] * 100, torch.tensor([True] * 400 + [False] * 100)
+    drawn = bank.draw(rows, kept, torch.Generator().manual_seed(0))
+    assert drawn.shape == (500, 4, 8)
+    ones = (drawn[:400] == tokens.encode("one")).flatten(1).all(1).float().mean().item()
+    assert ones == pytest.approx(0.5, abs=0.08) and not drawn[400:].any()
+    assert tokens.asked.count("two") == 1, "a text is encoded once"
+
+
+def test_images_need_neither_masks_nor_a_description(scenes: Path) -> None:
+    shutil.rmtree(scenes / "masks")
+    (scenes / "dataset.json").unlink()
+    (scenes / "train.txt").unlink()
+    data = ImageFolder.open(scenes)
+    assert (data.name, data.has_up, data.held_out_split, len(data.stems())) == ("scenes", True, "train", 4)
+    listing = scenes / "some.txt"
+    listing.write_text("scene03\nscene01\n")
+    assert ImageFolder.open(scenes, listing).stems() == ("scene03", "scene01")
+    listing.write_text("scene03\nscene03\n")
+    with pytest.raises(DatasetInvalid, match="lists 'scene03' more than once"):
+        listed_stems(listing)
+    with pytest.raises(DatasetInvalid, match="has no image named 'scene09'"):
+        data.images(["scene09"], 16)
+    with pytest.raises(DatasetInvalid, match="there is no test split"):
+        data.stems("test")
+    (scenes / "images" / "scene00.png").write_bytes(b"torn")
+    with pytest.raises(DatasetInvalid, match="scene00.png cannot be read"):
+        data.images(data.stems(), 16)
+    with pytest.raises(DatasetInvalid, match="images does not exist"):
+        ImageFolder.open(scenes / "masks")
+
+
+def test_images_are_cut_and_averaged_as_those_with_masks_are(scenes: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)).save(scenes / "images" / "scene00.png")
+    Image.fromarray(np.zeros((32, 48), dtype=np.uint8)).save(scenes / "masks" / "scene00.png")
+    alone = ImageFolder.open(scenes)
+    assert np.array_equal(alone.images(alone.stems(), 16), SegmentationFolder.open(scenes).arrays("train", 16)[0])
+
+
+def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhere(scenes: Path, tmp_path: Path) -> None:
+    check_unpaired(files(scenes, "scene00", "scene01"), files(scenes, "scene02", "scene03"))
+    with pytest.raises(DatasetInvalid, match="'scene01' of .* is in both datasets"):
+        check_unpaired(files(scenes, "scene00", "scene01"), files(scenes / ".", "scene02", "scene01", "scene00"))
+    other = write_scenes(tmp_path / "other", 3, seed=1)
+    # the same name for another image is no pair, another name for the same image is
+    check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
+    shutil.copy(scenes / "images" / "scene01.png", other / "images" / "scene02.png")
+    with pytest.raises(DatasetInvalid, match=r"other/images/scene02.png is the same image as .*scenes/images/scene01.png"):
+        check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
+
+
+def test_every_turn_of_an_image_has_latents_of_its_own(scenes: Path) -> None:
+    base, data = tiny_base(), ImageFolder.open(scenes)
+    images = data.images(data.stems(), 32)
+    bank = LatentBank(base.autoencoder, images, 8, batch_size=3)
+    assert bank.mean.shape == bank.std.shape == (8, 4, 2, 8, 8)
+    with torch.no_grad():
+        for turn, row in ((0, 0), (3, 2), (7, 3)):
+            mean, std = encode_moments(base.autoencoder, as_images(dihedral(images[row], turn)[None]))
+            torch.testing.assert_close(bank.mean[turn, row], mean[0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(bank.std[turn, row], std[0], rtol=1e-5, atol=1e-5)
+    drawn = bank.draw([2, 2, 0], [3, 3, 1], torch.Generator().manual_seed(4))
+    noise = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(4))
+    wanted = (
+        torch.stack([bank.mean[3, 2], bank.mean[3, 2], bank.mean[1, 0]])
+        + torch.stack([bank.std[3, 2], bank.std[3, 2], bank.std[1, 0]]) * noise
+    )
+    torch.testing.assert_close(drawn, wanted)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_noised_latents_and_their_targets_are_the_papers(prediction_type: str) -> None:
+    abar_all = torch.linspace(0.99, 0.01, 50)
+    z0 = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    found = noise_latents(z0, abar_all, prediction_type, torch.Generator().manual_seed(2))
+    assert sorted((found.t // 10).tolist()) == [0, 1, 2, 3, 4]
+    alpha, sigma = (x.sqrt().view(-1, 1, 1, 1) for x in (abar_all[found.t], 1 - abar_all[found.t]))
+    torch.testing.assert_close(found.z, alpha * z0 + sigma * found.noise)
+    torch.testing.assert_close(found.target, found.noise if prediction_type == "epsilon" else alpha * found.noise - sigma * z0)
+
+
+def test_images_with_rare_captions_are_drawn_more_often() -> None:
+    texts = [("grey",)] * 16 + [("red", "grey")] * 4
+    repeats = caption_repeats(texts, 0.45)
+    assert repeats is not None
+    np.testing.assert_allclose(repeats, [1.0] * 16 + [(0.45 / 0.2) ** 0.5] * 4)
+    assert caption_repeats(texts, 0.0) is None and repeats_deviation(0.0) == []
+    assert repeats_deviation(0.45) == ["Images whose caption is rarer than 45% are drawn sqrt(0.45 / its share) times as often."]
+
+
+def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None:
+    texts = (("many", "a cell"), ("few",), ("many",), ("dots",), ("few",))
+    assert commonest(texts) == ("few", "many", "a cell", "dots")
+    assert commonest(texts, most=3) == ("few", "many", "a cell")
+
+
+def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> None:
+    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+    text = '\ufeff{"stem": "scene00", "text": ""}\n\r\n{"stem": "scene00", "text": " two\u2028lines ", "classes": ["square"]}\r\n'
+    path.write_text(text, encoding="utf-8")
+    assert read_texts(scenes, ["scene00"]) == (("two\u2028lines",),)
+    assert labels_of_images(data) == {"scene00": Caption("two\u2028lines")}
+    ((stem, text, named),) = captions_of_class_sets(data)
+    assert (stem, text, named.tolist()) == ("scene00", "two\u2028lines", [False, True])
+
+
+@pytest.mark.parametrize(
+    "line", ['{"stem": ["a"], "text": "x"}', '{"stem": "a", "text": null}', '{"text": "x"}', "null", '{"stem": 1, "text": "x"}']
+)
+def test_a_line_that_is_no_caption_is_named_by_every_reader(scenes: Path, line: str) -> None:
+    path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
+    path.write_text(f'{{"stem": "scene00", "text": "x"}}\n{line}\n')
+    for reader in (lambda: read_texts(scenes, ["scene00"]), lambda: labels_of_images(data), lambda: list(captions_of_class_sets(data))):
+        with pytest.raises(DatasetInvalid, match=r"captions\.jsonl, line 2 is not"):
+            reader()
+    path.write_text('{"stem": "scene00", "text": "x", "classes": "square"}')
+    with pytest.raises(DatasetInvalid, match="line 1: classes is 'square'; it should be a list"):
+        list(captions_of_class_sets(data))

@@ -1,0 +1,294 @@
+"""Reading training folders: sizes, masks, class sets, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.workers.training.toy import letters, write_toy_dataset
+from workers.data.image_folder import ImageFolder
+from workers.data.segmentation_folder import (
+    DatasetInvalid,
+    SegmentationFolder,
+    dihedral,
+    majority_resize,
+    present_classes,
+)
+from workers.training.cosimgen_command import parse_aliases
+from workers.training.loop import (
+    CheckpointInvalid,
+    TrainingLog,
+    iteration_generator,
+    learning_rate,
+    load_checkpoint,
+    read_log,
+    save_checkpoint,
+)
+from workers.training.prompts import CANONICAL_SHARE, PromptBank
+from workers.training.running import errors_in_one_line
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    return write_toy_dataset(tmp_path / "toy", pairs=6)
+
+
+def test_images_are_area_averaged_and_masks_take_the_majority(toy: Path) -> None:
+    images, masks = SegmentationFolder.open(toy).arrays("train", 8)
+    assert images.shape == (6, 8, 8, 3) and masks.shape == (6, 8, 8)
+    original = np.asarray(Image.open(toy / "images" / "pair00.png")).reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
+    assert np.abs(images[0] - original).max() < 1.0  # Pillow rounds after each of its two passes
+    assert masks[2].tolist() == [[1] * 4 + [2] * 4] * 8
+
+
+def test_the_majority_rule_never_invents_a_class_between_two_others() -> None:
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[:, 3:] = 6  # half of 0 and 6 would be 3
+    small = majority_resize(mask, 2)
+    assert small.tolist() == [[0, 6], [0, 6]]
+    assert majority_resize(mask, 16).shape == (16, 16)
+    assert set(np.unique(majority_resize(mask, 16))) == {0, 6}
+
+
+def test_a_picture_that_is_no_square_is_cropped_to_its_centre(toy: Path) -> None:
+    wide = np.zeros((32, 64, 3), dtype=np.uint8)
+    wide[:, 16:48] = 200
+    Image.fromarray(wide).save(toy / "images" / "pair00.png")
+    Image.fromarray(np.ones((32, 64), dtype=np.uint8)).save(toy / "masks" / "pair00.png")
+    images, _ = SegmentationFolder.open(toy).arrays("train", 16)
+    assert (images[0] == 200).all()
+
+
+def test_a_class_is_present_from_half_a_percent_of_the_pixels_on() -> None:
+    mask = np.zeros((1, 100, 100), dtype=np.uint8)
+    mask[0, 0, :50] = 1
+    mask[0, 1, :49] = 2
+    assert present_classes(mask, 3).tolist() == [[True, True, False]]
+
+
+def test_the_eight_turns_are_all_different_and_the_first_changes_nothing() -> None:
+    square = np.arange(9).reshape(3, 3)
+    assert np.array_equal(dihedral(square, 0), square)
+    assert len({dihedral(square, turn).tobytes() for turn in range(8)}) == 8
+
+
+def break_mask(folder: Path) -> str:
+    Image.fromarray(np.full((32, 32), 7, dtype=np.uint8)).save(folder / "masks" / "pair01.png")
+    return r"class indices \[7\] that dataset.json does not list"
+
+
+def colour_mask(folder: Path) -> str:
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(folder / "masks" / "pair01.png")
+    return "is RGB; a mask is a single-channel 8-bit PNG"
+
+
+def shrink_mask(folder: Path) -> str:
+    Image.fromarray(np.ones((16, 16), dtype=np.uint8)).save(folder / "masks" / "pair01.png")
+    return r"is \(16, 16\) px and its image \(32, 32\) px"
+
+
+def lose_image(folder: Path) -> str:
+    (folder / "images" / "pair01.png").unlink()
+    return "has no image named 'pair01'"
+
+
+def tear_image(folder: Path) -> str:
+    (folder / "images" / "pair01.png").write_bytes(b"\x89PNG torn")
+    return r"pair01\.png cannot be read"
+
+
+@pytest.mark.parametrize("breaking", [break_mask, colour_mask, shrink_mask, lose_image, tear_image])
+def test_a_broken_pair_is_refused_by_name_with_what_is_wrong(toy: Path, breaking) -> None:
+    message = breaking(toy)
+    with pytest.raises(DatasetInvalid, match=message):
+        SegmentationFolder.open(toy).arrays("train", 8)
+
+
+def test_a_folder_without_classes_or_with_a_gap_in_them_is_refused(toy: Path) -> None:
+    about = json.loads((toy / "dataset.json").read_text())
+    about["classes"][2]["index"] = 5
+    (toy / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(DatasetInvalid, match="without a gap"):
+        SegmentationFolder.open(toy)
+    (toy / "dataset.json").write_text("{}")
+    with pytest.raises(DatasetInvalid, match="needs classes"):
+        SegmentationFolder.open(toy)
+    (toy / "dataset.json").unlink()
+    with pytest.raises(DatasetInvalid, match="does not exist"):
+        SegmentationFolder.open(toy)
+
+
+def test_aliases_name_classes_and_unknown_classes_are_refused(toy: Path) -> None:
+    data = SegmentationFolder.open(toy).with_aliases(parse_aliases(("day=daylight, sunshine",)))
+    assert data.classes[2].aliases == ("daylight", "sunshine")
+    with pytest.raises(DatasetInvalid, match="dusk: no such class"):
+        data.with_aliases({"dusk": ("evening",)})
+    with pytest.raises(ValueError, match="should look like"):
+        parse_aliases(("day",))
+
+
+def test_texts_name_the_class_set_and_half_of_the_draws_are_the_canonical_prompt(toy: Path) -> None:
+    data = SegmentationFolder.open(toy)
+    (toy / "captions.jsonl").write_text(json.dumps({"stem": "pair00", "text": "a dark field"}) + "\n")
+    present = present_classes(data.arrays("train", 8)[1], 3)
+    bank = PromptBank(data, present, data.stems("train"), letters)
+    both = bank.texts[np.array([0, 1, 1], dtype=np.uint8).tobytes()]
+    assert both[0] == "A photo of night and day"
+    assert all("night" in text and "day" in text for text in both)
+    assert "a dark field" in bank.texts[np.array([0, 1, 0], dtype=np.uint8).tobytes()]
+    drawn = bank.draw(np.repeat([[False, True, True]], 2000, axis=0), torch.Generator().manual_seed(0))
+    canonical = (drawn == letters([both[0]])).all(dim=1).float().mean().item()
+    assert canonical == pytest.approx(CANONICAL_SHARE, abs=0.04)
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
+    rates = [learning_rate(i, base=1.0, warmup=10, total=100, decay_from=0.5) for i in (0, 9, 10, 50, 75, 100)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_every_iteration_and_process_draws_its_own_numbers_and_the_same_ones_again() -> None:
+    def first(*key: int) -> float:
+        return torch.rand(1, generator=iteration_generator(*key)).item()
+
+    assert first(0, 5, 0) == first(0, 5, 0)
+    assert len({first(0, 5, 0), first(0, 6, 0), first(1, 5, 0), first(0, 5, 1)}) == 4
+
+
+def test_grey_of_16_bits_is_read_as_the_picture_that_it_is(toy: Path) -> None:
+    path = toy / "images" / "pair00.png"
+    grey = Image.open(path).convert("L")
+    grey.convert("RGB").save(path)
+    eight, _ = SegmentationFolder.open(toy).arrays("train", 16)
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(path)
+    sixteen, _ = SegmentationFolder.open(toy).arrays("train", 16)
+    assert np.array_equal(eight, sixteen) and eight[0].max() < 255
+
+
+def test_masks_in_black_and_white_are_refused_where_they_are_learned_from(toy: Path) -> None:
+    for path in (toy / "masks").iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8)).save(path)
+    data = SegmentationFolder.open(toy)
+    assert set(np.unique(data.arrays("train", 16)[1])) == {0, 255}
+    message = r"none of the 6 masks .* class 1 \(night\), 2 \(day\) at 16 px, only 0, 255; .*255 means ignore"
+    with pytest.raises(DatasetInvalid, match=message):
+        data.training_arrays(16)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"classes": [{"index": 0, "name": 1}, {"index": 1, "name": "a"}]}, "name is text"),
+        ({"classes": [{"index": 0, "name": "a"}, {"index": 1, "name": "b", "aliases": "cell"}]}, "aliases a list of text"),
+        ({"licence": ["CC0"]}, r"licence \['CC0'\]; it should be text"),
+        ({"has_up": "no"}, "has_up 'no'; it should be true or false"),
+    ],
+)
+def test_members_of_dataset_json_that_are_of_another_kind_are_named(toy: Path, changed: dict[str, object], message: str) -> None:
+    about = json.loads((toy / "dataset.json").read_text())
+    (toy / "dataset.json").write_text(json.dumps(about | changed))
+    with pytest.raises(DatasetInvalid, match=message):
+        SegmentationFolder.open(toy)
+
+
+def test_a_dataset_json_with_nulls_and_a_byte_order_mark_is_read(toy: Path) -> None:
+    about = json.loads((toy / "dataset.json").read_text()) | {"name": None, "licence": None, "has_up": None}
+    (toy / "dataset.json").write_text(json.dumps(about), encoding="utf-8-sig")
+    data = SegmentationFolder.open(toy)
+    assert (data.name, data.licence, data.has_up) == ("toy", "", True)
+    (toy / "dataset.json").write_text("[]")
+    with pytest.raises(DatasetInvalid, match="is a JSON list; it should be an object"):
+        SegmentationFolder.open(toy)
+
+
+def test_lists_of_stems_are_told_what_is_wrong_with_them(toy: Path) -> None:
+    listing, data = toy / "train.txt", SegmentationFolder.open(toy)
+    listing.write_text("pair00\r\npair01\r\n", encoding="utf-8-sig")
+    assert data.stems("train") == ("pair00", "pair01")
+    listing.write_text("pair00\npair00\n")
+    with pytest.raises(DatasetInvalid, match="lists 'pair00' more than once"):
+        data.stems("train")
+    listing.write_text("pair00\n", encoding="utf-16")
+    with pytest.raises(DatasetInvalid, match=r"train\.txt is not UTF-8"):
+        data.stems("train")
+    listing.write_text("pair00.png\n")
+    with pytest.raises(DatasetInvalid, match="no image named 'pair00.png' .*; a stem is the name without its suffix"):
+        data.arrays("train", 16)
+
+
+def test_two_images_of_one_stem_and_a_missing_mask_are_named(toy: Path) -> None:
+    Image.open(toy / "images" / "pair00.png").save(toy / "images" / "pair00.jpg")
+    (toy / "masks" / "pair01.png").unlink()
+    data = SegmentationFolder.open(toy)
+    with pytest.raises(DatasetInvalid, match="has pair00.jpg and pair00.png"):
+        data.arrays("train", 16, ["pair00"])
+    with pytest.raises(DatasetInvalid, match=r"masks/pair01\.png does not exist"):
+        data.arrays("train", 16, ["pair01"])
+
+
+def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
+    data = SegmentationFolder.open(toy)
+    (toy / "test.txt").write_text("pair05\npair03\n")
+    with pytest.raises(DatasetInvalid, match="'pair03' and 1 more of .* stand in train.txt and in test.txt"):
+        data.check_held_out()
+    (toy / "train.txt").unlink()
+    kept = ("pair00", "pair01", "pair02", "pair04")
+    assert data.stems("train") == kept and ImageFolder.open(toy).stems() == kept
+    data.check_held_out()
+    (toy / "test.txt").write_text("\n".join(f"pair{i:02d}" for i in range(6)))
+    with pytest.raises(DatasetInvalid, match="lists every image"):
+        data.stems("train")
+    with pytest.raises(DatasetInvalid, match="lists every image"):
+        ImageFolder.open(toy).stems()
+
+
+def test_a_log_takes_back_what_a_run_does_again_and_says_over_how_many_iterations_a_short_line_is(tmp_path: Path) -> None:
+    def run(start: int, end: int, note: bool) -> list[tuple[int, float, int | None]]:
+        log = TrainingLog(tmp_path / "log.jsonl", start, end, every=4, show=True)
+        for iteration in range(start, end):
+            log.add(iteration, {"loss": float(iteration)})
+        if note:
+            log.note(end)
+        log.close()
+        return [(line["iteration"], line["loss"], line.get("averaged")) for line in read_log(tmp_path / "log.jsonl")]
+
+    assert run(0, 8, note=False) == [(4, 1.5, None), (8, 5.5, None)]
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"iteration": 12, "lo')  # cut short by a kill
+    assert run(6, 10, note=True) == [(4, 1.5, None), (8, 6.5, 2), (10, 8.5, 2)]
+
+
+@pytest.mark.parametrize("previous", [True, False])
+def test_damaged_checkpoints_are_never_written_over_as_if_there_were_none(tmp_path: Path, previous: bool) -> None:
+    for iteration in (1, 2):
+        save_checkpoint(tmp_path, iteration, {"w": torch.full((4,), float(iteration))}, {"settings": {}})
+    newest, older = tmp_path / "checkpoint.safetensors", tmp_path / "checkpoint-previous.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-3])
+    if previous:
+        assert load_checkpoint(tmp_path)[0] == 1
+        return
+    save_file({"w": torch.zeros(1)}, older)  # weights, but no checkpoint
+    message = r"checkpoint\.safetensors is damaged .*checkpoint-previous\.safetensors holds no run.*begin anew"
+    with pytest.raises(CheckpointInvalid, match=message):
+        load_checkpoint(tmp_path)
+
+
+def test_half_a_checkpoint_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, 1, {"w": torch.ones(4)}, {})
+
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("workers.training.loop.save_file", full)
+    with pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"):
+        with errors_in_one_line():
+            save_checkpoint(tmp_path, 2, {"w": torch.ones(4)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"] and load_checkpoint(tmp_path)[0] == 1

@@ -1,0 +1,359 @@
+"""A chunk from delivery to record, and a job from its first chunk to its summary, with a real store and a real Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from redis import Redis
+from torch import Tensor
+
+from model_store.card import load_card
+from model_store.interface import Condition, System
+from model_store.masks.decode import Twin
+from service.jobs.cancel import cancel
+from service.jobs.spec import JobSpec
+from service.kit.states import State
+from service.store import keys
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire, register
+from tests.workers.fakes import FailingStore, Post, TinySystem, tiny_spec
+from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.tasks import run_generate
+from workers.generation.worker import Worker
+from workers.runtime.leases import Leases
+
+
+def accept(worker: Worker, post: Post, **changes: Any) -> JobSpec:
+    """What the API does with a request: the spec into the store, the first chunks to the queue."""
+    spec = tiny_spec(**changes)
+    worker.ledger.write_spec(spec)
+    for chunk in range(min(worker.settings.chunks_in_flight, spec.chunks)):
+        post.send_chunk(spec.job, chunk)
+    return spec
+
+
+def work(worker: Worker, post: Post) -> list[int]:
+    return list(post.deliver_all(lambda job, chunk: run_generate(worker, job, chunk)))
+
+
+def files_of(store: FolderStore, spec: JobSpec) -> dict[str, bytes]:
+    """The job's images and masks, by their key without the job; those in shards by the key they would have alone."""
+    prefix = f"jobs/{spec.job}/"
+    files = {
+        info.key.removeprefix(prefix): store.get(info.key)
+        for part in ("images/", "masks/")
+        for info in store.list(prefix + part)
+    }
+    for info in store.list(keys.job_shards_prefix(spec.job)):
+        with tarfile.open(fileobj=io.BytesIO(store.get(info.key))) as shard:
+            for member in shard:
+                index, _, kind = member.name.partition(".")
+                folder = {"png": "images", "mask.png": "masks"}.get(kind)
+                if folder:
+                    files[f"{folder}/{index}.png"] = shard.extractfile(member).read()  # type: ignore[union-attr]
+    return files
+
+
+def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(worker: Worker, post: Post, store: FolderStore) -> None:
+    spec = accept(worker, post, count=9, chunk_size=2)
+    queued = work(worker, post)
+    assert post.sent == [(spec.job, chunk) for chunk in range(5)], "finishing a chunk sends the next one, each once"
+    assert max(queued) <= worker.settings.chunks_in_flight
+
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.failed, summary.total) == (State.SUCCEEDED, 9, 0, 9)
+    assert summary.reason is None
+
+    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    assert [line["index"] for line in lines] == list(range(9))
+    for line in lines:
+        image, mask = store.get(line["image"]["key"]), store.get(line["mask"]["key"])
+        assert hashlib.sha256(image).hexdigest() == line["image"]["sha256"]
+        assert hashlib.sha256(mask).hexdigest() == line["mask"]["sha256"]
+        assert line["batch_shape"] == [8, 6, 8, 8] and line["dtype"] == "float32"
+        with Image.open(io.BytesIO(mask)) as decoded:
+            indices = np.asarray(decoded)
+        for found in line["classes_found"]:
+            assert found["share"] == pytest.approx(float((indices == found["index"]).mean()), abs=1e-6)
+            assert found["share"] >= 0.005
+        assert line["confident_share"] == pytest.approx(float((indices != 255).mean()), abs=1e-6)
+
+
+def test_the_same_request_and_seed_give_the_same_bytes_in_another_job_with_other_chunks(
+    worker: Worker, post: Post, store: FolderStore
+) -> None:
+    first = accept(worker, post, count=6, chunk_size=2, eta=1.0)
+    second = accept(worker, post, count=6, chunk_size=5, eta=1.0)
+    other_seed = accept(worker, post, count=6, chunk_size=5, eta=1.0, seed=12)
+    work(worker, post)
+    assert len(files_of(store, first)) == 12
+    assert files_of(store, first) == files_of(store, second)
+    assert files_of(store, first).keys() == files_of(store, other_seed).keys()
+    assert files_of(store, first) != files_of(store, other_seed)
+
+
+def test_a_chunk_delivered_again_is_left_without_any_work(worker: Worker, post: Post) -> None:
+    spec = accept(worker, post, count=4, chunk_size=2)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    forwards, _ = worker.engine.counts
+    assert generate_chunk(worker, spec.job, 0) is Outcome.NOTHING_TO_DO
+    assert generate_chunk(worker, spec.job, 7) is Outcome.NOTHING_TO_DO
+    assert generate_chunk(worker, "j" + "0" * 18, 0) is Outcome.NOTHING_TO_DO
+    assert worker.engine.counts[0] == forwards
+
+
+@pytest.mark.parametrize("message", [(5, 0), ("../../etc", 0), ("j" + "0" * 18, "0"), ("j" + "0" * 18, True), (None, None)])
+def test_a_message_that_names_no_chunk_is_dropped(worker: Worker, message: tuple[object, object]) -> None:
+    assert run_generate(worker, *message) == Outcome.NOTHING_TO_DO.value
+
+
+@pytest.mark.parametrize("fail_on", ["images/00000001", "masks/00000000", "chunks/", "summary", "manifest"])
+@pytest.mark.parametrize("after_success", [False, True])
+def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the_same_bytes(
+    hire: Hire, post: Post, tmp_path: Path, fail_on: str, after_success: bool
+) -> None:
+    store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(store)
+    worker = hire(store=store)
+    undisturbed = accept(worker, post, count=2, chunk_size=2)
+    work(worker, post)
+
+    spec = accept(worker, post, count=2, chunk_size=2)
+    store.fail_on, store.after_success = fail_on, after_success
+    for _ in range(worker.settings.max_chunk_attempts + 2):
+        assert generate_chunk(worker, spec.job, 0) in (Outcome.FAILED, Outcome.NOTHING_TO_DO)
+        if fail_on.startswith(("images", "masks")):
+            assert worker.ledger.read_chunk(spec.job, 0) is None
+    store.fail_on = None
+    generate_chunk(worker, spec.job, 0)
+    record, summary = worker.ledger.read_chunk(spec.job, 0), worker.ledger.read_summary(spec.job)
+    assert record is not None and summary is not None
+    assert summary.state is State.SUCCEEDED, "a store's failures never count against the chunk"
+    assert files_of(store, spec) == files_of(store, undisturbed)
+    assert [item.image_sha256 for item in record.items] == [
+        hashlib.sha256(data).hexdigest() for key, data in files_of(store, spec).items() if key.startswith("images")
+    ]
+
+
+def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(hire: Hire, post: Post, store: FolderStore) -> None:
+    class BreaksOnce(TinySystem):
+        calls = 0
+
+        def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+            BreaksOnce.calls += 1
+            if BreaksOnce.calls == 2:
+                raise ValueError("no twin can be seen in this")
+            return super().decode(x0, size_px)
+
+    worker = hire(load=lambda folder: BreaksOnce(load_card(folder)))
+    spec = accept(worker, post, count=4, chunk_size=4)
+    work(worker, post)
+    summary, record = worker.ledger.read_summary(spec.job), worker.ledger.read_chunk(spec.job, 0)
+    assert summary is not None and record is not None
+    assert (summary.state, summary.done, summary.failed) == (State.PARTIAL, 3, 1)
+    assert "no twin can be seen in this" in (summary.reason or "")
+    [error] = [item.error for item in record.items if item.error]
+    assert error == "decode failed: ValueError: no twin can be seen in this"
+    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 3
+
+
+def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(hire: Hire, post: Post, store: FolderStore) -> None:
+    worker = hire()
+    alone = accept(worker, post, count=3, chunk_size=3, steps=40)
+    work(worker, post)
+    sound = accept(worker, post, count=3, chunk_size=3, steps=40)
+    broken = accept(worker, post, count=3, chunk_size=3, steps=40, prompt="nan", classes=None)
+    threads = [threading.Thread(target=generate_chunk, args=(worker, spec.job, 0)) for spec in (sound, broken)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = worker.ledger.read_summary(broken.job)
+    assert failed is not None and (failed.state, failed.failed) == (State.FAILED, 3)
+    assert "not finite after step 1 of 40" in (failed.reason or "")
+    assert files_of(store, sound) == files_of(store, alone)
+
+
+def test_a_cancelled_job_is_left_and_ended_with_what_it_has(worker: Worker, post: Post) -> None:
+    spec = accept(worker, post, count=6, chunk_size=2)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    cancel(spec, worker.ledger, worker.hints)
+    forwards, _ = worker.engine.counts
+    assert generate_chunk(worker, spec.job, 1) is Outcome.CANCELLED
+    assert worker.engine.counts[0] == forwards
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (State.CANCELLED, 2)
+    assert generate_chunk(worker, spec.job, 2) is Outcome.NOTHING_TO_DO
+
+
+def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) -> None:
+    at_work = threading.Event()
+
+    class Slow(TinySystem):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            at_work.set()
+            return super().forward(x, t, condition)
+
+    worker = hire(load=lambda folder: Slow(load_card(folder)))
+    spec = accept(worker, post, count=64, chunk_size=64, steps=1000)
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(generate_chunk(worker, spec.job, 0)))
+    thread.start()
+    assert at_work.wait(30)
+    cancel(spec, worker.ledger, worker.hints)
+    thread.join(30)
+    assert outcomes == [Outcome.CANCELLED]
+    assert worker.engine.counts[0] < 1000
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (State.CANCELLED, 0)
+
+
+def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, redis: Redis) -> None:
+    specs: list[JobSpec] = []
+
+    class Robbed(TinySystem):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            if len(self.forwards) == 2:
+                # the lease runs out while this worker is stopped, and another one takes the chunk up
+                redis.delete(f"twinset:lease:{specs[0].job}:0")
+                assert Leases(redis, 30).take(specs[0].job, 0) is not None
+            return super().forward(x, t, condition)
+
+    worker = hire(load=lambda folder: Robbed(load_card(folder)))
+    specs.append(accept(worker, post, count=2, chunk_size=2))
+    assert generate_chunk(worker, specs[0].job, 0) is Outcome.FENCED
+    assert worker.ledger.read_chunk(specs[0].job, 0) is None
+    assert worker.ledger.read_summary(specs[0].job) is None
+    assert worker.leases.live(specs[0].job) == {0}, "the other's lease stays"
+    assert generate_chunk(worker, specs[0].job, 0) is Outcome.TAKEN
+
+
+def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_once(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
+    workers = [hire(), hire()]
+    spec = accept(workers[0], post, count=4, chunk_size=4, steps=30)
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda worker=worker: outcomes.append(generate_chunk(worker, spec.job, 0)))
+        for worker in (*workers, *workers, workers[0])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(outcomes).count(Outcome.RECORDED) == 1 and len(outcomes) == 5
+    summary = workers[0].ledger.read_summary(spec.job)
+    assert summary is not None and summary.done == 4
+
+
+def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: Hire, post: Post) -> None:
+    worker = hire(broker_url="redis://127.0.0.1:1/0", chunks_in_flight=1)
+    spec = accept(worker, post, count=2, chunk_size=2)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    summary, record = worker.ledger.read_summary(spec.job), worker.ledger.read_chunk(spec.job, 0)
+    assert summary is not None and summary.state is State.SUCCEEDED
+    assert record is not None and record.epoch == 0
+
+
+def test_a_chunk_that_keeps_failing_is_given_up_with_its_reason(hire: Hire, post: Post) -> None:
+    def explode(folder: Path) -> System:
+        raise MemoryError("the model is larger than this machine")
+
+    worker = hire(load=explode)
+    spec = accept(worker, post, count=2, chunk_size=2)
+    assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [Outcome.FAILED, Outcome.FAILED, Outcome.GIVEN_UP]
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.failed) == (State.FAILED, 2)
+    assert "given up after 3 attempts" in (summary.reason or "") and "larger than this machine" in (summary.reason or "")
+
+
+def test_a_chunk_that_kills_its_worker_each_time_is_given_up_too(worker: Worker, post: Post) -> None:
+    spec = accept(worker, post, count=4, chunk_size=2)
+    for _ in range(worker.settings.max_chunk_attempts):
+        worker.window.begin_attempt(spec.job, 0)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.GIVEN_UP
+    assert generate_chunk(worker, spec.job, 1) is Outcome.RECORDED
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 2, 2)
+    assert "ended with its worker each time" in (summary.reason or "")
+
+
+def test_a_model_that_is_gone_or_changed_ends_the_job_at_once_and_says_so(worker: Worker, post: Post) -> None:
+    gone = accept(worker, post, model="nowhere@1.0.0", count=1)
+    changed = accept(worker, post, weights_sha256="0" * 64, count=1)
+    for spec, words in ((gone, "neither bundled nor registered"), (changed, "a version never changes its weights")):
+        assert generate_chunk(worker, spec.job, 0) is Outcome.GIVEN_UP
+        summary = worker.ledger.read_summary(spec.job)
+        assert summary is not None and summary.state is State.FAILED and words in (summary.reason or "")
+
+
+def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> None:
+    workers: list[Worker] = []
+
+    class Stops(TinySystem):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            workers[0].stopping.ask()
+            return super().forward(x, t, condition)
+
+    workers.append(hire(load=lambda folder: Stops(load_card(folder)), grace_s=0.0))
+    spec = accept(workers[0], post, count=16, chunk_size=16, steps=1000, priority="interactive")
+    post.waiting.clear()
+    assert generate_chunk(workers[0], spec.job, 0) is Outcome.HANDED_BACK
+    assert list(post.waiting) == post.interactive == [(spec.job, 0)]
+    assert workers[0].ledger.read_chunk(spec.job, 0) is None
+    assert workers[0].leases.live(spec.job) == set()
+    assert workers[0].window.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"
+
+
+def test_with_time_left_a_worker_asked_to_stop_finishes_its_chunk(hire: Hire, post: Post) -> None:
+    worker = hire(grace_s=60.0)
+    spec = accept(worker, post, count=2, chunk_size=2)
+    worker.stopping.ask()
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+
+
+def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post, redis: Redis) -> None:
+    seen: list[float] = []
+    specs: list[JobSpec] = []
+
+    class Watched(TinySystem):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            value = redis.hget(f"twinset:pace:{specs[0].job}", "c0")
+            seen.append(float(value or 0.0))
+            return super().forward(x, t, condition)
+
+    worker = hire(load=lambda folder: Watched(load_card(folder)))
+    specs.append(accept(worker, post, count=4, chunk_size=4, steps=1000))
+    assert generate_chunk(worker, specs[0].job, 0) is Outcome.RECORDED
+    assert seen == sorted(seen) and 0.0 < seen[-1] < 4.0
+
+
+def test_more_samples_than_the_house_has_rooms_are_made_without_growth(hire: Hire, post: Post) -> None:
+    worker = hire()
+    rooms = worker.pipeline._rooms
+    for _ in range(254):
+        rooms.acquire()
+    spec = accept(worker, post, count=12, chunk_size=12)
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    for _ in range(254):
+        rooms.release()
+    record = worker.ledger.read_chunk(spec.job, 0)
+    assert record is not None and record.failed == 0
+
+
+def test_the_records_bits_are_the_engines_whatever_torch_runs_on(worker: Worker) -> None:
+    model = worker.models.get("tiny@1.0.0")
+    assert model.batch_shape == (8, 6, 8, 8)
+    assert model.build["torch"] == torch.__version__ and model.build["cpu_threads"] == "1"

@@ -1,0 +1,233 @@
+"""Jobs under random interleavings of all that happens to them, held against a model of what the store must say.
+
+Two workers make chunks, one crashes at a write, Redis is flushed, cancels race with completion; after every step two API
+processes look. No state goes back, no sequence number falls, an end stays to the byte, and of all who would end a job one
+does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from redis import Redis
+
+from service.broker.live_state import Hints
+from service.errors import JobStateConflict, StoreError
+from service.jobs.cancel import cancel
+from service.jobs.progress import Progress, ProgressReader
+from service.jobs.repository import Ledger
+from service.jobs.spec import JobSpec
+from service.kit.states import State, may_follow
+from service.store import keys
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire, register
+from tests.workers.fakes import FailingStore, Post, tiny_spec
+from workers.generation.chunk import generate_chunk
+from workers.generation.sweeper import Sweeper
+from workers.generation.worker import Worker
+
+CHUNKS = 4
+PLACES = ("started.json", "images/", "masks/", "chunks/", "manifest", "summary")
+"""The writes at which a worker may crash."""
+
+
+@dataclass
+class Seen:
+    """What one onlooker has seen of a job so far."""
+
+    state: State = State.QUEUED
+    sequence: int = 0
+
+
+@dataclass
+class Model:
+    """What must be true of a job, from what was done to it."""
+
+    spec: JobSpec
+    cancel_asked: bool = False
+    all_recorded_before_cancel: bool = False
+    end: bytes | None = None
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+
+@dataclass
+class House:
+    """The real parts: two workers that crash when their store is told to, and the store as it truly is."""
+
+    workers: list[Worker]
+    stores: list[FailingStore]
+    ledger: Ledger
+    hints: Hints
+    redis: Redis
+
+
+class Jobs(RuleBasedStateMachine):
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self.house = house
+        house.redis.flushall()
+        self.models: list[Model] = []
+        self.readers = {"one API": self._new_reader()}
+        self.sweeper = Sweeper(house.workers[0])
+
+    def _new_reader(self) -> ProgressReader:
+        return ProgressReader(self.house.ledger, self.house.hints)
+
+    def _recorded(self, model: Model) -> set[int]:
+        return {chunk for chunk, _ in self.house.ledger.recorded_chunks(model.spec.job)}
+
+    @initialize(count=st.integers(1, 2 * CHUNKS))
+    def accept_the_first(self, count: int) -> None:
+        self.accept(count)
+
+    @precondition(lambda self: len(self.models) < 3)
+    @rule(count=st.integers(1, 2 * CHUNKS))
+    def accept_another(self, count: int) -> None:
+        self.accept(count)
+
+    def accept(self, count: int) -> None:
+        spec = tiny_spec(count=count, chunk_size=2, steps=1)
+        assert self.house.ledger.write_spec(spec)
+        self.models.append(Model(spec))
+
+    @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1), worker=st.integers(0, 1))
+    def make_chunk(self, job: int, chunk: int, worker: int) -> None:
+        generate_chunk(self.house.workers[worker], self._model(job).spec.job, chunk)
+
+    @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1), place=st.sampled_from(PLACES), written=st.booleans())
+    def crash_at_a_write(self, job: int, chunk: int, place: str, written: bool) -> None:
+        """Before the write or right after it; what Redis holds of the worker is lost with it."""
+        store = self.house.stores[1]
+        store.fail_on, store.after_success = place, written
+        try:
+            generate_chunk(self.house.workers[1], self._model(job).spec.job, chunk)
+        except StoreError:
+            pass
+        finally:
+            store.fail_on = None
+
+    @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1))
+    def both_workers_get_the_same_chunk(self, job: int, chunk: int) -> None:
+        spec = self._model(job).spec
+        self._at_once(*(lambda worker=worker: generate_chunk(worker, spec.job, chunk) for worker in self.house.workers))
+
+    @rule(job=st.integers(0, 2))
+    def cancel(self, job: int) -> None:
+        self._cancel(self._model(job))
+
+    @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1))
+    def cancel_races_with_a_chunk(self, job: int, chunk: int) -> None:
+        model = self._model(job)
+        work = lambda: generate_chunk(self.house.workers[0], model.spec.job, chunk)  # noqa: E731
+        self._at_once(lambda: self._cancel(model), work, lambda: generate_chunk(self.house.workers[1], model.spec.job, chunk))
+
+    @rule()
+    def sweep(self) -> None:
+        self.sweeper.make_pass()
+
+    @rule()
+    def flush_redis(self) -> None:
+        self.house.redis.flushall()
+
+    @rule()
+    def another_api_process_reads_all_afresh(self) -> None:
+        self.readers["another API"] = self._new_reader()
+
+    @invariant()
+    def nothing_goes_back(self) -> None:
+        for model in self.models:
+            for name, reader in self.readers.items():
+                self._look(model, name, reader.read(model.spec))
+
+    def _look(self, model: Model, name: str, progress: Progress) -> None:
+        # a process that comes anew has seen what any other has: the newest of all is where it starts
+        best = max((*model.seen.values(), Seen()), key=lambda seen: seen.sequence)
+        assert progress.sequence >= best.sequence
+        assert may_follow(best.state, progress.state), f"{progress.state} after {best.state}"
+        model.seen[name] = Seen(progress.state, progress.sequence)
+        recorded = self._recorded(model)
+        summary = self.house.ledger.read_summary(model.spec.job)
+        if summary is None:
+            expected = State.QUEUED
+            if recorded or self.house.ledger.is_started(model.spec.job):
+                expected = State.RUNNING
+            assert progress.state is (State.CANCELLING if model.cancel_asked else expected)
+            assert progress.done == sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
+            return
+        data = self.house.ledger.store.get(keys.job_summary(model.spec.job))
+        assert model.end in (None, data), "an end stays as it was written"
+        model.end = data
+        made = sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
+        assert (progress.state, progress.done) == (summary.state, summary.done) and summary.done == made
+        assert (summary.state is State.SUCCEEDED) == (made == model.spec.count)
+        assert summary.state in (State.SUCCEEDED, State.CANCELLED)
+        if summary.state is State.CANCELLED:
+            assert model.cancel_asked and not model.all_recorded_before_cancel
+
+    def teardown(self) -> None:
+        """Whatever has happened, each job comes to its end."""
+        house = self.house
+        for model in self.models:
+            for chunk in range(model.spec.chunks):
+                generate_chunk(house.workers[0], model.spec.job, chunk)
+        self.sweeper.make_pass()
+        self.nothing_goes_back()
+        for model in self.models:
+            assert model.end is not None, "every job ends"
+
+    def _model(self, number: int) -> Model:
+        return self.models[number % len(self.models)]
+
+    def _cancel(self, model: Model) -> None:
+        if not model.cancel_asked:
+            model.all_recorded_before_cancel = len(self._recorded(model)) == model.spec.chunks
+        try:
+            cancel(model.spec, self.house.ledger, self.house.hints)
+            model.cancel_asked = True
+        except JobStateConflict:
+            assert self.house.ledger.read_summary(model.spec.job).state is not State.CANCELLED  # type: ignore[union-attr]
+
+    def _at_once(self, *work: Callable[[], object]) -> None:
+        errors: list[BaseException] = []
+        ready = threading.Barrier(len(work))
+
+        def run(each: Callable[[], object]) -> None:
+            try:
+                ready.wait(10)
+                each()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=run, args=(each,)) for each in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not errors, errors
+
+
+@pytest.fixture
+def house(hire: Hire, store: FolderStore, redis: Redis, post: Post) -> House:
+    def failing(root: Path) -> FailingStore:
+        return FailingStore(root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+
+    stores = [failing(store.root), failing(store.root)]
+    register(store)
+    workers = [hire(store=each, max_chunk_attempts=100) for each in stores]
+    return House(workers, stores, Ledger(store), workers[0].hints, redis)
+
+
+def test_any_interleaving_of_two_workers_crashes_cancels_and_flushes_leaves_states_in_order(house: House) -> None:
+    run_state_machine_as_test(
+        lambda: Jobs(house),
+        settings=settings(
+            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

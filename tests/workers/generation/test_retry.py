@@ -1,0 +1,88 @@
+"""A retry worked by a real engine: the twins it makes are those that the first job would have made, to the byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model_store.card import load_card
+from model_store.masks.decode import Twin
+from service.jobs.quotas import Limits
+from service.jobs.retry import Retries
+from service.jobs.spec import JobSpec
+from service.jobs.submit import Submissions
+from service.kit.states import State
+from service.masks.reader import MaskReader
+from service.masks.uploads import Uploads
+from service.registry.catalogue import Catalogue
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire
+from tests.workers.fakes import Post, TinySystem
+from tests.workers.generation.test_chunk import accept, files_of, work
+from workers.generation.worker import Worker
+from workers.tools.verify import (
+    Verdict,
+    draw,
+    verdict,
+    verify,
+)
+
+
+def retries(worker: Worker, store: FolderStore, post: Post) -> Retries:
+    uploads = Uploads(store, "default")
+    parts: Any = (Catalogue(store), post, uploads, MaskReader(worker.settings, uploads))
+    return Retries(Submissions(worker.settings, worker.ledger, *parts, Limits(worker.ledger.holdings, worker.hints)))
+
+
+@pytest.fixture
+def whole(worker: Worker, post: Post) -> JobSpec:
+    """A job that lacks nothing."""
+    spec = accept(worker, post, count=7, chunk_size=2, eta=1.0)
+    work(worker, post)
+    return spec
+
+
+@pytest.mark.parametrize("layout", ["objects", "shards"])
+def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
+    worker: Worker, post: Post, store: FolderStore, whole: JobSpec, layout: str
+) -> None:
+    spec = accept(worker, post, count=7, chunk_size=2, eta=1.0, layout=layout)
+    for _ in range(worker.settings.max_chunk_attempts):
+        worker.window.begin_attempt(spec.job, 1)
+    work(worker, post)
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 5, 2)
+
+    retry, made = retries(worker, store, post).retry(spec)
+    assert made and (retry.only, retry.chunks, retry.layout) == (((2, 3),), 1, layout)
+    work(worker, post)
+    summary = worker.ledger.read_summary(retry.job)
+    assert summary is not None and (summary.state, summary.done, summary.total) == (State.SUCCEEDED, 2, 2)
+    assert {**files_of(store, spec), **files_of(store, retry)} == files_of(store, whole)
+    assert not files_of(store, spec).keys() & files_of(store, retry).keys()
+    drawn = draw(worker.ledger, retry, 5, 1)
+    assert [pick.item.index for pick in drawn.picks] == [2, 3]
+    load = lambda folder: TinySystem(load_card(folder))  # noqa: E731
+    assert verdict(list(verify(drawn, store, worker.settings, load=load))) is Verdict.SAME
+
+
+def test_samples_that_broke_here_and_there_are_made_by_the_retry_to_the_byte(
+    hire: Hire, post: Post, store: FolderStore, whole: JobSpec
+) -> None:
+    class BreaksNowAndThen(TinySystem):
+        calls = 0
+
+        def decode(self, x0: Any, size_px: int) -> list[Twin]:
+            BreaksNowAndThen.calls += 1
+            if BreaksNowAndThen.calls in (1, 4, 7):
+                raise ValueError("no twin can be seen in this")
+            return super().decode(x0, size_px)
+
+    worker = hire(load=lambda folder: BreaksNowAndThen(load_card(folder)))
+    spec = accept(worker, post, count=7, chunk_size=2, eta=1.0)
+    work(worker, post)
+    retry, _ = retries(worker, store, post).retry(spec)
+    assert retry.count == 3
+    work(worker, post)
+    assert {**files_of(store, spec), **files_of(store, retry)} == files_of(store, whole)

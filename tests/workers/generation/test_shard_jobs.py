@@ -1,0 +1,211 @@
+"""Jobs whose chunks are stored as shards: the same twins in fewer writes, and no attempt spoils another's."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from torch import Tensor
+
+from model_store.card import load_card
+from model_store.interface import Condition
+from model_store.masks.decode import Twin
+from service.jobs.sample_files import pictures_of, read_picture
+from service.jobs.spec import JobSpec
+from service.kit.states import State
+from service.store import keys
+from service.store.base import ObjectInfo
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire, register
+from tests.workers.fakes import FailingStore, Post, TinySystem
+from tests.workers.generation.test_chunk import accept, files_of, work
+from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.worker import Worker
+from workers.runtime.leases import Leases
+
+SHARDS = {"layout": "shards"}
+
+
+class NotingStore(FolderStore):
+    """Notes the keys that are written below jobs/, without the job."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+        self.written: list[str] = []
+
+    def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        self.written += key.split("/", 2)[2:] if key.startswith("jobs/") else []
+        return super().put(key, data, **options)
+
+
+def assert_all_readable(worker: Worker, spec: JobSpec) -> None:
+    """Every recorded picture is where its record says."""
+    for _, item in worker.ledger.iterate_items(spec):
+        for picture in pictures_of(item):
+            assert hashlib.sha256(read_picture(worker.ledger.store, picture)).hexdigest() == picture.sha256
+
+
+def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hire, post: Post, tmp_path: Path) -> None:
+    store = NotingStore(tmp_path / "noting")
+    register(store)
+    worker = hire(store=store)
+    apart = accept(worker, post, count=7, chunk_size=3, eta=1.0)
+    work(worker, post)
+    store.written.clear()
+    together = accept(worker, post, count=7, chunk_size=3, eta=1.0, **SHARDS)
+    work(worker, post)
+    assert len(files_of(store, together)) == 14 and files_of(store, together) == files_of(store, apart)
+    written = [key for key in store.written if key.startswith(("images", "masks", "shards", "chunks"))]
+    assert written == [f"{kind}s/{chunk:06d}.{end}" for chunk in range(3) for kind, end in (("shard", "tar"), ("chunk", "json"))]
+
+    records = list(worker.ledger.iterate_chunks(together.job))
+    for record in records:
+        data = store.get(keys.job_shard(together.job, record.chunk))
+        assert record.shard is not None and record.shard.sha256 == hashlib.sha256(data).hexdigest()
+        assert record.bytes == record.shard.bytes == len(data)
+    hashes = [
+        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.ledger.iterate_items(spec)] for spec in (apart, together)
+    ]
+    assert hashes[0] == hashes[1]
+    assert_all_readable(worker, together)
+
+    lines = [json.loads(line) for line in store.get(keys.job_manifest(together.job)).splitlines()]
+    assert [line["index"] for line in lines] == list(range(7))
+    for line in lines:
+        for kind in ("image", "mask"):
+            entry = line[kind]
+            part = store.get(entry["key"])[entry["offset"] : entry["offset"] + entry["bytes"]]
+            assert hashlib.sha256(part).hexdigest() == entry["sha256"]
+    loose = [json.loads(line) for line in store.get(keys.job_manifest(apart.job)).splitlines()]
+    assert {line[kind]["offset"] for line in loose for kind in ("image", "mask")} == {None}
+    place = {"key", "offset", "sha256", "bytes"}
+    assert loose[0]["image"].keys() == lines[0]["image"].keys() == place
+
+
+def test_shards_are_the_same_bytes_in_another_job_and_from_another_worker(hire: Hire, post: Post, store: FolderStore) -> None:
+    shards = []
+    for _ in range(2):
+        worker = hire()
+        spec = accept(worker, post, count=5, chunk_size=3, **SHARDS)
+        work(worker, post)
+        shards.append([store.get(keys.job_shard(spec.job, chunk)) for chunk in range(2)])
+    assert shards[0] == shards[1]
+
+
+def test_a_shard_that_cannot_be_stored_is_tried_for_as_long_as_it_takes(hire: Hire, post: Post, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(store)
+    worker = hire(store=store)
+    spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
+    store.fail_on = "shards/"
+    for _ in range(worker.settings.max_chunk_attempts + 2):
+        assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
+        assert worker.ledger.read_chunk(spec.job, 0) is None
+    store.fail_on = None
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and summary.state is State.SUCCEEDED
+    assert_all_readable(worker, spec)
+
+
+@pytest.mark.parametrize(("fail_on", "after_success"), [("shards/", True), ("chunks/", False), ("chunks/", True)])
+def test_ended_between_shard_and_record_the_chunk_is_made_again_with_the_same_bytes(
+    hire: Hire, post: Post, tmp_path: Path, fail_on: str, after_success: bool
+) -> None:
+    store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(store)
+    worker = hire(store=store)
+    spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
+    store.fail_on, store.after_success = fail_on, after_success
+    assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
+    store.fail_on = None
+    key = keys.job_shard(spec.job, 0)
+    before, data = store.head(key), store.get(key)
+    assert (worker.ledger.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
+    again = hire(store=store)
+    assert generate_chunk(again, spec.job, 0) in (Outcome.RECORDED, Outcome.NOTHING_TO_DO)
+    assert store.head(key) == before and store.get(key) == data
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 2)
+    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [key]
+    assert_all_readable(worker, spec)
+
+
+class Breaks(TinySystem):
+    """Loses the twins that are decoded at the calls ``at``."""
+
+    at: tuple[int, ...] = ()
+    calls = 0
+
+    def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
+        self.calls += 1
+        if self.calls in self.at:
+            raise ValueError("no twin can be seen in this")
+        return super().decode(x0, size_px)
+
+
+def breaking(*at: int) -> Any:
+    """Loads such a system."""
+
+    def load(folder: Path) -> Breaks:
+        system = Breaks(load_card(folder))
+        system.at = at
+        return system
+
+    return load
+
+
+def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post, store: FolderStore) -> None:
+    worker = hire(load=breaking(2, 5, 6))
+    spec = accept(worker, post, count=6, chunk_size=4, **SHARDS)
+    work(worker, post)
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 3, 3)
+    first, second = worker.ledger.iterate_chunks(spec.job)
+    assert first.shard is not None and second.shard is None and second.bytes == 0
+    made = [item.index for item in first.items if item.error is None]
+    with tarfile.open(fileobj=io.BytesIO(store.get(first.shard.key))) as shard:
+        assert [name for name in shard.getnames() if name.endswith(".json")] == [f"{index:08d}.json" for index in made]
+    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [first.shard.key]
+    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 3
+    assert_all_readable(worker, spec)
+
+
+def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(hire: Hire, post: Post, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(store)
+    worker = hire(store=store, load=breaking(1))
+    spec = accept(worker, post, count=3, chunk_size=3, **SHARDS)
+    store.fail_on = "chunks/"
+    assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
+    store.fail_on = None
+    short = store.get(keys.job_shard(spec.job, 0))
+    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    record, summary = worker.ledger.read_chunk(spec.job, 0), worker.ledger.read_summary(spec.job)
+    assert record is not None and record.shard is not None and summary is not None
+    assert (summary.state, summary.done) == (State.SUCCEEDED, 3)
+    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [record.shard.key]
+    assert record.shard.key == keys.job_shard_beside(spec.job, 0, record.shard.sha256) and record.shard.bytes > len(short)
+    assert_all_readable(worker, spec)
+
+
+def test_a_worker_that_lost_its_lease_commits_no_shard(hire: Hire, post: Post, redis: Redis, store: FolderStore) -> None:
+    specs: list[JobSpec] = []
+
+    class Robbed(TinySystem):
+        def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+            if len(self.forwards) == 2:
+                redis.delete(f"twinset:lease:{specs[0].job}:0")
+                assert Leases(redis, 30).take(specs[0].job, 0) is not None
+            return super().forward(x, t, condition)
+
+    worker = hire(load=lambda folder: Robbed(load_card(folder)))
+    specs.append(accept(worker, post, count=2, chunk_size=2, **SHARDS))
+    assert generate_chunk(worker, specs[0].job, 0) is Outcome.FENCED
+    assert worker.ledger.read_chunk(specs[0].job, 0) is None and worker.ledger.read_summary(specs[0].job) is None

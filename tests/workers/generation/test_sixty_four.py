@@ -1,0 +1,81 @@
+"""The engine's promise on whole twins: 64 samples of mixed kinds, in four groupings and orders of arrival, to PNG bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+
+import pytest
+import torch
+from redis import Redis
+
+from model_store.interface import ConditionRequest
+from service.store import keys
+from service.store.folder import FolderStore
+from tests.workers.conftest import Hire
+from tests.workers.fakes import TinySystem, tiny_spec
+from workers.generation.pipeline import Making
+from workers.generation.worker import Worker
+
+Sample = tuple[int, int]
+"""(which of the kinds, index in its job)."""
+
+
+def kinds(draw: random.Random) -> list[dict[str, object]]:
+    """Sixteen jobs that differ in all that a sample may differ in."""
+    return [
+        {
+            "classes": draw.choice([("water",), ("land", "road"), ("land", "water", "road")]),
+            "prompt": None,
+            "seed": draw.getrandbits(50),
+            "steps": draw.choice([2, 3, 5, 8, 13]),
+            "guidance_scale": draw.choice([0.0, 1.0, 1.5, 4.0]),
+            "eta": draw.choice([0.0, 0.0, 0.4, 1.0]),
+            "tenant": draw.choice(["one", "two"]),
+            "priority": draw.choice(["normal", "interactive"]),
+            "count": 4,
+        }
+        for _ in range(14)
+    ] + [
+        {"classes": None, "prompt": text, "seed": 5 + number, "steps": 4 + number, "guidance_scale": 2.0, "count": 4}
+        for number, text in enumerate(("a road by the water", "dry land"))
+    ]
+
+
+def make(worker: Worker, store: FolderStore, order: list[Sample], groups: int, draw: random.Random) -> dict[Sample, tuple[str, str]]:
+    """Sends the samples in ``order``, a group at a time, and returns the sha256 of each one's image and mask."""
+    specs = [tiny_spec(**kind) for kind in kinds(random.Random(3))]
+    model = worker.models.get(specs[0].model)
+    makings: dict[Sample, Making] = {}
+    for start in range(0, len(order), groups):
+        for kind, index in order[start : start + groups]:
+            spec = specs[kind]
+            making = worker.pipeline.start(model, spec, index, ConditionRequest(prompt=spec.prompt, classes=spec.classes), None)
+            assert making is not None
+            makings[kind, index] = making
+        time.sleep(draw.random() * 0.02)
+        if draw.random() < 0.5:
+            makings[order[start]].item.result(60)
+    found = {}
+    for (kind, index), making in makings.items():
+        item, job = making.item.result(60), specs[kind].job
+        assert item.error is None
+        files = [store.get(keys.job_image(job, index)), store.get(keys.job_mask(job, index))]
+        assert [item.image_sha256, item.mask_sha256] == [hashlib.sha256(data).hexdigest() for data in files]
+        found[kind, index] = (item.image_sha256, item.mask_sha256)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_64_samples_in_four_groupings_and_orders_give_identical_png_bytes(hire: Hire, redis: Redis, store: FolderStore, dtype: str) -> None:
+    everything = [(kind, index) for kind in range(16) for index in range(4)]
+    load = lambda _: TinySystem(dtype=getattr(torch, dtype))  # noqa: E731
+    alone = make(hire(load=load), store, everything, 1, random.Random(0))
+    assert len(alone) == 64 and len(set(alone.values())) == 64
+    worker = hire(load=load)
+    for order, groups in ((1, 64), (2, 7), (3, 16)):
+        draw = random.Random(order)
+        shuffled = draw.sample(everything, 64)
+        assert make(worker, store, shuffled, groups, draw) == alone
+    assert worker.engine.parkings > 0, "some gave up their place on the way"

@@ -1,0 +1,164 @@
+"""Callbacks through kills, lost writes and a flushed Redis: sent once at least, under one id."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from service.errors import StoreUnavailable
+from service.kit.ids import new_job_id
+from service.settings import Settings
+from service.store.folder import FolderStore
+from service.webhooks.outbox import CallbackState
+from tests.service.webhooks.delivering import deliver, noted
+from tests.service.webhooks.receiver import Receiver
+from tests.waiting import until
+from tests.workers.conftest import Hire, register
+from tests.workers.fakes import FailingStore
+from tests.workers.maintenance.webhook_jobs import accepted, ended, stands
+from workers.generation.chunk import generate_chunk
+from workers.generation.sweeper import Sweeper
+from workers.generation.worker import Worker
+from workers.maintenance.webhook_sender import CallbackDeliverer
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+
+
+def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_has_ended(
+    hire: Hire, receiver: Receiver, tmp_path: Path
+) -> None:
+    failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(failing)
+    dying = hire(store=failing)
+    failing.fail_on = "summary"
+    spec = accepted(dying, receiver)
+    generate_chunk(dying, spec.job, 0)
+    assert dying.ledger.read_summary(spec.job) is None and noted(dying) == [spec.job]
+    other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
+    deliver(other)
+    assert receiver.got == [] and noted(other) == [spec.job]
+    assert Sweeper(other).make_pass()
+    deliver(other)
+    assert [json.loads(got.body)["type"] for got in receiver.got] == ["job.succeeded"]
+    assert noted(other) == []
+
+
+def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
+    hire: Hire, receiver: Receiver, tmp_path: Path
+) -> None:
+    failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(failing)
+    worker = hire(store=failing)
+    spec = accepted(worker, receiver)
+    failing.fail_on = "callbacks/pending"
+    generate_chunk(worker, spec.job, 0)
+    assert worker.ledger.read_summary(spec.job) is None
+    failing.fail_on = None
+    assert Sweeper(worker).make_pass()
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_killed_between_the_summary_and_the_delivery_with_redis_flushed_another_worker_delivers(
+    hire: Hire, receiver: Receiver, redis: Redis, store: FolderStore
+) -> None:
+    dying = hire()
+    spec = ended(dying, receiver)
+    dying.close()
+    redis.flushall()
+    deliver(hire(store=FolderStore(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")))
+    assert [json.loads(got.body)["data"]["id"] for got in receiver.got] == [spec.job]
+
+
+def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_same_id(
+    hire: Hire, receiver: Receiver, tmp_path: Path
+) -> None:
+    failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(failing)
+    worker = hire(store=failing)
+    spec = ended(worker, receiver)
+    failing.fail_on = f"jobs/{spec.job}/callbacks/"
+    deliver(worker)
+    assert len(receiver.got) == 1 and stands(worker, spec).attempts == () and noted(worker) == [spec.job]
+    failing.fail_on = None
+    deliver(worker)
+    assert len(receiver.got) == 2
+    assert receiver.got[0].headers["webhook-id"] == receiver.got[1].headers["webhook-id"]
+    assert stands(worker, spec).state is CallbackState.DELIVERED
+
+
+def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(worker: Worker, receiver: Receiver) -> None:
+    spec = ended(worker, receiver)
+    deliver(worker)
+    # the note is there again, as it also is when a second one who ends the job is late
+    worker.ledger.outbox.note(spec.job)
+    deliver(worker)
+    assert len(receiver.got) == 1 and noted(worker) == []
+
+
+def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
+    hire: Hire, receiver: Receiver, redis: Redis
+) -> None:
+    one, other = hire(), hire()
+    spec = ended(one, receiver)
+    receiver.answers = [(204, {}), (500, {})]
+    receiver.holding = threading.Event()
+    deliverers = [CallbackDeliverer(one), CallbackDeliverer(other)]
+    assert deliverers[0].make_pass()
+    until(lambda: len(receiver.got) == 1)
+    assert not deliverers[1].make_pass(), "it is the first one's turn"
+    redis.flushall()
+    assert deliverers[1].make_pass()
+    until(lambda: len(receiver.got) == 2)
+    receiver.holding.set()
+    assert all(deliverer.wait(20) for deliverer in deliverers)
+    found = stands(one, spec)
+    assert [a.number for a in found.attempts] == [1, 2]
+    assert {(a.status, a.result) for a in found.attempts} == {(204, "delivered"), (500, "failed")}
+    assert found.state is CallbackState.DELIVERED
+    deliver_again = CallbackDeliverer(other)
+    redis.flushall()
+    assert deliver_again.make_pass() and deliver_again.wait(20)
+    assert len(receiver.got) == 2 and noted(one) == []
+
+
+def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
+    worker: Worker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.ledger.outbox.note(new_job_id())
+    deliver(worker)
+    assert noted(worker) == []
+    spec = ended(worker, receiver)
+    plain_get = worker.ledger.store.get
+
+    def fail(key: str, **options: Any) -> bytes:
+        raise StoreUnavailable(f"{key} could not be read: the test says so")
+
+    monkeypatch.setattr(worker.ledger.store, "get", fail)
+    deliver(worker)
+    monkeypatch.setattr(worker.ledger.store, "get", plain_get)
+    assert noted(worker) == [spec.job] and receiver.got == []
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_its_thread_delivers_by_itself_and_goes_on_when_redis_comes_back(worker: Worker, receiver: Receiver) -> None:
+    deliverer = CallbackDeliverer(worker)
+    deliverer.start()
+    try:
+        spec = ended(worker, receiver)
+        until(lambda: stands(worker, spec).state is CallbackState.DELIVERED)
+        worker.redis.flushall()
+        again = ended(worker, receiver)
+        until(lambda: stands(worker, again).state is CallbackState.DELIVERED)
+    finally:
+        deliverer.stop()
+    assert not worker.redis.exists("twinset:callbacks"), "the next worker need not wait for its turn"

@@ -1,0 +1,282 @@
+"""Callbacks from a job's end to their receiver: signed, tried again, and left alone when it is time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from service.broker.live_state import Hints
+from service.jobs.cancel import cancel
+from service.jobs.spec import Item, JobSpec
+from service.kit.ids import new_job_id
+from service.kit.states import State
+from service.kit.webhook_secrets import new_secret, parse_secrets, written
+from service.settings import Settings
+from service.store import keys
+from service.store.folder import FolderStore
+from service.webhooks.backoff import DELAYS_S
+from service.webhooks.outbox import CallbackState
+from service.webhooks.secrets import SECRET_FILE, callback_keys, tenant_keys
+from tests.service.webhooks.delivering import (
+    SERVICE,
+    Clock,
+    deliver,
+    noted,
+)
+from tests.service.webhooks.receiver import Receiver, receiving
+from tests.waiting import until
+from tests.workers.conftest import Hire, register
+from tests.workers.fakes import CountingStore, tiny_spec
+from tests.workers.maintenance.webhook_jobs import accepted, ended, stands
+from workers.generation.chunk import generate_chunk
+from workers.generation.sweeper import Sweeper
+from workers.generation.worker import Worker
+from workers.maintenance.webhook_sender import CallbackDeliverer
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(datetime.now(timezone.utc))
+
+
+def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Worker, receiver: Receiver) -> None:
+    spec = ended(worker, receiver, name="mine", count=3)
+    assert noted(worker) == [spec.job]
+    deliver(worker)
+    (got,) = receiver.got
+    secret = (worker.settings.data_dir / SECRET_FILE).read_text()
+    message = Webhook(secret).verify(got.body, got.headers)
+    summary = worker.ledger.read_summary(spec.job)
+    assert summary is not None
+    here = f"{SERVICE}/jobs/{spec.job}"
+    assert message["type"] == "job.succeeded"
+    assert datetime.fromisoformat(message["timestamp"]) == summary.finished_at
+    data = message["data"]
+    assert datetime.fromisoformat(data.pop("created_at")) == spec.created_at
+    assert datetime.fromisoformat(data.pop("finished_at")) == summary.finished_at
+    assert data == {
+        "id": spec.job,
+        "name": "mine",
+        "state": "succeeded",
+        "done": 3,
+        "failed": 0,
+        "total": 3,
+        "reason": None,
+        "links": {"self": here, **{part: f"{here}/{part}" for part in ("samples", "manifest", "archive")}},
+    }
+    assert got.headers["webhook-id"] == f"{spec.job}_ended" and got.headers["user-agent"].startswith("twinset/")
+    found = stands(worker, spec)
+    assert (found.state, [(a.number, a.status, a.error) for a in found.attempts]) == (CallbackState.DELIVERED, [(1, 204, None)])
+    assert noted(worker) == []
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_every_end_is_told_also_a_cancel_before_the_start(worker: Worker, receiver: Receiver, settings: Settings) -> None:
+    failed = ended(worker, receiver, classes=None, prompt="nan")
+    partial = accepted(worker, receiver, count=4)
+    generate_chunk(worker, partial.job, 0)
+    worker.ledger.write_chunk(_given_up(worker, partial, 1))
+    assert Sweeper(worker).make_pass()
+    cancelled = accepted(worker, receiver)
+    hints = Hints(settings.broker_url)
+    cancel(cancelled, worker.ledger, hints)
+    hints.close()
+    summaries = {spec.job: worker.ledger.read_summary(spec.job) for spec in (failed, partial, cancelled)}
+    assert [summary and summary.state for summary in summaries.values()] == [State.FAILED, State.PARTIAL, State.CANCELLED]
+    deliver(worker)
+    told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
+    assert told == {failed.job: "job.failed", partial.job: "job.partial", cancelled.job: "job.cancelled"}
+
+
+def _given_up(worker: Worker, spec: JobSpec, chunk: int) -> Any:
+    record = worker.ledger.read_chunk(spec.job, 0)
+    assert record is not None
+    items = tuple(Item(index=index, seed=1, error="the test says so") for index in spec.chunk_range(chunk))
+    return record.model_copy(update={"chunk": chunk, "items": items})
+
+
+def test_a_job_without_a_callback_leaves_nothing(worker: Worker, store: FolderStore) -> None:
+    spec = tiny_spec(count=2, chunk_size=2)
+    worker.ledger.write_spec(spec)
+    generate_chunk(worker, spec.job, 0)
+    assert worker.ledger.read_summary(spec.job) is not None
+    assert list(store.list("callbacks/")) == [] == list(store.list(keys.job_callbacks_prefix(spec.job)))
+
+
+def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
+    worker: Worker, receiver: Receiver, clock: Clock
+) -> None:
+    receiver.answers = [(500, {}), (302, {"Location": receiver.url}), (204, {})]
+    spec = ended(worker, receiver)
+    deliver(worker, clock)
+    first = stands(worker, spec)
+    assert first.state is CallbackState.PENDING and first.next_at is not None
+    assert 4 <= (first.next_at - clock()).total_seconds() <= 6
+    deliver(worker, clock)
+    assert len(receiver.got) == 1, "it is not due yet"
+    clock.go_on(7)
+    deliver(worker, clock)
+    clock.go_on(73)
+    deliver(worker, clock)
+    assert [got.method for got in receiver.got] == ["POST"] * 3, "the redirect was not followed"
+    assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
+    stamps = [int(got.headers["webhook-timestamp"]) for got in receiver.got]
+    assert stamps == [stamps[0], stamps[0] + 7, stamps[0] + 80]
+    secret = (worker.settings.data_dir / SECRET_FILE).read_text()
+    Webhook(secret).verify(receiver.got[2].body, receiver.got[2].headers)
+    found = stands(worker, spec)
+    assert found.state is CallbackState.DELIVERED and found.next_at is None
+    assert [(a.number, a.status, a.result) for a in found.attempts] == [
+        (1, 500, "failed"),
+        (2, 302, "failed"),
+        (3, 204, "delivered"),
+    ]
+
+
+def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(worker: Worker, receiver: Receiver, clock: Clock) -> None:
+    receiver.answers = [(404, {})]
+    spec = ended(worker, receiver)
+    began = clock()
+    deliverer = CallbackDeliverer(worker, now=clock)
+    for _ in range(40):
+        assert deliverer.make_pass() and deliverer.wait(30)
+        found = stands(worker, spec)
+        if found.state.settled:
+            break
+        assert found.next_at is not None
+        clock.moment = found.next_at
+    assert found.state is CallbackState.GIVEN_UP
+    assert len(found.attempts) == len(receiver.got) == len(DELAYS_S) + 1
+    assert timedelta(hours=18) < clock() - began < timedelta(hours=32)
+    assert noted(worker) == []
+
+
+def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
+    worker: Worker, receiver: Receiver, clock: Clock
+) -> None:
+    receiver.answers = [(503, {"Retry-After": "600"}), (410, {})]
+    spec = ended(worker, receiver)
+    deliver(worker, clock)
+    clock.go_on(599)
+    deliver(worker, clock)
+    assert len(receiver.got) == 1
+    clock.go_on(130)
+    deliver(worker, clock)
+    found = stands(worker, spec)
+    assert (found.state, found.attempts[-1].status, found.next_at) == (CallbackState.GIVEN_UP, 410, None)
+    assert noted(worker) == []
+
+
+def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hire: Hire, receiver: Receiver) -> None:
+    worker = hire(callback_timeout_s=0.5)
+    with receiving() as quick:
+        receiver.holding = threading.Event()
+        slow, fast = ended(worker, receiver), ended(worker, quick)
+        deliverer = CallbackDeliverer(worker)
+        assert deliverer.make_pass()
+        until(lambda: stands(worker, fast).state is CallbackState.DELIVERED, timeout_s=20)
+        assert deliverer.wait(20)
+    (attempt,) = stands(worker, slow).attempts
+    assert (attempt.status, attempt.error, attempt.result) == (None, "no answer within 0.5 s", "failed")
+    assert 0.4 < attempt.seconds < 5
+
+
+def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected_to(hire: Hire, receiver: Receiver) -> None:
+    worker = hire(callback_private=False)
+    spec = ended(worker, f"https://rebinding.example:{receiver.port}/hook")
+    deliver(worker, resolve=lambda host, port: ["127.0.0.1"])
+    plain = ended(worker, receiver)
+    deliver(worker)
+    assert receiver.got == []
+    assert "no callback may go to" in str(stands(worker, spec).attempts[0].error)
+    assert "must start with https" in str(stands(worker, plain).attempts[0].error), "taken when the setting was another"
+    assert {stands(worker, each).state for each in (spec, plain)} == {CallbackState.PENDING}
+
+
+def test_each_secret_in_force_signs_and_each_tenant_has_its_own(hire: Hire, receiver: Receiver) -> None:
+    new, old = new_secret(), new_secret()
+    worker = hire(callback_secret=Settings(callback_secret=f"{new} {old}").callback_secret)
+    ended(worker, receiver)
+    deliver(worker)
+    ended(worker, receiver, tenant="lab")
+    deliver(worker)
+    default, lab = receiver.got
+    for secret in (new, old):
+        Webhook(secret).verify(default.body, default.headers)
+        (derived,) = tenant_keys(parse_secrets(secret), "lab")
+        Webhook(written(derived)).verify(lab.body, lab.headers)
+        with pytest.raises(Exception, match="No matching signature"):
+            Webhook(secret).verify(lab.body, lab.headers)
+    assert callback_keys(worker.settings) == parse_secrets(f"{new} {old}")
+
+
+def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
+    hire: Hire, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, without = hire(), hire(store_url="s3://elsewhere")
+    with caplog.at_level(logging.WARNING):
+        assert not CallbackDeliverer(without).make_pass()
+        assert caplog.text == "", "nothing waits"
+        ended(worker, receiver)
+        assert not CallbackDeliverer(without).make_pass()
+        assert "set TWINSET_CALLBACK_SECRET" in caplog.text
+    deliver(worker)
+    assert len(receiver.got) == 1
+
+
+def test_the_rest_of_a_url_is_not_logged(worker: Worker, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        ended(worker, receiver)
+        deliver(worker)
+    assert f"callback to http://127.0.0.1:{receiver.port}, attempt 1: 204, delivered" in caplog.text
+    assert "of=mine" not in caplog.text
+
+
+def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
+    hire: Hire, receiver: Receiver, clock: Clock, tmp_path: Path
+) -> None:
+    counting = CountingStore(tmp_path / "counting", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+    register(counting)
+    worker = hire(store=counting)
+    receiver.answers = [(500, {}), (204, {})]
+    waiting = ended(worker, receiver)
+    for _ in range(3):
+        other = tiny_spec(count=2, chunk_size=2)
+        worker.ledger.write_spec(other)
+        generate_chunk(worker, other.job, 0)
+    deliverer = CallbackDeliverer(worker, now=clock)
+    counting.read.clear()
+    assert deliverer.make_pass() and deliverer.wait(20)
+    assert {key.split("/")[1].removesuffix(".json") for key in counting.read} == {waiting.job}
+    counting.read.clear()
+    for _ in range(5):
+        assert deliverer.make_pass() and deliverer.wait(20)
+    assert counting.read == [], "it is known not to be due"
+    clock.go_on(7)
+    assert deliverer.make_pass() and deliverer.wait(20)
+    assert stands(worker, waiting).state is CallbackState.DELIVERED
+
+
+def test_many_callbacks_at_once_all_arrive_the_oldest_first_and_each_once(worker: Worker, receiver: Receiver) -> None:
+    moments = [datetime.now(timezone.utc) + timedelta(milliseconds=number) for number in range(30)]
+    specs = [accepted(worker, receiver, job=new_job_id(moment)) for moment in moments]
+    for spec in specs:
+        worker.ledger.request_cancel(spec.job)
+        worker.ledger.conclude(spec)
+    deliver(worker)
+    told = [json.loads(got.body)["data"]["id"] for got in receiver.got]
+    assert sorted(told) == sorted(spec.job for spec in specs)
+    assert told[0] in [spec.job for spec in specs[:4]]

@@ -1,0 +1,122 @@
+"""Leases are renewed while their holders wait for something slow, and no longer than they live."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from model_store.interface import System
+from service.jobs.spec import JobSpec
+from service.store.base import ObjectInfo
+from service.store.folder import FolderStore
+from tests.waiting import until
+from tests.workers.conftest import Hire, load_tiny, register
+from tests.workers.fakes import tiny_spec
+from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.worker import Worker
+from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.leases import Leases
+
+JOB = "j" + "0" * 18
+
+
+class SlowStore(FolderStore):
+    """A folder store that answers no question about ``slow`` keys until it is let."""
+
+    slow: str | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def _hold_up(self, key: str) -> None:
+        if self.slow is not None and self.slow in key and threading.current_thread().name == "delivery":
+            self.asked.set()
+            assert self.let.wait(60)
+
+    def put(self, key: str, data: bytes, **options: Any) -> ObjectInfo:
+        self._hold_up(key)
+        return super().put(key, data, **options)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self._hold_up(key)
+        return super().head(key)
+
+
+def deliver(worker: Worker, spec: JobSpec) -> tuple[threading.Thread, list[Outcome]]:
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(generate_chunk(worker, spec.job, 0)), name="delivery")
+    thread.start()
+    return thread, outcomes
+
+
+def outlives(redis: Redis, spec: JobSpec, lease_s: float) -> bool:
+    """Whether the chunk's lease is renewed: taken once, and alive after twice its life."""
+    ended = threading.Event()
+    return not ended.wait(2 * lease_s) and bool(redis.exists(f"twinset:lease:{spec.job}:0"))
+
+
+def test_a_lease_is_renewed_while_the_store_does_not_answer(hire: Hire, redis: Redis, tmp_path: Path) -> None:
+    for slow in ("cancel", "chunks/"):
+        store = SlowStore(tmp_path / "slow", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
+        register(store)
+        worker = hire(store=store, lease_s=1.0)
+        spec = tiny_spec(count=1)
+        worker.ledger.write_spec(spec)
+        store.slow = slow
+        thread, outcomes = deliver(worker, spec)
+        assert store.asked.wait(60)
+        assert outlives(redis, spec, 1.0)
+        store.let.set()
+        thread.join()
+        assert outcomes == [Outcome.RECORDED]
+        assert not redis.exists(f"twinset:lease:{spec.job}:0")
+
+
+def test_a_lease_is_renewed_while_the_model_is_loaded(hire: Hire, redis: Redis) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load_slowly(folder: Path) -> System:
+        loading.set()
+        assert loaded.wait(60)
+        return load_tiny(folder)
+
+    worker = hire(load=load_slowly, lease_s=1.0)
+    spec = tiny_spec(count=1)
+    worker.ledger.write_spec(spec)
+    thread, outcomes = deliver(worker, spec)
+    assert loading.wait(60)
+    assert outlives(redis, spec, 1.0)
+    loaded.set()
+    thread.join()
+    assert outcomes == [Outcome.RECORDED]
+
+
+def test_a_holder_that_hangs_loses_its_lease_in_time(redis: Redis) -> None:
+    leases = Leases(redis, 1.0)
+    keeper = LeaseKeeper(leases, 1.0, silence_s=0.0)
+    lease = leases.take(JOB, 0)
+    assert lease is not None
+    with keeper.keep(lease):
+        until(lambda: not redis.exists(lease.key), timeout_s=5)
+    keeper.close()
+
+
+def test_a_holder_learns_that_another_has_taken_over_and_leaves_the_heirs_lease_alone(redis: Redis) -> None:
+    leases = Leases(redis, 30.0)
+    keeper = LeaseKeeper(leases, 30.0)
+    lease = leases.take(JOB, 0)
+    assert lease is not None
+    with keeper.keep(lease) as kept:
+        redis.delete(lease.key)
+        heir = leases.take(JOB, 0)
+        assert heir is not None
+        keeper.renew()
+        assert not kept.still_here()
+    keeper.close()
+    assert leases.live(JOB) == {0}
+    leases.release(heir)
+    assert leases.live(JOB) == set()

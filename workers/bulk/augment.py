@@ -1,0 +1,281 @@
+"""Carrying out an augmentation set: rounds of jobs, each judged when its twins are there, until the set is full or its tries are spent.
+
+A delivery does what can be done and ends; while jobs are at work, the run waits in nobody's hands. Two rounds are under way at a time,
+so that workers have something to do while one is judged. What round n wants follows from what became of round n - 2 and earlier, with
+those of round n - 1 expected to fare as well: it depends on no timing, and a delivery that is killed anywhere is followed by one that does
+the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.augmentations.entries import Entry, Wanted, job_groups
+from service.augmentations.plan_report import report
+from service.augmentations.rounds import (
+    RoundJob,
+    RoundJobs,
+    Rounds,
+    RoundState,
+    WantedLine,
+)
+from service.augmentations.stored import Augmentation, AugmentationWork, reopen
+from service.augmentations.tally import Tally
+from service.errors import LimitReached, UnknownJob
+from service.jobs.request import GenerateRequest
+from service.kit.png import encode_indices
+from service.kit.seeds import sample_seed
+from service.kit.states import State
+from workers.bulk import metrics
+from workers.bulk.augmentation_jobs import cancel_jobs
+from workers.bulk.context import Again, Ended, Work
+from workers.bulk.judge import Judge
+
+ROUND = 512
+"""Samples of a round at most."""
+_LOOK_AGAIN_S = 1.0
+_SHARDS_FROM = 32
+_JOBS_IN_A_ROUND = 1_000_000
+"""Above the jobs that any round has, so that seeds of different rounds' jobs differ."""
+
+
+def augment(work: Work) -> Ended | Again:
+    """Does what can be done of the set now."""
+    worker = work.worker
+    asked = AugmentationWork.model_validate(work.spec.work)
+    augmentation = _PLANS.get(work, asked)
+    return Carrying(work, asked, augmentation, Rounds(worker.store, work.spec.run)).go_on()
+
+
+def called_off(work: Work) -> Ended:
+    """Cancels the set's jobs; twins that were accepted before stay."""
+    rounds = Rounds(work.worker.store, work.spec.run)
+    cancel_jobs(work.worker, work.spec.run)
+    _, state = rounds.last_state()
+    accepted = 0 if state is None else int(state.tally["accepted"])
+    return Ended(State.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
+
+
+@dataclass
+class Carrying:
+    """One delivery of a set."""
+
+    work: Work
+    asked: AugmentationWork
+    augmentation: Augmentation
+    rounds: Rounds
+
+    def go_on(self) -> Ended | Again:
+        """Judges rounds that are made, sends new ones, and says when to look again."""
+        judged, state = self.rounds.last_state()
+        while True:
+            tally = self._tally(state)
+            ended = self._end(judged, state, tally)
+            if ended is not None:
+                return ended
+            try:
+                self._send(judged, tally)
+            except LimitReached as limit:
+                # the round after this one can wait; this one may be made already
+                if self.rounds.read_jobs(judged) is None:
+                    self.work.say(tally.accepted, self.asked.count, "waiting: a limit of the tenant is reached")
+                    return Again(float(limit.retry_after_s))
+            if not self._is_made(judged, tally):
+                return Again(_LOOK_AGAIN_S)
+            state = self._judge(judged, state, tally)
+            judged += 1
+
+    def _end(self, judged: int, state: RoundState | None, tally: Tally) -> Ended | None:
+        """The end, if the set is full, or nothing more may be tried."""
+        plan = self.augmentation.plan
+        if tally.accepted < plan.count and (tally.tried < plan.tries or self.rounds.read_plan(judged) is not None):
+            return None
+        full = tally.accepted >= plan.count
+        reason = None
+        if not full:
+            rejected = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items())
+            reason = f"{tally.accepted} of {plan.count} accepted, and all {tally.tried} tries are spent. Rejected: {rejected}"
+        outcome = State.SUCCEEDED if full else State.PARTIAL if tally.accepted else State.FAILED
+        return Ended(
+            outcome,
+            done=tally.accepted,
+            total=plan.count,
+            reason=reason,
+            result={
+                **_counts(self.rounds, state),
+                "achieved": self._achieved(tally),
+                "planned": report(plan).model_dump(mode="json"),
+            },
+        )
+
+    def _achieved(self, tally: Tally) -> dict[str, float]:
+        shares = tally.shares(self.augmentation.parameters.balance_by)
+        return {entry.name: round(float(shares[entry.index]), 6) for entry in self.augmentation.card.classes}
+
+    def _send(self, judged: int, tally: Tally) -> None:
+        """Sees to it that the round to be judged next is sent, and the one after it, where more will be needed."""
+        assumed = tally.copy()
+        for number in (judged, judged + 1):
+            lines = self.rounds.read_plan(number)
+            if lines is None:
+                size = min(self.augmentation.plan.lacking(assumed), self._most_in_a_round())
+                if not size:
+                    return
+                lines = self._plan(number, assumed, size)
+            if self.rounds.read_jobs(number) is None:
+                self._submit(number, lines)
+            for line in lines:
+                assumed.expect(int(line.wanted["item"]), np.array(line.shares))
+
+    def _most_in_a_round(self) -> int:
+        """Samples of a round at most: two rounds fit into what a tenant may have queued."""
+        limit = self.work.worker.settings.limit_queued_samples
+        return min(ROUND, max(1, limit // 2)) if limit > 0 else ROUND
+
+    def _plan(self, number: int, assumed: Tally, size: int) -> list[WantedLine]:
+        """Decides on a round, and stores its masks; in that order the plan is there only once all masks are."""
+        uploads = self.work.worker.submissions.uploads.of(self.work.spec.tenant)
+        lines = []
+        for entry in self.augmentation.plan.next(assumed, size):
+            self.work.look()
+            upload = None if entry.labels is None else uploads.keep(encode_indices(entry.labels))
+            lines.append(self._line(entry, upload))
+        self.rounds.write_plan(number, lines)
+        return lines
+
+    def _line(self, entry: Entry, upload: str | None) -> WantedLine:
+        pool, wanted = self.augmentation.pool, entry.wanted
+        record = pool.record(wanted.item)
+        groups = [record.source_mask]
+        if wanted.partner is not None and any(drawn.get("transform") == "merge" for drawn in entry.applied):
+            groups.append(pool.record(wanted.partner).source_mask)
+        named = list(dict.fromkeys(group for group in groups if group))
+        return WantedLine(
+            wanted=wanted.to_json(),
+            upload=upload,
+            applied=tuple(entry.applied),
+            shares=tuple(round(float(share), 9) for share in entry.shares),
+            # a mask that the model draws itself was made from none
+            source_mask="+".join(named) if entry.labels is not None and named else None,
+            item=record.name,
+        )
+
+    def _submit(self, number: int, lines: list[WantedLine]) -> None:
+        """Has the round made: a job for each prompt or class set, the same ones however often this is called."""
+        worker, spec = self.work.worker, self.work.spec
+        submissions = worker.submissions.of(spec.tenant)
+        jobs = []
+        for place, (members, request) in enumerate(self._requests(number, lines)):
+            self.work.look()
+            body = GenerateRequest.model_validate(request)
+            made, _ = submissions.submit(body, given=request, idempotency_key=self.rounds.job_key(number, place))
+            jobs.append(RoundJob(job=made.job, lines=tuple(members)))
+        self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
+
+    def _requests(self, number: int, lines: list[WantedLine]) -> Iterator[tuple[list[int], dict[str, object]]]:
+        entries = [Entry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines]
+        at = {entry.wanted.index: place for place, entry in enumerate(entries)}
+        settings = self.work.worker.settings
+        most = min(settings.max_masks, settings.max_count)
+        place = 0
+        for group in job_groups(entries):
+            members = [at[entry.wanted.index] for entry in group.entries]
+            for first in range(0, len(members), most):
+                chosen = members[first : first + most]
+                request: dict[str, object] = {
+                    "model": self.asked.model,
+                    "count": len(chosen),
+                    "seed": sample_seed(self.asked.seed, number * _JOBS_IN_A_ROUND + place),
+                    "steps": self.asked.steps,
+                    "guidance_scale": self.asked.guidance_scale,
+                    "eta": self.asked.eta,
+                    "size": self.asked.size_px,
+                    "name": f"{self.work.spec.run}, round {number + 1}",
+                    "layout": "shards" if len(chosen) >= _SHARDS_FROM else "objects",
+                }
+                if self.asked.guidance_target is not None:
+                    request["guidance_target"] = self.asked.guidance_target
+                if group.prompt is not None:
+                    request["prompt"] = group.prompt
+                elif group.classes is not None:
+                    request["classes"] = list(group.classes)
+                if lines[chosen[0]].upload is not None:
+                    request |= {"mask": [{"upload": lines[each].upload} for each in chosen], "mask_encoding": "index"}
+                yield chosen, request
+                place += 1
+
+    def _is_made(self, number: int, tally: Tally) -> bool:
+        """Whether all jobs of the round have ended; says how far it is."""
+        ledger = self.work.worker.ledger
+        jobs = self.rounds.read_jobs(number)
+        assert jobs is not None
+        made, left = 0, 0
+        for job in jobs.jobs:
+            self.work.look()
+            try:
+                if ledger.read_summary(job.job) is not None:
+                    made += len(job.lines)
+                    continue
+                spec = ledger.read_spec(job.job)
+            except UnknownJob:
+                made += len(job.lines)  # deleted by somebody; its twins count as failed
+                continue
+            left += 1
+            made += min(len(job.lines), spec.chunk_size * sum(1 for _ in ledger.recorded_chunks(job.job)))
+        size = sum(len(job.lines) for job in jobs.jobs)
+        done = min(self.asked.count, tally.accepted + made)
+        self.work.say(done, self.asked.count, f"round {number + 1}: {made} of {size} made" if left else f"judging round {number + 1}")
+        return not left
+
+    def _judge(self, number: int, state: RoundState | None, tally: Tally) -> RoundState:
+        lines, jobs = self.rounds.read_plan(number), self.rounds.read_jobs(number)
+        assert lines is not None and jobs is not None
+        likes = self.rounds.read_likes(number - 1) if number else None
+        judge = Judge(self.work, self.augmentation, tally, dict(state.rejected) if state else {}, likes)
+        twins = judge.judge(lines, jobs)
+        after = RoundState(tally=tally.to_json(), rejected=judge.rejected)
+        self.rounds.finish(number, twins, judge.likes(), after)
+        metrics.ACCEPTED.inc(len(twins))
+        for reason, count in judge.rejected.items():
+            metrics.REJECTED.labels(reason).inc(count - (state.rejected.get(reason, 0) if state else 0))
+        return after
+
+    def _tally(self, state: RoundState | None) -> Tally:
+        return Tally.empty(len(self.augmentation.card.classes)) if state is None else Tally.from_json(state.tally)
+
+
+class _Plans:
+    """The plans of the sets at work, so that a delivery that only looks around does not read the dataset's index again."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._plans: OrderedDict[tuple[int, str], Augmentation] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, work: Work, asked: AugmentationWork) -> Augmentation:
+        worker, key = work.worker, (id(work.worker.store), work.spec.run)
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+        plan = reopen(asked, worker.store, worker.catalogue, worker.settings)
+        with self._lock:
+            self._plans[key] = plan
+            while len(self._plans) > self._most:
+                self._plans.popitem(last=False)
+        return plan
+
+
+_PLANS = _Plans(most=4)
+_MASK = np.empty((0, 0), dtype=np.uint8)
+"""Stands for a mask that has been stored, where it only matters that there is one."""
+
+
+def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
+    tried = 0 if state is None else int(state.tally["tried"])
+    return {"tried": tried, "rejected": {} if state is None else state.rejected, "rounds": len(rounds.numbers())}

@@ -1,0 +1,116 @@
+"""Judging a round: of each sample that was wanted, whether it was made, and whether it counts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from service.augmentations.acceptance import Verdict, duplicate_bits, judge
+from service.augmentations.entries import Wanted
+from service.augmentations.fingerprints import fingerprint_of
+from service.augmentations.near_duplicates import NearDuplicates
+from service.augmentations.rounds import RoundJobs, WantedLine
+from service.augmentations.stored import Augmentation
+from service.augmentations.tally import Tally
+from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
+from service.jobs.sample_files import pictures_of, read_picture
+from service.jobs.spec import Item
+from service.store.round_keys import AcceptedLine
+from workers.bulk.context import Work
+
+SURPLUS = "not_needed"
+"""A twin that would count, but for the set being full."""
+
+
+@dataclass
+class Judge:
+    """Judges for a set. ``tally`` and ``rejected`` are those before the round, and are counted on."""
+
+    work: Work
+    augmentation: Augmentation
+    tally: Tally
+    rejected: dict[str, int]
+    likes_before: bytes | None
+    _near: NearDuplicates | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if duplicate_bits(self.augmentation.parameters.acceptance) is None:
+            return
+        try:
+            self._near = NearDuplicates() if self.likes_before is None else NearDuplicates.from_bytes(self.likes_before)
+        except ValueError as error:
+            raise StoreError(f"the fingerprints of {self.work.spec.run} in the object store are damaged: {error}") from None
+
+    def judge(self, lines: Sequence[WantedLine], jobs: RoundJobs) -> list[AcceptedLine]:
+        """The twins of the round that count, in the order of its plan."""
+        places = {line: (job.job, index) for job in jobs.jobs for index, line in enumerate(job.lines)}
+        samples = {job.job: self._samples(job.job) for job in jobs.jobs}
+        accepted = []
+        for number, line in enumerate(lines):
+            self.work.look()
+            job, index = places[number]
+            wanted = Wanted.from_json(line.wanted)
+            asked, made = np.array(line.shares), None
+            item = samples[job].get(index)
+            verdict = Verdict("failed") if item is None else self._verdict(item, wanted, line)
+            if verdict.reason is None and self.tally.accepted >= self.augmentation.plan.count:
+                self._reject(SURPLUS)
+            elif verdict.reason is not None:
+                self._reject(verdict.reason)
+            else:
+                assert item is not None
+                made = self._shares(item, line)
+                accepted.append(self._line(job, index, line, wanted))
+            self.tally.judge(wanted.item, asked, made)
+        return accepted
+
+    def likes(self) -> bytes | None:
+        """What near-duplicates are found by from now on; None where none are looked for."""
+        return None if self._near is None else self._near.to_bytes()
+
+    def _samples(self, job: str) -> dict[int, Item]:
+        ledger = self.work.worker.ledger
+        try:
+            spec = ledger.read_spec(job)
+        except UnknownJob:
+            return {}
+        return {item.index: item for _, item in ledger.iterate_items(spec)}
+
+    def _verdict(self, item: Item, wanted: Wanted, line: WantedLine) -> Verdict:
+        rules, given = self.augmentation.parameters.acceptance, line.upload is not None
+        first = judge(item, wanted.asked, rules, mask_given=given)
+        if not first.accepted or self._near is None:
+            return first
+        try:
+            image, mask = (read_picture(self.work.worker.store, picture) for picture in pictures_of(item))
+            with Image.open(io.BytesIO(mask)) as file:
+                print_ = fingerprint_of(image, np.array(file))
+        except (ObjectDamaged, ObjectNotFound, ValueError, OSError):
+            return Verdict("failed")
+        verdict = judge(item, wanted.asked, rules, mask_given=given, fingerprint=print_, before=self._near)
+        # once the set is full, nothing is accepted, and what was not is nothing to be like
+        if verdict.accepted and self.tally.accepted < self.augmentation.plan.count:
+            self._near.add(print_)
+        return verdict
+
+    def _shares(self, item: Item, line: WantedLine) -> np.ndarray:
+        """The shares of the mask's pixels: the given mask's own, or of a drawn one the classes that were found."""
+        if line.upload is not None:
+            return np.array(line.shares)
+        shares = np.zeros(len(line.shares))
+        for found in item.classes:
+            shares[found.index] = found.share
+        return shares
+
+    def _line(self, job: str, index: int, line: WantedLine, wanted: Wanted) -> AcceptedLine:
+        made_from = {"dataset": self.augmentation.work.dataset, "item": line.item, "masks": wanted.source}
+        if line.applied:
+            made_from["transforms"] = list(line.applied)
+        return AcceptedLine(job=job, index=index, source_mask=line.source_mask, made_from=made_from)
+
+    def _reject(self, reason: str) -> None:
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1

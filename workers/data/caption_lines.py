@@ -1,0 +1,39 @@
+"""The lines of a dataset's ``captions.jsonl``: ``{"stem": ..., "text": ...}``, and whatever else a line may say of its image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from workers.data.files import DatasetInvalid
+
+
+class CaptionLine(NamedTuple):
+    """A line: where it stands, the stem of its image, its text without blanks around it ("" if it has none), and all its members."""
+
+    number: int
+    stem: str
+    text: str
+    members: dict[str, Any]
+
+
+def caption_lines(path: Path) -> Iterator[CaptionLine]:
+    """The lines of a file that are not blank, in order. Raises :class:`DatasetInvalid` naming the first line that is no caption."""
+    try:
+        # not splitlines: JSON text may hold the line separators of Unicode as they stand
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DatasetInvalid(f"{path} is not UTF-8 text ({error}); save it as that") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            members = json.loads(line)
+            stem, text = members["stem"], members["text"]
+            if not isinstance(stem, str) or not isinstance(text, str):
+                raise TypeError(f"stem {stem!r} and text {text!r} should both be text")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetInvalid(f'{path}, line {number} is not {{"stem": "...", "text": "..."}} ({error!r})') from None
+        yield CaptionLine(number, stem, text.strip(), members)

@@ -1,0 +1,76 @@
+"""The captions of images, ``captions.jsonl``, and their tokens as training draws them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_store.latent.text import TokenEncoder
+from workers.data.caption_lines import caption_lines
+from workers.data.segmentation_folder import DatasetInvalid, repeat_factors
+
+TEXTS_KEPT = 8192
+"""How many texts stay encoded in memory; the others are encoded again when they are drawn."""
+
+
+def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The texts of each stem, from ``folder/captions.jsonl``: ``{"stem": ..., "text": ...}`` a line, several lines a stem allowed.
+
+    Raises :class:`DatasetInvalid` naming the line that is none, or the first stem that has no text: a missing caption must not
+    pass for the empty one, which is the null text.
+    """
+    path = folder / "captions.jsonl"
+    if not path.is_file():
+        raise DatasetInvalid(f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}')
+    found: dict[str, list[str]] = {}
+    for line in caption_lines(path):
+        if line.text:
+            found.setdefault(line.stem, []).append(line.text)
+    missing = [stem for stem in stems if stem not in found]
+    if missing:
+        others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
+        raise DatasetInvalid(f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}')
+    return tuple(tuple(found[stem]) for stem in stems)
+
+
+def commonest(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]:
+    """Up to ``most`` different texts, those of most images first."""
+    counts = Counter(text for row in texts for text in row)
+    return tuple(sorted(counts, key=lambda text: (-counts[text], text))[:most])
+
+
+def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
+    """How often to draw each row, by how many rows have the same first caption: ``repeat_factors``; None (all alike) for 0."""
+    if not below:
+        return None
+    _, same = np.unique([row[0] for row in texts], return_inverse=True)
+    return repeat_factors(same.reshape(-1, 1), below)
+
+
+def repeats_deviation(below: float) -> list[str]:
+    """The same in words for a card; none for 0."""
+    return [f"Images whose caption is rarer than {below:.0%} are drawn sqrt({below:g} / its share) times as often."] if below else []
+
+
+class CaptionBank:
+    """The captions of a dataset's rows, as tokens."""
+
+    def __init__(self, texts: Sequence[Sequence[str]], tokens: TokenEncoder) -> None:
+        self.texts = tuple(map(tuple, texts))
+        self.ref = tokens.ref
+        self.encode = lru_cache(TEXTS_KEPT)(tokens.encode)
+
+    def draw(self, rows: Sequence[int], kept: Tensor, generator: torch.Generator) -> Tensor:
+        """One caption of each row, or the null text "" where ``kept`` ``(B,)`` is false: ``(B, L, d)`` float32."""
+        which = torch.rand(len(rows), generator=generator).tolist()
+        drawn = []
+        for row, share, keep in zip(rows, which, kept.tolist(), strict=True):
+            texts = self.texts[row]
+            drawn.append(self.encode(texts[int(share * len(texts))] if keep else ""))
+        return torch.stack(drawn)

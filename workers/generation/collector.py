@@ -1,0 +1,66 @@
+"""A worker's state as Prometheus metrics, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from workers.engine.peak import matmul_rate
+from workers.runtime.metrics_server import serve_metrics
+
+if TYPE_CHECKING:
+    from workers.generation.worker import Worker
+    from workers.models.loaded_model import LoadedModel
+
+
+class WorkerCollector:
+    """What is read off a worker at the moment when somebody asks."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def collect(self) -> Iterator[Metric]:
+        worker = self._worker
+        waiting = GaugeMetricFamily("twinset_stage_waiting", "Samples that wait for a stage.", labels=["stage"])
+        working = GaugeMetricFamily("twinset_stage_working", "Samples that a stage is at.", labels=["stage"])
+        for stage in (worker.pipeline.decoding, worker.pipeline.storing):
+            waiting.add_metric([stage.name], stage.waiting)
+            working.add_metric([stage.name], stage.working)
+        queues = {loaded: worker.engine.queue(loaded.engine_model) for loaded in worker.models.loaded}
+        waiting.add_metric(["denoise"], sum(queue for queue, _ in queues.values()))
+        yield waiting
+        yield working
+        held = GaugeMetricFamily("twinset_engine_rows_held", "Rows of the batch that hold a sample now.", labels=["model"])
+        shape = GaugeMetricFamily("twinset_engine_rows_capacity", "Rows of the batch.", labels=["model"])
+        memory = GaugeMetricFamily("twinset_model_memory_bytes", "Memory of a loaded model's weights.", labels=["model"])
+        used = GaugeMetricFamily(
+            "twinset_engine_flop_utilisation",
+            "FLOP/s of rows that held a sample, in the forwards of the last minute, over the device's matmul rate (0..1).",
+            labels=["model"],
+        )
+        for loaded, (_, rows) in queues.items():
+            model = loaded.card.id
+            held.add_metric([model], rows)
+            shape.add_metric([model], loaded.engine_model.rows)
+            memory.add_metric([model], loaded.memory_bytes)
+            used.add_metric([model], flop_utilisation(loaded, worker.models.cpu_threads))
+        yield from (held, shape, memory, used)
+        samples, rooms = worker.pipeline.occupancy
+        yield GaugeMetricFamily("twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples)
+        yield GaugeMetricFamily("twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=rooms)
+        yield CounterMetricFamily("twinset_engine_parkings", "Samples that made place for another's.", value=worker.engine.parkings)
+
+def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
+    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number format."""
+    rows = loaded.engine_model.used_rows_per_second()
+    if not rows:
+        return 0.0
+    system = loaded.system
+    return rows * loaded.flops_per_row / matmul_rate(system.device, system.dtype, cpu_threads)
+
+def expose(worker: Worker, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
+    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` where the port cannot be had."""
+    serve_metrics(WorkerCollector(worker), port, address, registry)

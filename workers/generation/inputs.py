@@ -1,0 +1,56 @@
+"""What each sample of a job is asked to show, with the mask that was given for it, fetched from the store and checked."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from PIL import Image
+
+from model_store.interface import ConditionRequest, MaskInput
+from service.errors import ObjectDamaged
+from service.jobs.spec import JobSpec
+from service.store import keys
+from service.store.base import ObjectStore
+from service.store.checked import read_checked
+
+_MASKS_KEPT = 64
+
+
+class InputDamaged(RuntimeError):
+    """A given mask that is no longer the one the job was accepted with; in another worker's reading it may be."""
+
+
+class JobInputs:
+    """Reads the given masks of jobs, and keeps the last few. May be used from many threads."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._masks: OrderedDict[str, MaskInput] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def request(self, spec: JobSpec, index: int) -> ConditionRequest:
+        """The condition of sample ``index``. Raises a store's error if its mask cannot be read, :class:`InputDamaged` if
+        it is not the one accepted."""
+        number = spec.mask_number(index)
+        mask = None if spec.masks is None or number is None else self._mask(keys.job_input(spec.job, number), spec.masks[number].sha256)
+        return ConditionRequest(prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target)
+
+    def _mask(self, key: str, sha256: str) -> MaskInput:
+        with self._lock:
+            if sha256 in self._masks:
+                self._masks.move_to_end(sha256)
+                return self._masks[sha256]
+        try:
+            data = read_checked(self._store, key, sha256)
+        except ObjectDamaged:
+            raise InputDamaged(f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}") from None
+        with Image.open(io.BytesIO(data)) as file:
+            mask = MaskInput(sha256, np.asarray(file))
+        with self._lock:
+            self._masks[sha256] = mask
+            while len(self._masks) > _MASKS_KEPT:
+                self._masks.popitem(last=False)
+        return mask

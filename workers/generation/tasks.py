@@ -1,0 +1,43 @@
+"""The Celery tasks. They carry names of things only; everything else is read from the store."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery, Task
+
+from service.broker.priority import Priority
+from service.broker.queues import GENERATE_TASK, priority_in
+from service.kit.ids import is_job_id
+from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def register(app: Celery, worker: Worker) -> None:
+    """Gives ``app`` the tasks of ``worker``."""
+
+    @app.task(name=GENERATE_TASK, bind=True, shared=False, acks_late=True, ignore_result=True)
+    def generate(task: Task, job: str, chunk: int) -> str:
+        """Makes a chunk of a job. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
+        # a message names its queue as its routing key
+        return run_generate(worker, job, chunk, priority_in((task.request.delivery_info or {}).get("routing_key")))
+
+
+def run_generate(worker: Worker, job: object, chunk: object, priority: Priority = "normal") -> str:
+    """The task's body: refuses a message that names no chunk, and keeps a thread alive whatever happens.
+
+    ``priority`` is that of the queue the message came from, where it goes back to if there is no time left for it.
+    """
+    if not isinstance(job, str) or not is_job_id(job) or not isinstance(chunk, int) or isinstance(chunk, bool):
+        logger.warning("a message that names no chunk was dropped: job=%.80r chunk=%.80r", job, chunk)
+        return Outcome.NOTHING_TO_DO.value
+    if worker.stopping.out_of_time:
+        worker.window.send(job, chunk, priority)
+        return Outcome.HANDED_BACK.value
+    try:
+        return generate_chunk(worker, job, chunk).value
+    except Exception:
+        logger.exception("job=%s chunk=%d left to the sweeper", job, chunk)
+        return Outcome.FAILED.value

@@ -1,0 +1,32 @@
+"""A model's first twin, made at the start and kept nowhere, so that the first request finds everything warm."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from model_store.card import Card
+from model_store.interface import ConditionRequest, MaskInput
+from workers.engine import SampleRequest
+from workers.generation.worker import Worker
+
+
+def warm_up(worker: Worker, model: str) -> None:
+    """Loads ``name@version`` and takes one sample through condition, two steps and decoding. Raises what any of it raises."""
+    with worker.models.use(model) as loaded:
+        sample = SampleRequest(0, loaded.branches(any_request(loaded.card)), steps=2, guidance_scale=loaded.card.defaults.guidance_scale)
+        [latent] = worker.engine.submit(loaded.engine_model, [sample])
+        with torch.inference_mode():
+            loaded.system.decode(latent.result()[None], loaded.card.default_size_px)
+
+
+def any_request(card: Card) -> ConditionRequest:
+    """A request that the model takes, of as many inputs as can be: each may have something to load."""
+    given = max(card.accepted_inputs, key=lambda names: (len(names), "prompt" in names))
+    size = card.generation_size_px
+    return ConditionRequest(
+        prompt=card.title if "prompt" in given else None,
+        classes=(card.queryable[0],) if "classes" in given else None,
+        mask=MaskInput.of(np.zeros((size, size), dtype=np.uint8)) if "mask" in given else None,
+        guidance_target=card.guidance_target if len(given) > 1 else None,
+    )

@@ -1,0 +1,109 @@
+"""Everything that one worker process holds: its engine, its models, its ways to the store and to Redis."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+import uuid
+from dataclasses import dataclass, field
+
+import torch
+from redis import Redis
+
+from service.broker.live_state import Hints
+from service.broker.queues import ChunkSender, JobQueue
+from service.jobs.repository import Ledger
+from service.settings import Settings
+from service.store import open_store
+from service.store.base import ObjectStore
+from workers.engine import Engine
+from workers.generation.dispatch import Window
+from workers.generation.inputs import JobInputs
+from workers.generation.metrics import watch
+from workers.generation.pipeline import Pipeline
+from workers.generation.progress import Pace
+from workers.generation.start_marks import Starts
+from workers.models.cache import Load, ModelCache
+from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.leases import Leases
+from workers.runtime.redis import connect
+from workers.runtime.shutdown import Stopping
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One a process. ``name`` stands in the records that it writes."""
+
+    settings: Settings
+    ledger: Ledger
+    hints: Hints
+    leases: Leases
+    keeper: LeaseKeeper
+    window: Window
+    starts: Starts
+    pace: Pace
+    inputs: JobInputs
+    models: ModelCache
+    engine: Engine
+    pipeline: Pipeline
+    redis: Redis
+    name: str
+    stopping: Stopping = field(default_factory=Stopping)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """Stops the engine and ends the stages. Call it when no task runs any more."""
+        self.closed.set()
+        self.keeper.close()
+        self.engine.stop()
+        self.pipeline.close()
+        self.hints.close()
+        self.redis.close()
+
+
+def open_worker(
+    settings: Settings,
+    *,
+    store: ObjectStore | None = None,
+    queue: ChunkSender | None = None,
+    load: Load | None = None,
+    grace_s: float = 8.0,
+) -> Worker:
+    """Builds a worker from settings. Touches neither network nor models; ``load`` replaces the loading of models."""
+    store = store or open_store(settings)
+    redis = connect(settings)
+    hints = Hints(settings.broker_url)
+    leases = Leases(redis, settings.lease_s)
+    cpu_threads = settings.cpu_threads or available_cores()
+    ledger = Ledger(store)
+    engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
+    return Worker(
+        settings=settings,
+        ledger=ledger,
+        hints=hints,
+        leases=leases,
+        keeper=LeaseKeeper(leases, settings.lease_s),
+        window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
+        starts=Starts(ledger),
+        pace=Pace(redis, hints),
+        inputs=JobInputs(store),
+        models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),
+        engine=engine,
+        pipeline=Pipeline(engine, store),
+        redis=redis,
+        name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        stopping=Stopping(grace_s),
+    )
+
+
+def _end_process() -> None:
+    """Asks this process to end in good order; whoever runs it starts it afresh."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def available_cores() -> int:
+    """The cores that this process may use, hyper-threads left out where torch knows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, torch.get_num_threads()))

@@ -1,0 +1,88 @@
+"""The shapes chosen by measurement, one for each model and machine type, kept in the store so that they stay what they are.
+
+    shapes/{model}/{version}/{sha256 of the machine type}.json
+
+All workers of a machine type run a model in the shape that the first of them chose: a twin made again next month, or by
+another worker, has the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from datetime import datetime, timezone
+from typing import Callable
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from model_store.interface import System
+from service.errors import ObjectExists, ObjectNotFound
+from service.store import keys
+from service.store.base import ObjectStore
+from workers.engine.shape import MIN_ROWS, choose_rows, measure_rows
+
+logger = logging.getLogger(__name__)
+
+
+class ShapeChoice(BaseModel):
+    """A choice and what it was made from. ``seconds_per_row`` has the number of rows as its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = Field(description="name@version")
+    machine: dict[str, str]
+    rows: int = Field(ge=MIN_ROWS)
+    seconds_per_row: dict[int, float]
+    chosen_at: AwareDatetime
+
+
+def shape_for(
+    store: ObjectStore,
+    system: System,
+    machine: dict[str, str],
+    measure: Callable[[System], dict[int, float]] = measure_rows,
+) -> ShapeChoice:
+    """The shape of ``system`` on a machine type, measured if nobody did before.
+
+    Raises a store's error if nobody can tell; ValueError if no batch could be run at all.
+    """
+    model = system.card.id
+    name, _, version = model.partition("@")
+    key = keys.shape_choice(name, version, _digest(machine))
+    kept = _read(store, key)
+    if kept is not None:
+        return kept
+    seconds = measure(system)
+    choice = ShapeChoice(
+        model=model, machine=machine, rows=choose_rows(seconds), seconds_per_row=seconds, chosen_at=datetime.now(timezone.utc)
+    )
+    try:
+        store.put(key, choice.model_dump_json(indent=1).encode(), if_absent=True)
+    except ObjectExists:
+        # another worker of the type was quicker, and may have made twins already
+        return _read(store, key) or choice
+    logger.info("%s: batches of %d rows on %s, ms a row: %s", model, choice.rows, machine["device"], _in_words(seconds))
+    return choice
+
+
+def _read(store: ObjectStore, key: str) -> ShapeChoice | None:
+    try:
+        text = store.get(key)
+    except ObjectNotFound:
+        return None
+    try:
+        return ShapeChoice.model_validate_json(text)
+    except ValidationError as error:
+        # a torn one names no shape that anything was made in; it is made anew
+        logger.warning("%s is damaged and is measured again: %s", key, error)
+        store.delete(key)
+        return None
+
+
+def _digest(machine: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
+
+
+def _in_words(seconds: dict[int, float]) -> str:
+    return ", ".join(f"{rows}: {value * 1e3:.3g}" for rows, value in seconds.items())

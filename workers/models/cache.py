@@ -1,0 +1,236 @@
+"""The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for another.
+
+A model at work is never dropped. Where the budget is full of models at work, whoever needs another waits; once it has
+waited for :data:`PATIENCE_S`, models that would have to go take on no more work until it has had its turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from functools import partial
+from typing import Callable
+
+import torch
+
+from model_store.card import CardInvalid
+from model_store.interface import WeightsInvalid
+from model_store.loading import choose_device, choose_dtype, load_system
+from service.errors import CardError, WeightsError
+from service.settings import Settings
+from service.store.base import ObjectStore
+from workers.engine import EngineModel
+from workers.engine.forward import ForwardWay
+from workers.engine.shape import check_rows
+from workers.engine.threads import apart, use_threads
+from workers.models.batch_shapes import shape_for
+from workers.models.files import WEIGHTS_FILE, Load, ModelFiles
+from workers.models.loaded_model import LoadedModel, build_versions, machine_type
+
+__all__ = ["Load", "LoadedModel", "ModelCache", "build_versions"]
+
+logger = logging.getLogger(__name__)
+PATIENCE_S = 10.0
+_LOOK_EVERY_S = 0.25
+
+
+class ModelCache:
+    """Loaded models by ``name@version``. Of several threads that ask for one, one loads it and the others wait."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        *,
+        cpu_threads: int,
+        load: Load | None = None,
+        on_loaded: Callable[[LoadedModel], None] | None = None,
+    ) -> None:
+        """``on_loaded`` is told of each model as it is ready, before it makes anything."""
+        self._settings = settings
+        self._store = store
+        self.cpu_threads = cpu_threads
+        self._files = ModelFiles(
+            store,
+            settings.model_cache_dir,
+            load or (lambda folder: load_system(folder, device=settings.device, dtype=settings.dtype)),
+        )
+        self._on_loaded = on_loaded
+        self._budget = settings.model_memory_bytes or _half_of_memory(settings.device)
+        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._at_work: dict[str, int] = {}
+        self._loading: dict[str, Future[LoadedModel]] = {}
+        self._waiting: OrderedDict[str, float] = OrderedDict()
+        self._changed = threading.Condition()
+        self._loader = ThreadPoolExecutor(1, "load")
+        self._encoder = ThreadPoolExecutor(1, "condition", initializer=use_threads, initargs=(1,))
+
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory, the least recently used first."""
+        with self._changed:
+            return list(self._loaded.values())
+
+    def get(self, model: str, weights_sha256: str | None = None) -> LoadedModel:
+        """As :meth:`use`, for one who looks at the model and does not mind if it is dropped meanwhile."""
+        with self.use(model, weights_sha256) as loaded:
+            return loaded
+
+    @contextmanager
+    def use(self, model: str, weights_sha256: str | None = None, look_around: Callable[[], None] = lambda: None) -> Iterator[LoadedModel]:
+        """The model ``name@version``, kept in memory until the block ends. ``look_around`` is called while it is waited for.
+
+        Raises :class:`UnknownModel`, :class:`CardError`, :class:`WeightsError` (also where the weights are not those
+        with ``weights_sha256``, or are larger than the budget), a store's error if it could not be fetched, or what
+        ``look_around`` raises.
+        """
+        loaded = self._take(model, look_around)
+        try:
+            _check_weights(loaded, weights_sha256)
+            yield loaded
+        finally:
+            with self._changed:
+                self._at_work[model] -= 1
+                self._changed.notify_all()
+
+    def _take(self, model: str, look_around: Callable[[], None]) -> LoadedModel:
+        while True:
+            with self._changed:
+                if model in self._loaded and not self._must_step_aside(model):
+                    self._loaded.move_to_end(model)
+                    self._at_work[model] = self._at_work.get(model, 0) + 1
+                    return self._loaded[model]
+                loading = None if model in self._loaded else self._loading.get(model)
+                if loading is None and model not in self._loaded:
+                    loading = self._loading[model] = self._loader.submit(apart, self.cpu_threads, partial(self._prepare, model))
+                    loading.add_done_callback(lambda _: self._no_longer_loading(model))
+                if loading is None:
+                    self._changed.wait(_LOOK_EVERY_S)
+            if loading is not None:
+                wait_for([loading], timeout=_LOOK_EVERY_S)
+                if loading.done():
+                    # what loading raised, each who waited for it gets
+                    loading.result()
+            look_around()
+
+    def _no_longer_loading(self, model: str) -> None:
+        with self._changed:
+            self._loading.pop(model, None)
+            self._changed.notify_all()
+
+    def _must_step_aside(self, model: str) -> bool:
+        """Whether somebody has waited long enough for the memory that this model holds."""
+        return any(time.monotonic() - since > PATIENCE_S for other, since in self._waiting.items() if other != model)
+
+    def _prepare(self, model: str) -> LoadedModel:
+        """Makes room for a model and loads it, on the loader's thread."""
+        try:
+            self._make_room(model, self._estimate(model))
+            loaded = self._load(model)
+            with self._changed:
+                self._loaded[model] = loaded
+                # where the weights turned out larger than their files said
+                while self._bytes_held() > self._budget and self._drop_one_for(model):
+                    pass
+                self._changed.notify_all()
+            return loaded
+        except CardInvalid as error:
+            raise CardError(f"model {model} cannot be loaded: {error}") from error
+        except (WeightsInvalid, ValueError) as error:
+            raise WeightsError(f"model {model} cannot be loaded: {error}") from error
+
+    def _load(self, model: str) -> LoadedModel:
+        system = self._files.load(model)
+        settings = self._settings
+        rows = (
+            check_rows(settings.batch_shape)
+            if settings.batch_shape
+            else shape_for(self._store, system, machine_type(system, self.cpu_threads)).rows
+        )
+        fixed = settings.shapes == "fixed"
+        graph = settings.cuda_graphs and system.device.type == "cuda"
+        way = ForwardWay(compiled=settings.compile and fixed, graph=graph and fixed)
+        engine_model = EngineModel(system, rows, settings.shapes, way)
+        _warm(engine_model)
+        loaded = LoadedModel(system.card, engine_model, build_versions(self.cpu_threads), self._encoder)
+        if self._on_loaded is not None:
+            self._on_loaded(loaded)
+        return loaded
+
+    def _estimate(self, model: str) -> int:
+        """Bytes that the weights will take at most: a file holds 2 bytes a number or more."""
+        _, dtype = device_and_dtype(self._settings)
+        return sum(file.bytes for file in self._files.card(model).files.values()) * dtype.itemsize // 2
+
+    def _make_room(self, model: str, need: int) -> None:
+        """Drops models until ``need`` more bytes have room, waiting for those at work."""
+        if need > self._budget:
+            raise WeightsError(
+                f"{model} takes up to {need} bytes of memory, and all models together may take {self._budget}; "
+                "raise TWINSET_MODEL_MEMORY_BYTES on this worker"
+            )
+        with self._changed:
+            self._waiting[model] = time.monotonic()
+            try:
+                while self._bytes_held() + need > self._budget:
+                    if not self._drop_one_for(model):
+                        self._changed.wait(_LOOK_EVERY_S)
+            finally:
+                self._waiting.pop(model, None)
+
+    def _bytes_held(self) -> int:
+        return sum(loaded.memory_bytes for loaded in self._loaded.values())
+
+    def _drop_one_for(self, model: str) -> bool:
+        """Drops the least recently used model that is not at work; False if there is none."""
+        idle = next((name for name in self._loaded if name != model and not self._at_work.get(name)), None)
+        if idle is None:
+            return False
+        logger.info("%s is dropped from memory for %s", idle, model)
+        del self._loaded[idle]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+
+def device_and_dtype(settings: Settings) -> tuple[torch.device, torch.dtype]:
+    """Where the networks run, and in which number format."""
+    device = choose_device(settings.device)
+    return device, choose_dtype(settings.dtype, device)
+
+
+def _warm(model: EngineModel) -> None:
+    """Builds the forward; one that cannot be compiled or captured runs as it is, and the record says so."""
+    try:
+        model.forward  # noqa: B018
+    except torch.OutOfMemoryError:
+        # the engine halves the shape as it begins
+        logger.warning("%s: no memory to build its forward over %d rows", model.system.card.id, model.rows)
+    except Exception:
+        logger.exception("%s runs as it is, for its forward could not be built as %s", model.system.card.id, model.way)
+        model.way = ForwardWay()
+
+
+def _check_weights(loaded: LoadedModel, weights_sha256: str | None) -> None:
+    files = loaded.card.files
+    found = files[WEIGHTS_FILE].sha256 if WEIGHTS_FILE in files else None
+    if weights_sha256 is not None and found != weights_sha256:
+        raise WeightsError(
+            f"{loaded.card.id} has weights {found}, but the job was accepted for {weights_sha256}; a version never changes its "
+            "weights, so register the new ones under a new version and submit again"
+        )
+
+
+def _half_of_memory(device: str) -> int:
+    """Half of the GPU's memory, or of the machine's: the rest is for what a batch needs."""
+    if device != "cpu" and torch.cuda.is_available():
+        index = torch.device(device).index if device.startswith("cuda:") else None
+        return torch.cuda.get_device_properties(index or 0).total_memory // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

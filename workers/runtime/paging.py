@@ -1,0 +1,43 @@
+"""Going through what is old, a page at a time: ids list newest first, so all from before a moment is the end of their listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from service.kit.ids import oldest_at
+
+
+def utc_now() -> datetime:
+    """The present moment."""
+    return datetime.now(timezone.utc)
+
+
+class Listing(Protocol):
+    """Lists ids, newest first."""
+
+    def __call__(self, *, start_after: str, limit: int) -> Iterator[str]:
+        """Those after ``start_after``, at most ``limit``."""
+
+
+@dataclass
+class OldPages:
+    """The pages of ``listing``, whose ids begin with ``letter``; after the last one comes the first again."""
+
+    listing: Listing
+    size: int
+    letter: str
+    _after: str | None = None
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the page to come is the first."""
+        return self._after is None
+
+    def page(self, before: datetime) -> Iterator[str]:
+        """A page of the ids from before that moment. It comes again if the caller does not take all of it."""
+        ids = list(self.listing(start_after=max(oldest_at(before, self.letter), self._after or ""), limit=self.size))
+        yield from ids
+        self._after = ids[-1] if len(ids) == self.size else None

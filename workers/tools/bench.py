@@ -1,0 +1,153 @@
+"""How fast a model is on this machine: what a row costs at each batch, what the engine makes of it, and where time goes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from model_store.interface import ConditionRequest
+from service.jobs.spec import Item, JobSpec
+from service.kit.ids import new_job_id
+from service.masks.types import GivenMask
+from service.store.base import ObjectStore
+from workers.engine import Engine, SampleRequest
+from workers.engine.model import StepSeen
+from workers.engine.peak import matmul_rate
+from workers.generation.pipeline import Pipeline
+from workers.models.loaded_model import LoadedModel
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is made: ``samples`` twins of ``steps`` steps, all at once."""
+
+    samples: int
+    steps: int
+    guidance_scale: float
+    eta: float
+    size_px: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one round. ``utilisation``: FLOP/s of rows that held samples, within their forwards, over the device's matmul rate.
+    ``outside_network``: share of the denoising's wall time that no forward ran."""
+
+    denoised_per_s: float
+    stored_per_s: float
+    stored_over_denoised: float
+    forward_ms: float
+    rows_held: float
+    utilisation: float
+    outside_network: float
+    one_twin_s: float
+
+
+class Bench:
+    """Measures a loaded model with the engine and the stages of a worker; ``store`` takes what is made."""
+
+    def __init__(self, loaded: LoadedModel, engine: Engine, store: ObjectStore, request: ConditionRequest, cpu_threads: int) -> None:
+        self._loaded = loaded
+        self._engine = engine
+        self._pipeline = Pipeline(engine, store)
+        self._request = request
+        self._threads = cpu_threads
+
+    @property
+    def flops_per_s(self) -> float:
+        """The device's matmul rate in the model's number format."""
+        return matmul_rate(self._loaded.system.device, self._loaded.system.dtype, self._threads)
+
+    def round(self, load: Load) -> Figures:
+        """One round: denoising alone, everything down to the store, and one twin by itself."""
+        with self._steps_seen() as steps:
+            denoise_s = self._denoise(load)
+        seconds = sum(sum(seen.seconds) for seen in steps)
+        useful = sum(seen.used for seen in steps) * self._loaded.flops_per_row
+        store_s = self._store(load, load.samples)
+        return Figures(
+            denoised_per_s=load.samples / denoise_s,
+            stored_per_s=load.samples / store_s,
+            stored_over_denoised=denoise_s / store_s,
+            forward_ms=1e3 * seconds / len(steps),
+            rows_held=sum(seen.used for seen in steps) / sum(seen.rows for seen in steps),
+            utilisation=useful / seconds / self.flops_per_s,
+            outside_network=1.0 - seconds / denoise_s,
+            one_twin_s=self._store(load, 1),
+        )
+
+    def close(self) -> None:
+        """Ends the stages' threads."""
+        self._pipeline.close()
+
+    def _denoise(self, load: Load) -> float:
+        branches = self._loaded.branches(self._request)
+        requests = [SampleRequest(seed, branches, load.steps, load.guidance_scale, load.eta) for seed in range(load.samples)]
+        began = time.perf_counter()
+        done = self._engine.submit(self._loaded.engine_model, requests)
+        wait(done)
+        for future in done:
+            future.result()
+        return time.perf_counter() - began
+
+    def _store(self, load: Load, count: int) -> float:
+        spec = self._spec(load, count)
+        began = time.perf_counter()
+        makings = []
+        for index in range(count):
+            while (making := self._pipeline.start(self._loaded, spec, index, self._request, None)) is None:
+                wait([each.item for each in makings if not each.item.done()][:1])
+            makings.append(making)
+        for making in makings:
+            item = making.item.result()
+            if isinstance(item, Item) and item.error is not None:
+                raise RuntimeError(f"a twin could not be made: {item.error}")
+        return time.perf_counter() - began
+
+    def _spec(self, load: Load, count: int) -> JobSpec:
+        card, mask, now = self._loaded.card, self._request.mask, datetime.now(timezone.utc)
+        return JobSpec(
+            job=new_job_id(now),
+            created_at=now,
+            model=card.id,
+            weights_sha256="0" * 64,
+            system=card.system,
+            prompt=self._request.prompt,
+            classes=self._request.classes,
+            masks=None if mask is None else (GivenMask(upload=mask.sha256, sha256=mask.sha256),),
+            count=count,
+            seed=0,
+            steps=load.steps,
+            guidance_scale=load.guidance_scale,
+            eta=load.eta,
+            size_px=load.size_px,
+            sampler=card.sampler,
+            chunk_size=count,
+            request={},
+        )
+
+    @contextmanager
+    def _steps_seen(self) -> Iterator[list[StepSeen]]:
+        model = self._loaded.engine_model
+        seen: list[StepSeen] = []
+        before, model.on_step = model.on_step, seen.append
+        try:
+            yield seen
+        finally:
+            model.on_step = before
+
+
+def measure(bench: Bench, load: Load, rounds: int, on_round: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """The medians of ``rounds`` rounds, after one of few steps that warms everything up."""
+    bench.round(Load(min(load.samples, 4), min(load.steps, 3), load.guidance_scale, load.eta, load.size_px))
+    found = []
+    for _ in range(rounds):
+        found.append(asdict(bench.round(load)))
+        on_round()
+    return {name: statistics.median(each[name] for each in found) for name in found[0]}

@@ -1,0 +1,252 @@
+"""A random few of a stored job's twins made again, and compared to the bit with what their records say.
+
+A sample is a pure function of model version, spec and index, and its record says on what it was made. So two questions
+have an answer: are the stored objects still the recorded ones, and would the same come out again? Where machine or build
+are not the record's, a no to the second says nothing of the store. Nothing is written to the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from model_store.text import TextEncoderMissing
+from service.errors import JobStateConflict, NotReady, ObjectDamaged, ObjectNotFound, StoreError
+from service.jobs.repository import Ledger
+from service.jobs.sample_files import (
+    Kind,
+    Picture,
+    pictures_of,
+    read_as_stored,
+    read_picture,
+)
+from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.settings import Settings
+from service.store.base import ObjectStore
+from workers.engine import EngineStopped, SampleFailed
+from workers.generation.inputs import InputDamaged
+from workers.models.files import Load
+from workers.tools.reproduce import (
+    Conditions,
+    Difference,
+    Remaker,
+    differences,
+)
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A made twin, and the record of its chunk."""
+
+    record: ChunkRecord
+    item: Item
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The twins drawn, in the order of their indices, and how many given-up samples were drawn too, and passed over."""
+
+    spec: JobSpec
+    picks: tuple[Pick, ...]
+    given_up: int
+
+
+def draw(ledger: Ledger, spec: JobSpec, count: int, seed: int) -> Drawn:
+    """``count`` made twins of the recorded chunks, or all if there are fewer; each is as likely as any other.
+
+    Reads the records of those drawn alone. Raises :class:`JobStateConflict` for a job without any.
+    """
+    chunks = [chunk for chunk, _ in ledger.recorded_chunks(spec.job) if chunk < spec.chunks]
+    records: dict[int, ChunkRecord | None] = {}
+    picks: list[Pick] = []
+    failed: list[Item] = []
+    for position in _shuffled(sum(len(spec.chunk_range(chunk)) for chunk in chunks), random.Random(seed)):
+        if len(picks) == count:
+            break
+        chunk, offset = chunks[position // spec.chunk_size], position % spec.chunk_size
+        if chunk not in records:
+            records[chunk] = ledger.read_chunk(spec.job, chunk)
+        record = records[chunk]
+        if record is None or offset >= len(record.items):
+            continue
+        item = record.items[offset]
+        if item.error is None:
+            picks.append(Pick(record, item))
+        else:
+            failed.append(item)
+    if not picks:
+        why = f"all {len(failed)} recorded samples were given up: {failed[0].error}" if failed else "no chunk of it is recorded yet"
+        raise JobStateConflict(f"job {spec.job} has no twins to verify: {why}")
+    return Drawn(spec, tuple(sorted(picks, key=lambda pick: pick.item.index)), len(failed))
+
+
+def _shuffled(total: int, source: random.Random) -> Iterator[int]:
+    """0 .. total-1 in random order, keeping no more in memory than was asked for: Fisher and Yates over a sparse list."""
+    moved: dict[int, int] = {}
+    for left in range(total, 0, -1):
+        at = source.randrange(left)
+        yield moved.get(at, at)
+        moved[at] = moved.get(left - 1, left - 1)
+
+
+class Stored(StrEnum):
+    """What lies in the store, against the record's sha256."""
+
+    AS_RECORDED = "as recorded"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Between two pictures: largest and mean absolute difference of their values (0..255), share of pixels that differ."""
+
+    largest: int
+    mean: float
+    share: float
+
+
+@dataclass(frozen=True)
+class FileFinding:
+    """One file of a twin, at ``place`` in the store. ``remade``: whether its remake has the recorded sha256; None where there
+    is no remake.
+
+    Of a remake that has another: whether it is ``like_stored``, and how far it is from what is stored, where that can be read.
+    """
+
+    kind: Kind
+    place: str
+    stored: Stored
+    remade: bool | None
+    like_stored: bool = False
+    distance: Distance | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one twin. ``failure``: why it could not be made again; ``input_lost``: for want of its given mask."""
+
+    index: int
+    files: tuple[FileFinding, ...]
+    differences: tuple[Difference, ...]
+    failure: str | None = None
+    input_lost: bool = False
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the store has lost something of it, which is so whatever machine looks."""
+        return self.input_lost or any(file.stored is not Stored.AS_RECORDED for file in self.files)
+
+    @property
+    def differs(self) -> bool:
+        """Whether making it again did not give what is recorded."""
+        return self.failure is not None or not all(file.remade for file in self.files)
+
+
+class Verdict(IntEnum):
+    """What all findings come to. Its number is the command's exit code."""
+
+    SAME = 0
+    DIFFERENT = 1
+    PROVES_NOTHING = 3
+
+
+def verdict(findings: Sequence[Finding]) -> Verdict:
+    """DIFFERENT if an object is damaged, or a twin differs although all that decides on its bits is as it was."""
+    if any(finding.damaged or (finding.differs and not finding.differences) for finding in findings):
+        return Verdict.DIFFERENT
+    return Verdict.PROVES_NOTHING if any(finding.differs for finding in findings) else Verdict.SAME
+
+
+def verify(
+    drawn: Drawn,
+    store: ObjectStore,
+    settings: Settings,
+    *,
+    load: Load | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Iterator[Finding]:
+    """Makes the twins drawn again, each as its record says, and yields what was found of each.
+
+    ``on_step`` is called, from the engine's thread, for each step of each sample. Raises what :class:`Remaker` raises, a
+    store's error, or :class:`NotReady` where the device was lost.
+    """
+    groups: dict[Conditions, list[Pick]] = {}
+    for pick in drawn.picks:
+        groups.setdefault(Conditions.of(pick.record), []).append(pick)
+    for conditions, picks in groups.items():
+        remaker = Remaker(drawn.spec, store, settings, conditions, load)
+        try:
+            for first in range(0, len(picks), _AT_ONCE):
+                started = [(pick, remaker.start(pick.item.index, on_step)) for pick in picks[first : first + _AT_ONCE]]
+                for pick, latent in started:
+                    yield _finding(store, remaker, pick, latent)
+        finally:
+            remaker.close()
+
+
+def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Tensor]) -> Finding:
+    item = pick.item
+    twin, failure, input_lost = None, None, False
+    try:
+        twin = remaker.finish(item.index, latent)
+    except EngineStopped as error:
+        raise NotReady(f"the device was lost before twin {item.index} was made again: {error}") from None
+    except (InputDamaged, ObjectNotFound) as error:
+        failure, input_lost = str(error), True
+    except (StoreError, TextEncoderMissing):
+        raise
+    except SampleFailed as error:
+        failure = str(error)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    remade = {"image": None if twin is None else twin.image, "mask": None if twin is None else twin.mask}
+    if twin is not None and (twin.mask is None) != (item.mask_key is None):
+        failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
+    files = tuple(_compare(store, picture, remade[picture.kind]) for picture in pictures_of(item))
+    return Finding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
+
+
+def _compare(store: ObjectStore, picture: Picture, remade: bytes | None) -> FileFinding:
+    stored, data = _look(store, picture)
+    kind, place = picture.kind, picture.place
+    if remade is None or hashlib.sha256(remade).hexdigest() == picture.sha256:
+        return FileFinding(kind, place, stored, None if remade is None else True)
+    return FileFinding(kind, place, stored, False, remade == data, None if data is None else distance(data, remade))
+
+
+def _look(store: ObjectStore, picture: Picture) -> tuple[Stored, bytes | None]:
+    """How the picture is stored, and its bytes where any can be had."""
+    try:
+        return Stored.AS_RECORDED, read_picture(store, picture)
+    except ObjectNotFound:
+        return Stored.MISSING, None
+    except ObjectDamaged:
+        try:
+            return Stored.DAMAGED, read_as_stored(store, picture)
+        except ObjectDamaged:
+            return Stored.DAMAGED, None  # S3 knows it to be damaged, and gives none of it
+
+
+def distance(one: bytes, other: bytes) -> Distance | None:
+    """Between two PNGs, both of colours or both of class indices; None where one cannot be read or they differ in shape."""
+    try:
+        a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (one, other))
+    except Exception:  # whatever a broken file makes a decoder raise
+        return None
+    if a.shape != b.shape:
+        return None
+    apart = np.abs(a - b)
+    differing = apart.any(axis=2) if apart.ndim == 3 else apart > 0
+    return Distance(int(apart.max()), float(apart.mean()), float(differing.mean()))
