@@ -83,7 +83,7 @@ class Defaults(_Frozen):
     guidance_target: GuidanceTarget | None = None
 
 
-class Limits(_Frozen):
+class CardLimits(_Frozen):
     """The range a request's values must lie in."""
 
     steps_min: int = 1
@@ -110,7 +110,7 @@ class WeightsFile(_Frozen):
     bytes: int = Field(ge=0)
 
 
-class Card(_Frozen):
+class ModelCard(_Frozen):
     """All that a model says of itself. ``card.id`` is ``name@version`` and never changes its meaning."""
 
     format: Literal[1] = 1
@@ -133,7 +133,7 @@ class Card(_Frozen):
     default_size_px: int
     sampler: SamplerConvention = SamplerConvention()
     defaults: Defaults = Defaults()
-    limits: Limits = Limits()
+    limits: CardLimits = CardLimits()
     confidence_threshold: float = Field(
         0.1, ge=0, lt=1, description="mask pixels whose nearest colour leads the second by less are `ignore` (255)"
     )
@@ -157,7 +157,7 @@ class Card(_Frozen):
         return files
 
     @model_validator(mode="after")
-    def _consistent(self) -> Card:
+    def _consistent(self) -> ModelCard:
         if [entry.index for entry in self.classes] != list(range(len(self.classes))):
             raise ValueError("classes must be listed by index 0, 1, 2, ... without a gap")
         check_words(self.classes)
@@ -170,7 +170,7 @@ class Card(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _inputs_fit_together(self) -> Card:
+    def _inputs_fit_together(self) -> ModelCard:
         for chosen in self.input_sets:
             if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(self.inputs):
                 raise ValueError(f"input_sets has {list(chosen)}; each set takes one or more of {list(self.inputs)}, each once")
@@ -181,7 +181,7 @@ class Card(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _guidance_target_is_listed(self) -> Card:
+    def _guidance_target_is_listed(self) -> ModelCard:
         if len(set(self.guidance_targets)) < len(self.guidance_targets):
             raise ValueError(f"guidance_targets {list(self.guidance_targets)} names one twice")
         target = self.defaults.guidance_target
@@ -190,7 +190,7 @@ class Card(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _listed_colours_tell_classes_apart(self) -> Card:
+    def _listed_colours_tell_classes_apart(self) -> ModelCard:
         if self.palette.kind == "listed":
             named: dict[tuple[int, int, int], str] = {}
             for entry in self.classes:
@@ -271,10 +271,10 @@ def join_words(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def parse_card(text: str | bytes, *, where: str) -> Card:
+def parse_card(text: str | bytes, *, where: str) -> ModelCard:
     """Reads a card from JSON text. Raises :class:`CardInvalid` naming ``where`` and each wrong field."""
     try:
-        return Card.model_validate(json.loads(text))
+        return ModelCard.model_validate(json.loads(text))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise CardInvalid(f"{where} is not a model card: {wrong}") from None
@@ -282,7 +282,7 @@ def parse_card(text: str | bytes, *, where: str) -> Card:
         raise CardInvalid(f"{where} is not a model card: it is not JSON ({error})") from None
 
 
-def load_card(folder: Path) -> Card:
+def load_card(folder: Path) -> ModelCard:
     """Reads ``folder/card.json``. Raises :class:`CardInvalid` if it is missing or wrong."""
     path = folder / "card.json"
     if not path.is_file():
@@ -290,7 +290,7 @@ def load_card(folder: Path) -> Card:
     return parse_card(path.read_bytes(), where=str(path))
 
 
-def write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: ModelCard) -> None:
     """Writes ``card.json`` whole, indented for reading."""
     fresh = folder / "card.tmp"
     fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.masks.decode import Twin
 
 
@@ -64,14 +64,14 @@ Condition = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Branches:
-    """The two sides of guidance: output = null + scale * (condition - null).
+class GuidanceInputs:
+    """The two inputs of guidance: output = f(uncond) + scale * (f(cond) - f(uncond)).
 
     They are one and the same object where the request gives guidance nothing to compare.
     """
 
-    condition: Condition
-    null: Condition
+    cond: Condition
+    uncond: Condition
 
 
 def stack_conditions(conditions: Sequence[Condition]) -> dict[str, Tensor]:
@@ -85,13 +85,13 @@ class System(Protocol):
     ``sample_shape`` is ``(C, h, w)`` of what is denoised: a pair, or a latent; ``condition_shapes`` those of a condition's tensors.
     """
 
-    card: Card
+    card: ModelCard
     sample_shape: tuple[int, int, int]
     condition_shapes: Mapping[str, tuple[int, ...]]
     device: torch.device
     dtype: torch.dtype
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Conditions of one sample, on the device: all that does not depend on the timestep, worked out once.
 
         Raises ValueError for a request that the model cannot take.

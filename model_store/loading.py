@@ -8,7 +8,7 @@ from typing import Callable
 
 import torch
 
-from model_store.card import Card, load_card
+from model_store.card import ModelCard, load_card
 from model_store.interface import System, WeightsInvalid
 
 
@@ -39,7 +39,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return torch.bfloat16 if fast else torch.float32
 
-def check_files(folder: Path, card: Card) -> None:
+def check_files(folder: Path, card: ModelCard) -> None:
     """Compares every file of the card with its sha256. Raises :class:`WeightsInvalid`."""
     if not card.files:
         raise WeightsInvalid(f"the card of {card.id} lists no files, so its weights cannot be checked")
@@ -63,7 +63,7 @@ def load_system(folder: Path | str, *, device: str = "auto", dtype: str = "auto"
     where = choose_device(device)
     return _loader(card.system)(folder, card, where, choose_dtype(dtype, where))
 
-def _loader(system: str) -> Callable[[Path, Card, torch.device, torch.dtype], System]:
+def _loader(system: str) -> Callable[[Path, ModelCard, torch.device, torch.dtype], System]:
     if system == "cosimgen":
         from model_store.cosimgen.system import CoSimGenSystem
 

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from model_store.card import (
-    Card,
     ClassEntry,
     Defaults,
+    ModelCard,
     PaletteRef,
     SamplerConvention,
     TextEncoderRef,
@@ -18,7 +18,7 @@ from model_store.card import (
 CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220, 80)))
 
 
-def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7) -> Card:
+def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7) -> ModelCard:
     """Writes ``card.json`` and ``model.safetensors``; the card."""
     # torch is imported here, since most tests of the service floor need this module for nothing, and torch takes seconds.
     import torch
@@ -50,7 +50,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
     }
     save_file(tensors, folder / WEIGHTS_FILE)
     data = (folder / WEIGHTS_FILE).read_bytes()
-    card = Card(
+    card = ModelCard(
         name=name,
         version=version,
         system="cosimgen",

@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     deleter = Deleter(worker)
 
     def asked_to_stop(**_: object) -> None:
-        worker.stopping.ask()
+        worker.shutdown.ask()
 
     # the logging set up above stays: Celery leaves it alone once somebody listens here
     signals.setup_logging.connect(_leave_logging, weak=False)
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)
         expose(worker, options.metrics_port, options.metrics_host)
     for model in options.warm:
-        warm_up(worker, Catalogue(worker.ledger.store).resolve(model).id)
+        warm_up(worker, Catalogue(worker.repository.store).resolve(model).id)
     program = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         program.start()
     finally:
-        worker.stopping.ask()
+        worker.shutdown.ask()
         sweeper.stop()
         deliverer.stop()
         deleter.stop()

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig, upscale
 from model_store.interface import (
-    Branches,
     Condition,
     ConditionRequest,
+    GuidanceInputs,
     WeightsInvalid,
 )
 from model_store.masks.decode import Twin, decode_pairs
@@ -32,7 +32,7 @@ class CoSimGenSystem:
     and twins decoded one by one, so that no sample's bits depend on its company.
     """
 
-    def __init__(self, card: Card, network: CoSimGenNetwork, superres: ESPCN | None, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, card: ModelCard, network: CoSimGenNetwork, superres: ESPCN | None, device: torch.device, dtype: torch.dtype) -> None:
         self.card, self.device, self.dtype = card, device, dtype
         self.sample_shape = network.config.sample_shape
         self.network = network.to(device).eval().requires_grad_(False)
@@ -42,7 +42,7 @@ class CoSimGenSystem:
         self._colours = torch.tensor([entry.colour for entry in card.classes], device=device) / 127.5 - 1.0
 
     @classmethod
-    def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> CoSimGenSystem:
+    def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype) -> CoSimGenSystem:
         """Builds the networks that the card describes and fills them from ``model.safetensors``."""
         generator = CoSimGenConfig.model_validate(card.network["generator"])
         path = folder / WEIGHTS_FILE
@@ -62,11 +62,11 @@ class CoSimGenSystem:
             raise WeightsInvalid(f"{path} does not fit the network of {card.id}: {error}") from None
         return cls(card, network, superres, device, dtype)
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """C_emb for classes; for a prompt Z_emb, hot-swapped into its place; against the class encoder's answer to M = 0."""
         with torch.no_grad():
             null = self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device))
-            return Branches({"class": self._condition_one(request)[0]}, {"class": null[0]})
+            return GuidanceInputs({"class": self._condition_one(request)[0]}, {"class": null[0]})
 
     def _condition_one(self, request: ConditionRequest) -> Tensor:
         if request.mask is not None:

@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.interface import (
-    Branches,
     Condition,
     ConditionRequest,
+    GuidanceInputs,
     WeightsInvalid,
 )
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder, decode_latents
@@ -28,7 +28,7 @@ PARTS = ("autoencoder", "unet", "control", "hint")
 """The networks of a model folder: each one's tensors carry its name as their prefix."""
 
 
-def class_colours(card: Card) -> Tensor:
+def class_colours(card: ModelCard) -> Tensor:
     """The classes' colours as ``(K, 3)`` float32 in [0, 1]."""
     return torch.tensor([entry.colour for entry in card.classes], dtype=torch.float32) / 255.0
 
@@ -44,7 +44,7 @@ class LatentSystem(ABC):
 
     def __init__(
         self,
-        card: Card,
+        card: ModelCard,
         autoencoder: AutoencoderKL,
         unet: UNet2DConditionModel,
         control: ControlNetModel,
@@ -74,7 +74,7 @@ class LatentSystem(ABC):
         )
 
     @classmethod
-    def load(cls, folder: Path, card: Card, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype) -> Self:
         """Builds the networks that the card describes and fills them from ``model.safetensors``."""
         denoiser = DenoiserConfig.model_validate(card.network["denoiser"])
         builders: dict[str, Callable[[], nn.Module]] = {
@@ -94,11 +94,11 @@ class LatentSystem(ABC):
 
     @classmethod
     @abstractmethod
-    def build_hint(cls, card: Card) -> nn.Module:
+    def build_hint(cls, card: ModelCard) -> nn.Module:
         """The hint network that the card describes, untrained."""
 
     @abstractmethod
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Text tokens ``(L, d)`` and hint features ``(widths[0], h, w)``, on both sides of guidance."""
 
     def text_tokens(self, text: str) -> Tensor:

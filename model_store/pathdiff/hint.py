@@ -11,7 +11,7 @@ HINT_CHANNELS = 7
 """Three of colour, three of edges (the same one three times, as the authors have it), and one that says whether there is a label."""
 
 
-class HintConfig(BaseModel):
+class PathDiffHintConfig(BaseModel):
     """The shape of the shallow CNN; it lies in the card. Every width after the first halves the side: (16, 32, 96) is f4."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class HintConfig(BaseModel):
         return 2 ** (len(self.widths) - 1)
 
 
-def build_hint(config: HintConfig) -> nn.Module:
+def build_hint(config: PathDiffHintConfig) -> nn.Module:
     """``(B, 7, H, W)`` -> ``(B, out, H/f, W/f)``; zero until trained."""
     return ControlNetConditioningEmbedding(config.out_channels, HINT_CHANNELS, config.widths)
 

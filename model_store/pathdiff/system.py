@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model_store.card import Card
-from model_store.interface import Branches, ConditionRequest
+from model_store.card import ModelCard
+from model_store.interface import ConditionRequest, GuidanceInputs
 from model_store.latent.system import LatentSystem
-from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
+from model_store.pathdiff.hint import PathDiffHintConfig, build_hint, mask_hint, null_hint
 
 
 class PathDiffSystem(LatentSystem):
@@ -21,10 +21,10 @@ class PathDiffSystem(LatentSystem):
     name = "PathDiff"
 
     @classmethod
-    def build_hint(cls, card: Card) -> nn.Module:
-        return build_hint(HintConfig.model_validate(card.network["hint"]))
+    def build_hint(cls, card: ModelCard) -> nn.Module:
+        return build_hint(PathDiffHintConfig.model_validate(card.network["hint"]))
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Raises ValueError for a mask that does not fit the card."""
         self.check_mask(request)
         target = request.guidance_target or self.card.defaults.guidance_target or "text"
@@ -32,12 +32,12 @@ class PathDiffSystem(LatentSystem):
         condition = {"text": self.text_tokens(prompt), "hint": self._hint(request)}
         without_text, without_mask = target in ("text", "joint") and prompt != "", target in ("mask", "joint") and masked
         if not (without_text or without_mask):
-            return Branches(condition, condition)
+            return GuidanceInputs(condition, condition)
         null = {
             "text": self.text_tokens("") if without_text else condition["text"],
             "hint": self._features(null_hint(1, self.card.generation_size_px, self.device)) if without_mask else condition["hint"],
         }
-        return Branches(condition, null)
+        return GuidanceInputs(condition, null)
 
     def _hint(self, request: ConditionRequest) -> Tensor:
         if request.mask is None:

@@ -13,7 +13,7 @@ HINT_CHANNELS = 3
 PAPER_WIDTHS = (16, 32, 64, 128, 256)
 
 
-class HintConfig(BaseModel):
+class DenseHintConfig(BaseModel):
     """The shape of a hint network; it lies in the card."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +56,7 @@ class PatchMerge(nn.Module):
 class DenseHintInput(nn.Module):
     """Hint ``(B, 3, H, W)`` in [0, 1] -> features ``(B, out, H/f, W/f)``, zero until trained. The paper's has 3.26 M parameters."""
 
-    def __init__(self, config: HintConfig) -> None:
+    def __init__(self, config: DenseHintConfig) -> None:
         super().__init__()
         first, second, *merged = config.widths
         layers: list[nn.Module] = [
@@ -82,7 +82,7 @@ class DenseHintInput(nn.Module):
         return self.layers(hint)
 
 
-def build_hint(config: HintConfig) -> nn.Module:
+def build_hint(config: DenseHintConfig) -> nn.Module:
     """DHI, or ControlNet's sparse hint network of the same factor."""
     if config.kind == "dense":
         return DenseHintInput(config)

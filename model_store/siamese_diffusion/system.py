@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model_store.card import Card
-from model_store.interface import Branches, ConditionRequest
+from model_store.card import ModelCard
+from model_store.interface import ConditionRequest, GuidanceInputs
 from model_store.latent.system import LatentSystem
-from model_store.siamese_diffusion.hint import HintConfig, build_hint, mask_hint
+from model_store.siamese_diffusion.hint import DenseHintConfig, build_hint, mask_hint
 
 
 class SiameseDiffusionSystem(LatentSystem):
@@ -17,10 +17,10 @@ class SiameseDiffusionSystem(LatentSystem):
     name = "Siamese-Diffusion"
 
     @classmethod
-    def build_hint(cls, card: Card) -> nn.Module:
-        return build_hint(HintConfig.model_validate(card.network["hint"]))
+    def build_hint(cls, card: ModelCard) -> nn.Module:
+        return build_hint(DenseHintConfig.model_validate(card.network["hint"]))
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Raises ValueError without a mask, and for one that does not fit the card."""
         if request.mask is None:
             raise ValueError(f"{self.card.id} draws images for masks; give it one")
@@ -30,5 +30,5 @@ class SiameseDiffusionSystem(LatentSystem):
             hint = self.hint(mask_hint(indices[None], self.colours))[0]
         condition = {"text": self.text_tokens(request.prompt or ""), "hint": hint}
         if not request.prompt:
-            return Branches(condition, condition)
-        return Branches(condition, {"text": self.text_tokens(""), "hint": hint})
+            return GuidanceInputs(condition, condition)
+        return GuidanceInputs(condition, {"text": self.text_tokens(""), "hint": hint})

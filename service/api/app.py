@@ -33,21 +33,21 @@ from service.api.routes import (
 )
 from service.api.services import Services
 from service.api.watcher import Watcher
-from service.auth.authenticate import Gate
-from service.auth.key_store import KeyRing
-from service.broker.live_state import Hints
+from service.auth.authenticate import Authenticator
+from service.auth.key_store import KeyStore
+from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
 from service.broker.run_queue import RunQueue, RunSender
 from service.jobs.progress import ProgressReader
-from service.jobs.quotas import Limits
-from service.jobs.repository import Ledger
-from service.jobs.submit import Submissions
+from service.jobs.quotas import Quotas
+from service.jobs.repository import JobRepository
+from service.jobs.submit import JobSubmitter
 from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
-from service.runs.repository import RunLedger
-from service.runs.submit import Acceptance
+from service.runs.repository import RunRepository
+from service.runs.submit import RunSubmitter
 from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
@@ -65,7 +65,7 @@ def create_app(
     store: ObjectStore | None = None,
     queue: ChunkSender | None = None,
     run_queue: RunSender | None = None,
-    hints: Hints | None = None,
+    live_state: LiveState | None = None,
     catalogue: Catalogue | None = None,
 ) -> FastAPI:
     """The API for ``settings`` (the environment's if None). The other parts are made from these unless given.
@@ -77,27 +77,27 @@ def create_app(
     store = store or open_store(settings)
     queue = queue or JobQueue(settings)
     run_queue = run_queue or RunQueue(settings)
-    hints = hints or Hints(settings.broker_url)
+    live_state = live_state or LiveState(settings.broker_url)
     catalogue = catalogue or Catalogue(store)
-    ledger = Ledger(store)
-    progress = ProgressReader(ledger, hints)
-    limits = Limits(
-        ledger.holdings, hints, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
+    repository = JobRepository(store)
+    progress = ProgressReader(repository, live_state)
+    limits = Quotas(
+        repository.usage, live_state, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
     )
     kept = Uploads(store, DEFAULT_TENANT)
     services = Services(
         settings=settings,
         store=store,
-        ledger=ledger,
+        repository=repository,
         catalogue=catalogue,
-        hints=hints,
+        live_state=live_state,
         progress=progress,
-        gate=Gate(KeyRing(store), settings.require_keys),
+        authenticator=Authenticator(KeyStore(store), settings.require_keys),
         limits=limits,
         uploads=kept,
-        submissions=Submissions(settings, ledger, catalogue, queue, kept, MaskReader(settings, kept), limits),
-        runs=RunLedger(store),
-        acceptance=Acceptance(RunLedger(store), run_queue),
+        submitter=JobSubmitter(settings, repository, catalogue, queue, kept, MaskReader(settings, kept), limits),
+        runs=RunRepository(store),
+        acceptance=RunSubmitter(RunRepository(store), run_queue),
         watcher=Watcher(settings.broker_url),
         metrics=Metrics(),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,
@@ -107,7 +107,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await services.watcher.close()
-        await hints.aclose()
+        await live_state.aclose()
         for producer in (queue, run_queue):
             if isinstance(producer, (JobQueue, RunQueue)):
                 producer.close()

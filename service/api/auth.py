@@ -21,9 +21,9 @@ from service.errors import InvalidRequest, UnknownRun
 from service.jobs.spec import JobSpec
 from service.jobs.submit import MAX_KEY_CHARS
 from service.kit.prefetch import prefetch
-from service.kit.run_kinds import Kind, kind_of
-from service.kit.validation import shown
-from service.runs.progress import Standing, standing
+from service.kit.run_kinds import RunKind, kind_of
+from service.kit.validation import truncated_repr
+from service.runs.progress import RunProgress, run_progress
 from service.runs.spec import RunSpec
 
 Seen = TypeVar("Seen")
@@ -47,8 +47,8 @@ class KeyedRoute(APIRoute):
         async def handle_keyed(request: Request) -> Response:
             services = request.app.state.services
             authorization = request.headers.get("authorization")
-            if services.settings.limit_requests_per_s <= 0 and services.gate.knows(authorization):
-                request.state.tenant = services.gate.tenant(authorization)
+            if services.settings.limit_requests_per_s <= 0 and services.authenticator.knows(authorization):
+                request.state.tenant = services.authenticator.tenant(authorization)
             else:
                 request.state.tenant = await run_in_threadpool(_admitted, services, authorization)
             self.check(request)
@@ -61,8 +61,8 @@ class KeyedRoute(APIRoute):
 
 
 def _admitted(services: Services, authorization: str | None) -> str:
-    tenant = services.gate.tenant(authorization)
-    check_rate(services.hints, tenant, services.settings.limit_requests_per_s)
+    tenant = services.authenticator.tenant(authorization)
+    check_rate(services.live_state, tenant, services.settings.limit_requests_per_s)
     return tenant
 
 
@@ -78,7 +78,7 @@ JobId = Annotated[str, Path(description="A job's id.", examples=["j7ybr17pesw6kn
 
 
 def _own_job(job: JobId, tenant: TenantDep, services: ServicesDep) -> JobSpec:
-    return services.ledger.read_spec(job, tenant=tenant)
+    return services.repository.read_spec(job, tenant=tenant)
 
 
 OwnJob = Annotated[JobSpec, Depends(_own_job)]
@@ -116,29 +116,29 @@ IdempotencyKey = Annotated[
 ]
 
 
-def own_run(services: Services, tenant: str, run: str, kind: Kind) -> RunSpec:
+def own_run(services: Services, tenant: str, run: str, kind: RunKind) -> RunSpec:
     """The tenant's run of that id and kind. One of another tenant is answered 404, as one that does not exist is."""
     return services.runs.read_spec(run, tenant=tenant, kind=kind)
 
 
-def stand(services: Services, spec: RunSpec) -> Standing:
+def stand(services: Services, spec: RunSpec) -> RunProgress:
     """Where the run stands."""
-    return standing(services.runs, services.hints, spec)
+    return run_progress(services.runs, services.live_state, spec)
 
 
 def runs_page(
-    services: Services, tenant: str, kind: Kind, *, cursor: str | None, limit: int
-) -> tuple[list[tuple[RunSpec, Standing]], str | None]:
+    services: Services, tenant: str, kind: RunKind, *, cursor: str | None, limit: int
+) -> tuple[list[tuple[RunSpec, RunProgress]], str | None]:
     """The tenant's runs of a kind after ``cursor``, newest first, each with where it stands; and the next page's cursor.
 
     Raises :class:`InvalidRequest` for a cursor that is none.
     """
     if cursor is not None and kind_of(cursor) is not kind:
         raise bad_cursor(cursor)
-    found: list[tuple[RunSpec, Standing]] = []
+    found: list[tuple[RunSpec, RunProgress]] = []
     last: str | None = None
 
-    def look(run: str) -> tuple[RunSpec, Standing] | None:
+    def look(run: str) -> tuple[RunSpec, RunProgress] | None:
         try:
             spec = own_run(services, tenant, run, kind)
         except UnknownRun:
@@ -158,6 +158,6 @@ def runs_page(
 def bad_cursor(cursor: str) -> InvalidRequest:
     """The error for a cursor that is none."""
     return InvalidRequest(
-        f"cursor is {shown(cursor)}; take it from next_cursor of the page before, or leave it out",
+        f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
         errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
     )

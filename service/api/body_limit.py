@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.errors import problem_response
 from service.errors import BodyTooLarge
 
-_MOST_DIGITS = 19
+_MAX_DIGITS = 19
 
 
 class _Exceeded(Exception):
@@ -37,8 +37,8 @@ class BodyLimitMiddleware:
             most = self._others.get(scope["path"], most)
         announced = headers.get(b"content-length", b"").lstrip(b"0")
         # Compared by its length first: Python makes no number of more than some thousand digits.
-        if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > most):
-            size = f"{int(announced)} bytes" if len(announced) <= _MOST_DIGITS else f"bytes in a number of {len(announced)} digits"
+        if announced.isdigit() and (len(announced) > _MAX_DIGITS or int(announced) > most):
+            size = f"{int(announced)} bytes" if len(announced) <= _MAX_DIGITS else f"bytes in a number of {len(announced)} digits"
             await self._refuse(f"the body has {size}", most, scope, receive, send)
             return
 

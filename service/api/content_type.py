@@ -8,7 +8,7 @@ from fastapi import Request
 
 from service.api.auth import KeyedRoute
 from service.api.errors import WrongContentType
-from service.kit.validation import shown
+from service.kit.validation import truncated_repr
 
 
 class _ContentRoute(KeyedRoute):
@@ -21,7 +21,7 @@ class _ContentRoute(KeyedRoute):
         """Raises :class:`WrongContentType`."""
         given = request.headers.get("content-type", "")
         if given.partition(";")[0].strip().lower() != self.content:
-            raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {self.remedy}")
+            raise WrongContentType(f"Content-Type is {truncated_repr(given) if given else 'missing'}; {self.remedy}")
 
 
 class JsonRoute(_ContentRoute):

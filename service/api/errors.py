@@ -16,7 +16,7 @@ from starlette.routing import Match
 
 from service.errors import InvalidRequest, TwinsetError
 from service.jobs.request import GenerateRequest
-from service.kit.validation import nearest, shown, told
+from service.kit.validation import closest_match, told, truncated_repr
 
 PROBLEM_TYPE = "application/problem+json"
 _log = logging.getLogger("twinset.api")
@@ -99,11 +99,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_framework(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            detail = f"{request.method} {shown(request.url.path)} is not served here; /docs shows what is"
+            detail = f"{request.method} {truncated_repr(request.url.path)} is not served here; /docs shows what is"
             return answer(request, NoSuchPath(detail))
         if error.status_code == 405:
             allowed = ", ".join(_methods_of(request))
-            detail = f"{shown(request.url.path)} does not know {request.method}; it knows {allowed}"
+            detail = f"{truncated_repr(request.url.path)} does not know {request.method}; it knows {allowed}"
             return answer(request, MethodNotAllowed(detail), {"Allow": allowed})
         if error.status_code == 400:
             return answer(request, MalformedBody(f"the body could not be read as JSON: {error.detail}; send an object"))
@@ -199,11 +199,11 @@ def _explained(fault: Any, path: list[Any], body: type[BaseModel]) -> str:
         return f"{place} is missing. {field.description if field else ''}".strip()
     if fault["type"] == "extra_forbidden":
         if len(path) > 1:
-            return f"{shown(place)} is not known there; leave it out, or see /docs for what is"
-        near = nearest(member, body.model_fields)
+            return f"{truncated_repr(place)} is not known there; leave it out, or see /docs for what is"
+        near = closest_match(member, body.model_fields)
         meant = f"did you mean {near!r}? " if near else ""
-        return f"{shown(member)} is no member of the request; {meant}It has {', '.join(body.model_fields)}"
+        return f"{truncated_repr(member)} is no member of the request; {meant}It has {', '.join(body.model_fields)}"
     if not path and fault["type"] in {"model_attributes_type", "model_type", "dict_type"}:
-        return f"the body is {shown(fault['input'])}; send one JSON object"
+        return f"the body is {truncated_repr(fault['input'])}; send one JSON object"
     wanted = _WANTED.get(fault["type"], fault["msg"])
-    return f"{place[:200]} is {shown(fault['input'])}: {wanted}"
+    return f"{place[:200]} is {truncated_repr(fault['input'])}: {wanted}"

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 STUCK_S = 0.02
 """A look that has taken this long waits for something, and what is behind it gets another thread."""
-MOST_THREADS = 32
+MAX_THREADS = 32
 _TOLD_AFTER_S = 0.002
 _IDLE_S = 5.0
 Found = TypeVar("Found")
@@ -68,9 +68,9 @@ class _Looker:
 class Lookups:
     """Takes looks. Its threads start as they are needed and end when they are not, so there is nothing to close."""
 
-    def __init__(self, *, stuck_s: float = STUCK_S, most_threads: int = MOST_THREADS) -> None:
+    def __init__(self, *, stuck_s: float = STUCK_S, max_threads: int = MAX_THREADS) -> None:
         self._stuck_s = stuck_s
-        self._most_threads = most_threads
+        self._max_threads = max_threads
         self._waiting: SimpleQueue[_Look[Any]] = SimpleQueue()
         self._lookers: list[_Looker] = []
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class Lookups:
         with self._lock:
             stuck = [looker for looker in self._lookers if looker.is_stuck(self._stuck_s)]
             idle = self._waiting.empty() and not any(looker.began for looker in self._lookers)
-            if len(stuck) == len(self._lookers) < self._most_threads and not self._waiting.empty():
+            if len(stuck) == len(self._lookers) < self._max_threads and not self._waiting.empty():
                 self._start()
         for looker in stuck:
             if looker.loop is loop:

@@ -55,7 +55,7 @@ class MetricsMiddleware:
         status = 500
         began = time.perf_counter()
 
-        async def note_status(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -63,7 +63,7 @@ class MetricsMiddleware:
 
         self._metrics.under_way.inc()
         try:
-            await self._app(scope, receive, note_status)
+            await self._app(scope, receive, record_status)
         finally:
             self._metrics.under_way.dec()
             # Set by the router on its way; absent where no route matched.

@@ -11,17 +11,17 @@ from fastapi import Depends, Request
 
 from service.api.metrics import Metrics
 from service.api.watcher import Watcher
-from service.auth.authenticate import Gate
-from service.broker.live_state import Hints
+from service.auth.authenticate import Authenticator
+from service.broker.live_state import LiveState
 from service.jobs.progress import ProgressReader
-from service.jobs.quotas import Limits
-from service.jobs.repository import Ledger
-from service.jobs.submit import Submissions
+from service.jobs.quotas import Quotas
+from service.jobs.repository import JobRepository
+from service.jobs.submit import JobSubmitter
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
 from service.runs.dataset_versions import Datasets
-from service.runs.repository import RunLedger
-from service.runs.submit import Acceptance
+from service.runs.repository import RunRepository
+from service.runs.submit import RunSubmitter
 from service.settings import Settings
 from service.store.base import ObjectStore
 
@@ -37,20 +37,20 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one running API. ``uploads`` and ``submissions`` are the default tenant's; ``of`` gives another's."""
+    """The parts of one running API. ``uploads`` and ``submitter`` are the default tenant's; ``of`` gives another's."""
 
     settings: Settings
     store: ObjectStore
-    ledger: Ledger
+    repository: JobRepository
     catalogue: Catalogue
-    hints: Hints
+    live_state: LiveState
     progress: ProgressReader
-    gate: Gate
-    limits: Limits
+    authenticator: Authenticator
+    limits: Quotas
     uploads: Uploads
-    submissions: Submissions
-    runs: RunLedger
-    acceptance: Acceptance
+    submitter: JobSubmitter
+    runs: RunRepository
+    acceptance: RunSubmitter
     watcher: Watcher
     metrics: Metrics
     look_up: LookUp

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from service.broker.live_state import EVENTS_CHANNEL
-from service.kit.states import State
+from service.kit.states import JobState
 
 _POLL_S = 0.25
 _POLL_LISTENING_S = 2.0
@@ -28,7 +28,7 @@ class Moment(Protocol):
     """Where a job or a run stands at a moment."""
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> JobState: ...
 
 
 Seen = TypeVar("Seen", bound=Moment)

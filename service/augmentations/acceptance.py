@@ -10,7 +10,7 @@ import numpy as np
 
 from service.augmentations.near_duplicates import USUAL_BITS, NearDuplicates
 from service.augmentations.request import Acceptance
-from service.jobs.spec import Item
+from service.jobs.spec import SampleRecord
 
 Reason = Literal["failed", "no_mask", "low_confidence", "class_disagreement", "near_duplicate"]
 
@@ -39,7 +39,7 @@ ACCEPTED = Verdict()
 
 
 def judge(
-    item: Item,
+    item: SampleRecord,
     asked: Sequence[str],
     rules: Acceptance,
     *,
@@ -76,7 +76,7 @@ def judge(
     return ACCEPTED
 
 
-def class_agreement(item: Item, asked: Sequence[str]) -> float:
+def class_agreement(item: SampleRecord, asked: Sequence[str]) -> float:
     """The share of the ``asked`` classes that are found in the mask, 0..1 (in the papers' words, their PPV); 1 if none is asked."""
     found = {entry.name for entry in item.classes}
     return sum(name in found for name in asked) / len(asked) if asked else 1.0

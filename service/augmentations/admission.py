@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from model_store.card import Card, GuidanceTarget, InputName, join_words
+from model_store.card import GuidanceTarget, InputName, ModelCard, join_words
 from service.augmentations.matching import ClassMatch, match_classes, pointer
 from service.augmentations.prompts import Template, read_template
 from service.augmentations.request import (
     COUNT_MAX,
-    MOST_TEMPLATES,
+    MAX_TEMPLATES,
     Acceptance,
     AugmentationRequest,
     BalanceBy,
@@ -27,9 +27,9 @@ from service.kit.seeds import new_job_seed
 from service.kit.validation import (
     UNPRINTABLE,
     Faults,
-    listed,
-    nearest,
-    shown,
+    closest_match,
+    join_list,
+    truncated_repr,
     unprintable,
 )
 
@@ -45,7 +45,7 @@ class AugmentationParameters:
     balance_by: BalanceBy
     match: ClassMatch
     weights: Mapping[MaskSource, float]
-    most_uses: float
+    max_uses: float
     transforms: Transforms
     templates: tuple[Template, ...]
     acceptance: Acceptance
@@ -61,7 +61,7 @@ class AugmentationParameters:
 
 def admit(
     request: AugmentationRequest,
-    card: Card,
+    card: ModelCard,
     classes: ClassList,
     *,
     real_items: int,
@@ -91,7 +91,7 @@ def admit(
     remedy = f"{card.id} defaults to {defaults.guidance_scale:g}"
     faults.outside("guidance_scale", guidance, limits.guidance_min, limits.guidance_max, remedy)
     if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {listed([str(s) for s in card.sizes_px])} px; take one of these")
+        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
     target = _guidance_target(request, card, faults)
     name = _name(request, faults)
     faults.raise_if_any()
@@ -102,7 +102,7 @@ def admit(
         balance_by=request.balance_by,
         match=match,
         weights=weights,
-        most_uses=request.masks.most_uses,
+        max_uses=request.masks.max_uses,
         transforms=request.masks.transforms,
         templates=templates,
         acceptance=request.acceptance,
@@ -142,22 +142,22 @@ def _count(request: AugmentationRequest, real_items: int, faults: Faults) -> int
     return count
 
 
-def _balance(request: AugmentationRequest, card: Card, faults: Faults) -> str | dict[int, float] | None:
+def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> str | dict[int, float] | None:
     if not isinstance(request.balance, dict):
         return request.balance
     if not request.balance:
-        faults.add("balance", {}, f"it names no class; name some of {listed([entry.name for entry in card.classes])}, or leave it out")
+        faults.add("balance", {}, f"it names no class; name some of {join_list([entry.name for entry in card.classes])}, or leave it out")
     shares: dict[int, float] = {}
     for word, share in request.balance.items():
         entry = card.find_class(word)
         where = pointer("balance", word)
         if entry is None:
-            near = nearest(word, [one.name for one in card.classes])
-            meant = f"did you mean {shown(near)}? " if near else ""
-            detail = f"balance names {shown(word)}, which is no class of {card.id}; {meant}It has {listed([c.name for c in card.classes])}"
+            near = closest_match(word, [one.name for one in card.classes])
+            meant = f"did you mean {truncated_repr(near)}? " if near else ""
+            detail = f"balance names {truncated_repr(word)}, which is no class of {card.id}; {meant}It has {join_list([c.name for c in card.classes])}"
             faults.add_plain(where, detail)
         elif entry.index in shares:
-            faults.add_plain(where, f"balance names {entry.name} twice, also as {shown(word)}; name it once")
+            faults.add_plain(where, f"balance names {entry.name} twice, also as {truncated_repr(word)}; name it once")
         else:
             shares[entry.index] = share
     if request.balance_by == "pixels" and sum(shares.values()) > 1 + 1e-6:
@@ -165,12 +165,12 @@ def _balance(request: AugmentationRequest, card: Card, faults: Faults) -> str | 
     return shares
 
 
-def _templates(request: AugmentationRequest, card: Card, max_chars: int, faults: Faults) -> tuple[Template, ...]:
+def _templates(request: AugmentationRequest, card: ModelCard, max_chars: int, faults: Faults) -> tuple[Template, ...]:
     if request.prompt is None:
         return ()
     texts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-    if not texts or len(texts) > MOST_TEMPLATES:
-        faults.add_plain("/prompt", f"prompt lists {len(texts)} templates; give 1 to {MOST_TEMPLATES}, or leave it out")
+    if not texts or len(texts) > MAX_TEMPLATES:
+        faults.add_plain("/prompt", f"prompt lists {len(texts)} templates; give 1 to {MAX_TEMPLATES}, or leave it out")
         return ()
     members = ["prompt"] if isinstance(request.prompt, str) else [f"prompt.{number}" for number in range(len(texts))]
     read = [read_template(text, card, max_chars=max_chars, member=member, faults=faults) for text, member in zip(texts, members)]
@@ -178,7 +178,7 @@ def _templates(request: AugmentationRequest, card: Card, max_chars: int, faults:
 
 
 def _weights(
-    request: AugmentationRequest, card: Card, with_prompt: bool, faults: Faults
+    request: AugmentationRequest, card: ModelCard, with_prompt: bool, faults: Faults
 ) -> dict[MaskSource, float] | None:
     asked: dict[MaskSource, float | None] = {
         "real": request.masks.real,
@@ -216,21 +216,21 @@ def _remedy(needs: tuple[InputName, ...], takes: list[set[InputName]]) -> str:
 
 
 def _check_acceptance(
-    request: AugmentationRequest, card: Card, weights: Mapping[MaskSource, float] | None, faults: Faults
+    request: AugmentationRequest, card: ModelCard, weights: Mapping[MaskSource, float] | None, faults: Faults
 ) -> None:
     if weights is None or "classes" in weights:
         return
     for member in _DRAWN_ONLY:
         if (value := getattr(request.acceptance, member)) is not None:
             why = "the masks of this set are given to the model, which draws none that could be unsure or lack a class"
-            faults.add_plain(f"/acceptance/{member}", f"acceptance has {member} {shown(value)}: {why}; leave it out")
+            faults.add_plain(f"/acceptance/{member}", f"acceptance has {member} {truncated_repr(value)}: {why}; leave it out")
 
 
-def _guidance_target(request: AugmentationRequest, card: Card, faults: Faults) -> GuidanceTarget | None:
+def _guidance_target(request: AugmentationRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:
     if request.guidance_target is None:
         return card.guidance_target
     if request.guidance_target not in card.guidance_targets:
-        choice = f"can strengthen {listed(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
+        choice = f"can strengthen {join_list(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
         faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
     return request.guidance_target
 

@@ -26,7 +26,7 @@ TOLERANCE_POINTS = 0.001
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class BalanceTarget:
     """``shares`` ``(C,)`` 0..1 by class, by pixels or by images; those that are not ``weighed`` ``(C,)`` bool are free."""
 
     by: BalanceBy
@@ -66,7 +66,7 @@ def target_of(
     by: BalanceBy,
     contributed: np.ndarray,
     ground: frozenset[int] = frozenset(),
-) -> Target:
+) -> BalanceTarget:
     """The target that a request's ``balance`` stands for, given what the real masks contribute (:func:`features`, ``(P, C)``).
 
     None: the real shares. ``even`` and ``inverse`` divide what the objects have: ``ground`` keeps its share by pixels, and is free by
@@ -79,22 +79,22 @@ def target_of(
     real = contributed.mean(axis=0)
     everything = np.ones(len(real), dtype=bool)
     if balance is None:
-        return Target(by, real, everything)
+        return BalanceTarget(by, real, everything)
     if isinstance(balance, Mapping):
         return _explicit(balance, by, real)
     objects = real > 0
     objects[list(ground)] = False
     if not objects.any():
-        return Target(by, real, everything)
+        return BalanceTarget(by, real, everything)
     wanted = np.zeros(len(real))
     wanted[objects] = 1.0 if balance == "even" else 1 / real[objects]
     wanted /= wanted.sum()
     if by == "pixels":
-        return Target(by, np.where(objects, wanted * real[objects].sum(), real), everything)
-    return Target(by, wanted * _level(contributed[:, objects], wanted[objects]), objects)
+        return BalanceTarget(by, np.where(objects, wanted * real[objects].sum(), real), everything)
+    return BalanceTarget(by, wanted * _level(contributed[:, objects], wanted[objects]), objects)
 
 
-def feasibility(contributed: np.ndarray, target: Target, names: Sequence[str], *, most: float = 1.0) -> Feasibility:
+def feasibility(contributed: np.ndarray, target: BalanceTarget, names: Sequence[str], *, most: float = 1.0) -> Feasibility:
     """The shares nearest to the target that any mix of the masks can reach, from what they contribute (``(P, C)``).
 
     Nearest is the least sum of squared misses, each as a part of its target. No mask has a weight above ``most``.
@@ -106,13 +106,13 @@ def feasibility(contributed: np.ndarray, target: Target, names: Sequence[str], *
     return Feasibility(weights, shares, sentences, effective_number(weights))
 
 
-def _explicit(balance: Mapping[int, float], by: BalanceBy, real: np.ndarray) -> Target:
+def _explicit(balance: Mapping[int, float], by: BalanceBy, real: np.ndarray) -> BalanceTarget:
     named = np.zeros(len(real), dtype=bool)
     named[list(balance)] = True
     shares = np.zeros(len(real))
     shares[list(balance)] = list(balance.values())
     if by == "images":
-        return Target(by, shares, named)
+        return BalanceTarget(by, shares, named)
     left, others = 1 - shares.sum(), np.where(named, 0, real)
     if left < -1e-6 or (left > 1e-6 and not others.any()):
         why = "of pixels there is no more than 1" if left < 0 else "no other class occurs in the dataset to take the rest"
@@ -120,7 +120,7 @@ def _explicit(balance: Mapping[int, float], by: BalanceBy, real: np.ndarray) -> 
         raise InvalidRequest(detail, errors=[{"pointer": "/balance", "detail": detail}])
     if others.any():
         shares = shares + others / others.sum() * max(0.0, left)
-    return Target(by, shares, np.ones(len(real), dtype=bool))
+    return BalanceTarget(by, shares, np.ones(len(real), dtype=bool))
 
 
 def _level(occurs: np.ndarray, proportions: np.ndarray) -> float:
@@ -138,7 +138,7 @@ def _level(occurs: np.ndarray, proportions: np.ndarray) -> float:
 
 
 def _sentences(
-    names: Sequence[str], contributed: np.ndarray, shares: np.ndarray, target: Target, most: float
+    names: Sequence[str], contributed: np.ndarray, shares: np.ndarray, target: BalanceTarget, most: float
 ) -> Iterator[str]:
     """Why the target is missed. Where a class lacks pixels, others have them: that follows, and is told in one sentence."""
     of = "the pixels" if target.by == "pixels" else "the images"

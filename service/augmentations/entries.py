@@ -42,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class PlanEntry:
     """A wanted sample with its mask.
 
     ``labels`` ``(size, size)`` uint8 of the model's class indices, without 255, and what was ``applied`` to the real mask to get them;
@@ -61,12 +61,12 @@ class JobGroup:
 
     prompt: str | None
     classes: tuple[str, ...] | None
-    entries: tuple[Entry, ...]
+    entries: tuple[PlanEntry, ...]
 
 
-def job_groups(entries: Iterable[Entry]) -> list[JobGroup]:
+def job_groups(entries: Iterable[PlanEntry]) -> list[JobGroup]:
     """Entries by what one generation job can make, in the order in which each group's first one came."""
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    groups: dict[tuple[Any, ...], list[PlanEntry]] = {}
     for entry in entries:
         key = (entry.wanted.prompt, entry.wanted.classes, entry.labels is None)
         groups.setdefault(key, []).append(entry)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_store.card import IGNORE_INDEX, Card, ClassEntry
+from model_store.card import IGNORE_INDEX, ClassEntry, ModelCard
 from service.datasets.classes import BACKGROUND_NAMES, ClassList, DatasetClass
-from service.kit.validation import Faults, listed, nearest, shown
+from service.kit.validation import Faults, closest_match, join_list, truncated_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ClassMatch:
 
 
 def match_classes(
-    classes: ClassList, card: Card, class_map: Mapping[str, str | None], faults: Faults
+    classes: ClassList, card: ModelCard, class_map: Mapping[str, str | None], faults: Faults
 ) -> ClassMatch | None:
     """How the classes match; None where they do not, which is then noted in ``faults``.
 
@@ -61,14 +61,14 @@ def match_classes(
             ground.add(found.index)
     if unmatched:
         has = [entry.name for entry in card.classes]
-        example = f'{{{shown(unmatched[0])}: {shown(card.classes[-1].name)}}}'
+        example = f'{{{truncated_repr(unmatched[0])}: {truncated_repr(card.classes[-1].name)}}}'
         faults.add_plain(
             "/class_map",
-            f"the dataset has {listed(unmatched)}, which {card.id} does not know; its classes are {listed(has)}. Say in class_map "
+            f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are {join_list(has)}. Say in class_map "
             f"which of them each is, as {example}, or null to give its pixels to the classes around them",
         )
     elif sound and not matched:
-        faults.add_plain("/class_map", f"class_map leaves none of the dataset's classes; its classes are {listed(classes.names)}")
+        faults.add_plain("/class_map", f"class_map leaves none of the dataset's classes; its classes are {join_list(classes.names)}")
     if unmatched or not sound or not matched:
         return None
     return ClassMatch(table, frozenset(ground), len(card.classes))
@@ -80,7 +80,7 @@ def pointer(*parts: object) -> str:
 
 
 def _said(
-    classes: ClassList, card: Card, class_map: Mapping[str, str | None], faults: Faults
+    classes: ClassList, card: ModelCard, class_map: Mapping[str, str | None], faults: Faults
 ) -> tuple[dict[int, ClassEntry | None], bool]:
     """What the map says of each class of the dataset, by its index, and whether it says nothing wrong."""
     by_name = {entry.name.casefold(): entry.index for entry in classes.classes}
@@ -102,12 +102,12 @@ def _said(
 
 
 def _stranger(faults: Faults, where: str, word: str, whose: str, known: tuple[str, ...] | list[str]) -> None:
-    near = nearest(word, known)
-    meant = f"did you mean {shown(near)}? " if near else ""
-    faults.add_plain(where, f"class_map names {shown(word)}, which is no class of {whose}; {meant}It has {listed(known)}")
+    near = closest_match(word, known)
+    meant = f"did you mean {truncated_repr(near)}? " if near else ""
+    faults.add_plain(where, f"class_map names {truncated_repr(word)}, which is no class of {whose}; {meant}It has {join_list(known)}")
 
 
-def _by_name(entry: DatasetClass, card: Card) -> ClassEntry | None:
+def _by_name(entry: DatasetClass, card: ModelCard) -> ClassEntry | None:
     found = card.find_class(entry.name)
     if found is None and entry.background:
         grounds = [one for one in card.classes if one.name.casefold() in BACKGROUND_NAMES]

@@ -10,16 +10,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model_store.card import ClassEntry
-from service.augmentations.entries import Entry
+from service.augmentations.entries import PlanEntry
 from service.augmentations.plan import Plan
 from service.augmentations.plan_report import ClassShares, PlanShares
 from service.augmentations.pool import FOUND_SHARE
-from service.augmentations.tally import Tally
+from service.augmentations.tally import SetTally
 from service.augmentations.transforms.compose import square
 from service.kit.contact_sheet import fit_text, paint_mask
 
-MOST_EXAMPLES = 12
-MOST_CLASSES = 24
+MAX_EXAMPLES = 12
+MAX_CLASSES = 24
 """The classes with the largest targets are shown; more would make a picture that no screen shows."""
 _PAPER, _INK, _FAINT, _GROUND = (250, 250, 248), (28, 28, 30), (120, 120, 124), (232, 232, 228)
 _MARGIN, _GAP, _TILE, _A_ROW = 28, 6, 128, 4
@@ -38,9 +38,9 @@ class Example:
     how: str
 
 
-def examples(plan: Plan, count: int = MOST_EXAMPLES) -> list[Example]:
+def examples(plan: Plan, count: int = MAX_EXAMPLES) -> list[Example]:
     """The first transformed masks of a plan, up to ``count``; those of other sources where there are none."""
-    looked_at = list(plan.next(Tally.empty(len(plan.card.classes)), 2 * count)) if False in plan.supplies else []
+    looked_at = list(plan.next(SetTally.empty(len(plan.card.classes)), 2 * count)) if False in plan.supplies else []
     made = [entry for entry in looked_at if entry.labels is not None]
     shown = [entry for entry in made if entry.wanted.source == "transformed"] or made
     return [_example(plan, entry) for entry in shown[:count]]
@@ -51,7 +51,7 @@ def draw_plan(
 ) -> bytes:
     """The picture as a PNG: for each class its real share, its target and what is planned, then the examples, then the notes."""
     font, bold, small = (ImageFont.load_default(size) for size in (15, 22, 12))
-    order = sorted(shares.classes, key=lambda one: (-max(one.target or 0, one.real), one.index))[:MOST_CLASSES]
+    order = sorted(shares.classes, key=lambda one: (-max(one.target or 0, one.real), one.index))[:MAX_CLASSES]
     rows = sorted(order, key=lambda one: one.index)
     width = 2 * _MARGIN + max(_NAME + _BAR + 240, min(_A_ROW, max(1, len(shown))) * (_PAIR + 3 * _GAP))
     notes = [line for note in shares.notes for line in _wrapped(note, font, width - 2 * _MARGIN)]
@@ -86,13 +86,13 @@ def draw_plan(
     return out.getvalue()
 
 
-def _example(plan: Plan, entry: Entry) -> Example:
+def _example(plan: Plan, entry: PlanEntry) -> Example:
     assert entry.labels is not None
     real = square(plan.pool.mask(entry.wanted.item), len(entry.labels))
     return Example(real, entry.labels, _how(entry))
 
 
-def _how(entry: Entry) -> str:
+def _how(entry: PlanEntry) -> str:
     """What was done to a mask, in few words: "flip, rotate 7, clone 2"."""
     words = []
     for step in entry.applied:

@@ -13,35 +13,35 @@ from functools import cached_property
 
 import numpy as np
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters
-from service.augmentations.balance import Feasibility, Target, feasibility, features, target_of
+from service.augmentations.balance import BalanceTarget, Feasibility, feasibility, features, target_of
 from service.augmentations.class_sets import ClassSets, class_sets
-from service.augmentations.entries import Entry, JobGroup, Wanted, job_groups
+from service.augmentations.entries import JobGroup, PlanEntry, Wanted, job_groups
 from service.augmentations.pool import FOUND_SHARE, Pool, histogram
 from service.augmentations.prompts import spoken
 from service.augmentations.request import MaskSource
-from service.augmentations.supply import Supply
-from service.augmentations.tally import Tally
-from service.augmentations.transforms.base import Scene
+from service.augmentations.supply import Candidates
+from service.augmentations.tally import SetTally
+from service.augmentations.transforms.base import TransformContext
 from service.augmentations.transforms.compose import Composed, compose
 from service.errors import InvalidRequest
 from service.kit.seeds import sample_seed
 
-__all__ = ["Entry", "JobGroup", "Plan", "Wanted", "job_groups", "make_plan"]
+__all__ = ["PlanEntry", "JobGroup", "Plan", "Wanted", "job_groups", "make_plan"]
 
 _BLOCK, _FIRST_BLOCKS, _FIRST = 64, 16, 128
 """Entries that are chosen together, and of the first 128; after them, what they came to is looked at."""
 _LEAST_LABELLED = 0.5
 """Masks with less of their pixels labelled are not drawn from: most of such a mask would be filled in."""
-_FAVOUR_MOST = 5.0
+_MAX_CLASS_WEIGHT = 5.0
 """A class of which ten times as much is wanted as can be had is no more than five times as likely to be cloned: the rest lives on."""
 _LEAST_RATE = 0.25
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, modulo 1, lie evenly however many there are."""
 
 
-def make_plan(parameters: AugmentationParameters, card: Card, pool: Pool) -> Plan:
+def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -> Plan:
     """The plan of an admitted request over the real items.
 
     Raises InvalidRequest where no item can be drawn from, or where the balance leaves shares that no class can take.
@@ -60,20 +60,20 @@ def make_plan(parameters: AugmentationParameters, card: Card, pool: Pool) -> Pla
 
     def most(items: np.ndarray) -> float:
         # a set of fewer twins than items takes an item once at most anyway
-        return min(1.0, max(parameters.most_uses / max(1, len(items)), 1 / parameters.count))
+        return min(1.0, max(parameters.max_uses / max(1, len(items)), 1 / parameters.count))
 
     sets = None
-    supplies: dict[bool, Supply] = {}
+    supplies: dict[bool, Candidates] = {}
     if parameters.weights.keys() & {"real", "transformed"}:
         items = np.flatnonzero(usable)
-        supplies[False] = Supply(items, contributed[items], parameters.balance_by, most(items))
+        supplies[False] = Candidates(items, contributed[items], parameters.balance_by, most(items))
     if "classes" in parameters.weights:
         askable = np.array([entry.queryable for entry in card.classes])
         sets = class_sets(np.where(usable[:, None], histograms, 0), askable)
         items = np.flatnonzero(sets.of_item >= 0)
         left_out["without_class"] = int((usable & (sets.of_item < 0)).sum())
         expected = sets.means(contributed)[sets.of_item[items]]
-        supplies[True] = Supply(items, expected, parameters.balance_by, most(items))
+        supplies[True] = Candidates(items, expected, parameters.balance_by, most(items))
     for supply in supplies.values():
         if not len(supply):
             _refuse(len(histograms), left_out)
@@ -92,10 +92,10 @@ class Plan:
     """
 
     parameters: AugmentationParameters
-    card: Card
+    card: ModelCard
     pool: Pool
-    target: Target
-    supplies: Mapping[bool, Supply]
+    target: BalanceTarget
+    supplies: Mapping[bool, Candidates]
     feasible: Mapping[bool, Feasibility]
     sets: ClassSets | None
     left_out: Mapping[str, int]
@@ -110,7 +110,7 @@ class Plan:
         """Samples made at most."""
         return math.ceil(self.parameters.budget * self.count)
 
-    def lacking(self, tally: Tally) -> int:
+    def lacking(self, tally: SetTally) -> int:
         """How many entries to make next: as many as twins are lacking, more where few were accepted so far, none beyond ``tries``.
 
         0 with none only expected: the set has ended. Should more than expected be accepted, those above ``count`` are left out.
@@ -121,7 +121,7 @@ class Plan:
         lacking = self.count - tally.accepted - rate * tally.expected.images
         return max(0, min(left, math.ceil(lacking / rate)))
 
-    def next(self, tally: Tally, count: int) -> Iterator[Entry]:
+    def next(self, tally: SetTally, count: int) -> Iterator[PlanEntry]:
         """The next ``count`` entries after those of ``tally``, one by one as their masks are made; ``tally`` is not changed.
 
         Entry k is numbered ``tally.tried + k``. Of the same tally, fewer entries are the first ones of more.
@@ -145,7 +145,7 @@ class Plan:
             self.parameters.transforms if transformed else None,
             _Partner(self.pool, wanted.partner),
             size_px=self.parameters.size_px,
-            scene=Scene(self._favour, self.parameters.match.ground),
+            scene=TransformContext(self._class_weights, self.parameters.match.ground),
             fill=True,
         )
 
@@ -158,7 +158,7 @@ class Plan:
         """The shares ``(C,)`` of the real items that are drawn from."""
         return next(iter(self.supplies.values())).real
 
-    def _block(self, tally: Tally) -> list[tuple[int, int]]:
+    def _block(self, tally: SetTally) -> list[tuple[int, int]]:
         """The next entries as (index, item): as many as are chosen together."""
         indices = range(tally.tried, tally.tried + (_BLOCK if tally.tried >= _FIRST else _FIRST_BLOCKS))
         rng = np.random.default_rng([self.parameters.seed, tally.tried])
@@ -181,7 +181,7 @@ class Plan:
                 return source
         return last
 
-    def _entry(self, index: int, item: int) -> Entry:
+    def _entry(self, index: int, item: int) -> PlanEntry:
         source = self._source(index)
         seed = sample_seed(self.parameters.seed, index)
         # a generator of its own: what is drawn for a prompt must not change the mask
@@ -193,13 +193,13 @@ class Plan:
             names = tuple(self.card.classes[number].name for number in indices)
             prompt = self._prompt(item, indices, rng)
             wanted = Wanted(index, item, source, seed, None, prompt, names if prompt is None else None, names)
-            return Entry(wanted, None, (), self._set_shares[self.sets.of_item[item]])
+            return PlanEntry(wanted, None, (), self._set_shares[self.sets.of_item[item]])
         composed = self.compose(Wanted(index, item, source, seed, partner, None, None, ()))
         shares = histogram(composed.labels, len(self.card.classes))
         indices = tuple(int(number) for number in np.flatnonzero(shares >= FOUND_SHARE))
         names = tuple(self.card.classes[number].name for number in indices)
         wanted = Wanted(index, item, source, seed, partner, self._prompt(item, indices, rng), None, names)
-        return Entry(wanted, composed.labels, composed.applied, shares)
+        return PlanEntry(wanted, composed.labels, composed.applied, shares)
 
     def _prompt(self, item: int, indices: tuple[int, ...], rng: np.random.Generator) -> str | None:
         if not self.parameters.templates:
@@ -221,14 +221,14 @@ class Plan:
         return self.sets.means(np.asarray(self.pool.histograms))
 
     @cached_property
-    def _favour(self) -> np.ndarray:
+    def _class_weights(self) -> np.ndarray:
         """How much each label is wanted ``(256,)``: its target against what the choice of masks alone can reach."""
-        favour = np.ones(256)
+        class_weights = np.ones(256)
         if False in self.feasible:
             reached = self.feasible[False].shares
             able = self.target.weighed & (reached > 0)
-            favour[np.flatnonzero(able)] = np.clip(self.target.shares[able] / reached[able], 1 / _FAVOUR_MOST, _FAVOUR_MOST)
-        return favour
+            class_weights[np.flatnonzero(able)] = np.clip(self.target.shares[able] / reached[able], 1 / _MAX_CLASS_WEIGHT, _MAX_CLASS_WEIGHT)
+        return class_weights
 
 
 class _Partner(Sequence[np.ndarray]):

@@ -8,21 +8,21 @@ from model_store.card import join_words
 from service.augmentations.balance import Feasibility, percent
 from service.augmentations.plan import Plan
 from service.augmentations.plan_values import ClassShares, PlanShares
-from service.augmentations.tally import Tally
+from service.augmentations.tally import SetTally
 
 _FEW = 0.25
 """A plan whose weights come to less than this share of the masks leans on few of them, and says so."""
 
 
-_MOST_PLANNED = 20_000
+_MAX_PLANNED = 20_000
 """Entries that are chosen for the figures of a plan; of more, their shares are the same."""
 
 
 def report(plan: Plan) -> PlanShares:
     """What ``plan`` comes to, from the real masks' shares alone: no mask is made."""
-    count = min(plan.count, _MOST_PLANNED)
+    count = min(plan.count, _MAX_PLANNED)
     rng = np.random.default_rng(plan.parameters.seed)
-    nothing = Tally.empty(len(plan.card.classes))
+    nothing = SetTally.empty(len(plan.card.classes))
     planned, feasible = np.zeros(len(plan.card.classes)), np.zeros(len(plan.card.classes))
     for drawn, supply in plan.supplies.items():
         weight = sum(weight for source, weight in plan.parameters.weights.items() if (source == "classes") == drawn)
@@ -70,8 +70,8 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
     notes = [f"{note}." for note in notes]
     weighed = zip(plan.feasible.values(), plan.supplies.values())
     if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in weighed if supply.most < 1):
-        times = f"{plan.parameters.most_uses:g} times as often as on average"
-        notes.append(f"No real item is drawn more than {times}; with a larger masks.most_uses these shares come nearer.")
+        times = f"{plan.parameters.max_uses:g} times as often as on average"
+        notes.append(f"No real item is drawn more than {times}; with a larger masks.max_uses these shares come nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
     if any(_can_grow(plan, one) for one in plan.feasible.values()) and adding and "transformed" in plan.parameters.weights:
         prefer = "prefers" if len(adding) == 1 else "prefer"

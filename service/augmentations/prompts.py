@@ -6,8 +6,8 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model_store.card import Card, join_words
-from service.kit.validation import UNPRINTABLE, Faults, listed, unprintable
+from model_store.card import ModelCard, join_words
+from service.kit.validation import UNPRINTABLE, Faults, join_list, unprintable
 
 PLACEHOLDERS = ("article", "caption", "classes")
 _SPACES = str.maketrans("\n\r\t", "   ")
@@ -45,7 +45,7 @@ class Template:
         return "".join(text + (values[name] if name is not None else "") for text, name in self.parts)
 
 
-def read_template(text: str, card: Card, *, max_chars: int, member: str, faults: Faults) -> Template | None:
+def read_template(text: str, card: ModelCard, *, max_chars: int, member: str, faults: Faults) -> Template | None:
     """The template that ``text`` is, for the model of ``card``; None, and noted as ``member``, where it is none.
 
     A word is at least a token, so a prompt has no more words than the card reads tokens.
@@ -65,7 +65,7 @@ def read_template(text: str, card: Card, *, max_chars: int, member: str, faults:
     except ValueError as error:
         faults.add(member, text, f"its braces do not pair ({error}); write {{{{ and }}}} for braces that are meant as such")
         return None
-    known = listed([f"{{{name}}}" for name in PLACEHOLDERS])
+    known = join_list([f"{{{name}}}" for name in PLACEHOLDERS])
     for _, name, form, conversion in parsed:
         if name is not None and (name not in PLACEHOLDERS or form or conversion):
             written = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
@@ -79,7 +79,7 @@ def read_template(text: str, card: Card, *, max_chars: int, member: str, faults:
     return template
 
 
-def spoken(card: Card, indices: Sequence[int]) -> list[str]:
+def spoken(card: ModelCard, indices: Sequence[int]) -> list[str]:
     """The words for classes in a prompt, in reading order, which is that of their indices; of those that may be asked for.
 
     Where none of them may be, they are named nevertheless: a picture of the ground alone is one too.

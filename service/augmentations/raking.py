@@ -12,7 +12,7 @@ import numpy as np
 
 _SOFTNESS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """What a miss of the target costs is made dearer step by step, each solution the start of the next: so the last one is soon found."""
-_MOST_STEPS = 60
+_MAX_STEPS = 60
 _SOLVED_ON = 50_000
 """Masks that the slope is sought on; of more, every n-th, and all of them for the last touch."""
 
@@ -61,7 +61,7 @@ def _solve(centred: np.ndarray, log_prior: np.ndarray, slope: np.ndarray, softne
     The dual is max over weights of (weights @ centred) @ slope - KL(weights, prior), plus softness / 2 |slope|^2.
     """
     weights, value = _dual(centred, log_prior, slope, softness, cap)
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         gradient = weights @ centred + softness * slope
         free = np.where(weights < cap * (1 - 1e-12), weights, 0.0)
         mass = max(float(free.sum()), 1e-300)

@@ -19,12 +19,12 @@ COUNT_MAX = 1_000_000
 """Twins of one set. More is several sets, whose exports can be mixed."""
 RATIO_MAX = 1000.0
 BUDGET_MAX = 100.0
-MOST_USES_MAX = 1000.0
-MOST_TEMPLATES = 20
+MAX_USES_LIMIT = 1000.0
+MAX_TEMPLATES = 20
 """Templates of one request: twins of one prompt make a job together, so each more makes jobs smaller."""
-MOST_NAMES = 256
+MAX_NAMES = 256
 """Names that a map of classes may list; a dataset and a card have fewer classes."""
-_MOST_MEMBERS = 100
+_MAX_MEMBERS = 100
 
 MaskSource = Literal["real", "transformed", "classes"]
 
@@ -52,8 +52,8 @@ def _whole(value: object) -> object:
 
 def _few(value: object) -> object:
     # Before the entries are looked at one by one: each that is none would make a fault of its own.
-    if isinstance(value, Mapping) and len(value) > MOST_NAMES:
-        raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {MOST_NAMES} at most")
+    if isinstance(value, Mapping) and len(value) > MAX_NAMES:
+        raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {MAX_NAMES} at most")
     return value
 
 
@@ -88,10 +88,10 @@ class MaskOptions(_Part):
         "flip, scale, shift, rotate, elastic, drop and clone.",
     )
 
-    most_uses: float = Field(
+    max_uses: float = Field(
         10.0,
         ge=1,
-        le=MOST_USES_MAX,
+        le=MAX_USES_LIMIT,
         description="How often a real item may be drawn, as a multiple of the average, 1 (all alike) to 1000. Where a balance would "
         "need more of few masks, it gives way.",
     )
@@ -190,6 +190,6 @@ class AugmentationRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_members(cls, body: Any) -> Any:
-        if isinstance(body, dict) and len(body) > _MOST_MEMBERS:
+        if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
             raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
         return body

@@ -3,7 +3,7 @@
     rounds/{number:06d}/plan.jsonl       :class:`WantedLine` a sample, written first
     rounds/{number:06d}/jobs.json        :class:`RoundJobs`, once every job is accepted
     rounds/{number:06d}/accepted.jsonl   the twins that count
-    rounds/{number:06d}/likes.bin        what near-duplicates are found by, all rounds up to this one
+    rounds/{number:06d}/fingerprints.bin        what near-duplicates are found by, all rounds up to this one
     rounds/{number:06d}/state.json       :class:`RoundState`, written last: the round is done
 
 Every one may be written again, with the same bytes.
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import ObjectNotFound, StoreError
-from service.kit.run_kinds import Kind, kind_of
+from service.kit.run_kinds import RunKind, kind_of
 from service.store.base import ObjectStore
 from service.store.round_keys import (
     AcceptedLine,
@@ -72,7 +72,7 @@ class RoundState(_Frozen):
 def set_of_key(idempotency_key: str | None) -> str | None:
     """The augmentation set that sends jobs under such keys; None for a key of somebody else's."""
     run, _, place = (idempotency_key or "").partition(".")
-    return run if kind_of(run) is Kind.AUGMENTATION and _PLACE.fullmatch(place) else None
+    return run if kind_of(run) is RunKind.AUGMENTATION and _PLACE.fullmatch(place) else None
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ class Rounds:
         """The rounds of which anything is there, in order."""
         return round_numbers(self.store, self.run)
 
-    def read_likes(self, number: int) -> bytes | None:
-        return self._get(number, "likes.bin")
+    def read_fingerprints(self, number: int) -> bytes | None:
+        return self._get(number, "fingerprints.bin")
 
-    def finish(self, number: int, twins: Sequence[AcceptedLine], likes: bytes | None, state: RoundState) -> None:
+    def finish(self, number: int, twins: Sequence[AcceptedLine], fingerprints: bytes | None, state: RoundState) -> None:
         """Writes what became of a round, its state last."""
         self.store.put(accepted(self.run, number), b"".join(line.model_dump_json().encode() + b"\n" for line in twins))
-        if likes is not None:
-            self._put(number, "likes.bin", likes)
+        if fingerprints is not None:
+            self._put(number, "fingerprints.bin", fingerprints)
         self._put(number, "state.json", state.model_dump_json().encode())
 
     def job_key(self, number: int, place: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
@@ -79,11 +79,11 @@ class StoredPool:
 
 
 @dataclass(frozen=True, eq=False)
-class Augmentation:
+class PlannedAugmentation:
     """A set as it is planned."""
 
     work: AugmentationWork
-    card: Card
+    card: ModelCard
     dataset: StoredDataset
     parameters: AugmentationParameters
     pool: StoredPool
@@ -91,8 +91,8 @@ class Augmentation:
 
 
 def plan_augmentation(
-    request: AugmentationRequest, dataset: StoredDataset, card: Card, settings: Settings, faults: Faults | None = None
-) -> Augmentation:
+    request: AugmentationRequest, dataset: StoredDataset, card: ModelCard, settings: Settings, faults: Faults | None = None
+) -> PlannedAugmentation:
     """The plan of a request, in which ``faults`` have been found before.
 
     Raises :class:`InvalidRequest` with all that is wrong with it, or what the store raises.
@@ -124,10 +124,10 @@ def plan_augmentation(
         size_px=parameters.size_px,
         request={**given, "seed": parameters.seed},
     )
-    return Augmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
+    return PlannedAugmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
 
 
-def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> Augmentation:
+def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> PlannedAugmentation:
     """The same plan again, from what was decided. Raises TwinsetError where model or dataset are gone."""
     request = AugmentationRequest.model_validate(work.request)
     return plan_augmentation(request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings)

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from service.augmentations.balance import Target
+from service.augmentations.balance import BalanceTarget
 from service.augmentations.choosing import Sums, choose, scales
 from service.augmentations.request import BalanceBy
-from service.augmentations.tally import Tally
+from service.augmentations.tally import SetTally
 
 _HORIZON = 512
 """Entries within which what was missed is made up for; sooner would repeat few masks."""
@@ -18,11 +18,11 @@ _SURE = 32
 """Judged images that weigh as much as the assumption that every class is kept as often as others."""
 _SURE_OF_MASKS = 8
 """Made masks that weigh as much as the assumption that they have the shares of their real ones: they vary less than verdicts."""
-_MOST_LOST = 4.0
+_MAX_LOST = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Supply:
+class Candidates:
     """``items`` ``(n,)`` of the pool, and what each ``contributed`` ``(n, C)`` to the shares, by pixels or images.
 
     ``most`` is the largest weight that an item may have.
@@ -41,7 +41,7 @@ class Supply:
         """The shares ``(C,)`` of all of them together."""
         return self.contributed.mean(axis=0)
 
-    def choose(self, target: Target, count: int, tally: Tally, rng: np.random.Generator, *, lacking: int) -> np.ndarray:
+    def choose(self, target: BalanceTarget, count: int, tally: SetTally, rng: np.random.Generator, *, lacking: int) -> np.ndarray:
         """``count`` places ``(count,)`` in ``items``, so that with the tally's accepted twins the shares go to the target.
 
         Entries that are still being made count as far as such ones were accepted so far. Of classes that were refused more often
@@ -61,15 +61,15 @@ class Supply:
             self.contributed, target.shares, count, already, rng, horizon=horizon, weighed=target.weighed, most=self.most, kept=kept
         )
 
-    def _grown(self, tally: Tally, uses: np.ndarray, target: Target) -> np.ndarray:
+    def _grown(self, tally: SetTally, uses: np.ndarray, target: BalanceTarget) -> np.ndarray:
         """How much of each class ``(C,)`` the masks handed out have, relative to the real masks that they were made of."""
         if tally.asked.images + tally.expected.images < tally.tried:
             return np.ones(len(target.shares))  # of some it is not known
         asked, expected = tally.asked.summed(self.by)[0], tally.expected.summed(self.by)[0]
         prior = _SURE_OF_MASKS * scales(target.shares)
-        return np.clip((asked + expected + prior) / (uses @ self.contributed + prior), 1 / _MOST_LOST, _MOST_LOST)
+        return np.clip((asked + expected + prior) / (uses @ self.contributed + prior), 1 / _MAX_LOST, _MAX_LOST)
 
-    def _uses(self, tally: Tally) -> np.ndarray:
+    def _uses(self, tally: SetTally) -> np.ndarray:
         """How often each of the items was handed out ``(n,)``."""
         uses = np.zeros(len(self))
         if tally.uses:
@@ -81,7 +81,7 @@ class Supply:
         return uses
 
 
-def kept_of_classes(tally: Tally, target: Target) -> np.ndarray:
+def kept_of_classes(tally: SetTally, target: BalanceTarget) -> np.ndarray:
     """How much of each class is kept ``(C,)``, relative to how much of all is: 1 where nothing is known.
 
     Below 1 for a class whose twins are refused more often than others, or that comes out smaller in them than it was asked for.
@@ -89,4 +89,4 @@ def kept_of_classes(tally: Tally, target: Target) -> np.ndarray:
     came, _ = tally.came.summed(target.by)
     asked, _ = tally.asked.summed(target.by)
     prior = _SURE * scales(target.shares)
-    return np.clip((came + prior) / (asked * tally.rate + prior), 1 / _MOST_LOST, _MOST_LOST)
+    return np.clip((came + prior) / (asked * tally.rate + prior), 1 / _MAX_LOST, _MAX_LOST)

@@ -51,7 +51,7 @@ class Counts:
 
 
 @dataclass(eq=False)
-class Tally:
+class SetTally:
     """Entries of a set that were handed out: ``tried`` of them, so the next has that index, and ``uses`` of each source item.
 
     ``kept`` are the twins that count. An entry whose end is known is given to :meth:`judge`, one that is still being made to
@@ -67,7 +67,7 @@ class Tally:
     uses: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, classes: int) -> Tally:
+    def empty(cls, classes: int) -> SetTally:
         """Nothing handed out yet, for C ``classes`` of the model."""
         return cls(*(Counts.empty(classes) for _ in range(4)))
 
@@ -107,10 +107,10 @@ class Tally:
         """What the accepted twins come to, ``(C,)`` 0..1."""
         return self.kept.shares(by)
 
-    def copy(self) -> Tally:
+    def copy(self) -> SetTally:
         """One that can be counted on without changing this one."""
         counts = (Counts(one.pixels, one.found, one.images) for one in (self.kept, self.asked, self.came, self.expected))
-        return Tally(*counts, self.tried, dict(self.uses))
+        return SetTally(*counts, self.tried, dict(self.uses))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values, for a tally of which nothing is only expected."""
@@ -124,7 +124,7 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Tally:
+    def from_json(cls, value: Mapping[str, Any]) -> SetTally:
         """What :meth:`to_json` gave."""
         counts = [Counts.from_json(value[name]) for name in ("kept", "asked", "came")]
         return cls(*counts, Counts.empty(len(counts[0].pixels)), value["tried"], {int(item): int(times) for item, times in value["uses"]})

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from service.auth.api_key import ApiKey, KeyText
-from service.auth.key_store import SEEN_AT_LATEST_S, KeyRing
+from service.auth.key_store import SEEN_AT_LATEST_S, KeyStore
 from service.errors import Unauthorized
 from service.kit.tenants import DEFAULT_TENANT
 
@@ -29,13 +29,13 @@ _NOBODYS = KeyText.new().sha256()
 
 
 @dataclass
-class Gate:
+class Authenticator:
     """Lets requests in. May be used from many threads.
 
     ``required`` is auto (as soon as there is a key), true or false; ``clock`` counts seconds.
     """
 
-    ring: KeyRing
+    key_store: KeyStore
     required: Literal["auto", "true", "false"] = "auto"
     clock: Callable[[], float] = time.monotonic
     _looked_up: OrderedDict[str, tuple[float, ApiKey | None]] = field(default_factory=OrderedDict)
@@ -59,7 +59,7 @@ class Gate:
             record = self._record(given.id)
             # Compared in any case, and before anything else is asked of the record.
             fits = hmac.compare_digest(given.sha256(), record.secret_sha256 if record else _NOBODYS)
-            if fits and record is not None and record.state(self.ring.now()) == "valid":
+            if fits and record is not None and record.state(self.key_store.now()) == "valid":
                 return record.tenant
         raise Unauthorized(
             "the API key is not valid: not one of ours, revoked, or past its time; ask whoever runs this service for another"
@@ -86,7 +86,7 @@ class Gate:
         # Once there has been a key, it stays so: a ring that was emptied by mistake opens nothing.
         if not self._found_one and self._must_look_for_keys():
             asked_at = self.clock()
-            if self.ring.any():
+            if self.key_store.any():
                 self._found_one = True
             self._found_none_at = asked_at
         return self._found_one
@@ -100,7 +100,7 @@ class Gate:
             looked_up_at, record = self._looked_up.get(key_id, _NEVER)
         if now - looked_up_at < SEEN_AT_LATEST_S:
             return record
-        record = self.ring.find(key_id)
+        record = self.key_store.find(key_id)
         with self._lock:
             self._looked_up[key_id] = (now, record)
             self._looked_up.move_to_end(key_id)

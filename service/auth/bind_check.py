@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 
-from service.auth.key_store import KeyRing
+from service.auth.key_store import KeyStore
 from service.errors import SettingsError, StoreError
 from service.settings import Settings
 from service.store.base import ObjectStore
@@ -34,7 +34,7 @@ def require_keys(settings: Settings, store: ObjectStore, address: str) -> Settin
         _log.warning("%s can be reached from other machines, and no key is asked for: TWINSET_REQUIRE_KEYS=false", address)
         return settings
     try:
-        has_keys = KeyRing(store).any()
+        has_keys = KeyStore(store).any()
     except StoreError as error:
         _log.warning("nobody is let in until the store tells of keys: %s", error.detail)
         has_keys = True

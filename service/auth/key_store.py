@@ -16,7 +16,7 @@ from service.auth.api_key import (
 )
 from service.errors import InvalidRequest, ObjectNotFound, StoreError, UnknownApiKey
 from service.kit.tenants import TENANT_FORM, is_tenant
-from service.kit.validation import UNPRINTABLE, shown, unprintable
+from service.kit.validation import UNPRINTABLE, truncated_repr, unprintable
 from service.store import keys
 from service.store.base import ObjectStore
 
@@ -25,7 +25,7 @@ SEEN_AT_LATEST_S = 10.0
 
 
 @dataclass(frozen=True)
-class KeyRing:
+class KeyStore:
     """The keys in ``store``."""
 
     store: ObjectStore
@@ -39,10 +39,10 @@ class KeyRing:
         Raises :class:`InvalidRequest` for a tenant or a name that cannot be.
         """
         if not is_tenant(tenant):
-            raise InvalidRequest(f"the tenant is {shown(tenant)}; a tenant's name is {TENANT_FORM}")
+            raise InvalidRequest(f"the tenant is {truncated_repr(tenant)}; a tenant's name is {TENANT_FORM}")
         if name is not None and (len(name) > NAME_MAX_CHARS or unprintable(name)):
             why = UNPRINTABLE if unprintable(name) else f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept"
-            raise InvalidRequest(f"the name is {shown(name)}: {why}")
+            raise InvalidRequest(f"the name is {truncated_repr(name)}: {why}")
         key, moment = KeyText.new(), self.now()
         record = ApiKey(
             id=key.id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.errors import LimitReached
 
 BURST_S = 2.0
@@ -32,12 +32,12 @@ return wait_ms
 """
 
 
-def check_rate(hints: Hints, tenant: str, rate_per_s: float) -> None:
+def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
     """Counts a request. Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no limit)."""
     if rate_per_s <= 0:
         return
     most = max(1.0, BURST_S * rate_per_s)
-    wait_ms = hints.ask(lambda client: int(client.eval(_TAKE, 1, f"twinset:rate:{tenant}", rate_per_s, most)), 0)
+    wait_ms = live_state.ask(lambda client: int(client.eval(_TAKE, 1, f"twinset:rate:{tenant}", rate_per_s, most)), 0)
     if wait_ms > 0:
         wait_s = math.ceil(wait_ms / 1000)
         raise LimitReached(

@@ -28,7 +28,7 @@ class _Asked:
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-class Hearing:
+class AsyncRedis:
     """Asks the Redis at ``broker_url``. For one event loop at a time; another's begins anew."""
 
     def __init__(self, broker_url: str) -> None:

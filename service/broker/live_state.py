@@ -3,9 +3,9 @@
     twinset:progress:{job}   hash     rate, in twins per second
     twinset:events:{job}     channel  {"done", "state"}, published with each word of progress; runs have such channels, too
     twinset:cancel:{job}     flag     the cancel object exists in the store
-    twinset:trouble:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
+    twinset:stalled:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
 
-Readers get None where Redis does not answer; writers carry on. :mod:`service.auth` keeps its own, by :meth:`Hints.ask`.
+Readers get None where Redis does not answer; writers carry on. :mod:`service.auth` keeps its own, by :meth:`LiveState.ask`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from service.broker.async_redis import Hearing
+from service.broker.async_redis import AsyncRedis
 from service.errors import BrokerUnavailable
-from service.kit.states import State
+from service.kit.states import JobState
 
 if TYPE_CHECKING:
     from redis import Redis
 
 EVENTS_CHANNEL = "twinset:events:"
-_KEPT_S = 86_400
-_TROUBLE_KEPT_S = 600
+_TTL_S = 86_400
+_STALLED_TTL_S = 600
 _TIMEOUT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 2.0
 _log = logging.getLogger("twinset.hints")
@@ -35,60 +35,60 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Stalled:
     """What keeps a job from going on for now, through no fault of its own, and since when. It goes on by itself."""
 
     since: datetime
     reason: str
 
 
-Heard = tuple[float | None, Trouble | None]
+Heard = tuple[float | None, Stalled | None]
 """A job's rate in twins per second, and its trouble, as far as anything is known."""
 
 
-class Hints:
+class LiveState:
     """The hints in the Redis at ``broker_url``. May be used from many threads."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._client: Redis | None = None
-        self._hearing = Hearing(broker_url)
+        self._async_redis = AsyncRedis(broker_url)
         self._silent_until = 0.0
 
-    def note_progress(self, job: str, *, state: State, done: int, rate: float | None = None) -> None:
+    def publish_progress(self, job: str, *, state: JobState, done: int, rate: float | None = None) -> None:
         """Says where the job stands: its rate to readers, the rest to those who wait on its channel."""
 
         def say(client: Redis) -> None:
             key = f"twinset:progress:{job}"
             with client.pipeline(transaction=True) as pipe:
                 pipe.hset(key, "rate", "" if rate is None else f"{rate:.6g}")
-                pipe.expire(key, _KEPT_S)
+                pipe.expire(key, _TTL_S)
                 pipe.execute()
             client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value}))
 
         self.ask(say, None)
 
-    def note_trouble(self, job: str, reason: str) -> None:
+    def publish_stalled(self, job: str, reason: str) -> None:
         """Says why nothing of the job can be stored now; to be said again while it lasts, or it is forgotten."""
 
         def say(client: Redis) -> None:
-            key = f"twinset:trouble:{job}"
+            key = f"twinset:stalled:{job}"
             with client.pipeline(transaction=True) as pipe:
                 pipe.hsetnx(key, "since", datetime.now(timezone.utc).isoformat())
                 pipe.hset(key, "reason", reason[:2000])
-                pipe.expire(key, _TROUBLE_KEPT_S)
+                pipe.expire(key, _STALLED_TTL_S)
                 is_new = pipe.execute()[0]
             if is_new:
-                client.publish(EVENTS_CHANNEL + job, json.dumps({"trouble": reason[:200]}))
+                client.publish(EVENTS_CHANNEL + job, json.dumps({"stalled": reason[:200]}))
 
         self.ask(say, None)
 
-    def clear_trouble(self, job: str) -> None:
+    def clear_stalled(self, job: str) -> None:
         """Says that the job goes on."""
 
         def say(client: Redis) -> None:
-            if client.delete(f"twinset:trouble:{job}"):
-                client.publish(EVENTS_CHANNEL + job, json.dumps({"trouble": None}))
+            if client.delete(f"twinset:stalled:{job}"):
+                client.publish(EVENTS_CHANNEL + job, json.dumps({"stalled": None}))
 
         self.ask(say, None)
 
@@ -105,12 +105,12 @@ class Hints:
 
     async def hear(self, job: str) -> Heard:
         """:meth:`standing` for those in an event loop."""
-        answers = await self._hearing.ask(*_standing(job))
+        answers = await self._async_redis.ask(*_standing(job))
         return (None, None) if answers is None else _heard(*answers)
 
     def flag_cancel(self, job: str) -> None:
         """Lets workers see the job's cancel without asking the store."""
-        self.ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_KEPT_S), None)
+        self.ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_TTL_S), None)
 
     def is_cancel_flagged(self, job: str) -> bool:
         """Whether the flag is up. False proves nothing: the truth is the cancel object."""
@@ -132,7 +132,7 @@ class Hints:
 
     async def aclose(self) -> None:
         """The same for those who have used :meth:`hear`, in their event loop."""
-        await self._hearing.close()
+        await self._async_redis.close()
         self.close()
 
     def _connected(self) -> Redis:
@@ -160,11 +160,11 @@ class Hints:
 
 
 def _standing(job: str) -> tuple[tuple[str, ...], ...]:
-    return ("HGET", f"twinset:progress:{job}", "rate"), ("HMGET", f"twinset:trouble:{job}", "since", "reason")
+    return ("HGET", f"twinset:progress:{job}", "rate"), ("HMGET", f"twinset:stalled:{job}", "since", "reason")
 
 
-def _heard(rate: str | None, trouble: list[str | None]) -> Heard:
-    return _number(rate), _trouble(dict(zip(("since", "reason"), trouble)))
+def _heard(rate: str | None, stalled: list[str | None]) -> Heard:
+    return _number(rate), _stalled(dict(zip(("since", "reason"), stalled)))
 
 
 def _number(text: str | None) -> float | None:
@@ -174,8 +174,8 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _trouble(values: dict[Any, Any]) -> Trouble | None:
+def _stalled(values: dict[Any, Any]) -> Stalled | None:
     try:
-        return Trouble(datetime.fromisoformat(values["since"]), values["reason"])
+        return Stalled(datetime.fromisoformat(values["since"]), values["reason"])
     except (KeyError, TypeError, ValueError):
         return None

@@ -15,9 +15,9 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 def escape(text: str) -> str:
     """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold anything."""
-    from service.kit.validation import spelled_out
+    from service.kit.validation import escape_control
 
-    return markup.escape(spelled_out(text, keep="\n\t"))
+    return markup.escape(escape_control(text, keep="\n\t"))
 
 
 def show_problem(problem: Mapping[str, Any]) -> None:

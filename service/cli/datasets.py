@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _source = click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
 _format = click.option("--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]")
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-_MOST_IN_MATRIX = 12
+_MAX_IN_MATRIX = 12
 
 
 @click.group()
@@ -135,7 +135,7 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
     out.print(f"[bold]{escape(name)}[/]  {images}: {sizes}{more}", soft_wrap=True)
     out.print(f"[dim]{statistics.ignored_share:.1%} of pixels are ignored[/]\n")
     order = sorted(statistics.classes, key=lambda one: one.entry.index)
-    shown = sorted(sorted(order, key=lambda one: -one.images)[:_MOST_IN_MATRIX], key=lambda one: one.entry.index)
+    shown = sorted(sorted(order, key=lambda one: -one.images)[:_MAX_IN_MATRIX], key=lambda one: one.entry.index)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for heading in ("", "class", "pixels", "images", "", "median size"):
         table.add_column(heading, justify="left" if heading in ("", "class") else "right", no_wrap=heading != "class")

@@ -44,10 +44,10 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
 
     from rich.markup import escape
 
-    from model_store.card import Card
+    from model_store.card import ModelCard
     from service.cli.console import duration, out
     from service.cli.generate import tell
-    from service.cli.http_client import Client
+    from service.cli.http_client import ApiClient
     from service.cli.local_stack import staged
     from service.cli.progress import follow
     from service.cli.twin_folder import collect
@@ -59,8 +59,8 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
     # waits for a worker's last chunk once the demo is over, or was stopped.
     with staged(folder / "data", bulk=False, settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
         out.print(f"[green]✓[/] Broker, API and worker started in {duration(time.monotonic() - began)}")
-        with Client(stack.url) as client:
-            card = Card.model_validate(client.model(model)["card"])
+        with ApiClient(stack.url) as client:
+            card = ModelCard.model_validate(client.model(model)["card"])
             words = prompt or card.prompt_for(card.queryable[:_CLASSES_IN_PROMPT])
             request: dict[str, Any] = {"model": card.id, "prompt": words, "count": count}
             job = client.submit(request if seed is None else {**request, "seed": seed})

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 from service.errors import StoreError
 
-_AT_ONCE = 8
+_MAX_CONCURRENCY = 8
 _ATTEMPTS = 2
 
 
@@ -26,7 +26,7 @@ class FetchedTwin:
     sample: dict[str, Any]
 
 
-def fetch_twins(client: Client, job: str, folder: Path) -> Iterator[FetchedTwin]:
+def fetch_twins(client: ApiClient, job: str, folder: Path) -> Iterator[FetchedTwin]:
     """Writes ``images/{index:08d}.png`` and ``masks/...`` under ``folder``; yields the twins in order of their index.
 
     Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a file's
@@ -34,11 +34,11 @@ def fetch_twins(client: Client, job: str, folder: Path) -> Iterator[FetchedTwin]
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     made = (sample for sample in client.samples(job) if sample["error"] is None)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+    with ThreadPoolExecutor(_MAX_CONCURRENCY, thread_name_prefix="fetch") as pool:
         yield from _in_order(pool, lambda sample: _fetch_twin(client, sample, folder), made)
 
 
-def _fetch_twin(client: Client, sample: dict[str, Any], folder: Path) -> FetchedTwin:
+def _fetch_twin(client: ApiClient, sample: dict[str, Any], folder: Path) -> FetchedTwin:
     name = f"{sample['index']:08d}.png"
     image, mask = folder / "images" / name, folder / "masks" / name
     image.write_bytes(_checked_bytes(client, sample["image"], f"image {sample['index']}"))
@@ -49,7 +49,7 @@ def _fetch_twin(client: Client, sample: dict[str, Any], folder: Path) -> Fetched
     return FetchedTwin(image, mask, sample)
 
 
-def _checked_bytes(client: Client, picture: dict[str, Any], what: str) -> bytes:
+def _checked_bytes(client: ApiClient, picture: dict[str, Any], what: str) -> bytes:
     for _ in range(_ATTEMPTS):
         data = client.fetch(picture["url"])
         found = hashlib.sha256(data).hexdigest()
@@ -69,7 +69,7 @@ def _in_order(
     try:
         for sample in samples:
             running.append(pool.submit(work, sample))
-            if len(running) >= 2 * _AT_ONCE:
+            if len(running) >= 2 * _MAX_CONCURRENCY:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from service.datasets.mixing import Mix, Part
+    from service.datasets.mixing import Mix, MixPart
     from service.datasets.writing.about import ExportAbout
     from service.datasets.writing.options import ExportOptions
 
@@ -108,10 +108,10 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
         return
 
     from service.cli.sources import opened_dataset, plain_name
-    from service.datasets.mixing import Mix, Part
+    from service.datasets.mixing import Mix, MixPart
 
     with ExitStack() as stack:
-        parts = [Part(plain_name(path), stack.enter_context(opened_dataset(path))) for path in folders]
+        parts = [MixPart(plain_name(path), stack.enter_context(opened_dataset(path))) for path in folders]
         mix = Mix(parts, keep=keep, rename=rename, dropped=dropped)
         _write(mix, parts, options, _about(parts, title), target)
 
@@ -130,7 +130,7 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
         raise click.UsageError(f"--split: {faults}") from None
 
 
-def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbout, target: Path) -> None:
+def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: ExportAbout, target: Path) -> None:
     from service.cli.atomic_output import whole_or_nothing
     from service.cli.sources import counted, with_bar
     from service.datasets.writing.export import export_files
@@ -164,7 +164,7 @@ def _write(mix: Mix, parts: list[Part], options: ExportOptions, about: ExportAbo
     _tell(target, options, mix, written)
 
 
-def _about(parts: list[Part], title: str) -> ExportAbout:
+def _about(parts: list[MixPart], title: str) -> ExportAbout:
     """What the dataset's card says of the models and of the real data."""
     from service.datasets.reading.about import about_data
     from service.datasets.reading.twins import TwinsSource
@@ -182,7 +182,7 @@ def _about(parts: list[Part], title: str) -> ExportAbout:
     )
 
 
-def _tell_left_out(mix: Mix, parts: list[Part], options: ExportOptions, lost_px: int) -> None:
+def _tell_left_out(mix: Mix, parts: list[MixPart], options: ExportOptions, lost_px: int) -> None:
     from service.cli.console import err
     from service.cli.sources import tell_left_out
 

@@ -11,7 +11,7 @@ import click
 from service.cli.numbers import FiniteFloat
 
 if TYPE_CHECKING:
-    from service.cli.http_client import Client
+    from service.cli.http_client import ApiClient
     from service.cli.twin_folder import TwinFolder
 
 
@@ -74,8 +74,8 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
         request["classes"] = [word.strip() for word in request["classes"].split(",") if word.strip()]
     require_new_folder(folder)
 
-    from model_store.card import Card
-    from service.cli.http_client import ApiProblem, Client
+    from model_store.card import ModelCard
+    from service.cli.http_client import ApiClient, ProblemAnswer
     from service.cli.mask_uploads import mask_files, naming_files, send_masks
     from service.cli.twin_folder import collect
     from service.settings import read_settings
@@ -84,13 +84,13 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
     settings = read_settings()
     # The key comes from the environment alone: an argument would stand in the list of processes, for all to see.
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    with Client(url or settings.public_url, api_key=key) as client:
-        card = Card.model_validate(client.model(request["model"])["card"])
+    with ApiClient(url or settings.public_url, api_key=key) as client:
+        card = ModelCard.model_validate(client.model(request["model"])["card"])
         if files:
             request["mask"] = send_masks(client, files)
         try:
             accepted = client.submit(request)
-        except ApiProblem as problem:
+        except ProblemAnswer as problem:
             raise naming_files(problem, files) from None
         job = _see_through(client, accepted)
         if job["state"] == "cancelled":
@@ -115,7 +115,7 @@ def require_new_folder(folder: Path) -> None:
         raise click.UsageError(f"--out {folder} is not empty; name a new folder")
 
 
-def _see_through(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+def _see_through(client: ApiClient, job: dict[str, Any]) -> dict[str, Any]:
     """Follows the job to its end; Ctrl-C asks what is to become of it (and cancels, where nobody can be asked)."""
     from service.cli.console import err
     from service.cli.progress import follow

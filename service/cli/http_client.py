@@ -18,7 +18,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _RETRY_STATUSES = {502, 503, 504}
 
 
-class ApiProblem(TwinsetError):
+class ProblemAnswer(TwinsetError):
     """An error that the server answered with; :meth:`problem` is the server's own document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -29,14 +29,14 @@ class ApiProblem(TwinsetError):
         return self.document
 
 
-class ServerUnreachable(NotReady):
+class NoServer(NotReady):
     """Nobody answers at the server's address."""
 
     slug = "server-unreachable"
     title = "No server answers"
 
 
-class Client:
+class ApiClient:
     """Talks to one server. Requests that can be repeated are, for ``patience_s`` seconds, while it does not answer.
 
     ``api_key`` goes with requests to the server, and with none to a link, which opens by its signature: the link may be to
@@ -53,7 +53,7 @@ class Client:
             base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local
         )
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> ApiClient:
         return self
 
     def __exit__(
@@ -127,15 +127,15 @@ class Client:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 
-    def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
+    def _unreachable(self, error: httpx.TransportError, path: str) -> NoServer:
         reason = str(error) or type(error).__name__
         asked = urlsplit(path)
         if asked.netloc and f"{asked.scheme}://{asked.netloc}" != self.url:
-            return ServerUnreachable(
+            return NoServer(
                 f"the server at {self.url} gave a link to {asked.scheme}://{asked.netloc}, which does not answer "
                 f"({reason}). Its TWINSET_PUBLIC_URL must be an address that clients can reach."
             )
-        return ServerUnreachable(
+        return NoServer(
             f"{self.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) "
             "or 'twinset serve', or name another with --url or TWINSET_PUBLIC_URL."
         )
@@ -149,13 +149,13 @@ def _retry_after_s(response: httpx.Response) -> float:
 
 def _is_damaged(failure: TwinsetError | None) -> bool:
     """Whether the server has read an object again and again already, and found it damaged each time."""
-    return isinstance(failure, ApiProblem) and str(failure.document.get("type")).endswith(f"/{ObjectDamaged.slug}")
+    return isinstance(failure, ProblemAnswer) and str(failure.document.get("type")).endswith(f"/{ObjectDamaged.slug}")
 
 
-def _problem_of(response: httpx.Response) -> ApiProblem:
+def _problem_of(response: httpx.Response) -> ProblemAnswer:
     if response.headers.get("content-type", "").startswith("application/problem+json"):
-        return ApiProblem(response.json())
-    return ApiProblem(
+        return ProblemAnswer(response.json())
+    return ProblemAnswer(
         {
             "title": f"The server answered {response.status_code} {response.reason_phrase}",
             "status": response.status_code,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from service.auth.key_store import KeyRing
+    from service.auth.key_store import KeyStore
 
 _DAYS_MOST = 3650
 
@@ -42,7 +42,7 @@ def create(tenant: str, name: str | None, days: int | None) -> None:
 
     from service.cli.console import err
 
-    key, record = _ring().create(tenant, name=name, expires_in=None if days is None else timedelta(days=days))
+    key, record = _key_store().create(tenant, name=name, expires_in=None if days is None else timedelta(days=days))
     # The key alone goes to standard output, so that a shell can catch it without showing it.
     click.echo(key.text())
     until = f"until {record.expires_at:%Y-%m-%d %H:%M} UTC" if record.expires_at else "until it is revoked"
@@ -57,9 +57,9 @@ def create(tenant: str, name: str | None, days: int | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def list_keys(as_json: bool) -> None:
     """List all keys, newest first: whose they are and whether they hold, never what they are."""
-    ring = _ring()
-    now = ring.now()
-    found = sorted(ring.every(), key=lambda key: key.created_at, reverse=True)
+    key_store = _key_store()
+    now = key_store.now()
+    found = sorted(key_store.every(), key=lambda key: key.created_at, reverse=True)
     rows: list[dict[str, Any]] = [
         {**key.model_dump(mode="json", exclude={"format", "secret_sha256"}), "state": key.state(now)} for key in found
     ]
@@ -100,7 +100,7 @@ def revoke(key_id: str) -> None:
     from service.auth.key_store import SEEN_AT_LATEST_S
     from service.cli.console import out
 
-    record = _ring().revoke(key_id)
+    record = _key_store().revoke(key_id)
     out.print(
         f"[green]✓[/] Key [bold]{record.id}[/] of tenant [bold]{record.tenant}[/] is revoked. "
         f"Servers stop taking it within {SEEN_AT_LATEST_S:.0f} s.",
@@ -108,9 +108,9 @@ def revoke(key_id: str) -> None:
     )
 
 
-def _ring() -> KeyRing:
-    from service.auth.key_store import KeyRing
+def _key_store() -> KeyStore:
+    from service.auth.key_store import KeyStore
     from service.settings import read_settings
     from service.store.opening import open_store
 
-    return KeyRing(open_store(read_settings()))
+    return KeyStore(open_store(read_settings()))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from service.cli.http_client import ApiProblem, Client
+from service.cli.http_client import ApiClient, ProblemAnswer
 
-_AT_ONCE = 8
+_MAX_CONCURRENCY = 8
 
 
 def mask_files(given: Sequence[Path]) -> list[Path]:
@@ -27,24 +27,24 @@ def mask_files(given: Sequence[Path]) -> list[Path]:
     return files
 
 
-def send_masks(client: Client, files: Sequence[Path]) -> list[dict[str, str]]:
+def send_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]:
     """Sends the files, several at once; the ``mask`` member of a request, in their order.
 
-    Raises :class:`ApiProblem` that names the first file which is refused.
+    Raises :class:`ProblemAnswer` that names the first file which is refused.
     """
 
     def send(file: Path) -> dict[str, str]:
         try:
             return {"upload": client.upload(file.read_bytes())}
-        except ApiProblem as problem:
+        except ProblemAnswer as problem:
             detail = f"{file}: {problem.document.get('detail', '')}"
-            raise ApiProblem({**problem.document, "detail": detail, "errors": None}) from None
+            raise ProblemAnswer({**problem.document, "detail": detail, "errors": None}) from None
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as pool:
+    with ThreadPoolExecutor(_MAX_CONCURRENCY, thread_name_prefix="send") as pool:
         return list(pool.map(send, files))
 
 
-def naming_files(problem: ApiProblem, files: Sequence[Path]) -> ApiProblem:
+def naming_files(problem: ProblemAnswer, files: Sequence[Path]) -> ProblemAnswer:
     """The problem of a request, with the file's name before what is wrong with a mask: the server knows them by number."""
     faults = []
     for fault in problem.document.get("errors") or []:
@@ -54,4 +54,4 @@ def naming_files(problem: ApiProblem, files: Sequence[Path]) -> ApiProblem:
     if not faults:
         return problem
     detail = "; ".join(str(fault.get("detail", "")) for fault in faults)
-    return ApiProblem({**problem.document, "detail": detail, "errors": faults})
+    return ProblemAnswer({**problem.document, "detail": detail, "errors": faults})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from model_store.card import Card
+    from model_store.card import ModelCard
 
 _LEFT_TO_JSON = ("weights_sha256", "by_label", "fs1_by_class")
 
@@ -139,21 +139,21 @@ def _store() -> Any:
     return open_store(read_settings())
 
 
-def _origin(card: Card) -> str:
+def _origin(card: ModelCard) -> str:
     from model_store import bundled_folder
 
     return "bundled" if (bundled_folder() / card.name / card.version / "card.json").is_file() else "store"
 
 
-def _sizes(card: Card) -> str:
+def _sizes(card: ModelCard) -> str:
     return ", ".join(map(str, card.sizes_px)) + " px"
 
 
-def _megabytes(card: Card) -> str:
+def _megabytes(card: ModelCard) -> str:
     return f"{sum(file.bytes for file in card.files.values()) / 1e6:.1f} MB"
 
 
-def _prompts(card: Card) -> str:
+def _prompts(card: ModelCard) -> str:
     """Prompts in the words of the training, or one in the card's template."""
     return "\n".join(card.example_prompts) or card.prompt_for(card.queryable[:3])
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from service.cli.console import duration, out
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 
 ENDED = frozenset({"succeeded", "partial", "failed", "cancelled"})
 _POLL_S = 0.25
@@ -35,7 +35,7 @@ def twin_bar() -> Progress:
     )
 
 
-def follow(client: Client, job: str, *, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def follow(client: ApiClient, job: str, *, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Shows the job's progress until it has ended; the job as it is then. ``check`` is called with every look."""
     outlook = Outlook()
     with twin_bar() as bar:
@@ -44,8 +44,8 @@ def follow(client: Client, job: str, *, check: Callable[[], None] = lambda: None
             check()
             view = client.job(job)
             filled, pace = outlook.look(view, time.monotonic())
-            if view.get("trouble"):
-                pace = f"waiting: {view['trouble']['reason']}"
+            if view.get("stalled"):
+                pace = f"waiting: {view['stalled']['reason']}"
             bar.update(task, total=view["total"], completed=filled, done=view["done"], pace=pace)
             if view["state"] in ENDED:
                 return view

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.card import Card, write_card
+from model_store.card import ModelCard, write_card
 from service.cli.download import FetchedTwin, fetch_twins
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 from service.cli.progress import twin_bar
 from service.kit.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
 
@@ -27,7 +27,7 @@ class TwinFolder:
     contact_sheet: Path | None
 
 
-def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> TwinFolder:
+def collect(client: ApiClient, job: dict[str, Any], card: ModelCard, folder: Path) -> TwinFolder:
     """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
 
     The manifest is the server's own: its keys are those of the object store, and files here are named by the index. The model's card
@@ -50,7 +50,7 @@ def collect(client: Client, job: dict[str, Any], card: Card, folder: Path) -> Tw
 
 
 def _write_sheet(
-    twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: Card, folder: Path
+    twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: ModelCard, folder: Path
 ) -> Path:
     parameters = job["parameters"]
     notes = [parameters["model"], f"seed {parameters['seed']}", f"{parameters['steps']} steps"]
@@ -68,7 +68,7 @@ def _write_sheet(
     return path
 
 
-def _title(parameters: dict[str, Any], card: Card) -> str:
+def _title(parameters: dict[str, Any], card: ModelCard) -> str:
     if parameters["classes"] is not None:
         return card.prompt_for(parameters["classes"])
     masks = len(parameters["mask"] or ())

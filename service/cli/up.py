@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from service.local.stack import EmbeddedStack
 
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 @click.command()
@@ -40,8 +40,8 @@ def up(port: int, data_dir: Path | None) -> None:
         _say_how_to_try(stack)
         try:
             while True:
-                time.sleep(_LOOK_EVERY_S)
-                news = stack.mend()
+                time.sleep(_POLL_INTERVAL_S)
+                news = stack.restart_dead()
                 if news:
                     err.print(f"[yellow]{escape(news)}[/]", soft_wrap=True)
         except KeyboardInterrupt:

@@ -32,7 +32,7 @@ from service.client.errors import (
     UnexpectedAnswer,
 )
 from service.client.twinset import Augmentation, DatasetRef, Export, Job, Twinset
-from service.client.views import Model, Plan, Sample
+from service.client.views import Model, PlanInfo, Sample
 from service.errors import TwinsetError
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
     "FolderTaken",
     "Job",
     "Model",
-    "Plan",
+    "PlanInfo",
     "RunFailed",
     "Sample",
     "ServerUnreachable",

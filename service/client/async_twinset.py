@@ -17,11 +17,11 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.config import Config, keep_signatures_out_of_logs
 from service.client.cooperative import CooperativeRunner, cooperative, cooperative_pages
 from service.client.progress_bars import Board
-from service.client.views import AugmentationView, Plan
+from service.client.views import AugmentationInfo, PlanInfo
 
 
 class _Cooperative:
@@ -67,7 +67,7 @@ class AsyncAugmentation(_augmentations.AugmentationRun, _Cooperative):
     export = cooperative(_augmentations.export, AsyncExport)
 
 
-class AsyncTwinset(Client):
+class AsyncTwinset(BaseClient):
     """As :class:`~service.client.Twinset`, with the same arguments and methods, for asyncio. Use it in one event loop."""
 
     def __init__(
@@ -116,17 +116,17 @@ class AsyncTwinset(Client):
         async def augment(
             self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
             dry_run: Literal[True], **options: Any,
-        ) -> Plan: ...  # fmt: skip
+        ) -> PlanInfo: ...  # fmt: skip
         @overload
         async def augment(
             self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
             idempotency_key: str | None = None, wait: bool = False, progress: bool = True, dry_run: Literal[False] = False, **options: Any,
         ) -> AsyncAugmentation: ...  # fmt: skip
-        async def augment(self, **given: Any) -> AsyncAugmentation | Plan: ...
+        async def augment(self, **given: Any) -> AsyncAugmentation | PlanInfo: ...
 
     else:
         augment = cooperative(_augmentations.augment, lambda client, found: _augmented(client, found))
 
 
-def _augmented(client: Client, found: AugmentationView | Plan) -> AsyncAugmentation | Plan:
-    return found if isinstance(found, Plan) else AsyncAugmentation(client, found)
+def _augmented(client: BaseClient, found: AugmentationInfo | PlanInfo) -> AsyncAugmentation | PlanInfo:
+    return found if isinstance(found, PlanInfo) else AsyncAugmentation(client, found)

@@ -13,7 +13,7 @@ import httpx
 from service.client.config import Config
 from service.client.effects import Answer, Effect, Fetch, Flow, Request, Send, Sleep, Together, Work
 from service.client.paging import Page, as_paged
-from service.client.wire import MOST_ERROR_BYTES, answer_of, arguments
+from service.client.wire import MAX_ERROR_BYTES, answer_of, arguments
 
 Result = TypeVar("Result")
 Made = TypeVar("Made")
@@ -81,7 +81,7 @@ class BlockingRunner:
             content = b""
             for piece in response.iter_bytes():
                 content += piece
-                if len(content) > MOST_ERROR_BYTES:
+                if len(content) > MAX_ERROR_BYTES:
                     break
             return answer_of(response, content)
         finally:

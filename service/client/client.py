@@ -15,7 +15,7 @@ class Runner(Protocol):
         """The flow's result."""
 
 
-class Client:
+class BaseClient:
     """A client of one server; :class:`Twinset` and :class:`AsyncTwinset` differ in their ``runner``."""
 
     config: Config
@@ -28,7 +28,7 @@ class Client:
         return self.config.url
 
     @property
-    def _client(self) -> Client:
+    def _client(self) -> BaseClient:
         return self
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from service import __version__
 from service.errors import SettingsError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 """Most files that one download may fetch at once."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _CONNECT_S = 5.0
@@ -75,7 +75,7 @@ class Config:
             "timeout": self.timeout(None),
             "headers": {"User-Agent": f"twinset-python/{__version__}"},
             "follow_redirects": False,
-            "limits": httpx.Limits(max_connections=2 * MOST_WORKERS, max_keepalive_connections=MOST_WORKERS),
+            "limits": httpx.Limits(max_connections=2 * MAX_WORKERS, max_keepalive_connections=MAX_WORKERS),
             # A proxy of the environment must not come between us and our own machine.
             "mounts": {f"all://{host}": None for host in _LOOPBACK},
         }

@@ -12,7 +12,7 @@ import httpx
 from service.client.config import Config
 from service.client.effects import Answer, Body, Effect, Fetch, Flow, Request, Send, Sleep, Together, Work
 from service.client.paging import Page, as_paged
-from service.client.wire import MOST_ERROR_BYTES, answer_of, arguments
+from service.client.wire import MAX_ERROR_BYTES, answer_of, arguments
 
 Result = TypeVar("Result")
 Made = TypeVar("Made")
@@ -72,7 +72,7 @@ class CooperativeRunner:
             content = b""
             async for piece in response.aiter_bytes():
                 content += piece
-                if len(content) > MOST_ERROR_BYTES:
+                if len(content) > MAX_ERROR_BYTES:
                     break
             return answer_of(response, content)
         finally:

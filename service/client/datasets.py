@@ -5,27 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.effects import Answer, Flow, Request, Work
 from service.client.packing import open_archive
 from service.client.paging import Page
 from service.client.requests import key_header, page_of, posted
 from service.client.retries import parse, send
-from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.views import DatasetPage, DatasetView
+from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.views import DatasetInfo, DatasetInfoPage
 from service.client.wire import path
 
 if TYPE_CHECKING:
     from service.datasets.reading.report import ReadReport
     from service.datasets.statistics import DatasetStatistics
 
-DATASETS = Kind("dataset", DatasetView, lambda info: path("datasets", info.name, info.version), "Checking", "items")
+DATASETS = ResourceKind("dataset", DatasetInfo, lambda info: path("datasets", info.name, info.version), "Checking", "items")
 _A_PAGE = 100
 _UPLOAD_TIMEOUT_S = 600.0
 """The answer comes once the archive is stored, which may take a while after the last byte."""
 
 
-class DatasetRun(Run[DatasetView]):
+class DatasetRun(Run[DatasetInfo]):
     """A dataset's version, of either client."""
 
     kind = DATASETS
@@ -42,7 +42,7 @@ class DatasetRun(Run[DatasetView]):
 
 
 def upload_dataset(
-    client: Client,
+    client: BaseClient,
     name: str,
     path: str | Path,  # noqa: A002
     *,
@@ -50,7 +50,7 @@ def upload_dataset(
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
-) -> Flow[DatasetView]:
+) -> Flow[DatasetInfo]:
     """Sends a dataset, a folder or an archive (zip, tar, tar.gz), as the next version of ``name``; the version, yet to be checked.
 
     A folder is packed into a temporary tar first; hidden files are left out. ``format`` is folders, coco, voc, cityscapes, yolo and so
@@ -74,7 +74,7 @@ def upload_dataset(
 
 
 def import_dataset(
-    client: Client,
+    client: BaseClient,
     name: str,
     prefix: str,
     *,
@@ -82,7 +82,7 @@ def import_dataset(
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
-) -> Flow[DatasetView]:
+) -> Flow[DatasetInfo]:
     """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of ``name``.
 
     Under an ``idempotency_key`` that came before it is the version that was made then, whatever lies there by now.
@@ -92,19 +92,19 @@ def import_dataset(
     return (yield from _accepted(client, answer, wait, progress))
 
 
-def dataset(client: Client, name: str, version: int | None = None) -> Flow[DatasetView]:
+def dataset(client: BaseClient, name: str, version: int | None = None) -> Flow[DatasetInfo]:
     """A dataset by its name, for the newest version, or by name and version, or name@version.
 
     Raises ApiProblem of status 404 if there is none of yours.
     """
     plain, _, number = name.partition("@")
     parts = [plain, *([version or number] if version or number else [])]
-    return parse(DatasetView, (yield from send(client.config, Request("GET", path("datasets", *parts)))))
+    return parse(DatasetInfo, (yield from send(client.config, Request("GET", path("datasets", *parts)))))
 
 
-def datasets_page(client: Client, cursor: str | None) -> Flow[Page[DatasetView]]:
+def datasets_page(client: BaseClient, cursor: str | None) -> Flow[Page[DatasetInfo]]:
     """Your datasets."""
-    page = parse(DatasetPage, (yield from send(client.config, page_of("/datasets", cursor, _A_PAGE))))
+    page = parse(DatasetInfoPage, (yield from send(client.config, page_of("/datasets", cursor, _A_PAGE))))
     return Page(page.datasets, page.next_cursor)
 
 
@@ -124,8 +124,8 @@ def statistics(run: DatasetRun) -> Flow[DatasetStatistics]:
     return parse(DatasetStatistics, answer)
 
 
-def _accepted(client: Client, answer: Answer, wait: bool, progress: bool) -> Flow[DatasetView]:
-    info = parse(DatasetView, answer)
+def _accepted(client: BaseClient, answer: Answer, wait: bool, progress: bool) -> Flow[DatasetInfo]:
+    info = parse(DatasetInfo, answer)
     if wait:
         info = yield from until_ended(client, DATASETS, info, progress=progress, timeout=None)
         check_end(DATASETS, info)

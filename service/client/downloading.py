@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from service.client.config import MOST_WORKERS, Config
+from service.client.config import MAX_WORKERS, Config
 from service.client.effects import Flow, Request, Together, Work
 from service.client.errors import ApiProblem, DownloadFailed, DownloadRefused, UnexpectedAnswer
-from service.client.folder import DownloadFolder, Part, RemoteFile
+from service.client.folder import DownloadFolder, PartialFile, RemoteFile
 from service.client.paging import Page
 from service.client.progress_bars import Bar
 from service.client.retries import fetch, link
@@ -77,11 +77,11 @@ class Fetcher:
                 self.tell(0, done=True)
             return outcome
 
-    def part(self, file: RemoteFile) -> Part:
+    def part(self, file: RemoteFile) -> PartialFile:
         """Where a file arrives."""
-        return Part(self.folder, file.path, most_bytes=file.size, moved=lambda more: self.tell(more, done=False))
+        return PartialFile(self.folder, file.path, max_bytes=file.size, moved=lambda more: self.tell(more, done=False))
 
-    def into(self, part: Part, file: RemoteFile) -> Flow[Came | str]:
+    def into(self, part: PartialFile, file: RemoteFile) -> Flow[Came | str]:
         """The bytes of a file, compared with its sha256, and fetched again if they differ."""
         found = ""
         for attempt in range(_ATTEMPTS):
@@ -150,12 +150,12 @@ def fetch_pages(
 
 def fetch_whole(config: Config, folder: DownloadFolder, request: Request, path: str) -> Flow[None]:
     """Fetches a file of which no sha256 is known, whole or not at all."""
-    with Part(folder, path) as part:
+    with PartialFile(folder, path) as part:
         yield from fetch(config, request, part)
         yield Work(part.keep)
 
 
 def check_workers(workers: int) -> None:
     """Raises SettingsError for a number of workers that is none."""
-    if not 1 <= workers <= MOST_WORKERS:
-        raise SettingsError(f"workers is {workers}; give 1 to {MOST_WORKERS}")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise SettingsError(f"workers is {workers}; give 1 to {MAX_WORKERS}")

@@ -26,7 +26,7 @@ class Body(Protocol):
         """All of it, in order."""
 
 
-class Sink(Protocol):
+class BodySink(Protocol):
     """Takes the body of an answer."""
 
     size: int
@@ -88,7 +88,7 @@ class Fetch:
     """Sends a request, and gives the body of a 200 or 206 to ``sink`` as it comes; the outcome is the :class:`Answer`."""
 
     request: Request
-    sink: Sink
+    sink: BodySink
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.downloading import Came, Download, Fetcher, check_workers, fetch_pages
 from service.client.effects import Flow, Request, Work
 from service.client.folder import DownloadFolder, RemoteFile
 from service.client.paging import Page
 from service.client.requests import page_of, posted
 from service.client.retries import parse, send
-from service.client.runs import Kind, Run, check_end, until_ended
+from service.client.runs import ResourceKind, Run, check_end, until_ended
 from service.client.unzipping import is_unpacked, unpack_part
-from service.client.views import ExportFilePage, ExportFileView, ExportPage, ExportView
+from service.client.views import ExportFileInfo, ExportFileInfoPage, ExportInfo, ExportInfoPage
 from service.client.wire import path
 from service.errors import InvalidRequest
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from service.client.torch_dataset import Transform, TwinDataset
     from service.datasets.writing.options import Format
 
-EXPORTS = Kind("export", ExportView, lambda info: path("exports", info.id), "Exporting", "items")
+EXPORTS = ResourceKind("export", ExportInfo, lambda info: path("exports", info.id), "Exporting", "items")
 OWN_SHARDS = frozenset({"webdataset", "huggingface"})
 """Formats whose files are shards that are read as they are; of the others, files are packed into zip parts."""
 _EXPORTS_A_PAGE, _FILES_A_PAGE = 100, 500
@@ -37,14 +37,14 @@ class HasSource(Protocol):
         """What an export calls it."""
 
 
-class ExportRun(Run[ExportView]):
+class ExportRun(Run[ExportInfo]):
     """An export, of either client."""
 
     kind = EXPORTS
 
 
 def export(
-    client: Client,
+    client: BaseClient,
     /,
     *,
     sources: Sequence[HasSource | Mapping[str, str]],
@@ -53,7 +53,7 @@ def export(
     wait: bool = False,
     progress: bool = True,
     **options: Any,
-) -> Flow[ExportView]:
+) -> Flow[ExportInfo]:
     """Writes jobs, augmentations and datasets as one set in a format; the export, accepted.
 
     ``sources`` are what other calls returned, or ``{"job": id}``, ``{"augmentation": id}``, ``{"dataset": "name@version"}``; ``format``
@@ -65,27 +65,27 @@ def export(
     given = [sources] if isinstance(sources, Mapping) or hasattr(sources, "source") else sources
     chosen = {name: value for name, value in options.items() if value is not None}
     body = {"sources": [_source(one) for one in given], "format": format, **chosen}
-    info = parse(ExportView, (yield from send(client.config, posted("/exports", body, idempotency_key))))
+    info = parse(ExportInfo, (yield from send(client.config, posted("/exports", body, idempotency_key))))
     if wait:
         info = yield from until_ended(client, EXPORTS, info, progress=progress, timeout=None)
         check_end(EXPORTS, info)
     return info
 
 
-def find_export(client: Client, id: str) -> Flow[ExportView]:  # noqa: A002
+def find_export(client: BaseClient, id: str) -> Flow[ExportInfo]:  # noqa: A002
     """The export of this id. Raises ApiProblem of status 404 if there is none of yours."""
-    return parse(ExportView, (yield from send(client.config, Request("GET", path("exports", id)))))
+    return parse(ExportInfo, (yield from send(client.config, Request("GET", path("exports", id)))))
 
 
-def exports_page(client: Client, cursor: str | None) -> Flow[Page[ExportView]]:
+def exports_page(client: BaseClient, cursor: str | None) -> Flow[Page[ExportInfo]]:
     """Your exports, newest first."""
-    page = parse(ExportPage, (yield from send(client.config, page_of("/exports", cursor, _EXPORTS_A_PAGE))))
+    page = parse(ExportInfoPage, (yield from send(client.config, page_of("/exports", cursor, _EXPORTS_A_PAGE))))
     return Page(page.exports, page.next_cursor)
 
 
-def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileView]]:
+def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileInfo]]:
     """The export's files, with links that hold for a while."""
-    page = parse(ExportFilePage, (yield from send(run._client.config, page_of(f"{run.path}/files", cursor, _FILES_A_PAGE))))
+    page = parse(ExportFileInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/files", cursor, _FILES_A_PAGE))))
     return Page(page.files, page.next_cursor)
 
 

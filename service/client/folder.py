@@ -20,8 +20,8 @@ KEPT = ".twinset"
 """Where a download keeps what it needs itself: whose files these are, and what is on its way."""
 _OWNER = "download.json"
 _STALE_S = 3600.0
-_MOST_NAME_BYTES = 255
-_MOST_PARTS = 32
+_MAX_NAME_BYTES = 255
+_MAX_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class DownloadFolder:
     def target(self, path: str) -> Path:
         """Where the file ``path`` belongs. Raises DownloadRefused for a path that leads elsewhere."""
         parts = path.split("/")
-        strange = any(part in ("", ".", "..") or len(os.fsencode(part)) > _MOST_NAME_BYTES for part in parts)
-        if strange or any(character in path for character in '\0\\:') or len(parts) > _MOST_PARTS or parts[0].casefold() == KEPT:
+        strange = any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts)
+        if strange or any(character in path for character in '\0\\:') or len(parts) > _MAX_PARTS or parts[0].casefold() == KEPT:
             raise DownloadRefused(f"the server names a file {path[:200]!r}, which has no place in a folder; it was not written")
         return self.root.joinpath(*parts)
 
@@ -116,24 +116,24 @@ class DownloadFolder:
                 continue
 
 
-class Part:
+class PartialFile:
     """A file on its way: a sink whose bytes become the file ``path`` only by :meth:`keep`. As a context it leaves nothing behind."""
 
     def __init__(
-        self, folder: DownloadFolder, path: str, *, most_bytes: int | None = None, moved: Callable[[int], None] = lambda more: None
+        self, folder: DownloadFolder, path: str, *, max_bytes: int | None = None, moved: Callable[[int], None] = lambda more: None
     ) -> None:
-        """``most_bytes`` refuses what is longer; ``moved`` hears of every byte that came, and as a negative number of those given up."""
+        """``max_bytes`` refuses what is longer; ``moved`` hears of every byte that came, and as a negative number of those given up."""
         folder.target(path)
         self._folder = folder
         self._path = path
-        self._most = most_bytes
+        self._most = max_bytes
         self._moved = moved
         self.file = folder.scratch(".part")
         self._out: BinaryIO | None = None
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> PartialFile:
         self._out = open(self.file, "xb")  # noqa: SIM115
         return self
 
@@ -160,7 +160,7 @@ class Part:
         self.size = 0
 
     def write(self, piece: bytes) -> None:
-        """Takes what comes next. Raises DownloadRefused past ``most_bytes``."""
+        """Takes what comes next. Raises DownloadRefused past ``max_bytes``."""
         assert self._out is not None
         try:
             self._out.write(piece)

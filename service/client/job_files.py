@@ -6,20 +6,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.downloading import Download, Fetcher, check_workers, fetch_pages, fetch_whole
 from service.client.effects import Flow, Request, Work
 from service.client.errors import ApiProblem
-from service.client.folder import DownloadFolder, Part, RemoteFile
+from service.client.folder import DownloadFolder, PartialFile, RemoteFile
 from service.client.paging import Page
 from service.client.retries import send
-from service.client.views import JobView, Picture, Sample
+from service.client.views import JobInfo, Sample, SampleFileInfo
 from service.client.wire import path
 
 
 def fetch_job(
-    client: Client,
-    info: JobView,
+    client: BaseClient,
+    info: JobInfo,
     folder: str | Path,
     samples: Callable[[str | None], Flow[Page[Sample]]],
     *,
@@ -52,7 +52,7 @@ def fetch_job(
 
 def files_of(sample: Sample) -> list[RemoteFile]:
     """The pictures of a twin; a sample that was given up has none."""
-    kinds: list[tuple[str, Picture | None]] = [("images", sample.image), ("masks", sample.mask)]
+    kinds: list[tuple[str, SampleFileInfo | None]] = [("images", sample.image), ("masks", sample.mask)]
     # names are made from the number alone
     return [
         RemoteFile(f"{folder}/{sample.index:08d}.png", picture.url, picture.sha256, picture.bytes)
@@ -61,7 +61,7 @@ def files_of(sample: Sample) -> list[RemoteFile]:
     ]
 
 
-def _fetch_card(client: Client, place: DownloadFolder, model: str) -> Flow[None]:
+def _fetch_card(client: BaseClient, place: DownloadFolder, model: str) -> Flow[None]:
     """The card of the model: it alone tells what the numbers in the masks mean."""
     try:
         answer = yield from send(client.config, Request("GET", path("models", model)))
@@ -72,7 +72,7 @@ def _fetch_card(client: Client, place: DownloadFolder, model: str) -> Flow[None]
     card = json.dumps(json.loads(answer.content)["card"], indent=2, ensure_ascii=False) + "\n"
 
     def write() -> None:
-        with Part(place, "card.json") as part:
+        with PartialFile(place, "card.json") as part:
             part.write(card.encode())
             part.keep()
 

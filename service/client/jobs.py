@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.downloading import Download
 from service.client.effects import Flow, Request, Together, Work
 from service.client.errors import ApiProblem
@@ -18,21 +18,21 @@ from service.client.masks import Mask, MaskFile, mask_files
 from service.client.paging import Page
 from service.client.requests import page_of, posted
 from service.client.retries import parse, send
-from service.client.runs import Kind, Run, check_end, until_ended
-from service.client.views import JobPage, JobView, Sample, SamplePage, UploadView
+from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.views import JobInfo, JobInfoPage, Sample, SampleInfoPage, UploadInfo
 from service.client.wire import path
-from service.kit.states import State
+from service.kit.states import JobState
 
 if TYPE_CHECKING:
     from service.client.torch_dataset import Transform, TwinDataset
 
-JOBS = Kind("job", JobView, lambda info: path("jobs", info.id), "Making", "twins")
+JOBS = ResourceKind("job", JobInfo, lambda info: path("jobs", info.id), "Making", "twins")
 _SAMPLES_A_PAGE = 500
 _JOBS_A_PAGE = 100
 _SENT_AT_ONCE = 8
 
 
-class JobRun(Run[JobView]):
+class JobRun(Run[JobInfo]):
     """A job, of either client."""
 
     kind = JOBS
@@ -44,7 +44,7 @@ class JobRun(Run[JobView]):
 
 
 def generate(
-    client: Client,
+    client: BaseClient,
     *,
     model: str,
     prompt: str | None = None,
@@ -66,7 +66,7 @@ def generate(
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
-) -> Flow[JobView]:
+) -> Flow[JobInfo]:
     """Asks for ``count`` twins of a model, by ``prompt``, ``classes`` or ``mask``, as its card allows; the job, accepted.
 
     ``mask`` is a path, a PNG's bytes, a Pillow image or an array of class indices, or a list of these, which take turns; ``count`` may
@@ -90,34 +90,34 @@ def generate(
         answer = yield from send(client.config, posted("/generate", body, idempotency_key))
     except ApiProblem as problem:
         raise _naming_masks(problem, names) from None
-    info = parse(JobView, answer)
+    info = parse(JobInfo, answer)
     if wait:
         info = yield from until_ended(client, JOBS, info, progress=progress, timeout=None)
         check_end(JOBS, info)
     return info
 
 
-def job(client: Client, id: str) -> Flow[JobView]:  # noqa: A002
+def job(client: BaseClient, id: str) -> Flow[JobInfo]:  # noqa: A002
     """The job of this id. Raises ApiProblem of status 404 if there is none of yours."""
-    return parse(JobView, (yield from send(client.config, Request("GET", path("jobs", id)))))
+    return parse(JobInfo, (yield from send(client.config, Request("GET", path("jobs", id)))))
 
 
-def jobs_page(client: Client, cursor: str | None, *, state: State | str | None = None) -> Flow[Page[JobView]]:
+def jobs_page(client: BaseClient, cursor: str | None, *, state: JobState | str | None = None) -> Flow[Page[JobInfo]]:
     """Your jobs, newest first; only those in ``state``, if it is given."""
     request = page_of("/jobs", cursor, _JOBS_A_PAGE, state=None if state is None else str(state))
-    page = parse(JobPage, (yield from send(client.config, request)))
+    page = parse(JobInfoPage, (yield from send(client.config, request)))
     return Page(page.jobs, page.next_cursor)
 
 
 def samples_page(run: Run[Any], cursor: str | None) -> Flow[Page[Sample]]:
     """The twins made so far, by index, with links to their pictures that hold for a while; samples given up have an ``error``."""
-    page = parse(SamplePage, (yield from send(run._client.config, page_of(f"{run.path}/samples", cursor, _SAMPLES_A_PAGE))))
+    page = parse(SampleInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/samples", cursor, _SAMPLES_A_PAGE))))
     return Page(page.samples, page.next_cursor)
 
 
-def retry(run: JobRun) -> Flow[JobView]:
+def retry(run: JobRun) -> Flow[JobInfo]:
     """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same twins."""
-    return parse(JobView, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
+    return parse(JobInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
 
 
 def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
@@ -145,7 +145,7 @@ def torch_dataset(
     return opened
 
 
-def _send_masks(client: Client, given: Mask | Sequence[Mask]) -> Flow[list[tuple[str, str]]]:
+def _send_masks(client: BaseClient, given: Mask | Sequence[Mask]) -> Flow[list[tuple[str, str]]]:
     """Sends the masks, equal ones once; the name and the upload of each, in order."""
     files = mask_files(given)
     named: list[tuple[str, str]] = []
@@ -159,10 +159,10 @@ def _send_masks(client: Client, given: Mask | Sequence[Mask]) -> Flow[list[tuple
     return named
 
 
-def _send_mask(client: Client, file: MaskFile) -> Flow[str]:
+def _send_mask(client: BaseClient, file: MaskFile) -> Flow[str]:
     request = Request("POST", "/uploads", content=file.data, headers={"Content-Type": "image/png"})
     try:
-        return parse(UploadView, (yield from send(client.config, request))).upload
+        return parse(UploadInfo, (yield from send(client.config, request))).upload
     except ApiProblem as problem:
         if problem.status != 422:
             raise

@@ -55,7 +55,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ByteRange:
     """Bytes of a file: all of it, or ``size`` from ``offset`` on."""
 
     path: str
@@ -75,8 +75,8 @@ class FilePair:
 
     name: str
     split: str | None
-    image: Part
-    mask: Part
+    image: ByteRange
+    mask: ByteRange
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Pair`."""
@@ -88,7 +88,7 @@ class FilePair:
             labels = np.array(picture)
         return pixels, labels
 
-    def _open(self, part: Part, what: str) -> Image.Image:
+    def _open(self, part: ByteRange, what: str) -> Image.Image:
         try:
             picture = Image.open(io.BytesIO(part.read()))
             picture.load()
@@ -147,7 +147,7 @@ def _job(folder: Path) -> Layout:
         for kind, names in there.items():
             if file not in names:
                 raise InvalidDataset(f"{kind}/{file} is not in {folder}; download the job again, which fetches what is missing")
-        pairs.append(FilePair(f"{index:08d}", None, Part(str(folder / "images" / file)), Part(str(folder / "masks" / file))))
+        pairs.append(FilePair(f"{index:08d}", None, ByteRange(str(folder / "images" / file)), ByteRange(str(folder / "masks" / file))))
     return Layout(pairs, classes, tuple(left_out))
 
 
@@ -160,7 +160,7 @@ def _folders(folder: Path) -> Layout:
         stem = _stem(image, folder / "images")
         if stem not in masks:
             return _by_reader(folder)  # no export of ours: names its masks otherwise, or lacks some
-        pairs.append(FilePair(stem, listed.get(stem), Part(str(image)), Part(str(masks[stem]))))
+        pairs.append(FilePair(stem, listed.get(stem), ByteRange(str(image)), ByteRange(str(masks[stem]))))
     if missing := sorted(listed.keys() - {pair.name for pair in pairs}):
         raise InvalidDataset(f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, and not there; download the export again")
     return Layout(pairs, _class_names(folder))
@@ -172,7 +172,7 @@ def _shards(folder: Path) -> Layout:
     left_out = []
     for shard in sorted(folder.glob("*.tar")):
         split = shard.stem.rpartition("-")[0] or None
-        found: dict[str, dict[str, Part]] = {}
+        found: dict[str, dict[str, ByteRange]] = {}
         for key, ending, part in _members(shard):
             found.setdefault(key, {})[ending] = part
         for key, parts in found.items():
@@ -192,14 +192,14 @@ def _by_reader(folder: Path) -> Layout:
     return Layout(pairs, source.classes.names, first)
 
 
-def _members(shard: Path) -> Iterator[tuple[str, str, Part]]:
+def _members(shard: Path) -> Iterator[tuple[str, str, ByteRange]]:
     """Key, ending and place of each file in a shard."""
     try:
         with tarfile.open(shard, "r:") as file:
             for info in file:
                 key, _, ending = info.name.partition(".")
                 if info.isreg():
-                    yield key, ending.lower(), Part(str(shard), info.offset_data, info.size)
+                    yield key, ending.lower(), ByteRange(str(shard), info.offset_data, info.size)
     except (OSError, tarfile.TarError) as error:
         raise InvalidDataset(f"{shard} cannot be read as a tar ({error}); download the export again") from None
 

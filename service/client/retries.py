@@ -15,7 +15,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.client.config import Config
-from service.client.effects import Answer, Fetch, Flow, Request, Send, Sink, Sleep
+from service.client.effects import Answer, BodySink, Fetch, Flow, Request, Send, Sleep
 from service.client.errors import ApiProblem, ServerUnreachable, UnexpectedAnswer
 from service.errors import TwinsetError
 
@@ -47,7 +47,7 @@ def send(config: Config, request: Request) -> Flow[Answer]:
             yield from patience.after(request, problem_of(config, answer), answer=answer)
 
 
-def fetch(config: Config, request: Request, sink: Sink) -> Flow[Answer]:
+def fetch(config: Config, request: Request, sink: BodySink) -> Flow[Answer]:
     """As :func:`send`, with the body to ``sink``. What broke off goes on where it did, and patience begins anew with all that came."""
     patience = _Patience(config)
     while True:

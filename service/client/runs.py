@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.effects import Flow, Request, Sleep
 from service.client.errors import ApiProblem, RunFailed, StillRunning
 from service.client.progress_bars import Bar
 from service.client.retries import parse, send
-from service.client.views import RunView
-from service.kit.states import State
+from service.client.views import RunInfo
+from service.kit.states import JobState
 
-V = TypeVar("V", bound=RunView)
+V = TypeVar("V", bound=RunInfo)
 R = TypeVar("R", bound="Run[Any]")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GROWTH = 0.2, 2.0, 1.3
 
 
 @dataclass(frozen=True)
-class Kind(Generic[V]):
+class ResourceKind(Generic[V]):
     """A kind of run: what its answers are, where it is, and what is said of it. ``unit`` is what it counts."""
 
     name: str
@@ -33,9 +33,9 @@ class Kind(Generic[V]):
 class Run(Generic[V]):
     """A run on the server, as it was when last looked at: ``info`` has all that was told."""
 
-    kind: ClassVar[Kind[Any]]
+    kind: ClassVar[ResourceKind[Any]]
 
-    def __init__(self, client: Client, info: V) -> None:
+    def __init__(self, client: BaseClient, info: V) -> None:
         self._client = client
         self.info = info
 
@@ -50,7 +50,7 @@ class Run(Generic[V]):
         return self.info.name
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         """queued, running, cancelling, succeeded, partial, failed or cancelled."""
         return self.info.state
 
@@ -130,12 +130,12 @@ def delete(run: Run[Any]) -> Flow[bool]:
     return False
 
 
-def look(client: Client, kind: Kind[V], info: V) -> Flow[V]:
+def look(client: BaseClient, kind: ResourceKind[V], info: V) -> Flow[V]:
     """The run as it is now."""
     return parse(kind.view, (yield from send(client.config, Request("GET", kind.path(info)))))
 
 
-def until_ended(client: Client, kind: Kind[V], info: V, *, progress: bool, timeout: float | None) -> Flow[V]:
+def until_ended(client: BaseClient, kind: ResourceKind[V], info: V, *, progress: bool, timeout: float | None) -> Flow[V]:
     """The run as it has ended. Raises StillRunning after ``timeout`` seconds."""
     if info.state.ended:
         return info
@@ -159,24 +159,24 @@ def until_ended(client: Client, kind: Kind[V], info: V, *, progress: bool, timeo
             pause_s = min(_GROWTH * pause_s, _LONGEST_PAUSE_S)
 
 
-def check_end(kind: Kind[Any], info: RunView) -> None:
+def check_end(kind: ResourceKind[Any], info: RunInfo) -> None:
     """Raises RunFailed for a run that failed or was cancelled."""
-    if info.state in (State.FAILED, State.CANCELLED):
+    if info.state in (JobState.FAILED, JobState.CANCELLED):
         of = "" if info.total is None else f" of {info.total}"
         raise RunFailed(
-            f"{kind.name} {info.id} {'failed' if info.state is State.FAILED else 'was cancelled'}, {info.done}{of} {kind.unit} done"
+            f"{kind.name} {info.id} {'failed' if info.state is JobState.FAILED else 'was cancelled'}, {info.done}{of} {kind.unit} done"
             + (f": {info.reason}" if info.reason else ""),
             state=info.state.value,
             reason=info.reason,
         )
 
 
-def _show(bar: Bar, info: RunView) -> None:
-    trouble = getattr(info, "trouble", None)
-    if trouble is not None:
-        note = f"waiting: {trouble.reason}"
-    elif info.state is not State.RUNNING:
-        note = {State.QUEUED: "waiting for a worker", State.CANCELLING: "stopping"}.get(info.state, info.state.value)
+def _show(bar: Bar, info: RunInfo) -> None:
+    stalled = getattr(info, "stalled", None)
+    if stalled is not None:
+        note = f"waiting: {stalled.reason}"
+    elif info.state is not JobState.RUNNING:
+        note = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(info.state, info.state.value)
     else:
         # what an augmentation set counts stands still while a round is made, and only its words move
         parts = [doing] if (doing := getattr(info, "doing", None)) else []

@@ -18,10 +18,10 @@ from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
 from service.client.blocking import BlockingRunner, blocking, blocking_pages
-from service.client.client import Client
+from service.client.client import BaseClient
 from service.client.config import Config, keep_signatures_out_of_logs
 from service.client.progress_bars import Board
-from service.client.views import AugmentationView, Plan
+from service.client.views import AugmentationInfo, PlanInfo
 
 
 class _Blocking:
@@ -67,7 +67,7 @@ class Augmentation(_augmentations.AugmentationRun, _Blocking):
     export = blocking(_augmentations.export, Export)
 
 
-class Twinset(Client):
+class Twinset(BaseClient):
     """A client of the Twinset server at ``url``, else at the environment's ``TWINSET_PUBLIC_URL``, else on this machine.
 
     ``api_key``, else the environment's ``TWINSET_API_KEY``, goes to the server and nowhere else. Requests that may be repeated are, for
@@ -122,17 +122,17 @@ class Twinset(Client):
         def augment(
             self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
             dry_run: Literal[True], **options: Any,
-        ) -> Plan: ...  # fmt: skip
+        ) -> PlanInfo: ...  # fmt: skip
         @overload
         def augment(
             self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
             idempotency_key: str | None = None, wait: bool = False, progress: bool = True, dry_run: Literal[False] = False, **options: Any,
         ) -> Augmentation: ...  # fmt: skip
-        def augment(self, **given: Any) -> Augmentation | Plan: ...
+        def augment(self, **given: Any) -> Augmentation | PlanInfo: ...
 
     else:
         augment = blocking(_augmentations.augment, lambda client, found: _augmented(client, found))
 
 
-def _augmented(client: Client, found: AugmentationView | Plan) -> Augmentation | Plan:
-    return found if isinstance(found, Plan) else Augmentation(client, found)
+def _augmented(client: BaseClient, found: AugmentationInfo | PlanInfo) -> Augmentation | PlanInfo:
+    return found if isinstance(found, PlanInfo) else Augmentation(client, found)

@@ -10,20 +10,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_store.card import Card
-from service.kit.states import State
+from model_store.card import ModelCard
+from service.kit.states import JobState
 
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
-class RunView(_View):
+class RunInfo(_View):
     """What jobs, datasets, exports and augmentations have in common."""
 
     id: str
     name: str | None = None
-    state: State
+    state: JobState
     done: int = 0
     total: int | None = Field(None, description="None while it is not known")
     rate: float | None = Field(None, description="a second")
@@ -36,26 +36,26 @@ class RunView(_View):
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-class Trouble(_View):
+class StalledInfo(_View):
     """What keeps a job from going on for now."""
 
     since: datetime
     reason: str
 
 
-class GivenMask(_View):
+class GivenMaskInfo(_View):
     """A mask that was given: the id of its file."""
 
     upload: str
 
 
-class Parameters(_View):
+class ParametersInfo(_View):
     """What a job is made with, everything filled in."""
 
     model: str
     prompt: str | None = None
     classes: tuple[str, ...] | None = None
-    mask: tuple[GivenMask, ...] | None = None
+    mask: tuple[GivenMaskInfo, ...] | None = None
     mask_encoding: str | None = None
     count: int
     seed: int
@@ -67,21 +67,21 @@ class Parameters(_View):
     priority: str = "normal"
 
 
-class JobView(RunView):
+class JobInfo(RunInfo):
     """A job."""
 
     total: int
     failed: int | None = Field(None, description="samples given up; None while not all of them are counted")
     sequence: int = 0
     started_at: datetime | None = None
-    trouble: Trouble | None = None
+    stalled: StalledInfo | None = None
     retry_of: str | None = None
     retried_by: str | None = None
-    parameters: Parameters
+    parameters: ParametersInfo
 
 
-class JobPage(_View):
-    jobs: list[JobView]
+class JobInfoPage(_View):
+    jobs: list[JobInfo]
     next_cursor: str | None = None
 
 
@@ -93,7 +93,7 @@ class FoundClass(_View):
     share: float
 
 
-class Picture(_View):
+class SampleFileInfo(_View):
     """An image or a mask: ``url`` opens it until it expires."""
 
     url: str = Field(repr=False)
@@ -110,18 +110,18 @@ class Sample(_View):
     classes: tuple[FoundClass, ...] = ()
     confident_share: float | None = None
     mean_confidence: float | None = None
-    image: Picture | None = None
-    mask: Picture | None = None
+    image: SampleFileInfo | None = None
+    mask: SampleFileInfo | None = None
     error: str | None = None
 
 
-class SamplePage(_View):
+class SampleInfoPage(_View):
     samples: list[Sample]
     next_cursor: str | None = None
     links_expire_at: datetime | None = None
 
 
-class UploadView(_View):
+class UploadInfo(_View):
     upload: str
     bytes: int
 
@@ -131,14 +131,14 @@ class Model(_View):
 
     id: str
     versions: tuple[str, ...] = ()
-    card: Card
+    card: ModelCard
 
 
-class ModelList(_View):
+class ModelInfoList(_View):
     models: list[Model]
 
 
-class DatasetClassView(_View):
+class DatasetClassInfo(_View):
     """A class of a dataset."""
 
     index: int
@@ -147,7 +147,7 @@ class DatasetClassView(_View):
     background: bool = False
 
 
-class DatasetView(RunView):
+class DatasetInfo(RunInfo):
     """One version of an uploaded dataset. ``id`` is name@version."""
 
     name: str
@@ -156,15 +156,15 @@ class DatasetView(RunView):
     items: int | None = None
     left_out: int | None = None
     bytes: int | None = None
-    classes: tuple[DatasetClassView, ...] | None = None
+    classes: tuple[DatasetClassInfo, ...] | None = None
 
 
-class DatasetPage(_View):
-    datasets: list[DatasetView]
+class DatasetInfoPage(_View):
+    datasets: list[DatasetInfo]
     next_cursor: str | None = None
 
 
-class ExportView(RunView):
+class ExportInfo(RunInfo):
     """An export. ``items`` counts real and synthetic ones; ``left_out`` is by reason."""
 
     format: str
@@ -175,12 +175,12 @@ class ExportView(RunView):
     request: dict[str, Any] | None = None
 
 
-class ExportPage(_View):
-    exports: list[ExportView]
+class ExportInfoPage(_View):
+    exports: list[ExportInfo]
     next_cursor: str | None = None
 
 
-class ExportFileView(_View):
+class ExportFileInfo(_View):
     """A file of an export."""
 
     path: str
@@ -189,13 +189,13 @@ class ExportFileView(_View):
     bytes: int = Field(ge=0)
 
 
-class ExportFilePage(_View):
-    files: list[ExportFileView]
+class ExportFileInfoPage(_View):
+    files: list[ExportFileInfo]
     next_cursor: str | None = None
     links_expire_at: datetime | None = None
 
 
-class AugmentationView(RunView):
+class AugmentationInfo(RunInfo):
     """An augmentation: ``done`` of ``count`` wanted twins accepted, ``tried`` made of at most ``budget``; ``rejected`` is by reason."""
 
     model: str | None = None
@@ -211,10 +211,10 @@ class AugmentationView(RunView):
     request: dict[str, Any] | None = None
 
 
-class AugmentationPage(_View):
-    augmentations: list[AugmentationView]
+class AugmentationInfoPage(_View):
+    augmentations: list[AugmentationInfo]
     next_cursor: str | None = None
 
 
-class Plan(_View):
+class PlanInfo(_View):
     """What an augmentation would set out to make; nothing of it is kept. Members are the server's: ``plan.model_extra``."""

@@ -12,7 +12,7 @@ from service.client.config import Config
 from service.client.effects import Answer, Request
 from service.errors import InvalidRequest
 
-MOST_ERROR_BYTES = 1 << 16
+MAX_ERROR_BYTES = 1 << 16
 """Of an error's body in place of a file no more is read: it may be another's."""
 
 

@@ -99,7 +99,7 @@ class ClassList(BaseModel):
         """All but the background."""
         return tuple(entry for entry in self.classes if not entry.background)
 
-    def strangers(self, labels: np.ndarray) -> list[int]:
+    def unknown_labels(self, labels: np.ndarray) -> list[int]:
         """The values in a mask ``(H, W)`` uint8 that are neither a class nor 255, ascending."""
         # a service that takes no mask apart need not load numpy to know what a class is
         import numpy as np

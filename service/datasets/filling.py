@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _FINER = 5
-_MOST_POINTS = 20_000_000
+_MAX_POINTS = 20_000_000
 """The COCO API looks at borders five times as finely as pixels."""
 
 
@@ -53,8 +53,8 @@ def _border(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.where(turned[:, None], ends, corners)
     rise = np.where(turned[:, None], corners - ends, ends - corners)
     count = np.maximum(across, down) + 1
-    if count.sum() > _MOST_POINTS:
-        raise ValueError(f"its outline is {int(count.sum()) // _FINER} px long; at most {_MOST_POINTS // _FINER} are followed")
+    if count.sum() > _MAX_POINTS:
+        raise ValueError(f"its outline is {int(count.sum()) // _FINER} px long; at most {_MAX_POINTS // _FINER} are followed")
     slope = np.where(flat, rise[:, 1] / np.maximum(across, 1), rise[:, 0] / np.maximum(down, 1))
     of = np.repeat(np.arange(len(corners)), count)
     step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 
 
 class ConfidenceFilter(BaseModel):
@@ -15,7 +15,7 @@ class ConfidenceFilter(BaseModel):
     min_confident_share: float | None = Field(None, ge=0, le=1, description="of the mask's pixels, those that the model was sure of")
     min_mean_confidence: float | None = Field(None, ge=0, le=1, description="mean over the mask's pixels")
 
-    def fault(self, item: Item) -> tuple[str, str] | None:
+    def fault(self, item: DatasetItem) -> tuple[str, str] | None:
         """Why the item does not pass, as a reason of ``writing.left_out`` and a sentence; None if it does."""
         if item.source != "synthetic":
             return None

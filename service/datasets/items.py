@@ -38,7 +38,7 @@ def is_turned(picture: Image.Image) -> bool:
 
 
 @dataclass(eq=False)
-class Item:
+class DatasetItem:
     """An image, its mask, and what is known of them.
 
     ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a PNG that

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.matching import Matching
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import SourceOfEntries
@@ -15,7 +15,7 @@ from service.datasets.seen import Seen
 
 
 @dataclass(frozen=True)
-class Part:
+class MixPart:
     """A dataset of the mix, and how it is called in messages and in the names of its items."""
 
     label: str
@@ -37,7 +37,7 @@ class Mix:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[MixPart],
         *,
         keep: Sequence[str] | None = None,
         rename: Mapping[str, str] | None = None,
@@ -54,7 +54,7 @@ class Mix:
         """Images left out because a part before had the same one, byte for byte."""
         self.classes: ClassList = self._matching.classes
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[DatasetItem]:
         """Items of the parts in turn, one in memory at a time; what cannot be read is left out, and counted in :meth:`reports`."""
         seen = Seen()
         self._findings = [Findings() for _ in self._parts]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _FEW = 100
-_MOST_GROUPS = 7
+_MAX_GROUPS = 7
 """35 bits: more than any run of a mask that is allowed."""
 
 
@@ -78,7 +78,7 @@ def _compress_many(runs: np.ndarray) -> str:
     values = np.array(runs, dtype=np.int64)
     values[3:] -= np.asarray(runs)[1:-2]
     groups = np.ones(len(values), dtype=np.int64)
-    for count in range(1, _MOST_GROUPS):
+    for count in range(1, _MAX_GROUPS):
         groups += (values < -(1 << 5 * count - 1)) | (values >= 1 << 5 * count - 1)
     ends = np.cumsum(groups)
     owner = np.repeat(np.arange(len(values)), groups)
@@ -100,7 +100,7 @@ def decompress(text: str) -> np.ndarray:
     ends = np.flatnonzero(last)
     starts = np.append(0, ends[:-1] + 1)
     groups = ends - starts + 1
-    if groups.max() > _MOST_GROUPS:
+    if groups.max() > _MAX_GROUPS:
         raise RleInvalid("its counts hold a run longer than any image")
     place = np.arange(len(characters)) - np.repeat(starts, groups)
     values = np.add.reduceat((characters & 0x1F) << 5 * place, starts)

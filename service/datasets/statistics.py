@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from heapq import nlargest
+from operator import itemgetter
 
 import numpy as np
 
@@ -13,7 +15,7 @@ HEAT_SIDE = 16
 """Cells a side of a heat map."""
 SIZE_EDGES = (0.001, 0.01, 0.05, 0.2, 0.5)
 """Shares of an image at which the bins of class sizes meet: up to 0.1 %, 1 %, 5 %, 20 %, 50 %, and above."""
-_MOST_SIZES = 20
+_MAX_SIZES = 20
 
 
 class StatisticsCollector:
@@ -32,7 +34,7 @@ class StatisticsCollector:
 
     def add(self, labels: np.ndarray) -> None:
         """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for one that holds other values."""
-        if strange := self._classes.strangers(labels):
+        if strange := self._classes.unknown_labels(labels):
             raise ValueError(f"the mask holds {strange[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
         height, width = labels.shape
         rows = np.arange(height) * HEAT_SIDE // height
@@ -81,7 +83,7 @@ class StatisticsCollector:
         )
 
     def _size_table(self) -> dict[str, int]:
-        common = self._image_sizes.most_common(_MOST_SIZES)
+        common = nlargest(_MAX_SIZES, self._image_sizes.items(), key=itemgetter(1))
         table = {f"{width} x {height}": count for (width, height), count in common}
         if (rest := self._images - sum(table.values())) > 0:
             table["other"] = rest

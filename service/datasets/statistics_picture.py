@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from service.datasets.statistics import ClassStatistics, DatasetStatistics
 from service.kit.contact_sheet import fit_text
 
-MOST_CLASSES = 24
+MAX_CLASSES = 24
 """The classes in the most images are shown; more would make a picture that no screen shows."""
 _PAPER, _INK, _FAINT, _GROUND = (250, 250, 248), (28, 28, 30), (120, 120, 124), (232, 232, 228)
 _HOT = np.array([(247, 247, 242), (253, 208, 130), (231, 111, 81), (97, 24, 62)], dtype=np.float64)
@@ -17,7 +17,7 @@ _MARGIN, _ROW, _NAME, _BAR, _CELL, _HEAT, _CAPTION = 28, 26, 190, 220, 26, 96, 3
 
 def draw_statistics(statistics: DatasetStatistics, *, title: str = "Dataset") -> Image.Image:
     """The picture, RGB: for each class its share of pixels and images, the matrix P(column | row), and its heat map."""
-    order = sorted(statistics.classes, key=lambda one: (-one.images, one.entry.index))[:MOST_CLASSES]
+    order = sorted(statistics.classes, key=lambda one: (-one.images, one.entry.index))[:MAX_CLASSES]
     shown = sorted(order, key=lambda one: one.entry.index)
     count = len(shown)
     matrix_left = _MARGIN + _NAME + 2 * (_BAR + 70) + 40

@@ -9,16 +9,16 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.reading.twins import card_classes
 from service.datasets.stored.dataset import Absent
 from service.errors import ObjectNotFound, StoreError, UnknownJob
-from service.exports.job_source import Twin, as_items
-from service.jobs.repository import Ledger
+from service.exports.job_source import SourceTwin, as_items
+from service.jobs.repository import JobRepository
 from service.jobs.spec import ChunkRecord, JobSpec
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.store.round_keys import AcceptedLine, accepted, round_numbers
 
@@ -29,19 +29,19 @@ _CHUNKS_REMEMBERED = 64
 class AugmentationSource:
     """The accepted twins of an augmentation set, numbered 0, 1, ..."""
 
-    ledger: Ledger
+    repository: JobRepository
     run: RunSpec
-    card: Card
+    card: ModelCard
     rounds: int
     format = "twins"
 
     @classmethod
-    def open(cls, ledger: Ledger, run: RunSpec, card: Card) -> AugmentationSource:
+    def open(cls, repository: JobRepository, run: RunSpec, card: ModelCard) -> AugmentationSource:
         """Counts its rounds: those whose twins have been judged."""
-        for number in reversed(round_numbers(ledger.store, run.run)):
-            if ledger.store.head(accepted(run.run, number)) is not None:
-                return cls(ledger, run, card, number + 1)
-        return cls(ledger, run, card, 0)
+        for number in reversed(round_numbers(repository.store, run.run)):
+            if repository.store.head(accepted(run.run, number)) is not None:
+                return cls(repository, run, card, number + 1)
+        return cls(repository, run, card, 0)
 
     @property
     def label(self) -> str:
@@ -52,35 +52,35 @@ class AugmentationSource:
         return card_classes(self.card)
 
     def count(self) -> int:
-        summary = RunLedger(self.ledger.store).read_summary(self.run.run)
+        summary = RunRepository(self.repository.store).read_summary(self.run.run)
         return summary.done if summary is not None else sum(1 for _ in self.lines())
 
     def lines(self, start_after: int | None = None) -> Iterator[tuple[int, AcceptedLine]]:
         """The accepted twins by position; a round's in memory at a time."""
         position = 0
         for number in range(self.rounds):
-            for line in read_accepted(self.ledger, self.run.run, number):
+            for line in read_accepted(self.repository, self.run.run, number):
                 if start_after is None or position > start_after:
                     yield position, line
                 position += 1
 
-    def twins(self, start_after: int | None = None) -> Iterator[Twin]:
+    def twins(self, start_after: int | None = None) -> Iterator[SourceTwin]:
         """The same, each with its record. Of a job that was deleted nothing comes."""
         return (twin for _, _, twin in self._found(start_after) if twin is not None)
 
-    def _found(self, start_after: int | None) -> Iterator[tuple[int, AcceptedLine, Twin | None]]:
+    def _found(self, start_after: int | None) -> Iterator[tuple[int, AcceptedLine, SourceTwin | None]]:
         """The accepted twins by position, each with its record, or None where its job was deleted."""
 
         @lru_cache(maxsize=_CHUNKS_REMEMBERED)
         def spec_of(job: str) -> JobSpec | None:
             try:
-                return self.ledger.read_spec(job)
+                return self.repository.read_spec(job)
             except UnknownJob:
                 return None
 
         @lru_cache(maxsize=_CHUNKS_REMEMBERED)
         def chunk_of(job: str, chunk: int) -> ChunkRecord | None:
-            return self.ledger.read_chunk(job, chunk)
+            return self.repository.read_chunk(job, chunk)
 
         for position, line in self.lines(start_after):
             spec = spec_of(line.job)
@@ -90,14 +90,14 @@ class AugmentationSource:
             twin = None
             if spec is not None and record is not None and sample is not None:
                 about = {"augmentation": self.run.run, "made_from": line.made_from}
-                twin = Twin(position, spec, record, sample, line.source_mask, about)
+                twin = SourceTwin(position, spec, record, sample, line.source_mask, about)
             yield position, line, twin
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
         """The accepted twins after that position."""
         gone: deque[tuple[int, Absent]] = deque()
 
-        def there() -> Iterator[Twin]:
+        def there() -> Iterator[SourceTwin]:
             for position, line, twin in self._found(start_after):
                 if twin is not None:
                     yield twin
@@ -105,7 +105,7 @@ class AugmentationSource:
                     detail = f"job {line.job}, which made it, has been deleted"
                     gone.append((position, Absent(f"{line.job}/{line.index:08d}", "missing", detail)))
 
-        for position, item in as_items(self.ledger, self.card, there()):
+        for position, item in as_items(self.repository, self.card, there()):
             # twins are looked up ahead of those that come: what is gone before this one is known by now
             while gone and gone[0][0] < position:
                 yield gone.popleft()
@@ -113,11 +113,11 @@ class AugmentationSource:
         yield from gone
 
 
-def read_accepted(ledger: Ledger, run: str, number: int) -> list[AcceptedLine]:
+def read_accepted(repository: JobRepository, run: str, number: int) -> list[AcceptedLine]:
     """The accepted twins of a round. Raises StoreError where the round is not what was written."""
     key = accepted(run, number)
     try:
-        return [AcceptedLine.model_validate_json(line) for line in ledger.store.get(key).splitlines()]
+        return [AcceptedLine.model_validate_json(line) for line in repository.store.get(key).splitlines()]
     except ObjectNotFound:
         raise StoreError(f"{key} is gone from the object store; restore it") from None
     except ValidationError as error:

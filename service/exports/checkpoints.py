@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.exports.location import StorePlace, canonical
 from service.exports.uploader import Sender
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _WINDOW_BYTES = 4 << 20
 
 
-class Piece(BaseModel):
+class SpoolPiece(BaseModel):
     """What a spool gained: ``bytes`` bytes from its byte ``start`` on. Pieces lie in the order in which they are listed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class Checkpoint(BaseModel):
     number: int
     values: dict[str, dict[str, Any]]
     spools: dict[str, int]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[SpoolPiece, ...]
 
 
 class _Broken(Exception):
@@ -70,7 +70,7 @@ class Checkpoints:
         self._number = 0
         self._saved: dict[str, int] = {}
 
-    def save(self, states: Mapping[str, State]) -> None:
+    def save(self, states: Mapping[str, WriterState]) -> None:
         """Sends the next checkpoint on its way, with everything as it is now. Raises what the store raised of anything sent."""
         number = self._number + 1
         pieces, sizes = [], {}
@@ -83,7 +83,7 @@ class Checkpoints:
                 for data in spool.pieces(start):
                     digest.update(data)
                     gathered.write(data)
-                pieces.append(Piece(spool=name, start=start, bytes=spool.size - start, sha256=digest.hexdigest()))
+                pieces.append(SpoolPiece(spool=name, start=start, bytes=spool.size - start, sha256=digest.hexdigest()))
             if pieces:
                 self._sender.send(self._pieces_key(number), gathered.as_file(""))
         checkpoint = Checkpoint(
@@ -96,7 +96,7 @@ class Checkpoints:
         self._sender.send(self._json_key(number), ExportFile.of("", canonical(checkpoint.model_dump(mode="json"))))
         self._number, self._saved = number, sizes
 
-    def load(self) -> dict[str, State] | None:
+    def load(self) -> dict[str, WriterState] | None:
         """What the last checkpoint that is whole had; None where there is none. Raises what the store raises.
 
         One that is damaged, or lacks its pieces, is passed over for the one before.
@@ -133,7 +133,7 @@ class Checkpoints:
                 return chain
             chain.append(found)
 
-    def _restored(self, chain: list[Checkpoint]) -> dict[str, State]:
+    def _restored(self, chain: list[Checkpoint]) -> dict[str, WriterState]:
         last = chain[-1]
         spools = {name: Spool(self._scratch) for name in last.spools}
         try:
@@ -152,11 +152,11 @@ class Checkpoints:
                 spool.close()
             raise
         return {
-            part: State(values, {name.removeprefix(f"{part}/"): spool for name, spool in spools.items() if name.startswith(f"{part}/")})
+            part: WriterState(values, {name.removeprefix(f"{part}/"): spool for name, spool in spools.items() if name.startswith(f"{part}/")})
             for part, values in last.values.items()
         }
 
-    def _read(self, number: int, at: int, piece: Piece, spool: Spool) -> None:
+    def _read(self, number: int, at: int, piece: SpoolPiece, spool: Spool) -> None:
         """Adds a piece to its spool, a window in memory at a time."""
         if spool.size != piece.start:
             raise _Broken(number, f"a piece of {piece.spool} begins at {piece.start}, not {spool.size}")
@@ -179,7 +179,7 @@ class Checkpoints:
         return f"{self._place.checkpoints_prefix}{number:06d}.pieces"
 
 
-def _spools(states: Mapping[str, State]) -> Iterator[tuple[str, Spool]]:
+def _spools(states: Mapping[str, WriterState]) -> Iterator[tuple[str, Spool]]:
     for part, state in states.items():
         for name, spool in state.spools.items():
             yield f"{part}/{name}", spool

@@ -7,22 +7,22 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.reading.twins import card_classes, twin_caption, twin_mask, twin_metadata
 from service.datasets.stored.dataset import Absent
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.jobs.manifest import manifest_entry
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_files import neighbours, pictures_of, read_pictures
 from service.jobs.spec import ChunkRecord, JobSpec
-from service.jobs.spec import Item as Sample
+from service.jobs.spec import SampleRecord as Sample
 from service.kit.prefetch import prefetch
 
 
 @dataclass(frozen=True)
-class Twin:
+class SourceTwin:
     """A sample at its position among its source's; ``about`` is what is known besides of how it came to be."""
 
     position: int
@@ -41,9 +41,9 @@ class Twin:
 class JobSource:
     """The twins of a job; a twin's position is its index."""
 
-    ledger: Ledger
+    repository: JobRepository
     spec: JobSpec
-    card: Card
+    card: ModelCard
     format = "twins"
 
     @property
@@ -55,23 +55,23 @@ class JobSource:
         return card_classes(self.card)
 
     def count(self) -> int:
-        summary = self.ledger.read_summary(self.spec.job)
+        summary = self.repository.read_summary(self.spec.job)
         return self.spec.count if summary is None else summary.done
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
         """The twins with index above ``start_after``."""
-        found = self.ledger.iterate_items(self.spec, after=start_after)
+        found = self.repository.iterate_items(self.spec, after=start_after)
         with closing(found):
-            twins = (Twin(sample.index, self.spec, record, sample) for record, sample in found)
-            yield from as_items(self.ledger, self.card, twins)
+            twins = (SourceTwin(sample.index, self.spec, record, sample) for record, sample in found)
+            yield from as_items(self.repository, self.card, twins)
 
 
-def as_items(ledger: Ledger, card: Card, twins: Iterable[Twin]) -> Iterator[tuple[int, Item | Absent]]:
+def as_items(repository: JobRepository, card: ModelCard, twins: Iterable[SourceTwin]) -> Iterator[tuple[int, DatasetItem | Absent]]:
     """The twins as items with their positions, their pictures read ahead, neighbours in a shard by one request."""
 
-    def read(group: list[tuple[Twin, Sample]]) -> list[Item | Absent]:
+    def read(group: list[tuple[SourceTwin, Sample]]) -> list[DatasetItem | Absent]:
         try:
-            data = iter(read_pictures(ledger.store, [picture for _, sample in group for picture in pictures_of(sample)]))
+            data = iter(read_pictures(repository.store, [picture for _, sample in group for picture in pictures_of(sample)]))
             return [_item(card, twin, [next(data) for _ in pictures_of(sample)]) for twin, sample in group]
         except (ObjectDamaged, ObjectNotFound) as error:
             if len(group) > 1:
@@ -84,11 +84,11 @@ def as_items(ledger: Ledger, card: Card, twins: Iterable[Twin]) -> Iterator[tupl
                 yield twin.position, item
 
 
-def _item(card: Card, twin: Twin, files: list[bytes]) -> Item | Absent:
+def _item(card: ModelCard, twin: SourceTwin, files: list[bytes]) -> DatasetItem | Absent:
     if len(files) < 2:
         return Absent(twin.name, "no_mask", "it was made from text alone, and has no mask")
     line = manifest_entry(twin.spec, twin.record, twin.sample)
-    item = Item(
+    item = DatasetItem(
         name=twin.name,
         image=files[0],
         mask=files[1],

@@ -10,7 +10,7 @@ from service.datasets.writing.options import Format, ImageFormat
 from service.jobs.request import NAME_MAX_CHARS
 from service.webhooks.field import callback_member
 
-MOST_SOURCES = 256
+MAX_SOURCES = 256
 TITLE_MAX_CHARS = 200
 
 EXAMPLES: list[JsonValue] = [
@@ -53,7 +53,7 @@ class ExportRequest(_Part):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
     )
 
-    sources: list[SourceRef] = Field(min_length=1, max_length=MOST_SOURCES, description="What goes in, in this order.")
+    sources: list[SourceRef] = Field(min_length=1, max_length=MAX_SOURCES, description="What goes in, in this order.")
     format: Format = Field(description="The layout of the set.")
     image_format: ImageFormat = Field("png", description="Images already in it are copied byte for byte.")
     classes: list[str] | None = Field(None, min_length=1, max_length=254, description="Classes to keep, in their new order.")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.datasets.filtering import ConfidenceFilter
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.writing.about import ExportAbout, ModelAbout, TrainingData
@@ -18,14 +18,14 @@ from service.exports.augmentation_source import AugmentationSource
 from service.exports.job_source import JobSource
 from service.exports.request import TITLE_MAX_CHARS, ExportRequest, SourceRef
 from service.exports.sources import StoredMix, StoredSource
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.request import NAME_MAX_CHARS
 from service.jobs.spec import JobSpec
-from service.kit.run_kinds import Kind
+from service.kit.run_kinds import RunKind
 from service.kit.validation import UNPRINTABLE, Faults, unprintable
 from service.registry.catalogue import Catalogue
 from service.runs.dataset_versions import Datasets
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 
 _PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
 
@@ -58,15 +58,15 @@ class ExportWork(BaseModel):
 class Shelves:
     """Where sources are looked up."""
 
-    ledger: Ledger
-    runs: RunLedger
+    repository: JobRepository
+    runs: RunRepository
     catalogue: Catalogue
 
     def job(self, spec: JobSpec) -> JobSource:
         """Raises InvalidDataset where its model is gone."""
-        return JobSource(self.ledger, spec, self.card(spec.model))
+        return JobSource(self.repository, spec, self.card(spec.model))
 
-    def card(self, model: str) -> Card:
+    def card(self, model: str) -> ModelCard:
         """Raises InvalidDataset where the model is gone: nothing else tells the classes of its twins."""
         try:
             return self.catalogue.resolve(model)
@@ -76,14 +76,14 @@ class Shelves:
     def open(self, source: ExportSource) -> StoredSource:
         """The source. Raises TwinsetError where it is gone."""
         if source.kind == "job":
-            return self.job(self.ledger.read_spec(source.id))
+            return self.job(self.repository.read_spec(source.id))
         if source.kind == "dataset":
             try:
                 return StoredDataset.open(self.runs.store, source.id)
             except UnknownDataset:
                 raise UnknownDataset(f"dataset {source.label} is gone; it was deleted after the export had been accepted") from None
-        spec = self.runs.read_spec(source.id, kind=Kind.AUGMENTATION)
-        return AugmentationSource.open(self.ledger, spec, self.card(str(spec.work["model"])))
+        spec = self.runs.read_spec(source.id, kind=RunKind.AUGMENTATION)
+        return AugmentationSource.open(self.repository, spec, self.card(str(spec.work["model"])))
 
     def mix(self, work: ExportWork) -> StoredMix:
         """Everything that goes into the export. Raises InvalidDataset where classes do not agree."""
@@ -142,12 +142,12 @@ def _options(request: ExportRequest, faults: Faults) -> ExportOptions | None:
 def _look_up(shelves: Shelves, tenant: str, ref: SourceRef, number: int) -> ExportSource:
     try:
         if ref.job is not None:
-            spec = shelves.ledger.read_spec(ref.job, tenant=tenant)
-            summary = shelves.ledger.read_summary(spec.job)
+            spec = shelves.repository.read_spec(ref.job, tenant=tenant)
+            summary = shelves.repository.read_summary(spec.job)
             _check_ended(f"job {spec.job}", None if summary is None else summary.done)
             return ExportSource(kind="job", id=spec.job, label=spec.job)
         if ref.augmentation is not None:
-            run = shelves.runs.read_spec(ref.augmentation, tenant=tenant, kind=Kind.AUGMENTATION)
+            run = shelves.runs.read_spec(ref.augmentation, tenant=tenant, kind=RunKind.AUGMENTATION)
             ended = shelves.runs.read_summary(run.run)
             _check_ended(f"augmentation {run.run}", None if ended is None else ended.done)
             return ExportSource(kind="augmentation", id=run.run, label=run.run)
@@ -177,7 +177,7 @@ def _about(shelves: Shelves, sources: Sequence[ExportSource], title: str | None)
             data.append(TrainingData(name=f"{about.title} ({about.id})", licence=about.licence))
             continue
         if source.kind == "job":
-            spec = shelves.ledger.read_spec(source.id)
+            spec = shelves.repository.read_spec(source.id)
             made_by, seed, shared = spec.model, spec.seed, {key: getattr(spec, key) for key in _PARAMETERS}
         else:
             work = shelves.runs.read_spec(source.id).work

@@ -15,10 +15,10 @@ from itertools import chain
 from pathlib import Path
 
 from service import __version__
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.stored.dataset import Absent
 from service.datasets.writing.about import ExportAbout
-from service.datasets.writing.card import Tally, dataset_card
+from service.datasets.writing.card import CardTally, dataset_card
 from service.datasets.writing.formats import format_writer
 from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
@@ -26,7 +26,7 @@ from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Preparing
 from service.datasets.writing.skipped import LeftOut, LeftOutGroup
 from service.datasets.writing.splitting import BETWEEN_SPLITS
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.datasets.writing.zip_parts import ZipParts
 from service.errors import InvalidDataset
 from service.exports.checkpoints import Checkpoints
@@ -39,7 +39,7 @@ from service.exports.location import (
 from service.exports.sources import StoredMix, StoredSource, Walk
 from service.exports.uploader import Sender
 from service.kit.output_file import ExportFile, Spool
-from service.store.base import MOST_OBJECT_BYTES
+from service.store.base import MAX_OBJECT_BYTES
 
 __all__ = [
     "Absent", "ExportProgress", "ExportResult", "ExportStopped", "LeftOut", "LeftOutGroup", "StorePlace", "StoredFile", "StoredMix",
@@ -120,7 +120,7 @@ class _Run:
         self._classes = mapping.classes
         self._writer = format_writer(self._classes, self._options, scratch)
         self._parts = None if self._writer.sharded else ZipParts(self._options, scratch)
-        self._tally = Tally()
+        self._tally = CardTally()
         self._sender = Sender(place.store, scratch)
         self._checkpoints = Checkpoints(place, _fingerprint(mix, self._options), scratch, self._sender)
         taken = self._checkpoints.load()
@@ -186,7 +186,7 @@ class _Run:
         for spool in (self._manifest, self._index):
             spool.close()
 
-    def _write(self, item: Item) -> bool:
+    def _write(self, item: DatasetItem) -> bool:
         """Writes an item, or leaves it out; whether it was written."""
         prepared = None
         try:
@@ -235,9 +235,9 @@ class _Run:
 
     def _put(self, file: ExportFile) -> None:
         """Sends a whole file to the store, and notes it. Raises InvalidDataset for one that no store takes."""
-        if file.size > MOST_OBJECT_BYTES:
+        if file.size > MAX_OBJECT_BYTES:
             raise InvalidDataset(
-                f"{file.path} would have {file.size} bytes, and an object has {MOST_OBJECT_BYTES} at most; export fewer items at a "
+                f"{file.path} would have {file.size} bytes, and an object has {MAX_OBJECT_BYTES} at most; export fewer items at a "
                 "time, or as webdataset, whose shards have no file that grows with all of them but the manifest"
             )
         digest = file.digest()
@@ -247,13 +247,13 @@ class _Run:
         self.progress.files += 1
         self.progress.bytes += file.size
 
-    def _states(self) -> dict[str, State]:
+    def _states(self) -> dict[str, WriterState]:
         states = {
             "walk": self._walk.state(),
             "writer": self._writer.state(),
             "names": self._prepare.state(),
             "tally": self._tally.state(),
-            "lists": State(asdict(self.progress), {"manifest": self._manifest, "files": self._index}),
+            "lists": WriterState(asdict(self.progress), {"manifest": self._manifest, "files": self._index}),
         }
         return states if self._parts is None else {**states, "parts": self._parts.state()}
 

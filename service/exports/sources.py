@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from service.datasets.classes import ClassList
 from service.datasets.filtering import ConfidenceFilter
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.matching import Matching
 from service.datasets.seen import Seen
 from service.datasets.stored.dataset import Absent
 from service.datasets.writing.skipped import SAME_IMAGE, LeftOut
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.errors import InvalidDataset
 from service.kit.output_file import Spool
 
@@ -38,7 +38,7 @@ class StoredSource(Protocol):
         """How many items there are at most."""
         ...
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
         """The items after position ``start_after``, or all, each with its position; one in memory at a time.
 
         Positions ascend, and are always the same for the same items. An item that cannot be read may be given as
@@ -79,7 +79,7 @@ class StoredMix:
         """How many items there are at most, before any is left out."""
         return sum(part.count() for part in self.parts)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[DatasetItem]:
         """All items in turn, one in memory at a time."""
         with closing(Walk(self)) as walk:
             yield from (item for item in walk if item is not None)
@@ -101,7 +101,7 @@ class Walk:
     Between two steps its :meth:`state` may be taken; a walk that is given it goes on behind the item before.
     """
 
-    def __init__(self, mix: StoredMix, scratch: Path | None = None, state: State | None = None) -> None:
+    def __init__(self, mix: StoredMix, scratch: Path | None = None, state: WriterState | None = None) -> None:
         """``scratch`` is the folder for what is gathered on disk; the spools of ``state`` are this walk's from now on."""
         self._mix = mix
         self.left_out = LeftOut()
@@ -113,24 +113,24 @@ class Walk:
             self._part, self._position = state.values["part"], state.values["position"]
             self.left_out.restore(state.values["left_out"])
 
-    def __iter__(self) -> Iterator[Item | None]:
+    def __iter__(self) -> Iterator[DatasetItem | None]:
         parts = self._mix.parts
         while self._part < len(parts):
             for self._position, item in parts[self._part].items(self._position):
                 yield self._taken(item)
             self._part, self._position = self._part + 1, None
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """Where the walk is, and what it has met."""
         self._seen.note()
         values = {"part": self._part, "position": self._position, "left_out": self.left_out.state()}
-        return State(values, {"images": self._log})
+        return WriterState(values, {"images": self._log})
 
     def close(self) -> None:
         """Frees the disk."""
         self._log.close()
 
-    def _taken(self, item: Item | Absent) -> Item | None:
+    def _taken(self, item: DatasetItem | Absent) -> DatasetItem | None:
         """The item as it is in the mix; None where it is left out."""
         matching = self._mix.matching
         name = matching.prefixes[self._part] + item.name
@@ -148,7 +148,7 @@ class Walk:
         except InvalidDataset as error:
             self.left_out.add(error.extra.get("reason", ""), name, error.detail)
             return None
-        taken = Item(
+        taken = DatasetItem(
             name, image, mask, item.instances, item.split, item.source, item.caption, item.source_mask, item.metadata
         )
         if isinstance(item.image, bytes):

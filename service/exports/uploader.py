@@ -9,7 +9,7 @@ from pathlib import Path
 from service.kit.output_file import ExportFile
 from service.store.base import ObjectStore
 
-_MOST_WAITING = 3
+_MAX_WAITING = 3
 """A shard and its checkpoint: that much may lie in the scratch folder besides what is being made."""
 
 
@@ -32,7 +32,7 @@ class Sender:
 
         Raises what the store raised of this or an earlier one.
         """
-        while len(self._waiting) >= _MOST_WAITING:
+        while len(self._waiting) >= _MAX_WAITING:
             self._waiting.popleft().result()
         self._raise()
         self._sent += 1

@@ -47,7 +47,7 @@ class Deletions:
 
     store: ObjectStore
 
-    def note(self, spec: JobSpec, why: Why) -> None:
+    def enqueue(self, spec: JobSpec, why: Why) -> None:
         """Makes the job be gone: from here on it is unknown, and its objects go in the background."""
         key = spec.idempotency_key
         record = None if key is None else keys.idempotency(spec.tenant, hashlib.sha256(key.encode()).hexdigest())
@@ -56,15 +56,15 @@ class Deletions:
             Deletion(job=spec.job, why=why, noted_at=now, tenant=spec.tenant, retry_of=spec.retry_of, idempotency=record)
         )
 
-    def note_leftovers(self, job: str) -> None:
+    def enqueue_leftovers(self, job: str) -> None:
         """The same for what lies there under the id of a job that never was."""
         self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(timezone.utc)))
 
-    def is_noted(self, job: str) -> bool:
+    def is_pending(self, job: str) -> bool:
         """Whether the job is being deleted."""
         return self.store.head(keys.deletion(job)) is not None
 
-    def noted(self, *, limit: int | None = None) -> Iterator[str]:
+    def pending(self, *, limit: int | None = None) -> Iterator[str]:
         """The jobs that are being deleted."""
         prefix = keys.deletions_prefix()
         for info in self.store.list(prefix, limit=limit):
@@ -82,7 +82,7 @@ class Deletions:
             wrong = error.errors()[0]["msg"]
             raise StoreError(f"{keys.deletion(job)} in the object store is not a deletion: {wrong}") from None
 
-    def strike(self, job: str) -> None:
+    def delete_entry(self, job: str) -> None:
         """Removes the note: nothing of the job is left."""
         self.store.delete(keys.deletion(job))
 

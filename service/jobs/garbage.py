@@ -14,28 +14,28 @@ from itertools import islice
 
 from service.errors import ObjectNotFound
 from service.jobs.deletion import Deletion
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec, Summary
 from service.kit.prefetch import prefetch
 from service.store import keys
 from service.store.base import ObjectStore
 
 
-def remove_job(ledger: Ledger, deletion: Deletion, *, most: int) -> int | None:
+def remove_job(repository: JobRepository, deletion: Deletion, *, most: int) -> int | None:
     """Removes up to ``most`` objects of the job; None once nothing is left of it, and its note is gone too."""
-    store, job = ledger.store, deletion.job
+    store, job = repository.store, deletion.job
     removed = _delete(store, islice(_objects(store, job), most))
     if removed == most:
         return removed
     store.delete(keys.job_spec(job))
     store.delete(keys.job_summary(job))
-    ledger.outbox.strike(job)
+    repository.outbox.delete_entry(job)
     if deletion.idempotency is not None:
         _unbind(store, deletion.idempotency, job)
     if deletion.retry_of is not None:
         _unbind(store, keys.job_retry(deletion.retry_of), job)
-    ledger.holdings.drop_job(job, deletion.tenant)
-    ledger.deletions.strike(job)
+    repository.usage.drop_job(job, deletion.tenant)
+    repository.deletions.delete_entry(job)
     return None
 
 
@@ -66,34 +66,34 @@ def _unbind(store: ObjectStore, key: str, job: str) -> None:
         store.delete(key)
 
 
-def is_leftover(ledger: Ledger, job: str, before: datetime) -> bool:
+def is_leftover(repository: JobRepository, job: str, before: datetime) -> bool:
     """Whether objects lie under an id that never got a spec, all of them from before ``before``."""
-    store = ledger.store
-    if store.head(keys.job_spec(job)) is not None or ledger.deletions.is_noted(job):
+    store = repository.store
+    if store.head(keys.job_spec(job)) is not None or repository.deletions.is_pending(job):
         return False
     return all(info.modified < before for info in store.list(keys.job_prefix(job)))
 
 
-def remove_strays(ledger: Ledger, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
+def remove_strays(repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
     """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record; how
     many."""
-    counted = _counted(ledger, spec, summary)
+    counted = _counted(repository, spec, summary)
     strays = (
         info.key
         for prefix in keys.job_pictures_prefixes(spec.job)
-        for info in ledger.store.list(prefix)
+        for info in repository.store.list(prefix)
         if info.modified < before and _called(info.key) not in counted
     )
-    return _delete(ledger.store, islice(strays, most))
+    return _delete(repository.store, islice(strays, most))
 
 
-def _counted(ledger: Ledger, spec: JobSpec, summary: Summary) -> set[int | str]:
+def _counted(repository: JobRepository, spec: JobSpec, summary: Summary) -> set[int | str]:
     """What the records count: shards by their keys, pictures by the indices of their samples."""
     if spec.layout == "shards":
-        return {record.shard.key for record in ledger.iterate_chunks(spec.job) if record.shard is not None}
+        return {record.shard.key for record in repository.iterate_chunks(spec.job) if record.shard is not None}
     if summary.failed:
-        return {item.index for _, item in ledger.iterate_items(spec) if item.error is None}
-    return {index for chunk, _ in ledger.recorded_chunks(spec.job) for index in spec.chunk_range(chunk)}
+        return {item.index for _, item in repository.iterate_items(spec) if item.error is None}
+    return {index for chunk, _ in repository.recorded_chunks(spec.job) for index in spec.chunk_range(chunk)}
 
 
 def _called(key: str) -> int | str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 
 
-def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, Any]:
+def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
     """The manifest's entry for a made twin: what it is, where its pictures lie, and what it was made on.
 
     A picture in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; where ``offset`` is None it is all of it.
@@ -30,7 +30,7 @@ def manifest_entry(spec: JobSpec, record: ChunkRecord, item: Item) -> dict[str, 
     }
 
 
-def described(spec: JobSpec, item: Item) -> dict[str, Any]:
+def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
     """What a made twin is and how it was asked for: nothing of the job, of where it lies or of the machine, so that the
     same request says the same in every job."""
     number = spec.mask_number(item.index)
@@ -58,7 +58,7 @@ def described(spec: JobSpec, item: Item) -> dict[str, Any]:
     }
 
 
-def manifest_line(spec: JobSpec, record: ChunkRecord, item: Item) -> bytes:
+def manifest_line(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> bytes:
     """:func:`manifest_entry` as one line of JSON, with its line feed."""
     return as_line(manifest_entry(spec, record, item))
 

@@ -7,11 +7,11 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from service.broker.live_state import Hints, Trouble
-from service.jobs.repository import Ledger
+from service.broker.live_state import LiveState, Stalled
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
-from service.kit.states import State, current_state, sequence_number
-from service.webhooks.outbox import WAITING, Standing
+from service.kit.states import JobState, current_state, sequence_number
+from service.webhooks.outbox import WAITING, DeliveryStatus
 
 _RECORDS_READ_PER_LOOK = 32
 _RECENT_CHUNKS = 32
@@ -25,10 +25,10 @@ class Progress:
     ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
     ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds; ``callback``
     is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one; ``sequence`` never
-    falls (:func:`service.kit.states.sequence_number`); ``trouble`` keeps the job from being stored for now.
+    falls (:func:`service.kit.states.sequence_number`); ``stalled`` keeps the job from being stored for now.
     """
 
-    state: State
+    state: JobState
     sequence: int
     done: int
     failed: int | None
@@ -39,21 +39,21 @@ class Progress:
     finished_at: datetime | None = None
     seconds: float | None = None
     reason: str | None = None
-    callback: Standing | None = None
+    callback: DeliveryStatus | None = None
     retried_by: str | None = None
-    trouble: Trouble | None = None
+    stalled: Stalled | None = None
 
-    def told(self, rate: float | None, trouble: Trouble | None) -> Progress:
+    def told(self, rate: float | None, stalled: Stalled | None) -> Progress:
         """The same, of a job that lives, with what Redis says of it."""
         rate = rate or self.rate
         left = self.total - self.done - (self.failed or 0)
-        return replace(self, rate=rate, seconds_left=_seconds_left(self.state, left, rate), trouble=trouble)
+        return replace(self, rate=rate, seconds_left=_seconds_left(self.state, left, rate), stalled=stalled)
 
 
 def accepted(spec: JobSpec) -> Progress:
     """Where a job stands whose spec has been written just now."""
     return Progress(
-        state=State.QUEUED,
+        state=JobState.QUEUED,
         sequence=sequence_number(ended=False, cancel_asked=False, started=False, recorded=0, chunks=spec.chunks),
         done=0,
         failed=0,
@@ -76,20 +76,20 @@ class _Counted:
 class ProgressReader:
     """Reads progress. Keeps counts of living jobs, and nothing that the store could contradict: records never change."""
 
-    def __init__(self, ledger: Ledger, hints: Hints) -> None:
-        self._ledger = ledger
-        self._hints = hints
+    def __init__(self, repository: JobRepository, live_state: LiveState) -> None:
+        self._repository = repository
+        self._live_state = live_state
         self._counted: OrderedDict[str, _Counted] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, spec: JobSpec) -> Progress:
         """Where the job stands now."""
         progress = self.look(spec)
-        return progress if progress.state.ended else progress.told(*self._hints.standing(spec.job))
+        return progress if progress.state.ended else progress.told(*self._live_state.standing(spec.job))
 
     def look(self, spec: JobSpec) -> Progress:
         """Where the job stands by what the store alone knows of it."""
-        summary = self._ledger.read_summary(spec.job)
+        summary = self._repository.read_summary(spec.job)
         if summary is not None:
             working_s = (summary.finished_at - (summary.started_at or spec.created_at)).total_seconds()
             return Progress(
@@ -104,12 +104,12 @@ class ProgressReader:
                 finished_at=summary.finished_at,
                 seconds=summary.seconds,
                 reason=summary.reason,
-                callback=None if spec.callback is None else self._ledger.outbox.read(spec.job),
-                retried_by=None if summary.state is State.SUCCEEDED else self._ledger.read_retry(spec.job),
+                callback=None if spec.callback is None else self._repository.outbox.read(spec.job),
+                retried_by=None if summary.state is JobState.SUCCEEDED else self._repository.read_retry(spec.job),
             )
         chunks, recorded, failed, rate = self._count(spec)
-        started = chunks > 0 or self._ledger.is_started(spec.job)
-        cancelled = self._ledger.is_cancelled(spec.job)
+        started = chunks > 0 or self._repository.is_started(spec.job)
+        cancelled = self._repository.is_cancelled(spec.job)
         state = current_state(ended=None, cancel_asked=cancelled, started=started)
         return Progress(
             state=state,
@@ -128,13 +128,13 @@ class ProgressReader:
         """Chunks and samples recorded, samples given up (None: not all records read yet), twins per second of late."""
         counted = self._remembered(spec.job)
         with counted.lock:
-            for chunk, info in self._ledger.recorded_chunks(spec.job, start_at=counted.frontier):
+            for chunk, info in self._repository.recorded_chunks(spec.job, start_at=counted.frontier):
                 if chunk not in counted.failed_in and chunk < spec.chunks:
                     counted.failed_in[chunk] = None
                     counted.recent.append((info.modified, len(spec.chunk_range(chunk))))
             unread = sorted(chunk for chunk, failed in counted.failed_in.items() if failed is None)
             if unread:  # else no threads for reading ahead are made
-                for record in self._ledger.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
+                for record in self._repository.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
                     counted.failed_in[record.chunk] = record.failed
             while counted.failed_in.get(counted.frontier) is not None:
                 counted.failed_below += counted.failed_in.pop(counted.frontier) or 0
@@ -155,9 +155,9 @@ class ProgressReader:
             return counted
 
 
-def _seconds_left(state: State, left: int, rate: float | None) -> float | None:
+def _seconds_left(state: JobState, left: int, rate: float | None) -> float | None:
     # Nothing more comes after a cancel, so there is no time left to tell.
-    return left / rate if rate and state is State.RUNNING else None
+    return left / rate if rate and state is JobState.RUNNING else None
 
 
 def _rate(recent: deque[tuple[datetime, int]]) -> float | None:

@@ -14,28 +14,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.errors import LimitReached
 from service.jobs.spec import ChunkRecord, JobSpec
-from service.jobs.usage import Holdings
+from service.jobs.usage import TenantUsage
 
 if TYPE_CHECKING:
     from redis import Redis
 
-_COUNTED_EVERY_S = 30.0
-_MENDED_EVERY_S = 30.0
-_KEPT_S = 7 * 86_400
+_RECOUNT_INTERVAL_S = 30.0
+_RECONCILE_INTERVAL_S = 30.0
+_TTL_S = 7 * 86_400
 _QUEUE_RETRY_S = 30
 _STORE_RETRY_S = 3600
 _ASK = "ask whoever runs this service for more"
 
 
 @dataclass
-class Limits:
+class Quotas:
     """Holds tenants to their limits; 0 is none. May be used from many threads. ``clock`` counts seconds."""
 
-    holdings: Holdings
-    hints: Hints
+    usage: TenantUsage
+    live_state: LiveState
     queued_samples: int = 0
     stored_bytes: int = 0
     clock: Callable[[], float] = time.monotonic
@@ -50,13 +50,13 @@ class Limits:
         """
         if self.queued_samples <= 0:
             return
-        self.holdings.note_open(spec)
+        self.usage.add_open(spec)
         queued = self._queued_beside(spec)
-        if queued + spec.count > self.queued_samples and self._mend(spec.tenant):
+        if queued + spec.count > self.queued_samples and self._reconcile(spec.tenant):
             queued = self._queued_beside(spec)
         if queued + spec.count <= self.queued_samples:
             return
-        self.holdings.drop_open(spec)
+        self.usage.drop_open(spec)
         if spec.count > self.queued_samples:
             remedy = f"ask for {self.queued_samples} at most"
         elif queued < self.queued_samples:
@@ -75,7 +75,7 @@ class Limits:
     def leave_queue(self, spec: JobSpec) -> None:
         """Takes :meth:`take_queue` back, for a job that is not to be."""
         if self.queued_samples > 0:
-            self.holdings.drop_open(spec)
+            self.usage.drop_open(spec)
 
     def check_stored(self, tenant: str) -> None:
         """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have come to the limit.
@@ -85,7 +85,7 @@ class Limits:
         if self.stored_bytes <= 0:
             return
         used = self._stored(tenant)
-        if used >= self.stored_bytes and self._mend(tenant):
+        if used >= self.stored_bytes and self._reconcile(tenant):
             used = self._stored(tenant)
         if used >= self.stored_bytes:
             raise LimitReached(
@@ -98,55 +98,55 @@ class Limits:
             )
 
     def _queued_beside(self, spec: JobSpec) -> int:
-        return sum(samples for job, samples in self.holdings.queued_samples(spec.tenant).items() if job != spec.job)
+        return sum(samples for job, samples in self.usage.queued_samples(spec.tenant).items() if job != spec.job)
 
     def _stored(self, tenant: str) -> int:
         with self._lock:
             counted_at, ended = self._counted.get(tenant, (float("-inf"), 0))
-        if self.clock() - counted_at >= _COUNTED_EVERY_S:
+        if self.clock() - counted_at >= _RECOUNT_INTERVAL_S:
             counted_at = self.clock()
-            jobs = self.holdings.stored_bytes(tenant)
+            jobs = self.usage.stored_bytes(tenant)
             self._drop_ended(tenant, jobs)
-            ended = sum(jobs.values()) + self.holdings.uploaded_bytes(tenant)
+            ended = sum(jobs.values()) + self.usage.uploaded_bytes(tenant)
             with self._lock:
                 self._counted[tenant] = (counted_at, ended)
         return ended + sum(self._running(tenant).values())
 
     def _running(self, tenant: str) -> dict[str, int]:
-        return self.hints.ask(lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {})
+        return self.live_state.ask(lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {})
 
     def _drop_ended(self, tenant: str, ended: dict[str, int]) -> None:
         counted_twice = ended.keys() & self._running(tenant).keys()
         if counted_twice:
-            self.hints.ask(lambda client: client.hdel(_key(tenant), *counted_twice), None)
+            self.live_state.ask(lambda client: client.hdel(_key(tenant), *counted_twice), None)
 
-    def _mend(self, tenant: str) -> bool:
+    def _reconcile(self, tenant: str) -> bool:
         """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good deal."""
         with self._lock:
-            if self.clock() - self._mended_at.get(tenant, float("-inf")) < _MENDED_EVERY_S:
+            if self.clock() - self._mended_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
                 return False
             self._mended_at[tenant] = self.clock()
-        mended = self.holdings.mend(tenant) > 0
+        mended = self.usage.reconcile(tenant) > 0
         with self._lock:
             self._counted.pop(tenant, None)
         return mended
 
 
-def count_stored(hints: Hints, spec: JobSpec, record: ChunkRecord) -> None:
+def count_stored(live_state: LiveState, spec: JobSpec, record: ChunkRecord) -> None:
     """Counts the bytes of a chunk that was recorded just now."""
     if record.bytes:
-        hints.ask(lambda client: _add(client, _key(spec.tenant), spec.job, record.bytes), None)
+        live_state.ask(lambda client: _add(client, _key(spec.tenant), spec.job, record.bytes), None)
 
 
-def forget_stored(hints: Hints, tenant: str, job: str) -> None:
+def forget_stored(live_state: LiveState, tenant: str, job: str) -> None:
     """Counts no more what a job stored that has been deleted."""
-    hints.ask(lambda client: client.hdel(_key(tenant), job), None)
+    live_state.ask(lambda client: client.hdel(_key(tenant), job), None)
 
 
 def _add(client: Redis, key: str, job: str, size: int) -> None:
     with client.pipeline(transaction=True) as pipe:
         pipe.hincrby(key, job, size)
-        pipe.expire(key, _KEPT_S)
+        pipe.expire(key, _TTL_S)
         pipe.execute()
 
 

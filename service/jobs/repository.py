@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
 from service.jobs.deletion import Deletions
 from service.jobs.manifest import manifest_line
-from service.jobs.spec import ChunkRecord, Item, JobSpec, Summary
-from service.jobs.usage import Holdings
+from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
+from service.jobs.usage import TenantUsage
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
 from service.kit.states import final_state
@@ -31,7 +31,7 @@ Value = TypeVar("Value", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Tally:
+class JobTally:
     """What a job's chunk records amount to; ``bytes`` are those of its images and masks, or of its shards."""
 
     done: int
@@ -41,15 +41,15 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class JobRepository:
     """A job's objects over ``store``."""
 
     store: ObjectStore
 
     @property
-    def holdings(self) -> Holdings:
+    def usage(self) -> TenantUsage:
         """What tenants hold, in the same store."""
-        return Holdings(self.store)
+        return TenantUsage(self.store)
 
     @property
     def outbox(self) -> Outbox:
@@ -77,7 +77,7 @@ class Ledger:
             spec = parse_stored(JobSpec, self.store.get(keys.job_spec(job)), keys.job_spec(job))
         except ObjectNotFound:
             spec = None
-        if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_noted(job):
+        if spec is None or tenant not in (None, spec.tenant) or self.deletions.is_pending(job):
             raise UnknownJob(f"job {job!r} does not exist; GET /jobs lists those that do")
         return spec
 
@@ -145,7 +145,7 @@ class Ledger:
 
     def iterate_items(
         self, spec: JobSpec, *, after: int | None = None
-    ) -> Generator[tuple[ChunkRecord, Item], None, None]:
+    ) -> Generator[tuple[ChunkRecord, SampleRecord], None, None]:
         """The job's samples with index above ``after``, in order, each with the record it stands in."""
         beyond = -1 if after is None else after
         for record in self.iterate_chunks(spec.job, start_at=spec.chunk_after(beyond)):
@@ -153,7 +153,7 @@ class Ledger:
                 if item.index > beyond:
                     yield record, item
 
-    def tally(self, spec: JobSpec) -> Tally:
+    def tally(self, spec: JobSpec) -> JobTally:
         """Counts the job's samples by reading every record."""
         done = failed = size = 0
         started_at: datetime | None = None
@@ -162,9 +162,9 @@ class Ledger:
             size += record.bytes
             done += len(record.items) - record.failed
             started_at = record.started_at if started_at is None else min(started_at, record.started_at)
-        return Tally(done, failed, size, started_at)
+        return JobTally(done, failed, size, started_at)
 
-    def note_started(self, job: str) -> bool:
+    def record_started(self, job: str) -> bool:
         """Marks the job as begun, before a worker looks for its cancel; False if it was marked already."""
         text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(timezone.utc).isoformat()}).encode()
         try:
@@ -236,7 +236,7 @@ class Ledger:
         """
         tally = self.tally(spec)
         manifest = self.write_manifest(spec)
-        self.holdings.note_stored(spec, tally.bytes + manifest.size)
+        self.usage.record_stored(spec, tally.bytes + manifest.size)
         moment = now or datetime.now(timezone.utc)
         state = final_state(
             done=tally.done, failed=tally.failed, total=spec.count, cancelled=self.is_cancelled(spec.job)
@@ -253,10 +253,10 @@ class Ledger:
             reason=reason,
         )
         if spec.callback is not None:
-            self.outbox.note(spec.job)
+            self.outbox.enqueue(spec.job)
         first = self.write_summary(summary)
         with suppress(StoreError):  # an entry that stays is removed as soon as it would count against its tenant
-            self.holdings.drop_open(spec)
+            self.usage.drop_open(spec)
         return summary if first else self.read_summary(spec.job) or summary
 
     def _put_once(self, key: str, value: BaseModel) -> bool:

@@ -24,11 +24,11 @@ from service.masks.types import MaskEncoding
 from service.webhooks.field import callback_member
 
 NAME_MAX_CHARS = 120
-MOST_CLASSES = 256
+MAX_CLASSES = 256
 """Names that ``classes`` may list: a card has fewer classes, and each that it does not know is looked for among all it has."""
-MOST_MASKS = 10_000
+MAX_MASKS = 10_000
 """Masks that ``mask`` may list: the most that a service's own limit can be."""
-_MOST_MEMBERS = 100
+_MAX_MEMBERS = 100
 """Members of a body whose names are looked at; there are not so many."""
 
 
@@ -102,7 +102,7 @@ class GenerateRequest(BaseModel):
     )
     classes: list[str] | None = Field(
         None,
-        json_schema_extra={"minItems": 1, "maxItems": MOST_CLASSES},
+        json_schema_extra={"minItems": 1, "maxItems": MAX_CLASSES},
         description="Names of the classes that the pictures hold, as on the model's card or by their aliases, whatever "
         "their case and order; a class named twice counts once. Given alone.",
     )
@@ -171,7 +171,7 @@ class GenerateRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_members(cls, body: object) -> object:
-        if isinstance(body, dict) and len(body) > _MOST_MEMBERS:
+        if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
             raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
         return body
 
@@ -179,7 +179,7 @@ class GenerateRequest(BaseModel):
     @classmethod
     def _not_endless(cls, value: object, info: ValidationInfo) -> object:
         # Before the entries are looked at one by one: each that is none would make a fault of its own.
-        most = {"classes": MOST_CLASSES, "mask": MOST_MASKS}[info.field_name or ""]
+        most = {"classes": MAX_CLASSES, "mask": MAX_MASKS}[info.field_name or ""]
         if isinstance(value, list) and len(value) > most:
             raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {most} at most")
         return value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from service.errors import JobStateConflict, ObjectDamaged, ObjectNotFound, UnknownJob
 from service.jobs.spec import JobSpec, Run, runs_of
-from service.jobs.submit import FILLED_IN_FOR, Submissions
+from service.jobs.submit import FILLED_IN_FOR, JobSubmitter
 from service.jobs.validate import check_count
 from service.kit.ids import accepted_at, new_job_id
 from service.kit.validation import Faults
@@ -26,9 +26,9 @@ _COPIES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Retries:
-    """Takes in the retries of whoever ``submissions`` are."""
+    """Takes in the retries of whoever ``submitter`` are."""
 
-    submissions: Submissions
+    submitter: JobSubmitter
 
     def retry(self, spec: JobSpec) -> tuple[JobSpec, bool]:
         """The job that makes what is missing of ``spec``'s, and whether this call made it.
@@ -36,8 +36,8 @@ class Retries:
         Raises :class:`JobStateConflict` if that one has not ended, or nothing is missing of it; :class:`InvalidRequest`,
         :class:`UnknownModel`, :class:`LimitReached` as for any other job.
         """
-        ledger, submissions = self.submissions.ledger, self.submissions
-        summary = ledger.read_summary(spec.job)
+        repository, submitter = self.submitter.repository, self.submitter
+        summary = repository.read_summary(spec.job)
         if summary is None:
             raise JobStateConflict(
                 f"job {spec.job} has not ended, and what is missing of it may still be made; wait for its end, or cancel it"
@@ -45,10 +45,10 @@ class Retries:
         reserved = self._reserved(spec.job)
         if reserved is not None:
             try:
-                return ledger.read_spec(reserved), False
+                return repository.read_spec(reserved), False
             except UnknownJob:
                 pass  # reserved, and its spec was never written
-        missing = runs_of(ledger.missing_samples(spec, summary))
+        missing = runs_of(repository.missing_samples(spec, summary))
         if not missing:
             raise JobStateConflict(
                 f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; there is nothing to "
@@ -56,52 +56,52 @@ class Retries:
                 state=summary.state.value,
             )
         retry = self._spec(spec, reserved, missing)
-        submissions.limits.check_stored(submissions.tenant)
-        submissions.limits.take_queue(retry)
+        submitter.limits.check_stored(submitter.tenant)
+        submitter.limits.take_queue(retry)
         if reserved is None:
-            reserved = ledger.reserve_retry(spec.job, retry.job)
+            reserved = repository.reserve_retry(spec.job, retry.job)
             if reserved != retry.job:
-                submissions.limits.leave_queue(retry)  # whoever came first has taken its own place
+                submitter.limits.leave_queue(retry)  # whoever came first has taken its own place
                 retry = retry.model_copy(update={"job": reserved})
         self._copy_masks(spec.job, retry)
-        return submissions.accept(retry)
+        return submitter.accept(retry)
 
     def _reserved(self, job: str) -> str | None:
         """The retry that the job is bound to, unless that can no longer come to be."""
-        ledger = self.submissions.ledger
-        reserved = ledger.read_retry(job)
+        repository = self.submitter.repository
+        reserved = repository.read_retry(job)
         if reserved is None:
             return None
-        if ledger.deletions.is_noted(reserved):
+        if repository.deletions.is_pending(reserved):
             raise JobStateConflict(f"job {job} was retried as {reserved}, which is being deleted; ask again in a minute")
-        gone = ledger.store.head(keys.job_spec(reserved)) is None
-        if gone and self.submissions.now() - accepted_at(reserved) > FILLED_IN_FOR:
-            ledger.store.delete(keys.job_retry(job))
+        gone = repository.store.head(keys.job_spec(reserved)) is None
+        if gone and self.submitter.now() - accepted_at(reserved) > FILLED_IN_FOR:
+            repository.store.delete(keys.job_retry(job))
             return None
         return reserved
 
     def _spec(self, spec: JobSpec, reserved: str | None, missing: tuple[Run, ...]) -> JobSpec:
-        submissions = self.submissions
+        submitter = self.submitter
         count = sum(last - first + 1 for first, last in missing)
         faults = Faults()
-        check_count(count, spec.priority, submissions.settings, faults)
+        check_count(count, spec.priority, submitter.settings, faults)
         faults.raise_if_any()
-        submissions.catalogue.resolve(spec.model)
-        now = submissions.now()
+        submitter.catalogue.resolve(spec.model)
+        now = submitter.now()
         changes = {
             "job": reserved or new_job_id(now),
             "created_at": now,
             "retry_of": spec.job,
             "only": missing,
             "count": count,
-            "chunk_size": submissions.settings.chunk_size,
+            "chunk_size": submitter.settings.chunk_size,
             "idempotency_key": None,
         }
         return JobSpec(**{**spec.model_dump(), **changes})
 
     def _copy_masks(self, job: str, retry: JobSpec) -> None:
         """Copies those of the job's masks that the retry's samples follow."""
-        store, masks = self.submissions.ledger.store, retry.masks or ()
+        store, masks = self.submitter.repository.store, retry.masks or ()
 
         def copy(number: int) -> None:
             key = keys.job_input(job, number)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from service.jobs.spec import Item
+from service.jobs.spec import SampleRecord
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
@@ -18,7 +18,7 @@ Owner = TypeVar("Owner")
 
 
 @dataclass(frozen=True)
-class Picture:
+class SampleFile:
     """An image or a mask as recorded: ``bytes`` bytes from ``offset`` on of an object, or with None all of it."""
 
     kind: Kind
@@ -39,17 +39,17 @@ class Picture:
         return self.key if start is None else f"{self.key} (bytes {start} to {end})"
 
 
-def pictures_of(item: Item) -> tuple[Picture, ...]:
+def pictures_of(item: SampleRecord) -> tuple[SampleFile, ...]:
     """The image, then the mask if there is one; nothing of a sample that was given up."""
-    found: list[Picture] = []
+    found: list[SampleFile] = []
     if item.image_key is not None and item.image_sha256 is not None and item.image_bytes is not None:
-        found.append(Picture("image", item.image_key, item.image_sha256, item.image_bytes, item.image_offset))
+        found.append(SampleFile("image", item.image_key, item.image_sha256, item.image_bytes, item.image_offset))
     if item.mask_key is not None and item.mask_sha256 is not None and item.mask_bytes is not None:
-        found.append(Picture("mask", item.mask_key, item.mask_sha256, item.mask_bytes, item.mask_offset))
+        found.append(SampleFile("mask", item.mask_key, item.mask_sha256, item.mask_bytes, item.mask_offset))
     return tuple(found)
 
 
-def read_picture(store: ObjectStore, picture: Picture) -> bytes:
+def read_picture(store: ObjectStore, picture: SampleFile) -> bytes:
     """The picture's bytes; read again where they are not those of its sha256.
 
     Raises :class:`ObjectDamaged` if they stay others, or what the store raises.
@@ -58,15 +58,15 @@ def read_picture(store: ObjectStore, picture: Picture) -> bytes:
     return read_checked(store, picture.key, picture.sha256, start=start, end=end)
 
 
-def read_as_stored(store: ObjectStore, picture: Picture) -> bytes:
+def read_as_stored(store: ObjectStore, picture: SampleFile) -> bytes:
     """What lies where the picture should, right or wrong. Raises what the store raises."""
     start, end = picture.span
     return store.get(picture.key, start=start, end=end)
 
 
-def neighbours(pairs: Iterable[tuple[Owner, Item]]) -> Iterator[list[tuple[Owner, Item]]]:
+def neighbours(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
     """The made ones of the pairs, in order, those together whose pictures one request can read: see :func:`read_pictures`."""
-    held: list[tuple[Owner, Item]] = []
+    held: list[tuple[Owner, SampleRecord]] = []
     for pair in pairs:
         if pair[1].error is not None:
             continue
@@ -78,7 +78,7 @@ def neighbours(pairs: Iterable[tuple[Owner, Item]]) -> Iterator[list[tuple[Owner
         yield held
 
 
-def read_pictures(store: ObjectStore, pictures: Sequence[Picture]) -> list[bytes]:
+def read_pictures(store: ObjectStore, pictures: Sequence[SampleFile]) -> list[bytes]:
     """The bytes of pictures in their order, as :func:`read_picture` gives them.
 
     Of several in one shard that lie within :data:`READ_TOGETHER_BYTES`, in ascending order, all come by one request.
@@ -96,7 +96,7 @@ def read_pictures(store: ObjectStore, pictures: Sequence[Picture]) -> list[bytes
     return found
 
 
-def _one_request(pictures: Sequence[Picture]) -> bool:
+def _one_request(pictures: Sequence[SampleFile]) -> bool:
     """Whether the pictures, first to last, are near each other in one shard."""
     if not pictures or any(picture.offset is None or picture.key != pictures[0].key for picture in pictures):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from service.jobs.spec import Item, ItemClass
+from service.jobs.spec import ItemClass, SampleRecord
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Place:
 class MadeTwin:
     """A twin's files, PNG both, and what is said of it; ``mask`` is None for an image alone.
 
-    ``classes``, ``confident_share`` and ``mean_confidence`` are as in :class:`Item`.
+    ``classes``, ``confident_share`` and ``mean_confidence`` are as in :class:`SampleRecord`.
     """
 
     index: int
@@ -31,11 +31,11 @@ class MadeTwin:
     confident_share: float | None = None
     mean_confidence: float | None = None
 
-    def at(self, image: Place, mask: Place | None) -> Item:
+    def at(self, image: Place, mask: Place | None) -> SampleRecord:
         """The twin's item with its files there; ``mask`` is not looked at where there is none."""
         if self.mask is None:
             mask = None
-        return Item(
+        return SampleRecord(
             index=self.index,
             seed=self.seed,
             image_key=image.key,

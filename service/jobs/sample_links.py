@@ -14,7 +14,7 @@ from typing import cast
 from urllib.parse import urlencode
 
 from service.errors import LinkInvalid
-from service.jobs.sample_files import Kind, Picture
+from service.jobs.sample_files import Kind, SampleFile
 from service.kit.ids import is_job_id
 from service.store import keys
 from service.store.signing import check_message, sign_message
@@ -40,7 +40,7 @@ class TwinLink:
     expires: int
 
     @classmethod
-    def to(cls, job: str, index: int, picture: Picture, expires: int) -> TwinLink:
+    def to(cls, job: str, index: int, picture: SampleFile, expires: int) -> TwinLink:
         """The link to a picture that lies in a shard of the job."""
         shard = picture.key.removeprefix(keys.job_shards_prefix(job)).removesuffix(keys.SHARD_SUFFIX)
         return cls(job, index, picture.kind, shard, picture.offset or 0, picture.bytes, picture.sha256, expires)
@@ -57,10 +57,10 @@ class TwinLink:
         return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> SampleFile:
         """Where it leads."""
         key = f"{keys.job_shards_prefix(self.job)}{self.shard}{keys.SHARD_SUFFIX}"
-        return Picture(self.kind, key, self.sha256, self.size, self.offset)
+        return SampleFile(self.kind, key, self.sha256, self.size, self.offset)
 
     def signed(self, secret: bytes) -> str:
         """Path and query of the link."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from service.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreError
 from service.jobs.manifest import as_line, described
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_item import MadeTwin, Place
-from service.jobs.spec import Item, JobSpec, ShardObject
+from service.jobs.spec import JobSpec, SampleRecord, ShardObject
 from service.kit import tar
 from service.store import keys
 from service.store.base import ObjectStore
@@ -32,7 +32,7 @@ class Shard:
     chunk: int
     data: bytes
     sha256: str
-    items: tuple[Item, ...]
+    items: tuple[SampleRecord, ...]
     key: str
 
     @property
@@ -51,11 +51,11 @@ class Shard:
         return replace(self, key=key, items=tuple(_moved(item, key) for item in self.items))
 
 
-def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[Item | MadeTwin]) -> Shard | None:
+def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[SampleRecord | MadeTwin]) -> Shard | None:
     """The shard of a chunk's samples; those that were given up come as their items. None where no twin was made."""
     key = keys.job_shard(spec.job, chunk)
     parts: list[bytes] = []
-    items: list[Item] = []
+    items: list[SampleRecord] = []
     size = 0
 
     def add(name: str, data: bytes) -> Place:
@@ -67,7 +67,7 @@ def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[Item | MadeTwin]) ->
         return Place(key, size - padding - len(data))
 
     for sample in samples:
-        if isinstance(sample, Item):
+        if isinstance(sample, SampleRecord):
             items.append(sample)
             continue
         stem = f"{sample.index:08d}"
@@ -98,18 +98,18 @@ def put_shard(store: ObjectStore, shard: Shard) -> Shard:
     return beside
 
 
-def drop_uncounted(ledger: Ledger, shard: Shard) -> None:
+def drop_uncounted(repository: JobRepository, shard: Shard) -> None:
     """Of two shards of a recorded chunk, removes the one that the record does not name. A failure leaves it lying: it
     goes with the job."""
     if not shard.met_another:
         return
     with suppress(StoreError):
-        record = ledger.read_chunk(shard.job, shard.chunk)
+        record = repository.read_chunk(shard.job, shard.chunk)
         if record is None:
             return
         for key in (keys.job_shard(shard.job, shard.chunk), shard.key):
             if record.shard is None or key != record.shard.key:
-                ledger.store.delete(key)
+                repository.store.delete(key)
 
 
 def _lies_there(store: ObjectStore, shard: Shard) -> bool:
@@ -122,7 +122,7 @@ def _lies_there(store: ObjectStore, shard: Shard) -> bool:
     return found.hexdigest() == shard.sha256
 
 
-def _moved(item: Item, key: str) -> Item:
+def _moved(item: SampleRecord, key: str) -> SampleRecord:
     if item.error is not None:
         return item
     return item.model_copy(update={"image_key": key, "mask_key": None if item.mask_key is None else key})

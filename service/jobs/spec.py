@@ -18,7 +18,7 @@ from service.broker.priority import Priority
 from service.kit.frozen import SHA256_PATTERN, _Frozen
 from service.kit.ids import JOB_ID_PATTERN
 from service.kit.seeds import SEED_MAX
-from service.kit.states import State
+from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.masks.types import GivenMask
 from service.webhooks.spec import Callback
@@ -145,7 +145,7 @@ class ItemClass(_Frozen):
     share: float = Field(ge=0.0, le=1.0)
 
 
-class Item(_Frozen):
+class SampleRecord(_Frozen):
     """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why.
 
     In a job of shards both keys are the shard's, and the picture is its bytes from the offset on. Hash and length are the
@@ -168,7 +168,7 @@ class Item(_Frozen):
     error: str | None = None
 
     @model_validator(mode="after")
-    def _made_or_given_up(self) -> Item:
+    def _made_or_given_up(self) -> SampleRecord:
         image = (self.image_key, self.image_sha256, self.image_bytes)
         if self.error is None and None in image:
             raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
@@ -193,7 +193,7 @@ class ChunkRecord(_Frozen):
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
     chunk: int = Field(ge=0)
-    items: tuple[Item, ...]
+    items: tuple[SampleRecord, ...]
     shard: ShardObject | None = Field(None, description="None where each picture is an object, and where no sample was made")
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
@@ -231,7 +231,7 @@ class Summary(_Frozen):
 
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
-    state: State
+    state: JobState
     done: int = Field(ge=0, description="twins made and stored")
     failed: int = Field(ge=0, description="samples given up")
     total: int = Field(ge=1)

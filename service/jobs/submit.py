@@ -27,15 +27,15 @@ from service.errors import (
     ObjectNotFound,
     UnknownJob,
 )
-from service.jobs.quotas import Limits
-from service.jobs.repository import Ledger
+from service.jobs.quotas import Quotas
+from service.jobs.repository import JobRepository
 from service.jobs.request import GenerateRequest
 from service.jobs.spec import JobSpec
 from service.jobs.validate import admit
 from service.kit.ids import accepted_at, new_job_id
 from service.kit.seeds import new_job_seed
 from service.kit.tenants import DEFAULT_TENANT
-from service.kit.validation import shown
+from service.kit.validation import truncated_repr
 from service.masks.given import with_references
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
@@ -47,25 +47,25 @@ WEIGHTS_FILE = "model.safetensors"
 MAX_KEY_CHARS = 255
 FILLED_IN_FOR = timedelta(hours=12)
 """For so long a reserved id waits for its job. What lies under one that has none after a day is removed."""
-_PUTS_AT_ONCE = 8
+_MAX_CONCURRENT_PUTS = 8
 _log = logging.getLogger("twinset.jobs")
 
 
 @dataclass(frozen=True)
-class Submissions:
+class JobSubmitter:
     """Takes the requests of ``tenant`` in."""
 
     settings: Settings
-    ledger: Ledger
+    repository: JobRepository
     catalogue: Catalogue
     queue: ChunkSender
     uploads: Uploads
     reader: MaskReader
-    limits: Limits
+    limits: Quotas
     tenant: str = DEFAULT_TENANT
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 
-    def of(self, tenant: str) -> Submissions:
+    def of(self, tenant: str) -> JobSubmitter:
         """The same for another tenant: its uploads, its idempotency keys, its limits."""
         return replace(self, tenant=tenant, uploads=self.uploads.of(tenant), reader=self.reader.of(tenant))
 
@@ -86,7 +86,7 @@ class Submissions:
             reserved = self._reserved(idempotency_key, fingerprint)
             if reserved is not None:
                 try:
-                    return self.ledger.read_spec(reserved), False
+                    return self.repository.read_spec(reserved), False
                 except UnknownJob:
                     self._check_may_be_filled(reserved, idempotency_key)
                     _log.info("job %s was reserved but never written; writing it now", reserved)
@@ -108,21 +108,21 @@ class Submissions:
     def accept(self, spec: JobSpec) -> tuple[JobSpec, bool]:
         """Makes the job exist, for which a place in the queue is taken and whose masks are stored, and sends its first
         chunks; the job that holds, and whether this call made it."""
-        self.ledger.holdings.note_job(spec)
-        if not self.ledger.write_spec(spec):
-            return self.ledger.read_spec(spec.job), False
+        self.repository.usage.add_job(spec)
+        if not self.repository.write_spec(spec):
+            return self.repository.read_spec(spec.job), False
         self._send_first_chunks(spec)
         return spec, True
 
     def _check_may_be_filled(self, job: str, key: str) -> None:
         """Raises :class:`IdempotencyConflict` where the key's job has been deleted, or may be taken for a leftover soon."""
-        if self.ledger.deletions.is_noted(job):
+        if self.repository.deletions.is_pending(job):
             raise IdempotencyConflict(
-                f"Idempotency-Key {shown(key)} stands for job {job}, which is being deleted; send a new key", job=job
+                f"Idempotency-Key {truncated_repr(key)} stands for job {job}, which is being deleted; send a new key", job=job
             )
         if self.now() - accepted_at(job) > FILLED_IN_FOR:
             raise IdempotencyConflict(
-                f"Idempotency-Key {shown(key)} came before, as job {job}, which was never accepted; send a new key", job=job
+                f"Idempotency-Key {truncated_repr(key)} came before, as job {job}, which was never accepted; send a new key", job=job
             )
 
     def _spec(
@@ -166,10 +166,10 @@ class Submissions:
         if not masks:
             return
         files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}
-        with ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="keep-masks") as pool:
+        with ThreadPoolExecutor(_MAX_CONCURRENT_PUTS, thread_name_prefix="keep-masks") as pool:
             kept = [pool.submit(self.uploads.keep, file) for file in files.values()]
             for number, mask in enumerate(masks):
-                kept.append(pool.submit(self.ledger.store.put, keys.job_input(job, number), mask.png))
+                kept.append(pool.submit(self.repository.store.put, keys.job_input(job, number), mask.png))
             for put in kept:
                 put.result()
 
@@ -186,7 +186,7 @@ class Submissions:
 
     def _record(self, key: str) -> dict[str, str] | None:
         try:
-            return json.loads(self.ledger.store.get(self._idempotency_object(key)))
+            return json.loads(self.repository.store.get(self._idempotency_object(key)))
         except ObjectNotFound:
             return None
 
@@ -197,7 +197,7 @@ class Submissions:
             return None
         if record["fingerprint"] != fingerprint:
             raise IdempotencyConflict(
-                f"Idempotency-Key {shown(key)} came before with another body, as job {record['job']}; "
+                f"Idempotency-Key {truncated_repr(key)} came before with another body, as job {record['job']}; "
                 "send the same body again, or a new key for a new job",
                 job=record["job"],
             )
@@ -207,7 +207,7 @@ class Submissions:
         """Binds ``key`` to ``job``, or to the job of whoever came first."""
         record = {"format": 1, "job": job, "fingerprint": fingerprint, "created_at": self.now().isoformat()}
         try:
-            self.ledger.store.put(self._idempotency_object(key), json.dumps(record).encode(), if_absent=True)
+            self.repository.store.put(self._idempotency_object(key), json.dumps(record).encode(), if_absent=True)
         except ObjectExists:
             return self._reserved(key, fingerprint) or job
         return job
@@ -225,6 +225,6 @@ def check_idempotency_key(key: str) -> None:
     """Raises :class:`InvalidRequest` for a key that is none."""
     if not 1 <= len(key) <= MAX_KEY_CHARS or not all(0x21 <= ord(character) <= 0x7E for character in key):
         raise InvalidRequest(
-            f"Idempotency-Key {shown(key)} has {len(key)} characters; it must be 1 to {MAX_KEY_CHARS} visible ASCII characters, "
+            f"Idempotency-Key {truncated_repr(key)} has {len(key)} characters; it must be 1 to {MAX_KEY_CHARS} visible ASCII characters, "
             "a UUID say"
         )

@@ -7,7 +7,7 @@
                                             and runs (:mod:`service.runs`), by their ids
 
 Each is written before what it tells of, so a crash in between leaves an entry too many and never one too few. Such entries
-are looked through, and removed, before anybody is refused for them (:meth:`Holdings.mend`).
+are looked through, and removed, before anybody is refused for them (:meth:`TenantUsage.reconcile`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SETTLED_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Holdings:
+class TenantUsage:
     """The holdings of all tenants in ``store``."""
 
     store: ObjectStore
 
-    def note_job(self, spec: JobSpec) -> None:
+    def add_job(self, spec: JobSpec) -> None:
         """Lets the job be found among its tenant's; before its spec is written."""
         if spec.tenant != DEFAULT_TENANT:
             self.store.put(keys.tenant_job(spec.tenant, spec.job), b"")
@@ -55,7 +55,7 @@ class Holdings:
             names = (info.key[len(prefix) :] for info in self.store.list(prefix, start_after=after))
         return (name for name in names if is_job_id(name))
 
-    def note_open(self, spec: JobSpec) -> None:
+    def add_open(self, spec: JobSpec) -> None:
         """Counts the job's samples as queued; before its spec is written."""
         self.store.put(keys.tenant_open_job(spec.tenant, spec.job, spec.count), b"")
 
@@ -76,11 +76,11 @@ class Holdings:
         """The samples of each job that has not ended."""
         return dict(self._numbers(keys.tenant_open_prefix(tenant)))
 
-    def note_stored(self, spec: JobSpec, size: int) -> None:
+    def record_stored(self, spec: JobSpec, size: int) -> None:
         """Says what the job's files come to, in bytes; before its summary is written."""
-        self.note_bytes(spec.tenant, spec.job, size)
+        self.record_bytes(spec.tenant, spec.job, size)
 
-    def note_bytes(self, tenant: str, owner: str, size: int) -> None:
+    def record_bytes(self, tenant: str, owner: str, size: int) -> None:
         """The same of a job or a run by its id."""
         if size > 0:
             self.store.put(keys.tenant_stored_job(tenant, owner, size), b"")
@@ -102,7 +102,7 @@ class Holdings:
         """The bytes of the masks that were sent."""
         return sum(info.size for info in self.store.list(keys.uploads_prefix(tenant)))
 
-    def mend(self, tenant: str, *, now: datetime | None = None) -> int:
+    def reconcile(self, tenant: str, *, now: datetime | None = None) -> int:
         """Removes entries that are not true (any more), of the oldest jobs first; how many.
 
         Untrue is an open job that has a summary, or after ten minutes still no spec, and an ended job whose summary is

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model_store.card import Card, GuidanceTarget, join_words
+from model_store.card import GuidanceTarget, ModelCard, join_words
 from service.broker.priority import Priority
 from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
 from service.jobs.spec import Layout
@@ -19,7 +19,7 @@ from service.jobs.validate_inputs import (
     given_inputs,
 )
 from service.kit.seeds import SEED_MAX
-from service.kit.validation import UNPRINTABLE, Faults, listed, unprintable
+from service.kit.validation import UNPRINTABLE, Faults, join_list, unprintable
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 from service.store.opening import can_sign_links
@@ -28,7 +28,7 @@ from service.webhooks.validate import admit_callback
 
 
 @dataclass(frozen=True)
-class Parameters:
+class JobParameters:
     """What a job is made with, defaults filled in. ``seed`` is None where one has to be drawn."""
 
     prompt: str | None
@@ -46,7 +46,7 @@ class Parameters:
     callback: Callback | None
 
 
-def admit(request: GenerateRequest, card: Card, settings: Settings, reader: MaskReader) -> Parameters:
+def admit(request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader) -> JobParameters:
     """The parameters of the job asked for.
 
     Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's error,
@@ -82,14 +82,14 @@ def admit(request: GenerateRequest, card: Card, settings: Settings, reader: Mask
     if request.seed is not None:
         faults.outside("seed", request.seed, 0, SEED_MAX, "leave it out to have one drawn")
     if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {listed([str(s) for s in card.sizes_px])} px; take one of these")
+        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
     _check_pairs(request, given, card, faults)
     layout = _layout(request, count, settings, faults)
     name = _name(request, faults)
     callback = admit_callback(request.callback_url, settings, faults)
 
     faults.raise_if_any()
-    return Parameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback)
+    return JobParameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback)
 
 
 def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
@@ -102,7 +102,7 @@ def check_count(count: int, priority: Priority, settings: Settings, faults: Faul
 
 
 def _masks(
-    request: GenerateRequest, card: Card, size_px: int, reader: MaskReader, faults: Faults
+    request: GenerateRequest, card: ModelCard, size_px: int, reader: MaskReader, faults: Faults
 ) -> tuple[ReadMask, ...] | None:
     if request.mask is None:
         if "mask_encoding" in request.model_fields_set:
@@ -117,16 +117,16 @@ def _masks(
     return reader.read(request.mask, card, request.mask_encoding, size_px, faults)
 
 
-def _guidance_target(request: GenerateRequest, card: Card, faults: Faults) -> GuidanceTarget | None:
+def _guidance_target(request: GenerateRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:
     if request.guidance_target is None:
         return card.guidance_target
     if request.guidance_target not in card.guidance_targets:
-        choice = f"can strengthen {listed(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
+        choice = f"can strengthen {join_list(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
         faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
     return request.guidance_target
 
 
-def _check_pairs(request: GenerateRequest, given: Sequence[str], card: Card, faults: Faults) -> None:
+def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:
     if request.pairs and given and not card.makes_mask(given):
         why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
         together = {*given, "mask"} in map(set, card.accepted_inputs)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model_store.card import Card, join_words
+from model_store.card import ModelCard, join_words
 from service.jobs.request import GenerateRequest
-from service.kit.validation import UNPRINTABLE, Faults, listed, nearest, unprintable
+from service.kit.validation import UNPRINTABLE, Faults, closest_match, join_list, unprintable
 from service.settings import Settings
 
 _SPACES = str.maketrans("\n\r\t", "   ")
@@ -17,24 +17,24 @@ def given_inputs(request: GenerateRequest) -> tuple[str, ...]:
     return tuple(name for name in ("prompt", "classes", "mask") if getattr(request, name) is not None)
 
 
-def accepted(card: Card) -> str:
+def accepted(card: ModelCard) -> str:
     """The sets of inputs that the model takes, in words: ``prompt, or mask, or prompt and mask``."""
     return ", or ".join(join_words(chosen) for chosen in card.accepted_inputs)
 
 
-def check_inputs(given: Sequence[str], card: Card, faults: Faults) -> None:
+def check_inputs(given: Sequence[str], card: ModelCard, faults: Faults) -> None:
     """Notes inputs that the model does not take, or not together."""
-    strangers = [name for name in given if name not in card.inputs]
-    for name in strangers:
+    unknown_labels = [name for name in given if name not in card.inputs]
+    for name in unknown_labels:
         faults.add_plain(f"/{name}", f"{card.id} takes no {name}; give {accepted(card)}")
     if not given:
         faults.add_plain("", f"the request says nothing to make: give {accepted(card)}")
-    elif not strangers and set(given) not in [set(chosen) for chosen in card.accepted_inputs]:
+    elif not unknown_labels and set(given) not in [set(chosen) for chosen in card.accepted_inputs]:
         together = "together" if len(given) > 1 else "alone"
         faults.add_plain("", f"{card.id} does not take {join_words(given)} {together}: give {accepted(card)}")
 
 
-def check_prompt(request: GenerateRequest, card: Card, settings: Settings, faults: Faults) -> str | None:
+def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, faults: Faults) -> str | None:
     """The prompt as it will be read, if one is given."""
     if request.prompt is None:
         return None
@@ -57,23 +57,23 @@ def check_prompt(request: GenerateRequest, card: Card, settings: Settings, fault
     return prompt
 
 
-def check_classes(request: GenerateRequest, card: Card, faults: Faults) -> tuple[str, ...] | None:
+def check_classes(request: GenerateRequest, card: ModelCard, faults: Faults) -> tuple[str, ...] | None:
     """The canonical names asked for, by class index; a class named twice, also by two aliases, counts once."""
     if request.classes is None:
         return None
     if not request.classes:
-        faults.add("classes", [], f"name at least one of {listed(card.queryable)}")
+        faults.add("classes", [], f"name at least one of {join_list(card.queryable)}")
     wanted: dict[int, str] = {}
     for position, word in enumerate(request.classes):
         entry = card.find_class(word)
         if entry is None:
             words = [*card.queryable, *(alias for c in card.classes if c.queryable for alias in c.aliases)]
-            near = nearest(word, words)
+            near = closest_match(word, words)
             meant = f"did you mean {near!r}? " if near else ""
             faults.add(
                 f"classes.{position}",
                 word,
-                f"{card.id} has no such class; {meant}It has {listed(card.queryable)}",
+                f"{card.id} has no such class; {meant}It has {join_list(card.queryable)}",
                 unknown_class=True,
             )
         elif not entry.queryable:
@@ -81,7 +81,7 @@ def check_classes(request: GenerateRequest, card: Card, faults: Faults) -> tuple
                 f"classes.{position}",
                 word,
                 f"{card.id} knows {entry.name!r} in masks, but it stands for no one thing and cannot be asked for; "
-                f"ask for {listed(card.queryable)}",
+                f"ask for {join_list(card.queryable)}",
             )
         else:
             wanted[entry.index] = entry.name

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from model_store.card import IGNORE_INDEX, ClassEntry
-from service.kit.validation import spelled_out
+from service.kit.validation import escape_control
 
 MAX_TWINS = 24
 """More would make a picture that no screen shows."""
@@ -59,8 +59,8 @@ def draw_contact_sheet(
     drawn = [_tiles(twin, classes) for twin in shown]
 
     columns = max(len(tiles) for tiles in drawn)
-    most_groups = _IMAGES_A_ROW if columns == 1 else 1 if len(shown) <= 3 else 2
-    rows = -(-len(shown) // most_groups)
+    max_groups = _IMAGES_A_ROW if columns == 1 else 1 if len(shown) <= 3 else 2
+    rows = -(-len(shown) // max_groups)
     groups = -(-len(shown) // rows)
     group_width = columns * tile_px + (columns - 1) * _GAP
     # Never narrower than one twin with its mask: the title needs room.
@@ -109,10 +109,10 @@ def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
             f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}"
         )
     colours = {entry.index: entry.colour for entry in classes} | {IGNORE_INDEX: _IGNORE_COLOUR}
-    strangers = sorted(set(mask.tobytes()) - colours.keys())
-    if strangers:
+    unknown_labels = sorted(set(mask.tobytes()) - colours.keys())
+    if unknown_labels:
         raise ValueError(
-            f"the mask holds index {strangers[0]}, but the classes are 0 to {len(classes) - 1} (255: none)"
+            f"the mask holds index {unknown_labels[0]}, but the classes are 0 to {len(classes) - 1} (255: none)"
         )
     indices = Image.frombytes("P", mask.size, mask.tobytes())
     indices.putpalette([channel for index in range(256) for channel in colours.get(index, (0, 0, 0))])
@@ -148,7 +148,7 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text on one line, cut with an ellipsis to fit ``width`` pixels; what would break the line or turn it around is spelled out."""
-    text = spelled_out(text)
+    text = escape_control(text)
     # no letter is narrower than a pixel, and texts of any length come here
     if len(text) <= width and font.getlength(text) <= width:
         return text
@@ -177,7 +177,7 @@ def _legend_rows(
     """The legend's entries as rows of (x, name, colour), as many to a row as fit."""
     rows: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     x = 0
-    for name, colour in [(spelled_out(entry.name), entry.colour) for entry in classes] + [(ignored, _IGNORE_COLOUR)]:
+    for name, colour in [(escape_control(entry.name), entry.colour) for entry in classes] + [(ignored, _IGNORE_COLOUR)]:
         needed = 24 + round(font.getlength(name)) + 22
         if x and x + needed > width:
             rows.append([])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 BLOCK_BYTES = 1 << 18
-_MOST_WAITING = 4
+_MAX_WAITING = 4
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Spool(io.RawIOBase):
         # hashed here, as the thread would wait for the interpreter once more between hashing and writing
         self._digest.update(self._block[: self._filled])
         self._waiting.append(self._thread.submit(self._keep, self._block, self._filled))
-        self._block = self._waiting.popleft().result() if len(self._waiting) >= _MOST_WAITING else _new_block()
+        self._block = self._waiting.popleft().result() if len(self._waiting) >= _MAX_WAITING else _new_block()
         self._filled = 0
 
     def _settle(self) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from service.kit.ids import ID_BODY, new_id
 
 
-class Kind(StrEnum):
+class RunKind(StrEnum):
     """What a run does."""
 
     DATASET = "dataset"
@@ -29,20 +29,20 @@ class Kind(StrEnum):
     @property
     def words(self) -> str:
         """The kind with its article, for messages."""
-        return f"{'a' if self is Kind.DATASET else 'an'} {self.value}"
+        return f"{'a' if self is RunKind.DATASET else 'an'} {self.value}"
 
 
-RUN_ID_PATTERN = rf"^[{''.join(kind.letter for kind in Kind)}]{ID_BODY}$"
+RUN_ID_PATTERN = rf"^[{''.join(kind.letter for kind in RunKind)}]{ID_BODY}$"
 _RUN_ID = re.compile(RUN_ID_PATTERN.rstrip("$") + r"\Z")
 
 
-def new_run_id(kind: Kind, now: datetime | None = None) -> str:
+def new_run_id(kind: RunKind, now: datetime | None = None) -> str:
     """A new id for a run accepted at ``now`` (timezone-aware; the present moment if None)."""
     return new_id(kind.letter, now)
 
 
-def kind_of(run: str) -> Kind | None:
+def kind_of(run: str) -> RunKind | None:
     """The kind of the run that an id names; None for a text that is no run's id, which must not become part of a store key."""
     if _RUN_ID.match(run) is None:
         return None
-    return next(kind for kind in Kind if kind.letter == run[0])
+    return next(kind for kind in RunKind if kind.letter == run[0])

@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands."""
 
     QUEUED = "queued"
@@ -35,28 +35,28 @@ class State(StrEnum):
     @property
     def can_be_cancelled(self) -> bool:
         """Whether a cancel asked for now may change anything."""
-        return self is State.CANCELLING or State.CANCELLING in TRANSITIONS[self]
+        return self is JobState.CANCELLING or JobState.CANCELLING in TRANSITIONS[self]
 
 
-ENDED = frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.CANCELLED})
+ENDED = frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED})
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLING}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.PARTIAL, State.FAILED, State.CANCELLING}),
-    State.CANCELLING: ENDED,
-    State.SUCCEEDED: frozenset(),
-    State.PARTIAL: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLING}),
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.PARTIAL, JobState.FAILED, JobState.CANCELLING}),
+    JobState.CANCELLING: ENDED,
+    JobState.SUCCEEDED: frozenset(),
+    JobState.PARTIAL: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
 }
 
 
-def may_follow(before: State, after: State) -> bool:
+def may_follow(before: JobState, after: JobState) -> bool:
     """Whether who saw ``before`` may see ``after`` next: the same, or what legal changes lead to."""
     return before is after or any(may_follow(between, after) for between in TRANSITIONS[before])
 
 
-def current_state(*, ended: State | None, cancel_asked: bool, started: bool) -> State:
+def current_state(*, ended: JobState | None, cancel_asked: bool, started: bool) -> JobState:
     """The state that the store's objects amount to.
 
     ``ended`` is the summary's state, if there is a summary; ``cancel_asked`` whether the cancel object exists;
@@ -65,8 +65,8 @@ def current_state(*, ended: State | None, cancel_asked: bool, started: bool) -> 
     if ended is not None:
         return ended
     if cancel_asked:
-        return State.CANCELLING
-    return State.RUNNING if started else State.QUEUED
+        return JobState.CANCELLING
+    return JobState.RUNNING if started else JobState.QUEUED
 
 
 def sequence_number(*, ended: bool, cancel_asked: bool, started: bool, recorded: int, chunks: int) -> int:
@@ -78,13 +78,13 @@ def sequence_number(*, ended: bool, cancel_asked: bool, started: bool, recorded:
     return chunks + 3 if ended else min(recorded, chunks) + started + cancel_asked
 
 
-def final_state(*, done: int, failed: int, total: int, cancelled: bool) -> State:
+def final_state(*, done: int, failed: int, total: int, cancelled: bool) -> JobState:
     """The state in which a job ends with ``done`` twins made and ``failed`` given up of ``total`` asked for.
 
     A cancel that came after the last sample changes nothing.
     """
     if done == total:
-        return State.SUCCEEDED
+        return JobState.SUCCEEDED
     if cancelled and done + failed < total:
-        return State.CANCELLED
-    return State.PARTIAL if done else State.FAILED
+        return JobState.CANCELLED
+    return JobState.PARTIAL if done else JobState.FAILED

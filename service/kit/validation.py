@@ -12,7 +12,7 @@ from typing import Any
 from service.errors import InvalidRequest, UnknownClass
 
 UNPRINTABLE = "it holds control characters or halves of surrogate pairs; leave them out"
-MOST_TOLD = 50
+MAX_TOLD = 50
 """Faults that one answer lists: no request is mended from more of them, and a body can hold a million."""
 
 
@@ -27,7 +27,7 @@ class Faults:
         """Notes that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` is to be done."""
         self._only_unknown_classes &= unknown_class
         pointer = "".join(f"/{part}" for part in member.split("."))
-        self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {shown(value)}: {what}"})
+        self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {truncated_repr(value)}: {what}"})
 
     def add_plain(self, pointer: str, detail: str) -> None:
         """Notes a fault that is no single member's value; ``pointer`` may be "", the whole body."""
@@ -48,13 +48,13 @@ class Faults:
 
 
 def told(found: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The faults that an answer lists: the first :data:`MOST_TOLD`, and how many more there are."""
-    if len(found) <= MOST_TOLD:
+    """The faults that an answer lists: the first :data:`MAX_TOLD`, and how many more there are."""
+    if len(found) <= MAX_TOLD:
         return found
-    return [*found[:MOST_TOLD], {"pointer": "", "detail": f"and {len(found) - MOST_TOLD} more, which are not listed"}]
+    return [*found[:MAX_TOLD], {"pointer": "", "detail": f"and {len(found) - MAX_TOLD} more, which are not listed"}]
 
 
-def shown(value: Any, *, most: int = 80) -> str:
+def truncated_repr(value: Any, *, most: int = 80) -> str:
     """A value for a message: as JSON, in ASCII, cut short. What is cut off is not written out first."""
     if isinstance(value, str):
         value = value[: most + 1]
@@ -77,7 +77,7 @@ def unprintable(text: str) -> bool:
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def spelled_out(text: str, *, keep: str = "") -> str:
+def escape_control(text: str, *, keep: str = "") -> str:
     """A text from outside as it may be shown: what commands a terminal, turns the text around or is no text is written as ``\\x1b``."""
     return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text)
 
@@ -86,14 +86,14 @@ def _number(limit: float) -> str:
     return str(int(limit)) if float(limit).is_integer() else f"{limit:g}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def closest_match(word: str, known: Iterable[str]) -> str | None:
     """The word of ``known`` that ``word`` was probably meant to be, whatever its case; None if nothing is close."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(word[:200].casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 
-def listed(words: Sequence[str], *, most: int = 40) -> str:
+def join_list(words: Sequence[str], *, most: int = 40) -> str:
     """``words`` for a message, cut after ``most``."""
     if not words:
         return "none"

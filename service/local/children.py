@@ -127,11 +127,11 @@ class Family:
         self.children.clear()
 
 
-def last_lines(path: Path, *, lines: int = 12, most_bytes: int = 4000) -> str:
+def last_lines(path: Path, *, lines: int = 12, max_bytes: int = 4000) -> str:
     """The end of a text file, indented; empty where there is no file."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - most_bytes))
+        file.seek(max(0, path.stat().st_size - max_bytes))
         text = file.read().decode(errors="replace")
     return "\n".join(f"  {line}" for line in text.rstrip().splitlines()[-lines:])

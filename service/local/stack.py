@@ -98,7 +98,7 @@ class EmbeddedStack:
         """Raises :class:`NotReady`, with the last words of its log, if a part has ended by itself."""
         self.family.check()
 
-    def mend(self) -> str | None:
+    def restart_dead(self) -> str | None:
         """Starts a worker again if it has ended, and says so; a worker may run out of memory, and loses nothing by it.
 
         Raises :class:`NotReady` as :meth:`check` does if another part has ended, or a worker soon after its start.

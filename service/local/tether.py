@@ -15,7 +15,7 @@ import sys
 import time
 
 PR_SET_PDEATHSIG = 1
-LOOK_EVERY_S = 0.5
+POLL_INTERVAL_S = 0.5
 GRACE_S = 10.0
 
 
@@ -49,7 +49,7 @@ def _start_watcher(parent: int, program: int) -> None:
         # What was handed to the program, such as a lock, must not be held by us.
         os.closerange(0, 1024)
         while _runs(parent) and _runs(program):
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_INTERVAL_S)
         _end(program)
     os._exit(0)
 
@@ -58,7 +58,7 @@ def _end(program: int) -> None:
     deadline = time.monotonic() + GRACE_S
     sending: int = signal.SIGTERM
     while _runs(program, sending):
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
         sending = signal.SIGKILL if time.monotonic() > deadline else 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.kit.validation import Faults, shown
+from service.kit.validation import Faults, truncated_repr
 from service.masks.png_file import MaskRefused
 from service.masks.uploads import upload_id
 
@@ -68,10 +68,10 @@ def _parsed(entries: list[tuple[str, str, Any]], faults: Faults) -> list[GivenFi
                 files.append(GivenFile(name, pointer, upload_id(data), data))
             elif _is_form(entry, "upload"):
                 if not isinstance(entry["upload"], str) or not _UPLOAD.fullmatch(entry["upload"]):
-                    raise MaskRefused(f"has the upload {shown(entry['upload'])}, which is no id; POST /uploads answers with one")
+                    raise MaskRefused(f"has the upload {truncated_repr(entry['upload'])}, which is no id; POST /uploads answers with one")
                 files.append(GivenFile(name, pointer, entry["upload"]))
             else:
-                raise MaskRefused(f"is {shown(entry)}; {_EITHER}" + ("" if "[" in name else ", or a list of these"))
+                raise MaskRefused(f"is {truncated_repr(entry)}; {_EITHER}" + ("" if "[" in name else ", or a list of these"))
         except MaskRefused as error:
             faults.add_plain(pointer, f"{name} {error}")
     return files
@@ -84,7 +84,7 @@ def _is_form(entry: Any, member: str) -> bool:
 def _decoded(text: Any) -> bytes:
     """The bytes of a file in base64. Raises :class:`MaskRefused` naming what is not base64 in it."""
     if not isinstance(text, str):
-        raise MaskRefused(f"has the png {shown(text)}; {_EITHER}")
+        raise MaskRefused(f"has the png {truncated_repr(text)}; {_EITHER}")
     if text.startswith("data:"):
         raise MaskRefused("has a png that begins with 'data:'; leave out all that stands before the base64, and the comma")
     try:
@@ -93,5 +93,5 @@ def _decoded(text: Any) -> bytes:
         stray = _NOT_BASE64.search(text)
         if stray is None:
             raise MaskRefused(f"has a png that is not base64 ({str(error).lower()}); send all of it, with its padding") from None
-        where = f"has a png that is not base64: {shown(stray[0])} at character {stray.start()}"
+        where = f"has a png that is not base64: {truncated_repr(stray[0])} at character {stray.start()}"
         raise MaskRefused(f"{where}; write it on one line, in the alphabet with + and /") from None

@@ -20,7 +20,7 @@ _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _READ = _CRITICAL | {b"tRNS"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """First column, first row, and the steps of both, of each pass of an interlaced file (8.2)."""
-_MOST_CHUNKS = 20_000
+_MAX_CHUNKS = 20_000
 """The largest body holds a million, and each takes a while. No encoder writes pixel data in pieces that small."""
 _PIECE_BYTES = 1 << 20
 _DAMAGED, _SEND_AGAIN = "is damaged", "send the file again, or save it anew"
@@ -140,7 +140,7 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of each chunk behind the header. Of those that are not read, the content is left out."""
     place = 33
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if place + 12 > len(data):
             raise MaskRefused(f"breaks off after {len(data)} bytes, before its end; send the whole file")
         length, kind = struct.unpack(">I4s", data[place : place + 8])
@@ -155,7 +155,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[place + 8 : end - 4] if kind in _READ or kind == b"acTL" else b""
         place = end
-    raise MaskRefused(f"is cut into more than {_MOST_CHUNKS} chunks; save it anew")
+    raise MaskRefused(f"is cut into more than {_MAX_CHUNKS} chunks; save it anew")
 
 
 def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:

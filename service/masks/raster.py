@@ -20,7 +20,7 @@ from service.masks.png_file import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, Ma
 Colour = tuple[int, int, int]
 Kind = Literal["grey", "palette", "rgb"]
 _ROWS_AT_ONCE = 128
-_MOST_COLOURS = 256
+_MAX_COLOURS = 256
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _check_opaque(see_through: np.ndarray) -> None:
 
 def _numbered(pixels: np.ndarray) -> tuple[np.ndarray, list[Colour]]:
     """``(s, s, 3)`` uint8 -> the number of each pixel's colour ``(s, s)`` uint8, and the colours by their numbers."""
-    found = Image.fromarray(pixels).getcolors(_MOST_COLOURS)
+    found = Image.fromarray(pixels).getcolors(_MAX_COLOURS)
     if found is None:
         raise TooManyColours(pixels)
     packed = np.array(sorted(_packed(np.array([colour for _, colour in found]))), dtype=np.uint32)
@@ -120,10 +120,10 @@ class TooManyColours(MaskRefused):
     """An RGB picture of more colours than there can be classes."""
 
     def __init__(self, pixels: np.ndarray) -> None:
-        super().__init__(f"has more than {_MOST_COLOURS} colours")
+        super().__init__(f"has more than {_MAX_COLOURS} colours")
         self.pixels = pixels
 
-    def strangers(self, colours: Sequence[Colour]) -> tuple[int, Colour, tuple[int, int]]:
+    def unknown_labels(self, colours: Sequence[Colour]) -> tuple[int, Colour, tuple[int, int]]:
         """How many of its colours are none of ``colours``, the first of them, and its place ``(x, y)``, row by row."""
         known = _packed(np.array(colours))
         seen = np.zeros(1 << 24, dtype=bool)

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.kit.prefetch import prefetch
 from service.kit.validation import Faults
 from service.masks.given import GivenFile, parse_masks
@@ -17,9 +17,9 @@ from service.masks.types import GivenMask, MaskEncoding
 from service.masks.uploads import Uploads
 from service.settings import Settings
 
-_AT_ONCE = 2
+_MAX_CONCURRENCY = 2
 """Masks that one process unpacks at the same time: the largest takes hundreds of megabytes while it is."""
-_MOST_REFUSED = 20
+_MAX_REFUSED = 20
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class MaskReader:
     ) -> None:
         self._settings = settings
         self._uploads = uploads
-        self._room = room or threading.BoundedSemaphore(_AT_ONCE)
+        self._room = room or threading.BoundedSemaphore(_MAX_CONCURRENCY)
 
     def of(self, tenant: str) -> MaskReader:
         """One that looks among the uploads of ``tenant``, in the same room: memory is the process's, whoever asks."""
         return MaskReader(self._settings, self._uploads.of(tenant), self._room)
 
     def read(
-        self, value: Any, card: Card, encoding: MaskEncoding, size_px: int, faults: Faults
+        self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults
     ) -> tuple[ReadMask, ...]:
         """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults`` instead.
 
@@ -70,7 +70,7 @@ class MaskReader:
                 except MaskRefused as error:
                     refused += 1
                     faults.add_plain(file.pointer, f"{file.name} {error}")
-                    if refused == _MOST_REFUSED and len(unlike) > len(masks) + refused:
+                    if refused == _MAX_REFUSED and len(unlike) > len(masks) + refused:
                         faults.add_plain("/mask", f"{refused} masks are refused; those after {file.name} were not looked at")
                         break
         return tuple(masks[file.upload] for file in files if file.upload in masks)
@@ -78,7 +78,7 @@ class MaskReader:
     def _data(self, file: GivenFile) -> bytes | None:
         return file.data if file.data is not None else self._uploads.get(file.upload)
 
-    def _read_one(self, file: GivenFile, data: bytes, card: Card, encoding: MaskEncoding, size_px: int) -> ReadMask:
+    def _read_one(self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int) -> ReadMask:
         # numpy and Pillow are for those who send masks; a process that nobody sends one stays without.
         from model_store.masks.resize import majority_resize
         from service.kit.png import encode_mask

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from model_store import bundled_folder
-from model_store.card import NAME_PATTERN, VERSION_PATTERN, Card, CardInvalid, load_card, parse_card
+from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, load_card, parse_card
 from service.errors import CardError, ObjectNotFound, UnknownModel
-from service.kit.validation import listed, nearest
+from service.kit.validation import closest_match, join_list
 from service.store import keys
 from service.store.base import ObjectStore
 
@@ -31,21 +31,21 @@ class Catalogue:
         self._refresh_s = refresh_s
         self._refreshed_at = float("-inf")
         self._lock = threading.Lock()
-        self._cards: dict[str, dict[str, Card]] = {}
+        self._cards: dict[str, dict[str, ModelCard]] = {}
         self._broken: dict[str, str] = {}
-        self._bundled_cards: dict[Path, Card] = {}
+        self._bundled_cards: dict[Path, ModelCard] = {}
 
-    def cards(self) -> tuple[Card, ...]:
+    def cards(self) -> tuple[ModelCard, ...]:
         """All cards, by name, newest version first."""
         self._refresh(self._refresh_s)
         return tuple(card for name in sorted(self._cards) for card in self.versions(name))
 
-    def versions(self, name: str) -> tuple[Card, ...]:
+    def versions(self, name: str) -> tuple[ModelCard, ...]:
         """The cards of one name, newest version first; empty if there are none."""
         of_name = self._cards.get(name, {})
         return tuple(of_name[version] for version in sorted(of_name, key=version_order, reverse=True))
 
-    def resolve(self, ref: str) -> Card:
+    def resolve(self, ref: str) -> ModelCard:
         """The card that ``name`` (its newest version) or ``name@version`` stands for.
 
         Raises :class:`UnknownModel` naming what there is, or :class:`CardError` if the card asked for is broken.
@@ -62,7 +62,7 @@ class Catalogue:
             raise CardError(f"model {ref!r} cannot be used: {self._broken[ref]}")
         raise self._unknown(ref)
 
-    def _find(self, ref: str) -> Card | None:
+    def _find(self, ref: str) -> ModelCard | None:
         name, at, version = ref.partition("@")
         versions = self.versions(name)
         if not at:
@@ -74,18 +74,18 @@ class Catalogue:
         versions = [card.version for card in self.versions(name)]
         if versions:
             return UnknownModel(
-                f"model {name!r} has no version {version[:80]!r}; it has {listed(versions)}", versions=versions
+                f"model {name!r} has no version {version[:80]!r}; it has {join_list(versions)}", versions=versions
             )
         names = sorted(self._cards)
-        near = nearest(name, names)
+        near = closest_match(name, names)
         meant = f"did you mean {near!r}? There" if near else "there"
-        return UnknownModel(f"model {name[:80]!r} does not exist; {meant} are: {listed(names)}", models=names)
+        return UnknownModel(f"model {name[:80]!r} does not exist; {meant} are: {join_list(names)}", models=names)
 
     def _refresh(self, older_than_s: float) -> None:
         with self._lock:
             if time.monotonic() - self._refreshed_at < older_than_s:
                 return
-            found: dict[str, dict[str, Card]] = {}
+            found: dict[str, dict[str, ModelCard]] = {}
             broken: dict[str, str] = {}
             self._read_store(found, broken)
             # Bundled cards last: where both have a name@version, the one that came with this code holds.
@@ -93,7 +93,7 @@ class Catalogue:
             self._cards, self._broken = found, broken
             self._refreshed_at = time.monotonic()
 
-    def _read_store(self, found: dict[str, dict[str, Card]], broken: dict[str, str]) -> None:
+    def _read_store(self, found: dict[str, dict[str, ModelCard]], broken: dict[str, str]) -> None:
         for name in self._store.list_folders(keys.models_prefix()):
             for version in self._store.list_folders(f"{keys.models_prefix()}{name}/"):
                 if not re.fullmatch(NAME_PATTERN, name) or not re.fullmatch(VERSION_PATTERN, version):
@@ -111,7 +111,7 @@ class Catalogue:
                     continue
                 found.setdefault(name, {})[version] = card
 
-    def _read_bundled(self, found: dict[str, dict[str, Card]], broken: dict[str, str]) -> None:
+    def _read_bundled(self, found: dict[str, dict[str, ModelCard]], broken: dict[str, str]) -> None:
         for path in sorted(self._bundled.glob("*/*/card.json")):
             name, version = path.parent.parent.name, path.parent.name
             try:
@@ -136,6 +136,6 @@ def version_order(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def _check_place(card: Card, name: str, version: str) -> None:
+def _check_place(card: ModelCard, name: str, version: str) -> None:
     if (card.name, card.version) != (name, version):
         raise CardInvalid(f"the card in the place of {name}@{version} says it is {card.id}; register it again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from model_store.card import Card, CardInvalid, load_card
+from model_store.card import CardInvalid, ModelCard, load_card
 from service.errors import CardError, ObjectExists, StoreError, UnknownModel, WeightsError
 from service.registry.catalogue import Catalogue
 from service.store import keys
@@ -14,7 +14,7 @@ from service.store.base import ObjectStore
 _READ_BYTES = 1 << 20
 
 
-def check_model_folder(folder: Path) -> Card:
+def check_model_folder(folder: Path) -> ModelCard:
     """The card of a model folder whose files are all there and are those that the card names.
 
     Raises :class:`CardError` for the card, :class:`WeightsError` for a file that is missing, of another length or of
@@ -45,7 +45,7 @@ def check_model_folder(folder: Path) -> Card:
     return card
 
 
-def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[Card, bool]:
+def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[ModelCard, bool]:
     """Copies a model folder into the store, weights first and card last, so that no reader meets half a model.
 
     Returns the card, and whether it is new: adding the very same version again changes nothing. Raises what
@@ -90,7 +90,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _known(catalogue: Catalogue, ref: str) -> Card | None:
+def _known(catalogue: Catalogue, ref: str) -> ModelCard | None:
     try:
         return catalogue.resolve(ref)
     except UnknownModel:

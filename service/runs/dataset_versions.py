@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownDataset, UnknownRun
 from service.kit.ids import accepted_at
-from service.kit.run_kinds import Kind
-from service.kit.states import State
-from service.kit.validation import nearest, shown
-from service.runs.repository import RunLedger
+from service.kit.run_kinds import RunKind
+from service.kit.states import JobState
+from service.kit.validation import closest_match, truncated_repr
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.store import run_keys
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 DATASET_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 DATASET_NAME_FORM = "1 to 63 lower-case letters, digits, _ and -, the first a letter or digit"
 _NAME = re.compile(DATASET_NAME_PATTERN.rstrip("$") + r"\Z")
-_MOST_VERSION = 99_999_999
-_MOST_NAMES = 1000
+_MAX_VERSION = 99_999_999
+_MAX_NAMES = 1000
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 """The store's and the API's, at most; S3 itself takes no request whose clock is more than a quarter of an hour off."""
 ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
@@ -39,7 +39,7 @@ class DatasetWork(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=DATASET_NAME_PATTERN)
-    version: int = Field(ge=1, le=_MOST_VERSION)
+    version: int = Field(ge=1, le=_MAX_VERSION)
     prefix: str | None = None
     read_as: ReadFormat | None = None
 
@@ -57,12 +57,12 @@ def is_dataset_name(name: str) -> bool:
 class Datasets:
     """The datasets of ``tenant``."""
 
-    ledger: RunLedger
+    repository: RunRepository
     tenant: str
 
     def names(self, *, start_after: str | None = None) -> Iterator[str]:
         """Names in order; perhaps some whose versions have all been deleted."""
-        for name in self.ledger.store.list_folders(run_keys.tenant_datasets_prefix(self.tenant), start_after=start_after):
+        for name in self.repository.store.list_folders(run_keys.tenant_datasets_prefix(self.tenant), start_after=start_after):
             if is_dataset_name(name):
                 yield name
 
@@ -73,7 +73,7 @@ class Datasets:
     def take_version(self, name: str, run: str) -> int:
         """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and one, by however
         many callers at once."""
-        store, version = self.ledger.store, 0
+        store, version = self.repository.store, 0
         since = accepted_at(run) - _CLOCKS_DIFFER_BY
         for version, given_at in self._given(name):
             if given_at >= since and self._run_of(name, version) == run:
@@ -127,23 +127,23 @@ class Datasets:
                     spec = self._spec(name, number)
                 except UnknownRun:
                     continue
-                summary = self.ledger.read_summary(spec.run)
-                if summary is not None and summary.state is State.SUCCEEDED:
-                    return StoredDataset.open(self.ledger.store, spec.run)
+                summary = self.repository.read_summary(spec.run)
+                if summary is not None and summary.state is JobState.SUCCEEDED:
+                    return StoredDataset.open(self.repository.store, spec.run)
         spec = self.find(name, version or None)
-        summary = self.ledger.read_summary(spec.run)
-        if summary is None or summary.state is not State.SUCCEEDED:
+        summary = self.repository.read_summary(spec.run)
+        if summary is None or summary.state is not JobState.SUCCEEDED:
             state = None if summary is None else summary.state.value
             how = "is still being taken in; try again when it has been"
             if summary is not None:
                 how = f"has ended as {state}: {summary.reason}"
             raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=state)
-        return StoredDataset.open(self.ledger.store, spec.run)
+        return StoredDataset.open(self.repository.store, spec.run)
 
     def _given(self, name: str) -> Iterator[tuple[int, datetime]]:
         """The numbers that were given, ascending, and when."""
         prefix = run_keys.tenant_dataset_prefix(self.tenant, name)
-        for info in self.ledger.store.list(prefix):
+        for info in self.repository.store.list(prefix):
             number = info.key[len(prefix) :].removesuffix(".json")
             if number.isascii() and number.isdigit():
                 yield int(number), info.modified
@@ -153,13 +153,13 @@ class Datasets:
             run = self._run_of(name, version)
         except ObjectNotFound:
             raise self._unknown(name, version) from None
-        return self.ledger.read_spec(run, tenant=self.tenant, kind=Kind.DATASET)
+        return self.repository.read_spec(run, tenant=self.tenant, kind=RunKind.DATASET)
 
     def _run_of(self, name: str, version: int) -> str:
-        return str(json.loads(self.ledger.store.get(run_keys.tenant_dataset(self.tenant, name, version)))["run"])
+        return str(json.loads(self.repository.store.get(run_keys.tenant_dataset(self.tenant, name, version)))["run"])
 
     def _unknown(self, name: str, version: str | int | None) -> UnknownDataset:
         asked = name if version is None else f"{name}@{version}"
-        near = nearest(name, [known for _, known in zip(range(_MOST_NAMES), self.names()) if known != name])
+        near = closest_match(name, [known for _, known in zip(range(_MAX_NAMES), self.names()) if known != name])
         meant = f"did you mean {near!r}? " if near else ""
-        return UnknownDataset(f"dataset {shown(asked)} does not exist; {meant}GET /datasets lists those that do")
+        return UnknownDataset(f"dataset {truncated_repr(asked)} does not exist; {meant}GET /datasets lists those that do")

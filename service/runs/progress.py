@@ -11,56 +11,56 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.broker.live_state import EVENTS_CHANNEL, Hints
-from service.kit.states import State, current_state
-from service.runs.repository import RunLedger
+from service.broker.live_state import EVENTS_CHANNEL, LiveState
+from service.kit.states import JobState, current_state
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec, RunSummary
 from service.webhooks import outbox
 
 if TYPE_CHECKING:
     from redis import Redis
 
-_KEPT_S = 86_400
-_SILENCE_S = 60.0
+_TTL_S = 86_400
+_HANG_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None where none was asked for.
 
     ``told`` is false for a run at work of which Redis had nothing to say: then nobody knows how much of it is done.
     """
 
-    state: State
+    state: JobState
     done: int
     total: int | None
     rate: float | None = None
     note: str | None = None
     summary: RunSummary | None = None
-    callback: outbox.Standing | None = None
+    callback: outbox.DeliveryStatus | None = None
     told: bool = True
 
     @property
     def seconds_left(self) -> float | None:
-        if self.state is not State.RUNNING or not self.rate or self.total is None:
+        if self.state is not JobState.RUNNING or not self.rate or self.total is None:
             return None
         return max(0, self.total - self.done) / self.rate
 
 
-def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
+def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec) -> RunProgress:
     """Where the run stands."""
-    summary = ledger.read_summary(spec.run)
+    summary = repository.read_summary(spec.run)
     if summary is not None:
-        callback = None if spec.callback is None else ledger.outbox.read(spec.run)
-        return Standing(summary.state, summary.done, summary.total, summary=summary, callback=callback)
-    state = current_state(ended=None, cancel_asked=ledger.is_cancelled(spec.run), started=ledger.is_started(spec.run))
-    said = hints.ask(lambda client: client.hgetall(_key(spec.run)), {})
+        callback = None if spec.callback is None else repository.outbox.read(spec.run)
+        return RunProgress(summary.state, summary.done, summary.total, summary=summary, callback=callback)
+    state = current_state(ended=None, cancel_asked=repository.is_cancelled(spec.run), started=repository.is_started(spec.run))
+    said = live_state.ask(lambda client: client.hgetall(_key(spec.run)), {})
     done, total = _number(said.get("done")) or 0, _number(said.get("total"))
     began, began_with = _number(said.get("began")), _number(said.get("began_with")) or 0
     rate = None
     if began is not None and done > began_with and time.time() - began >= 1:
         rate = (done - began_with) / (time.time() - began)
-    return Standing(
+    return RunProgress(
         state,
         int(done),
         spec.total if total is None else int(total),
@@ -71,32 +71,32 @@ def standing(ledger: RunLedger, hints: Hints, spec: RunSpec) -> Standing:
     )
 
 
-def note_progress(hints: Hints, run: str, done: int, total: int | None, *, note: str = "") -> None:
+def publish_progress(live_state: LiveState, run: str, done: int, total: int | None, *, note: str = "") -> None:
     """Says how far the run is. Its rate counts from the first word on, or from the first after nothing was heard for a minute."""
     now = time.time()
     values = {"done": str(done), "total": "" if total is None else str(total), "note": note, "said": f"{now:.3f}"}
 
     def say(client: Redis) -> None:
         said = _number(client.hget(_key(run), "said"))
-        if said is None or now - said > _SILENCE_S:
+        if said is None or now - said > _HANG_TIMEOUT_S:
             values.update(began=f"{now:.3f}", began_with=str(done))
         with client.pipeline(transaction=True) as pipe:
             pipe.hset(_key(run), mapping=values)
-            pipe.expire(_key(run), _KEPT_S)
+            pipe.expire(_key(run), _TTL_S)
             pipe.execute()
         client.publish(EVENTS_CHANNEL + run, json.dumps({"done": done}))
 
-    hints.ask(say, None)
+    live_state.ask(say, None)
 
 
-def forget_progress(hints: Hints, run: str) -> None:
+def forget_progress(live_state: LiveState, run: str) -> None:
     """Drops what was said of a run that has ended, and lets those know who wait for that."""
 
     def drop(client: Redis) -> None:
         client.delete(_key(run))
         client.publish(EVENTS_CHANNEL + run, json.dumps({"ended": True}))
 
-    hints.ask(drop, None)
+    live_state.ask(drop, None)
 
 
 def _key(run: str) -> str:

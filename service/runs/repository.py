@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from service.errors import JobStateConflict, ObjectExists, ObjectNotFound, UnknownRun
 from service.jobs.repository import parse_stored
-from service.jobs.usage import Holdings
-from service.kit.run_kinds import Kind, kind_of
-from service.kit.states import State
-from service.kit.validation import shown
+from service.jobs.usage import TenantUsage
+from service.kit.run_kinds import RunKind, kind_of
+from service.kit.states import JobState
+from service.kit.validation import truncated_repr
 from service.runs.spec import RunSpec, RunSummary
 from service.store import run_keys
 from service.store.base import ObjectStore
@@ -26,7 +26,7 @@ from service.webhooks.outbox import Outbox
 
 
 @dataclass(frozen=True)
-class RunLedger:
+class RunRepository:
     """The runs in ``store``."""
 
     store: ObjectStore
@@ -42,13 +42,13 @@ class RunLedger:
         self.store.put(run_keys.open_run(spec.run), b"")
         return self._put_once(run_keys.run_spec(spec.run), spec)
 
-    def read_spec(self, run: str, *, tenant: str | None = None, kind: Kind | None = None) -> RunSpec:
+    def read_spec(self, run: str, *, tenant: str | None = None, kind: RunKind | None = None) -> RunSpec:
         """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being deleted."""
         found = kind_of(run)
         what = kind or found
         if found is None or kind not in (None, found):
             expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
-            raise UnknownRun(f"{shown(run)} is no id of {what.words if what else 'a run'}; {expected}")
+            raise UnknownRun(f"{truncated_repr(run)} is no id of {what.words if what else 'a run'}; {expected}")
         spec = self.stored_spec(run)
         if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
             raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
@@ -61,7 +61,7 @@ class RunLedger:
         except ObjectNotFound:
             return None
 
-    def runs(self, tenant: str, kind: Kind, *, start_after: str | None = None) -> Iterator[str]:
+    def runs(self, tenant: str, kind: RunKind, *, start_after: str | None = None) -> Iterator[str]:
         """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a spec."""
         prefix = run_keys.tenant_runs_prefix(tenant, kind)
         after = None if start_after is None else prefix + start_after
@@ -70,7 +70,7 @@ class RunLedger:
             if kind_of(run) is kind:
                 yield run
 
-    def everybodys(self, kind: Kind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
+    def everybodys(self, kind: RunKind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
         """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a spec."""
         for name in self.store.list_folders(run_keys.kind_prefix(kind), start_after=start_after, limit=limit):
             if kind_of(name) is kind:
@@ -98,7 +98,7 @@ class RunLedger:
         """
         summary = self.read_summary(spec.run)
         if summary is not None:
-            if summary.state is State.CANCELLED:
+            if summary.state is JobState.CANCELLED:
                 return
             raise JobStateConflict(
                 f"{spec.kind.value} {spec.run} has ended as {summary.state.value}; only one that is queued or running can be cancelled",
@@ -106,7 +106,7 @@ class RunLedger:
             )
         self._put_mark(run_keys.run_cancel(spec.run), spec.run, "requested_at")
         if not self.is_started(spec.run):
-            self.end(spec, State.CANCELLED, reason="cancelled before it started")
+            self.end(spec, JobState.CANCELLED, reason="cancelled before it started")
 
     def is_cancelled(self, run: str) -> bool:
         return self.store.head(run_keys.run_cancel(run)) is not None
@@ -122,7 +122,7 @@ class RunLedger:
     def end(
         self,
         spec: RunSpec,
-        state: State,
+        state: JobState,
         *,
         done: int = 0,
         total: int | None = None,
@@ -147,9 +147,9 @@ class RunLedger:
             bytes=size,
             result=result or {},
         )
-        Holdings(self.store).note_bytes(spec.tenant, spec.run, size)
+        TenantUsage(self.store).record_bytes(spec.tenant, spec.run, size)
         if spec.callback is not None:
-            self.outbox.note(spec.run)
+            self.outbox.enqueue(spec.run)
         first = self._put_once(run_keys.run_summary(spec.run), summary)
         return summary if first else self.read_summary(spec.run) or summary
 
@@ -188,11 +188,11 @@ class RunLedger:
                 removed += 1
         for key in last:
             self.store.delete(key)
-        self.outbox.strike(run)
+        self.outbox.delete_entry(run)
         tenant = str(note["tenant"])
         if note.get("idempotency"):
             self.store.delete(str(note["idempotency"]))
-        Holdings(self.store).drop_bytes(tenant, run)
+        TenantUsage(self.store).drop_bytes(tenant, run)
         for key in (run_keys.tenant_run(tenant, run), run_keys.open_run(run), run_keys.deleting_run(run)):
             self.store.delete(key)
         return True

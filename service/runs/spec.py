@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from service.kit.run_kinds import RUN_ID_PATTERN, Kind, kind_of
-from service.kit.states import State
+from service.kit.run_kinds import RUN_ID_PATTERN, RunKind, kind_of
+from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.webhooks.spec import Callback
 
@@ -31,7 +31,7 @@ class RunSpec(_Frozen):
     callback: Callback | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> RunKind:
         kind = kind_of(self.run)
         assert kind is not None
         return kind
@@ -42,7 +42,7 @@ class RunSummary(_Frozen):
 
     format: Literal[1] = 1
     run: str = Field(pattern=RUN_ID_PATTERN)
-    state: State
+    state: JobState
     done: int = Field(ge=0)
     total: int | None = Field(None, ge=0)
     finished_at: AwareDatetime

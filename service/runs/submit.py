@@ -16,9 +16,9 @@ from typing import Any
 from service.broker.run_queue import RunSender
 from service.errors import BrokerUnavailable, IdempotencyConflict, ObjectExists, ObjectNotFound, UnknownRun
 from service.jobs.submit import check_idempotency_key
-from service.kit.run_kinds import Kind, kind_of, new_run_id
-from service.kit.validation import shown
-from service.runs.repository import RunLedger
+from service.kit.run_kinds import RunKind, kind_of, new_run_id
+from service.kit.validation import truncated_repr
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.store import keys
 
@@ -26,15 +26,15 @@ _log = logging.getLogger("twinset.runs")
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class RunSubmitter:
     """Takes runs in."""
 
-    ledger: RunLedger
+    repository: RunRepository
     queue: RunSender
 
     def accept(
         self,
-        kind: Kind,
+        kind: RunKind,
         tenant: str,
         given: dict[str, Any],
         make: Callable[[str, str | None], RunSpec],
@@ -63,7 +63,7 @@ class Acceptance:
         if record is not None and reserved is None:
             text = json.dumps({"format": 1, "run": spec.run, "fingerprint": fingerprint}).encode()
             try:
-                self.ledger.store.put(record, text, if_absent=True)
+                self.repository.store.put(record, text, if_absent=True)
             except ObjectExists:
                 winner = self._reserved(record, fingerprint, idempotency_key or "") or spec.run
                 if (there := self._accepted(winner, tenant, idempotency_key or "")) is not None:
@@ -71,14 +71,14 @@ class Acceptance:
                 spec = spec.model_copy(update={"run": winner})
         before(spec.run)
         spec = complete(spec)
-        if not self.ledger.write_spec(spec):
-            return self.ledger.read_spec(spec.run, tenant=tenant), False
+        if not self.repository.write_spec(spec):
+            return self.repository.read_spec(spec.run, tenant=tenant), False
         self.send(spec.run)
         return spec, True
 
-    def knows(self, kind: Kind, tenant: str, idempotency_key: str) -> bool:
+    def knows(self, kind: RunKind, tenant: str, idempotency_key: str) -> bool:
         """Whether the key came before, with whatever body."""
-        return self.ledger.store.head(_record(kind, tenant, idempotency_key)) is not None
+        return self.repository.store.head(_record(kind, tenant, idempotency_key)) is not None
 
     def send(self, run: str) -> None:
         """Sends the run to the workers; a broker that is down is left to the sweeper."""
@@ -90,33 +90,33 @@ class Acceptance:
     def _accepted(self, run: str, tenant: str, key: str) -> RunSpec | None:
         """The run that the key stands for, if it was accepted. Raises :class:`IdempotencyConflict` for one that is being deleted."""
         try:
-            return self.ledger.read_spec(run, tenant=tenant)
+            return self.repository.read_spec(run, tenant=tenant)
         except UnknownRun:
-            if not self.ledger.is_deleted(run):
+            if not self.repository.is_deleted(run):
                 return None
         raise IdempotencyConflict(
-            f"Idempotency-Key {shown(key)} stands for {kind_of(run)} {self._called(run)}, which is being deleted; send a new key", run=run
+            f"Idempotency-Key {truncated_repr(key)} stands for {kind_of(run)} {self._called(run)}, which is being deleted; send a new key", run=run
         )
 
     def _called(self, run: str) -> str:
         """What users call the run: its id, or a dataset's name@version."""
-        spec = self.ledger.stored_spec(run) if kind_of(run) is Kind.DATASET else None
+        spec = self.repository.stored_spec(run) if kind_of(run) is RunKind.DATASET else None
         return run if spec is None or spec.name is None else spec.name
 
     def _reserved(self, record: str, fingerprint: str, key: str) -> str | None:
         try:
-            found = json.loads(self.ledger.store.get(record))
+            found = json.loads(self.repository.store.get(record))
         except ObjectNotFound:
             return None
         if found["fingerprint"] != fingerprint:
             raise IdempotencyConflict(
-                f"Idempotency-Key {shown(key)} came before with another body, as {self._called(found['run'])}; "
+                f"Idempotency-Key {truncated_repr(key)} came before with another body, as {self._called(found['run'])}; "
                 "send the same body again, or a new key",
                 run=found["run"],
             )
         return str(found["run"])
 
 
-def _record(kind: Kind, tenant: str, idempotency_key: str) -> str:
+def _record(kind: RunKind, tenant: str, idempotency_key: str) -> str:
     """Where it is kept what the key stands for; the same key of another kind of request is another."""
     return keys.idempotency(tenant, hashlib.sha256(f"{kind.value}\n{idempotency_key}".encode()).hexdigest())

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
 from service.jobs.spec import JobSpec, Summary
-from service.kit.run_kinds import Kind
+from service.kit.run_kinds import RunKind
 from service.runs.spec import RunSpec, RunSummary
 from service.webhooks.spec import Callback
 
@@ -55,7 +55,7 @@ RUN_EXAMPLE: JsonValue = {
         },
     },
 }
-_LINKED = {Kind.EXPORT: ("files",), Kind.AUGMENTATION: ("samples",)}
+_LINKED = {RunKind.EXPORT: ("files",), RunKind.AUGMENTATION: ("samples",)}
 """Where the API tells what a run of a kind has made, below the run."""
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.kit.ids import is_job_id
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 from service.runs.webhook_payload import message_body, run_message_body
 from service.store.base import ObjectStore
 from service.webhooks.spec import Callback
@@ -38,10 +38,10 @@ def read_subject(store: ObjectStore, subject: str) -> Subject | None:
     Raises :class:`UnknownJob` or :class:`UnknownRun` where there is none, also for one that is being deleted, or a store's error.
     """
     is_job = is_job_id(subject)
-    ledger: Ledger | RunLedger = Ledger(store) if is_job else RunLedger(store)
+    repository: JobRepository | RunRepository = JobRepository(store) if is_job else RunRepository(store)
     body_of: Callable[[Any, Any], bytes] = message_body if is_job else run_message_body
-    spec = ledger.read_spec(subject)
+    spec = repository.read_spec(subject)
     if spec.callback is None:
         return None
-    summary = ledger.read_summary(subject)
+    summary = repository.read_summary(subject)
     return Subject(subject, spec.tenant, spec.callback, None if summary is None else body_of(spec, summary))

@@ -14,7 +14,7 @@ from service.errors import ObjectTooLarge
 
 LONGEST_LINK_S = 604_800
 """A week: the longest life S3 gives a presigned URL, so the longest anywhere."""
-MOST_OBJECT_BYTES = 5 << 30
+MAX_OBJECT_BYTES = 5 << 30
 """5 GiB: the most S3 takes in one request, so the most an object has anywhere."""
 
 
@@ -56,7 +56,7 @@ class ObjectStore(Protocol):
 
         With ``consume`` the file is given away: the store may take it as it is instead of copying it, so nobody may
         write to it any more, and it may be gone afterwards, also after a failure; otherwise it stays. Raises OSError
-        where the file cannot be read, and ObjectTooLarge beyond :data:`MOST_OBJECT_BYTES`.
+        where the file cannot be read, and ObjectTooLarge beyond :data:`MAX_OBJECT_BYTES`.
         """
         ...
 
@@ -109,12 +109,12 @@ class ObjectStore(Protocol):
 
 def check_size(key: str, size: int) -> int:
     """A size in bytes that an object may have. Raises ObjectTooLarge."""
-    if size > MOST_OBJECT_BYTES:
+    if size > MAX_OBJECT_BYTES:
         raise ObjectTooLarge(
-            f"{key} would have {size} bytes; an object has {MOST_OBJECT_BYTES} at most, so it has to be divided",
+            f"{key} would have {size} bytes; an object has {MAX_OBJECT_BYTES} at most, so it has to be divided",
             key=key,
             size=size,
-            most=MOST_OBJECT_BYTES,
+            most=MAX_OBJECT_BYTES,
         )
     return size
 

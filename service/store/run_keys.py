@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-from service.kit.run_kinds import Kind, kind_of
+from service.kit.run_kinds import RunKind, kind_of
 
 
-def kind_prefix(kind: Kind) -> str:
+def kind_prefix(kind: RunKind) -> str:
     """Below it lie all runs of a kind, of all tenants."""
     return f"{kind.plural}/"
 
@@ -68,7 +68,7 @@ def deleting_run(run: str) -> str:
     return f"runs/deleting/{run}.json"
 
 
-def tenant_runs_prefix(tenant: str, kind: Kind) -> str:
+def tenant_runs_prefix(tenant: str, kind: RunKind) -> str:
     return f"tenants/{tenant}/runs/{kind.plural}/"
 
 

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 Address = IPv4Address | IPv6Address
 
 
-class Kind(StrEnum):
+class AddressKind(StrEnum):
     """What an address is to a sender of callbacks."""
 
     PUBLIC = "a public address"
@@ -38,36 +38,36 @@ _SPECIAL_V6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "3fff::/20", 
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-def kind_of(address: Address) -> Kind:
+def kind_of(address: Address) -> AddressKind:
     """What ``address`` is. One that holds an IPv4 address is what that one is, for that is where packets go."""
     if address in _METADATA:
-        return Kind.SPECIAL
+        return AddressKind.SPECIAL
     if isinstance(address, IPv6Address):
         return _kind_of_v6(address)
     if address.is_loopback:
-        return Kind.LOOPBACK
+        return AddressKind.LOOPBACK
     if any(address in network for network in _PRIVATE):
-        return Kind.PRIVATE
+        return AddressKind.PRIVATE
     special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL_V4)
-    return Kind.PUBLIC if address.is_global and not special else Kind.SPECIAL
+    return AddressKind.PUBLIC if address.is_global and not special else AddressKind.SPECIAL
 
 
-def _kind_of_v6(address: IPv6Address) -> Kind:
+def _kind_of_v6(address: IPv6Address) -> AddressKind:
     if address.ipv4_mapped is not None:
         return kind_of(address.ipv4_mapped)
     if address in _NAT64:
         # how machines without IPv4 reach the public internet; a translator has no business with anything else
         within = kind_of(IPv4Address(int(address) & 0xFFFFFFFF))
-        return Kind.PUBLIC if within is Kind.PUBLIC else Kind.SPECIAL
+        return AddressKind.PUBLIC if within is AddressKind.PUBLIC else AddressKind.SPECIAL
     if address.is_loopback:
-        return Kind.LOOPBACK
+        return AddressKind.LOOPBACK
     if any(address in network for network in _PRIVATE):
-        return Kind.PRIVATE
+        return AddressKind.PRIVATE
     public = address in _GIVEN_OUT and not any(address in network for network in _SPECIAL_V6)
-    return Kind.PUBLIC if public else Kind.SPECIAL
+    return AddressKind.PUBLIC if public else AddressKind.SPECIAL
 
 
 def may_receive(address: Address, *, private_allowed: bool) -> bool:
     """Whether a callback may go to ``address``. Even where private addresses are allowed, those of special use are not."""
     kind = kind_of(address)
-    return kind is Kind.PUBLIC or (private_allowed and kind is not Kind.SPECIAL)
+    return kind is AddressKind.PUBLIC or (private_allowed and kind is not AddressKind.SPECIAL)

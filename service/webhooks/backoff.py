@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 MINUTE_S, HOUR_S = 60, 3600
 DELAYS_S = (5, MINUTE_S, 5 * MINUTE_S, 30 * MINUTE_S, 2 * HOUR_S, 5 * HOUR_S, 8 * HOUR_S, 10 * HOUR_S)
 """Pauses after the first, second, ... failed attempt: 25 hours 36 minutes in all, so a receiver may be down for a day."""
-MOST_ASKED_FOR_S = 6 * HOUR_S
+MAX_ASKED_FOR_S = 6 * HOUR_S
 """The longest ``Retry-After`` that is heeded."""
 SPREAD = 0.2
 """Each pause is drawn within this share of its length, so that receivers which came down together do not go down again."""
@@ -31,7 +31,7 @@ def next_attempt_at(
         return None
     delay_s = DELAYS_S[failed - 1] * draw(1 - SPREAD, 1 + SPREAD)
     if status in _MAY_ASK:
-        delay_s = max(delay_s, min(asked_for_s(retry_after, now), MOST_ASKED_FOR_S) * draw(1, 1 + SPREAD))
+        delay_s = max(delay_s, min(asked_for_s(retry_after, now), MAX_ASKED_FOR_S) * draw(1, 1 + SPREAD))
     return now + timedelta(seconds=delay_s)
 
 

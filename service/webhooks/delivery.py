@@ -20,7 +20,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from service.webhooks.addresses import kind_of, may_receive
-from service.webhooks.urls import Target
+from service.webhooks.urls import CallbackTarget
 
 CONNECT_TIMEOUT_S = 5.0
 _ADDRESSES_TRIED = 3
@@ -32,7 +32,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReceiverAnswer:
     """What a receiver answered with."""
 
     status: int
@@ -53,14 +53,14 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def post(
-    target: Target,
+    target: CallbackTarget,
     headers: Mapping[str, str],
     body: bytes,
     *,
     timeout_s: float,
     private_allowed: bool,
     resolve: Resolve = resolve,
-) -> Answer:
+) -> ReceiverAnswer:
     """Sends ``body`` and returns the answer's head, within ``timeout_s`` of having resolved the host.
 
     Raises :class:`NotDelivered`.
@@ -73,7 +73,7 @@ def post(
     try:
         connection.request("POST", target.path, body, {"Host": target.authority, "Connection": "close", **headers})
         with connection.getresponse() as answer:
-            return Answer(answer.status, answer.headers.get("Retry-After"))
+            return ReceiverAnswer(answer.status, answer.headers.get("Retry-After"))
     except (OSError, http.client.HTTPException) as error:
         late = connection.was_cut or isinstance(error, TimeoutError)
         raise NotDelivered(f"no answer within {timeout_s:g} s" if late else _in_words(error)) from error
@@ -82,7 +82,7 @@ def post(
         connection.close()
 
 
-def _checked_addresses(target: Target, private_allowed: bool, resolve: Resolve) -> list[str]:
+def _checked_addresses(target: CallbackTarget, private_allowed: bool, resolve: Resolve) -> list[str]:
     literal = target.address
     try:
         addresses = [str(literal)] if literal is not None else list(resolve(target.host, target.port))
@@ -105,7 +105,7 @@ class _Unreachable(OSError):
 class _PinnedConnection(http.client.HTTPConnection):
     """Connects to ``addresses`` and nowhere else, and speaks to the host of ``target`` there."""
 
-    def __init__(self, target: Target, addresses: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, target: CallbackTarget, addresses: Sequence[str], timeout_s: float) -> None:
         super().__init__(target.host, target.port, timeout=timeout_s)
         self.was_cut = False
         self._target = target

@@ -42,7 +42,7 @@ class CallbackState(StrEnum):
         return self in (CallbackState.DELIVERED, CallbackState.GIVEN_UP)
 
 
-class Attempt(BaseModel):
+class DeliveryAttempt(BaseModel):
     """One POST, or one that was not made, with ``error`` saying why there is no ``status``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,11 +58,11 @@ class Attempt(BaseModel):
 
 
 @dataclass(frozen=True)
-class Standing:
+class DeliveryStatus:
     """Where a callback stands after its attempts, which are in order."""
 
     state: CallbackState
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[DeliveryAttempt, ...] = ()
 
     @property
     def next_at(self) -> AwareDatetime | None:
@@ -70,15 +70,15 @@ class Standing:
         return self.attempts[-1].next_at if self.attempts and self.state is CallbackState.PENDING else None
 
 
-WAITING = Standing(CallbackState.WAITING)
+WAITING = DeliveryStatus(CallbackState.WAITING)
 
 
-def standing(attempts: Sequence[Attempt]) -> Standing:
+def delivery_status(attempts: Sequence[DeliveryAttempt]) -> DeliveryStatus:
     """Where the callback of what has ended stands. Delivered is delivered, whatever another sender met at the same time."""
     results = {attempt.result for attempt in attempts}
     if "delivered" in results:
-        return Standing(CallbackState.DELIVERED, tuple(attempts))
-    return Standing(CallbackState.GIVEN_UP if "given_up" in results else CallbackState.PENDING, tuple(attempts))
+        return DeliveryStatus(CallbackState.DELIVERED, tuple(attempts))
+    return DeliveryStatus(CallbackState.GIVEN_UP if "given_up" in results else CallbackState.PENDING, tuple(attempts))
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ class Outbox:
 
     store: ObjectStore
 
-    def note(self, subject: str) -> None:
+    def enqueue(self, subject: str) -> None:
         """Notes that the subject's callback is due once its summary is there. To be written first: whoever dies between the
         two leaves a note about what has not ended, which is let lie until it has."""
         kind = "job" if is_job_id(subject) else "run"
         self.store.put(keys.pending_callback(subject), json.dumps({"format": 1, kind: subject}).encode())
 
-    def noted(self, *, limit: int | None = None) -> Iterator[str]:
+    def pending(self, *, limit: int | None = None) -> Iterator[str]:
         """The subjects with a note, newest first of each kind."""
         prefix = keys.pending_callbacks_prefix()
         for info in self.store.list(prefix, limit=limit):
@@ -104,15 +104,15 @@ class Outbox:
             if is_job_id(subject) or kind_of(subject) is not None:
                 yield subject
 
-    def strike(self, subject: str) -> None:
+    def delete_entry(self, subject: str) -> None:
         """Removes the subject's note."""
         self.store.delete(keys.pending_callback(subject))
 
-    def read(self, subject: str) -> Standing:
+    def read(self, subject: str) -> DeliveryStatus:
         """Where the callback of what has ended stands."""
-        return standing([_read(self.store, info.key) for info in self.store.list(_attempts_prefix(subject))])
+        return delivery_status([_read(self.store, info.key) for info in self.store.list(_attempts_prefix(subject))])
 
-    def record(self, subject: str, attempt: Attempt) -> Attempt:
+    def record(self, subject: str, attempt: DeliveryAttempt) -> DeliveryAttempt:
         """Records an attempt, under the next free number if another sender has taken its own; as it was recorded."""
         while True:
             try:
@@ -125,7 +125,7 @@ class Outbox:
         """Removes all that is kept of the callback of a subject that is no more."""
         for info in self.store.list(_attempts_prefix(subject)):
             self.store.delete(info.key)
-        self.strike(subject)
+        self.delete_entry(subject)
 
 
 def _attempts_prefix(subject: str) -> str:
@@ -136,8 +136,8 @@ def _attempt_key(subject: str, number: int) -> str:
     return keys.job_callback(subject, number) if is_job_id(subject) else run_keys.run_callback(subject, number)
 
 
-def _read(store: ObjectStore, key: str) -> Attempt:
+def _read(store: ObjectStore, key: str) -> DeliveryAttempt:
     try:
-        return Attempt.model_validate_json(store.get(key))
+        return DeliveryAttempt.model_validate_json(store.get(key))
     except ValidationError as error:
         raise StoreError(f"{key} in the object store is not a callback's attempt: {error.errors()[0]['msg']}") from None

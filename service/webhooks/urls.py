@@ -29,7 +29,7 @@ class UrlRefused(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class CallbackTarget:
     """Where a callback goes. ``host`` is a name in lower case or an address without brackets; ``path`` has the query."""
 
     tls: bool
@@ -59,7 +59,7 @@ class Target:
         return None
 
 
-def parse_target(url: str, *, private_allowed: bool) -> Target:
+def parse_target(url: str, *, private_allowed: bool) -> CallbackTarget:
     """Where ``url`` leads. Raises :class:`UrlRefused`.
 
     Addresses and names that are plainly not public are refused here, so that a client learns it at once; what a name
@@ -85,7 +85,7 @@ def parse_target(url: str, *, private_allowed: bool) -> Target:
         raise UrlRefused("after its host there may be a port, 1 to 65535; write https://host:port/path, or leave it out")
     tls = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    target = Target(tls, _host(parts.netloc, parts.hostname or ""), port or (443 if tls else 80), path)
+    target = CallbackTarget(tls, _host(parts.netloc, parts.hostname or ""), port or (443 if tls else 80), path)
     _refuse_plainly_inside(target, private_allowed)
     return target
 
@@ -111,7 +111,7 @@ def _host(netloc: str, host: str) -> str:
     return host
 
 
-def _refuse_plainly_inside(target: Target, private_allowed: bool) -> None:
+def _refuse_plainly_inside(target: CallbackTarget, private_allowed: bool) -> None:
     address = target.address
     if address is not None:
         if not may_receive(address, private_allowed=private_allowed):

@@ -37,10 +37,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from service.broker.live_state import Hints
-from service.jobs.repository import Ledger
+from service.broker.live_state import LiveState
+from service.jobs.repository import JobRepository
 from service.kit.ids import new_job_id
-from service.kit.states import State
+from service.kit.states import JobState
 from service.local.broker import EmbeddedBroker
 from service.local.children import Family
 from service.settings import Settings
@@ -149,22 +149,22 @@ def start_job(port: int, count: int) -> str:
 
 def lay_out(servers: Servers) -> list[Request]:
     """Makes the jobs that are looked at; all requests."""
-    ledger = Ledger(open_store(servers.settings))
-    hints = Hints(servers.settings.broker_url)
+    repository = JobRepository(open_store(servers.settings))
+    live_state = LiveState(servers.settings.broker_url)
     running, ended = [], []
     for _ in range(JOBS):
-        spec = ledger.read_spec(start_job(servers.ports["api"], 1000))
-        ledger.note_started(spec.job)
+        spec = repository.read_spec(start_job(servers.ports["api"], 1000))
+        repository.record_started(spec.job)
         for chunk in range(60):
-            ledger.write_chunk(record(spec, chunk))
-        hints.note_progress(spec.job, state=State.RUNNING, done=480, rate=3.5)
+            repository.write_chunk(record(spec, chunk))
+        live_state.publish_progress(spec.job, state=JobState.RUNNING, done=480, rate=3.5)
         running.append(_looked_at(servers, spec.job, "running", 480))
-        spec = ledger.read_spec(start_job(servers.ports["api"], 64))
+        spec = repository.read_spec(start_job(servers.ports["api"], 64))
         for chunk in range(spec.chunks):
-            ledger.write_chunk(record(spec, chunk))
-        ledger.conclude(spec)
+            repository.write_chunk(record(spec, chunk))
+        repository.conclude(spec)
         ended.append(_looked_at(servers, spec.job, "succeeded", 64))
-    hints.close()
+    live_state.close()
     return [
         Request("running", "GET", tuple(running)),
         Request("ended", "GET", tuple(ended)),

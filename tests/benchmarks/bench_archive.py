@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from model_store.card import SamplerConvention
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_item import MadeTwin, Place
 from service.jobs.shards import pack_shard
 from service.jobs.spec import JobSpec, Layout
@@ -178,10 +178,10 @@ def main() -> None:
     figures: dict[str, float] = {"few": options.few, "many": options.many, "side_px": options.side}
     with tempfile.TemporaryDirectory() as temporary:
         settings = Settings(data_dir=Path(temporary), broker_url="redis://127.0.0.1:1/0")
-        ledger, root = Ledger(open_store(settings)), settings.data_dir / "store"
+        repository, root = JobRepository(open_store(settings)), settings.data_dir / "store"
         specs = {(layout, count): spec_of(count, layout) for layout in get_args(Layout) for count in (options.few, options.many)}
         for spec in specs.values():
-            ledger.write_spec(spec)
+            repository.write_spec(spec)
             write_job(root, spec, images, masks)
         print(f"{'':9}{'twins':>8}{'first byte':>12}{'first picture':>15}{'twins/s':>10}{'MB/s':>8}{'of zipfile':>12}{'peak, MB':>10}")
         for layout in get_args(Layout):

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.options import ExportOptions
 from service.exports.run import StoredMix, StorePlace, run_export
@@ -44,7 +44,7 @@ PEAK_MB, GROWTH, TAR_SHARE = 400, 1.10, 0.5
 METADATA = {"model": "bench@1.0.0", "steps": 50, "guidance_scale": 1.5, "eta": 0.7, "mean_confidence": 0.97, "ppv": 0.93}
 
 
-def pairs(count: int, side: int, start: int = 0) -> Iterator[Item]:
+def pairs(count: int, side: int, start: int = 0) -> Iterator[DatasetItem]:
     """Pairs ``start`` to ``count`` of ``side`` pixels: noise, and masks of a few overlapping boxes."""
     random = np.random.default_rng(0)
     images = [encode_image(random.integers(0, 256, (side, side, 3)).astype(np.uint8), {}) for _ in range(IMAGES)]
@@ -59,7 +59,7 @@ def pairs(count: int, side: int, start: int = 0) -> Iterator[Item]:
     for number in range(start, count):
         # bytes behind the end of a PNG are no part of the picture, and make it another one
         mark = b"%08d" % number
-        item = Item(
+        item = DatasetItem(
             name=f"{number:08d}",
             image=images[number % IMAGES] + mark,
             mask=masks[number % MASKS],
@@ -87,7 +87,7 @@ class Pairs:
     def count(self) -> int:
         return self.total
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem]]:
         start = 0 if start_after is None else start_after + 1
         return enumerate(pairs(self.total, self.side, start), start)
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import httpx
 from redis import Redis
 
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.local.broker import EmbeddedBroker
 from service.local.children import Child, Family
@@ -94,7 +94,7 @@ def passes_s(worker: Worker) -> dict[str, float]:
     times = []
     for _ in range(2):
         began = time.perf_counter()
-        assert sweeper.make_pass()
+        assert sweeper.run_once()
         times.append(time.perf_counter() - began)
     sweeper.stop()
     worker.redis.delete("twinset:sweeper")
@@ -119,8 +119,8 @@ def main() -> None:
         broker = stack.enter_context(EmbeddedBroker(folder))
         settings = Settings(data_dir=folder, broker_url=broker.url)
         api = Api(settings, stack)
-        ledger = Ledger(open_store(settings))
-        worker = open_worker(settings, store=ledger.store)
+        repository = JobRepository(open_store(settings))
+        worker = open_worker(settings, store=repository.store)
         stack.callback(worker.close)
 
         first, _ = api.start(8)
@@ -141,9 +141,9 @@ def main() -> None:
         note("cancel_s", statistics.median(s for _, s in ended), "s", "POST /jobs/{id}/cancel, median")
         note("after_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
 
-        specs = [ledger.read_spec(api.start(options.count)[0]) for _ in range(options.jobs)]
+        specs = [repository.read_spec(api.start(options.count)[0]) for _ in range(options.jobs)]
         for spec in specs:
-            ledger.note_started(spec.job)
+            repository.record_started(spec.job)
             write_records(settings, spec, range(1, options.records))
         print(f"{options.records} chunk records in each")
         for name, gap in (("gap", "with a gap"), ("records", "without")):

@@ -44,7 +44,7 @@ from tests.waiting import until
 
 CHUNKS, CHUNK_SIZE = 4, 2
 PARTS = ("lease", "found", "taken", "made")
-_LOOK_EVERY_S = 0.01
+_POLL_INTERVAL_S = 0.01
 _LONGEST_S = 120.0
 
 
@@ -72,7 +72,7 @@ class Job:
         return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(f"twinset:epochs:{self.spec.job}").items()}
 
     def recorded(self) -> set[int]:
-        return {chunk for chunk, _ in self.ground.ledger.recorded_chunks(self.spec.job)}
+        return {chunk for chunk, _ in self.ground.repository.recorded_chunks(self.spec.job)}
 
 
 @dataclass
@@ -105,7 +105,7 @@ def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
     def note(chunk: int, part: str) -> None:
         seconds[chunk].setdefault(part, time.monotonic() - died)
 
-    while not job.ground.ledger.read_summary(job.spec.job):
+    while not job.ground.repository.read_summary(job.spec.job):
         assert time.monotonic() - died < _LONGEST_S, "the job does not end"
         leased, sent, epochs, recorded = job.leased(), job.sent(), job.epochs(), job.recorded()
         for chunk in seconds:
@@ -119,7 +119,7 @@ def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
                 note(chunk, "taken")
             if taken and chunk in recorded:
                 note(chunk, "made")
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_INTERVAL_S)
     # What the other worker had in hand was taken up once. A record may come with the summary, between two looks.
     lost = {chunk: parts for chunk, parts in seconds.items() if "taken" in parts}
     for chunk in lost:
@@ -163,7 +163,7 @@ def start_worker(ground: Ground, redis: Redis) -> Process:
     def has_made_one() -> bool:
         job = start_job(ground, redis, steps=10, seed=0)
         ground.ended(job.spec)
-        return any(f"-{process.pid}-" in record.worker for record in ground.ledger.iterate_chunks(job.spec.job))
+        return any(f"-{process.pid}-" in record.worker for record in ground.repository.iterate_chunks(job.spec.job))
 
     until(has_made_one)
     return process

@@ -31,7 +31,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from model_store.diffusion.noise import initial_noise
-from model_store.interface import Branches, System, stack_conditions
+from model_store.interface import GuidanceInputs, System, stack_conditions
 from model_store.loading import choose_device, choose_dtype
 from service.settings import Settings
 from tests.benchmarks.untrained import build
@@ -43,10 +43,10 @@ from workers.tools.bench import Bench, Load
 
 
 @torch.inference_mode()
-def plain_loop(system: System, branches: Branches, load: Load, count: int) -> float:
+def plain_loop(system: System, guidance_inputs: GuidanceInputs, load: Load, count: int) -> float:
     """Twins per second, one sample at a time, both branches of guidance in one forward of two rows."""
     scheduler = DDIMScheduler(prediction_type="v_prediction", beta_schedule="linear", timestep_spacing="trailing")
-    condition = stack_conditions([branches.null, branches.condition])
+    condition = stack_conditions([guidance_inputs.uncond, guidance_inputs.cond])
     began = time.perf_counter()
     for seed in range(count):
         scheduler.set_timesteps(load.steps)
@@ -89,12 +89,12 @@ def main() -> None:
         (place / "model.safetensors").write_bytes(b"")
         worker = open_worker(Settings(data_dir=data, batch_shape=options.rows, device=options.device), load=lambda _: system)
         loaded = worker.models.get("bench@1.0.0")
-        bench = Bench(loaded, worker.engine, worker.ledger.store, any_request(card), worker.models.cpu_threads)
+        bench = Bench(loaded, worker.engine, worker.repository.store, any_request(card), worker.models.cpu_threads)
         flops = bench.flops_per_s
         bench.round(Load(4, 2, options.guidance, 0.0, card.default_size_px))
         rounds = []
         for number in range(options.rounds):
-            loop = apart(worker.models.cpu_threads, lambda: plain_loop(plain, plain.branches(any_request(card)), load, alone))
+            loop = apart(worker.models.cpu_threads, lambda: plain_loop(plain, plain.guidance_inputs(any_request(card)), load, alone))
             figures = asdict(bench.round(load))
             at_peak = flops / (2 * load.steps * loaded.flops_per_row)
             rounds.append({"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop, "ratio_at_peak": at_peak / loop} | figures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
-from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec, ShardObject
+from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord, ShardObject
 from service.kit.seeds import sample_seed
 from service.store import keys
 
@@ -26,7 +26,7 @@ def record(spec: JobSpec, chunk: int) -> ChunkRecord:
     return record_of(spec, chunk, items, ShardObject(key=key, sha256=SHA256, bytes=TWIN_BYTES * len(indices)))
 
 
-def record_of(spec: JobSpec, chunk: int, items: Iterable[Item], shard: ShardObject | None = None) -> ChunkRecord:
+def record_of(spec: JobSpec, chunk: int, items: Iterable[SampleRecord], shard: ShardObject | None = None) -> ChunkRecord:
     """The record of a chunk with these items."""
     now = datetime.now(timezone.utc)
     return ChunkRecord(
@@ -46,8 +46,8 @@ def record_of(spec: JobSpec, chunk: int, items: Iterable[Item], shard: ShardObje
     )
 
 
-def _item(spec: JobSpec, index: int, image: str, mask: str, offset: int | None = None) -> Item:
-    return Item(
+def _item(spec: JobSpec, index: int, image: str, mask: str, offset: int | None = None) -> SampleRecord:
+    return SampleRecord(
         index=index,
         seed=sample_seed(spec.seed, index),
         image_key=image,

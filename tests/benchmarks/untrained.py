@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, SamplerConvention, TextEncoderRef, WeightsFile
+from model_store.card import CardLimits, ClassEntry, Defaults, ModelCard, PaletteRef, SamplerConvention, TextEncoderRef, WeightsFile
 from model_store.cosimgen.config import paper_config, small_config
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig
@@ -68,10 +68,10 @@ def _latent(system: str, preset: str, device: torch.device, dtype: torch.dtype) 
     # full-size widths first, then a halving each, until the latent's side
     halvings = autoencoder.factor.bit_length() - 1
     if siamese:
-        hint_config: Any = siamese_hint.HintConfig(widths=siamese_hint.PAPER_WIDTHS[: 2 + halvings], out_channels=denoiser.hint_channels)
+        hint_config: Any = siamese_hint.DenseHintConfig(widths=siamese_hint.PAPER_WIDTHS[: 2 + halvings], out_channels=denoiser.hint_channels)
         hint: nn.Module = siamese_hint.build_hint(hint_config)
     else:
-        hint_config = pathdiff_hint.HintConfig(widths=(16, 32, 96)[: 1 + halvings], out_channels=denoiser.hint_channels)
+        hint_config = pathdiff_hint.PathDiffHintConfig(widths=(16, 32, 96)[: 1 + halvings], out_channels=denoiser.hint_channels)
         hint = pathdiff_hint.build_hint(hint_config)
     tokens = TextEncoderRef(name="none", dims=denoiser.text_dims, max_tokens=77 if siamese else 154)
     card = _card(
@@ -82,7 +82,7 @@ def _latent(system: str, preset: str, device: torch.device, dtype: torch.dtype) 
         inputs=("prompt", "mask"),
         input_sets=(("prompt", "mask"),),
         text_encoder=tokens,
-        limits=Limits(max_prompt_tokens=tokens.max_tokens),
+        limits=CardLimits(max_prompt_tokens=tokens.max_tokens),
         network={"denoiser": DenoiserConfig.model_dump(denoiser, mode="json")},
     )
     unet = build_unet(denoiser)
@@ -92,9 +92,9 @@ def _latent(system: str, preset: str, device: torch.device, dtype: torch.dtype) 
     )
 
 
-def _card(system: str, generation_px: int, sizes: tuple[int, ...], classes: int, **more: Any) -> Card:
+def _card(system: str, generation_px: int, sizes: tuple[int, ...], classes: int, **more: Any) -> ModelCard:
     colours = fibonacci_rgb(classes).tolist()
-    return Card(
+    return ModelCard(
         name="bench",
         version="1.0.0",
         system=system,

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.errors import ObjectNotFound
-from service.jobs.repository import Ledger
-from service.jobs.sample_files import Picture, pictures_of, read_as_stored
+from service.jobs.repository import JobRepository
+from service.jobs.sample_files import SampleFile, pictures_of, read_as_stored
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
@@ -39,7 +39,7 @@ class Findings:
 def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
     """The hashes of a job that nothing disturbed; sample by sample they are those of every job with the same request."""
     made = {}
-    for _, item in Ledger(store).iterate_items(spec):
+    for _, item in JobRepository(store).iterate_items(spec):
         assert item.image_sha256 is not None, item.error
         made[item.index] = (item.image_sha256, item.mask_sha256)
     return made
@@ -48,15 +48,15 @@ def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
 def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings: Findings | None = None) -> Findings:
     """Adds to ``findings`` what is wrong with a job that has to have succeeded."""
     findings = findings or Findings()
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     findings.samples += spec.count
-    summary = ledger.read_summary(spec.job)
+    summary = repository.read_summary(spec.job)
     if summary is None or (summary.state.value, summary.done) != ("succeeded", spec.count):
         findings.not_ended.append(f"{spec.job}: {summary}")
 
     recorded: Counter[int] = Counter()
     expected_keys = set()
-    for _, item in ledger.iterate_items(spec):
+    for _, item in repository.iterate_items(spec):
         recorded[item.index] += item.error is None
         if item.error is not None:
             continue
@@ -82,7 +82,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
     return findings
 
 
-def _sha256(store: ObjectStore, picture: Picture) -> str | None:
+def _sha256(store: ObjectStore, picture: SampleFile) -> str | None:
     try:
         return hashlib.sha256(read_as_stored(store, picture)).hexdigest()
     except ObjectNotFound:

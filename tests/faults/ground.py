@@ -15,7 +15,7 @@ from redis import Redis
 
 from model_store.card import load_card
 from service.broker.queues import JobQueue
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec, Summary
 from service.settings import Settings
 from service.store import keys
@@ -91,7 +91,7 @@ class Ground:
         for file in card.files:
             self.store.put(keys.model_file(card.name, card.version, file), (self.model / file).read_bytes())
         self.store.put(keys.model_card(card.name, card.version), (self.model / "card.json").read_bytes())
-        self.ledger = Ledger(self.store)
+        self.repository = JobRepository(self.store)
 
     @property
     def settings(self) -> Settings:
@@ -130,7 +130,7 @@ class Ground:
             "chunk_size": 2,
         }
         spec = tiny_spec(card, **values | changes)
-        self.ledger.write_spec(spec)
+        self.repository.write_spec(spec)
         self.send(spec, *range(min(send, spec.chunks)))
         return spec
 
@@ -144,7 +144,7 @@ class Ground:
     def ended(self, spec: JobSpec, *, timeout_s: float = 60.0) -> Summary:
         """The job's summary, once there is one."""
         try:
-            return until(lambda: self.ledger.read_summary(spec.job), timeout_s=timeout_s)
+            return until(lambda: self.repository.read_summary(spec.job), timeout_s=timeout_s)
         except AssertionError:
             raise AssertionError("\n".join(f"--- {process.log.name}\n{process.said[-6000:]}" for process in self.processes)) from None
 

@@ -35,8 +35,8 @@ def own_ground(lay: Lay, own_server: Server) -> Iterator[Ground]:
 def half_done(ground: Ground) -> JobSpec:
     """A job that is at work and not about to end."""
     spec = ground.accept(count=REFERENCE_COUNT, chunk_size=2)
-    until(lambda: len(list(ground.ledger.recorded_chunks(spec.job))) >= 4)
-    assert ground.ledger.read_summary(spec.job) is None
+    until(lambda: len(list(ground.repository.recorded_chunks(spec.job))) >= 4)
+    assert ground.repository.read_summary(spec.job) is None
     return spec
 
 

@@ -38,7 +38,7 @@ def test_an_api_killed_between_spec_and_queue_has_promised_nothing_it_does_not_k
     until(lambda: not api.alive)
     assert ground.redis.llen("generate") == 0
     [job] = [name for name in ground.store.list_folders("jobs/") if is_job_id(name)]
-    spec = ground.ledger.read_spec(job)
+    spec = ground.repository.read_spec(job)
     ground.check(spec, reference)
     # who asks again, as told by nobody, gets the same job
     _, url = ground.api()

@@ -21,9 +21,9 @@ def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(ground: Ground, 
     victim = ground.worker(Fault(point, nth=3 if point == MID_DENOISE else 1))
     spec = ground.accept(count=4)
     until(lambda: not victim.alive)
-    assert ground.ledger.read_summary(spec.job) is None
+    assert ground.repository.read_summary(spec.job) is None
     if point == AFTER_RECORD:
-        assert next(ground.ledger.recorded_chunks(spec.job), None) is not None
+        assert next(ground.repository.recorded_chunks(spec.job), None) is not None
     ground.worker()
     ground.check(spec, reference)
 
@@ -36,7 +36,7 @@ def test_killed_between_shard_and_record_or_after_it_the_chunk_is_made_again_to_
     spec = ground.accept(count=4, layout="shards")
     until(lambda: not victim.alive)
     [left] = list(ground.store.list(keys.job_shards_prefix(spec.job)))[:1]
-    assert (next(ground.ledger.recorded_chunks(spec.job), None) is None) == (point == AFTER_SHARD)
+    assert (next(ground.repository.recorded_chunks(spec.job), None) is None) == (point == AFTER_SHARD)
     ground.worker()
     ground.check(spec, reference)
     assert ground.store.head(left.key) == left, "what lay there already is not written again"
@@ -50,7 +50,7 @@ def test_a_worker_stopped_past_its_lease_and_woken_commits_nothing(ground: Groun
     assert ground.redis.zcard(f"twinset:leases:{spec.job}") == 1
     ground.worker()
     ground.ended(spec)
-    [record] = ground.ledger.iterate_chunks(spec.job)
+    [record] = ground.repository.iterate_chunks(spec.job)
     assert f"-{sleeper.pid}-" not in record.worker
     before = {info.key: info.etag for info in ground.store.list(f"jobs/{spec.job}/chunks/")}
     sleeper.send(signal.SIGCONT)

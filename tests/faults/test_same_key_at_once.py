@@ -22,7 +22,7 @@ from tests.faults.proxy import Fault, Proxy, Rule
 from tests.faults.server import Server
 from tests.faults.test_store_faults import CREDENTIALS, bucket, moto  # noqa: F401
 
-AT_ONCE = 50
+MAX_CONCURRENCY = 50
 # No seed: each request that got through would draw another, and no two would make the same job.
 BODY: dict[str, Any] = {"model": "tiny", "classes": ["water"], "count": 20}
 OTHER: dict[str, Any] = {**BODY, "count": 17}
@@ -62,7 +62,7 @@ class Crowd:
         # Counted, so that what was counted for a request that came to nothing can be looked for afterwards.
         ground.environment["TWINSET_LIMIT_QUEUED_SAMPLES"] = "1000000"
         urls = [ground.api()[1] for _ in range(2)]
-        self.clients = [httpx.Client(base_url=url, trust_env=False, timeout=120) for url, _ in zip(cycle(urls), range(AT_ONCE))]
+        self.clients = [httpx.Client(base_url=url, trust_env=False, timeout=120) for url, _ in zip(cycle(urls), range(MAX_CONCURRENCY))]
 
     def __enter__(self) -> Crowd:
         return self
@@ -73,7 +73,7 @@ class Crowd:
 
     def ask(self, key: str, bodies: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], httpx.Response]]:
         """What each client was answered, and the body that it had sent; it takes the ``bodies`` in turn, two at a time."""
-        together = threading.Barrier(AT_ONCE)
+        together = threading.Barrier(MAX_CONCURRENCY)
 
         def one(number: int) -> tuple[dict[str, Any], httpx.Response]:
             client, body = self.clients[number], bodies[number // 2 % len(bodies)]
@@ -81,8 +81,8 @@ class Crowd:
             together.wait(60)
             return body, client.post("/generate", json=body, headers={"Idempotency-Key": key})
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(one, range(AT_ONCE)))
+        with ThreadPoolExecutor(MAX_CONCURRENCY) as pool:
+            return list(pool.map(one, range(MAX_CONCURRENCY)))
 
 
 def sent(ground: Ground) -> Counter[tuple[str, int]]:
@@ -98,7 +98,7 @@ def check_one_job(ground: Ground, answers: Sequence[httpx.Response], body: dict[
     assert len({answer.headers["location"] for answer in answers}) == 1
     [parameters] = {json.dumps(answer.json()["parameters"]) for answer in answers}
     [job] = {answer.json()["id"] for answer in answers}
-    spec = ground.ledger.read_spec(job)
+    spec = ground.repository.read_spec(job)
     assert (spec.seed, spec.count) == (json.loads(parameters)["seed"], body["count"])
     assert {info.key.split("/")[1] for info in ground.store.list(keys.jobs_prefix())} == {*jobs_before, job}
     assert [info.key for info in ground.store.list(keys.job_prefix(job))] == [keys.job_spec(job)]

@@ -109,7 +109,7 @@ class Storm:
             kinds["store at fault"] = (4, self._upset_store)
         self._kinds = kinds
 
-    def strike(self) -> None:
+    def unleash(self) -> None:
         """One fault, by chance."""
         names = list(self._kinds)
         name = self._chances.choices(names, [self._kinds[name][0] for name in names])[0]
@@ -182,7 +182,7 @@ def test_a_storm_loses_nothing_and_doubles_nothing(
         assert time.monotonic() - started < LONGEST_S, f"{clients.samples} accepted, open: {clients.open}"
         clients.join(chances.uniform(*QUIET_S))
         if clients.is_alive():
-            storm.strike()
+            storm.unleash()
     proxy.rules = []
     seconds = time.monotonic() - started
 
@@ -190,8 +190,8 @@ def test_a_storm_loses_nothing_and_doubles_nothing(
     jobs = [job for job in soaked.store.list_folders("jobs/") if is_job_id(job)]
     findings = Findings()
     for job in jobs:
-        spec = soaked.ledger.read_spec(job)
-        until(lambda: soaked.ledger.read_summary(job), timeout_s=120)
+        spec = soaked.repository.read_spec(job)
+        until(lambda: soaked.repository.read_summary(job), timeout_s=120)
         check_job(soaked.store, spec, reference, findings)
     print(f"\n{seconds:.0f} s, seed {SEED}, {STORE}: {clients.samples} samples accepted in {len(clients.accepted)} jobs")
     print("; ".join(f"{name}: {times}" for name, times in sorted(storm.happened.items())))

@@ -57,12 +57,12 @@ def dubai() -> System:
 
 def make(system: System, request: ConditionRequest, seeds: range) -> list[Twin]:
     """Twins in few steps, at the generated size."""
-    branches = system.branches(request)
+    guidance_inputs = system.guidance_inputs(request)
     made = sample(
         system.forward,
         DDIM(system.card.sampler),
-        stack_conditions([branches.condition] * len(seeds)),
-        stack_conditions([branches.null] * len(seeds)),
+        stack_conditions([guidance_inputs.cond] * len(seeds)),
+        stack_conditions([guidance_inputs.uncond] * len(seeds)),
         seeds,
         system.sample_shape,
         steps=10,

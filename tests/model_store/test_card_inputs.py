@@ -8,16 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from model_store import bundled_folder
-from model_store.card import Card, load_card
+from model_store.card import ModelCard, load_card
 from tests.service.api.support import binary_card, card, mask_card
 
 
-def made(**changes: Any) -> Card:
-    return Card.model_validate(mask_card(**changes))
+def made(**changes: Any) -> ModelCard:
+    return ModelCard.model_validate(mask_card(**changes))
 
 
 def test_a_card_without_input_sets_takes_each_input_alone_and_makes_its_own_masks() -> None:
-    plain = Card.model_validate(card())
+    plain = ModelCard.model_validate(card())
     assert plain.accepted_inputs == (("prompt",), ("classes",))
     assert (plain.guidance_targets, plain.guidance_target) == ((), None)
     assert plain.makes_mask(["prompt"]) and plain.makes_mask(["classes"])
@@ -29,7 +29,7 @@ def test_a_model_that_follows_masks_has_one_exactly_when_it_is_given() -> None:
     both = made()
     assert both.accepted_inputs == (("prompt",), ("mask",), ("prompt", "mask"))
     assert [both.makes_mask(given) for given in both.accepted_inputs] == [False, True, True]
-    assert Card.model_validate(binary_card()).accepted_inputs == (("mask",),)
+    assert ModelCard.model_validate(binary_card()).accepted_inputs == (("mask",),)
     assert made(inputs=["prompt"], input_sets=[]).makes_mask(["prompt"])
     assert made(inputs=["classes", "mask"], input_sets=[]).makes_mask(["classes"])
 

@@ -13,8 +13,8 @@ from typing import Any, Callable
 import torch
 from torch import Tensor, nn
 
-from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention, WeightsFile
-from model_store.interface import Branches, Condition, ConditionRequest
+from model_store.card import ClassEntry, ModelCard, PaletteRef, SamplerConvention, WeightsFile
+from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin, decode_pairs
 from service.broker.priority import Priority
 from service.errors import StoreUnavailable
@@ -29,7 +29,7 @@ WEIGHTS = b"tiny"
 WEIGHTS_SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
-def tiny_card(**changes: Any) -> Card:
+def tiny_card(**changes: Any) -> ModelCard:
     """The card of :class:`TinySystem`: three classes, 8 px."""
     values: dict[str, Any] = {
         "name": "tiny",
@@ -49,7 +49,7 @@ def tiny_card(**changes: Any) -> Card:
         "licence": "Apache-2.0",
         "files": {"model.safetensors": WeightsFile(sha256=WEIGHTS_SHA256, bytes=4)},
     }
-    return Card(**(values | changes))
+    return ModelCard(**(values | changes))
 
 
 class TinyNetwork(nn.Module):
@@ -74,7 +74,7 @@ class TinyNetwork(nn.Module):
 class TinySystem:
     """A ``System`` over :class:`TinyNetwork`. The prompt "nan" conditions on NaN: a sample that breaks by itself."""
 
-    def __init__(self, card: Card | None = None, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, card: ModelCard | None = None, *, dtype: torch.dtype = torch.float32) -> None:
         self.card = card or tiny_card()
         self.device, self.dtype = torch.device("cpu"), dtype
         self.sample_shape = (6, self.card.generation_size_px, self.card.generation_size_px)
@@ -85,8 +85,8 @@ class TinySystem:
             self.network = TinyNetwork().eval().requires_grad_(False).to(dtype, memory_format=torch.channels_last)
         self._colours = torch.tensor([colour for _, colour in CLASSES]) / 127.5 - 1.0
 
-    def branches(self, request: ConditionRequest) -> Branches:
-        return Branches({"class": _condition(request)}, {"class": torch.zeros(CONDITION_DIMS)})
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
+        return GuidanceInputs({"class": _condition(request)}, {"class": torch.zeros(CONDITION_DIMS)})
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.forwards.append(len(x))
@@ -110,7 +110,7 @@ def _condition(request: ConditionRequest) -> Tensor:
     return vector
 
 
-def tiny_spec(card: Card | None = None, **changes: Any) -> JobSpec:
+def tiny_spec(card: ModelCard | None = None, **changes: Any) -> JobSpec:
     """The spec of a small job for the tiny system."""
     card = card or tiny_card()
     now = datetime.now(timezone.utc)

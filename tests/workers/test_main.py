@@ -17,9 +17,9 @@ from redis import Redis
 
 from model_store.card import load_card
 from service.broker.queues import JobQueue
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
-from service.kit.states import State
+from service.kit.states import JobState
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
@@ -69,7 +69,7 @@ def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) 
         size_px=card.default_size_px,
         **changes,
     )
-    Ledger(store).write_spec(spec)
+    JobRepository(store).write_spec(spec)
     queue = JobQueue(settings)
     for chunk in range(min(2, spec.chunks)):
         queue.send_chunk(spec.job, chunk, spec.priority)
@@ -82,22 +82,22 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
 ) -> None:
     store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     spec = submit(store, settings, tiny_model, count=40, chunk_size=8, steps=20, priority="interactive")
-    ledger, log = Ledger(store), tmp_path / "worker.log"
+    repository, log = JobRepository(store), tmp_path / "worker.log"
     with worker_process(settings, store, log, "--grace-s", "0") as process:
         # one chunk recorded, others in hand
-        until(lambda: next(ledger.recorded_chunks(spec.job), None) or process.poll() is not None)
+        until(lambda: next(repository.recorded_chunks(spec.job), None) or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0, log.read_text()
     assert "handed back at shutdown" in log.read_text()
     assert "Traceback" not in log.read_text()
-    assert ledger.read_summary(spec.job) is None
+    assert repository.read_summary(spec.job) is None
     assert redis.zcard(f"twinset:leases:{spec.job}") == 0
     assert redis.llen("generate-interactive") > 0 == redis.llen("generate")
 
     with worker_process(settings, store, log):
-        summary = until(lambda: ledger.read_summary(spec.job))
-    assert (summary.state, summary.done) == (State.SUCCEEDED, 40)
+        summary = until(lambda: repository.read_summary(spec.job))
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 40)
     lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
     assert [line["index"] for line in lines] == list(range(40))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.augmentations.entries import Entry, Wanted, job_groups
+from service.augmentations.entries import PlanEntry, Wanted, job_groups
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import (
     RoundJob,
@@ -24,16 +24,16 @@ from service.augmentations.rounds import (
     RoundState,
     WantedLine,
 )
-from service.augmentations.stored import Augmentation, AugmentationWork, reopen
-from service.augmentations.tally import Tally
+from service.augmentations.stored import AugmentationWork, PlannedAugmentation, reopen
+from service.augmentations.tally import SetTally
 from service.errors import LimitReached, UnknownJob
 from service.jobs.request import GenerateRequest
 from service.kit.png import encode_indices
 from service.kit.seeds import sample_seed
-from service.kit.states import State
+from service.kit.states import JobState
 from workers.bulk import metrics
 from workers.bulk.augmentation_jobs import cancel_jobs
-from workers.bulk.context import Again, Ended, Work
+from workers.bulk.context import Finished, RetryLater, RunContext
 from workers.bulk.judge import Judge
 
 ROUND = 512
@@ -44,33 +44,33 @@ _JOBS_IN_A_ROUND = 1_000_000
 """Above the jobs that any round has, so that seeds of different rounds' jobs differ."""
 
 
-def augment(work: Work) -> Ended | Again:
+def augment(work: RunContext) -> Finished | RetryLater:
     """Does what can be done of the set now."""
     worker = work.worker
     asked = AugmentationWork.model_validate(work.spec.work)
     augmentation = _PLANS.get(work, asked)
-    return Carrying(work, asked, augmentation, Rounds(worker.store, work.spec.run)).go_on()
+    return AugmentationRun(work, asked, augmentation, Rounds(worker.store, work.spec.run)).go_on()
 
 
-def called_off(work: Work) -> Ended:
+def when_cancelled(work: RunContext) -> Finished:
     """Cancels the set's jobs; twins that were accepted before stay."""
     rounds = Rounds(work.worker.store, work.spec.run)
     cancel_jobs(work.worker, work.spec.run)
     _, state = rounds.last_state()
     accepted = 0 if state is None else int(state.tally["accepted"])
-    return Ended(State.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
+    return Finished(JobState.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
 
 
 @dataclass
-class Carrying:
+class AugmentationRun:
     """One delivery of a set."""
 
-    work: Work
+    work: RunContext
     asked: AugmentationWork
-    augmentation: Augmentation
+    augmentation: PlannedAugmentation
     rounds: Rounds
 
-    def go_on(self) -> Ended | Again:
+    def go_on(self) -> Finished | RetryLater:
         """Judges rounds that are made, sends new ones, and says when to look again."""
         judged, state = self.rounds.last_state()
         while True:
@@ -84,13 +84,13 @@ class Carrying:
                 # the round after this one can wait; this one may be made already
                 if self.rounds.read_jobs(judged) is None:
                     self.work.say(tally.accepted, self.asked.count, "waiting: a limit of the tenant is reached")
-                    return Again(float(limit.retry_after_s))
+                    return RetryLater(float(limit.retry_after_s))
             if not self._is_made(judged, tally):
-                return Again(_LOOK_AGAIN_S)
+                return RetryLater(_LOOK_AGAIN_S)
             state = self._judge(judged, state, tally)
             judged += 1
 
-    def _end(self, judged: int, state: RoundState | None, tally: Tally) -> Ended | None:
+    def _end(self, judged: int, state: RoundState | None, tally: SetTally) -> Finished | None:
         """The end, if the set is full, or nothing more may be tried."""
         plan = self.augmentation.plan
         if tally.accepted < plan.count and (tally.tried < plan.tries or self.rounds.read_plan(judged) is not None):
@@ -100,8 +100,8 @@ class Carrying:
         if not full:
             rejected = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items())
             reason = f"{tally.accepted} of {plan.count} accepted, and all {tally.tried} tries are spent. Rejected: {rejected}"
-        outcome = State.SUCCEEDED if full else State.PARTIAL if tally.accepted else State.FAILED
-        return Ended(
+        outcome = JobState.SUCCEEDED if full else JobState.PARTIAL if tally.accepted else JobState.FAILED
+        return Finished(
             outcome,
             done=tally.accepted,
             total=plan.count,
@@ -113,17 +113,17 @@ class Carrying:
             },
         )
 
-    def _achieved(self, tally: Tally) -> dict[str, float]:
+    def _achieved(self, tally: SetTally) -> dict[str, float]:
         shares = tally.shares(self.augmentation.parameters.balance_by)
         return {entry.name: round(float(shares[entry.index]), 6) for entry in self.augmentation.card.classes}
 
-    def _send(self, judged: int, tally: Tally) -> None:
+    def _send(self, judged: int, tally: SetTally) -> None:
         """Sees to it that the round to be judged next is sent, and the one after it, where more will be needed."""
         assumed = tally.copy()
         for number in (judged, judged + 1):
             lines = self.rounds.read_plan(number)
             if lines is None:
-                size = min(self.augmentation.plan.lacking(assumed), self._most_in_a_round())
+                size = min(self.augmentation.plan.lacking(assumed), self._max_in_a_round())
                 if not size:
                     return
                 lines = self._plan(number, assumed, size)
@@ -132,14 +132,14 @@ class Carrying:
             for line in lines:
                 assumed.expect(int(line.wanted["item"]), np.array(line.shares))
 
-    def _most_in_a_round(self) -> int:
+    def _max_in_a_round(self) -> int:
         """Samples of a round at most: two rounds fit into what a tenant may have queued."""
         limit = self.work.worker.settings.limit_queued_samples
         return min(ROUND, max(1, limit // 2)) if limit > 0 else ROUND
 
-    def _plan(self, number: int, assumed: Tally, size: int) -> list[WantedLine]:
+    def _plan(self, number: int, assumed: SetTally, size: int) -> list[WantedLine]:
         """Decides on a round, and stores its masks; in that order the plan is there only once all masks are."""
-        uploads = self.work.worker.submissions.uploads.of(self.work.spec.tenant)
+        uploads = self.work.worker.submitter.uploads.of(self.work.spec.tenant)
         lines = []
         for entry in self.augmentation.plan.next(assumed, size):
             self.work.look()
@@ -148,7 +148,7 @@ class Carrying:
         self.rounds.write_plan(number, lines)
         return lines
 
-    def _line(self, entry: Entry, upload: str | None) -> WantedLine:
+    def _line(self, entry: PlanEntry, upload: str | None) -> WantedLine:
         pool, wanted = self.augmentation.pool, entry.wanted
         record = pool.record(wanted.item)
         groups = [record.source_mask]
@@ -168,17 +168,17 @@ class Carrying:
     def _submit(self, number: int, lines: list[WantedLine]) -> None:
         """Has the round made: a job for each prompt or class set, the same ones however often this is called."""
         worker, spec = self.work.worker, self.work.spec
-        submissions = worker.submissions.of(spec.tenant)
+        submitter = worker.submitter.of(spec.tenant)
         jobs = []
         for place, (members, request) in enumerate(self._requests(number, lines)):
             self.work.look()
             body = GenerateRequest.model_validate(request)
-            made, _ = submissions.submit(body, given=request, idempotency_key=self.rounds.job_key(number, place))
+            made, _ = submitter.submit(body, given=request, idempotency_key=self.rounds.job_key(number, place))
             jobs.append(RoundJob(job=made.job, lines=tuple(members)))
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 
     def _requests(self, number: int, lines: list[WantedLine]) -> Iterator[tuple[list[int], dict[str, object]]]:
-        entries = [Entry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines]
+        entries = [PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines]
         at = {entry.wanted.index: place for place, entry in enumerate(entries)}
         settings = self.work.worker.settings
         most = min(settings.max_masks, settings.max_count)
@@ -209,44 +209,44 @@ class Carrying:
                 yield chosen, request
                 place += 1
 
-    def _is_made(self, number: int, tally: Tally) -> bool:
+    def _is_made(self, number: int, tally: SetTally) -> bool:
         """Whether all jobs of the round have ended; says how far it is."""
-        ledger = self.work.worker.ledger
+        repository = self.work.worker.repository
         jobs = self.rounds.read_jobs(number)
         assert jobs is not None
         made, left = 0, 0
         for job in jobs.jobs:
             self.work.look()
             try:
-                if ledger.read_summary(job.job) is not None:
+                if repository.read_summary(job.job) is not None:
                     made += len(job.lines)
                     continue
-                spec = ledger.read_spec(job.job)
+                spec = repository.read_spec(job.job)
             except UnknownJob:
                 made += len(job.lines)  # deleted by somebody; its twins count as failed
                 continue
             left += 1
-            made += min(len(job.lines), spec.chunk_size * sum(1 for _ in ledger.recorded_chunks(job.job)))
+            made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.recorded_chunks(job.job)))
         size = sum(len(job.lines) for job in jobs.jobs)
         done = min(self.asked.count, tally.accepted + made)
         self.work.say(done, self.asked.count, f"round {number + 1}: {made} of {size} made" if left else f"judging round {number + 1}")
         return not left
 
-    def _judge(self, number: int, state: RoundState | None, tally: Tally) -> RoundState:
+    def _judge(self, number: int, state: RoundState | None, tally: SetTally) -> RoundState:
         lines, jobs = self.rounds.read_plan(number), self.rounds.read_jobs(number)
         assert lines is not None and jobs is not None
-        likes = self.rounds.read_likes(number - 1) if number else None
-        judge = Judge(self.work, self.augmentation, tally, dict(state.rejected) if state else {}, likes)
+        fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
+        judge = Judge(self.work, self.augmentation, tally, dict(state.rejected) if state else {}, fingerprints)
         twins = judge.judge(lines, jobs)
         after = RoundState(tally=tally.to_json(), rejected=judge.rejected)
-        self.rounds.finish(number, twins, judge.likes(), after)
+        self.rounds.finish(number, twins, judge.fingerprints(), after)
         metrics.ACCEPTED.inc(len(twins))
         for reason, count in judge.rejected.items():
             metrics.REJECTED.labels(reason).inc(count - (state.rejected.get(reason, 0) if state else 0))
         return after
 
-    def _tally(self, state: RoundState | None) -> Tally:
-        return Tally.empty(len(self.augmentation.card.classes)) if state is None else Tally.from_json(state.tally)
+    def _tally(self, state: RoundState | None) -> SetTally:
+        return SetTally.empty(len(self.augmentation.card.classes)) if state is None else SetTally.from_json(state.tally)
 
 
 class _Plans:
@@ -254,10 +254,10 @@ class _Plans:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._plans: OrderedDict[tuple[int, str], Augmentation] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, str], PlannedAugmentation] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, work: Work, asked: AugmentationWork) -> Augmentation:
+    def get(self, work: RunContext, asked: AugmentationWork) -> PlannedAugmentation:
         worker, key = work.worker, (id(work.worker.store), work.spec.run)
         with self._lock:
             if key in self._plans:

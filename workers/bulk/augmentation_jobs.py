@@ -16,9 +16,9 @@ def cancel_jobs(worker: BulkWorker, run: str) -> bool:
     ended = True
     for job in _jobs(worker, run):
         try:
-            if worker.ledger.read_summary(job) is None:
-                cancel(worker.ledger.read_spec(job), worker.ledger, worker.hints)
-                ended = ended and worker.ledger.read_summary(job) is not None
+            if worker.repository.read_summary(job) is None:
+                cancel(worker.repository.read_spec(job), worker.repository, worker.live_state)
+                ended = ended and worker.repository.read_summary(job) is not None
         except UnknownJob:
             continue  # it is deleted already, or was never accepted
     return ended
@@ -30,7 +30,7 @@ def delete_jobs(worker: BulkWorker, run: str) -> bool:
         return False
     for job in _jobs(worker, run):
         try:
-            worker.ledger.deletions.note(worker.ledger.read_spec(job), "asked for")
+            worker.repository.deletions.enqueue(worker.repository.read_spec(job), "asked for")
         except UnknownJob:
             continue
     return True
@@ -43,10 +43,10 @@ def _jobs(worker: BulkWorker, run: str) -> Iterator[str]:
     spec = worker.runs.stored_spec(run)
     if spec is None:
         return
-    submissions = worker.submissions.of(spec.tenant)
+    submitter = worker.submitter.of(spec.tenant)
     for number in rounds.half_sent():
         for place in count():
-            job = submissions.reserved_job(rounds.job_key(number, place))
+            job = submitter.reserved_job(rounds.job_key(number, place))
             if job is None:
                 break
             yield job

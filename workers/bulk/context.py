@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.kit.states import State
-from service.runs.progress import note_progress
+from service.kit.states import JobState
+from service.runs.progress import publish_progress
 from service.runs.spec import RunSpec
 from workers.bulk.worker import BulkWorker
-from workers.runtime.lease_renewal import Kept
+from workers.runtime.lease_renewal import RenewedLease
 
-_LOOK_EVERY_S = 2.0
-_SAY_EVERY_S = 0.5
+_POLL_INTERVAL_S = 2.0
+_REPORT_INTERVAL_S = 0.5
 
 
-class PutDown(Exception):
+class Released(Exception):
     """The run is to be put down as it is: cancelled, or for another worker to take up."""
 
     def __init__(self, cancelled: bool) -> None:
@@ -26,10 +26,10 @@ class PutDown(Exception):
 
 
 @dataclass(frozen=True)
-class Ended:
+class Finished:
     """How a run ended. ``size`` is what it keeps in the store, in bytes."""
 
-    state: State
+    state: JobState
     done: int
     total: int | None = None
     reason: str | None = None
@@ -38,34 +38,34 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Again:
+class RetryLater:
     """Nothing can be done for now: the run is to be taken up again in so many seconds, by whoever."""
 
     after_s: float
 
 
 @dataclass
-class Work:
+class RunContext:
     """A run under a lease."""
 
     worker: BulkWorker
     spec: RunSpec
-    kept: Kept
+    kept: RenewedLease
     _looked_at: float = field(default_factory=time.monotonic)
     _said_at: float = float("-inf")
     _began: bool = False
 
     def look(self) -> None:
-        """Says that work goes on. Raises :class:`PutDown` once it is no longer wanted here; to be called at every item."""
-        if self.worker.stopping.asked or not self.kept.still_here():
-            raise PutDown(cancelled=False)
+        """Says that work goes on. Raises :class:`Released` once it is no longer wanted here; to be called at every item."""
+        if self.worker.shutdown.asked or not self.kept.heartbeat():
+            raise Released(cancelled=False)
         now = time.monotonic()
-        if now - self._looked_at >= _LOOK_EVERY_S:
+        if now - self._looked_at >= _POLL_INTERVAL_S:
             self._looked_at = now
-            if self.is_called_off():
-                raise PutDown(cancelled=True)
+            if self.is_cancelled():
+                raise Released(cancelled=True)
 
-    def is_called_off(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether the run is cancelled, or deleted."""
         runs = self.worker.runs
         return runs.is_cancelled(self.spec.run) or runs.is_deleted(self.spec.run)
@@ -74,32 +74,32 @@ class Work:
         """:meth:`look` for those who do not want its exception: True where it would raise it."""
         try:
             self.look()
-        except PutDown:
+        except Released:
             return True
         return False
 
     def say(self, done: int, total: int | None, note: str = "") -> bool:
         """Lets readers know how far the run is, a few times a second at most; whether it did."""
         now = time.monotonic()
-        if now - self._said_at < _SAY_EVERY_S and self._began:
+        if now - self._said_at < _REPORT_INTERVAL_S and self._began:
             return False
         self._said_at = now
-        note_progress(self.worker.hints, self.spec.run, done, total, note=note)
+        publish_progress(self.worker.live_state, self.spec.run, done, total, note=note)
         self._began = True
         return True
 
 
-def nothing_kept(work: Work) -> Ended:
+def nothing_kept(work: RunContext) -> Finished:
     """The end of a cancelled run of which nothing is kept."""
-    return Ended(State.CANCELLED, done=0, reason="cancelled")
+    return Finished(JobState.CANCELLED, done=0, reason="cancelled")
 
 
 @dataclass(frozen=True)
-class Carrier:
+class RunHandler:
     """What carries out a kind of run, and what ends one that is cancelled.
 
-    ``carry`` may raise :class:`PutDown`, a store's error, or a TwinsetError that ends the run as failed.
+    ``carry`` may raise :class:`Released`, a store's error, or a TwinsetError that ends the run as failed.
     """
 
-    carry: Callable[[Work], Ended | Again]
-    called_off: Callable[[Work], Ended] = nothing_kept
+    carry: Callable[[RunContext], Finished | RetryLater]
+    when_cancelled: Callable[[RunContext], Finished] = nothing_kept

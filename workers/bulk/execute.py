@@ -10,47 +10,47 @@ from enum import StrEnum
 from redis.exceptions import RedisError
 
 from service.errors import StoreError, TwinsetError, UnknownRun
-from service.kit.run_kinds import Kind, kind_of
-from service.kit.states import State
+from service.kit.run_kinds import RunKind, kind_of
+from service.kit.states import JobState
 from service.runs.progress import forget_progress
 from service.runs.spec import RunSummary
 from workers.bulk import metrics
 from workers.bulk.cleanup import settle
 from workers.bulk.context import (
-    Again,
-    Carrier,
-    Ended,
-    PutDown,
-    Work,
+    Finished,
+    Released,
+    RetryLater,
+    RunContext,
+    RunHandler,
 )
 from workers.bulk.worker import BulkWorker
-from workers.runtime.lease_renewal import Kept
+from workers.runtime.lease_renewal import RenewedLease
 
 logger = logging.getLogger(__name__)
-_KEPT_S = 7 * 86_400
+_TTL_S = 7 * 86_400
 
 
-class Outcome(StrEnum):
+class RunOutcome(StrEnum):
     """How a delivery ended."""
 
     ENDED = "ended"
     NOTHING_TO_DO = "nothing to do"
     TAKEN = "another worker has it"
     CANCELLED = "cancelled"
-    PUT_DOWN = "put down"
+    RELEASED = "put down"
     LATER = "goes on later"
     FAILED = "failed, to be tried again"
 
 
-def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> Outcome:
+def execute_run(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> RunOutcome:
     """Does what is to be done of a run. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
     try:
         outcome, why = _deliver(worker, run, kinds)
     except StoreError as error:
-        outcome, why = Outcome.FAILED, f"the store failed: {error.detail}"
+        outcome, why = RunOutcome.FAILED, f"the store failed: {error.detail}"
     except Exception:
         logger.exception("run=%s left to the sweeper", run)
-        outcome, why = Outcome.FAILED, ""
+        outcome, why = RunOutcome.FAILED, ""
     kind = kind_of(run)
     if kind is not None:
         metrics.DELIVERIES.labels(kind.value, outcome.name.lower()).inc()
@@ -58,21 +58,21 @@ def carry_out(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> Ou
     return outcome
 
 
-def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> tuple[Outcome, str]:
+def _deliver(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> tuple[RunOutcome, str]:
     try:
         spec = worker.runs.read_spec(run)
     except UnknownRun as error:
-        return Outcome.NOTHING_TO_DO, error.detail
+        return RunOutcome.NOTHING_TO_DO, error.detail
     if worker.runs.read_summary(run) is not None:
-        return Outcome.NOTHING_TO_DO, "it has ended"
+        return RunOutcome.NOTHING_TO_DO, "it has ended"
     lease = worker.leases.take(run, 0)
     if lease is None:
-        return Outcome.TAKEN, ""
-    with worker.keeper.keep(lease) as kept, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
+        return RunOutcome.TAKEN, ""
+    with worker.renewer.keep(lease) as kept, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
         # first the mark, then the look: whoever cancels writes the cancel first, then looks for the mark
         worker.runs.mark_started(run)
-        work = Work(worker, spec, kept)
-        if work.is_called_off():
+        work = RunContext(worker, spec, kept)
+        if work.is_cancelled():
             return _cancel(work, kinds[spec.kind])
         try:
             return _attempt(work, kinds[spec.kind], kept)
@@ -81,46 +81,46 @@ def _deliver(worker: BulkWorker, run: str, kinds: Mapping[Kind, Carrier]) -> tup
                 _settle_after_another(worker, run)
 
 
-def _attempt(work: Work, carrier: Carrier, kept: Kept) -> tuple[Outcome, str]:
+def _attempt(work: RunContext, handler: RunHandler, kept: RenewedLease) -> tuple[RunOutcome, str]:
     worker, spec = work.worker, work.spec
     number, limit = _begin(worker, spec.run), worker.settings.max_chunk_attempts
     metrics.ATTEMPTS.labels(spec.kind.value).inc()
     if number > limit:
-        return _end(work, Ended(State.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"))
+        return _end(work, Finished(JobState.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"))
     try:
-        ended = carrier.carry(work)
-    except PutDown as put_down:
-        _call_off(worker, spec.run)
-        if put_down.cancelled:
-            return _cancel(work, carrier)
-        worker.keeper.release(kept)
-        if worker.stopping.asked:
+        ended = handler.carry(work)
+    except Released as released:
+        _cancel(worker, spec.run)
+        if released.cancelled:
+            return _cancel(work, handler)
+        worker.renewer.release(kept)
+        if worker.shutdown.asked:
             worker.queue.send_run(spec.run)
-        return Outcome.PUT_DOWN, ""
+        return RunOutcome.RELEASED, ""
     except StoreError:
-        _call_off(worker, spec.run)
+        _cancel(worker, spec.run)
         raise
     except TwinsetError as error:
         # trying again would give the same
-        return _end(work, Ended(State.FAILED, 0, reason=error.detail))
+        return _end(work, Finished(JobState.FAILED, 0, reason=error.detail))
     except Exception as error:
         logger.exception("run=%s attempt %d failed", spec.run, number)
         if number >= limit:
             reason = f"given up after {limit} attempts; the last one: {type(error).__name__}: {error}"
-            return _end(work, Ended(State.FAILED, 0, reason=reason))
-        return Outcome.FAILED, f"{type(error).__name__}: {error}"
-    if isinstance(ended, Again):
-        _call_off(worker, spec.run)
+            return _end(work, Finished(JobState.FAILED, 0, reason=reason))
+        return RunOutcome.FAILED, f"{type(error).__name__}: {error}"
+    if isinstance(ended, RetryLater):
+        _cancel(worker, spec.run)
         later(worker, spec.run, ended.after_s)
-        return Outcome.LATER, ""
+        return RunOutcome.LATER, ""
     return _end(work, ended)
 
 
-def _end(work: Work, ended: Ended) -> tuple[Outcome, str]:
+def _end(work: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
     worker, spec = work.worker, work.spec
     if not worker.leases.hold(work.kept.lease):
         work.kept.lost = True
-        return Outcome.TAKEN, "the lease was lost"
+        return RunOutcome.TAKEN, "the lease was lost"
     now = datetime.now(timezone.utc)
     summary = worker.runs.end(
         spec,
@@ -133,10 +133,10 @@ def _end(work: Work, ended: Ended) -> tuple[Outcome, str]:
         now=now,
     )
     if summary.finished_at == now:
-        metrics.note_end(spec.kind, summary)
+        metrics.count_end(spec.kind, summary)
     _settle(worker, summary)
     _forget(worker, spec.run)
-    return Outcome.ENDED, f"{summary.state.value}, {summary.done} items" + (f": {summary.reason}" if summary.reason else "")
+    return RunOutcome.ENDED, f"{summary.state.value}, {summary.done} items" + (f": {summary.reason}" if summary.reason else "")
 
 
 def _settle(worker: BulkWorker, summary: RunSummary) -> None:
@@ -156,15 +156,15 @@ def _settle_after_another(worker: BulkWorker, run: str) -> None:
         logger.warning("run=%s may have files that nothing counts: %s", run, error.detail)
 
 
-def _cancel(work: Work, carrier: Carrier) -> tuple[Outcome, str]:
+def _cancel(work: RunContext, handler: RunHandler) -> tuple[RunOutcome, str]:
     worker, spec = work.worker, work.spec
-    ended = carrier.called_off(work)
+    ended = handler.when_cancelled(work)
     if worker.runs.is_deleted(spec.run):
         # whoever removes its objects has nothing to wait for but our lease
         _forget(worker, spec.run)
-        return Outcome.CANCELLED, "it is deleted"
+        return RunOutcome.CANCELLED, "it is deleted"
     _end(work, ended)
-    return Outcome.CANCELLED, ""
+    return RunOutcome.CANCELLED, ""
 
 
 def later(worker: BulkWorker, run: str, after_s: float) -> None:
@@ -187,13 +187,13 @@ def _begin(worker: BulkWorker, run: str) -> int:
     """Counts an attempt before it begins, so that a run which kills its worker is counted too."""
     try:
         number = int(worker.redis.incr(_attempts(run)))
-        worker.redis.expire(_attempts(run), _KEPT_S)
+        worker.redis.expire(_attempts(run), _TTL_S)
         return number
     except RedisError:
         return 1
 
 
-def _call_off(worker: BulkWorker, run: str) -> None:
+def _cancel(worker: BulkWorker, run: str) -> None:
     """Takes an attempt back that ended through no fault of the run."""
     try:
         worker.redis.decr(_attempts(run))
@@ -202,7 +202,7 @@ def _call_off(worker: BulkWorker, run: str) -> None:
 
 
 def _forget(worker: BulkWorker, run: str) -> None:
-    forget_progress(worker.hints, run)
+    forget_progress(worker.live_state, run)
     worker.leases.forget(run)
     try:
         worker.redis.delete(_attempts(run), waiting_key(run))

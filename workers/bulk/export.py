@@ -10,18 +10,18 @@ from service.exports.run import (
     StorePlace,
     run_export,
 )
-from service.kit.states import State
+from service.kit.states import JobState
 from service.store.run_keys import run_prefix
-from workers.bulk.context import Ended, PutDown, Work
+from workers.bulk.context import Finished, Released, RunContext
 from workers.bulk.metrics import ExportMeter
 
 
-def export(work: Work) -> Ended:
+def export(work: RunContext) -> Finished:
     """Writes the export, or what is missing of it."""
     worker, run = work.worker, work.spec.run
     asked = ExportWork.model_validate(work.spec.work)
     place = StorePlace(worker.store, run_prefix(run))
-    mix = Shelves(worker.ledger, worker.runs, worker.catalogue).mix(asked)
+    mix = Shelves(worker.repository, worker.runs, worker.catalogue).mix(asked)
     total = mix.count()
     meter = ExportMeter(asked.options.format)
     going: ExportProgress | None = None
@@ -32,13 +32,13 @@ def export(work: Work) -> Ended:
         if work.say(progress.done, progress.total, "writing"):
             meter.see(progress)
 
-    stopped: list[PutDown] = []
+    stopped: list[Released] = []
 
     def should_stop() -> bool:
         try:
             work.look()
-        except PutDown as put_down:
-            stopped.append(put_down)
+        except Released as released:
+            stopped.append(released)
         return bool(stopped)
 
     with scratch_folder(worker.settings.data_dir) as scratch:
@@ -47,13 +47,13 @@ def export(work: Work) -> Ended:
                 mix, asked.options, asked.about, place, on_progress=say, should_stop=should_stop, scratch=scratch
             )
         except ExportStopped:
-            raise stopped[-1] if stopped else PutDown(cancelled=False) from None
+            raise stopped[-1] if stopped else Released(cancelled=False) from None
         finally:
             if going is not None:
                 meter.see(going)
     left_out = sum(result.left_out.values())
-    return Ended(
-        State.SUCCEEDED,
+    return Finished(
+        JobState.SUCCEEDED,
         done=sum(result.items.values()),
         total=max(total, sum(result.items.values()) + left_out),
         reason=f"{left_out} items were left out: {_counted(result.left_out)}" if left_out else None,

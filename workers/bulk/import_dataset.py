@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from model_store.card import ClassEntry
-from service.datasets.items import Item, as_rgb
+from service.datasets.items import DatasetItem, as_rgb
 from service.datasets.reading.about import about_data
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import SourceOfEntries
@@ -26,11 +26,11 @@ from service.datasets.stored.writer import DatasetKeeper
 from service.errors import InvalidDataset
 from service.kit.contact_sheet import SheetTwin, draw_contact_sheet
 from service.kit.png import encode_mask
-from service.kit.states import State
+from service.kit.states import JobState
 from service.runs.dataset_versions import DatasetWork
 from service.store.keys import is_key
 from workers.bulk import metrics
-from workers.bulk.context import Ended, Work
+from workers.bulk.context import Finished, RunContext
 
 _SHOWN = 6
 _THUMB_PX = 224
@@ -38,7 +38,7 @@ _RATIO = 12
 """An archive is unpacked to no more than this many times the largest that may be sent."""
 
 
-def take_in(work: Work) -> Ended:
+def take_in(work: RunContext) -> Finished:
     """Takes the dataset in. Raises InvalidDataset where there is none to be read."""
     asked = DatasetWork.model_validate(work.spec.work)
     with scratch_folder(work.worker.settings.data_dir) as scratch:
@@ -50,7 +50,7 @@ def take_in(work: Work) -> Ended:
         return _keep(work, asked, source, scratch)
 
 
-def _unpack(work: Work, scratch: Path, folder: Path) -> int:
+def _unpack(work: RunContext, scratch: Path, folder: Path) -> int:
     archive = scratch / "archive"
     with open(archive, "wb") as out:
         for piece in work.worker.store.stream(layout.archive(work.spec.run)):
@@ -61,7 +61,7 @@ def _unpack(work: Work, scratch: Path, folder: Path) -> int:
     return files
 
 
-def _fetch(work: Work, prefix: str, folder: Path) -> int:
+def _fetch(work: RunContext, prefix: str, folder: Path) -> int:
     """Copies the objects under ``prefix`` into ``folder``; how many. Names become paths only as far as they are keys, which lead
     nowhere else."""
     store, most = work.worker.store, work.worker.settings.max_dataset_bytes
@@ -87,21 +87,21 @@ def _fetch(work: Work, prefix: str, folder: Path) -> int:
     return count
 
 
-def _keep(work: Work, asked: DatasetWork, source: SourceOfEntries, scratch: Path) -> Ended:
+def _keep(work: RunContext, asked: DatasetWork, source: SourceOfEntries, scratch: Path) -> Finished:
     store, run = work.worker.store, work.spec.run
     findings, collector = Findings(), StatisticsCollector(source.classes)
     total = sum(1 for _ in source.entries(Findings()))
     shown: list[tuple[bytes, bytes]] = []
-    with closing(DatasetKeeper(store, run, source.classes, scratch)) as keeper:
+    with closing(DatasetKeeper(store, run, source.classes, scratch)) as renewer:
         for number, item in enumerate(read_items(source, findings), start=1):
-            keeper.add(item)
+            renewer.add(item)
             collector.add(item.labels)
             if _is_shown(number - 1, total):
                 shown.append(_thumbs(item, source))
             work.say(number, total, "reading")
             work.look()
-        keeper.finish()
-        shards = tuple(keeper.shards)
+        renewer.finish()
+        shards = tuple(renewer.shards)
     report = findings.report(source.format)
     store.put(layout.report(run), report.model_dump_json().encode())
     metrics.DATASET_ITEMS.labels("kept").inc(report.items)
@@ -131,8 +131,8 @@ def _keep(work: Work, asked: DatasetWork, source: SourceOfEntries, scratch: Path
     store.put(layout.about(run), about.model_dump_json().encode())
     size = about.bytes + sum(map(len, pictures.values()))
     metrics.DATASET_BYTES.inc(size)
-    return Ended(
-        State.SUCCEEDED,
+    return Finished(
+        JobState.SUCCEEDED,
         done=report.items,
         total=report.items + report.left_out,
         reason=f"{report.left_out} entries were left out: {_faults(report)}" if report.left_out else None,
@@ -150,7 +150,7 @@ def _is_shown(position: int, total: int) -> bool:
     return position % max(1, total // _SHOWN) == 0
 
 
-def _thumbs(item: Item, source: SourceOfEntries) -> tuple[bytes, bytes]:
+def _thumbs(item: DatasetItem, source: SourceOfEntries) -> tuple[bytes, bytes]:
     """Image and mask as small PNGs."""
     with Image.open(io.BytesIO(item.image_bytes)) as file:
         image = as_rgb(file)

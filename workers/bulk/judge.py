@@ -14,13 +14,13 @@ from service.augmentations.entries import Wanted
 from service.augmentations.fingerprints import fingerprint_of
 from service.augmentations.near_duplicates import NearDuplicates
 from service.augmentations.rounds import RoundJobs, WantedLine
-from service.augmentations.stored import Augmentation
-from service.augmentations.tally import Tally
+from service.augmentations.stored import PlannedAugmentation
+from service.augmentations.tally import SetTally
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
 from service.jobs.sample_files import pictures_of, read_picture
-from service.jobs.spec import Item
+from service.jobs.spec import SampleRecord
 from service.store.round_keys import AcceptedLine
-from workers.bulk.context import Work
+from workers.bulk.context import RunContext
 
 SURPLUS = "not_needed"
 """A twin that would count, but for the set being full."""
@@ -30,9 +30,9 @@ SURPLUS = "not_needed"
 class Judge:
     """Judges for a set. ``tally`` and ``rejected`` are those before the round, and are counted on."""
 
-    work: Work
-    augmentation: Augmentation
-    tally: Tally
+    work: RunContext
+    augmentation: PlannedAugmentation
+    tally: SetTally
     rejected: dict[str, int]
     likes_before: bytes | None
     _near: NearDuplicates | None = field(init=False, default=None)
@@ -68,19 +68,19 @@ class Judge:
             self.tally.judge(wanted.item, asked, made)
         return accepted
 
-    def likes(self) -> bytes | None:
+    def fingerprints(self) -> bytes | None:
         """What near-duplicates are found by from now on; None where none are looked for."""
         return None if self._near is None else self._near.to_bytes()
 
-    def _samples(self, job: str) -> dict[int, Item]:
-        ledger = self.work.worker.ledger
+    def _samples(self, job: str) -> dict[int, SampleRecord]:
+        repository = self.work.worker.repository
         try:
-            spec = ledger.read_spec(job)
+            spec = repository.read_spec(job)
         except UnknownJob:
             return {}
-        return {item.index: item for _, item in ledger.iterate_items(spec)}
+        return {item.index: item for _, item in repository.iterate_items(spec)}
 
-    def _verdict(self, item: Item, wanted: Wanted, line: WantedLine) -> Verdict:
+    def _verdict(self, item: SampleRecord, wanted: Wanted, line: WantedLine) -> Verdict:
         rules, given = self.augmentation.parameters.acceptance, line.upload is not None
         first = judge(item, wanted.asked, rules, mask_given=given)
         if not first.accepted or self._near is None:
@@ -97,7 +97,7 @@ class Judge:
             self._near.add(print_)
         return verdict
 
-    def _shares(self, item: Item, line: WantedLine) -> np.ndarray:
+    def _shares(self, item: SampleRecord, line: WantedLine) -> np.ndarray:
         """The shares of the mask's pixels: the given mask's own, or of a drawn one the classes that were found."""
         if line.upload is not None:
             return np.array(line.shares)

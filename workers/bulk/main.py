@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     deliverer = CallbackDeliverer(worker)
 
     def asked_to_stop(**_: object) -> None:
-        worker.stopping.ask()
+        worker.shutdown.ask()
 
     def leave_logging(**_: object) -> None:
         """Listened to by Celery in the place of setting up its own logging."""
@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         program.start()
     finally:
-        worker.stopping.ask()
+        worker.shutdown.ask()
         sweeper.stop()
         deliverer.stop()
         worker.close()

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from service.broker.run_queue import RUN_QUEUE
-from service.kit.run_kinds import Kind
+from service.kit.run_kinds import RunKind
 from service.runs.spec import RunSummary
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ REQUEUED = Counter("twinset_bulk_runs_requeued_total", "Runs that the sweeper ha
 EXPIRED = Counter("twinset_bulk_runs_expired_total", "Runs deleted for their age.", ["kind"])
 REMOVED = Counter("twinset_bulk_runs_removed_total", "Deleted runs of which nothing is left.", ["kind"])
 
-for _kind in Kind:
+for _kind in RunKind:
     # there from the start, so that their first step from 0 is seen
     for _metric in (UNDER_WAY, SECONDS, ATTEMPTS, REQUEUED, EXPIRED, REMOVED):
         _metric.labels(_kind.value)
 
 
-def note_end(kind: Kind, summary: RunSummary) -> None:
+def count_end(kind: RunKind, summary: RunSummary) -> None:
     """Counts a run's end."""
     ENDED.labels(kind.value, summary.state.value).inc()
     SECONDS.labels(kind.value).observe(summary.seconds)

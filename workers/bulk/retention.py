@@ -14,15 +14,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from service.errors import TwinsetError, UnknownRun
-from service.kit.run_kinds import Kind, kind_of
+from service.kit.run_kinds import RunKind, kind_of
 from workers.bulk import metrics
 from workers.bulk.worker import BulkWorker
-from workers.runtime.paging import OldPages, utc_now
+from workers.runtime.paging import OldestFirstPages, utc_now
 
 logger = logging.getLogger(__name__)
-_LOOK_EVERY_S = 60.0
+_POLL_INTERVAL_S = 60.0
 _PAGE = 100
-EXPIRING = (Kind.EXPORT, Kind.AUGMENTATION)
+EXPIRING = (RunKind.EXPORT, RunKind.AUGMENTATION)
 
 
 @dataclass
@@ -31,25 +31,25 @@ class RunExpiry:
 
     worker: BulkWorker
     now: Callable[[], datetime] = utc_now
-    look_every_s: float = _LOOK_EVERY_S
+    poll_interval_s: float = _POLL_INTERVAL_S
     size: int = _PAGE
     _looked_at: float = float("-inf")
-    _pages: dict[Kind, OldPages] = field(init=False)
+    _pages: dict[RunKind, OldestFirstPages] = field(init=False)
 
     def __post_init__(self) -> None:
         listing = self.worker.runs.everybodys
-        self._pages = {kind: OldPages(partial(listing, kind), self.size, kind.letter) for kind in EXPIRING}
+        self._pages = {kind: OldestFirstPages(partial(listing, kind), self.size, kind.letter) for kind in EXPIRING}
 
-    def expire_some(self, goes_on: Callable[[], bool]) -> None:
-        """Deletes those of a page of each kind that ended too long ago, while ``goes_on``. Raises what listing them raises."""
+    def expire_some(self, should_continue: Callable[[], bool]) -> None:
+        """Deletes those of a page of each kind that ended too long ago, while ``should_continue``. Raises what listing them raises."""
         days = self.worker.settings.run_retention_days
-        if not days or time.monotonic() - self._looked_at < self.look_every_s:
+        if not days or time.monotonic() - self._looked_at < self.poll_interval_s:
             return
         self._looked_at = time.monotonic()
         before = self.now() - timedelta(days=days)
         for pages in self._pages.values():
             for run in pages.page(before):
-                if not goes_on():
+                if not should_continue():
                     return
                 try:
                     self._expire(run, before)
@@ -64,7 +64,7 @@ class RunExpiry:
         if summary is None or summary.finished_at >= before:
             return
         spec = runs.read_spec(run)
-        if spec.kind is Kind.AUGMENTATION and self._is_read(run):
+        if spec.kind is RunKind.AUGMENTATION and self._is_read(run):
             logger.info("run=%s has expired and is kept for an export that has not ended", run)
             return
         runs.delete(spec, "expired")
@@ -75,7 +75,7 @@ class RunExpiry:
         """Whether an export that has not ended names the set as a source."""
         runs = self.worker.runs
         for export in runs.open_runs():
-            if kind_of(export) is not Kind.EXPORT or runs.read_summary(export) is not None:
+            if kind_of(export) is not RunKind.EXPORT or runs.read_summary(export) is not None:
                 continue
             try:
                 sources = runs.read_spec(export).work.get("sources", ())

@@ -10,52 +10,52 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
 from service.broker.run_queue import RunQueue, RunSender
-from service.jobs.quotas import Limits
-from service.jobs.repository import Ledger
-from service.jobs.submit import Submissions
+from service.jobs.quotas import Quotas
+from service.jobs.repository import JobRepository
+from service.jobs.submit import JobSubmitter
 from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
-from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
-from workers.runtime.shutdown import Stopping
+from workers.runtime.shutdown import Shutdown
 
 
 @dataclass(frozen=True)
 class BulkWorker:
-    """One a process. It makes no twins itself: augmentation sets have jobs made, by ``submissions``."""
+    """One a process. It makes no twins itself: augmentation sets have jobs made, by ``submitter``."""
 
     settings: Settings
     store: ObjectStore
-    runs: RunLedger
-    ledger: Ledger
+    runs: RunRepository
+    repository: JobRepository
     catalogue: Catalogue
-    submissions: Submissions
-    hints: Hints
+    submitter: JobSubmitter
+    live_state: LiveState
     leases: Leases
-    keeper: LeaseKeeper
+    renewer: LeaseRenewer
     queue: RunSender
     redis: Redis
     name: str
-    stopping: Stopping = field(default_factory=Stopping)
+    shutdown: Shutdown = field(default_factory=Shutdown)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Gives everything back. Call it when no task runs any more."""
         self.closed.set()
-        self.keeper.close()
-        self.hints.close()
+        self.renewer.close()
+        self.live_state.close()
         self.redis.close()
-        for queue in (self.queue, self.submissions.queue):
+        for queue in (self.queue, self.submitter.queue):
             if isinstance(queue, (RunQueue, JobQueue)):
                 queue.close()
 
@@ -71,27 +71,27 @@ def open_bulk_worker(
     """Builds a worker from settings. Touches no network."""
     store = store or open_store(settings)
     redis = connect(settings)
-    hints = Hints(settings.broker_url)
+    live_state = LiveState(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     catalogue = Catalogue(store)
     kept = Uploads(store, DEFAULT_TENANT)
-    limits = Limits(
-        ledger.holdings, hints, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
+    limits = Quotas(
+        repository.usage, live_state, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
     )
     reader = MaskReader(settings, kept)
     return BulkWorker(
         settings=settings,
         store=store,
-        runs=RunLedger(store),
-        ledger=ledger,
+        runs=RunRepository(store),
+        repository=repository,
         catalogue=catalogue,
-        submissions=Submissions(settings, ledger, catalogue, chunks or JobQueue(settings), kept, reader, limits),
-        hints=hints,
+        submitter=JobSubmitter(settings, repository, catalogue, chunks or JobQueue(settings), kept, reader, limits),
+        live_state=live_state,
         leases=leases,
-        keeper=LeaseKeeper(leases, settings.lease_s),
+        renewer=LeaseRenewer(leases, settings.lease_s),
         queue=queue or RunQueue(settings),
         redis=redis,
         name=f"{platform.node() or 'bulk'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        stopping=Stopping(grace_s),
+        shutdown=Shutdown(grace_s),
     )

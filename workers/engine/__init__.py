@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from workers.engine.engine import Engine, EngineStopped
-from workers.engine.lane import SampleFailed
 from workers.engine.model import EngineModel
+from workers.engine.model_batch import SampleFailed
 from workers.engine.sample import SampleRequest
 
 __all__ = ["Engine", "EngineModel", "EngineStopped", "SampleFailed", "SampleRequest"]

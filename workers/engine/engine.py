@@ -12,8 +12,8 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor
 
-from workers.engine.lane import Lane, SampleFailed
 from workers.engine.model import EngineModel
+from workers.engine.model_batch import ModelBatch, SampleFailed
 from workers.engine.sample import SampleRequest, Waiting, needed_conditions
 from workers.engine.threads import use_threads
 
@@ -28,7 +28,7 @@ class Engine:
     """One a process. ``submit`` from any thread; results come as futures of x_0, ``(C, h, w)`` float32 on the device.
 
     ``Future.cancel()`` takes a sample out before its next step. A sample that ends badly carries
-    :class:`~workers.engine.lane.SampleFailed`; a forward that raises fails the samples that were in it, no others.
+    :class:`~workers.engine.model_batch.SampleFailed`; a forward that raises fails the samples that were in it, no others.
     """
 
     def __init__(self, *, cpu_threads: int = 0, on_device_lost: Callable[[], None] | None = None) -> None:
@@ -39,10 +39,10 @@ class Engine:
         self._inbox: deque[tuple[EngineModel, Waiting]] = deque()
         self._changed = threading.Condition()
         self._stopped = False
-        self._lanes: dict[EngineModel, Lane] = {}
+        self._batches: dict[EngineModel, ModelBatch] = {}
         self._forwards = 0
         self._rows_used = 0
-        self._parkings = 0
+        self._preemptions = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -70,15 +70,15 @@ class Engine:
         return self._forwards, self._rows_used
 
     @property
-    def parkings(self) -> int:
+    def preemptions(self) -> int:
         """How often a sample gave up its place for another's, since the start."""
-        return self._parkings
+        return self._preemptions
 
     def queue(self, model: EngineModel) -> tuple[int, int]:
         """(samples of a model that wait for a place, rows that hold one), as far as another thread can tell."""
-        lane = self._lanes.get(model)
+        model_batch = self._batches.get(model)
         arrived = sum(other is model for other, _ in list(self._inbox))
-        return (arrived, 0) if lane is None else (arrived + len(lane.waiting), lane.rows_held)
+        return (arrived, 0) if model_batch is None else (arrived + len(model_batch.waiting), model_batch.rows_held)
 
     def _run(self) -> None:
         if self._cpu_threads:
@@ -86,22 +86,22 @@ class Engine:
         with torch.inference_mode():
             while self._take_in():
                 # models get equal times, not equal numbers of steps: a large one would take all of it
-                model = min(self._lanes, key=lambda model: self._lanes[model].clock)
-                lane, since = self._lanes[model], time.monotonic()
-                weight = lane.waiting.weight
-                self._step(model, lane)
-                lane.clock += (time.monotonic() - since) / weight
-                if not lane.busy:
+                model = min(self._batches, key=lambda model: self._batches[model].clock)
+                model_batch, since = self._batches[model], time.monotonic()
+                weight = model_batch.waiting.weight
+                self._step(model, model_batch)
+                model_batch.clock += (time.monotonic() - since) / weight
+                if not model_batch.busy:
                     # an idle model's tensors are the model cache's to keep or drop
-                    self._lanes.pop(model, None)
-        unfinished = [waiting for lane in self._lanes.values() for waiting in _empty(lane)]
+                    self._batches.pop(model, None)
+        unfinished = [waiting for model_batch in self._batches.values() for waiting in _empty(model_batch)]
         for waiting in [*unfinished, *(waiting for _, waiting in self._inbox)]:
             _settle(waiting, EngineStopped("the worker stopped before this sample was done"))
 
     def _take_in(self) -> bool:
         """Moves submitted samples to their lanes, sleeping while there is nothing to do; False when stopped."""
         with self._changed:
-            while not self._stopped and not self._inbox and not self._lanes:
+            while not self._stopped and not self._inbox and not self._batches:
                 self._changed.wait()
             if self._stopped:
                 return False
@@ -109,58 +109,58 @@ class Engine:
             self._inbox.clear()
         for model, waiting in arrived:
             try:
-                lane = self._lanes.get(model) or self._begin(model)
+                model_batch = self._batches.get(model) or self._begin(model)
             except Exception as error:
                 logger.exception("no batch for model %s", model.system.card.id)
                 _settle(waiting, SampleFailed(f"no batch of {model.rows} rows could be set up: {error}"))
                 continue
-            lane.waiting.add(waiting)
+            model_batch.waiting.add(waiting)
         return True
 
-    def _begin(self, model: EngineModel) -> Lane:
+    def _begin(self, model: EngineModel) -> ModelBatch:
         try:
-            lane = Lane(model)
+            model_batch = ModelBatch(model)
         except torch.OutOfMemoryError as error:
             if not model.can_halve:
                 raise
             self._halve(model, error)
-            lane = Lane(model)
+            model_batch = ModelBatch(model)
         # whoever comes later has no claim to the time before
-        lane.clock = min((other.clock for other in self._lanes.values()), default=0.0)
-        self._lanes[model] = lane
-        return lane
+        model_batch.clock = min((other.clock for other in self._batches.values()), default=0.0)
+        self._batches[model] = model_batch
+        return model_batch
 
-    def _step(self, model: EngineModel, lane: Lane) -> None:
-        forwards, rows_used, parkings = lane.forwards, lane.rows_used, lane.parkings
+    def _step(self, model: EngineModel, model_batch: ModelBatch) -> None:
+        forwards, rows_used, preemptions = model_batch.forwards, model_batch.rows_used, model_batch.preemptions
         try:
-            ended = lane.step()
+            ended = model_batch.step()
         except torch.OutOfMemoryError as error:
-            self._out_of_memory(model, lane, error)
+            self._out_of_memory(model, model_batch, error)
             return
         except Exception as error:
             if is_device_broken(error):
                 self._give_up_device(error)
                 return
-            self._fail(lane, error)
+            self._fail(model_batch, error)
             return
-        self._parkings += lane.parkings - parkings
-        self._forwards += lane.forwards - forwards
-        self._rows_used += lane.rows_used - rows_used
+        self._preemptions += model_batch.preemptions - preemptions
+        self._forwards += model_batch.forwards - forwards
+        self._rows_used += model_batch.rows_used - rows_used
         for waiting, result in ended:
             _settle(waiting, result)
 
-    def _fail(self, lane: Lane, error: Exception) -> None:
+    def _fail(self, model_batch: ModelBatch, error: Exception) -> None:
         logger.error("a forward failed; its samples end with the reason", exc_info=error)
-        for waiting in lane.fail_active(error):
+        for waiting in model_batch.fail_active(error):
             _settle(waiting, SampleFailed(f"the forward failed: {type(error).__name__}: {error}"))
 
-    def _out_of_memory(self, model: EngineModel, lane: Lane, error: Exception) -> None:
+    def _out_of_memory(self, model: EngineModel, model_batch: ModelBatch, error: Exception) -> None:
         """Goes on with half the rows, once; all samples of the model start again, as another shape gives other bits."""
         if not model.can_halve:
-            self._fail(lane, error)
+            self._fail(model_batch, error)
             return
-        everything = lane.start_again()
-        del self._lanes[model], lane
+        everything = model_batch.start_again()
+        del self._batches[model], model_batch
         self._halve(model, error)
         with self._changed:
             self._inbox.extendleft((model, waiting) for waiting in reversed(everything))
@@ -194,7 +194,7 @@ def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
     if not 1 <= request.steps <= total:
         raise ValueError(f"steps is {request.steps}; the model's schedule allows 1 to {total}")
     needed = dict(model.system.condition_shapes)
-    for condition in (request.branches.condition, request.branches.null):
+    for condition in (request.guidance_inputs.cond, request.guidance_inputs.uncond):
         found = {name: tuple(value.shape) for name, value in condition.items()}
         if found != needed:
             raise ValueError(f"the condition has shapes {found}; those of {model.system.card.id} have {needed}")
@@ -203,8 +203,8 @@ def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
     return request
 
 
-def _empty(lane: Lane) -> list[Waiting]:
-    return [*(sample.waiting for sample in lane.active), *lane.waiting.drain()]
+def _empty(model_batch: ModelBatch) -> list[Waiting]:
+    return [*(sample.waiting for sample in model_batch.active), *model_batch.waiting.drain()]
 
 
 def _settle(waiting: Waiting, result: Tensor | Exception) -> None:

@@ -71,7 +71,7 @@ class EngineModel:
             return self.rows
         return min(self.rows, max(MIN_ROWS, 1 << (used - 1).bit_length()))
 
-    def note_step(self, *, samples: int, used: int, rows: int, seconds: list[float]) -> None:
+    def record_step(self, *, samples: int, used: int, rows: int, seconds: list[float]) -> None:
         """Keeps account of one step; see :class:`StepSeen`."""
         if self.on_step is not None:
             self.on_step(StepSeen(samples, used, rows, seconds))

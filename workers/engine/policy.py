@@ -101,7 +101,7 @@ class FairQueue(Generic[C]):
             del self._queues[claim.path]
         self._change(claim.path, waiting=-1)
 
-    def park(self, claim: C) -> None:
+    def preempt(self, claim: C) -> None:
         """Takes a sample's place away; it is the next of its job to get one."""
         self._change(claim.path, waiting=1, places=-1)
         self._queues.setdefault(claim.path, deque()).appendleft(claim)
@@ -117,7 +117,7 @@ class FairQueue(Generic[C]):
                 # the weight counts between a tenant's priorities, and nowhere else
                 node.clock += claim.rows / (_weight(claim.path) if depth == 1 else 1.0)
 
-    def to_park(self, candidate: C, active: list[C], free_rows: int) -> list[C]:
+    def select_victims(self, candidate: C, active: list[C], free_rows: int) -> list[C]:
         """Who must give up their places so that ``candidate`` fits; empty if they need not. ``active`` in order of admission."""
         found: list[C] = []
         lost: dict[tuple[str, ...], int] = {}

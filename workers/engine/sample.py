@@ -10,21 +10,21 @@ from torch import Tensor
 
 from model_store.diffusion.ddim import DDIM
 from model_store.diffusion.noise import SampleNoise
-from model_store.interface import Branches, Condition
+from model_store.interface import Condition, GuidanceInputs
 
 
 @dataclass(frozen=True, eq=False)
 class SampleRequest:
     """One sample to be denoised.
 
-    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.branches`` gives them.
+    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.guidance_inputs`` gives them.
     steps: number of DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group wait
     their turn behind one another, the others beside one another as :mod:`workers.engine.policy` says. on_step: told the
     number of steps done after each, from the engine's thread, so it must return at once.
     """
 
     seed: int
-    branches: Branches
+    guidance_inputs: GuidanceInputs
     steps: int
     guidance_scale: float = 1.0
     eta: float = 0.0
@@ -38,13 +38,13 @@ class SampleRequest:
 class Waiting:
     """A request with the future that its x_0 will be set on; cancelling the future takes the sample out.
 
-    ``parked``: where it stands, if it was in the batch before.
+    ``preempted``: where it stands, if it was in the batch before.
     """
 
     request: SampleRequest
     conditions: tuple[Condition, ...]
     future: Future[Tensor] = field(default_factory=Future)
-    parked: Active | None = None
+    preempted: Active | None = None
 
     @property
     def path(self) -> tuple[str, str, str]:
@@ -91,19 +91,19 @@ def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
     Scale 1 needs the condition alone, scale 0 the null alone, and branches that are the same need one: null + scale *
     (condition - null) is then exact with one forward.
     """
-    branches = request.branches
+    guidance_inputs = request.guidance_inputs
     if request.guidance_scale == 0.0:
-        return (branches.null,)
-    if request.guidance_scale == 1.0 or branches.condition is branches.null:
-        return (branches.condition,)
-    return (branches.null, branches.condition)
+        return (guidance_inputs.uncond,)
+    if request.guidance_scale == 1.0 or guidance_inputs.cond is guidance_inputs.uncond:
+        return (guidance_inputs.cond,)
+    return (guidance_inputs.uncond, guidance_inputs.cond)
 
 
 def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:
     """Starts a sample, or goes on with a parked one: its timesteps by the model's convention, its noise from its own seed."""
-    if waiting.parked is not None:
-        parked, waiting.parked = waiting.parked, None
-        return parked
+    if waiting.preempted is not None:
+        preempted, waiting.preempted = waiting.preempted, None
+        return preempted
     steps = waiting.request.steps
     timesteps = ddim.timesteps(steps)
     previous = ddim.previous(timesteps, steps)

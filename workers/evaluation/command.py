@@ -22,7 +22,7 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
     """
     from model_store.loading import load_system
     from workers.data.segmentation_folder import SegmentationFolder
-    from workers.evaluation.evaluate import Plan, default_segmenters, evaluate
+    from workers.evaluation.evaluate import MeasurementPlan, default_segmenters, evaluate
     from workers.evaluation.report import table, write_figures, write_on_card, write_sheet
     from workers.evaluation.sampling import sampling_for
 
@@ -39,7 +39,7 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
             settings = default_segmenters(card, size_px)
             if common.segmenter_epochs:
                 settings = {px: each.model_copy(update={"epochs": common.segmenter_epochs}) for px, each in settings.items()}
-            plan = Plan(
+            plan = MeasurementPlan(
                 count=count,
                 ways=("classes", "prompts") if by == "both" else (by,),  # type: ignore[arg-type]
                 sampling=sampling_for(card, steps=common.steps, guidance_scale=common.guidance, eta=common.eta),

@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.features import FeatureNetwork
 from model_store.interface import System
 from workers.data.segmentation_folder import SegmentationFolder, present_classes
@@ -31,7 +31,7 @@ a CPU tells what is where at this size as well as it needs to."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurementPlan:
     """What to measure and how. ``segmenters``: settings by size; ``features``: what the Frechet distance looks through, if any."""
 
     count: int
@@ -47,19 +47,19 @@ Progress = Callable[[str, int, int], None]
 """Told (what is being done, done, total)."""
 
 
-def measured_sizes(card: Card, size_px: int) -> tuple[int, ...]:
+def measured_sizes(card: ModelCard, size_px: int) -> tuple[int, ...]:
     """The sizes a measurement looks at: the generator's, and the one asked for."""
     return tuple(sorted({card.generation_size_px, size_px}))
 
 
-def default_segmenters(card: Card, size_px: int) -> dict[int, SegmenterSettings]:
+def default_segmenters(card: ModelCard, size_px: int) -> dict[int, SegmenterSettings]:
     """One segmenter for each measured size, none larger than :data:`LARGEST_SEGMENTER_PX`."""
     working = {min(size, LARGEST_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
     return {size: SegmenterSettings(size_px=size) for size in sorted(working)}
 
 
 def evaluate(
-    system: System, data: SegmentationFolder, plan: Plan, cache: Path, *, has_up: bool | None = None, progress: Progress | None = None
+    system: System, data: SegmentationFolder, plan: MeasurementPlan, cache: Path, *, has_up: bool | None = None, progress: Progress | None = None
 ) -> tuple[dict[str, Any], dict[Way, tuple[list[Query], Twins]]]:
     """Measures a model against a dataset's test split.
 

@@ -12,7 +12,7 @@ from workers.evaluation.progress_bar import Bars
 from workers.training.running import errors_in_one_line
 
 if TYPE_CHECKING:
-    from model_store.card import Card
+    from model_store.card import ModelCard
     from workers.evaluation.mask_evaluate import Ablation, MaskPlan
 
 _WAYS = {"mask": ("mask",), "captions": ("mask+caption",), "both": None}
@@ -110,7 +110,7 @@ def _ablation(name: str, common: Common) -> Ablation:
 
 
 def _plan(
-    card: Card,
+    card: ModelCard,
     common: Common,
     *,
     count: int | None,

@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.features import FeatureNetwork
 from model_store.interface import ConditionRequest, System
 from service.kit.seeds import sample_seed
@@ -51,7 +51,7 @@ class Ablation:
     """Another model to measure beside the first; it is loaded when its turn comes."""
 
     name: str
-    card: Card
+    card: ModelCard
     load: Callable[[], System]
 
 
@@ -68,17 +68,17 @@ class Pictures:
     """A mask, and an image of it for each of ``texts``."""
 
 
-def default_segmenter(card: Card) -> SegmenterSettings:
+def default_segmenter(card: ModelCard) -> SegmenterSettings:
     """At the generated size, as thin borders are what a mask is about; smaller batches where the size is large."""
     return SegmenterSettings(size_px=card.generation_size_px, batch_size=32 if card.generation_size_px <= 128 else 8)
 
 
-def default_classifier(card: Card) -> ClassifierSettings:
+def default_classifier(card: ModelCard) -> ClassifierSettings:
     """At the generated size, yet none larger than :data:`LARGEST_CLASSIFIER_PX`."""
     return ClassifierSettings(size_px=min(card.generation_size_px, LARGEST_CLASSIFIER_PX))
 
 
-def check_comparable(card: Card, other: Card) -> None:
+def check_comparable(card: ModelCard, other: ModelCard) -> None:
     """Raises ValueError for a model that cannot stand in one table with ``card``'s."""
     check_takes_masks(other)
     names, others = ([entry.name for entry in each.classes] for each in (card, other))
@@ -182,7 +182,7 @@ def _chosen(stems: Sequence[str], count: int | None, seed: int) -> list[str]:
     return [stems[row] for row in sorted(np.random.default_rng(seed).permutation(len(stems))[:count])]
 
 
-def _checked_ways(card: Card, asked: tuple[MaskWay, ...] | None, possible: tuple[MaskWay, ...]) -> tuple[MaskWay, ...]:
+def _checked_ways(card: ModelCard, asked: tuple[MaskWay, ...] | None, possible: tuple[MaskWay, ...]) -> tuple[MaskWay, ...]:
     lacking = [way for way in asked or () if way not in possible]
     if lacking or not possible:
         raise ValueError(
@@ -193,7 +193,7 @@ def _checked_ways(card: Card, asked: tuple[MaskWay, ...] | None, possible: tuple
     return asked or possible
 
 
-def _labels(card: Card, data: SegmentationFolder, plan: MaskPlan, captions: dict[str, Any]) -> Labels | None:
+def _labels(card: ModelCard, data: SegmentationFolder, plan: MaskPlan, captions: dict[str, Any]) -> Labels | None:
     if plan.text_count == 0 or text_way(card) is None:
         return None
     if plan.label is None and all(caption.label is None for caption in captions.values()):

@@ -7,7 +7,7 @@ from typing import Any, Iterator
 
 from rich.table import Table
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from workers.evaluation.grid import Row, draw_grid, image_tile, mask_tile
 from workers.evaluation.mask_evaluate import Pictures, spread
 from workers.evaluation.mask_faithfulness import BAR
@@ -80,7 +80,7 @@ def ablation_table(figures: dict[str, Any]) -> Table:
     return found
 
 
-def write_sheets(card: Card, figures: dict[str, Any], pictures: Pictures, out: Path) -> list[Path]:
+def write_sheets(card: ModelCard, figures: dict[str, Any], pictures: Pictures, out: Path) -> list[Path]:
     """Writes the sheets there is something to show on: mask, real and made by each way; images by label; one mask by several texts."""
     out.mkdir(parents=True, exist_ok=True)
     written = []

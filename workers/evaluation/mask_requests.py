@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
+from statistics import mode
 from typing import Any, Iterator, Literal, Mapping, Sequence
 
 import numpy as np
 
-from model_store.card import IGNORE_INDEX, Card, InputName
+from model_store.card import IGNORE_INDEX, InputName, ModelCard
 from model_store.interface import ConditionRequest, GuidanceTarget, MaskInput
 from service.kit.seeds import sample_seed
 
@@ -24,18 +27,18 @@ class Ask:
     seed: int
 
 
-def takes(card: Card, *inputs: InputName) -> bool:
+def takes(card: ModelCard, *inputs: InputName) -> bool:
     """Whether a request may give exactly these inputs."""
     return frozenset(inputs) in {frozenset(chosen) for chosen in card.accepted_inputs}
 
 
-def check_takes_masks(card: Card) -> None:
+def check_takes_masks(card: ModelCard) -> None:
     """Raises ValueError for a model that follows no masks."""
     if not (takes(card, "mask") or takes(card, "mask", "prompt")):
         raise ValueError(f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`")
 
 
-def mask_ways(card: Card, captions: Sequence[str] | None) -> tuple[MaskWay, ...]:
+def mask_ways(card: ModelCard, captions: Sequence[str] | None) -> tuple[MaskWay, ...]:
     """How the model can be asked for a test image: by its mask alone, and by mask and caption where there are ``captions``."""
     ways: list[MaskWay] = ["mask"] if takes(card, "mask") else []
     if captions is not None and takes(card, "mask", "prompt"):
@@ -43,7 +46,7 @@ def mask_ways(card: Card, captions: Sequence[str] | None) -> tuple[MaskWay, ...]
     return tuple(ways)
 
 
-def text_way(card: Card) -> TextWay | None:
+def text_way(card: ModelCard) -> TextWay | None:
     """How the model's hold on its text is tried: by text alone where it can be, else by text over masks; None if it reads none."""
     if takes(card, "prompt"):
         return "caption"
@@ -100,8 +103,8 @@ def ask_by_label(
 def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], most: int = 4) -> list[str]:
     """Texts to draw one mask by: the most frequent of each label, or, without labels, of all captions; the first ``most``."""
     if texts:
-        return [Counter(own).most_common(1)[0][0] for own in texts.values()][:most]
-    return [text for text, _ in Counter(captions).most_common(most)]
+        return [mode(own) for own in texts.values()][:most]
+    return [text for text, _ in nlargest(most, Counter(captions).items(), key=itemgetter(1))]
 
 
 def _shuffled(values: Sequence[Any], count: int, rng: np.random.Generator) -> Iterator[Any]:
@@ -112,5 +115,5 @@ def _shuffled(values: Sequence[Any], count: int, rng: np.random.Generator) -> It
         left -= len(values)
 
 
-def _listed(card: Card) -> str:
+def _listed(card: ModelCard) -> str:
     return " or ".join(" and ".join(chosen) for chosen in card.accepted_inputs)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 from PIL import Image
 from rich.table import Table
 
-from model_store.card import Card, load_card, write_card
+from model_store.card import ModelCard, load_card, write_card
 from model_store.cosimgen.system import WEIGHTS_FILE
 from service.kit.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
 from workers.evaluation.requests import Query, Way
@@ -32,7 +32,7 @@ def write_on_card(figures: dict[str, Any], folder: Path) -> Path:
     return folder / "card.json"
 
 
-def write_sheet(card: Card, way: Way, queries: Sequence[Query], twins: Twins, out: Path) -> Path:
+def write_sheet(card: ModelCard, way: Way, queries: Sequence[Query], twins: Twins, out: Path) -> Path:
     """Writes the first twins as PNG files under ``twins-{way}/``, and the sheet of them, whose path is returned."""
     folder = out / f"twins-{way}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.interface import ConditionRequest
 from service.kit.seeds import sample_seed
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, present_classes
@@ -29,19 +29,19 @@ class Query:
         return ConditionRequest(classes=self.names) if way == "classes" else ConditionRequest(prompt=self.prompt)
 
 
-def queryable_mask(card: Card) -> np.ndarray:
+def queryable_mask(card: ModelCard) -> np.ndarray:
     """``(K,)`` bool: the classes that may be asked for."""
     return np.array([entry.queryable for entry in card.classes])
 
 
-def check_same_classes(card: Card, data: SegmentationFolder) -> None:
+def check_same_classes(card: ModelCard, data: SegmentationFolder) -> None:
     """Raises :class:`DatasetInvalid` unless the model and the data list the same class names in the same order."""
     ours, theirs = [entry.name for entry in card.classes], [entry.name for entry in data.classes]
     if ours != theirs:
         raise DatasetInvalid(f"{card.id} has the classes {ours}, but {data.folder} has {theirs}; measure it on its own kind of data")
 
 
-def draw_queries(card: Card, masks: np.ndarray, *, count: int, seed: int) -> list[Query]:
+def draw_queries(card: ModelCard, masks: np.ndarray, *, count: int, seed: int) -> list[Query]:
     """``count`` class sets of real masks ``(N, H, W)``: those at 0.5 % of the pixels or more, all masks in a random order, again and again.
 
     Masks without a queryable class are passed over; raises ValueError when that leaves none.

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.diffusion.ddim import DDIM
 from model_store.diffusion.sampling import sample
 from model_store.interface import (
-    Branches,
     ConditionRequest,
+    GuidanceInputs,
     GuidanceTarget,
     System,
     stack_conditions,
@@ -37,14 +37,14 @@ class SamplingSettings:
     guidance_target: GuidanceTarget | None = None
 
 
-def check_within(card: Card, what: str, value: float | None, least: float, most: float) -> None:
+def check_within(card: ModelCard, what: str, value: float | None, least: float, most: float) -> None:
     """Raises ValueError if a value that was given lies beyond the card's limits for it."""
     if value is not None and not least <= value <= most:
         raise ValueError(f"{card.id} takes {what} from {least:g} to {most:g}, not {value:g}")
 
 
 def sampling_for(
-    card: Card,
+    card: ModelCard,
     *,
     steps: int | None,
     guidance_scale: float | None,
@@ -111,8 +111,8 @@ def sampled(
     total = settings.steps * -(-len(requests) // batch_size)
     for number, start in enumerate(range(0, len(requests), batch_size)):
         batch_seeds = seeds[start : start + batch_size]
-        branches = [system.branches(request) for request in requests[start : start + batch_size]]
-        groups = _alike(branches)
+        guidance_inputs = [system.guidance_inputs(request) for request in requests[start : start + batch_size]]
+        groups = _alike(guidance_inputs)
         x0: Tensor | None = None
         for place, rows in enumerate(groups):
 
@@ -120,12 +120,12 @@ def sampled(
                 if on_step is not None:
                     on_step(before + (place * settings.steps + done) // many, total)
 
-            one_sided = branches[rows[0]].null is branches[rows[0]].condition
+            one_sided = guidance_inputs[rows[0]].uncond is guidance_inputs[rows[0]].cond
             made = sample(
                 system.forward,
                 ddim,
-                stack_conditions([branches[row].condition for row in rows]),
-                None if one_sided else stack_conditions([branches[row].null for row in rows]),
+                stack_conditions([guidance_inputs[row].cond for row in rows]),
+                None if one_sided else stack_conditions([guidance_inputs[row].uncond for row in rows]),
                 [batch_seeds[row] for row in rows],
                 system.sample_shape,
                 steps=settings.steps,
@@ -133,7 +133,7 @@ def sampled(
                 eta=settings.eta,
                 on_step=told,
             )
-            x0 = made.new_empty(len(branches), *made.shape[1:]) if x0 is None else x0
+            x0 = made.new_empty(len(guidance_inputs), *made.shape[1:]) if x0 is None else x0
             x0[rows] = made
         assert x0 is not None
         yield x0
@@ -181,8 +181,8 @@ def images_as_tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1.0).permute(0, 3, 1, 2)
 
 
-def _alike(branches: Sequence[Branches]) -> list[list[int]]:
+def _alike(guidance_inputs: Sequence[GuidanceInputs]) -> list[list[int]]:
     """The rows with two sides of guidance, and those with one, each in their order."""
-    two_sided = [row for row, each in enumerate(branches) if each.null is not each.condition]
-    one_sided = [row for row, each in enumerate(branches) if each.null is each.condition]
+    two_sided = [row for row, each in enumerate(guidance_inputs) if each.uncond is not each.cond]
+    one_sided = [row for row, each in enumerate(guidance_inputs) if each.uncond is each.cond]
     return [rows for rows in (two_sided, one_sided) if rows]

@@ -48,10 +48,10 @@ class WorkerCollector:
             memory.add_metric([model], loaded.memory_bytes)
             used.add_metric([model], flop_utilisation(loaded, worker.models.cpu_threads))
         yield from (held, shape, memory, used)
-        samples, rooms = worker.pipeline.occupancy
+        samples, slots = worker.pipeline.occupancy
         yield GaugeMetricFamily("twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples)
-        yield GaugeMetricFamily("twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=rooms)
-        yield CounterMetricFamily("twinset_engine_parkings", "Samples that made place for another's.", value=worker.engine.parkings)
+        yield GaugeMetricFamily("twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=slots)
+        yield CounterMetricFamily("twinset_engine_preemptions", "Samples that made place for another's.", value=worker.engine.preemptions)
 
 def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
     """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number format."""

@@ -23,7 +23,7 @@ from service.errors import BrokerUnavailable
 from service.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
-_KEPT_S = 7 * 86_400
+_TTL_S = 7 * 86_400
 LONGEST_READ = 2000
 """Messages of a queue that are read to know what waits in it: about 2 MB."""
 Answer = TypeVar("Answer")
@@ -46,7 +46,7 @@ return 1
 """
 
 
-class Window:
+class ChunkDispatcher:
     """Sends chunks and notes it. ``redis`` decodes its answers; ``width`` is ``chunks_in_flight``."""
 
     def __init__(self, redis: Redis, queue: ChunkSender, width: int) -> None:
@@ -61,19 +61,19 @@ class Window:
         except BrokerUnavailable as error:
             logger.warning("job=%s chunk=%d not sent: %s", job, chunk, error.detail)
             return False
-        self._ask(lambda: self._redis.eval(_NOTE_SENT, 2, _next(job), _sent(job), chunk, _KEPT_S), None)
+        self._ask(lambda: self._redis.eval(_NOTE_SENT, 2, _next(job), _sent(job), chunk, _TTL_S), None)
         return True
 
     def send_next(self, spec: JobSpec, finished: int) -> int | None:
         """Sends the next chunk after ``finished`` is done: one that was never sent. None if there is none."""
         # the first `width` chunks were sent with the job's acceptance
         first = max(self.width, finished + 1)
-        claimed = self._ask(lambda: int(self._redis.eval(_CLAIM, 1, _next(spec.job), first, _KEPT_S)), None)
+        claimed = self._ask(lambda: int(self._redis.eval(_CLAIM, 1, _next(spec.job), first, _TTL_S)), None)
         if claimed is None or claimed >= spec.chunks:
             return None
         return claimed if self.send(spec.job, claimed, spec.priority) else None
 
-    def taken_up(self, job: str, chunk: int) -> None:
+    def claimed(self, job: str, chunk: int) -> None:
         """Notes that the chunk is in a worker's hands, no longer in the queue."""
         self._ask(lambda: self._redis.zrem(_sent(job), chunk), None)
 
@@ -98,14 +98,14 @@ class Window:
         """Counts an attempt and returns its number, from 1. Counted before the work, so that a chunk which kills its
         worker is counted too."""
         attempt = self._ask(lambda: int(self._redis.hincrby(_attempts(job), str(chunk), 1)), 1)
-        self._ask(lambda: self._redis.expire(_attempts(job), _KEPT_S), None)
+        self._ask(lambda: self._redis.expire(_attempts(job), _TTL_S), None)
         return attempt
 
-    def call_off_attempt(self, job: str, chunk: int) -> None:
+    def cancel_attempt(self, job: str, chunk: int) -> None:
         """Takes an attempt back that ended through no fault of the chunk."""
         self._ask(lambda: self._redis.hincrby(_attempts(job), str(chunk), -1), None)
 
-    def note_error(self, job: str, chunk: int, reason: str) -> None:
+    def record_error(self, job: str, chunk: int, reason: str) -> None:
         """Keeps the reason why an attempt failed, for when the chunk is given up."""
         self._ask(lambda: self._redis.hset(_attempts(job), f"{chunk}:error", reason[:2000]), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.interface import MaskInput
 from model_store.masks.decode import Twin
 from service.jobs.spec import JobSpec
@@ -23,7 +23,7 @@ class EncodedTwin:
     scores: Scores
 
 
-def encode_twin(spec: JobSpec, index: int, card: Card, twin: Twin, given_mask: MaskInput | None) -> EncodedTwin:
+def encode_twin(spec: JobSpec, index: int, card: ModelCard, twin: Twin, given_mask: MaskInput | None) -> EncodedTwin:
     """The files of sample ``index``; the same arguments give the same bytes."""
     provenance = provenance_of(spec, index)
     # a mask that was given is stored as it was given; its image follows it or not, but it is not up for change

@@ -23,7 +23,7 @@ from model_store.interface import ConditionRequest, MaskInput
 from model_store.masks.decode import Twin
 from service.errors import StoreError
 from service.jobs.sample_item import MadeTwin, Place
-from service.jobs.spec import Item, JobSpec
+from service.jobs.spec import JobSpec, SampleRecord
 from service.kit.seeds import sample_seed
 from service.store import keys
 from service.store.base import ObjectStore
@@ -39,7 +39,7 @@ class Abandoned(Exception):
 
 
 @dataclass(eq=False)
-class Making:
+class InFlightSample:
     """One sample on its way. ``item`` comes to hold the finished item; of a job of shards, the twin that is yet to be
     packed.
 
@@ -51,16 +51,16 @@ class Making:
     spec: JobSpec
     index: int
     mask: MaskInput | None = None
-    item: Future[Item | MadeTwin] = field(default_factory=Future)
+    item: Future[SampleRecord | MadeTwin] = field(default_factory=Future)
     abandoned: threading.Event = field(default_factory=threading.Event)
     latent: Future[Tensor] | None = None
 
     @classmethod
-    def refused(cls, model: LoadedModel, spec: JobSpec, index: int, reason: str) -> Making:
+    def refused(cls, model: LoadedModel, spec: JobSpec, index: int, reason: str) -> InFlightSample:
         """A sample that ended before it began."""
-        making = cls(model, spec, index)
-        making.item.set_result(given_up(spec, index, reason))
-        return making
+        in_flight = cls(model, spec, index)
+        in_flight.item.set_result(given_up(spec, index, reason))
+        return in_flight
 
     @property
     def seed(self) -> int:
@@ -76,11 +76,11 @@ class Making:
 class Pipeline:
     """The stages of one process around its engine."""
 
-    def __init__(self, engine: Engine, store: ObjectStore, *, rooms: int = 256, store_threads: int = 8) -> None:
+    def __init__(self, engine: Engine, store: ObjectStore, *, slots: int = 256, store_threads: int = 8) -> None:
         self._engine = engine
         self._store = store
-        self._rooms = threading.BoundedSemaphore(rooms)
-        self._capacity = rooms
+        self._slots = threading.BoundedSemaphore(slots)
+        self._capacity = slots
         self._started = 0
         self._ended = 0
         self._counting = threading.Lock()
@@ -99,20 +99,20 @@ class Pipeline:
         index: int,
         request: ConditionRequest,
         on_step: Callable[[int], None] | None,
-    ) -> Making | None:
+    ) -> InFlightSample | None:
         """Sends a sample on its way, or returns None if the house is full. Raises :class:`EngineStopped`.
 
         A sample that the model cannot take (ValueError) ends with the reason, and its neighbours go on.
         """
-        if not self._rooms.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             return None
-        making = Making(model, spec, index, request.mask)
+        in_flight = InFlightSample(model, spec, index, request.mask)
         self._count(started=1)
-        making.item.add_done_callback(lambda _: self._leave())
+        in_flight.item.add_done_callback(lambda _: self._leave())
         try:
             sample = SampleRequest(
-                seed=making.seed,
-                branches=model.branches(request),
+                seed=in_flight.seed,
+                guidance_inputs=model.guidance_inputs(request),
                 steps=spec.steps,
                 guidance_scale=spec.guidance_scale,
                 eta=spec.eta,
@@ -121,15 +121,15 @@ class Pipeline:
                 priority=spec.priority,
                 on_step=on_step,
             )
-            [making.latent] = self._engine.submit(model.engine_model, [sample])
+            [in_flight.latent] = self._engine.submit(model.engine_model, [sample])
         except ValueError as error:
-            making.item.set_result(given_up(spec, index, str(error)))
-            return making
+            in_flight.item.set_result(given_up(spec, index, str(error)))
+            return in_flight
         except Exception as error:
-            making.item.set_exception(error)
+            in_flight.item.set_exception(error)
             raise
-        making.latent.add_done_callback(lambda latent: self._pass_on(making, self.decoding, self._decode, latent))
-        return making
+        in_flight.latent.add_done_callback(lambda latent: self._pass_on(in_flight, self.decoding, self._decode, latent))
+        return in_flight
 
     def close(self) -> None:
         """Waits for the samples that have left the engine, and ends the threads."""
@@ -138,60 +138,60 @@ class Pipeline:
 
     def _leave(self) -> None:
         self._count(ended=1)
-        self._rooms.release()
+        self._slots.release()
 
     def _count(self, *, started: int = 0, ended: int = 0) -> None:
         with self._counting:
             self._started += started
             self._ended += ended
 
-    def _decode(self, making: Making, latent: Future[Tensor]) -> None:
+    def _decode(self, in_flight: InFlightSample, latent: Future[Tensor]) -> None:
         """One sample a call, whatever else waits, so that no sample's bits depend on its company."""
         if latent.cancelled():
-            raise Abandoned(f"sample {making.index} of job {making.spec.job} was given up")
+            raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was given up")
         with torch.inference_mode():
-            [twin] = making.model.system.decode(latent.result()[None], making.spec.size_px)
-        self._pass_on(making, self.storing, self._keep, twin)
+            [twin] = in_flight.model.system.decode(latent.result()[None], in_flight.spec.size_px)
+        self._pass_on(in_flight, self.storing, self._keep, twin)
 
-    def _keep(self, making: Making, twin: Twin) -> None:
+    def _keep(self, in_flight: InFlightSample, twin: Twin) -> None:
         """Image first, mask second; the chunk's record, which makes them count, comes after both."""
-        spec, index = making.spec, making.index
-        encoded = encode_twin(spec, index, making.model.card, twin, making.mask)
+        spec, index = in_flight.spec, in_flight.index
+        encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.mask)
         scores = encoded.scores
         made = MadeTwin(
-            index, making.seed, encoded.image, encoded.mask, scores.classes, scores.confident_share, scores.mean_confidence
+            index, in_flight.seed, encoded.image, encoded.mask, scores.classes, scores.confident_share, scores.mean_confidence
         )
         if spec.layout == "shards":
-            making.item.set_result(made)
+            in_flight.item.set_result(made)
             return
         image, mask = keys.job_image(spec.job, index), keys.job_mask(spec.job, index)
         self._store.put(image, made.image)
         if made.mask is not None:
             self._store.put(mask, made.mask)
-        making.item.set_result(made.at(Place(image), Place(mask)))
+        in_flight.item.set_result(made.at(Place(image), Place(mask)))
 
-    def _pass_on(self, making: Making, stage: Stage, work: Callable[[Making, Any], None], value: Any) -> None:
+    def _pass_on(self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any) -> None:
         """Queues the next stage; whatever goes wrong in it ends this sample and no other."""
 
         def run() -> None:
             try:
-                if making.abandoned.is_set():
-                    raise Abandoned(f"sample {making.index} of job {making.spec.job} was given up")
-                work(making, value)
+                if in_flight.abandoned.is_set():
+                    raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was given up")
+                work(in_flight, value)
             except (Abandoned, EngineStopped, StoreError) as error:
-                making.item.set_exception(error)
+                in_flight.item.set_exception(error)
             except SampleFailed as error:
-                making.item.set_result(given_up(making.spec, making.index, str(error)))
+                in_flight.item.set_result(given_up(in_flight.spec, in_flight.index, str(error)))
             except Exception as error:
                 reason = f"{work.__name__.strip('_')} failed: {type(error).__name__}: {error}"
-                making.item.set_result(given_up(making.spec, making.index, reason))
+                in_flight.item.set_result(given_up(in_flight.spec, in_flight.index, reason))
 
         try:
             stage.put(run)
         except RuntimeError as error:  # the pipeline has been closed
-            making.item.set_exception(Abandoned(f"the worker is stopping: {error}"))
+            in_flight.item.set_exception(Abandoned(f"the worker is stopping: {error}"))
 
 
-def given_up(spec: JobSpec, index: int, reason: str) -> Item:
+def given_up(spec: JobSpec, index: int, reason: str) -> SampleRecord:
     """The item of a sample that could not be made."""
-    return Item(index=index, seed=sample_seed(spec.seed, index), error=reason[:2000])
+    return SampleRecord(index=index, seed=sample_seed(spec.seed, index), error=reason[:2000])

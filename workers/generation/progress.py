@@ -13,35 +13,35 @@ import time
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.jobs.spec import JobSpec, Summary
-from service.kit.states import State
+from service.kit.states import JobState
 
 logger = logging.getLogger(__name__)
-_KEPT_S = 86_400
-_PUBLISH_EVERY_S = 0.5
+_TTL_S = 86_400
+_PUBLISH_INTERVAL_S = 0.5
 _RATE_WINDOW_S = 30.0
 _JOBS_REMEMBERED = 4096
 
 
-class Pace:
-    """Publishes progress through ``hints``, at most twice a second a job and process. May be used from many threads."""
+class ProgressPublisher:
+    """Publishes progress through ``live_state``, at most twice a second a job and process. May be used from many threads."""
 
-    def __init__(self, redis: Redis, hints: Hints) -> None:
+    def __init__(self, redis: Redis, live_state: LiveState) -> None:
         self._redis = redis
-        self._hints = hints
+        self._live_state = live_state
         self._published: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def note_started(self, spec: JobSpec) -> None:
+    def publish_started(self, spec: JobSpec) -> None:
         """Says that a worker is at the job."""
         self._publish(spec)
 
-    def note_steps(self, spec: JobSpec, chunk: int, samples: float) -> None:
+    def publish_steps(self, spec: JobSpec, chunk: int, samples: float) -> None:
         """Says how many samples' worth of steps a chunk at work has done."""
         with self._lock:
             now = time.monotonic()
-            if now - self._published.get(spec.job, -_PUBLISH_EVERY_S) < _PUBLISH_EVERY_S:
+            if now - self._published.get(spec.job, -_PUBLISH_INTERVAL_S) < _PUBLISH_INTERVAL_S:
                 return
             self._published[spec.job] = now
             if len(self._published) > _JOBS_REMEMBERED:
@@ -49,7 +49,7 @@ class Pace:
         self._write(spec.job, {f"c{chunk}": f"{samples:.3f}"})
         self._publish(spec)
 
-    def note_recorded(self, spec: JobSpec, chunk: int, samples: int) -> None:
+    def publish_recorded(self, spec: JobSpec, chunk: int, samples: int) -> None:
         """Says that a chunk has been recorded with so many samples."""
         try:
             with self._redis.pipeline() as pipe:
@@ -60,16 +60,16 @@ class Pace:
             logger.debug("no hint: %s", error)
         self._publish(spec)
 
-    def note_left(self, spec: JobSpec, chunk: int) -> None:
+    def publish_left(self, spec: JobSpec, chunk: int) -> None:
         """Says that a chunk at work was put down unrecorded."""
         try:
             self._redis.hdel(_key(spec.job), f"c{chunk}")
         except RedisError as error:
             logger.debug("no hint: %s", error)
 
-    def note_ended(self, spec: JobSpec, summary: Summary) -> None:
+    def publish_ended(self, spec: JobSpec, summary: Summary) -> None:
         """Says that the job has ended, and wakes who waits for it."""
-        self._hints.note_progress(spec.job, state=summary.state, done=summary.done)
+        self._live_state.publish_progress(spec.job, state=summary.state, done=summary.done)
         try:
             self._redis.delete(_key(spec.job))
         except RedisError as error:
@@ -85,8 +85,8 @@ class Pace:
         worth = recorded + sum(float(value) for name, value in values.items() if name.startswith("c"))
         rate, moments = rate_of(values.get("base"), values.get("mid"), time.time(), worth)
         self._write(spec.job, moments)
-        self._hints.note_progress(
-            spec.job, state=State.RUNNING, done=min(recorded, spec.count), rate=rate
+        self._live_state.publish_progress(
+            spec.job, state=JobState.RUNNING, done=min(recorded, spec.count), rate=rate
         )
 
     def _write(self, job: str, values: dict[str, str]) -> None:
@@ -95,7 +95,7 @@ class Pace:
         try:
             with self._redis.pipeline() as pipe:
                 pipe.hset(_key(job), mapping=values)
-                pipe.expire(_key(job), _KEPT_S)
+                pipe.expire(_key(job), _TTL_S)
                 pipe.execute()
         except RedisError as error:
             logger.debug("no hint: %s", error)

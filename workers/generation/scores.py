@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_store.card import IGNORE_INDEX, Card
+from model_store.card import IGNORE_INDEX, ModelCard
 from service.augmentations.pool import FOUND_SHARE
 from service.jobs.spec import ItemClass
 
@@ -23,7 +23,7 @@ class Scores:
     mean_confidence: float | None = None
 
 
-def score(mask: np.ndarray | None, confidence: np.ndarray | None, card: Card) -> Scores:
+def score(mask: np.ndarray | None, confidence: np.ndarray | None, card: ModelCard) -> Scores:
     """Scores a mask ``(H, W)`` uint8; classes come largest share first. Shares are of all pixels, also the `ignore` ones."""
     if mask is None:
         return Scores()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 
 _JOBS_REMEMBERED = 4096
 
 
-class Starts:
+class StartMarks:
     """Marks jobs as begun, and remembers which it has. May be used from many threads."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, repository: JobRepository) -> None:
+        self._repository = repository
         self._marked: set[str] = set()
         self._lock = threading.Lock()
 
@@ -22,7 +22,7 @@ class Starts:
         with self._lock:
             if job in self._marked:
                 return
-        self._ledger.note_started(job)
+        self._repository.record_started(job)
         with self._lock:
             if len(self._marked) >= _JOBS_REMEMBERED:
                 self._marked.clear()

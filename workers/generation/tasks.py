@@ -9,7 +9,7 @@ from celery import Celery, Task
 from service.broker.priority import Priority
 from service.broker.queues import GENERATE_TASK, priority_in
 from service.kit.ids import is_job_id
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ def run_generate(worker: Worker, job: object, chunk: object, priority: Priority 
     """
     if not isinstance(job, str) or not is_job_id(job) or not isinstance(chunk, int) or isinstance(chunk, bool):
         logger.warning("a message that names no chunk was dropped: job=%.80r chunk=%.80r", job, chunk)
-        return Outcome.NOTHING_TO_DO.value
-    if worker.stopping.out_of_time:
-        worker.window.send(job, chunk, priority)
-        return Outcome.HANDED_BACK.value
+        return ChunkOutcome.NOTHING_TO_DO.value
+    if worker.shutdown.out_of_time:
+        worker.dispatcher.send(job, chunk, priority)
+        return ChunkOutcome.REQUEUED.value
     try:
         return generate_chunk(worker, job, chunk).value
     except Exception:
         logger.exception("job=%s chunk=%d left to the sweeper", job, chunk)
-        return Outcome.FAILED.value
+        return ChunkOutcome.FAILED.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.interface import ConditionRequest, MaskInput
 from workers.engine import SampleRequest
 from workers.generation.worker import Worker
@@ -14,13 +14,13 @@ from workers.generation.worker import Worker
 def warm_up(worker: Worker, model: str) -> None:
     """Loads ``name@version`` and takes one sample through condition, two steps and decoding. Raises what any of it raises."""
     with worker.models.use(model) as loaded:
-        sample = SampleRequest(0, loaded.branches(any_request(loaded.card)), steps=2, guidance_scale=loaded.card.defaults.guidance_scale)
+        sample = SampleRequest(0, loaded.guidance_inputs(any_request(loaded.card)), steps=2, guidance_scale=loaded.card.defaults.guidance_scale)
         [latent] = worker.engine.submit(loaded.engine_model, [sample])
         with torch.inference_mode():
             loaded.system.decode(latent.result()[None], loaded.card.default_size_px)
 
 
-def any_request(card: Card) -> ConditionRequest:
+def any_request(card: ModelCard) -> ConditionRequest:
     """A request that the model takes, of as many inputs as can be: each may have something to load."""
     given = max(card.accepted_inputs, key=lambda names: (len(names), "prompt" in names))
     size = card.generation_size_px

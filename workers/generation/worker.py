@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 import torch
 from redis import Redis
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.broker.queues import ChunkSender, JobQueue
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
 from workers.engine import Engine
-from workers.generation.dispatch import Window
+from workers.generation.dispatch import ChunkDispatcher
 from workers.generation.inputs import JobInputs
 from workers.generation.metrics import watch
 from workers.generation.pipeline import Pipeline
-from workers.generation.progress import Pace
-from workers.generation.start_marks import Starts
+from workers.generation.progress import ProgressPublisher
+from workers.generation.start_marks import StartMarks
 from workers.models.cache import Load, ModelCache
-from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
-from workers.runtime.shutdown import Stopping
+from workers.runtime.shutdown import Shutdown
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,29 @@ class Worker:
     """One a process. ``name`` stands in the records that it writes."""
 
     settings: Settings
-    ledger: Ledger
-    hints: Hints
+    repository: JobRepository
+    live_state: LiveState
     leases: Leases
-    keeper: LeaseKeeper
-    window: Window
-    starts: Starts
-    pace: Pace
+    renewer: LeaseRenewer
+    dispatcher: ChunkDispatcher
+    start_marks: StartMarks
+    progress: ProgressPublisher
     inputs: JobInputs
     models: ModelCache
     engine: Engine
     pipeline: Pipeline
     redis: Redis
     name: str
-    stopping: Stopping = field(default_factory=Stopping)
+    shutdown: Shutdown = field(default_factory=Shutdown)
     closed: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Stops the engine and ends the stages. Call it when no task runs any more."""
         self.closed.set()
-        self.keeper.close()
+        self.renewer.close()
         self.engine.stop()
         self.pipeline.close()
-        self.hints.close()
+        self.live_state.close()
         self.redis.close()
 
 
@@ -74,27 +74,27 @@ def open_worker(
     """Builds a worker from settings. Touches neither network nor models; ``load`` replaces the loading of models."""
     store = store or open_store(settings)
     redis = connect(settings)
-    hints = Hints(settings.broker_url)
+    live_state = LiveState(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
     cpu_threads = settings.cpu_threads or available_cores()
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
     return Worker(
         settings=settings,
-        ledger=ledger,
-        hints=hints,
+        repository=repository,
+        live_state=live_state,
         leases=leases,
-        keeper=LeaseKeeper(leases, settings.lease_s),
-        window=Window(redis, queue or JobQueue(settings), settings.chunks_in_flight),
-        starts=Starts(ledger),
-        pace=Pace(redis, hints),
+        renewer=LeaseRenewer(leases, settings.lease_s),
+        dispatcher=ChunkDispatcher(redis, queue or JobQueue(settings), settings.chunks_in_flight),
+        start_marks=StartMarks(repository),
+        progress=ProgressPublisher(redis, live_state),
         inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),
         engine=engine,
         pipeline=Pipeline(engine, store),
         redis=redis,
         name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        stopping=Stopping(grace_s),
+        shutdown=Shutdown(grace_s),
     )
 
 

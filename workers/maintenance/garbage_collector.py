@@ -20,46 +20,46 @@ from service.errors import TwinsetError, UnknownJob, UnknownRun
 from service.jobs.garbage import is_leftover, remove_job, remove_strays
 from service.jobs.quotas import forget_stored
 from service.jobs.spec import JobSpec
-from service.kit.run_kinds import Kind
-from service.kit.states import State
-from service.runs.repository import RunLedger
+from service.kit.run_kinds import RunKind
+from service.kit.states import JobState
+from service.runs.repository import RunRepository
 from service.store.folder import FolderStore
 from workers.generation.worker import Worker
-from workers.runtime.paging import OldPages, utc_now
-from workers.runtime.periodic_task import Passes
+from workers.runtime.paging import OldestFirstPages, utc_now
+from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
-_TURN = "twinset:deleter"
-_LOOK_EVERY_S = 60.0
+_LEADER_LOCK = "twinset:deleter"
+_POLL_INTERVAL_S = 60.0
 _PAGE = 100
-_MOST_OBJECTS = 2000
-_MOST_JOBS = 100
+_MAX_OBJECTS = 2000
+_MAX_JOBS = 100
 LEFT_AFTER = timedelta(days=1)
 """What is as old as this and belongs to nothing has lost its writer: no request and no chunk takes so long."""
 
 
 @dataclass
-class Deleter(Passes):
+class Deleter(PeriodicTask):
     """Deletes for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Worker
     now: Callable[[], datetime] = utc_now
-    look_every_s: float = _LOOK_EVERY_S
-    most_objects: int = _MOST_OBJECTS
+    poll_interval_s: float = _POLL_INTERVAL_S
+    max_objects: int = _MAX_OBJECTS
     page: int = _PAGE
     _looked_at: float = float("-inf")
     _tidied_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        every_s = self.worker.settings.sweep_interval_s
-        super().__init__(self.worker.redis, _TURN, name="deleter", lasts_s=max(30.0, 3 * every_s), every_s=every_s)
-        self._ended, self._left = (OldPages(self.worker.ledger.jobs, self.page, "j") for _ in range(2))
+        interval_s = self.worker.settings.sweep_interval_s
+        super().__init__(self.worker.redis, _LEADER_LOCK, name="deleter", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s)
+        self._ended, self._left = (OldestFirstPages(self.worker.repository.jobs, self.page, "j") for _ in range(2))
 
-    def make_pass(self) -> bool:
+    def run_once(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
-        if not self._turn.take():
+        if not self._leader_lock.take():
             return False
-        if time.monotonic() - self._looked_at >= self.look_every_s:
+        if time.monotonic() - self._looked_at >= self.poll_interval_s:
             self._looked_at = time.monotonic()
             self._find_expired()
             self._tidy()
@@ -68,15 +68,15 @@ class Deleter(Passes):
 
     def _remove_noted(self) -> None:
         """Removes objects of the jobs that are being deleted, until all is gone or the pass has done its share."""
-        ledger, left = self.worker.ledger, self.most_objects
-        for job in list(ledger.deletions.noted(limit=_MOST_JOBS)):
-            if not self._goes_on() or left <= 0:
+        repository, left = self.worker.repository, self.max_objects
+        for job in list(repository.deletions.pending(limit=_MAX_JOBS)):
+            if not self._should_continue() or left <= 0:
                 return
             try:
-                deletion = ledger.deletions.read(job)
+                deletion = repository.deletions.read(job)
                 if deletion is None:
                     continue
-                removed = remove_job(ledger, deletion, most=left)
+                removed = remove_job(repository, deletion, most=left)
             except TwinsetError as error:
                 logger.warning("job=%s not all deleted: %s", job, error.detail)
                 continue
@@ -84,7 +84,7 @@ class Deleter(Passes):
                 left -= removed
                 continue
             if deletion.tenant is not None:
-                forget_stored(self.worker.hints, deletion.tenant, job)
+                forget_stored(self.worker.live_state, deletion.tenant, job)
             logger.info("job=%s is deleted: %s", job, deletion.why)
 
     def _find_expired(self) -> None:
@@ -93,17 +93,17 @@ class Deleter(Passes):
         if not days:
             return
         before = self.now() - timedelta(days=days)
-        ledger = self.worker.ledger
+        repository = self.worker.repository
         for job in self._ended.page(before):
-            if not self._goes_on():
+            if not self._should_continue():
                 return
             try:
-                summary = ledger.read_summary(job)
+                summary = repository.read_summary(job)
                 if summary is None or summary.finished_at >= before:
                     continue
-                spec = ledger.read_spec(job)
+                spec = repository.read_spec(job)
                 if not self._is_of_a_set(spec):
-                    ledger.deletions.note(spec, "expired")
+                    repository.deletions.enqueue(spec, "expired")
             except UnknownJob:
                 continue  # it is being deleted already
             except TwinsetError as error:
@@ -115,7 +115,7 @@ class Deleter(Passes):
         if run is None:
             return False
         try:
-            RunLedger(self.worker.ledger.store).read_spec(run, tenant=spec.tenant, kind=Kind.AUGMENTATION)
+            RunRepository(self.worker.repository.store).read_spec(run, tenant=spec.tenant, kind=RunKind.AUGMENTATION)
         except UnknownRun:
             return False
         return True
@@ -124,11 +124,11 @@ class Deleter(Passes):
         """Looks through a page of the jobs older than a day for what belongs to nothing."""
         if self._tidied_at is not None and self.now() - self._tidied_at < LEFT_AFTER:
             return
-        ledger, before = self.worker.ledger, self.now() - LEFT_AFTER
-        if self._left.at_start and isinstance(ledger.store, FolderStore):
-            ledger.store.remove_leftovers()
+        repository, before = self.worker.repository, self.now() - LEFT_AFTER
+        if self._left.at_start and isinstance(repository.store, FolderStore):
+            repository.store.remove_leftovers()
         for job in self._left.page(before):
-            if not self._goes_on():
+            if not self._should_continue():
                 return
             try:
                 self._tidy_job(job, before)
@@ -139,15 +139,15 @@ class Deleter(Passes):
         self._tidied_at = self.now() if self._left.at_start else None
 
     def _tidy_job(self, job: str, before: datetime) -> None:
-        ledger = self.worker.ledger
-        if is_leftover(ledger, job, before):
+        repository = self.worker.repository
+        if is_leftover(repository, job, before):
             logger.info("job=%s was never accepted; what lies there is removed", job)
-            ledger.deletions.note_leftovers(job)
+            repository.deletions.enqueue_leftovers(job)
             return
-        summary = ledger.read_summary(job)
+        summary = repository.read_summary(job)
         # of a job that succeeded every picture is in a record
-        if summary is None or summary.state is State.SUCCEEDED or summary.finished_at >= before:
+        if summary is None or summary.state is JobState.SUCCEEDED or summary.finished_at >= before:
             return
-        removed = remove_strays(ledger, ledger.read_spec(job), summary, before, most=self.most_objects)
+        removed = remove_strays(repository, repository.read_spec(job), summary, before, most=self.max_objects)
         if removed:
             logger.info("job=%s: %d pictures that no record counts are removed", job, removed)

@@ -20,39 +20,39 @@ from redis import Redis
 
 from service import __version__
 from service.errors import SettingsError, TwinsetError, UnknownJob, UnknownRun
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.kit.prefetch import prefetch
 from service.runs.webhook_payload import message_id
 from service.runs.webhook_subject import Subject, named, read_subject
 from service.settings import Settings
 from service.webhooks.backoff import next_attempt_at
 from service.webhooks.delivery import (
-    Answer,
     NotDelivered,
+    ReceiverAnswer,
     Resolve,
     post,
     resolve,
 )
 from service.webhooks.outbox import (
-    Attempt,
+    DeliveryAttempt,
+    DeliveryStatus,
     Outbox,
-    Standing,
-    standing,
+    delivery_status,
 )
 from service.webhooks.secrets import callback_keys, tenant_keys
 from service.webhooks.signing import signed_headers
-from service.webhooks.urls import Target, UrlRefused, parse_target
-from workers.runtime.keyed_pool import Lanes
-from workers.runtime.periodic_task import Passes
+from service.webhooks.urls import CallbackTarget, UrlRefused, parse_target
+from workers.runtime.keyed_pool import KeyedPool
+from workers.runtime.periodic_task import PeriodicTask
 
 CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
 logger = logging.getLogger(__name__)
-_TURN = "twinset:callbacks"
+_LEADER_LOCK = "twinset:callbacks"
 _LOOKED_AT_PER_PASS = 1000
 _LOOKED_AT_PER_TURN = 100
-_AT_ONCE = 32
+_MAX_CONCURRENCY = 32
 _AT_ONCE_A_RECEIVER = 4
-_AFTER_TROUBLE = timedelta(minutes=1)
+_RETRY_AFTER_FAILURE = timedelta(minutes=1)
 """When to look again at a callback of which the store did not let us know, or write, how it stands."""
 _REMIND_S = 300.0
 _STOP_S = 2.0
@@ -65,7 +65,7 @@ class _Due:
 
     subject: Subject
     body: bytes
-    so_far: Standing
+    so_far: DeliveryStatus
 
     @property
     def number(self) -> int:
@@ -80,7 +80,7 @@ class Delivers(Protocol):
     def settings(self) -> Settings: ...
 
     @property
-    def ledger(self) -> Ledger: ...
+    def repository(self) -> JobRepository: ...
 
     @property
     def redis(self) -> Redis: ...
@@ -91,7 +91,7 @@ def _utc_now() -> datetime:
 
 
 @dataclass
-class CallbackDeliverer(Passes):
+class CallbackDeliverer(PeriodicTask):
     """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Delivers
@@ -101,47 +101,47 @@ class CallbackDeliverer(Passes):
     _reminded_at: float = -_REMIND_S
 
     def __post_init__(self) -> None:
-        self._store = self.worker.ledger.store
+        self._store = self.worker.repository.store
         self._outbox = Outbox(self._store)
-        self._lanes = Lanes("callbacks", most=_AT_ONCE, width=_AT_ONCE_A_RECEIVER)
-        every_s = self.worker.settings.sweep_interval_s
-        super().__init__(self.worker.redis, _TURN, name="callbacks", lasts_s=max(30.0, 3 * every_s), every_s=every_s)
+        self._pool = KeyedPool("callbacks", most=_MAX_CONCURRENCY, width=_AT_ONCE_A_RECEIVER)
+        interval_s = self.worker.settings.sweep_interval_s
+        super().__init__(self.worker.redis, _LEADER_LOCK, name="callbacks", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s)
 
     def stop(self) -> None:
         """Ends the thread. Attempts under way have a moment to be recorded; one that has not will be made again."""
         self._stop.set()
-        self._lanes.drop_waiting()
+        self._pool.drop_waiting()
         super().stop()
-        self._lanes.wait(_STOP_S)
+        self._pool.wait(_STOP_S)
 
-    def make_pass(self) -> bool:
+    def run_once(self) -> bool:
         """One pass: sends off what is due, and waits for no receiver. False if it is not this worker's turn.
 
         Raises RedisError if nobody can tell whose turn it is, or a store's error.
         """
         keys = self._keys()
-        if keys is None or not self._turn.take():
-            self._lanes.drop_waiting()
+        if keys is None or not self._leader_lock.take():
+            self._pool.drop_waiting()
             self._later.clear()
             return False
-        noted = set(self._outbox.noted())
+        pending = set(self._outbox.pending())
         for subject in list(self._later):
-            if subject not in noted:
+            if subject not in pending:
                 self._later.pop(subject, None)
         now = self.now()
-        to_look_at = [subject for subject in noted if self._later.get(subject, now) <= now and subject not in self._lanes]
+        to_look_at = [subject for subject in pending if self._later.get(subject, now) <= now and subject not in self._pool]
         # the oldest first: after their letter, ids sort the other way round
         looks = prefetch(self._look, sorted(to_look_at, key=lambda subject: subject[1:], reverse=True)[:_LOOKED_AT_PER_PASS])
         for number, (subject, due) in enumerate(looks, start=1):
-            if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._turn.take()):
+            if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._leader_lock.take()):
                 break
             if due is not None:
-                self._lanes.add(_receiver(due.subject), subject, lambda due=due: self._deliver(due, keys))
+                self._pool.add(_receiver(due.subject), subject, lambda due=due: self._deliver(due, keys))
         return True
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the receivers of all that has been sent off; False if one is still waited for after ``timeout_s``."""
-        return self._lanes.wait(timeout_s)
+        return self._pool.wait(timeout_s)
 
     def _keys(self) -> tuple[bytes, ...] | None:
         """What to sign with. A worker without a secret leaves the turn to others, and says so while callbacks wait."""
@@ -150,30 +150,30 @@ class CallbackDeliverer(Passes):
         except SettingsError as error:
             if time.monotonic() - self._reminded_at >= _REMIND_S:
                 self._reminded_at = time.monotonic()
-                if next(self._outbox.noted(limit=1), None) is not None:
+                if next(self._outbox.pending(limit=1), None) is not None:
                     logger.warning("callbacks wait, and this worker delivers none: %s", error.detail)
             return None
 
-    def _look(self, noted: str) -> _Due | None:
+    def _look(self, pending: str) -> _Due | None:
         """What is to be sent for a job or a run with a note; None if nothing is, now. The summary decides whether it has ended."""
         try:
-            subject = read_subject(self._store, noted)
+            subject = read_subject(self._store, pending)
             if subject is not None and subject.body is None:
                 return None  # whoever was ending it died on the way; the sweeper ends it
-            so_far = self._outbox.read(noted)
+            so_far = self._outbox.read(pending)
             if subject is None or subject.body is None or so_far.state.settled:
-                self._strike(noted)
+                self._drop(pending)
                 return None
         except (UnknownJob, UnknownRun) as error:
-            logger.info("%s has a callback's note and no spec: %s", named(noted), error.detail)
-            self._strike(noted)
+            logger.info("%s has a callback's note and no spec: %s", named(pending), error.detail)
+            self._drop(pending)
             return None
         except TwinsetError as error:
-            logger.warning("%s callback not looked at: %s", named(noted), error.detail)
-            self._later[noted] = self.now() + _AFTER_TROUBLE
+            logger.warning("%s callback not looked at: %s", named(pending), error.detail)
+            self._later[pending] = self.now() + _RETRY_AFTER_FAILURE
             return None
         if so_far.next_at is not None and so_far.next_at > self.now():
-            self._later[noted] = so_far.next_at
+            self._later[pending] = so_far.next_at
             return None
         return _Due(subject, subject.body, so_far)
 
@@ -181,9 +181,9 @@ class CallbackDeliverer(Passes):
         """One attempt, recorded."""
         subject = due.subject
         # it may have waited in its lane for long; whoever has the turn by now looks at it afresh
-        if self._stop.is_set() or not self._turn.is_ours:
+        if self._stop.is_set() or not self._leader_lock.is_ours:
             return
-        self._later[subject.id] = self.now() + _AFTER_TROUBLE
+        self._later[subject.id] = self.now() + _RETRY_AFTER_FAILURE
         try:
             attempt = self._outbox.record(subject.id, self._attempt(due, keys))
             CALLBACKS.labels(attempt.result).inc()
@@ -191,8 +191,8 @@ class CallbackDeliverer(Passes):
             logger.info(
                 "%s callback to %s, attempt %d: %s, %s", subject, _receiver(subject), attempt.number, what, attempt.result
             )
-            if standing([*due.so_far.attempts, attempt]).state.settled:
-                self._strike(subject.id)
+            if delivery_status([*due.so_far.attempts, attempt]).state.settled:
+                self._drop(subject.id)
             elif attempt.next_at is not None:
                 self._later[subject.id] = attempt.next_at
             self._leave_nothing_of_the_deleted(subject.id)
@@ -206,20 +206,20 @@ class CallbackDeliverer(Passes):
         except (UnknownJob, UnknownRun):
             self._outbox.forget(subject)
 
-    def _attempt(self, due: _Due, keys: tuple[bytes, ...]) -> Attempt:
+    def _attempt(self, due: _Due, keys: tuple[bytes, ...]) -> DeliveryAttempt:
         began, at = time.monotonic(), self.now()
         answer, error = self._post(due, keys, at)
         status = None if answer is None else answer.status
         ended = {"number": due.number, "at": at, "seconds": round(time.monotonic() - began, 3), "status": status, "error": error}
         if status is not None and 200 <= status < 300:
-            return Attempt(**ended, result="delivered")
+            return DeliveryAttempt(**ended, result="delivered")
         retry_after = None if answer is None else answer.retry_after
         next_at = next_attempt_at(due.number, self.now(), status=status, retry_after=retry_after)
         if status == _GONE or next_at is None:
-            return Attempt(**ended, result="given_up")
-        return Attempt(**ended, result="failed", next_at=next_at)
+            return DeliveryAttempt(**ended, result="given_up")
+        return DeliveryAttempt(**ended, result="failed", next_at=next_at)
 
-    def _post(self, due: _Due, keys: tuple[bytes, ...], at: datetime) -> tuple[Answer | None, str | None]:
+    def _post(self, due: _Due, keys: tuple[bytes, ...], at: datetime) -> tuple[ReceiverAnswer | None, str | None]:
         """The receiver's answer, or why there is none."""
         subject, settings, body = due.subject, self.worker.settings, due.body
         headers = signed_headers(tenant_keys(keys, subject.tenant), message_id(subject.id), int(at.timestamp()), body)
@@ -241,11 +241,11 @@ class CallbackDeliverer(Passes):
             return None, str(reason)
         return answer, None
 
-    def _strike(self, subject: str) -> None:
+    def _drop(self, subject: str) -> None:
         """Removes the note and what is remembered with it. A store that fails here has the note looked at once more."""
         self._later.pop(subject, None)
         try:
-            self._outbox.strike(subject)
+            self._outbox.delete_entry(subject)
         except TwinsetError as error:
             logger.warning("%s callback's note stays: %s", named(subject), error.detail)
 
@@ -253,7 +253,7 @@ class CallbackDeliverer(Passes):
 def _receiver(subject: Subject) -> str:
     """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be secret."""
     try:
-        target: Target = parse_target(subject.callback.url, private_allowed=True)
+        target: CallbackTarget = parse_target(subject.callback.url, private_allowed=True)
     except UrlRefused:
         return "nowhere"
     return target.origin

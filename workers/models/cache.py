@@ -1,7 +1,7 @@
 """The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for another.
 
 A model at work is never dropped. Where the budget is full of models at work, whoever needs another waits; once it has
-waited for :data:`PATIENCE_S`, models that would have to go take on no more work until it has had its turn.
+waited for :data:`WAIT_TIMEOUT_S`, models that would have to go take on no more work until it has had its turn.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from workers.models.loaded_model import LoadedModel, build_versions, machine_typ
 __all__ = ["Load", "LoadedModel", "ModelCache", "build_versions"]
 
 logger = logging.getLogger(__name__)
-PATIENCE_S = 10.0
-_LOOK_EVERY_S = 0.25
+WAIT_TIMEOUT_S = 10.0
+_POLL_INTERVAL_S = 0.25
 
 
 class ModelCache:
@@ -112,9 +112,9 @@ class ModelCache:
                     loading = self._loading[model] = self._loader.submit(apart, self.cpu_threads, partial(self._prepare, model))
                     loading.add_done_callback(lambda _: self._no_longer_loading(model))
                 if loading is None:
-                    self._changed.wait(_LOOK_EVERY_S)
+                    self._changed.wait(_POLL_INTERVAL_S)
             if loading is not None:
-                wait_for([loading], timeout=_LOOK_EVERY_S)
+                wait_for([loading], timeout=_POLL_INTERVAL_S)
                 if loading.done():
                     # what loading raised, each who waited for it gets
                     loading.result()
@@ -127,7 +127,7 @@ class ModelCache:
 
     def _must_step_aside(self, model: str) -> bool:
         """Whether somebody has waited long enough for the memory that this model holds."""
-        return any(time.monotonic() - since > PATIENCE_S for other, since in self._waiting.items() if other != model)
+        return any(time.monotonic() - since > WAIT_TIMEOUT_S for other, since in self._waiting.items() if other != model)
 
     def _prepare(self, model: str) -> LoadedModel:
         """Makes room for a model and loads it, on the loader's thread."""
@@ -181,7 +181,7 @@ class ModelCache:
             try:
                 while self._bytes_held() + need > self._budget:
                     if not self._drop_one_for(model):
-                        self._changed.wait(_LOOK_EVERY_S)
+                        self._changed.wait(_POLL_INTERVAL_S)
             finally:
                 self._waiting.pop(model, None)
 

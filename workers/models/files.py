@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from model_store import bundled_folder
-from model_store.card import Card, load_card, parse_card
+from model_store.card import ModelCard, load_card, parse_card
 from model_store.interface import System, WeightsInvalid
 from service.errors import ObjectNotFound, UnknownModel, WeightsError
 from service.store import keys
@@ -28,7 +28,7 @@ class ModelFiles:
         self._cache = cache
         self._load = load
 
-    def card(self, model: str) -> Card:
+    def card(self, model: str) -> ModelCard:
         """The model's card, without its weights. Raises :class:`UnknownModel`, CardInvalid, or a store's error."""
         name, _, version = model.partition("@")
         if (folder := _bundled(name, version)) is not None:

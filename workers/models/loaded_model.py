@@ -12,8 +12,8 @@ from functools import cached_property
 
 import torch
 
-from model_store.card import Card
-from model_store.interface import Branches, ConditionRequest, System
+from model_store.card import ModelCard
+from model_store.interface import ConditionRequest, GuidanceInputs, System
 from model_store.weights import memory_bytes
 from service import __version__
 from workers.engine import EngineModel
@@ -26,11 +26,11 @@ _CONDITIONS_KEPT = 256
 class LoadedModel:
     """A model ready to make twins."""
 
-    card: Card
+    card: ModelCard
     engine_model: EngineModel
     versions: dict[str, str]
     _encoder: ThreadPoolExecutor
-    _branches: OrderedDict[ConditionRequest, Branches] = field(default_factory=OrderedDict)
+    _guidance_inputs: OrderedDict[ConditionRequest, GuidanceInputs] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -66,20 +66,20 @@ class LoadedModel:
         """Floating-point operations of one row of a forward."""
         return flops_per_row(self.system)
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system raises
         for a request that it cannot take."""
         with self._lock:
-            if request in self._branches:
-                self._branches.move_to_end(request)
-                return self._branches[request]
+            if request in self._guidance_inputs:
+                self._guidance_inputs.move_to_end(request)
+                return self._guidance_inputs[request]
         # one by one and on one thread, so that the bits of a condition depend on nothing else
-        branches = self._encoder.submit(lambda: self.system.branches(request)).result()
+        guidance_inputs = self._encoder.submit(lambda: self.system.guidance_inputs(request)).result()
         with self._lock:
-            self._branches[request] = branches
-            while len(self._branches) > _CONDITIONS_KEPT:
-                self._branches.popitem(last=False)
-        return branches
+            self._guidance_inputs[request] = guidance_inputs
+            while len(self._guidance_inputs) > _CONDITIONS_KEPT:
+                self._guidance_inputs.popitem(last=False)
+        return guidance_inputs
 
 
 def device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
-class Lanes:
+class KeyedPool:
     """Runs work on at most ``most`` threads, ``width`` of them a lane; lanes with work waiting take turns.
 
     The threads are daemons: a process that ends does not wait for them.

@@ -19,7 +19,7 @@ return 1
 """
 
 
-class Turn:
+class LeaderLock:
     """The turn called ``name``. A hint as all of Redis: flushed, two may have it for a moment, which must do no harm."""
 
     def __init__(self, redis: Redis, name: str, *, lasts_s: float) -> None:

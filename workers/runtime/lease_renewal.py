@@ -1,7 +1,7 @@
 """Keeping leases alive while their holders are busy: loading a model, waiting for a slow store, encoding prompts.
 
 A holder says now and then that it is still there; a thread of its own renews in between, for one wait on a store with all
-its retries takes longer than a lease lives. A holder that says nothing for :data:`SILENCE_S` is taken to hang, and its
+its retries takes longer than a lease lives. A holder that says nothing for :data:`HANG_TIMEOUT_S` is taken to hang, and its
 lease is left to run out, so that another worker may try. A process that is stopped as a whole renews nothing either.
 """
 
@@ -17,39 +17,39 @@ from dataclasses import dataclass, field
 from workers.runtime.leases import Lease, Leases
 
 logger = logging.getLogger(__name__)
-SILENCE_S = 600.0
+HANG_TIMEOUT_S = 600.0
 
 
 @dataclass(eq=False)
-class Kept:
+class RenewedLease:
     """A lease in the keeper's hands; ``lost`` once another worker is known to have taken the chunk."""
 
     lease: Lease
     lost: bool = False
     heard_at: float = field(default_factory=time.monotonic)
 
-    def still_here(self) -> bool:
+    def heartbeat(self) -> bool:
         """Says that the holder is at work; False if it need not be any more, since the lease is lost."""
         self.heard_at = time.monotonic()
         return not self.lost
 
 
-class LeaseKeeper:
+class LeaseRenewer:
     """Renews the leases of one process three times in the life of each. May be used from many threads."""
 
-    def __init__(self, leases: Leases, lease_s: float, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, leases: Leases, lease_s: float, *, silence_s: float = HANG_TIMEOUT_S) -> None:
         self._leases = leases
-        self._every_s = lease_s / 3
+        self._interval_s = lease_s / 3
         self._silence_s = silence_s
-        self._kept: set[Kept] = set()
+        self._kept: set[RenewedLease] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keep(self, lease: Lease) -> Iterator[Kept]:
+    def keep(self, lease: Lease) -> Iterator[RenewedLease]:
         """Renews the lease until the block ends, then gives it back."""
-        kept = Kept(lease)
+        kept = RenewedLease(lease)
         with self._lock:
             self._kept.add(kept)
             if self._thread is None:
@@ -60,7 +60,7 @@ class LeaseKeeper:
         finally:
             self.release(kept)
 
-    def release(self, kept: Kept) -> None:
+    def release(self, kept: RenewedLease) -> None:
         """Gives the lease back before the block ends; a second time changes nothing."""
         with self._lock:
             self._kept.discard(kept)
@@ -90,7 +90,7 @@ class LeaseKeeper:
                 self._leases.release(lease)
 
     def _run(self) -> None:
-        while not self._closed.wait(self._every_s):
+        while not self._closed.wait(self._interval_s):
             try:
                 self.renew()
             except Exception:

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
-_KEPT_S = 7 * 86_400
+_TTL_S = 7 * 86_400
 
 # KEYS lease, epochs, leases; ARGV token, lease_ms, chunk, kept_s. Returns the epoch, or 0 if another holds the lease.
 # Asked again with the same token, after an answer that got lost, it gives the same epoch.
@@ -95,7 +95,7 @@ class Leases:
         wanted = Lease(job, chunk, 0)
         keys = (wanted.key, _epochs(job), _leases(job))
         try:
-            epoch = int(self._redis.eval(_TAKE, 3, *keys, wanted.token, self._lease_ms, chunk, _KEPT_S))
+            epoch = int(self._redis.eval(_TAKE, 3, *keys, wanted.token, self._lease_ms, chunk, _TTL_S))
         except RedisError as error:
             logger.warning("job=%s chunk=%d works without a lease: %s", job, chunk, error)
             return wanted
@@ -107,7 +107,7 @@ class Leases:
         A lease that ran out, or that Redis forgot, is ours again as long as nobody else took it.
         """
         keys = (lease.key, _epochs(lease.job), _leases(lease.job))
-        arguments = (lease.token, self._lease_ms, lease.chunk, _KEPT_S, lease.epoch)
+        arguments = (lease.token, self._lease_ms, lease.chunk, _TTL_S, lease.epoch)
         try:
             return bool(self._redis.eval(_HOLD, 3, *keys, *arguments))
         except RedisError as error:

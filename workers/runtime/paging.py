@@ -23,7 +23,7 @@ class Listing(Protocol):
 
 
 @dataclass
-class OldPages:
+class OldestFirstPages:
     """The pages of ``listing``, whose ids begin with ``letter``; after the last one comes the first again."""
 
     listing: Listing

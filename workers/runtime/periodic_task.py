@@ -11,36 +11,36 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.errors import TwinsetError
-from workers.runtime.leader_lock import Turn
+from workers.runtime.leader_lock import LeaderLock
 
 logger = logging.getLogger(__name__)
 
 _SAID_AGAIN_AFTER_S = 60.0
 
 
-class Passes(ABC):
+class PeriodicTask(ABC):
     """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes all the same;
     while the reason stays the same it is said once a minute, so that a broker's outage does not fill a disk.
 
     Every worker has one of a kind; a turn in Redis lets one at a time make them.
     """
 
-    def __init__(self, redis: Redis, turn: str, *, name: str, lasts_s: float, every_s: float) -> None:
+    def __init__(self, redis: Redis, turn: str, *, name: str, lasts_s: float, interval_s: float) -> None:
         """``turn`` is the turn's key, which another may have ``lasts_s`` after its holder was last heard of; ``name`` the thread's."""
-        self._turn = Turn(redis, turn, lasts_s=lasts_s)
+        self._leader_lock = LeaderLock(redis, turn, lasts_s=lasts_s)
         self._name = name
-        self._every_s = every_s
+        self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     @abstractmethod
-    def make_pass(self) -> bool:
+    def run_once(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
 
     @property
     def pause_s(self) -> float:
         """Seconds from a pass to the next."""
-        return self._every_s
+        return self._interval_s
 
     def start(self) -> None:
         """Starts the thread; the first pass comes at once."""
@@ -53,24 +53,24 @@ class Passes(ABC):
         if self._thread is not None:
             self._thread.join()
 
-    def _goes_on(self) -> bool:
+    def _should_continue(self) -> bool:
         """Whether a pass may go on to what comes next: not stopped, and the turn still ours."""
-        return not self._stop.is_set() and (self._turn.is_ours or self._turn.take())
+        return not self._stop.is_set() and (self._leader_lock.is_ours or self._leader_lock.take())
 
     def _run(self) -> None:
-        trouble, said_at = "", 0.0
+        failure, said_at = "", 0.0
         while not self._stop.is_set():
             try:
-                self.make_pass()
-                if trouble:
+                self.run_once()
+                if failure:
                     logger.info("the %s makes its passes again", self._name)
-                trouble = ""
+                failure = ""
             except (RedisError, TwinsetError) as error:
                 what = str(error) or type(error).__name__
-                if what != trouble or time.monotonic() - said_at > _SAID_AGAIN_AFTER_S:
+                if what != failure or time.monotonic() - said_at > _SAID_AGAIN_AFTER_S:
                     logger.warning("no pass of the %s: %s", self._name, what)
-                    trouble, said_at = what, time.monotonic()
+                    failure, said_at = what, time.monotonic()
             except Exception:
                 logger.exception("a pass of the %s failed", self._name)
             self._stop.wait(self.pause_s)
-        self._turn.give_back()
+        self._leader_lock.give_back()

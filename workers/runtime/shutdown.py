@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Stopping:
+class Shutdown:
     """The worker's end: asked for once, then work in hand has ``grace_s`` seconds before it is handed back."""
 
     grace_s: float = 8.0

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from model_store.interface import ConditionRequest
-from service.jobs.spec import Item, JobSpec
+from service.jobs.spec import JobSpec, SampleRecord
 from service.kit.ids import new_job_id
 from service.masks.types import GivenMask
 from service.store.base import ObjectStore
@@ -87,8 +87,8 @@ class Bench:
         self._pipeline.close()
 
     def _denoise(self, load: Load) -> float:
-        branches = self._loaded.branches(self._request)
-        requests = [SampleRequest(seed, branches, load.steps, load.guidance_scale, load.eta) for seed in range(load.samples)]
+        guidance_inputs = self._loaded.guidance_inputs(self._request)
+        requests = [SampleRequest(seed, guidance_inputs, load.steps, load.guidance_scale, load.eta) for seed in range(load.samples)]
         began = time.perf_counter()
         done = self._engine.submit(self._loaded.engine_model, requests)
         wait(done)
@@ -101,12 +101,12 @@ class Bench:
         began = time.perf_counter()
         makings = []
         for index in range(count):
-            while (making := self._pipeline.start(self._loaded, spec, index, self._request, None)) is None:
+            while (in_flight := self._pipeline.start(self._loaded, spec, index, self._request, None)) is None:
                 wait([each.item for each in makings if not each.item.done()][:1])
-            makings.append(making)
-        for making in makings:
-            item = making.item.result()
-            if isinstance(item, Item) and item.error is not None:
+            makings.append(in_flight)
+        for in_flight in makings:
+            item = in_flight.item.result()
+            if isinstance(item, SampleRecord) and item.error is not None:
                 raise RuntimeError(f"a twin could not be made: {item.error}")
         return time.perf_counter() - began
 

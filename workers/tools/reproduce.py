@@ -87,7 +87,7 @@ class Remaker:
         try:
             request = SampleRequest(
                 seed=sample_seed(spec.seed, index),
-                branches=self.model.branches(self._inputs.request(spec, index)),
+                guidance_inputs=self.model.guidance_inputs(self._inputs.request(spec, index)),
                 steps=spec.steps,
                 guidance_scale=spec.guidance_scale,
                 eta=spec.eta,

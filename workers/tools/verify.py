@@ -21,15 +21,15 @@ from torch import Tensor
 
 from model_store.text import TextEncoderMissing
 from service.errors import JobStateConflict, NotReady, ObjectDamaged, ObjectNotFound, StoreError
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
     Kind,
-    Picture,
+    SampleFile,
     pictures_of,
     read_as_stored,
     read_picture,
 )
-from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineStopped, SampleFailed
@@ -42,7 +42,7 @@ from workers.tools.reproduce import (
     differences,
 )
 
-_AT_ONCE = 64
+_MAX_CONCURRENCY = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Pick:
     """A made twin, and the record of its chunk."""
 
     record: ChunkRecord
-    item: Item
+    item: SampleRecord
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Drawn:
     given_up: int
 
 
-def draw(ledger: Ledger, spec: JobSpec, count: int, seed: int) -> Drawn:
+def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Drawn:
     """``count`` made twins of the recorded chunks, or all if there are fewer; each is as likely as any other.
 
     Reads the records of those drawn alone. Raises :class:`JobStateConflict` for a job without any.
     """
-    chunks = [chunk for chunk, _ in ledger.recorded_chunks(spec.job) if chunk < spec.chunks]
+    chunks = [chunk for chunk, _ in repository.recorded_chunks(spec.job) if chunk < spec.chunks]
     records: dict[int, ChunkRecord | None] = {}
     picks: list[Pick] = []
-    failed: list[Item] = []
+    failed: list[SampleRecord] = []
     for position in _shuffled(sum(len(spec.chunk_range(chunk)) for chunk in chunks), random.Random(seed)):
         if len(picks) == count:
             break
         chunk, offset = chunks[position // spec.chunk_size], position % spec.chunk_size
         if chunk not in records:
-            records[chunk] = ledger.read_chunk(spec.job, chunk)
+            records[chunk] = repository.read_chunk(spec.job, chunk)
         record = records[chunk]
         if record is None or offset >= len(record.items):
             continue
@@ -134,7 +134,7 @@ class FileFinding:
 
 
 @dataclass(frozen=True)
-class Finding:
+class TwinFinding:
     """What was found of one twin. ``failure``: why it could not be made again; ``input_lost``: for want of its given mask."""
 
     index: int
@@ -154,7 +154,7 @@ class Finding:
         return self.failure is not None or not all(file.remade for file in self.files)
 
 
-class Verdict(IntEnum):
+class VerifyVerdict(IntEnum):
     """What all findings come to. Its number is the command's exit code."""
 
     SAME = 0
@@ -162,11 +162,11 @@ class Verdict(IntEnum):
     PROVES_NOTHING = 3
 
 
-def verdict(findings: Sequence[Finding]) -> Verdict:
+def verdict(findings: Sequence[TwinFinding]) -> VerifyVerdict:
     """DIFFERENT if an object is damaged, or a twin differs although all that decides on its bits is as it was."""
     if any(finding.damaged or (finding.differs and not finding.differences) for finding in findings):
-        return Verdict.DIFFERENT
-    return Verdict.PROVES_NOTHING if any(finding.differs for finding in findings) else Verdict.SAME
+        return VerifyVerdict.DIFFERENT
+    return VerifyVerdict.PROVES_NOTHING if any(finding.differs for finding in findings) else VerifyVerdict.SAME
 
 
 def verify(
@@ -176,7 +176,7 @@ def verify(
     *,
     load: Load | None = None,
     on_step: Callable[[], None] | None = None,
-) -> Iterator[Finding]:
+) -> Iterator[TwinFinding]:
     """Makes the twins drawn again, each as its record says, and yields what was found of each.
 
     ``on_step`` is called, from the engine's thread, for each step of each sample. Raises what :class:`Remaker` raises, a
@@ -188,15 +188,15 @@ def verify(
     for conditions, picks in groups.items():
         remaker = Remaker(drawn.spec, store, settings, conditions, load)
         try:
-            for first in range(0, len(picks), _AT_ONCE):
-                started = [(pick, remaker.start(pick.item.index, on_step)) for pick in picks[first : first + _AT_ONCE]]
+            for first in range(0, len(picks), _MAX_CONCURRENCY):
+                started = [(pick, remaker.start(pick.item.index, on_step)) for pick in picks[first : first + _MAX_CONCURRENCY]]
                 for pick, latent in started:
                     yield _finding(store, remaker, pick, latent)
         finally:
             remaker.close()
 
 
-def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Tensor]) -> Finding:
+def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Tensor]) -> TwinFinding:
     item = pick.item
     twin, failure, input_lost = None, None, False
     try:
@@ -215,10 +215,10 @@ def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Te
     if twin is not None and (twin.mask is None) != (item.mask_key is None):
         failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
     files = tuple(_compare(store, picture, remade[picture.kind]) for picture in pictures_of(item))
-    return Finding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
+    return TwinFinding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
 
 
-def _compare(store: ObjectStore, picture: Picture, remade: bytes | None) -> FileFinding:
+def _compare(store: ObjectStore, picture: SampleFile, remade: bytes | None) -> FileFinding:
     stored, data = _look(store, picture)
     kind, place = picture.kind, picture.place
     if remade is None or hashlib.sha256(remade).hexdigest() == picture.sha256:
@@ -226,7 +226,7 @@ def _compare(store: ObjectStore, picture: Picture, remade: bytes | None) -> File
     return FileFinding(kind, place, stored, False, remade == data, None if data is None else distance(data, remade))
 
 
-def _look(store: ObjectStore, picture: Picture) -> tuple[Stored, bytes | None]:
+def _look(store: ObjectStore, picture: SampleFile) -> tuple[Stored, bytes | None]:
     """How the picture is stored, and its bytes where any can be had."""
     try:
         return Stored.AS_RECORDED, read_picture(store, picture)

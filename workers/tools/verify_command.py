@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from service.settings import Settings
-    from workers.tools.verify import Drawn, FileFinding, Finding
+    from workers.tools.verify import Drawn, FileFinding, TwinFinding
 
 _ALL_SHOWN = 20
 _SEEDS = 2**32
@@ -63,13 +63,13 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
     from service.cli.console import duration, out
     from service.cli.progress import twin_bar
     from service.errors import UnknownJob
-    from service.jobs.repository import Ledger
+    from service.jobs.repository import JobRepository
     from service.kit.ids import is_job_id
     from service.store.opening import open_store
 
     store = open_store(settings)
     try:
-        spec = Ledger(store).read_spec(job)
+        spec = JobRepository(store).read_spec(job)
     except UnknownJob as error:
         where = f"there is no job {job!r} in {settings.store_url}; --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL look elsewhere"
         raise VerifyImpossible(where if is_job_id(job) else error.detail) from None
@@ -78,7 +78,7 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
     from workers.tools.verify import verify as findings_of
 
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
-    drawn = draw(Ledger(store), spec, count, seed)
+    drawn = draw(JobRepository(store), spec, count, seed)
     _say_what_was_drawn(drawn, count, seed)
     began, steps, findings = time.monotonic(), 0, []
 
@@ -94,7 +94,7 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
         for finding in findings_of(drawn, store, settings, on_step=on_step):
             findings.append(finding)
             bar.update(task, completed=max(len(findings), steps / spec.steps), done=len(findings))
-        bar.update(task, completed=total, pace=f"in {duration(time.monotonic() - began)}")
+        bar.update(task, completed=total, progress=f"in {duration(time.monotonic() - began)}")
     _tell(findings)
     out.print(_conclusion(findings), soft_wrap=True)
     return int(verdict(findings))
@@ -112,7 +112,7 @@ def _say_what_was_drawn(drawn: Drawn, count: int, seed: int) -> None:
         out.print(f"  [dim]{drawn.given_up} {were} given up when the job was made, and passed over[/]")
 
 
-def _tell(findings: Sequence[Finding]) -> None:
+def _tell(findings: Sequence[TwinFinding]) -> None:
     """A line for each twin, or for those alone that are not as they should be if there are many."""
     from rich.text import Text
 
@@ -161,7 +161,7 @@ def _how_far(file: FileFinding) -> str:
     return f" by at most {far.largest} of 255, by {far.mean:.2g} on average"
 
 
-def _conclusion(findings: Sequence[Finding]) -> str:
+def _conclusion(findings: Sequence[TwinFinding]) -> str:
     from rich.markup import escape
 
     total = len(findings)
@@ -169,7 +169,7 @@ def _conclusion(findings: Sequence[Finding]) -> str:
     surely = [finding for finding in findings if finding.differs and not finding.differences]
     perhaps = [finding for finding in findings if finding.differs and finding.differences]
 
-    def are(some: Sequence[Finding]) -> str:
+    def are(some: Sequence[TwinFinding]) -> str:
         return f"{len(some)} of {total} {'twin' if total == 1 else 'twins'} {'is' if len(some) == 1 else 'are'}"
 
     others = dict.fromkeys(each for finding in perhaps or findings for each in finding.differences)

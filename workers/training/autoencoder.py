@@ -73,7 +73,7 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=(1, 2, 3)).mean()
 
 
-class Objective(nn.Module):
+class AutoencoderObjective(nn.Module):
     """The autoencoder's whole way in one forward, as data parallelism wants it."""
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -117,7 +117,7 @@ class AutoencoderTrainer(NetworkTrainer):
         self.images = np.concatenate([folder.images(folder.stems(), settings.size_px) for folder in data])
         self.rows = EndlessRows(len(self.images), settings.seed)
         autoencoder = build_autoencoder(settings.network)
-        self.begin(autoencoder, Objective(autoencoder))
+        self.begin(autoencoder, AutoencoderObjective(autoencoder))
 
     def identity(self) -> dict[str, Any]:
         return {"network": self.settings.network.model_dump(mode="json"), "size": self.settings.size_px}

@@ -56,7 +56,7 @@ from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
 
 
-class Objective(nn.Module):
+class CoSimGenObjective(nn.Module):
     """The network with everything that training reads from it in one forward, as data parallelism wants it."""
 
     def __init__(self, network: CoSimGenNetwork) -> None:
@@ -97,7 +97,7 @@ class CoSimGenTrainer(Trainer):
         self._load_data()
         self.ema = Ema(self.network, settings.ema_decay)
         self.start, self.aligned = 0, False
-        objective = Objective(self.network).to(memory_format=torch.channels_last)
+        objective = CoSimGenObjective(self.network).to(memory_format=torch.channels_last)
         self.discriminator.to(memory_format=torch.channels_last)
         fused = accelerator.device.type in ("cpu", "cuda")
         optimizers = [

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.card import Card, ClassEntry, Defaults, PaletteRef, write_card
+from model_store.card import ClassEntry, Defaults, ModelCard, PaletteRef, write_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.losses import ADVERSARIAL_WEIGHT
 from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGHTS_FILE
@@ -102,7 +102,7 @@ def export_model(
     guidance_scale: float | None = None,
     eta: float = 0.0,
     notes: Sequence[str] = (),
-) -> Card:
+) -> ModelCard:
     """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint. Weights first, card last.
 
     ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone. ``notes`` say
@@ -127,7 +127,7 @@ def export_model(
     path = out / WEIGHTS_FILE
     save_file({k: v.to(torch.float16).contiguous() for k, v in weights.items()}, path, metadata={"format": "pt"})
     colours = fibonacci_rgb(len(data.classes)).tolist()
-    card = Card(
+    card = ModelCard(
         name=name,
         version=version,
         system="cosimgen",

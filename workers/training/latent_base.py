@@ -106,7 +106,7 @@ def preset_base(
     return settings
 
 
-class Objective(nn.Module):
+class BaseObjective(nn.Module):
     """The U-Net as data parallelism wants it: called by position."""
 
     def __init__(self, unet: nn.Module) -> None:
@@ -150,7 +150,7 @@ class BaseTrainer(NetworkTrainer):
         self.rows = EndlessRows(len(stems), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
         unet = build_unet(settings.network)
-        self.begin(unet, Objective(unet))
+        self.begin(unet, BaseObjective(unet))
 
     def identity(self) -> dict[str, Any]:
         return {

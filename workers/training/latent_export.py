@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, write_card
+from model_store.card import CardLimits, ClassEntry, Defaults, ModelCard, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
 from workers.data.captions import commonest, read_texts
@@ -48,7 +48,7 @@ def export_siamese(
     title: str | None = None,
     guidance_scale: float | None = None,
     notes: Sequence[str] = (),
-) -> Card:
+) -> ModelCard:
     """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint and its base. Weights first, card last.
 
     ``notes`` say what the settings do not; ``guidance_scale`` is the card's default. Raises :class:`ExportImpossible` if the run has no
@@ -90,7 +90,7 @@ def export_pathdiff(
     guidance_scale: float | None = None,
     guidance_target: str = "text",
     notes: Sequence[str] = (),
-) -> Card:
+) -> ModelCard:
     """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is one of
     :data:`TARGETS`."""
     iteration, tensors, about, settings = _finished(run, base, PathDiffTraining)
@@ -144,11 +144,11 @@ def _finished(run: Path, base: LatentBase, kind: Any) -> tuple[int, dict[str, Te
 
 def _card(
     run: Path, base: LatentBase, data: SegmentationFolder, settings: RunSettings, *, training: dict[str, Any], licence: str, **fields: Any
-) -> Card:
+) -> ModelCard:
     """The card without its files."""
     size, colours, turns = base.size_px, class_palette(len(data.classes)).tolist(), training.pop("turns")
     known = ("kind", "name", "files", "iterations", "precision", "settings", "measured", "scheduler")
-    return Card(
+    return ModelCard(
         inputs=("prompt", "mask"),
         classes=tuple(
             ClassEntry(index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases)
@@ -159,7 +159,7 @@ def _card(
         sizes_px=(size,),
         default_size_px=size,
         sampler=base.convention,
-        limits=Limits(max_prompt_tokens=base.tokens.ref.max_tokens),
+        limits=CardLimits(max_prompt_tokens=base.tokens.ref.max_tokens),
         network={
             "autoencoder": base.autoencoder_config.model_dump(mode="json"),
             "denoiser": base.denoiser_config.model_dump(mode="json"),
@@ -181,7 +181,7 @@ def _card(
     )
 
 
-def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: Card) -> Card:
+def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: ModelCard) -> ModelCard:
     """Weights, of which the trained take the place of the base's, and then the card with their fingerprint."""
     frozen = {"autoencoder": base.autoencoder, "unet": base.unet}
     weights = {f"{part}.{name}": value for part, module in frozen.items() for name, value in module.state_dict().items()} | trained

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import control_copy, control_residuals, denoise
-from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint
+from model_store.pathdiff.hint import PathDiffHintConfig, build_hint, mask_hint, null_hint
 from model_store.pathdiff.unpaired import P_SPLIT, P_UNCOND, draw_conditions
 from workers.data.captions import (
     CaptionBank,
@@ -54,7 +54,7 @@ class PathDiffTraining(CaptionedRun):
 
     p_split: float = Field(P_SPLIT, ge=0, le=1, description="how often a sample comes from the text dataset")
     p_uncond: float = Field(P_UNCOND, ge=0, le=1, description="how often a sample's condition is dropped")
-    hint: HintConfig
+    hint: PathDiffHintConfig
 
     def deviations(self, base: LatentBase) -> tuple[str, ...]:
         """Where this training leaves the paper, or settles what it leaves open, in words for the card."""
@@ -79,7 +79,7 @@ def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) 
     factor = base.autoencoder_config.factor
     if factor not in HINT_WIDTHS:
         raise ValueError(f"this base's latents are {factor} times smaller than its images; a hint network is made for {list(HINT_WIDTHS)}")
-    hint = HintConfig(widths=HINT_WIDTHS[factor], out_channels=base.denoiser_config.hint_channels)
+    hint = PathDiffHintConfig(widths=HINT_WIDTHS[factor], out_channels=base.denoiser_config.hint_channels)
     values: dict[str, Any] = {"preset": preset, "weight_decay": 1e-2, "hint": hint}
     if preset == "paper":
         values |= {"iterations": math.ceil(PAPER_EPOCHS * images / PAPER_BATCH), "batch_size": PAPER_BATCH}
@@ -162,9 +162,9 @@ class PathDiffTrainer(ControlledTrainer):
         )
         z0 = torch.where(drawn.from_text.view(-1, 1, 1, 1), of_text, of_mask)
         text = self.captions.draw(texts, drawn.with_text, generator)
-        hints = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
-        with_mask = drawn.with_mask.to(hints.device).view(-1, 1, 1, 1)
-        return z0, text, torch.where(with_mask, hints, null_hint(1, self.base.size_px, hints.device))
+        live_state = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
+        with_mask = drawn.with_mask.to(live_state.device).view(-1, 1, 1, 1)
+        return z0, text, torch.where(with_mask, live_state, null_hint(1, self.base.size_px, live_state.device))
 
     @property
     def dataset_name(self) -> str:
@@ -174,11 +174,11 @@ class PathDiffTrainer(ControlledTrainer):
         """One iteration; returns its loss."""
         device = self.accelerator.device
         generator = iteration_generator(self.settings.seed, iteration, self.accelerator.process_index)
-        z0, text, hints = self.batch(iteration, generator)
+        z0, text, live_state = self.batch(iteration, generator)
         noised = noise_latents(z0, self.abar, self.prediction_type, generator)
         self.set_rate(self.optimizer, iteration)
         with self.accelerator.autocast(), attention_kernel(device):
-            output = self.model(noised.z, noised.t, text.to(device), hints)
+            output = self.model(noised.z, noised.t, text.to(device), live_state)
         loss = torch.nn.functional.mse_loss(output.float(), noised.target)
         norm = self.optimise(loss, iteration)
         return {"denoising": loss.item(), "gradient_norm": norm}

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from model_store.card import Card
+    from model_store.card import ModelCard
     from workers.training.trainer import Trainer
 
 
@@ -58,6 +58,6 @@ def run_through(trainer: Trainer, out: Path, console: Console, **every: int) -> 
     return trainer.run(**every)
 
 
-def say_written(card: Card, folder: Path, console: Console) -> None:
+def say_written(card: ModelCard, folder: Path, console: Console) -> None:
     """Where the model lies, and how a server gets it."""
     console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)

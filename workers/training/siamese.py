@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model_store.card import IGNORE_INDEX
 from model_store.latent.base import LatentBase
-from model_store.siamese_diffusion.hint import PAPER_WIDTHS, HintConfig, build_hint, image_hint, mask_hint
+from model_store.siamese_diffusion.hint import PAPER_WIDTHS, DenseHintConfig, build_hint, image_hint, mask_hint
 from model_store.siamese_diffusion.losses import CONSISTENCY_WEIGHT
 from model_store.siamese_diffusion.network import SiameseNetwork
 from workers.data.captions import (
@@ -43,7 +43,7 @@ class SiameseTraining(CaptionedRun):
     consistency: bool = Field(True, description="the noise consistency loss L_c")
     augmentation: bool = Field(True, description="online augmentation, L_m'")
     consistency_weight: float = Field(CONSISTENCY_WEIGHT, ge=0, description="w_c of eq. 9")
-    hint: HintConfig
+    hint: DenseHintConfig
 
     def deviations(self, base: LatentBase, classes: int) -> tuple[str, ...]:
         """Where this training leaves the paper, in words for the card."""
@@ -81,7 +81,7 @@ def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes
     factor = base.autoencoder_config.factor
     # a doubling of the width for each halving of the side, after two at full size
     widths = PAPER_WIDTHS[: factor.bit_length() + 1]
-    hint = HintConfig(kind="dense" if dhi else "sparse", widths=widths, out_channels=base.denoiser_config.hint_channels)
+    hint = DenseHintConfig(kind="dense" if dhi else "sparse", widths=widths, out_channels=base.denoiser_config.hint_channels)
     values: dict[str, Any] = {"preset": preset, "weight_decay": 1e-2, "hint": hint}
     if preset == "paper":
         values |= {"iterations": 3000, "batch_size": 48, "learning_rate": 1e-5}

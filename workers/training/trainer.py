@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from workers.training.loop import TrainingLog, learning_rate
 
 
-class Pace(Protocol):
+class LoopSettings(Protocol):
     """The part of a run's settings that the loop reads."""
 
     iterations: int
@@ -25,7 +25,7 @@ class Trainer(ABC):
     """One run. A subclass has these four, and takes ``start`` from its checkpoint."""
 
     out: Path
-    settings: Pace
+    settings: LoopSettings
     accelerator: Accelerator
     start: int = 0
 

@@ -15,14 +15,14 @@ from typing import IO
 from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
-from model_store.card import IGNORE_INDEX, Card
+from model_store.card import IGNORE_INDEX, ModelCard
 from service.api.auth import KeyedRoute, OwnJob
 from service.api.openapi import answers
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
 from service.jobs.sample_files import neighbours, pictures_of, read_pictures
-from service.jobs.spec import ChunkRecord, Item, JobSpec
+from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.kit.prefetch import prefetch
 from service.kit.zip_stream import Member, member, zip_stream
 
@@ -81,7 +81,7 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
     crc32 = size = 0
-    items = neighbours(services.ledger.iterate_items(spec))
+    items = neighbours(services.repository.iterate_items(spec))
     with closing(prefetch(lambda run: _files(services, run), items)) as runs:
         for run, files in runs:
             for (record, item), pictures in zip(run, files, strict=True):
@@ -96,7 +96,7 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
     yield Member("manifest.jsonl", spec.created_at, size, crc32, pieces)
 
 
-def _files(services: Services, run: Sequence[tuple[ChunkRecord, Item]]) -> list[list[tuple[str, bytes]]]:
+def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) -> list[list[tuple[str, bytes]]]:
     """Of each twin image and mask under their names in the archive, checked against the record before their entry begins."""
     pictures = [pictures_of(item) for _, item in run]
     data = iter(read_pictures(services.store, [picture for of_one in pictures for picture in of_one]))
@@ -106,14 +106,14 @@ def _files(services: Services, run: Sequence[tuple[ChunkRecord, Item]]) -> list[
     ]
 
 
-def _card_if_known(services: Services, spec: JobSpec) -> Card | None:
+def _card_if_known(services: Services, spec: JobSpec) -> ModelCard | None:
     try:
         return services.catalogue.resolve(spec.model)
     except (UnknownModel, CardError):
         return None  # the model has gone since; what it made can still be had
 
 
-def readme(spec: JobSpec, card: Card | None) -> str:
+def readme(spec: JobSpec, card: ModelCard | None) -> str:
     """What a person who opens the archive should know."""
     lines = [
         f"# Twins of job {spec.job}",
@@ -153,7 +153,7 @@ def _asked(spec: JobSpec) -> str:
     return " and ".join(given)
 
 
-def _about_masks(spec: JobSpec, card: Card | None) -> str:
+def _about_masks(spec: JobSpec, card: ModelCard | None) -> str:
     if spec.masks is not None:
         return "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel"
     if card is not None and not card.makes_mask(spec.inputs):

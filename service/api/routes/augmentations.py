@@ -35,7 +35,7 @@ from service.api.schemas.augmentations import (
 from service.api.schemas.jobs import as_json
 from service.api.services import Services, ServicesDep
 from service.augmentations.plan_report import report
-from service.kit.run_kinds import Kind
+from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
 from service.runs.spec import RunSpec
 from service.webhooks.spec import Callback
@@ -43,7 +43,7 @@ from service.webhooks.validate import admit_callback
 
 if TYPE_CHECKING:
     from service.augmentations.request import AugmentationRequest
-    from service.augmentations.stored import Augmentation
+    from service.augmentations.stored import PlannedAugmentation
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
 posting = APIRouter(route_class=JsonRoute, tags=["augmentations"])
@@ -109,7 +109,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
         services.store.put(picture_key(run, seed), picture)
 
     spec, _ = services.acceptance.accept(
-        Kind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
+        RunKind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
     )
     view = augmentation_view(services, spec, stand(services, spec))
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
@@ -123,7 +123,7 @@ def list_augmentations(
     limit: Annotated[int, Query(ge=1, le=100, description="Most sets in the answer.")] = 20,
 ) -> AugmentationPage:
     """Sets, newest first."""
-    found, following = runs_page(services, tenant, Kind.AUGMENTATION, cursor=cursor, limit=limit)
+    found, following = runs_page(services, tenant, RunKind.AUGMENTATION, cursor=cursor, limit=limit)
     return AugmentationPage(augmentations=[augmentation_view(services, *each) for each in found], next_cursor=following)
 
 
@@ -132,7 +132,7 @@ def list_augmentations(
 )
 def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
     """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
-    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     return augmentation_view(services, spec, stand(services, spec))
 
 
@@ -153,14 +153,14 @@ def list_accepted(
     from service.exports.augmentation_source import AugmentationSource
     from service.exports.resolve import Shelves
 
-    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor(cursor)
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
     views: list[AcceptedView] = []
     last: int | None = None
-    card = Shelves(services.ledger, services.runs, services.catalogue).card(str(spec.work["model"]))
-    source = AugmentationSource.open(services.ledger, spec, card)
+    card = Shelves(services.repository, services.runs, services.catalogue).card(str(spec.work["model"]))
+    source = AugmentationSource.open(services.repository, spec, card)
     for twin in source.twins(None if cursor is None else int(cursor)):
         if len(views) == limit:
             return AcceptedPage(samples=views, next_cursor=str(last), links_expire_at=expire_at)
@@ -178,7 +178,7 @@ def list_accepted(
 )
 def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
     """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
-    spec = own_run(services, tenant, augmentation, Kind.AUGMENTATION)
+    spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     services.runs.cancel(spec)
     return augmentation_view(services, spec, stand(services, spec))
 
@@ -191,11 +191,11 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
 )
 def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes a set with its twins and the jobs that made them; exports that were made of it stay."""
-    services.runs.delete(own_run(services, tenant, augmentation, Kind.AUGMENTATION))
+    services.runs.delete(own_run(services, tenant, augmentation, RunKind.AUGMENTATION))
     return Response(status_code=204)
 
 
-def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[Augmentation, Callback | None]:
+def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[PlannedAugmentation, Callback | None]:
     from service.augmentations.stored import plan_augmentation
 
     card = services.catalogue.resolve(body.model)
@@ -205,7 +205,7 @@ def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[A
     return plan_augmentation(body, dataset, card, services.settings, faults), callback
 
 
-def _plan_view(planned: Augmentation) -> PlanView:
+def _plan_view(planned: PlannedAugmentation) -> PlanView:
     names = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
     return PlanView(
         model=planned.work.model,
@@ -217,7 +217,7 @@ def _plan_view(planned: Augmentation) -> PlanView:
     )
 
 
-def _picture(planned: Augmentation) -> bytes:
+def _picture(planned: PlannedAugmentation) -> bytes:
     from service.augmentations.picture import draw_plan, examples
 
     title = f"{planned.work.dataset}, extended by {planned.work.model}"

@@ -25,8 +25,8 @@ from service.datasets.stored import layout
 from service.datasets.stored.scratch import scratch_folder
 from service.errors import InvalidKey, InvalidRequest, JobStateConflict, ObjectExists, ObjectNotFound
 from service.jobs.submit import check_idempotency_key
-from service.kit.run_kinds import Kind
-from service.kit.validation import shown
+from service.kit.run_kinds import RunKind
+from service.kit.validation import truncated_repr
 from service.runs.dataset_request import DatasetFromStore
 from service.runs.dataset_versions import (
     DATASET_NAME_FORM,
@@ -53,7 +53,7 @@ class DatasetRoute(KeyedRoute):
         sends = request.method == "POST" and request.url.path.endswith("/datasets")
         if sends and _kind(request) not in {*_ALSO_ARCHIVES, "application/json"}:
             given = request.headers.get("content-type")
-            raise WrongContentType(f"Content-Type is {shown(given) if given else 'missing'}; {_HOW}")
+            raise WrongContentType(f"Content-Type is {truncated_repr(given) if given else 'missing'}; {_HOW}")
 
 
 router = APIRouter(route_class=DatasetRoute, tags=["datasets"])
@@ -200,7 +200,7 @@ def _kind(request: Request) -> str:
 
 def _check_name(name: str | None, where: str) -> None:
     if name is None or not is_dataset_name(name):
-        detail = f"name is {shown(name)}; it must be {DATASET_NAME_FORM}"
+        detail = f"name is {truncated_repr(name)}; it must be {DATASET_NAME_FORM}"
         fault = {"parameter": "name", "in": "query"} if where == "query" else {"pointer": "/name"}
         raise InvalidRequest(detail, errors=[{**fault, "detail": detail}])
 
@@ -237,7 +237,7 @@ class _Files:
 
 def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
     """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before takes no more."""
-    if idempotency_key is None or not services.acceptance.knows(Kind.DATASET, tenant, idempotency_key):
+    if idempotency_key is None or not services.acceptance.knows(RunKind.DATASET, tenant, idempotency_key):
         services.limits.check_stored(tenant)
 
 
@@ -262,7 +262,7 @@ def _accept(
         return spec.model_copy(update={"name": work.id, "work": work.model_dump(mode="json")})
 
     spec, made = services.acceptance.accept(
-        Kind.DATASET, tenant, files.given, make, before=keep, complete=numbered, idempotency_key=idempotency_key
+        RunKind.DATASET, tenant, files.given, make, before=keep, complete=numbered, idempotency_key=idempotency_key
     )
     if not made and services.runs.read_summary(spec.run) is not None:
         # put there by the slower of two with one key, when the other's had been read already
@@ -275,7 +275,7 @@ def _import_key(tenant: str, prefix: str) -> str:
     try:
         return check_key(f"imports/{tenant}/{prefix.rstrip('/')}") + "/"
     except InvalidKey as error:
-        detail = f"prefix is {shown(prefix)}: {error.detail}"
+        detail = f"prefix is {truncated_repr(prefix)}: {error.detail}"
         raise InvalidRequest(detail, errors=[{"pointer": "/prefix", "detail": detail}]) from None
 
 

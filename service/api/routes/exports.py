@@ -27,10 +27,10 @@ from service.api.services import Services, ServicesDep
 from service.errors import JobStateConflict
 from service.exports.location import StorePlace
 from service.exports.request import ExportRequest
-from service.kit.run_kinds import Kind
-from service.kit.states import State
+from service.kit.run_kinds import RunKind
+from service.kit.states import JobState
 from service.kit.validation import Faults
-from service.runs.progress import Standing
+from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 from service.store.run_keys import run_prefix
 from service.webhooks.validate import admit_callback
@@ -105,7 +105,7 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
     def make(run: str, idempotency: str | None) -> RunSpec:
         faults = Faults()
         callback = admit_callback(body.callback_url, services.settings, faults)
-        work, total = resolve(Shelves(services.ledger, services.runs, services.catalogue), tenant, body, faults)
+        work, total = resolve(Shelves(services.repository, services.runs, services.catalogue), tenant, body, faults)
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -118,7 +118,7 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
             callback=callback,
         )
 
-    spec, _ = services.acceptance.accept(Kind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
+    spec, _ = services.acceptance.accept(RunKind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
     view = export_view(services, spec, stand(services, spec))
     return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
 
@@ -131,14 +131,14 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=100, description="Most exports in the answer.")] = 20,
 ) -> ExportPage:
     """Exports, newest first."""
-    found, following = runs_page(services, tenant, Kind.EXPORT, cursor=cursor, limit=limit)
+    found, following = runs_page(services, tenant, RunKind.EXPORT, cursor=cursor, limit=limit)
     return ExportPage(exports=[export_view(services, *each) for each in found], next_cursor=following)
 
 
 @router.get("/exports/{export}", response_model=ExportView, summary="Look at an export", responses=answers(404, 503))
 def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Where it stands, and what is in it once it is whole."""
-    spec = own_run(services, tenant, export, Kind.EXPORT)
+    spec = own_run(services, tenant, export, RunKind.EXPORT)
     return export_view(services, spec, stand(services, spec))
 
 
@@ -153,12 +153,12 @@ def list_files(
     limit: Annotated[int, Query(ge=1, le=500, description="Most files in the answer.")] = 100,
 ) -> ExportFilePage:
     """The files with their sizes, checksums and signed links. A set of zip files is to be unpacked into one folder."""
-    spec = own_run(services, tenant, export, Kind.EXPORT)
+    spec = own_run(services, tenant, export, RunKind.EXPORT)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor(cursor)
     first = 0 if cursor is None else int(cursor)
     stands = stand(services, spec)
-    if stands.state is not State.SUCCEEDED:
+    if stands.state is not JobState.SUCCEEDED:
         state = stands.state.value
         when = "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
         raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
@@ -181,7 +181,7 @@ def list_files(
 @router.post("/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503))
 def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is refused."""
-    spec = own_run(services, tenant, export, Kind.EXPORT)
+    spec = own_run(services, tenant, export, RunKind.EXPORT)
     services.runs.cancel(spec)
     return export_view(services, spec, stand(services, spec))
 
@@ -194,13 +194,13 @@ def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
 )
 def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> Response:
     """Deletes an export with its files; one that is being written is cancelled with it. What it was made from stays."""
-    services.runs.delete(own_run(services, tenant, export, Kind.EXPORT))
+    services.runs.delete(own_run(services, tenant, export, RunKind.EXPORT))
     return Response(status_code=204)
 
 
-def export_view(services: Services, spec: RunSpec, stands: Standing) -> ExportView:
+def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> ExportView:
     """An export for an answer."""
-    result = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else {}
+    result = stands.summary.result if stands.summary and stands.state is JobState.SUCCEEDED else {}
     own = services.path(f"/exports/{spec.run}")
     links = {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
     return ExportView(

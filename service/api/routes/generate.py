@@ -60,10 +60,10 @@ async def generate(
     """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to the
     workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
-    submissions = services.submissions.of(tenant)
+    submitter = services.submitter.of(tenant)
 
     def submit() -> tuple[JobSpec, Progress]:
-        spec, made = submissions.submit(body, given=given, idempotency_key=idempotency_key)
+        spec, made = submitter.submit(body, given=given, idempotency_key=idempotency_key)
         if not made:
             return spec, services.progress.read(spec)
         services.metrics.jobs.labels(spec.model).inc()
@@ -72,7 +72,7 @@ async def generate(
 
     spec, progress = await run_in_threadpool(submit)
     headers = {}
-    wait_s = preferred_wait_s(prefer, most_s=services.settings.max_wait_s)
+    wait_s = preferred_wait_s(prefer, max_s=services.settings.max_wait_s)
     if wait_s is not None:
         progress = await services.watcher.until_ended(spec.job, lambda: services.progress.read(spec), timeout_s=wait_s)
         headers["Preference-Applied"] = f"wait={wait_s:g}"
@@ -85,13 +85,13 @@ async def generate(
 _WAIT = re.compile(r"""^\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?$""", re.IGNORECASE)
 
 
-def preferred_wait_s(header: str | None, *, most_s: float) -> float | None:
-    """The seconds to hold an answer for, at most ``most_s``; None if nothing was asked, or nothing intelligible.
+def preferred_wait_s(header: str | None, *, max_s: float) -> float | None:
+    """The seconds to hold an answer for, at most ``max_s``; None if nothing was asked, or nothing intelligible.
 
     A preference that is not understood is ignored, as the RFC has it.
     """
     for preference in (header or "").split(","):
         match = _WAIT.match(preference)
         if match:
-            return min(float(match.group(1)), most_s)
+            return min(float(match.group(1)), max_s)
     return None

@@ -27,7 +27,7 @@ async def health() -> dict[str, str]:
 @router.get("/readyz", summary="Can it take work?", responses=answers(503))
 def readiness(services: ServicesDep) -> dict[str, Any]:
     """Asks the object store and the broker. 503 says which of them fails, and how."""
-    checks = {"store": _outcome(services.store.check), "broker": _outcome(services.hints.ping)}
+    checks = {"store": _outcome(services.store.check), "broker": _outcome(services.live_state.ping)}
     failing = [f"{part}: {outcome}" for part, outcome in checks.items() if outcome != "ok"]
     if failing:
         raise NotReady("; ".join(failing), checks=checks)

@@ -33,13 +33,13 @@ from service.errors import InvalidRequest, UnknownJob
 from service.jobs.cancel import cancel
 from service.jobs.manifest import manifest_line
 from service.jobs.progress import Progress
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.retry import Retries
 from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
-from service.kit.states import State
-from service.kit.validation import shown
+from service.kit.states import JobState
+from service.kit.validation import truncated_repr
 
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 _LOOKED_AT_PER_PAGE = 500
@@ -49,21 +49,21 @@ _LOOKED_AT_PER_PAGE = 500
 def list_jobs(
     services: ServicesDep,
     tenant: TenantDep,
-    state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
 ) -> JobPage:
     """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the cursor."""
     if cursor is not None and not is_job_id(cursor):
         raise InvalidRequest(
-            f"cursor is {shown(cursor)}; take it from next_cursor of the page before, or leave it out",
+            f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
             errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
         )
     views: list[JobView] = []
     last: str | None = None
     looked_at = 0
     more = False
-    jobs = services.ledger.holdings.jobs(tenant, start_after=cursor)
+    jobs = services.repository.usage.jobs(tenant, start_after=cursor)
     with closing(prefetch(lambda job: _view_if_own(services, job, tenant), jobs)) as found:
         for job, view in found:
             if len(views) == limit or looked_at == _LOOKED_AT_PER_PAGE:
@@ -81,7 +81,7 @@ async def show_job(job: LookAtOwnJob) -> Response:
     """Where the job stands, worked out from the object store, and what it is made with."""
     spec, progress = await job.at(lambda services, spec: (spec, services.progress.look(spec)))
     if not progress.state.ended:
-        progress = progress.told(*await job.services.hints.hear(spec.job))
+        progress = progress.told(*await job.services.live_state.hear(spec.job))
     return Response(as_json(job_view(spec, progress, prefix=job.services.path(""))), media_type="application/json")
 
 
@@ -99,7 +99,7 @@ _CANCELLED: dict[int | str, dict[str, Any]] = {
 )
 def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
     """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended otherwise is refused."""
-    cancel(spec, services.ledger, services.hints)
+    cancel(spec, services.repository, services.live_state)
     view = _view(services, spec)
     response.status_code = 200 if view.state.ended else 202
     return view
@@ -119,9 +119,9 @@ def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
     """Deletes a job that has ended, with its twins, its masks and all that is kept of it; nothing brings it back. From the
     answer on it is unknown (404); its objects go in the background, and its links with them. A job that has not ended is
     cancelled, and stays until it is deleted in turn. To cancel and never delete, `POST /jobs/{job}/cancel`."""
-    if services.ledger.read_summary(spec.job) is None:
+    if services.repository.read_summary(spec.job) is None:
         return cancel_job(spec, response, services)
-    services.ledger.deletions.note(spec, "asked for")
+    services.repository.deletions.enqueue(spec, "asked for")
     return Response(status_code=204)
 
 
@@ -131,7 +131,7 @@ def _view(services: Services, spec: JobSpec) -> JobView:
 
 def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
     try:
-        return _view(services, services.ledger.read_spec(job, tenant=tenant))
+        return _view(services, services.repository.read_spec(job, tenant=tenant))
     except UnknownJob:
         return None  # another's, or without a spec: no job was ever accepted under this id
 
@@ -156,7 +156,7 @@ def retry_job(spec: OwnJob, response: Response, services: ServicesDep, tenant: T
     keep their indices and seeds, so the twins are those that the first job would have made. Asked again, the answer is the
     same new job; what that leaves missing too is for a retry of its own. Refused while the job has not ended, or if nothing
     is missing of it."""
-    retry, made = Retries(services.submissions.of(tenant)).retry(spec)
+    retry, made = Retries(services.submitter.of(tenant)).retry(spec)
     if made:
         services.metrics.jobs.labels(retry.model).inc()
         services.metrics.twins.labels(retry.model).inc(retry.count)
@@ -192,8 +192,8 @@ def followed_job(services: Services, spec: JobSpec) -> Followed[Progress]:
 
 def event_id(progress: Progress) -> str:
     """Names a snapshot by its sequence number and what counts in it; a rate that wavers is no news."""
-    trouble = ".trouble" if progress.trouble is not None else ""
-    return f"{progress.sequence}.{progress.done}.{progress.failed or 0}.{progress.state.value}{trouble}"
+    stalled = ".stalled" if progress.stalled is not None else ""
+    return f"{progress.sequence}.{progress.done}.{progress.failed or 0}.{progress.state.value}{stalled}"
 
 
 _PIECE_BYTES = 1 << 16
@@ -214,13 +214,13 @@ _PIECE_BYTES = 1 << 16
 )
 def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
     """The archive's ``manifest.jsonl`` alone, in the order of the twins' indices."""
-    return StreamingResponse(_pieces(services.ledger, spec), media_type="application/x-ndjson")
+    return StreamingResponse(_pieces(services.repository, spec), media_type="application/x-ndjson")
 
 
-def _pieces(ledger: Ledger, spec: JobSpec) -> Iterator[bytes]:
+def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:
     # A piece crosses from a thread to the event loop, so lines are sent many at a time.
     piece = bytearray()
-    for record, item in ledger.iterate_items(spec):
+    for record, item in repository.iterate_items(spec):
         if item.error is None:
             piece += manifest_line(spec, record, item)
         if len(piece) >= _PIECE_BYTES:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.api.auth import KeyedRoute
 from service.api.openapi import answers
 from service.api.schemas.jobs import ModelList, ModelView
@@ -18,7 +18,7 @@ router = APIRouter(route_class=KeyedRoute, tags=["models"])
 @router.get("/models", response_model=ModelList, summary="List models", responses=answers(503))
 def list_models(services: ServicesDep) -> ModelList:
     """The newest version of each model, by name."""
-    newest: dict[str, Card] = {}
+    newest: dict[str, ModelCard] = {}
     for card in services.catalogue.cards():
         newest.setdefault(card.name, card)
     return ModelList(models=[_view(services, card) for card in newest.values()])
@@ -32,6 +32,6 @@ def show_model(
     return _view(services, services.catalogue.resolve(model))
 
 
-def _view(services: Services, card: Card) -> ModelView:
+def _view(services: Services, card: ModelCard) -> ModelView:
     versions = tuple(other.version for other in services.catalogue.versions(card.name))
     return ModelView(id=card.id, versions=versions, card=card)

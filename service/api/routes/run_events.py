@@ -24,12 +24,12 @@ from service.api.sse import (
     answer_events,
     described_events,
 )
-from service.kit.run_kinds import Kind
-from service.runs.progress import Standing
+from service.kit.run_kinds import RunKind
+from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 
 router = APIRouter(route_class=KeyedRoute)
-Show = Callable[[Services, RunSpec, Standing], BaseModel]
+Show = Callable[[Services, RunSpec, RunProgress], BaseModel]
 
 
 def _described(what: str, view: str, path: str, run: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _described(what: str, view: str, path: str, run: str) -> dict[str, Any]:
 async def follow_export(export: ExportId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None) -> Response:
     """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every
     15 s. A stream whose export is deleted meanwhile ends without `ended`."""
-    spec = await run_in_threadpool(own_run, services, tenant, export, Kind.EXPORT)
+    spec = await run_in_threadpool(own_run, services, tenant, export, RunKind.EXPORT)
     return await answer_events(services.watcher, followed_run(services, spec, export_view), last_event_id)
 
 
@@ -61,7 +61,7 @@ async def follow_augmentation(
 ) -> Response:
     """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every 15 s.
     A stream whose set is deleted meanwhile ends without `ended`."""
-    spec = await run_in_threadpool(own_run, services, tenant, augmentation, Kind.AUGMENTATION)
+    spec = await run_in_threadpool(own_run, services, tenant, augmentation, RunKind.AUGMENTATION)
     return await answer_events(services.watcher, followed_run(services, spec, augmentation_view), last_event_id)
 
 
@@ -80,7 +80,7 @@ async def follow_dataset(
     return await answer_events(services.watcher, followed_run(services, spec, dataset_view), last_event_id)
 
 
-def followed_run(services: Services, spec: RunSpec, show: Show) -> Followed[Standing]:
+def followed_run(services: Services, spec: RunSpec, show: Show) -> Followed[RunProgress]:
     """The run as it is followed, shown as its kind is."""
     return Followed(spec.run, _Reader(services, spec), event_id, lambda stands: show(services, spec, stands))
 
@@ -91,9 +91,9 @@ class _Reader:
     def __init__(self, services: Services, spec: RunSpec) -> None:
         self._services = services
         self._spec = spec
-        self._last: Standing | None = None
+        self._last: RunProgress | None = None
 
-    def __call__(self) -> Standing:
+    def __call__(self) -> RunProgress:
         """Raises UnknownRun once the run is deleted: its state would never be an end."""
         now, last = stand(self._services, self._spec), self._last
         if not now.state.ended:
@@ -104,7 +104,7 @@ class _Reader:
         return now
 
 
-def event_id(stands: Standing) -> str:
+def event_id(stands: RunProgress) -> str:
     """Names a snapshot by what counts in it; a rate that wavers is no news. What it is doing may be said in any words."""
     total = "-" if stands.total is None else stands.total
     doing = f".{blake2s(stands.note.encode(), digest_size=4).hexdigest()}" if stands.note and not stands.state.ended else ""

@@ -15,10 +15,10 @@ from service.api.openapi import answers
 from service.api.schemas.jobs import PictureView, SamplePage, SampleView
 from service.api.services import Services, ServicesDep
 from service.errors import InvalidRequest
-from service.jobs.sample_files import Picture, pictures_of
+from service.jobs.sample_files import SampleFile, pictures_of
 from service.jobs.sample_links import TwinLink
-from service.jobs.spec import Item
-from service.kit.validation import shown
+from service.jobs.spec import SampleRecord
+from service.kit.validation import truncated_repr
 from service.store.opening import link_secret
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
@@ -38,7 +38,7 @@ def list_samples(
     more = False
     expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
     links = Links(services, spec.job, int(expire_at.timestamp()))
-    with closing(services.ledger.iterate_items(spec, after=_index(cursor))) as items:
+    with closing(services.repository.iterate_items(spec, after=_index(cursor))) as items:
         for _, item in items:
             if len(views) == limit:
                 more = True
@@ -55,13 +55,13 @@ def _index(cursor: str | None) -> int | None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise InvalidRequest(
-            f"cursor is {shown(cursor)}; take it from next_cursor of the page before, or leave it out",
+            f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
             errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
         )
     return int(cursor)
 
 
-def sample_view(item: Item, links: Links) -> SampleView:
+def sample_view(item: SampleRecord, links: Links) -> SampleView:
     """The sample for an answer."""
     found = {picture.kind: links.view(item.index, picture) for picture in pictures_of(item)}
     return SampleView(
@@ -85,7 +85,7 @@ class Links:
     job: str
     expires: int
 
-    def view(self, index: int, picture: Picture) -> PictureView:
+    def view(self, index: int, picture: SampleFile) -> PictureView:
         """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
         settings, sha256 = self.services.settings, picture.sha256
         if picture.offset is None:

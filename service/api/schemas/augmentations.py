@@ -13,8 +13,8 @@ from service.api.services import Services
 from service.augmentations.plan_values import PlanShares
 from service.augmentations.rounds import Rounds
 from service.errors import ObjectNotFound
-from service.kit.states import State
-from service.runs.progress import Standing
+from service.kit.states import JobState
+from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 from service.store.run_keys import run_prefix
 
@@ -81,7 +81,7 @@ def picture_key(run: str, seed: int) -> str:
     return f"{run_prefix(run)}plan-{seed}.png"
 
 
-def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> AugmentationView:
+def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) -> AugmentationView:
     """A set for an answer."""
     work = spec.work
     rounds = Rounds(services.store, spec.run)
@@ -106,7 +106,7 @@ def augmentation_view(services: Services, spec: RunSpec, stands: Standing) -> Au
         budget=work["count"] if plan is None else plan.tries,
         rejected=result.get("rejected", {}),
         plan=plan,
-        achieved=result.get("achieved") if stands.state is not State.RUNNING else None,
+        achieved=result.get("achieved") if stands.state is not JobState.RUNNING else None,
         jobs=tuple(rounds.jobs(newest=_JOBS_TOLD)),
         request=spec.request,
         links=links,

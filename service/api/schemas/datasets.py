@@ -9,9 +9,9 @@ from pydantic import Field
 from service.api.schemas.runs import View, run_fields
 from service.api.services import Services
 from service.datasets.stored import layout
-from service.kit.states import State
+from service.kit.states import JobState
 from service.runs.dataset_versions import DatasetWork
-from service.runs.progress import Standing
+from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 
 
@@ -30,7 +30,7 @@ class DatasetView(View):
     id: str = Field(description="name@version")
     name: str
     version: int
-    state: State
+    state: JobState
     format: str | None = Field(description="the format that it came in; null until that is known")
     items: int | None = Field(description="pairs of an image and its mask; null until all have been read")
     left_out: int | None = Field(description="entries that could not be read; the report says which, and why")
@@ -55,14 +55,14 @@ class DatasetPage(View):
     next_cursor: str | None
 
 
-def dataset_view(services: Services, spec: RunSpec, stands: Standing) -> DatasetView:
+def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> DatasetView:
     """A dataset for an answer."""
     work = DatasetWork.model_validate(spec.work)
     fields = run_fields(spec, stands)
-    about = stands.summary.result if stands.summary and stands.state is State.SUCCEEDED else None
+    about = stands.summary.result if stands.summary and stands.state is JobState.SUCCEEDED else None
     own = services.path(f"/datasets/{work.name}/{work.version}")
     links = {"self": own, "events": f"{own}/events"}
-    if stands.state in (State.SUCCEEDED, State.FAILED):
+    if stands.state in (JobState.SUCCEEDED, JobState.FAILED):
         links["report"] = f"{own}/report"
     if about is not None:
         links["statistics"] = f"{own}/statistics"

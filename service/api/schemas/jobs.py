@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.broker.priority import Priority
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
 from service.jobs.spec import ItemClass, JobSpec, Layout
-from service.kit.states import State
+from service.kit.states import JobState
 from service.runs.webhook_payload import message_id
-from service.webhooks.outbox import CallbackState, Standing
+from service.webhooks.outbox import CallbackState, DeliveryStatus
 from service.webhooks.spec import Callback
 
 JOB_EXAMPLE: JsonValue = {
@@ -32,7 +32,7 @@ JOB_EXAMPLE: JsonValue = {
     "finished_at": None,
     "seconds": None,
     "reason": None,
-    "trouble": None,
+    "stalled": None,
     "callback": None,
     "retry_of": None,
     "retried_by": None,
@@ -114,7 +114,7 @@ class CallbackView(_View):
     next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
 
 
-class TroubleView(_View):
+class StalledView(_View):
     """What keeps a job from going on for now, through no fault of its own."""
 
     since: datetime
@@ -128,7 +128,7 @@ class JobView(_View):
 
     id: str
     name: str | None
-    state: State
+    state: JobState
     sequence: int = Field(description="never falls while the job goes on: of two answers, the one with the larger is the newer")
     done: int = Field(description="twins made and stored")
     failed: int | None = Field(description="samples given up; null while not all of them are counted")
@@ -140,7 +140,7 @@ class JobView(_View):
     finished_at: datetime | None
     seconds: float | None = Field(description="from acceptance to the end")
     reason: str | None = Field(description="why the job ended as it did, where there is more to say")
-    trouble: TroubleView | None = Field(
+    stalled: StalledView | None = Field(
         description="while twins cannot be stored (a store that fails, a full disk): since when and why; the job goes on by "
         "itself once they can, and this is null again"
     )
@@ -207,7 +207,7 @@ class ModelView(_View):
 
     id: str = Field(description="name@version of this card")
     versions: tuple[str, ...] = Field(description="newest first")
-    card: Card
+    card: ModelCard
 
 
 class ModelList(_View):
@@ -248,7 +248,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         finished_at=progress.finished_at,
         seconds=progress.seconds,
         reason=progress.reason,
-        trouble=None if progress.trouble is None else TroubleView(since=progress.trouble.since, reason=progress.trouble.reason),
+        stalled=None if progress.stalled is None else StalledView(since=progress.stalled.since, reason=progress.stalled.reason),
         callback=callback_view(spec.job, spec.callback, progress.callback),
         retry_of=spec.retry_of,
         retried_by=progress.retried_by,
@@ -285,7 +285,7 @@ def as_json(view: BaseModel) -> bytes:
     return view.model_dump_json().encode()
 
 
-def callback_view(subject: str, callback: Callback | None, standing: Standing | None) -> CallbackView | None:
+def callback_view(subject: str, callback: Callback | None, standing: DeliveryStatus | None) -> CallbackView | None:
     """The callback as answered; None where none was asked for."""
     if callback is None or standing is None:
         return None

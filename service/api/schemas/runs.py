@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.schemas.jobs import CallbackView, callback_view
-from service.kit.states import State
-from service.runs.progress import Standing
+from service.kit.states import JobState
+from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 
 
@@ -24,7 +24,7 @@ class RunView(View):
 
     id: str
     name: str | None = Field(description="your own words for it")
-    state: State
+    state: JobState
     done: int = Field(description="items done")
     total: int | None = Field(description="items in all; null where that is not known yet")
     rate: float | None = Field(description="items a second; null where nothing is known of it")
@@ -37,7 +37,7 @@ class RunView(View):
     callback: CallbackView | None = Field(description="null where the request gave no callback_url")
 
 
-def run_fields(spec: RunSpec, stands: Standing) -> dict[str, Any]:
+def run_fields(spec: RunSpec, stands: RunProgress) -> dict[str, Any]:
     """The members of :class:`RunView`."""
     summary = stands.summary
     return {
@@ -46,7 +46,7 @@ def run_fields(spec: RunSpec, stands: Standing) -> dict[str, Any]:
         "state": stands.state,
         "done": stands.done,
         "total": stands.total,
-        "rate": stands.rate if stands.state is State.RUNNING else None,
+        "rate": stands.rate if stands.state is JobState.RUNNING else None,
         "seconds_left": stands.seconds_left,
         "doing": stands.note if not stands.state.ended else None,
         "created_at": spec.created_at,

@@ -15,15 +15,15 @@ Drawn = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class TransformContext:
     """What transforms know beside the mask.
 
-    ``favour`` ``(256,)``: how much each label is wanted, 1 where there is no preference; crops keep, clones and merges add what is
+    ``class_weights`` ``(256,)``: how much each label is wanted, 1 where there is no preference; crops keep, clones and merges add what is
     wanted, and drops take what is not. ``ground`` holds the labels that objects stand on, and are none. ``others`` are masks
     ``(h, w)`` uint8 from which ``merge`` takes objects; with ``fill``, once their 255 has been filled.
     """
 
-    favour: np.ndarray = field(default_factory=lambda: np.ones(256))
+    class_weights: np.ndarray = field(default_factory=lambda: np.ones(256))
     ground: frozenset[int] = frozenset()
     others: Sequence[np.ndarray] = ()
     fill: bool = False
@@ -43,7 +43,7 @@ class Strengths(BaseModel):
             raise ValueError(f"low is {low:g} and high {high:g}; low is the lesser of the two")
         return self
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         """What to do with ``labels`` ``(H, W)`` uint8: the parameters of the transform's function, or None for nothing.
 
         It is meant to happen: ``chance`` is for the caller to draw.

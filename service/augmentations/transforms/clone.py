@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of, paste, place_for
 
 
@@ -18,12 +18,12 @@ class Clone(Strengths):
     most: int = Field(2, ge=0, le=100, description="Most objects cloned, 0..100.")
     largest: float = Field(0.1, ge=0, le=0.5, description="Largest object cloned, as a share of the mask, 0..0.5.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         if not self.most:
             return None
         regions = objects_of(labels, scene.ground)
         clones = []
-        for number in choose_regions(regions, self.most, int(self.largest * labels.size), scene.favour, rng):
+        for number in choose_regions(regions, self.most, int(self.largest * labels.size), scene.class_weights, rng):
             what = footprint(regions, number)
             move = place_for(what, labels, labels, rng, stay=False)
             if move is not None and move != (0, 0):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, Drawn, Scene, check_labels
+from service.augmentations.transforms.base import IGNORE, Drawn, TransformContext, check_labels
 from service.augmentations.transforms.clone import clone
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.drop import drop
@@ -53,7 +53,7 @@ def compose(
     other_masks: Sequence[np.ndarray] = (),
     *,
     size_px: int,
-    scene: Scene = Scene(),
+    scene: TransformContext = TransformContext(),
     fill: bool = False,
 ) -> Composed:
     """A square mask of ``size_px`` of a mask ``(H, W)`` uint8, each of the transforms applied with its chance; None for none of them.
@@ -70,7 +70,7 @@ def compose(
     cropped = wanted["crop"].draw(mask, rng, scene) if happens.pop("crop", False) else None
     steps: list[Drawn] = []
     if cropped is not None or mask.shape[0] != mask.shape[1]:
-        steps.append(_step("crop", cropped or frame(mask, scene.favour)))
+        steps.append(_step("crop", cropped or frame(mask, scene.class_weights)))
     side_px = steps[0]["side"] if steps else len(mask)
     if side_px > _FINER * size_px:
         steps.append(_step("resize", {"size_px": _FINER * size_px}))
@@ -102,9 +102,9 @@ def remake(mask: np.ndarray, applied: Sequence[Drawn], other_masks: Sequence[np.
     return labels
 
 
-def square(mask: np.ndarray, size_px: int, favour: np.ndarray | None = None) -> np.ndarray:
+def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
     """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most of its classes, resized by majority."""
-    return majority_resize(crop(mask, **frame(mask, favour)), size_px)
+    return majority_resize(crop(mask, **frame(mask, class_weights)), size_px)
 
 
 def _step(name: str, parameters: Drawn) -> Drawn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import IGNORE, Drawn, Scene, Strengths, check_labels
+from service.augmentations.transforms.base import IGNORE, Drawn, Strengths, TransformContext, check_labels
 
 _TRIES = 4
 """Windows that a crop is chosen from. More would always find the same one."""
@@ -17,14 +17,14 @@ class Crop(Strengths):
     low: float = Field(0.6, gt=0, le=1, description="Least side of the square, as a share of the shorter side, above 0..1.")
     high: float = Field(1.0, gt=0, le=1, description="Largest side of the square, as a share of the shorter side, above 0..1.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         height, width = labels.shape
         side = max(1, round(float(rng.uniform(self.low, self.high)) * min(height, width)))
         tops = rng.integers(height - side + 1, size=_TRIES)
         lefts = rng.integers(width - side + 1, size=_TRIES)
         if side == height == width:
             return None
-        value = _value(labels, scene.favour)
+        value = _value(labels, scene.class_weights)
         kept = [
             float(np.bincount(labels[top : top + side, left : left + side].reshape(-1), minlength=256) @ value)
             for top, left in zip(tops, lefts)
@@ -40,10 +40,10 @@ def crop(labels: np.ndarray, *, top: int, left: int, side: int) -> np.ndarray:
     return np.ascontiguousarray(labels[top : top + side, left : left + side])
 
 
-def frame(labels: np.ndarray, favour: np.ndarray | None = None) -> Drawn:
+def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> Drawn:
     """The square of the shorter side that keeps most of the classes of ``(H, W)``, as the parameters of :func:`crop`.
 
-    Each class counts by the share of its pixels that is kept, times its ``favour`` ``(256,)``, so that a small object weighs as much
+    Each class counts by the share of its pixels that is kept, times its ``class_weights`` ``(256,)``, so that a small object weighs as much
     as a large ground. Of several such windows it is the one nearest to the middle.
     """
     check_labels(labels)
@@ -54,7 +54,7 @@ def frame(labels: np.ndarray, favour: np.ndarray | None = None) -> Drawn:
     upright = labels if height > width else labels.T
     lines, length = upright.shape[0], upright.shape[1]
     keys = np.arange(lines)[:, None] * 256 + upright
-    value = np.bincount(keys.reshape(-1), minlength=lines * 256).reshape(lines, 256) @ _value(labels, favour)
+    value = np.bincount(keys.reshape(-1), minlength=lines * 256).reshape(lines, 256) @ _value(labels, class_weights)
     reached = np.concatenate([[0.0], np.cumsum(value)])
     kept = reached[length:] - reached[:-length]
     best = np.flatnonzero(kept >= kept.max() - 1e-9)
@@ -62,9 +62,9 @@ def frame(labels: np.ndarray, favour: np.ndarray | None = None) -> Drawn:
     return {"top": place if height > width else 0, "left": 0 if height > width else place, "side": side}
 
 
-def _value(labels: np.ndarray, favour: np.ndarray | None) -> np.ndarray:
+def _value(labels: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
     """What a pixel of each label is worth ``(256,)``: the pixels of a class are worth its favour together."""
     counts = np.bincount(labels.reshape(-1), minlength=256)
-    value = (np.ones(256) if favour is None else favour) / np.maximum(counts, 1)
+    value = (np.ones(256) if class_weights is None else class_weights) / np.maximum(counts, 1)
     value[IGNORE] = 0
     return value

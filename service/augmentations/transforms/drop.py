@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import IGNORE, Drawn, Scene, Strengths
+from service.augmentations.transforms.base import IGNORE, Drawn, Strengths, TransformContext
 from service.augmentations.transforms.filling import fill_nearest
 from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of
 
@@ -19,11 +19,11 @@ class Drop(Strengths):
     most: int = Field(2, ge=0, le=100, description="Most objects taken out, 0..100.")
     largest: float = Field(0.1, ge=0, le=0.5, description="Largest object taken out, as a share of the mask, 0..0.5.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         if not self.most:
             return None
         regions = objects_of(labels, scene.ground)
-        unwanted = 1 / np.maximum(scene.favour, 1e-3)
+        unwanted = 1 / np.maximum(scene.class_weights, 1e-3)
         chosen = choose_regions(regions, self.most, int(self.largest * labels.size), unwanted, rng)
         # something has to be left to fill the places with
         room = int((labels != IGNORE).sum())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.sampling import sample
 
 CELLS = 4
@@ -23,7 +23,7 @@ class Elastic(Strengths):
 
     most: float = Field(0.06, ge=0, le=MOST, description=f"Most that a control point is moved, as a share of the side, 0..{MOST:g}.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         moves = np.round(rng.uniform(-self.most, self.most, (2, CELLS + 3, CELLS + 3)), 4)
         return {"moves": moves.tolist()} if moves.any() else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 
 
 class Flip(Strengths):
@@ -16,7 +16,7 @@ class Flip(Strengths):
     vertical: bool = Field(False, description="Top for bottom; for scenes that have no up.")
     quarter_turns: bool = Field(False, description="Turns by 90, 180 and 270 degrees; for scenes that have no up.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         horizontal = bool(rng.random() < 0.5) and self.horizontal
         vertical = bool(rng.random() < 0.5) and self.vertical
         turns = int(rng.integers(4)) if self.quarter_turns else 0

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.filling import fill_ignored
 from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of, paste, place_for
@@ -21,15 +21,15 @@ class Merge(Strengths):
     most: int = Field(3, ge=0, le=100, description="Most objects taken over, 0..100.")
     largest: float = Field(0.2, ge=0, le=0.5, description="Largest object taken over, as a share of its mask, 0..0.5.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         if not self.most or not scene.others:
             return None
         number = int(rng.integers(len(scene.others)))
-        window = frame(scene.others[number], scene.favour)
+        window = frame(scene.others[number], scene.class_weights)
         other = _prepared(scene.others[number], window, scene.fill, min(labels.shape))
         regions = objects_of(other, scene.ground)
         pasted = []
-        for chosen in choose_regions(regions, self.most, int(self.largest * other.size), scene.favour, rng):
+        for chosen in choose_regions(regions, self.most, int(self.largest * other.size), scene.class_weights, rng):
             what = footprint(regions, chosen)
             move = place_for(what, other, labels, rng, stay=True)
             if move is not None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.sampling import affine
 
 
@@ -16,7 +16,7 @@ class Rotate(Strengths):
 
     degrees: float = Field(10.0, ge=0, le=180, description="Most degrees either way, 0..180.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         angle = round(float(rng.uniform(-self.degrees, self.degrees)), 2)
         return {"degrees": angle} if angle else None
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.sampling import affine
 
 
@@ -17,7 +17,7 @@ class Scale(Strengths):
     low: float = Field(0.8, ge=0.25, le=4, description="Least factor of length, 0.25..4; below 1 things get smaller.")
     high: float = Field(1.25, ge=0.25, le=4, description="Largest factor of length, 0.25..4.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         factor = round(math.exp(rng.uniform(math.log(self.low), math.log(self.high))), 4)
         return {"factor": factor} if factor != 1 else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Scene, Strengths
+from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.sampling import sample
 
 
@@ -14,7 +14,7 @@ class Shift(Strengths):
 
     most: float = Field(0.1, ge=0, le=0.5, description="Most shift along each side, as a share of it, 0..0.5.")
 
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: Scene) -> Drawn | None:
+    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         height, width = labels.shape
         down = round(float(rng.uniform(-self.most, self.most)) * height)
         across = round(float(rng.uniform(-self.most, self.most)) * width)

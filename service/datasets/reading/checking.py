@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.items import Item, is_turned
+from service.datasets.items import DatasetItem, is_turned
 from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
 from service.datasets.reading.mask_files import open_picture
 from service.datasets.reading.provenance import Manifest, Provenance
@@ -19,7 +19,7 @@ from service.datasets.reading.tree import as_text, relative
 _WIDE = ("F", "I")
 
 
-def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[Item]:
+def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[DatasetItem]:
     """The items of a dataset, one in memory at a time; ``findings`` is complete when they have all been taken.
 
     Of images that are the same byte for byte the first is read: a copy in another split would be a leak.
@@ -28,7 +28,7 @@ def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[Item]:
         yield from _items(source, findings, manifest)
 
 
-def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> Iterator[Item]:
+def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     for entry in source.entries(findings):
         file = entry.place or (relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name)
@@ -54,7 +54,7 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
             findings.add("turned", file, "its mask is taken to lie on it as it is stored; look whether it does")
         findings.read(entry.split)
         known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
-        yield Item(
+        yield DatasetItem(
             name=as_text(known.name or entry.name),
             image=data,
             mask=annotation.labels,
@@ -89,7 +89,7 @@ def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList, 
         )
     if labels.shape != size[::-1]:
         raise EntryFault("size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}")
-    if strange := classes.strangers(labels):
+    if strange := classes.unknown_labels(labels):
         raise EntryFault("unknown_labels", f"its mask holds {strange[:5]}; the classes are 0 to {len(classes) - 1}, and 255")
 
 

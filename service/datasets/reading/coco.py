@@ -23,7 +23,7 @@ from service.datasets.rle import RleInvalid, as_runs, decode
 from service.errors import InvalidDataset
 
 IGNORE_NAME = "ignore"
-MOST_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 1 << 30
 _MEMBERS = ("images", "annotations", "categories")
 _FAR = 3.0
 """A polygon's corner may lie so many times the image's side away; farther ones are mistakes, and costly to follow."""
@@ -178,7 +178,7 @@ def _looks_like_coco(path: Path) -> bool:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(read_text(path, MOST_JSON_BYTES))
+        data = json.loads(read_text(path, MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise InvalidDataset(f"{path.name} is no JSON ({error}); save it anew") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(member), list) for member in _MEMBERS):

@@ -19,10 +19,10 @@ from service.datasets.reading.tree import SPLIT_NAMES, relative
 from service.datasets.reading.webdataset import annotate
 from service.errors import InvalidDataset
 
-MOST_GROUP_BYTES = 1 << 30
+MAX_GROUP_BYTES = 1 << 30
 """A row group is in memory while it is read."""
 _SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}?)-[0-9]{5}(-of-[0-9]{5})?\.parquet")
-_MOST_HEADER_BYTES = 16 << 20
+_MAX_HEADER_BYTES = 16 << 20
 _TEXTS = ("name", "source", "caption", "metadata")
 _PICTURES = ("image", "mask")
 
@@ -49,7 +49,7 @@ class HuggingFaceSource:
             split = _SHARD.fullmatch(shard.name)[1]  # type: ignore[index]
             try:
                 with self._parquet.ParquetFile(
-                    shard, thrift_string_size_limit=_MOST_HEADER_BYTES, thrift_container_size_limit=_MOST_HEADER_BYTES
+                    shard, thrift_string_size_limit=_MAX_HEADER_BYTES, thrift_container_size_limit=_MAX_HEADER_BYTES
                 ) as file:
                     _check_columns(file, place)
                     for group in range(file.num_row_groups):
@@ -60,8 +60,8 @@ class HuggingFaceSource:
 
     def _group(self, file: Any, number: int, place: str, split: str) -> Iterator[Entry]:
         size = file.metadata.row_group(number).total_byte_size
-        if size > MOST_GROUP_BYTES:
-            raise InvalidDataset(f"{place} has a row group of {size} bytes; at most {MOST_GROUP_BYTES} are read. Write it in smaller ones")
+        if size > MAX_GROUP_BYTES:
+            raise InvalidDataset(f"{place} has a row group of {size} bytes; at most {MAX_GROUP_BYTES} are read. Write it in smaller ones")
         group = _Group(file, number)
         names = [name for name in _TEXTS if name in file.schema_arrow.names]
         rows = file.read_row_group(number, columns=[*names, "image.path"]).to_pylist()

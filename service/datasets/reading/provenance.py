@@ -13,8 +13,8 @@ from typing import IO, Any
 from service.datasets.items import Source
 
 _MANIFEST = "manifest.jsonl"
-_MOST_LINE_BYTES = 1 << 20
-_MOST_NAME = 1000
+_MAX_LINE_BYTES = 1 << 20
+_MAX_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Manifest(AbstractContextManager["Manifest"]):
         self._file: IO[bytes] | None = path.open("rb") if path.is_file() and not path.is_symlink() else None
         while self._file is not None:
             place = self._file.tell()
-            line = self._file.readline(_MOST_LINE_BYTES)
+            line = self._file.readline(_MAX_LINE_BYTES)
             if not line:
                 break
             image = _parsed(line).get("image")
@@ -52,7 +52,7 @@ class Manifest(AbstractContextManager["Manifest"]):
         if place is None or self._file is None:
             return None
         self._file.seek(place)
-        return told(_parsed(self._file.readline(_MOST_LINE_BYTES)))
+        return told(_parsed(self._file.readline(_MAX_LINE_BYTES)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._file is not None:
@@ -63,7 +63,7 @@ def told(entry: Mapping[str, Any]) -> Provenance:
     """What a line of an export's manifest, or another text of an item in an export, tells of it; what is not of our form says nothing."""
     name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")
     return Provenance(
-        name=name if isinstance(name, str) and 0 < len(name) <= _MOST_NAME else None,
+        name=name if isinstance(name, str) and 0 < len(name) <= _MAX_NAME else None,
         source="synthetic" if entry.get("source") == "synthetic" else "real",
         source_mask=mask if isinstance(mask, str) and _is_text(mask) else None,
         metadata=metadata if isinstance(metadata, dict) and _is_text(metadata) else {},

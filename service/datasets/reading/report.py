@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.kit.validation import spelled_out
+from service.kit.validation import escape_control
 
 FaultKind = Literal[
     "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap",
@@ -89,7 +89,7 @@ class Findings:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         first = self._first.setdefault(kind, [])
         if len(first) < self._most:
-            first.append(Finding(file=spelled_out(file[:300]), detail=spelled_out(detail[:500])))
+            first.append(Finding(file=escape_control(file[:300]), detail=escape_control(detail[:500])))
         if kind not in KEPT:
             self._left_out += 1
 

@@ -12,9 +12,9 @@ from service.datasets.reading.report import EntryFault
 from service.datasets.reading.unpacking import UnpackLimits, plain_members, safe_parts
 from service.errors import ArchiveRefused
 
-MOST_MEMBER_BYTES = 1 << 28
+MAX_MEMBER_BYTES = 1 << 28
 """256 MB: far above any image, and little enough to be in memory."""
-_MOST_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ShardMember:
 def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterator[ShardMember]:
     """The files in a tar that is not packed, in their order.
 
-    Raises ArchiveRefused for links, devices, names that lead elsewhere, members above :data:`MOST_MEMBER_BYTES` and more of them
+    Raises ArchiveRefused for links, devices, names that lead elsewhere, members above :data:`MAX_MEMBER_BYTES` and more of them
     than the limits allow; and EntryFault at the place where the tar is damaged.
     """
     count = 0
@@ -50,8 +50,8 @@ def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterato
                 if count > limits.max_entries:
                     raise ArchiveRefused(f"{shard.name} has more than {limits.max_entries} entries; divide it")
                 name = "/".join(safe_parts(info.name))
-                if info.size > MOST_MEMBER_BYTES:
-                    raise ArchiveRefused(f"{shard.name} holds {name[:100]!r} with {info.size} bytes; at most {MOST_MEMBER_BYTES} are read")
+                if info.size > MAX_MEMBER_BYTES:
+                    raise ArchiveRefused(f"{shard.name} holds {name[:100]!r} with {info.size} bytes; at most {MAX_MEMBER_BYTES} are read")
                 if info.isreg():
                     yield ShardMember(shard, name, info.offset_data, info.size)
             file.seek(tar.offset)
@@ -68,8 +68,8 @@ class _Bounded:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MOST_HEADER_BYTES:
-            raise ArchiveRefused(f"a shard holds a header of {size} bytes; at most {_MOST_HEADER_BYTES} are read. Pack it anew")
+        if not 0 <= size <= _MAX_HEADER_BYTES:
+            raise ArchiveRefused(f"a shard holds a header of {size} bytes; at most {_MAX_HEADER_BYTES} are read. Pack it anew")
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,13 +11,13 @@ from service.errors import InvalidDataset
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-_MOST_DEEP = 12
-_MOST_TEXT_BYTES = 64 << 20
+_MAX_DEEP = 12
+_MAX_TEXT_BYTES = 64 << 20
 
 
 def dataset_root(folder: Path) -> Path:
     """The folder itself, or the one below it that holds everything, as archives often have it."""
-    for _ in range(_MOST_DEEP):
+    for _ in range(_MAX_DEEP):
         inside = [path for path in folder.iterdir() if path.name not in _LITTER and not path.name.startswith(".")]
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
             break
@@ -66,11 +66,11 @@ def as_text(words: str) -> str:
     return words.encode("utf-8", "backslashreplace").decode()
 
 
-def read_text(path: Path, most_bytes: int = _MOST_TEXT_BYTES) -> str:
-    """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``most_bytes``."""
+def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
+    """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``max_bytes``."""
     try:
-        if path.stat().st_size > most_bytes:
-            raise InvalidDataset(f"{path.name} has {path.stat().st_size} bytes; at most {most_bytes} are read. Divide the dataset")
+        if path.stat().st_size > max_bytes:
+            raise InvalidDataset(f"{path.name} has {path.stat().st_size} bytes; at most {max_bytes} are read. Divide the dataset")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidDataset(f"{path.name} cannot be read as UTF-8 text ({error}); save it anew") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store import bundled_folder
-from model_store.card import NAME_PATTERN, VERSION_PATTERN, Card, CardInvalid, load_card
+from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCard, load_card
 from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
@@ -22,7 +22,7 @@ from service.datasets.reading.report import EntryFault, Findings
 from service.errors import InvalidDataset
 
 _MANIFEST = "manifest.jsonl"
-_MOST_LINE_BYTES = 1 << 20
+_MAX_LINE_BYTES = 1 << 20
 _LOOKED_AT = 16
 _PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px", "sampler")
 _MADE_ON = ("batch_shape", "shapes", "dtype", "device", "build")
@@ -99,7 +99,7 @@ def is_twin_folder(root: Path) -> bool:
     return (root / "images").is_dir() and next(_lines(root, most=_LOOKED_AT), None) is not None
 
 
-def card_classes(card: Card) -> ClassList:
+def card_classes(card: ModelCard) -> ClassList:
     """The classes that a model draws; the one that no request may name is the background, if there is one. Raises InvalidDataset."""
     unasked = [entry.name for entry in card.classes if not entry.queryable]
     names = [entry.name for entry in card.classes]
@@ -112,7 +112,7 @@ def _lines(root: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
     if not path.is_file() or path.is_symlink():
         return
     with path.open("rb") as file:
-        for line in islice(iter(partial(file.readline, _MOST_LINE_BYTES), b""), most):
+        for line in islice(iter(partial(file.readline, _MAX_LINE_BYTES), b""), most):
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
@@ -132,7 +132,7 @@ def _is_twin(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def _card(root: Path, model: str) -> Card:
+def _card(root: Path, model: str) -> ModelCard:
     """The card of the model that made the twins. Raises InvalidDataset saying how to get it."""
     name, _, version = model.partition("@")
     folder = root if (root / "card.json").is_file() else None
@@ -159,7 +159,7 @@ def twin_mask(line: Mapping[str, Any]) -> str | None:
     return digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else None
 
 
-def twin_caption(line: Mapping[str, Any], card: Card) -> str | None:
+def twin_caption(line: Mapping[str, Any], card: ModelCard) -> str | None:
     """The prompt, or the words that stand for the classes that were asked for."""
     prompt, classes = line.get("prompt"), line.get("classes")
     if isinstance(prompt, str) and prompt:

@@ -23,9 +23,9 @@ from service.errors import ArchiveRefused
 _PIECE_BYTES = 1 << 18
 _FLAT_BYTES = 1 << 20
 """Below this, no ratio is too high: small text packs well."""
-_MOST_NAME_BYTES = 255
-_MOST_PARTS = 32
-_MOST_PADDING = 16 << 20
+_MAX_NAME_BYTES = 255
+_MAX_PARTS = 32
+_MAX_PADDING = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ def _check_end(file: tarfile.TarFile) -> None:
     rest.seek(file.offset)
     if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise ArchiveRefused("the archive ends before its end mark: it was cut off on its way. Send it again")
-    for _ in range(_MOST_PADDING // _PIECE_BYTES):
+    for _ in range(_MAX_PADDING // _PIECE_BYTES):
         if not rest.read(_PIECE_BYTES):
             return
-    raise ArchiveRefused(f"the archive goes on for more than {_MOST_PADDING} bytes behind its end mark; pack it anew")
+    raise ArchiveRefused(f"the archive goes on for more than {_MAX_PADDING} bytes behind its end mark; pack it anew")
 
 
 def safe_parts(name: str) -> list[str]:
@@ -146,9 +146,9 @@ def safe_parts(name: str) -> list[str]:
     parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ArchiveRefused(f"the archive holds {shown!r}, which leads out of it; pack it from inside of its folder")
-    if len(parts) > _MOST_PARTS or any(len(os.fsencode(part)) > _MOST_NAME_BYTES for part in parts):
+    if len(parts) > _MAX_PARTS or any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
         raise ArchiveRefused(
-            f"the archive holds {shown!r}, deeper than {_MOST_PARTS} folders or longer than {_MOST_NAME_BYTES} bytes a name"
+            f"the archive holds {shown!r}, deeper than {_MAX_PARTS} folders or longer than {_MAX_NAME_BYTES} bytes a name"
         )
     return parts
 

@@ -24,7 +24,7 @@ _SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31})-[0-9]{6}\.tar")
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """A key ends at the first dot of a file's name."""
 _MASK = ".mask.png"
-_MOST_JSON_BYTES = 1 << 20
+_MAX_JSON_BYTES = 1 << 20
 
 
 class WebDatasetSource:
@@ -109,7 +109,7 @@ def _known(members: Iterator[ShardMember]) -> dict[str, ShardMember]:
 
 def _about(member: ShardMember | None) -> dict[str, Any]:
     """What an item's JSON says; nothing where there is none of ours."""
-    if member is None or member.size > _MOST_JSON_BYTES:
+    if member is None or member.size > _MAX_JSON_BYTES:
         return {}
     try:
         about = json.loads(member.read_bytes())

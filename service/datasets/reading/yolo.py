@@ -20,9 +20,9 @@ from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import SPLIT_NAMES, files, images, read_text, relative
 from service.errors import InvalidDataset
 
-_MOST_YAML_BYTES = 1 << 20
-_MOST_LABEL_BYTES = 64 << 20
-_MOST_CORNERS = 1_000_000
+_MAX_YAML_BYTES = 1 << 20
+_MAX_LABEL_BYTES = 64 << 20
+_MAX_CORNERS = 1_000_000
 
 
 class YoloSource:
@@ -82,7 +82,7 @@ class YoloSource:
         if not label.is_file():
             return Annotation(np.full((height, width), self._ground, dtype=np.uint8))
         try:
-            text = read_text(label, _MOST_LABEL_BYTES)
+            text = read_text(label, _MAX_LABEL_BYTES)
         except InvalidDataset as error:
             raise EntryFault("bad_annotation", error.detail) from None
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
@@ -92,7 +92,7 @@ class YoloSource:
         parts = line.split()
         if len(parts) == 5:
             raise EntryFault("bad_annotation", f"line {number} of its labels is a box; this is a set of masks, so give polygons")
-        if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MOST_CORNERS:
+        if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MAX_CORNERS:
             raise EntryFault("bad_annotation", f"line {number} of its labels is not a class and at least 3 corners, x and y in turn")
         try:
             index, corners = _index(parts[0]), [float(part) for part in parts[1:]]
@@ -125,7 +125,7 @@ def yaml_file(root: Path) -> Path | None:
     """The file that describes a YOLO set: ``data.yaml``, or another at the root that lists names."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda path: (path.stem != "data", path.name))
     for path in paths:
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_YAML_BYTES:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MAX_YAML_BYTES:
             try:
                 if _names(_load(path)):
                     return path
@@ -136,7 +136,7 @@ def yaml_file(root: Path) -> Path | None:
 
 def _load(path: Path) -> dict[Any, Any]:
     try:
-        about = yaml.safe_load(read_text(path, _MOST_YAML_BYTES))
+        about = yaml.safe_load(read_text(path, _MAX_YAML_BYTES))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidDataset(f"{path.name} is no YAML ({str(error).splitlines()[0]}); save it anew") from None
     if not isinstance(about, dict):

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.stored import layout
-from service.datasets.stored.layout import DatasetAbout, Piece, StoredItem
+from service.datasets.stored.layout import DatasetAbout, ShardFile, StoredItem
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownDataset
 from service.kit.prefetch import prefetch
 from service.store.base import ObjectStore
@@ -74,14 +74,14 @@ class StoredDataset:
             raise IndexError(f"dataset {self.about.id} has items 0 to {self.about.items - 1}, not {position}")
         return found[1]
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
         """The items after that position, read ahead; in the place of one whose files are damaged or gone, :class:`Absent`."""
         read_ahead = prefetch(self._item_or_absent, self.records(start_after))
         with closing(read_ahead):
             for (position, _), found in read_ahead:
                 yield position, found
 
-    def _item_or_absent(self, entry: tuple[int, StoredItem]) -> Item | Absent:
+    def _item_or_absent(self, entry: tuple[int, StoredItem]) -> DatasetItem | Absent:
         position, record = entry
         try:
             return self.item(position, record)
@@ -90,10 +90,10 @@ class StoredDataset:
         except ObjectDamaged as error:
             return Absent(record.name, "damaged", error.detail)
 
-    def item(self, position: int, record: StoredItem) -> Item:
+    def item(self, position: int, record: StoredItem) -> DatasetItem:
         """The item of an index entry."""
         instances = None if record.instances is None else self._picture(position, record.instances).astype(np.int32)
-        item = Item(
+        item = DatasetItem(
             name=record.name,
             image=self.read(position, record.image),
             mask=self.read(position, record.mask),
@@ -111,7 +111,7 @@ class StoredDataset:
         """The class indices ``(H, W)`` uint8 of an item."""
         return self._picture(position, record.mask).astype(np.uint8)
 
-    def read(self, position: int, piece: Piece) -> bytes:
+    def read(self, position: int, piece: ShardFile) -> bytes:
         """A file of an item, checked."""
         key = layout.shard(self.run, self._shard_of(position))
         return read_checked(self.store, key, piece.sha256, start=piece.offset, end=piece.offset + piece.bytes)
@@ -132,7 +132,7 @@ class StoredDataset:
         except ValidationError as error:
             raise StoreError(f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}") from None
 
-    def _picture(self, position: int, piece: Piece) -> np.ndarray:
+    def _picture(self, position: int, piece: ShardFile) -> np.ndarray:
         from PIL import Image
 
         with Image.open(io.BytesIO(self.read(position, piece))) as file:

@@ -23,7 +23,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Piece(_Frozen):
+class ShardFile(_Frozen):
     """A file inside a shard: ``bytes`` bytes at ``offset``."""
 
     offset: int = Field(ge=0)
@@ -38,9 +38,9 @@ class StoredItem(_Frozen):
     width: int
     height: int
     suffix: str = Field(description="of the image's file: png, jpg, ...")
-    image: Piece
-    mask: Piece
-    instances: Piece | None = None
+    image: ShardFile
+    mask: ShardFile
+    instances: ShardFile | None = None
     pixels: dict[int, int]
     split: str | None = None
     source: Source = "real"

@@ -9,9 +9,9 @@ from typing import IO
 import numpy as np
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.stored import layout
-from service.datasets.stored.layout import Piece, ShardAbout, StoredItem
+from service.datasets.stored.layout import ShardAbout, ShardFile, StoredItem
 from service.datasets.writing.images import suffix_of
 from service.kit import tar
 from service.kit.png import encode_grey_16, encode_mask
@@ -32,7 +32,7 @@ class DatasetKeeper:
         self._count = 0
         self.shards: list[ShardAbout] = []
 
-    def add(self, item: Item) -> None:
+    def add(self, item: DatasetItem) -> None:
         """Keeps an item, which has an image that is whole in memory. Raises a store's error."""
         if self._file is None:
             self._file = open(self._path, "wb")  # noqa: SIM115
@@ -72,14 +72,14 @@ class DatasetKeeper:
             self._file = None
         self._path.unlink(missing_ok=True)
 
-    def _write(self, name: str, data: bytes) -> Piece:
+    def _write(self, name: str, data: bytes) -> ShardFile:
         assert self._file is not None
         member = tar.members((name, data))
         at = self._file.tell()
         self._file.write(member)
         self._digest.update(member)
         offset = at + len(member) - (len(data) + -len(data) % tar.BLOCK_BYTES)
-        return Piece(offset=offset, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        return ShardFile(offset=offset, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def _put_shard(self) -> None:
         assert self._file is not None

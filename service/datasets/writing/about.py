@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model_store.card import Card
+from model_store.card import ModelCard
 
 
 class _Frozen(BaseModel):
@@ -31,7 +31,7 @@ class ModelAbout(_Frozen):
     training_data: tuple[TrainingData, ...] = ()
 
     @classmethod
-    def of_card(cls, card: Card) -> ModelAbout:
+    def of_card(cls, card: ModelCard) -> ModelAbout:
         """What the card says."""
         # a card lists a dataset for each of its uses
         data = dict.fromkeys(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 
 
@@ -31,11 +31,11 @@ class FormatWriter(Protocol):
         """The files that are complete only now."""
         ...
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """What was gathered so far, between two items; its spools stay this writer's."""
         ...
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Goes on, as a new writer, where another one had that state; the spools are this writer's from now on."""
         ...
 

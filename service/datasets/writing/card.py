@@ -10,7 +10,7 @@ from service.datasets.classes import ClassList
 from service.datasets.writing.about import ExportAbout, ModelAbout
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 
 NEVER_CLINICAL = (
     "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a system "
@@ -20,10 +20,10 @@ _SYNTHETIC = (
     "Synthetic images were drawn by generative models. They show no real place, patient or specimen; they may hold what no real "
     "image would, and they repeat what was rare or wrong in the data that the models learned from."
 )
-_MOST_MODELS = 100
+_MAX_MODELS = 100
 
 
-class Tally:
+class CardTally:
     """What the card says in numbers, counted as items go by."""
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Tally:
         item = prepared.item
         self.items[prepared.split, item.source] += 1
         model, seed = item.metadata.get("model"), item.metadata.get("seed")
-        if isinstance(model, str) and (model in self.models or len(self.models) < _MOST_MODELS):
+        if isinstance(model, str) and (model in self.models or len(self.models) < _MAX_MODELS):
             self.models[model] += 1
             if isinstance(seed, int):
                 low, high = self.seeds.get(model, (seed, seed))
                 self.seeds[model] = (min(low, seed), max(high, seed))
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """All counts."""
-        return State(
+        return WriterState(
             {
                 "items": [[*key, count] for key, count in self.items.items()],
                 "models": list(map(list, self.models.items())),
@@ -54,7 +54,7 @@ class Tally:
             }
         )
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Goes on from those counts."""
         self.items = Counter({(split, source): count for split, source, count in state.values["items"]})
         self.models = Counter(dict(state.values["models"]))
@@ -74,7 +74,7 @@ def dataset_card(
     about: ExportAbout,
     classes: ClassList,
     options: ExportOptions,
-    tally: Tally,
+    tally: CardTally,
     layout: Sequence[str],
     front_matter: str = "",
 ) -> str:
@@ -120,11 +120,11 @@ def dataset_card(
     return "\n".join(lines) + "\n"
 
 
-def _splits(tally: Tally) -> list[str]:
+def _splits(tally: CardTally) -> list[str]:
     return sorted({split for split, _ in tally.items})
 
 
-def _about_splits(options: ExportOptions, tally: Tally) -> str:
+def _about_splits(options: ExportOptions, tally: CardTally) -> str:
     if options.splits is None:
         return "Items are in the splits that they came with."
     shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
@@ -132,7 +132,7 @@ def _about_splits(options: ExportOptions, tally: Tally) -> str:
     return f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{left_out}"
 
 
-def _how_made(about: ExportAbout, tally: Tally) -> list[str]:
+def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
     known = {model.id for model in about.models}
     models = [*about.models, *(ModelAbout(id=name) for name in tally.models if name not in known)]
     if not models and not about.parameters and not about.seeds:

@@ -12,7 +12,7 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 from service.kit.png import encode_grey_16, encode_image
 
@@ -66,11 +66,11 @@ class CityscapesWriter:
         """The classes."""
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "ignore": IGNORE}))
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """Nothing is gathered."""
-        return State()
+        return WriterState()
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Nothing is taken up."""
 
     def front_matter(self) -> str:

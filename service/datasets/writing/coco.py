@@ -17,7 +17,7 @@ from service.datasets.rle import compress, encode, encode_regions
 from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
 IGNORE_NAME = "ignore"
@@ -148,14 +148,14 @@ class CocoWriter:
         shown = None if ground is None else {"index": ground.index, "name": ground.name, "color": list(ground.colour)}
         return {"description": "Twinset export", "version": "1", "background": shown}
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The images and annotations of each split."""
         spools = {}
         for name, split in self._splits.items():
             spools |= {f"images:{name}": split.images, f"annotations:{name}": split.annotations}
-        return State({name: {"count": split.count, "ignores": split.ignores} for name, split in self._splits.items()}, spools)
+        return WriterState({name: {"count": split.count, "ignores": split.ignores} for name, split in self._splits.items()}, spools)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up both."""
         self._splits = {
             name: _Split(state.spools[f"images:{name}"], state.spools[f"annotations:{name}"], **counted)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.base import FormatWriter
-from service.datasets.writing.card import Tally, dataset_card
+from service.datasets.writing.card import CardTally, dataset_card
 from service.datasets.writing.formats import format_writer
 from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
@@ -23,7 +23,7 @@ ItemWritten = Callable[[Prepared], None]
 
 
 def export_files(
-    items: Iterable[Item],
+    items: Iterable[DatasetItem],
     classes: ClassList,
     options: ExportOptions,
     about: ExportAbout | None = None,
@@ -47,7 +47,7 @@ def export_files(
 
 
 def _files(
-    items: Iterable[Item],
+    items: Iterable[DatasetItem],
     prepare: Preparing,
     writer: FormatWriter,
     classes: ClassList,
@@ -56,7 +56,7 @@ def _files(
     on_item: ItemWritten | None,
     manifest: Spool,
 ) -> Iterator[ExportFile]:
-    tally = Tally()
+    tally = CardTally()
     with manifest:
         try:
             for item in items:

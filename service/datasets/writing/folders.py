@@ -10,7 +10,7 @@ from service.datasets.classes import ClassList
 from service.datasets.writing.manifest import json_line, json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
 
@@ -53,11 +53,11 @@ class FoldersWriter:
         if self._captions.size:
             yield self._captions.as_file("captions.jsonl")
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The stems of each split, and the captions."""
-        return State(spools={"captions": self._captions, **{f"split:{name}": spool for name, spool in self._splits.items()}})
+        return WriterState(spools={"captions": self._captions, **{f"split:{name}": spool for name, spool in self._splits.items()}})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up both."""
         self._captions.close()
         self._captions = state.spools["captions"]

@@ -14,7 +14,7 @@ from service.datasets.extras import optional
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
 _GROUP_ITEMS = 100
@@ -102,7 +102,7 @@ class HuggingFaceWriter:
         image = self._arrow.struct([("bytes", self._arrow.binary()), ("path", self._arrow.string())])
         fields = [(name, image if feature is _IMAGE else self._arrow.string()) for name, feature in _FEATURES.items()]
         self._schema = self._arrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-        self._most_items, self._most_bytes = options.shard_items, options.shard_bytes
+        self._max_items, self._max_bytes = options.shard_items, options.shard_bytes
         self._open: dict[str, _Shard] = {}
         self._shards: dict[str, int] = {}
         self._items = 0
@@ -129,7 +129,7 @@ class HuggingFaceWriter:
                 "metadata": prepared.metadata_json,
             }
         )
-        if shard.items >= self._most_items or shard.rows.size >= self._most_bytes:
+        if shard.items >= self._max_items or shard.rows.size >= self._max_bytes:
             yield from self._finish_shard(split)
 
     def finish(self) -> Iterator[ExportFile]:
@@ -152,13 +152,13 @@ class HuggingFaceWriter:
     def _path(split: str, number: int) -> str:
         return f"data/{split}-{number:05d}.parquet"
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The rows of the open shards, and how many there are."""
         counted = {split: shard.items for split, shard in self._open.items()}
         values = {"items": self._items, "open": counted, "shards": dict(self._shards)}
-        return State(values, {shard.path: shard.rows for shard in self._open.values()})
+        return WriterState(values, {shard.path: shard.rows for shard in self._open.values()})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up the rows."""
         self._items, self._shards = state.values["items"], dict(state.values["shards"])
         for split, items in state.values["open"].items():

@@ -14,7 +14,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\u202a-\u202e\ud
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,99}")
 """Names that need no look: harmless characters, and longer than any device's name."""
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
-_MOST_BYTES = 150
+_MAX_BYTES = 150
 """Of 255 that file systems take, so that formats have room for their endings."""
 
 
@@ -26,9 +26,9 @@ def file_stem(name: str) -> str:
     stem = _UNSAFE.sub("_", plain).strip(" .")
     if not stem or _DEVICES.match(stem):
         stem = f"_{stem}"
-    if len(stem.encode()) > _MOST_BYTES:
+    if len(stem.encode()) > _MAX_BYTES:
         mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        stem = f"{stem.encode()[: _MOST_BYTES - 13].decode('utf-8', 'ignore')}-{mark}"
+        stem = f"{stem.encode()[: _MAX_BYTES - 13].decode('utf-8', 'ignore')}-{mark}"
     return stem
 
 

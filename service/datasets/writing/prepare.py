@@ -13,14 +13,14 @@ import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.components import Regions, objects
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.seen import Seen
 from service.datasets.writing.images import SUFFIXES, as_format, size_of
 from service.datasets.writing.mapping import ClassMapping
 from service.datasets.writing.names import Stems
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.splitting import split_of
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.errors import InvalidDataset
 from service.kit.output_file import Spool
 from service.kit.png import (
@@ -57,7 +57,7 @@ class Prepared:
     """
 
     number: int
-    item: Item
+    item: DatasetItem
     stem: str
     split: str
     image: bytes
@@ -81,7 +81,7 @@ class Prepared:
     def labels(self) -> np.ndarray:
         """Class indices ``(H, W)`` uint8 of the export's classes. Raises InvalidDataset for one that is no class."""
         labels = self.mapping.apply(self.item.labels)
-        if strange := self.classes.strangers(labels):
+        if strange := self.classes.unknown_labels(labels):
             raise InvalidDataset(
                 f"the mask of {self.item.name!r} holds label {strange[0]}, but classes are 0 to {len(self.classes) - 1}, and 255 none",
                 reason="unknown_labels",
@@ -136,7 +136,7 @@ class Preparing:
         self._suffix = SUFFIXES[options.image_format]
         self._count = 0
 
-    def __call__(self, item: Item) -> Prepared:
+    def __call__(self, item: DatasetItem) -> Prepared:
         """The item as it is to be written. Raises InvalidDataset naming it and what is wrong with it."""
         image = as_format(item.image_bytes, self._options.image_format, item.name)
         size = _common_size(item, image)
@@ -160,13 +160,13 @@ class Preparing:
         """The item that came last was not written: the next one has its number."""
         self._count = prepared.number
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """How many items there were, and which stems they took."""
         assert self._log is not None, "only where stems are noted"
         self._stems.seen.note()
-        return State({"count": self._count}, {"stems": self._log})
+        return WriterState({"count": self._count}, {"stems": self._log})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Goes on after the items of that state."""
         self._count, self._log = state.values["count"], state.spools["stems"]
         self._stems = Stems(self._replaced, Seen.of_log(self._log))
@@ -177,7 +177,7 @@ class Preparing:
             self._log.close()
 
 
-def _common_size(item: Item, image: bytes) -> tuple[int, int]:
+def _common_size(item: DatasetItem, image: bytes) -> tuple[int, int]:
     """Width and height of image and mask in pixels. Raises InvalidDataset where they differ."""
     size, given = size_of(image, item.name), item.mask_png
     mask = size_of(given, item.name, "mask") if given is not None else item.labels.shape[::-1]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.writing.options import SPLIT_PATTERN
 from service.errors import InvalidDataset
 
@@ -16,7 +16,7 @@ BETWEEN_SPLITS = "between_splits"
 """Why an item is left out that can be on no side."""
 
 
-def split_of(item: Item, shares: Mapping[str, float] | None, seed: int) -> str:
+def split_of(item: DatasetItem, shares: Mapping[str, float] | None, seed: int) -> str:
     """The item's split: drawn by a hash of seed and mask, or without ``shares`` the one it has.
 
     A hash and no generator, so that an item's side does not hang on which others there are: added items move no others. An item whose

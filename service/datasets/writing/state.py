@@ -9,7 +9,7 @@ from service.kit.output_file import Spool
 
 
 @dataclass(frozen=True)
-class State:
+class WriterState:
     """``values`` are small and JSON-able; what grows is in ``spools``, to which bytes are only ever added.
 
     A spool is known by its name: another one, even if it takes the place of one that was finished, has another name.

@@ -12,11 +12,11 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 from service.kit.png import encode_mask
 
-MOST_OBJECTS = 254
+MAX_OBJECTS = 254
 
 
 class VocWriter:
@@ -54,8 +54,8 @@ class VocWriter:
         regions = prepared.objects
         numbers = np.minimum(regions.map, IGNORE).astype(np.uint8)
         numbers[prepared.labels == IGNORE] = IGNORE
-        if len(regions) > MOST_OBJECTS:
-            prepared.lost["objects_beyond_254"] = len(regions) - MOST_OBJECTS
+        if len(regions) > MAX_OBJECTS:
+            prepared.lost["objects_beyond_254"] = len(regions) - MAX_OBJECTS
         return encode_mask(numbers, self._object_colours, {})
 
     def finish(self) -> Iterator[ExportFile]:
@@ -73,11 +73,11 @@ class VocWriter:
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table()}))
         yield ExportFile.of("labelmap.txt", ("\n".join(rows) + "\n").encode("utf-8", "backslashreplace"))
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The names of each split."""
-        return State(spools=dict(self._splits))
+        return WriterState(spools=dict(self._splits))
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up the names."""
         self._splits = dict(state.spools)
 

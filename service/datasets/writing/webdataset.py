@@ -10,7 +10,7 @@ from service.datasets.classes import ClassList
 from service.datasets.writing.manifest import json_page, line_with_metadata, text
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit import tar
 from service.kit.output_file import ExportFile, Spool
 
@@ -34,7 +34,7 @@ class WebDatasetWriter:
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
         self._classes = classes
         self._scratch = scratch
-        self._most_items, self._most_bytes = options.shard_items, options.shard_bytes
+        self._max_items, self._max_bytes = options.shard_items, options.shard_bytes
         self._open: dict[str, _Shard] = {}
         self._shards: dict[str, int] = {}
 
@@ -52,7 +52,7 @@ class WebDatasetWriter:
         prepared.note("mask", mask, mask_png, shard=shard.path)
         shard.spool.write(tar.members((image, prepared.image), (mask, mask_png), (f"{key}.json", _about(prepared))))
         shard.items += 1
-        if shard.items >= self._most_items or shard.spool.size >= self._most_bytes:
+        if shard.items >= self._max_items or shard.spool.size >= self._max_bytes:
             yield from self._finish_shard(split)
 
     def finish(self) -> Iterator[ExportFile]:
@@ -71,12 +71,12 @@ class WebDatasetWriter:
             spool.write(tar.end(spool.size))
             yield spool.as_file(shard.path)
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The open shards, and how many each split has."""
         counted = {split: shard.items for split, shard in self._open.items()}
-        return State({"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()})
+        return WriterState({"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up the shards."""
         self._shards = dict(state.values["shards"])
         for split, items in state.values["items"].items():

@@ -15,7 +15,7 @@ from service.datasets.outlines import polygons
 from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Prepared
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 
 INSET_PX = 0.25
@@ -81,11 +81,11 @@ class YoloWriter:
         about = "null" if ground is None else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
         return "\n".join([*lines, f"background: {about}"]) + "\n"
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """The splits."""
-        return State({"splits": sorted(self._splits)})
+        return WriterState({"splits": sorted(self._splits)})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Takes up the splits."""
         self._splits = set(state.values["splits"])
 

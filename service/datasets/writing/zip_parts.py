@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.state import State
+from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 from service.kit.zip_stream import (
     Member,
@@ -34,7 +34,7 @@ class ZipParts:
     """Files go in one after another; a part comes out with the item that fills it, by the options' shard_items or shard_bytes."""
 
     def __init__(self, options: ExportOptions, scratch: Path | None = None) -> None:
-        self._most_items, self._most_bytes = options.shard_items, options.shard_bytes
+        self._max_items, self._max_bytes = options.shard_items, options.shard_bytes
         self._scratch = scratch
         self._finished = 0
         self._items = 0
@@ -60,7 +60,7 @@ class ZipParts:
 
     def file_ends(self) -> Iterator[ExportFile]:
         """The part, if it is full."""
-        if self._items >= self._most_items or (self._body is not None and self._body.size >= self._most_bytes):
+        if self._items >= self._max_items or (self._body is not None and self._body.size >= self._max_bytes):
             yield from self.finish()
 
     def finish(self) -> Iterator[ExportFile]:
@@ -77,12 +77,12 @@ class ZipParts:
         self._finished += 1
         self._items = self._members = 0
 
-    def state(self) -> State:
+    def state(self) -> WriterState:
         """How many parts there are. None may be open: a part is packed anew from its first item."""
         assert self._body is None, "only between two parts"
-        return State({"finished": self._finished})
+        return WriterState({"finished": self._finished})
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WriterState) -> None:
         """Goes on after those parts."""
         self._finished = state.values["finished"]
 

@@ -42,11 +42,11 @@ def by_hand(system: object, seed: int, steps: int, output_at: object) -> Tensor:
 def test_pathdiff_guides_towards_its_target_as_written_out(engine: Engine, target: str) -> None:
     system, mask, scale = tiny_system("pathdiff"), a_mask(), 2.5
     request = ConditionRequest(prompt="many nuclei", mask=mask, guidance_target=target)
-    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(7, system.branches(request), 5, scale)])
+    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(7, system.guidance_inputs(request), 5, scale)])
 
-    both = system.branches(ConditionRequest(prompt="many nuclei", mask=mask)).condition
-    text_only = system.branches(ConditionRequest(prompt="many nuclei")).condition
-    mask_only = system.branches(ConditionRequest(mask=mask)).condition
+    both = system.guidance_inputs(ConditionRequest(prompt="many nuclei", mask=mask)).cond
+    text_only = system.guidance_inputs(ConditionRequest(prompt="many nuclei")).cond
+    mask_only = system.guidance_inputs(ConditionRequest(mask=mask)).cond
     nothing = {"text": mask_only["text"], "hint": text_only["hint"]}
     null = {"text": mask_only, "mask": text_only, "joint": nothing}[target]
 
@@ -81,7 +81,7 @@ def test_a_step_is_one_forward_and_guidance_takes_a_second_row_only_where_it_com
         return forward(x, t, condition)
 
     system.forward = counted  # type: ignore[method-assign]
-    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(1, system.branches(request_), 6, 1.5)])
+    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(1, system.guidance_inputs(request_), 6, 1.5)])
     made.result(30)
     assert calls == [4] * 6
     assert engine.counts == (6, 6 * rows)
@@ -92,32 +92,32 @@ def test_hint_and_text_are_worked_out_once_a_sample_whatever_the_steps(engine: E
     system = tiny_system(kind)
     runs: list[int] = []
     system.hint.register_forward_hook(lambda module, given, out: runs.append(len(out)))
-    branches = system.branches(ConditionRequest(prompt="many nuclei", mask=a_mask()))
+    guidance_inputs = system.guidance_inputs(ConditionRequest(prompt="many nuclei", mask=a_mask()))
     assert system._tokens.asked == ["many nuclei", ""]
-    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(1, branches, 20, 3.0)])
+    [made] = engine.submit(EngineModel(system, 4), [SampleRequest(1, guidance_inputs, 20, 3.0)])
     made.result(30)
     assert runs == [1] and len(system._tokens.asked) == 2
 
 
 def test_siamese_takes_the_text_away_and_keeps_the_mask() -> None:
     system = tiny_system("siamese-diffusion")
-    guided = system.branches(ConditionRequest(prompt="a polyp", mask=a_mask()))
-    assert torch.equal(guided.condition["hint"], guided.null["hint"])
-    assert not torch.equal(guided.condition["text"], guided.null["text"]) and not guided.null["text"].any()
-    silent = system.branches(ConditionRequest(mask=a_mask()))
-    assert silent.condition is silent.null
-    assert torch.equal(silent.condition["hint"], guided.condition["hint"])
-    assert not torch.equal(silent.condition["hint"], system.branches(ConditionRequest(mask=a_mask(1))).condition["hint"])
+    guided = system.guidance_inputs(ConditionRequest(prompt="a polyp", mask=a_mask()))
+    assert torch.equal(guided.cond["hint"], guided.uncond["hint"])
+    assert not torch.equal(guided.cond["text"], guided.uncond["text"]) and not guided.uncond["text"].any()
+    silent = system.guidance_inputs(ConditionRequest(mask=a_mask()))
+    assert silent.cond is silent.uncond
+    assert torch.equal(silent.cond["hint"], guided.cond["hint"])
+    assert not torch.equal(silent.cond["hint"], system.guidance_inputs(ConditionRequest(mask=a_mask(1))).cond["hint"])
 
 
 def test_requests_that_do_not_fit_are_refused_with_what_is_wrong() -> None:
     siamese, pathdiff = tiny_system("siamese-diffusion"), tiny_system("pathdiff")
     with pytest.raises(ValueError, match="draws images for masks"):
-        siamese.branches(ConditionRequest(prompt="a polyp"))
+        siamese.guidance_inputs(ConditionRequest(prompt="a polyp"))
     with pytest.raises(ValueError, match="the mask is 16 x 16 px; tiny-pathdiff@1.0.0 takes 32 x 32"):
-        pathdiff.branches(ConditionRequest(mask=MaskInput.of(np.zeros((16, 16), dtype=np.uint8))))
+        pathdiff.guidance_inputs(ConditionRequest(mask=MaskInput.of(np.zeros((16, 16), dtype=np.uint8))))
     with pytest.raises(ValueError, match="holds index 2; .* has classes 0 to 1"):
-        pathdiff.branches(ConditionRequest(mask=MaskInput.of(np.full((SIZE_PX, SIZE_PX), 2, dtype=np.uint8))))
+        pathdiff.guidance_inputs(ConditionRequest(mask=MaskInput.of(np.full((SIZE_PX, SIZE_PX), 2, dtype=np.uint8))))
     with pytest.raises(ValueError, match="uint8"):
         MaskInput.of(np.zeros((4, 4)))
     with pytest.raises(ValueError, match="classes are a condition by themselves"):
@@ -133,7 +133,7 @@ def test_a_samples_bits_do_not_depend_on_its_company(engine: Engine, dtype: torc
         ConditionRequest(prompt="few nuclei"),
         ConditionRequest(prompt="many nuclei", mask=a_mask(2), guidance_target="joint"),
     ]
-    requests = [SampleRequest(seed, system.branches(asked[seed % 3]), 3 + seed % 4, [1.0, 1.5, 4.0][seed % 3]) for seed in range(9)]
+    requests = [SampleRequest(seed, system.guidance_inputs(asked[seed % 3]), 3 + seed % 4, [1.0, 1.5, 4.0][seed % 3]) for seed in range(9)]
     alone = [engine.submit(model, [request])[0].result(30) for request in requests]
     together = [future.result(60) for future in engine.submit(model, requests)]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_store.card import Card, ClassEntry, Defaults, Limits, PaletteRef, SamplerConvention, TextEncoderRef
+from model_store.card import CardLimits, ClassEntry, Defaults, ModelCard, PaletteRef, SamplerConvention, TextEncoderRef
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder
 from model_store.latent.denoiser import DenoiserConfig, build_unet, control_copy
 from model_store.latent.system import LatentSystem
@@ -24,8 +24,8 @@ AUTOENCODER = AutoencoderConfig(
 DENOISER = DenoiserConfig(
     latent_channels=2, latent_px=8, widths=(8, 16), text_at=(False, True), layers_per_block=1, heads=(1, 2), text_dims=DIMS, norm_groups=4
 )
-SIAMESE_HINT = siamese_hint.HintConfig(widths=(4, 8, 16, 32), out_channels=8)
-PATHDIFF_HINT = pathdiff_hint.HintConfig(widths=(4, 8, 12), out_channels=8)
+SIAMESE_HINT = siamese_hint.DenseHintConfig(widths=(4, 8, 16, 32), out_channels=8)
+PATHDIFF_HINT = pathdiff_hint.PathDiffHintConfig(widths=(4, 8, 12), out_channels=8)
 
 
 class LetterTokens:
@@ -42,7 +42,7 @@ class LetterTokens:
         return torch.tensor(list(digest[: TOKENS * DIMS]), dtype=torch.float32).view(TOKENS, DIMS) / 128.0
 
 
-def latent_card(system: str, **changes: Any) -> Card:
+def latent_card(system: str, **changes: Any) -> ModelCard:
     """A card of two classes, black and white."""
     values: dict[str, Any] = {
         "name": "tiny-" + system.split("-")[0],
@@ -64,7 +64,7 @@ def latent_card(system: str, **changes: Any) -> Card:
             schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, prediction_type="epsilon"
         ),
         "defaults": Defaults(steps=4, guidance_scale=1.5),
-        "limits": Limits(max_prompt_tokens=TOKENS),
+        "limits": CardLimits(max_prompt_tokens=TOKENS),
         "network": {
             "autoencoder": AUTOENCODER.model_dump(mode="json"),
             "denoiser": DENOISER.model_dump(mode="json"),
@@ -75,7 +75,7 @@ def latent_card(system: str, **changes: Any) -> Card:
         "limits_of_use": "tests",
         "licence": "Apache-2.0",
     }
-    return Card(**(values | changes))
+    return ModelCard(**(values | changes))
 
 
 def parts(system: str, seed: int = 3) -> dict[str, nn.Module]:

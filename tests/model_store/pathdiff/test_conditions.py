@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from model_store.masks.palette import fibonacci_rgb
-from model_store.pathdiff.hint import HintConfig, build_hint, mask_hint, null_hint, object_edges
+from model_store.pathdiff.hint import PathDiffHintConfig, build_hint, mask_hint, null_hint, object_edges
 from model_store.pathdiff.unpaired import draw_conditions
 
 
@@ -60,5 +60,5 @@ def test_which_condition_is_null_how_often() -> None:
 
 
 def test_the_shallow_cnn_has_the_latents_stride() -> None:
-    hint = build_hint(HintConfig())
-    assert hint(null_hint(1, 64)).shape == (1, 192, 16, 16) and HintConfig().factor == 4
+    hint = build_hint(PathDiffHintConfig())
+    assert hint(null_hint(1, 64)).shape == (1, 192, 16, 16) and PathDiffHintConfig().factor == 4

@@ -7,7 +7,7 @@ import torch
 
 from model_store.card import SamplerConvention
 from model_store.diffusion.schedule import add_noise, alphas_cumprod
-from model_store.siamese_diffusion.hint import HintConfig, PatchMerge, build_hint, image_hint, mask_hint
+from model_store.siamese_diffusion.hint import DenseHintConfig, PatchMerge, build_hint, image_hint, mask_hint
 from model_store.siamese_diffusion.losses import (
     augmentation_loss,
     augmentation_weight,
@@ -25,19 +25,19 @@ def conv(c_in: int, c_out: int, kernel: int = 3) -> int:
 
 
 def test_dhi_has_the_papers_parameters_and_shapes_and_starts_at_zero() -> None:
-    hint = build_hint(HintConfig())
+    hint = build_hint(DenseHintConfig())
     pairs = sum(2 * conv(c, c) for c in (16, 32, 64, 128, 256))
     merges = sum(2 * 4 * c + 4 * c * 2 * c + conv(2 * c, 2 * c) for c in (32, 64, 128))
     wanted = conv(3, 16) + conv(16, 32) + pairs + merges + conv(256, 320)
     assert sum(p.numel() for p in hint.parameters()) == wanted == 3_263_424
     made = hint(torch.rand(1, 3, 64, 64, generator=GENERATOR))
     assert made.shape == (1, 320, 8, 8) and not made.any()
-    assert HintConfig().factor == 8 and HintConfig(widths=(16, 32, 64, 128)).factor == 4
+    assert DenseHintConfig().factor == 8 and DenseHintConfig(widths=(16, 32, 64, 128)).factor == 4
 
 
 def test_the_sparse_hint_network_is_controlnets_and_has_the_same_factor() -> None:
     for widths, side in (((16, 32, 64, 128, 256), 8), ((16, 32, 64, 128), 16)):
-        hint = build_hint(HintConfig(kind="sparse", widths=widths, out_channels=12))
+        hint = build_hint(DenseHintConfig(kind="sparse", widths=widths, out_channels=12))
         assert hint(torch.rand(1, 3, 64, 64, generator=GENERATOR)).shape == (1, 12, side, side)
 
 

@@ -10,11 +10,11 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.store import ObjectStore, open_store
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     card,
     register,
@@ -35,8 +35,8 @@ def store(settings: Settings) -> ObjectStore:
 
 
 @pytest.fixture
-def ledger(store: ObjectStore) -> Ledger:
-    return Ledger(store)
+def repository(store: ObjectStore) -> JobRepository:
+    return JobRepository(store)
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def queue() -> NotingQueue:
 
 
 @pytest.fixture
-def hints() -> DictHints:
-    return DictHints()
+def live_state() -> DictLiveState:
+    return DictLiveState()
 
 
 @pytest.fixture
-def app(settings: Settings, store: ObjectStore, queue: NotingQueue, hints: DictHints) -> FastAPI:
-    return create_app(settings, store=store, queue=queue, hints=hints)
+def app(settings: Settings, store: ObjectStore, queue: NotingQueue, live_state: DictLiveState) -> FastAPI:
+    return create_app(settings, store=store, queue=queue, live_state=live_state)
 
 
 @pytest.fixture

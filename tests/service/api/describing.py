@@ -26,7 +26,7 @@ from tests.service.api.population import (
     MODELS,
     RUNS,
 )
-from tests.service.api.support import DictHints, NotingQueue, settings_for
+from tests.service.api.support import DictLiveState, NotingQueue, settings_for
 from tests.service.masks.bending import bases
 from tests.service.masks.hostile import bent
 from tests.workers.bulk.conftest import dataset_tar
@@ -79,7 +79,7 @@ def described() -> dict[str, Any]:
 
     It needs no store to be made, so it is there when tests are collected, one for each operation.
     """
-    app = create_app(settings_for(Path("/nonexistent")), store=object(), queue=NotingQueue(), hints=DictHints())  # type: ignore[arg-type]
+    app = create_app(settings_for(Path("/nonexistent")), store=object(), queue=NotingQueue(), live_state=DictLiveState())  # type: ignore[arg-type]
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}

@@ -13,13 +13,13 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.broker.priority import Priority
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
-from service.kit.run_kinds import Kind, kind_of
+from service.kit.run_kinds import RunKind, kind_of
 from service.settings import Settings
 from service.store import ObjectStore, keys, open_store, run_keys
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     binary_card,
     card,
@@ -30,8 +30,8 @@ from tests.service.api.support import (
     settings_for,
 )
 from tests.service.masks.support import pillow_file, stripes
-from workers.bulk.celery_app import carriers
-from workers.bulk.execute import carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.execute import execute_run
 from workers.bulk.worker import open_bulk_worker
 
 MASK = pillow_file(stripes(64))
@@ -62,16 +62,16 @@ _ASKED: dict[str, dict[str, Any]] = {
 class PromptQueue(NotingQueue):
     """Notes what it is sent; jobs of one twin it makes on the spot, so that there are requests whose job has ended."""
 
-    ledger: Ledger
+    repository: JobRepository
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
         super().send_chunk(job, chunk, priority)
-        spec = self.ledger.read_spec(job)
+        spec = self.repository.read_spec(job)
         if spec.count == 1:
-            finish(self.ledger, spec)
+            finish(self.repository, spec)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Population:
     settings: Settings
     app: FastAPI
     store: ObjectStore
-    ledger: Ledger
+    repository: JobRepository
     upload: str
     links: Mapping[str, tuple[Link, ...]]
     dataset: str = ""
@@ -117,8 +117,8 @@ def populate(folder: Path, **changes: Any) -> Population:
     settings = settings_for(folder, max_count=8, max_wait_s=0.05, **changes)
     store = open_store(settings)
     register(store, card(), mask_card(), binary_card())
-    ledger = Ledger(store)
-    app = create_app(settings, store=store, queue=PromptQueue(ledger), hints=DictHints())
+    repository = JobRepository(store)
+    app = create_app(settings, store=store, queue=PromptQueue(repository), live_state=DictLiveState())
     # Not in a with block: nothing is started that whoever uses the app would have to share its event loop with.
     client = TestClient(app)
     upload = client.post("/uploads", content=MASK, headers={"Content-Type": "image/png"}).json()["upload"]
@@ -127,15 +127,15 @@ def populate(folder: Path, **changes: Any) -> Population:
         if asked.get("mask"):
             asked["mask"] = {"upload": upload}
         body = {member: value for member, value in asked.items() if value is not None}
-        accepted = ledger.read_spec(client.post("/generate", json=body).json()["id"])
+        accepted = repository.read_spec(client.post("/generate", json=body).json()["id"])
         _move(store, accepted, job)
-        _bring_about(name, ledger, ledger.read_spec(job), client)
+        _bring_about(name, repository, repository.read_spec(job), client)
     links = {}
     for operation, name in (("GET /objects/{key}", "succeeded"), ("GET /twins/{job}/{index}/{picture}.png", "sharded")):
         samples = client.get(f"/jobs/{JOBS[name]}/samples").json()["samples"]
         links[operation] = tuple(_link(store, sample[picture]["url"]) for sample in samples for picture in ("image", "mask"))
     dataset = _add_runs(client, settings, store)
-    return Population(settings, app, store, ledger, upload, links, dataset)
+    return Population(settings, app, store, repository, upload, links, dataset)
 
 
 def _add_runs(client: TestClient, settings: Settings, store: ObjectStore) -> str:
@@ -144,8 +144,8 @@ def _add_runs(client: TestClient, settings: Settings, store: ObjectStore) -> str
 
     worker = open_bulk_worker(settings, store=store)
     send(client, dataset_tar(3, names=("building", "water", "vegetation", "unlabelled")), DATASET)
-    dataset = next(worker.runs.runs("default", Kind.DATASET))
-    assert carry_out(worker, dataset, carriers()).value == "ended"
+    dataset = next(worker.runs.runs("default", RunKind.DATASET))
+    assert execute_run(worker, dataset, handlers()).value == "ended"
     bodies = {
         "exports": {"sources": [{"dataset": DATASET}], "format": "coco"},
         "augmentations": {"dataset": DATASET, "model": "tissue", "count": 3, "seed": 1},
@@ -157,7 +157,7 @@ def _add_runs(client: TestClient, settings: Settings, store: ObjectStore) -> str
             _move_run(store, made.json()["id"], run)
             spec = worker.runs.read_spec(run)
             if name == "succeeded" and kind == "exports":
-                carry_out(worker, run, carriers())
+                execute_run(worker, run, handlers())
             elif name == "cancelled":
                 worker.runs.cancel(spec)
             elif name == "deleted":
@@ -182,11 +182,11 @@ def _move(store: ObjectStore, spec: JobSpec, job: str) -> None:
     store.put(keys.job_spec(job), spec.model_copy(update={"job": job}).model_dump_json().encode())
 
 
-def _bring_about(name: str, ledger: Ledger, spec: JobSpec, client: TestClient) -> None:
+def _bring_about(name: str, repository: JobRepository, spec: JobSpec, client: TestClient) -> None:
     if name in ("running", "cancelling"):
-        make_chunk(ledger, spec, 0)
+        make_chunk(repository, spec, 0)
     if name in ("succeeded", "partial", "masked", "unpaired", "told", "deleted", "sharded"):
-        finish(ledger, spec, failed=(1,) if name == "partial" else (), with_masks=name != "unpaired")
+        finish(repository, spec, failed=(1,) if name == "partial" else (), with_masks=name != "unpaired")
     if name in ("cancelling", "cancelled"):
         assert client.post(f"/jobs/{spec.job}/cancel").status_code == (202 if name == "cancelling" else 200)
     if name == "deleted":

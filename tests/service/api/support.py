@@ -12,21 +12,21 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from service.broker.live_state import Heard, Trouble
+from service.broker.live_state import Heard, Stalled
 from service.broker.priority import Priority
 from service.errors import BrokerUnavailable
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_item import MadeTwin, Place
 from service.jobs.shards import pack_shard
 from service.jobs.spec import (
     ChunkRecord,
-    Item,
     ItemClass,
     JobSpec,
+    SampleRecord,
     Summary,
 )
 from service.kit.seeds import sample_seed
-from service.kit.states import State
+from service.kit.states import JobState
 from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
@@ -122,19 +122,19 @@ class NotingQueue:
             self.send_chunk(job, chunk, priority)
 
 
-class DictHints:
+class DictLiveState:
     """Hints as a Redis that answers would give them."""
 
     def __init__(self) -> None:
         self.rates: dict[str, float | None] = {}
         self.cancelled: set[str] = set()
-        self.troubles: dict[str, Trouble] = {}
+        self.stalls: dict[str, Stalled] = {}
 
-    def note_progress(self, job: str, *, state: State, done: int, rate: float | None = None) -> None:
+    def publish_progress(self, job: str, *, state: JobState, done: int, rate: float | None = None) -> None:
         self.rates[job] = rate
 
     def standing(self, job: str) -> Heard:
-        return self.rates.get(job), self.troubles.get(job)
+        return self.rates.get(job), self.stalls.get(job)
 
     async def hear(self, job: str) -> Heard:
         return self.standing(job)
@@ -153,18 +153,18 @@ class DictHints:
 
 
 def make_chunk(
-    ledger: Ledger, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = (), with_masks: bool = True
+    repository: JobRepository, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = (), with_masks: bool = True
 ) -> ChunkRecord:
     """Does a chunk in the layout of its job: pictures first, record last."""
     now = datetime.now(timezone.utc)
     samples = [_sample(spec, index, index in failed, with_masks) for index in spec.chunk_range(chunk)]
     shard = pack_shard(spec, chunk, samples) if spec.layout == "shards" else None
     if shard is not None:
-        ledger.store.put(shard.key, shard.data)
+        repository.store.put(shard.key, shard.data)
     record = ChunkRecord(
         job=spec.job,
         chunk=chunk,
-        items=tuple(_put(ledger.store, spec, sample) for sample in samples) if shard is None else shard.items,
+        items=tuple(_put(repository.store, spec, sample) for sample in samples) if shard is None else shard.items,
         shard=None if shard is None else shard.recorded,
         worker="test",
         epoch=1,
@@ -176,14 +176,14 @@ def make_chunk(
         started_at=now,
         finished_at=now,
     )
-    ledger.write_chunk(record)
+    repository.write_chunk(record)
     return record
 
 
-def _sample(spec: JobSpec, index: int, failed: bool, with_mask: bool) -> Item | MadeTwin:
+def _sample(spec: JobSpec, index: int, failed: bool, with_mask: bool) -> SampleRecord | MadeTwin:
     seed = sample_seed(spec.seed, index)
     if failed:
-        return Item(index=index, seed=seed, error="made to fail")
+        return SampleRecord(index=index, seed=seed, error="made to fail")
     image = png(Image.new("RGB", (16, 16), (seed % 256, index % 256, 7)))
     if not with_mask:
         return MadeTwin(index, seed, image)
@@ -191,8 +191,8 @@ def _sample(spec: JobSpec, index: int, failed: bool, with_mask: bool) -> Item | 
     return MadeTwin(index, seed, image, mask, (ItemClass(name="water", index=1, share=1.0),), 0.99, 0.9)
 
 
-def _put(store: ObjectStore, spec: JobSpec, sample: Item | MadeTwin) -> Item:
-    if isinstance(sample, Item):
+def _put(store: ObjectStore, spec: JobSpec, sample: SampleRecord | MadeTwin) -> SampleRecord:
+    if isinstance(sample, SampleRecord):
         return sample
     image, mask = keys.job_image(spec.job, sample.index), keys.job_mask(spec.job, sample.index)
     store.put(image, sample.image)
@@ -201,11 +201,11 @@ def _put(store: ObjectStore, spec: JobSpec, sample: Item | MadeTwin) -> Item:
     return sample.at(Place(image), Place(mask))
 
 
-def finish(ledger: Ledger, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True) -> Summary:
+def finish(repository: JobRepository, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True) -> Summary:
     """Does what is missing of a job, and ends it."""
-    for chunk in list(ledger.missing_chunks(spec)):
-        make_chunk(ledger, spec, chunk, failed=failed, with_masks=with_masks)
-    return ledger.conclude(spec)
+    for chunk in list(repository.missing_chunks(spec)):
+        make_chunk(repository, spec, chunk, failed=failed, with_masks=with_masks)
+    return repository.conclude(spec)
 
 
 def png(image: Image.Image) -> bytes:

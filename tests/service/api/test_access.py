@@ -16,13 +16,13 @@ from service.api import auth
 from service.api.app import create_app
 from service.api.routes import jobs
 from service.auth.api_key import KeyText
-from service.auth.key_store import KeyRing
+from service.auth.key_store import KeyStore
 from service.errors import LimitReached
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.store import ObjectStore, keys
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     binary_card,
     finish,
@@ -41,8 +41,8 @@ def sign_in(app: FastAPI, store: ObjectStore, client: TestClient) -> Sign:
     """A client of the running app with a new key of a tenant. From the first one on, the app asks everybody for a key."""
 
     def sign_in(tenant: str) -> TestClient:
-        key, _ = KeyRing(store).create(tenant)
-        app.state.services.gate.required = "true"
+        key, _ = KeyStore(store).create(tenant)
+        app.state.services.authenticator.required = "true"
         return TestClient(app, headers={"Authorization": f"Bearer {key.text()}"}, raise_server_exceptions=False)
 
     return sign_in
@@ -59,11 +59,11 @@ def other(sign_in: Sign) -> TestClient:
 
 
 @pytest.fixture
-def strangers(app: FastAPI, acme: TestClient, store: ObjectStore) -> dict[str, dict[str, Any]]:
+def unknown_labels(app: FastAPI, acme: TestClient, store: ObjectStore) -> dict[str, dict[str, Any]]:
     """Headers of those who have no good key."""
-    ring = KeyRing(store)
-    revoked, _ = ring.create("acme")
-    ring.revoke(revoked.id)
+    key_store = KeyStore(store)
+    revoked, _ = key_store.create("acme")
+    key_store.revoke(revoked.id)
     good = acme.headers["authorization"]
     return {
         "none": {},
@@ -83,7 +83,7 @@ def operations(client: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_every_path_but_the_open_ones_asks_for_a_key(
-    client: TestClient, acme: TestClient, strangers: dict[str, dict[str, Any]]
+    client: TestClient, acme: TestClient, unknown_labels: dict[str, dict[str, Any]]
 ) -> None:
     asked = set()
     for path, method, operation in operations(client):
@@ -95,7 +95,7 @@ def test_every_path_but_the_open_ones_asks_for_a_key(
         assert {"401", "429"} <= operation["responses"].keys(), path
         place = path.replace("{job}", "j7ybr17pesw6kn47yb0").replace("{model}", "aerial")
         # Neither content type nor body are right: the key is looked at first.
-        answers = [client.request(method, place, content=b"{", headers=headers) for headers in strangers.values()]
+        answers = [client.request(method, place, content=b"{", headers=headers) for headers in unknown_labels.values()]
         for answer in answers:
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
             assert answer.headers["content-type"] == "application/problem+json"
@@ -126,10 +126,10 @@ def test_only_keyed_routes_know_a_tenant_and_jobs_come_from_nowhere_else() -> No
     assert jobs.router.route_class is auth.KeyedRoute
 
 
-def test_a_job_is_its_tenants_alone(acme: TestClient, other: TestClient, ledger: Ledger) -> None:
+def test_a_job_is_its_tenants_alone(acme: TestClient, other: TestClient, repository: JobRepository) -> None:
     job = acme.post("/generate", json=BODY).json()["id"]
-    assert ledger.read_spec(job).tenant == "acme"
-    make_chunk(ledger, ledger.read_spec(job), 0)
+    assert repository.read_spec(job).tenant == "acme"
+    make_chunk(repository, repository.read_spec(job), 0)
     never = "j7ybr17pesw6kn47yb0"
     for method, below in (
         ("GET", ""), ("DELETE", ""), ("GET", "/samples"), ("GET", "/events"), ("GET", "/manifest"), ("GET", "/archive")
@@ -138,7 +138,7 @@ def test_a_job_is_its_tenants_alone(acme: TestClient, other: TestClient, ledger:
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace(job, never) == none.text
         assert theirs.headers == none.headers
-    assert not ledger.is_cancelled(job)
+    assert not repository.is_cancelled(job)
     assert acme.get(f"/jobs/{job}/samples").json()["samples"][0]["index"] == 0
     assert acme.delete(f"/jobs/{job}").status_code == 202
 
@@ -214,10 +214,10 @@ def test_uploads_are_a_tenants_own(acme: TestClient, other: TestClient, store: O
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
 def test_a_signed_link_opens_by_itself_and_is_given_to_its_tenant_only(
-    client: TestClient, acme: TestClient, other: TestClient, ledger: Ledger, layout: str
+    client: TestClient, acme: TestClient, other: TestClient, repository: JobRepository, layout: str
 ) -> None:
     job = acme.post("/generate", json={**BODY, "layout": layout}).json()["id"]
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     link = urlsplit(acme.get(f"/jobs/{job}/samples").json()["samples"][0]["image"]["url"])
     assert client.get(f"{link.path}?{link.query}").status_code == 200
     assert client.get(link.path).status_code == acme.get(link.path).status_code == 403
@@ -226,9 +226,9 @@ def test_a_signed_link_opens_by_itself_and_is_given_to_its_tenant_only(
         assert acme.get(f"/objects/{name}").status_code == 403
 
 
-def test_without_keys_all_is_as_it_was(client: TestClient, ledger: Ledger, store: ObjectStore) -> None:
+def test_without_keys_all_is_as_it_was(client: TestClient, repository: JobRepository, store: ObjectStore) -> None:
     job = client.post("/generate", json=BODY, headers={"Authorization": "Bearer whatever"}).json()["id"]
-    assert ledger.read_spec(job).tenant == "default"
+    assert repository.read_spec(job).tenant == "default"
     assert [each["id"] for each in client.get("/jobs").json()["jobs"]] == [job]
     assert list(store.list("tenants/")) == []
 
@@ -237,11 +237,11 @@ def test_the_first_key_shuts_the_door_and_the_jobs_from_before_are_the_default_t
     settings: Settings, store: ObjectStore
 ) -> None:
     def fresh() -> TestClient:
-        return TestClient(create_app(settings, store=store, queue=NotingQueue(), hints=DictHints()))
+        return TestClient(create_app(settings, store=store, queue=NotingQueue(), live_state=DictLiveState()))
 
     job = fresh().post("/generate", json=BODY).json()["id"]
-    acme, _ = KeyRing(store).create("acme")
-    default, _ = KeyRing(store).create("default")
+    acme, _ = KeyStore(store).create("acme")
+    default, _ = KeyStore(store).create("default")
     client = fresh()
     assert client.get(f"/jobs/{job}").status_code == 401
     assert client.get(f"/jobs/{job}", headers={"Authorization": f"Bearer {acme.text()}"}).status_code == 404
@@ -250,7 +250,7 @@ def test_the_first_key_shuts_the_door_and_the_jobs_from_before_are_the_default_t
 
 def limited(settings: Settings, store: ObjectStore, **limits: Any) -> TestClient:
     changed = settings.model_copy(update=limits)
-    return TestClient(create_app(changed, store=store, queue=NotingQueue(), hints=DictHints()))
+    return TestClient(create_app(changed, store=store, queue=NotingQueue(), live_state=DictLiveState()))
 
 
 def refused(answer: Any, limit: str) -> dict[str, Any]:
@@ -262,31 +262,31 @@ def refused(answer: Any, limit: str) -> dict[str, Any]:
 
 
 def test_queued_samples_are_limited_and_a_refusal_takes_nothing(
-    settings: Settings, store: ObjectStore, ledger: Ledger
+    settings: Settings, store: ObjectStore, repository: JobRepository
 ) -> None:
     client = limited(settings, store, limit_queued_samples=20)
     first = client.post("/generate", json={**BODY, "count": 15}, headers={"Idempotency-Key": "a"})
     problem = refused(client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}), "TWINSET_LIMIT_QUEUED_SAMPLES")
     assert (problem["most"], problem["used"]) == (20, 15)
     assert "ask for 5" in problem["detail"]
-    assert len(list(ledger.jobs())) == 1
+    assert len(list(repository.jobs())) == 1
     again = client.post("/generate", json={**BODY, "count": 15}, headers={"Idempotency-Key": "a"})
     assert again.status_code == 202 and again.json()["id"] == first.json()["id"], "a repeat asks for nothing new"
     assert client.delete(f"/jobs/{first.json()['id']}").status_code == 200
     assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}).status_code == 202
 
 
-def test_a_cancelled_or_finished_job_gives_its_place_back(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
+def test_a_cancelled_or_finished_job_gives_its_place_back(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
     client = limited(settings, store, limit_queued_samples=8)
     for _ in range(3):
         job = client.post("/generate", json=BODY).json()["id"]
         refused(client.post("/generate", json=BODY), "TWINSET_LIMIT_QUEUED_SAMPLES")
-        finish(ledger, ledger.read_spec(job))
+        finish(repository, repository.read_spec(job))
 
 
-def test_stored_bytes_are_limited(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
+def test_stored_bytes_are_limited(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
     plain = limited(settings, store)
-    finish(ledger, ledger.read_spec(plain.post("/generate", json=BODY).json()["id"]))
+    finish(repository, repository.read_spec(plain.post("/generate", json=BODY).json()["id"]))
     headers = {"Idempotency-Key": "before"}
     known = plain.post("/generate", json=BODY, headers=headers).json()["id"]
     client = limited(settings, store, limit_stored_bytes=100)
@@ -303,7 +303,7 @@ def test_too_many_requests_are_refused_before_anything_is_looked_at(
     client = limited(settings, store, limit_requests_per_s=5.0)
     asked: list[tuple[str, float]] = []
 
-    def full(hints: Any, tenant: str, rate_per_s: float) -> None:
+    def full(live_state: Any, tenant: str, rate_per_s: float) -> None:
         asked.append((tenant, rate_per_s))
         raise LimitReached("more than 5 requests a second", retry_after_s=3, limit="TWINSET_LIMIT_REQUESTS_PER_S")
 

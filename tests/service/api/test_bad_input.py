@@ -13,11 +13,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     card,
     mask_card,
@@ -85,7 +85,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_helpfully(client: TestClient, case: str, ledger: Ledger, queue: NotingQueue) -> None:
+def test_bad_input_is_refused_helpfully(client: TestClient, case: str, repository: JobRepository, queue: NotingQueue) -> None:
     change, status, slug, words = REFUSED[case]
     body = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
     answer = client.post("/generate", content=json.dumps(body), headers={"Content-Type": "application/json"})
@@ -95,7 +95,7 @@ def test_bad_input_is_refused_helpfully(client: TestClient, case: str, ledger: L
     assert (problem["type"], problem["status"], problem["instance"]) == (f"/problems/{slug}", status, "/generate")
     for word in words:
         assert word in problem["detail"]
-    assert list(ledger.jobs()) == []
+    assert list(repository.jobs()) == []
     assert queue.sent == []
 
 
@@ -153,7 +153,7 @@ def test_a_body_of_another_kind_is_refused(client: TestClient, kind: str | None)
 @pytest.fixture
 def narrow_client(settings: Settings, store: ObjectStore) -> Iterator[TestClient]:
     narrow = Settings(**{**settings.model_dump(exclude={"model_cache_dir"}), "max_body_bytes": 1024})
-    with TestClient(create_app(narrow, store=store, queue=NotingQueue(), hints=DictHints())) as client:
+    with TestClient(create_app(narrow, store=store, queue=NotingQueue(), live_state=DictLiveState())) as client:
         yield client
 
 
@@ -246,7 +246,7 @@ def test_every_problem_type_can_be_looked_up(client: TestClient) -> None:
 
 def test_an_interactive_job_is_as_small_as_the_settings_say(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = settings_for(tmp_path_factory.mktemp("urgent"), max_interactive_count=4, max_count=10)
-    app = create_app(settings, queue=NotingQueue(), hints=DictHints())
+    app = create_app(settings, queue=NotingQueue(), live_state=DictLiveState())
     register(app.state.services.store, card(), mask_card())
     asked = {"priority": "interactive"}
     with TestClient(app) as client:
@@ -265,7 +265,7 @@ def test_an_interactive_job_is_as_small_as_the_settings_say(tmp_path_factory: py
 
 def test_the_services_own_limits_hold_beside_the_cards(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = settings_for(tmp_path_factory.mktemp("tight"), max_count=10, max_steps=20, max_prompt_chars=5)
-    app = create_app(settings, queue=NotingQueue(), hints=DictHints())
+    app = create_app(settings, queue=NotingQueue(), live_state=DictLiveState())
     register(app.state.services.store, card())
     with TestClient(app) as client:
         body = {"model": "aerial", "prompt": "abcdef", "count": 11, "steps": 21}

@@ -13,10 +13,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.store import ObjectStore, keys
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     binary_card,
     mask_card,
@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_bad_mask_is_refused_by_its_pointer_and_leaves_nothing(
-    client: TestClient, store: ObjectStore, ledger: Ledger, queue: NotingQueue, case: str
+    client: TestClient, store: ObjectStore, repository: JobRepository, queue: NotingQueue, case: str
 ) -> None:
     mask, pointer, words = REFUSED[case]
     answer = client.post("/generate", json={"model": "tissue", "mask": mask})
@@ -100,7 +100,7 @@ def test_a_bad_mask_is_refused_by_its_pointer_and_leaves_nothing(
     [fault] = problem["errors"]
     assert fault["pointer"] == pointer
     assert words in fault["detail"]
-    assert (list(ledger.jobs()), list(store.list("uploads/")), queue.sent) == ([], [], [])
+    assert (list(repository.jobs()), list(store.list("uploads/")), queue.sent) == ([], [], [])
 
 
 def test_bad_masks_are_told_together_with_everything_else(client: TestClient) -> None:
@@ -146,7 +146,7 @@ def test_binary_is_for_models_of_two_classes(client: TestClient) -> None:
     assert made.status_code == 202
 
 
-def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(client: TestClient, ledger: Ledger) -> None:
+def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(client: TestClient, repository: JobRepository) -> None:
     image = Image.fromarray(LABELS)
     turned = [entry["colour"] for entry in mask_card()["classes"]][::-1]
     image.putpalette([channel for colour in turned for channel in colour])
@@ -156,18 +156,18 @@ def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(client: TestC
     assert "can be read in two ways" in refused.json()["detail"] and "mask_encoding" in refused.json()["detail"]
     for encoding, wanted in (("index", LABELS), ("colours", 3 - LABELS)):
         job = client.post("/generate", json={**body, "mask_encoding": encoding}).json()["id"]
-        with Image.open(io.BytesIO(ledger.store.get(keys.job_input(job, 0)))) as stored:
+        with Image.open(io.BytesIO(repository.store.get(keys.job_input(job, 0)))) as stored:
             assert np.array_equal(np.asarray(stored), wanted)
 
 
-def test_an_upload_that_was_damaged_is_no_fault_of_the_request(client: TestClient, store: ObjectStore, ledger: Ledger) -> None:
+def test_an_upload_that_was_damaged_is_no_fault_of_the_request(client: TestClient, store: ObjectStore, repository: JobRepository) -> None:
     answer = client.post("/uploads", content=PNG, headers={"Content-Type": "image/png"})
     upload = answer.json()["upload"]
     store.put(keys.upload("default", upload), PNG[:-1])
     broken = client.post("/generate", json={"model": "tissue", "mask": {"upload": upload}})
     assert (broken.status_code, broken.json()["type"]) == (503, "/problems/store-error")
     assert "Send the file again" in broken.json()["detail"]
-    assert list(ledger.jobs()) == []
+    assert list(repository.jobs()) == []
     along = client.post("/generate", json={"model": "tissue", "mask": [{"upload": upload}, sent(PNG)]})
     assert along.status_code == 202
     assert store.get(keys.upload("default", upload)) == PNG
@@ -175,7 +175,7 @@ def test_an_upload_that_was_damaged_is_no_fault_of_the_request(client: TestClien
 
 def test_the_services_own_limits_on_masks_hold(tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = settings_for(tmp_path_factory.mktemp("tight"), max_masks=2, max_mask_px=32, max_count=1)
-    app = create_app(settings, queue=NotingQueue(), hints=DictHints())
+    app = create_app(settings, queue=NotingQueue(), live_state=DictLiveState())
     register(app.state.services.store, mask_card())
     with TestClient(app) as client:
         small = [sent(pillow_file(stripes(16))), sent(pillow_file(stripes(32)))]

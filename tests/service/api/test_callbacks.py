@@ -11,16 +11,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.kit.webhook_secrets import new_secret
 from service.runs.webhook_payload import EXAMPLE, CallbackMessage
 from service.settings import Settings
 from service.store import ObjectStore, keys
-from service.webhooks.outbox import Attempt
+from service.webhooks.outbox import DeliveryAttempt
 from tests.service.api.support import (
     CLOSED_PORT,
-    DictHints,
+    DictLiveState,
     NotingQueue,
     finish,
 )
@@ -33,48 +33,48 @@ def post(client: TestClient, url: object = URL, **options: Any) -> Any:
     return client.post("/generate", json={**BODY, "callback_url": url}, **options)
 
 
-def test_a_callback_is_kept_with_the_job_and_shown(client: TestClient, ledger: Ledger, settings: Settings) -> None:
+def test_a_callback_is_kept_with_the_job_and_shown(client: TestClient, repository: JobRepository, settings: Settings) -> None:
     job = post(client).json()
     assert job["callback"] == {"id": f"{job['id']}_ended", "url": URL, "state": "waiting", "attempts": [], "next_at": None}
-    spec = ledger.read_spec(job["id"])
+    spec = repository.read_spec(job["id"])
     assert spec.callback is not None and (spec.callback.url, spec.callback.service_url) == (URL, settings.public_url)
     assert client.get("/jobs").json()["jobs"] == [job]
     assert client.post("/generate", json=BODY).json()["callback"] is None
 
 
-def test_it_decides_on_nothing_that_is_made(client: TestClient, ledger: Ledger, store: ObjectStore) -> None:
+def test_it_decides_on_nothing_that_is_made(client: TestClient, repository: JobRepository, store: ObjectStore) -> None:
     lines = []
     for extra in ({}, {"callback_url": URL}):
         job = client.post("/generate", json={**BODY, "seed": 3, **extra}).json()
-        finish(ledger, ledger.read_spec(job["id"]))
+        finish(repository, repository.read_spec(job["id"]))
         lines.append(store.get(keys.job_manifest(job["id"])).decode().replace(job["id"], "").splitlines())
         assert "callback_url" not in job["parameters"]
     assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
 
 
-def test_the_attempts_at_it_are_listed_with_the_job(client: TestClient, ledger: Ledger) -> None:
+def test_the_attempts_at_it_are_listed_with_the_job(client: TestClient, repository: JobRepository) -> None:
     job = post(client).json()["id"]
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     assert client.get(f"/jobs/{job}").json()["callback"]["state"] == "pending"
     at = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
     next_at = at + timedelta(seconds=5)
-    ledger.outbox.record(job, Attempt(number=1, at=at, seconds=0.25, error="no answer", result="failed", next_at=next_at))
+    repository.outbox.record(job, DeliveryAttempt(number=1, at=at, seconds=0.25, error="no answer", result="failed", next_at=next_at))
     first = {"at": "2026-01-31T12:00:00Z", "seconds": 0.25, "status": None, "error": "no answer"}
     found = client.get(f"/jobs/{job}").json()["callback"]
     assert (found["state"], found["attempts"], found["next_at"]) == ("pending", [first], "2026-01-31T12:00:05Z")
-    ledger.outbox.record(job, Attempt(number=2, at=next_at, seconds=0.5, status=200, result="delivered"))
+    repository.outbox.record(job, DeliveryAttempt(number=2, at=next_at, seconds=0.5, status=200, result="delivered"))
     second = {"at": "2026-01-31T12:00:05Z", "seconds": 0.5, "status": 200, "error": None}
     found = client.get(f"/jobs/{job}").json()["callback"]
     assert (found["state"], found["attempts"], found["next_at"]) == ("delivered", [first, second], None)
     assert client.get("/jobs").json()["jobs"][0]["callback"] == found
 
 
-def test_a_job_cancelled_before_its_start_has_its_callback_noted(client: TestClient, ledger: Ledger) -> None:
+def test_a_job_cancelled_before_its_start_has_its_callback_noted(client: TestClient, repository: JobRepository) -> None:
     job = post(client).json()["id"]
-    assert list(ledger.outbox.noted()) == []
+    assert list(repository.outbox.pending()) == []
     answer = client.delete(f"/jobs/{job}").json()
     assert (answer["state"], answer["callback"]["state"]) == ("cancelled", "pending")
-    assert list(ledger.outbox.noted()) == [job]
+    assert list(repository.outbox.pending()) == [job]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_job_cancelled_before_its_start_has_its_callback_noted(client: TestCli
     ],
 )
 def test_where_none_may_go_is_refused_at_once_with_what_would_do(
-    client: TestClient, ledger: Ledger, url: str, why: str
+    client: TestClient, repository: JobRepository, url: str, why: str
 ) -> None:
     answer = post(client, url)
     assert answer.status_code == 422
@@ -101,7 +101,7 @@ def test_where_none_may_go_is_refused_at_once_with_what_would_do(
     (fault,) = problem["errors"]
     assert fault["pointer"] == "/callback_url" and why in fault["detail"]
     assert "hunter2" not in answer.text
-    assert list(ledger.jobs()) == []
+    assert list(repository.jobs()) == []
 
 
 def test_it_is_told_together_with_what_else_is_wrong(client: TestClient) -> None:
@@ -113,7 +113,7 @@ def test_it_is_told_together_with_what_else_is_wrong(client: TestClient) -> None
 
 def app_with(settings: Settings, store: ObjectStore, **changes: Any) -> TestClient:
     changed = settings.model_copy(update=changes)
-    return TestClient(create_app(changed, store=store, queue=NotingQueue(), hints=DictHints()))
+    return TestClient(create_app(changed, store=store, queue=NotingQueue(), live_state=DictLiveState()))
 
 
 def test_settings_allow_private_ones(settings: Settings, store: ObjectStore) -> None:
@@ -149,15 +149,15 @@ def test_a_key_stands_for_its_callback_too(client: TestClient) -> None:
     assert post(client, "https://elsewhere.example/", headers=headers).status_code == 409
 
 
-def test_a_spec_from_before_there_were_callbacks_is_read(client: TestClient, ledger: Ledger, store: ObjectStore) -> None:
+def test_a_spec_from_before_there_were_callbacks_is_read(client: TestClient, repository: JobRepository, store: ObjectStore) -> None:
     job = client.post("/generate", json=BODY).json()["id"]
     old = json.loads(store.get(keys.job_spec(job)))
     del old["callback"]
     store.put(keys.job_spec(job), json.dumps(old).encode())
     assert JobSpec.model_validate(old).callback is None
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     assert client.get(f"/jobs/{job}").json()["callback"] is None
-    assert list(ledger.outbox.noted()) == []
+    assert list(repository.outbox.pending()) == []
 
 
 def test_the_description_tells_receivers_what_comes(client: TestClient) -> None:

@@ -13,27 +13,27 @@ from starlette.testclient import TestClient
 
 from service.api.routes.jobs import followed_job
 from service.api.sse import event_stream
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from tests.service.api.support import events_in, finish, make_chunk
 
 
 @pytest.fixture
-def spec(client: TestClient, ledger: Ledger) -> JobSpec:
+def spec(client: TestClient, repository: JobRepository) -> JobSpec:
     body = {"model": "aerial", "classes": ["water"], "count": 6}
-    return ledger.read_spec(client.post("/generate", json=body).json()["id"])
+    return repository.read_spec(client.post("/generate", json=body).json()["id"])
 
 
-def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
+def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, repository: JobRepository, spec: JobSpec) -> None:
     async def follow() -> list[str]:
         watcher = app.state.services.watcher
         pieces = []
         async with aclosing(event_stream(watcher, followed_job(app.state.services, spec))) as stream:
             pieces += [await anext(stream), await anext(stream)]
             for chunk in range(3):
-                make_chunk(ledger, spec, chunk)
+                make_chunk(repository, spec, chunk)
                 pieces.append(await anext(stream))
-            ledger.conclude(spec)
+            repository.conclude(spec)
             pieces += [piece async for piece in stream]
         await watcher.close()
         return pieces
@@ -50,9 +50,9 @@ def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, ledger: Ledger
     assert [json.loads(event["data"])["done"] for event in events] == [0, 2, 4, 6, 6]
 
 
-def test_an_open_stream_ends_when_the_job_does(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
-    make_chunk(ledger, spec, 0)
-    ending = threading.Timer(0.3, finish, (ledger, spec))
+def test_an_open_stream_ends_when_the_job_does(client: TestClient, repository: JobRepository, spec: JobSpec) -> None:
+    make_chunk(repository, spec, 0)
+    ending = threading.Timer(0.3, finish, (repository, spec))
     ending.start()
     answer = client.get(f"/jobs/{spec.job}/events")
     ending.join()
@@ -65,20 +65,20 @@ def test_an_open_stream_ends_when_the_job_does(client: TestClient, ledger: Ledge
     assert json.loads(events[-1]["data"]) == client.get(f"/jobs/{spec.job}").json()
 
 
-def test_who_comes_back_hears_only_of_what_is_new(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
-    make_chunk(ledger, spec, 0)
-    finish(ledger, spec)
+def test_who_comes_back_hears_only_of_what_is_new(client: TestClient, repository: JobRepository, spec: JobSpec) -> None:
+    make_chunk(repository, spec, 0)
+    finish(repository, spec)
     answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "2.2.0.running"})
     assert [event["id"] for event in events_in(answer.text)] == ["6.6.0.succeeded"]
 
 
-def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, ledger: Ledger, spec: JobSpec) -> None:
-    finish(ledger, spec)
+def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, repository: JobRepository, spec: JobSpec) -> None:
+    finish(repository, spec)
     answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "6.6.0.succeeded"})
     assert (answer.status_code, answer.text) == (204, "")
 
 
-def test_a_quiet_job_is_still_heard_of(app: FastAPI, ledger: Ledger, spec: JobSpec) -> None:
+def test_a_quiet_job_is_still_heard_of(app: FastAPI, repository: JobRepository, spec: JobSpec) -> None:
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
         stream = event_stream(watcher, followed_job(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05)

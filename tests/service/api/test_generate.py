@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.broker.priority import Priority
-from service.jobs.repository import Ledger
-from service.kit.states import State
+from service.jobs.repository import JobRepository
+from service.kit.states import JobState
 from service.settings import Settings
 from service.store import ObjectStore, keys
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     finish,
     make_chunk,
@@ -97,31 +97,31 @@ def test_the_answer_is_the_job_as_everybody_sees_it_next(client: TestClient) -> 
         assert client.get("/jobs").json()["jobs"][0] == answer.json()
 
 
-def test_a_repeated_request_is_answered_with_what_has_become_of_its_job(client: TestClient, ledger: Ledger) -> None:
+def test_a_repeated_request_is_answered_with_what_has_become_of_its_job(client: TestClient, repository: JobRepository) -> None:
     headers = {"Idempotency-Key": "again"}
     first = client.post("/generate", json=BODY, headers=headers)
-    ledger.note_started(first.json()["id"])
+    repository.record_started(first.json()["id"])
     again = client.post("/generate", json=BODY, headers=headers)
     assert (first.json()["state"], again.json()["state"]) == ("queued", "running")
     assert again.json() == client.get(again.headers["location"]).json()
     assert again.json()["sequence"] > first.json()["sequence"]
 
 
-def test_the_spec_is_in_the_store_when_202_is_answered(client: TestClient, ledger: Ledger) -> None:
+def test_the_spec_is_in_the_store_when_202_is_answered(client: TestClient, repository: JobRepository) -> None:
     job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()
-    spec = ledger.read_spec(job["id"])
+    spec = repository.read_spec(job["id"])
     assert (spec.model, spec.weights_sha256, spec.seed) == ("aerial@1.10.0", "ab" * 32, job["parameters"]["seed"])
     assert spec.request == BODY
     assert spec.idempotency_key == "k"
     assert spec.sampler.timestep_spacing == "trailing"
 
 
-def test_the_spec_is_stored_before_its_first_chunk_is_sent(client: TestClient, ledger: Ledger, queue: NotingQueue) -> None:
+def test_the_spec_is_stored_before_its_first_chunk_is_sent(client: TestClient, repository: JobRepository, queue: NotingQueue) -> None:
     found_at_send: list[bool] = []
     plain_send = queue.send_chunk
 
     def look_then_send(job: str, chunk: int, priority: Priority) -> None:
-        found_at_send.append(ledger.store.head(keys.job_spec(job)) is not None)
+        found_at_send.append(repository.store.head(keys.job_spec(job)) is not None)
         plain_send(job, chunk, priority)
 
     queue.send_chunk = look_then_send  # type: ignore[method-assign]
@@ -136,20 +136,20 @@ def test_only_the_first_chunks_are_sent(client: TestClient, queue: NotingQueue) 
 
 
 def test_an_interactive_job_is_sent_as_one_and_a_normal_one_is_not(
-    client: TestClient, ledger: Ledger, queue: NotingQueue
+    client: TestClient, repository: JobRepository, queue: NotingQueue
 ) -> None:
     urgent = client.post("/generate", json={**BODY, "priority": "interactive"}).json()["id"]
     plain = client.post("/generate", json={**BODY, "priority": "normal"}).json()["id"]
-    assert (ledger.read_spec(urgent).priority, ledger.read_spec(plain).priority) == ("interactive", "normal")
+    assert (repository.read_spec(urgent).priority, repository.read_spec(plain).priority) == ("interactive", "normal")
     assert queue.interactive == [(urgent, 0), (urgent, 1), (urgent, 2)]
     assert queue.sent[3:] == [(plain, 0), (plain, 1), (plain, 2)]
 
 
-def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient, ledger: Ledger) -> None:
+def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient, repository: JobRepository) -> None:
     lines = []
     for priority in ("normal", "interactive"):
         job = client.post("/generate", json={**BODY, "seed": 3, "priority": priority}).json()["id"]
-        finish(ledger, ledger.read_spec(job))
+        finish(repository, repository.read_spec(job))
         lines.append(client.get(f"/jobs/{job}/manifest").text.replace(job, "").splitlines())
     assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
 
@@ -168,11 +168,11 @@ def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient,
     ],
 )
 def test_large_jobs_of_normal_priority_are_stored_as_shards_unless_asked_otherwise(
-    settings: Settings, store: ObjectStore, ledger: Ledger, changes: dict[str, Any], from_count: int, layout: str
+    settings: Settings, store: ObjectStore, repository: JobRepository, changes: dict[str, Any], from_count: int, layout: str
 ) -> None:
-    app = create_app(settings.model_copy(update={"shards_from_count": from_count}), store=store, queue=NotingQueue(), hints=DictHints())
+    app = create_app(settings.model_copy(update={"shards_from_count": from_count}), store=store, queue=NotingQueue(), live_state=DictLiveState())
     job = TestClient(app).post("/generate", json={**BODY, **changes}).json()
-    assert job["parameters"]["layout"] == ledger.read_spec(job["id"]).layout == layout
+    assert job["parameters"]["layout"] == repository.read_spec(job["id"]).layout == layout
 
 
 def test_a_layout_that_there_is_not_is_refused(client: TestClient) -> None:
@@ -181,31 +181,31 @@ def test_a_layout_that_there_is_not_is_refused(client: TestClient) -> None:
     assert answer.json()["errors"][0]["pointer"] == "/layout" and "'objects' or 'shards'" in answer.json()["detail"]
 
 
-def test_where_no_link_into_a_shard_could_be_signed_there_are_none(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
+def test_where_no_link_into_a_shard_could_be_signed_there_are_none(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
     in_s3 = settings.model_copy(update={"store_url": "s3://bucket"})
-    client = TestClient(create_app(in_s3, store=store, queue=NotingQueue(), hints=DictHints()))
+    client = TestClient(create_app(in_s3, store=store, queue=NotingQueue(), live_state=DictLiveState()))
     assert client.post("/generate", json={**BODY, "count": 5000}).json()["parameters"]["layout"] == "objects"
     answer = client.post("/generate", json={**BODY, "layout": "shards"})
     assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == "/layout"
     assert "TWINSET_LINK_SECRET" in answer.json()["detail"]
     shared = in_s3.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
-    client = TestClient(create_app(shared, store=store, queue=NotingQueue(), hints=DictHints()))
+    client = TestClient(create_app(shared, store=store, queue=NotingQueue(), live_state=DictLiveState()))
     assert client.post("/generate", json={**BODY, "count": 5000}).json()["parameters"]["layout"] == "shards"
 
 
-def test_a_broker_that_is_down_loses_nothing(client: TestClient, ledger: Ledger, queue: NotingQueue) -> None:
+def test_a_broker_that_is_down_loses_nothing(client: TestClient, repository: JobRepository, queue: NotingQueue) -> None:
     queue.down = True
     answer = client.post("/generate", json=BODY)
     assert answer.status_code == 202
     assert queue.sent == []
-    assert list(ledger.missing_chunks(ledger.read_spec(answer.json()["id"]))) == [0, 1, 2, 3]
+    assert list(repository.missing_chunks(repository.read_spec(answer.json()["id"]))) == [0, 1, 2, 3]
 
 
-def test_classes_are_found_by_alias_and_case_and_stored_in_the_cards_order(client: TestClient, ledger: Ledger) -> None:
+def test_classes_are_found_by_alias_and_case_and_stored_in_the_cards_order(client: TestClient, repository: JobRepository) -> None:
     given = ["Plants", "WATER", " houses", "building"]
     job = client.post("/generate", json={**BODY, "classes": given}).json()
     assert job["parameters"]["classes"] == ["building", "water", "vegetation"]
-    assert ledger.read_spec(job["id"]).request["classes"] == given
+    assert repository.read_spec(job["id"]).request["classes"] == given
 
 
 def test_the_same_key_and_body_are_the_same_job(client: TestClient, queue: NotingQueue) -> None:
@@ -238,7 +238,7 @@ def test_a_refused_request_does_not_take_its_key(client: TestClient) -> None:
     assert client.post("/generate", json=BODY, headers=headers).status_code == 202
 
 
-def test_parallel_requests_with_one_key_make_one_job(client: TestClient, queue: NotingQueue, ledger: Ledger) -> None:
+def test_parallel_requests_with_one_key_make_one_job(client: TestClient, queue: NotingQueue, repository: JobRepository) -> None:
     start = threading.Barrier(8)
 
     def post(_: int) -> dict[str, Any]:
@@ -251,27 +251,27 @@ def test_parallel_requests_with_one_key_make_one_job(client: TestClient, queue: 
         jobs = list(pool.map(post, range(8)))
     assert len({job["id"] for job in jobs}) == 1
     assert len({job["parameters"]["seed"] for job in jobs}) == 1
-    assert list(ledger.jobs()) == [jobs[0]["id"]]
+    assert list(repository.jobs()) == [jobs[0]["id"]]
     assert sorted(queue.sent) == [(jobs[0]["id"], chunk) for chunk in range(3)]
 
 
 def test_a_crash_between_reservation_and_spec_is_healed_by_the_retry(
-    client: TestClient, ledger: Ledger, queue: NotingQueue
+    client: TestClient, repository: JobRepository, queue: NotingQueue
 ) -> None:
     job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"]
-    ledger.store.delete(keys.job_spec(job))
+    repository.store.delete(keys.job_spec(job))
     queue.sent.clear()
     assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"] == job
-    assert ledger.read_spec(job).count == 8
+    assert repository.read_spec(job).count == 8
     assert len(queue.sent) == 3
 
 
-def test_prefer_wait_holds_the_answer_for_the_end(client: TestClient, ledger: Ledger) -> None:
+def test_prefer_wait_holds_the_answer_for_the_end(client: TestClient, repository: JobRepository) -> None:
     def do_the_job() -> None:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            for job in ledger.jobs():
-                finish(ledger, ledger.read_spec(job))
+            for job in repository.jobs():
+                finish(repository, repository.read_spec(job))
                 return
 
     worker = threading.Thread(target=do_the_job)
@@ -294,12 +294,12 @@ def test_prefer_wait_gives_up_at_its_time_and_at_the_services_own(app: FastAPI, 
     assert "preference-applied" not in ignored.headers
 
 
-def test_a_finished_job_answers_its_key_with_how_it_ended(client: TestClient, ledger: Ledger) -> None:
+def test_a_finished_job_answers_its_key_with_how_it_ended(client: TestClient, repository: JobRepository) -> None:
     headers = {"Idempotency-Key": "k"}
     job = client.post("/generate", json=BODY, headers=headers).json()["id"]
-    spec = ledger.read_spec(job)
-    make_chunk(ledger, spec, 0, failed=(1,))
-    assert finish(ledger, spec).state is State.PARTIAL
+    spec = repository.read_spec(job)
+    make_chunk(repository, spec, 0, failed=(1,))
+    assert finish(repository, spec).state is JobState.PARTIAL
     again = client.post("/generate", json=BODY, headers={**headers, "Prefer": "wait=1"})
     assert again.status_code == 200
     assert (again.json()["done"], again.json()["failed"]) == (7, 1)

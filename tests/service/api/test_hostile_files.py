@@ -39,7 +39,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "20260131"))
 FILES = int(os.environ.get("FUZZ_FILES", "1000"))
 PNG = {"Content-Type": "image/png"}
 JSON = {"Content-Type": "application/json"}
-MOST_MEMORY_BYTES = 200 << 20
+MAX_MEMORY_BYTES = 200 << 20
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_bomb_goes_off_nowhere(population: Population, wire: Wire) -> None:
             uploaded = wire.ask("POST", "/uploads", headers=PNG, body=data)
             given = give(wire, along(data))
             grown = tracemalloc.get_traced_memory()[1] - before
-            assert grown < MOST_MEMORY_BYTES, f"{name} took {grown >> 20} MiB"
+            assert grown < MAX_MEMORY_BYTES, f"{name} took {grown >> 20} MiB"
             for answer in (uploaded, given):
                 assert answer.status in (201, 202, 422), name
                 assert answer.status != 422 or answer.headers["content-type"] == PROBLEM

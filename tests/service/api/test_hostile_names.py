@@ -200,7 +200,7 @@ def test_in_a_header_no_name_does_harm(population: Population, wire: Wire, heade
             answer = wire.ask(method, target, headers=sent, body=body if method == "POST" else b"")
             assert check(answer, f"{target} with {header}: {value[:200]!r}") in expected
     # Nothing was made by any of these.
-    assert len(list(population.ledger.jobs())) == len(JOBS)
+    assert len(list(population.repository.jobs())) == len(JOBS)
 
 
 def members() -> Iterator[tuple[str, Any]]:

@@ -11,15 +11,15 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.broker.live_state import Hints, Trouble
+from service.broker.live_state import LiveState, Stalled
 from service.jobs.garbage import remove_job
-from service.jobs.repository import Ledger
-from service.kit.states import State
+from service.jobs.repository import JobRepository
+from service.kit.states import JobState
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.service.api.support import (
     CLOSED_PORT,
-    DictHints,
+    DictLiveState,
     NotingQueue,
     finish,
     make_chunk,
@@ -32,29 +32,29 @@ def post(client: TestClient, **changes: Any) -> str:
     return client.post("/generate", json={**BODY, **changes}).json()["id"]
 
 
-def test_the_state_follows_from_what_is_in_the_store(client: TestClient, ledger: Ledger) -> None:
+def test_the_state_follows_from_what_is_in_the_store(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    spec = ledger.read_spec(job)
-    make_chunk(ledger, spec, 2)
+    spec = repository.read_spec(job)
+    make_chunk(repository, spec, 2)
     running = client.get(f"/jobs/{job}").json()
     assert (running["state"], running["done"], running["failed"], running["finished_at"]) == ("running", 2, 0, None)
-    make_chunk(ledger, spec, 0, failed=(1,))
+    make_chunk(repository, spec, 0, failed=(1,))
     running = client.get(f"/jobs/{job}").json()
     assert (running["state"], running["done"], running["failed"], running["total"]) == ("running", 3, 1, 8)
-    finish(ledger, spec)
+    finish(repository, spec)
     ended = client.get(f"/jobs/{job}").json()
     assert (ended["state"], ended["done"], ended["failed"], ended["seconds_left"]) == ("partial", 7, 1, 0)
     assert ended["seconds"] >= 0
     assert datetime.fromisoformat(ended["finished_at"]) >= datetime.fromisoformat(ended["created_at"])
 
 
-def test_rate_and_seconds_left_come_from_the_last_records(client: TestClient, ledger: Ledger) -> None:
+def test_rate_and_seconds_left_come_from_the_last_records(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    spec = ledger.read_spec(job)
+    spec = repository.read_spec(job)
     for chunk in range(3):
-        make_chunk(ledger, spec, chunk)
+        make_chunk(repository, spec, chunk)
     for chunk, second in ((0, 100), (1, 104), (2, 108)):
-        path = next(ledger.store.root.rglob(f"{job}/chunks/{chunk:06d}.json"))  # type: ignore[attr-defined]
+        path = next(repository.store.root.rglob(f"{job}/chunks/{chunk:06d}.json"))  # type: ignore[attr-defined]
         os.utime(path, (second, second))
     view = client.get(f"/jobs/{job}").json()
     assert view["rate"] == pytest.approx(4 / 8)
@@ -62,26 +62,26 @@ def test_rate_and_seconds_left_come_from_the_last_records(client: TestClient, le
 
 
 def test_a_mark_tells_of_work_that_left_no_record_yet_and_a_hint_of_its_rate_alone(
-    client: TestClient, ledger: Ledger, hints: DictHints
+    client: TestClient, repository: JobRepository, live_state: DictLiveState
 ) -> None:
     job = post(client)
-    hints.note_progress(job, state=State.RUNNING, done=0, rate=2.0)
+    live_state.publish_progress(job, state=JobState.RUNNING, done=0, rate=2.0)
     assert client.get(f"/jobs/{job}").json()["state"] == "queued"
-    ledger.note_started(job)
+    repository.record_started(job)
     view = client.get(f"/jobs/{job}").json()
     assert (view["state"], view["rate"], view["seconds_left"]) == ("running", 2.0, 4.0)
 
 
 def test_the_sequence_number_counts_up_in_every_process_to_an_end_where_it_stays(
-    client: TestClient, ledger: Ledger, settings: Settings, store: ObjectStore
+    client: TestClient, repository: JobRepository, settings: Settings, store: ObjectStore
 ) -> None:
-    with TestClient(create_app(settings, store=store, queue=NotingQueue(), hints=DictHints())) as other:
+    with TestClient(create_app(settings, store=store, queue=NotingQueue(), live_state=DictLiveState())) as other:
         job = post(client)
-        spec = ledger.read_spec(job)
+        spec = repository.read_spec(job)
         seen = [client.get(f"/jobs/{job}").json()]
-        steps: list[Any] = [lambda: ledger.note_started(job)]
-        steps += [lambda chunk=chunk: make_chunk(ledger, spec, chunk) for chunk in (2, 0)]
-        steps += [lambda: ledger.request_cancel(job), lambda: ledger.conclude(spec), lambda: make_chunk(ledger, spec, 1)]
+        steps: list[Any] = [lambda: repository.record_started(job)]
+        steps += [lambda chunk=chunk: make_chunk(repository, spec, chunk) for chunk in (2, 0)]
+        steps += [lambda: repository.request_cancel(job), lambda: repository.conclude(spec), lambda: make_chunk(repository, spec, 1)]
         for step in steps:
             step()
             seen += [process.get(f"/jobs/{job}").json() for process in (client, other)]
@@ -89,20 +89,20 @@ def test_the_sequence_number_counts_up_in_every_process_to_an_end_where_it_stays
     assert (seen[-1]["state"], seen[-1]["done"]) == ("cancelled", 4), "a straggler changes nothing of an end"
 
 
-def test_the_store_overrules_a_hint(client: TestClient, ledger: Ledger, hints: DictHints) -> None:
+def test_the_store_overrules_a_hint(client: TestClient, repository: JobRepository, live_state: DictLiveState) -> None:
     job = post(client)
-    hints.note_progress(job, state=State.RUNNING, done=99)
-    finish(ledger, ledger.read_spec(job))
+    live_state.publish_progress(job, state=JobState.RUNNING, done=99)
+    finish(repository, repository.read_spec(job))
     view = client.get(f"/jobs/{job}").json()
     assert (view["state"], view["done"]) == ("succeeded", 8)
 
 
-def test_looking_again_and_again_counts_each_record_once(client: TestClient, ledger: Ledger) -> None:
+def test_looking_again_and_again_counts_each_record_once(client: TestClient, repository: JobRepository) -> None:
     job = post(client, count=200)
-    spec = ledger.read_spec(job)
+    spec = repository.read_spec(job)
     made = 0
     for chunk in [*range(50, 100), *range(0, 50)]:
-        make_chunk(ledger, spec, chunk, failed=(2 * chunk,) if chunk % 10 == 0 else ())
+        make_chunk(repository, spec, chunk, failed=(2 * chunk,) if chunk % 10 == 0 else ())
         made += 1
         if made % 25 == 0:
             view = client.get(f"/jobs/{job}").json()
@@ -132,10 +132,10 @@ def test_jobs_are_listed_newest_first_and_each_once(client: TestClient) -> None:
     assert set(seen) == set(jobs)
 
 
-def test_jobs_are_listed_by_state(client: TestClient, ledger: Ledger) -> None:
+def test_jobs_are_listed_by_state(client: TestClient, repository: JobRepository) -> None:
     done = post(client)
     waiting = post(client)
-    finish(ledger, ledger.read_spec(done))
+    finish(repository, repository.read_spec(done))
     assert [job["id"] for job in client.get("/jobs?state=succeeded").json()["jobs"]] == [done]
     assert [job["id"] for job in client.get("/jobs?state=queued&limit=1").json()["jobs"]] == [waiting]
     assert client.get("/jobs?state=failed").json() == {"jobs": [], "next_cursor": None}
@@ -148,78 +148,78 @@ def test_folders_that_hold_no_job_are_passed_over(client: TestClient, store: Obj
     assert [each["id"] for each in client.get("/jobs").json()["jobs"]] == [job]
 
 
-def test_cancelling_what_has_not_started_ends_it_at_once(client: TestClient, ledger: Ledger, hints: DictHints) -> None:
+def test_cancelling_what_has_not_started_ends_it_at_once(client: TestClient, repository: JobRepository, live_state: DictLiveState) -> None:
     job = post(client)
     answer = client.delete(f"/jobs/{job}")
     assert answer.status_code == 200
     assert answer.json()["state"] == "cancelled"
     assert answer.json()["reason"] == "cancelled before it started"
-    assert ledger.is_cancelled(job)
-    assert hints.cancelled == {job}
+    assert repository.is_cancelled(job)
+    assert live_state.cancelled == {job}
 
 
-def test_cancelling_what_runs_waits_for_the_worker(client: TestClient, ledger: Ledger) -> None:
+def test_cancelling_what_runs_waits_for_the_worker(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    spec = ledger.read_spec(job)
-    make_chunk(ledger, spec, 0)
+    spec = repository.read_spec(job)
+    make_chunk(repository, spec, 0)
     answer = client.delete(f"/jobs/{job}")
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
-    assert ledger.read_summary(job) is None
-    ledger.conclude(spec)
+    assert repository.read_summary(job) is None
+    repository.conclude(spec)
     view = client.get(f"/jobs/{job}").json()
     assert (view["state"], view["done"], view["total"]) == ("cancelled", 2, 8)
 
 
-def test_a_worker_that_has_only_just_begun_is_waited_for(client: TestClient, ledger: Ledger) -> None:
+def test_a_worker_that_has_only_just_begun_is_waited_for(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    ledger.note_started(job)
+    repository.record_started(job)
     assert client.delete(f"/jobs/{job}").status_code == 202
 
 
-def test_where_redis_is_silent_the_store_tells_what_has_begun(settings: Settings, store: ObjectStore, ledger: Ledger) -> None:
-    app = create_app(settings, store=store, queue=NotingQueue(), hints=Hints(CLOSED_PORT))
+def test_where_redis_is_silent_the_store_tells_what_has_begun(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
+    app = create_app(settings, store=store, queue=NotingQueue(), live_state=LiveState(CLOSED_PORT))
     with TestClient(app) as client:
         begun, waiting = post(client), post(client)
-        ledger.note_started(begun)
+        repository.record_started(begun)
         assert client.delete(f"/jobs/{begun}").json()["state"] == "cancelling"
         assert client.delete(f"/jobs/{waiting}").json()["state"] == "cancelled"
-        assert ledger.is_cancelled(begun)
+        assert repository.is_cancelled(begun)
 
 
-def test_what_has_ended_cannot_be_cancelled(client: TestClient, ledger: Ledger) -> None:
+def test_what_has_ended_cannot_be_cancelled(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     answer = client.post(f"/jobs/{job}/cancel")
     assert answer.status_code == 409
     assert answer.json()["type"] == "/problems/job-state-conflict"
     assert "succeeded with 8 of 8" in answer.json()["detail"]
 
 
-def test_a_cancel_by_its_own_path_never_deletes(client: TestClient, ledger: Ledger) -> None:
+def test_a_cancel_by_its_own_path_never_deletes(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
     assert [client.post(f"/jobs/{job}/cancel").status_code for _ in range(3)] == [200] * 3
     assert client.get(f"/jobs/{job}").json()["state"] == "cancelled"
     running = post(client)
-    make_chunk(ledger, ledger.read_spec(running), 0)
+    make_chunk(repository, repository.read_spec(running), 0)
     assert [client.post(f"/jobs/{running}/cancel").status_code for _ in range(2)] == [202] * 2
 
 
-def test_deleting_what_has_ended_makes_it_unknown_at_once_and_the_others_stay(client: TestClient, ledger: Ledger) -> None:
+def test_deleting_what_has_ended_makes_it_unknown_at_once_and_the_others_stay(client: TestClient, repository: JobRepository) -> None:
     job, other = post(client), post(client)
     for each in (job, other):
-        finish(ledger, ledger.read_spec(each))
+        finish(repository, repository.read_spec(each))
     answer = client.delete(f"/jobs/{job}")
     assert (answer.status_code, answer.content) == (204, b"")
     for method, part in (("GET", ""), ("DELETE", ""), ("GET", "/samples"), ("GET", "/archive"), ("POST", "/retry"), ("POST", "/cancel")):
         assert client.request(method, f"/jobs/{job}{part}").status_code == 404
     assert [each["id"] for each in client.get("/jobs").json()["jobs"]] == [other]
-    deletion = ledger.deletions.read(job)
+    deletion = repository.deletions.read(job)
     assert deletion is not None and (deletion.why, deletion.tenant) == ("asked for", "default")
 
 
-def test_what_another_process_deletes_cancels_or_ends_is_seen_at_the_next_look(client: TestClient, ledger: Ledger) -> None:
+def test_what_another_process_deletes_cancels_or_ends_is_seen_at_the_next_look(client: TestClient, repository: JobRepository) -> None:
     job = post(client)
-    spec = ledger.read_spec(job)
+    spec = repository.read_spec(job)
 
     def state() -> str:
         for _ in range(3):  # the same however often it is asked: nothing is kept that the store could contradict
@@ -227,36 +227,36 @@ def test_what_another_process_deletes_cancels_or_ends_is_seen_at_the_next_look(c
         return answer.json()["state"] if answer.status_code == 200 else answer.json()["type"]
 
     assert state() == "queued"
-    ledger.note_started(job)
+    repository.record_started(job)
     assert state() == "running"
-    ledger.request_cancel(job)
+    repository.request_cancel(job)
     assert state() == "cancelling"
-    ledger.conclude(spec)
+    repository.conclude(spec)
     assert state() == "cancelled"
-    ledger.reserve_retry(job, "j7ybr17pesw6kn47yb0")
+    repository.reserve_retry(job, "j7ybr17pesw6kn47yb0")
     assert client.get(f"/jobs/{job}").json()["retried_by"] == "j7ybr17pesw6kn47yb0"
-    ledger.deletions.note(spec, "expired")
+    repository.deletions.enqueue(spec, "expired")
     assert state() == "/problems/unknown-job"
-    deletion = ledger.deletions.read(job)
-    assert deletion is not None and remove_job(ledger, deletion, most=1000) is None
-    assert ledger.deletions.read(job) is None, "nothing of it is left, the note neither"
+    deletion = repository.deletions.read(job)
+    assert deletion is not None and remove_job(repository, deletion, most=1000) is None
+    assert repository.deletions.read(job) is None, "nothing of it is left, the note neither"
     assert state() == "/problems/unknown-job"
 
 
-def test_the_key_of_a_job_that_is_being_deleted_makes_no_other_of_the_same_id(client: TestClient, ledger: Ledger) -> None:
+def test_the_key_of_a_job_that_is_being_deleted_makes_no_other_of_the_same_id(client: TestClient, repository: JobRepository) -> None:
     job = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"]
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     client.delete(f"/jobs/{job}")
     answer = client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"})
     assert answer.status_code == 409 and "being deleted" in answer.json()["detail"]
-    deletion = ledger.deletions.read(job)
-    assert deletion is not None and remove_job(ledger, deletion, most=1000) is None
+    deletion = repository.deletions.read(job)
+    assert deletion is not None and remove_job(repository, deletion, most=1000) is None
     assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"] != job
 
 
 def test_links_begin_with_the_path_that_a_proxy_adds(settings: Settings, store: ObjectStore) -> None:
     behind = settings.model_copy(update={"public_url": "https://example.org/twinset"})
-    with TestClient(create_app(behind, store=store, queue=NotingQueue(), hints=DictHints())) as client:
+    with TestClient(create_app(behind, store=store, queue=NotingQueue(), live_state=DictLiveState())) as client:
         answer = client.post("/generate", json=BODY)
         assert answer.headers["location"] == f"/twinset/jobs/{answer.json()['id']}"
 
@@ -279,12 +279,12 @@ def test_a_lifetime_of_requests_is_counted_by_route(app: FastAPI, client: TestCl
     assert job not in text
 
 
-def test_why_nothing_can_be_stored_is_told_while_it_lasts(client: TestClient, hints: DictHints) -> None:
+def test_why_nothing_can_be_stored_is_told_while_it_lasts(client: TestClient, live_state: DictLiveState) -> None:
     job = post(client)
-    assert client.get(f"/jobs/{job}").json()["trouble"] is None
-    hints.troubles[job] = Trouble(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), "the disk is full; free some space")
-    trouble = {"since": "2026-01-31T12:00:00Z", "reason": "the disk is full; free some space"}
-    assert client.get(f"/jobs/{job}").json()["trouble"] == trouble
-    assert client.get("/jobs").json()["jobs"][0]["trouble"] == trouble
-    hints.troubles.clear()
-    assert client.get(f"/jobs/{job}").json()["trouble"] is None
+    assert client.get(f"/jobs/{job}").json()["stalled"] is None
+    live_state.stalls[job] = Stalled(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), "the disk is full; free some space")
+    stalled = {"since": "2026-01-31T12:00:00Z", "reason": "the disk is full; free some space"}
+    assert client.get(f"/jobs/{job}").json()["stalled"] == stalled
+    assert client.get("/jobs").json()["jobs"][0]["stalled"] == stalled
+    live_state.stalls.clear()
+    assert client.get(f"/jobs/{job}").json()["stalled"] is None

@@ -86,7 +86,7 @@ def test_threads_that_hang_are_so_many_and_no_more_and_all_end() -> None:
     release = threading.Event()
 
     async def ask() -> int:
-        lookups = Lookups(stuck_s=0.005, most_threads=3)
+        lookups = Lookups(stuck_s=0.005, max_threads=3)
         hanging = [asyncio.ensure_future(lookups.run(release.wait)) for _ in range(6)]
         await asyncio.sleep(0.2)
         most = threads()

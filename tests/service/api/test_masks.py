@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from model_store.masks.resize import majority_resize
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.store import ObjectStore, keys
 from tests.service.api.support import (
     NotingQueue,
@@ -58,30 +58,30 @@ def make(client: TestClient, **body: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def stored(ledger: Ledger, job: str, number: int = 0) -> Image.Image:
-    return Image.open(io.BytesIO(ledger.store.get(keys.job_input(job, number))))
+def stored(repository: JobRepository, job: str, number: int = 0) -> Image.Image:
+    return Image.open(io.BytesIO(repository.store.get(keys.job_input(job, number))))
 
 
-def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colours(client: TestClient, ledger: Ledger) -> None:
+def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colours(client: TestClient, repository: JobRepository) -> None:
     job = make(client, mask=sent(PNG))
     assert (job["total"], job["parameters"]["size"]) == (1, 64)
-    image = stored(ledger, job["id"])
+    image = stored(repository, job["id"])
     assert (image.mode, image.size) == ("P", (64, 64))
     assert np.array_equal(np.asarray(image), majority_resize(LABELS, 64))
     assert np.array_equal(np.asarray(image.convert("RGB")), painted(majority_resize(LABELS, 64)))
-    spec = ledger.read_spec(job["id"])
+    spec = repository.read_spec(job["id"])
     assert spec.masks is not None
     assert [mask.upload for mask in spec.masks] == [sha256(PNG)]
-    assert spec.masks[0].sha256 == sha256(ledger.store.get(keys.job_input(job["id"], 0)))
-    assert ledger.store.get(keys.upload("default", sha256(PNG))) == PNG
+    assert spec.masks[0].sha256 == sha256(repository.store.get(keys.job_input(job["id"], 0)))
+    assert repository.store.get(keys.upload("default", sha256(PNG))) == PNG
 
 
-def test_at_its_own_size_a_mask_comes_through_as_it_is_however_it_was_encoded(client: TestClient, ledger: Ledger) -> None:
+def test_at_its_own_size_a_mask_comes_through_as_it_is_however_it_was_encoded(client: TestClient, repository: JobRepository) -> None:
     files = [PNG, pillow_file(painted(LABELS)), pillow_file(np.dstack([painted(LABELS), np.full_like(LABELS, 255)]))]
     jobs = [make(client, mask=sent(data), size=128)["id"] for data in files]
     for job in jobs:
-        assert np.array_equal(np.asarray(stored(ledger, job)), LABELS)
-    specs = [ledger.read_spec(job).masks or () for job in jobs]
+        assert np.array_equal(np.asarray(stored(repository, job)), LABELS)
+    specs = [repository.read_spec(job).masks or () for job in jobs]
     assert len({masks[0].sha256 for masks in specs}) == 1 and len({masks[0].upload for masks in specs}) == 3
 
 
@@ -98,21 +98,21 @@ def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
     assert order[4:] == [keys.job_spec(job), "sent"]
 
 
-def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(client: TestClient, ledger: Ledger) -> None:
+def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(client: TestClient, repository: JobRepository) -> None:
     ids = [upload(client, data) for data in OTHERS]
     job = make(client, mask=[ids[0], sent(OTHERS[1]), ids[2]], count=7, seed=3)
     assert job["parameters"]["mask"] == ids
-    spec = ledger.read_spec(job["id"])
+    spec = repository.read_spec(job["id"])
     for number in range(3):
-        assert np.unique(np.asarray(stored(ledger, spec.job, number))).tolist() == [number]
-    finish(ledger, spec)
+        assert np.unique(np.asarray(stored(repository, spec.job, number))).tolist() == [number]
+    finish(repository, spec)
     lines = [json.loads(line) for line in client.get(f"/jobs/{spec.job}/manifest").text.splitlines()]
     assert [line["given_mask"]["number"] for line in lines] == [0, 1, 2, 0, 1, 2, 0]
     assert spec.masks is not None
     assert lines[4]["given_mask"] == {"number": 1, "upload": ids[1]["upload"], "sha256": spec.masks[1].sha256}
     assert {line["guidance_target"] for line in lines} == {"text"}
-    plain = ledger.read_spec(client.post("/generate", json={"model": "aerial", "prompt": "p", "count": 1}).json()["id"])
-    finish(ledger, plain)
+    plain = repository.read_spec(client.post("/generate", json={"model": "aerial", "prompt": "p", "count": 1}).json()["id"])
+    finish(repository, plain)
     line = json.loads(client.get(f"/jobs/{plain.job}/manifest").text)
     assert (line["given_mask"], line["guidance_target"]) == (None, None)
 
@@ -125,17 +125,17 @@ def test_masks_say_how_many_twins_are_made_unless_a_count_does(client: TestClien
     assert make(client, mask=masks * 2)["parameters"]["count"] == 6
 
 
-def test_a_request_remembers_ids_and_no_files(client: TestClient, ledger: Ledger) -> None:
+def test_a_request_remembers_ids_and_no_files(client: TestClient, repository: JobRepository) -> None:
     body = {"mask": [sent(PNG), upload(client, OTHERS[0])], "seed": 1, "pairs": True}
     job = make(client, **body)
     wanted = [{"upload": sha256(PNG)}, {"upload": sha256(OTHERS[0])}]
-    assert ledger.read_spec(job["id"]).request == {"model": "tissue", **body, "mask": wanted}
+    assert repository.read_spec(job["id"]).request == {"model": "tissue", **body, "mask": wanted}
     one = make(client, mask=sent(PNG))
-    assert ledger.read_spec(one["id"]).request == {"model": "tissue", "mask": {"upload": sha256(PNG)}}
+    assert repository.read_spec(one["id"]).request == {"model": "tissue", "mask": {"upload": sha256(PNG)}}
 
 
 @pytest.mark.parametrize("encoding", [None, "index", "colours"])
-def test_the_parameters_sent_again_give_the_same_masks(client: TestClient, ledger: Ledger, encoding: str | None) -> None:
+def test_the_parameters_sent_again_give_the_same_masks(client: TestClient, repository: JobRepository, encoding: str | None) -> None:
     labels = [LABELS, np.full((64, 64), 2, dtype=np.uint8)]
     files = [pillow_file(painted(each) if encoding == "colours" else each) for each in labels]
     body = {"prompt": "glands", "mask": [sent(data) for data in files], "guidance_target": "joint", "count": 5, "size": 128}
@@ -144,7 +144,7 @@ def test_the_parameters_sent_again_give_the_same_masks(client: TestClient, ledge
     again = make(client, **{name: value for name, value in first["parameters"].items() if value is not None})
     assert again["parameters"] == first["parameters"]
     assert client.get(f"/jobs/{first['id']}").json()["parameters"] == first["parameters"]
-    specs = [ledger.read_spec(job["id"]) for job in (first, again)]
+    specs = [repository.read_spec(job["id"]) for job in (first, again)]
     assert specs[0].masks == specs[1].masks
     assert (specs[1].prompt, specs[1].guidance_target, specs[1].count) == ("glands", "joint", 5)
 
@@ -159,14 +159,14 @@ def test_a_mask_sent_along_and_the_same_sent_before_are_one_request_to_a_key(cli
     assert (other.status_code, other.json()["job"]) == (409, first["id"])
 
 
-def test_a_crash_before_the_spec_is_healed_by_the_retry_masks_and_all(client: TestClient, ledger: Ledger) -> None:
+def test_a_crash_before_the_spec_is_healed_by_the_retry_masks_and_all(client: TestClient, repository: JobRepository) -> None:
     body, headers = {"model": "tissue", "mask": sent(PNG)}, {"Idempotency-Key": "k"}
     job = client.post("/generate", json=body, headers=headers).json()["id"]
-    whole = ledger.store.get(keys.job_input(job, 0))
+    whole = repository.store.get(keys.job_input(job, 0))
     for key in (keys.job_spec(job), keys.job_input(job, 0)):
-        ledger.store.delete(key)
+        repository.store.delete(key)
     assert client.post("/generate", json=body, headers=headers).json()["id"] == job
-    assert ledger.store.get(keys.job_input(job, 0)) == whole
+    assert repository.store.get(keys.job_input(job, 0)) == whole
 
 
 COMBINATIONS: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -185,18 +185,18 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", COMBINATIONS)
-def test_the_card_says_what_goes_together(client: TestClient, store: ObjectStore, ledger: Ledger, case: str) -> None:
+def test_the_card_says_what_goes_together(client: TestClient, store: ObjectStore, repository: JobRepository, case: str) -> None:
     register(store, mask_card("strict", input_sets=[["prompt", "mask"]]), mask_card("apart", input_sets=[]))
     model, body, words = COMBINATIONS[case]
     answer = client.post("/generate", json={"model": model, **body})
     if words is None:
         assert answer.status_code == 202
-        spec = ledger.read_spec(answer.json()["id"])
+        spec = repository.read_spec(answer.json()["id"])
         assert set(spec.inputs) == body.keys() - {"count"}
     else:
         assert answer.status_code == 422
         assert words in answer.json()["detail"]
-        assert list(ledger.jobs()) == []
+        assert list(repository.jobs()) == []
 
 
 def test_pairs_are_demanded_only_of_models_that_make_them(client: TestClient) -> None:
@@ -212,12 +212,12 @@ def test_pairs_are_demanded_only_of_models_that_make_them(client: TestClient) ->
     make(client, model="aerial", prompt="a lake", count=1, pairs=True)
 
 
-def test_guidance_goes_to_the_targets_that_the_card_lists(client: TestClient, store: ObjectStore, ledger: Ledger) -> None:
+def test_guidance_goes_to_the_targets_that_the_card_lists(client: TestClient, store: ObjectStore, repository: JobRepository) -> None:
     narrow = mask_card("narrow", guidance_targets=["mask", "joint"], defaults={"steps": 50, "guidance_scale": 1.0, "eta": 0.0})
     register(store, narrow)
     assert make(client, prompt="p", count=1)["parameters"]["guidance_target"] == "text"
     job = make(client, prompt="p", mask=sent(PNG), guidance_target="mask")
-    assert ledger.read_spec(job["id"]).guidance_target == "mask"
+    assert repository.read_spec(job["id"]).guidance_target == "mask"
     assert make(client, model="narrow@1.0.0", prompt="p", count=1)["parameters"]["guidance_target"] == "mask"
     refused = client.post("/generate", json={"model": "narrow@1.0.0", "prompt": "p", "count": 1, "guidance_target": "text"})
     assert refused.status_code == 422

@@ -227,7 +227,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Population]:
     population = populate(tmp_path_factory.mktemp("guarded"))
     record = ApiKey(id=KEY.id, tenant=DEFAULT_TENANT, secret_sha256=KEY.sha256(), created_at=datetime.now(timezone.utc))
     population.store.put(keys.api_key(KEY.id), record.model_dump_json().encode())
-    population.app.state.services.gate.required = "true"
+    population.app.state.services.authenticator.required = "true"
     door.app = population.app
     yield population
     asgi.shutdown_lifespans()

@@ -20,7 +20,7 @@ from service.api.routes import archive as archiving
 from service.api.routes.archive import archive_stream
 from service.api.routes.objects import byte_range
 from service.errors import StoreError
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.kit.seeds import sample_seed
 from service.store import ObjectStore, keys
@@ -34,20 +34,20 @@ from tests.service.masks.support import pillow_file, stripes
 
 
 @pytest.fixture
-def spec(client: TestClient, ledger: Ledger) -> JobSpec:
+def spec(client: TestClient, repository: JobRepository) -> JobSpec:
     """A job of 7 twins, the fourth given up."""
     body = {"model": "aerial", "classes": ["water"], "count": 7, "seed": 5}
-    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
-    finish(ledger, spec, failed=(3,))
+    spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(repository, spec, failed=(3,))
     return spec
 
 
 @pytest.fixture(params=["objects", "shards"])
-def either(request: pytest.FixtureRequest, client: TestClient, ledger: Ledger) -> JobSpec:
+def either(request: pytest.FixtureRequest, client: TestClient, repository: JobRepository) -> JobSpec:
     """The same in each layout."""
     body = {"model": "aerial", "classes": ["water"], "count": 7, "seed": 5, "layout": request.param}
-    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
-    finish(ledger, spec, failed=(3,))
+    spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(repository, spec, failed=(3,))
     assert spec.layout == request.param
     return spec
 
@@ -77,10 +77,10 @@ def test_samples_come_page_by_page_each_once(client: TestClient, either: JobSpec
     assert (seen[0]["confident_share"], seen[0]["mean_confidence"]) == (0.99, 0.9)
 
 
-def test_a_running_job_shows_what_is_there(client: TestClient, ledger: Ledger) -> None:
+def test_a_running_job_shows_what_is_there(client: TestClient, repository: JobRepository) -> None:
     job = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 7}).json()["id"]
     assert client.get(f"/jobs/{job}/samples").json()["samples"] == []
-    make_chunk(ledger, ledger.read_spec(job), 2)
+    make_chunk(repository, repository.read_spec(job), 2)
     assert [sample["index"] for sample in client.get(f"/jobs/{job}/samples").json()["samples"]] == [4, 5]
 
 
@@ -128,17 +128,17 @@ def test_a_link_that_was_changed_or_is_past_its_time_is_refused(client: TestClie
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_link_serves_the_bytes_of_its_record_or_none(client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+def test_a_link_serves_the_bytes_of_its_record_or_none(client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
     link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
     query = parse_qs(urlsplit(link).query)
     for changed in (link.replace(query["sha256"][0], "0" * 64), link.replace(f"sha256={query['sha256'][0]}&", "")):
         assert client.get(changed).status_code == 403
     good = client.get(link).content
-    ledger.store.put(keys.job_image(spec.job, 0), good[:-1] + b"?")
+    repository.store.put(keys.job_image(spec.job, 0), good[:-1] + b"?")
     for headers in ({}, {"Range": "bytes=1-3"}):
         answer = client.get(link, headers=headers)
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/object-damaged")
-    ledger.store.put(keys.job_image(spec.job, 0), good)
+    repository.store.put(keys.job_image(spec.job, 0), good)
     assert client.get(link).content == good
 
 
@@ -182,7 +182,7 @@ def test_ranges_outside_are_refused(header: str) -> None:
         byte_range(header, 10)
 
 
-def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, either: JobSpec, ledger: Ledger) -> None:
+def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, either: JobSpec, repository: JobRepository) -> None:
     spec = either
     answer = client.get(f"/jobs/{spec.job}/archive")
     assert answer.status_code == 200
@@ -200,11 +200,11 @@ def test_the_archive_is_a_whole_zip_of_the_job(client: TestClient, either: JobSp
             data = archive.read(f"{kind}s/{line['index']:08d}.png")
             assert hashlib.sha256(data).hexdigest() == line[kind]["sha256"]
             offset = line[kind]["offset"]
-            assert ledger.store.get(line[kind]["key"], start=offset, end=offset and offset + len(data)) == data
+            assert repository.store.get(line[kind]["key"], start=offset, end=offset and offset + len(data)) == data
         assert (line["seed"], line["steps"], line["model"]) == (sample_seed(5, line["index"]), 50, "aerial@1.10.0")
         assert line["sampler"]["timestep_spacing"] == "trailing"
         assert line["batch_shape"] == [4, 6, 64, 64]
-    assert archive.read("manifest.jsonl") == ledger.store.get(keys.job_manifest(spec.job))
+    assert archive.read("manifest.jsonl") == repository.store.get(keys.job_manifest(spec.job))
     assert json.loads(archive.read("card.json"))["name"] == "aerial"
     assert "| 1 | water | #0000ff |" in archive.read("README.md").decode()
 
@@ -217,12 +217,12 @@ def test_the_archive_of_a_job_without_twins_is_a_zip_too(client: TestClient) -> 
 
 
 def test_images_without_masks_are_whole_samples_and_an_archive_of_images(
-    client: TestClient, ledger: Ledger, store: ObjectStore
+    client: TestClient, repository: JobRepository, store: ObjectStore
 ) -> None:
     register(store, mask_card())
     body = {"model": "tissue", "prompt": "glands", "count": 3}
-    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
-    finish(ledger, spec, with_masks=False)
+    spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(repository, spec, with_masks=False)
     samples = client.get(f"/jobs/{spec.job}/samples").json()["samples"]
     assert [(sample["mask"], sample["classes"], sample["confident_share"]) for sample in samples] == [(None, [], None)] * 3
     assert all(client.get(local(sample["image"]["url"])).status_code == 200 for sample in samples)
@@ -247,13 +247,13 @@ def test_the_archive_says_what_was_given(client: TestClient, store: ObjectStore)
 
 @pytest.mark.parametrize(("layout", "reads", "ahead"), [("objects", 200, 2 * 10), ("shards", 50, 10)])
 def test_the_archive_flows_before_all_of_it_is_read(
-    app: FastAPI, client: TestClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, layout: str, reads: int, ahead: int
+    app: FastAPI, client: TestClient, repository: JobRepository, monkeypatch: pytest.MonkeyPatch, layout: str, reads: int, ahead: int
 ) -> None:
     """Of shards there is one read a chunk, of two twins each. Pieces are so small here that pictures are seen one by one."""
     monkeypatch.setattr(archiving, "_PIECE_BYTES", 64)
     body = {"model": "aerial", "classes": ["water"], "count": 100, "layout": layout}
-    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
-    finish(ledger, spec)
+    spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(repository, spec)
     store, read = app.state.services.store, []
     plain_get = store.get
 
@@ -274,24 +274,24 @@ def test_the_archive_flows_before_all_of_it_is_read(
     assert zipfile.ZipFile(io.BytesIO(received)).testzip() is None
 
 
-def test_a_damaged_picture_breaks_the_archive_off(app: FastAPI, client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
-    ledger.store.put(keys.job_mask(spec.job, 5), b"not what it was")
+def test_a_damaged_picture_breaks_the_archive_off(app: FastAPI, client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
+    repository.store.put(keys.job_mask(spec.job, 5), b"not what it was")
     with pytest.raises(StoreError, match="damaged"):
         b"".join(archive_stream(app.state.services, spec))
 
 
 def test_so_does_a_damaged_part_of_a_shard(
-    app: FastAPI, client: TestClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, client: TestClient, repository: JobRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archiving, "_PIECE_BYTES", 64)
     body = {"model": "aerial", "classes": ["water"], "count": 7, "layout": "shards"}
-    spec = ledger.read_spec(client.post("/generate", json=body).json()["id"])
-    finish(ledger, spec)
-    record = ledger.read_chunk(spec.job, 2)
+    spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
+    finish(repository, spec)
+    record = repository.read_chunk(spec.job, 2)
     assert record is not None and record.items[1].mask_offset is not None
-    data = bytearray(ledger.store.get(keys.job_shard(spec.job, 2)))
+    data = bytearray(repository.store.get(keys.job_shard(spec.job, 2)))
     data[record.items[1].mask_offset] ^= 1
-    ledger.store.put(keys.job_shard(spec.job, 2), bytes(data))
+    repository.store.put(keys.job_shard(spec.job, 2), bytes(data))
     received = b""
     with pytest.raises(StoreError, match=rf"000002.tar \(bytes {record.items[1].mask_offset} to .*damaged"):
         for piece in archive_stream(app.state.services, spec):

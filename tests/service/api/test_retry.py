@@ -15,13 +15,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.api.app import create_app
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.kit.ids import new_job_id
 from service.kit.seeds import sample_seed
 from service.settings import Settings
 from service.store import ObjectStore, keys
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     NotingQueue,
     finish,
     make_chunk,
@@ -33,17 +33,17 @@ from tests.service.masks.support import pillow_file
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 9, "seed": 3, "name": "first", "priority": "interactive"}
 
 
-def partial(client: TestClient, ledger: Ledger, *, failed: tuple[int, ...] = (1, 2, 7), **changes: Any) -> str:
+def partial(client: TestClient, repository: JobRepository, *, failed: tuple[int, ...] = (1, 2, 7), **changes: Any) -> str:
     """A job that has ended without some of its samples."""
     job = client.post("/generate", json={**BODY, **changes}).json()["id"]
-    finish(ledger, ledger.read_spec(job), failed=failed)
+    finish(repository, repository.read_spec(job), failed=failed)
     return job
 
 
 def test_a_retry_makes_the_missing_samples_under_their_own_indices_and_seeds(
-    client: TestClient, ledger: Ledger, queue: NotingQueue
+    client: TestClient, repository: JobRepository, queue: NotingQueue
 ) -> None:
-    job = partial(client, ledger)
+    job = partial(client, repository)
     queue.sent.clear()
     queue.interactive.clear()
     answer = client.post(f"/jobs/{job}/retry")
@@ -59,8 +59,8 @@ def test_a_retry_makes_the_missing_samples_under_their_own_indices_and_seeds(
     )  # fmt: skip
     assert {**view["parameters"], "count": 9} == old["parameters"]
 
-    spec = ledger.read_spec(view["id"])
-    finish(ledger, spec)
+    spec = repository.read_spec(view["id"])
+    finish(repository, spec)
     first = client.get(f"/jobs/{spec.job}/samples?limit=2").json()
     rest = client.get(f"/jobs/{spec.job}/samples", params={"cursor": first["next_cursor"]}).json()
     samples = first["samples"] + rest["samples"]
@@ -73,24 +73,24 @@ def test_a_retry_makes_the_missing_samples_under_their_own_indices_and_seeds(
     assert (ended["state"], ended["done"], ended["sequence"]) == ("succeeded", 3, 5)
 
 
-def test_asked_again_and_by_many_at_once_there_is_one_retry(client: TestClient, ledger: Ledger) -> None:
-    job = partial(client, ledger)
+def test_asked_again_and_by_many_at_once_there_is_one_retry(client: TestClient, repository: JobRepository) -> None:
+    job = partial(client, repository)
     with ThreadPoolExecutor(6) as pool:
         views = [answer.json() for answer in pool.map(lambda _: client.post(f"/jobs/{job}/retry"), range(6))]
     [retry] = {view["id"] for view in views}
-    finish(ledger, ledger.read_spec(retry), failed=(7,))
+    finish(repository, repository.read_spec(retry), failed=(7,))
     assert client.post(f"/jobs/{job}/retry").json()["id"] == retry, "also once it has ended"
     assert len(client.get("/jobs").json()["jobs"]) == 2
 
     again = client.post(f"/jobs/{retry}/retry").json()
     assert again["parameters"]["layout"] == "objects"
-    assert (again["retry_of"], ledger.read_spec(again["id"]).only) == (retry, ((7, 7),))
+    assert (again["retry_of"], repository.read_spec(again["id"]).only) == (retry, ((7, 7),))
 
 
-def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestClient, ledger: Ledger) -> None:
-    job = partial(client, ledger, layout="shards", priority="normal")
-    retry = ledger.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
-    finish(ledger, retry)
+def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestClient, repository: JobRepository) -> None:
+    job = partial(client, repository, layout="shards", priority="normal")
+    retry = repository.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
+    finish(repository, retry)
     assert retry.layout == "shards" and retry.only == ((1, 2), (7, 7))
     seen = {
         sample["index"]: sample
@@ -105,21 +105,21 @@ def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestCli
         assert client.get(url[url.index("/twins/") :]).content == archive.read(f"images/{index:08d}.png")
 
 
-def test_a_cancelled_job_is_retried_from_where_it_came(client: TestClient, ledger: Ledger) -> None:
+def test_a_cancelled_job_is_retried_from_where_it_came(client: TestClient, repository: JobRepository) -> None:
     job = client.post("/generate", json=BODY).json()["id"]
-    spec = ledger.read_spec(job)
-    make_chunk(ledger, spec, 1)
-    ledger.request_cancel(job)
-    ledger.conclude(spec)
-    retry = ledger.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
+    spec = repository.read_spec(job)
+    make_chunk(repository, spec, 1)
+    repository.request_cancel(job)
+    repository.conclude(spec)
+    retry = repository.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
     assert (retry.only, retry.count) == (((0, 1), (4, 8)), 7)
 
 
-def test_what_has_not_ended_or_misses_nothing_is_refused_with_the_reason(client: TestClient, ledger: Ledger) -> None:
+def test_what_has_not_ended_or_misses_nothing_is_refused_with_the_reason(client: TestClient, repository: JobRepository) -> None:
     job = client.post("/generate", json=BODY).json()["id"]
     answer = client.post(f"/jobs/{job}/retry")
     assert answer.status_code == 409 and "has not ended" in answer.json()["detail"]
-    finish(ledger, ledger.read_spec(job))
+    finish(repository, repository.read_spec(job))
     answer = client.post(f"/jobs/{job}/retry")
     assert answer.status_code == 409 and "with all its 9 twins" in answer.json()["detail"]
     assert client.post("/jobs/j0000000000aaaaaaaa/retry").status_code == 404
@@ -127,14 +127,14 @@ def test_what_has_not_ended_or_misses_nothing_is_refused_with_the_reason(client:
 
 
 def test_the_masks_that_the_retry_follows_are_copied_and_a_damaged_one_is_told(
-    client: TestClient, ledger: Ledger, store: ObjectStore
+    client: TestClient, repository: JobRepository, store: ObjectStore
 ) -> None:
     register(store, mask_card())
     masks = [{"png": base64.b64encode(pillow_file(np.full((64, 64), n, dtype=np.uint8))).decode()} for n in range(4)]
     body = {"classes": None, "model": "tissue", "mask": masks, "count": 12, "priority": "normal"}
     body_without_classes = {key: value for key, value in {**BODY, **body}.items() if value is not None}
     job = client.post("/generate", json=body_without_classes).json()["id"]
-    finish(ledger, ledger.read_spec(job), failed=(1, 5, 6))
+    finish(repository, repository.read_spec(job), failed=(1, 5, 6))
     damaged = store.get(keys.job_input(job, 2))
     store.put(keys.job_input(job, 2), b"damaged")
     answer = client.post(f"/jobs/{job}/retry")
@@ -148,11 +148,11 @@ def test_the_masks_that_the_retry_follows_are_copied_and_a_damaged_one_is_told(
     assert store.get(copied[1]) == damaged
 
 
-def test_a_retry_that_was_reserved_and_never_written_is_filled_in_while_it_is_young(client: TestClient, ledger: Ledger) -> None:
-    job, other = partial(client, ledger), partial(client, ledger)
+def test_a_retry_that_was_reserved_and_never_written_is_filled_in_while_it_is_young(client: TestClient, repository: JobRepository) -> None:
+    job, other = partial(client, repository), partial(client, repository)
     young, old = new_job_id(), new_job_id(datetime.now(timezone.utc) - timedelta(hours=13))
-    ledger.reserve_retry(job, young)
-    ledger.reserve_retry(other, old)
+    repository.reserve_retry(job, young)
+    repository.reserve_retry(other, old)
     assert client.post(f"/jobs/{job}/retry").json()["id"] == young
     fresh = client.post(f"/jobs/{other}/retry").json()["id"]
     assert fresh not in (young, old) and client.get(f"/jobs/{other}").json()["retried_by"] == fresh
@@ -160,11 +160,11 @@ def test_a_retry_that_was_reserved_and_never_written_is_filled_in_while_it_is_yo
 
 @pytest.mark.parametrize(("setting", "status"), [("limit_queued_samples", 429), ("max_interactive_count", 422), ("max_count", 422)])
 def test_limits_hold_as_for_any_job(
-    client: TestClient, ledger: Ledger, settings: Settings, store: ObjectStore, setting: str, status: int
+    client: TestClient, repository: JobRepository, settings: Settings, store: ObjectStore, setting: str, status: int
 ) -> None:
-    job = partial(client, ledger)
+    job = partial(client, repository)
     tight = settings.model_copy(update={setting: 2})
-    with TestClient(create_app(tight, store=store, queue=NotingQueue(), hints=DictHints())) as limited:
+    with TestClient(create_app(tight, store=store, queue=NotingQueue(), live_state=DictLiveState())) as limited:
         answer = limited.post(f"/jobs/{job}/retry")
         assert answer.status_code == status, answer.json()
-    assert ledger.read_retry(job) is None and ledger.holdings.queued_samples("default") == {}
+    assert repository.read_retry(job) is None and repository.usage.queued_samples("default") == {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.api.app import create_app
 from service.errors import StoreUnavailable
 from service.jobs.request import EXAMPLE_MASK_PNG
@@ -32,7 +32,7 @@ def test_models_are_listed_by_their_newest_version(client: TestClient, store: Ob
     listed = {model["card"]["name"]: model for model in client.get("/models").json()["models"]}
     assert listed["aerial"]["id"] == "aerial@1.10.0"
     assert listed["aerial"]["versions"] == ["1.10.0", "1.9.0", "1.0.0"]
-    assert Card.model_validate(listed["aerial"]["card"]).id == "aerial@1.10.0"
+    assert ModelCard.model_validate(listed["aerial"]["card"]).id == "aerial@1.10.0"
 
 
 def test_a_card_is_found_by_name_and_by_version(client: TestClient) -> None:

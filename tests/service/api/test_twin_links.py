@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.errors import LinkInvalid
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_files import pictures_of
 from service.jobs.sample_links import TwinLink
 from service.jobs.spec import JobSpec
@@ -26,7 +26,7 @@ from service.store import ObjectStore, keys
 from service.store.opening import link_secret
 from tests.service.api.support import (
     CLOSED_PORT,
-    DictHints,
+    DictLiveState,
     NotingQueue,
     card,
     finish,
@@ -37,10 +37,10 @@ BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 5, "se
 
 
 @pytest.fixture
-def spec(client: TestClient, ledger: Ledger) -> JobSpec:
+def spec(client: TestClient, repository: JobRepository) -> JobSpec:
     """A job of 5 twins in 3 shards, the second given up."""
-    spec = ledger.read_spec(client.post("/generate", json=BODY).json()["id"])
-    finish(ledger, spec, failed=(1,))
+    spec = repository.read_spec(client.post("/generate", json=BODY).json()["id"])
+    finish(repository, spec, failed=(1,))
     return spec
 
 
@@ -136,8 +136,8 @@ def test_a_link_that_was_changed_in_any_part_is_refused_before_the_store_is_aske
     assert client.get(link).status_code == 200
 
 
-def test_a_link_expires(client: TestClient, spec: JobSpec, ledger: Ledger, settings: Settings) -> None:
-    [first, *_] = [item for _, item in ledger.iterate_items(spec)]
+def test_a_link_expires(client: TestClient, spec: JobSpec, repository: JobRepository, settings: Settings) -> None:
+    [first, *_] = [item for _, item in repository.iterate_items(spec)]
     [image, _] = pictures_of(first)
     now = int(time.time())
     for expires, status in ((now - 1, 403), (now + 60, 200)):
@@ -176,15 +176,15 @@ def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None
                 TwinLink.parse(**{**good, part: value})
 
 
-def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(client: TestClient, spec: JobSpec, ledger: Ledger) -> None:
+def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
     link = links_of(client, spec.job)[0]
     key = keys.job_shard(spec.job, 0)
-    good = ledger.store.get(key)
-    ledger.store.put(key, good.replace(b"IHDR", b"IHDX"))
+    good = repository.store.get(key)
+    repository.store.put(key, good.replace(b"IHDR", b"IHDX"))
     for headers in ({}, {"Range": "bytes=1-3"}):
         answer = client.get(link, headers=headers)
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/object-damaged")
-    ledger.store.delete(key)
+    repository.store.delete(key)
     etag = f'"{dict(parse_qsl(urlsplit(link).query))["sha256"]}"'
     for answer in (client.get(link), client.get(link, headers={"If-None-Match": etag}), client.get(link, headers={"Range": "bytes=0-1"})):
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/object-not-found")
@@ -196,13 +196,13 @@ def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(
     s3_store: ObjectStore, tmp_path: Path  # noqa: F811
 ) -> None:
     register(s3_store, card())
-    parts: dict[str, Any] = {"store": s3_store, "queue": NotingQueue(), "hints": DictHints()}
+    parts: dict[str, Any] = {"store": s3_store, "queue": NotingQueue(), "hints": DictLiveState()}
     settings = Settings(data_dir=tmp_path, store_url="s3://bucket", broker_url=CLOSED_PORT, chunk_size=2)
     shared = settings.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
     one, other, without = (TestClient(create_app(each, **parts), raise_server_exceptions=False) for each in (shared, shared, settings))
-    ledger = Ledger(s3_store)
-    spec = ledger.read_spec(one.post("/generate", json=BODY).json()["id"])
-    finish(ledger, spec)
+    repository = JobRepository(s3_store)
+    spec = repository.read_spec(one.post("/generate", json=BODY).json()["id"])
+    finish(repository, spec)
     [image, mask, *_] = links_of(one, spec.job)
     samples = one.get(f"/jobs/{spec.job}/samples").json()["samples"]
     for link, kind in ((image, "image"), (mask, "mask")):
@@ -211,7 +211,7 @@ def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/settings-error")
     assert "set TWINSET_LINK_SECRET, to the same for all API processes" in answer.json()["detail"]
     assert not (tmp_path / "secret").exists(), "none is made up that others would not know"
-    loose = ledger.read_spec(without.post("/generate", json={**BODY, "layout": "objects"}).json()["id"])
-    finish(ledger, loose)
+    loose = repository.read_spec(without.post("/generate", json={**BODY, "layout": "objects"}).json()["id"])
+    finish(repository, loose)
     [sample, *_] = without.get(f"/jobs/{loose.job}/samples").json()["samples"]
     assert "X-Amz-Signature" in sample["image"]["url"]

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.store import ObjectStore, keys
-from tests.service.api.support import DictHints, NotingQueue, settings_for
+from tests.service.api.support import DictLiveState, NotingQueue, settings_for
 from tests.service.masks.support import (
     file,
     grey_file,
@@ -79,7 +79,7 @@ def test_what_can_be_no_models_mask_is_refused_at_once(client: TestClient, store
 @pytest.fixture
 def narrow_client(tmp_path: Path) -> Iterator[TestClient]:
     settings = settings_for(tmp_path / "narrow", max_body_bytes=1024, max_mask_px=16)
-    with TestClient(create_app(settings, queue=NotingQueue(), hints=DictHints())) as client:
+    with TestClient(create_app(settings, queue=NotingQueue(), live_state=DictLiveState())) as client:
         yield client
 
 

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from service.api import watcher
 from service.api.app import create_app
-from service.broker.live_state import Heard, Hints
+from service.broker.live_state import Heard, LiveState
 from service.broker.priority import Priority
 from service.broker.queues import (
     GENERATE_TASK,
@@ -29,9 +29,9 @@ from service.broker.queues import (
     celery_options,
 )
 from service.errors import BrokerUnavailable
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.kit.ids import new_job_id
-from service.kit.states import State
+from service.kit.states import JobState
 from service.local.broker import EmbeddedBroker
 from service.settings import Settings
 from tests.service.api.support import (
@@ -61,26 +61,26 @@ def live_settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
 
 
 def test_hints_are_told_and_forgotten(live_settings: Settings) -> None:
-    hints = Hints(live_settings.broker_url)
-    hints.note_progress(JOB, state=State.RUNNING, done=3, rate=1.5)
-    assert hints.standing(JOB) == (1.5, None)
-    hints.flag_cancel(JOB)
-    assert hints.is_cancel_flagged(JOB)
+    live_state = LiveState(live_settings.broker_url)
+    live_state.publish_progress(JOB, state=JobState.RUNNING, done=3, rate=1.5)
+    assert live_state.standing(JOB) == (1.5, None)
+    live_state.flag_cancel(JOB)
+    assert live_state.is_cancel_flagged(JOB)
     Redis.from_url(live_settings.broker_url).flushall()
-    assert hints.standing(JOB) == (None, None)
-    assert not hints.is_cancel_flagged(JOB)
-    hints.close()
+    assert live_state.standing(JOB) == (None, None)
+    assert not live_state.is_cancel_flagged(JOB)
+    live_state.close()
 
 
 def test_hints_of_a_silent_redis_are_none_and_cost_no_time() -> None:
-    hints = Hints(CLOSED_PORT)
+    live_state = LiveState(CLOSED_PORT)
     began = time.monotonic()
     for _ in range(100):
-        hints.note_progress(JOB, state=State.RUNNING, done=3)
-        assert hints.standing(JOB) == (None, None)
+        live_state.publish_progress(JOB, state=JobState.RUNNING, done=3)
+        assert live_state.standing(JOB) == (None, None)
     assert time.monotonic() - began < 2
     with pytest.raises(BrokerUnavailable, match="TWINSET_BROKER_URL"):
-        hints.ping()
+        live_state.ping()
 
 
 def test_a_chunk_is_sent_as_json_by_task_name(live_settings: Settings) -> None:
@@ -155,16 +155,16 @@ def test_a_chunk_that_cannot_be_sent_says_so_at_once() -> None:
 
 
 def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_settings: Settings) -> None:
-    hints = Hints(live_settings.broker_url)
+    live_state = LiveState(live_settings.broker_url)
     jobs = [new_job_id() for _ in range(40)]
     for number, job in enumerate(jobs[:30]):
-        hints.note_progress(job, state=State.RUNNING, done=1, rate=number / 4 or None)
+        live_state.publish_progress(job, state=JobState.RUNNING, done=1, rate=number / 4 or None)
         if number % 3 == 0:
-            hints.note_trouble(job, f"disk {number} is full")
+            live_state.publish_stalled(job, f"disk {number} is full")
 
     async def hear() -> list[Heard]:
-        leaving = asyncio.ensure_future(hints.hear(jobs[3]))
-        waiting = [asyncio.ensure_future(hints.hear(job)) for job in jobs]
+        leaving = asyncio.ensure_future(live_state.hear(jobs[3]))
+        waiting = [asyncio.ensure_future(live_state.hear(job)) for job in jobs]
         await asyncio.sleep(0)
         leaving.cancel()  # which must not take the others with it, that go in the same exchange
         found = await asyncio.gather(*waiting)
@@ -174,23 +174,23 @@ def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_
 
     for _ in range(2):  # a second event loop has its own connections
         found = asyncio.run(hear())
-        assert found == [hints.standing(job) for job in jobs]
-    rates, troubles = zip(*found)
+        assert found == [live_state.standing(job) for job in jobs]
+    rates, stalls = zip(*found)
     assert rates == (None, *(number / 4 for number in range(1, 30)), *[None] * 10)
-    assert [trouble and trouble.reason for trouble in troubles[:4]] == ["disk 0 is full", None, None, "disk 3 is full"]
-    hints.close()
+    assert [stalled and stalled.reason for stalled in stalls[:4]] == ["disk 0 is full", None, None, "disk 3 is full"]
+    live_state.close()
 
 
 def test_what_is_asked_at_the_same_moment_goes_in_one_exchange(live_settings: Settings) -> None:
-    hints = Hints(live_settings.broker_url)
+    live_state = LiveState(live_settings.broker_url)
 
     async def connections() -> int:
         client = Redis.from_url(live_settings.broker_url)
-        await hints.hear(JOB)
+        await live_state.hear(JOB)
         before = client.info("stats")["total_connections_received"]
-        await asyncio.gather(*(hints.hear(JOB) for _ in range(50)))
+        await asyncio.gather(*(live_state.hear(JOB) for _ in range(50)))
         made = client.info("stats")["total_connections_received"] - before
-        await hints.aclose()
+        await live_state.aclose()
         return made
 
     assert asyncio.run(connections()) == 0, "fifty exchanges at once would have needed fifty connections"
@@ -198,10 +198,10 @@ def test_what_is_asked_at_the_same_moment_goes_in_one_exchange(live_settings: Se
 
 def test_a_silent_redis_is_heard_as_nothing_and_costs_no_time() -> None:
     async def hear() -> list[Heard]:
-        hints = Hints(CLOSED_PORT)
-        found = [await hints.hear(JOB) for _ in range(50)]
-        found += await asyncio.gather(*(hints.hear(JOB) for _ in range(50)))
-        await hints.aclose()
+        live_state = LiveState(CLOSED_PORT)
+        found = [await live_state.hear(JOB) for _ in range(50)]
+        found += await asyncio.gather(*(live_state.hear(JOB) for _ in range(50)))
+        await live_state.aclose()
         return found
 
     began = time.monotonic()
@@ -220,13 +220,13 @@ def test_a_whole_request_reaches_the_queue(live_settings: Settings) -> None:
 
 def test_a_redis_that_hangs_is_heard_as_nothing_after_a_second_and_then_left_alone() -> None:
     async def hear(url: str) -> tuple[list[Heard], float, float]:
-        hints = Hints(url)
+        live_state = LiveState(url)
         began = time.monotonic()
-        found = await asyncio.gather(*(hints.hear(JOB) for _ in range(5)))
+        found = await asyncio.gather(*(live_state.hear(JOB) for _ in range(5)))
         hung = time.monotonic()
-        found += [await hints.hear(JOB) for _ in range(5)]
+        found += [await live_state.hear(JOB) for _ in range(5)]
         again = time.monotonic()
-        await hints.aclose()
+        await live_state.aclose()
         return found, hung - began, again - hung
 
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and says nothing
@@ -236,14 +236,14 @@ def test_a_redis_that_hangs_is_heard_as_nothing_after_a_second_and_then_left_alo
 
 
 def test_a_connection_that_redis_has_closed_is_made_anew(live_settings: Settings) -> None:
-    hints = Hints(live_settings.broker_url)
-    hints.note_progress(JOB, state=State.RUNNING, done=1, rate=2.5)
+    live_state = LiveState(live_settings.broker_url)
+    live_state.publish_progress(JOB, state=JobState.RUNNING, done=1, rate=2.5)
 
     async def hear() -> list[Heard]:
-        found = [await hints.hear(JOB)]
+        found = [await live_state.hear(JOB)]
         Redis.from_url(live_settings.broker_url).client_kill_filter(_type="normal", skipme=True)
-        found.append(await hints.hear(JOB))
-        await hints.aclose()
+        found.append(await live_state.hear(JOB))
+        await live_state.aclose()
         return found
 
     assert asyncio.run(hear()) == [(2.5, None)] * 2
@@ -255,10 +255,10 @@ def test_a_hint_wakes_those_who_wait(live_settings: Settings, monkeypatch: pytes
     app = create_app(live_settings)
     services = app.state.services
     register(services.store, card())
-    ledger: Ledger = services.ledger
+    repository: JobRepository = services.repository
 
-    async def follow(job: str) -> list[State]:
-        spec = ledger.read_spec(job)
+    async def follow(job: str) -> list[JobState]:
+        spec = repository.read_spec(job)
         states = []
         async with aclosing(services.watcher.watch(job, lambda: services.progress.read(spec), beat_s=120)) as changes:
             states.append((await anext(changes)).state)
@@ -267,15 +267,15 @@ def test_a_hint_wakes_those_who_wait(live_settings: Settings, monkeypatch: pytes
             # The watcher takes up its place in the queue of those to be woken only now, before its slow clock.
             pending = asyncio.ensure_future(anext(changes))
             await asyncio.sleep(0)
-            make_chunk(ledger, spec, 0)
-            services.hints.note_progress(job, state=State.RUNNING, done=2)
+            make_chunk(repository, spec, 0)
+            services.live_state.publish_progress(job, state=JobState.RUNNING, done=2)
             states.append((await asyncio.wait_for(pending, 10)).state)
-            finish(ledger, spec)
-            services.hints.note_progress(job, state=State.SUCCEEDED, done=4)
+            finish(repository, spec)
+            services.live_state.publish_progress(job, state=JobState.SUCCEEDED, done=4)
             states.append((await asyncio.wait_for(anext(changes), 10)).state)
         await services.watcher.close()
         return states
 
     with TestClient(app) as client:
         job = client.post("/generate", json=BODY).json()["id"]
-    assert asyncio.run(follow(job)) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
+    assert asyncio.run(follow(job)) == [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]

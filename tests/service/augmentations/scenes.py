@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from model_store.card import Card, ClassEntry, Limits, PaletteRef, TextEncoderRef
+from model_store.card import CardLimits, ClassEntry, ModelCard, PaletteRef, TextEncoderRef
 from service.datasets.classes import ClassList
 
 WORDS = ("background", "roof", "road", "water")
 CLASSES = ClassList.of(WORDS)
 
 
-def card(*inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str, ...] = WORDS, size_px: int = 32) -> Card:
+def card(*inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str, ...] = WORDS, size_px: int = 32) -> ModelCard:
     """A card of ``toy@1.0.0`` whose first class may not be asked for, and whose others have a plural as alias."""
     entries = tuple(
         ClassEntry(
@@ -25,7 +25,7 @@ def card(*inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str,
         )
         for index, word in enumerate(words)
     )
-    return Card(
+    return ModelCard(
         name="toy",
         version="1.0.0",
         system="pathdiff",
@@ -38,7 +38,7 @@ def card(*inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str,
         generation_size_px=16,
         sizes_px=(16, 32),
         default_size_px=size_px,
-        limits=Limits(steps_max=200, max_prompt_tokens=24),
+        limits=CardLimits(steps_max=200, max_prompt_tokens=24),
         text_encoder=TextEncoderRef(name="toy", dims=8, max_tokens=24),
         intended_use="tests",
         limits_of_use="anything else",

@@ -10,13 +10,13 @@ import pytest
 from service.augmentations.acceptance import ACCEPTED, Verdict, class_agreement, duplicate_bits, judge
 from service.augmentations.near_duplicates import NearDuplicates
 from service.augmentations.request import Acceptance
-from service.jobs.spec import Item, ItemClass
+from service.jobs.spec import ItemClass, SampleRecord
 
 SHA = "0" * 64
 STRICT = Acceptance(min_confident_share=0.9, min_mean_confidence=0.5, min_class_agreement=0.75, no_near_duplicates=True)
 
 
-def item(**changes: Any) -> Item:
+def item(**changes: Any) -> SampleRecord:
     made = {
         "index": 3,
         "seed": 4,
@@ -30,7 +30,7 @@ def item(**changes: Any) -> Item:
         "confident_share": 0.95,
         "mean_confidence": 0.6,
     }
-    return Item.model_validate({**made, **changes})
+    return SampleRecord.model_validate({**made, **changes})
 
 
 def test_a_good_twin_is_accepted() -> None:
@@ -66,7 +66,7 @@ def test_given_masks_are_not_judged_for_how_they_were_drawn() -> None:
 
 
 def test_a_failed_sample() -> None:
-    failed = Item(index=1, seed=2, error="out of memory")
+    failed = SampleRecord(index=1, seed=2, error="out of memory")
     assert judge(failed, ["roof"], Acceptance(), mask_given=True) == Verdict("failed")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.request import EXAMPLES, AugmentationRequest
 from service.datasets.classes import ClassList
@@ -21,12 +21,12 @@ from tests.service.augmentations.scenes import (
 )
 
 
-def admitted(the_card: Card = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> AugmentationParameters:
+def admitted(the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> AugmentationParameters:
     request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", **body})
     return admit(request, the_card, classes, real_items=items, max_steps=150, max_prompt_chars=200, new_seed=lambda: 7)
 
 
-def faults(the_card: Card = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> dict[str, str]:
+def faults(the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
         admitted(the_card, classes, items=items, **body)
     return {error["pointer"]: error["detail"] for error in caught.value.extra["errors"]}

@@ -7,7 +7,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from service.augmentations.balance import Target, feasibility, features, target_of
+from service.augmentations.balance import BalanceTarget, feasibility, features, target_of
 from service.augmentations.choosing import Sums, choose, scales
 from service.augmentations.raking import rake
 from service.errors import InvalidRequest
@@ -80,7 +80,7 @@ def test_what_cannot_be_met_is_said() -> None:
 
 
 def test_tolerance() -> None:
-    target = Target("pixels", np.array([0.5, 0.01, 0.2]), np.array([True, True, False]))
+    target = BalanceTarget("pixels", np.array([0.5, 0.01, 0.2]), np.array([True, True, False]))
     assert target.met(np.array([0.524, 0.0109, 0.9])).all()
     assert target.met(np.array([0.526, 0.0112, 0.9])).tolist() == [False, False, True]
 
@@ -106,7 +106,7 @@ def test_a_target_is_met_within_5_percent_and_masks_repeat_evenly(seed: int) -> 
     rng = np.random.default_rng(seed)
     masks, classes, count = int(rng.integers(40, 800)), int(rng.integers(2, 15)), int(rng.integers(400, 2000))
     contributed = rng.dirichlet(np.full(classes, 0.3) * rng.uniform(0.3, 2, classes), size=masks)
-    target = Target("pixels", (0.5 / masks + 0.5 * rng.dirichlet(np.full(masks, 0.4))) @ contributed, np.ones(classes, dtype=bool))
+    target = BalanceTarget("pixels", (0.5 / masks + 0.5 * rng.dirichlet(np.full(masks, 0.4))) @ contributed, np.ones(classes, dtype=bool))
     assert feasibility(contributed, target, [str(number) for number in range(classes)]).met
     chosen = choose(contributed, target.shares, count, Sums.none(masks, classes), rng)
     assert len(chosen) == count and target.met(contributed[chosen].mean(axis=0)).all()

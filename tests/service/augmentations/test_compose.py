@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, Scene
+from service.augmentations.transforms.base import IGNORE, TransformContext
 from service.augmentations.transforms.compose import compose, remake, square
 from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
 from tests.service.augmentations.scenes import masks_of, scene
@@ -57,7 +57,7 @@ def test_the_usual_transforms_change_most_masks_and_keep_their_classes() -> None
     changed, kept = 0, []
     for seed in range(100):
         mask = scene(seed)
-        made = compose(mask, np.random.default_rng(seed), Transforms.usual(), size_px=40, scene=Scene(ground=frozenset({0})))
+        made = compose(mask, np.random.default_rng(seed), Transforms.usual(), size_px=40, scene=TransformContext(ground=frozenset({0})))
         changed += not np.array_equal(made.labels, mask)
         kept += [label in made.labels for label in np.unique(mask)]
     assert changed > 85 and np.mean(kept) > 0.9

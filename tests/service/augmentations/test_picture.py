@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.augmentations.picture import MOST_EXAMPLES, draw_plan, examples
+from service.augmentations.picture import MAX_EXAMPLES, draw_plan, examples
 from service.augmentations.plan_report import ClassShares, report
 from tests.service.augmentations.scenes import DRAWS, MASKS
 from tests.service.augmentations.test_plan import ALL, plan_of
@@ -27,7 +27,7 @@ def area(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 def test_bars_are_as_long_as_the_shares_and_examples_as_the_masks() -> None:
     plan = plan_of(count=50, balance={"water": 0.12}, masks={"transforms": ALL})
     shown = examples(plan)
-    assert len(shown) == MOST_EXAMPLES and all("flip" in one.how or one.how for one in shown)
+    assert len(shown) == MAX_EXAMPLES and all("flip" in one.how or one.how for one in shown)
     png = draw_plan(report(plan), shown, MASKS.classes, title="Tiles")
     assert png == draw_plan(report(plan), examples(plan), MASKS.classes, title="Tiles")
     bare = pixels(draw_plan(report(plan), [], MASKS.classes))

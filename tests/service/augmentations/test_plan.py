@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.augmentations.admission import admit
-from service.augmentations.entries import Entry
+from service.augmentations.entries import PlanEntry
 from service.augmentations.plan import Plan, Wanted, job_groups, make_plan
 from service.augmentations.plan_report import report
 from service.augmentations.pool import ArrayPool, histogram
 from service.augmentations.request import AugmentationRequest
-from service.augmentations.tally import Tally
+from service.augmentations.tally import SetTally
 from service.augmentations.transforms.compose import remake
 from service.errors import InvalidRequest
 from tests.service.augmentations.scenes import (
@@ -33,24 +33,24 @@ SCENES = [scene(seed) for seed in range(150)]
 ALL = ["crop", "merge", "drop", "clone", "flip", "scale", "rotate", "shift", "elastic"]
 
 
-def plan_of(the_card: Card = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any) -> Plan:
+def plan_of(the_card: ModelCard = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any) -> Plan:
     request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", "seed": 5, **body})
     parameters = admit(request, the_card, CLASSES, real_items=len(tiles), max_steps=100, max_prompt_chars=200)
     return make_plan(parameters, the_card, ArrayPool(tiles, len(WORDS), captions or ()))
 
 
-def entries(plan: Plan, count: int, tally: Tally | None = None) -> list[Entry]:
-    return list(plan.next(tally or Tally.empty(len(WORDS)), count))
+def entries(plan: Plan, count: int, tally: SetTally | None = None) -> list[PlanEntry]:
+    return list(plan.next(tally or SetTally.empty(len(WORDS)), count))
 
 
-def counted(tally: Tally, made: list[Entry]) -> Tally:
+def counted(tally: SetTally, made: list[PlanEntry]) -> SetTally:
     for entry in made:
         tally.judge(entry.wanted.item, entry.shares, entry.shares)
     return tally
 
 
-def same(one: list[Entry], other: list[Entry]) -> bool:
-    def one_like(a: Entry, b: Entry) -> bool:
+def same(one: list[PlanEntry], other: list[PlanEntry]) -> bool:
+    def one_like(a: PlanEntry, b: PlanEntry) -> bool:
         masks = (a.labels is None and b.labels is None) or np.array_equal(a.labels, b.labels)  # type: ignore[arg-type]
         return a.wanted == b.wanted and masks and a.applied == b.applied
 
@@ -62,8 +62,8 @@ def test_the_same_plan_makes_the_same_entries_and_goes_on_from_a_tally() -> None
     first = entries(plan_of(**body), 100)
     assert same(first, entries(plan_of(**body), 100)) and same(first[:70], entries(plan_of(**body), 70))
     assert not same(first, entries(plan_of(**body, seed=6), 100))
-    tally = counted(Tally.empty(4), first)
-    kept = Tally.from_json(json.loads(json.dumps(tally.to_json())))
+    tally = counted(SetTally.empty(4), first)
+    kept = SetTally.from_json(json.loads(json.dumps(tally.to_json())))
     further = entries(plan_of(**body), 50, tally)
     assert same(further, entries(plan_of(**body), 50, kept))
     assert [entry.wanted.index for entry in further] == list(range(100, 150)) and tally.tried == 100
@@ -96,9 +96,9 @@ def test_entries_hold_what_the_model_needs() -> None:
 def test_accepted_twins_meet_a_target_that_can_be_met(balance: Any, by: str) -> None:
     if by == "images" and isinstance(balance, dict):
         balance = {"water": 0.5, "road": 0.4}
-    plan = plan_of(count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "most_uses": 100.0})
+    plan = plan_of(count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "max_uses": 100.0})
     assert all(one.met for one in report(plan).classes)
-    tally = Tally.empty(4)
+    tally = SetTally.empty(4)
     rng = np.random.default_rng(1)
     while (lacking := plan.lacking(tally)) > 0:
         for entry in entries(plan, min(64, lacking), tally):
@@ -118,7 +118,7 @@ def test_a_plan_says_what_it_comes_to() -> None:
     assert water.target == 0.5 and not water.met and water.real == pytest.approx(real, abs=1e-6)
     assert water.planned == pytest.approx(water.feasible, abs=0.01) and real < water.planned < 0.2
     assert any(note.startswith("Water can reach at most") and note.endswith("50.0 % are asked for.") for note in shares.notes)
-    assert any("most_uses" in note for note in shares.notes)
+    assert any("max_uses" in note for note in shares.notes)
     plain = report(plan_of(ratio=2.0))
     assert all(one.met and one.planned == pytest.approx(one.real, rel=0.02) for one in plain.classes) and plain.notes == ()
     free = report(plan_of(DRAWS, count=50, balance={"water": 0.3}, balance_by="images"))
@@ -134,14 +134,14 @@ def test_what_so_few_twins_cannot_meet_is_said() -> None:
 
 def test_only_remedies_that_help_are_told() -> None:
     alone = report(plan_of(tiles=SCENES[:1], count=4, balance={"water": 0.9}))
-    assert any("water" in note.casefold() for note in alone.notes) and not any("most_uses" in note for note in alone.notes)
+    assert any("water" in note.casefold() for note in alone.notes) and not any("max_uses" in note for note in alone.notes)
     land = [np.zeros((64, 64), dtype=np.uint8)] * 3
     none = report(plan_of(tiles=land, count=4, balance={"water": 0.5}))
     assert any("Water is in none of these masks" in note for note in none.notes) and not any("Clone" in note for note in none.notes)
 
 
 def test_no_item_is_drawn_more_often_than_most_uses() -> None:
-    plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "most_uses": 3.0})
+    plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "max_uses": 3.0})
     uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)
     assert uses.max() <= 3 * 600 / 150 + 3 and uses.max() > 6
 
@@ -207,8 +207,8 @@ def test_how_many_to_make_next() -> None:
     assert plan.lacking(so_far(400, 400, 199)) == plan.lacking(so_far(300, 300, 200)) == plan.lacking(so_far(260, 200, 160)) == 0
 
 
-def so_far(tried: int, judged: int, accepted: int) -> Tally:
-    tally = Tally.empty(4)
+def so_far(tried: int, judged: int, accepted: int) -> SetTally:
+    tally = SetTally.empty(4)
     tally.tried, tally.asked.images, tally.expected.images = tried, judged, tried - judged
     tally.kept.images = tally.came.images = accepted
     return tally
@@ -216,8 +216,8 @@ def so_far(tried: int, judged: int, accepted: int) -> Tally:
 
 def test_what_is_being_made_counts_as_far_as_such_was_accepted() -> None:
     """Two rounds under way at a time come to the same as one after the other would."""
-    plan = plan_of(count=600, balance={"water": 0.12}, masks={"transforms": ["crop", "flip"], "most_uses": 100.0})
-    tally, under_way = Tally.empty(4), []
+    plan = plan_of(count=600, balance={"water": 0.12}, masks={"transforms": ["crop", "flip"], "max_uses": 100.0})
+    tally, under_way = SetTally.empty(4), []
     rng = np.random.default_rng(2)
     while tally.accepted < 600:
         assumed = tally.copy()
@@ -230,7 +230,7 @@ def test_what_is_being_made_counts_as_far_as_such_was_accepted() -> None:
             tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
         under_way = fresh
     assert plan.target.met(tally.shares("pixels")).all() and tally.tried < 1000
-    assert Tally.from_json(json.loads(json.dumps(tally.to_json()))).to_json() == tally.to_json()
+    assert SetTally.from_json(json.loads(json.dumps(tally.to_json()))).to_json() == tally.to_json()
 
 
 def test_entries_of_one_prompt_make_one_job() -> None:
@@ -256,7 +256,7 @@ def test_masks_are_read_one_by_one() -> None:
     parameters = admit(request, MASKS, CLASSES, real_items=150, max_steps=100, max_prompt_chars=200)
     plan = make_plan(parameters, MASKS, Counting(SCENES, 4))
     assert report(plan).count == 10**6 and Counting.reads == 0
-    assert len(list(islice(plan.next(Tally.empty(4), 10**6), 5))) == 5 and Counting.reads == 5
+    assert len(list(islice(plan.next(SetTally.empty(4), 10**6), 5))) == 5 and Counting.reads == 5
 
 
 def test_a_pool_of_another_model_is_refused() -> None:

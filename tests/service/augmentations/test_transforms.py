@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.augmentations.transforms.base import IGNORE, Scene, Strengths
+from service.augmentations.transforms.base import IGNORE, Strengths, TransformContext
 from service.augmentations.transforms.clone import Clone, clone
 from service.augmentations.transforms.compose import remake
 from service.augmentations.transforms.crop import Crop, crop, frame
@@ -57,7 +57,7 @@ seeds = st.integers(0, 2**32)
 def test_no_label_is_invented_and_the_same_is_made_again(
     mask: np.ndarray, other: np.ndarray, seed: int, name: str, grounded: bool
 ) -> None:
-    theirs = Scene(ground=frozenset({0}) if grounded else frozenset(), others=(other,))
+    theirs = TransformContext(ground=frozenset({0}) if grounded else frozenset(), others=(other,))
     before = mask.copy()
     drawn = STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
     assert drawn == STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
@@ -79,7 +79,7 @@ def test_no_label_is_invented_and_the_same_is_made_again(
 @settings(deadline=None, max_examples=40)
 @given(few, seeds, st.sampled_from(NONE))
 def test_no_strength_is_no_change(mask: np.ndarray, seed: int, strengths: Strengths) -> None:
-    assert strengths.draw(mask, np.random.default_rng(seed), Scene(others=(mask,))) is None
+    assert strengths.draw(mask, np.random.default_rng(seed), TransformContext(others=(mask,))) is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -151,7 +151,7 @@ def test_an_even_move_of_all_control_points_is_a_shift() -> None:
 def test_the_strongest_bend_neither_tears_nor_folds() -> None:
     rows = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 200, axis=1)
     for seed in range(20):
-        drawn = Elastic(most=MOST).draw(rows, np.random.default_rng(seed), Scene())
+        drawn = Elastic(most=MOST).draw(rows, np.random.default_rng(seed), TransformContext())
         assert drawn is not None
         inner = elastic(rows, moves=drawn["moves"])[60:140, 60:140].astype(int)
         steps = np.diff(inner, axis=0)
@@ -186,7 +186,7 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
     mask[:, 10:] = 5
     mask[5:9, 2:6] = 1
     mask[0, 0] = 255
-    drawn = Drop(largest=0.2).draw(mask, np.random.default_rng(0), Scene())
+    drawn = Drop(largest=0.2).draw(mask, np.random.default_rng(0), TransformContext())
     assert drawn == {"at": [[5, 2]]}  # the halves are too large
     out = drop(mask, **drawn)
     assert (out[5:9, 2:6] == 3).all() and out[0, 0] == 255 and (out != mask).sum() == 16
@@ -195,10 +195,10 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
 def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
     mask = np.full((6, 6), 255, dtype=np.uint8)
     mask[2:4, 2:4] = 1
-    assert Drop(largest=0.5).draw(mask, np.random.default_rng(0), Scene()) is None
+    assert Drop(largest=0.5).draw(mask, np.random.default_rng(0), TransformContext()) is None
     mask[0, 0] = 2
     for seed in range(20):
-        drawn = Drop(most=9, largest=0.5).draw(mask, np.random.default_rng(seed), Scene())
+        drawn = Drop(most=9, largest=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
         assert drawn is not None and len(drawn["at"]) == 1
 
 
@@ -207,7 +207,7 @@ def test_a_clone_stands_on_what_its_original_stands_on() -> None:
     mask[:20] = 2  # sea above, land below
     mask[5:8, 5:9] = 1  # a boat
     for seed in range(30):
-        drawn = Clone(most=1, largest=0.1).draw(mask, np.random.default_rng(seed), Scene(ground=frozenset({2, 4})))
+        drawn = Clone(most=1, largest=0.1).draw(mask, np.random.default_rng(seed), TransformContext(ground=frozenset({2, 4})))
         assert drawn is not None
         out = clone(mask, **drawn)
         (row, column, down, across),  = drawn["clones"]
@@ -218,9 +218,9 @@ def test_a_clone_stands_on_what_its_original_stands_on() -> None:
 def test_wanted_classes_are_cloned_and_others_dropped() -> None:
     mask = np.zeros((40, 40), dtype=np.uint8)
     mask[2:4, 2:4], mask[10:12, 10:12] = 1, 2
-    favour = np.ones(256)
-    favour[1], favour[2] = 4.0, 0.25
-    told = Scene(favour=favour, ground=frozenset({0}))
+    class_weights = np.ones(256)
+    class_weights[1], class_weights[2] = 4.0, 0.25
+    told = TransformContext(class_weights=class_weights, ground=frozenset({0}))
     rng = np.random.default_rng(0)
     cloned = [Clone(most=1).draw(mask, rng, told) for _ in range(200)]
     dropped = [Drop(most=1).draw(mask, rng, told) for _ in range(200)]
@@ -234,11 +234,11 @@ def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
     sea = np.full((30, 30), 2, dtype=np.uint8)
     harbour = sea.copy()
     harbour[10:13, 4:9] = 1
-    drawn = Merge(most=1).draw(sea, np.random.default_rng(1), Scene(ground=frozenset({2}), others=(harbour,)))
+    drawn = Merge(most=1).draw(sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,)))
     assert drawn is not None and drawn["objects"] == [[10, 4, 0, 0]]
     assert np.array_equal(merge(sea, (harbour,), **drawn), harbour)
     desert = np.full((30, 30), 7, dtype=np.uint8)
-    assert Merge(most=1).draw(desert, np.random.default_rng(1), Scene(ground=frozenset({2, 7}), others=(harbour,))) is None
+    assert Merge(most=1).draw(desert, np.random.default_rng(1), TransformContext(ground=frozenset({2, 7}), others=(harbour,))) is None
 
 
 def test_a_frame_keeps_the_small_things() -> None:
@@ -248,9 +248,9 @@ def test_a_frame_keeps_the_small_things() -> None:
     assert frame(street) == {"top": 0, "left": 38, "side": 20}
     assert 2 in crop(street, **frame(street))
     assert frame(street.T.copy()) == {"top": 38, "left": 0, "side": 20}
-    favour = np.ones(256)
-    favour[0] = 10.0
-    window = crop(street, **frame(street, favour))
+    class_weights = np.ones(256)
+    class_weights[0] = 10.0
+    window = crop(street, **frame(street, class_weights))
     assert (window == 0).all()
     plain = np.zeros((10, 31), dtype=np.uint8)
     assert frame(plain)["left"] in (10, 11)
@@ -264,7 +264,7 @@ def test_a_crop_prefers_windows_with_rare_classes() -> None:
     mask[50:53, 50:53] = 3
     kept = 0
     for seed in range(100):
-        drawn = Crop(low=0.5, high=0.5).draw(mask, np.random.default_rng(seed), Scene())
+        drawn = Crop(low=0.5, high=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
         assert drawn is not None and drawn["side"] == 30
         kept += bool((crop(mask, **drawn) == 3).any())
     # a window at random holds some of it 11 times in 31 squared; the best of four far more often

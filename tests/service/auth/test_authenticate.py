@@ -17,8 +17,8 @@ from service.auth.api_key import (
     is_key_id,
     without_secrets,
 )
-from service.auth.authenticate import Gate
-from service.auth.key_store import SEEN_AT_LATEST_S, KeyRing
+from service.auth.authenticate import Authenticator
+from service.auth.key_store import SEEN_AT_LATEST_S, KeyStore
 from service.errors import InvalidRequest, StoreError, StoreUnavailable, Unauthorized, UnknownApiKey
 from service.store import keys
 from service.store.folder import FolderStore
@@ -63,30 +63,30 @@ def store(tmp_path: Path) -> CountingStore:
 
 
 @pytest.fixture
-def ring(store: CountingStore, clock: Clock) -> KeyRing:
-    return KeyRing(store, now=clock.now)
+def key_store(store: CountingStore, clock: Clock) -> KeyStore:
+    return KeyStore(store, now=clock.now)
 
 
 @pytest.fixture
-def gate(ring: KeyRing, clock: Clock) -> Gate:
-    return Gate(ring, clock=clock)
+def authenticator(key_store: KeyStore, clock: Clock) -> Authenticator:
+    return Authenticator(key_store, clock=clock)
 
 
 def bearer(key: KeyText) -> str:
     return f"Bearer {key.text()}"
 
 
-def refusal(gate: Gate, authorization: str | None) -> dict[str, object]:
+def refusal(authenticator: Authenticator, authorization: str | None) -> dict[str, object]:
     with pytest.raises(Unauthorized) as caught:
-        gate.tenant(authorization)
+        authenticator.tenant(authorization)
     assert caught.value.headers == {"WWW-Authenticate": "Bearer"}
     return caught.value.problem()
 
 
-def test_a_key_is_kept_as_a_hash_alone(ring: KeyRing, store: CountingStore) -> None:
-    key, record = ring.create("acme", name="Ana's laptop")
+def test_a_key_is_kept_as_a_hash_alone(key_store: KeyStore, store: CountingStore) -> None:
+    key, record = key_store.create("acme", name="Ana's laptop")
     kept = store.get(keys.api_key(key.id)).decode()
-    assert ApiKey.model_validate_json(kept) == record == ring.find(key.id)
+    assert ApiKey.model_validate_json(kept) == record == key_store.find(key.id)
     assert key.secret not in kept and record.secret_sha256 == key.sha256() in kept
     assert (record.tenant, record.name, record.expires_at, record.revoked_at) == ("acme", "Ana's laptop", None, None)
     assert key.secret not in repr(key) and key.secret not in repr(record)
@@ -100,56 +100,56 @@ def test_keys_are_long_recognisable_and_never_the_same() -> None:
     assert without_secrets(f"a {drawn[0].text()} b") == f"a tws_{drawn[0].id}_******** b"
 
 
-def test_without_any_key_everybody_is_the_default_tenant(gate: Gate, ring: KeyRing, clock: Clock) -> None:
-    assert gate.tenant(None) == gate.tenant("Bearer nonsense") == "default"
-    key, _ = ring.create("acme")
+def test_without_any_key_everybody_is_the_default_tenant(authenticator: Authenticator, key_store: KeyStore, clock: Clock) -> None:
+    assert authenticator.tenant(None) == authenticator.tenant("Bearer nonsense") == "default"
+    key, _ = key_store.create("acme")
     clock.seconds += SEEN_AT_LATEST_S
-    assert gate.tenant(bearer(key)) == "acme"
-    refusal(gate, None)
+    assert authenticator.tenant(bearer(key)) == "acme"
+    refusal(authenticator, None)
 
 
-def test_a_ring_that_was_emptied_or_revoked_opens_nothing(gate: Gate, ring: KeyRing, store: CountingStore, clock: Clock) -> None:
-    key, _ = ring.create("acme")
-    ring.revoke(key.id)
-    refusal(gate, None)
+def test_a_ring_that_was_emptied_or_revoked_opens_nothing(authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock) -> None:
+    key, _ = key_store.create("acme")
+    key_store.revoke(key.id)
+    refusal(authenticator, None)
     store.delete(keys.api_key(key.id))
     clock.seconds += 10 * SEEN_AT_LATEST_S
-    refusal(gate, None)
+    refusal(authenticator, None)
 
 
-def test_the_setting_decides_where_it_is_not_auto(ring: KeyRing) -> None:
-    refusal(Gate(ring, "true"), None)
-    key, _ = ring.create("acme")
-    assert Gate(ring, "true").tenant(bearer(key)) == "acme"
-    assert Gate(ring, "false").tenant(None) == Gate(ring, "false").tenant(bearer(key)) == "default"
+def test_the_setting_decides_where_it_is_not_auto(key_store: KeyStore) -> None:
+    refusal(Authenticator(key_store, "true"), None)
+    key, _ = key_store.create("acme")
+    assert Authenticator(key_store, "true").tenant(bearer(key)) == "acme"
+    assert Authenticator(key_store, "false").tenant(None) == Authenticator(key_store, "false").tenant(bearer(key)) == "default"
 
 
-def test_the_scheme_is_read_in_any_case(gate: Gate, ring: KeyRing) -> None:
-    key, _ = ring.create("acme")
+def test_the_scheme_is_read_in_any_case(authenticator: Authenticator, key_store: KeyStore) -> None:
+    key, _ = key_store.create("acme")
     for header in (f"bearer {key.text()}", f"BEARER  {key.text()} "):
-        assert gate.tenant(header) == "acme"
+        assert authenticator.tenant(header) == "acme"
 
 
-def test_all_bad_keys_get_one_answer(gate: Gate, ring: KeyRing, clock: Clock) -> None:
-    good, _ = ring.create("acme")
-    revoked, _ = ring.create("acme")
-    ring.revoke(revoked.id)
-    expired, _ = ring.create("acme", expires_in=timedelta(seconds=5))
+def test_all_bad_keys_get_one_answer(authenticator: Authenticator, key_store: KeyStore, clock: Clock) -> None:
+    good, _ = key_store.create("acme")
+    revoked, _ = key_store.create("acme")
+    key_store.revoke(revoked.id)
+    expired, _ = key_store.create("acme", expires_in=timedelta(seconds=5))
     clock.seconds += 5
     unknown = KeyText.new()
     texts = [revoked.text(), expired.text(), unknown.text(), f"tws_{good.id}_{unknown.secret}", f"tws_{unknown.id}_{good.secret}"]
     texts += [good.text()[:-1], good.text() + "0", good.text().upper(), good.text().replace("tws", "ghp"), good.secret, good.id, ""]
     texts += [f"tws_{hostile}_{good.secret}" for hostile in HOSTILE_IDS]
-    answers = [refusal(gate, f"Bearer {text}") for text in texts]
-    answers += [refusal(gate, header) for header in (good.text(), f"Basic {good.text()}", f"Bearer {good.text()} x", "", "Bearer")]
+    answers = [refusal(authenticator, f"Bearer {text}") for text in texts]
+    answers += [refusal(authenticator, header) for header in (good.text(), f"Basic {good.text()}", f"Bearer {good.text()} x", "", "Bearer")]
     assert all(answer == answers[0] for answer in answers)
     told = json.dumps(answers[0])
     assert not any(secret in told for secret in (good.id, good.secret, unknown.secret))
-    assert gate.tenant(bearer(good)) == "acme"
+    assert authenticator.tenant(bearer(good)) == "acme"
 
 
 def test_secrets_are_compared_in_constant_time_whatever_is_wrong(
-    gate: Gate, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, key_store: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[str, str]] = []
 
@@ -161,81 +161,81 @@ def test_secrets_are_compared_in_constant_time_whatever_is_wrong(
         compare_digest = staticmethod(note)
 
     monkeypatch.setattr(gate_module, "hmac", Noted)
-    good, record = ring.create("acme")
-    revoked, revoked_record = ring.create("acme")
-    ring.revoke(revoked.id)
+    good, record = key_store.create("acme")
+    revoked, revoked_record = key_store.create("acme")
+    key_store.revoke(revoked.id)
     unknown, wrong = KeyText.new(), KeyText(good.id, KeyText.new().secret)
-    assert gate.tenant(bearer(good)) == "acme"
+    assert authenticator.tenant(bearer(good)) == "acme"
     for bad in (revoked, unknown, wrong):
-        refusal(gate, bearer(bad))
+        refusal(authenticator, bearer(bad))
     assert [given for given, _ in compared] == [good.sha256(), revoked.sha256(), unknown.sha256(), wrong.sha256()]
     kept = [held for _, held in compared]
     assert kept[0] == kept[3] == record.secret_sha256 and kept[1] == revoked_record.secret_sha256
     assert len(kept[2]) == 64 and kept[2] not in (record.secret_sha256, revoked_record.secret_sha256)
 
 
-def test_a_revoked_key_is_taken_for_ten_seconds_at_most(gate: Gate, ring: KeyRing, clock: Clock, store: CountingStore) -> None:
-    key, _ = ring.create("acme")
-    assert gate.tenant(bearer(key)) == "acme"
-    ring.revoke(key.id)
+def test_a_revoked_key_is_taken_for_ten_seconds_at_most(authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore) -> None:
+    key, _ = key_store.create("acme")
+    assert authenticator.tenant(bearer(key)) == "acme"
+    key_store.revoke(key.id)
     store.read.clear()
     clock.seconds += SEEN_AT_LATEST_S - 0.1
-    assert gate.tenant(bearer(key)) == "acme"
+    assert authenticator.tenant(bearer(key)) == "acme"
     assert store.read == [], "within the time the store is left alone"
     clock.seconds += 0.1
-    refusal(gate, bearer(key))
+    refusal(authenticator, bearer(key))
     assert SEEN_AT_LATEST_S == 10
 
 
 def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
-    gate: Gate, ring: KeyRing, clock: Clock, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unknown = bearer(KeyText.new())
-    assert not gate.knows(None), "whether there is a key at all must be looked for"
-    gate.tenant(None)
-    assert gate.knows(None) and gate.knows(unknown)
-    key, _ = ring.create("acme")
+    assert not authenticator.knows(None), "whether there is a key at all must be looked for"
+    authenticator.tenant(None)
+    assert authenticator.knows(None) and authenticator.knows(unknown)
+    key, _ = key_store.create("acme")
     clock.seconds += SEEN_AT_LATEST_S
-    assert not gate.knows(bearer(key))
-    gate.tenant(bearer(key))
-    refusal(gate, unknown)
+    assert not authenticator.knows(bearer(key))
+    authenticator.tenant(bearer(key))
+    refusal(authenticator, unknown)
     headers = [None, "", "Basic x", "Bearer nonsense", bearer(key), unknown]
     with monkeypatch.context() as patch:
         for method in ("get", "head", "list"):
             patch.delattr(FolderStore, method)
         patch.delattr(CountingStore, "get")
-        assert all(gate.knows(header) for header in headers)
-        assert gate.tenant(bearer(key)) == "acme"
+        assert all(authenticator.knows(header) for header in headers)
+        assert authenticator.tenant(bearer(key)) == "acme"
         for header in headers:
             if header != bearer(key):
-                refusal(gate, header)
+                refusal(authenticator, header)
     clock.seconds += SEEN_AT_LATEST_S
-    assert [gate.knows(header) for header in headers] == [True] * 4 + [False] * 2
-    assert Gate(ring, "false").knows(None) and Gate(ring, "true").knows(None) and not Gate(ring, "true").knows(bearer(key))
+    assert [authenticator.knows(header) for header in headers] == [True] * 4 + [False] * 2
+    assert Authenticator(key_store, "false").knows(None) and Authenticator(key_store, "true").knows(None) and not Authenticator(key_store, "true").knows(bearer(key))
 
 
-def test_an_expired_key_is_not_taken_from_memory_either(gate: Gate, ring: KeyRing, clock: Clock) -> None:
-    key, _ = ring.create("acme", expires_in=timedelta(seconds=3))
-    assert gate.tenant(bearer(key)) == "acme"
+def test_an_expired_key_is_not_taken_from_memory_either(authenticator: Authenticator, key_store: KeyStore, clock: Clock) -> None:
+    key, _ = key_store.create("acme", expires_in=timedelta(seconds=3))
+    assert authenticator.tenant(bearer(key)) == "acme"
     clock.seconds += 3
-    refusal(gate, bearer(key))
+    refusal(authenticator, bearer(key))
 
 
 def test_keys_that_are_none_are_remembered_too_and_never_too_many(
-    gate: Gate, ring: KeyRing, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, key_store: KeyStore, store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate_module, "_REMEMBERED", 3)
-    ring.create("acme")
+    key_store.create("acme")
     unknown = [KeyText.new() for _ in range(5)]
     for key in [*unknown, unknown[-1]]:
-        refusal(gate, bearer(key))
+        refusal(authenticator, bearer(key))
     assert store.read.count(keys.api_key(unknown[-1].id)) == 1
-    assert len(gate._looked_up) == 3
+    assert len(authenticator._looked_up) == 3
 
 
-def test_where_the_store_is_silent_nobody_is_let_in(gate: Gate, ring: KeyRing, store: CountingStore, clock: Clock) -> None:
-    key, _ = ring.create("acme")
-    assert gate.tenant(bearer(key)) == "acme"
+def test_where_the_store_is_silent_nobody_is_let_in(authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock) -> None:
+    key, _ = key_store.create("acme")
+    assert authenticator.tenant(bearer(key)) == "acme"
 
     def broken(*_: object, **__: object) -> bytes:
         raise StoreUnavailable("the disk is gone")
@@ -243,42 +243,42 @@ def test_where_the_store_is_silent_nobody_is_let_in(gate: Gate, ring: KeyRing, s
     store.get = broken  # type: ignore[method-assign]
     clock.seconds += SEEN_AT_LATEST_S
     with pytest.raises(StoreUnavailable):
-        gate.tenant(bearer(key))
+        authenticator.tenant(bearer(key))
 
 
-def test_an_id_that_is_none_never_becomes_part_of_a_store_key(ring: KeyRing, store: CountingStore) -> None:
-    ring.create("acme")
+def test_an_id_that_is_none_never_becomes_part_of_a_store_key(key_store: KeyStore, store: CountingStore) -> None:
+    key_store.create("acme")
     store.read.clear()
     for hostile in HOSTILE_IDS:
         assert not is_key_id(hostile)
-        assert ring.find(hostile) is None
+        assert key_store.find(hostile) is None
         with pytest.raises(UnknownApiKey):
-            ring.revoke(hostile)
+            key_store.revoke(hostile)
     assert store.read == []
 
 
-def test_revoking_again_changes_nothing(ring: KeyRing, clock: Clock) -> None:
-    key, _ = ring.create("acme")
-    first = ring.revoke(key.id)
+def test_revoking_again_changes_nothing(key_store: KeyStore, clock: Clock) -> None:
+    key, _ = key_store.create("acme")
+    first = key_store.revoke(key.id)
     clock.seconds += 60
-    assert ring.revoke(key.id) == first == ring.find(key.id)
+    assert key_store.revoke(key.id) == first == key_store.find(key.id)
     with pytest.raises(UnknownApiKey, match="twinset keys list"):
-        ring.revoke(KeyText.new().id)
+        key_store.revoke(KeyText.new().id)
 
 
 @pytest.mark.parametrize("tenant", ["", "../x", "Acme", "a b", "a/b", "-a", "a.b", "a" * 64, "a\n", "ä"])
-def test_a_tenants_name_is_strict(ring: KeyRing, tenant: str) -> None:
+def test_a_tenants_name_is_strict(key_store: KeyStore, tenant: str) -> None:
     with pytest.raises(InvalidRequest, match="lower-case letters, digits and hyphens"):
-        ring.create(tenant)
-    assert not ring.any()
+        key_store.create(tenant)
+    assert not key_store.any()
 
 
-def test_a_record_that_is_damaged_or_in_anothers_place_is_named(ring: KeyRing, store: FolderStore) -> None:
-    key, record = ring.create("acme")
+def test_a_record_that_is_damaged_or_in_anothers_place_is_named(key_store: KeyStore, store: FolderStore) -> None:
+    key, record = key_store.create("acme")
     other = KeyText.new()
     store.put(keys.api_key(other.id), record.model_dump_json().encode())
     with pytest.raises(StoreError, match="another key's record"):
-        ring.find(other.id)
+        key_store.find(other.id)
     store.put(keys.api_key(key.id), b'{"format": 9}')
     with pytest.raises(StoreError, match="is no API key: .*format"):
-        ring.find(key.id)
+        key_store.find(key.id)

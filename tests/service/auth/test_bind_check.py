@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.auth.bind_check import is_loopback, require_keys
-from service.auth.key_store import KeyRing
+from service.auth.key_store import KeyStore
 from service.errors import SettingsError, StoreUnavailable
 from service.store import ObjectStore, open_store
 from tests.service.api.support import settings_for
@@ -36,7 +36,7 @@ def test_another_address_needs_a_key(tmp_path: Path, store: ObjectStore, setting
     settings = settings_for(tmp_path, require_keys=setting)
     with pytest.raises(SettingsError, match="twinset keys create .*TWINSET_REQUIRE_KEYS=false"):
         require_keys(settings, store, address)
-    KeyRing(store).create("acme")
+    KeyStore(store).create("acme")
     assert require_keys(settings, store, address).require_keys == "true"
 
 

@@ -14,10 +14,10 @@ import uvicorn
 
 from service.api.app import create_app
 from service.broker.priority import Priority
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.store import ObjectStore, keys, open_store
 from tests.service.api.support import (
-    DictHints,
+    DictLiveState,
     card,
     make_chunk,
     mask_card,
@@ -31,7 +31,7 @@ class InstantWorker:
     """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without ``with_masks``
     images have none; the mask ``damaged_mask`` is overwritten."""
 
-    ledger: Ledger
+    repository: JobRepository
     idle: bool = False
     with_masks: bool = True
     failing: tuple[int, ...] = ()
@@ -42,14 +42,14 @@ class InstantWorker:
         self.sent.append((job, chunk))
         if self.idle:
             return
-        spec = self.ledger.read_spec(job)
-        make_chunk(self.ledger, spec, chunk, failed=self.failing, with_masks=self.with_masks)
+        spec = self.repository.read_spec(job)
+        make_chunk(self.repository, spec, chunk, failed=self.failing, with_masks=self.with_masks)
         if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
-            self.ledger.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
+            self.repository.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
             self.send_chunk(job, chunk + 3, priority)
-        if not list(self.ledger.missing_chunks(spec)):
-            self.ledger.conclude(spec)
+        if not list(self.repository.missing_chunks(spec)):
+            self.repository.conclude(spec)
 
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
         for chunk in chunks:
@@ -72,8 +72,8 @@ def live_api(tmp_path: Path) -> Iterator[LiveApi]:
         settings = settings_for(tmp_path / "server", public_url=url)
         store = open_store(settings)
         register(store, card(defaults={"steps": 10, "guidance_scale": 2.0, "eta": 0.0}), mask_card())
-        worker = InstantWorker(Ledger(store))
-        app = create_app(settings, store=store, queue=worker, hints=DictHints())
+        worker = InstantWorker(JobRepository(store))
+        app = create_app(settings, store=store, queue=worker, live_state=DictLiveState())
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 from service.cli.root import run
 from service.kit.webhook_secrets import new_secret, parse_secrets, written
 from service.webhooks.secrets import tenant_keys
@@ -40,7 +40,7 @@ def test_a_callback_reaches_the_server_and_a_refusal_the_user(
     common = ["generate", "--model", "aerial", "--prompt", "water", "--count", "1", "--url", live_api.url]
     url = "https://hooks.example/twins"
     assert run([*common, "--out", str(tmp_path / "one"), "--callback-url", url]) == 0
-    with Client(live_api.url) as client:
+    with ApiClient(live_api.url) as client:
         callback = client.job(live_api.worker.sent[0][0])["callback"]
     assert (callback["url"], callback["state"]) == (url, "pending")
     assert run([*common, "--out", str(tmp_path / "two"), "--callback-url", "https://localhost/"]) == 1

@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from service.cli.export import WRITTEN_FORMATS
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 from service.cli.root import run
 from service.datasets.writing.options import Format
 from tests.service.cli.conftest import LiveApi
@@ -72,7 +72,7 @@ def test_twins_that_a_server_made_are_read_back_with_pycocotools(live_api: LiveA
 def test_a_jobs_archive_gives_the_same_items_as_its_folder(live_api: LiveApi, tmp_path: Path) -> None:
     asked = ["--model", "aerial", "--prompt", "p", "--count", "2", "--url", live_api.url]
     assert run(["generate", *asked, "--out", str(tmp_path / "twins")]) == 0
-    with Client(live_api.url) as client:
+    with ApiClient(live_api.url) as client:
         (tmp_path / "job.zip").write_bytes(client.fetch(f"/jobs/{live_api.worker.sent[0][0]}/archive"))
     for source, out in (("twins", "one"), ("job.zip", "two")):
         assert export(tmp_path / source, "--format", "folders", "--out", tmp_path / out, "--title", "Same") == 0

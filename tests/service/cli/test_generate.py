@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.cli.http_client import Client, ServerUnreachable
+from service.cli.http_client import ApiClient, NoServer
 from service.cli.root import run
 from tests.service.cli.conftest import LiveApi
 
@@ -77,7 +77,7 @@ def test_every_parameter_reaches_the_server(live_api: LiveApi, tmp_path: Path) -
     ]
     common = ["--model", "aerial@1.0.0", "--count", "1", "--name", "mine", "--out", str(tmp_path / "twins")]
     assert run(["generate", *common, *asked, "--url", live_api.url]) == 0
-    with Client(live_api.url) as client:
+    with ApiClient(live_api.url) as client:
         job = client.job(live_api.worker.sent[0][0])
     expected = {
         "steps": 3,
@@ -223,7 +223,7 @@ def test_ctrl_c_cancels_the_job(live_api: LiveApi, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    with Client(live_api.url) as client:
+    with ApiClient(live_api.url) as client:
         # Only once it follows the job can Ctrl-C be about it.
         while 'method="GET",route="/jobs/{job}"' not in client.fetch("/metrics").decode():
             assert process.poll() is None, process.communicate()
@@ -243,8 +243,8 @@ def test_the_client_waits_for_a_server_that_restarts() -> None:
     refused = threading.Event()
     answers: list[str] = []
 
-    class Watched(Client):
-        def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
+    class Watched(ApiClient):
+        def _unreachable(self, error: httpx.TransportError, path: str) -> NoServer:
             refused.set()
             return super()._unreachable(error, path)
 

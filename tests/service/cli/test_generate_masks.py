@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.cli.http_client import Client
+from service.cli.http_client import ApiClient
 from service.cli.root import run
 from service.store import keys
 from tests.service.cli.conftest import LiveApi
@@ -30,7 +30,7 @@ def generate(api: LiveApi, out: Path, *arguments: object) -> int:
 
 
 def job_of(api: LiveApi) -> dict[str, object]:
-    with Client(api.url) as client:
+    with ApiClient(api.url) as client:
         return client.job(api.worker.sent[0][0])
 
 

@@ -20,10 +20,10 @@ import pytest
 
 from service.api.log_redaction import SecretsOut, masked
 from service.auth.api_key import KeyText
-from service.auth.key_store import KeyRing
-from service.cli.http_client import ApiProblem, Client
+from service.auth.key_store import KeyStore
+from service.cli.http_client import ApiClient, ProblemAnswer
 from service.cli.root import run
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.settings import read_settings
 from service.store import open_store
 from tests.service.api.support import (
@@ -39,30 +39,30 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyRing:
+def key_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyStore:
     """The ring of the store that the commands find."""
     monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
-    return KeyRing(open_store(read_settings()))
+    return KeyStore(open_store(read_settings()))
 
 
-def test_a_key_is_shown_once_and_alone_on_standard_output(ring: KeyRing, capsys: Captured) -> None:
+def test_a_key_is_shown_once_and_alone_on_standard_output(key_store: KeyStore, capsys: Captured) -> None:
     assert run(["keys", "create", "--tenant", "acme", "--name", "Ana's [laptop]", "--expires-in", "30"]) == 0
     told = capsys.readouterr()
     key = KeyText.parse(told.out.strip())
     assert key is not None and told.out.count("\n") == 1
     assert key.secret not in told.err and "shown this once" in told.err
-    [record] = ring.every()
+    [record] = key_store.every()
     assert (record.id, record.tenant, record.secret_sha256) == (key.id, "acme", key.sha256())
     assert record.expires_at is not None and (record.expires_at - record.created_at).days == 30
     kept = "".join(path.read_text() for path in Path(os.environ["TWINSET_DATA_DIR"]).rglob("*.json"))
     assert record.secret_sha256 in kept and key.secret not in kept
 
 
-def test_keys_are_listed_without_their_secrets_and_revoked_by_id(ring: KeyRing, capsys: Captured) -> None:
+def test_keys_are_listed_without_their_secrets_and_revoked_by_id(key_store: KeyStore, capsys: Captured) -> None:
     assert run(["keys", "list"]) == 0
     assert "twinset keys create" in capsys.readouterr().out
-    first, _ = ring.create("acme", name="laptop")
-    second, _ = ring.create("other")
+    first, _ = key_store.create("acme", name="laptop")
+    second, _ = key_store.create("other")
     assert run(["keys", "revoke", first.id]) == 0
     assert "within 10 s" in capsys.readouterr().out
     assert run(["keys", "list", "--json"]) == 0
@@ -77,15 +77,15 @@ def test_keys_are_listed_without_their_secrets_and_revoked_by_id(ring: KeyRing, 
         assert key.secret not in text and key.sha256() not in text
 
 
-def test_what_cannot_be_is_refused_and_a_whole_key_is_not_said_again(ring: KeyRing, capsys: Captured) -> None:
+def test_what_cannot_be_is_refused_and_a_whole_key_is_not_said_again(key_store: KeyStore, capsys: Captured) -> None:
     assert run(["keys", "create", "--tenant", "../x"]) == 1
     assert "lower-case letters" in capsys.readouterr().err
-    key, _ = ring.create("acme")
+    key, _ = key_store.create("acme")
     assert run(["keys", "revoke", key.text()]) == 1
     told = capsys.readouterr()
     assert "12 characters after tws_" in " ".join(told.err.split()) and key.secret not in told.err + told.out
     assert run(["keys", "revoke", "../../etc/passwd"]) == 1
-    assert [record.revoked_at for record in ring.every()] == [None]
+    assert [record.revoked_at for record in key_store.every()] == [None]
 
 
 def serve(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -113,7 +113,7 @@ def test_serve_beyond_loopback_refuses_to_start_without_a_key(tmp_path: Path) ->
 @pytest.mark.parametrize("way", ["a key", "something in front"])
 def test_serve_beyond_loopback_starts_with_a_key_or_where_told(tmp_path: Path, way: str) -> None:
     store = open_store(read_settings(data_dir=tmp_path))
-    key, _ = KeyRing(store).create("acme") if way == "a key" else (None, None)
+    key, _ = KeyStore(store).create("acme") if way == "a key" else (None, None)
     process = serve(tmp_path, "--host", "0.0.0.0", TWINSET_REQUIRE_KEYS="auto" if key else "false")
     try:
         url = served_at(tmp_path)
@@ -131,15 +131,15 @@ def test_serve_beyond_loopback_starts_with_a_key_or_where_told(tmp_path: Path, w
 def test_the_log_has_neither_keys_nor_signatures(tmp_path: Path) -> None:
     store = open_store(read_settings(data_dir=tmp_path))
     register(store, card())
-    key, _ = KeyRing(store).create("acme")
+    key, _ = KeyStore(store).create("acme")
     process = serve(tmp_path, TWINSET_LOG_LEVEL="debug")
     try:
         url = served_at(tmp_path)
         until(lambda: _answers(url))
-        with Client(url, api_key=key.text()) as client:
+        with ApiClient(url, api_key=key.text()) as client:
             job = client.submit({"model": "aerial", "classes": ["water"], "count": 1})["id"]
-            ledger = Ledger(store)
-            finish(ledger, ledger.read_spec(job))
+            repository = JobRepository(store)
+            finish(repository, repository.read_spec(job))
             [sample] = client.samples(job)
             link = sample["image"]["url"]
             assert client.fetch(link)
@@ -176,7 +176,7 @@ def test_what_is_masked_in_a_log_line() -> None:
 def test_generate_takes_its_key_from_the_environment(
     live_api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    key, _ = KeyRing(live_api.store).create("acme")
+    key, _ = KeyStore(live_api.store).create("acme")
     arguments = ["generate", "--model", "aerial", "--classes", "water", "--count", "2", "--url", live_api.url, "--out"]
     monkeypatch.setenv("TWINSET_API_KEY", KeyText.new().text())
     assert run([*arguments, str(tmp_path / "none")]) == 1
@@ -185,8 +185,8 @@ def test_generate_takes_its_key_from_the_environment(
     assert run([*arguments, str(tmp_path / "twins")]) == 0
     told = capsys.readouterr()
     assert len(list((tmp_path / "twins" / "images").iterdir())) == 2
-    [job] = Ledger(live_api.store).jobs()
-    assert Ledger(live_api.store).read_spec(job).tenant == "acme"
+    [job] = JobRepository(live_api.store).jobs()
+    assert JobRepository(live_api.store).read_spec(job).tenant == "acme"
     assert run(["settings"]) == 0
     assert key.secret not in told.out + told.err + capsys.readouterr().out
     assert run(["generate", "--help"]) == 0
@@ -227,21 +227,21 @@ def told_off() -> Iterator[tuple[str, list[dict[str, str]]]]:
 def test_a_client_that_is_told_to_wait_waits(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
     began = time.monotonic()
-    with Client(url) as client:
+    with ApiClient(url) as client:
         assert client.job("soon") == {}
     assert len(heard) == 2 and time.monotonic() - began >= 1
 
 
 def test_a_client_does_not_wait_longer_than_it_has_patience(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
-    with Client(url) as client, pytest.raises(ApiProblem):
+    with ApiClient(url) as client, pytest.raises(ProblemAnswer):
         client.job("late")
     assert len(heard) == 1
 
 
 def test_the_key_goes_to_the_server_and_to_no_link(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
-    with Client(url, api_key="tws_key") as client:
+    with ApiClient(url, api_key="tws_key") as client:
         client.job("soon")
         client.fetch(f"{url}/elsewhere?X-Amz-Signature=ab")
     assert [headers.get("authorization") for headers in heard] == ["Bearer tws_key", "Bearer tws_key", None]

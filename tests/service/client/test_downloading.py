@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from service.client import AsyncTwinset, DownloadFailed, DownloadRefused, FolderTaken, Twinset
-from service.client.folder import DownloadFolder, Part
+from service.client.folder import DownloadFolder, PartialFile
 from tests.service.client.both import BothClients
 from tests.service.client.stub import (
     API,
@@ -277,7 +277,7 @@ def test_several_processes_may_fetch_the_same_at_once(stub: Stub, tmp_path: Path
 def test_a_full_disk_is_told_with_the_remedy(tmp_path: Path) -> None:
     folder = DownloadFolder(tmp_path / "set", "export e1")
     folder.open()
-    with Part(folder, "a.tar") as part:
+    with PartialFile(folder, "a.tar") as part:
         part._out = open("/dev/full", "wb", buffering=0)  # type: ignore[assignment]  # noqa: SIM115
         with pytest.raises(DownloadFailed, match="No space left on device.*make room"):
             part.write(b"more")

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.api.schemas.jobs import JobView as ServersView
 from service.api.schemas.jobs import ParametersView, SampleView
-from service.auth.key_store import KeyRing
+from service.auth.key_store import KeyStore
 from service.client import ApiProblem, DownloadFailed, FolderTaken, RunFailed, ServerUnreachable, StillRunning
-from service.client.views import JobView, Parameters, Sample
+from service.client.views import JobInfo, ParametersInfo, Sample
 from service.errors import InvalidRequest, SettingsError
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.store import keys
 from tests.service.api.support import finish
 from tests.service.cli.conftest import LiveApi
@@ -55,7 +55,7 @@ def test_a_set_in_three_lines(client: Any, live_api: LiveApi, tmp_path: Path) ->
         assert found[f"masks/{name}"] == live_api.store.get(keys.job_mask(job.id, index))
     lines = [json.loads(line) for line in found["manifest.jsonl"].splitlines()]
     assert [line["image"]["sha256"] for line in lines] == [hashlib.sha256(found[f"images/{name}"]).hexdigest() for name in names]
-    assert Card.model_validate_json(found["card.json"]).id == "aerial@1.0.0"
+    assert ModelCard.model_validate_json(found["card.json"]).id == "aerial@1.0.0"
 
 
 def test_both_clients_fetch_the_same_bytes(live_api: LiveApi, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveAp
     with pytest.raises(StillRunning, match="0 of 7 twins done. It goes on") as caught:
         job.wait(timeout=0.05)
     assert isinstance(caught.value, TimeoutError)
-    ledger = Ledger(live_api.store)
-    later = threading.Timer(0.3, lambda: finish(ledger, ledger.read_spec(job.id)))
+    repository = JobRepository(live_api.store)
+    later = threading.Timer(0.3, lambda: finish(repository, repository.read_spec(job.id)))
     later.start()
     begun = time.monotonic()
     assert job.wait().state == "succeeded"
@@ -206,7 +206,7 @@ def masks_of_every_kind(folder: Path) -> dict[str, Any]:
 def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Path, kind: str) -> None:
     job = client.generate(model="tissue", mask=masks_of_every_kind(tmp_path)[kind])
     assert job.total == (3 if kind == "a folder" else 1)
-    spec = Ledger(live_api.store).read_spec(job.id)
+    spec = JobRepository(live_api.store).read_spec(job.id)
     assert spec.masks is not None
     with Image.open(io.BytesIO(live_api.store.get(keys.job_input(job.id, 0)))) as stored:
         assert np.array_equal(np.array(stored), np.roll(stripes(64), 1, axis=0) if kind == "a folder" else stripes(64))
@@ -215,7 +215,7 @@ def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Pa
 def test_a_list_of_masks_keeps_its_order_and_sends_equal_ones_once(client: Any, live_api: LiveApi) -> None:
     one, other = stripes(64), np.roll(stripes(64), 5, axis=0)
     job = client.generate(model="tissue", prompt="glands", mask=[one, other, one, Image.fromarray(other)] * 5)
-    uploads = [mask.upload for mask in Ledger(live_api.store).read_spec(job.id).masks or ()]
+    uploads = [mask.upload for mask in JobRepository(live_api.store).read_spec(job.id).masks or ()]
     assert len(uploads) == 20 and len(set(uploads)) == 3, "Pillow compresses otherwise"
     assert uploads[0] == uploads[2] == uploads[4] != uploads[1] == uploads[5]
 
@@ -255,7 +255,7 @@ def test_a_twin_without_a_mask_has_none(client: Any, live_api: LiveApi, tmp_path
 
 
 def test_a_key_opens_what_is_its_tenants(live_api: LiveApi, make_client: BothClients, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = KeyRing(live_api.store).create("acme")[0].text()
+    key = KeyStore(live_api.store).create("acme")[0].text()
     with pytest.raises(ApiProblem, match="TWINSET_API_KEY"):
         make_client(live_api.url).models()
     assert make_client(live_api.url, key).generate(**ASKED).id
@@ -301,6 +301,6 @@ def test_a_damaged_object_is_named_and_the_others_come(client: Any, live_api: Li
 
 
 def test_the_views_have_all_that_the_server_tells() -> None:
-    for servers, ours in ((ServersView, JobView), (ParametersView, Parameters), (SampleView, Sample)):
+    for servers, ours in ((ServersView, JobInfo), (ParametersView, ParametersInfo), (SampleView, Sample)):
         missing = servers.model_fields.keys() - ours.model_fields.keys()
         assert missing <= {"layout"}, "a new member is kept as it is, and wants a type"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.client.progress_bars import Board
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from tests.service.api.support import finish
 from tests.service.cli.conftest import LiveApi
 from tests.service.client.both import BothClients
@@ -36,8 +36,8 @@ def test_a_bar_says_what_is_done_of_how_much(
 ) -> None:
     live_api.worker.idle = True
     job = make_client(live_api.url).generate(model="aerial", classes=["water"], count=3)
-    ledger = Ledger(live_api.store)
-    later = threading.Timer(0.4, lambda: finish(ledger, ledger.read_spec(job.id)))
+    repository = JobRepository(live_api.store)
+    later = threading.Timer(0.4, lambda: finish(repository, repository.read_spec(job.id)))
     later.start()
     job.download(tmp_path / "twins")
     later.join()

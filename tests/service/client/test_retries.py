@@ -22,7 +22,7 @@ from service.client.retries import (
     retry_after_s,
     send,
 )
-from service.client.views import JobPage
+from service.client.views import JobInfoPage
 
 GET = Request("GET", "/jobs")
 UNSAFE = Request("POST", "/datasets", repeatable=False)
@@ -199,7 +199,7 @@ def test_a_problem_tells_all_of_its_faults_and_what_to_do() -> None:
 def test_an_answer_of_another_program_is_told_as_such() -> None:
     page = Answer(200, httpx.Headers({"content-type": "text/html"}), b"<html>Please log in</html>")
     with pytest.raises(UnexpectedAnswer, match="Is the address that of Twinset's API"):
-        parse(JobPage, page)
+        parse(JobInfoPage, page)
     script = Script([Answer(302, httpx.Headers({"location": "https://login.example/sso?next=secret"}), b"")])
     with pytest.raises(ApiProblem, match="sends elsewhere") as caught:
         script.play(send(script.config, GET))

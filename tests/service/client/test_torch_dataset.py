@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 import service.client
 from service.client import AsyncTwinset, Export, Job, Twinset
 from service.client.torch_dataset import TwinDataset
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.errors import InvalidDataset, InvalidRequest
 from tests.service.cli.conftest import LiveApi
 from tests.service.client.both import BothClients
@@ -41,7 +41,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.array(picture)
 
 
-def expected(items: list[Item]) -> dict[bytes, np.ndarray]:
+def expected(items: list[DatasetItem]) -> dict[bytes, np.ndarray]:
     """The mask of each image, by the image's pixels: whatever a format calls its files, these must go together."""
     return {np.array(Image.open(io.BytesIO(item.image_bytes))).tobytes(): item.labels for item in items}
 
@@ -52,7 +52,7 @@ def as_pixels(image: torch.Tensor) -> np.ndarray:
 
 def test_a_loader_of_two_workers_gives_what_the_pictures_hold(tmp_path: Path) -> None:
     same_size = [item for item in scenes(8) if item.labels.shape == scene(0).shape] * 3
-    items = [Item(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)]
+    items = [DatasetItem(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)]
     folder = export(items, GROUND, tmp_path / "set", format="folders")
     dataset = TwinDataset(folder)
     names = [dataset.name(index) for index in range(len(dataset))]
@@ -76,8 +76,8 @@ def np_picture(seed: int, shape: tuple[int, ...]) -> bytes:
 @pytest.mark.parametrize("form", ["folders", "webdataset", "coco", "voc", "cityscapes", "yolo"])
 def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
     # a ground is what formats of objects leave without annotation, and 255 is what most of them cannot say
-    items = [Item(f"item {n}", np_picture(n, scene(0).shape), scene(0)) for n in range(6)]
-    items += [Item(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
+    items = [DatasetItem(f"item {n}", np_picture(n, scene(0).shape), scene(0)) for n in range(6)]
+    items += [DatasetItem(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
     folder = export(items, GROUND, tmp_path / form, format=form)
     dataset = pickle.loads(pickle.dumps(TwinDataset(folder)))
     found = {as_pixels(image).tobytes(): mask.numpy() for image, mask in (dataset[index] for index in range(len(dataset)))}

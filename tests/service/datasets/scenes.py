@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.report import Findings, ReadReport
@@ -56,11 +56,11 @@ def scene(number: int) -> np.ndarray:
     return labels
 
 
-def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterator[Item]:
+def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterator[DatasetItem]:
     """Items with names in several scripts, captions, and two items for each mask."""
     for number in range(count):
         labels = scene(number // 2)
-        yield Item(
+        yield DatasetItem(
             name=f"Bild {number} ü/道_v1.{number}",
             image=picture(number, *labels.shape),
             mask=labels,
@@ -71,20 +71,20 @@ def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterato
         )
 
 
-def many_classes() -> Iterator[Item]:
+def many_classes() -> Iterator[DatasetItem]:
     """One item that holds all of 254 classes."""
     labels = np.repeat(np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16), 3, axis=0), 3, axis=1)
     labels[labels == 254] = 255
-    yield Item("all", picture(1, 48, 48), labels)
+    yield DatasetItem("all", picture(1, 48, 48), labels)
 
 
-def export(items: Iterable[Item], classes: ClassList, folder: Path, **options: object) -> Path:
+def export(items: Iterable[DatasetItem], classes: ClassList, folder: Path, **options: object) -> Path:
     """Writes an export to ``folder``."""
     write_all(export_files(items, classes, ExportOptions.model_validate(options)), FolderSink(folder))
     return folder
 
 
-def read(folder: Path, **options: object) -> tuple[dict[str, Item], ReadReport, ClassList]:
+def read(folder: Path, **options: object) -> tuple[dict[str, DatasetItem], ReadReport, ClassList]:
     """Reads a dataset to its end: items by name, the report, the classes."""
     source = open_dataset(folder, **options)  # type: ignore[arg-type]
     findings = Findings()

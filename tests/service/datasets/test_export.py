@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from pydantic import ValidationError
 
 from service.datasets.classes import IGNORE
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.seen import Seen
 from service.datasets.writing.about import ExportAbout, ModelAbout, TrainingData
 from service.datasets.writing.export import export_files
@@ -43,7 +43,7 @@ from tests.service.datasets.scenes import (
 )
 
 
-def written(items: list[Item], about: ExportAbout | None = None, **options: object) -> dict[str, bytes]:
+def written(items: list[DatasetItem], about: ExportAbout | None = None, **options: object) -> dict[str, bytes]:
     chosen = ExportOptions.model_validate({"format": "folders"} | options)
     return {file.path: file.read() for file in export_files(items, GROUND, chosen, about)}
 
@@ -55,7 +55,7 @@ def mask_in(data: bytes) -> np.ndarray:
 
 def test_classes_are_chosen_ordered_renamed_and_merged() -> None:
     labels = np.array([[0, 1, 2, 3, 4, 255]], dtype=np.uint8).repeat(4, axis=0)
-    item = Item("a", picture(1, 4, 6), labels)
+    item = DatasetItem("a", picture(1, 4, 6), labels)
     files = written([item], classes=("dot", "wasser", "background"), rename={"dot": "wet", "wasser": "wet"})
     assert mask_in(files["masks/a.png"])[0].tolist() == [1, 0, IGNORE, IGNORE, 0, IGNORE]
     listed = json.loads(files["dataset.json"])["classes"]
@@ -71,13 +71,13 @@ def test_a_class_that_is_none_is_refused(options: dict[str, object]) -> None:
         written([], **options)
 
 
-def many(count: int, masks: int) -> Iterator[Item]:
+def many(count: int, masks: int) -> Iterator[DatasetItem]:
     image = picture(1, 4, 4)
     for number in range(count):
         labels = (
             np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8).repeat(2, 0).repeat(2, 1)
         )
-        yield Item(f"{number}", image, labels)
+        yield DatasetItem(f"{number}", image, labels)
 
 
 def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
@@ -105,10 +105,10 @@ def test_splits_that_are_none_are_refused(splits: dict[str, float]) -> None:
 
 
 def test_an_item_keeps_its_split_unless_it_is_no_name() -> None:
-    files = written([Item("a", picture(1, 24, 31), scene(0), split="fold-2")])
+    files = written([DatasetItem("a", picture(1, 24, 31), scene(0), split="fold-2")])
     assert files["fold-2.txt"] == b"a\n"
     with pytest.raises(InvalidDataset, match="split"):
-        written([Item("a", picture(1, 24, 31), scene(0), split="../../etc")])
+        written([DatasetItem("a", picture(1, 24, 31), scene(0), split="../../etc")])
 
 
 @pytest.mark.parametrize("format", ["webdataset", "huggingface"])
@@ -119,7 +119,7 @@ def test_shards_end_by_items_or_by_bytes(format: str) -> None:
         return sum(path.endswith(ending) for path in written(list(scenes()), format=format, **options))
 
     assert shards(shard_items=3) == 3 and shards(shard_items=100) == 1
-    big = [Item(f"{number}", picture(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)]
+    big = [DatasetItem(f"{number}", picture(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)]
     assert sum(path.endswith(ending) for path in written(big, format=format, shard_bytes=1 << 16)) == 6
 
 
@@ -129,7 +129,7 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
     jpeg = io.BytesIO()
     flat.save(jpeg, "JPEG")
     given = {"p": picture(1, 16, 16), "j": jpeg.getvalue()}
-    items = [Item(name, data, labels) for name, data in given.items()]
+    items = [DatasetItem(name, data, labels) for name, data in given.items()]
     as_png, as_jpeg = written(items), written(items, image_format="jpeg")
     assert as_png["images/p.png"] == given["p"] and as_jpeg["images/j.jpg"] == given["j"]
     assert np.array_equal(mask_in(as_png["images/j.png"]), mask_in(given["j"]))
@@ -144,7 +144,7 @@ def test_a_picture_that_its_exif_data_turn_is_written_as_it_is_stored_without_th
         out = io.BytesIO()
         flat.save(out, kind, exif=exif)
         files[name] = out.getvalue()
-    items = [Item(name, data, np.zeros((12, 16), dtype=np.uint8)) for name, data in files.items()]
+    items = [DatasetItem(name, data, np.zeros((12, 16), dtype=np.uint8)) for name, data in files.items()]
     as_jpeg, as_png = written(items[:2], image_format="jpeg"), written(items[2:])
     assert as_jpeg["images/o.jpg"] == files["o"]
     for data in (as_jpeg["images/t.jpg"], as_png["images/p.png"]):
@@ -154,7 +154,7 @@ def test_a_picture_that_its_exif_data_turn_is_written_as_it_is_stored_without_th
 
 def test_grey_of_16_bits_keeps_its_levels() -> None:
     deep = np.linspace(0, 65535, 24 * 31).astype(np.uint16).reshape(24, 31)
-    files = written([Item("a", png(deep), scene(0))], image_format="jpeg")
+    files = written([DatasetItem("a", png(deep), scene(0))], image_format="jpeg")
     found = mask_in(files["images/a.jpg"]).astype(int)[..., 0]
     assert np.abs(found - (deep >> 8)).max() <= 4
 
@@ -163,7 +163,7 @@ def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 3})
     other = encode_mask(scene(0), [(number, 0, 0) for number in range(5)], {})
     files = written(
-        [Item("own", picture(1, 24, 31), own), Item("other", picture(2, 24, 31), other), Item("grey", picture(3, 24, 31), png(scene(0)))]
+        [DatasetItem("own", picture(1, 24, 31), own), DatasetItem("other", picture(2, 24, 31), other), DatasetItem("grey", picture(3, 24, 31), png(scene(0)))]
     )
     assert files["masks_colour/own.png"] == own
     assert files["masks_colour/other.png"] == files["masks_colour/grey.png"] == encode_mask(scene(0), GROUND.colours, {})
@@ -172,23 +172,23 @@ def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        (Item("a", picture(1, 24, 30), scene(0)), "30 x 24 px and its mask 31 x 24"),
-        (Item("a", picture(1, 24, 31), scene(0) + 3), "holds label 5"),
-        (Item("a", b"no image", scene(0)), "the image of 'a' cannot be decoded"),
-        (Item("a", picture(1, 24, 31), b"no mask"), "cannot be decoded"),
-        (Item("a", picture(1, 24, 31), scene(0).astype(np.int32)), "must be"),
-        (Item("a", Path("/nowhere/at/all.png"), scene(0)), "cannot be read"),
+        (DatasetItem("a", picture(1, 24, 30), scene(0)), "30 x 24 px and its mask 31 x 24"),
+        (DatasetItem("a", picture(1, 24, 31), scene(0) + 3), "holds label 5"),
+        (DatasetItem("a", b"no image", scene(0)), "the image of 'a' cannot be decoded"),
+        (DatasetItem("a", picture(1, 24, 31), b"no mask"), "cannot be decoded"),
+        (DatasetItem("a", picture(1, 24, 31), scene(0).astype(np.int32)), "must be"),
+        (DatasetItem("a", Path("/nowhere/at/all.png"), scene(0)), "cannot be read"),
     ],
 )
 @pytest.mark.parametrize("format", ["folders", "coco"])
-def test_an_item_that_cannot_be_written_is_named(item: Item, said: str, format: str) -> None:
+def test_an_item_that_cannot_be_written_is_named(item: DatasetItem, said: str, format: str) -> None:
     with pytest.raises(InvalidDataset, match=said):
         written([item], format=format)
 
 
 def test_two_items_of_one_name_are_refused_even_if_they_differ_in_case() -> None:
     with pytest.raises(InvalidDataset, match="an item before it"):
-        written([Item("a/B", picture(1, 24, 31), scene(0)), Item("A:b", picture(2, 24, 31), scene(0))])
+        written([DatasetItem("a/B", picture(1, 24, 31), scene(0)), DatasetItem("A:b", picture(2, 24, 31), scene(0))])
 
 
 @settings(deadline=None)
@@ -257,7 +257,7 @@ def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
         assert headings == ["# Set ---", "## Files", "## Classes", "## How it was made", "## Licences", "## Intended use and limits"]
         assert "улица \\| 道" in card
         assert card.startswith("---\ntask_categories:") == (format == "huggingface")
-    assert "Synthetic images were drawn" not in written([Item("a", picture(1, 24, 31), scene(0))])["README.md"].decode()
+    assert "Synthetic images were drawn" not in written([DatasetItem("a", picture(1, 24, 31), scene(0))])["README.md"].decode()
 
 
 def test_a_format_without_its_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +297,7 @@ def test_a_spool_may_be_read_twice_and_written_on() -> None:
 
 def test_long_files_are_moved_from_scratch_and_nothing_is_left_there(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    big = [Item(f"{number}", picture(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)]
+    big = [DatasetItem(f"{number}", picture(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)]
     for format in ("webdataset", "huggingface"):
         options = ExportOptions(format=format)
         write_all(export_files(big, GROUND, options), FolderSink(tmp_path / "a" / format))
@@ -331,8 +331,8 @@ def test_a_mask_merged_from_two_sides_is_on_neither() -> None:
     other = next(item for item in items if sides[item.name] == "test")
     same = next(item for item in items if sides[item.name] == "train" and item is not one)
     merged = [
-        Item("across", picture(101, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{other.source_mask}"),
-        Item("within", picture(102, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{same.source_mask}"),
+        DatasetItem("across", picture(101, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{other.source_mask}"),
+        DatasetItem("within", picture(102, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{same.source_mask}"),
     ]
     files = written([*items, *merged], splits=halves)
     lines = {line["name"]: line["split"] for line in map(json.loads, files["manifest.jsonl"].splitlines())}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from tests.service.datasets.scenes import (
     GROUND,
     MANY,
@@ -78,12 +78,12 @@ def test_a_class_called_ignore_is_told_from_pixels_to_ignore(tmp_path: Path, for
         assert same.all()
 
 
-def touching() -> Iterator[Item]:
+def touching() -> Iterator[DatasetItem]:
     labels = np.zeros((12, 16), dtype=np.uint8)
     labels[2:10, 2:14] = 1
     instances = np.zeros((12, 16), dtype=np.int32)
     instances[2:10, 2:8], instances[2:10, 8:14] = 5, 9
-    yield Item("pair", picture(3, 12, 16), labels, instances=instances)
+    yield DatasetItem("pair", picture(3, 12, 16), labels, instances=instances)
 
 
 @pytest.mark.parametrize("format", ["coco", "voc", "cityscapes", "yolo"])

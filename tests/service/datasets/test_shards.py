@@ -122,7 +122,7 @@ def test_a_shard_over_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.
     shard = tarred(tmp_path / "train-000000.tar", *((f"{number}.png", bytes(100)) for number in range(9)))
     with pytest.raises(ArchiveRefused, match="more than 8 entries"):
         list(shard_members(shard, UnpackLimits(max_entries=8)))
-    monkeypatch.setattr(shards, "MOST_MEMBER_BYTES", 99)
+    monkeypatch.setattr(shards, "MAX_MEMBER_BYTES", 99)
     with pytest.raises(ArchiveRefused, match="with 100 bytes; at most 99"):
         list(shard_members(shard))
 
@@ -203,7 +203,7 @@ def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[s
 def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.datasets.reading import huggingface
 
-    monkeypatch.setattr(huggingface, "MOST_GROUP_BYTES", 1000)
+    monkeypatch.setattr(huggingface, "MAX_GROUP_BYTES", 1000)
     export(scenes(), GROUND, tmp_path, format="huggingface")
     with pytest.raises(InvalidDataset, match="a row group of .* at most 1000"):
         list(open_dataset(tmp_path).entries(Findings()))

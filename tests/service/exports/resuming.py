@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.datasets.classes import ClassList
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.options import ExportOptions
 from service.errors import StoreUnavailable
@@ -34,7 +34,7 @@ ABOUT = ExportAbout(title="Cut and gone on with", seeds=(1, 2))
 class Source:
     """Items at positions 0, 2, 4, ..., made anew for each reading; ``read`` are the positions that were."""
 
-    make: Callable[[], Iterator[Item | Absent]]
+    make: Callable[[], Iterator[DatasetItem | Absent]]
     classes: ClassList
     label: str = "first"
     format: str = "twins"
@@ -43,7 +43,7 @@ class Source:
     def count(self) -> int:
         return sum(1 for _ in self.make())
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, Item | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
         for number, item in enumerate(self.make()):
             if start_after is None or 2 * number > start_after:
                 self.read.append(2 * number)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.writing.export import export_files
 from service.datasets.writing.options import ExportOptions
 from service.errors import InvalidDataset, StoreUnavailable
@@ -50,7 +50,7 @@ SHARDED = ("huggingface", "webdataset")
 ITEMS = 7
 
 
-def in_turn() -> Iterator[Item]:
+def in_turn() -> Iterator[DatasetItem]:
     """Items of three splits that take turns, so that shards of several are open at once."""
     for number, item in enumerate(scenes(ITEMS)):
         yield replace(item, split=("train", "train", "test", "fold-b")[number % 4])
@@ -107,7 +107,7 @@ def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, Cu
             run(store, [source()], scratch, asked(format), should_stop=stop_at(number))
         except ExportStopped:
             stopped += 1
-            goes_on(store.root, scratch, format, whole)
+            should_continue(store.root, scratch, format, whole)
     # at each of the items, and at each of the files that come at the end
     assert stopped > ITEMS
 
@@ -119,7 +119,7 @@ def test_killed_at_any_write_it_goes_on_with_the_same_bytes(uncut: tuple[str, Cu
         store, scratch = CutStore(tmp_path / f"{number}", number, after), tmp_path / "scratch"
         with pytest.raises(StoreUnavailable):
             run(store, [source()], scratch, asked(format))
-        goes_on(store.root, scratch, format, whole)
+        should_continue(store.root, scratch, format, whole)
 
 
 def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, Cut
     assert runs >= 4 and objects(store) == objects(whole)
 
 
-def goes_on(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
+def should_continue(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
     """Another run takes the export up: what it reads and writes, and that it comes out the same."""
     store, again = CutStore(root), source()
     checkpoint, ended = last_checkpoint(store), store.head(f"{PREFIX}result.json") is not None
@@ -230,9 +230,9 @@ def test_checkpoints_of_something_else_are_not_gone_on_from(tmp_path: Path, othe
     assert again.read == list(range(0, 2 * ITEMS, 2)) and unpacked(store) == unpacked(whole)
 
 
-def many(count: int) -> Iterator[Item]:
+def many(count: int) -> Iterator[DatasetItem]:
     for number in range(count):
-        yield Item(f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number})
+        yield DatasetItem(f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -262,20 +262,20 @@ def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) 
     assert {progress.total for progress in totals} == {ITEMS}
 
 
-def faulty() -> Iterator[Item | Absent]:
+def faulty() -> Iterator[DatasetItem | Absent]:
     small = scene(0)[:, :-1]
-    yield Item("good", picture(1, *scene(0).shape), scene(0))
-    yield Item("size", picture(2, *scene(0).shape), small)
-    yield Item("image", b"no image", small)
-    yield Item("mask", picture(3, *scene(0).shape), b"no mask")
-    yield Item("label", picture(4, *scene(0).shape), scene(0) + 3)
-    yield Item("nowhere", Path("/nowhere/at/all.png"), scene(0))
-    yield Item("GOOD", picture(5, *scene(0).shape), scene(0))
-    yield Item("again", picture(1, *scene(0).shape), scene(0))
+    yield DatasetItem("good", picture(1, *scene(0).shape), scene(0))
+    yield DatasetItem("size", picture(2, *scene(0).shape), small)
+    yield DatasetItem("image", b"no image", small)
+    yield DatasetItem("mask", picture(3, *scene(0).shape), b"no mask")
+    yield DatasetItem("label", picture(4, *scene(0).shape), scene(0) + 3)
+    yield DatasetItem("nowhere", Path("/nowhere/at/all.png"), scene(0))
+    yield DatasetItem("GOOD", picture(5, *scene(0).shape), scene(0))
+    yield DatasetItem("again", picture(1, *scene(0).shape), scene(0))
     yield Absent("gone", "missing", "there is no such object")
     yield Absent("strange", "no reason of ours", "who knows")
-    yield Item("split", picture(6, *scene(0).shape), scene(0), split="../up")
-    yield Item("last", picture(7, *scene(0).shape), scene(0))
+    yield DatasetItem("split", picture(6, *scene(0).shape), scene(0), split="../up")
+    yield DatasetItem("last", picture(7, *scene(0).shape), scene(0))
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -310,7 +310,7 @@ def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_no_store_takes_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OBJECT_BYTES", 10_000)
+    monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 10_000)
     with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes, and an object has 10000 at most"):
         run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2})
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from service.datasets.classes import ClassList
 from service.datasets.filtering import ConfidenceFilter
-from service.datasets.items import Item
-from service.datasets.mixing import Mix, Part
+from service.datasets.items import DatasetItem
+from service.datasets.mixing import Mix, MixPart
 from service.datasets.reading.opening import open_dataset
 from service.errors import InvalidDataset
 from service.exports.sources import StoredMix, Walk
@@ -30,13 +30,13 @@ from tests.service.exports.resuming import CutStore, Source, run
 OTHER = ClassList.of(["BACKGROUND", "dot", "wasser", "улица | 道", "never there"])
 
 
-def other() -> Iterator[Item]:
+def other() -> Iterator[DatasetItem]:
     """Six items whose classes come in another order; two have the images of the first scenes."""
     to_other = np.array([0, 2, 3, 4, 1, *range(5, 256)], dtype=np.uint8)
     for number, item in enumerate(scenes(6)):
         labels = to_other[item.labels]
         image = item.image if number < 2 else picture(100 + number, *labels.shape)
-        yield Item(f"Bild {number} ü/道_v1.{number}", image, labels, split="val", source_mask=f"other-{number}")
+        yield DatasetItem(f"Bild {number} ü/道_v1.{number}", image, labels, split="val", source_mask=f"other-{number}")
 
 
 def all_of(mix: Any) -> list[tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any],
     parts, sources = [], []
     for label, (make, classes) in items.items():
         folder = export(make(), classes, tmp_path / label, format="folders")
-        part = Part(label, open_dataset(folder))
+        part = MixPart(label, open_dataset(folder))
         if format == "twins":
             part.source.format = "twins"
         parts.append(part)
@@ -101,17 +101,17 @@ def test_a_walk_goes_on_from_any_place() -> None:
 
 def test_a_mask_that_stays_as_it_is_is_not_decoded() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 1})
-    (item,) = StoredMix([Source(lambda: iter([Item("a", picture(1, 24, 31), own)]), GROUND)])
+    (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)])
     assert item.mask is own
-    (item,) = StoredMix([Source(lambda: iter([Item("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background"))
+    (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background"))
     assert isinstance(item.mask, np.ndarray)
 
 
-def scored(name: str, number: int, scores: Any, source: str = "synthetic") -> Item:
-    return Item(name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores})  # type: ignore[arg-type]
+def scored(name: str, number: int, scores: Any, source: str = "synthetic") -> DatasetItem:
+    return DatasetItem(name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores})  # type: ignore[arg-type]
 
 
-def doubtful() -> Iterator[Item]:
+def doubtful() -> Iterator[DatasetItem]:
     yield scored("sure", 1, {"confident_share": 0.9, "mean_confidence": 0.8})
     yield scored("just", 2, {"confident_share": 0.5, "mean_confidence": 0.6})
     yield scored("share", 3, {"confident_share": 0.49, "mean_confidence": 0.9})

@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 
 from service.auth.rate_limit import check_rate
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.errors import LimitReached
-from service.jobs.quotas import Limits, count_stored
-from service.jobs.repository import Ledger
+from service.jobs.quotas import Quotas, count_stored
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
-from service.jobs.usage import Holdings
+from service.jobs.usage import TenantUsage
 from service.kit.ids import new_job_id
 from service.local.broker import EmbeddedBroker
 from service.masks.uploads import Uploads
@@ -50,68 +50,68 @@ def redis(broker: EmbeddedBroker) -> Redis:
 
 
 @pytest.fixture
-def hints(broker: EmbeddedBroker, redis: Redis) -> Iterator[Hints]:
-    hints = Hints(broker.url)
-    yield hints
-    hints.close()
+def live_state(broker: EmbeddedBroker, redis: Redis) -> Iterator[LiveState]:
+    live_state = LiveState(broker.url)
+    yield live_state
+    live_state.close()
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(FolderStore(tmp_path, link_secret=b"0" * 16, public_url="http://localhost"))
+def repository(tmp_path: Path) -> JobRepository:
+    return JobRepository(FolderStore(tmp_path, link_secret=b"0" * 16, public_url="http://localhost"))
 
 
-def limits_over(ledger: Ledger, hints: Hints | None = None, **options: Any) -> Limits:
-    return Limits(ledger.holdings, hints or Hints(CLOSED_PORT), **options)
+def limits_over(repository: JobRepository, live_state: LiveState | None = None, **options: Any) -> Quotas:
+    return Quotas(repository.usage, live_state or LiveState(CLOSED_PORT), **options)
 
 
-def accept(ledger: Ledger, limits: Limits, **changes: Any) -> JobSpec:
+def accept(repository: JobRepository, limits: Quotas, **changes: Any) -> JobSpec:
     """What a submission does of it."""
     spec = a_spec(**{"job": changes.pop("job", None) or new_job_id(), "tenant": "acme", **changes})
     limits.take_queue(spec)
-    ledger.write_spec(spec)
+    repository.write_spec(spec)
     return spec
 
 
-def test_requests_come_out_of_a_bucket_that_fills_with_time(hints: Hints, redis: Redis) -> None:
+def test_requests_come_out_of_a_bucket_that_fills_with_time(live_state: LiveState, redis: Redis) -> None:
     for _ in range(4):
-        check_rate(hints, "acme", 2.0)
+        check_rate(live_state, "acme", 2.0)
     with pytest.raises(LimitReached, match="more than 2 requests a second") as caught:
-        check_rate(hints, "acme", 2.0)
+        check_rate(live_state, "acme", 2.0)
     assert caught.value.headers == {"Retry-After": "1"}
-    check_rate(hints, "other", 2.0)
+    check_rate(live_state, "other", 2.0)
     # half a second ago by Redis' clock: one token more, and no second
     redis.hset("twinset:rate:acme", "at", float(redis.hget("twinset:rate:acme", "at") or 0) - 0.5)
-    check_rate(hints, "acme", 2.0)
+    check_rate(live_state, "acme", 2.0)
     with pytest.raises(LimitReached):
-        check_rate(hints, "acme", 2.0)
+        check_rate(live_state, "acme", 2.0)
     assert 0 < redis.pttl("twinset:rate:acme") <= 3000
     redis.flushall()
-    check_rate(hints, "acme", 2.0)
+    check_rate(live_state, "acme", 2.0)
 
 
-def test_a_slow_rate_says_how_long_to_wait(hints: Hints) -> None:
-    check_rate(hints, "acme", 0.1)
+def test_a_slow_rate_says_how_long_to_wait(live_state: LiveState) -> None:
+    check_rate(live_state, "acme", 0.1)
     with pytest.raises(LimitReached) as caught:
-        check_rate(hints, "acme", 0.1)
+        check_rate(live_state, "acme", 0.1)
     assert caught.value.retry_after_s == 10
     assert caught.value.problem()["limit"] == "TWINSET_LIMIT_REQUESTS_PER_S"
 
 
-def test_without_redis_or_without_a_limit_requests_pass(hints: Hints, redis: Redis) -> None:
-    silent = Hints(CLOSED_PORT)
+def test_without_redis_or_without_a_limit_requests_pass(live_state: LiveState, redis: Redis) -> None:
+    silent = LiveState(CLOSED_PORT)
     for _ in range(20):
         check_rate(silent, "acme", 0.1)
-        check_rate(hints, "acme", 0.0)
+        check_rate(live_state, "acme", 0.0)
     assert redis.keys() == []
 
 
-def test_samples_are_queued_until_their_job_has_ended(ledger: Ledger) -> None:
-    limits = limits_over(ledger, queued_samples=20)
-    first = accept(ledger, limits, count=8)
-    accept(ledger, limits, count=12)
+def test_samples_are_queued_until_their_job_has_ended(repository: JobRepository) -> None:
+    limits = limits_over(repository, queued_samples=20)
+    first = accept(repository, limits, count=8)
+    accept(repository, limits, count=12)
     with pytest.raises(LimitReached, match="'acme' has 20 samples .* and 1 more are over the 20 .* cancel one") as caught:
-        accept(ledger, limits, count=1)
+        accept(repository, limits, count=1)
     assert caught.value.problem() | {"detail": ""} == {
         "type": "/problems/limit-reached",
         "title": "A limit of the tenant is reached",
@@ -122,87 +122,87 @@ def test_samples_are_queued_until_their_job_has_ended(ledger: Ledger) -> None:
         "used": 20,
     }
     assert int(caught.value.headers["Retry-After"]) >= 1
-    accept(ledger, limits, count=20, tenant="other")
-    finish(ledger, first)
-    accept(ledger, limits, count=8)
-    assert sum(ledger.holdings.queued_samples("acme").values()) == 20
+    accept(repository, limits, count=20, tenant="other")
+    finish(repository, first)
+    accept(repository, limits, count=8)
+    assert sum(repository.usage.queued_samples("acme").values()) == 20
 
 
-def test_a_job_over_the_limit_by_itself_is_told_so(ledger: Ledger) -> None:
+def test_a_job_over_the_limit_by_itself_is_told_so(repository: JobRepository) -> None:
     with pytest.raises(LimitReached, match="ask for 20 at most"):
-        accept(ledger, limits_over(ledger, queued_samples=20), count=21)
-    assert ledger.holdings.queued_samples("acme") == {}
+        accept(repository, limits_over(repository, queued_samples=20), count=21)
+    assert repository.usage.queued_samples("acme") == {}
 
 
-def test_taking_ones_place_again_counts_once(ledger: Ledger) -> None:
-    limits = limits_over(ledger, queued_samples=10)
-    spec = accept(ledger, limits, count=8)
+def test_taking_ones_place_again_counts_once(repository: JobRepository) -> None:
+    limits = limits_over(repository, queued_samples=10)
+    spec = accept(repository, limits, count=8)
     limits.take_queue(spec)
-    assert ledger.holdings.queued_samples("acme") == {spec.job: 8}
+    assert repository.usage.queued_samples("acme") == {spec.job: 8}
     limits.leave_queue(spec)
-    assert ledger.holdings.queued_samples("acme") == {}
+    assert repository.usage.queued_samples("acme") == {}
 
 
-def test_without_a_limit_nothing_is_kept(ledger: Ledger) -> None:
-    accept(ledger, limits_over(ledger))
-    assert list(ledger.store.list("tenants/")) == []
+def test_without_a_limit_nothing_is_kept(repository: JobRepository) -> None:
+    accept(repository, limits_over(repository))
+    assert list(repository.store.list("tenants/")) == []
 
 
-def test_entries_that_a_crash_left_hold_nobody_up(ledger: Ledger) -> None:
-    limits = limits_over(ledger, queued_samples=10)
-    ended = accept(ledger, limits, count=4)
-    finish(ledger, ended)
-    ledger.holdings.note_open(ended)  # a crash between the summary and this entry's end
-    accept(ledger, limits, count=10)
-    assert ended.job not in ledger.holdings.queued_samples("acme")
+def test_entries_that_a_crash_left_hold_nobody_up(repository: JobRepository) -> None:
+    limits = limits_over(repository, queued_samples=10)
+    ended = accept(repository, limits, count=4)
+    finish(repository, ended)
+    repository.usage.add_open(ended)  # a crash between the summary and this entry's end
+    accept(repository, limits, count=10)
+    assert ended.job not in repository.usage.queued_samples("acme")
 
 
-def test_an_entry_without_a_spec_counts_for_ten_minutes(ledger: Ledger) -> None:
-    holdings = ledger.holdings
+def test_an_entry_without_a_spec_counts_for_ten_minutes(repository: JobRepository) -> None:
+    usage = repository.usage
     never = a_spec(job=new_job_id(), tenant="acme", count=10)
-    holdings.note_open(never)
-    assert holdings.mend("acme") == 0
-    assert holdings.mend("acme", now=LATER) == 1
-    assert holdings.queued_samples("acme") == {}
+    usage.add_open(never)
+    assert usage.reconcile("acme") == 0
+    assert usage.reconcile("acme", now=LATER) == 1
+    assert usage.queued_samples("acme") == {}
 
 
-def test_looking_for_untrue_entries_is_not_repeated_with_every_refusal(ledger: Ledger) -> None:
+def test_looking_for_untrue_entries_is_not_repeated_with_every_refusal(repository: JobRepository) -> None:
     clock = Clock()
-    limits = limits_over(ledger, queued_samples=10, clock=clock)
-    accept(ledger, limits, count=10)
+    limits = limits_over(repository, queued_samples=10, clock=clock)
+    accept(repository, limits, count=10)
     looked: list[str] = []
-    plain_mend = Holdings.mend
+    plain_mend = TenantUsage.reconcile
 
-    class Counting(Holdings):
-        def mend(self, tenant: str, **options: Any) -> int:
+    class Counting(TenantUsage):
+        def reconcile(self, tenant: str, **options: Any) -> int:
             looked.append(tenant)
             return plain_mend(self, tenant, **options)
 
-    limits.holdings = Counting(ledger.store)
+    limits.usage = Counting(repository.store)
     for _ in range(5):
         with pytest.raises(LimitReached):
-            accept(ledger, limits, count=1)
+            accept(repository, limits, count=1)
     assert looked == ["acme"]
     clock.seconds += 30
     with pytest.raises(LimitReached):
-        accept(ledger, limits, count=1)
+        accept(repository, limits, count=1)
     assert looked == ["acme", "acme"]
 
 
-def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(ledger: Ledger) -> None:
+def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(repository: JobRepository) -> None:
     clock = Clock()
-    limits = limits_over(ledger, stored_bytes=10**9, clock=clock)
-    spec = accept(ledger, limits, count=5)
-    Uploads(ledger.store, "acme").keep(b"x" * 1000)
-    Uploads(ledger.store, "other").keep(b"x" * 5000)
-    finish(ledger, spec, failed=(2,))
+    limits = limits_over(repository, stored_bytes=10**9, clock=clock)
+    spec = accept(repository, limits, count=5)
+    Uploads(repository.store, "acme").keep(b"x" * 1000)
+    Uploads(repository.store, "other").keep(b"x" * 5000)
+    finish(repository, spec, failed=(2,))
     files = [
         info.size
         for prefix in ("images/", "masks/", "manifest.jsonl")
-        for info in ledger.store.list(f"{keys.job_prefix(spec.job)}{prefix}")
+        for info in repository.store.list(f"{keys.job_prefix(spec.job)}{prefix}")
     ]
     assert len(files) == 9
-    assert ledger.holdings.stored_bytes("acme") == {spec.job: sum(files)}
+    assert repository.usage.stored_bytes("acme") == {spec.job: sum(files)}
     limits.stored_bytes = sum(files) + 1001
     limits.check_stored("acme")
     limits.stored_bytes -= 1
@@ -212,42 +212,42 @@ def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(ledger: Ledger) -> 
     limits.check_stored("other-still")
 
 
-def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(ledger: Ledger, hints: Hints, redis: Redis) -> None:
+def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(repository: JobRepository, live_state: LiveState, redis: Redis) -> None:
     clock = Clock()
-    limits = limits_over(ledger, hints, stored_bytes=10**9, clock=clock)
-    spec = accept(ledger, limits, count=5)
-    record = make_chunk(ledger, spec, 0)
-    count_stored(hints, spec, record)
+    limits = limits_over(repository, live_state, stored_bytes=10**9, clock=clock)
+    spec = accept(repository, limits, count=5)
+    record = make_chunk(repository, spec, 0)
+    count_stored(live_state, spec, record)
     assert limits._stored("acme") == record.bytes > 0
     redis.flushall()
     assert limits._stored("acme") == 0
-    count_stored(hints, spec, record)
-    finish(ledger, spec)
+    count_stored(live_state, spec, record)
+    finish(repository, spec)
     clock.seconds += 30
-    [whole] = ledger.holdings.stored_bytes("acme").values()
+    [whole] = repository.usage.stored_bytes("acme").values()
     assert limits._stored("acme") == whole > record.bytes
     assert redis.hgetall("twinset:stored:acme") == {}
 
 
-def test_what_was_removed_from_the_store_counts_no_more(ledger: Ledger) -> None:
-    spec = accept(ledger, limits_over(ledger), count=5)
-    finish(ledger, spec)
-    for info in list(ledger.store.list(keys.job_prefix(spec.job))):
-        ledger.store.delete(info.key)
-    assert ledger.holdings.mend("acme") == 0, "it may only just be being written"
-    assert ledger.holdings.mend("acme", now=LATER) == 1
-    assert ledger.holdings.stored_bytes("acme") == {}
+def test_what_was_removed_from_the_store_counts_no_more(repository: JobRepository) -> None:
+    spec = accept(repository, limits_over(repository), count=5)
+    finish(repository, spec)
+    for info in list(repository.store.list(keys.job_prefix(spec.job))):
+        repository.store.delete(info.key)
+    assert repository.usage.reconcile("acme") == 0, "it may only just be being written"
+    assert repository.usage.reconcile("acme", now=LATER) == 1
+    assert repository.usage.stored_bytes("acme") == {}
 
 
-def test_two_who_end_a_job_at_once_count_it_once(ledger: Ledger) -> None:
+def test_two_who_end_a_job_at_once_count_it_once(repository: JobRepository) -> None:
     spec = a_spec(tenant="acme")
-    ledger.holdings.note_stored(spec, 100)
-    ledger.holdings.note_stored(spec, 140)
-    assert ledger.holdings.stored_bytes("acme") == {spec.job: 140}
+    repository.usage.record_stored(spec, 100)
+    repository.usage.record_stored(spec, 140)
+    assert repository.usage.stored_bytes("acme") == {spec.job: 140}
 
 
-def test_entries_of_another_form_are_passed_over(ledger: Ledger) -> None:
+def test_entries_of_another_form_are_passed_over(repository: JobRepository) -> None:
     for key in ("tenants/acme/open/note.5", f"tenants/acme/open/{new_job_id()}.x", "tenants/acme/jobs/readme"):
-        ledger.store.put(key, b"")
-    assert ledger.holdings.queued_samples("acme") == {}
-    assert list(ledger.holdings.jobs("acme")) == []
+        repository.store.put(key, b"")
+    assert repository.usage.queued_samples("acme") == {}
+    assert list(repository.usage.jobs("acme")) == []

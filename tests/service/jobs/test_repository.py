@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import StoreError, UnknownJob
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.kit.prefetch import prefetch
-from service.kit.states import State
+from service.kit.states import JobState
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.service.api.support import make_chunk
@@ -22,81 +22,81 @@ from tests.service.jobs.test_values import spec as a_spec
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(FolderStore(tmp_path, link_secret=b"0" * 16, public_url="http://localhost"))
+def repository(tmp_path: Path) -> JobRepository:
+    return JobRepository(FolderStore(tmp_path, link_secret=b"0" * 16, public_url="http://localhost"))
 
 
 @pytest.fixture
-def spec(ledger: Ledger) -> JobSpec:
+def spec(repository: JobRepository) -> JobSpec:
     spec = a_spec()
-    ledger.write_spec(spec)
+    repository.write_spec(spec)
     return spec
 
 
-def test_a_spec_is_written_once(ledger: Ledger, spec: JobSpec) -> None:
-    assert not ledger.write_spec(a_spec(seed=2))
-    assert ledger.read_spec(spec.job) == spec
+def test_a_spec_is_written_once(repository: JobRepository, spec: JobSpec) -> None:
+    assert not repository.write_spec(a_spec(seed=2))
+    assert repository.read_spec(spec.job) == spec
 
 
-def test_a_job_that_is_none_is_unknown(ledger: Ledger) -> None:
+def test_a_job_that_is_none_is_unknown(repository: JobRepository) -> None:
     for job in ("j00000000000000zzzz", "../models", "", "x" * 5000):
         with pytest.raises(UnknownJob):
-            ledger.read_spec(job)
+            repository.read_spec(job)
 
 
-def test_a_spec_that_was_spoilt_is_named(ledger: Ledger, spec: JobSpec) -> None:
-    ledger.store.put(keys.job_spec(spec.job), b'{"format": 2}')
+def test_a_spec_that_was_spoilt_is_named(repository: JobRepository, spec: JobSpec) -> None:
+    repository.store.put(keys.job_spec(spec.job), b'{"format": 2}')
     with pytest.raises(StoreError, match="spec.json in the object store is not a JobSpec: .*format"):
-        ledger.read_spec(spec.job)
+        repository.read_spec(spec.job)
 
 
-def test_missing_chunks_are_those_without_a_record(ledger: Ledger, spec: JobSpec) -> None:
-    assert list(ledger.missing_chunks(spec)) == [0, 1, 2]
-    make_chunk(ledger, spec, 1)
-    assert list(ledger.missing_chunks(spec)) == [0, 2]
-    make_chunk(ledger, spec, 2)
-    make_chunk(ledger, spec, 0)
-    assert list(ledger.missing_chunks(spec)) == []
-    assert [chunk for chunk, _ in ledger.recorded_chunks(spec.job, start_at=1)] == [1, 2]
+def test_missing_chunks_are_those_without_a_record(repository: JobRepository, spec: JobSpec) -> None:
+    assert list(repository.missing_chunks(spec)) == [0, 1, 2]
+    make_chunk(repository, spec, 1)
+    assert list(repository.missing_chunks(spec)) == [0, 2]
+    make_chunk(repository, spec, 2)
+    make_chunk(repository, spec, 0)
+    assert list(repository.missing_chunks(spec)) == []
+    assert [chunk for chunk, _ in repository.recorded_chunks(spec.job, start_at=1)] == [1, 2]
 
 
-def test_a_chunk_is_committed_once(ledger: Ledger, spec: JobSpec) -> None:
-    first = make_chunk(ledger, spec, 0)
-    assert not ledger.write_chunk(first.model_copy(update={"worker": "another"}))
-    assert ledger.read_chunk(spec.job, 0) == first
-    assert ledger.read_chunk(spec.job, 1) is None
+def test_a_chunk_is_committed_once(repository: JobRepository, spec: JobSpec) -> None:
+    first = make_chunk(repository, spec, 0)
+    assert not repository.write_chunk(first.model_copy(update={"worker": "another"}))
+    assert repository.read_chunk(spec.job, 0) == first
+    assert repository.read_chunk(spec.job, 1) is None
 
 
-def test_items_come_in_order_from_anywhere(ledger: Ledger, spec: JobSpec) -> None:
+def test_items_come_in_order_from_anywhere(repository: JobRepository, spec: JobSpec) -> None:
     for chunk in (2, 0, 1):
-        make_chunk(ledger, spec, chunk)
+        make_chunk(repository, spec, chunk)
     for after in (None, 0, 3, 4, 8, 9):
-        indices = [item.index for _, item in ledger.iterate_items(spec, after=after)]
+        indices = [item.index for _, item in repository.iterate_items(spec, after=after)]
         assert indices == list(range(0 if after is None else after + 1, 10))
 
 
-def test_a_job_is_ended_by_one_alone(ledger: Ledger, spec: JobSpec) -> None:
-    make_chunk(ledger, spec, 0)
-    ledger.request_cancel(spec.job)
+def test_a_job_is_ended_by_one_alone(repository: JobRepository, spec: JobSpec) -> None:
+    make_chunk(repository, spec, 0)
+    repository.request_cancel(spec.job)
     with ThreadPoolExecutor(8) as pool:
-        ends = list(pool.map(lambda n: ledger.conclude(spec, reason=f"by {n}"), range(8)))
+        ends = list(pool.map(lambda n: repository.conclude(spec, reason=f"by {n}"), range(8)))
     assert len({end.reason for end in ends}) == 1
-    assert (ends[0].state, ends[0].done, ends[0].total) == (State.CANCELLED, 4, 10)
-    assert ledger.conclude(spec, reason="too late") == ends[0]
+    assert (ends[0].state, ends[0].done, ends[0].total) == (JobState.CANCELLED, 4, 10)
+    assert repository.conclude(spec, reason="too late") == ends[0]
 
 
-def test_a_cancel_is_asked_for_once(ledger: Ledger, spec: JobSpec) -> None:
-    assert not ledger.is_cancelled(spec.job)
-    assert ledger.request_cancel(spec.job)
-    assert not ledger.request_cancel(spec.job)
-    assert ledger.is_cancelled(spec.job)
+def test_a_cancel_is_asked_for_once(repository: JobRepository, spec: JobSpec) -> None:
+    assert not repository.is_cancelled(spec.job)
+    assert repository.request_cancel(spec.job)
+    assert not repository.request_cancel(spec.job)
+    assert repository.is_cancelled(spec.job)
 
 
-def test_the_manifest_has_a_line_for_each_twin_made(ledger: Ledger, spec: JobSpec) -> None:
-    make_chunk(ledger, spec, 0, failed=(2,))
-    make_chunk(ledger, spec, 2)
-    ledger.write_manifest(spec)
-    lines = [json.loads(line) for line in ledger.store.get(keys.job_manifest(spec.job)).splitlines()]
+def test_the_manifest_has_a_line_for_each_twin_made(repository: JobRepository, spec: JobSpec) -> None:
+    make_chunk(repository, spec, 0, failed=(2,))
+    make_chunk(repository, spec, 2)
+    repository.write_manifest(spec)
+    lines = [json.loads(line) for line in repository.store.get(keys.job_manifest(spec.job)).splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 3, 8, 9]
     assert lines[0]["classes"] == ["water"] and lines[0]["job_seed"] == 1
     assert lines[0]["mask"]["key"] == keys.job_mask(spec.job, 0)

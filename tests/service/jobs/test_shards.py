@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.jobs import sample_files
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
     neighbours,
     pictures_of,
@@ -30,9 +30,9 @@ from service.jobs.shards import (
 )
 from service.jobs.spec import (
     ChunkRecord,
-    Item,
     ItemClass,
     JobSpec,
+    SampleRecord,
 )
 from service.store import keys
 from service.store.base import ObjectStore
@@ -59,7 +59,7 @@ def made(index: int, image: int = 700, mask: int | None = 300) -> MadeTwin:
 def packed(of: JobSpec, chunk: int = 1, *, lost: tuple[int, ...] = ()) -> Shard:
     """A chunk of four, of which some were given up."""
     samples = [
-        Item(index=index, seed=0, error="lost") if index in lost else made(index, *LENGTHS[place])
+        SampleRecord(index=index, seed=0, error="lost") if index in lost else made(index, *LENGTHS[place])
         for place, index in enumerate(of.chunk_range(chunk))
     ]
     shard = pack_shard(of, chunk, samples)
@@ -67,7 +67,7 @@ def packed(of: JobSpec, chunk: int = 1, *, lost: tuple[int, ...] = ()) -> Shard:
     return shard
 
 
-def record(shard: Shard | None, items: tuple[Item, ...] = ()) -> ChunkRecord:
+def record(shard: Shard | None, items: tuple[SampleRecord, ...] = ()) -> ChunkRecord:
     values = {"batch_shape": (), "dtype": "float32", "device": "cpu", "build": {}, "attempt": 1, "worker": "test", "epoch": 0}
     job, chunk = (shard.job, shard.chunk) if shard else (spec().job, 1)
     return ChunkRecord(
@@ -129,15 +129,15 @@ def test_images_without_masks_have_none_in_the_shard_either() -> None:
 
 
 def test_of_what_was_given_up_there_is_no_shard() -> None:
-    lost = [Item(index=index, seed=0, error="lost") for index in range(4)]
+    lost = [SampleRecord(index=index, seed=0, error="lost") for index in range(4)]
     assert pack_shard(spec(), 0, lost) is None
     assert record(None, tuple(lost)).bytes == 0
 
 
 def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> None:
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
-    records = [make_chunk(ledger, each, 0) for each in both]
+    records = [make_chunk(repository, each, 0) for each in both]
     found = [[read_picture(store, picture) for item in each.items for picture in pictures_of(item)] for each in records]
     assert len(found[0]) == 8 and found[0] == found[1] and len(set(found[0])) == 5, "four images; masks are all the same"
     assert records[0].bytes == len(store.get(keys.job_shard(spec().job, 0)))
@@ -209,7 +209,7 @@ def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_o
     shards = [packed(of, 0, lost=(0, 2)), packed(of, 1), packed(of, 2)]
     for shard in shards:
         torn.put(shard.key, shard.data)
-    loose = make_chunk(Ledger(torn), spec(layout="objects", job="j7ybr17pesw6kn47yb1", count=2), 0)
+    loose = make_chunk(JobRepository(torn), spec(layout="objects", job="j7ybr17pesw6kn47yb1", count=2), 0)
     pairs = [(None, item) for items in (*(shard.items for shard in shards), loose.items) for item in items]
 
     def runs() -> list[list[int]]:
@@ -235,7 +235,7 @@ def test_the_same_shard_put_again_changes_nothing(store: ObjectStore) -> None:
 
 def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says_which_counts(store: ObjectStore) -> None:
     """One had lost a sample and was stopped before its record; were it written over, woken again it would spoil the other's."""
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     stopped, whole = put_shard(store, packed(spec(), lost=(5,))), put_shard(store, packed(spec()))
     assert not stopped.met_another and whole.met_another and whole.key == keys.job_shard_beside(whole.job, 1, whole.sha256)
     assert put_shard(store, packed(spec())) == whole
@@ -243,20 +243,20 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
         assert store.get(shard.key) == shard.data
         for item in shard.items:
             assert all(hashlib.sha256(read_picture(store, picture)).hexdigest() == picture.sha256 for picture in pictures_of(item))
-    drop_uncounted(ledger, whole)
+    drop_uncounted(repository, whole)
     assert store.head(stopped.key) is not None, "nothing is recorded yet"
-    assert ledger.write_chunk(record(whole)) and not ledger.write_chunk(record(stopped))
-    drop_uncounted(ledger, whole)
+    assert repository.write_chunk(record(whole)) and not repository.write_chunk(record(stopped))
+    drop_uncounted(repository, whole)
     assert [info.key for info in store.list(keys.job_shards_prefix(whole.job))] == [whole.key]
 
 
 def test_the_shard_that_came_second_goes_where_the_first_is_recorded(store: ObjectStore) -> None:
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     first = put_shard(store, packed(spec(), lost=(5,)))
     second = put_shard(store, packed(spec()))
-    ledger.write_chunk(record(first))
-    drop_uncounted(ledger, second)
-    drop_uncounted(ledger, first)
+    repository.write_chunk(record(first))
+    drop_uncounted(repository, second)
+    drop_uncounted(repository, first)
     assert [info.key for info in store.list(keys.job_shards_prefix(first.job))] == [first.key]
 
 

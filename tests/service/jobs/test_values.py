@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.jobs.spec import ChunkRecord, Item, JobSpec, Summary
+from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
 from service.kit.ids import (
     accepted_at,
     is_job_id,
@@ -20,7 +20,7 @@ from service.kit.seeds import SEED_MAX, new_job_seed, sample_seed
 from service.kit.states import (
     ENDED,
     TRANSITIONS,
-    State,
+    JobState,
     current_state,
     final_state,
     may_follow,
@@ -184,9 +184,9 @@ OLD_SPEC = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":
 
 def test_an_item_is_made_or_given_up() -> None:
     with pytest.raises(ValidationError, match="neither an error nor a whole image"):
-        Item(index=0, seed=0, image_key="k")
+        SampleRecord(index=0, seed=0, image_key="k")
     with pytest.raises(ValidationError, match="cannot have an image"):
-        Item(index=0, seed=0, image_key="k", image_sha256="0" * 64, image_bytes=1, error="no")
+        SampleRecord(index=0, seed=0, image_key="k", image_sha256="0" * 64, image_bytes=1, error="no")
 
 
 OLD_RECORD = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","chunk":0,"items":[{"index":0,"seed":5,"image_key":"jobs/j7y9qkmvrpmvkzd4h2a/
@@ -208,12 +208,12 @@ def test_a_record_from_before_shards_is_still_read() -> None:
 def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -> None:
     made = {"index": 0, "seed": 0, "image_key": "k", "image_sha256": "0" * 64, "image_bytes": 1, "image_offset": 512}
     mask = {"mask_key": "k", "mask_sha256": "0" * 64, "mask_bytes": 1}
-    assert Item(**made).mask_offset is None and Item(**made, **mask, mask_offset=1536).mask_offset == 1536
+    assert SampleRecord(**made).mask_offset is None and SampleRecord(**made, **mask, mask_offset=1536).mask_offset == 1536
     for wrong in (mask, {"mask_offset": 5}, {**mask, "mask_offset": 5, "image_offset": None}):
         with pytest.raises(ValidationError, match="one picture in a shard and one outside"):
-            Item(**{**made, **wrong})
+            SampleRecord(**{**made, **wrong})
     with pytest.raises(ValidationError, match="cannot have an image"):
-        Item(index=0, seed=0, image_offset=0, error="no")
+        SampleRecord(index=0, seed=0, image_offset=0, error="no")
     record = ChunkRecord.model_validate_json(OLD_RECORD).model_dump()
     shard = {"key": "k", "sha256": "0" * 64, "bytes": 10_240}
     assert ChunkRecord(**{**record, "items": [made], "shard": shard}).bytes == 10_240
@@ -224,44 +224,44 @@ def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -
 
 def test_a_summary_is_an_end() -> None:
     with pytest.raises(ValidationError, match="is not an end"):
-        Summary(job="j7ybr17pesw6kn47yb0", state=State.RUNNING, done=0, failed=0, total=1, finished_at=NOW, seconds=0)
+        Summary(job="j7ybr17pesw6kn47yb0", state=JobState.RUNNING, done=0, failed=0, total=1, finished_at=NOW, seconds=0)
 
 
 @pytest.mark.parametrize(
     ("done", "failed", "cancelled", "expected"),
     [
-        (8, 0, False, State.SUCCEEDED),
-        (8, 0, True, State.SUCCEEDED),
-        (7, 1, False, State.PARTIAL),
-        (7, 1, True, State.PARTIAL),
-        (0, 8, False, State.FAILED),
-        (3, 0, True, State.CANCELLED),
-        (0, 0, True, State.CANCELLED),
-        (3, 0, False, State.PARTIAL),
-        (0, 0, False, State.FAILED),
+        (8, 0, False, JobState.SUCCEEDED),
+        (8, 0, True, JobState.SUCCEEDED),
+        (7, 1, False, JobState.PARTIAL),
+        (7, 1, True, JobState.PARTIAL),
+        (0, 8, False, JobState.FAILED),
+        (3, 0, True, JobState.CANCELLED),
+        (0, 0, True, JobState.CANCELLED),
+        (3, 0, False, JobState.PARTIAL),
+        (0, 0, False, JobState.FAILED),
     ],
 )
-def test_how_a_job_ends(done: int, failed: int, cancelled: bool, expected: State) -> None:
+def test_how_a_job_ends(done: int, failed: int, cancelled: bool, expected: JobState) -> None:
     assert final_state(done=done, failed=failed, total=8, cancelled=cancelled) is expected
 
 
 def test_states_seen_one_after_another_are_legal() -> None:
-    def seen(started: bool, cancel: bool, ended: State | None) -> State:
+    def seen(started: bool, cancel: bool, ended: JobState | None) -> JobState:
         return current_state(ended=ended, cancel_asked=cancel, started=started)
 
     assert [seen(False, False, None), seen(True, False, None), seen(True, True, None)] == [
-        State.QUEUED,
-        State.RUNNING,
-        State.CANCELLING,
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.CANCELLING,
     ]
-    assert seen(True, True, State.PARTIAL) is State.PARTIAL
+    assert seen(True, True, JobState.PARTIAL) is JobState.PARTIAL
     assert all(TRANSITIONS[state] == frozenset() for state in ENDED)
-    assert set(TRANSITIONS) == set(State)
-    assert TRANSITIONS[State.CANCELLING] == ENDED
-    assert all(may_follow(State.QUEUED, state) for state in State)
-    assert not any(may_follow(end, state) for end in ENDED for state in set(State) - {end})
-    assert not may_follow(State.RUNNING, State.QUEUED) and not may_follow(State.CANCELLING, State.RUNNING)
-    assert [state for state in State if state.can_be_cancelled] == [State.QUEUED, State.RUNNING, State.CANCELLING]
+    assert set(TRANSITIONS) == set(JobState)
+    assert TRANSITIONS[JobState.CANCELLING] == ENDED
+    assert all(may_follow(JobState.QUEUED, state) for state in JobState)
+    assert not any(may_follow(end, state) for end in ENDED for state in set(JobState) - {end})
+    assert not may_follow(JobState.RUNNING, JobState.QUEUED) and not may_follow(JobState.CANCELLING, JobState.RUNNING)
+    assert [state for state in JobState if state.can_be_cancelled] == [JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING]
 
 
 def test_the_sequence_number_is_past_all_else_at_the_end() -> None:

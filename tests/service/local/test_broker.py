@@ -68,9 +68,9 @@ def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> Non
         assert broker.is_running and broker.pid is not None
         assert Redis.from_url(broker.url).ping()
         assert Redis.from_url(broker.url).config_get("bind") == {"bind": "127.0.0.1"}
-        with socket.create_connection(("127.0.0.1", broker.port or 0)) as stranger:
-            stranger.sendall(b"PING\r\n")
-            assert stranger.recv(100).startswith(b"-NOAUTH")
+        with socket.create_connection(("127.0.0.1", broker.port or 0)) as unknown_label:
+            unknown_label.sendall(b"PING\r\n")
+            assert unknown_label.recv(100).startswith(b"-NOAUTH")
         password = broker.url.split(":")[2].split("@")[0]
         pid = broker.pid
         if sys.platform == "linux":

@@ -16,11 +16,11 @@ from tests.waiting import until
 
 def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) -> None:
     with EmbeddedStack(tmp_path / "data", grace_s=0.5) as stack:
-        assert stack.mend() is None
+        assert stack.restart_dead() is None
         first = next(child for child in stack.family.children if child.name == "worker")
         first.started_at -= 3600  # as if it had worked for an hour
         os.kill(first.pid, signal.SIGKILL)
-        news = until(stack.mend)
+        news = until(stack.restart_dead)
         assert news is not None and "killed by signal 9, and was started again" in news
         second = next(child for child in stack.family.children if child.name == "worker")
         assert second.pid != first.pid
@@ -28,7 +28,7 @@ def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) ->
         os.kill(second.pid, signal.SIGKILL)
         until(second.ended)
         with pytest.raises(NotReady, match="the worker was killed by signal 9"):
-            stack.mend()
+            stack.restart_dead()
 
         with pytest.raises(BrokerUnavailable, match="another broker has"):
             EmbeddedStack(tmp_path / "data").start()

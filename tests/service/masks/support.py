@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from tests.service.api.support import binary_card, mask_card
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TISSUE = Card.model_validate(mask_card())
+TISSUE = ModelCard.model_validate(mask_card())
 """Four classes: red, blue, green and black."""
-POLYPS = Card.model_validate(binary_card())
+POLYPS = ModelCard.model_validate(binary_card())
 """Two classes: dark brown and pink."""
 COLOURS = [entry.colour for entry in TISSUE.classes]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from service.kit.png import encode_mask
 from service.masks.labels import read_labels
 from service.masks.png_file import MaskRefused, check_png
@@ -34,7 +34,7 @@ GREYS = [(level, level, level) for level in range(256)]
 TWO_PAINTED = painted(TWO, [entry.colour for entry in POLYPS.classes])
 
 
-def read(data: bytes, card: Card = TISSUE, encoding: MaskEncoding = "auto") -> np.ndarray:
+def read(data: bytes, card: ModelCard = TISSUE, encoding: MaskEncoding = "auto") -> np.ndarray:
     return read_labels(check_png(data, max_side_px=4096), card, encoding)
 
 
@@ -121,7 +121,7 @@ def with_pixel(pixels: np.ndarray, x: int, y: int, value: Any) -> np.ndarray:
     return changed
 
 
-REFUSED: dict[str, tuple[bytes, Card, MaskEncoding, list[str]]] = {
+REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
     "ignore": (
         pillow_file(with_pixel(with_pixel(FOUR, 3, 2, 255), 4, 4, 255)),
         TISSUE,
@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[bytes, Card, MaskEncoding, list[str]]] = {
     ),
     "one bit for four classes": (
         pillow_file(Image.fromarray(TWO * 255).convert("1")),
-        Card.model_validate(mask_card(classes=[{**entry, "colour": [9, entry["index"], 9]} for entry in mask_card()["classes"]])),
+        ModelCard.model_validate(mask_card(classes=[{**entry, "colour": [9, entry["index"], 9]} for entry in mask_card()["classes"]])),
         "auto",
         ["1 bit a pixel", "has 4", "mask_encoding 'index' for black as class 0 and white as class 1"],
     ),
@@ -242,7 +242,7 @@ def test_rows_that_pillow_cannot_unfilter_are_refused() -> None:
 
 def test_colours_that_are_black_and_white_are_the_cards_before_they_are_binary() -> None:
     classes = [{"index": 0, "name": "sky", "colour": [255, 255, 255]}, {"index": 1, "name": "ink", "colour": [0, 0, 0]}]
-    drawn = Card.model_validate(mask_card(classes=classes, palette={"kind": "listed", "count": 2}))
+    drawn = ModelCard.model_validate(mask_card(classes=classes, palette={"kind": "listed", "count": 2}))
     assert np.array_equal(read(encode_mask(TWO, [(255, 255, 255), (0, 0, 0)], {}), drawn), TWO)
     assert np.array_equal(read(pillow_file(painted(TWO, [(255, 255, 255), (0, 0, 0)])), drawn), TWO)
     assert np.array_equal(read(pillow_file(TWO * 255), drawn, "binary"), TWO)
@@ -257,7 +257,7 @@ def test_a_mask_of_one_class_is_read_too() -> None:
 
 def test_the_largest_card_is_read_by_index_and_by_colour() -> None:
     classes = [{"index": i, "name": f"c{i}", "colour": [i, 255 - i, (7 * i) % 256]} for i in range(255)]
-    many = Card.model_validate(plain_card(classes=classes, inputs=["mask"], palette={"kind": "listed", "count": 255}))
+    many = ModelCard.model_validate(plain_card(classes=classes, inputs=["mask"], palette={"kind": "listed", "count": 255}))
     labels = (np.arange(64 * 64) % 255).astype(np.uint8).reshape(64, 64)
     assert np.array_equal(read(pillow_file(labels), many), labels)
     assert np.array_equal(read(pillow_file(painted(labels, [tuple(c["colour"]) for c in classes])), many), labels)

@@ -28,13 +28,13 @@ class Clock:
 def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> CallbackDeliverer:
     """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
     deliverer = CallbackDeliverer(worker, **options, **({} if clock is None else {"now": clock}))
-    assert deliverer.make_pass()
+    assert deliverer.run_once()
     assert deliverer.wait(30)
     deliverer.stop()
-    deliverer._turn.give_back()
+    deliverer._leader_lock.give_back()
     return deliverer
 
 
 def noted(worker: Delivers) -> list[str]:
     """What has a callback's note."""
-    return list(worker.ledger.outbox.noted())
+    return list(worker.repository.outbox.noted())

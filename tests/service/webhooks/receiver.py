@@ -29,7 +29,7 @@ class Receiver:
     port: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=lambda: [(204, {})])
     got: list[Received] = field(default_factory=list)
-    holding: threading.Event | None = None
+    held: threading.Event | None = None
     """While set and not yet set free, answers are held back."""
     drips: bool = False
     """Sends a byte of its answer now and then, for ever."""
@@ -53,8 +53,8 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.got.append(Received(self.command, self.path, headers, body))
             number = min(len(receiver.got), len(receiver.answers)) - 1
-            if receiver.holding is not None:
-                receiver.holding.wait(30)
+            if receiver.held is not None:
+                receiver.held.wait(30)
             if receiver.drips:
                 self._drip()
                 return
@@ -89,8 +89,8 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         yield receiver
     finally:
         over.set()
-        if receiver.holding is not None:
-            receiver.holding.set()
+        if receiver.held is not None:
+            receiver.held.set()
         server.shutdown()
         server.server_close()
         thread.join(5)

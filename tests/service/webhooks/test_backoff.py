@@ -9,7 +9,7 @@ import pytest
 
 from service.webhooks.backoff import (
     DELAYS_S,
-    MOST_ASKED_FOR_S,
+    MAX_ASKED_FOR_S,
     SPREAD,
     asked_for_s,
     next_attempt_at,
@@ -51,7 +51,7 @@ def test_pauses_are_spread() -> None:
         (429, "120", 120),
         (500, "120", 5),
         (503, "1", 5),
-        (503, "999999999999999", MOST_ASKED_FOR_S),
+        (503, "999999999999999", MAX_ASKED_FOR_S),
         (503, format_datetime(NOW + timedelta(minutes=10), usegmt=True), 600),
         (503, format_datetime(NOW - timedelta(minutes=10), usegmt=True), 5),
         (503, "soon", 5),

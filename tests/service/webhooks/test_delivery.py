@@ -17,18 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from service.webhooks import delivery
 from service.webhooks.delivery import (
-    Answer,
     NotDelivered,
+    ReceiverAnswer,
     Resolve,
     post,
 )
-from service.webhooks.urls import Target, parse_target
+from service.webhooks.urls import CallbackTarget, parse_target
 from tests.service.webhooks.receiver import LOOPBACK, Receiver, receiving
 
 
 def send(
-    target: Target | str, *, timeout_s: float = 10.0, private_allowed: bool = True, resolve: Resolve = delivery.resolve
-) -> Answer:
+    target: CallbackTarget | str, *, timeout_s: float = 10.0, private_allowed: bool = True, resolve: Resolve = delivery.resolve
+) -> ReceiverAnswer:
     if isinstance(target, str):
         target = parse_target(target, private_allowed=True)
     headers = {"Content-Type": "application/json", "webhook-id": "j_ended"}
@@ -48,7 +48,7 @@ class Names:
 
 
 def test_what_is_sent_arrives(receiver: Receiver) -> None:
-    assert send(receiver.url) == Answer(204, None)
+    assert send(receiver.url) == ReceiverAnswer(204, None)
     (got,) = receiver.got
     assert (got.method, got.path, got.body) == ("POST", "/hook?of=mine", b"{}")
     assert got.headers["host"] == f"{LOOPBACK}:{receiver.port}"
@@ -57,7 +57,7 @@ def test_what_is_sent_arrives(receiver: Receiver) -> None:
 
 def test_a_redirect_is_an_answer_and_is_not_followed(receiver: Receiver) -> None:
     receiver.answers = [(307, {"Location": receiver.url, "Retry-After": "7"})]
-    assert send(receiver.url) == Answer(307, "7")
+    assert send(receiver.url) == ReceiverAnswer(307, "7")
     assert len(receiver.got) == 1
 
 
@@ -125,11 +125,11 @@ def test_what_speaks_no_http_is_told_from_what_hangs_up() -> None:
 
 
 def test_a_receiver_that_says_nothing_or_a_byte_at_a_time_is_left_in_bounded_time(receiver: Receiver) -> None:
-    receiver.holding = threading.Event()
+    receiver.held = threading.Event()
     for drips in (False, True):
         if drips:
             receiver.drips = True
-            receiver.holding.set()
+            receiver.held.set()
         began = time.monotonic()
         with pytest.raises(NotDelivered, match="no answer within 0.5 s"):
             send(receiver.url, timeout_s=0.5)

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from service.webhooks.addresses import Kind, kind_of, may_receive
-from service.webhooks.urls import Target, UrlRefused, parse_target
+from service.webhooks.addresses import AddressKind, kind_of, may_receive
+from service.webhooks.urls import CallbackTarget, UrlRefused, parse_target
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001::1"]
 PUBLIC_WITHIN = ["::ffff:8.8.8.8", "64:ff9b::808:808"]
@@ -27,27 +27,27 @@ SPECIAL = [
 
 @pytest.mark.parametrize(
     ("addresses", "kind"),
-    [(PUBLIC + PUBLIC_WITHIN, Kind.PUBLIC), (PRIVATE, Kind.PRIVATE), (LOOPBACK, Kind.LOOPBACK), (SPECIAL, Kind.SPECIAL)],
+    [(PUBLIC + PUBLIC_WITHIN, AddressKind.PUBLIC), (PRIVATE, AddressKind.PRIVATE), (LOOPBACK, AddressKind.LOOPBACK), (SPECIAL, AddressKind.SPECIAL)],
 )
-def test_every_address_is_what_it_is_also_in_disguise(addresses: list[str], kind: Kind) -> None:
+def test_every_address_is_what_it_is_also_in_disguise(addresses: list[str], kind: AddressKind) -> None:
     assert {address: kind_of(ip_address(address)) for address in addresses} == dict.fromkeys(addresses, kind)
     for address in map(ip_address, addresses):
-        assert may_receive(address, private_allowed=False) == (kind is Kind.PUBLIC)
-        assert may_receive(address, private_allowed=True) == (kind is not Kind.SPECIAL)
+        assert may_receive(address, private_allowed=False) == (kind is AddressKind.PUBLIC)
+        assert may_receive(address, private_allowed=True) == (kind is not AddressKind.SPECIAL)
 
 
 @pytest.mark.parametrize(
     ("url", "target", "authority"),
     [
-        ("https://Hooks.Example/a/b?token=x%20y", Target(True, "hooks.example", 443, "/a/b?token=x%20y"), "hooks.example"),
-        ("https://hooks.example:8443", Target(True, "hooks.example", 8443, "/"), "hooks.example:8443"),
-        ("https://hooks.example.?q", Target(True, "hooks.example", 443, "/?q"), "hooks.example"),
-        ("https://8.8.8.8:443/", Target(True, "8.8.8.8", 443, "/"), "8.8.8.8"),
-        ("https://[2606:4700:0::1111]/x", Target(True, "2606:4700::1111", 443, "/x"), "[2606:4700::1111]"),
-        ("https://xn--bcher-kva.example/", Target(True, "xn--bcher-kva.example", 443, "/"), "xn--bcher-kva.example"),
+        ("https://Hooks.Example/a/b?token=x%20y", CallbackTarget(True, "hooks.example", 443, "/a/b?token=x%20y"), "hooks.example"),
+        ("https://hooks.example:8443", CallbackTarget(True, "hooks.example", 8443, "/"), "hooks.example:8443"),
+        ("https://hooks.example.?q", CallbackTarget(True, "hooks.example", 443, "/?q"), "hooks.example"),
+        ("https://8.8.8.8:443/", CallbackTarget(True, "8.8.8.8", 443, "/"), "8.8.8.8"),
+        ("https://[2606:4700:0::1111]/x", CallbackTarget(True, "2606:4700::1111", 443, "/x"), "[2606:4700::1111]"),
+        ("https://xn--bcher-kva.example/", CallbackTarget(True, "xn--bcher-kva.example", 443, "/"), "xn--bcher-kva.example"),
     ],
 )
-def test_a_url_is_taken_apart(url: str, target: Target, authority: str) -> None:
+def test_a_url_is_taken_apart(url: str, target: CallbackTarget, authority: str) -> None:
     found = parse_target(url, private_allowed=False)
     assert (found, found.authority) == (target, authority)
 

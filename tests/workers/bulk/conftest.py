@@ -21,8 +21,8 @@ from service.settings import Settings
 from service.store import ObjectStore, open_store
 from tests.service.api.support import NotingQueue, register
 from tests.service.api.support import card as a_card
-from workers.bulk.celery_app import carriers
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 
@@ -100,9 +100,9 @@ def worker(hire: Callable[..., BulkWorker]) -> BulkWorker:
 
 
 @pytest.fixture
-def carry(worker: BulkWorker) -> Callable[[str], Outcome]:
+def carry(worker: BulkWorker) -> Callable[[str], RunOutcome]:
     """Carries a run out."""
-    return lambda run: carry_out(worker, run, carriers())
+    return lambda run: execute_run(worker, run, handlers())
 
 
 def dataset_tar(items: int = 6, *, spoilt: int | None = None, names: tuple[str, ...] = ("ground", "water", "house")) -> bytes:

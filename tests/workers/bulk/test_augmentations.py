@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import Rounds
-from service.jobs.repository import Ledger
-from service.jobs.spec import ChunkRecord, Item, ItemClass, JobSpec
+from service.jobs.repository import JobRepository
+from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord
 from service.kit.png import encode_image
 from service.kit.seeds import sample_seed
 from service.settings import Settings
@@ -26,17 +26,17 @@ from service.store import ObjectStore, keys
 from tests.service.api.support import NotingQueue, mask_card, register
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_exports import NAMES, files, unpacked
-from workers.bulk.celery_app import carriers
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 Confidence = Callable[[int], float]
 
 
-def paint(ledger: Ledger, spec: JobSpec, confident: Confidence = lambda seed: 0.95) -> None:
+def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lambda seed: 0.95) -> None:
     """Makes a job: of a given mask an image in its colours with noise of the seed, or a mask of the first class asked for."""
-    card = json.loads(ledger.store.get(keys.model_card(*spec.model.split("@"))))
+    card = json.loads(repository.store.get(keys.model_card(*spec.model.split("@"))))
     colours = np.array([entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8)
     names = [entry["name"] for entry in card["classes"]]
     now = datetime.now(timezone.utc)
@@ -48,7 +48,7 @@ def paint(ledger: Ledger, spec: JobSpec, confident: Confidence = lambda seed: 0.
             if number is None:
                 mask = np.full((64, 64), names.index((spec.classes or ("water",))[0]), dtype=np.uint8)
             else:
-                mask = np.array(Image.open(io.BytesIO(ledger.store.get(keys.job_input(spec.job, number)))))
+                mask = np.array(Image.open(io.BytesIO(repository.store.get(keys.job_input(spec.job, number)))))
             noise = np.random.default_rng(seed).integers(0, 90, (*mask.shape, 3), dtype=np.uint8)
             image_file = encode_image(colours[mask] // 2 + noise, {})
             out = io.BytesIO()
@@ -60,7 +60,7 @@ def paint(ledger: Ledger, spec: JobSpec, confident: Confidence = lambda seed: 0.
                 ("image", keys.job_image(spec.job, index), image_file),
                 ("mask", keys.job_mask(spec.job, index), mask_file),
             ):
-                ledger.store.put(key, data)
+                repository.store.put(key, data)
                 fields |= {f"{kind}_key": key, f"{kind}_sha256": hashlib.sha256(data).hexdigest(), f"{kind}_bytes": len(data)}
             classes = tuple(
                 ItemClass(name=names[value], index=int(value), share=count / mask.size)
@@ -68,14 +68,14 @@ def paint(ledger: Ledger, spec: JobSpec, confident: Confidence = lambda seed: 0.
                 if value != 255 and count / mask.size >= 0.005
             )
             drawn = {} if number is not None else {"confident_share": confident(seed), "mean_confidence": 0.9}
-            items.append(Item(index=index, seed=seed, classes=classes, **drawn, **fields))
-        ledger.write_chunk(
+            items.append(SampleRecord(index=index, seed=seed, classes=classes, **drawn, **fields))
+        repository.write_chunk(
             ChunkRecord(
                 job=spec.job, chunk=chunk, items=tuple(items), worker="test", epoch=1, batch_shape=(4,), dtype="float32",
                 device="cpu", build={}, attempt=1, started_at=now, finished_at=now,
             )  # fmt: skip
         )
-    ledger.conclude(spec)
+    repository.conclude(spec)
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ def see_through(
 ) -> dict[str, Any]:
     """Carries a set out to its end, its jobs painted as they come; the view."""
     for _ in range(60):
-        if carry(run) is Outcome.ENDED:
+        if carry(run) is RunOutcome.ENDED:
             return client.get(f"/augmentations/{run}").json()
         for job in Rounds(worker.store, run).jobs():
-            if worker.ledger.read_summary(job) is None:
-                paint(worker.ledger, worker.ledger.read_spec(job), confident)
+            if worker.repository.read_summary(job) is None:
+                paint(worker.repository, worker.repository.read_spec(job), confident)
     raise AssertionError("it does not end")
 
 
@@ -151,14 +151,14 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
     from service.errors import StoreUnavailable
 
     body = {"dataset": "scenes", "model": "tissue", "count": 10, "seed": 9, "balance": "even"}
-    kinds = carriers()
+    kinds = handlers()
 
     def twins(run: str) -> list[tuple[str, str]]:
         page = client.get(f"/augmentations/{run}/samples", params={"limit": 500}).json()
         return [(sample["image"]["sha256"], json.dumps(sample["made_from"])) for sample in page["samples"]]
 
     first = ask(client, **body)["id"]
-    see_through(client, lambda run: carry_out(worker, run, kinds), worker, first)
+    see_through(client, lambda run: execute_run(worker, run, kinds), worker, first)
     second = ask(client, **body)["id"]
     puts = {"left": 0}
 
@@ -174,12 +174,12 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
         with monkeypatch.context() as patched:
             puts["left"] = attempt  # each time a little further
             patched.setattr(type(store), "put", failing)
-            outcome = carry_out(hire(), second, kinds)
-        if outcome is Outcome.ENDED:
+            outcome = execute_run(hire(), second, kinds)
+        if outcome is RunOutcome.ENDED:
             break
         for job in Rounds(store, second).jobs():
-            if worker.ledger.read_summary(job) is None:
-                paint(worker.ledger, worker.ledger.read_spec(job))
+            if worker.repository.read_summary(job) is None:
+                paint(worker.repository, worker.repository.read_spec(job))
     assert attempt > 5
     assert twins(second) == twins(first) and len(twins(first)) == 10
     jobs = [job["id"] for job in client.get("/jobs", params={"limit": 100}).json()["jobs"]]
@@ -205,11 +205,11 @@ def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
     client: TestClient, scenes: str, settings: Settings
 ) -> None:
     small = open_bulk_worker(settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue())
-    kinds = carriers()
+    kinds = handlers()
     run = ask(client, dataset="scenes", model="tissue", count=10, seed=2)["id"]
-    view = see_through(client, lambda each: carry_out(small, each, kinds), small, run)
+    view = see_through(client, lambda each: execute_run(small, each, kinds), small, run)
     assert (view["state"], view["done"]) == ("succeeded", 10)
-    sizes = [small.ledger.read_spec(job).count for job in view["jobs"]]
+    sizes = [small.repository.read_spec(job).count for job in view["jobs"]]
     assert sum(sizes) == 10 and max(sizes) <= 3
     small.close()
 
@@ -252,11 +252,11 @@ def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
     carry(run)
     second, first = Rounds(worker.store, run).jobs()
-    paint(worker.ledger, worker.ledger.read_spec(first))
-    assert carry(run) is Outcome.LATER
+    paint(worker.repository, worker.repository.read_spec(first))
+    assert carry(run) is RunOutcome.LATER
     assert client.get(f"/augmentations/{run}").json()["tried"] == 4
     assert client.post(f"/augmentations/{run}/cancel").json()["state"] == "cancelling"
-    assert carry(run) is Outcome.CANCELLED
+    assert carry(run) is RunOutcome.CANCELLED
     view = client.get(f"/augmentations/{run}").json()
     assert (view["state"], view["done"]) == ("cancelled", 4)
     assert client.get(f"/jobs/{second}").json()["state"] == "cancelled"
@@ -273,8 +273,8 @@ def test_deleted_it_takes_its_jobs_along(client: TestClient, carry: Carry, worke
     assert client.delete(f"/augmentations/{run}").status_code == 204
     assert client.get(f"/augmentations/{run}").status_code == 404
     sweeper = RunSweeper(worker)
-    sweeper.make_pass()
-    sweeper.make_pass()
+    sweeper.run_once()
+    sweeper.run_once()
     assert client.get(f"/jobs/{job}").status_code == 404
     assert list(store.list(f"augmentations/{run}/")) == []
 
@@ -325,18 +325,18 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
     real = type(store).put
     with monkeypatch.context() as patched:
         patched.setattr(type(store), "put", failing)
-        assert carry(run) is Outcome.FAILED
+        assert carry(run) is RunOutcome.FAILED
     jobs = [job["id"] for job in client.get("/jobs").json()["jobs"]]
     assert Rounds(store, run).jobs() == [] and len(jobs) > 1
     if deleted:
         assert client.delete(f"/augmentations/{run}").status_code == 204
         sweeper = RunSweeper(worker)
-        sweeper.make_pass()
-        sweeper.make_pass()
+        sweeper.run_once()
+        sweeper.run_once()
         assert client.get("/jobs").json()["jobs"] == []
     else:
         client.post(f"/augmentations/{run}/cancel")
-        assert carry(run) is Outcome.CANCELLED
+        assert carry(run) is RunOutcome.CANCELLED
         assert {client.get(f"/jobs/{job}").json()["state"] for job in jobs} == {"cancelled"}
 
 

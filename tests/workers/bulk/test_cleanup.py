@@ -9,21 +9,21 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.datasets.stored import layout
-from service.kit.run_kinds import Kind
-from service.kit.states import State
+from service.kit.run_kinds import RunKind
+from service.kit.states import JobState
 from service.store import ObjectStore, run_keys
 from service.store.folder import FolderStore
 from tests.breaking import FailsAfter
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import files
-from workers.bulk.celery_app import carriers
-from workers.bulk.context import Ended, PutDown, Work
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.context import Finished, Released, RunContext
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 Hire = Callable[..., BulkWorker]
 
 
@@ -59,43 +59,43 @@ def break_at_the_third_shard(monkeypatch: pytest.MonkeyPatch, error: Exception) 
 def test_a_failed_export_keeps_nothing(
     client: TestClient, export: str, worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = worker.ledger.holdings.stored_bytes("default")
+    before = worker.repository.usage.stored_bytes("default")
     break_at_the_third_shard(monkeypatch, RuntimeError("a fault of ours"))
-    assert carry_out(worker, export, carriers()) is Outcome.FAILED
+    assert execute_run(worker, export, handlers()) is RunOutcome.FAILED
     assert {"files/train-000000.tar", "checkpoints/000001.json"} <= set(made(store, export)), "it may be gone on with"
     told = run_keys.run_callback(export, 1)
     store.put(told, b"{}")
-    assert carry_out(worker, export, carriers()) is Outcome.ENDED
+    assert execute_run(worker, export, handlers()) is RunOutcome.ENDED
     view = client.get(f"/exports/{export}").json()
     assert (view["state"], view["files"], view["bytes"]) == ("failed", None, None) and "a fault of ours" in view["reason"]
     assert made(store, export) == ["callbacks/0001.json"], "whom it was told is no part of what it made"
-    assert worker.ledger.holdings.stored_bytes("default") == before
+    assert worker.repository.usage.stored_bytes("default") == before
     assert store.head(run_keys.open_run(export)) is None
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
-def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store: FolderStore, state: State) -> None:
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED])
+def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store: FolderStore, state: JobState) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, other = hire(store=breaking), hire()
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         for number in range(3):
             store.put(f"{run_keys.run_prefix(work.spec.run)}files/{number}.tar", b"half")
-        if state is State.CANCELLED:
-            raise PutDown(cancelled=True)
-        return Ended(state, 0, reason="it cannot be")
+        if state is JobState.CANCELLED:
+            raise Released(cancelled=True)
+        return Finished(state, 0, reason="it cannot be")
 
     sweeper = RunSweeper(other)
     for left in range(10):
         spec = accepted(other)
         breaking.left = left
-        assert carry_out(killed, spec.run, kinds(carry)) is (Outcome.CANCELLED if state is State.CANCELLED else Outcome.ENDED)
+        assert execute_run(killed, spec.run, kinds(carry)) is (RunOutcome.CANCELLED if state is JobState.CANCELLED else RunOutcome.ENDED)
         summary = other.runs.read_summary(spec.run)
         assert summary is not None and (summary.state, summary.bytes) == (state, 0), "a store that deletes nothing holds no end up"
         settled = store.head(run_keys.open_run(spec.run)) is None
         assert settled or left < 4
         assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
-        assert sweeper.make_pass()
+        assert sweeper.run_once()
         assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
     assert left == 9
 
@@ -103,8 +103,8 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
 def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWorker, store: ObjectStore) -> None:
     spec = accepted(worker)
     store.put(f"{run_keys.run_prefix(spec.run)}files/0.tar", b"half")
-    worker.runs.end(spec, State.FAILED, reason="and then the lights went out")
-    assert RunSweeper(worker).make_pass()
+    worker.runs.end(spec, JobState.FAILED, reason="and then the lights went out")
+    assert RunSweeper(worker).run_once()
     assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
 
 
@@ -112,16 +112,16 @@ def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, stor
     late, other = hire(), hire()
     spec = accepted(late)
 
-    def late_carry(work: Work) -> Ended:
+    def late_carry(work: RunContext) -> Finished:
         # stopped here past its lease: another takes the run over and ends it
         late.leases.release(work.kept.lease)
-        assert carry_out(other, spec.run, kinds(lambda _: Ended(State.FAILED, 0, reason="no pair"))) is Outcome.ENDED
+        assert execute_run(other, spec.run, kinds(lambda _: Finished(JobState.FAILED, 0, reason="no pair"))) is RunOutcome.ENDED
         store.put(f"{run_keys.run_prefix(spec.run)}files/late.tar", b"half")
         work.kept.lost = True
         work.look()
         raise AssertionError("the lost lease was not seen")
 
-    assert carry_out(late, spec.run, kinds(late_carry)) is Outcome.PUT_DOWN
+    assert execute_run(late, spec.run, kinds(late_carry)) is RunOutcome.RELEASED
     assert made(store, spec.run) == []
 
 
@@ -130,32 +130,32 @@ def test_a_whole_export_keeps_its_files_and_its_checkpoints_go_whoever_is_killed
 ) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     breaking.left = 0
-    assert carry_out(hire(store=breaking), export, carriers()) is Outcome.ENDED
+    assert execute_run(hire(store=breaking), export, handlers()) is RunOutcome.ENDED
     left = made(store, export)
     assert any(name.startswith("checkpoints/") for name in left)
     view = client.get(f"/exports/{export}").json()
     wanted = files(client, view)
-    assert RunSweeper(hire()).make_pass()
+    assert RunSweeper(hire()).run_once()
     assert made(store, export) == [name for name in left if not name.startswith("checkpoints/")]
     assert files(client, view) == wanted
 
 
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
 def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_one_stays(
-    worker: BulkWorker, store: ObjectStore, state: State
+    worker: BulkWorker, store: ObjectStore, state: JobState
 ) -> None:
-    spec = accepted(worker, Kind.DATASET)
+    spec = accepted(worker, RunKind.DATASET)
     store.put(layout.archive(spec.run), b"gigabytes")
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         store.put(layout.shard(spec.run, 0), b"x")
         store.put(layout.report(spec.run), b"{}")
-        if state is State.CANCELLED:
-            raise PutDown(cancelled=True)
-        return DONE if state is State.SUCCEEDED else Ended(state, 0, reason="no pair")
+        if state is JobState.CANCELLED:
+            raise Released(cancelled=True)
+        return DONE if state is JobState.SUCCEEDED else Finished(state, 0, reason="no pair")
 
-    carry_out(worker, spec.run, kinds(carry))
-    kept = {State.SUCCEEDED: ["report.json", "shards/000000.tar"], State.FAILED: ["report.json"], State.CANCELLED: []}
+    execute_run(worker, spec.run, kinds(carry))
+    kept = {JobState.SUCCEEDED: ["report.json", "shards/000000.tar"], JobState.FAILED: ["report.json"], JobState.CANCELLED: []}
     assert made(store, spec.run) == kept[state]
 
 
@@ -166,5 +166,5 @@ def test_cancelled_before_it_began_its_archive_goes_too(
     run = run_queue.sent[-1]
     assert client.post("/datasets/scenes/1/cancel").json()["state"] == "cancelled"
     assert made(store, run) == ["source/archive"]
-    assert RunSweeper(worker).make_pass()
+    assert RunSweeper(worker).run_once()
     assert made(store, run) == []

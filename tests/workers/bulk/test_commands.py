@@ -27,8 +27,8 @@ from tests.service.api.support import NotingQueue, mask_card, register
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar
 from tests.workers.bulk.test_augmentations import paint
 from tests.workers.bulk.test_exports import NAMES
-from workers.bulk.celery_app import carriers
-from workers.bulk.execute import carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.execute import execute_run
 from workers.bulk.worker import BulkWorker
 
 
@@ -41,13 +41,13 @@ class Painter:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def work(self) -> None:
-        kinds = carriers()
+        kinds = handlers()
         while not self.stop.wait(0.05):
             for each in list(self.worker.runs.open_runs()):
-                carry_out(self.worker, each, kinds)
+                execute_run(self.worker, each, kinds)
                 for job in Rounds(self.worker.store, each).jobs():
-                    if self.worker.ledger.read_summary(job) is None:
-                        paint(self.worker.ledger, self.worker.ledger.read_spec(job))
+                    if self.worker.repository.read_summary(job) is None:
+                        paint(self.worker.repository, self.worker.repository.read_spec(job))
 
 
 @pytest.fixture

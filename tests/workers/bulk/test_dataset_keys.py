@@ -13,14 +13,14 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.errors import StoreUnavailable
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.service.api.support import NotingQueue
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar
-from workers.bulk.execute import Outcome
+from workers.bulk.execute import RunOutcome
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 SCENES = dataset_tar(3)
 
 
@@ -47,7 +47,7 @@ def test_the_same_archive_under_a_key_is_the_same_version(
     # what it is called on its way is not what it is
     again = sent(client, "once", kind="application/octet-stream")
     assert (again.status_code, again.json()["id"], again.headers["location"]) == (202, "scenes@1", "/datasets/scenes/1")
-    assert len(run_queue.sent) == 1 and carry(run_queue.sent[0]) is Outcome.ENDED
+    assert len(run_queue.sent) == 1 and carry(run_queue.sent[0]) is RunOutcome.ENDED
     ended = sent(client, "once").json()
     assert (ended["id"], ended["state"], ended["items"]) == ("scenes@1", "succeeded", 3)
     assert versions(store) == ["00000001.json"] and archives(store) == [] and len(run_queue.sent) == 1
@@ -167,7 +167,7 @@ def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
             break
     assert broken_off >= 5, "key, archive, version, two entries, spec"
     for run in run_queue.sent:
-        assert carry(run) is Outcome.ENDED
+        assert carry(run) is RunOutcome.ENDED
     assert client.get("/datasets/scenes/1").json()["state"] == "succeeded" and archives(store) == []
 
 
@@ -182,7 +182,7 @@ def test_the_slower_of_two_leaves_no_archive_behind(
             # while this one is on its way, the other is accepted and read
             overtaken.append(None)
             overtaken[0] = sent(TestClient(app), "once").json()
-            assert carry(run_queue.sent[-1]) is Outcome.ENDED
+            assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
         return real(self, key, *given, **options)
 
     monkeypatch.setattr(type(store), "put_file", slow)
@@ -196,9 +196,9 @@ def test_a_key_of_what_is_deleted_is_refused_until_it_is_gone(client: TestClient
     assert client.delete("/datasets/scenes/1").status_code == 204
     answer = sent(client, "once")
     assert answer.status_code == 409 and "dataset scenes@1, which is being deleted" in answer.json()["detail"]
-    ledger = RunLedger(store)
-    for run in list(ledger.deleted_runs()):
-        assert ledger.remove(run, most=100)
+    repository = RunRepository(store)
+    for run in list(repository.deleted_runs()):
+        assert repository.remove(run, most=100)
     assert sent(client, "once").json()["id"] == "scenes@2"
 
 

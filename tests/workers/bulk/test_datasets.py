@@ -12,27 +12,27 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.datasets.items import Item
+from service.datasets.items import DatasetItem
 from service.datasets.stored import layout
 from service.datasets.stored.dataset import StoredDataset
 from service.errors import ObjectDamaged, UnknownDataset
-from service.jobs.repository import Ledger
-from service.kit.run_kinds import Kind, new_run_id
+from service.jobs.repository import JobRepository
+from service.kit.run_kinds import RunKind, new_run_id
 from service.runs.dataset_versions import Datasets
-from service.runs.repository import RunLedger
+from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import ObjectStore, keys
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
-from workers.bulk.execute import Outcome
+from workers.bulk.execute import RunOutcome
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 
 
 def test_a_dataset_is_taken_in_as_it_was_sent(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> None:
     data = dataset_tar(6)
     accepted = send(client, data)
     assert (accepted["id"], accepted["state"]) == ("scenes@1", "queued")
-    assert carry(run_queue.sent[-1]) is Outcome.ENDED
+    assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
 
     view = client.get("/datasets/scenes").json()
     assert (view["state"], view["items"], view["left_out"], view["format"], view["done"], view["total"]) == (
@@ -46,11 +46,11 @@ def test_a_dataset_is_taken_in_as_it_was_sent(client: TestClient, carry: Carry, 
     assert [entry["name"] for entry in view["classes"]] == ["ground", "water", "house"]
     assert view["classes"][2]["colour"] == [180, 20, 75]
 
-    dataset = Datasets(RunLedger(store), "default").ready("scenes")
+    dataset = Datasets(RunRepository(store), "default").ready("scenes")
     assert (dataset.about.title, dataset.about.licence) == ("Small scenes", "CC0-1.0")
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for position, item in dataset.items():
-            assert isinstance(item, Item)
+            assert isinstance(item, DatasetItem)
             assert item.name == f"scene{position}"
             assert item.image == tar.extractfile(f"set/images/scene{position}.png").read()
             sent = np.array(Image.open(tar.extractfile(f"set/masks/scene{position}.png")))
@@ -101,7 +101,7 @@ def test_a_dataset_that_is_none_fails_with_the_reason(
     data: bytes, says: str, client: TestClient, carry: Carry, run_queue: NotingRuns
 ) -> None:
     send(client, data)
-    assert carry(run_queue.sent[-1]) is Outcome.ENDED
+    assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
     view = client.get("/datasets/scenes/1").json()
     assert view["state"] == "failed" and says in view["reason"]
     refused = client.post("/exports", json={"sources": [{"dataset": "scenes"}], "format": "coco"})
@@ -112,7 +112,7 @@ def test_versions_are_numbered_and_never_again(client: TestClient, carry: Carry,
     assert [send(client, dataset_tar(n))["id"] for n in (1, 2, 3)] == ["scenes@1", "scenes@2", "scenes@3"]
     for run in run_queue.sent[:2]:
         carry(run)
-    datasets = Datasets(RunLedger(store), "default")
+    datasets = Datasets(RunRepository(store), "default")
     # the newest is not ready, so the one before it is what a bare name stands for
     assert datasets.ready("scenes").about.version == 2
     assert client.get("/datasets/scenes").json()["version"] == 3
@@ -125,9 +125,9 @@ def test_versions_are_numbered_and_never_again(client: TestClient, carry: Carry,
 
 
 def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
-    runs = RunLedger(store)
+    runs = RunRepository(store)
     one, other = Datasets(runs, "one"), Datasets(runs, "other")
-    assert (one.take_version("set", new_run_id(Kind.DATASET)), other.take_version("set", new_run_id(Kind.DATASET))) == (1, 1)
+    assert (one.take_version("set", new_run_id(RunKind.DATASET)), other.take_version("set", new_run_id(RunKind.DATASET))) == (1, 1)
     assert one.latest("set") is None
     assert list(other.names()) == ["set"]
 
@@ -191,11 +191,11 @@ def test_a_deleted_dataset_leaves_nothing_but_its_number(
     before = {info.key for info in store.list("")}
     send(client, dataset_tar(3))
     carry(run_queue.sent[-1])
-    assert store.list("tenants/default/stored/") and Ledger(store).holdings.stored_bytes("default")
+    assert store.list("tenants/default/stored/") and JobRepository(store).usage.stored_bytes("default")
     assert client.delete("/datasets/scenes/1").status_code == 204
-    ledger = RunLedger(store)
-    for run in list(ledger.deleted_runs()):
-        while not ledger.remove(run, most=2):
+    repository = RunRepository(store)
+    for run in list(repository.deleted_runs()):
+        while not repository.remove(run, most=2):
             pass
     assert {info.key for info in store.list("")} - before == {"tenants/default/datasets/scenes/00000001.json"}
     assert client.get("/datasets/scenes").status_code == 404
@@ -213,7 +213,7 @@ def test_a_damaged_shard_is_told(client: TestClient, carry: Carry, run_queue: No
     with pytest.raises(ObjectDamaged):
         dataset.read(1, dataset.record(1).image)
     found = [item for _, item in dataset.items()]
-    assert isinstance(found[0], Item) and getattr(found[1], "reason") == "damaged"
+    assert isinstance(found[0], DatasetItem) and getattr(found[1], "reason") == "damaged"
 
 
 def test_keys_are_what_the_store_takes() -> None:

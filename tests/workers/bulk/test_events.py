@@ -21,9 +21,9 @@ from service.api.routes.run_events import followed_run
 from service.api.schemas.runs import RunView, run_fields
 from service.api.services import Services
 from service.api.sse import event_stream
-from service.kit.run_kinds import Kind, new_run_id
-from service.runs.progress import Standing, note_progress
-from service.runs.repository import RunLedger
+from service.kit.run_kinds import RunKind, new_run_id
+from service.runs.progress import RunProgress, publish_progress
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore
@@ -31,16 +31,16 @@ from tests.service.api.support import CLOSED_PORT, events_in
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from workers.bulk import context as work_module
-from workers.bulk.context import Ended, Work
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.context import Finished, RunContext
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 SLOW_S = 120.0
 """A beat that no test waits for."""
 
 
-def shown(services: Services, spec: RunSpec, stands: Standing) -> RunView:
+def shown(services: Services, spec: RunSpec, stands: RunProgress) -> RunView:
     """A run for an answer, of whatever kind."""
     return RunView(**run_fields(spec, stands))
 
@@ -74,14 +74,14 @@ def test_words_of_progress_wake_who_follows_and_the_end_is_the_end(
             while not app.state.services.watcher._listening:
                 await asyncio.sleep(0.01)
 
-            def carry(work: Work) -> Ended:
+            def carry(work: RunContext) -> Finished:
                 for done, note in ((1, "reading"), (2, "reading"), (2, "writing")):
-                    note_progress(worker.hints, spec.run, done, 3, note=note)
+                    publish_progress(worker.live_state, spec.run, done, 3, note=note)
                     heard.acquire()
                 return DONE
 
             heard = threading.Semaphore(0)
-            carried = asyncio.get_running_loop().run_in_executor(None, carry_out, worker, spec.run, kinds(carry))
+            carried = asyncio.get_running_loop().run_in_executor(None, execute_run, worker, spec.run, kinds(carry))
             # taken up only now, before the slow clock
             for _ in range(3):
                 events.append(await following_event(stream))
@@ -107,14 +107,14 @@ def test_words_of_progress_wake_who_follows_and_the_end_is_the_end(
 def test_a_redis_that_forgets_is_no_news(app: FastAPI, worker: BulkWorker, settings: Settings) -> None:
     spec = accepted(worker)
     worker.runs.mark_started(spec.run)
-    note_progress(worker.hints, spec.run, 40, 100)
+    publish_progress(worker.live_state, spec.run, 40, 100)
 
     async def follow() -> list[Any]:
         async with following(app, spec, heartbeat_s=0.05) as stream:
             found: list[Any] = [(await following_event(stream))["data"]["done"]]
             Redis.from_url(settings.broker_url).flushall()
             found += [await anext(stream) for _ in range(3)]
-            note_progress(worker.hints, spec.run, 41, 100)
+            publish_progress(worker.live_state, spec.run, 41, 100)
             while (piece := await anext(stream)).startswith(":"):
                 continue
             return [*found, json.loads(events_in(piece)[0]["data"])["done"]]
@@ -132,7 +132,7 @@ def test_without_a_redis_states_are_told_from_the_store(settings: Settings, stor
             ids = [(await following_event(stream))["id"]]
             worker.runs.mark_started(spec.run)
             ids.append((await following_event(stream))["id"])
-            carry_out(worker, spec.run, kinds(lambda work: DONE))
+            execute_run(worker, spec.run, kinds(lambda work: DONE))
             return [*ids, *(event["id"] for event in events_in("".join([piece async for piece in stream])))]
 
     assert asyncio.run(follow()) == ["0.-.queued", "0.-.running", "3.3.succeeded"]
@@ -186,9 +186,9 @@ def test_a_set_that_ended_tells_so_once(client: TestClient, carry: Carry, run_qu
 
 
 def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> None:
-    for kind in (Kind.EXPORT, Kind.AUGMENTATION):
+    for kind in (RunKind.EXPORT, RunKind.AUGMENTATION):
         spec = RunSpec(run=new_run_id(kind), tenant="lab", created_at=datetime.now(timezone.utc), work={})
-        RunLedger(store).write_spec(spec)
+        RunRepository(store).write_spec(spec)
         answers = [client.get(f"/{kind.plural}/{run}/events") for run in (spec.run, new_run_id(kind))]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert {answer.json()["type"] for answer in answers} == {"/problems/unknown-run"}
@@ -196,18 +196,18 @@ def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> 
 
 
 def test_a_run_that_hurries_speaks_now_and_then(worker: BulkWorker, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_module, "_SAY_EVERY_S", SLOW_S)
+    monkeypatch.setattr(work_module, "_REPORT_INTERVAL_S", SLOW_S)
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)
     with redis.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(f"twinset:events:{spec.run}")
 
-        def carry(work: Work) -> Ended:
+        def carry(work: RunContext) -> Finished:
             for done in range(1000):
                 work.say(done, 1000)
             return DONE
 
-        assert carry_out(worker, spec.run, kinds(carry)) is Outcome.ENDED
+        assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.ENDED
         redis.publish(f"twinset:events:{spec.run}", "last")
         said: list[Any] = []
         while b"last" not in said:

@@ -16,42 +16,42 @@ from service.broker.run_queue import (
     run_celery_options,
 )
 from service.errors import InvalidDataset, StoreUnavailable
-from service.kit.run_kinds import Kind, kind_of, new_run_id
-from service.kit.states import State
+from service.kit.run_kinds import RunKind, kind_of, new_run_id
+from service.kit.states import JobState
 from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore, run_keys
 from tests.workers.bulk.conftest import NotingRuns
 from workers.bulk.celery_app import create_bulk_app
 from workers.bulk.context import (
-    Again,
-    Carrier,
-    Ended,
-    PutDown,
-    Work,
+    Finished,
+    Released,
+    RetryLater,
+    RunContext,
+    RunHandler,
 )
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
-DONE = Ended(State.SUCCEEDED, done=3, total=3, size=10, result={"said": "so"})
+DONE = Finished(JobState.SUCCEEDED, done=3, total=3, size=10, result={"said": "so"})
 
 
-def accepted(worker: BulkWorker, kind: Kind = Kind.EXPORT) -> RunSpec:
+def accepted(worker: BulkWorker, kind: RunKind = RunKind.EXPORT) -> RunSpec:
     """A run that has been accepted."""
     spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={})
     worker.runs.write_spec(spec)
     return spec
 
 
-def kinds(carry: Callable[[Work], Ended | Again], **changes: object) -> dict[Kind, Carrier]:
-    return {kind: Carrier(carry, **changes) for kind in Kind}  # type: ignore[arg-type]
+def kinds(carry: Callable[[RunContext], Finished | RetryLater], **changes: object) -> dict[RunKind, RunHandler]:
+    return {kind: RunHandler(carry, **changes) for kind in RunKind}  # type: ignore[arg-type]
 
 
 def test_ids_name_their_kind_and_sort_newest_first() -> None:
-    early, late = (new_run_id(Kind.EXPORT, datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (1, 2))
-    assert late < early and kind_of(early) is Kind.EXPORT
-    assert kind_of(new_run_id(Kind.DATASET)) is Kind.DATASET
+    early, late = (new_run_id(RunKind.EXPORT, datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (1, 2))
+    assert late < early and kind_of(early) is RunKind.EXPORT
+    assert kind_of(new_run_id(RunKind.DATASET)) is RunKind.DATASET
     for none in ("", "e", "j" + early[1:], early + "0", early.upper(), f"../{early}", early + "\n"):
         assert kind_of(none) is None
 
@@ -60,18 +60,18 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
     spec = accepted(worker)
     calls: list[str] = []
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         calls.append(work.spec.run)
         assert worker.leases.live(spec.run) == {0}
         return DONE
 
-    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and (summary.state, summary.done, summary.result, summary.bytes) == (State.SUCCEEDED, 3, {"said": "so"}, 10)
+    assert summary is not None and (summary.state, summary.done, summary.result, summary.bytes) == (JobState.SUCCEEDED, 3, {"said": "so"}, 10)
     assert worker.store.head(run_keys.open_run(spec.run)) is None
-    assert worker.ledger.holdings.stored_bytes("default") == {spec.run: 10}
+    assert worker.repository.usage.stored_bytes("default") == {spec.run: 10}
     # delivered again, it is left alone
-    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.NOTHING_TO_DO
+    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.NOTHING_TO_DO
     assert calls == [spec.run]
     assert worker.leases.live(spec.run) == set()
 
@@ -79,26 +79,26 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
 def test_two_workers_never_have_the_same_run(hire: Callable[..., BulkWorker]) -> None:
     one, other = hire(), hire()
     spec = accepted(one)
-    outcomes: list[Outcome] = []
+    outcomes: list[RunOutcome] = []
 
-    def carry(work: Work) -> Ended:
-        outcomes.append(carry_out(other, spec.run, kinds(carry)))
+    def carry(work: RunContext) -> Finished:
+        outcomes.append(execute_run(other, spec.run, kinds(carry)))
         return DONE
 
-    assert carry_out(one, spec.run, kinds(carry)) is Outcome.ENDED
-    assert outcomes == [Outcome.TAKEN]
+    assert execute_run(one, spec.run, kinds(carry)) is RunOutcome.ENDED
+    assert outcomes == [RunOutcome.TAKEN]
 
 
 def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: NotingRuns) -> None:
     spec = accepted(worker)
     sweeper = RunSweeper(worker)
-    assert carry_out(worker, spec.run, kinds(lambda work: Again(0.6))) is Outcome.LATER
-    assert sweeper.make_pass() and run_queue.sent == []
+    assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.6))) is RunOutcome.LATER
+    assert sweeper.run_once() and run_queue.sent == []
     time.sleep(0.7)
-    assert sweeper.make_pass() and run_queue.sent == [spec.run]
+    assert sweeper.run_once() and run_queue.sent == [spec.run]
     # waiting is no failed attempt, however often
     for _ in range(worker.settings.max_chunk_attempts + 1):
-        assert carry_out(worker, spec.run, kinds(lambda work: Again(0.001))) is Outcome.LATER
+        assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.001))) is RunOutcome.LATER
 
 
 def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
@@ -110,46 +110,46 @@ def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
     real.close()
     lease = worker.leases.take(held.run, 0)
     assert lease is not None
-    carry_out(worker, ended.run, kinds(lambda work: DONE))
+    execute_run(worker, ended.run, kinds(lambda work: DONE))
     worker.store.put(run_keys.open_run(ended.run), b"")  # as if killed between summary and this
     sweeper = RunSweeper(worker)
-    assert sweeper.make_pass()
+    assert sweeper.run_once()
     assert run_queue.sent == [lost.run]
     assert worker.store.head(run_keys.open_run(ended.run)) is None
     worker.leases.release(lease)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert set(run_queue.sent) == {lost.run, held.run}
 
 
 def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def away(work: Work) -> Ended:
+    def away(work: RunContext) -> Finished:
         raise StoreUnavailable("the store does not answer")
 
     for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert carry_out(worker, spec.run, kinds(away)) is Outcome.FAILED
+        assert execute_run(worker, spec.run, kinds(away)) is RunOutcome.FAILED
     assert worker.runs.read_summary(spec.run) is None
 
-    def wrong(work: Work) -> Ended:
+    def wrong(work: RunContext) -> Finished:
         raise InvalidDataset("there is no pair")
 
-    assert carry_out(worker, spec.run, kinds(wrong)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(wrong)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and (summary.state, summary.reason) == (State.FAILED, "there is no pair")
+    assert summary is not None and (summary.state, summary.reason) == (JobState.FAILED, "there is no pair")
 
 
 def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def broken(work: Work) -> Ended:
+    def broken(work: RunContext) -> Finished:
         raise RuntimeError("a fault of ours")
 
     assert worker.settings.max_chunk_attempts == 2
-    assert carry_out(worker, spec.run, kinds(broken)) is Outcome.FAILED
-    assert carry_out(worker, spec.run, kinds(broken)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(broken)) is RunOutcome.FAILED
+    assert execute_run(worker, spec.run, kinds(broken)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is State.FAILED
+    assert summary is not None and summary.state is JobState.FAILED
     assert summary.reason == "given up after 2 attempts; the last one: RuntimeError: a fault of ours"
 
 
@@ -158,7 +158,7 @@ def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, setting
     redis = Redis.from_url(settings.broker_url)
     redis.set(f"twinset:run-attempts:{spec.run}", 2)  # two began and never came back
     redis.close()
-    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
     assert summary is not None and "ended with its worker" in (summary.reason or "")
 
@@ -167,15 +167,15 @@ def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
     spec = accepted(worker)
     worker.runs.cancel(spec)
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is State.CANCELLED
+    assert summary is not None and summary.state is JobState.CANCELLED
     worker.runs.cancel(spec)
-    assert carry_out(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is Outcome.NOTHING_TO_DO
+    assert execute_run(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is RunOutcome.NOTHING_TO_DO
 
 
-def test_cancelled_at_work_it_is_put_down_and_keeps_nothing(worker: BulkWorker) -> None:
+def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         worker.store.put(f"{run_keys.run_prefix(spec.run)}files/a.tar", b"half")
         worker.runs.cancel(spec)
         assert worker.runs.read_summary(spec.run) is None
@@ -183,49 +183,49 @@ def test_cancelled_at_work_it_is_put_down_and_keeps_nothing(worker: BulkWorker) 
         work.look()
         raise AssertionError("the cancel was not seen")
 
-    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.CANCELLED
+    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.CANCELLED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is State.CANCELLED
+    assert summary is not None and summary.state is JobState.CANCELLED
     assert worker.store.head(f"{run_keys.run_prefix(spec.run)}files/a.tar") is None
 
 
 def test_a_worker_that_stops_hands_its_run_on(worker: BulkWorker, run_queue: NotingRuns, hire: Callable[..., BulkWorker]) -> None:
     spec = accepted(worker)
 
-    def carry(work: Work) -> Ended:
-        worker.stopping.ask()
+    def carry(work: RunContext) -> Finished:
+        worker.shutdown.ask()
         assert work.should_stop()
-        raise PutDown(cancelled=False)
+        raise Released(cancelled=False)
 
-    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.PUT_DOWN
+    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.RELEASED
     assert run_queue.sent == [spec.run]
-    assert carry_out(hire(), spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    assert execute_run(hire(), spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
 
 
 def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, store: ObjectStore) -> None:
     before = {info.key for info in store.list("")}
-    spec = accepted(worker, Kind.DATASET)
+    spec = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         store.put(f"{run_keys.run_prefix(spec.run)}shards/0.tar", b"x")
         worker.runs.delete(spec)
-        assert sweeper.make_pass()
+        assert sweeper.run_once()
         assert store.head(run_keys.run_spec(spec.run)) is not None, "removed while somebody writes"
         work._looked_at = float("-inf")
         work.look()
         raise AssertionError("the deletion was not seen")
 
-    assert carry_out(worker, spec.run, kinds(carry)) is Outcome.CANCELLED
-    assert sweeper.make_pass()
+    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.CANCELLED
+    assert sweeper.run_once()
     assert {info.key for info in store.list("")} == before
 
 
 def test_messages_are_those_of_celery_and_hold_nothing_but_an_id(worker: BulkWorker, settings: Settings) -> None:
     app = create_bulk_app(settings, worker)
     task = app.tasks[RUN_TASK]
-    assert task("../../x") == Outcome.NOTHING_TO_DO.value
-    assert task(7) == Outcome.NOTHING_TO_DO.value
+    assert task("../../x") == RunOutcome.NOTHING_TO_DO.value
+    assert task(7) == RunOutcome.NOTHING_TO_DO.value
     assert set(app.conf.task_queues) == {RUN_QUEUE} == set(run_celery_options(settings)["task_queues"])
 
 
@@ -234,11 +234,11 @@ def test_a_run_that_was_never_written_is_forgotten(worker: BulkWorker, store: Ob
 
     import workers.bulk.sweeper as module
 
-    run = new_run_id(Kind.EXPORT)
+    run = new_run_id(RunKind.EXPORT)
     store.put(run_keys.open_run(run), b"")
     sweeper = RunSweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert store.head(run_keys.open_run(run)) is not None
     monkeypatch.setattr(module, "_NEVER_WRITTEN_AFTER", timedelta(0))
-    sweeper.make_pass()
+    sweeper.run_once()
     assert store.head(run_keys.open_run(run)) is None

@@ -15,18 +15,18 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from service.errors import StoreUnavailable, UnknownRun
-from service.jobs.repository import Ledger
-from service.kit.run_kinds import Kind
-from service.runs.repository import RunLedger
+from service.jobs.repository import JobRepository
+from service.kit.run_kinds import RunKind
+from service.runs.repository import RunRepository
 from service.store import ObjectStore
 from tests.service.api.support import finish
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
-from workers.bulk.celery_app import carriers
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 NAMES = ("building", "water", "vegetation", "unlabelled")
 """The classes of the card, so that twins and the dataset go together."""
 
@@ -42,9 +42,9 @@ def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
 @pytest.fixture
 def job(client: TestClient, store: ObjectStore) -> str:
     """A job of 5 twins that has ended, of which one failed; its id."""
-    ledger = Ledger(store)
+    repository = JobRepository(store)
     accepted = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 5, "seed": 1}).json()
-    finish(ledger, ledger.read_spec(accepted["id"]), failed=(3,))
+    finish(repository, repository.read_spec(accepted["id"]), failed=(3,))
     return str(accepted["id"])
 
 
@@ -111,7 +111,7 @@ def test_an_export_goes_on_where_a_killed_worker_left_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     body = {"sources": [{"dataset": scenes}], "format": "webdataset", "shard_items": 2}
-    kinds = carriers()
+    kinds = handlers()
 
     def carried(fails_at: int | None) -> tuple[dict[str, Any], list[str]]:
         """The export, whose worker is killed at its ``fails_at``-th put; and the shards that were put, by key."""
@@ -133,9 +133,9 @@ def test_an_export_goes_on_where_a_killed_worker_left_it(
             for name in ("put", "put_file"):
                 patching.setattr(type(store), name, patched(getattr(type(store), name)))
             if fails_at is not None:
-                assert carry_out(hire(), run_queue.sent[-1], kinds) is Outcome.FAILED
+                assert execute_run(hire(), run_queue.sent[-1], kinds) is RunOutcome.FAILED
                 assert client.get(f"/exports/{answer['id']}").json()["state"] == "running"
-            assert carry_out(hire(), run_queue.sent[-1], kinds) is Outcome.ENDED
+            assert execute_run(hire(), run_queue.sent[-1], kinds) is RunOutcome.ENDED
         return client.get(f"/exports/{answer['id']}").json(), put
 
     whole, _ = carried(None)
@@ -197,7 +197,7 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
 def test_a_dataset_deleted_meanwhile_is_named(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
     assert client.delete("/datasets/scenes/1").status_code == 204
-    RunSweeper(worker).make_pass()
+    RunSweeper(worker).run_once()
     carry(export_id)
     view = client.get(f"/exports/{export_id}").json()
     assert view["state"] == "failed" and view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
@@ -246,8 +246,8 @@ def test_listed_newest_first_cancelled_and_deleted(
 
 def test_nobody_sees_what_is_anothers(store: ObjectStore, client: TestClient, scenes: str) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
-    runs = RunLedger(store)
+    runs = RunRepository(store)
     assert runs.read_spec(export_id, tenant="default").run == export_id
     with pytest.raises(UnknownRun):
         runs.read_spec(export_id, tenant="other")
-    assert list(runs.runs("other", Kind.EXPORT)) == []
+    assert list(runs.runs("other", RunKind.EXPORT)) == []

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from service.api.app import create_app
 from service.broker.run_queue import RUN_QUEUE, RunQueue
 from service.errors import SettingsError, StoreUnavailable
-from service.kit.run_kinds import Kind
+from service.kit.run_kinds import RunKind
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.ports import free_port
@@ -29,15 +29,15 @@ from tests.workers.bulk.test_augmentations import ask, see_through
 from tests.workers.bulk.test_cleanup import break_at_the_third_shard
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import NAMES
-from workers.bulk.celery_app import carriers
-from workers.bulk.context import Again, Ended, Work
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.celery_app import handlers
+from workers.bulk.context import Finished, RetryLater, RunContext
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.metrics import BulkCollector
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 from workers.runtime.metrics_server import serve_metrics
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 Values = dict[tuple[str, ...], float]
 
 
@@ -117,8 +117,8 @@ def test_an_export_that_goes_on_counts_what_each_worker_did(
     export = client.post("/exports", json={"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}).json()["id"]
     with monkeypatch.context() as patched:
         break_at_the_third_shard(patched, StoreUnavailable("killed here"))
-        assert carry_out(hire(), export, carriers()) is Outcome.FAILED
-    assert carry_out(hire(), export, carriers()) is Outcome.ENDED
+        assert execute_run(hire(), export, handlers()) is RunOutcome.FAILED
+    assert execute_run(hire(), export, handlers()) is RunOutcome.ENDED
     said = grown()
     assert said["twinset_bulk_deliveries_total", "export", "failed"] == 1
     # the second went on behind the last checkpoint: what lay between that and the end of the first was done twice
@@ -147,12 +147,12 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     spec = accepted(worker)
     under_way: list[Values] = []
 
-    def carry(work: Work) -> Ended:
+    def carry(work: RunContext) -> Finished:
         under_way.append(page(port))
         return DONE
 
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
-    carry_out(worker, spec.run, kinds(carry))
+    execute_run(worker, spec.run, kinds(carry))
     assert under_way[0]["twinset_bulk_runs_under_way", "export"] == 1 and under_way[0]["twinset_bulk_runs_under_way", "dataset"] == 0
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
 
@@ -162,16 +162,16 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     queue.close()
     assert page(port)["twinset_bulk_queue_runs",] == 3
     worker.redis.delete(RUN_QUEUE)
-    lost = accepted(worker, Kind.DATASET)
+    lost = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
-    assert sweeper.make_pass() and run_queue.sent == [lost.run]
+    assert sweeper.run_once() and run_queue.sent == [lost.run]
     worker.runs.delete(lost)
-    assert sweeper.make_pass()
+    assert sweeper.run_once()
     said = grown()
     assert said["twinset_bulk_sweeps_total",] == 2
     assert (said["twinset_bulk_runs_requeued_total", "dataset"], said["twinset_bulk_runs_removed_total", "dataset"]) == (1, 1)
     assert ("twinset_bulk_runs_requeued_total", "export") not in said
-    carry_out(worker, accepted(worker).run, kinds(lambda work: Again(1.0)))
+    execute_run(worker, accepted(worker).run, kinds(lambda work: RetryLater(1.0)))
     assert grown()["twinset_bulk_deliveries_total", "export", "later"] == 1
 
 

@@ -114,7 +114,7 @@ def test_killed_while_a_receiver_is_called_another_calls_again(
     monkeypatch.setenv("TWINSET_CALLBACK_PRIVATE", "true")
     client = TestClient(create_app(settings.model_copy(update={"callback_private": True}), store=store))
     with receiving() as receiver:
-        receiver.holding = threading.Event()
+        receiver.held = threading.Event()
         worker = start()
         send(client, dataset_tar(3))
         until(lambda: client.get("/datasets/scenes").json()["state"] == "succeeded")
@@ -125,7 +125,7 @@ def test_killed_while_a_receiver_is_called_another_calls_again(
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         assert client.get(export["links"]["self"]).json()["callback"]["state"] == "pending"
-        receiver.holding.set()
+        receiver.held.set()
         # the killed one's turn is over when Redis has lost it, or in half a minute
         Redis.from_url(settings.broker_url).flushall()
         again = start()

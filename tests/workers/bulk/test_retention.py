@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.augmentations.rounds import Rounds
-from service.kit.run_kinds import Kind, new_run_id
-from service.kit.states import State
+from service.kit.run_kinds import RunKind, new_run_id
+from service.kit.states import JobState
 from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore, run_keys
@@ -19,12 +19,12 @@ from tests.service.api.support import mask_card, register
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_augmentations import ask, see_through
 from tests.workers.bulk.test_exports import NAMES, files
-from workers.bulk.execute import Outcome
+from workers.bulk.execute import RunOutcome
 from workers.bulk.retention import RunExpiry
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 DAYS = 7
 
 
@@ -42,20 +42,20 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
     def now() -> datetime:
         return datetime.now(timezone.utc) + timedelta(days=later)
 
-    sweeper = RunSweeper(worker, RunExpiry(worker, now=now, look_every_s=0.0, size=size))
+    sweeper = RunSweeper(worker, RunExpiry(worker, now=now, poll_interval_s=0.0, size=size))
     for _ in range(times):
-        assert sweeper.make_pass()
-    sweeper._turn.give_back()
+        assert sweeper.run_once()
+    sweeper._leader_lock.give_back()
 
 
-def run_of(worker: BulkWorker, kind: Kind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default") -> str:
+def run_of(worker: BulkWorker, kind: RunKind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default") -> str:
     """A run from so long ago."""
     now = datetime.now(timezone.utc)
     then = now - timedelta(days=accepted_days_ago)
     spec = RunSpec(run=new_run_id(kind, then), tenant=tenant, created_at=then, work={})
     worker.runs.write_spec(spec)
     if ended_days_ago is not None:
-        worker.runs.end(spec, State.SUCCEEDED, size=10, now=now - timedelta(days=ended_days_ago))
+        worker.runs.end(spec, JobState.SUCCEEDED, size=10, now=now - timedelta(days=ended_days_ago))
     return spec.run
 
 
@@ -65,22 +65,22 @@ def left_of(store: ObjectStore, *runs: str) -> list[str]:
 
 
 def test_runs_expire_by_the_age_of_their_end_page_by_page(forgetful: BulkWorker, store: ObjectStore) -> None:
-    expiring = (Kind.EXPORT, Kind.AUGMENTATION)
+    expiring = (RunKind.EXPORT, RunKind.AUGMENTATION)
     old = [run_of(forgetful, kind, 9, 8, tenant) for kind in expiring for tenant in ("default", "acme")]
-    old += [run_of(forgetful, Kind.EXPORT, 20 + number, 19) for number in range(5)]
-    stay = [run_of(forgetful, Kind.DATASET, 40, 39)]
+    old += [run_of(forgetful, RunKind.EXPORT, 20 + number, 19) for number in range(5)]
+    stay = [run_of(forgetful, RunKind.DATASET, 40, 39)]
     for kind in expiring:
         stay += [run_of(forgetful, kind, 30, 1), run_of(forgetful, kind, 2, 1), run_of(forgetful, kind, 30, None)]
     sweep(forgetful, times=6, size=2)
     assert left_of(store, *old) == []
     for run in stay:
         assert forgetful.runs.read_spec(run).run == run
-    assert forgetful.ledger.holdings.stored_bytes("acme") == {}
-    assert set(forgetful.ledger.holdings.stored_bytes("default")) == {run for run in stay if forgetful.runs.read_summary(run)}
+    assert forgetful.repository.usage.stored_bytes("acme") == {}
+    assert set(forgetful.repository.usage.stored_bytes("default")) == {run for run in stay if forgetful.runs.read_summary(run)}
 
 
 def test_kept_for_ever_is_the_default(worker: BulkWorker) -> None:
-    kept = [run_of(worker, kind, 5000, 4999) for kind in Kind]
+    kept = [run_of(worker, kind, 5000, 4999) for kind in RunKind]
     sweep(worker, later=3650)
     assert [worker.runs.read_spec(run).run for run in kept] == kept
 
@@ -164,7 +164,7 @@ def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_
     view = client.get(f"/exports/{exports[0]}").json()
     assert (view["state"], view["items"], view["left_out"]) == ("succeeded", {"real": 0, "synthetic": 4}, {"missing": 2})
     client.delete(f"/augmentations/{run}")
-    assert carry(exports[1]) is Outcome.ENDED
+    assert carry(exports[1]) is RunOutcome.ENDED
     view = client.get(f"/exports/{exports[1]}").json()
     assert view["state"] == "failed" and f"augmentation '{run}' does not exist" in view["reason"]
     assert list(worker.store.list(f"exports/{exports[1]}/files/")) == []

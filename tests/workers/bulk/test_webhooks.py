@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 
 from service.api.app import create_app
 from service.errors import InvalidDataset
-from service.jobs.repository import Ledger
-from service.kit.run_kinds import Kind, new_run_id
+from service.jobs.repository import JobRepository
+from service.kit.run_kinds import RunKind, new_run_id
 from service.kit.webhook_secrets import parse_secrets, written
 from service.runs.spec import RunSpec
 from service.runs.webhook_payload import RUN_EXAMPLE, RunCallbackMessage
@@ -39,13 +39,13 @@ from tests.waiting import until
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, kinds
 from tests.workers.fakes import FailingStore
-from workers.bulk.context import Ended, Work
-from workers.bulk.execute import Outcome, carry_out
+from workers.bulk.context import Finished, RunContext
+from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 from workers.maintenance.webhook_sender import CallbackDeliverer
 
-Carry = Callable[[str], Outcome]
+Carry = Callable[[str], RunOutcome]
 Hire = Callable[..., BulkWorker]
 NAMES = ("building", "water", "vegetation", "unlabelled")
 LOOPBACK = "https://127.0.0.1/hook"
@@ -64,7 +64,7 @@ def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
     return str(found)
 
 
-def accepted(worker: BulkWorker, receiver: Receiver, kind: Kind = Kind.EXPORT, **changes: Any) -> RunSpec:
+def accepted(worker: BulkWorker, receiver: Receiver, kind: RunKind = RunKind.EXPORT, **changes: Any) -> RunSpec:
     """A run with a callback."""
     callback = Callback(url=receiver.url, service_url=SERVICE)
     spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={}, callback=callback, **changes)
@@ -75,7 +75,7 @@ def accepted(worker: BulkWorker, receiver: Receiver, kind: Kind = Kind.EXPORT, *
 def ended(worker: BulkWorker, receiver: Receiver, **changes: Any) -> RunSpec:
     """The same, all done."""
     spec = accepted(worker, receiver, **changes)
-    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     return spec
 
 
@@ -87,7 +87,7 @@ def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
     run = accepted["id"]
     waiting = {"id": f"{run}_ended", "url": receiver.url, "state": "waiting", "attempts": [], "next_at": None}
     assert (accepted["callback"], accepted["request"]["callback_url"]) == (waiting, receiver.url)
-    assert carry(run) is Outcome.ENDED
+    assert carry(run) is RunOutcome.ENDED
     assert client.get(f"/exports/{run}").json()["callback"] == {**waiting, "state": "pending"}
     assert noted(worker) == [run]
     deliver(worker)
@@ -139,17 +139,17 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     clock = Clock(datetime.now(timezone.utc))
     spec = accepted(worker, receiver)
 
-    def wrong(work: Work) -> Ended:
+    def wrong(work: RunContext) -> Finished:
         raise InvalidDataset("there is no pair")
 
-    assert carry_out(worker, spec.run, kinds(wrong)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(wrong)) is RunOutcome.ENDED
     deliver(worker, clock)
     deliver(worker, clock)
     assert len(receiver.got) == 1, "it is not due yet"
     clock.go_on(7)
     # as if whoever ended it had been killed before all was cleared away
     store.put(run_keys.open_run(spec.run), b"")
-    assert RunSweeper(worker).make_pass() and store.head(run_keys.open_run(spec.run)) is None
+    assert RunSweeper(worker).run_once() and store.head(run_keys.open_run(spec.run)) is None
     deliver(worker, clock)
     assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
     message = json.loads(receiver.got[1].body)
@@ -164,7 +164,7 @@ def test_one_deliverer_delivers_for_jobs_and_runs(
     run = ended(worker, receiver)
     body = {"model": "aerial", "classes": ["water"], "count": 2, "callback_url": receiver.url}
     job = client.post("/generate", json=body).json()["id"]
-    finish(Ledger(store), Ledger(store).read_spec(job))
+    finish(JobRepository(store), JobRepository(store).read_spec(job))
     assert set(noted(worker)) == {job, run.run}
     deliver(worker)
     told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
@@ -189,14 +189,14 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_h
     dying = hire(store=failing)
     spec = accepted(dying, receiver)
     failing.fail_on = "summary"
-    assert carry_out(dying, spec.run, kinds(lambda work: DONE)) is Outcome.FAILED
+    assert execute_run(dying, spec.run, kinds(lambda work: DONE)) is RunOutcome.FAILED
     assert dying.runs.read_summary(spec.run) is None and noted(dying) == [spec.run]
     dying.leases.forget(spec.run)
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
     assert receiver.got == [] and noted(other) == [spec.run]
-    assert RunSweeper(other).make_pass() and run_queue.sent == [spec.run]
-    assert carry_out(other, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    assert RunSweeper(other).run_once() and run_queue.sent == [spec.run]
+    assert execute_run(other, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["export.succeeded"]
     assert noted(other) == []
@@ -207,10 +207,10 @@ def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(hir
     worker = hire(store=failing)
     spec = accepted(worker, receiver)
     failing.fail_on = "callbacks/pending"
-    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.FAILED
+    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.FAILED
     assert worker.runs.read_summary(spec.run) is None
     failing.fail_on = None
-    assert carry_out(worker, spec.run, kinds(lambda work: DONE)) is Outcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -236,7 +236,7 @@ def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
     assert len(worker.runs.outbox.read(spec.run).attempts) == 1 and noted(worker) == [spec.run]
     worker.runs.delete(spec)
     deliver(worker, Clock(datetime.max.replace(tzinfo=timezone.utc)))
-    assert RunSweeper(worker).make_pass()
+    assert RunSweeper(worker).run_once()
     assert len(receiver.got) == 1
     assert {info.key for info in store.list("")} == before
 
@@ -246,15 +246,15 @@ def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
 ) -> None:
     before = {info.key for info in store.list("")}
     receiver.answers = [(500, {})]
-    receiver.holding = threading.Event()
+    receiver.held = threading.Event()
     spec = ended(worker, receiver)
     deliverer = CallbackDeliverer(worker)
-    assert deliverer.make_pass()
+    assert deliverer.run_once()
     until(lambda: receiver.got)
     worker.runs.delete(spec)
-    assert RunSweeper(worker).make_pass()
+    assert RunSweeper(worker).run_once()
     assert {info.key for info in store.list("")} == before
-    receiver.holding.set()
+    receiver.held.set()
     assert deliverer.wait(30)
     assert {info.key for info in store.list("")} == before
 
@@ -300,7 +300,7 @@ def test_a_run_without_a_callback_leaves_nothing_also_one_from_before_there_were
     old = json.loads(store.get(run_keys.run_spec(run)))
     del old["callback"]
     store.put(run_keys.run_spec(run), json.dumps(old).encode())
-    assert carry(run) is Outcome.ENDED
+    assert carry(run) is RunOutcome.ENDED
     assert client.get(f"/exports/{run}").json()["callback"] is None
     assert list(store.list("callbacks/")) == [] == list(store.list(run_keys.run_callbacks_prefix(run)))
     deliver(worker)

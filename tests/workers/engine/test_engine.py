@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model_store.diffusion.noise import SampleNoise
-from model_store.interface import Branches, ConditionRequest, stack_conditions
+from model_store.interface import ConditionRequest, GuidanceInputs, stack_conditions
 from tests.model_store.diffusion.reference_ddim import reference_scheduler
 from tests.workers.fakes import TinySystem, tiny_card
 from workers.engine import Engine, EngineModel, EngineStopped, SampleFailed, SampleRequest
@@ -38,7 +38,7 @@ def request_for(system: TinySystem, number: int, **changes: object) -> SampleReq
     classes = (("water",), ("land", "road"), ("land", "water", "road"))[number % 3]
     values = {
         "seed": draw.getrandbits(53),
-        "branches": system.branches(ConditionRequest(classes=classes)),
+        "guidance_inputs": system.guidance_inputs(ConditionRequest(classes=classes)),
         "steps": draw.choice([3, 5, 7, 10]),
         "guidance_scale": draw.choice([1.0, 0.0, 2.5]),
         "eta": draw.choice([0.0, 0.0, 1.0, 0.5]),
@@ -91,7 +91,7 @@ def one_at_a_time(system: TinySystem, request: SampleRequest) -> Tensor:
     scheduler.set_timesteps(request.steps)
     stream = SampleNoise(request.seed, system.sample_shape)
     x = stream.draw()[None]
-    condition, null = (stack_conditions([side]) for side in (request.branches.condition, request.branches.null))
+    condition, null = (stack_conditions([side]) for side in (request.guidance_inputs.cond, request.guidance_inputs.uncond))
     for t in scheduler.timesteps:
         cond_out = system.forward(x, t[None], condition)
         null_out = system.forward(x, t[None], null)
@@ -109,9 +109,9 @@ def test_a_sample_of_equal_branches_takes_one_row_and_every_forward_has_the_cano
     assert system.forwards == [4] * 5
     assert engine.counts == (5, 20)
 
-    nothing = system.branches(ConditionRequest(classes=("water",))).null
-    null = request_for(system, 1, branches=Branches(nothing, nothing), guidance_scale=7.0, steps=5)
-    unguided = request_for(system, 1, branches=Branches(nothing, nothing), guidance_scale=1.0, steps=5, seed=null.seed)
+    nothing = system.guidance_inputs(ConditionRequest(classes=("water",))).uncond
+    null = request_for(system, 1, guidance_inputs=GuidanceInputs(nothing, nothing), guidance_scale=7.0, steps=5)
+    unguided = request_for(system, 1, guidance_inputs=GuidanceInputs(nothing, nothing), guidance_scale=1.0, steps=5, seed=null.seed)
     first, second = engine.submit(model_of(system, rows=4), [null, unguided])
     assert bits(first.result(30)) == bits(second.result(30))
 
@@ -121,7 +121,7 @@ def test_a_nan_ends_one_sample_with_its_reason_and_its_neighbours_never_notice(e
     model = model_of(system)
     sound = [request_for(system, number, steps=6, guidance_scale=2.0) for number in range(3)]
     alone = [bits(future.result(30)) for future in engine.submit(model, sound)]
-    broken = request_for(system, 9, branches=system.branches(ConditionRequest(prompt="nan")), steps=6, guidance_scale=2.0)
+    broken = request_for(system, 9, guidance_inputs=system.guidance_inputs(ConditionRequest(prompt="nan")), steps=6, guidance_scale=2.0)
     bad, *good = engine.submit(model, [broken, *sound])
     with pytest.raises(SampleFailed, match="not finite after step 1 of 6"):
         bad.result(30)
@@ -198,7 +198,7 @@ def test_a_request_no_step_could_serve_is_refused_at_once(engine: Engine) -> Non
     for changes, message in (
         ({"steps": 0}, "steps is 0"),
         ({"steps": 1001}, "1 to 1000"),
-        ({"branches": Branches({"class": torch.zeros(3)}, {"class": torch.zeros(3)})}, r"'class': \(3,\)"),
+        ({"guidance_inputs": GuidanceInputs({"class": torch.zeros(3)}, {"class": torch.zeros(3)})}, r"'class': \(3,\)"),
         ({"eta": 1.5}, "eta is 1.5"),
         ({"seed": -1}, "seed is -1"),
     ):
@@ -235,7 +235,7 @@ def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
     first = dataclasses.replace(bulk[0], on_step=one_comes_at_step_10)
     second = dataclasses.replace(bulk[1], on_step=lambda done: order.append(f"bulk {done}"))
     assert [bits(future.result(30)) for future in engine.submit(model, [first, second])] == alone
-    assert engine.parkings == 1
+    assert engine.preemptions == 1
     place = order.index("single")
     assert order[place : place + 6] == ["single"] * 5 + ["bulk 11"], "the second stood still for the five steps of the single"
 

@@ -31,12 +31,12 @@ def engine() -> Iterator[Engine]:
 def requests_for(system: System, count: int, **changes: object) -> list[SampleRequest]:
     """Samples that differ in seed, steps, guidance and eta."""
     draw = random.Random(0)
-    branches = system.branches(any_request(system.card))
+    guidance_inputs = system.guidance_inputs(any_request(system.card))
     return [
         SampleRequest(
             **{
                 "seed": draw.getrandbits(53),
-                "branches": branches,
+                "guidance_inputs": guidance_inputs,
                 "steps": draw.choice([3, 5, 8]),
                 "guidance_scale": draw.choice([1.0, 2.5]),
                 "eta": draw.choice([0.0, 0.7]),
@@ -72,7 +72,7 @@ def test_it_equals_a_loop_of_diffusers(engine: Engine, name: str, way: ForwardWa
     with torch.inference_mode():
         for request, result in zip(requests, made, strict=True):
             x = initial_noise(request.seed, system.sample_shape)[None].to(DEVICE)
-            both = stack_conditions([request.branches.null, request.branches.condition])
+            both = stack_conditions([request.guidance_inputs.uncond, request.guidance_inputs.cond])
             for t in scheduler.timesteps:
                 null, given = system.forward(torch.cat([x, x]), t.expand(2).to(DEVICE), both).chunk(2)
                 x = scheduler.step(null + 2.0 * (given - null), t, x).prev_sample

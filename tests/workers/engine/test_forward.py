@@ -35,7 +35,7 @@ def engine() -> Iterator[Engine]:
 
 def made(engine: Engine, model: EngineModel) -> list[np.ndarray]:
     requests = [
-        SampleRequest(seed, model.system.branches(ConditionRequest(classes=("water",))), 4, scale, eta)
+        SampleRequest(seed, model.system.guidance_inputs(ConditionRequest(classes=("water",))), 4, scale, eta)
         for seed, scale, eta in ((1, 1.0, 0.0), (2, 3.0, 0.0), (3, 2.0, 1.0))
     ]
     return [future.result(300).cpu().numpy() for future in engine.submit(model, requests)]
@@ -60,7 +60,7 @@ def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_sa
         np.testing.assert_allclose(one, other, atol=1e-4)
     spec = accept(worker, post, count=2, chunk_size=2)
     work(worker, post)
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None and record.failed == 0 and record.build["forward"] == "compiled"
 
 

@@ -34,7 +34,7 @@ class Batch:
     active: list[Sample] = field(default_factory=list)
     now: int = 0
     given: Counter[str] = field(default_factory=Counter)
-    parkings: int = 0
+    preemptions: int = 0
 
     def add(self, *samples: Sample) -> None:
         for sample in samples:
@@ -45,13 +45,13 @@ class Batch:
         while (sample := self.queue.next()) is not None:
             free = self.rows - sum(s.rows for s in self.active)
             if sample.rows > free:
-                parted = self.queue.to_park(sample, self.active, free)
+                parted = self.queue.select_victims(sample, self.active, free)
                 if not parted:
                     break
                 for victim in parted:
                     self.active.remove(victim)
-                    self.queue.park(victim)
-                    self.parkings += 1
+                    self.queue.preempt(victim)
+                    self.preemptions += 1
             self.queue.admit(sample)
             self.active.append(sample)
             sample.admitted = self.now if sample.admitted is None else sample.admitted
@@ -150,7 +150,7 @@ def test_two_that_share_one_place_change_over_by_the_quantum_not_by_the_step() -
     refill = together(keep_waiting(batch, ("a", "normal", "1"), steps=1000), keep_waiting(batch, ("b", "normal", "2"), steps=1000))
     batch.run(6000, refill)
     assert batch.given["a"] == pytest.approx(batch.given["b"], rel=0.05)
-    assert 1 < batch.parkings <= 6000 * 2 / QUANTUM + 2
+    assert 1 < batch.preemptions <= 6000 * 2 / QUANTUM + 2
 
 
 def test_nobody_saves_up_by_being_idle() -> None:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_store.card import Card, ClassEntry, PaletteRef, SamplerConvention
-from model_store.interface import Branches, Condition, ConditionRequest
+from model_store.card import ClassEntry, ModelCard, PaletteRef, SamplerConvention
+from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin
 from model_store.masks.palette import fibonacci_rgb
 from tests.workers.evaluation.discs import write_discs
@@ -58,10 +58,10 @@ def coast(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
 
 
 @pytest.fixture(scope="session")
-def coast_card() -> Card:
+def coast_card() -> ModelCard:
     colours = fibonacci_rgb(4).tolist()
     entries = [ClassEntry(index=i, name=n, colour=tuple(c), queryable=i > 0) for i, (n, c) in enumerate(zip(NAMES, colours, strict=True))]
-    return Card(
+    return ModelCard(
         name="painter",
         version="1.0.0",
         system="cosimgen",
@@ -90,13 +90,13 @@ class Painter:
     condition_shapes = {"class": (4,)}
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, card: Card, *, liar: bool = False, forgetful: bool = False) -> None:
+    def __init__(self, card: ModelCard, *, liar: bool = False, forgetful: bool = False) -> None:
         self.card, self.liar, self.forgetful = card, liar, forgetful
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         words = request.classes or [name for name in NAMES if name in (request.prompt or "")]
         found = torch.tensor([1.0 if name in words else -1.0 for name in NAMES])
-        return Branches({"class": found}, {"class": torch.full((4,), -1.0)})
+        return GuidanceInputs({"class": found}, {"class": torch.full((4,), -1.0)})
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         from model_store.diffusion.schedule import alphas_cumprod
@@ -121,7 +121,7 @@ class Painter:
 
 
 @pytest.fixture
-def painter(coast_card: Card) -> type:
+def painter(coast_card: ModelCard) -> type:
     return lambda **kinds: Painter(coast_card, **kinds)
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_store.card import Card, ClassEntry, Defaults, PaletteRef, SamplerConvention
+from model_store.card import ClassEntry, Defaults, ModelCard, PaletteRef, SamplerConvention
 from model_store.diffusion.schedule import alphas_cumprod
-from model_store.interface import Branches, Condition, ConditionRequest
+from model_store.interface import Condition, ConditionRequest, GuidanceInputs
 from model_store.masks.decode import Twin
 from workers.data.segmentation_folder import SegmentationFolder
 
@@ -60,7 +60,7 @@ def write_discs(folder: Path, *, captions: bool = True) -> SegmentationFolder:
     return SegmentationFolder.open(folder)
 
 
-def disc_card(system: str = "pathdiff", **changes: object) -> Card:
+def disc_card(system: str = "pathdiff", **changes: object) -> ModelCard:
     """A card that takes text alone where PathDiff does."""
     text_alone = (("prompt",),) if system == "pathdiff" else ()
     values: dict[str, object] = {
@@ -85,7 +85,7 @@ def disc_card(system: str = "pathdiff", **changes: object) -> Card:
         "limits_of_use": "tests",
         "licence": "CC0",
     }
-    return Card(**(values | changes))
+    return ModelCard(**(values | changes))
 
 
 class Follower:
@@ -99,18 +99,18 @@ class Follower:
     condition_shapes: ClassVar = {"x0": sample_shape}
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, card: Card | None = None, *, blind: bool = False, deaf: bool = False) -> None:
+    def __init__(self, card: ModelCard | None = None, *, blind: bool = False, deaf: bool = False) -> None:
         self.card, self.blind, self.deaf = card or disc_card(), blind, deaf
         self.rows: list[int] = []
 
-    def branches(self, request: ConditionRequest) -> Branches:
+    def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         label = next((label for label in LIGHTS if label in (request.prompt or "")), None)
         mask = np.zeros((SIZE_PX, SIZE_PX), np.uint8) if request.mask is None else request.mask.indices
         x0 = torch.stack([torch.from_numpy(mask.astype(np.float32)) - 0.5, torch.full((SIZE_PX, SIZE_PX), _CODES[label])])
         condition = {"x0": x0}
         if label is None:
-            return Branches(condition, condition)
-        return Branches(condition, {"x0": torch.stack([x0[0], torch.zeros(SIZE_PX, SIZE_PX)])})
+            return GuidanceInputs(condition, condition)
+        return GuidanceInputs(condition, {"x0": torch.stack([x0[0], torch.zeros(SIZE_PX, SIZE_PX)])})
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.rows.append(len(x))

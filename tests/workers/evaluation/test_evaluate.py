@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from model_store.card import Card
+from model_store.card import ModelCard
 from model_store.features import open_features
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.evaluation import command, options
-from workers.evaluation.evaluate import Plan, default_segmenters, evaluate
+from workers.evaluation.evaluate import MeasurementPlan, default_segmenters, evaluate
 from workers.evaluation.report import table, write_figures, write_sheet
 from workers.evaluation.requests import draw_queries
 from workers.evaluation.sampling import Twins, sampling_for
@@ -26,7 +26,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("segmenters")
 
 
-def _plan(card: Card, **changes: Any) -> Plan:
+def _plan(card: ModelCard, **changes: Any) -> MeasurementPlan:
     values: dict[str, Any] = {
         "count": 12,
         "ways": ("classes", "prompts"),
@@ -35,10 +35,10 @@ def _plan(card: Card, **changes: Any) -> Plan:
         "seed": 0,
         "segmenters": {s: SegmenterSettings(size_px=s, width=8, epochs=12, batch_size=8, learning_rate=5e-3) for s in (16, 32)},
     }
-    return Plan(**(values | changes))
+    return MeasurementPlan(**(values | changes))
 
 
-def test_an_honest_model_scores_full_marks_both_ways(coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path) -> None:
+def test_an_honest_model_scores_full_marks_both_ways(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path) -> None:
     told = []
     plan = _plan(coast_card, features=open_features("random-conv3"))
     figures, made = evaluate(painter(), coast, plan, kept, progress=lambda what, done, total: told.append((what, done, total)))
@@ -55,7 +55,7 @@ def test_an_honest_model_scores_full_marks_both_ways(coast: SegmentationFolder, 
 
 
 def test_a_model_whose_pictures_belie_its_masks_is_found_out(
-    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
 ) -> None:
     figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), kept)
     found = figures["by"]["classes"]
@@ -63,7 +63,7 @@ def test_a_model_whose_pictures_belie_its_masks_is_found_out(
 
 
 def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
-    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
 ) -> None:
     figures, made = evaluate(painter(forgetful=True), coast, _plan(coast_card, ways=("classes",)), kept)
     found, queries = figures["by"]["classes"], made["classes"][0]
@@ -74,7 +74,7 @@ def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
     assert found["by_class"]["Grass"]["ppv"] == 1.0
 
 
-def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(coast: SegmentationFolder, coast_card: Card) -> None:
+def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(coast: SegmentationFolder, coast_card: ModelCard) -> None:
     _, masks = coast.arrays("test", 32)
     queries = draw_queries(coast_card, masks, count=25, seed=4)
     real = {tuple(int(k) for k in np.unique(mask) if k > 0) for mask in masks}
@@ -88,7 +88,7 @@ def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(coast
         draw_queries(coast_card, np.zeros((3, 32, 32), dtype=np.uint8), count=2, seed=0)
 
 
-def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card: Card, painter: Callable, tmp_path: Path) -> None:
+def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path) -> None:
     other = coast_card.model_copy(update={"classes": coast_card.classes[:3]})
     system = painter()
     system.card = other
@@ -96,14 +96,14 @@ def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card:
         evaluate(system, coast, _plan(other), tmp_path)
 
 
-def test_a_measurement_beyond_the_cards_limits_is_refused(coast_card: Card) -> None:
+def test_a_measurement_beyond_the_cards_limits_is_refused(coast_card: ModelCard) -> None:
     beyond = {"steps": (2000, "steps from 1 to 1000, not 2000"), "guidance_scale": (-3.0, "guidance from 0 to 20, not -3")}
     for option, (value, message) in beyond.items():
         with pytest.raises(ValueError, match=message):
             sampling_for(coast_card, **({"steps": None, "guidance_scale": None, "eta": None} | {option: value}))
 
 
-def test_images_that_were_trained_on_are_no_test(coast: SegmentationFolder, coast_card: Card, painter: Callable, tmp_path: Path) -> None:
+def test_images_that_were_trained_on_are_no_test(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path) -> None:
     data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
     (data.folder / "test.txt").write_text("c00\nc49\n")
     with pytest.raises(DatasetInvalid, match="'c00' of .* stand in train.txt and in test.txt"):
@@ -111,7 +111,7 @@ def test_images_that_were_trained_on_are_no_test(coast: SegmentationFolder, coas
 
 
 def test_too_few_test_images_for_a_frechet_distance_leave_it_out_and_the_rest_is_measured(
-    coast: SegmentationFolder, coast_card: Card, painter: Callable, tmp_path: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
 ) -> None:
     data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
     (data.folder / "test.txt").write_text("c48\nc49\n")
@@ -129,14 +129,14 @@ def test_twins_are_reduced_as_real_pairs_are() -> None:
     assert reduced.images[0, 0, 0].tolist() == pytest.approx([7.5, 8.5, 9.5], abs=0.5)
 
 
-def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card: Card) -> None:
+def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card: ModelCard) -> None:
     large = coast_card.model_copy(update={"generation_size_px": 64, "sizes_px": (64, 256), "default_size_px": 256})
     assert list(default_segmenters(large, 256)) == [64]
     assert list(default_segmenters(coast_card, 32)) == [16, 32]
 
 
 def test_figures_table_and_sheet_are_written(
-    coast: SegmentationFolder, coast_card: Card, painter: Callable, kept: Path, tmp_path: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path, tmp_path: Path
 ) -> None:
     from PIL import Image
     from rich.console import Console

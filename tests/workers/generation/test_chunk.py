@@ -22,12 +22,12 @@ from model_store.interface import Condition, System
 from model_store.masks.decode import Twin
 from service.jobs.cancel import cancel
 from service.jobs.spec import JobSpec
-from service.kit.states import State
+from service.kit.states import JobState
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore, Post, TinySystem, tiny_spec
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.tasks import run_generate
 from workers.generation.worker import Worker
 from workers.runtime.leases import Leases
@@ -36,7 +36,7 @@ from workers.runtime.leases import Leases
 def accept(worker: Worker, post: Post, **changes: Any) -> JobSpec:
     """What the API does with a request: the spec into the store, the first chunks to the queue."""
     spec = tiny_spec(**changes)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     for chunk in range(min(worker.settings.chunks_in_flight, spec.chunks)):
         post.send_chunk(spec.job, chunk)
     return spec
@@ -70,9 +70,9 @@ def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(worker: Worker
     assert post.sent == [(spec.job, chunk) for chunk in range(5)], "finishing a chunk sends the next one, each once"
     assert max(queued) <= worker.settings.chunks_in_flight
 
-    summary = worker.ledger.read_summary(spec.job)
+    summary = worker.repository.read_summary(spec.job)
     assert summary is not None
-    assert (summary.state, summary.done, summary.failed, summary.total) == (State.SUCCEEDED, 9, 0, 9)
+    assert (summary.state, summary.done, summary.failed, summary.total) == (JobState.SUCCEEDED, 9, 0, 9)
     assert summary.reason is None
 
     lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
@@ -105,17 +105,17 @@ def test_the_same_request_and_seed_give_the_same_bytes_in_another_job_with_other
 
 def test_a_chunk_delivered_again_is_left_without_any_work(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=4, chunk_size=2)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     forwards, _ = worker.engine.counts
-    assert generate_chunk(worker, spec.job, 0) is Outcome.NOTHING_TO_DO
-    assert generate_chunk(worker, spec.job, 7) is Outcome.NOTHING_TO_DO
-    assert generate_chunk(worker, "j" + "0" * 18, 0) is Outcome.NOTHING_TO_DO
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
+    assert generate_chunk(worker, spec.job, 7) is ChunkOutcome.NOTHING_TO_DO
+    assert generate_chunk(worker, "j" + "0" * 18, 0) is ChunkOutcome.NOTHING_TO_DO
     assert worker.engine.counts[0] == forwards
 
 
 @pytest.mark.parametrize("message", [(5, 0), ("../../etc", 0), ("j" + "0" * 18, "0"), ("j" + "0" * 18, True), (None, None)])
 def test_a_message_that_names_no_chunk_is_dropped(worker: Worker, message: tuple[object, object]) -> None:
-    assert run_generate(worker, *message) == Outcome.NOTHING_TO_DO.value
+    assert run_generate(worker, *message) == ChunkOutcome.NOTHING_TO_DO.value
 
 
 @pytest.mark.parametrize("fail_on", ["images/00000001", "masks/00000000", "chunks/", "summary", "manifest"])
@@ -132,14 +132,14 @@ def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the
     spec = accept(worker, post, count=2, chunk_size=2)
     store.fail_on, store.after_success = fail_on, after_success
     for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert generate_chunk(worker, spec.job, 0) in (Outcome.FAILED, Outcome.NOTHING_TO_DO)
+        assert generate_chunk(worker, spec.job, 0) in (ChunkOutcome.FAILED, ChunkOutcome.NOTHING_TO_DO)
         if fail_on.startswith(("images", "masks")):
-            assert worker.ledger.read_chunk(spec.job, 0) is None
+            assert worker.repository.read_chunk(spec.job, 0) is None
     store.fail_on = None
     generate_chunk(worker, spec.job, 0)
-    record, summary = worker.ledger.read_chunk(spec.job, 0), worker.ledger.read_summary(spec.job)
+    record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None and summary is not None
-    assert summary.state is State.SUCCEEDED, "a store's failures never count against the chunk"
+    assert summary.state is JobState.SUCCEEDED, "a store's failures never count against the chunk"
     assert files_of(store, spec) == files_of(store, undisturbed)
     assert [item.image_sha256 for item in record.items] == [
         hashlib.sha256(data).hexdigest() for key, data in files_of(store, spec).items() if key.startswith("images")
@@ -159,9 +159,9 @@ def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(hire
     worker = hire(load=lambda folder: BreaksOnce(load_card(folder)))
     spec = accept(worker, post, count=4, chunk_size=4)
     work(worker, post)
-    summary, record = worker.ledger.read_summary(spec.job), worker.ledger.read_chunk(spec.job, 0)
+    summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
     assert summary is not None and record is not None
-    assert (summary.state, summary.done, summary.failed) == (State.PARTIAL, 3, 1)
+    assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 1)
     assert "no twin can be seen in this" in (summary.reason or "")
     [error] = [item.error for item in record.items if item.error]
     assert error == "decode failed: ValueError: no twin can be seen in this"
@@ -179,22 +179,22 @@ def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(hire
         thread.start()
     for thread in threads:
         thread.join()
-    failed = worker.ledger.read_summary(broken.job)
-    assert failed is not None and (failed.state, failed.failed) == (State.FAILED, 3)
+    failed = worker.repository.read_summary(broken.job)
+    assert failed is not None and (failed.state, failed.failed) == (JobState.FAILED, 3)
     assert "not finite after step 1 of 40" in (failed.reason or "")
     assert files_of(store, sound) == files_of(store, alone)
 
 
 def test_a_cancelled_job_is_left_and_ended_with_what_it_has(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=6, chunk_size=2)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-    cancel(spec, worker.ledger, worker.hints)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+    cancel(spec, worker.repository, worker.live_state)
     forwards, _ = worker.engine.counts
-    assert generate_chunk(worker, spec.job, 1) is Outcome.CANCELLED
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.CANCELLED
     assert worker.engine.counts[0] == forwards
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (State.CANCELLED, 2)
-    assert generate_chunk(worker, spec.job, 2) is Outcome.NOTHING_TO_DO
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (JobState.CANCELLED, 2)
+    assert generate_chunk(worker, spec.job, 2) is ChunkOutcome.NOTHING_TO_DO
 
 
 def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) -> None:
@@ -207,16 +207,16 @@ def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) 
 
     worker = hire(load=lambda folder: Slow(load_card(folder)))
     spec = accept(worker, post, count=64, chunk_size=64, steps=1000)
-    outcomes: list[Outcome] = []
+    outcomes: list[ChunkOutcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(generate_chunk(worker, spec.job, 0)))
     thread.start()
     assert at_work.wait(30)
-    cancel(spec, worker.ledger, worker.hints)
+    cancel(spec, worker.repository, worker.live_state)
     thread.join(30)
-    assert outcomes == [Outcome.CANCELLED]
+    assert outcomes == [ChunkOutcome.CANCELLED]
     assert worker.engine.counts[0] < 1000
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (State.CANCELLED, 0)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (JobState.CANCELLED, 0)
 
 
 def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, redis: Redis) -> None:
@@ -232,11 +232,11 @@ def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, re
 
     worker = hire(load=lambda folder: Robbed(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2))
-    assert generate_chunk(worker, specs[0].job, 0) is Outcome.FENCED
-    assert worker.ledger.read_chunk(specs[0].job, 0) is None
-    assert worker.ledger.read_summary(specs[0].job) is None
+    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
+    assert worker.repository.read_chunk(specs[0].job, 0) is None
+    assert worker.repository.read_summary(specs[0].job) is None
     assert worker.leases.live(specs[0].job) == {0}, "the other's lease stays"
-    assert generate_chunk(worker, specs[0].job, 0) is Outcome.TAKEN
+    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.TAKEN
 
 
 def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_once(
@@ -244,7 +244,7 @@ def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_
 ) -> None:
     workers = [hire(), hire()]
     spec = accept(workers[0], post, count=4, chunk_size=4, steps=30)
-    outcomes: list[Outcome] = []
+    outcomes: list[ChunkOutcome] = []
     threads = [
         threading.Thread(target=lambda worker=worker: outcomes.append(generate_chunk(worker, spec.job, 0)))
         for worker in (*workers, *workers, workers[0])
@@ -253,17 +253,17 @@ def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(outcomes).count(Outcome.RECORDED) == 1 and len(outcomes) == 5
-    summary = workers[0].ledger.read_summary(spec.job)
+    assert sorted(outcomes).count(ChunkOutcome.RECORDED) == 1 and len(outcomes) == 5
+    summary = workers[0].repository.read_summary(spec.job)
     assert summary is not None and summary.done == 4
 
 
 def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: Hire, post: Post) -> None:
     worker = hire(broker_url="redis://127.0.0.1:1/0", chunks_in_flight=1)
     spec = accept(worker, post, count=2, chunk_size=2)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-    summary, record = worker.ledger.read_summary(spec.job), worker.ledger.read_chunk(spec.job, 0)
-    assert summary is not None and summary.state is State.SUCCEEDED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+    summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
+    assert summary is not None and summary.state is JobState.SUCCEEDED
     assert record is not None and record.epoch == 0
 
 
@@ -273,20 +273,20 @@ def test_a_chunk_that_keeps_failing_is_given_up_with_its_reason(hire: Hire, post
 
     worker = hire(load=explode)
     spec = accept(worker, post, count=2, chunk_size=2)
-    assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [Outcome.FAILED, Outcome.FAILED, Outcome.GIVEN_UP]
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.failed) == (State.FAILED, 2)
+    assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [ChunkOutcome.FAILED, ChunkOutcome.FAILED, ChunkOutcome.GIVEN_UP]
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.failed) == (JobState.FAILED, 2)
     assert "given up after 3 attempts" in (summary.reason or "") and "larger than this machine" in (summary.reason or "")
 
 
 def test_a_chunk_that_kills_its_worker_each_time_is_given_up_too(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=4, chunk_size=2)
     for _ in range(worker.settings.max_chunk_attempts):
-        worker.window.begin_attempt(spec.job, 0)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.GIVEN_UP
-    assert generate_chunk(worker, spec.job, 1) is Outcome.RECORDED
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 2, 2)
+        worker.dispatcher.begin_attempt(spec.job, 0)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.RECORDED
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 2)
     assert "ended with its worker each time" in (summary.reason or "")
 
 
@@ -294,9 +294,9 @@ def test_a_model_that_is_gone_or_changed_ends_the_job_at_once_and_says_so(worker
     gone = accept(worker, post, model="nowhere@1.0.0", count=1)
     changed = accept(worker, post, weights_sha256="0" * 64, count=1)
     for spec, words in ((gone, "neither bundled nor registered"), (changed, "a version never changes its weights")):
-        assert generate_chunk(worker, spec.job, 0) is Outcome.GIVEN_UP
-        summary = worker.ledger.read_summary(spec.job)
-        assert summary is not None and summary.state is State.FAILED and words in (summary.reason or "")
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
+        summary = worker.repository.read_summary(spec.job)
+        assert summary is not None and summary.state is JobState.FAILED and words in (summary.reason or "")
 
 
 def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> None:
@@ -304,24 +304,24 @@ def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> 
 
     class Stops(TinySystem):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            workers[0].stopping.ask()
+            workers[0].shutdown.ask()
             return super().forward(x, t, condition)
 
     workers.append(hire(load=lambda folder: Stops(load_card(folder)), grace_s=0.0))
     spec = accept(workers[0], post, count=16, chunk_size=16, steps=1000, priority="interactive")
     post.waiting.clear()
-    assert generate_chunk(workers[0], spec.job, 0) is Outcome.HANDED_BACK
+    assert generate_chunk(workers[0], spec.job, 0) is ChunkOutcome.REQUEUED
     assert list(post.waiting) == post.interactive == [(spec.job, 0)]
-    assert workers[0].ledger.read_chunk(spec.job, 0) is None
+    assert workers[0].repository.read_chunk(spec.job, 0) is None
     assert workers[0].leases.live(spec.job) == set()
-    assert workers[0].window.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"
+    assert workers[0].dispatcher.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"
 
 
 def test_with_time_left_a_worker_asked_to_stop_finishes_its_chunk(hire: Hire, post: Post) -> None:
     worker = hire(grace_s=60.0)
     spec = accept(worker, post, count=2, chunk_size=2)
-    worker.stopping.ask()
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    worker.shutdown.ask()
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
 
 
 def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post, redis: Redis) -> None:
@@ -336,20 +336,20 @@ def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post,
 
     worker = hire(load=lambda folder: Watched(load_card(folder)))
     specs.append(accept(worker, post, count=4, chunk_size=4, steps=1000))
-    assert generate_chunk(worker, specs[0].job, 0) is Outcome.RECORDED
+    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.RECORDED
     assert seen == sorted(seen) and 0.0 < seen[-1] < 4.0
 
 
-def test_more_samples_than_the_house_has_rooms_are_made_without_growth(hire: Hire, post: Post) -> None:
+def test_more_samples_than_the_pipeline_has_slots_are_made_without_growth(hire: Hire, post: Post) -> None:
     worker = hire()
-    rooms = worker.pipeline._rooms
+    slots = worker.pipeline._slots
     for _ in range(254):
-        rooms.acquire()
+        slots.acquire()
     spec = accept(worker, post, count=12, chunk_size=12)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     for _ in range(254):
-        rooms.release()
-    record = worker.ledger.read_chunk(spec.job, 0)
+        slots.release()
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None and record.failed == 0
 
 

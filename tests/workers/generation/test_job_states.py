@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.errors import JobStateConflict, StoreError
 from service.jobs.cancel import cancel
 from service.jobs.progress import Progress, ProgressReader
-from service.jobs.repository import Ledger
+from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
-from service.kit.states import State, may_follow
+from service.kit.states import JobState, may_follow
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire, register
@@ -42,7 +42,7 @@ PLACES = ("started.json", "images/", "masks/", "chunks/", "manifest", "summary")
 class Seen:
     """What one onlooker has seen of a job so far."""
 
-    state: State = State.QUEUED
+    state: JobState = JobState.QUEUED
     sequence: int = 0
 
 
@@ -58,30 +58,30 @@ class Model:
 
 
 @dataclass
-class House:
+class Setting:
     """The real parts: two workers that crash when their store is told to, and the store as it truly is."""
 
     workers: list[Worker]
     stores: list[FailingStore]
-    ledger: Ledger
-    hints: Hints
+    repository: JobRepository
+    live_state: LiveState
     redis: Redis
 
 
 class Jobs(RuleBasedStateMachine):
-    def __init__(self, house: House) -> None:
+    def __init__(self, setting: Setting) -> None:
         super().__init__()
-        self.house = house
-        house.redis.flushall()
+        self.setting = setting
+        setting.redis.flushall()
         self.models: list[Model] = []
         self.readers = {"one API": self._new_reader()}
-        self.sweeper = Sweeper(house.workers[0])
+        self.sweeper = Sweeper(setting.workers[0])
 
     def _new_reader(self) -> ProgressReader:
-        return ProgressReader(self.house.ledger, self.house.hints)
+        return ProgressReader(self.setting.repository, self.setting.live_state)
 
     def _recorded(self, model: Model) -> set[int]:
-        return {chunk for chunk, _ in self.house.ledger.recorded_chunks(model.spec.job)}
+        return {chunk for chunk, _ in self.setting.repository.recorded_chunks(model.spec.job)}
 
     @initialize(count=st.integers(1, 2 * CHUNKS))
     def accept_the_first(self, count: int) -> None:
@@ -94,20 +94,20 @@ class Jobs(RuleBasedStateMachine):
 
     def accept(self, count: int) -> None:
         spec = tiny_spec(count=count, chunk_size=2, steps=1)
-        assert self.house.ledger.write_spec(spec)
+        assert self.setting.repository.write_spec(spec)
         self.models.append(Model(spec))
 
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1), worker=st.integers(0, 1))
     def make_chunk(self, job: int, chunk: int, worker: int) -> None:
-        generate_chunk(self.house.workers[worker], self._model(job).spec.job, chunk)
+        generate_chunk(self.setting.workers[worker], self._model(job).spec.job, chunk)
 
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1), place=st.sampled_from(PLACES), written=st.booleans())
     def crash_at_a_write(self, job: int, chunk: int, place: str, written: bool) -> None:
         """Before the write or right after it; what Redis holds of the worker is lost with it."""
-        store = self.house.stores[1]
+        store = self.setting.stores[1]
         store.fail_on, store.after_success = place, written
         try:
-            generate_chunk(self.house.workers[1], self._model(job).spec.job, chunk)
+            generate_chunk(self.setting.workers[1], self._model(job).spec.job, chunk)
         except StoreError:
             pass
         finally:
@@ -116,7 +116,7 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1))
     def both_workers_get_the_same_chunk(self, job: int, chunk: int) -> None:
         spec = self._model(job).spec
-        self._at_once(*(lambda worker=worker: generate_chunk(worker, spec.job, chunk) for worker in self.house.workers))
+        self._at_once(*(lambda worker=worker: generate_chunk(worker, spec.job, chunk) for worker in self.setting.workers))
 
     @rule(job=st.integers(0, 2))
     def cancel(self, job: int) -> None:
@@ -125,16 +125,16 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1))
     def cancel_races_with_a_chunk(self, job: int, chunk: int) -> None:
         model = self._model(job)
-        work = lambda: generate_chunk(self.house.workers[0], model.spec.job, chunk)  # noqa: E731
-        self._at_once(lambda: self._cancel(model), work, lambda: generate_chunk(self.house.workers[1], model.spec.job, chunk))
+        work = lambda: generate_chunk(self.setting.workers[0], model.spec.job, chunk)  # noqa: E731
+        self._at_once(lambda: self._cancel(model), work, lambda: generate_chunk(self.setting.workers[1], model.spec.job, chunk))
 
     @rule()
     def sweep(self) -> None:
-        self.sweeper.make_pass()
+        self.sweeper.run_once()
 
     @rule()
     def flush_redis(self) -> None:
-        self.house.redis.flushall()
+        self.setting.redis.flushall()
 
     @rule()
     def another_api_process_reads_all_afresh(self) -> None:
@@ -153,31 +153,31 @@ class Jobs(RuleBasedStateMachine):
         assert may_follow(best.state, progress.state), f"{progress.state} after {best.state}"
         model.seen[name] = Seen(progress.state, progress.sequence)
         recorded = self._recorded(model)
-        summary = self.house.ledger.read_summary(model.spec.job)
+        summary = self.setting.repository.read_summary(model.spec.job)
         if summary is None:
-            expected = State.QUEUED
-            if recorded or self.house.ledger.is_started(model.spec.job):
-                expected = State.RUNNING
-            assert progress.state is (State.CANCELLING if model.cancel_asked else expected)
+            expected = JobState.QUEUED
+            if recorded or self.setting.repository.is_started(model.spec.job):
+                expected = JobState.RUNNING
+            assert progress.state is (JobState.CANCELLING if model.cancel_asked else expected)
             assert progress.done == sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
             return
-        data = self.house.ledger.store.get(keys.job_summary(model.spec.job))
+        data = self.setting.repository.store.get(keys.job_summary(model.spec.job))
         assert model.end in (None, data), "an end stays as it was written"
         model.end = data
         made = sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
         assert (progress.state, progress.done) == (summary.state, summary.done) and summary.done == made
-        assert (summary.state is State.SUCCEEDED) == (made == model.spec.count)
-        assert summary.state in (State.SUCCEEDED, State.CANCELLED)
-        if summary.state is State.CANCELLED:
+        assert (summary.state is JobState.SUCCEEDED) == (made == model.spec.count)
+        assert summary.state in (JobState.SUCCEEDED, JobState.CANCELLED)
+        if summary.state is JobState.CANCELLED:
             assert model.cancel_asked and not model.all_recorded_before_cancel
 
     def teardown(self) -> None:
         """Whatever has happened, each job comes to its end."""
-        house = self.house
+        setting = self.setting
         for model in self.models:
             for chunk in range(model.spec.chunks):
-                generate_chunk(house.workers[0], model.spec.job, chunk)
-        self.sweeper.make_pass()
+                generate_chunk(setting.workers[0], model.spec.job, chunk)
+        self.sweeper.run_once()
         self.nothing_goes_back()
         for model in self.models:
             assert model.end is not None, "every job ends"
@@ -189,10 +189,10 @@ class Jobs(RuleBasedStateMachine):
         if not model.cancel_asked:
             model.all_recorded_before_cancel = len(self._recorded(model)) == model.spec.chunks
         try:
-            cancel(model.spec, self.house.ledger, self.house.hints)
+            cancel(model.spec, self.setting.repository, self.setting.live_state)
             model.cancel_asked = True
         except JobStateConflict:
-            assert self.house.ledger.read_summary(model.spec.job).state is not State.CANCELLED  # type: ignore[union-attr]
+            assert self.setting.repository.read_summary(model.spec.job).state is not JobState.CANCELLED  # type: ignore[union-attr]
 
     def _at_once(self, *work: Callable[[], object]) -> None:
         errors: list[BaseException] = []
@@ -214,19 +214,19 @@ class Jobs(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def house(hire: Hire, store: FolderStore, redis: Redis, post: Post) -> House:
+def setting(hire: Hire, store: FolderStore, redis: Redis, post: Post) -> Setting:
     def failing(root: Path) -> FailingStore:
         return FailingStore(root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
 
     stores = [failing(store.root), failing(store.root)]
     register(store)
     workers = [hire(store=each, max_chunk_attempts=100) for each in stores]
-    return House(workers, stores, Ledger(store), workers[0].hints, redis)
+    return Setting(workers, stores, JobRepository(store), workers[0].live_state, redis)
 
 
-def test_any_interleaving_of_two_workers_crashes_cancels_and_flushes_leaves_states_in_order(house: House) -> None:
+def test_any_interleaving_of_two_workers_crashes_cancels_and_flushes_leaves_states_in_order(setting: Setting) -> None:
     run_state_machine_as_test(
-        lambda: Jobs(house),
+        lambda: Jobs(setting),
         settings=settings(
             max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from model_store.card import load_card
 from model_store.interface import Condition
-from service.kit.states import State
+from service.kit.states import JobState
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation.test_chunk import accept, files_of, work
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 
 
 class ShortOfMemory(TinySystem):
@@ -42,7 +42,7 @@ def test_a_chunk_during_which_the_shape_was_halved_is_of_one_shape_and_says_so(h
     assert files_of(store, spec) == files_of(store, expected)
 
 
-def test_a_lost_device_asks_the_process_to_end_and_the_chunk_is_handed_back(
+def test_a_lost_device_asks_the_process_to_end_and_the_chunk_is_requeued(
     hire: Hire, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Lost(TinySystem):
@@ -54,12 +54,12 @@ def test_a_lost_device_asks_the_process_to_end_and_the_chunk_is_handed_back(
     worker = hire(load=lambda folder: Lost(load_card(folder)))
     spec = accept(worker, post, count=2, chunk_size=2)
     sent = len(post.sent)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.HANDED_BACK
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.REQUEUED
     assert asked == [signal.SIGTERM] and worker.engine.device_lost
     assert post.sent[sent:] == [(spec.job, 0)], "another worker gets it"
-    assert worker.ledger.read_chunk(spec.job, 0) is None
+    assert worker.repository.read_chunk(spec.job, 0) is None
 
     other = hire()
     work(other, post)
-    summary = other.ledger.read_summary(spec.job)
-    assert summary is not None and summary.state is State.SUCCEEDED
+    summary = other.repository.read_summary(spec.job)
+    assert summary is not None and summary.state is JobState.SUCCEEDED

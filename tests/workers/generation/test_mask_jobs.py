@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from redis import Redis
 
-from model_store.card import Card, WeightsFile
+from model_store.card import ModelCard, WeightsFile
 from service.jobs.spec import JobSpec
 from service.kit.png import encode_mask
-from service.kit.states import State
+from service.kit.states import JobState
 from service.masks.types import GivenMask
 from service.store import keys
 from service.store.folder import FolderStore
@@ -30,7 +30,7 @@ MASKS = [(np.random.default_rng(n).random((SIZE_PX, SIZE_PX)) < 0.2 + 0.3 * n).a
 
 
 @pytest.fixture
-def card(store: FolderStore) -> Card:
+def card(store: FolderStore) -> ModelCard:
     """The tiny PathDiff, registered."""
     card = latent_card("pathdiff", files=FILES)
     store.put(keys.model_file(card.name, card.version, "model.safetensors"), WEIGHTS)
@@ -43,15 +43,15 @@ def worker(hire: Hire, redis: Redis) -> Worker:
     return hire(load=lambda folder: tiny_system("pathdiff", files=FILES))
 
 
-def accept(worker: Worker, post: Post, card: Card, masks: list[np.ndarray] | None = None, **changes: Any) -> JobSpec:
+def accept(worker: Worker, post: Post, card: ModelCard, masks: list[np.ndarray] | None = None, **changes: Any) -> JobSpec:
     """What the API does with an admitted request: the masks into the store, then the spec, then the first chunks."""
     files = [encode_mask(mask, [c.colour for c in card.classes], {}) for mask in masks or ()]
     given = tuple(GivenMask(upload="0" * 64, sha256=hashlib.sha256(data).hexdigest()) for data in files) or None
     values = {"classes": None, "masks": given, "size_px": SIZE_PX, "guidance_scale": 1.5, "guidance_target": "text"}
     spec = tiny_spec(card, **(values | changes))
     for number, data in enumerate(files):
-        worker.ledger.store.put(keys.job_input(spec.job, number), data)
-    worker.ledger.write_spec(spec)
+        worker.repository.store.put(keys.job_input(spec.job, number), data)
+    worker.repository.write_spec(spec)
     for chunk in range(min(worker.settings.chunks_in_flight, spec.chunks)):
         post.send_chunk(spec.job, chunk)
     return spec
@@ -63,10 +63,10 @@ def pixels(data: bytes) -> np.ndarray:
         return np.asarray(file)
 
 
-def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(worker: Worker, post: Post, store: FolderStore, card: Card) -> None:
+def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
     spec = accept(worker, post, card, MASKS, prompt="few nuclei", count=7, chunk_size=2)
     work(worker, post)
-    assert worker.ledger.read_summary(spec.job).state is State.SUCCEEDED  # type: ignore[union-attr]
+    assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
     lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
     assert [line["given_mask"]["number"] for line in lines] == [0, 1, 2, 0, 1, 2, 0]
     for line in lines:
@@ -82,7 +82,7 @@ def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(worker: Work
     assert len(set(images)) == 7
 
 
-def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(worker: Worker, post: Post, store: FolderStore, card: Card) -> None:
+def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
     first = accept(worker, post, card, MASKS, count=5, chunk_size=2)
     second = accept(worker, post, card, MASKS, count=5, chunk_size=5)
     swapped = accept(worker, post, card, MASKS[::-1], count=5, chunk_size=5)
@@ -91,22 +91,22 @@ def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(worker: Work
     assert files_of(store, first) != files_of(store, swapped)
 
 
-def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(worker: Worker, post: Post, store: FolderStore, card: Card) -> None:
+def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
     spec = accept(worker, post, card, prompt="many nuclei", count=3)
     work(worker, post)
-    assert worker.ledger.read_summary(spec.job).state is State.SUCCEEDED  # type: ignore[union-attr]
+    assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
     lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
     assert [(line["mask"], line["given_mask"], line["classes_found"]) for line in lines] == [(None, None, [])] * 3
     assert sorted(files_of(store, spec)) == [f"images/{index:08d}.png" for index in range(3)]
 
 
-def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(worker: Worker, post: Post, store: FolderStore, card: Card) -> None:
+def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
     spec = accept(worker, post, card, MASKS, count=3, chunk_size=1)
     store.put(keys.job_input(spec.job, 1), encode_mask(MASKS[0], [c.colour for c in card.classes], {}))
     for _ in range(worker.settings.max_chunk_attempts + 1):
         work(worker, post)
         post.send_chunk(spec.job, 1)
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 2, 1)
-    record = worker.ledger.read_chunk(spec.job, 1)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 1)
+    record = worker.repository.read_chunk(spec.job, 1)
     assert record is not None and "the job was accepted with" in (record.items[0].error or "")

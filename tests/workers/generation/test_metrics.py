@@ -66,7 +66,7 @@ def test_the_page_tells_queues_memory_and_utilisation(hire: Hire, post: Post) ->
     assert values["twinset_model_memory_bytes", "tiny@1.0.0"] == sum(p.numel() * 4 for p in network.parameters())
     assert 0.0 < values["twinset_engine_flop_utilisation", "tiny@1.0.0"] < 1.0
     assert values["twinset_worker_samples_capacity", ""] == 256.0
-    assert values["twinset_engine_parkings_total", ""] == 0.0
+    assert values["twinset_engine_preemptions_total", ""] == 0.0
 
 
 def test_the_page_is_served(hire: Hire, redis: Redis, free_tcp_port: int) -> None:
@@ -102,7 +102,7 @@ def test_utilisation_is_useful_flops_over_time_and_the_devices_rate(hire: Hire, 
     model: EngineModel = loaded.engine_model
     # of 8 rows 6 held samples, twice, in half a second each: 12 rows a second
     for _ in range(2):
-        model.note_step(samples=3, used=6, rows=8, seconds=[0.5])
+        model.record_step(samples=3, used=6, rows=8, seconds=[0.5])
     assert model.used_rows_per_second() == 12.0
     monkeypatch.setattr(metrics, "matmul_rate", lambda *_: 100.0 * loaded.flops_per_row)
     assert flop_utilisation(loaded, 1) == pytest.approx(0.12)

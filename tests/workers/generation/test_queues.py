@@ -23,7 +23,7 @@ from service.settings import Settings
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
 from workers.generation.celery_app import create_app
-from workers.generation.chunk import Outcome
+from workers.generation.chunk import ChunkOutcome
 from workers.generation.worker import Worker
 
 
@@ -121,11 +121,11 @@ def test_a_chunk_for_which_no_time_is_left_goes_back_to_the_queue_it_came_from(
     settings: Settings, hire: Hire, post: Post
 ) -> None:
     worker = hire(grace_s=0.0)
-    worker.stopping.ask()
+    worker.shutdown.ask()
     task = create_app(settings, worker).tasks[GENERATE_TASK]
     jobs = [tiny_spec().job for _ in range(3)]
     for job, queue in zip(jobs, ("generate-interactive", "generate", None)):
-        assert task.apply(kwargs={"job": job, "chunk": 2}, routing_key=queue).get() == Outcome.HANDED_BACK.value
+        assert task.apply(kwargs={"job": job, "chunk": 2}, routing_key=queue).get() == ChunkOutcome.REQUEUED.value
     assert post.sent == [(job, 2) for job in jobs]
     assert post.interactive == [(jobs[0], 2)]
 

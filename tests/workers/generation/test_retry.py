@@ -8,11 +8,11 @@ import pytest
 
 from model_store.card import load_card
 from model_store.masks.decode import Twin
-from service.jobs.quotas import Limits
+from service.jobs.quotas import Quotas
 from service.jobs.retry import Retries
 from service.jobs.spec import JobSpec
-from service.jobs.submit import Submissions
-from service.kit.states import State
+from service.jobs.submit import JobSubmitter
+from service.kit.states import JobState
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
@@ -22,7 +22,7 @@ from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation.test_chunk import accept, files_of, work
 from workers.generation.worker import Worker
 from workers.tools.verify import (
-    Verdict,
+    VerifyVerdict,
     draw,
     verdict,
     verify,
@@ -32,7 +32,7 @@ from workers.tools.verify import (
 def retries(worker: Worker, store: FolderStore, post: Post) -> Retries:
     uploads = Uploads(store, "default")
     parts: Any = (Catalogue(store), post, uploads, MaskReader(worker.settings, uploads))
-    return Retries(Submissions(worker.settings, worker.ledger, *parts, Limits(worker.ledger.holdings, worker.hints)))
+    return Retries(JobSubmitter(worker.settings, worker.repository, *parts, Quotas(worker.repository.usage, worker.live_state)))
 
 
 @pytest.fixture
@@ -49,22 +49,22 @@ def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
 ) -> None:
     spec = accept(worker, post, count=7, chunk_size=2, eta=1.0, layout=layout)
     for _ in range(worker.settings.max_chunk_attempts):
-        worker.window.begin_attempt(spec.job, 1)
+        worker.dispatcher.begin_attempt(spec.job, 1)
     work(worker, post)
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 5, 2)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 5, 2)
 
     retry, made = retries(worker, store, post).retry(spec)
     assert made and (retry.only, retry.chunks, retry.layout) == (((2, 3),), 1, layout)
     work(worker, post)
-    summary = worker.ledger.read_summary(retry.job)
-    assert summary is not None and (summary.state, summary.done, summary.total) == (State.SUCCEEDED, 2, 2)
+    summary = worker.repository.read_summary(retry.job)
+    assert summary is not None and (summary.state, summary.done, summary.total) == (JobState.SUCCEEDED, 2, 2)
     assert {**files_of(store, spec), **files_of(store, retry)} == files_of(store, whole)
     assert not files_of(store, spec).keys() & files_of(store, retry).keys()
-    drawn = draw(worker.ledger, retry, 5, 1)
+    drawn = draw(worker.repository, retry, 5, 1)
     assert [pick.item.index for pick in drawn.picks] == [2, 3]
     load = lambda folder: TinySystem(load_card(folder))  # noqa: E731
-    assert verdict(list(verify(drawn, store, worker.settings, load=load))) is Verdict.SAME
+    assert verdict(list(verify(drawn, store, worker.settings, load=load))) is VerifyVerdict.SAME
 
 
 def test_samples_that_broke_here_and_there_are_made_by_the_retry_to_the_byte(

@@ -18,14 +18,14 @@ from model_store.interface import Condition
 from model_store.masks.decode import Twin
 from service.jobs.sample_files import pictures_of, read_picture
 from service.jobs.spec import JobSpec
-from service.kit.states import State
+from service.kit.states import JobState
 from service.store import keys
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore, Post, TinySystem
 from tests.workers.generation.test_chunk import accept, files_of, work
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.worker import Worker
 from workers.runtime.leases import Leases
 
@@ -46,9 +46,9 @@ class NotingStore(FolderStore):
 
 def assert_all_readable(worker: Worker, spec: JobSpec) -> None:
     """Every recorded picture is where its record says."""
-    for _, item in worker.ledger.iterate_items(spec):
+    for _, item in worker.repository.iterate_items(spec):
         for picture in pictures_of(item):
-            assert hashlib.sha256(read_picture(worker.ledger.store, picture)).hexdigest() == picture.sha256
+            assert hashlib.sha256(read_picture(worker.repository.store, picture)).hexdigest() == picture.sha256
 
 
 def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hire, post: Post, tmp_path: Path) -> None:
@@ -64,13 +64,13 @@ def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hi
     written = [key for key in store.written if key.startswith(("images", "masks", "shards", "chunks"))]
     assert written == [f"{kind}s/{chunk:06d}.{end}" for chunk in range(3) for kind, end in (("shard", "tar"), ("chunk", "json"))]
 
-    records = list(worker.ledger.iterate_chunks(together.job))
+    records = list(worker.repository.iterate_chunks(together.job))
     for record in records:
         data = store.get(keys.job_shard(together.job, record.chunk))
         assert record.shard is not None and record.shard.sha256 == hashlib.sha256(data).hexdigest()
         assert record.bytes == record.shard.bytes == len(data)
     hashes = [
-        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.ledger.iterate_items(spec)] for spec in (apart, together)
+        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.repository.iterate_items(spec)] for spec in (apart, together)
     ]
     assert hashes[0] == hashes[1]
     assert_all_readable(worker, together)
@@ -105,12 +105,12 @@ def test_a_shard_that_cannot_be_stored_is_tried_for_as_long_as_it_takes(hire: Hi
     spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
     store.fail_on = "shards/"
     for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
-        assert worker.ledger.read_chunk(spec.job, 0) is None
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+        assert worker.repository.read_chunk(spec.job, 0) is None
     store.fail_on = None
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and summary.state is State.SUCCEEDED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and summary.state is JobState.SUCCEEDED
     assert_all_readable(worker, spec)
 
 
@@ -123,16 +123,16 @@ def test_ended_between_shard_and_record_the_chunk_is_made_again_with_the_same_by
     worker = hire(store=store)
     spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
     store.fail_on, store.after_success = fail_on, after_success
-    assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
     store.fail_on = None
     key = keys.job_shard(spec.job, 0)
     before, data = store.head(key), store.get(key)
-    assert (worker.ledger.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
+    assert (worker.repository.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
     again = hire(store=store)
-    assert generate_chunk(again, spec.job, 0) in (Outcome.RECORDED, Outcome.NOTHING_TO_DO)
+    assert generate_chunk(again, spec.job, 0) in (ChunkOutcome.RECORDED, ChunkOutcome.NOTHING_TO_DO)
     assert store.head(key) == before and store.get(key) == data
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 2)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 2)
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [key]
     assert_all_readable(worker, spec)
 
@@ -165,9 +165,9 @@ def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post,
     worker = hire(load=breaking(2, 5, 6))
     spec = accept(worker, post, count=6, chunk_size=4, **SHARDS)
     work(worker, post)
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (State.PARTIAL, 3, 3)
-    first, second = worker.ledger.iterate_chunks(spec.job)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 3)
+    first, second = worker.repository.iterate_chunks(spec.job)
     assert first.shard is not None and second.shard is None and second.bytes == 0
     made = [item.index for item in first.items if item.error is None]
     with tarfile.open(fileobj=io.BytesIO(store.get(first.shard.key))) as shard:
@@ -183,13 +183,13 @@ def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(hire: 
     worker = hire(store=store, load=breaking(1))
     spec = accept(worker, post, count=3, chunk_size=3, **SHARDS)
     store.fail_on = "chunks/"
-    assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
     store.fail_on = None
     short = store.get(keys.job_shard(spec.job, 0))
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-    record, summary = worker.ledger.read_chunk(spec.job, 0), worker.ledger.read_summary(spec.job)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+    record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None and record.shard is not None and summary is not None
-    assert (summary.state, summary.done) == (State.SUCCEEDED, 3)
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 3)
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [record.shard.key]
     assert record.shard.key == keys.job_shard_beside(spec.job, 0, record.shard.sha256) and record.shard.bytes > len(short)
     assert_all_readable(worker, spec)
@@ -207,5 +207,5 @@ def test_a_worker_that_lost_its_lease_commits_no_shard(hire: Hire, post: Post, r
 
     worker = hire(load=lambda folder: Robbed(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2, **SHARDS))
-    assert generate_chunk(worker, specs[0].job, 0) is Outcome.FENCED
-    assert worker.ledger.read_chunk(specs[0].job, 0) is None and worker.ledger.read_summary(specs[0].job) is None
+    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
+    assert worker.repository.read_chunk(specs[0].job, 0) is None and worker.repository.read_summary(specs[0].job) is None

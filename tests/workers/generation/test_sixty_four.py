@@ -15,7 +15,7 @@ from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire
 from tests.workers.fakes import TinySystem, tiny_spec
-from workers.generation.pipeline import Making
+from workers.generation.pipeline import InFlightSample
 from workers.generation.worker import Worker
 
 Sample = tuple[int, int]
@@ -47,19 +47,19 @@ def make(worker: Worker, store: FolderStore, order: list[Sample], groups: int, d
     """Sends the samples in ``order``, a group at a time, and returns the sha256 of each one's image and mask."""
     specs = [tiny_spec(**kind) for kind in kinds(random.Random(3))]
     model = worker.models.get(specs[0].model)
-    makings: dict[Sample, Making] = {}
+    makings: dict[Sample, InFlightSample] = {}
     for start in range(0, len(order), groups):
         for kind, index in order[start : start + groups]:
             spec = specs[kind]
-            making = worker.pipeline.start(model, spec, index, ConditionRequest(prompt=spec.prompt, classes=spec.classes), None)
-            assert making is not None
-            makings[kind, index] = making
+            in_flight = worker.pipeline.start(model, spec, index, ConditionRequest(prompt=spec.prompt, classes=spec.classes), None)
+            assert in_flight is not None
+            makings[kind, index] = in_flight
         time.sleep(draw.random() * 0.02)
         if draw.random() < 0.5:
             makings[order[start]].item.result(60)
     found = {}
-    for (kind, index), making in makings.items():
-        item, job = making.item.result(60), specs[kind].job
+    for (kind, index), in_flight in makings.items():
+        item, job = in_flight.item.result(60), specs[kind].job
         assert item.error is None
         files = [store.get(keys.job_image(job, index)), store.get(keys.job_mask(job, index))]
         assert [item.image_sha256, item.mask_sha256] == [hashlib.sha256(data).hexdigest() for data in files]
@@ -78,4 +78,4 @@ def test_64_samples_in_four_groupings_and_orders_give_identical_png_bytes(hire: 
         draw = random.Random(order)
         shuffled = draw.sample(everything, 64)
         assert make(worker, store, shuffled, groups, draw) == alone
-    assert worker.engine.parkings > 0, "some gave up their place on the way"
+    assert worker.engine.preemptions > 0, "some gave up their place on the way"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from redis import Redis
 
-from model_store.interface import Branches, ConditionRequest
+from model_store.interface import ConditionRequest, GuidanceInputs
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 from tests.waiting import until
@@ -68,7 +68,7 @@ def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(hire: 
     assert worker.engine.queue(model.engine_model) == (0, 0), "the engine has done all its work meanwhile"
     assert pipeline.occupancy == (100, 256)
     slow.gate.set()
-    assert all(making is not None and making.item.result(30).error is None for making in makings)
+    assert all(in_flight is not None and in_flight.item.result(30).error is None for in_flight in makings)
     until(lambda: pipeline.occupancy == (0, 256))
 
 
@@ -76,16 +76,16 @@ def test_a_sample_that_the_model_cannot_take_ends_with_its_reason_and_its_neighb
     class Choosy(TinySystem):
         asked = 0
 
-        def branches(self, request: ConditionRequest) -> Branches:
+        def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
             Choosy.asked += 1
             if Choosy.asked == 1:
                 raise ValueError("the mask is 9 x 8 px; tiny takes 8 x 8")
-            return super().branches(request)
+            return super().guidance_inputs(request)
 
     worker = hire(load=lambda _: Choosy())
     spec = accept(worker, post, count=4, chunk_size=4)
     work(worker, post)
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
     assert [item.error for item in record.items] == ["the mask is 9 x 8 px; tiny takes 8 x 8", None, None, None]
 

@@ -12,7 +12,7 @@ from redis import Redis
 from service.errors import StoreUnavailable
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore, tiny_spec
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.sweeper import Sweeper
 
 
@@ -23,50 +23,50 @@ def failing(tmp_path: Path) -> FailingStore:
     return store
 
 
-def test_trouble_lasts_from_the_first_failure_to_the_next_record_and_both_are_published(
+def test_a_stall_lasts_from_the_first_failure_to_the_next_record_and_both_are_published(
     hire: Hire, redis: Redis, failing: FailingStore
 ) -> None:
     worker = hire(store=failing)
     spec = tiny_spec(count=2, chunk_size=2)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     with redis.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe(f"twinset:events:{spec.job}")
         heard.get_message(timeout=5)
         failing.fail_on = "images/"
         before = datetime.now(timezone.utc)
-        assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
-        trouble = worker.hints.standing(spec.job)[1]
-        assert trouble is not None and "the test says so" in trouble.reason
-        assert before - timedelta(seconds=1) <= trouble.since <= datetime.now(timezone.utc)
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+        stalled = worker.live_state.standing(spec.job)[1]
+        assert stalled is not None and "the test says so" in stalled.reason
+        assert before - timedelta(seconds=1) <= stalled.since <= datetime.now(timezone.utc)
         failing.fail_on = "masks/"
         for _ in range(worker.settings.max_chunk_attempts + 1):
-            assert generate_chunk(worker, spec.job, 0) is Outcome.FAILED
-        again = worker.hints.standing(spec.job)[1]
-        assert again is not None and again.since == trouble.since and "masks/" in again.reason
-        assert 0 < redis.ttl(f"twinset:trouble:{spec.job}") <= 600
+            assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+        again = worker.live_state.standing(spec.job)[1]
+        assert again is not None and again.since == stalled.since and "masks/" in again.reason
+        assert 0 < redis.ttl(f"twinset:stalled:{spec.job}") <= 600
         failing.fail_on = None
-        assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
-        assert worker.hints.standing(spec.job)[1] is None
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
+        assert worker.live_state.standing(spec.job)[1] is None
         told = []
         while (message := heard.get_message(timeout=0.5)) is not None:
             told.append(json.loads(message["data"]))
-    troubles = [change["trouble"] is not None for change in told if "trouble" in change]
-    assert troubles == [True, False]
+    stalls = [change["stalled"] is not None for change in told if "stalled" in change]
+    assert stalls == [True, False]
 
 
 def test_a_job_that_cannot_be_ended_says_why(hire: Hire, failing: FailingStore) -> None:
     worker = hire(store=failing)
     spec = tiny_spec(count=1)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     failing.fail_on = "manifest"
     generate_chunk(worker, spec.job, 0)
-    worker.hints.clear_trouble(spec.job)
+    worker.live_state.clear_stalled(spec.job)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
-    trouble = worker.hints.standing(spec.job)[1]
-    assert trouble is not None and "manifest" in trouble.reason
+    sweeper.run_once()
+    stalled = worker.live_state.standing(spec.job)[1]
+    assert stalled is not None and "manifest" in stalled.reason
     with pytest.raises(StoreUnavailable):
         failing.put("jobs/manifest", b"")
     failing.fail_on = None
-    sweeper.make_pass()
-    assert worker.ledger.read_summary(spec.job) is not None
+    sweeper.run_once()
+    assert worker.repository.read_summary(spec.job) is not None

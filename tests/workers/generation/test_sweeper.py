@@ -11,13 +11,13 @@ from service.broker.queues import JobQueue
 from service.jobs.cancel import cancel
 from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
-from service.kit.states import State
+from service.kit.states import JobState
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.workers.conftest import Hire
 from tests.workers.fakes import CountingStore, Post, tiny_spec
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.dispatch import LONGEST_READ
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
@@ -27,7 +27,7 @@ def old_job(worker: Worker, *, age_s: float = 120.0, **changes: Any) -> JobSpec:
     """A job accepted a while ago, of which no chunk was ever sent: the API died between the two."""
     then = datetime.now(timezone.utc) - timedelta(seconds=age_s)
     spec = tiny_spec(job=new_job_id(then), created_at=then, **changes)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     return spec
 
 
@@ -38,28 +38,28 @@ def run(worker: Worker, post: Post) -> None:
 def test_a_job_that_was_never_sent_is_sent_as_far_as_the_window_goes_and_only_once(worker: Worker, post: Post) -> None:
     spec = old_job(worker, count=10, chunk_size=2)
     sweeper = Sweeper(worker)
-    assert sweeper.make_pass()
-    assert sweeper.make_pass()
+    assert sweeper.run_once()
+    assert sweeper.run_once()
     assert post.sent == [(spec.job, 0), (spec.job, 1)]
     run(worker, post)
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and summary.state is State.SUCCEEDED
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and summary.state is JobState.SUCCEEDED
     assert post.sent == [(spec.job, chunk) for chunk in range(5)]
 
 
 def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=12, chunk_size=2)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     for _ in range(3):
         generate_chunk(worker, *post.waiting.popleft())
     post.waiting.clear()
     redis.flushall()
-    sweeper.make_pass()
+    sweeper.run_once()
     assert list(post.waiting) == [(spec.job, 3), (spec.job, 4)]
     run(worker, post)
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 12)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 12)
 
 
 def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_again(
@@ -69,12 +69,12 @@ def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_agai
     lease = worker.leases.take(spec.job, 0)
     assert lease is not None
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.sent == []
     # the worker dies: its lease runs out
     redis.zadd(f"twinset:leases:{spec.job}", {"0": 0})
     redis.delete(lease.key)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.sent == [(spec.job, 0)]
 
 
@@ -83,16 +83,16 @@ def test_a_chunk_that_waits_in_the_queue_is_not_sent_twice_but_one_that_was_drop
 ) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 600})
     queue = JobQueue(worker.settings)
     queue.send_chunk(spec.job, 0)
     queue.send_chunk(new_job_id(datetime.now(timezone.utc)), 0)
     queue.close()
-    sweeper.make_pass()
+    sweeper.run_once()
     assert len(post.sent) == 1, "it is in the queue, however long it has been there"
     assert redis.rpop("generate")
-    sweeper.make_pass()
+    sweeper.run_once()
     assert len(post.sent) == 2, "another job's chunk waits, this one was popped and dropped"
 
 
@@ -101,11 +101,11 @@ def test_in_a_queue_too_long_to_be_read_a_chunk_is_taken_to_wait_for_two_minutes
 ) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     redis.rpush("generate", *["another job's chunk"] * (LONGEST_READ + 1))
     for age_s, sent in ((60, 1), (130, 2)):
         redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - age_s})
-        sweeper.make_pass()
+        sweeper.run_once()
         assert len(post.sent) == sent
 
 
@@ -118,7 +118,7 @@ def test_what_a_dead_worker_held_is_sent_again_within_thirty_seconds() -> None:
 
 def test_a_dead_sweepers_turn_ends_with_its_leases(hire: Hire, redis: Redis) -> None:
     dead, heir = hire(lease_s=15.0, sweep_interval_s=5.0), hire(lease_s=15.0, sweep_interval_s=5.0)
-    assert Sweeper(dead).make_pass() and not Sweeper(heir).make_pass()
+    assert Sweeper(dead).run_once() and not Sweeper(heir).run_once()
     assert 0 < redis.pttl("twinset:sweeper") <= 15_000
 
 
@@ -127,18 +127,18 @@ def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_d
 ) -> None:
     spec = old_job(worker, age_s=1.0, count=6, chunk_size=2)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.sent == []
     lease = worker.leases.take(spec.job, 1)
     assert lease is not None
     worker.leases.release(lease)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.sent == [(spec.job, 1)]
     old = old_job(worker, age_s=60.0, count=2, chunk_size=2)
     queue = JobQueue(worker.settings)
     queue.send_chunk(old.job, 0)
     queue.close()
-    sweeper.make_pass()
+    sweeper.run_once()
     assert (old.job, 0) not in post.sent, "it still waits in the queue"
 
 
@@ -147,7 +147,7 @@ def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide
 ) -> None:
     spec = old_job(worker, count=6, chunk_size=2, priority="interactive")
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)]
     redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60, "1": redis.time()[0] - 60})
     redis.rpush("generate", "another job's chunk")
@@ -155,10 +155,10 @@ def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide
     for chunk in range(2):
         queue.send_chunk(spec.job, chunk, "interactive")
     queue.close()
-    sweeper.make_pass()
+    sweeper.run_once()
     assert len(post.sent) == 2, "they may wait in the interactive queue"
     redis.delete("generate-interactive")
-    sweeper.make_pass()
+    sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)] * 2
     run(worker, post)
     assert (spec.job, 2) in post.interactive and post.interactive == post.sent
@@ -167,28 +167,28 @@ def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide
 def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Post, store: FolderStore) -> None:
     spec = old_job(worker, count=4, chunk_size=2)
     for chunk in range(2):
-        assert generate_chunk(worker, spec.job, chunk) is Outcome.RECORDED
+        assert generate_chunk(worker, spec.job, chunk) is ChunkOutcome.RECORDED
     store.delete(keys.job_summary(spec.job))
     store.delete(keys.job_manifest(spec.job))
-    Sweeper(worker).make_pass()
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (State.SUCCEEDED, 4)
+    Sweeper(worker).run_once()
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 4)
     assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 4
 
 
 def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=4, chunk_size=2)
-    worker.starts.mark(spec.job)
+    worker.start_marks.mark(spec.job)
     lease = worker.leases.take(spec.job, 0)
     assert lease is not None
-    cancel(spec, worker.ledger, worker.hints)
+    cancel(spec, worker.repository, worker.live_state)
     sweeper = Sweeper(worker)
-    sweeper.make_pass()
-    assert worker.ledger.read_summary(spec.job) is None
+    sweeper.run_once()
+    assert worker.repository.read_summary(spec.job) is None
     worker.leases.release(lease)
-    sweeper.make_pass()
-    summary = worker.ledger.read_summary(spec.job)
-    assert summary is not None and summary.state is State.CANCELLED and summary.reason == "cancelled"
+    sweeper.run_once()
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None and summary.state is JobState.CANCELLED and summary.reason == "cancelled"
     assert post.sent == []
 
 
@@ -199,11 +199,11 @@ def test_a_pass_reads_nothing_of_jobs_that_it_knows_to_have_ended(hire: Hire, po
         old_job(worker, count=1)
     sweeper = Sweeper(worker)
     for _ in range(2):
-        sweeper.make_pass()
+        sweeper.run_once()
         run(worker, post)
-    sweeper.make_pass()
+    sweeper.run_once()
     counting.read.clear()
-    sweeper.make_pass()
+    sweeper.run_once()
     assert [key for key in counting.read if key.startswith("jobs/")] == []
 
 
@@ -212,22 +212,22 @@ def test_a_job_deep_in_the_listing_is_found_in_time(hire: Hire, post: Post) -> N
     sweeper = Sweeper(worker)
     for number in range(30):
         old_job(worker, count=1, age_s=60.0 + number)
-    sweeper.make_pass()
+    sweeper.run_once()
     run(worker, post)
-    sweeper.make_pass()
+    sweeper.run_once()
     late = old_job(worker, count=1, age_s=600.0)
-    sweeper.make_pass()
-    sweeper.make_pass()
+    sweeper.run_once()
+    sweeper.run_once()
     assert (late.job, 0) in post.sent
 
 
 def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Sweeper(hire()), Sweeper(hire())
-    assert first.make_pass() and first.make_pass()
-    assert not second.make_pass()
+    assert first.run_once() and first.run_once()
+    assert not second.run_once()
     first.start()
     first.stop()
-    assert second.make_pass()
+    assert second.run_once()
 
 
 def test_a_folder_that_is_no_job_and_a_spec_that_is_torn_do_not_stop_the_others(
@@ -237,5 +237,5 @@ def test_a_folder_that_is_no_job_and_a_spec_that_is_torn_do_not_stop_the_others(
     store.put(keys.job_spec(torn), b'{"format": 1')
     store.put("jobs/notes/readme.txt", b"hello")
     spec = old_job(worker, count=1)
-    Sweeper(worker).make_pass()
+    Sweeper(worker).run_once()
     assert post.sent == [(spec.job, 0)]

@@ -13,9 +13,9 @@ from redis import Redis
 from service.errors import UnknownJob
 from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
-from service.kit.run_kinds import Kind, new_run_id
-from service.kit.states import State
-from service.runs.repository import RunLedger
+from service.kit.run_kinds import RunKind, new_run_id
+from service.kit.states import JobState
+from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.store import keys
 from service.store.base import ObjectStore
@@ -23,7 +23,7 @@ from service.store.folder import INCOMING, FolderStore
 from tests.breaking import FailsAfter
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
 from workers.maintenance.garbage_collector import Deleter
@@ -34,16 +34,16 @@ LATER = timedelta(days=3)
 def ended(worker: Worker, **changes: Any) -> JobSpec:
     """A job that a worker has made from end to end."""
     spec = tiny_spec(**{"count": 3, "chunk_size": 2, **changes})
-    worker.ledger.holdings.note_job(spec)
-    worker.ledger.write_spec(spec)
+    worker.repository.usage.add_job(spec)
+    worker.repository.write_spec(spec)
     for chunk in range(spec.chunks):
         generate_chunk(worker, spec.job, chunk)
-    assert worker.ledger.read_summary(spec.job) is not None
+    assert worker.repository.read_summary(spec.job) is not None
     return spec
 
 
 def deleter(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> Deleter:
-    return Deleter(worker, now=lambda: datetime.now(timezone.utc) + later, look_every_s=0.0, **options)
+    return Deleter(worker, now=lambda: datetime.now(timezone.utc) + later, poll_interval_s=0.0, **options)
 
 
 def objects(store: ObjectStore, job: str) -> list[str]:
@@ -57,15 +57,15 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
 ) -> None:
     gone, stays = (ended(worker, tenant="acme", layout=layout) for _ in range(2))
     assert list(store.list(keys.job_shards_prefix(gone.job))) or layout == "objects"
-    holdings = worker.ledger.holdings
-    assert holdings.stored_bytes("acme").keys() == {gone.job, stays.job}
+    usage = worker.repository.usage
+    assert usage.stored_bytes("acme").keys() == {gone.job, stays.job}
     before = {key: store.get(key) for key in objects(store, stays.job)}
-    worker.ledger.deletions.note(gone, "asked for")
+    worker.repository.deletions.enqueue(gone, "asked for")
     with pytest.raises(UnknownJob):
-        worker.ledger.read_spec(gone.job)
-    assert deleter(worker).make_pass()
+        worker.repository.read_spec(gone.job)
+    assert deleter(worker).run_once()
     assert objects(store, gone.job) == []
-    assert list(holdings.jobs("acme")) == [stays.job] and holdings.stored_bytes("acme").keys() == {stays.job}
+    assert list(usage.jobs("acme")) == [stays.job] and usage.stored_bytes("acme").keys() == {stays.job}
     assert gone.job not in redis.hgetall("twinset:stored:acme")
     assert {key: store.get(key) for key in objects(store, stays.job)} == before
 
@@ -74,40 +74,40 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, worker = hire(store=breaking), hire()
     first = ended(worker, count=4)
-    worker.ledger.reserve_retry(first.job, new_job_id())
+    worker.repository.reserve_retry(first.job, new_job_id())
     deletes = 0
     for deletes in range(100):
         spec = ended(worker, tenant="acme", count=2, retry_of=first.job, idempotency_key="k")
         store.delete(keys.job_retry(first.job))
-        worker.ledger.reserve_retry(first.job, spec.job)
-        worker.ledger.deletions.note(spec, "asked for")
+        worker.repository.reserve_retry(first.job, spec.job)
+        worker.repository.deletions.enqueue(spec, "asked for")
         breaking.left = deletes
         one = deleter(killed)
-        one.make_pass()
-        one._turn.give_back()
-        if worker.ledger.deletions.read(spec.job) is None:
+        one.run_once()
+        one._leader_lock.give_back()
+        if worker.repository.deletions.read(spec.job) is None:
             break
         post.sent.clear()
         sweeper = Sweeper(worker)
-        sweeper.make_pass()
-        sweeper._turn.give_back()
-        assert generate_chunk(worker, spec.job, 0) is Outcome.NOTHING_TO_DO and post.sent == []
+        sweeper.run_once()
+        sweeper._leader_lock.give_back()
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO and post.sent == []
         other = deleter(worker)
-        other.make_pass()
-        other._turn.give_back()
+        other.run_once()
+        other._leader_lock.give_back()
         assert objects(store, spec.job) == []
     assert deletes > 10, "it was killed at every place there is"
-    assert objects(store, spec.job) == [] and worker.ledger.read_retry(first.job) is None
-    assert worker.ledger.holdings.stored_bytes("acme") == {}
+    assert objects(store, spec.job) == [] and worker.repository.read_retry(first.job) is None
+    assert worker.repository.usage.stored_bytes("acme") == {}
 
 
 def test_a_pass_removes_a_bounded_number_of_objects(worker: Worker, store: FolderStore) -> None:
     spec = ended(worker, count=10)
     total = len(list(store.list(keys.job_prefix(spec.job))))
-    worker.ledger.deletions.note(spec, "asked for")
-    deleting = deleter(worker, most_objects=7)
+    worker.repository.deletions.enqueue(spec, "asked for")
+    deleting = deleter(worker, max_objects=7)
     for passes in range(1, 20):
-        deleting.make_pass()
+        deleting.run_once()
         left = len(list(store.list(keys.job_prefix(spec.job))))
         assert left >= max(0, total - 9 * passes)
         if not left:
@@ -126,79 +126,79 @@ def test_jobs_expire_by_the_age_of_their_end_and_the_living_stay(hire: Hire, sto
     long_ended, just_ended, young = (tiny_spec(**accepted(days)) for days in (9, 10, 2))
     living = tiny_spec(**accepted(30))
     for spec, days in ((long_ended, 8.0), (just_ended, 1.0), (young, 1.5)):
-        worker.ledger.write_spec(spec)
-        worker.ledger.conclude(spec, now=now - timedelta(days=days))
-    worker.ledger.write_spec(living)
+        worker.repository.write_spec(spec)
+        worker.repository.conclude(spec, now=now - timedelta(days=days))
+    worker.repository.write_spec(living)
     many = [tiny_spec(**accepted(20 + number)) for number in range(6)]
     for spec in many:
-        worker.ledger.write_spec(spec)
-        worker.ledger.conclude(spec, now=now - timedelta(days=19))
+        worker.repository.write_spec(spec)
+        worker.repository.conclude(spec, now=now - timedelta(days=19))
     deleting = deleter(worker, page=3)
     for _ in range(4):
-        deleting.make_pass()
-    assert set(worker.ledger.jobs()) == {just_ended.job, young.job, living.job}
+        deleting.run_once()
+    assert set(worker.repository.jobs()) == {just_ended.job, young.job, living.job}
 
 
 def test_kept_for_ever_is_the_default(worker: Worker) -> None:
     spec = ended(worker)
-    assert deleter(worker, later=timedelta(days=3650)).make_pass()
-    assert worker.ledger.read_spec(spec.job) == spec
+    assert deleter(worker, later=timedelta(days=3650)).run_once()
+    assert worker.repository.read_spec(spec.job) == spec
 
 
 def test_inputs_of_a_job_that_never_came_go_after_a_day_with_its_entries(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(tenant="acme")
-    worker.ledger.holdings.note_open(spec)
-    worker.ledger.holdings.note_job(spec)
+    worker.repository.usage.add_open(spec)
+    worker.repository.usage.add_job(spec)
     store.put(keys.job_input(spec.job, 0), b"mask")
     waiting = tiny_spec()
-    worker.ledger.write_spec(waiting)
+    worker.repository.write_spec(waiting)
     young = deleter(worker)
-    assert young.make_pass() and objects(store, spec.job)
-    young._turn.give_back()
-    assert deleter(worker, later=LATER).make_pass()
+    assert young.run_once() and objects(store, spec.job)
+    young._leader_lock.give_back()
+    assert deleter(worker, later=LATER).run_once()
     assert objects(store, spec.job) == []
-    assert worker.ledger.read_spec(waiting.job) == waiting
+    assert worker.repository.read_spec(waiting.job) == waiting
 
 
 def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=6, chunk_size=2)
-    worker.ledger.write_spec(spec)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    worker.repository.write_spec(spec)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     for _ in range(worker.settings.max_chunk_attempts):
-        worker.window.begin_attempt(spec.job, 1)
+        worker.dispatcher.begin_attempt(spec.job, 1)
     # what workers wrote who were killed before the record: of a chunk that was quarantined, and of one never recorded
     for index in (2, 3, 4):
         store.put(keys.job_image(spec.job, index), b"image")
         store.put(keys.job_mask(spec.job, index), b"mask")
-    assert generate_chunk(worker, spec.job, 1) is Outcome.GIVEN_UP
-    worker.ledger.request_cancel(spec.job)
-    assert worker.ledger.conclude(spec).state is State.CANCELLED
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.GIVEN_UP
+    worker.repository.request_cancel(spec.job)
+    assert worker.repository.conclude(spec).state is JobState.CANCELLED
     young = deleter(worker)
-    young.make_pass()
-    young._turn.give_back()
+    young.run_once()
+    young._leader_lock.give_back()
     assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
-    assert deleter(worker, later=LATER).make_pass()
+    assert deleter(worker, later=LATER).run_once()
     left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
     assert left == [keys.job_image(spec.job, 0), keys.job_image(spec.job, 1), keys.job_mask(spec.job, 0), keys.job_mask(spec.job, 1)]
 
 
 def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=6, chunk_size=2, layout="shards")
-    worker.ledger.write_spec(spec)
-    assert generate_chunk(worker, spec.job, 0) is Outcome.RECORDED
+    worker.repository.write_spec(spec)
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     for _ in range(worker.settings.max_chunk_attempts):
-        worker.window.begin_attempt(spec.job, 1)
+        worker.dispatcher.begin_attempt(spec.job, 1)
     strays = [keys.job_shard_beside(spec.job, 0, "ab" * 32), keys.job_shard(spec.job, 1), keys.job_shard(spec.job, 2)]
     for key in strays:
         store.put(key, b"shard")
-    assert generate_chunk(worker, spec.job, 1) is Outcome.GIVEN_UP
-    worker.ledger.request_cancel(spec.job)
-    assert worker.ledger.conclude(spec).state is State.CANCELLED
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.GIVEN_UP
+    worker.repository.request_cancel(spec.job)
+    assert worker.repository.conclude(spec).state is JobState.CANCELLED
     young = deleter(worker)
-    young.make_pass()
-    young._turn.give_back()
+    young.run_once()
+    young._leader_lock.give_back()
     assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
-    assert deleter(worker, later=LATER).make_pass()
+    assert deleter(worker, later=LATER).run_once()
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
 
 
@@ -207,55 +207,55 @@ def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker:
     for path in (dead, living):
         path.write_bytes(b"half")
     os.utime(dead, (1, 1))
-    assert deleter(worker).make_pass()
+    assert deleter(worker).run_once()
     assert not dead.exists() and living.exists()
 
 
 def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker: Worker, store: FolderStore) -> None:
     clock = [datetime.now(timezone.utc) + LATER]
-    deleting = Deleter(worker, now=lambda: clock[0], look_every_s=0.0, page=2)
+    deleting = Deleter(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
     early = [tiny_spec() for _ in range(5)]
     for spec in early:
         store.put(keys.job_input(spec.job, 0), b"mask")
     for _ in range(4):
-        deleting.make_pass()
-    assert list(worker.ledger.jobs()) == []
+        deleting.run_once()
+    assert list(worker.repository.jobs()) == []
     store.put(keys.job_input(early[0].job, 0), b"mask")
-    deleting.make_pass()
-    assert list(worker.ledger.jobs()) == [early[0].job]
+    deleting.run_once()
+    assert list(worker.repository.jobs()) == [early[0].job]
     clock[0] += timedelta(days=1, minutes=1)
-    deleting.make_pass()
-    assert list(worker.ledger.jobs()) == []
+    deleting.run_once()
+    assert list(worker.repository.jobs()) == []
 
 
 def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Deleter(hire()), Deleter(hire())
-    assert first.make_pass() and not second.make_pass()
+    assert first.run_once() and not second.run_once()
     first.start()
     first.stop()
-    assert second.make_pass()
+    assert second.run_once()
 
 
 def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, store: FolderStore) -> None:
-    worker, runs = hire(job_retention_days=7), RunLedger(store)
+    worker, runs = hire(job_retention_days=7), RunRepository(store)
     now = datetime.now(timezone.utc)
     then = now - timedelta(days=30)
     there, gone, of_another = (
-        RunSpec(run=new_run_id(Kind.AUGMENTATION, then), tenant=tenant, created_at=then, work={})
+        RunSpec(run=new_run_id(RunKind.AUGMENTATION, then), tenant=tenant, created_at=then, work={})
         for tenant in ("default", "default", "acme")
     )
     jobs = []
     for key in (f"{there.run}.0.12", f"{gone.run}.0.0", f"{of_another.run}.0.0", f"{there.run}", f"{there.run}.0.x", "mine", None):
         spec = tiny_spec(job=new_job_id(then), created_at=then, count=1, idempotency_key=key)
-        worker.ledger.write_spec(spec)
-        worker.ledger.conclude(spec, now=now - timedelta(days=29))
+        worker.repository.write_spec(spec)
+        worker.repository.conclude(spec, now=now - timedelta(days=29))
         jobs.append(spec.job)
     for run in (there, gone, of_another):
         runs.write_spec(run)
     runs.delete(gone)
     deleting = deleter(worker)
-    deleting.make_pass()
-    assert list(worker.ledger.jobs()) == [jobs[0]]
+    deleting.run_once()
+    assert list(worker.repository.jobs()) == [jobs[0]]
     runs.delete(there)
-    deleting.make_pass()
-    assert list(worker.ledger.jobs()) == []
+    deleting.run_once()
+    assert list(worker.repository.jobs()) == []

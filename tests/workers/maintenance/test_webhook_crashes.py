@@ -15,7 +15,7 @@ from service.kit.ids import new_job_id
 from service.settings import Settings
 from service.store.folder import FolderStore
 from service.webhooks.outbox import CallbackState
-from tests.service.webhooks.delivering import deliver, noted
+from tests.service.webhooks.delivering import deliver, pending
 from tests.service.webhooks.receiver import Receiver
 from tests.waiting import until
 from tests.workers.conftest import Hire, register
@@ -41,14 +41,14 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_h
     failing.fail_on = "summary"
     spec = accepted(dying, receiver)
     generate_chunk(dying, spec.job, 0)
-    assert dying.ledger.read_summary(spec.job) is None and noted(dying) == [spec.job]
+    assert dying.repository.read_summary(spec.job) is None and pending(dying) == [spec.job]
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
-    assert receiver.got == [] and noted(other) == [spec.job]
-    assert Sweeper(other).make_pass()
+    assert receiver.got == [] and pending(other) == [spec.job]
+    assert Sweeper(other).run_once()
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["job.succeeded"]
-    assert noted(other) == []
+    assert pending(other) == []
 
 
 def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
@@ -60,9 +60,9 @@ def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
     spec = accepted(worker, receiver)
     failing.fail_on = "callbacks/pending"
     generate_chunk(worker, spec.job, 0)
-    assert worker.ledger.read_summary(spec.job) is None
+    assert worker.repository.read_summary(spec.job) is None
     failing.fail_on = None
-    assert Sweeper(worker).make_pass()
+    assert Sweeper(worker).run_once()
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -87,7 +87,7 @@ def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_sam
     spec = ended(worker, receiver)
     failing.fail_on = f"jobs/{spec.job}/callbacks/"
     deliver(worker)
-    assert len(receiver.got) == 1 and stands(worker, spec).attempts == () and noted(worker) == [spec.job]
+    assert len(receiver.got) == 1 and stands(worker, spec).attempts == () and pending(worker) == [spec.job]
     failing.fail_on = None
     deliver(worker)
     assert len(receiver.got) == 2
@@ -99,9 +99,9 @@ def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(wo
     spec = ended(worker, receiver)
     deliver(worker)
     # the note is there again, as it also is when a second one who ends the job is late
-    worker.ledger.outbox.note(spec.job)
+    worker.repository.outbox.enqueue(spec.job)
     deliver(worker)
-    assert len(receiver.got) == 1 and noted(worker) == []
+    assert len(receiver.got) == 1 and pending(worker) == []
 
 
 def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
@@ -110,15 +110,15 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     one, other = hire(), hire()
     spec = ended(one, receiver)
     receiver.answers = [(204, {}), (500, {})]
-    receiver.holding = threading.Event()
+    receiver.held = threading.Event()
     deliverers = [CallbackDeliverer(one), CallbackDeliverer(other)]
-    assert deliverers[0].make_pass()
+    assert deliverers[0].run_once()
     until(lambda: len(receiver.got) == 1)
-    assert not deliverers[1].make_pass(), "it is the first one's turn"
+    assert not deliverers[1].run_once(), "it is the first one's turn"
     redis.flushall()
-    assert deliverers[1].make_pass()
+    assert deliverers[1].run_once()
     until(lambda: len(receiver.got) == 2)
-    receiver.holding.set()
+    receiver.held.set()
     assert all(deliverer.wait(20) for deliverer in deliverers)
     found = stands(one, spec)
     assert [a.number for a in found.attempts] == [1, 2]
@@ -126,26 +126,26 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert found.state is CallbackState.DELIVERED
     deliver_again = CallbackDeliverer(other)
     redis.flushall()
-    assert deliver_again.make_pass() and deliver_again.wait(20)
-    assert len(receiver.got) == 2 and noted(one) == []
+    assert deliver_again.run_once() and deliver_again.wait(20)
+    assert len(receiver.got) == 2 and pending(one) == []
 
 
 def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
     worker: Worker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker.ledger.outbox.note(new_job_id())
+    worker.repository.outbox.enqueue(new_job_id())
     deliver(worker)
-    assert noted(worker) == []
+    assert pending(worker) == []
     spec = ended(worker, receiver)
-    plain_get = worker.ledger.store.get
+    plain_get = worker.repository.store.get
 
     def fail(key: str, **options: Any) -> bytes:
         raise StoreUnavailable(f"{key} could not be read: the test says so")
 
-    monkeypatch.setattr(worker.ledger.store, "get", fail)
+    monkeypatch.setattr(worker.repository.store, "get", fail)
     deliver(worker)
-    monkeypatch.setattr(worker.ledger.store, "get", plain_get)
-    assert noted(worker) == [spec.job] and receiver.got == []
+    monkeypatch.setattr(worker.repository.store, "get", plain_get)
+    assert pending(worker) == [spec.job] and receiver.got == []
     deliver(worker)
     assert len(receiver.got) == 1
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from service.broker.live_state import Hints
+from service.broker.live_state import LiveState
 from service.jobs.cancel import cancel
-from service.jobs.spec import Item, JobSpec
+from service.jobs.spec import JobSpec, SampleRecord
 from service.kit.ids import new_job_id
-from service.kit.states import State
+from service.kit.states import JobState
 from service.kit.webhook_secrets import new_secret, parse_secrets, written
 from service.settings import Settings
 from service.store import keys
@@ -28,7 +28,7 @@ from tests.service.webhooks.delivering import (
     SERVICE,
     Clock,
     deliver,
-    noted,
+    pending,
 )
 from tests.service.webhooks.receiver import Receiver, receiving
 from tests.waiting import until
@@ -53,12 +53,12 @@ def clock() -> Clock:
 
 def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Worker, receiver: Receiver) -> None:
     spec = ended(worker, receiver, name="mine", count=3)
-    assert noted(worker) == [spec.job]
+    assert pending(worker) == [spec.job]
     deliver(worker)
     (got,) = receiver.got
     secret = (worker.settings.data_dir / SECRET_FILE).read_text()
     message = Webhook(secret).verify(got.body, got.headers)
-    summary = worker.ledger.read_summary(spec.job)
+    summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     here = f"{SERVICE}/jobs/{spec.job}"
     assert message["type"] == "job.succeeded"
@@ -79,7 +79,7 @@ def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Wor
     assert got.headers["webhook-id"] == f"{spec.job}_ended" and got.headers["user-agent"].startswith("twinset/")
     found = stands(worker, spec)
     assert (found.state, [(a.number, a.status, a.error) for a in found.attempts]) == (CallbackState.DELIVERED, [(1, 204, None)])
-    assert noted(worker) == []
+    assert pending(worker) == []
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -88,31 +88,31 @@ def test_every_end_is_told_also_a_cancel_before_the_start(worker: Worker, receiv
     failed = ended(worker, receiver, classes=None, prompt="nan")
     partial = accepted(worker, receiver, count=4)
     generate_chunk(worker, partial.job, 0)
-    worker.ledger.write_chunk(_given_up(worker, partial, 1))
-    assert Sweeper(worker).make_pass()
+    worker.repository.write_chunk(_given_up(worker, partial, 1))
+    assert Sweeper(worker).run_once()
     cancelled = accepted(worker, receiver)
-    hints = Hints(settings.broker_url)
-    cancel(cancelled, worker.ledger, hints)
-    hints.close()
-    summaries = {spec.job: worker.ledger.read_summary(spec.job) for spec in (failed, partial, cancelled)}
-    assert [summary and summary.state for summary in summaries.values()] == [State.FAILED, State.PARTIAL, State.CANCELLED]
+    live_state = LiveState(settings.broker_url)
+    cancel(cancelled, worker.repository, live_state)
+    live_state.close()
+    summaries = {spec.job: worker.repository.read_summary(spec.job) for spec in (failed, partial, cancelled)}
+    assert [summary and summary.state for summary in summaries.values()] == [JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED]
     deliver(worker)
     told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
     assert told == {failed.job: "job.failed", partial.job: "job.partial", cancelled.job: "job.cancelled"}
 
 
 def _given_up(worker: Worker, spec: JobSpec, chunk: int) -> Any:
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
-    items = tuple(Item(index=index, seed=1, error="the test says so") for index in spec.chunk_range(chunk))
+    items = tuple(SampleRecord(index=index, seed=1, error="the test says so") for index in spec.chunk_range(chunk))
     return record.model_copy(update={"chunk": chunk, "items": items})
 
 
 def test_a_job_without_a_callback_leaves_nothing(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=2, chunk_size=2)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     generate_chunk(worker, spec.job, 0)
-    assert worker.ledger.read_summary(spec.job) is not None
+    assert worker.repository.read_summary(spec.job) is not None
     assert list(store.list("callbacks/")) == [] == list(store.list(keys.job_callbacks_prefix(spec.job)))
 
 
@@ -152,7 +152,7 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(worker: Worker
     began = clock()
     deliverer = CallbackDeliverer(worker, now=clock)
     for _ in range(40):
-        assert deliverer.make_pass() and deliverer.wait(30)
+        assert deliverer.run_once() and deliverer.wait(30)
         found = stands(worker, spec)
         if found.state.settled:
             break
@@ -161,7 +161,7 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(worker: Worker
     assert found.state is CallbackState.GIVEN_UP
     assert len(found.attempts) == len(receiver.got) == len(DELAYS_S) + 1
     assert timedelta(hours=18) < clock() - began < timedelta(hours=32)
-    assert noted(worker) == []
+    assert pending(worker) == []
 
 
 def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
@@ -177,16 +177,16 @@ def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
     deliver(worker, clock)
     found = stands(worker, spec)
     assert (found.state, found.attempts[-1].status, found.next_at) == (CallbackState.GIVEN_UP, 410, None)
-    assert noted(worker) == []
+    assert pending(worker) == []
 
 
 def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hire: Hire, receiver: Receiver) -> None:
     worker = hire(callback_timeout_s=0.5)
     with receiving() as quick:
-        receiver.holding = threading.Event()
+        receiver.held = threading.Event()
         slow, fast = ended(worker, receiver), ended(worker, quick)
         deliverer = CallbackDeliverer(worker)
-        assert deliverer.make_pass()
+        assert deliverer.run_once()
         until(lambda: stands(worker, fast).state is CallbackState.DELIVERED, timeout_s=20)
         assert deliverer.wait(20)
     (attempt,) = stands(worker, slow).attempts
@@ -228,10 +228,10 @@ def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
 ) -> None:
     worker, without = hire(), hire(store_url="s3://elsewhere")
     with caplog.at_level(logging.WARNING):
-        assert not CallbackDeliverer(without).make_pass()
+        assert not CallbackDeliverer(without).run_once()
         assert caplog.text == "", "nothing waits"
         ended(worker, receiver)
-        assert not CallbackDeliverer(without).make_pass()
+        assert not CallbackDeliverer(without).run_once()
         assert "set TWINSET_CALLBACK_SECRET" in caplog.text
     deliver(worker)
     assert len(receiver.got) == 1
@@ -255,18 +255,18 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
     waiting = ended(worker, receiver)
     for _ in range(3):
         other = tiny_spec(count=2, chunk_size=2)
-        worker.ledger.write_spec(other)
+        worker.repository.write_spec(other)
         generate_chunk(worker, other.job, 0)
     deliverer = CallbackDeliverer(worker, now=clock)
     counting.read.clear()
-    assert deliverer.make_pass() and deliverer.wait(20)
+    assert deliverer.run_once() and deliverer.wait(20)
     assert {key.split("/")[1].removesuffix(".json") for key in counting.read} == {waiting.job}
     counting.read.clear()
     for _ in range(5):
-        assert deliverer.make_pass() and deliverer.wait(20)
+        assert deliverer.run_once() and deliverer.wait(20)
     assert counting.read == [], "it is known not to be due"
     clock.go_on(7)
-    assert deliverer.make_pass() and deliverer.wait(20)
+    assert deliverer.run_once() and deliverer.wait(20)
     assert stands(worker, waiting).state is CallbackState.DELIVERED
 
 
@@ -274,8 +274,8 @@ def test_many_callbacks_at_once_all_arrive_the_oldest_first_and_each_once(worker
     moments = [datetime.now(timezone.utc) + timedelta(milliseconds=number) for number in range(30)]
     specs = [accepted(worker, receiver, job=new_job_id(moment)) for moment in moments]
     for spec in specs:
-        worker.ledger.request_cancel(spec.job)
-        worker.ledger.conclude(spec)
+        worker.repository.request_cancel(spec.job)
+        worker.repository.conclude(spec)
     deliver(worker)
     told = [json.loads(got.body)["data"]["id"] for got in receiver.got]
     assert sorted(told) == sorted(spec.job for spec in specs)

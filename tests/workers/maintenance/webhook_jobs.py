@@ -7,7 +7,7 @@ from typing import Any
 
 from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
-from service.webhooks.outbox import Standing
+from service.webhooks.outbox import DeliveryStatus
 from service.webhooks.spec import Callback
 from tests.service.webhooks.delivering import SERVICE
 from tests.service.webhooks.receiver import Receiver
@@ -22,7 +22,7 @@ def accepted(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpe
     then = datetime.now(timezone.utc) - timedelta(minutes=2)
     values = {"job": new_job_id(then), "created_at": then, "count": 2, "chunk_size": 2, **changes}
     spec = tiny_spec(callback=Callback(url=url, service_url=SERVICE), **values)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     return spec
 
 
@@ -31,9 +31,9 @@ def ended(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
     spec = accepted(worker, receiver, **changes)
     for chunk in range(spec.chunks):
         generate_chunk(worker, spec.job, chunk)
-    assert worker.ledger.read_summary(spec.job) is not None
+    assert worker.repository.read_summary(spec.job) is not None
     return spec
 
 
-def stands(worker: Worker, spec: JobSpec) -> Standing:
-    return worker.ledger.outbox.read(spec.job)
+def stands(worker: Worker, spec: JobSpec) -> DeliveryStatus:
+    return worker.repository.outbox.read(spec.job)

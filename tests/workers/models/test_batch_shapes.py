@@ -96,7 +96,7 @@ def test_a_worker_measures_where_no_shape_is_set_and_every_worker_after_it_takes
     assert store.get(info.key) == chosen
     spec = accept(again, post, count=3)
     work(again, post)
-    record = again.ledger.read_chunk(spec.job, 0)
+    record = again.repository.read_chunk(spec.job, 0)
     assert record is not None and record.batch_shape[0] == rows and record.shapes == "fixed"
 
 
@@ -117,7 +117,7 @@ def test_floating_shapes_take_no_more_rows_than_are_used_and_the_record_says_so(
     work(worker, post)
     # three samples of one row each need four rows, not sixteen
     assert max(systems[0].forwards) <= 4
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None and record.shapes == "floating"
     assert manifest_entry(spec, record, record.items[0])["shapes"] == "floating"
     many = accept(worker, post, count=20, chunk_size=20)

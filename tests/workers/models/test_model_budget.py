@@ -88,7 +88,7 @@ def test_a_model_at_work_is_never_dropped_and_the_next_waits_until_it_is_done(hi
 def test_one_that_waited_long_has_its_turn_though_the_model_in_its_way_never_idles(
     hire: Hire, three: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(cache, "WAIT_TIMEOUT_S", 0.3)
     worker = hired(hire, 1)
     served: list[str] = []
     over = threading.Event()

@@ -12,8 +12,8 @@ from redis import Redis
 
 from model_store.card import load_card
 from model_store.interface import (
-    Branches,
     ConditionRequest,
+    GuidanceInputs,
     MaskInput,
     System,
 )
@@ -75,15 +75,15 @@ def test_a_condition_is_worked_out_once_and_alone(hire: Hire, redis: Redis) -> N
     asked: list[ConditionRequest] = []
 
     class Asked(TinySystem):
-        def branches(self, request: ConditionRequest) -> Branches:
+        def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
             asked.append(request)
-            return super().branches(request)
+            return super().guidance_inputs(request)
 
     model = hire(load=lambda folder: Asked(load_card(folder))).models.get("tiny@1.0.0")
     road = ConditionRequest(classes=("road",))
-    first = model.branches(road)
-    assert model.branches(ConditionRequest(classes=("road",))) is first
-    assert not torch.equal(first.condition["class"], model.branches(ConditionRequest(prompt="a road")).condition["class"])
+    first = model.guidance_inputs(road)
+    assert model.guidance_inputs(ConditionRequest(classes=("road",))) is first
+    assert not torch.equal(first.cond["class"], model.guidance_inputs(ConditionRequest(prompt="a road")).cond["class"])
     masks = [MaskInput.of(np.full((8, 8), value, dtype=np.uint8)) for value in (0, 1, 0)]
     assert masks[0] == masks[2] != masks[1]
     assert asked == [road, ConditionRequest(prompt="a road")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from workers.runtime.keyed_pool import Lanes
+from workers.runtime.keyed_pool import KeyedPool
 
 
 def test_all_is_done_once_and_no_lane_and_no_crowd_is_wider_than_allowed() -> None:
-    lanes = Lanes("test", most=5, width=2)
+    pool = KeyedPool("test", most=5, width=2)
     lock = threading.Lock()
     running: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -27,35 +27,35 @@ def test_all_is_done_once_and_no_lane_and_no_crowd_is_wider_than_allowed() -> No
 
     keys = [f"{lane}{number}" for number in range(20) for lane in "abcde"]
     for key in keys:
-        lanes.add(key[0], key, lambda key=key: work(key[0], key))
-    assert lanes.wait(20)
+        pool.add(key[0], key, lambda key=key: work(key[0], key))
+    assert pool.wait(20)
     assert sorted(done) == sorted(keys)
     assert widest.pop("all") == 5
     assert max(widest.values()) <= 2
     meeting = threading.Barrier(2)
     for number in range(2):
-        lanes.add("a", f"meets {number}", lambda: meeting.wait(10))
-    assert lanes.wait(20) and not meeting.broken, "a lane has room for two at once"
+        pool.add("a", f"meets {number}", lambda: meeting.wait(10))
+    assert pool.wait(20) and not meeting.broken, "a lane has room for two at once"
 
 
 def test_a_lane_that_hangs_leaves_the_others_their_way() -> None:
-    lanes = Lanes("test", most=3, width=2)
+    pool = KeyedPool("test", most=3, width=2)
     hold, done = threading.Event(), []
     for number in range(5):
-        lanes.add("slow", f"slow{number}", lambda: hold.wait(20) and done.append("slow"))
+        pool.add("slow", f"slow{number}", lambda: hold.wait(20) and done.append("slow"))
     for number in range(5):
-        lanes.add("quick", f"quick{number}", lambda: done.append("quick"))
+        pool.add("quick", f"quick{number}", lambda: done.append("quick"))
     deadline = time.monotonic() + 10
     while done.count("quick") < 5:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    assert done == ["quick"] * 5 and not lanes.wait(0.01)
+    assert done == ["quick"] * 5 and not pool.wait(0.01)
     hold.set()
-    assert lanes.wait(20) and done.count("slow") == 5
+    assert pool.wait(20) and done.count("slow") == 5
 
 
 def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped() -> None:
-    lanes = Lanes("test", most=1, width=1)
+    pool = KeyedPool("test", most=1, width=1)
     begun, hold, done = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -63,26 +63,26 @@ def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped(
         hold.wait(20)
         done.append("first")
 
-    lanes.add("a", "first", first)
+    pool.add("a", "first", first)
     assert begun.wait(20)
-    lanes.add("a", "first", lambda: done.append("the same once more"))
-    lanes.add("a", "second", lambda: done.append("second"))
-    assert "first" in lanes and "second" in lanes
-    lanes.drop_waiting()
-    assert "first" in lanes and "second" not in lanes
+    pool.add("a", "first", lambda: done.append("the same once more"))
+    pool.add("a", "second", lambda: done.append("second"))
+    assert "first" in pool and "second" in pool
+    pool.drop_waiting()
+    assert "first" in pool and "second" not in pool
     hold.set()
-    assert lanes.wait(20) and done == ["first"]
+    assert pool.wait(20) and done == ["first"]
 
 
 def test_work_that_fails_takes_nothing_with_it() -> None:
-    lanes = Lanes("test", most=1, width=1)
+    pool = KeyedPool("test", most=1, width=1)
     done: list[str] = []
 
     def fail() -> None:
         raise RuntimeError("the test says so")
 
-    lanes.add("a", "fails", fail)
-    lanes.add("a", "goes on", lambda: done.append("goes on"))
-    assert lanes.wait(20) and done == ["goes on"]
-    lanes.add("a", "fails", lambda: done.append("a second time"))
-    assert lanes.wait(20) and done == ["goes on", "a second time"]
+    pool.add("a", "fails", fail)
+    pool.add("a", "goes on", lambda: done.append("goes on"))
+    assert pool.wait(20) and done == ["goes on"]
+    pool.add("a", "fails", lambda: done.append("a second time"))
+    assert pool.wait(20) and done == ["goes on", "a second time"]

@@ -15,9 +15,9 @@ from service.store.folder import FolderStore
 from tests.waiting import until
 from tests.workers.conftest import Hire, load_tiny, register
 from tests.workers.fakes import tiny_spec
-from workers.generation.chunk import Outcome, generate_chunk
+from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.worker import Worker
-from workers.runtime.lease_renewal import LeaseKeeper
+from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 
 JOB = "j" + "0" * 18
@@ -46,8 +46,8 @@ class SlowStore(FolderStore):
         return super().head(key)
 
 
-def deliver(worker: Worker, spec: JobSpec) -> tuple[threading.Thread, list[Outcome]]:
-    outcomes: list[Outcome] = []
+def deliver(worker: Worker, spec: JobSpec) -> tuple[threading.Thread, list[ChunkOutcome]]:
+    outcomes: list[ChunkOutcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(generate_chunk(worker, spec.job, 0)), name="delivery")
     thread.start()
     return thread, outcomes
@@ -65,14 +65,14 @@ def test_a_lease_is_renewed_while_the_store_does_not_answer(hire: Hire, redis: R
         register(store)
         worker = hire(store=store, lease_s=1.0)
         spec = tiny_spec(count=1)
-        worker.ledger.write_spec(spec)
+        worker.repository.write_spec(spec)
         store.slow = slow
         thread, outcomes = deliver(worker, spec)
         assert store.asked.wait(60)
         assert outlives(redis, spec, 1.0)
         store.let.set()
         thread.join()
-        assert outcomes == [Outcome.RECORDED]
+        assert outcomes == [ChunkOutcome.RECORDED]
         assert not redis.exists(f"twinset:lease:{spec.job}:0")
 
 
@@ -86,37 +86,37 @@ def test_a_lease_is_renewed_while_the_model_is_loaded(hire: Hire, redis: Redis) 
 
     worker = hire(load=load_slowly, lease_s=1.0)
     spec = tiny_spec(count=1)
-    worker.ledger.write_spec(spec)
+    worker.repository.write_spec(spec)
     thread, outcomes = deliver(worker, spec)
     assert loading.wait(60)
     assert outlives(redis, spec, 1.0)
     loaded.set()
     thread.join()
-    assert outcomes == [Outcome.RECORDED]
+    assert outcomes == [ChunkOutcome.RECORDED]
 
 
 def test_a_holder_that_hangs_loses_its_lease_in_time(redis: Redis) -> None:
     leases = Leases(redis, 1.0)
-    keeper = LeaseKeeper(leases, 1.0, silence_s=0.0)
+    renewer = LeaseRenewer(leases, 1.0, silence_s=0.0)
     lease = leases.take(JOB, 0)
     assert lease is not None
-    with keeper.keep(lease):
+    with renewer.keep(lease):
         until(lambda: not redis.exists(lease.key), timeout_s=5)
-    keeper.close()
+    renewer.close()
 
 
 def test_a_holder_learns_that_another_has_taken_over_and_leaves_the_heirs_lease_alone(redis: Redis) -> None:
     leases = Leases(redis, 30.0)
-    keeper = LeaseKeeper(leases, 30.0)
+    renewer = LeaseRenewer(leases, 30.0)
     lease = leases.take(JOB, 0)
     assert lease is not None
-    with keeper.keep(lease) as kept:
+    with renewer.keep(lease) as kept:
         redis.delete(lease.key)
         heir = leases.take(JOB, 0)
         assert heir is not None
-        keeper.renew()
-        assert not kept.still_here()
-    keeper.close()
+        renewer.renew()
+        assert not kept.heartbeat()
+    renewer.close()
     assert leases.live(JOB) == {0}
     leases.release(heir)
     assert leases.live(JOB) == set()

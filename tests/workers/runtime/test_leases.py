@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from tests.workers.fakes import Post, tiny_spec
-from workers.generation.dispatch import Window
+from workers.generation.dispatch import ChunkDispatcher
 from workers.generation.progress import rate_of
 from workers.runtime.leases import Lease, Leases
 
@@ -98,46 +98,46 @@ def test_without_redis_work_goes_on_unleased_and_nobody_claims_to_know_who_is_at
 
 def test_each_finished_chunk_sends_one_that_was_never_sent(redis: Redis) -> None:
     post = Post()
-    window = Window(redis, post, 3)
+    dispatcher = ChunkDispatcher(redis, post, 3)
     spec = tiny_spec(count=14, chunk_size=2)
-    assert [window.send_next(spec, finished) for finished in (0, 2, 1, 3, 4, 5)] == [3, 4, 5, 6, None, None]
-    assert set(window.waiting(spec.job)) == {3, 4, 5, 6}
-    window.taken_up(spec.job, 4)
-    assert set(window.waiting(spec.job)) == {3, 5, 6}
+    assert [dispatcher.send_next(spec, finished) for finished in (0, 2, 1, 3, 4, 5)] == [3, 4, 5, 6, None, None]
+    assert set(dispatcher.waiting(spec.job)) == {3, 4, 5, 6}
+    dispatcher.claimed(spec.job, 4)
+    assert set(dispatcher.waiting(spec.job)) == {3, 5, 6}
 
 
 def test_after_a_flush_the_window_goes_on_behind_the_finished_chunk(redis: Redis) -> None:
-    window = Window(redis, Post(), 2)
+    dispatcher = ChunkDispatcher(redis, Post(), 2)
     spec = tiny_spec(count=40, chunk_size=2)
-    assert window.send_next(spec, 0) == 2
+    assert dispatcher.send_next(spec, 0) == 2
     redis.flushall()
-    assert window.send_next(spec, 7) == 8
-    assert window.send_next(spec, 3) == 9
-    window.send(spec.job, 15)
-    assert window.send_next(spec, 4) == 16, "what the sweeper sent is not sent once more"
+    assert dispatcher.send_next(spec, 7) == 8
+    assert dispatcher.send_next(spec, 3) == 9
+    dispatcher.send(spec.job, 15)
+    assert dispatcher.send_next(spec, 4) == 16, "what the sweeper sent is not sent once more"
 
 
 def test_the_window_sends_a_jobs_chunks_by_its_priority_and_counts_both_queues(redis: Redis) -> None:
     post = Post()
-    window = Window(redis, post, 2)
+    dispatcher = ChunkDispatcher(redis, post, 2)
     urgent, plain = (tiny_spec(count=8, chunk_size=2, priority=priority) for priority in ("interactive", "normal"))
-    assert window.send_next(urgent, 0) == window.send_next(plain, 0) == 2
-    assert window.send(urgent.job, 1, urgent.priority) and window.send(plain.job, 1)
+    assert dispatcher.send_next(urgent, 0) == dispatcher.send_next(plain, 0) == 2
+    assert dispatcher.send(urgent.job, 1, urgent.priority) and dispatcher.send(plain.job, 1)
     assert post.interactive == [(urgent.job, 2), (urgent.job, 1)]
     redis.rpush("generate", "a", "b")
     redis.rpush("generate-interactive", "c")
-    assert (window.queue_length(), window.queue_length("normal"), window.queue_length("interactive")) == (3, 2, 1)
+    assert (dispatcher.queue_length(), dispatcher.queue_length("normal"), dispatcher.queue_length("interactive")) == (3, 2, 1)
 
 
-def test_attempts_are_counted_per_chunk_and_can_be_called_off(redis: Redis) -> None:
-    window = Window(redis, Post(), 2)
-    assert [window.begin_attempt(JOB, 0), window.begin_attempt(JOB, 0), window.begin_attempt(JOB, 1)] == [1, 2, 1]
-    window.call_off_attempt(JOB, 0)
-    assert window.begin_attempt(JOB, 0) == 2
-    window.note_error(JOB, 0, "why")
-    assert window.last_error(JOB, 0) == "why"
-    window.forget(JOB)
-    assert window.begin_attempt(JOB, 0) == 1 and window.last_error(JOB, 0) is None
+def test_attempts_are_counted_per_chunk_and_can_be_cancelled(redis: Redis) -> None:
+    dispatcher = ChunkDispatcher(redis, Post(), 2)
+    assert [dispatcher.begin_attempt(JOB, 0), dispatcher.begin_attempt(JOB, 0), dispatcher.begin_attempt(JOB, 1)] == [1, 2, 1]
+    dispatcher.cancel_attempt(JOB, 0)
+    assert dispatcher.begin_attempt(JOB, 0) == 2
+    dispatcher.record_error(JOB, 0, "why")
+    assert dispatcher.last_error(JOB, 0) == "why"
+    dispatcher.forget(JOB)
+    assert dispatcher.begin_attempt(JOB, 0) == 1 and dispatcher.last_error(JOB, 0) is None
 
 
 def test_the_rate_is_that_of_the_last_half_minute_to_minute() -> None:

@@ -9,20 +9,20 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from workers.runtime.periodic_task import Passes
+from workers.runtime.periodic_task import PeriodicTask
 
 OUTCOMES = ["no broker", "no broker", "no broker", "a full broker", "", "", "no broker"]
 
 
-class Scripted(Passes):
+class Scripted(PeriodicTask):
     """Passes that fail as the script says, then end."""
 
     def __init__(self) -> None:
-        super().__init__(Redis(port=1), "turn", name="tests", lasts_s=1, every_s=0)
+        super().__init__(Redis(port=1), "turn", name="tests", lasts_s=1, interval_s=0)
         self.outcomes = iter(OUTCOMES)
         self.over = threading.Event()
 
-    def make_pass(self) -> bool:
+    def run_once(self) -> bool:
         outcome = next(self.outcomes, None)
         if outcome is None:
             self.over.set()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from redis import Redis
 
-from model_store.card import Card, load_card
+from model_store.card import ModelCard, load_card
 from model_store.masks.decode import Twin
 from service.errors import JobStateConflict, StoreUnavailable, WeightsError
 from service.jobs.spec import ChunkRecord, JobSpec
@@ -29,9 +29,9 @@ from workers.tools import verify as verifying
 from workers.tools.reproduce import Conditions, differences
 from workers.tools.verify import (
     Drawn,
-    Finding,
     Stored,
-    Verdict,
+    TwinFinding,
+    VerifyVerdict,
     distance,
     draw,
     verdict,
@@ -51,20 +51,20 @@ def made(worker: Worker, post: Post, **changes: Any) -> JobSpec:
     return spec
 
 
-def look(worker: Worker, settings: Settings, spec: JobSpec, count: int = 100, load: Any = load_tiny) -> list[Finding]:
-    return list(verify(draw(worker.ledger, spec, count, 3), worker.ledger.store, settings, load=load))
+def look(worker: Worker, settings: Settings, spec: JobSpec, count: int = 100, load: Any = load_tiny) -> list[TwinFinding]:
+    return list(verify(draw(worker.repository, spec, count, 3), worker.repository.store, settings, load=load))
 
 
 def rewrite(worker: Worker, spec: JobSpec, chunk: int = 0, item: dict[str, Any] | None = None, **changes: Any) -> None:
     """Changes a record in the store, and with ``item`` its first item; ``build`` is laid over the recorded one."""
-    record = worker.ledger.read_chunk(spec.job, chunk)
+    record = worker.repository.read_chunk(spec.job, chunk)
     assert record is not None
     if item is not None:
         changes["items"] = (record.items[0].model_copy(update=item), *record.items[1:])
     if "build" in changes:
         changes["build"] = record.build | changes["build"]
     record = ChunkRecord.model_validate(record.model_dump() | changes)
-    worker.ledger.store.put(keys.job_chunk(spec.job, chunk), record.model_dump_json().encode())
+    worker.repository.store.put(keys.job_chunk(spec.job, chunk), record.model_dump_json().encode())
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
@@ -75,7 +75,7 @@ def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was
     before, steps = contents(store), []
     # what this machine's workers are told now is not what they were told then
     told = settings.model_copy(update={"batch_shape": 16, "cpu_threads": 2})
-    drawn = draw(worker.ledger, spec, 4, 3)
+    drawn = draw(worker.repository, spec, 4, 3)
     findings = list(verify(drawn, store, told, load=load_tiny, on_step=lambda: steps.append(1)))
     assert [finding.index for finding in findings] == [pick.item.index for pick in drawn.picks]
     assert len({finding.index for finding in findings}) == 4 and len(steps) == 4 * spec.steps
@@ -85,7 +85,7 @@ def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was
             ("mask", Stored.AS_RECORDED, True),
         ]
         assert not finding.differences and finding.failure is None
-    assert verdict(findings) is Verdict.SAME
+    assert verdict(findings) is VerifyVerdict.SAME
     assert contents(store) == before
 
 
@@ -93,7 +93,7 @@ def test_the_record_decides_on_batch_shape_and_threads(worker: Worker, hire: Hir
     spec = made(hire(batch_shape=4), post, count=2)
     [one, other] = look(worker, settings, spec)
     assert one.differences == other.differences == ()
-    assert verdict([one, other]) is Verdict.SAME
+    assert verdict([one, other]) is VerifyVerdict.SAME
 
 
 def test_an_object_that_is_damaged_or_missing_is_told_from_a_twin_that_differs(
@@ -109,15 +109,15 @@ def test_an_object_that_is_damaged_or_missing_is_told_from_a_twin_that_differs(
         [(Stored.AS_RECORDED, True), (Stored.AS_RECORDED, True)],
         [(Stored.AS_RECORDED, True), (Stored.MISSING, True)],
     ]
-    assert verdict(findings) is Verdict.DIFFERENT, "a damaged object is one whatever machine looks"
-    assert verdict(findings[1:2]) is Verdict.SAME
+    assert verdict(findings) is VerifyVerdict.DIFFERENT, "a damaged object is one whatever machine looks"
+    assert verdict(findings[1:2]) is VerifyVerdict.SAME
 
 
 def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_missing_of_all_its_twins(
     worker: Worker, post: Post, settings: Settings, store: FolderStore
 ) -> None:
     spec = made(worker, post, count=4, chunk_size=2, layout="shards")
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None and record.items[1].mask_offset is not None
     key, at = keys.job_shard(spec.job, 0), record.items[1].mask_offset
     data = bytearray(store.get(key))
@@ -133,7 +133,7 @@ def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_miss
     ]
     assert all(file.remade for finding in findings for file in finding.files)
     assert findings[1].files[1].place == f"{key} (bytes {at} to {at + (record.items[1].mask_bytes or 0)})"
-    assert verdict(findings) is Verdict.DIFFERENT
+    assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
 def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(worker: Worker, post: Post, settings: Settings) -> None:
@@ -144,7 +144,7 @@ def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(worke
     assert (image.stored, image.remade, image.like_stored) == (Stored.DAMAGED, False, True)
     assert image.distance is not None and image.distance.largest == 0
     assert mask.remade is True
-    assert verdict(findings) is Verdict.DIFFERENT
+    assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
 class Brighter(TinySystem):
@@ -171,7 +171,7 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
     assert (image.stored, image.remade, image.like_stored) == (Stored.AS_RECORDED, False, False)
     assert image.distance is not None and image.distance.largest == 3 and 0.0 < image.distance.mean <= 3.0
     assert mask.distance is not None and mask.distance.share == pytest.approx(1 / 8)
-    assert verdict(findings) is Verdict.DIFFERENT
+    assert verdict(findings) is VerifyVerdict.DIFFERENT
 
     rewrite(worker, spec, device="cpu (Another)", build={"torch": "1.0", "cpu_threads": "2"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
@@ -181,7 +181,7 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
         "torch": "1.0",
         "cpu_threads": "2",
     }
-    assert verdict(findings) is Verdict.PROVES_NOTHING
+    assert verdict(findings) is VerifyVerdict.PROVES_NOTHING
 
 
 def test_a_gpus_twins_are_made_on_the_cpu_where_there_is_no_gpu_and_in_few_rows(
@@ -189,7 +189,7 @@ def test_a_gpus_twins_are_made_on_the_cpu_where_there_is_no_gpu_and_in_few_rows(
 ) -> None:
     spec = made(worker, post, count=1)
     rewrite(worker, spec, device="cuda:1 (A GPU)", batch_shape=(256, 6, 8, 8), build={"forward": "cuda graph"})
-    [pick] = draw(worker.ledger, spec, 1, 0).picks
+    [pick] = draw(worker.repository, spec, 1, 0).picks
     for gpus, device, rows in ((0, "cpu", 4), (1, "cuda:0", 256), (2, "cuda:1", 256)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -210,15 +210,15 @@ def test_floating_shapes_promise_no_equal_bits(worker: Worker, post: Post, setti
     rewrite(worker, spec, shapes="floating")
     findings = look(worker, settings, spec, load=lambda folder: Brighter(load_card(folder)))
     assert [each.what for each in findings[0].differences] == ["shapes"]
-    assert verdict(findings) is Verdict.PROVES_NOTHING
+    assert verdict(findings) is VerifyVerdict.PROVES_NOTHING
 
 
 def test_records_from_before_forwards_had_a_choice_ran_as_they_are(worker: Worker, post: Post, settings: Settings) -> None:
     spec = made(worker, post, count=1)
-    record = worker.ledger.read_chunk(spec.job, 0)
+    record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
     old = record.model_copy(update={"build": {name: value for name, value in record.build.items() if name != "forward"}})
-    worker.ledger.store.put(keys.job_chunk(spec.job, 0), old.model_dump_json().encode())
+    worker.repository.store.put(keys.job_chunk(spec.job, 0), old.model_dump_json().encode())
     [finding] = look(worker, settings, spec)
     assert finding.differences == () and not finding.differs
 
@@ -235,10 +235,10 @@ def test_samples_given_up_are_passed_over_and_counted(hire: Hire, post: Post, se
 
     worker = hire(load=lambda folder: BreaksAtTimes(load_card(folder)))
     spec = made(worker, post, count=6, chunk_size=4)
-    drawn = draw(worker.ledger, spec, 10, 3)
+    drawn = draw(worker.repository, spec, 10, 3)
     assert (len(drawn.picks), drawn.given_up) == (4, 2)
     assert all(pick.item.error is None for pick in drawn.picks)
-    assert verdict(look(worker, settings, spec)) is Verdict.SAME
+    assert verdict(look(worker, settings, spec)) is VerifyVerdict.SAME
 
 
 def test_a_twin_that_cannot_be_made_again_differs_and_says_why(worker: Worker, post: Post, settings: Settings) -> None:
@@ -250,11 +250,11 @@ def test_a_twin_that_cannot_be_made_again_differs_and_says_why(worker: Worker, p
     findings = look(worker, settings, spec, load=lambda folder: Breaks(load_card(folder)))
     assert [finding.failure for finding in findings] == ["ValueError: no twin can be seen in this"] * 2
     assert [file.remade for file in findings[0].files] == [None, None]
-    assert verdict(findings) is Verdict.DIFFERENT
+    assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
 def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is_told(
-    hire: Hire, post: Post, settings: Settings, store: FolderStore, card: Card, redis: Redis
+    hire: Hire, post: Post, settings: Settings, store: FolderStore, card: ModelCard, redis: Redis
 ) -> None:
     def load(folder: Any) -> Any:
         return tiny_system("pathdiff", files=mask_jobs.FILES)
@@ -266,9 +266,9 @@ def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is
     before = contents(store)
     findings = look(worker, settings, masks, load=load)
     assert [[file.kind for file in finding.files] for finding in findings] == [["image", "mask"]] * 4
-    assert verdict(findings) is Verdict.SAME
+    assert verdict(findings) is VerifyVerdict.SAME
     [alone] = look(worker, settings, text, load=load)
-    assert [file.kind for file in alone.files] == ["image"] and verdict([alone]) is Verdict.SAME
+    assert [file.kind for file in alone.files] == ["image"] and verdict([alone]) is VerifyVerdict.SAME
     assert contents(store) == before
 
     store.put(keys.job_input(masks.job, 1), b"not what was given")
@@ -276,14 +276,14 @@ def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is
     findings = look(worker, settings, masks, load=load)
     assert [finding.damaged for finding in findings] == [False, True, True, False]
     assert "the job was accepted with" in (findings[1].failure or "") and "000002.png" in (findings[2].failure or "")
-    assert verdict(findings) is Verdict.DIFFERENT
+    assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
 def test_the_same_seed_draws_the_same_twins_and_every_twin_may_be_drawn(worker: Worker, post: Post) -> None:
     spec = made(worker, post, count=11, chunk_size=4)
 
     def indices(count: int, seed: int) -> list[int]:
-        return [pick.item.index for pick in draw(worker.ledger, spec, count, seed).picks]
+        return [pick.item.index for pick in draw(worker.repository, spec, count, seed).picks]
 
     assert indices(4, 1) == indices(4, 1) != indices(4, 2)
     assert indices(100, 1) == list(range(11)), "no more than there are"
@@ -295,25 +295,25 @@ def test_the_same_seed_draws_the_same_twins_and_every_twin_may_be_drawn(worker: 
 
 def test_only_chunks_that_are_recorded_are_drawn_from(worker: Worker, post: Post) -> None:
     spec = made(worker, post, count=9, chunk_size=3)
-    worker.ledger.store.delete(keys.job_chunk(spec.job, 1))
-    assert [pick.item.index for pick in draw(worker.ledger, spec, 100, 0).picks] == [0, 1, 2, 6, 7, 8]
+    worker.repository.store.delete(keys.job_chunk(spec.job, 1))
+    assert [pick.item.index for pick in draw(worker.repository, spec, 100, 0).picks] == [0, 1, 2, 6, 7, 8]
 
 
 def test_a_job_without_twins_cannot_be_verified(worker: Worker, post: Post) -> None:
     waiting = accept(worker, post, count=3)
     post.waiting.clear()
     with pytest.raises(JobStateConflict, match="no chunk of it is recorded yet"):
-        draw(worker.ledger, waiting, 5, 0)
+        draw(worker.repository, waiting, 5, 0)
     broken = made(worker, post, count=2, prompt="nan", classes=None)
     with pytest.raises(JobStateConflict, match="all 2 recorded samples were given up: .*not finite"):
-        draw(worker.ledger, broken, 5, 0)
+        draw(worker.repository, broken, 5, 0)
 
 
 def test_changed_weights_and_a_store_that_fails_are_no_findings(
     worker: Worker, post: Post, settings: Settings, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = made(worker, post, count=1)
-    drawn = draw(worker.ledger, spec, 1, 0)
+    drawn = draw(worker.repository, spec, 1, 0)
     other = Drawn(spec.model_copy(update={"weights_sha256": "0" * 64}), drawn.picks, 0)
     with pytest.raises(WeightsError, match="accepted for 0000"):
         list(verify(other, store, settings, load=load_tiny))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from model_store.card import Card, load_card
+from model_store.card import ModelCard, load_card
 from model_store.cosimgen.config import CoSimGenConfig
 from model_store.cosimgen.superres import ESPCN, small_espcn
 from model_store.diffusion.ddim import DDIM
@@ -159,7 +159,7 @@ def test_the_exported_model_loads_samples_and_refuses_altered_weights(
     assert card.queryable == ("night", "day")
     system = load_system(tmp_path, device="cpu", dtype="float32")
     x, t = torch.randn(1, *system.sample_shape), torch.tensor([500])
-    condition = stack_conditions([system.branches(ConditionRequest(classes=("day",))).condition])
+    condition = stack_conditions([system.guidance_inputs(ConditionRequest(classes=("day",))).cond])
     trained = finished.averaged()
     with torch.no_grad():
         expected = trained(x, t, trained.class_encoder(torch.tensor([[0.0, 0, 1]])))
@@ -195,7 +195,7 @@ def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: Segmentatio
 def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolution_was_trained_for(
     toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
-    def export(superres: Path | None) -> Card:
+    def export(superres: Path | None) -> ModelCard:
         return export_model(finished.out, tmp_path / "model", toy, name="toy", version="1.0.0", superres=superres, guidance_scale=0.0)
 
     assert export(None).defaults.guidance_scale == 0.0

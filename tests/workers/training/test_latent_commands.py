@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 from click.testing import CliRunner, Result
 
-from model_store.card import Limits
+from model_store.card import CardLimits
 from model_store.cosimgen.superres import ESPCN, small_espcn
 from model_store.interface import ConditionRequest, MaskInput
 from model_store.latent.loading import load_base
@@ -64,9 +64,9 @@ def test_siamese_on_a_stable_diffusion_can_be_loaded_and_asked(
     system = load_system(tmp_path / "model", device="cpu", dtype="float32")
     assert system.card.generation_size_px == 64 and system.card.classes[1].phrase == "box"
     assert system.card.sampler.timestep_spacing == "leading" and system.card.training["base"]["kind"] == "stable-diffusion"
-    branches = system.branches(ConditionRequest(prompt="a polyp", mask=a_mask(64)))
-    assert {name: tuple(value.shape) for name, value in branches.condition.items()} == system.condition_shapes
-    assert not torch.equal(branches.condition["text"], branches.null["text"])
+    guidance_inputs = system.guidance_inputs(ConditionRequest(prompt="a polyp", mask=a_mask(64)))
+    assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
+    assert not torch.equal(guidance_inputs.cond["text"], guidance_inputs.uncond["text"])
     again = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path)
     assert again.exit_code == 0 and "goes on from iteration 1 of 1" in again.output and "wrote siamese-scenes@1.0.0" in again.output
     other = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path, "--no-dhi")
@@ -108,8 +108,8 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     assert result.exit_code == 0 and "wrote pathdiff-scenes@1.0.0" in result.output, result.output
     system = load_system(tmp_path / "pathdiff" / "model", device="cpu", dtype="float32")
     for request in (ConditionRequest(prompt="a cell"), ConditionRequest(mask=a_mask(16)), ConditionRequest(prompt="a", mask=a_mask(16))):
-        branches = system.branches(request)
-        assert {name: tuple(value.shape) for name, value in branches.condition.items()} == system.condition_shapes
+        guidance_inputs = system.guidance_inputs(request)
+        assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
     assert [entry["for"] for entry in system.card.training_data] == ["autoencoder", "base", "captions", "masks"]
     assert system.card.licence == "CC0"
 
@@ -172,7 +172,7 @@ def test_a_super_resolution_of_another_size_is_refused_before_the_training(scene
 def test_a_name_comes_from_the_folder_and_the_largest_guidance_from_the_cards_limits() -> None:
     assert model_name("siamese", Path("/data/Kvasir_SEG (v1.2) ü")) == "siamese-kvasir-seg-v1-2"
     assert len(model_name("pathdiff", Path("/data") / ("x" * 90))) == 63
-    assert Limits().guidance_max == MAX_GUIDANCE
+    assert CardLimits().guidance_max == MAX_GUIDANCE
 
 
 def test_train_lists_every_recipe() -> None:

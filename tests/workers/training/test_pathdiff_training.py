@@ -73,8 +73,8 @@ def test_only_control_and_hint_are_trained_and_the_unet_never_moves(finished: Pa
     moved = {name.split(".")[0] for name, value in finished.network.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {"control", "hint"}
     awaken(fresh.network)
-    z0, text, hints = fresh.batch(0, iteration_generator(0, 0))
-    fresh.network(z0, torch.full((8,), 500), text, hints).square().mean().backward()
+    z0, text, live_state = fresh.batch(0, iteration_generator(0, 0))
+    fresh.network(z0, torch.full((8,), 500), text, live_state).square().mean().backward()
     assert all(p.grad is None for p in fresh.network.unet.parameters())
     for part, least in ((fresh.network.control, 20), (fresh.network.hint, 8)):
         assert sum(bool(p.grad.any()) for p in part.parameters() if p.grad is not None) >= least
@@ -94,10 +94,10 @@ def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
     folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
 ) -> None:
     run = trainer(folders, tmp_path, batch_size=40, p_uncond=0.3)
-    z0, text, hints = run.batch(2, iteration_generator(0, 2))
+    z0, text, live_state = run.batch(2, iteration_generator(0, 2))
     drawn = draw_conditions(40, iteration_generator(0, 2), p_uncond=0.3)
     assert torch.equal(text.flatten(1).any(dim=1), drawn.with_text)
-    assert torch.equal(hints[:, 6].flatten(1).all(dim=1), drawn.with_mask) and torch.equal(hints.flatten(1).any(dim=1), drawn.with_mask)
+    assert torch.equal(live_state[:, 6].flatten(1).all(dim=1), drawn.with_mask) and torch.equal(live_state.flatten(1).any(dim=1), drawn.with_mask)
     assert {int(x) for x in (drawn.with_text.sum(), drawn.with_mask.sum())}.isdisjoint({0})
     texts, masks = run.rows_of(run.text_rows, 2), run.rows_of(run.mask_rows, 2)
     for sample in range(40):
@@ -108,9 +108,9 @@ def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
             assert torch.equal(text[sample], LetterTokens().encode(run.captions.texts[row][0]))
         if drawn.with_mask[sample]:
             wanted = mask_hint(as_indices(run.masks[[row]], [0]), run.colours)[0]
-            assert torch.equal(hints[sample], wanted)
+            assert torch.equal(live_state[sample], wanted)
     assert run.text_turns == 8 and run.mask_turns == 1
-    assert torch.equal(hints[~drawn.with_mask], null_hint(int((~drawn.with_mask).sum()), 32))
+    assert torch.equal(live_state[~drawn.with_mask], null_hint(int((~drawn.with_mask).sum()), 32))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -118,11 +118,11 @@ def test_the_loss_is_the_papers_written_out(folders: tuple[ImageFolder, Segmenta
     run = trainer(folders, tmp_path, tiny_base(prediction_type))
     awaken(run.network)
     generator = iteration_generator(0, 4)
-    z0, text, hints = run.batch(4, generator)
+    z0, text, live_state = run.batch(4, generator)
     noised = noise_latents(z0, run.abar, prediction_type, generator)
     with torch.no_grad():
         down, middle = run.network.control(
-            noised.z, noised.t, encoder_hidden_states=text, controlnet_cond=run.network.hint(hints), return_dict=False
+            noised.z, noised.t, encoder_hidden_states=text, controlnet_cond=run.network.hint(live_state), return_dict=False
         )
         output = run.base.unet(
             noised.z, noised.t, encoder_hidden_states=text, down_block_additional_residuals=down, mid_block_additional_residual=middle

@@ -17,7 +17,7 @@ class SampleFailed(Exception):
     """One sample could not be made; the message is the reason, its neighbours go on."""
 
 
-class Lane:
+class ModelBatch:
     """The active samples of one model. All of it runs on the engine's thread.
 
     Every tensor has ``rows`` as its first dimension, always: ``x`` holds a sample a slot, and the network's rows are
@@ -34,7 +34,7 @@ class Lane:
         self.waiting: FairQueue[Waiting] = FairQueue()
         self.forwards = 0
         self.rows_used = 0
-        self.parkings = 0
+        self.preemptions = 0
         self.clock = 0.0
         self._admitted = 0
         self._system = system
@@ -79,7 +79,7 @@ class Lane:
         self.forwards += 1
         used = sum(sample.waiting.rows for _, sample in active)
         self.rows_used += used
-        self._model.note_step(samples=len(active), used=used, rows=len(rows), seconds=self._clock.take())
+        self._model.record_step(samples=len(active), used=used, rows=len(rows), seconds=self._clock.take())
         self.waiting.charge(sample.waiting for _, sample in active)
         for _, sample in active:
             sample.done += 1
@@ -91,7 +91,7 @@ class Lane:
         """All samples, active and waiting, as if none had been started: for a batch of another shape, whose bits are others."""
         everything = [*(sample.waiting for sample in self.active), *self.waiting.drain()]
         for waiting in everything:
-            waiting.parked = None
+            waiting.preempted = None
         return everything
 
     def fail_active(self, error: Exception) -> list[Waiting]:
@@ -118,7 +118,7 @@ class Lane:
             free_rows = self.rows - self.rows_held
             if waiting.rows > free_rows:
                 # one that does not fit is waited for, not jumped, or samples of one row could starve guided ones
-                parted = self.waiting.to_park(waiting, self._by_admission(), free_rows)
+                parted = self.waiting.select_victims(waiting, self._by_admission(), free_rows)
                 if not parted:
                     return
                 for claim in parted:
@@ -139,10 +139,10 @@ class Lane:
     def _park(self, waiting: Waiting) -> None:
         """Takes a sample out of the batch as it stands; its bits do not depend on when it goes on."""
         slot, sample = next((i, s) for i, s in enumerate(self._slots) if s is not None and s.waiting is waiting)
-        sample.x, waiting.parked = self._x[slot].clone(), sample
+        sample.x, waiting.preempted = self._x[slot].clone(), sample
         self._slots[slot] = None
-        self.waiting.park(waiting)
-        self.parkings += 1
+        self.waiting.preempt(waiting)
+        self.preemptions += 1
         self._joined_or_left = True
 
     def _vacate(self, slot: int) -> None:
