@@ -60,7 +60,8 @@ class PaletteRef(_Frozen):
 
 
 class SamplerConvention(_Frozen):
-    """The DDIM convention, in the words of diffusers' ``DDIMScheduler``; each point changes the picture a seed gives."""
+    """The DDIM convention, in the words of diffusers' ``DDIMScheduler``; each point changes the picture a seed
+    gives."""
 
     schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     beta_start: float = Field(1e-4, description="not read by squaredcos_cap_v2, the cosine schedule")
@@ -100,7 +101,9 @@ class TextEncoderRef(_Frozen):
     dims: int
     max_tokens: int
     chunks: int = Field(1, ge=1, description="windows of tokens that are read behind one another")
-    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of an encoder that the user brings")
+    weights_sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of an encoder that the user brings"
+    )
 
 
 class WeightsFile(_Frozen):
@@ -127,7 +130,9 @@ class ModelCard(_Frozen):
     classes: tuple[ClassEntry, ...] = Field(min_length=2, max_length=255)
     palette: PaletteRef
     prompt_template: str = "A photo of {classes}"
-    example_prompts: tuple[str, ...] = Field((), description="wordings that the model was trained with, the commonest first")
+    example_prompts: tuple[str, ...] = Field(
+        (), description="wordings that the model was trained with, the commonest first"
+    )
     generation_size_px: int = Field(ge=8)
     sizes_px: tuple[int, ...] = Field(min_length=1)
     default_size_px: int
@@ -173,9 +178,13 @@ class ModelCard(_Frozen):
     def _inputs_fit_together(self) -> ModelCard:
         for chosen in self.input_sets:
             if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(self.inputs):
-                raise ValueError(f"input_sets has {list(chosen)}; each set takes one or more of {list(self.inputs)}, each once")
+                raise ValueError(
+                    f"input_sets has {list(chosen)}; each set takes one or more of {list(self.inputs)}, each once"
+                )
             if "classes" in chosen and len(chosen) > 1:
-                raise ValueError(f"input_sets has {list(chosen)}; classes stand for a whole prompt, and are given alone")
+                raise ValueError(
+                    f"input_sets has {list(chosen)}; classes stand for a whole prompt, and are given alone"
+                )
         if len({frozenset(chosen) for chosen in self.input_sets}) < len(self.input_sets):
             raise ValueError(f"input_sets lists a set twice: {[list(chosen) for chosen in self.input_sets]}")
         return self
@@ -186,7 +195,9 @@ class ModelCard(_Frozen):
             raise ValueError(f"guidance_targets {list(self.guidance_targets)} names one twice")
         target = self.defaults.guidance_target
         if target is not None and target not in self.guidance_targets:
-            raise ValueError(f"defaults.guidance_target {target!r} is not one of guidance_targets {list(self.guidance_targets)}")
+            raise ValueError(
+                f"defaults.guidance_target {target!r} is not one of guidance_targets {list(self.guidance_targets)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -195,9 +206,13 @@ class ModelCard(_Frozen):
             named: dict[tuple[int, int, int], str] = {}
             for entry in self.classes:
                 if not all(0 <= channel <= 255 for channel in entry.colour):
-                    raise ValueError(f"the colour {list(entry.colour)} of {entry.name!r} must be three values of 0 to 255")
+                    raise ValueError(
+                        f"the colour {list(entry.colour)} of {entry.name!r} must be three values of 0 to 255"
+                    )
                 if entry.colour in named:
-                    raise ValueError(f"{named[entry.colour]!r} and {entry.name!r} have the same colour {list(entry.colour)}")
+                    raise ValueError(
+                        f"{named[entry.colour]!r} and {entry.name!r} have the same colour {list(entry.colour)}"
+                    )
                 named[entry.colour] = entry.name
         return self
 

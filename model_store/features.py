@@ -32,7 +32,8 @@ class FeaturesUnavailable(RuntimeError):
 
 
 class FeatureNetwork(nn.Module):
-    """RGB images ``(B, 3, H, W)`` in [-1, 1] -> feature maps, each ``(B, C, h, w)``. Frozen, and always in eval mode."""
+    """RGB images ``(B, 3, H, W)`` in [-1, 1] -> feature maps, each ``(B, C, h, w)``. Frozen, and always in eval
+    mode."""
 
     def __init__(self, name: str, stages: list[nn.Module]) -> None:
         super().__init__()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Mapping, Protocol, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from model_store.masks.decode import Twin
 
 
 class WeightsInvalid(RuntimeError):
-    """A model folder whose weights are missing, or are not those of its card; the message names the file and both hashes."""
+    """A model folder whose weights are missing, or are not those of its card; the message names the file and both
+    hashes."""
 
 
 GuidanceTarget = Literal["text", "mask", "joint"]
@@ -34,10 +36,13 @@ class MaskInput:
 
     @classmethod
     def of(cls, indices: np.ndarray) -> MaskInput:
-        """The input for ``indices``; the fingerprint is of shape and pixels. Raises ValueError unless ``(H, W)`` uint8."""
+        """The input for ``indices``; the fingerprint is of shape and pixels. Raises ValueError unless ``(H, W)``
+        uint8."""
         if indices.ndim != 2 or indices.dtype != np.uint8:
             raise ValueError(f"a mask is (H, W) uint8 class indices, not {indices.shape} {indices.dtype}")
-        return cls(hashlib.sha256(repr(indices.shape).encode() + np.ascontiguousarray(indices).tobytes()).hexdigest(), indices)
+        return cls(
+            hashlib.sha256(repr(indices.shape).encode() + np.ascontiguousarray(indices).tobytes()).hexdigest(), indices
+        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class ConditionRequest:
 
 
 Condition = Mapping[str, Tensor]
-"""What the network sees of one request: tensors by name, without a batch dimension, of the same shapes for all of a model."""
+"""What the network sees of one request: tensors by name, without a batch dimension, of the same shapes for all of a
+model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,8 @@ def stack_conditions(conditions: Sequence[Condition]) -> dict[str, Tensor]:
 class System(Protocol):
     """A loaded model. ``x`` and all sampling arithmetic are float32; ``dtype`` is the network's own.
 
-    ``sample_shape`` is ``(C, h, w)`` of what is denoised: a pair, or a latent; ``condition_shapes`` those of a condition's tensors.
+    ``sample_shape`` is ``(C, h, w)`` of what is denoised: a pair, or a latent; ``condition_shapes`` those of a
+    condition's tensors.
     """
 
     card: ModelCard
@@ -98,20 +105,11 @@ class System(Protocol):
         """
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """x ``(B, C, h, w)`` float32, t ``(B,)`` int64, stacked conditions -> the network's output, ``(B, C, h, w)`` float32."""
+        """x ``(B, C, h, w)`` float32, t ``(B,)`` int64, stacked conditions -> the network's output, ``(B, C, h, w)``
+        float32."""
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
         """x_0 ``(B, C, h, w)`` -> twins of ``size_px``, one of the card's sizes (ValueError for any other).
 
         A system that is given its masks leaves ``Twin.mask`` at None.
         """
-
-
-
-
-
-
-
-
-
-

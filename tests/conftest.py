@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
@@ -36,7 +36,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def a_fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps one state a process, with the precision of whoever came first; each file of tests gets its own."""
+    """Accelerate keeps one state a process, with the precision of whoever came first; each file of tests gets its
+    own."""
     yield
     if "accelerate.state" in sys.modules:
         from accelerate.state import AcceleratorState

@@ -1,4 +1,5 @@
-"""The whole way: command line, HTTP, API, Celery, broker, worker, engine, folder store, and the zip; all of them real."""
+"""The whole way: command line, HTTP, API, Celery, broker, worker, engine, folder store, and the zip; all of them
+real."""
 
 from __future__ import annotations
 
@@ -144,7 +145,8 @@ def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Pa
             assert hashlib.sha256(zipped.read(f"masks/{name}")).hexdigest() == line["mask"]["sha256"]
             assert set(Image.open(io.BytesIO(zipped.read(f"masks/{name}"))).tobytes()) <= {0, 1, 2, 255}
 
-    # A new stack over the same folder: the job is there, its links work anew, and the same request gives the same bytes.
+    # A new stack over the same folder: the job is there, its links work anew, and the same request gives the same
+    # bytes.
     with twinset_up(data_dir) as up:
         assert up.api.get(f"/jobs/{job}").json()["state"] == "succeeded"
         assert [view["id"] for view in up.api.get("/jobs").json()["jobs"]] == [job]
@@ -158,9 +160,7 @@ def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Pa
 def test_a_job_cut_off_by_ctrl_c_goes_on_at_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     environment = {**os.environ, "TWINSET_DATA_DIR": str(data_dir)}
-    subprocess.run(
-        [sys.executable, "-m", "service.cli", "models", "add", str(tiny_model)], env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-m", "service.cli", "models", "add", str(tiny_model)], env=environment, check=True)
     with twinset_up(data_dir) as up:
         request = {"model": "tiny", "classes": ["water"], "count": 24, "steps": 60}
         job = up.api.post("/generate", json=request).json()["id"]
@@ -176,9 +176,7 @@ def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path:
     out = tmp_path / "demo"
     # a signal is to find the demo at work: one that comes as Python ends is nobody's to catch
     count = "4" if how == "to the end" else "512"
-    demo = command(
-        "demo", "--model", str(tiny_model), "--count", count, "--out", str(out), stdout=subprocess.PIPE
-    )
+    demo = command("demo", "--model", str(tiny_model), "--count", count, "--out", str(out), stdout=subprocess.PIPE)
     assert demo.stdout is not None
     with demo.stdout:
         try:
@@ -188,13 +186,15 @@ def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path:
             if how == "to the end":
                 text = demo.stdout.read()
                 assert demo.wait(60) == 0, text
-                assert "4 twins in" in text and str(out / "contact_sheet.png") in text
+                assert "4 twins in" in text
+                assert str(out / "contact_sheet.png") in text
                 with Image.open(out / "contact_sheet.png") as sheet:
                     assert sheet.width > 1000
                 assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 4
             else:
                 demo.send_signal(how)
-                # a shell calls both 128 + N: an exit with that code, and an end by the signal, as where Python is past catching it
+                # a shell calls both 128 + N: an exit with that code, and an end by the signal, as where Python is past
+                # catching it
                 ends = {-how} if how is signal.SIGKILL else {128 + how, -how}
                 assert demo.wait(30) in ends
         finally:

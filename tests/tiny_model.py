@@ -20,7 +20,8 @@ CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220,
 
 def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7) -> ModelCard:
     """Writes ``card.json`` and ``model.safetensors``; the card."""
-    # torch is imported here, since most tests of the service floor need this module for nothing, and torch takes seconds.
+    # torch is imported here, since most tests of the service floor need this module for nothing, and torch takes
+    # seconds.
     import torch
     from safetensors.torch import save_file
 
@@ -44,9 +45,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
         networks = {GENERATOR_PREFIX: CoSimGenNetwork(generator), SUPERRES_PREFIX: ESPCN(superres)}
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        prefix + key: value.contiguous()
-        for prefix, net in networks.items()
-        for key, value in net.state_dict().items()
+        prefix + key: value.contiguous() for prefix, net in networks.items() for key, value in net.state_dict().items()
     }
     save_file(tensors, folder / WEIGHTS_FILE)
     data = (folder / WEIGHTS_FILE).read_bytes()
@@ -57,9 +56,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
         title="Tiny, for tests",
         description="Untrained: its pictures are noise, made by the same way as any other model's.",
         inputs=("prompt", "classes"),
-        classes=tuple(
-            ClassEntry(index=i, name=word, colour=colour) for i, (word, colour) in enumerate(CLASSES)
-        ),
+        classes=tuple(ClassEntry(index=i, name=word, colour=colour) for i, (word, colour) in enumerate(CLASSES)),
         palette=PaletteRef(count=len(CLASSES)),
         generation_size_px=16,
         sizes_px=(16, 32),

@@ -1,1 +1,2 @@
-"""What does the work: Celery tasks, the sampling engine, the pipeline from a denoised sample to stored files, the trainer."""
+"""What does the work: Celery tasks, the sampling engine, the pipeline from a denoised sample to stored files, the
+trainer."""

@@ -1,7 +1,7 @@
 """The commands that need what a worker needs: ``twinset train`` and ``twinset evaluate``.
 
-``service.cli`` finds them by the entry-point group ``twinset.commands``. Loading this module loads neither torch nor the
-trainer, so that ``twinset --help`` stays quick, and a machine without torch is told what to install.
+``service.cli`` finds them by the entry-point group ``twinset.commands``. Loading this module loads neither torch nor
+the trainer, so that ``twinset --help`` stays quick, and a machine without torch is told what to install.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Sequence
+from collections.abc import Sequence
 
 from workers.runtime.malloc import keep_memory
 from workers.runtime.metrics_server import add_metrics_arguments
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = get_settings()
         logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
         )
         _quieten()
         return _run(options)
@@ -116,7 +118,9 @@ def _leave_logging(**_: object) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="twinset worker", description="Makes twins for queued jobs. Settings: TWINSET_*.")
+    parser = argparse.ArgumentParser(
+        prog="twinset worker", description="Makes twins for queued jobs. Settings: TWINSET_*."
+    )
     parser.add_argument(
         "--grace-s", type=float, default=8.0, help="seconds that work in hand may go on after SIGTERM (default: 8)"
     )

@@ -17,7 +17,8 @@ def diffusion_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def derangement(count: int, generator: torch.Generator) -> Tensor:
-    """A permutation of ``count`` >= 2 that leaves nothing in its place: a random cycle (Sattolo), ``(count,)`` int64."""
+    """A permutation of ``count`` >= 2 that leaves nothing in its place: a random cycle (Sattolo), ``(count,)``
+    int64."""
     order = torch.randperm(count, generator=generator)
     result = torch.empty(count, dtype=torch.int64)
     result[order] = order.roll(1)
@@ -25,7 +26,8 @@ def derangement(count: int, generator: torch.Generator) -> Tensor:
 
 
 def triplet_loss(text: Tensor, classes: Tensor, multi_hot: Tensor, negatives: Tensor) -> Tensor:
-    """Eq. 4, with the text embedding as the anchor: mean of max(0, |Z - C|^2 - |Z - C~|^2 + 1) over the usable triplets.
+    """Eq. 4, with the text embedding as the anchor: mean of max(0, |Z - C|^2 - |Z - C~|^2 + 1) over the usable
+    triplets.
 
     text, classes: ``(B, D)``. multi_hot ``(B, K)``; negatives ``(B,)`` int64, a derangement. A negative with the same
     class set as its anchor is left out: it would hold the loss at 1 or more for ever. Zero if none is usable.

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class Spectron(nn.Module):
     """Adds the class embedding as one map over space, and the timestep embedding as one value per channel.
 
-    f_cond = f + C_emb^i + T_emb^i with C_emb^i of ``1 x h x w`` (the same map for all channels) and T_emb^i of ``c x 1 x 1``.
-    The paper does not say how C_emb becomes a map. Here one Linear gives ``r x r`` values, r = min(h, limit), scaled up
-    bilinearly where r < h: with limit >= h it is the literal reading, whose Linear grows with h^2.
+    f_cond = f + C_emb^i + T_emb^i with C_emb^i of ``1 x h x w`` (the same map for all channels) and T_emb^i of ``c x 1
+    x 1``. The paper does not say how C_emb becomes a map. Here one Linear gives ``r x r`` values, r = min(h, limit),
+    scaled up bilinearly where r < h: with limit >= h it is the literal reading, whose Linear grows with h^2.
     """
 
     def __init__(self, channels: int, size: int, embedding_dims: int, spatial_limit: int) -> None:

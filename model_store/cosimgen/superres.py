@@ -29,10 +29,16 @@ class ESPCNConfig(BaseModel):
 
     layers: tuple[tuple[int, int], ...] = Field(((5, 64), (3, 32)), description="(kernel, width) of each hidden layer")
     last_kernel: int = 3
-    residual_blocks: int = Field(0, ge=0, description="of two 3x3 convolutions each, after the hidden layers; the paper has none")
+    residual_blocks: int = Field(
+        0, ge=0, description="of two 3x3 convolutions each, after the hidden layers; the paper has none"
+    )
     activation: Literal["tanh", "relu"] = "tanh"
-    skip: Literal["none", "bilinear"] = Field("none", description="what the shuffled output is added to; the paper adds it to nothing")
-    keeps_means: bool = Field(False, description="whether the enlarged image, averaged, is the small one again; the paper's need not be")
+    skip: Literal["none", "bilinear"] = Field(
+        "none", description="what the shuffled output is added to; the paper adds it to nothing"
+    )
+    keeps_means: bool = Field(
+        False, description="whether the enlarged image, averaged, is the small one again; the paper's need not be"
+    )
 
 
 def paper_espcn() -> ESPCNConfig:
@@ -50,14 +56,17 @@ class _Residual(nn.Module):
 
     def __init__(self, width: int, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), activation(), nn.Conv2d(width, width, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), activation(), nn.Conv2d(width, width, 3, padding=1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
 
 
 class ESPCN(nn.Module):
-    """``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, 2h, 2w)``, near [-1, 1] (not clamped, so that gradients live at its ends)."""
+    """``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, 2h, 2w)``, near [-1, 1] (not clamped, so that gradients live at its
+    ends)."""
 
     def __init__(self, config: ESPCNConfig) -> None:
         super().__init__()
@@ -85,18 +94,22 @@ class ESPCN(nn.Module):
 
 
 def keep_means(high: Tensor, low: Tensor) -> Tensor:
-    """``high`` ``(B, 6, 2h, 2w)``, shifted so that the 2 x 2 pixels of its image average to the pixel of ``low`` ``(B, 6, h, w)``.
+    """``high`` ``(B, 6, 2h, 2w)``, shifted so that the 2 x 2 pixels of its image average to the pixel of ``low`` ``(B,
+    6, h, w)``.
 
-    A small real image is the average of the large one, so this is what any true enlargement keeps. A small mask is not: its
-    pixels take the class that covers most of them. The painted mask is left alone.
+    A small real image is the average of the large one, so this is what any true enlargement keeps. A small mask is not:
+    its pixels take the class that covers most of them. The painted mask is left alone.
     """
     image = slice(0, IMAGE_CHANNELS)
     lost = low[:, image] - F.avg_pool2d(high[:, image], FACTOR)
-    return torch.cat([high[:, image] + F.interpolate(lost, scale_factor=FACTOR, mode="nearest"), high[:, IMAGE_CHANNELS:]], dim=1)
+    return torch.cat(
+        [high[:, image] + F.interpolate(lost, scale_factor=FACTOR, mode="nearest"), high[:, IMAGE_CHANNELS:]], dim=1
+    )
 
 
 def upscale(model: nn.Module, x0: Tensor, times: int) -> Tensor:
-    """Applies ``model`` ``times`` times: ``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, h 2^times, w 2^times)``, clamped to [-1, 1].
+    """Applies ``model`` ``times`` times: ``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, h 2^times, w 2^times)``, clamped to
+    [-1, 1].
 
     Without gradients. ``times`` = 0 gives the clamped input. Raises ValueError for a negative ``times``.
     """

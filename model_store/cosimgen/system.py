@@ -32,7 +32,14 @@ class CoSimGenSystem:
     and twins decoded one by one, so that no sample's bits depend on its company.
     """
 
-    def __init__(self, card: ModelCard, network: CoSimGenNetwork, superres: ESPCN | None, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        network: CoSimGenNetwork,
+        superres: ESPCN | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         self.card, self.device, self.dtype = card, device, dtype
         self.sample_shape = network.config.sample_shape
         self.network = network.to(device).eval().requires_grad_(False)
@@ -63,7 +70,8 @@ class CoSimGenSystem:
         return cls(card, network, superres, device, dtype)
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
-        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place; against the class encoder's answer to M = 0."""
+        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place; against the class encoder's answer to M =
+        0."""
         with torch.no_grad():
             null = self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device))
             return GuidanceInputs({"class": self._condition_one(request)[0]}, {"class": null[0]})

@@ -63,7 +63,9 @@ class Level(nn.Module):
         super().__init__()
         attends = size in config.attention_sizes
         self.blocks = nn.ModuleList(ResidualBlock(c_in, c_out, size, config) for c_in in inputs)
-        self.attention = nn.ModuleList(SelfAttention(c_out, config.norm_groups) if attends else nn.Identity() for _ in inputs)
+        self.attention = nn.ModuleList(
+            SelfAttention(c_out, config.norm_groups) if attends else nn.Identity() for _ in inputs
+        )
 
 
 class ConditionalUNet(nn.Module):

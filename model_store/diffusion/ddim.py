@@ -1,7 +1,8 @@
 """Batched DDIM (Song et al. 2021, eq. 12): one step over samples that are each at a timestep of their own.
 
-The convention (spacing, offset, final alpha, clipping) is the card's, in the words of diffusers' ``DDIMScheduler``, which
-this matches to rounding for any number of steps, also where it does not divide the training's. All of it is float32.
+The convention (spacing, offset, final alpha, clipping) is the card's, in the words of diffusers' ``DDIMScheduler``,
+which this matches to rounding for any number of steps, also where it does not divide the training's. All of it is
+float32.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class DDIM:
     def step(self, x: Tensor, output: Tensor, t: Tensor, t_prev: Tensor, eta: Tensor, noise: Tensor | None) -> Tensor:
         """x_{t_prev} from x_t: one DDIM step of every sample.
 
-        x, output: ``(B, C, h, w)`` float32, the latter what the network put out (after guidance). t, t_prev: ``(B,)`` int64,
-        t_prev = -1 for the end. eta: ``(B,)`` float32 in [0, 1]; noise: ``(B, C, h, w)``, read where eta > 0, None if nowhere.
+        x, output: ``(B, C, h, w)`` float32, the latter what the network put out (after guidance). t, t_prev: ``(B,)``
+        int64, t_prev = -1 for the end. eta: ``(B,)`` float32 in [0, 1]; noise: ``(B, C, h, w)``, read where eta > 0,
+        None if nowhere.
         """
         abar, abar_prev = self._abar[t + 1], self._abar[t_prev + 1]
         x0, eps = predicted_x0_and_noise(x, output, abar, self.convention.prediction_type)
@@ -68,5 +70,6 @@ class DDIM:
 
 
 def guide(null_output: Tensor, cond_output: Tensor, scale: Tensor) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022): null + scale (cond - null); scale ``(B,)``, 1 gives ``cond_output``."""
+    """Classifier-free guidance (Ho & Salimans 2022): null + scale (cond - null); scale ``(B,)``, 1 gives
+    ``cond_output``."""
     return null_output + per_sample(scale, cond_output) * (cond_output - null_output)

@@ -1,15 +1,17 @@
-"""Noise that belongs to one sample: drawn from its own seed, on the CPU, in float32, whatever device then works on it."""
+"""Noise that belongs to one sample: drawn from its own seed, on the CPU, in float32, whatever device then works on
+it."""
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 
 class SampleNoise:
-    """The stream of Gaussian noise of one sample. The first draw is x_T; the following ones are DDIM's, when eta > 0."""
+    """The stream of Gaussian noise of one sample. The first draw is x_T; the following ones are DDIM's, when eta >
+    0."""
 
     def __init__(self, seed: int, shape: Sequence[int]) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)

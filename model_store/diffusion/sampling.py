@@ -5,7 +5,7 @@ Training's sample grids and the evaluators use it; the worker's engine mixes sam
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,10 +32,11 @@ def sample(
     eta: float = 0.0,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """x_0 ``(B, C, h, w)`` float32, in about [-1, 1] where x is pixels, for stacked conditions of ``B`` samples and their seeds.
+    """x_0 ``(B, C, h, w)`` float32, in about [-1, 1] where x is pixels, for stacked conditions of ``B`` samples and
+    their seeds.
 
-    ``null``: the other side of guidance; None where it is the same as ``condition``. ``on_step`` is told the number of steps
-    done. With guidance 1, or without ``null``, each sample takes one row of the forward, else two.
+    ``null``: the other side of guidance; None where it is the same as ``condition``. ``on_step`` is told the number of
+    steps done. With guidance 1, or without ``null``, each sample takes one row of the forward, else two.
     """
     count = len(seeds)
     device = next((value.device for value in condition.values()), torch.device("cpu"))
@@ -49,7 +50,9 @@ def sample(
         if guidance_scale == 1.0 or null is None:
             output = denoise(x, ts, condition)
         else:
-            both = denoise(torch.cat([x, x]), torch.cat([ts, ts]), {k: torch.cat([null[k], condition[k]]) for k in condition})
+            both = denoise(
+                torch.cat([x, x]), torch.cat([ts, ts]), {k: torch.cat([null[k], condition[k]]) for k in condition}
+            )
             output = guide(both[:count], both[count:], scale)
         noise = torch.stack([stream.draw() for stream in streams]).to(device) if eta > 0 else None
         x = ddim.step(x, output.float(), ts, ddim.previous(ts, steps), etas, noise)

@@ -14,11 +14,15 @@ class AutoencoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     latent_channels: int = Field(4, ge=1)
-    widths: tuple[int, ...] = Field((128, 256, 512, 512), min_length=1, description="channels at each resolution, largest first")
+    widths: tuple[int, ...] = Field(
+        (128, 256, 512, 512), min_length=1, description="channels at each resolution, largest first"
+    )
     layers_per_block: int = Field(2, ge=1)
     norm_groups: int = Field(32, ge=1)
     mid_attention: bool = True
-    scaling_factor: float = Field(0.18215, gt=0, description="latents are multiplied by it, so that their variance is near 1")
+    scaling_factor: float = Field(
+        0.18215, gt=0, description="latents are multiplied by it, so that their variance is near 1"
+    )
 
     @property
     def factor(self) -> int:
@@ -38,7 +42,9 @@ def pathdiff_autoencoder() -> AutoencoderConfig:
 
 def small_autoencoder() -> AutoencoderConfig:
     """f4, 4 channels, for CPUs: about 1.3 M parameters. Training measures the scaling factor."""
-    return AutoencoderConfig(widths=(32, 64, 96), layers_per_block=1, norm_groups=8, mid_attention=False, scaling_factor=1.0)
+    return AutoencoderConfig(
+        widths=(32, 64, 96), layers_per_block=1, norm_groups=8, mid_attention=False, scaling_factor=1.0
+    )
 
 
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
@@ -57,7 +63,8 @@ def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
 
 
 def encode_moments(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents of images ``(B, 3, H, W)`` in [-1, 1], scaled: ``(B, c, H/f, W/f)`` each."""
+    """Mean and standard deviation of the latents of images ``(B, 3, H, W)`` in [-1, 1], scaled: ``(B, c, H/f, W/f)``
+    each."""
     posterior = autoencoder.encode(images).latent_dist
     scale = autoencoder.config.scaling_factor
     return posterior.mean * scale, posterior.std * scale

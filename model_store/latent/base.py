@@ -1,7 +1,8 @@
-"""A latent base: the text-to-image model that a mask system is trained on top of, with its autoencoder and its text encoder.
+"""A latent base: the text-to-image model that a mask system is trained on top of, with its autoencoder and its text
+encoder.
 
-It lies in a folder of one of two kinds: what ``twinset train base`` writes (``base.safetensors`` and ``base.json``), or a Stable
-Diffusion 1.5 in diffusers' layout, which :mod:`model_store.latent.stable_diffusion` reads.
+It lies in a folder of one of two kinds: what ``twinset train base`` writes (``base.safetensors`` and ``base.json``), or
+a Stable Diffusion 1.5 in diffusers' layout, which :mod:`model_store.latent.stable_diffusion` reads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ AUTOENCODER_WEIGHTS, AUTOENCODER_ABOUT = "autoencoder.safetensors", "autoencoder
 
 
 class BaseInvalid(ValueError):
-    """A folder that holds no base, or one that this version cannot run; the message names the file, the value and the remedy."""
+    """A folder that holds no base, or one that this version cannot run; the message names the file, the value and the
+    remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +79,9 @@ class LatentBase:
         return self.at_latent_size(size_px // factor)
 
 
-
-
-
-
-
-
 def read_about(path: Path, command: str) -> dict[str, Any]:
-    """The JSON that a training wrote beside its weights. Raises :class:`BaseInvalid` unless it is there and of format 1."""
+    """The JSON that a training wrote beside its weights. Raises :class:`BaseInvalid` unless it is there and of format
+    1."""
     if not path.is_file():
         raise BaseInvalid(f"{path} does not exist; give a folder that '{command}' wrote")
     try:
@@ -103,14 +100,19 @@ def read_value(kind: Any, about: Mapping[str, Any], name: str, path: Path) -> An
         return kind.model_validate(about.get(name))
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise BaseInvalid(f"{path}: {'.'.join(map(str, (name, *wrong['loc'])))} is {wrong['input']!r} ({wrong['msg']})") from None
+        raise BaseInvalid(
+            f"{path}: {'.'.join(map(str, (name, *wrong['loc'])))} is {wrong['input']!r} ({wrong['msg']})"
+        ) from None
 
 
 def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A safetensors file whose sha256 is the one that ``about`` gives. Raises :class:`BaseInvalid` if it is missing or another."""
+    """A safetensors file whose sha256 is the one that ``about`` gives. Raises :class:`BaseInvalid` if it is missing or
+    another."""
     path = folder / name
     if not path.is_file():
-        raise BaseInvalid(f"{path} does not exist, but its weights are described beside it; fetch it, or train it again")
+        raise BaseInvalid(
+            f"{path} does not exist, but its weights are described beside it; fetch it, or train it again"
+        )
     found, wanted = file_sha256(path), about.get("files", {}).get(name)
     if found != wanted:
         raise BaseInvalid(f"{path} has sha256 {found}; what lies beside it says {wanted}. Fetch it again")
@@ -118,7 +120,8 @@ def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[s
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Loads the tensors with ``prefix`` into a module, as float32. Raises :class:`BaseInvalid` unless they are exactly its own."""
+    """Loads the tensors with ``prefix`` into a module, as float32. Raises :class:`BaseInvalid` unless they are exactly
+    its own."""
     part = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
     try:
         module.load_state_dict(part)

@@ -1,4 +1,5 @@
-"""The latent denoiser and its control copy: diffusers' ``UNet2DConditionModel`` and ``ControlNetModel`` (Zhang et al. 2023).
+"""The latent denoiser and its control copy: diffusers' ``UNet2DConditionModel`` and ``ControlNetModel`` (Zhang et al.
+2023).
 
 The hint network is no part of the control copy here: what it makes of a mask depends on neither x_t nor t, so it runs
 once a sample, and the control copy is handed its features at every step.
@@ -42,7 +43,8 @@ class DenoiserConfig(BaseModel):
 
     @property
     def residuals(self) -> int:
-        """How many residuals the control copy hands to the U-Net: 13 for Stable Diffusion's four levels of two layers."""
+        """How many residuals the control copy hands to the U-Net: 13 for Stable Diffusion's four levels of two
+        layers."""
         levels = len(self.widths)
         return 1 + levels * self.layers_per_block + (levels - 1) + 1
 
@@ -133,7 +135,8 @@ class Residuals:
 
 
 def control_residuals(control: nn.Module, z: Tensor, t: Tensor, text: Tensor, hint: Tensor) -> Residuals:
-    """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hint ``(B, widths[0], h, w)`` -> one residual a skip, and the middle's."""
+    """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hint ``(B, widths[0], h, w)`` -> one residual a skip, and the
+    middle's."""
     down, middle = control(z, t, encoder_hidden_states=text, controlnet_cond=hint, return_dict=False)
     return Residuals(tuple(down), middle)
 

@@ -25,11 +25,13 @@ from model_store.latent.denoiser import DenoiserConfig, build_unet
 from model_store.latent.text import TokenEncoder, load_token_encoder
 
 
-def load_base(folder: Path | str, *, latent_px: int | None = None, chunks: int = 1, tokens: TokenEncoder | None = None) -> LatentBase:
+def load_base(
+    folder: Path | str, *, latent_px: int | None = None, chunks: int = 1, tokens: TokenEncoder | None = None
+) -> LatentBase:
     """Reads a base from either kind of folder.
 
-    ``latent_px`` overrides the side of its latents: 48 takes a Stable Diffusion of 512 px to 384. ``chunks`` windows of text are read by
-    a Stable Diffusion's CLIP. ``tokens`` takes the place of the text encoder that the folder asks for.
+    ``latent_px`` overrides the side of its latents: 48 takes a Stable Diffusion of 512 px to 384. ``chunks`` windows of
+    text are read by a Stable Diffusion's CLIP. ``tokens`` takes the place of the text encoder that the folder asks for.
     Raises :class:`BaseInvalid`, and :class:`model_store.text.TextEncoderMissing` where that encoder is not to be had.
     """
     folder = Path(folder)
@@ -46,11 +48,15 @@ def load_base(folder: Path | str, *, latent_px: int | None = None, chunks: int =
         )
     dims = base.denoiser_config.text_dims
     if base.tokens.ref.dims != dims:
-        raise BaseInvalid(f"the U-Net of {folder} reads text of {dims} dimensions, but its text encoder gives {base.tokens.ref.dims}")
+        raise BaseInvalid(
+            f"the U-Net of {folder} reads text of {dims} dimensions, but its text encoder gives {base.tokens.ref.dims}"
+        )
     return base if latent_px is None else base.at_latent_size(latent_px)
 
+
 def load_autoencoder(folder: Path | str) -> tuple[AutoencoderKL, AutoencoderConfig, dict[str, Any]]:
-    """(network, its shape, its provenance) of a folder of ``twinset train autoencoder``, or of a Stable Diffusion's ``vae/``.
+    """(network, its shape, its provenance) of a folder of ``twinset train autoencoder``, or of a Stable Diffusion's
+    ``vae/``.
 
     Raises :class:`BaseInvalid`.
     """
@@ -64,6 +70,7 @@ def load_autoencoder(folder: Path | str) -> tuple[AutoencoderKL, AutoencoderConf
     autoencoder = build_autoencoder(config)
     fill(autoencoder, checked_weights(folder, AUTOENCODER_WEIGHTS, about), "", folder / AUTOENCODER_WEIGHTS)
     return autoencoder, config, about
+
 
 def _load_own(folder: Path, tokens: TokenEncoder | None) -> LatentBase:
     path = folder / BASE_ABOUT

@@ -1,8 +1,8 @@
 """Reading a Stable Diffusion 1.5 from a folder in diffusers' layout, into the configs that our own cards hold.
 
-Everything is local and safetensors. The configs are compared field by field with those of the networks that we build, so that a
-model which differs in anything (another block, another norm, a rescaled schedule) is refused by that field's name and value,
-and never run as something else.
+Everything is local and safetensors. The configs are compared field by field with those of the networks that we build,
+so that a model which differs in anything (another block, another norm, a rescaled schedule) is refused by that field's
+name and value, and never run as something else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ PARTS = {
     "text_encoder": ("CLIPTextModel",),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
 }
-"""The folders that are read, and the classes that ``model_index.json`` may name for them; it names the scheduler's too."""
+"""The folders that are read, and the classes that ``model_index.json`` may name for them; it names the scheduler's
+too."""
 
 SCHEDULE_FIELDS = {
     "beta_schedule": ("schedule", None),
@@ -44,17 +45,19 @@ SCHEDULE_FIELDS = {
     "clip_sample": ("clip_sample", False),
     "clip_sample_range": ("clip_sample_range", 1.0),
 }
-"""The scheduler's field -> ours, and what a config means that leaves it out: diffusers' default, but that latents are not clipped."""
+"""The scheduler's field -> ours, and what a config means that leaves it out: diffusers' default, but that latents are
+not clipped."""
 
 PLAIN_FIELDS = {"trained_betas": None, "thresholding": False, "rescale_betas_zero_snr": False}
 """What our convention cannot say, with the value that it need not say."""
 
 
 def load_stable_diffusion(folder: Path, *, chunks: int = 1, tokens: TokenEncoder | None = None) -> LatentBase:
-    """The base of a folder with ``model_index.json``, ``unet/``, ``vae/``, ``text_encoder/``, ``tokenizer/`` and ``scheduler/``.
+    """The base of a folder with ``model_index.json``, ``unet/``, ``vae/``, ``text_encoder/``, ``tokenizer/`` and
+    ``scheduler/``.
 
-    Raises :class:`BaseInvalid` for a missing piece, for weights that are not safetensors, and for anything that our configs do not
-    express; :class:`model_store.text.TextEncoderMissing` for a text encoder without safetensors.
+    Raises :class:`BaseInvalid` for a missing piece, for weights that are not safetensors, and for anything that our
+    configs do not express; :class:`model_store.text.TextEncoderMissing` for a text encoder without safetensors.
     """
     index = _read(folder / "model_index.json")
     _check_index(folder, index)
@@ -142,17 +145,24 @@ def denoiser_shape(config: Mapping[str, Any], path: Path) -> DenoiserConfig:
 
 
 def sampler_convention(config: Mapping[str, Any], path: Path) -> SamplerConvention:
-    """Any of diffusers' schedulers with betas -> the convention that DDIM runs by. Raises :class:`BaseInvalid` naming field and value.
+    """Any of diffusers' schedulers with betas -> the convention that DDIM runs by. Raises :class:`BaseInvalid` naming
+    field and value.
 
     What belongs to the folder's own sampler alone (PNDM's ``skip_prk_steps``) is not read, since sampling is by DDIM.
     """
     for field in ("beta_schedule", "beta_start", "beta_end"):
         if field not in config:
-            raise BaseInvalid(f"{path} ({config.get('_class_name')}) has no {field}; only models that diffuse by betas can be a base")
+            raise BaseInvalid(
+                f"{path} ({config.get('_class_name')}) has no {field}; only models that diffuse by betas can be a base"
+            )
     for field, plain in PLAIN_FIELDS.items():
         if config.get(field, plain) != plain:
             raise BaseInvalid(f"{path}: {field} is {config[field]!r}; this version can only sample with {plain!r}")
-    return _validated(SamplerConvention, path, **{ours: config.get(theirs, default) for theirs, (ours, default) in SCHEDULE_FIELDS.items()})
+    return _validated(
+        SamplerConvention,
+        path,
+        **{ours: config.get(theirs, default) for theirs, (ours, default) in SCHEDULE_FIELDS.items()},
+    )
 
 
 def _check_index(folder: Path, index: Mapping[str, Any]) -> None:
@@ -171,7 +181,9 @@ def _check_index(folder: Path, index: Mapping[str, Any]) -> None:
 
 def _check_class(path: Path, found: Any, known: tuple[str, ...], *, part: str = "") -> None:
     if found not in known:
-        raise BaseInvalid(f"{path}: {part or 'the model'} is a {found}; this version reads {' or '.join(known)} (Stable Diffusion 1.5)")
+        raise BaseInvalid(
+            f"{path}: {part or 'the model'} is a {found}; this version reads {' or '.join(known)} (Stable Diffusion 1.5)"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -192,13 +204,17 @@ def _validated(kind: Any, path: Path, **values: Any) -> Any:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(map(str, wrong["loc"])) or "config"
-        raise BaseInvalid(f"{path}: {name} is {wrong['input']!r}, which this version cannot express ({wrong['msg']})") from None
+        raise BaseInvalid(
+            f"{path}: {name} is {wrong['input']!r}, which this version cannot express ({wrong['msg']})"
+        ) from None
 
 
 def _refuse_differences(path: Path, config: Mapping[str, Any], built: nn.Module, *, apart: set[str]) -> None:
     """Compares a config, its gaps filled by diffusers' defaults, with that of the network we build instead."""
     signature = inspect.signature(type(built).__init__).parameters
-    defaults = {name: value.default for name, value in signature.items() if value.default is not inspect.Parameter.empty}
+    defaults = {
+        name: value.default for name, value in signature.items() if value.default is not inspect.Parameter.empty
+    }
     for name, value in (defaults | dict(config)).items():
         if name.startswith("_") or name in apart:
             continue
@@ -214,7 +230,8 @@ def _plain(value: Any) -> Any:
 
 
 def _fill(module: nn.Module, kind: Any, path: Path) -> dict[str, str]:
-    """Loads the folder's safetensors into a module, by way of diffusers, which knows old names and shards; their sha256."""
+    """Loads the folder's safetensors into a module, by way of diffusers, which knows old names and shards; their
+    sha256."""
     names = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
     found = [name for name in names if name.endswith(".safetensors")]
     if WEIGHTS_NAME not in names and f"{WEIGHTS_NAME}.index.json" not in names:

@@ -1,10 +1,12 @@
-"""A latent model behind the interface that the sampling engine drives; the two papers differ in what they condition on."""
+"""A latent model behind the interface that the sampling engine drives; the two papers differ in what they condition
+on."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -36,8 +38,8 @@ def class_colours(card: ModelCard) -> Tensor:
 class LatentSystem(ABC):
     """Autoencoder, U-Net, control copy and hint network on one device.
 
-    U-Net and control copy run in ``dtype``; hint network and autoencoder, which run once a sample, stay float32. Conditions are
-    worked out one by one and images decoded one by one, so that no sample's bits depend on its company.
+    U-Net and control copy run in ``dtype``; hint network and autoencoder, which run once a sample, stay float32.
+    Conditions are worked out one by one and images decoded one by one, so that no sample's bits depend on its company.
     """
 
     name: ClassVar[str]
@@ -59,7 +61,9 @@ class LatentSystem(ABC):
         self.card, self.device, self.dtype = card, device, dtype
         self.sample_shape = config.latent_shape
         if card.text_encoder is None:
-            raise WeightsInvalid(f"the card of {card.id} names no text encoder; {self.name} reads its text by cross-attention")
+            raise WeightsInvalid(
+                f"the card of {card.id} names no text encoder; {self.name} reads its text by cross-attention"
+            )
         self.condition_shapes = {
             "text": (card.text_encoder.max_tokens, card.text_encoder.dims),
             "hint": (config.hint_channels, config.latent_px, config.latent_px),
@@ -69,7 +73,9 @@ class LatentSystem(ABC):
         self.autoencoder, self.hint = (part.to(device).eval().requires_grad_(False) for part in (autoencoder, hint))
         # torch's own way, for diffusers' warns of what it would do to models that have parts to keep in float32
         self.unet, self.control = (
-            nn.Module.to(part, device=device, dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+            nn.Module.to(part, device=device, dtype=dtype, memory_format=torch.channels_last)
+            .eval()
+            .requires_grad_(False)
             for part in (unet, control)
         )
 
@@ -87,7 +93,9 @@ class LatentSystem(ABC):
         for name, build in builders.items():
             number = dtype if name in ("unet", "control") else torch.float32
             try:
-                parts[name] = load_network(build, path, f"{name}.", device=device, dtype=lambda _, number=number: number)
+                parts[name] = load_network(
+                    build, path, f"{name}.", device=device, dtype=lambda _, number=number: number
+                )
             except RuntimeError as error:
                 raise WeightsInvalid(f"{path} does not fit the {name} of {card.id}: {error}") from None
         return cls(card, device=device, dtype=dtype, **parts)
@@ -112,12 +120,16 @@ class LatentSystem(ABC):
         """The controlled U-Net's output in float32, ``(B, c, h, w)``."""
         with torch.no_grad():
             z = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-            text, hint = condition["text"].to(self.dtype), condition["hint"].to(dtype=self.dtype, memory_format=torch.channels_last)
+            text, hint = (
+                condition["text"].to(self.dtype),
+                condition["hint"].to(dtype=self.dtype, memory_format=torch.channels_last),
+            )
             residuals = control_residuals(self.control, z, t, text, hint)
             return denoise(self.unet, z, t, text, residuals).float()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
-        """Images of the latents; masks are given, not made. Raises ValueError for a size that the card does not list."""
+        """Images of the latents; masks are given, not made. Raises ValueError for a size that the card does not
+        list."""
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         with torch.no_grad():
@@ -129,6 +141,10 @@ class LatentSystem(ABC):
             return
         size, indices = self.card.generation_size_px, request.mask.indices
         if indices.shape != (size, size):
-            raise ValueError(f"the mask is {indices.shape[1]} x {indices.shape[0]} px; {self.card.id} takes {size} x {size}")
+            raise ValueError(
+                f"the mask is {indices.shape[1]} x {indices.shape[0]} px; {self.card.id} takes {size} x {size}"
+            )
         if indices.max() >= len(self.card.classes):
-            raise ValueError(f"the mask holds index {indices.max()}; {self.card.id} has classes 0 to {len(self.card.classes) - 1}")
+            raise ValueError(
+                f"the mask holds index {indices.max()}; {self.card.id} has classes 0 to {len(self.card.classes) - 1}"
+            )

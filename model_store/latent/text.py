@@ -1,8 +1,8 @@
 """Text as tokens: what cross-attention reads is the hidden state of every token, not one vector for the whole.
 
 Two encoders: ``all-MiniLM-L6-v2``, which every installation has, and a CLIP text encoder from a folder in diffusers'
-layout (``tokenizer/``, ``text_encoder/``), as Stable Diffusion's and PLIP's. The weights are not part of a model folder; a card
-that asks for a CLIP names it by the sha256 of its weights, and ``TWINSET_CLIP_DIR`` says where it lies.
+layout (``tokenizer/``, ``text_encoder/``), as Stable Diffusion's and PLIP's. The weights are not part of a model
+folder; a card that asks for a CLIP names it by the sha256 of its weights, and ``TWINSET_CLIP_DIR`` says where it lies.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class MiniLMTokens:
 class ClipTokens:
     """Last hidden states of a CLIP text encoder, filled up as CLIP was trained to be (with its end token).
 
-    ``chunks`` windows of the tokenizer's length (77) stand behind one another, each with its own start and end: PathDiff
-    reads two, 154 tokens.
+    ``chunks`` windows of the tokenizer's length (77) stand behind one another, each with its own start and end:
+    PathDiff reads two, 154 tokens.
     """
 
     def __init__(self, folder: Path, *, chunks: int = 1) -> None:
@@ -99,7 +99,9 @@ def clip_fingerprint(folder: Path) -> str:
     """The sha256 of the folder's text encoder weights. Raises :class:`TextEncoderMissing` if it has no safetensors."""
     path = folder / "text_encoder" / "model.safetensors"
     if not path.is_file():
-        raise TextEncoderMissing(f"{path} does not exist; a CLIP text encoder is read from safetensors in diffusers' layout")
+        raise TextEncoderMissing(
+            f"{path} does not exist; a CLIP text encoder is read from safetensors in diffusers' layout"
+        )
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -110,7 +112,9 @@ def load_token_encoder(ref: TextEncoderRef) -> TokenEncoder:
     if ref.name == ALL_MINILM.name:
         return MiniLMTokens(ref.max_tokens)
     if ref.name != CLIP_NAME:
-        raise TextEncoderMissing(f"the card asks for text encoder {ref.name!r}; this version knows {ALL_MINILM.name!r} and {CLIP_NAME!r}")
+        raise TextEncoderMissing(
+            f"the card asks for text encoder {ref.name!r}; this version knows {ALL_MINILM.name!r} and {CLIP_NAME!r}"
+        )
     named = os.environ.get("TWINSET_CLIP_DIR")
     if not named:
         raise TextEncoderMissing(
@@ -119,5 +123,7 @@ def load_token_encoder(ref: TextEncoderRef) -> TokenEncoder:
         )
     encoder = ClipTokens(Path(named), chunks=ref.chunks)
     if encoder.ref != ref:
-        raise TextEncoderMissing(f"TWINSET_CLIP_DIR is {named!r}, whose text encoder is {encoder.ref}; the card asks for {ref}")
+        raise TextEncoderMissing(
+            f"TWINSET_CLIP_DIR is {named!r}, whose text encoder is {encoder.ref}; the card asks for {ref}"
+        )
     return encoder

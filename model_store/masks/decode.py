@@ -1,9 +1,9 @@
 """From a painted mask back to class indices, without ghost classes, and with a confidence for every pixel.
 
-A blend of two class colours can lie next to a third class's colour (62 % of the pairs of 13 classes do), so that blended
-borders, which every upscaling makes, would grow thin lines of classes that are not there. Hence: decode the mask at the
-generated size first; above it, a pixel may only take a class that occurs in the 3 x 3 low-resolution pixels around it.
-The paper decodes by the nearest colour alone; the local rule and the confidence are ours.
+A blend of two class colours can lie next to a third class's colour (62 % of the pairs of 13 classes do), so that
+blended borders, which every upscaling makes, would grow thin lines of classes that are not there. Hence: decode the
+mask at the generated size first; above it, a pixel may only take a class that occurs in the 3 x 3 low-resolution pixels
+around it. The paper decodes by the nearest colour alone; the local rule and the confidence are ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from model_store.card import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Twin:
-    """A decoded pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in [0, 1].
+    """A decoded pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in
+    [0, 1].
 
     Where the model makes images alone, mask and confidence are None.
     """
@@ -31,7 +32,8 @@ class Twin:
 
 
 def colour_distances(painted: Tensor, colours: Tensor) -> Tensor:
-    """Euclidean distances of ``(B, 3, H, W)`` in [-1, 1] to ``(K, 3)`` colours in [-1, 1] -> ``(B, K, H, W)`` float32."""
+    """Euclidean distances of ``(B, 3, H, W)`` in [-1, 1] to ``(K, 3)`` colours in [-1, 1] -> ``(B, K, H, W)``
+    float32."""
     difference = painted.float()[:, None] - colours.float()[None, :, :, None, None]
     return difference.square().sum(dim=2).sqrt()
 
@@ -50,8 +52,8 @@ def choose(distances: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Te
     """The nearest allowed class of every pixel and the confidence in it.
 
     distances ``(B, K, H, W)``; allowed ``(B, K, H, W)`` bool, None for all. Returns the class ``(B, H, W)`` int64 and
-    the confidence ``(B, H, W)`` in [0, 1]: (d2 - d1) / (d2 + d1), with d1 the distance to the chosen colour and d2 to the
-    nearest other allowed colour, or to the nearest other colour of all where only one is allowed.
+    the confidence ``(B, H, W)`` in [0, 1]: (d2 - d1) / (d2 + d1), with d1 the distance to the chosen colour and d2 to
+    the nearest other allowed colour, or to the nearest other colour of all where only one is allowed.
     """
     candidates = distances if allowed is None else distances.masked_fill(~allowed, torch.inf)
     first, chosen = candidates.min(dim=1)
@@ -66,8 +68,9 @@ def choose(distances: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Te
 def decode_masks(high: Tensor, low: Tensor, colours: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Class indices of painted masks at high resolution, free of ghost classes.
 
-    high ``(B, 3, H, W)`` and low ``(B, 3, h, w)`` in [-1, 1], H a multiple of h (equal: plain decoding); colours ``(K, 3)`` in
-    [-1, 1]. Returns masks ``(B, H, W)`` uint8, 255 where the confidence is below ``threshold``, and the confidence.
+    high ``(B, 3, H, W)`` and low ``(B, 3, h, w)`` in [-1, 1], H a multiple of h (equal: plain decoding); colours ``(K,
+    3)`` in [-1, 1]. Returns masks ``(B, H, W)`` uint8, 255 where the confidence is below ``threshold``, and the
+    confidence.
     """
     factor = high.shape[-1] // low.shape[-1]
     if factor == 1:
@@ -86,7 +89,8 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 
 def decode_pairs(high: Tensor, low: Tensor, colours: Tensor, threshold: float) -> list[Twin]:
-    """Pairs ``(B, 6, H, W)``, with the generated ``(B, 6, h, w)`` they were scaled up from -> one :class:`Twin` each."""
+    """Pairs ``(B, 6, H, W)``, with the generated ``(B, 6, h, w)`` they were scaled up from -> one :class:`Twin`
+    each."""
     masks, confidence = decode_masks(high[:, 3:], low[:, 3:], colours, threshold)
     images = to_pixels(high[:, :3])
     return [

@@ -9,8 +9,8 @@ from PIL import Image
 def majority_resize(mask: np.ndarray, size_px: int) -> np.ndarray:
     """Resizes a square mask ``(s, s)`` uint8 to ``(size_px, size_px)``; never invents a class.
 
-    Smaller: each new pixel takes the class that covers most of it, the lowest of several that cover the same. Larger: each
-    takes the class of the nearest old one. At its own size a mask comes back as it was.
+    Smaller: each new pixel takes the class that covers most of it, the lowest of several that cover the same. Larger:
+    each takes the class of the nearest old one. At its own size a mask comes back as it was.
     """
     if mask.shape[0] == size_px:
         return mask.copy()

@@ -1,4 +1,5 @@
-"""PathDiff's mask condition: a label map in colours with the edges of its objects, or the null mask; and its shallow CNN."""
+"""PathDiff's mask condition: a label map in colours with the edges of its objects, or the null mask; and its shallow
+CNN."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 HINT_CHANNELS = 7
-"""Three of colour, three of edges (the same one three times, as the authors have it), and one that says whether there is a label."""
+"""Three of colour, three of edges (the same one three times, as the authors have it), and one that says whether there
+is a label."""
 
 
 class PathDiffHintConfig(BaseModel):
-    """The shape of the shallow CNN; it lies in the card. Every width after the first halves the side: (16, 32, 96) is f4."""
+    """The shape of the shallow CNN; it lies in the card. Every width after the first halves the side: (16, 32, 96) is
+    f4."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +34,8 @@ def build_hint(config: PathDiffHintConfig) -> nn.Module:
 
 
 def object_edges(labels: Tensor) -> Tensor:
-    """``(B, H, W)`` integer labels (of classes, or of instances) -> ``(B, H, W)`` bool: pixels beside one of another label."""
+    """``(B, H, W)`` integer labels (of classes, or of instances) -> ``(B, H, W)`` bool: pixels beside one of another
+    label."""
     edges = torch.zeros_like(labels, dtype=torch.bool)
     across, down = labels[:, :, 1:] != labels[:, :, :-1], labels[:, 1:] != labels[:, :-1]
     edges[:, :, 1:] |= across
@@ -44,16 +48,21 @@ def object_edges(labels: Tensor) -> Tensor:
 def mask_hint(indices: Tensor, colours: Tensor, instances: Tensor | None = None) -> Tensor:
     """The hint of masks: ``(B, 7, H, W)`` float32.
 
-    indices ``(B, H, W)`` int64 class indices, 255 where there is no label; colours ``(K, 3)`` in [0, 1]; instances ``(B, H, W)``
-    integers, if they are known, else edges are those of the label map. Colours are normalised to [-1, 1] (the authors feed
-    0..255), edges and validity are 0 or 1.
+    indices ``(B, H, W)`` int64 class indices, 255 where there is no label; colours ``(K, 3)`` in [0, 1]; instances
+    ``(B, H, W)`` integers, if they are known, else edges are those of the label map. Colours are normalised to [-1, 1]
+    (the authors feed 0..255), edges and validity are 0 or 1.
     """
     known = indices < len(colours)
     painted = (colours[indices.clamp(max=len(colours) - 1)] * 2.0 - 1.0) * known[..., None]
     edges = object_edges(indices if instances is None else instances) & known
-    return torch.cat([painted, edges[..., None].expand(*edges.shape, 3), known[..., None]], dim=-1).permute(0, 3, 1, 2).contiguous()
+    return (
+        torch.cat([painted, edges[..., None].expand(*edges.shape, 3), known[..., None]], dim=-1)
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
 
 
 def null_hint(count: int, size_px: int, device: torch.device | str = "cpu") -> Tensor:
-    """The null mask, ``(count, 7, size, size)``: no pixel has a label. Ours: a validity of 0, which no real label has, however dark."""
+    """The null mask, ``(count, 7, size, size)``: no pixel has a label. Ours: a validity of 0, which no real label has,
+    however dark."""
     return torch.zeros(count, HINT_CHANNELS, size_px, size_px, device=device)

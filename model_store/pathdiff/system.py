@@ -14,8 +14,8 @@ from model_store.pathdiff.hint import PathDiffHintConfig, build_hint, mask_hint,
 class PathDiffSystem(LatentSystem):
     """e = null + s (condition - null), where the guidance target says what ``null`` lacks.
 
-    text, the paper's: e(m, "") + s (e(m, t) - e(m, "")); mask and joint are ours: e(none, t) and e(none, "") as the null side. With
-    nothing to take away both sides are one, and a step is one forward.
+    text, the paper's: e(m, "") + s (e(m, t) - e(m, "")); mask and joint are ours: e(none, t) and e(none, "") as the
+    null side. With nothing to take away both sides are one, and a step is one forward.
     """
 
     name = "PathDiff"
@@ -30,12 +30,17 @@ class PathDiffSystem(LatentSystem):
         target = request.guidance_target or self.card.defaults.guidance_target or "text"
         prompt, masked = request.prompt or "", request.mask is not None
         condition = {"text": self.text_tokens(prompt), "hint": self._hint(request)}
-        without_text, without_mask = target in ("text", "joint") and prompt != "", target in ("mask", "joint") and masked
+        without_text, without_mask = (
+            target in ("text", "joint") and prompt != "",
+            target in ("mask", "joint") and masked,
+        )
         if not (without_text or without_mask):
             return GuidanceInputs(condition, condition)
         null = {
             "text": self.text_tokens("") if without_text else condition["text"],
-            "hint": self._features(null_hint(1, self.card.generation_size_px, self.device)) if without_mask else condition["hint"],
+            "hint": self._features(null_hint(1, self.card.generation_size_px, self.device))
+            if without_mask
+            else condition["hint"],
         }
         return GuidanceInputs(condition, null)
 

@@ -1,4 +1,5 @@
-"""Joint training on unpaired data (section 3.2, Algorithm 1): a sample comes from one of two datasets, and lacks the other's condition."""
+"""Joint training on unpaired data (section 3.2, Algorithm 1): a sample comes from one of two datasets, and lacks the
+other's condition."""
 
 from __future__ import annotations
 
@@ -13,18 +14,21 @@ P_UNCOND = 0.1
 
 @dataclass(frozen=True)
 class Draw:
-    """For ``B`` samples, bool each: drawn from the text dataset (else from the mask dataset), with its text, with its mask."""
+    """For ``B`` samples, bool each: drawn from the text dataset (else from the mask dataset), with its text, with its
+    mask."""
 
     from_text: Tensor
     with_text: Tensor
     with_mask: Tensor
 
 
-def draw_conditions(count: int, generator: torch.Generator, *, p_split: float = P_SPLIT, p_uncond: float = P_UNCOND) -> Draw:
+def draw_conditions(
+    count: int, generator: torch.Generator, *, p_split: float = P_SPLIT, p_uncond: float = P_UNCOND
+) -> Draw:
     """Which dataset each sample comes from, and whether it keeps its condition.
 
-    u <= p_split is a text sample, whose mask is null; else a mask sample, whose text is null; then each drops the condition it
-    has with p_uncond. (Algorithm 1 as printed compares the other way round than its own text.)
+    u <= p_split is a text sample, whose mask is null; else a mask sample, whose text is null; then each drops the
+    condition it has with p_uncond. (Algorithm 1 as printed compares the other way round than its own text.)
     """
     u, keep = torch.rand(2, count, generator=generator)
     from_text, kept = u <= p_split, keep >= p_uncond

@@ -1,4 +1,5 @@
-"""Dense Hint Input (section 3.4): the hint network that takes dense pictures as well as masks, in place of ControlNet's."""
+"""Dense Hint Input (section 3.4): the hint network that takes dense pictures as well as masks, in place of
+ControlNet's."""
 
 from __future__ import annotations
 
@@ -18,8 +19,12 @@ class DenseHintConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dense", "sparse"] = Field("dense", description="dense: DHI; sparse: ControlNet's own, the paper's baseline")
-    widths: tuple[int, ...] = Field(PAPER_WIDTHS, min_length=2, description="the first two at full size, each further one at half")
+    kind: Literal["dense", "sparse"] = Field(
+        "dense", description="dense: DHI; sparse: ControlNet's own, the paper's baseline"
+    )
+    widths: tuple[int, ...] = Field(
+        PAPER_WIDTHS, min_length=2, description="the first two at full size, each further one at half"
+    )
     out_channels: int = Field(320, ge=1)
 
     @property
@@ -54,7 +59,8 @@ class PatchMerge(nn.Module):
 
 
 class DenseHintInput(nn.Module):
-    """Hint ``(B, 3, H, W)`` in [0, 1] -> features ``(B, out, H/f, W/f)``, zero until trained. The paper's has 3.26 M parameters."""
+    """Hint ``(B, 3, H, W)`` in [0, 1] -> features ``(B, out, H/f, W/f)``, zero until trained. The paper's has 3.26 M
+    parameters."""
 
     def __init__(self, config: DenseHintConfig) -> None:
         super().__init__()

@@ -2,8 +2,9 @@
 
     L = L_m + L_i + w_c L_c + w_a L_m'        (eq. 6; w_a inside L_m' in the paper)
 
-L_m and L_i against the noise, from the mask branch and from the image branch (eq. 7, 8); L_c draws the mask branch to the
-image branch's prediction (eq. 9); L_m' is the mask branch again, on a picture that the image branch has cleaned (eq. 12).
+L_m and L_i against the noise, from the mask branch and from the image branch (eq. 7, 8); L_c draws the mask branch to
+the image branch's prediction (eq. 9); L_m' is the mask branch again, on a picture that the image branch has cleaned
+(eq. 12).
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def consistency_loss(mask_branch: Tensor, image_branch: Tensor) -> Tensor:
 def renoised(z: Tensor, predicted: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
     """z_t' (eq. 11 and 1): z0' from z_t by one step with the predicted noise, noised again with the same eps and t.
 
-    z, predicted, noise ``(B, c, h, w)``, abar_t ``(B,)``. Algebra leaves z_t' = z_t - sqrt(1 - abar_t) (predicted - noise), which
-    divides by nothing that is small.
+    z, predicted, noise ``(B, c, h, w)``, abar_t ``(B,)``. Algebra leaves z_t' = z_t - sqrt(1 - abar_t) (predicted -
+    noise), which divides by nothing that is small.
     """
     return z - per_sample((1.0 - abar).sqrt(), z) * (predicted - noise)
 
@@ -51,7 +52,8 @@ def renoised(z: Tensor, predicted: Tensor, noise: Tensor, abar: Tensor) -> Tenso
 def augmentation_loss(predicted: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
     """L_m' (eq. 12): the mean of w_a |eps_m' - eps|^2 over the batch.
 
-    predicted, target ``(n, c, h, w)``: of the ``n`` samples whose w_a is 1; chosen ``(B,)`` bool says which of the batch they are.
+    predicted, target ``(n, c, h, w)``: of the ``n`` samples whose w_a is 1; chosen ``(B,)`` bool says which of the
+    batch they are.
     """
     if not len(predicted):
         return torch.zeros((), device=predicted.device)

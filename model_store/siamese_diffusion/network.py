@@ -19,7 +19,8 @@ class SiameseNetwork(nn.Module):
         self.hint = hint
 
     def freeze_encoder(self) -> None:
-        """Leaves the U-Net's decoder (up blocks and output) to be trained; its encoder, middle and time embedding stay."""
+        """Leaves the U-Net's decoder (up blocks and output) to be trained; its encoder, middle and time embedding
+        stay."""
         self.unet.requires_grad_(False)
         for part in (self.unet.up_blocks, self.unet.conv_norm_out, self.unet.conv_out):
             part.requires_grad_(True)

@@ -82,7 +82,10 @@ def create_app(
     repository = JobRepository(store)
     progress = ProgressReader(repository, live_state)
     limits = Quotas(
-        repository.usage, live_state, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
+        repository.usage,
+        live_state,
+        queued_samples=settings.limit_queued_samples,
+        stored_bytes=settings.limit_stored_bytes,
     )
     kept = Uploads(store, DEFAULT_TENANT)
     services = Services(
@@ -122,7 +125,20 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (generate, uploads, jobs, samples, archive, twins, datasets, augmentations, exports, run_events, models, health):
+    for part in (
+        generate,
+        uploads,
+        jobs,
+        samples,
+        archive,
+        twins,
+        datasets,
+        augmentations,
+        exports,
+        run_events,
+        models,
+        health,
+    ):
         app.include_router(part.router)
     for part in (augmentations, exports):
         app.include_router(part.posting)
@@ -130,6 +146,8 @@ def create_app(
         app.include_router(objects.router)
     install_problem_handlers(app)
     install_openapi(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes, others={"/datasets": settings.max_dataset_bytes})
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=settings.max_body_bytes, others={"/datasets": settings.max_dataset_bytes}
+    )
     app.add_middleware(MetricsMiddleware, metrics=services.metrics)
     return app

@@ -1,6 +1,7 @@
 """Routes that look at the API key before anything else, and what endpoints learn by it: the tenant, and its jobs alone.
 
-An endpoint gets a job's spec by ``OwnJob`` or ``LookAtOwnJob`` and has no other way to one; so none can forget whose it is.
+An endpoint gets a job's spec by ``OwnJob`` or ``LookAtOwnJob`` and has no other way to one; so none can forget whose it
+is.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def stand(services: Services, spec: RunSpec) -> RunProgress:
 def runs_page(
     services: Services, tenant: str, kind: RunKind, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[RunSpec, RunProgress]], str | None]:
-    """The tenant's runs of a kind after ``cursor``, newest first, each with where it stands; and the next page's cursor.
+    """The tenant's runs of a kind after ``cursor``, newest first, each with where it stands; and the next page's
+    cursor.
 
     Raises :class:`InvalidRequest` for a cursor that is none.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +39,11 @@ class BodyLimitMiddleware:
         announced = headers.get(b"content-length", b"").lstrip(b"0")
         # Compared by its length first: Python makes no number of more than some thousand digits.
         if announced.isdigit() and (len(announced) > _MAX_DIGITS or int(announced) > most):
-            size = f"{int(announced)} bytes" if len(announced) <= _MAX_DIGITS else f"bytes in a number of {len(announced)} digits"
+            size = (
+                f"{int(announced)} bytes"
+                if len(announced) <= _MAX_DIGITS
+                else f"bytes in a number of {len(announced)} digits"
+            )
             await self._refuse(f"the body has {size}", most, scope, receive, send)
             return
 
@@ -60,10 +65,8 @@ class BodyLimitMiddleware:
             if not exceeded:
                 await send(message)
 
-        try:
+        with contextlib.suppress(_Exceeded):
             await self._app(scope, counted, unless_exceeded)
-        except _Exceeded:
-            pass
         if exceeded:
             await self._refuse(f"the body has more than {most} bytes", most, scope, receive, send)
 

@@ -114,7 +114,9 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def on_unforeseen(request: Request, error: Exception) -> Response:
         # The server logs the traceback itself; a client learns nothing of our insides.
-        return answer(request, InternalError("this is a fault of ours, not of the request; the service's log tells more"))
+        return answer(
+            request, InternalError("this is a fault of ours, not of the request; the service's log tells more")
+        )
 
 
 def _methods_of(request: Request) -> list[str]:
@@ -137,7 +139,8 @@ def _body_of(request: Request) -> type[BaseModel]:
 def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given: Any = None) -> InvalidRequest:
     """Pydantic's complaints about a ``body`` as one problem, each with where it is, the value, and what it should be.
 
-    ``given`` is the body that came: of a member that may be of several kinds pydantic's places name the kind, too, which is no place in it.
+    ``given`` is the body that came: of a member that may be of several kinds pydantic's places name the kind, too,
+    which is no place in it.
     """
     errors = []
     for fault in faults:
@@ -156,17 +159,23 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
             errors.append({"pointer": pointer, "detail": detail})
         else:
             errors.append({"parameter": ".".join(map(str, path)), "in": place, "detail": detail})
-    # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of another
+    # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of
+    # another
     inner = {error["pointer"].rpartition("/")[0] for error in errors if error.get("pointer")}
     errors = told([error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")])
     return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
 
 
 def _path_in(given: Any, path: list[Any], *, missing: bool) -> list[Any]:
-    """The parts of a fault's ``path`` that lie in the body, and where a member is ``missing`` its last one, which does not."""
+    """The parts of a fault's ``path`` that lie in the body, and where a member is ``missing`` its last one, which does
+    not."""
     found = []
     for number, part in enumerate(path):
-        known = part in given if isinstance(given, dict) else isinstance(given, list) and isinstance(part, int) and part < len(given)
+        known = (
+            part in given
+            if isinstance(given, dict)
+            else isinstance(given, list) and isinstance(part, int) and part < len(given)
+        )
         if known:
             given = given[part]
         if known or (missing and number == len(path) - 1):

@@ -1,4 +1,5 @@
-"""No secret in a log: the server's access log has each request's query, and there the signature of a link opens an object."""
+"""No secret in a log: the server's access log has each request's query, and there the signature of a link opens an
+object."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ _LINK_QUERY = re.compile(r"(/(?:objects|twins)/[^?\s\"]*\?)[^\s\"]*")
 
 
 class SecretsOut(logging.Filter):
-    """Masks the queries of signed links, and API keys that somebody put where they do not belong, in every record's text."""
+    """Masks the queries of signed links, and API keys that somebody put where they do not belong, in every record's
+    text."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         # The values are masked, not the finished text: uvicorn's formatter takes them apart again.

@@ -1,8 +1,9 @@
 """Look-ups: what most requests do for a moment, away from the event loop, but without a thread for each.
 
-Of many threads that read small files at once, one at a time has the interpreter, and passing it around costs more than the
-reading. So one thread takes the looks that have come, in their order, and the event loop hears of all of them together. A
-look that takes long, since the disk or Redis hangs, keeps no others: further threads step in, and end when they find no more.
+Of many threads that read small files at once, one at a time has the interpreter, and passing it around costs more than
+the reading. So one thread takes the looks that have come, in their order, and the event loop hears of all of them
+together. A look that takes long, since the disk or Redis hangs, keeps no others: further threads step in, and end when
+they find no more.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ class Metrics:
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts and times a request."""
         kind = (method, route, status)
-        if kind not in self._of_route:  # few, as methods, routes and statuses are; to look them up by label takes longer
+        if (
+            kind not in self._of_route
+        ):  # few, as methods, routes and statuses are; to look them up by label takes longer
             self._of_route[kind] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
         count, timed = self._of_route[kind]
         count.inc()

@@ -28,24 +28,36 @@ _KEY_SCHEME = {
 
 _ERRORS: dict[int, tuple[str, str, str]] = {
     400: ("malformed-body", "The body is not JSON", "the body is not JSON at character 10 (Expecting value); ..."),
-    401: ("unauthorized", "A valid API key is needed", "no API key came along; send one as 'Authorization: Bearer tws_...'"),
+    401: (
+        "unauthorized",
+        "A valid API key is needed",
+        "no API key came along; send one as 'Authorization: Bearer tws_...'",
+    ),
     403: ("link-expired", "The link has expired", "the link is past its time; ask the job for a new one"),
     404: ("unknown-job", "No such job", "job 'j7ybr17pesw6kn47yb0' does not exist; GET /jobs lists those that do"),
-    409: ("job-state-conflict", "The job's state does not allow this", "job j7ybr17pesw6kn47yb0 has ended as succeeded"),
+    409: (
+        "job-state-conflict",
+        "The job's state does not allow this",
+        "job j7ybr17pesw6kn47yb0 has ended as succeeded",
+    ),
     413: ("body-too-large", "The request body is too large", "the body has 20000000 bytes; at most 16777216 are read"),
     415: ("wrong-content-type", "The body has the wrong content type", 'Content-Type is "text/plain"; send JSON'),
     416: ("range-not-satisfiable", "The range lies outside of the object", "bytes=900- of 800 bytes; ask for less"),
     422: (
         "unknown-class",
         "The model knows no such class",
-        'classes is "watr": cosimgen-dubai@1.2.0 has no such class; did you mean \'water\'? It has building, water',
+        "classes is \"watr\": cosimgen-dubai@1.2.0 has no such class; did you mean 'water'? It has building, water",
     ),
     429: (
         "limit-reached",
         "A limit of the tenant is reached",
         "tenant 'acme' has 960 samples in jobs that have not ended, and 100 more are over the 1000 it may have at once; ...",
     ),
-    503: ("store-unavailable", "The object store is not available", "the object store does not answer; try again later"),
+    503: (
+        "store-unavailable",
+        "The object store is not available",
+        "the object store does not answer; try again later",
+    ),
 }
 
 
@@ -58,7 +70,11 @@ _WORDS = {
 
 _ERROR_HEADERS: dict[int, dict[str, Any]] = {
     401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}}},
-    429: {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth another try."}}},
+    429: {
+        "headers": {
+            "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth another try."}
+        }
+    },
 }
 
 
@@ -69,7 +85,11 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         slug, title, detail = _ERRORS[status]
         example = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, "instance": "/..."}
         content = {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": example}}
-        described[status] = {"description": _WORDS.get(status, title), "content": content, **_ERROR_HEADERS.get(status, {})}
+        described[status] = {
+            "description": _WORDS.get(status, title),
+            "content": content,
+            **_ERROR_HEADERS.get(status, {}),
+        }
     return described
 
 
@@ -120,7 +140,9 @@ def read_body(model: type[Body], text: bytes) -> Body:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise invalid_request([{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], model, given) from None
+        raise invalid_request(
+            [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], model, given
+        ) from None
 
 
 def described_body(name: str) -> dict[str, Any]:

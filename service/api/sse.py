@@ -1,7 +1,8 @@
 """Progress as server-sent events, of whatever has a state and ends.
 
 Every event is a whole snapshot, so a client that missed some has missed nothing once it has the next. An event's id
-names its snapshot: one who comes back with ``Last-Event-ID``, to whichever process, hears only of what has changed since.
+names its snapshot: one who comes back with ``Last-Event-ID``, to whichever process, hears only of what has changed
+since.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ async def event_stream(
 
 
 def described_events(what: str, view: str, path: str, example: str) -> dict[str, Any]:
-    """What an operation says of itself that answers with the events of ``what``, whose data is of the schema ``view``."""
+    """What an operation says of itself that answers with the events of ``what``, whose data is of the schema
+    ``view``."""
     event = {
         "type": "object",
         "properties": {

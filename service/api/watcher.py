@@ -51,8 +51,8 @@ class Watcher:
         news: Callable[[Seen], object] = lambda seen: seen,
         beat_s: float = 15.0,
     ) -> AsyncGenerator[Seen, None]:
-        """Yields what ``read`` tells of the job or the run of that id: now, at each change, and at least every ``beat_s`` seconds,
-        until it has ended. It has changed where ``news`` of it has. Raises what ``read`` raises."""
+        """Yields what ``read`` tells of the job or the run of that id: now, at each change, and at least every
+        ``beat_s`` seconds, until it has ended. It has changed where ``news`` of it has. Raises what ``read`` raises."""
         spoken: object = None
         spoke_at = float("-inf")
         with self._woken_for(subject) as wake:

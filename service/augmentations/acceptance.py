@@ -17,7 +17,8 @@ Reason = Literal["failed", "no_mask", "low_confidence", "class_disagreement", "n
 
 @dataclass(frozen=True)
 class Verdict:
-    """Accepted if ``reason`` is None. Otherwise ``value`` met ``limit`` of ``measure``, and a near duplicate is one ``of`` that number."""
+    """Accepted if ``reason`` is None. Otherwise ``value`` met ``limit`` of ``measure``, and a near duplicate is one
+    ``of`` that number."""
 
     reason: Reason | None = None
     measure: str | None = None
@@ -49,9 +50,10 @@ def judge(
 ) -> Verdict:
     """The verdict on a sample of a chunk record, by the first rule that it does not meet.
 
-    ``asked`` names the classes that its mask should hold. ``mask_given`` says whether the model was given the mask: then the rules on
-    drawn masks are not applied. ``fingerprint`` is that of its image, and ``before`` those of the twins accepted so far, to which the
-    caller adds it once it is accepted; without both, no near duplicate is looked for.
+    ``asked`` names the classes that its mask should hold. ``mask_given`` says whether the model was given the mask:
+    then the rules on drawn masks are not applied. ``fingerprint`` is that of its image, and ``before`` those of the
+    twins accepted so far, to which the caller adds it once it is accepted; without both, no near duplicate is looked
+    for.
     """
     if item.error is not None:
         return Verdict("failed")
@@ -77,7 +79,8 @@ def judge(
 
 
 def class_agreement(item: SampleRecord, asked: Sequence[str]) -> float:
-    """The share of the ``asked`` classes that are found in the mask, 0..1 (in the papers' words, their PPV); 1 if none is asked."""
+    """The share of the ``asked`` classes that are found in the mask, 0..1 (in the papers' words, their PPV); 1 if none
+    is asked."""
     found = {entry.name for entry in item.classes}
     return sum(name in found for name in asked) / len(asked) if asked else 1.0
 

@@ -38,7 +38,8 @@ _DRAWN_ONLY = ("min_confident_share", "min_mean_confidence", "min_class_agreemen
 
 @dataclass(frozen=True, eq=False)
 class AugmentationParameters:
-    """What a set is made with, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to 1."""
+    """What a set is made with, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to
+    1."""
 
     count: int
     balance: str | Mapping[int, float] | None
@@ -72,8 +73,8 @@ def admit(
 ) -> AugmentationParameters:
     """The parameters of the set asked for, after a dataset of ``real_items`` items with ``classes``.
 
-    ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request before. Raises
-    :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong.
+    ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request
+    before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong.
     """
     faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
@@ -95,7 +96,8 @@ def admit(
     target = _guidance_target(request, card, faults)
     name = _name(request, faults)
     faults.raise_if_any()
-    assert match is not None and weights is not None
+    assert match is not None
+    assert weights is not None
     return AugmentationParameters(
         count=count,
         balance=balance,
@@ -146,7 +148,11 @@ def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> s
     if not isinstance(request.balance, dict):
         return request.balance
     if not request.balance:
-        faults.add("balance", {}, f"it names no class; name some of {join_list([entry.name for entry in card.classes])}, or leave it out")
+        faults.add(
+            "balance",
+            {},
+            f"it names no class; name some of {join_list([entry.name for entry in card.classes])}, or leave it out",
+        )
     shares: dict[int, float] = {}
     for word, share in request.balance.items():
         entry = card.find_class(word)
@@ -161,7 +167,9 @@ def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> s
         else:
             shares[entry.index] = share
     if request.balance_by == "pixels" and sum(shares.values()) > 1 + 1e-6:
-        faults.add_plain("/balance", f"its shares add up to {sum(shares.values()):g}; shares of pixels add up to 1 at most")
+        faults.add_plain(
+            "/balance", f"its shares add up to {sum(shares.values()):g}; shares of pixels add up to 1 at most"
+        )
     return shares
 
 
@@ -173,7 +181,10 @@ def _templates(request: AugmentationRequest, card: ModelCard, max_chars: int, fa
         faults.add_plain("/prompt", f"prompt lists {len(texts)} templates; give 1 to {MAX_TEMPLATES}, or leave it out")
         return ()
     members = ["prompt"] if isinstance(request.prompt, str) else [f"prompt.{number}" for number in range(len(texts))]
-    read = [read_template(text, card, max_chars=max_chars, member=member, faults=faults) for text, member in zip(texts, members)]
+    read = [
+        read_template(text, card, max_chars=max_chars, member=member, faults=faults)
+        for text, member in zip(texts, members)
+    ]
     return tuple(template for template in read if template is not None)
 
 
@@ -187,11 +198,15 @@ def _weights(
     }
     given = {source: weight for source, weight in asked.items() if weight is not None}
     if not given:
-        usual: dict[MaskSource, float] = {"real": 1.0, "transformed": 3.0} if "mask" in card.inputs else {"classes": 1.0}
+        usual: dict[MaskSource, float] = (
+            {"real": 1.0, "transformed": 3.0} if "mask" in card.inputs else {"classes": 1.0}
+        )
         given = usual
     total = sum(given.values())
     if total <= 0:
-        faults.add_plain("/masks", "masks gives every source the weight 0; give one of real, transformed and classes more")
+        faults.add_plain(
+            "/masks", "masks gives every source the weight 0; give one of real, transformed and classes more"
+        )
         return None
     weights = {source: weight / total for source, weight in given.items() if weight > 0}
     takes = [set(chosen) for chosen in card.accepted_inputs]
@@ -223,14 +238,20 @@ def _check_acceptance(
     for member in _DRAWN_ONLY:
         if (value := getattr(request.acceptance, member)) is not None:
             why = "the masks of this set are given to the model, which draws none that could be unsure or lack a class"
-            faults.add_plain(f"/acceptance/{member}", f"acceptance has {member} {truncated_repr(value)}: {why}; leave it out")
+            faults.add_plain(
+                f"/acceptance/{member}", f"acceptance has {member} {truncated_repr(value)}: {why}; leave it out"
+            )
 
 
 def _guidance_target(request: AugmentationRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:
     if request.guidance_target is None:
         return card.guidance_target
     if request.guidance_target not in card.guidance_targets:
-        choice = f"can strengthen {join_list(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
+        choice = (
+            f"can strengthen {join_list(card.guidance_targets)}; take one of these"
+            if card.guidance_targets
+            else "has no choice"
+        )
         faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
     return request.guidance_target
 

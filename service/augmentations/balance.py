@@ -1,10 +1,11 @@
 """What the classes of a set should come to, and what a pool of masks can reach.
 
-Two measures. By **pixels**, a class's share is of the pixels that have a class, each image counting alike. By **images**, it is the share
-of images in which the class covers at least 0.5 %; these shares do not add up to 1. Both are means over images of what an image
-contributes (its ``features``), so that weights of images decide on them.
+Two measures. By **pixels**, a class's share is of the pixels that have a class, each image counting alike. By
+**images**, it is the share of images in which the class covers at least 0.5 %; these shares do not add up to 1. Both
+are means over images of what an image contributes (its ``features``), so that weights of images decide on them.
 
-A share meets its target within 5 % of it, or within 0.1 percentage points where that is more (so for targets below 2 %).
+A share meets its target within 5 % of it, or within 0.1 percentage points where that is more (so for targets below 2
+%).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ TOLERANCE_POINTS = 0.001
 
 @dataclass(frozen=True, eq=False)
 class BalanceTarget:
-    """``shares`` ``(C,)`` 0..1 by class, by pixels or by images; those that are not ``weighed`` ``(C,)`` bool are free."""
+    """``shares`` ``(C,)`` 0..1 by class, by pixels or by images; those that are not ``weighed`` ``(C,)`` bool are
+    free."""
 
     by: BalanceBy
     shares: np.ndarray
@@ -41,7 +43,8 @@ class BalanceTarget:
 @dataclass(frozen=True, eq=False)
 class Feasibility:
     """What comes nearest to a target: ``weights`` ``(P,)`` of the masks, the ``shares`` ``(C,)`` that they give, and in
-    ``sentences`` why a class cannot have its share. ``masks`` is how many masks of equal weight are as many as these."""
+    ``sentences`` why a class cannot have its share. ``masks`` is how many masks of equal weight are as many as
+    these."""
 
     weights: np.ndarray
     shares: np.ndarray
@@ -55,7 +58,8 @@ class Feasibility:
 
 
 def features(histograms: np.ndarray, by: BalanceBy) -> np.ndarray:
-    """What each mask contributes ``(P, C)`` float64: shares of its pixels that have a class, or 1 for classes that are in it."""
+    """What each mask contributes ``(P, C)`` float64: shares of its pixels that have a class, or 1 for classes that are
+    in it."""
     if by == "images":
         return (histograms >= FOUND_SHARE).astype(np.float64)
     return histograms / np.maximum(histograms.sum(axis=1, dtype=np.float64), 1e-12)[:, None]
@@ -67,12 +71,13 @@ def target_of(
     contributed: np.ndarray,
     ground: frozenset[int] = frozenset(),
 ) -> BalanceTarget:
-    """The target that a request's ``balance`` stands for, given what the real masks contribute (:func:`features`, ``(P, C)``).
+    """The target that a request's ``balance`` stands for, given what the real masks contribute (:func:`features`, ``(P,
+    C)``).
 
-    None: the real shares. ``even`` and ``inverse`` divide what the objects have: ``ground`` keeps its share by pixels, and is free by
-    images; classes that never occur get none. By images only their proportions are given, so their level is that of the weights which
-    meet those and change the real set the least. A map of shares by class index: by pixels the other classes get what is left, in
-    proportion to their real shares; by images they are free.
+    None: the real shares. ``even`` and ``inverse`` divide what the objects have: ``ground`` keeps its share by pixels,
+    and is free by images; classes that never occur get none. By images only their proportions are given, so their level
+    is that of the weights which meet those and change the real set the least. A map of shares by class index: by pixels
+    the other classes get what is left, in proportion to their real shares; by images they are free.
 
     Raises InvalidRequest for shares that leave something over with no class to take it, or more than all.
     """
@@ -94,7 +99,9 @@ def target_of(
     return BalanceTarget(by, wanted * _level(contributed[:, objects], wanted[objects]), objects)
 
 
-def feasibility(contributed: np.ndarray, target: BalanceTarget, names: Sequence[str], *, most: float = 1.0) -> Feasibility:
+def feasibility(
+    contributed: np.ndarray, target: BalanceTarget, names: Sequence[str], *, most: float = 1.0
+) -> Feasibility:
     """The shares nearest to the target that any mix of the masks can reach, from what they contribute (``(P, C)``).
 
     Nearest is the least sum of squared misses, each as a part of its target. No mask has a weight above ``most``.
@@ -115,7 +122,9 @@ def _explicit(balance: Mapping[int, float], by: BalanceBy, real: np.ndarray) -> 
         return BalanceTarget(by, shares, named)
     left, others = 1 - shares.sum(), np.where(named, 0, real)
     if left < -1e-6 or (left > 1e-6 and not others.any()):
-        why = "of pixels there is no more than 1" if left < 0 else "no other class occurs in the dataset to take the rest"
+        why = (
+            "of pixels there is no more than 1" if left < 0 else "no other class occurs in the dataset to take the rest"
+        )
         detail = f"the shares of balance add up to {shares.sum():g}, and {why}; make them add up to 1"
         raise InvalidRequest(detail, errors=[{"pointer": "/balance", "detail": detail}])
     if others.any():
@@ -124,9 +133,11 @@ def _explicit(balance: Mapping[int, float], by: BalanceBy, real: np.ndarray) -> 
 
 
 def _level(occurs: np.ndarray, proportions: np.ndarray) -> float:
-    """How many of the classes ``(P, K)`` an image has on average where they occur in the given ``proportions`` ``(K,)``.
+    """How many of the classes ``(P, K)`` an image has on average where they occur in the given ``proportions``
+    ``(K,)``.
 
-    Weights of images that meet proportions of occurrences are, times each image's number of classes, weights of mean proportions.
+    Weights of images that meet proportions of occurrences are, times each image's number of classes, weights of mean
+    proportions.
     """
     number = occurs.sum(axis=1)
     having = number > 0
@@ -140,7 +151,8 @@ def _level(occurs: np.ndarray, proportions: np.ndarray) -> float:
 def _sentences(
     names: Sequence[str], contributed: np.ndarray, shares: np.ndarray, target: BalanceTarget, most: float
 ) -> Iterator[str]:
-    """Why the target is missed. Where a class lacks pixels, others have them: that follows, and is told in one sentence."""
+    """Why the target is missed. Where a class lacks pixels, others have them: that follows, and is told in one
+    sentence."""
     of = "the pixels" if target.by == "pixels" else "the images"
     missed = np.flatnonzero(~target.met(shares))
     lacking = any(shares[index] < target.shares[index] for index in missed)

@@ -1,4 +1,5 @@
-"""From weights to a sequence of masks that is balanced at every length, and repeats each mask as evenly as its weight allows."""
+"""From weights to a sequence of masks that is balanced at every length, and repeats each mask as evenly as its weight
+allows."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _OVERUSE = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What has been chosen before: ``features`` ``(C,)`` summed over ``images`` of them, and ``uses`` ``(P,)`` of each mask."""
+    """What has been chosen before: ``features`` ``(C,)`` summed over ``images`` of them, and ``uses`` ``(P,)`` of each
+    mask."""
 
     features: np.ndarray
     images: float
@@ -45,11 +47,12 @@ def choose(
 ) -> np.ndarray:
     """``count`` masks, by their numbers ``(count,)``, with repetition, in the order to take them.
 
-    ``features`` ``(P, C)`` are what the target is a mean of: shares of pixels, or 1 where a class occurs. With what is there
-    ``already``, the mean comes to ``target`` ``(C,)`` after ``horizon`` masks (``count`` if None), as far as these masks can; before
-    that it goes there evenly. Classes that are not ``weighed`` ``(C,)`` are free. Each mask comes as often as its weight says, which is
-    at most ``most``, give or take one, those used least before first. Where of some classes less is ``kept`` ``(C,)`` of what is
-    chosen than of others, relative to all, as much more of them is chosen.
+    ``features`` ``(P, C)`` are what the target is a mean of: shares of pixels, or 1 where a class occurs. With what is
+    there ``already``, the mean comes to ``target`` ``(C,)`` after ``horizon`` masks (``count`` if None), as far as
+    these masks can; before that it goes there evenly. Classes that are not ``weighed`` ``(C,)`` are free. Each mask
+    comes as often as its weight says, which is at most ``most``, give or take one, those used least before first. Where
+    of some classes less is ``kept`` ``(C,)`` of what is chosen than of others, relative to all, as much more of them is
+    chosen.
     """
     weighed = np.ones(len(target), dtype=bool) if weighed is None else weighed
     horizon = max(count, horizon or count)
@@ -101,7 +104,8 @@ def _sequence(
 
 
 def _due(weights: np.ndarray, count: int, horizon: int, rng: np.random.Generator) -> np.ndarray:
-    """Masks in the order in which they fall due, at least ``count``: each at even steps by its weight, from a random start.
+    """Masks in the order in which they fall due, at least ``count``: each at even steps by its weight, from a random
+    start.
 
     Systematic sampling: in any stretch, a mask falls due as often as its weight says, give or take one.
     """

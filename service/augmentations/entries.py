@@ -16,9 +16,9 @@ from service.augmentations.transforms.base import Drawn
 class Wanted:
     """One sample to make: entry ``index`` of the plan, from real item ``item``.
 
-    A mask is made by the plan from ``seed`` (and from item ``partner``, where objects of another mask may be merged in); ``classes`` are
-    the names to give to a model that draws masks itself, unless there is a ``prompt``. ``asked`` names the classes that the twin's mask
-    should hold.
+    A mask is made by the plan from ``seed`` (and from item ``partner``, where objects of another mask may be merged
+    in); ``classes`` are the names to give to a model that draws masks itself, unless there is a ``prompt``. ``asked``
+    names the classes that the twin's mask should hold.
     """
 
     index: int
@@ -32,7 +32,11 @@ class Wanted:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {**asdict(self), "classes": None if self.classes is None else list(self.classes), "asked": list(self.asked)}
+        return {
+            **asdict(self),
+            "classes": None if self.classes is None else list(self.classes),
+            "asked": list(self.asked),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Wanted:
@@ -45,8 +49,9 @@ class Wanted:
 class PlanEntry:
     """A wanted sample with its mask.
 
-    ``labels`` ``(size, size)`` uint8 of the model's class indices, without 255, and what was ``applied`` to the real mask to get them;
-    None and () where the model draws the mask. ``shares`` ``(C,)`` are those of the mask, or those to be expected of its class set.
+    ``labels`` ``(size, size)`` uint8 of the model's class indices, without 255, and what was ``applied`` to the real
+    mask to get them; None and () where the model draws the mask. ``shares`` ``(C,)`` are those of the mask, or those to
+    be expected of its class set.
     """
 
     wanted: Wanted
@@ -57,7 +62,8 @@ class PlanEntry:
 
 @dataclass(frozen=True, eq=False)
 class JobGroup:
-    """Entries that one generation job can make: they share prompt and classes. ``entries`` give its masks in order, if any."""
+    """Entries that one generation job can make: they share prompt and classes. ``entries`` give its masks in order, if
+    any."""
 
     prompt: str | None
     classes: tuple[str, ...] | None

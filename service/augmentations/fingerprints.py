@@ -1,11 +1,12 @@
-"""Fingerprints of twins: 256 bits that stay nearly the same when an image is recompressed, resized, or made lighter or darker.
+"""Fingerprints of twins: 256 bits that stay nearly the same when an image is recompressed, resized, or made lighter or
+darker.
 
-The perceptual hash of Zauner (*Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010): whether each of the low
-frequencies of the image's discrete cosine transform is above their median. Here 16 by 16 of them, where 8 by 8 are usual, since images
-of one kind (tissue, roofs, roads) differ in more than their coarsest patches.
+The perceptual hash of Zauner (*Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010): whether each
+of the low frequencies of the image's discrete cosine transform is above their median. Here 16 by 16 of them, where 8 by
+8 are usual, since images of one kind (tissue, roofs, roads) differ in more than their coarsest patches.
 
-What a mask says is taken out of its image first, each class's mean grey: two images drawn for one mask are alike in that by intention,
-and would pass for copies. So a fingerprint is of what the mask leaves open.
+What a mask says is taken out of its image first, each class's mean grey: two images drawn for one mask are alike in
+that by intention, and would pass for copies. So a fingerprint is of what the mask leaves open.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _FREQUENCIES = 16
 
 
 def fingerprint(image: Image.Image, mask: np.ndarray | None = None) -> np.ndarray:
-    """The fingerprint ``(4,)`` uint64 of an image of any size and mode, and of its mask ``(h, w)`` uint8 if it has one."""
+    """The fingerprint ``(4,)`` uint64 of an image of any size and mode, and of its mask ``(h, w)`` uint8 if it has
+    one."""
     # in floats: the patterns of a flat image are finer than grey levels
     grey = np.array(image.convert("RGB").convert("L"), dtype=np.float32)
     small = _small(grey)
@@ -45,7 +47,8 @@ def fingerprint_of(data: bytes, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
-    """How many bits of two fingerprints differ, 0..256. About 128 for images that have nothing to do with each other."""
+    """How many bits of two fingerprints differ, 0..256. About 128 for images that have nothing to do with each
+    other."""
     return int(np.bitwise_count(one ^ other).sum())
 
 
@@ -57,7 +60,9 @@ def _small(grey: np.ndarray) -> np.ndarray:
 def _explained(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The mean in ``grey`` ``(H, W)`` of each pixel's class: ``(h, w)`` float32, like the mask."""
     labels = np.asarray(Image.fromarray(mask).resize(grey.shape[::-1], Image.Resampling.NEAREST)).reshape(-1)
-    means = np.bincount(labels, weights=grey.reshape(-1), minlength=256) / np.maximum(np.bincount(labels, minlength=256), 1)
+    means = np.bincount(labels, weights=grey.reshape(-1), minlength=256) / np.maximum(
+        np.bincount(labels, minlength=256), 1
+    )
     return means.astype(np.float32)[mask]
 
 

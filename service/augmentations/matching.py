@@ -14,9 +14,11 @@ from service.kit.validation import Faults, closest_match, join_list, truncated_r
 
 @dataclass(frozen=True, eq=False)
 class ClassMatch:
-    """``table`` ``(256,)`` uint8: the model's class index of each of the dataset's, 255 for one that is given to its surroundings.
+    """``table`` ``(256,)`` uint8: the model's class index of each of the dataset's, 255 for one that is given to its
+    surroundings.
 
-    ``ground`` holds the model's indices of what objects stand on: the dataset's background, and classes that no request may name.
+    ``ground`` holds the model's indices of what objects stand on: the dataset's background, and classes that no request
+    may name.
     """
 
     table: np.ndarray
@@ -41,8 +43,8 @@ def match_classes(
 ) -> ClassMatch | None:
     """How the classes match; None where they do not, which is then noted in ``faults``.
 
-    A class is what ``class_map`` says, or the model's class of its name or alias, whatever their case; the dataset's background is
-    also the model's one class with a name for a background. Several may become one.
+    A class is what ``class_map`` says, or the model's class of its name or alias, whatever their case; the dataset's
+    background is also the model's one class with a name for a background. Several may become one.
     """
     said, sound = _said(classes, card, class_map, faults)
     table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
@@ -61,14 +63,16 @@ def match_classes(
             ground.add(found.index)
     if unmatched:
         has = [entry.name for entry in card.classes]
-        example = f'{{{truncated_repr(unmatched[0])}: {truncated_repr(card.classes[-1].name)}}}'
+        example = f"{{{truncated_repr(unmatched[0])}: {truncated_repr(card.classes[-1].name)}}}"
         faults.add_plain(
             "/class_map",
             f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are {join_list(has)}. Say in class_map "
             f"which of them each is, as {example}, or null to give its pixels to the classes around them",
         )
     elif sound and not matched:
-        faults.add_plain("/class_map", f"class_map leaves none of the dataset's classes; its classes are {join_list(classes.names)}")
+        faults.add_plain(
+            "/class_map", f"class_map leaves none of the dataset's classes; its classes are {join_list(classes.names)}"
+        )
     if unmatched or not sound or not matched:
         return None
     return ClassMatch(table, frozenset(ground), len(card.classes))
@@ -104,7 +108,9 @@ def _said(
 def _stranger(faults: Faults, where: str, word: str, whose: str, known: tuple[str, ...] | list[str]) -> None:
     near = closest_match(word, known)
     meant = f"did you mean {truncated_repr(near)}? " if near else ""
-    faults.add_plain(where, f"class_map names {truncated_repr(word)}, which is no class of {whose}; {meant}It has {join_list(known)}")
+    faults.add_plain(
+        where, f"class_map names {truncated_repr(word)}, which is no class of {whose}; {meant}It has {join_list(known)}"
+    )
 
 
 def _by_name(entry: DatasetClass, card: ModelCard) -> ClassEntry | None:

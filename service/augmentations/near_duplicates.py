@@ -1,7 +1,7 @@
 """Has an image like this come before? For hundreds of thousands of fingerprints, 32 bytes each.
 
-Every fingerprint is compared: at the distances that matter, an index of parts of the fingerprint would have to look up thousands of
-keys, which takes longer. The first half alone settles nearly all of them.
+Every fingerprint is compared: at the distances that matter, an index of parts of the fingerprint would have to look up
+thousands of keys, which takes longer. The first half alone settles nearly all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from service.augmentations.fingerprints import BITS, WORDS
 
 USUAL_BITS = 40
-"""Bits that differ at most between an image and a copy of it: recompressed, resized, lighter, darker, slightly noisy."""
+"""Bits that differ at most between an image and a copy of it: recompressed, resized, lighter, darker, slightly
+noisy."""
 _MAGIC = b"TWND"
 _FORMAT = 1
 _HEADER = struct.Struct("<4sHHQ")
@@ -50,7 +51,8 @@ class NearDuplicates:
         return self._count - 1
 
     def find(self, fingerprint: np.ndarray, within: int = USUAL_BITS) -> Near | None:
-        """The nearest fingerprint of which at most ``within`` bits differ, the first of several; None if there is none."""
+        """The nearest fingerprint of which at most ``within`` bits differ, the first of several; None if there is
+        none."""
         half = self._differing(fingerprint, range(_FIRST), np.s_[: self._count])
         able = np.flatnonzero(half <= within)
         if not able.size:
@@ -70,7 +72,9 @@ class NearDuplicates:
         known = len(data) >= _HEADER.size and data[:4] == _MAGIC
         _, version, bits, count = _HEADER.unpack_from(data) if known else (b"", 0, 0, 0)
         if (version, bits) != (_FORMAT, BITS) or len(data) != _HEADER.size + count * BITS // 8:
-            raise ValueError(f"{len(data)} bytes are no fingerprints of {BITS} bits in format {_FORMAT}; compute them anew")
+            raise ValueError(
+                f"{len(data)} bytes are no fingerprints of {BITS} bits in format {_FORMAT}; compute them anew"
+            )
         found = cls()
         words = np.frombuffer(data, dtype="<u8", offset=_HEADER.size).reshape(count, WORDS).T
         found._words = np.zeros((WORDS, max(_LEAST_ROOM, count)), dtype=np.uint64)

@@ -49,7 +49,8 @@ def examples(plan: Plan, count: int = MAX_EXAMPLES) -> list[Example]:
 def draw_plan(
     shares: PlanShares, shown: Sequence[Example], classes: Sequence[ClassEntry], *, title: str = "Augmentation plan"
 ) -> bytes:
-    """The picture as a PNG: for each class its real share, its target and what is planned, then the examples, then the notes."""
+    """The picture as a PNG: for each class its real share, its target and what is planned, then the examples, then the
+    notes."""
     font, bold, small = (ImageFont.load_default(size) for size in (15, 22, 12))
     order = sorted(shares.classes, key=lambda one: (-max(one.target or 0, one.real), one.index))[:MAX_CLASSES]
     rows = sorted(order, key=lambda one: one.index)
@@ -112,12 +113,18 @@ def _how(entry: PlanEntry) -> str:
 
 
 def _subtitle(shares: PlanShares) -> str:
-    sources = ", ".join(f"{share:.0%} {'drawn by the model' if name == 'classes' else name}" for name, share in shares.sources.items())
+    sources = ", ".join(
+        f"{share:.0%} {'drawn by the model' if name == 'classes' else name}" for name, share in shares.sources.items()
+    )
     return f"{shares.count} twins, at most {shares.tries} tries, from {shares.items} real items; masks: {sources}"
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shares: PlanShares, font: ImageFont.ImageFont) -> None:
-    of = "pixels; planned in the class's colour" if shares.by == "pixels" else f"images with {FOUND_SHARE:.1%} of it or more"
+    of = (
+        "pixels; planned in the class's colour"
+        if shares.by == "pixels"
+        else f"images with {FOUND_SHARE:.1%} of it or more"
+    )
     left = _MARGIN + _NAME
     for text, fill, outline in (("real", _GROUND, _FAINT), ("target", _PAPER, _INK), ("planned", _FAINT, _FAINT)):
         draw.rectangle((left, top + 3, left + 18, top + 3 + _BAR_HEIGHT), fill=fill, outline=outline)
@@ -128,7 +135,12 @@ def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shares: PlanShares, font: 
 
 
 def _draw_class(
-    draw: ImageDraw.ImageDraw, one: ClassShares, top: int, most: float, font: ImageFont.ImageFont, small: ImageFont.ImageFont
+    draw: ImageDraw.ImageDraw,
+    one: ClassShares,
+    top: int,
+    most: float,
+    font: ImageFont.ImageFont,
+    small: ImageFont.ImageFont,
 ) -> None:
     draw.rectangle((_MARGIN, top + 5, _MARGIN + 14, top + 19), fill=one.colour, outline=_FAINT)
     draw.text((_MARGIN + 22, top + 3), fit_text(one.name, font, _NAME - 30), fill=_INK, font=font)
@@ -137,7 +149,9 @@ def _draw_class(
     for number, (share, fill, outline) in enumerate(bars):
         y = top + number * (_BAR_HEIGHT + 1)
         if share is not None:
-            draw.rectangle((left, y, left + max(1, round(_BAR * share / most)), y + _BAR_HEIGHT), fill=fill, outline=outline)
+            draw.rectangle(
+                (left, y, left + max(1, round(_BAR * share / most)), y + _BAR_HEIGHT), fill=fill, outline=outline
+            )
     target = "free" if one.target is None else f"{one.target:.1%}"
     said = f"{one.real:.1%}, {target}, {one.planned:.1%}" + ("" if one.met else "  not met")
     draw.text((left + _BAR + 12, top + 8), said, fill=_INK if one.met else (176, 42, 34), font=small)

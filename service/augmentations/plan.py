@@ -1,7 +1,7 @@
 """A plan: which twins to make next, so that what is accepted comes to what was asked for.
 
-Nothing is random about it but the seed. What comes next depends on the plan and on the tally of what has been made, so a plan that is
-made again from the same request and data goes on where another left off.
+Nothing is random about it but the seed. What comes next depends on the plan and on the tally of what has been made, so
+a plan that is made again from the same request and data goes on where another left off.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from service.augmentations.transforms.compose import Composed, compose
 from service.errors import InvalidRequest
 from service.kit.seeds import sample_seed
 
-__all__ = ["PlanEntry", "JobGroup", "Plan", "Wanted", "job_groups", "make_plan"]
+__all__ = ["JobGroup", "Plan", "PlanEntry", "Wanted", "job_groups", "make_plan"]
 
 _BLOCK, _FIRST_BLOCKS, _FIRST = 64, 16, 128
 """Entries that are chosen together, and of the first 128; after them, what they came to is looked at."""
 _LEAST_LABELLED = 0.5
 """Masks with less of their pixels labelled are not drawn from: most of such a mask would be filled in."""
 _MAX_CLASS_WEIGHT = 5.0
-"""A class of which ten times as much is wanted as can be had is no more than five times as likely to be cloned: the rest lives on."""
+"""A class of which ten times as much is wanted as can be had is no more than five times as likely to be cloned: the
+rest lives on."""
 _LEAST_RATE = 0.25
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, modulo 1, lie evenly however many there are."""
@@ -48,7 +49,9 @@ def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -
     """
     histograms = np.asarray(pool.histograms)
     if histograms.ndim != 2 or histograms.shape[1] != len(card.classes):
-        raise ValueError(f"the pool's histograms are {histograms.shape}; {card.id} has {len(card.classes)} classes, one a column")
+        raise ValueError(
+            f"the pool's histograms are {histograms.shape}; {card.id} has {len(card.classes)} classes, one a column"
+        )
     left_out: dict[str, int] = {}
     usable = histograms.sum(axis=1) >= _LEAST_LABELLED
     left_out["unlabelled"] = int((~usable).sum())
@@ -80,7 +83,9 @@ def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -
     first = next(iter(supplies.values()))
     target = target_of(parameters.balance, parameters.balance_by, first.contributed, parameters.match.ground)
     names = [entry.name for entry in card.classes]
-    feasible = {drawn: feasibility(supply.contributed, target, names, most=supply.most) for drawn, supply in supplies.items()}
+    feasible = {
+        drawn: feasibility(supply.contributed, target, names, most=supply.most) for drawn, supply in supplies.items()
+    }
     return Plan(parameters, card, pool, target, supplies, feasible, sets, {why: n for why, n in left_out.items() if n})
 
 
@@ -88,7 +93,8 @@ def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -
 class Plan:
     """Deterministic: the same parameters, card and pool make the same plan, and the same tally the same next entries.
 
-    ``supplies`` and ``feasible`` are by whether the model draws the masks (True) or is given them (False), of those that are used.
+    ``supplies`` and ``feasible`` are by whether the model draws the masks (True) or is given them (False), of those
+    that are used.
     """
 
     parameters: AugmentationParameters
@@ -111,9 +117,11 @@ class Plan:
         return math.ceil(self.parameters.budget * self.count)
 
     def lacking(self, tally: SetTally) -> int:
-        """How many entries to make next: as many as twins are lacking, more where few were accepted so far, none beyond ``tries``.
+        """How many entries to make next: as many as twins are lacking, more where few were accepted so far, none beyond
+        ``tries``.
 
-        0 with none only expected: the set has ended. Should more than expected be accepted, those above ``count`` are left out.
+        0 with none only expected: the set has ended. Should more than expected be accepted, those above ``count`` are
+        left out.
         """
         left = self.tries - tally.tried
         # of the first few nothing can be told, and a bad start is no reason to spend all tries at once
@@ -122,7 +130,8 @@ class Plan:
         return max(0, min(left, math.ceil(lacking / rate)))
 
     def next(self, tally: SetTally, count: int) -> Iterator[PlanEntry]:
-        """The next ``count`` entries after those of ``tally``, one by one as their masks are made; ``tally`` is not changed.
+        """The next ``count`` entries after those of ``tally``, one by one as their masks are made; ``tally`` is not
+        changed.
 
         Entry k is numbered ``tally.tried + k``. Of the same tally, fewer entries are the first ones of more.
         """
@@ -150,7 +159,8 @@ class Plan:
         )
 
     def mask(self, wanted: Wanted) -> np.ndarray:
-        """The class indices ``(size, size)`` uint8 of an entry's mask, made again. Raises ValueError as :meth:`compose`."""
+        """The class indices ``(size, size)`` uint8 of an entry's mask, made again. Raises ValueError as
+        :meth:`compose`."""
         return self.compose(wanted).labels
 
     @cached_property
@@ -186,7 +196,9 @@ class Plan:
         seed = sample_seed(self.parameters.seed, index)
         # a generator of its own: what is drawn for a prompt must not change the mask
         rng = np.random.default_rng([seed, 1])
-        partner = self._partner(rng) if source == "transformed" and self.parameters.transforms.merge is not None else None
+        partner = (
+            self._partner(rng) if source == "transformed" and self.parameters.transforms.merge is not None else None
+        )
         if source == "classes":
             assert self.sets is not None
             indices = self.sets.classes_of(item)
@@ -227,7 +239,9 @@ class Plan:
         if False in self.feasible:
             reached = self.feasible[False].shares
             able = self.target.weighed & (reached > 0)
-            class_weights[np.flatnonzero(able)] = np.clip(self.target.shares[able] / reached[able], 1 / _MAX_CLASS_WEIGHT, _MAX_CLASS_WEIGHT)
+            class_weights[np.flatnonzero(able)] = np.clip(
+                self.target.shares[able] / reached[able], 1 / _MAX_CLASS_WEIGHT, _MAX_CLASS_WEIGHT
+            )
         return class_weights
 
 

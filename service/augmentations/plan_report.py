@@ -37,7 +37,11 @@ def _figures(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShare
     """The figures of ``plan``, whose masks come to ``planned`` ``(C,)`` and could come to ``feasible`` ``(C,)``."""
     target, real = plan.target, plan.real
     met = target.met(planned)
-    shown = [entry for entry in plan.card.classes if real[entry.index] > 0 or (target.weighed & (target.shares > 0))[entry.index]]
+    shown = [
+        entry
+        for entry in plan.card.classes
+        if real[entry.index] > 0 or (target.weighed & (target.shares > 0))[entry.index]
+    ]
     items = max(len(supply) for supply in plan.supplies.values())
     masks = min(one.masks for one in plan.feasible.values())
     return PlanShares(
@@ -73,9 +77,15 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
         times = f"{plan.parameters.max_uses:g} times as often as on average"
         notes.append(f"No real item is drawn more than {times}; with a larger masks.max_uses these shares come nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
-    if any(_can_grow(plan, one) for one in plan.feasible.values()) and adding and "transformed" in plan.parameters.weights:
+    if (
+        any(_can_grow(plan, one) for one in plan.feasible.values())
+        and adding
+        and "transformed" in plan.parameters.weights
+    ):
         prefer = "prefers" if len(adding) == 1 else "prefer"
-        notes.append(f"{join_words(adding)} {prefer} what is lacking, so transformed masks may come somewhat nearer than these figures.")
+        notes.append(
+            f"{join_words(adding)} {prefer} what is lacking, so transformed masks may come somewhat nearer than these figures."
+        )
     notes += _rounded(plan, planned)
     if masks < _FEW * items:
         most = max(float(one.weights.max()) for one in plan.feasible.values())
@@ -91,7 +101,8 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
 
 
 def _can_grow(plan: Plan, found: Feasibility) -> bool:
-    """Whether a class lacks part of its share that is in some of the masks, so that more of it can be put into others."""
+    """Whether a class lacks part of its share that is in some of the masks, so that more of it can be put into
+    others."""
     lacking = ~plan.target.met(found.shares) & (found.shares < plan.target.shares)
     return bool((lacking & (plan.real > 0)).any())
 

@@ -21,7 +21,9 @@ class ClassShares(BaseModel):
     target: float | None = Field(description="the share that is asked for; null for a free class")
     feasible: float = Field(description="its share in the mix of these masks that comes nearest to the target")
     planned: float = Field(description="its share in the masks that the plan would take")
-    met: bool = Field(description="whether what is planned is within 5 % of the target, or within 0.1 percentage points")
+    met: bool = Field(
+        description="whether what is planned is within 5 % of the target, or within 0.1 percentage points"
+    )
 
 
 class PlanShares(BaseModel):
@@ -29,7 +31,9 @@ class PlanShares(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    by: BalanceBy = Field(description="what shares are of; an image has a class from 0.5 % of its pixels on, less is noise")
+    by: BalanceBy = Field(
+        description="what shares are of; an image has a class from 0.5 % of its pixels on, less is noise"
+    )
     count: int = Field(description="twins wanted")
     tries: int = Field(description="samples that are made at most")
     items: int = Field(description="real items that are drawn from")

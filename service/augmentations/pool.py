@@ -22,7 +22,8 @@ class Pool(Protocol):
 
     @property
     def histograms(self) -> np.ndarray:
-        """``(P, C)`` float: the share of each mask's pixels that each class has. A row adds up to 1 less the share of 255.
+        """``(P, C)`` float: the share of each mask's pixels that each class has. A row adds up to 1 less the share of
+        255.
 
         The same array at every call: it is looked at often.
         """
@@ -33,7 +34,8 @@ class Pool(Protocol):
         ...
 
     def caption(self, item: int) -> str | None:
-        """The caption of item ``item``, if it has one. Asked for every item where a prompt uses captions, so it should be at hand."""
+        """The caption of item ``item``, if it has one. Asked for every item where a prompt uses captions, so it should
+        be at hand."""
         ...
 
 
@@ -47,7 +49,11 @@ class ArrayPool:
 
     @cached_property
     def histograms(self) -> np.ndarray:
-        return np.stack([histogram(mask, self.classes) for mask in self.masks]) if self.masks else np.zeros((0, self.classes))
+        return (
+            np.stack([histogram(mask, self.classes) for mask in self.masks])
+            if self.masks
+            else np.zeros((0, self.classes))
+        )
 
     def mask(self, item: int) -> np.ndarray:
         return self.masks[item]
@@ -63,5 +69,7 @@ def histogram(mask: np.ndarray, classes: int) -> np.ndarray:
     """
     counts = np.bincount(mask.reshape(-1), minlength=256)
     if (strange := np.flatnonzero(counts[classes:IGNORE])).size:
-        raise ValueError(f"the mask holds {strange[0] + classes}; the model's classes are 0 to {classes - 1}, and 255 for none")
+        raise ValueError(
+            f"the mask holds {strange[0] + classes}; the model's classes are 0 to {classes - 1}, and 255 for none"
+        )
     return counts[:classes] / mask.size

@@ -15,7 +15,8 @@ _SPACES = str.maketrans("\n\r\t", "   ")
 
 @dataclass(frozen=True)
 class Template:
-    """``parts`` are (text, placeholder or None) in turn. A prompt has at most ``max_chars`` characters and ``max_words`` words."""
+    """``parts`` are (text, placeholder or None) in turn. A prompt has at most ``max_chars`` characters and
+    ``max_words`` words."""
 
     parts: tuple[tuple[str, str | None], ...]
     max_chars: int
@@ -63,7 +64,9 @@ def read_template(text: str, card: ModelCard, *, max_chars: int, member: str, fa
     try:
         parsed = list(string.Formatter().parse(text.strip()))
     except ValueError as error:
-        faults.add(member, text, f"its braces do not pair ({error}); write {{{{ and }}}} for braces that are meant as such")
+        faults.add(
+            member, text, f"its braces do not pair ({error}); write {{{{ and }}}} for braces that are meant as such"
+        )
         return None
     known = join_list([f"{{{name}}}" for name in PLACEHOLDERS])
     for _, name, form, conversion in parsed:
@@ -74,13 +77,16 @@ def read_template(text: str, card: ModelCard, *, max_chars: int, member: str, fa
     template = Template(tuple((literal, name) for literal, name, _, _ in parsed), max_chars, max_words)
     words = len("".join(literal for literal, _ in template.parts).split())
     if words > max_words:
-        faults.add(member, text, f"it has {words} words besides placeholders; {card.id} reads {max_words} tokens, shorten it")
+        faults.add(
+            member, text, f"it has {words} words besides placeholders; {card.id} reads {max_words} tokens, shorten it"
+        )
         return None
     return template
 
 
 def spoken(card: ModelCard, indices: Sequence[int]) -> list[str]:
-    """The words for classes in a prompt, in reading order, which is that of their indices; of those that may be asked for.
+    """The words for classes in a prompt, in reading order, which is that of their indices; of those that may be asked
+    for.
 
     Where none of them may be, they are named nevertheless: a picture of the ground alone is one too.
     """

@@ -1,9 +1,10 @@
 """Raking: weights of masks whose weighted mean meets a target, and which change the given weights the least.
 
-Survey statistics knows this as calibration by raking (Deville and Särndal, *Calibration Estimators in Survey Sampling*, 1992): of all
-weights that meet the target, those with the least Kullback-Leibler divergence from the prior. They are ``prior * exp(features @ slope)``
-up to a factor, cut off where no weight may be larger, and ``slope`` solves a convex problem with as many unknowns as there are targets,
-whatever the number of masks. A target that no weights meet gets the nearest mean that some reach.
+Survey statistics knows this as calibration by raking (Deville and Särndal, *Calibration Estimators in Survey Sampling*,
+1992): of all weights that meet the target, those with the least Kullback-Leibler divergence from the prior. They are
+``prior * exp(features @ slope)`` up to a factor, cut off where no weight may be larger, and ``slope`` solves a convex
+problem with as many unknowns as there are targets, whatever the number of masks. A target that no weights meet gets the
+nearest mean that some reach.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 _SOFTNESS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""What a miss of the target costs is made dearer step by step, each solution the start of the next: so the last one is soon found."""
+"""What a miss of the target costs is made dearer step by step, each solution the start of the next: so the last one is
+soon found."""
 _MAX_STEPS = 60
 _SOLVED_ON = 50_000
 """Masks that the slope is sought on; of more, every n-th, and all of them for the last touch."""
@@ -25,11 +27,12 @@ def rake(
     *,
     most: float = 1.0,
 ) -> np.ndarray:
-    """Weights ``(P,)``, adding up to 1 and each at most ``most``, so that ``weights @ features`` is ``target`` as far as that can be.
+    """Weights ``(P,)``, adding up to 1 and each at most ``most``, so that ``weights @ features`` is ``target`` as far
+    as that can be.
 
-    ``features`` ``(P, K)``, ``target`` ``(K,)``; a miss of ``scale`` ``(K,)`` weighs the same in each. ``prior`` ``(P,)`` are the
-    weights that are changed the least, all alike if None; what has none gets none. A ``most`` that would leave weights short of 1 is
-    raised until it does not. Raises ValueError without a mask of any weight.
+    ``features`` ``(P, K)``, ``target`` ``(K,)``; a miss of ``scale`` ``(K,)`` weighs the same in each. ``prior``
+    ``(P,)`` are the weights that are changed the least, all alike if None; what has none gets none. A ``most`` that
+    would leave weights short of 1 is raised until it does not. Raises ValueError without a mask of any weight.
     """
     prior = np.ones(len(features)) if prior is None else np.asarray(prior, dtype=np.float64)
     if not (able := prior > 0).any():
@@ -50,7 +53,8 @@ def rake(
 
 
 def effective_number(weights: np.ndarray) -> float:
-    """How many masks of equal weight are as many as these: the exponential of the weights' entropy, 1 to their number."""
+    """How many masks of equal weight are as many as these: the exponential of the weights' entropy, 1 to their
+    number."""
     taken = weights[weights > 0]
     return float(np.exp(-(taken * np.log(taken)).sum()))
 
@@ -96,7 +100,8 @@ def _dual(
 
 
 def _weights(exponents: np.ndarray, cap: float) -> np.ndarray:
-    """Weights in proportion to exp(exponents), but none above ``cap``: the largest are cut, and the others share what is left."""
+    """Weights in proportion to exp(exponents), but none above ``cap``: the largest are cut, and the others share what
+    is left."""
     raised = np.exp(exponents - exponents.max())
     weights = raised / raised.sum()
     if weights.max() <= cap:

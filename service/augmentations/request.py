@@ -35,7 +35,11 @@ EXAMPLES: list[JsonValue] = [
         "model": "pathdiff-nuclei@1.0.0",
         "count": 2700,
         "balance": {"nucleus": 0.3},
-        "masks": {"real": 1, "transformed": 3, "transforms": {"flip": {"vertical": True}, "scale": {"low": 0.7}, "clone": {}}},
+        "masks": {
+            "real": 1,
+            "transformed": 3,
+            "transforms": {"flip": {"vertical": True}, "scale": {"low": 0.7}, "clone": {}},
+        },
         "prompt": "{caption}",
         "acceptance": {"no_near_duplicates": True},
         "seed": 42,
@@ -72,7 +76,9 @@ class MaskOptions(_Part):
     Where no weight is given, a model that follows masks gets ``real`` 1 and ``transformed`` 3, any other ``classes`` 1.
     """
 
-    real: float | None = Field(None, ge=0, description="Weight of real masks as they are; their twins differ in the image alone.")
+    real: float | None = Field(
+        None, ge=0, description="Weight of real masks as they are; their twins differ in the image alone."
+    )
     transformed: float | None = Field(None, ge=0, description="Weight of real masks that have been transformed.")
     classes: float | None = Field(
         None,
@@ -99,7 +105,11 @@ class MaskOptions(_Part):
     @field_validator("transforms", mode="before")
     @classmethod
     def _names_alone(cls, value: object) -> object:
-        return dict.fromkeys(value, {}) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
+        return (
+            dict.fromkeys(value, {})
+            if isinstance(value, list) and all(isinstance(name, str) for name in value)
+            else value
+        )
 
 
 class Acceptance(_Part):
@@ -108,9 +118,12 @@ class Acceptance(_Part):
     min_confident_share: Share | None = Field(
         None, description="Least share of a mask's pixels that are confident; for masks that the model draws."
     )
-    min_mean_confidence: Share | None = Field(None, description="Least mean confidence of a mask's pixels; for masks that the model draws.")
+    min_mean_confidence: Share | None = Field(
+        None, description="Least mean confidence of a mask's pixels; for masks that the model draws."
+    )
     min_class_agreement: Share | None = Field(
-        None, description="Least share of the asked classes that are in the mask (at least 0.5 % of it); for masks that the model draws."
+        None,
+        description="Least share of the asked classes that are in the mask (at least 0.5 % of it); for masks that the model draws.",
     )
     no_near_duplicates: bool | Annotated[Whole, Field(ge=0, le=64)] = Field(
         False,
@@ -127,8 +140,12 @@ class AugmentationRequest(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
     )
 
-    dataset: str = Field(min_length=1, max_length=200, description="Dataset, as name@version; a bare name means its newest version.")
-    model: str = Field(min_length=1, max_length=200, description="Model, as name@version; a bare name means the newest version.")
+    dataset: str = Field(
+        min_length=1, max_length=200, description="Dataset, as name@version; a bare name means its newest version."
+    )
+    model: str = Field(
+        min_length=1, max_length=200, description="Model, as name@version; a bare name means the newest version."
+    )
     count: Whole | None = Field(
         None, ge=1, le=COUNT_MAX, description=f"How many twins to accept, 1 to {COUNT_MAX}. Either this or `ratio`."
     )
@@ -171,18 +188,27 @@ class AugmentationRequest(BaseModel):
     )
     acceptance: Acceptance = Field(default_factory=Acceptance, description="What a twin must be to count.")
     budget: float = Field(
-        2.0, ge=1, le=BUDGET_MAX, description="At most so many samples are made for each twin wanted, 1 to 100; then the set ends as it is."
+        2.0,
+        ge=1,
+        le=BUDGET_MAX,
+        description="At most so many samples are made for each twin wanted, 1 to 100; then the set ends as it is.",
     )
     seed: Whole | None = Field(
         None, ge=0, le=SEED_MAX, description="0 to 2^53-1; drawn if absent. It fixes masks, prompts and images."
     )
-    steps: Whole | None = Field(None, ge=1, description="Sampling steps, within the card's limits; its default if absent.")
+    steps: Whole | None = Field(
+        None, ge=1, description="Sampling steps, within the card's limits; its default if absent."
+    )
     guidance_scale: float | None = Field(None, description="How strongly the request steers, within the card's limits.")
-    guidance_target: GuidanceTarget | None = Field(None, description="What guidance strengthens, where the card lists a choice.")
+    guidance_target: GuidanceTarget | None = Field(
+        None, description="What guidance strengthens, where the card lists a choice."
+    )
     eta: Share | None = Field(None, description="Noise added at each step, 0 (none, DDIM) to 1 (as DDPM).")
     size: Whole | None = Field(None, ge=1, description="Side of image and mask in pixels, one of the card's sizes.")
     name: str | None = Field(
-        None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the set, up to 120 characters."
+        None,
+        json_schema_extra={"maxLength": NAME_MAX_CHARS},
+        description="Your own words for the set, up to 120 characters.",
     )
     callback_url: str | None = callback_member("the set")
     dry_run: bool = Field(False, description="true answers with the plan, and makes and keeps nothing.")
@@ -191,5 +217,7 @@ class AugmentationRequest(BaseModel):
     @classmethod
     def _few_members(cls, body: Any) -> Any:
         if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
-            raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
+            raise PydanticCustomError(
+                "too_many_members", f"it has {len(body)} members; leave out what is none of a request's"
+            )
         return body

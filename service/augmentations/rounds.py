@@ -37,7 +37,8 @@ class _Frozen(BaseModel):
 
 
 class WantedLine(_Frozen):
-    """A sample that is to be made. ``upload`` is its mask, where one is given; ``shares`` are that mask's, or those expected."""
+    """A sample that is to be made. ``upload`` is its mask, where one is given; ``shares`` are that mask's, or those
+    expected."""
 
     wanted: dict[str, Any]
     upload: str | None
@@ -132,7 +133,8 @@ class Rounds:
         return [number for number in self.numbers() if self.read_jobs(number) is None]
 
     def jobs(self, newest: int | None = None) -> list[str]:
-        """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for ``newest`` jobs."""
+        """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for
+        ``newest`` jobs."""
         found: list[str] = []
         for number in reversed(self.numbers()):
             jobs = self.read_jobs(number)
@@ -155,4 +157,6 @@ class Rounds:
             return kind.model_validate_json(data)
         except ValidationError as error:
             key = round_prefix(self.run, number)
-            raise StoreError(f"{key} in the object store holds no {kind.__name__}: {error.errors()[0]['msg']}") from None
+            raise StoreError(
+                f"{key} in the object store holds no {kind.__name__}: {error.errors()[0]['msg']}"
+            ) from None

@@ -1,4 +1,5 @@
-"""Augmentation sets: what is decided when one is accepted, and the plan that follows from it wherever it is made again."""
+"""Augmentation sets: what is decided when one is accepted, and the plan that follows from it wherever it is made
+again."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ TRAIN = "train"
 
 
 class AugmentationWork(BaseModel):
-    """A request with everything decided: the same work is the same set. ``dataset`` is name@version, ``dataset_run`` its run."""
+    """A request with everything decided: the same work is the same set. ``dataset`` is name@version, ``dataset_run``
+    its run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -91,7 +93,11 @@ class PlannedAugmentation:
 
 
 def plan_augmentation(
-    request: AugmentationRequest, dataset: StoredDataset, card: ModelCard, settings: Settings, faults: Faults | None = None
+    request: AugmentationRequest,
+    dataset: StoredDataset,
+    card: ModelCard,
+    settings: Settings,
+    faults: Faults | None = None,
 ) -> PlannedAugmentation:
     """The plan of a request, in which ``faults`` have been found before.
 
@@ -130,14 +136,16 @@ def plan_augmentation(
 def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> PlannedAugmentation:
     """The same plan again, from what was decided. Raises TwinsetError where model or dataset are gone."""
     request = AugmentationRequest.model_validate(work.request)
-    return plan_augmentation(request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings)
+    return plan_augmentation(
+        request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings
+    )
 
 
 def drawn_from(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:
     """The items of these splits with their positions, as the dataset's index has them.
 
-    Without ``splits`` they are those of "train" where there are any, so that no twin is made after what a model will be tested on;
-    else all. Raises :class:`InvalidRequest` where no item is in the splits.
+    Without ``splits`` they are those of "train" where there are any, so that no twin is made after what a model will be
+    tested on; else all. Raises :class:`InvalidRequest` where no item is in the splits.
     """
     records = list(dataset.records())
     found = {record.split for _, record in records}

@@ -17,7 +17,8 @@ _HORIZON = 512
 _SURE = 32
 """Judged images that weigh as much as the assumption that every class is kept as often as others."""
 _SURE_OF_MASKS = 8
-"""Made masks that weigh as much as the assumption that they have the shares of their real ones: they vary less than verdicts."""
+"""Made masks that weigh as much as the assumption that they have the shares of their real ones: they vary less than
+verdicts."""
 _MAX_LOST = 4.0
 
 
@@ -41,12 +42,15 @@ class Candidates:
         """The shares ``(C,)`` of all of them together."""
         return self.contributed.mean(axis=0)
 
-    def choose(self, target: BalanceTarget, count: int, tally: SetTally, rng: np.random.Generator, *, lacking: int) -> np.ndarray:
-        """``count`` places ``(count,)`` in ``items``, so that with the tally's accepted twins the shares go to the target.
+    def choose(
+        self, target: BalanceTarget, count: int, tally: SetTally, rng: np.random.Generator, *, lacking: int
+    ) -> np.ndarray:
+        """``count`` places ``(count,)`` in ``items``, so that with the tally's accepted twins the shares go to the
+        target.
 
-        Entries that are still being made count as far as such ones were accepted so far. Of classes that were refused more often
-        than others more is drawn, and less of those of which framing and transforms have made more than the real masks have.
-        ``lacking`` is how many twins the set still lacks.
+        Entries that are still being made count as far as such ones were accepted so far. Of classes that were refused
+        more often than others more is drawn, and less of those of which framing and transforms have made more than the
+        real masks have. ``lacking`` is how many twins the set still lacks.
         """
         lost, uses = kept_of_classes(tally, target), self._uses(tally)
         (sums, whole), (pending, pending_whole) = tally.kept.summed(self.by), tally.expected.summed(self.by)
@@ -58,11 +62,20 @@ class Candidates:
         horizon = max(count, min(lacking, _HORIZON))
         kept = lost * self._grown(tally, uses, target)
         return choose(
-            self.contributed, target.shares, count, already, rng, horizon=horizon, weighed=target.weighed, most=self.most, kept=kept
+            self.contributed,
+            target.shares,
+            count,
+            already,
+            rng,
+            horizon=horizon,
+            weighed=target.weighed,
+            most=self.most,
+            kept=kept,
         )
 
     def _grown(self, tally: SetTally, uses: np.ndarray, target: BalanceTarget) -> np.ndarray:
-        """How much of each class ``(C,)`` the masks handed out have, relative to the real masks that they were made of."""
+        """How much of each class ``(C,)`` the masks handed out have, relative to the real masks that they were made
+        of."""
         if tally.asked.images + tally.expected.images < tally.tried:
             return np.ones(len(target.shares))  # of some it is not known
         asked, expected = tally.asked.summed(self.by)[0], tally.expected.summed(self.by)[0]
@@ -84,7 +97,8 @@ class Candidates:
 def kept_of_classes(tally: SetTally, target: BalanceTarget) -> np.ndarray:
     """How much of each class is kept ``(C,)``, relative to how much of all is: 1 where nothing is known.
 
-    Below 1 for a class whose twins are refused more often than others, or that comes out smaller in them than it was asked for.
+    Below 1 for a class whose twins are refused more often than others, or that comes out smaller in them than it was
+    asked for.
     """
     came, _ = tally.came.summed(target.by)
     asked, _ = tally.asked.summed(target.by)

@@ -14,7 +14,8 @@ from service.augmentations.request import BalanceBy
 
 @dataclass(eq=False)
 class Counts:
-    """Some masks together: how many, the sum ``(C,)`` of their shares of pixels, and in how many each class covers at least 0.5 %."""
+    """Some masks together: how many, the sum ``(C,)`` of their shares of pixels, and in how many each class covers at
+    least 0.5 %."""
 
     pixels: np.ndarray
     found: np.ndarray
@@ -32,8 +33,13 @@ class Counts:
         self.found = self.found + (shares >= FOUND_SHARE)
 
     def summed(self, by: BalanceBy) -> tuple[np.ndarray, float]:
-        """What is shared out among classes ``(C,)``, and what all of it comes to: pixels that have a class, or images."""
-        return (self.pixels, float(self.pixels.sum())) if by == "pixels" else (self.found.astype(np.float64), float(self.images))
+        """What is shared out among classes ``(C,)``, and what all of it comes to: pixels that have a class, or
+        images."""
+        return (
+            (self.pixels, float(self.pixels.sum()))
+            if by == "pixels"
+            else (self.found.astype(np.float64), float(self.images))
+        )
 
     def shares(self, by: BalanceBy) -> np.ndarray:
         """Each class's share ``(C,)`` 0..1; 0 without any mask."""
@@ -42,21 +48,29 @@ class Counts:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {"images": self.images, "pixels": [round(float(one), 9) for one in self.pixels], "found": [int(one) for one in self.found]}
+        return {
+            "images": self.images,
+            "pixels": [round(float(one), 9) for one in self.pixels],
+            "found": [int(one) for one in self.found],
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Counts:
         """What :meth:`to_json` gave."""
-        return cls(np.array(value["pixels"], dtype=np.float64), np.array(value["found"], dtype=np.int64), value["images"])
+        return cls(
+            np.array(value["pixels"], dtype=np.float64), np.array(value["found"], dtype=np.int64), value["images"]
+        )
 
 
 @dataclass(eq=False)
 class SetTally:
-    """Entries of a set that were handed out: ``tried`` of them, so the next has that index, and ``uses`` of each source item.
+    """Entries of a set that were handed out: ``tried`` of them, so the next has that index, and ``uses`` of each source
+    item.
 
-    ``kept`` are the twins that count. An entry whose end is known is given to :meth:`judge`, one that is still being made to
-    :meth:`expect`, if anything is to be assumed of it. What was ``asked`` of judged entries beside what came of them (``came``) tells
-    which classes are refused more often than others. :meth:`try_item` and :meth:`accept` count without telling that.
+    ``kept`` are the twins that count. An entry whose end is known is given to :meth:`judge`, one that is still being
+    made to :meth:`expect`, if anything is to be assumed of it. What was ``asked`` of judged entries beside what came of
+    them (``came``) tells which classes are refused more often than others. :meth:`try_item` and :meth:`accept` count
+    without telling that.
     """
 
     kept: Counts
@@ -82,7 +96,8 @@ class SetTally:
         return self.came.images / self.asked.images if self.asked.images else 1.0
 
     def judge(self, item: int, shares: np.ndarray, made: np.ndarray | None) -> None:
-        """Notes the end of an entry of source item ``item`` with ``shares`` ``(C,)``: those of the accepted twin's mask, or None."""
+        """Notes the end of an entry of source item ``item`` with ``shares`` ``(C,)``: those of the accepted twin's
+        mask, or None."""
         self.try_item(item)
         self.asked.add(shares)
         if made is not None:
@@ -109,7 +124,9 @@ class SetTally:
 
     def copy(self) -> SetTally:
         """One that can be counted on without changing this one."""
-        counts = (Counts(one.pixels, one.found, one.images) for one in (self.kept, self.asked, self.came, self.expected))
+        counts = (
+            Counts(one.pixels, one.found, one.images) for one in (self.kept, self.asked, self.came, self.expected)
+        )
         return SetTally(*counts, self.tried, dict(self.uses))
 
     def to_json(self) -> dict[str, Any]:
@@ -127,4 +144,9 @@ class SetTally:
     def from_json(cls, value: Mapping[str, Any]) -> SetTally:
         """What :meth:`to_json` gave."""
         counts = [Counts.from_json(value[name]) for name in ("kept", "asked", "came")]
-        return cls(*counts, Counts.empty(len(counts[0].pixels)), value["tried"], {int(item): int(times) for item, times in value["uses"]})
+        return cls(
+            *counts,
+            Counts.empty(len(counts[0].pixels)),
+            value["tried"],
+            {int(item): int(times) for item, times in value["uses"]},
+        )

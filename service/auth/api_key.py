@@ -1,8 +1,8 @@
 """API keys: ``tws_{id}_{secret}``, shown once to whoever makes one, and kept as a hash.
 
-The secret is 32 random bytes, so there is no dictionary to try and nothing that a slow, salted hash would slow down: plain
-sha256 is right for it, and quick enough for every request. The prefix lets scanners of repositories and logs know a key
-when they see one.
+The secret is 32 random bytes, so there is no dictionary to try and nothing that a slow, salted hash would slow down:
+plain sha256 is right for it, and quick enough for every request. The prefix lets scanners of repositories and logs know
+a key when they see one.
 """
 
 from __future__ import annotations

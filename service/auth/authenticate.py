@@ -1,7 +1,7 @@
 """The gate: from what a request says of itself to its tenant.
 
-Whatever is wrong with a key, the answer is the same, and so is the work: the form is checked, the record looked up by id
-(in memory for ten seconds, also where there is none), and a hash compared in constant time, with a made-up one where
+Whatever is wrong with a key, the answer is the same, and so is the work: the form is checked, the record looked up by
+id (in memory for ten seconds, also where there is none), and a hash compared in constant time, with a made-up one where
 there is no record. So an answer tells nothing of which ids there are, or how much of a secret was right.
 """
 
@@ -52,7 +52,9 @@ class Authenticator:
         if not self.keys_are_needed():
             return DEFAULT_TENANT
         if authorization is None:
-            raise Unauthorized("no API key came along; send one as 'Authorization: Bearer tws_...'. Whoever runs this service makes them")
+            raise Unauthorized(
+                "no API key came along; send one as 'Authorization: Bearer tws_...'. Whoever runs this service makes them"
+            )
         match = _BEARER.fullmatch(authorization)
         given = KeyText.parse(match[1]) if match else None
         if given is not None:

@@ -23,15 +23,19 @@ def is_loopback(address: str) -> bool:
 
 
 def require_keys(settings: Settings, store: ObjectStore, address: str) -> Settings:
-    """The settings of an API whose socket is bound to ``address``. Raises :class:`SettingsError` if it would be open to others.
+    """The settings of an API whose socket is bound to ``address``. Raises :class:`SettingsError` if it would be open to
+    others.
 
-    On an address that others reach, ``auto`` becomes ``true``, so that nothing which happens to the store later opens it. A
-    store that does not answer yet keeps no API from starting: it asks for keys, and has none to let anybody in by.
+    On an address that others reach, ``auto`` becomes ``true``, so that nothing which happens to the store later opens
+    it. A store that does not answer yet keeps no API from starting: it asks for keys, and has none to let anybody in
+    by.
     """
     if is_loopback(address):
         return settings
     if settings.require_keys == "false":
-        _log.warning("%s can be reached from other machines, and no key is asked for: TWINSET_REQUIRE_KEYS=false", address)
+        _log.warning(
+            "%s can be reached from other machines, and no key is asked for: TWINSET_REQUIRE_KEYS=false", address
+        )
         return settings
     try:
         has_keys = KeyStore(store).any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -29,7 +29,7 @@ class KeyStore:
     """The keys in ``store``."""
 
     store: ObjectStore
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def create(
         self, tenant: str, *, name: str | None = None, expires_in: timedelta | None = None
@@ -41,7 +41,11 @@ class KeyStore:
         if not is_tenant(tenant):
             raise InvalidRequest(f"the tenant is {truncated_repr(tenant)}; a tenant's name is {TENANT_FORM}")
         if name is not None and (len(name) > NAME_MAX_CHARS or unprintable(name)):
-            why = UNPRINTABLE if unprintable(name) else f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept"
+            why = (
+                UNPRINTABLE
+                if unprintable(name)
+                else f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept"
+            )
             raise InvalidRequest(f"the name is {truncated_repr(name)}: {why}")
         key, moment = KeyText.new(), self.now()
         record = ApiKey(
@@ -88,7 +92,9 @@ class KeyStore:
         record = self.find(key_id)
         if record is None:
             # What was typed may be a whole key, so it is not said again.
-            raise UnknownApiKey("no API key has this id; 'twinset keys list' shows the ids, which are the 12 characters after tws_")
+            raise UnknownApiKey(
+                "no API key has this id; 'twinset keys list' shows the ids, which are the 12 characters after tws_"
+            )
         if record.revoked_at is None:
             record = record.model_copy(update={"revoked_at": self.now()})
             self.store.put(keys.api_key(key_id), record.model_dump_json().encode())

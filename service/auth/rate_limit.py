@@ -15,8 +15,8 @@ from service.errors import LimitReached
 BURST_S = 2.0
 """So many seconds' worth of requests may come at once."""
 
-# KEYS bucket; ARGV tokens a second, most tokens. Takes one and returns 0, or returns the milliseconds until there is one.
-# A bucket that nobody remembers is full, and one that is full need not be remembered.
+# KEYS bucket; ARGV tokens a second, most tokens. Takes one and returns 0, or returns the milliseconds until there is
+# one. A bucket that nobody remembers is full, and one that is full need not be remembered.
 _TAKE = """
 local rate, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local clock = redis.call('TIME')

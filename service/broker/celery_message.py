@@ -1,7 +1,8 @@
 """A task's message as it lies in Redis for Celery's workers: Celery's message protocol 2, in kombu's envelope.
 
-Written here, because a producer of Celery's takes ten times as long over each message, makes a client of Redis for it, and
-costs the API a third of its start. The worker's side is Celery's own, and a test holds each member to what it would write.
+Written here, because a producer of Celery's takes ten times as long over each message, makes a client of Redis for it,
+and costs the API a third of its start. The worker's side is Celery's own, and a test holds each member to what it would
+write.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def task_message(task: str, kwargs: dict[str, Any], *, queue: str) -> str:
-    """The message that asks for ``task`` with ``kwargs``, whose values are of JSON, under an id of its own; to be pushed to
-    the left of the list ``queue``."""
+    """The message that asks for ``task`` with ``kwargs``, whose values are of JSON, under an id of its own; to be
+    pushed to the left of the list ``queue``."""
     task_id = str(uuid.uuid4())
     body = json.dumps([[], kwargs, _EMBEDDED]).encode()
     return json.dumps(

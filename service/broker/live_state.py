@@ -5,7 +5,8 @@
     twinset:cancel:{job}     flag     the cancel object exists in the store
     twinset:stalled:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
 
-Readers get None where Redis does not answer; writers carry on. :mod:`service.auth` keeps its own, by :meth:`LiveState.ask`.
+Readers get None where Redis does not answer; writers carry on. :mod:`service.auth` keeps its own, by
+:meth:`LiveState.ask`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.broker.async_redis import AsyncRedis
@@ -74,7 +75,7 @@ class LiveState:
         def say(client: Redis) -> None:
             key = f"twinset:stalled:{job}"
             with client.pipeline(transaction=True) as pipe:
-                pipe.hsetnx(key, "since", datetime.now(timezone.utc).isoformat())
+                pipe.hsetnx(key, "since", datetime.now(UTC).isoformat())
                 pipe.hset(key, "reason", reason[:2000])
                 pipe.expire(key, _STALLED_TTL_S)
                 is_new = pipe.execute()[0]

@@ -25,7 +25,8 @@ class Producer:
     def send(self, queue: str, task: str, arguments: Iterable[dict[str, Any]], *, what: str) -> None:
         """Sends a message of ``task`` for each of ``arguments``, one at least, in one go, the first to be taken first.
 
-        Raises :class:`BrokerUnavailable`, which says that ``what`` could not be sent; then it may be that none was, or all.
+        Raises :class:`BrokerUnavailable`, which says that ``what`` could not be sent; then it may be that none was, or
+        all.
         """
         from redis.exceptions import RedisError
 
@@ -54,7 +55,8 @@ class Producer:
                 socket_connect_timeout=SEND_TIMEOUT_S,
                 # A Unix socket has no TCP that could be kept alive, and redis-py refuses to be asked.
                 **({} if self._url.startswith("unix:") else {"socket_keepalive": True}),
-                # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made once.
+                # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made
+                # once.
                 retry=Retry(NoBackoff(), 1),
             )
         return self._client

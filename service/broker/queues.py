@@ -1,9 +1,9 @@
 """The queue: chunks handed to Celery's workers, by task name only.
 
 There are two, so that interactive jobs need not wait behind all others: their chunks have a queue of their own, which a
-worker looks at first (:class:`InteractiveFirst`). Kombu's Redis priorities would not do: there a message without a priority
-has the highest, and workers of every version read all the lists. A worker from before interactive jobs cannot read their
-specs; it does not know their queue either, so that their chunks wait for a worker that does.
+worker looks at first (:class:`InteractiveFirst`). Kombu's Redis priorities would not do: there a message without a
+priority has the highest, and workers of every version read all the lists. A worker from before interactive jobs cannot
+read their specs; it does not know their queue either, so that their chunks wait for a worker that does.
 
 The queue is a hint. A spec is in the object store before its chunks are sent, so a send that fails, or a broker that
 forgets, costs seconds until a sweeper sends the chunk again, and never a job.
@@ -31,8 +31,8 @@ INTERACTIVE_IN_A_ROW = 4
 def celery_options(settings: Settings) -> dict[str, Any]:
     """The configuration of the workers' Celery.
 
-    ``unacked_restore_interval`` and ``unacked_restore_throttle`` of 1 bring a lost worker's message back within a second
-    of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
+    ``unacked_restore_interval`` and ``unacked_restore_throttle`` of 1 bring a lost worker's message back within a
+    second of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
     """
     return {
         # Kombu's own name for Redis on a Unix socket.
@@ -93,23 +93,25 @@ class ChunkSender(Protocol):
     """What hands chunks over; tests give a small one that notes what it was sent."""
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
-        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises :class:`BrokerUnavailable`."""
+        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises
+        :class:`BrokerUnavailable`."""
 
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
-        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then it may
-        be that none was sent, or all."""
+        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then
+        it may be that none was sent, or all."""
 
 
 class JobQueue(Producer):
     """The producer of chunks."""
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
-        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises :class:`BrokerUnavailable`."""
+        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises
+        :class:`BrokerUnavailable`."""
         self.send_chunks(job, (chunk,), priority)
 
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
-        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then it may
-        be that none was sent, or all."""
+        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then
+        it may be that none was sent, or all."""
         which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
         arguments = ({"job": job, "chunk": chunk} for chunk in chunks)
         self.send(QUEUES[priority], GENERATE_TASK, arguments, what=f"{which} of job {job}")

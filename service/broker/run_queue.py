@@ -1,4 +1,5 @@
-"""The queue of runs: one message names one run. It is a hint, as that of chunks is: a sweeper sends again what is lost."""
+"""The queue of runs: one message names one run. It is a hint, as that of chunks is: a sweeper sends again what is
+lost."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ RUN_QUEUE = "bulk"
 def run_celery_options(settings: Settings) -> dict[str, Any]:
     """The configuration of the Celery of those who read that queue."""
     options = celery_options(settings)
-    transport = {key: value for key, value in options["broker_transport_options"].items() if key != "queue_order_strategy"}
+    transport = {
+        key: value for key, value in options["broker_transport_options"].items() if key != "queue_order_strategy"
+    }
     return {
         **options,
         "broker_transport_options": transport,

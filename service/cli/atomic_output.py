@@ -19,9 +19,13 @@ def require_new(target: Path) -> None:
     if os.path.lexists(target):
         raise click.UsageError(f"--out {target} is there already; name a new folder, or a new *.zip")
     if not target.name.endswith(".zip") and target.name.endswith(_OTHER_ARCHIVES):
-        raise click.UsageError(f"--out {target} would be a folder of that name; name a folder, or a *.zip, the one archive that is written")
+        raise click.UsageError(
+            f"--out {target} would be a folder of that name; name a folder, or a *.zip, the one archive that is written"
+        )
     if not target.absolute().parent.is_dir():
-        raise click.UsageError(f"--out {target} would lie in {target.absolute().parent}, which is no folder; make it first")
+        raise click.UsageError(
+            f"--out {target} would lie in {target.absolute().parent}, which is no folder; make it first"
+        )
 
 
 def require_fetched_to(target: Path) -> None:
@@ -33,8 +37,9 @@ def require_fetched_to(target: Path) -> None:
 
 @contextmanager
 def whole_or_nothing(target: Path) -> Iterator[tuple[Path, Path, Callable[[], None]]]:
-    """``(new, scratch, keep)``: where to build what is to be at ``target``, a folder for temporary files on the same file system, and
-    what to call when it is complete. Both are gone in the end, however that comes. Raises a usage error for a target that is there.
+    """``(new, scratch, keep)``: where to build what is to be at ``target``, a folder for temporary files on the same
+    file system, and what to call when it is complete. Both are gone in the end, however that comes. Raises a usage
+    error for a target that is there.
     """
     require_new(target)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.absolute().parent))

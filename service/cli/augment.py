@@ -42,7 +42,9 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
 @click.option("--out", "target", type=click.Path(path_type=Path), help="A new folder for the set.")
 @click.option("--count", type=click.IntRange(min=1), help="How many twins to add; or give --ratio.")
-@click.option("--ratio", type=FiniteFloat(), help="How many twins to add for each real item: 3 for three times as many.")
+@click.option(
+    "--ratio", type=FiniteFloat(), help="How many twins to add for each real item: 3 for three times as many."
+)
 @click.option(
     "--balance",
     callback=_balance,
@@ -51,9 +53,15 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 )
 @click.option("--balance-by", type=click.Choice(["pixels", "images"]), help="What a share is of.  [default: pixels]")
 @click.option("--transforms", metavar="flip,scale,...", help="How real masks are changed.  [default: the usual ones]")
-@click.option("--prompt", multiple=True, help="A template: {classes}, {article} and {caption} are filled in. May be repeated.")
-@click.option("--min-confident-share", type=FiniteFloat(), help="Least share of confident pixels, for models that draw masks.")
-@click.option("--min-class-agreement", type=FiniteFloat(), help="Least share of the asked classes that are in the mask.")
+@click.option(
+    "--prompt", multiple=True, help="A template: {classes}, {article} and {caption} are filled in. May be repeated."
+)
+@click.option(
+    "--min-confident-share", type=FiniteFloat(), help="Least share of confident pixels, for models that draw masks."
+)
+@click.option(
+    "--min-class-agreement", type=FiniteFloat(), help="Least share of the asked classes that are in the mask."
+)
 @click.option("--no-near-duplicates", is_flag=True, help="Leave out twins that look like one before.")
 @click.option("--budget", type=FiniteFloat(), help="Samples made at most, for each twin wanted.  [default: 2]")
 @click.option("--seed", type=int, help="Same seed and parameters, same set. Drawn if not given.")
@@ -69,12 +77,19 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     help="Anything else that POST /augmentations takes.",
 )
 @click.option(
-    "--format", "wanted", default="folders", show_default=True, type=click.Choice(WRITTEN_FORMATS), help="How the set is laid out."
+    "--format",
+    "wanted",
+    default="folders",
+    show_default=True,
+    type=click.Choice(WRITTEN_FORMATS),
+    help="How the set is laid out.",
 )
 @shares_option
 @click.option("--only-twins", is_flag=True, help="Leave the real items out.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and make nothing.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw the plan, too.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw the plan, too."
+)
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -82,13 +97,20 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
 )
 @click.option("--url", help="A server.  [default: TWINSET_PUBLIC_URL; without either, all is done on this machine]")
 def augment(
-    source: str, target: Path | None, dry_run: bool, picture: Path | None, data_dir: Path | None, url: str | None, **asked: Any
+    source: str,
+    target: Path | None,
+    dry_run: bool,
+    picture: Path | None,
+    data_dir: Path | None,
+    url: str | None,
+    **asked: Any,
 ) -> None:
     """Extend a dataset with twins, as a plan says.
 
-    DATASET is a folder or an archive, or the name of one that the server has. The plan is shown first: what each class comes to beside
-    what was asked for. Then twins are made in rounds, and judged, until there are enough; the set, real items and twins with a
-    manifest and a card, is written into --out. Without a server, broker, API and workers run on this machine for as long as it takes.
+    DATASET is a folder or an archive, or the name of one that the server has. The plan is shown first: what each class
+    comes to beside what was asked for. Then twins are made in rounds, and judged, until there are enough; the set, real
+    items and twins with a manifest and a card, is written into --out. Without a server, broker, API and workers run on
+    this machine for as long as it takes.
     """
     if target is None and not dry_run:
         raise click.UsageError("give --out, a new folder for the set; or --dry-run, to see the plan alone")
@@ -135,14 +157,20 @@ def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Itera
             yield client
         return
     if url is not None:
-        raise click.UsageError("--data-dir is for work on this machine, and --url for that of a server; give one of them")
+        raise click.UsageError(
+            "--data-dir is for work on this machine, and --url for that of a server; give one of them"
+        )
     if not local_source and data_dir is None:
-        raise click.UsageError("DATASET is no folder or archive here; give one, or name the server that has it with --url")
+        raise click.UsageError(
+            "DATASET is no folder or archive here; give one, or name the server that has it with --url"
+        )
     from service.cli.local_stack import staged
     from service.client import Twinset
 
     with ExitStack() as stack:
-        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinset-", ignore_cleanup_errors=True)))
+        folder = data_dir or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="twinset-", ignore_cleanup_errors=True))
+        )
         running = stack.enter_context(staged(folder, grace_s=2.0))
         yield stack.enter_context(Twinset(running.url))
 
@@ -152,14 +180,28 @@ def _dataset(client: Twinset, source: str, path: Path) -> DatasetRef:
         return client.dataset(source)
     from service.cli.sources import plain_name
 
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-" for letter in plain_name(path).lower())
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-"
+        for letter in plain_name(path).lower()
+    )
     return send(client, plain.strip("_-")[:63] or "dataset", path)
 
 
 def _request(asked: dict[str, Any]) -> dict[str, Any]:
     """The body of the request, but for the dataset; what options say stands over what the file says."""
     request = dict(asked["more"])
-    for name in ("model", "count", "ratio", "balance", "balance_by", "budget", "seed", "steps", "guidance_scale", "size"):
+    for name in (
+        "model",
+        "count",
+        "ratio",
+        "balance",
+        "balance_by",
+        "budget",
+        "seed",
+        "steps",
+        "guidance_scale",
+        "size",
+    ):
         if asked[name] is not None:
             request[name] = asked[name]
     if asked["prompt"]:
@@ -230,12 +272,21 @@ def _tell(made: Augmentation) -> None:
 
     info = made.info.model_dump()
     seconds = f" in {duration(info['seconds'])}" if info["seconds"] is not None else ""
-    out.print(f"[green]✓[/] [bold]{info['done']}[/] of {info['count']} twins accepted, of {info['tried']} made{seconds}")
+    out.print(
+        f"[green]✓[/] [bold]{info['done']}[/] of {info['count']} twins accepted, of {info['tried']} made{seconds}"
+    )
     if info["rejected"]:
-        out.print(f"  [dim]{'Rejected':<16}[/]", ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in info["rejected"].items()))
+        out.print(
+            f"  [dim]{'Rejected':<16}[/]",
+            ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in info["rejected"].items()),
+        )
     if info["achieved"]:
         shown = [(name, share) for name, share in info["achieved"].items() if share > 0]
-        out.print(f"  [dim]{'Came to':<16}[/]", escape(", ".join(f"{name} {share:.1%}" for name, share in shown)), soft_wrap=True)
+        out.print(
+            f"  [dim]{'Came to':<16}[/]",
+            escape(", ".join(f"{name} {share:.1%}" for name, share in shown)),
+            soft_wrap=True,
+        )
     if made.state.value != "succeeded":
         reason = f": {escape(info['reason'])}" if info["reason"] else ""
         err.print(f"[bold red]Error:[/] the set ended {made.state.value}{reason}", soft_wrap=True)
@@ -247,6 +298,9 @@ def _tell_set(info: Any, target: Path) -> None:
     from service.cli.console import out
 
     told = info.model_dump()
-    out.print(f"  [dim]{'Pairs':<16}[/]", f"{told['items']['real']} real, {told['items']['synthetic']} synthetic, as {told['format']}")
+    out.print(
+        f"  [dim]{'Pairs':<16}[/]",
+        f"{told['items']['real']} real, {told['items']['synthetic']} synthetic, as {told['format']}",
+    )
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     out.print(f"  [dim]{'What is in it':<16}[/]", Text(f"{target}/README.md, {target}/manifest.jsonl"), soft_wrap=True)

@@ -10,8 +10,8 @@ import click
 def callback_secret(tenant: str | None) -> None:
     """Show the secret that callbacks are signed with, as libraries of Standard Webhooks take it.
 
-    While TWINSET_CALLBACK_SECRET holds several, there is a line for each. The default tenant's is the one that all others
-    follow from: where there are other tenants, keep it to yourself.
+    While TWINSET_CALLBACK_SECRET holds several, there is a line for each. The default tenant's is the one that all
+    others follow from: where there are other tenants, keep it to yourself.
     """
     from service.kit.tenants import DEFAULT_TENANT, TENANT_FORM, is_tenant
     from service.kit.webhook_secrets import written

@@ -14,7 +14,8 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def escape(text: str) -> str:
-    """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold anything."""
+    """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold
+    anything."""
     from service.kit.validation import escape_control
 
     return markup.escape(escape_control(text, keep="\n\t"))

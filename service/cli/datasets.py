@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from service.datasets.statistics import DatasetStatistics
 
 _source = click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
-_format = click.option("--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]")
+_format = click.option(
+    "--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]"
+)
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 _MAX_IN_MATRIX = 12
 
@@ -25,8 +27,8 @@ _MAX_IN_MATRIX = 12
 def datasets() -> None:
     """Check datasets, count what is in them, and send them to a server.
 
-    A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg, or what
-    'twinset generate' and 'twinset export' wrote.
+    A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg,
+    or what 'twinset generate' and 'twinset export' wrote.
     """
 
 
@@ -56,7 +58,12 @@ def check(source: Path, given: str | None, as_json: bool, every: bool) -> None:
     if as_json:
         import json
 
-        said = {"source": str(source), "clean": report.clean, "classes": classes.table(), **report.model_dump(mode="json")}
+        said = {
+            "source": str(source),
+            "clean": report.clean,
+            "classes": classes.table(),
+            **report.model_dump(mode="json"),
+        }
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
     else:
         _show_report(source, report, classes)
@@ -106,11 +113,15 @@ def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
     splits = ", ".join(f"{name or 'no split'} {count}" for name, count in report.splits.items())
     found = f"{report.items} pair{'' if report.items == 1 else 's'}" + (f" ({splits})" if splits else "")
     out.print(f"[bold]{escape(str(source))}[/]  {report.format}, {escape(found)}", soft_wrap=True)
-    swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in classes.classes)
+    swatches = "  ".join(
+        f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in classes.classes
+    )
     out.print(f"[dim]Classes[/]  {swatches}")
     for group in report.faults:
         mark = "[red]✗[/]" if group.left_out else "[yellow]![/]"
-        out.print(f"\n{mark} [bold]{group.kind.replace('_', ' ')}[/], {group.count}: {escape(group.meaning)}", soft_wrap=True)
+        out.print(
+            f"\n{mark} [bold]{group.kind.replace('_', ' ')}[/], {group.count}: {escape(group.meaning)}", soft_wrap=True
+        )
         for fault in group.first:
             out.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
         if group.count > len(group.first):
@@ -152,7 +163,9 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
     out.print(table)
     left_out = len(order) - len(shown)
     only = f" (the {len(shown)} most frequent classes)" if left_out else ""
-    out.print(f"\n[dim]Of 100 images with the class of the row, so many also have that of the column{only}[/]", soft_wrap=True)
+    out.print(
+        f"\n[dim]Of 100 images with the class of the row, so many also have that of the column{only}[/]", soft_wrap=True
+    )
     matrix = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     matrix.add_column("")
     for one in shown:

@@ -20,9 +20,7 @@ _CLASSES_IN_PROMPT = 4
     help="A bundled model, NAME or NAME@VERSION; or a model folder, as training exports it.",
 )
 @click.option("--prompt", help="What the pictures show, in words.  [default: a few of the model's classes]")
-@click.option(
-    "--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make."
-)
+@click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make.")
 @click.option("--seed", type=int, help="Same seed, same twins. Drawn if not given.")
 @click.option(
     "--out",

@@ -29,8 +29,8 @@ class FetchedTwin:
 def fetch_twins(client: ApiClient, job: str, folder: Path) -> Iterator[FetchedTwin]:
     """Writes ``images/{index:08d}.png`` and ``masks/...`` under ``folder``; yields the twins in order of their index.
 
-    Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a file's
-    sha256 is not the record's.
+    Samples that the job gave up are left out, and so are masks where there are none. Raises :class:`StoreError` if a
+    file's sha256 is not the record's.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     made = (sample for sample in client.samples(job) if sample["error"] is None)

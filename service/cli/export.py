@@ -1,4 +1,5 @@
-"""``twinset export``: twins and real datasets in, one dataset out, in the format that training wants; here, or by a server."""
+"""``twinset export``: twins and real datasets in, one dataset out, in the format that training wants; here, or by a
+server."""
 
 from __future__ import annotations
 
@@ -61,14 +62,32 @@ shares_option = click.option(
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="How the dataset is laid out.")
+@click.option(
+    "--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="How the dataset is laid out."
+)
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="A new folder, or a new *.zip.")
-@click.option("--classes", "keep", callback=_names, metavar="A,B", help="The classes to keep, in their new order.  [default: all]")
-@click.option("--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Another name for a class; may be repeated.")
-@click.option("--dropped", metavar="NAME", help="The class that takes the pixels of those not kept.  [default: none, they are ignored]")
+@click.option(
+    "--classes", "keep", callback=_names, metavar="A,B", help="The classes to keep, in their new order.  [default: all]"
+)
+@click.option(
+    "--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Another name for a class; may be repeated."
+)
+@click.option(
+    "--dropped",
+    metavar="NAME",
+    help="The class that takes the pixels of those not kept.  [default: none, they are ignored]",
+)
 @shares_option
-@click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another draw.")
-@click.option("--image-format", type=click.Choice(["png", "jpeg"]), default="png", show_default=True, help="Images so already are copied.")
+@click.option(
+    "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another draw."
+)
+@click.option(
+    "--image-format",
+    type=click.Choice(["png", "jpeg"]),
+    default="png",
+    show_default=True,
+    help="Images so already are copied.",
+)
 @click.option("--polygons", is_flag=True, help="COCO: outlines in place of run-length encodings.")
 @click.option(
     "--shard-size",
@@ -78,14 +97,17 @@ shares_option = click.option(
     help="Items in a shard at most (huggingface, webdataset).",
 )
 @click.option("--title", help="What the dataset's card is headed.")
-@click.option("--url", help="The server of sources that are its own.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
+@click.option(
+    "--url", help="The server of sources that are its own.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]"
+)
 def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None, **asked: Any) -> None:
     """Write twins and datasets as one dataset, in the format that you train from.
 
-    A SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and scores), or a real
-    dataset in any format that this writes, or an archive of one. Or all are a server's own: ids of jobs and augmentation sets,
-    and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their classes are matched by name.
-    manifest.jsonl says of each item whether it is real, and README.md what the set was made from and is for.
+    A SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and
+    scores), or a real dataset in any format that this writes, or an archive of one. Or all are a server's own: ids of
+    jobs and augmentation sets, and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their
+    classes are matched by name. manifest.jsonl says of each item whether it is real, and README.md what the set was
+    made from and is for.
     """
     from service.cli.atomic_output import require_new
 
@@ -101,7 +123,9 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
 
         if folders:
             elsewhere = next(source for source in sources if not Path(source).exists())
-            raise click.UsageError(f"{folders[0]} is here and {elsewhere} is not; either all sources are here, or all are a server's")
+            raise click.UsageError(
+                f"{folders[0]} is here and {elsewhere} is not; either all sources are here, or all are a server's"
+            )
         named = [named_source(source) for source in sources]
         kept = {"classes": list(keep) if keep else None, "rename": rename or None, "dropped": dropped, "title": title}
         export_by_server(url, named, options, kept, target)
@@ -156,10 +180,14 @@ def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: Export
                 new.mkdir()
                 write_all(files, FolderSink(new))
         except OSError as error:
-            raise click.ClickException(f"{target} cannot be written ({error.strerror or error}); is there room on the disk?") from None
+            raise click.ClickException(
+                f"{target} cannot be written ({error.strerror or error}); is there room on the disk?"
+            ) from None
         _tell_left_out(mix, parts, options, lost_px)
         if not sum(written.values()):
-            raise click.ClickException(f"there is no pair of an image and its mask in {', '.join(part.label for part in parts)}")
+            raise click.ClickException(
+                f"there is no pair of an image and its mask in {', '.join(part.label for part in parts)}"
+            )
         done()
     _tell(target, options, mix, written)
 
@@ -176,9 +204,13 @@ def _about(parts: list[MixPart], title: str) -> ExportAbout:
         title=title,
         models=tuple({source.card.id: ModelAbout.of_card(source.card) for source in twins}.values()),
         # parameters that differ between jobs are each item's own, in the manifest
-        parameters={key: value for key, value in shared[0].items() if all(one.get(key) == value for one in shared)} if shared else {},
+        parameters={key: value for key, value in shared[0].items() if all(one.get(key) == value for one in shared)}
+        if shared
+        else {},
         seeds=tuple(sorted({seed for source in twins for seed in source.job_seeds})),
-        real_data=tuple(about_data(part.source.root, part.label) for part in parts if not isinstance(part.source, TwinsSource)),
+        real_data=tuple(
+            about_data(part.source.root, part.label) for part in parts if not isinstance(part.source, TwinsSource)
+        ),
     )
 
 
@@ -189,9 +221,14 @@ def _tell_left_out(mix: Mix, parts: list[MixPart], options: ExportOptions, lost_
     for part, report in zip(parts, mix.reports(), strict=True):
         tell_left_out(part.label, report)
     if mix.copies:
-        err.print(f"[yellow]Left out[/] {mix.copies}: the same image, byte for byte, as one of a source before.", soft_wrap=True)
+        err.print(
+            f"[yellow]Left out[/] {mix.copies}: the same image, byte for byte, as one of a source before.",
+            soft_wrap=True,
+        )
     if lost_px:
-        said = f"{lost_px:,} pixels are of no class, which {options.format} cannot say: to a trainer they are background."
+        said = (
+            f"{lost_px:,} pixels are of no class, which {options.format} cannot say: to a trainer they are background."
+        )
         err.print(f"[yellow]Lost[/] {said}", soft_wrap=True)
 
 

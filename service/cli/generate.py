@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "index", "binary", "colours"]),
     help="How masks tell classes.  [default: auto]",
 )
-@click.option(
-    "--count", type=click.IntRange(min=1), help="How many twins to make.  [default: one for each mask]"
-)
-@click.option(
-    "--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder."
-)
+@click.option("--count", type=click.IntRange(min=1), help="How many twins to make.  [default: one for each mask]")
+@click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder.")
 @click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
 @click.option("--guidance-scale", type=FiniteFloat(), help="How strongly the request steers.  [default: the model's]")
@@ -64,9 +60,10 @@ if TYPE_CHECKING:
 def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: Any) -> None:
     """Have a server make twins, and fetch them into a folder.
 
-    By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/, masks/,
-    manifest.jsonl, the model's card.json and contact_sheet.png into the folder of --out. Ctrl-C offers to cancel the job.
-    Start a server on this machine with: twinset up. The API key of another is read from TWINSET_API_KEY.
+    By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/,
+    masks/, manifest.jsonl, the model's card.json and contact_sheet.png into the folder of --out. Ctrl-C offers to
+    cancel the job. Start a server on this machine with: twinset up. The API key of another is read from
+    TWINSET_API_KEY.
     """
     request = {key: value for key, value in asked.items() if value is not None}
     _check_usage(request, masks)
@@ -124,9 +121,7 @@ def _see_through(client: ApiClient, job: dict[str, Any]) -> dict[str, Any]:
         return follow(client, job["id"])
     except (KeyboardInterrupt, SystemExit):
         if not _wants_cancel(job["id"]):
-            err.print(
-                f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True
-            )
+            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True)
             raise
         state = client.cancel(job["id"])["state"]
         err.print(f"Job {job['id']} is {state}.")
@@ -150,7 +145,9 @@ def tell(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
 
     if report is not None:
         seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
-        out.print(f"[green]✓[/] [bold]{report.twins}[/] {'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}{seconds}")
+        out.print(
+            f"[green]✓[/] [bold]{report.twins}[/] {'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}{seconds}"
+        )
         rows = {"Twins": f"{report.path}/images, {'masks, ' if report.masks else ''}manifest.jsonl"}
         if report.contact_sheet is not None:
             rows = {"Contact sheet": str(report.contact_sheet), **rows}

@@ -39,8 +39,8 @@ class NoServer(NotReady):
 class ApiClient:
     """Talks to one server. Requests that can be repeated are, for ``patience_s`` seconds, while it does not answer.
 
-    ``api_key`` goes with requests to the server, and with none to a link, which opens by its signature: the link may be to
-    another host, and the key is none of its business.
+    ``api_key`` goes with requests to the server, and with none to a link, which opens by its signature: the link may be
+    to another host, and the key is none of its business.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, patience_s: float = 20.0) -> None:
@@ -49,9 +49,7 @@ class ApiClient:
         self._key_header = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment must not come between us and our own machine.
         local = urlsplit(self.url).hostname in _LOOPBACK
-        self._http = httpx.Client(
-            base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local
-        )
+        self._http = httpx.Client(base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local)
 
     def __enter__(self) -> ApiClient:
         return self
@@ -63,9 +61,7 @@ class ApiClient:
 
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /generate``; the job. Repeating it is safe, by an idempotency key that only this call uses."""
-        return self._json(
-            "POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())}
-        )
+        return self._json("POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())})
 
     def upload(self, data: bytes) -> str:
         """``POST /uploads``; the id of a mask's file. Sending it again changes nothing."""
@@ -76,11 +72,13 @@ class ApiClient:
         return self._json("GET", f"/jobs/{job}")
 
     def cancel(self, job: str) -> dict[str, Any]:
-        """``POST /jobs/{id}/cancel``; the job as it stands then. Not DELETE, which deletes a job that has just ended."""
+        """``POST /jobs/{id}/cancel``; the job as it stands then. Not DELETE, which deletes a job that has just
+        ended."""
         return self._json("POST", f"/jobs/{job}/cancel")
 
     def model(self, name: str) -> dict[str, Any]:
-        """``GET /models/{name}``: the card. Asked once only, so that it also tells at once whether a server is there."""
+        """``GET /models/{name}``: the card. Asked once only, so that it also tells at once whether a server is
+        there."""
         return self._json("GET", f"/models/{name}", patience_s=0.0)
 
     def samples(self, job: str) -> Iterator[dict[str, Any]]:
@@ -104,9 +102,7 @@ class ApiClient:
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         return self._send(method, path, **options).json()
 
-    def _send(
-        self, method: str, path: str, *, patience_s: float | None = None, **options: Any
-    ) -> httpx.Response:
+    def _send(self, method: str, path: str, *, patience_s: float | None = None, **options: Any) -> httpx.Response:
         deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         pause_s = 0.1
         if not urlsplit(path).netloc:

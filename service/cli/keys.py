@@ -17,8 +17,9 @@ _DAYS_MOST = 3650
 def keys() -> None:
     """Make, list and revoke API keys.
 
-    They lie in the store of TWINSET_STORE_URL (by default the one of 'twinset up' in this folder), as hashes. A key stands
-    for a tenant, and jobs and uploads are a tenant's own. As soon as there is one, the API asks everybody for a key.
+    They lie in the store of TWINSET_STORE_URL (by default the one of 'twinset up' in this folder), as hashes. A key
+    stands for a tenant, and jobs and uploads are a tenant's own. As soon as there is one, the API asks everybody for a
+    key.
     """
 
 
@@ -35,8 +36,8 @@ def keys() -> None:
 def create(tenant: str, name: str | None, days: int | None) -> None:
     """Make a key, and print it: once, and never again.
 
-    Clients send it as 'Authorization: Bearer KEY'; 'twinset generate' reads it from TWINSET_API_KEY. The jobs of a server
-    that had no keys belong to the tenant 'default'.
+    Clients send it as 'Authorization: Bearer KEY'; 'twinset generate' reads it from TWINSET_API_KEY. The jobs of a
+    server that had no keys belong to the tenant 'default'.
     """
     from rich.markup import escape
 
@@ -86,7 +87,9 @@ def list_keys(as_json: bool) -> None:
         style = "green" if row["state"] == "valid" else "red"
         expires = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else ""
         made = f"{key.created_at:%Y-%m-%d}"
-        table.add_row(f"[cyan]{key.id}[/]", key.tenant, f"[{style}]{row['state']}[/]", made, expires, escape(key.name or ""))
+        table.add_row(
+            f"[cyan]{key.id}[/]", key.tenant, f"[{style}]{row['state']}[/]", made, expires, escape(key.name or "")
+        )
     out.print(table)
 
 

@@ -13,7 +13,8 @@ from service.local.stack import EmbeddedStack
 
 @contextmanager
 def staged(data_dir: Path, **options: Any) -> Iterator[EmbeddedStack]:
-    """The running stack over ``data_dir``; ``options`` are those of :class:`EmbeddedStack`. Nothing is left afterwards."""
+    """The running stack over ``data_dir``; ``options`` are those of :class:`EmbeddedStack`. Nothing is left
+    afterwards."""
     stack = EmbeddedStack(data_dir, **options)
     with out.status("Starting broker, API and worker"):
         stack.start()

@@ -14,7 +14,8 @@ _MAX_CONCURRENCY = 8
 
 
 def mask_files(given: Sequence[Path]) -> list[Path]:
-    """The files that are meant: those given, and of folders their ``*.png``, by name. Raises a usage error for an empty folder."""
+    """The files that are meant: those given, and of folders their ``*.png``, by name. Raises a usage error for an empty
+    folder."""
     files: list[Path] = []
     for path in given:
         if not path.is_dir():
@@ -45,7 +46,8 @@ def send_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]
 
 
 def naming_files(problem: ProblemAnswer, files: Sequence[Path]) -> ProblemAnswer:
-    """The problem of a request, with the file's name before what is wrong with a mask: the server knows them by number."""
+    """The problem of a request, with the file's name before what is wrong with a mask: the server knows them by
+    number."""
     faults = []
     for fault in problem.document.get("errors") or []:
         _, _, number = str(fault.get("pointer", "")).partition("/mask/")

@@ -71,9 +71,7 @@ def show(name: str, as_json: bool) -> None:
     from service.cli.console import out
 
     out.print(f"[bold cyan]{card.id}[/]  [bold]{escape(card.title)}[/]\n{escape(card.description)}\n")
-    swatches = [
-        f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes
-    ]
+    swatches = [f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in card.classes]
     defaults, limits = card.defaults, card.limits
     rows: list[tuple[str, str]] = [
         ("System", card.system),

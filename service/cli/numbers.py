@@ -9,7 +9,8 @@ import click
 
 
 class FiniteFloat(click.FloatRange):
-    """A number within the range, where there is one. Click's own takes ``nan`` as lying in every range, and JSON has no word for it."""
+    """A number within the range, where there is one. Click's own takes ``nan`` as lying in every range, and JSON has no
+    word for it."""
 
     name = "float"
 

@@ -28,13 +28,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("service.cli.up:up", "Run all of Twinset on this machine until Ctrl-C."),
     "generate": ("service.cli.generate:generate", "Have a server make twins, and fetch them into a folder."),
     "augment": ("service.cli.augment:augment", "Extend a dataset with twins, as a plan says."),
-    "export": ("service.cli.export:export", "Write twins and datasets as one dataset, in the format that you train from."),
+    "export": (
+        "service.cli.export:export",
+        "Write twins and datasets as one dataset, in the format that you train from.",
+    ),
     "datasets": ("service.cli.datasets:datasets", "Check datasets, count what is in them, and send them to a server."),
     "models": ("service.cli.models:models", "List, show and add models."),
     "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
     "serve": ("service.cli.serve_and_worker:serve", "Run the API alone, against a given broker and store."),
     "worker": ("service.cli.serve_and_worker:worker", "Run a worker alone, against a given broker and store."),
-    "callback-secret": ("service.cli.callback_secret:callback_secret", "Show the secret that callbacks are signed with."),
+    "callback-secret": (
+        "service.cli.callback_secret:callback_secret",
+        "Show the secret that callbacks are signed with.",
+    ),
     "settings": ("service.cli.settings:settings", "Show every setting, its value and what it may be."),
 }
 

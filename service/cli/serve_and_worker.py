@@ -12,9 +12,7 @@ from service.cli.numbers import FiniteFloat
 
 @click.command()
 @click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000."
-)
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000.")
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="A listening socket that was inherited.")
 def serve(host: str | None, port: int | None, fd: int | None) -> None:
     """Run the API alone, against a given broker and store.
@@ -64,12 +62,20 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 
 
 @click.command()
-@click.option("--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port; else none are served.")
+@click.option(
+    "--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch."
+)
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port; else none are served."
+)
 @click.option("--metrics-host", help="Address of the metrics; else 127.0.0.1.")
 @click.option("--grace-s", type=FiniteFloat(min=0), help="Seconds that chunks in hand may go on after SIGTERM; else 8.")
-@click.option("--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be given several times.")
-def worker(bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]) -> None:
+@click.option(
+    "--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be given several times."
+)
+def worker(
+    bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]
+) -> None:
     """Run a worker alone, against a given broker and store.
 
     TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest, such as TWINSET_DEVICE.
@@ -80,7 +86,12 @@ def worker(bulk: bool, metrics_port: int | None, metrics_host: str | None, grace
         require_worker_parts()
     elif warm or grace_s is not None:
         raise click.UsageError("--warm and --grace-s are for workers that make twins; leave them out with --bulk")
-    given = [("--metrics-port", metrics_port), ("--metrics-host", metrics_host), ("--grace-s", grace_s), *(("--warm", one) for one in warm)]
+    given = [
+        ("--metrics-port", metrics_port),
+        ("--metrics-host", metrics_host),
+        ("--grace-s", grace_s),
+        *(("--warm", one) for one in warm),
+    ]
     options = [f"{name}={value}" for name, value in given if value is not None]
     # The worker lies above the service floor, so it is named here and never imported. It takes this process over;
     # -P, so that a folder named "workers" in the current one is not taken for it.

@@ -43,7 +43,9 @@ def export_by_server(
     asked = {name: getattr(options, name) for name in names} | kept
     with open_client(url) as client:
         export = client.export(
-            sources=sources, format=options.format, **{name: value for name, value in asked.items() if value is not None}
+            sources=sources,
+            format=options.format,
+            **{name: value for name, value in asked.items() if value is not None},
         )
         try:
             export.wait()

@@ -34,9 +34,7 @@ def settings(as_json: bool) -> None:
     for row in rows:
         value, default = escape(row.value) or "not set", escape(row.default) or "not set"
         shown = (
-            f"[bold]{value}[/]"
-            if row.value == row.default
-            else f"[bold yellow]{value} *[/] [dim]default {default}[/]"
+            f"[bold]{value}[/]" if row.value == row.default else f"[bold yellow]{value} *[/] [dim]default {default}[/]"
         )
         table.add_row(row.env, f"{shown}\n[dim]{escape(row.description)}[/]")
     out.print(table)

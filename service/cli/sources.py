@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def opened_dataset(path: Path, format: str | None = None) -> Iterator[SourceOfEntries]:  # noqa: A002
+def opened_dataset(path: Path, format: str | None = None) -> Iterator[SourceOfEntries]:
     """The dataset at ``path``. Raises InvalidDataset, or ArchiveRefused for an archive that is not unpacked."""
     from service.datasets.reading.opening import open_dataset
     from service.datasets.reading.unpacking import unpack
@@ -53,7 +53,11 @@ def with_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
 
     from service.cli.console import err
 
-    columns = TextColumn(f"{doing:<8}"), BarColumn(bar_width=32), TextColumn("[bold]{task.completed:.0f}[/] of {task.total:.0f}")
+    columns = (
+        TextColumn(f"{doing:<8}"),
+        BarColumn(bar_width=32),
+        TextColumn("[bold]{task.completed:.0f}[/] of {task.total:.0f}"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(doing, total=total)
         for item in items:

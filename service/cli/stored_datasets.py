@@ -44,7 +44,9 @@ def list_datasets(url: str | None) -> None:
         found = list(client.datasets())
     for one in found:
         classes = ", ".join(entry.name for entry in one.info.classes or ())
-        table.add_row(escape(one.id), one.state.value, "" if one.info.items is None else str(one.info.items), escape(classes))
+        table.add_row(
+            escape(one.id), one.state.value, "" if one.info.items is None else str(one.info.items), escape(classes)
+        )
     if found:
         out.print(table)
     else:
@@ -93,15 +95,25 @@ def tell(dataset: DatasetRef) -> None:
 
     info: Any = dataset.info
     if info.items is None:
-        out.print(f"[bold]{escape(info.id)}[/]  {info.state.value}" + (f": {escape(info.reason)}" if info.reason else ""), soft_wrap=True)
+        out.print(
+            f"[bold]{escape(info.id)}[/]  {info.state.value}" + (f": {escape(info.reason)}" if info.reason else ""),
+            soft_wrap=True,
+        )
         raise click.exceptions.Exit(0 if not info.state.ended else 1)
-    out.print(f"[green]✓[/] [bold]{escape(info.id)}[/]  {info.items} pair{'' if info.items == 1 else 's'}, {info.format}", soft_wrap=True)
-    swatches = "  ".join(f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes)
+    out.print(
+        f"[green]✓[/] [bold]{escape(info.id)}[/]  {info.items} pair{'' if info.items == 1 else 's'}, {info.format}",
+        soft_wrap=True,
+    )
+    swatches = "  ".join(
+        f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes
+    )
     out.print(f"  [dim]{'Classes':<16}[/]", swatches, soft_wrap=True)
     if info.left_out:
         err.print(f"  [yellow]![/] {escape(info.reason or '')}", soft_wrap=True)
     for group in dataset.report().faults:
         if not group.left_out:
-            err.print(f"  [yellow]![/] {group.kind.replace('_', ' ')}, {group.count}: {escape(group.meaning)}", soft_wrap=True)
+            err.print(
+                f"  [yellow]![/] {group.kind.replace('_', ' ')}, {group.count}: {escape(group.meaning)}", soft_wrap=True
+            )
         for fault in group.first[: 3 if group.left_out else 0]:
             err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)

@@ -30,8 +30,8 @@ class TwinFolder:
 def collect(client: ApiClient, job: dict[str, Any], card: ModelCard, folder: Path) -> TwinFolder:
     """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
 
-    The manifest is the server's own: its keys are those of the object store, and files here are named by the index. The model's card
-    goes along, since it alone tells what the numbers in the masks mean.
+    The manifest is the server's own: its keys are those of the object store, and files here are named by the index. The
+    model's card goes along, since it alone tells what the numbers in the masks mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
@@ -49,9 +49,7 @@ def collect(client: ApiClient, job: dict[str, Any], card: ModelCard, folder: Pat
     return TwinFolder(folder, count, masks, _write_sheet(first, count, job, card, folder) if first else None)
 
 
-def _write_sheet(
-    twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: ModelCard, folder: Path
-) -> Path:
+def _write_sheet(twins: Sequence[FetchedTwin], count: int, job: dict[str, Any], card: ModelCard, folder: Path) -> Path:
     parameters = job["parameters"]
     notes = [parameters["model"], f"seed {parameters['seed']}", f"{parameters['steps']} steps"]
     notes.append(f"guidance {parameters['guidance_scale']:g}")
@@ -80,10 +78,6 @@ def _caption(sample: dict[str, Any]) -> str:
     """``3   water 61 %, land 30 %   (98 % sure)``; of an image without a mask, its number."""
     if sample["mask"] is None:
         return str(sample["index"])
-    found = [
-        f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]
-    ]
-    sure = (
-        f"   ({100 * sample['confident_share']:.0f} % sure)" if sample["confident_share"] is not None else ""
-    )
+    found = [f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]]
+    sure = f"   ({100 * sample['confident_share']:.0f} % sure)" if sample["confident_share"] is not None else ""
     return f"{sample['index']}   {', '.join(found) or 'no class'}{sure}"

@@ -6,7 +6,8 @@
         job = client.generate(model="cosimgen-dubai", classes=["water"], count=100)
         dataset = job.torch_dataset("twins")
 
-:class:`AsyncTwinset` has the same methods, to be awaited. Importing this loads neither torch nor what a server is made of.
+:class:`AsyncTwinset` has the same methods, to be awaited. Importing this loads neither torch nor what a server is made
+of.
 
     twinset, async_twinset     the clients, and what their calls return
     jobs, datasets, exports, augmentations, models     what the calls do, written once, as flows

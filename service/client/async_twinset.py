@@ -1,7 +1,7 @@
 """The client for programs with an event loop: every call is to be awaited.
 
-What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``; here they are
-bound to a runner of asyncio.
+What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
+here they are bound to a runner of asyncio.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class AsyncJob(_jobs.JobRun, _Cooperative):
     torch_dataset = cooperative(_jobs.torch_dataset)
 
     async def retry(self) -> AsyncJob:
-        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same twins."""
+        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
+        twins."""
         return AsyncJob(self._client, await self._client.runner.run(_jobs.retry(self)))
 
 
@@ -68,7 +69,8 @@ class AsyncAugmentation(_augmentations.AugmentationRun, _Cooperative):
 
 
 class AsyncTwinset(BaseClient):
-    """As :class:`~service.client.Twinset`, with the same arguments and methods, for asyncio. Use it in one event loop."""
+    """As :class:`~service.client.Twinset`, with the same arguments and methods, for asyncio. Use it in one event
+    loop."""
 
     def __init__(
         self,
@@ -92,7 +94,9 @@ class AsyncTwinset(BaseClient):
     async def __aenter__(self) -> AsyncTwinset:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.aclose()
 
     models = cooperative(_models.models)

@@ -18,7 +18,9 @@ from service.client.wire import path
 if TYPE_CHECKING:
     from service.datasets.writing.options import Format
 
-AUGMENTATIONS = ResourceKind("augmentation", AugmentationInfo, lambda info: path("augmentations", info.id), "Augmenting", "twins")
+AUGMENTATIONS = ResourceKind(
+    "augmentation", AugmentationInfo, lambda info: path("augmentations", info.id), "Augmenting", "twins"
+)
 _A_PAGE = 100
 
 
@@ -49,15 +51,19 @@ def augment(
 ) -> Flow[AugmentationInfo | PlanInfo]:
     """Extends a dataset with twins of a model, in rounds, until enough were good enough; the augmentation, accepted.
 
-    ``count`` is how many twins to add, or ``ratio`` how many for each item of the dataset. Further options go as they are: ``balance``,
-    ``masks``, ``min_confident_share``, ``budget``, ``seed``, ``name``, ``callback_url`` and so on. With ``dry_run`` nothing is made, and
-    the answer is a :class:`PlanInfo` of what would be. ``wait`` holds until it has ended. Raises ApiProblem with every fault.
+    ``count`` is how many twins to add, or ``ratio`` how many for each item of the dataset. Further options go as they
+    are: ``balance``, ``masks``, ``min_confident_share``, ``budget``, ``seed``, ``name``, ``callback_url`` and so on.
+    With ``dry_run`` nothing is made, and the answer is a :class:`PlanInfo` of what would be. ``wait`` holds until it
+    has ended. Raises ApiProblem with every fault.
     """
     named = dataset if isinstance(dataset, str) else dataset.info.id
     given = {"dataset": named, "model": model, "count": count, "ratio": ratio, **options}
     body = {name: value for name, value in given.items() if value is not None}
     if dry_run:
-        return parse(PlanInfo, (yield from send(client.config, Request("POST", "/augmentations", json={**body, "dry_run": True}))))
+        return parse(
+            PlanInfo,
+            (yield from send(client.config, Request("POST", "/augmentations", json={**body, "dry_run": True}))),
+        )
     info = parse(AugmentationInfo, (yield from send(client.config, posted("/augmentations", body, idempotency_key))))
     if wait:
         info = yield from until_ended(client, AUGMENTATIONS, info, progress=progress, timeout=None)
@@ -65,7 +71,7 @@ def augment(
     return info
 
 
-def augmentation(client: BaseClient, id: str) -> Flow[AugmentationInfo]:  # noqa: A002
+def augmentation(client: BaseClient, id: str) -> Flow[AugmentationInfo]:
     """The augmentation of this id. Raises ApiProblem of status 404 if there is none of yours."""
     return parse(AugmentationInfo, (yield from send(client.config, Request("GET", path("augmentations", id)))))
 
@@ -76,10 +82,9 @@ def augmentations_page(client: BaseClient, cursor: str | None) -> Flow[Page[Augm
     return Page(page.augmentations, page.next_cursor)
 
 
-def export(
-    run: AugmentationRun, /, *, format: Format, with_dataset: bool = True, **options: Any  # noqa: A002
-) -> Flow[ExportInfo]:
-    """Writes the accepted twins as a set in a format, together with the dataset they extend unless ``with_dataset`` is false.
+def export(run: AugmentationRun, /, *, format: Format, with_dataset: bool = True, **options: Any) -> Flow[ExportInfo]:
+    """Writes the accepted twins as a set in a format, together with the dataset they extend unless ``with_dataset`` is
+    false.
 
     ``options`` are those of :meth:`Twinset.export`.
     """

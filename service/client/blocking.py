@@ -108,7 +108,8 @@ class BlockingRunner:
 
 
 class _Beside:
-    """Counts the flows that run side by side: after a Ctrl-C in the midst of starting one, the pool does not know of it."""
+    """Counts the flows that run side by side: after a Ctrl-C in the midst of starting one, the pool does not know of
+    it."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -143,7 +144,8 @@ def blocking(
     flow: Callable[Concatenate[Any, P], Flow[Result]], made: Callable[[Any, Result], Made]
 ) -> Callable[Concatenate[Any, P], Made]: ...
 def blocking(flow: Callable[..., Flow[Any]], made: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
-    """The flow as a method, of anything with a ``_client``; it returns the flow's result, or what ``made(client, result)`` makes of it."""
+    """The flow as a method, of anything with a ``_client``; it returns the flow's result, or what ``made(client,
+    result)`` makes of it."""
 
     @wraps(flow)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -161,7 +163,9 @@ def blocking_pages(
 def blocking_pages(
     page: Callable[Concatenate[Any, str | None, P], Flow[Page[Result]]], made: Callable[[Any, Result], Made]
 ) -> Callable[Concatenate[Any, P], Iterator[Made]]: ...
-def blocking_pages(page: Callable[..., Flow[Page[Any]]], made: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
+def blocking_pages(
+    page: Callable[..., Flow[Page[Any]]], made: Callable[[Any, Any], Any] | None = None
+) -> Callable[..., Any]:
     """The flow of a page, by the cursor it is given, as a method that iterates over all pages."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:

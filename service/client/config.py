@@ -30,8 +30,9 @@ _SIGNATURES = frozenset({"signature", "x-amz-signature", "x-amz-security-token"}
 class Config:
     """A client's settings.
 
-    ``patience_s`` is for how long a request that can be repeated is, while the server cannot be reached or asks to wait; ``timeout_s``
-    how long one answer may take to begin, or to go on. ``clock`` counts seconds; ``jitter`` draws from 0..1.
+    ``patience_s`` is for how long a request that can be repeated is, while the server cannot be reached or asks to
+    wait; ``timeout_s`` how long one answer may take to begin, or to go on. ``clock`` counts seconds; ``jitter`` draws
+    from 0..1.
     """
 
     url: str
@@ -51,16 +52,21 @@ class Config:
         timeout_s: float = 60.0,
         environ: Mapping[str, str] = os.environ,
     ) -> Config:
-        """What is given, else the environment's ``TWINSET_PUBLIC_URL`` and ``TWINSET_API_KEY``, else this machine without a key.
+        """What is given, else the environment's ``TWINSET_PUBLIC_URL`` and ``TWINSET_API_KEY``, else this machine
+        without a key.
 
         Raises SettingsError naming what is not valid; never the key.
         """
         place = (url or environ.get("TWINSET_PUBLIC_URL") or DEFAULT_URL).strip().rstrip("/")
         parts = urlsplit(place)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"the server's address is {place!r}; give one that begins with http:// or https://, as {DEFAULT_URL} does")
+            raise SettingsError(
+                f"the server's address is {place!r}; give one that begins with http:// or https://, as {DEFAULT_URL} does"
+            )
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise SettingsError("the server's address has a user, password, query or fragment; leave it out. A key goes into api_key")
+            raise SettingsError(
+                "the server's address has a user, password, query or fragment; leave it out. A key goes into api_key"
+            )
         key = (environ.get("TWINSET_API_KEY", "") if api_key is None else api_key).strip()
         if not all("!" <= character <= "~" for character in key):
             raise SettingsError("the API key has a space, or a character that is not ASCII; copy it again")

@@ -1,4 +1,5 @@
-"""Flows run in an event loop: what :class:`~service.client.AsyncTwinset` is made of. Whatever waits for a disk is done in threads."""
+"""Flows run in an event loop: what :class:`~service.client.AsyncTwinset` is made of. Whatever waits for a disk is done
+in threads."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class CooperativeRunner:
         self._http = http
 
     async def run(self, flow: Flow[Result]) -> Result:
-        """The flow's result, or what it raises. Where the task is cancelled so is the flow, with its ``finally`` blocks run."""
+        """The flow's result, or what it raises. Where the task is cancelled so is the flow, with its ``finally`` blocks
+        run."""
         try:
             effect = next(flow)
             while True:
@@ -66,7 +68,9 @@ class CooperativeRunner:
         try:
             if response.status_code in (200, 206):
                 effect.sink.begin(response.status_code, response.headers)
-                async for piece in response.aiter_bytes():  # of no size of ours: httpx would hold back, and lose, what is less
+                async for (
+                    piece
+                ) in response.aiter_bytes():  # of no size of ours: httpx would hold back, and lose, what is less
                     await _in_thread(partial(effect.sink.write, piece))
                 return answer_of(response)
             content = b""
@@ -97,7 +101,8 @@ class CooperativeRunner:
 
 
 async def _in_thread(call: Callable[[], Any]) -> Any:
-    """What ``call`` returns. Where the task is cancelled meanwhile, it first ends: nothing goes on behind the flow's back."""
+    """What ``call`` returns. Where the task is cancelled meanwhile, it first ends: nothing goes on behind the flow's
+    back."""
     done = asyncio.ensure_future(asyncio.to_thread(call))
     try:
         return await asyncio.shield(done)
@@ -110,12 +115,14 @@ async def _in_thread(call: Callable[[], Any]) -> Any:
 
 async def _pieces(body: Body) -> AsyncIterator[bytes]:
     pieces = body.pieces()
-    while (piece := await _in_thread(partial(next, pieces, b""))):
+    while piece := await _in_thread(partial(next, pieces, b"")):
         yield piece
 
 
 @overload
-def cooperative(flow: Callable[Concatenate[Owner, P], Flow[Result]]) -> Callable[Concatenate[Owner, P], Awaitable[Result]]: ...
+def cooperative(
+    flow: Callable[Concatenate[Owner, P], Flow[Result]],
+) -> Callable[Concatenate[Owner, P], Awaitable[Result]]: ...
 @overload
 def cooperative(
     flow: Callable[Concatenate[Any, P], Flow[Result]], made: Callable[[Any, Result], Made]
@@ -139,7 +146,9 @@ def cooperative_pages(
 def cooperative_pages(
     page: Callable[Concatenate[Any, str | None, P], Flow[Page[Result]]], made: Callable[[Any, Result], Made]
 ) -> Callable[Concatenate[Any, P], AsyncIterator[Made]]: ...
-def cooperative_pages(page: Callable[..., Flow[Page[Any]]], made: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
+def cooperative_pages(
+    page: Callable[..., Flow[Page[Any]]], made: Callable[[Any, Any], Any] | None = None
+) -> Callable[..., Any]:
     """As :func:`~service.client.blocking.blocking_pages`, for ``async for``."""
 
     async def method(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from service.datasets.reading.report import ReadReport
     from service.datasets.statistics import DatasetStatistics
 
-DATASETS = ResourceKind("dataset", DatasetInfo, lambda info: path("datasets", info.name, info.version), "Checking", "items")
+DATASETS = ResourceKind(
+    "dataset", DatasetInfo, lambda info: path("datasets", info.name, info.version), "Checking", "items"
+)
 _A_PAGE = 100
 _UPLOAD_TIMEOUT_S = 600.0
 """The answer comes once the archive is stored, which may take a while after the last byte."""
@@ -44,32 +46,33 @@ class DatasetRun(Run[DatasetInfo]):
 def upload_dataset(
     client: BaseClient,
     name: str,
-    path: str | Path,  # noqa: A002
+    path: str | Path,
     *,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetInfo]:
-    """Sends a dataset, a folder or an archive (zip, tar, tar.gz), as the next version of ``name``; the version, yet to be checked.
+    """Sends a dataset, a folder or an archive (zip, tar, tar.gz), as the next version of ``name``; the version, yet to
+    be checked.
 
-    A folder is packed into a temporary tar first; hidden files are left out. ``format`` is folders, coco, voc, cityscapes, yolo and so
-    on; found out, if not given. An ``idempotency_key`` of your own makes a script that is started again find the version that it has
-    sent: the same files are the same archive. ``wait`` holds until it has been checked. Raises InvalidRequest for a folder that holds
-    links, for they are not followed, and ApiProblem.
+    A folder is packed into a temporary tar first; hidden files are left out. ``format`` is folders, coco, voc,
+    cityscapes, yolo and so on; found out, if not given. An ``idempotency_key`` of your own makes a script that is
+    started again find the version that it has sent: the same files are the same archive. ``wait`` holds until it has
+    been checked. Raises InvalidRequest for a folder that holds links, for they are not followed, and ApiProblem.
     """
     key = key_header(idempotency_key)
     # before gigabytes are on their way: is anybody there, and does the key hold?
     yield from send(client.config, page_of("/datasets", None, 1))
-    with (yield Work(lambda: open_archive(path))) as archive:
-        with client.board.bar(progress, "Sending", "bytes") as bar:
-            bar.show(0, archive.size)
-            archive.moved = bar.advance
-            params = {"name": name, **({} if format is None else {"format": format})}
-            headers = {"Content-Type": archive.content_type, **key}
-            answer = yield from send(
-                client.config, Request("POST", "/datasets", params, content=archive, headers=headers, timeout_s=_UPLOAD_TIMEOUT_S)
-            )
+    with (yield Work(lambda: open_archive(path))) as archive, client.board.bar(progress, "Sending", "bytes") as bar:
+        bar.show(0, archive.size)
+        archive.moved = bar.advance
+        params = {"name": name, **({} if format is None else {"format": format})}
+        headers = {"Content-Type": archive.content_type, **key}
+        answer = yield from send(
+            client.config,
+            Request("POST", "/datasets", params, content=archive, headers=headers, timeout_s=_UPLOAD_TIMEOUT_S),
+        )
     return (yield from _accepted(client, answer, wait, progress))
 
 
@@ -78,12 +81,13 @@ def import_dataset(
     name: str,
     prefix: str,
     *,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetInfo]:
-    """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of ``name``.
+    """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of
+    ``name``.
 
     Under an ``idempotency_key`` that came before it is the version that was made then, whatever lies there by now.
     """

@@ -110,7 +110,8 @@ class Fetcher:
 def fetch_pages(
     pages: PageOfFiles, fetch_one: Callable[[RemoteFile], Flow[Came | str]], download: Download, *, workers: int
 ) -> Flow[None]:
-    """Fetches all files of all pages, ``workers`` at a time. A page's links are used at once, and asked for again once they expire.
+    """Fetches all files of all pages, ``workers`` at a time. A page's links are used at once, and asked for again once
+    they expire.
 
     Files that do not come are noted in ``download.failed``, and the others fetched all the same.
     """
@@ -124,7 +125,9 @@ def fetch_pages(
             expired = [file.path for file, outcome in zip(missing, outcomes) if outcome is Came.EXPIRED]
             download.fetched += outcomes.count(Came.FETCHED)
             download.kept += outcomes.count(Came.KEPT)
-            download.failed += [(file.path, outcome) for file, outcome in zip(missing, outcomes) if isinstance(outcome, str)]
+            download.failed += [
+                (file.path, outcome) for file, outcome in zip(missing, outcomes) if isinstance(outcome, str)
+            ]
             fruitless = fruitless + 1 if len(expired) == len(missing) else 0
             if fruitless == _FRUITLESS_ROUNDS:
                 refused = [(path, "its link is refused as soon as it is made") for path in expired]
@@ -144,7 +147,9 @@ def fetch_pages(
         if page.next_cursor is None:
             return
         if page.next_cursor == cursor:
-            raise UnexpectedAnswer(f"the server gives the cursor {cursor!r} as the one behind itself; it is to be asked for no more")
+            raise UnexpectedAnswer(
+                f"the server gives the cursor {cursor!r} as the one behind itself; it is to be asked for no more"
+            )
         cursor = page.next_cursor
 
 

@@ -1,8 +1,8 @@
 """What an operation asks of the outside world.
 
-An operation is written once, as a generator (a *flow*): it yields the effects below, is sent their outcomes, and returns its result.
-What an effect raises is raised at the ``yield``, so that ``try`` and ``with`` work as everywhere. ``blocking`` runs a flow with
-threads, ``cooperative`` in an event loop; neither knows what a flow is about.
+An operation is written once, as a generator (a *flow*): it yields the effects below, is sent their outcomes, and
+returns its result. What an effect raises is raised at the ``yield``, so that ``try`` and ``with`` work as everywhere.
+``blocking`` runs a flow with threads, ``cooperative`` in an event loop; neither knows what a flow is about.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class BodySink(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """A request. ``url`` is a path on the server; of a signed link (``signed``) it is all there is, and no key goes with it.
+    """A request. ``url`` is a path on the server; of a signed link (``signed``) it is all there is, and no key goes
+    with it.
 
     ``repeatable`` says that sending it twice does no more than sending it once.
     """
@@ -85,7 +86,8 @@ class Send:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Sends a request, and gives the body of a 200 or 206 to ``sink`` as it comes; the outcome is the :class:`Answer`."""
+    """Sends a request, and gives the body of a 200 or 206 to ``sink`` as it comes; the outcome is the
+    :class:`Answer`."""
 
     request: Request
     sink: BodySink

@@ -1,18 +1,18 @@
 """What can go wrong between a script and a Twinset server.
 
-    TwinsetError
-    ├── ApiProblem               the server refused, and says why: status, title, detail, errors
-    ├── UnexpectedAnswer         what answered is not the API, or not of this client's kind
-    ├── RunFailed                a job, an upload, an export or an augmentation that ended without what was wanted of it
-    ├── StillRunning             (also TimeoutError) it has not ended in the time it was given; it goes on
-    ├── DownloadFailed           files that did not come as they were recorded
-    ├── DownloadRefused          what the server offered as a file must not be written here
-    ├── FolderTaken              the folder holds something else
-    ├── NotReady
-    │   └── ServerUnreachable    nobody answers
-    ├── InvalidRequest           a mask, an archive or a setting that is seen to be wrong before anything is sent
-    └── MissingExtra
-        └── TorchMissing         (also ImportError) datasets for PyTorch need PyTorch
+TwinsetError
+├── ApiProblem               the server refused, and says why: status, title, detail, errors
+├── UnexpectedAnswer         what answered is not the API, or not of this client's kind
+├── RunFailed                a job, an upload, an export or an augmentation that ended without what was wanted of it
+├── StillRunning             (also TimeoutError) it has not ended in the time it was given; it goes on
+├── DownloadFailed           files that did not come as they were recorded
+├── DownloadRefused          what the server offered as a file must not be written here
+├── FolderTaken              the folder holds something else
+├── NotReady
+│   └── ServerUnreachable    nobody answers
+├── InvalidRequest           a mask, an archive or a setting that is seen to be wrong before anything is sent
+└── MissingExtra
+    └── TorchMissing         (also ImportError) datasets for PyTorch need PyTorch
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _WITH_A_KEY = "Give the key as api_key=..., or in the environment as TWINSET_API
 class ApiProblem(TwinsetError):
     """An error that the server answered with (RFC 9457).
 
-    ``status``, ``title`` and ``detail`` are the server's; ``type`` is the kind of error, ``/problems/unknown-model`` say; ``errors`` lists
-    each fault of an invalid request: its place by JSON ``pointer``, or a ``parameter``, and a ``detail``.
+    ``status``, ``title`` and ``detail`` are the server's; ``type`` is the kind of error, ``/problems/unknown-model``
+    say; ``errors`` lists each fault of an invalid request: its place by JSON ``pointer``, or a ``parameter``, and a
+    ``detail``.
     """
 
     status: int  # type: ignore[misc]
@@ -43,7 +44,9 @@ class ApiProblem(TwinsetError):
         self.title = str(document.get("title") or f"The server answered {status}")
         self.type = str(document.get("type") or "about:blank")
         faults = document.get("errors")
-        self.errors: list[dict[str, Any]] = [fault for fault in faults if isinstance(fault, dict)] if isinstance(faults, list) else []
+        self.errors: list[dict[str, Any]] = (
+            [fault for fault in faults if isinstance(fault, dict)] if isinstance(faults, list) else []
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.document, self.status)
@@ -103,7 +106,8 @@ class StillRunning(TwinsetError, TimeoutError):
 
 
 class DownloadFailed(TwinsetError):
-    """Files that did not come as they were recorded; ``files`` names each with its reason. The others are in the folder."""
+    """Files that did not come as they were recorded; ``files`` names each with its reason. The others are in the
+    folder."""
 
     slug = "download-failed"
     title = "Some files could not be fetched"

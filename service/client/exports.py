@@ -48,7 +48,7 @@ def export(
     /,
     *,
     sources: Sequence[HasSource | Mapping[str, str]],
-    format: Format,  # noqa: A002
+    format: Format,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
@@ -56,11 +56,11 @@ def export(
 ) -> Flow[ExportInfo]:
     """Writes jobs, augmentations and datasets as one set in a format; the export, accepted.
 
-    ``sources`` are what other calls returned, or ``{"job": id}``, ``{"augmentation": id}``, ``{"dataset": "name@version"}``; ``format``
-    is folders, coco, voc, cityscapes, yolo, huggingface or webdataset. Options go as they are: ``splits={"train": 0.9, "val": 0.1}``,
-    ``seed``, ``image_format``, ``classes``, ``rename``, ``dropped``, ``polygons``, ``shard_items``, ``shard_bytes``,
-    ``min_confident_share``, ``min_mean_confidence``, ``title``, ``name``, ``callback_url``. ``wait`` holds until it has ended. Raises
-    ApiProblem with every fault.
+    ``sources`` are what other calls returned, or ``{"job": id}``, ``{"augmentation": id}``, ``{"dataset":
+    "name@version"}``; ``format`` is folders, coco, voc, cityscapes, yolo, huggingface or webdataset. Options go as they
+    are: ``splits={"train": 0.9, "val": 0.1}``, ``seed``, ``image_format``, ``classes``, ``rename``, ``dropped``,
+    ``polygons``, ``shard_items``, ``shard_bytes``, ``min_confident_share``, ``min_mean_confidence``, ``title``,
+    ``name``, ``callback_url``. ``wait`` holds until it has ended. Raises ApiProblem with every fault.
     """
     given = [sources] if isinstance(sources, Mapping) or hasattr(sources, "source") else sources
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -72,7 +72,7 @@ def export(
     return info
 
 
-def find_export(client: BaseClient, id: str) -> Flow[ExportInfo]:  # noqa: A002
+def find_export(client: BaseClient, id: str) -> Flow[ExportInfo]:
     """The export of this id. Raises ApiProblem of status 404 if there is none of yours."""
     return parse(ExportInfo, (yield from send(client.config, Request("GET", path("exports", id)))))
 
@@ -85,17 +85,20 @@ def exports_page(client: BaseClient, cursor: str | None) -> Flow[Page[ExportInfo
 
 def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileInfo]]:
     """The export's files, with links that hold for a while."""
-    page = parse(ExportFileInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/files", cursor, _FILES_A_PAGE))))
+    page = parse(
+        ExportFileInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/files", cursor, _FILES_A_PAGE)))
+    )
     return Page(page.files, page.next_cursor)
 
 
 def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
-    """Waits for the export's end and fetches the set: zip parts are unpacked into the folder, tar and parquet shards stay as they are.
+    """Waits for the export's end and fetches the set: zip parts are unpacked into the folder, tar and parquet shards
+    stay as they are.
 
-    Every file is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it fetches what is
-    missing or was changed. The folder must be new, or an earlier download of this export. Raises FolderTaken, RunFailed,
-    DownloadRefused for an archive that holds links or leads out of the folder, and DownloadFailed naming files that did not come as
-    recorded, once the others are there.
+    Every file is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it
+    fetches what is missing or was changed. The folder must be new, or an earlier download of this export. Raises
+    FolderTaken, RunFailed, DownloadRefused for an archive that holds links or leads out of the folder, and
+    DownloadFailed naming files that did not come as recorded, once the others are there.
     """
     check_workers(workers)
     client = run._client
@@ -111,7 +114,9 @@ def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: 
 
         def pages(cursor: str | None) -> Flow[Page[RemoteFile]]:
             page = yield from files_page(run, cursor)
-            return Page([RemoteFile(file.path, file.url, file.sha256, file.bytes) for file in page.entries], page.next_cursor)
+            return Page(
+                [RemoteFile(file.path, file.url, file.sha256, file.bytes) for file in page.entries], page.next_cursor
+            )
 
         def fetch_one(file: RemoteFile) -> Flow[Came | str]:
             return _unpacked(fetcher, file) if unpacks and file.path.endswith(".zip") else fetcher.file(file)

@@ -35,7 +35,8 @@ class RemoteFile:
 
 
 class DownloadFolder:
-    """The folder ``root`` for the download of ``owner``, "job j7ybr17pesw6kn47yb0" say. May be used from many threads."""
+    """The folder ``root`` for the download of ``owner``, "job j7ybr17pesw6kn47yb0" say. May be used from many
+    threads."""
 
     def __init__(self, root: str | Path, owner: str) -> None:
         self.root = Path(root).expanduser().absolute()
@@ -53,11 +54,15 @@ class DownloadFolder:
             has_files = any(entry.name != KEPT for entry in self.root.iterdir())
             if not mark.exists():
                 if has_files:
-                    raise FolderTaken(f"{self.root} is not empty, and nothing was downloaded to it; name a new folder for {self.owner}")
+                    raise FolderTaken(
+                        f"{self.root} is not empty, and nothing was downloaded to it; name a new folder for {self.owner}"
+                    )
                 self.write_json(mark, {"format": 1, "owner": self.owner})
             owner = json.loads(mark.read_text(encoding="utf-8")).get("owner")
         except (OSError, ValueError, AttributeError) as error:
-            raise FolderTaken(f"{self.root} cannot be used as a folder for a download ({error}); name another") from None
+            raise FolderTaken(
+                f"{self.root} cannot be used as a folder for a download ({error}); name another"
+            ) from None
         if owner != self.owner:
             raise FolderTaken(f"{self.root} holds {owner}, not {self.owner}; name another folder")
         self._clear()
@@ -66,8 +71,15 @@ class DownloadFolder:
         """Where the file ``path`` belongs. Raises DownloadRefused for a path that leads elsewhere."""
         parts = path.split("/")
         strange = any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts)
-        if strange or any(character in path for character in '\0\\:') or len(parts) > _MAX_PARTS or parts[0].casefold() == KEPT:
-            raise DownloadRefused(f"the server names a file {path[:200]!r}, which has no place in a folder; it was not written")
+        if (
+            strange
+            or any(character in path for character in "\0\\:")
+            or len(parts) > _MAX_PARTS
+            or parts[0].casefold() == KEPT
+        ):
+            raise DownloadRefused(
+                f"the server names a file {path[:200]!r}, which has no place in a folder; it was not written"
+            )
         return self.root.joinpath(*parts)
 
     def holds(self, path: str, sha256: str, size: int) -> bool:
@@ -89,7 +101,9 @@ class DownloadFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(fetched, target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise DownloadRefused(f"{path!r} cannot be written to {self.root}: a folder has its name, or a file its folder's") from None
+            raise DownloadRefused(
+                f"{path!r} cannot be written to {self.root}: a folder has its name, or a file its folder's"
+            ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
 
@@ -117,12 +131,19 @@ class DownloadFolder:
 
 
 class PartialFile:
-    """A file on its way: a sink whose bytes become the file ``path`` only by :meth:`keep`. As a context it leaves nothing behind."""
+    """A file on its way: a sink whose bytes become the file ``path`` only by :meth:`keep`. As a context it leaves
+    nothing behind."""
 
     def __init__(
-        self, folder: DownloadFolder, path: str, *, max_bytes: int | None = None, moved: Callable[[int], None] = lambda more: None
+        self,
+        folder: DownloadFolder,
+        path: str,
+        *,
+        max_bytes: int | None = None,
+        moved: Callable[[int], None] = lambda more: None,
     ) -> None:
-        """``max_bytes`` refuses what is longer; ``moved`` hears of every byte that came, and as a negative number of those given up."""
+        """``max_bytes`` refuses what is longer; ``moved`` hears of every byte that came, and as a negative number of
+        those given up."""
         folder.target(path)
         self._folder = folder
         self._path = path
@@ -134,19 +155,24 @@ class PartialFile:
         self.size = 0
 
     def __enter__(self) -> PartialFile:
-        self._out = open(self.file, "xb")  # noqa: SIM115
+        self._out = open(self.file, "xb")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
         self.file.unlink(missing_ok=True)
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """What comes next is all of the file, or goes on where it broke off. Raises DownloadRefused for a part from elsewhere."""
+        """What comes next is all of the file, or goes on where it broke off. Raises DownloadRefused for a part from
+        elsewhere."""
         if status == 206:
             if not headers.get("content-range", "").startswith(f"bytes {self.size}-"):
                 told = headers.get("content-range", "")[:60]
-                raise DownloadRefused(f"{self._path} was asked for from byte {self.size} on, and came as {told!r}; fetch it again")
+                raise DownloadRefused(
+                    f"{self._path} was asked for from byte {self.size} on, and came as {told!r}; fetch it again"
+                )
             return
         self.restart()
 

@@ -67,13 +67,14 @@ def generate(
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[JobInfo]:
-    """Asks for ``count`` twins of a model, by ``prompt``, ``classes`` or ``mask``, as its card allows; the job, accepted.
+    """Asks for ``count`` twins of a model, by ``prompt``, ``classes`` or ``mask``, as its card allows; the job,
+    accepted.
 
-    ``mask`` is a path, a PNG's bytes, a Pillow image or an array of class indices, or a list of these, which take turns; ``count`` may
-    then be left out, for one twin each. What is left out is the model's default, and ``seed`` drawn: same seed and parameters, same
-    twins. ``size`` is a side in pixels. An ``idempotency_key`` of your own makes a script that is started again find its job rather
-    than make another. ``wait`` holds until the job has ended, as :meth:`Job.wait` does. Raises ApiProblem with every fault of the
-    request, and InvalidRequest for what is no mask.
+    ``mask`` is a path, a PNG's bytes, a Pillow image or an array of class indices, or a list of these, which take
+    turns; ``count`` may then be left out, for one twin each. What is left out is the model's default, and ``seed``
+    drawn: same seed and parameters, same twins. ``size`` is a side in pixels. An ``idempotency_key`` of your own makes
+    a script that is started again find its job rather than make another. ``wait`` holds until the job has ended, as
+    :meth:`Job.wait` does. Raises ApiProblem with every fault of the request, and InvalidRequest for what is no mask.
     """
     given = {
         "model": model, "prompt": prompt, "classes": None if classes is None else list(classes), "count": count, "seed": seed,
@@ -97,7 +98,7 @@ def generate(
     return info
 
 
-def job(client: BaseClient, id: str) -> Flow[JobInfo]:  # noqa: A002
+def job(client: BaseClient, id: str) -> Flow[JobInfo]:
     """The job of this id. Raises ApiProblem of status 404 if there is none of yours."""
     return parse(JobInfo, (yield from send(client.config, Request("GET", path("jobs", id)))))
 
@@ -110,22 +111,28 @@ def jobs_page(client: BaseClient, cursor: str | None, *, state: JobState | str |
 
 
 def samples_page(run: Run[Any], cursor: str | None) -> Flow[Page[Sample]]:
-    """The twins made so far, by index, with links to their pictures that hold for a while; samples given up have an ``error``."""
-    page = parse(SampleInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/samples", cursor, _SAMPLES_A_PAGE))))
+    """The twins made so far, by index, with links to their pictures that hold for a while; samples given up have an
+    ``error``."""
+    page = parse(
+        SampleInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/samples", cursor, _SAMPLES_A_PAGE)))
+    )
     return Page(page.samples, page.next_cursor)
 
 
 def retry(run: JobRun) -> Flow[JobInfo]:
-    """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same twins."""
+    """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
+    twins."""
     return parse(JobInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
 
 
 def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
-    """Waits for the job's end and fetches its twins: ``images/``, ``masks/``, ``manifest.jsonl`` and the model's ``card.json``.
+    """Waits for the job's end and fetches its twins: ``images/``, ``masks/``, ``manifest.jsonl`` and the model's
+    ``card.json``.
 
-    Every picture is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it fetches what is
-    missing or was changed. The folder must be new, or an earlier download of this job. Raises FolderTaken, RunFailed for a job that
-    made nothing, and DownloadFailed naming files that did not come as recorded, once the others are there.
+    Every picture is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it
+    fetches what is missing or was changed. The folder must be new, or an earlier download of this job. Raises
+    FolderTaken, RunFailed for a job that made nothing, and DownloadFailed naming files that did not come as recorded,
+    once the others are there.
     """
     run.info = yield from until_ended(run._client, JOBS, run.info, progress=progress, timeout=None)
     if not run.info.done:
@@ -166,7 +173,9 @@ def _send_mask(client: BaseClient, file: MaskFile) -> Flow[str]:
     except ApiProblem as problem:
         if problem.status != 422:
             raise
-        raise ApiProblem({**problem.document, "detail": f"{file.name}: {problem.detail}", "errors": None}, problem.status) from None
+        raise ApiProblem(
+            {**problem.document, "detail": f"{file.name}: {problem.detail}", "errors": None}, problem.status
+        ) from None
 
 
 def _naming_masks(problem: ApiProblem, names: Sequence[str]) -> ApiProblem:

@@ -1,7 +1,7 @@
 """A downloaded set on disk, pair by pair in any order: an image, and the class of each pixel.
 
-A job's twins and exports to ``folders`` are read file by file, exports to ``webdataset`` out of their shards where they lie, and every
-other format that ``twinset datasets`` reads by its reader.
+A job's twins and exports to ``folders`` are read file by file, exports to ``webdataset`` out of their shards where they
+lie, and every other format that ``twinset datasets`` reads by its reader.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Pair(Protocol):
         """Its split; None for none."""
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image ``(H, W, 3)`` uint8 RGB and class indices ``(H, W)`` uint8, 255 none. Raises InvalidDataset naming what cannot be read."""
+        """Image ``(H, W, 3)`` uint8 RGB and class indices ``(H, W)`` uint8, 255 none. Raises InvalidDataset naming what
+        cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class FilePair:
             pixels = np.array(as_rgb(picture))
         with self._open(self.mask, "mask") as picture:
             if picture.mode not in ("L", "P"):
-                raise InvalidDataset(f"the mask of {self.name!r} has mode {picture.mode}; class indices are an 8-bit PNG of one channel")
+                raise InvalidDataset(
+                    f"the mask of {self.name!r} has mode {picture.mode}; class indices are an 8-bit PNG of one channel"
+                )
             labels = np.array(picture)
         return pixels, labels
 
@@ -94,7 +97,9 @@ class FilePair:
             picture.load()
             return picture
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise InvalidDataset(f"the {what} of {self.name!r} cannot be read ({error}); download the set again") from None
+            raise InvalidDataset(
+                f"the {what} of {self.name!r} cannot be read ({error}); download the set again"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,9 @@ class EntryPair:
                 pixels = np.array(as_rgb(picture))
             return pixels, self.entry.annotate(pixels.shape[1], pixels.shape[0]).labels
         except (OSError, SyntaxError, ValueError, EntryFault, Image.DecompressionBombError) as error:
-            raise InvalidDataset(f"{self.name!r} cannot be read ({error}); 'twinset datasets check' looks at all of the set") from None
+            raise InvalidDataset(
+                f"{self.name!r} cannot be read ({error}); 'twinset datasets check' looks at all of the set"
+            ) from None
 
 
 def read_layout(folder: Path) -> Layout:
@@ -135,7 +142,9 @@ def _job(folder: Path) -> Layout:
         classes = tuple(str(entry["name"]) for entry in sorted(card["classes"], key=lambda entry: entry["index"]))
         twins = [(int(line["index"]), line.get("mask") is not None) for line in _lines(folder / "manifest.jsonl")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidDataset(f"card.json or manifest.jsonl in {folder} is not that of a job ({error!r}); download it again") from None
+        raise InvalidDataset(
+            f"card.json or manifest.jsonl in {folder} is not that of a job ({error!r}); download it again"
+        ) from None
     pairs: list[Pair] = []
     left_out = []
     there = {kind: {path.name for path in images(folder / kind)} for kind in ("images", "masks")}
@@ -146,8 +155,14 @@ def _job(folder: Path) -> Layout:
             continue
         for kind, names in there.items():
             if file not in names:
-                raise InvalidDataset(f"{kind}/{file} is not in {folder}; download the job again, which fetches what is missing")
-        pairs.append(FilePair(f"{index:08d}", None, ByteRange(str(folder / "images" / file)), ByteRange(str(folder / "masks" / file))))
+                raise InvalidDataset(
+                    f"{kind}/{file} is not in {folder}; download the job again, which fetches what is missing"
+                )
+        pairs.append(
+            FilePair(
+                f"{index:08d}", None, ByteRange(str(folder / "images" / file)), ByteRange(str(folder / "masks" / file))
+            )
+        )
     return Layout(pairs, classes, tuple(left_out))
 
 
@@ -162,7 +177,9 @@ def _folders(folder: Path) -> Layout:
             return _by_reader(folder)  # no export of ours: names its masks otherwise, or lacks some
         pairs.append(FilePair(stem, listed.get(stem), ByteRange(str(image)), ByteRange(str(masks[stem]))))
     if missing := sorted(listed.keys() - {pair.name for pair in pairs}):
-        raise InvalidDataset(f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, and not there; download the export again")
+        raise InvalidDataset(
+            f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, and not there; download the export again"
+        )
     return Layout(pairs, _class_names(folder))
 
 
@@ -188,7 +205,9 @@ def _by_reader(folder: Path) -> Layout:
     source = open_dataset(folder)
     findings = Findings()
     pairs: list[Pair] = [EntryPair(entry.name, entry.split, entry) for entry in source.entries(findings)]
-    first = tuple(f"{found.file}: {found.detail}" for group in findings.report(source.format).faults for found in group.first)
+    first = tuple(
+        f"{found.file}: {found.detail}" for group in findings.report(source.format).faults for found in group.first
+    )
     return Layout(pairs, source.classes.names, first)
 
 
@@ -229,9 +248,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def check_pair(name: str, image: np.ndarray, labels: np.ndarray, classes: int) -> None:
-    """Raises InvalidDataset for a mask of another size than its image, or with values that are neither a class nor 255."""
+    """Raises InvalidDataset for a mask of another size than its image, or with values that are neither a class nor
+    255."""
     if image.shape[:2] != labels.shape:
-        raise InvalidDataset(f"{name!r}: the image is {image.shape[:2]} (H, W) and its mask {labels.shape}; make both anew from one source")
+        raise InvalidDataset(
+            f"{name!r}: the image is {image.shape[:2]} (H, W) and its mask {labels.shape}; make both anew from one source"
+        )
     strange = labels[(labels >= classes) & (labels != IGNORE)]
     if strange.size:
-        raise InvalidDataset(f"{name!r}: the mask holds {int(strange[0])}; the classes are 0 to {classes - 1}, and 255 is none")
+        raise InvalidDataset(
+            f"{name!r}: the mask holds {int(strange[0])}; the classes are 0 to {classes - 1}, and 255 is none"
+        )

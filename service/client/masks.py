@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Mask: TypeAlias = Union[str, Path, bytes, "Image.Image", "np.ndarray"]
-"""A PNG's path, or its bytes; a picture of Pillow's; or an array: class indices ``(H, W)`` of whole numbers 0..255 (255 none) or of bool,
-or the classes' colours ``(H, W, 3)`` uint8."""
+"""A PNG's path, or its bytes; a picture of Pillow's; or an array: class indices ``(H, W)`` of whole numbers 0..255 (255
+none) or of bool, or the classes' colours ``(H, W, 3)`` uint8."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def _files(one: Any, name: str) -> Iterator[MaskFile]:
         yield MaskFile(name, _from_array(one, name))
     else:
         kind = type(one).__name__
-        raise InvalidRequest(f"{name} is of type {kind}; give a path, a PNG's bytes, a Pillow image or an array of class indices")
+        raise InvalidRequest(
+            f"{name} is of type {kind}; give a path, a PNG's bytes, a Pillow image or an array of class indices"
+        )
 
 
 def _read(path: Path) -> bytes:
@@ -72,7 +74,9 @@ def _from_picture(picture: Image.Image, name: str) -> bytes:
     try:
         picture.save(out, "PNG")
     except (OSError, ValueError, KeyError) as error:
-        raise InvalidRequest(f"{name} cannot be saved as PNG ({error}); convert it to mode 'L' of class indices, or to 'RGB'") from None
+        raise InvalidRequest(
+            f"{name} cannot be saved as PNG ({error}); convert it to mode 'L' of class indices, or to 'RGB'"
+        ) from None
     return out.getvalue()
 
 
@@ -86,7 +90,11 @@ def _from_array(given: Any, name: str) -> bytes:
     if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8 and array.size:
         return encode_image(array, {})
     if array.ndim != 2 or not array.size or array.dtype.kind not in "bui":
-        raise InvalidRequest(f"{shown}; give class indices (H, W) of whole numbers, or the classes' colours (H, W, 3) of uint8")
+        raise InvalidRequest(
+            f"{shown}; give class indices (H, W) of whole numbers, or the classes' colours (H, W, 3) of uint8"
+        )
     if array.min() < 0 or array.max() > 255:
-        raise InvalidRequest(f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 is none")
+        raise InvalidRequest(
+            f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 is none"
+        )
     return encode_indices(array.astype(np.uint8))

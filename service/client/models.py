@@ -15,5 +15,6 @@ def models(client: BaseClient) -> Flow[list[Model]]:
 
 
 def model(client: BaseClient, name: str) -> Flow[Model]:
-    """A model's card, by its name, for the newest version, or name@version. Raises ApiProblem of status 404 if there is none."""
+    """A model's card, by its name, for the newest version, or name@version. Raises ApiProblem of status 404 if there is
+    none."""
     return parse(Model, (yield from send(client.config, Request("GET", path("models", name)))))

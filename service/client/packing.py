@@ -20,7 +20,8 @@ _USTAR_AT = 257
 
 
 class Archive:
-    """An archive that is read while it is sent. As a context it holds the file open; a packed one is gone at its end."""
+    """An archive that is read while it is sent. As a context it holds the file open; a packed one is gone at its
+    end."""
 
     def __init__(self, file: IO[bytes], content_type: str, moved: Callable[[int], None] = lambda more: None) -> None:
         self._file = file
@@ -45,7 +46,9 @@ class Archive:
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 
@@ -57,7 +60,9 @@ def open_archive(given: str | Path) -> Archive:
             return Archive(_packed(path), "application/x-tar")
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
-        raise InvalidRequest(f"the dataset {path} cannot be read: {error.strerror or error} ({error.filename or path})") from None
+        raise InvalidRequest(
+            f"the dataset {path} cannot be read: {error.strerror or error} ({error.filename or path})"
+        ) from None
     kind = _kind(file)
     if kind is None:
         file.close()
@@ -104,7 +109,9 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(entry.path)
         else:
             # left out silently, a dataset of links would arrive empty
-            raise InvalidRequest(f"{entry.path} is a link or no plain file, and links are not followed; put the file there, or take it out")
+            raise InvalidRequest(
+                f"{entry.path} is a link or no plain file, and links are not followed; put the file there, or take it out"
+            )
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:

@@ -91,7 +91,10 @@ def _display() -> Progress | None:
 
         def render(self, task: Task) -> Text:
             unit = task.fields["unit"]
-            done, total = ("" if n is None else decimal(int(n)) if unit == "bytes" else f"{int(n)}" for n in (task.completed, task.total))
+            done, total = (
+                "" if n is None else decimal(int(n)) if unit == "bytes" else f"{int(n)}"
+                for n in (task.completed, task.total)
+            )
             words = f"{done} of {total}" if total else done
             return Text(words if unit == "bytes" else f"{words} {unit}", style="bold")
 
@@ -99,4 +102,6 @@ def _display() -> Progress | None:
     if not (console.is_terminal or console.is_jupyter):
         return None
     note = TextColumn("{task.fields[note]}", style="dim", markup=False)
-    return Progress(TextColumn("{task.description:<10}", markup=False), BarColumn(bar_width=32), Count(), note, console=console)
+    return Progress(
+        TextColumn("{task.description:<10}", markup=False), BarColumn(bar_width=32), Count(), note, console=console
+    )

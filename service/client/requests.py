@@ -19,8 +19,12 @@ def key_header(idempotency_key: str | None) -> dict[str, str]:
 
     Raises InvalidRequest for a key that no header can carry.
     """
-    if idempotency_key is not None and not (idempotency_key and all("!" <= character <= "~" for character in idempotency_key)):
-        raise InvalidRequest(f"idempotency_key is {idempotency_key[:100]!r}; give 1 to 255 visible ASCII characters without spaces")
+    if idempotency_key is not None and not (
+        idempotency_key and all("!" <= character <= "~" for character in idempotency_key)
+    ):
+        raise InvalidRequest(
+            f"idempotency_key is {idempotency_key[:100]!r}; give 1 to 255 visible ASCII characters without spaces"
+        )
     return {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -32,8 +32,8 @@ _log = logging.getLogger("twinset.client")
 def send(config: Config, request: Request) -> Flow[Answer]:
     """Sends a request, and again while that may help; the answer, a 2xx.
 
-    Repeated are requests that may be, after a broken connection and 429, 502, 503, 504, and every request after a connection that
-    never was and 429, for ``config.patience_s`` seconds in all. Raises ApiProblem, ServerUnreachable.
+    Repeated are requests that may be, after a broken connection and 429, 502, 503, 504, and every request after a
+    connection that never was and 429, for ``config.patience_s`` seconds in all. Raises ApiProblem, ServerUnreachable.
     """
     patience = _Patience(config)
     while True:
@@ -48,7 +48,8 @@ def send(config: Config, request: Request) -> Flow[Answer]:
 
 
 def fetch(config: Config, request: Request, sink: BodySink) -> Flow[Answer]:
-    """As :func:`send`, with the body to ``sink``. What broke off goes on where it did, and patience begins anew with all that came."""
+    """As :func:`send`, with the body to ``sink``. What broke off goes on where it did, and patience begins anew with
+    all that came."""
     patience = _Patience(config)
     while True:
         so_far = sink.size
@@ -80,7 +81,8 @@ def parse(model: type[View], answer: Answer) -> View:
 
 
 def link(config: Config, url: str) -> Request:
-    """A GET of a signed link, which the answer of a server may give as a path on it. Raises UnexpectedAnswer for what is no link."""
+    """A GET of a signed link, which the answer of a server may give as a path on it. Raises UnexpectedAnswer for what
+    is no link."""
     whole = urljoin(f"{config.url}/", url)
     if urlsplit(whole).scheme not in ("http", "https") or not urlsplit(whole).hostname:
         raise UnexpectedAnswer(f"the server gave {url[:100]!r} as a link; links begin with http:// or https://")
@@ -137,7 +139,12 @@ class _Patience:
         self._told = False
 
     def after(
-        self, request: Request, failure: TwinsetError, *, answer: Answer | None = None, broken: httpx.TransportError | None = None
+        self,
+        request: Request,
+        failure: TwinsetError,
+        *,
+        answer: Answer | None = None,
+        broken: httpx.TransportError | None = None,
     ) -> Flow[None]:
         """Passes the time until the next attempt. Raises ``failure`` where there is none."""
         wait_s = self._next_pause_s()
@@ -161,7 +168,8 @@ class _Patience:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, in seconds, given as such or as a date; None where it is not there, or unintelligible."""
+    """What ``Retry-After`` asks for, in seconds, given as such or as a date; None where it is not there, or
+    unintelligible."""
     told = headers.get("retry-after", "").strip()
     if told.isdecimal() and len(told) <= 9:
         return float(told)
@@ -169,7 +177,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         until = parsedate_to_datetime(told)
     except ValueError:
         return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds())
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _may_be_sent_again(

@@ -84,7 +84,9 @@ class Run(Generic[V]):
         return f"<{type(self).__name__} {self.id}: {self.state.value}, {self.done}{of} {self.kind.unit}>"
 
     def __getstate__(self) -> None:
-        raise TypeError(f"{self!r} holds a connection and cannot be pickled; hand on its id, or the folder that it was fetched into")
+        raise TypeError(
+            f"{self!r} holds a connection and cannot be pickled; hand on its id, or the folder that it was fetched into"
+        )
 
 
 def refresh(run: R) -> Flow[R]:
@@ -96,9 +98,9 @@ def refresh(run: R) -> Flow[R]:
 def wait(run: R, *, progress: bool = True, timeout: float | None = None, check: bool = True) -> Flow[R]:
     """Waits for the end, at most ``timeout`` seconds; returns itself.
 
-    A bar shows how far it is, if ``progress`` and somebody watches. Raises RunFailed for one that ended failed or cancelled, unless
-    ``check`` is false, and StillRunning, a TimeoutError, after ``timeout``: it goes on. One that ended partial is no error; look
-    at ``state`` and ``reason``.
+    A bar shows how far it is, if ``progress`` and somebody watches. Raises RunFailed for one that ended failed or
+    cancelled, unless ``check`` is false, and StillRunning, a TimeoutError, after ``timeout``: it goes on. One that
+    ended partial is no error; look at ``state`` and ``reason``.
     """
     run.info = yield from until_ended(run._client, run.kind, run.info, progress=progress, timeout=timeout)
     if check:
@@ -135,7 +137,9 @@ def look(client: BaseClient, kind: ResourceKind[V], info: V) -> Flow[V]:
     return parse(kind.view, (yield from send(client.config, Request("GET", kind.path(info)))))
 
 
-def until_ended(client: BaseClient, kind: ResourceKind[V], info: V, *, progress: bool, timeout: float | None) -> Flow[V]:
+def until_ended(
+    client: BaseClient, kind: ResourceKind[V], info: V, *, progress: bool, timeout: float | None
+) -> Flow[V]:
     """The run as it has ended. Raises StillRunning after ``timeout`` seconds."""
     if info.state.ended:
         return info
@@ -176,7 +180,9 @@ def _show(bar: Bar, info: RunInfo) -> None:
     if stalled is not None:
         note = f"waiting: {stalled.reason}"
     elif info.state is not JobState.RUNNING:
-        note = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(info.state, info.state.value)
+        note = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(
+            info.state, info.state.value
+        )
     else:
         # what an augmentation set counts stands still while a round is made, and only its words move
         parts = [doing] if (doing := getattr(info, "doing", None)) else []

@@ -28,10 +28,11 @@ Transform = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
 class TwinDataset(Dataset[Any]):
-    """Pairs as ``(image, mask)``: float32 ``(3, H, W)`` in 0..1, and int64 ``(H, W)`` of class indices, in which 255 is none.
+    """Pairs as ``(image, mask)``: float32 ``(3, H, W)`` in 0..1, and int64 ``(H, W)`` of class indices, in which 255 is
+    none.
 
-    255 is what losses take as ``ignore_index=255``. ``classes`` has the classes' names by index. It can be pickled, and holds no open
-    files, so that a DataLoader may have any number of workers, forked or spawned.
+    255 is what losses take as ``ignore_index=255``. ``classes`` has the classes' names by index. It can be pickled, and
+    holds no open files, so that a DataLoader may have any number of workers, forked or spawned.
     """
 
     classes: tuple[str, ...]
@@ -46,32 +47,42 @@ class TwinDataset(Dataset[Any]):
         workers: int = 8,
         progress: bool = True,
     ) -> None:
-        """``source`` is a folder that was downloaded, or a Job or Export of :class:`Twinset`, which is fetched into ``folder`` first.
+        """``source`` is a folder that was downloaded, or a Job or Export of :class:`Twinset`, which is fetched into
+        ``folder`` first.
 
-        ``split`` takes only the items of that split; ``transform`` is called with image and mask, and ``workers`` fetch at once. Raises
-        InvalidRequest for a split that there is not, InvalidDataset for a folder that holds no set or not all of it, and what
-        downloading raises. Warns of items that have no mask.
+        ``split`` takes only the items of that split; ``transform`` is called with image and mask, and ``workers`` fetch
+        at once. Raises InvalidRequest for a split that there is not, InvalidDataset for a folder that holds no set or
+        not all of it, and what downloading raises. Warns of items that have no mask.
         """
         self.root = _folder_of(source, folder, workers, progress)
         layout = read_layout(self.root)
         if layout.left_out:
-            warnings.warn(f"{len(layout.left_out)} items of {self.root} are left out: {layout.left_out[0]}, ...", stacklevel=2)
+            warnings.warn(
+                f"{len(layout.left_out)} items of {self.root} are left out: {layout.left_out[0]}, ...", stacklevel=2
+            )
         self.classes = layout.classes
         self.splits = tuple(sorted({pair.split for pair in layout.pairs if pair.split is not None}))
         if split is not None and split not in self.splits:
-            there = f"it has {', '.join(self.splits)}" if self.splits else "it has none; export with splits={'train': 0.9, 'val': 0.1}, say"
+            there = (
+                f"it has {', '.join(self.splits)}"
+                if self.splits
+                else "it has none; export with splits={'train': 0.9, 'val': 0.1}, say"
+            )
             raise InvalidRequest(f"there is no split {split!r} in {self.root}; {there}")
         self.split = split
         self.transform = transform
         self._pairs = [pair for pair in layout.pairs if split is None or pair.split == split]
         if not self._pairs:
-            raise InvalidRequest(f"{self.root} has no pair of image and mask; pairs=True has a request refused that would make no masks")
+            raise InvalidRequest(
+                f"{self.root} has no pair of image and mask; pairs=True has a request refused that would make no masks"
+            )
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Any:
-        """The pair at ``index``. Raises InvalidDataset naming one that cannot be read, or whose mask holds what is no class."""
+        """The pair at ``index``. Raises InvalidDataset naming one that cannot be read, or whose mask holds what is no
+        class."""
         pair = self._pairs[index]
         pixels, labels = pair.read()
         check_pair(pair.name, pixels, labels, len(self.classes))

@@ -1,7 +1,7 @@
 """The client for scripts and notebooks: every call returns when it is done.
 
-What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``; here they are
-bound to a runner that blocks.
+What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
+here they are bound to a runner that blocks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Job(_jobs.JobRun, _Blocking):
     torch_dataset = blocking(_jobs.torch_dataset)
 
     def retry(self) -> Job:
-        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same twins."""
+        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
+        twins."""
         return Job(self._client, self._client.runner.run(_jobs.retry(self)))
 
 
@@ -68,12 +69,13 @@ class Augmentation(_augmentations.AugmentationRun, _Blocking):
 
 
 class Twinset(BaseClient):
-    """A client of the Twinset server at ``url``, else at the environment's ``TWINSET_PUBLIC_URL``, else on this machine.
+    """A client of the Twinset server at ``url``, else at the environment's ``TWINSET_PUBLIC_URL``, else on this
+    machine.
 
-    ``api_key``, else the environment's ``TWINSET_API_KEY``, goes to the server and nowhere else. Requests that may be repeated are, for
-    ``patience_s`` seconds, while the server cannot be reached or asks to wait; ``timeout_s`` is how long one answer may take to begin,
-    or to go on. May be used from many threads; close it, or use it as a context. Raises SettingsError for an address or a key that is
-    none.
+    ``api_key``, else the environment's ``TWINSET_API_KEY``, goes to the server and nowhere else. Requests that may be
+    repeated are, for ``patience_s`` seconds, while the server cannot be reached or asks to wait; ``timeout_s`` is how
+    long one answer may take to begin, or to go on. May be used from many threads; close it, or use it as a context.
+    Raises SettingsError for an address or a key that is none.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class Twinset(BaseClient):
     def __enter__(self) -> Twinset:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     models = blocking(_models.models)

@@ -1,4 +1,5 @@
-"""The zip parts of an export, unpacked into its folder without harm: nothing outside of it, no links, each file whole or not at all.
+"""The zip parts of an export, unpacked into its folder without harm: nothing outside of it, no links, each file whole
+or not at all.
 
 A receipt says what a part held, so that it is not fetched again while all of that is there.
 """
@@ -20,13 +21,18 @@ BESIDE = frozenset({"manifest.jsonl", "README.md"})
 def is_unpacked(folder: DownloadFolder, part: RemoteFile) -> bool:
     """Whether all that the part held is in the folder."""
     receipt = folder.read_json(_receipt(folder, part))
-    if not isinstance(receipt, dict) or receipt.get("sha256") != part.sha256 or not isinstance(receipt.get("files"), dict):
+    if (
+        not isinstance(receipt, dict)
+        or receipt.get("sha256") != part.sha256
+        or not isinstance(receipt.get("files"), dict)
+    ):
         return False
     return all(folder.holds(path, sha256, size) for path, (sha256, size) in receipt["files"].items())
 
 
 def unpack_part(folder: DownloadFolder, part: RemoteFile, archive: Path) -> None:
-    """Unpacks ``archive``, the fetched part, and writes its receipt. Raises DownloadRefused for one that must not be."""
+    """Unpacks ``archive``, the fetched part, and writes its receipt. Raises DownloadRefused for one that must not
+    be."""
     fresh = folder.scratch(".part")
     try:
         unpack(archive, fresh)

@@ -102,7 +102,8 @@ class SampleFileInfo(_View):
 
 
 class Sample(_View):
-    """One twin; or one sample that was given up, with ``error`` and without pictures. ``job`` is told by augmentations."""
+    """One twin; or one sample that was given up, with ``error`` and without pictures. ``job`` is told by
+    augmentations."""
 
     index: int = Field(ge=0)
     seed: int
@@ -196,7 +197,8 @@ class ExportFileInfoPage(_View):
 
 
 class AugmentationInfo(RunInfo):
-    """An augmentation: ``done`` of ``count`` wanted twins accepted, ``tried`` made of at most ``budget``; ``rejected`` is by reason."""
+    """An augmentation: ``done`` of ``count`` wanted twins accepted, ``tried`` made of at most ``budget``; ``rejected``
+    is by reason."""
 
     model: str | None = None
     dataset: str | None = None
@@ -217,4 +219,5 @@ class AugmentationInfoPage(_View):
 
 
 class PlanInfo(_View):
-    """What an augmentation would set out to make; nothing of it is kept. Members are the server's: ``plan.model_extra``."""
+    """What an augmentation would set out to make; nothing of it is kept. Members are the server's:
+    ``plan.model_extra``."""

@@ -19,14 +19,16 @@ MAX_ERROR_BYTES = 1 << 16
 def arguments(config: Config, request: Request) -> dict[str, Any]:
     """Arguments for httpx's ``build_request``, but for the body.
 
-    The key goes to paths on the server alone. A signed link opens by its signature, is perhaps to another host, and the key is none of
-    its business. Raises InvalidRequest for numbers that JSON has no word for.
+    The key goes to paths on the server alone. A signed link opens by its signature, is perhaps to another host, and the
+    key is none of its business. Raises InvalidRequest for numbers that JSON has no word for.
     """
     headers = dict(request.headers)
     try:
         json.dumps(request.json, allow_nan=False)
     except ValueError:
-        raise InvalidRequest("a number of the request is not finite, and JSON has no word for it; give another, or leave it out") from None
+        raise InvalidRequest(
+            "a number of the request is not finite, and JSON has no word for it; give another, or leave it out"
+        ) from None
     if not request.signed and config.api_key is not None:
         headers["Authorization"] = f"Bearer {config.api_key.get_secret_value()}"
     if request.content is not None and not isinstance(request.content, bytes):

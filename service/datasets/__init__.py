@@ -14,6 +14,6 @@
     filtering    twins that the model was not sure of
     writing      these formats, out
 
-Masks are class indices ``(H, W)`` uint8: 0..253 a class, 255 none. Items come and go one at a time. Nothing here knows of
-HTTP, queues or torch.
+Masks are class indices ``(H, W)`` uint8: 0..253 a class, 255 none. Items come and go one at a time. Nothing here knows
+of HTTP, queues or torch.
 """

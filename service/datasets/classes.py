@@ -1,4 +1,5 @@
-"""The classes of a dataset: an index in the mask, a name and a colour each; one may be the ground that objects stand on."""
+"""The classes of a dataset: an index in the mask, a name and a colour each; one may be the ground that objects stand
+on."""
 
 from __future__ import annotations
 
@@ -59,12 +60,12 @@ class ClassList(BaseModel):
         names: Sequence[str],
         colours: Mapping[str, Colour] | None = None,
         *,
-        background: str | None | bool = True,
+        background: str | bool | None = True,
     ) -> ClassList:
         """Classes by name in the order of their indices, with colours for those that have none.
 
-        ``background`` names the background, None for none of them; True takes the first of :data:`BACKGROUND_NAMES`. Raises
-        ValueError.
+        ``background`` names the background, None for none of them; True takes the first of :data:`BACKGROUND_NAMES`.
+        Raises ValueError.
         """
         if background is True:
             background = next((name for name in names if name.casefold() in BACKGROUND_NAMES), None)
@@ -109,7 +110,10 @@ class ClassList(BaseModel):
 
     def table(self) -> list[dict[str, object]]:
         """The classes as ``dataset.json`` lists them."""
-        return [{"index": c.index, "name": c.name, "colour": list(c.colour), "background": c.background} for c in self.classes]
+        return [
+            {"index": c.index, "name": c.name, "colour": list(c.colour), "background": c.background}
+            for c in self.classes
+        ]
 
 
 def _colours(names: Sequence[str], given: Mapping[str, Colour]) -> list[Colour]:

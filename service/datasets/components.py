@@ -36,8 +36,8 @@ class Regions:
 def connected(values: np.ndarray, nothing: set[int]) -> Regions:
     """Connected regions of equal values of ``(H, W)``, by shared sides (4-connectivity), numbered by their first pixel.
 
-    Pixels whose value is in ``nothing`` are in no region. Pixels that meet at a corner alone are two regions: each then has one
-    outer border, which a polygon can follow.
+    Pixels whose value is in ``nothing`` are in no region. Pixels that meet at a corner alone are two regions: each then
+    has one outer border, which a polygon can follow.
     """
     height, width = values.shape
     first_of_run = np.ones(values.shape, dtype=bool)
@@ -59,10 +59,11 @@ def connected(values: np.ndarray, nothing: set[int]) -> Regions:
 
 
 def objects(labels: np.ndarray, instances: np.ndarray | None, nothing: set[int]) -> Regions:
-    """The objects of class indices ``(H, W)``: those of ``instances``, and where it has none, connected regions of a class.
+    """The objects of class indices ``(H, W)``: those of ``instances``, and where it has none, connected regions of a
+    class.
 
-    ``nothing`` holds the labels that are no objects. ``values`` are the objects' class indices. An instance may have parts that
-    do not touch; where its pixels have several classes, it is one object for each.
+    ``nothing`` holds the labels that are no objects. ``values`` are the objects' class indices. An instance may have
+    parts that do not touch; where its pixels have several classes, it is one object for each.
     """
     regions = connected(labels, nothing)
     if instances is None or not instances.any():

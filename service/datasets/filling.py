@@ -15,15 +15,16 @@ _MAX_POINTS = 20_000_000
 def fill_coco(polygons: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
     """The union of polygons ``(n, 2)`` of (x, y) as a mask ``(H, W)`` bool, as the COCO API fills them (``rleFrPoly``).
 
-    A border that crosses the centre line of a column turns the column over from there on down. Raises ValueError for an outline so
-    long that following it would take all memory.
+    A border that crosses the centre line of a column turns the column over from there on down. Raises ValueError for an
+    outline so long that following it would take all memory.
     """
     mask = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
         crossings = _crossings(np.asarray(polygon, dtype=np.float64), height, width)
         if not crossings.size:
             continue
-        # every column is crossed an even number of times, so those to the left and right of the polygon stay as they are
+        # every column is crossed an even number of times, so those to the left and right of the polygon stay as they
+        # are
         first, last = int(crossings.min()) // height, int(crossings.max()) // height + 1
         cells = (last - first) * height
         turns = np.bincount(crossings - first * height, minlength=cells)[:cells]
@@ -45,7 +46,8 @@ def _crossings(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _border(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points x and y of a closed line through corners ``(n, 2)`` of the fine grid; a stretch has the same from either end."""
+    """The points x and y of a closed line through corners ``(n, 2)`` of the fine grid; a stretch has the same from
+    either end."""
     ends = np.roll(corners, -1, axis=0)
     across, down = np.abs(ends - corners).T
     flat = across >= down
@@ -54,7 +56,9 @@ def _border(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rise = np.where(turned[:, None], corners - ends, ends - corners)
     count = np.maximum(across, down) + 1
     if count.sum() > _MAX_POINTS:
-        raise ValueError(f"its outline is {int(count.sum()) // _FINER} px long; at most {_MAX_POINTS // _FINER} are followed")
+        raise ValueError(
+            f"its outline is {int(count.sum()) // _FINER} px long; at most {_MAX_POINTS // _FINER} are followed"
+        )
     slope = np.where(flat, rise[:, 1] / np.maximum(across, 1), rise[:, 0] / np.maximum(down, 1))
     of = np.repeat(np.arange(len(corners)), count)
     step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)

@@ -12,7 +12,9 @@ class ConfidenceFilter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_confident_share: float | None = Field(None, ge=0, le=1, description="of the mask's pixels, those that the model was sure of")
+    min_confident_share: float | None = Field(
+        None, ge=0, le=1, description="of the mask's pixels, those that the model was sure of"
+    )
     min_mean_confidence: float | None = Field(None, ge=0, le=1, description="mean over the mask's pixels")
 
     def fault(self, item: DatasetItem) -> tuple[str, str] | None:
@@ -20,7 +22,10 @@ class ConfidenceFilter(BaseModel):
         if item.source != "synthetic":
             return None
         scores = item.metadata.get("scores")
-        for name, least in (("confident_share", self.min_confident_share), ("mean_confidence", self.min_mean_confidence)):
+        for name, least in (
+            ("confident_share", self.min_confident_share),
+            ("mean_confidence", self.min_mean_confidence),
+        ):
             if least is None:
                 continue
             found = scores.get(name) if isinstance(scores, dict) else None

@@ -26,7 +26,8 @@ def decoding_fault(error: Exception) -> str:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in RGB. Grey of 16 bits keeps its upper eight, as colours of 16 bits do: Pillow by itself makes nearly all of it white."""
+    """A picture in RGB. Grey of 16 bits keeps its upper eight, as colours of 16 bits do: Pillow by itself makes nearly
+    all of it white."""
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return picture.convert("RGB")
@@ -41,10 +42,10 @@ def is_turned(picture: Image.Image) -> bool:
 class DatasetItem:
     """An image, its mask, and what is known of them.
 
-    ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a PNG that
-    holds them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 tells objects of one class apart: 0 for none,
-    and every other number's pixels have one class. ``source_mask`` is the same for all items that were made from one mask, so
-    that they stay on one side of a split.
+    ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a
+    PNG that holds them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 tells objects of one class
+    apart: 0 for none, and every other number's pixels have one class. ``source_mask`` is the same for all items that
+    were made from one mask, so that they stay on one side of a split.
     """
 
     name: str
@@ -63,19 +64,22 @@ class DatasetItem:
         if isinstance(self.mask, np.ndarray):
             if self.mask.ndim != 2 or self.mask.dtype != np.uint8 or not self.mask.size:
                 raise InvalidDataset(
-                    f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8", reason="unreadable"
+                    f"the mask of {self.name!r} is {self.mask.shape} {self.mask.dtype}; it must be (H, W) uint8",
+                    reason="unreadable",
                 )
             return self.mask
         try:
             with Image.open(io.BytesIO(self.mask)) as file:
                 if file.mode not in ("L", "P"):
                     raise InvalidDataset(
-                        f"the mask of {self.name!r} has mode {file.mode}; save class indices as an 8-bit grey PNG", reason="unreadable"
+                        f"the mask of {self.name!r} has mode {file.mode}; save class indices as an 8-bit grey PNG",
+                        reason="unreadable",
                     )
                 return np.array(file)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InvalidDataset(
-                f"the mask of {self.name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable"
+                f"the mask of {self.name!r} cannot be decoded ({decoding_fault(error)}); store it anew",
+                reason="unreadable",
             ) from None
 
     @property
@@ -96,7 +100,8 @@ class DatasetItem:
 
     @cached_property
     def image_sha256(self) -> str:
-        """The sha256 of the image's file, in hex; whoever has compared the bytes with it may set it, so that it is worked out once."""
+        """The sha256 of the image's file, in hex; whoever has compared the bytes with it may set it, so that it is
+        worked out once."""
         return hashlib.sha256(self.image_bytes).hexdigest()
 
     @property

@@ -28,13 +28,17 @@ class Described(Protocol):
 class Matching:
     """How the classes of each part become one list.
 
-    Classes are matched by name, whatever their case, after ``rename``; their order and colours are those of the first part, or the
-    order of ``keep``. Where real data and twins are mixed, an item's name begins with its part's label; twins are named by their
-    job, which is no other's.
+    Classes are matched by name, whatever their case, after ``rename``; their order and colours are those of the first
+    part, or the order of ``keep``. Where real data and twins are mixed, an item's name begins with its part's label;
+    twins are named by their job, which is no other's.
     """
 
     def __init__(
-        self, parts: Sequence[Described], keep: Sequence[str] | None, rename: Mapping[str, str] | None, dropped: str | None
+        self,
+        parts: Sequence[Described],
+        keep: Sequence[str] | None,
+        rename: Mapping[str, str] | None,
+        dropped: str | None,
     ) -> None:
         """``keep`` names classes by their old or new names; the pixels of others become ``dropped``, or 255 without it.
 
@@ -44,9 +48,13 @@ class Matching:
         self._parts = parts
         known = {name for part in parts for name in part.classes.names}
         if strange := [name for name in self._rename if name not in known]:
-            raise InvalidDataset(f"rename names {strange[0]!r}, which is no class; there are {', '.join(sorted(known))}")
+            raise InvalidDataset(
+                f"rename names {strange[0]!r}, which is no class; there are {', '.join(sorted(known))}"
+            )
         wanted = self._wanted(keep)
-        self.mappings: list[ClassMapping] = [self._mapping(part, wanted, dropped, selecting=keep is not None) for part in parts]
+        self.mappings: list[ClassMapping] = [
+            self._mapping(part, wanted, dropped, selecting=keep is not None) for part in parts
+        ]
         """For each part."""
         self.classes: ClassList = self.mappings[0].classes
         self.prefixes: list[str] = [f"{label}/" if label else "" for label in _distinct(parts)]
@@ -93,7 +101,8 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def _distinct(parts: Sequence[Described]) -> list[str]:
-    """The label of each part, empty for twins: no label is the beginning of another, whatever characters become of it."""
+    """The label of each part, empty for twins: no label is the beginning of another, whatever characters become of
+    it."""
     if len(parts) == 1:
         return [""]
     labels: list[str] = []

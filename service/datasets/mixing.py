@@ -55,12 +55,15 @@ class Mix:
         self.classes: ClassList = self._matching.classes
 
     def __iter__(self) -> Iterator[DatasetItem]:
-        """Items of the parts in turn, one in memory at a time; what cannot be read is left out, and counted in :meth:`reports`."""
+        """Items of the parts in turn, one in memory at a time; what cannot be read is left out, and counted in
+        :meth:`reports`."""
         seen = Seen()
         self._findings = [Findings() for _ in self._parts]
         self.copies = 0
         matching = self._matching
-        for part, prefix, mapping, findings in zip(self._parts, matching.prefixes, matching.mappings, self._findings, strict=True):
+        for part, prefix, mapping, findings in zip(
+            self._parts, matching.prefixes, matching.mappings, self._findings, strict=True
+        ):
             for item in read_items(part.source, findings):
                 if not seen.add_sha256(item.image_sha256):
                     self.copies += 1

@@ -1,8 +1,9 @@
 """The borders of a mask's objects as polygons, exact to the pixel.
 
 A border runs between pixels, along their sides, with the object on its right. Traced so, it is a polygon that holds the
-centres of the object's pixels and no others. A polygon of most formats has no holes: an object with holes is cut open from
-each hole to the nearest border on its left, along the middle of a row, so that one closed line goes around all of it.
+centres of the object's pixels and no others. A polygon of most formats has no holes: an object with holes is cut open
+from each hole to the nearest border on its left, along the middle of a row, so that one closed line goes around all of
+it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _Stretch = tuple[np.ndarray, int | None]
 
 @dataclass(frozen=True)
 class _Borders:
-    """Every side of a pixel at which its region ends: side ``e`` belongs to ``region[e]``, is followed by side ``following[e]``."""
+    """Every side of a pixel at which its region ends: side ``e`` belongs to ``region[e]``, is followed by side
+    ``following[e]``."""
 
     region: np.ndarray
     direction: np.ndarray
@@ -38,10 +40,10 @@ class _Borders:
 def polygons(regions: np.ndarray, count: int, *, inset_px: float = 0.0) -> list[list[np.ndarray]]:
     """For each region 1..``count`` of ``(H, W)`` int32, the polygons that hold it: ``(n, 2)`` float64 of (x, y).
 
-    Pixel (column, row) covers [column, column + 1) x [row, row + 1). A region has one polygon for each of its parts that are
-    connected by sides, cut open at holes. ``inset_px`` (0 to below 0.5) draws every border that far into the object: its corners
-    then lie inside the object's border pixels, and a reader that rounds them down to pixels and fills with the border included
-    gets the same object as one that asks for pixel centres.
+    Pixel (column, row) covers [column, column + 1) x [row, row + 1). A region has one polygon for each of its parts
+    that are connected by sides, cut open at holes. ``inset_px`` (0 to below 0.5) draws every border that far into the
+    object: its corners then lie inside the object's border pixels, and a reader that rounds them down to pixels and
+    fills with the border included gets the same object as one that asks for pixel centres.
     """
     borders = _borders(np.pad(regions, 1))
     found: list[list[np.ndarray]] = [[] for _ in range(count)]
@@ -102,7 +104,7 @@ def _rings(following: np.ndarray) -> list[np.ndarray]:
 def _around_objects(rings: list[np.ndarray], borders: _Borders) -> np.ndarray:
     """Which rings run around an object and not around a hole: those whose signed area is positive."""
     sides = np.concatenate(rings)
-    row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
+    _row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
     direction = borders.direction[sides]
     # only upright sides sweep an area in y; those on an object's right run down
     swept = (column + _START[direction, 0]) * _STEP[direction, 1]
@@ -123,7 +125,9 @@ def _corners(rings: list[np.ndarray], borders: _Borders, inset_px: float) -> lis
     return np.split(points, np.cumsum(turns)[ends[:-1] - 1])
 
 
-def _points(sides: np.ndarray, direction: np.ndarray, before: np.ndarray, borders: _Borders, inset_px: float) -> np.ndarray:
+def _points(
+    sides: np.ndarray, direction: np.ndarray, before: np.ndarray, borders: _Borders, inset_px: float
+) -> np.ndarray:
     row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
     corner = np.stack([column - 1, row - 1], axis=1) + _START[direction]
     # inward is away from the pixel on the left, for the side that ends in the corner and for the one that begins there
@@ -147,17 +151,26 @@ def _cut_open(
         sides = ring[borders.direction[ring] == _DOWN]
         side = int(sides[np.argmin(column_of[sides])])
         row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
-        line = regions[row - 1, : column]
+        line = regions[row - 1, :column]
         elsewhere = np.flatnonzero(line != borders.region[side])
         reached = int(elsewhere[-1]) + 1 if elsewhere.size else 0
         met = int(borders.number[_UP, row, reached + 1])
         seams[met] = side
         holed.add(owner[met])
-    return {number: _walk(outer[number], seams, rings, owner, borders, inset_px) for number in sorted(holed) if number < len(outer)}
+    return {
+        number: _walk(outer[number], seams, rings, owner, borders, inset_px)
+        for number in sorted(holed)
+        if number < len(outer)
+    }
 
 
 def _walk(
-    ring: np.ndarray, seams: dict[int, int], rings: list[np.ndarray], owner: np.ndarray, borders: _Borders, inset_px: float
+    ring: np.ndarray,
+    seams: dict[int, int],
+    rings: list[np.ndarray],
+    owner: np.ndarray,
+    borders: _Borders,
+    inset_px: float,
 ) -> np.ndarray:
     """The line around an object and, along the seams, around its holes."""
     points: list[np.ndarray] = []
@@ -180,7 +193,8 @@ def _walk(
 def _stretches(
     ring: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px: float, skip_first: bool = False
 ) -> Iterator[_Stretch]:
-    """The corners of a ring in stretches, each up to a side at which a seam begins (with the seam's two ends around it)."""
+    """The corners of a ring in stretches, each up to a side at which a seam begins (with the seam's two ends around
+    it)."""
     direction = borders.direction[ring]
     before = np.roll(direction, 1)
     turns = direction != before

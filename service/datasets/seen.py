@@ -16,7 +16,8 @@ _RECENT = 8192
 class Seen:
     """A set of texts by 64 bits of their hash: 8 bytes a text, where a Python set takes about 100.
 
-    ``log`` is given 8 bytes for each text that is new, at every :meth:`note`, so that another process can know them too.
+    ``log`` is given 8 bytes for each text that is new, at every :meth:`note`, so that another process can know them
+    too.
     """
 
     def __init__(self, log: Spool | None = None) -> None:

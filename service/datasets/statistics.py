@@ -33,7 +33,8 @@ class StatisticsCollector:
         self._image_sizes: Counter[tuple[int, int]] = Counter()
 
     def add(self, labels: np.ndarray) -> None:
-        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for one that holds other values."""
+        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for one that holds other
+        values."""
         if strange := self._classes.unknown_labels(labels):
             raise ValueError(f"the mask holds {strange[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
         height, width = labels.shape
@@ -78,7 +79,8 @@ class StatisticsCollector:
             image_sizes=self._size_table(),
             classes=classes,
             cooccurrence=tuple(
-                tuple(float(both / count) if count else None for both in row.tolist()) for row, count in zip(self._together, images)
+                tuple(float(both / count) if count else None for both in row.tolist())
+                for row, count in zip(self._together, images)
             ),
         )
 

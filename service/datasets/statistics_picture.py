@@ -31,7 +31,12 @@ def draw_statistics(statistics: DatasetStatistics, *, title: str = "Dataset") ->
     draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=bold)
     left_out = len(statistics.classes) - count
     said = f"{statistics.images} images, {statistics.ignored_share:.1%} of pixels ignored"
-    draw.text((_MARGIN, _MARGIN + 32), said + (f"; {left_out} rarer classes not shown" if left_out else ""), fill=_FAINT, font=plain)
+    draw.text(
+        (_MARGIN, _MARGIN + 32),
+        said + (f"; {left_out} rarer classes not shown" if left_out else ""),
+        fill=_FAINT,
+        font=plain,
+    )
     top = _MARGIN + 108
     _bars(draw, shown, top, plain, small)
     _matrix(draw, statistics, shown, matrix_left, top, plain, small)
@@ -46,7 +51,13 @@ def draw_statistics(statistics: DatasetStatistics, *, title: str = "Dataset") ->
     return picture
 
 
-def _bars(draw: ImageDraw.ImageDraw, shown: list[ClassStatistics], top: int, font: ImageFont.ImageFont, small: ImageFont.ImageFont) -> None:
+def _bars(
+    draw: ImageDraw.ImageDraw,
+    shown: list[ClassStatistics],
+    top: int,
+    font: ImageFont.ImageFont,
+    small: ImageFont.ImageFont,
+) -> None:
     for column, text in enumerate(("share of pixels", "share of images")):
         draw.text((_MARGIN + _NAME + column * (_BAR + 70), top - 22), text, fill=_FAINT, font=small)
     for number, one in enumerate(shown):
@@ -69,7 +80,9 @@ def _matrix(
     font: ImageFont.ImageFont,
     small: ImageFont.ImageFont,
 ) -> None:
-    draw.text((left, top - 66), "Co-occurrence: the chance of the column's class where the row's is", fill=_FAINT, font=small)
+    draw.text(
+        (left, top - 66), "Co-occurrence: the chance of the column's class where the row's is", fill=_FAINT, font=small
+    )
     first = left + _NAME
     for number, row in enumerate(shown):
         y = top + number * _CELL

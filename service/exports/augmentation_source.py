@@ -121,4 +121,6 @@ def read_accepted(repository: JobRepository, run: str, number: int) -> list[Acce
     except ObjectNotFound:
         raise StoreError(f"{key} is gone from the object store; restore it") from None
     except ValidationError as error:
-        raise StoreError(f"{key} in the object store is no list of accepted twins: {error.errors()[0]['msg']}") from None
+        raise StoreError(
+            f"{key} in the object store is no list of accepted twins: {error.errors()[0]['msg']}"
+        ) from None

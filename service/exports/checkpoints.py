@@ -1,9 +1,9 @@
 """How far an export is, in the store: small JSON, and what was gathered since the checkpoint before.
 
-A checkpoint costs what came since the last one, however much there is in all: the bytes that the spools gained lie one behind the
-other in ``{number:06d}.pieces``, and ``{number:06d}.json``, written after them, says whose they are and holds everything small.
-Taken up again, all checkpoints are read in order. Their bytes hang on the items alone, so two that write the same one, because one
-of them was taken for dead, write the same.
+A checkpoint costs what came since the last one, however much there is in all: the bytes that the spools gained lie one
+behind the other in ``{number:06d}.pieces``, and ``{number:06d}.json``, written after them, says whose they are and
+holds everything small. Taken up again, all checkpoints are read in order. Their bytes hang on the items alone, so two
+that write the same one, because one of them was taken for dead, write the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _WINDOW_BYTES = 4 << 20
 
 
 class SpoolPiece(BaseModel):
-    """What a spool gained: ``bytes`` bytes from its byte ``start`` on. Pieces lie in the order in which they are listed."""
+    """What a spool gained: ``bytes`` bytes from its byte ``start`` on. Pieces lie in the order in which they are
+    listed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +40,8 @@ class SpoolPiece(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """``values`` and the sizes of all ``spools`` are of that moment, ``pieces`` are what came since the checkpoint before."""
+    """``values`` and the sizes of all ``spools`` are of that moment, ``pieces`` are what came since the checkpoint
+    before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +73,8 @@ class Checkpoints:
         self._saved: dict[str, int] = {}
 
     def save(self, states: Mapping[str, WriterState]) -> None:
-        """Sends the next checkpoint on its way, with everything as it is now. Raises what the store raised of anything sent."""
+        """Sends the next checkpoint on its way, with everything as it is now. Raises what the store raised of anything
+        sent."""
         number = self._number + 1
         pieces, sizes = [], {}
         with Spool(self._scratch) as gathered:
@@ -129,7 +132,9 @@ class Checkpoints:
                 logger.warning("checkpoint %d in %s is not used: %s", number, self._place.prefix, error)
                 return chain
             if found.fingerprint != self._fingerprint or found.number != number:
-                logger.warning("checkpoint %d in %s is of another export or version, and not used", number, self._place.prefix)
+                logger.warning(
+                    "checkpoint %d in %s is of another export or version, and not used", number, self._place.prefix
+                )
                 return chain
             chain.append(found)
 
@@ -152,7 +157,10 @@ class Checkpoints:
                 spool.close()
             raise
         return {
-            part: WriterState(values, {name.removeprefix(f"{part}/"): spool for name, spool in spools.items() if name.startswith(f"{part}/")})
+            part: WriterState(
+                values,
+                {name.removeprefix(f"{part}/"): spool for name, spool in spools.items() if name.startswith(f"{part}/")},
+            )
             for part, values in last.values.items()
         }
 

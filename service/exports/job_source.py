@@ -66,17 +66,23 @@ class JobSource:
             yield from as_items(self.repository, self.card, twins)
 
 
-def as_items(repository: JobRepository, card: ModelCard, twins: Iterable[SourceTwin]) -> Iterator[tuple[int, DatasetItem | Absent]]:
+def as_items(
+    repository: JobRepository, card: ModelCard, twins: Iterable[SourceTwin]
+) -> Iterator[tuple[int, DatasetItem | Absent]]:
     """The twins as items with their positions, their pictures read ahead, neighbours in a shard by one request."""
 
     def read(group: list[tuple[SourceTwin, Sample]]) -> list[DatasetItem | Absent]:
         try:
-            data = iter(read_pictures(repository.store, [picture for _, sample in group for picture in pictures_of(sample)]))
+            data = iter(
+                read_pictures(repository.store, [picture for _, sample in group for picture in pictures_of(sample)])
+            )
             return [_item(card, twin, [next(data) for _ in pictures_of(sample)]) for twin, sample in group]
         except (ObjectDamaged, ObjectNotFound) as error:
             if len(group) > 1:
                 return [found for pair in group for found in read([pair])]
-            return [Absent(group[0][0].name, "damaged" if isinstance(error, ObjectDamaged) else "missing", error.detail)]
+            return [
+                Absent(group[0][0].name, "damaged" if isinstance(error, ObjectDamaged) else "missing", error.detail)
+            ]
 
     with closing(prefetch(read, neighbours((twin, twin.sample) for twin in twins))) as groups:
         for group, items in groups:

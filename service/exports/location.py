@@ -26,14 +26,17 @@ class StoredFile(BaseModel):
 
 
 class ExportResult(BaseModel):
-    """A finished export. ``items`` counts those written by source, ``splits`` by split; ``bytes`` is the sum of its files."""
+    """A finished export. ``items`` counts those written by source, ``splits`` by split; ``bytes`` is the sum of its
+    files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     items: dict[str, int] = Field(description='{"real": ..., "synthetic": ...}')
     splits: dict[str, int]
     left_out: dict[str, int] = Field(description="items that are not in it, by reason")
-    left_out_first: tuple[LeftOutGroup, ...] = Field(description="each reason with what it means, and the first that it met")
+    left_out_first: tuple[LeftOutGroup, ...] = Field(
+        description="each reason with what it means, and the first that it met"
+    )
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
 
@@ -42,10 +45,10 @@ class ExportResult(BaseModel):
 class StorePlace:
     """Everything below ``prefix``, which ends in '/', belongs to one export:
 
-        files/{path}                    its files, each whole
-        checkpoints/{number:06d}.json   how far it is; .pieces beside it, what was gathered since the checkpoint before
-        files.jsonl                     its files, a line each: path, bytes, sha256
-        result.json                     the last to be written: the export is whole
+    files/{path}                    its files, each whole
+    checkpoints/{number:06d}.json   how far it is; .pieces beside it, what was gathered since the checkpoint before
+    files.jsonl                     its files, a line each: path, bytes, sha256
+    result.json                     the last to be written: the export is whole
     """
 
     store: ObjectStore

@@ -1,4 +1,5 @@
-"""The body of ``POST /exports``: its members and their types. Whether they go together is seen when the sources are looked up."""
+"""The body of ``POST /exports``: its members and their types. Whether they go together is seen when the sources are
+looked up."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ class SourceRef(_Part):
 
     job: str | None = Field(None, max_length=64, description="A job's id.")
     augmentation: str | None = Field(None, max_length=64, description="An augmentation set's id.")
-    dataset: str | None = Field(None, max_length=200, description="A dataset, as name@version; a bare name means its newest version.")
+    dataset: str | None = Field(
+        None, max_length=200, description="A dataset, as name@version; a bare name means its newest version."
+    )
 
 
 class ExportRequest(_Part):
@@ -56,24 +59,39 @@ class ExportRequest(_Part):
     sources: list[SourceRef] = Field(min_length=1, max_length=MAX_SOURCES, description="What goes in, in this order.")
     format: Format = Field(description="The layout of the set.")
     image_format: ImageFormat = Field("png", description="Images already in it are copied byte for byte.")
-    classes: list[str] | None = Field(None, min_length=1, max_length=254, description="Classes to keep, in their new order.")
+    classes: list[str] | None = Field(
+        None, min_length=1, max_length=254, description="Classes to keep, in their new order."
+    )
     rename: dict[str, str] = Field(
         default_factory=dict, max_length=254, description="New names of classes; two that are renamed alike become one."
     )
     dropped: str | None = Field(
-        None, description="The kept class that takes the pixels of those left out; without it they are to be ignored (255)."
+        None,
+        description="The kept class that takes the pixels of those left out; without it they are to be ignored (255).",
     )
     splits: dict[str, float] | None = Field(
-        None, max_length=16, description="Shares by split, drawn by source mask; left out, items keep the split they have, or are in train."
+        None,
+        max_length=16,
+        description="Shares by split, drawn by source mask; left out, items keep the split they have, or are in train.",
     )
     seed: Whole = Field(0, ge=0, le=2**53 - 1, description="Of the draw of splits.")
-    polygons: bool = Field(False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest.")
+    polygons: bool = Field(
+        False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest."
+    )
     shard_items: Whole = Field(10_000, ge=1, le=10**6, description="Items in a shard, or a zip, at most.")
-    shard_bytes: Whole = Field(256 << 20, ge=1 << 16, le=4 << 30, description="A shard, or a zip, ends with the item that reaches this.")
-    min_confident_share: Share | None = Field(None, description="Twins with a smaller confident share of their mask are left out.")
+    shard_bytes: Whole = Field(
+        256 << 20, ge=1 << 16, le=4 << 30, description="A shard, or a zip, ends with the item that reaches this."
+    )
+    min_confident_share: Share | None = Field(
+        None, description="Twins with a smaller confident share of their mask are left out."
+    )
     min_mean_confidence: Share | None = Field(None, description="Twins with a smaller mean confidence are left out.")
-    title: str | None = Field(None, json_schema_extra={"maxLength": TITLE_MAX_CHARS}, description="What the dataset's card is headed.")
-    name: str | None = Field(None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the export.")
+    title: str | None = Field(
+        None, json_schema_extra={"maxLength": TITLE_MAX_CHARS}, description="What the dataset's card is headed."
+    )
+    name: str | None = Field(
+        None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the export."
+    )
     callback_url: str | None = callback_member("the export")
 
     @field_validator("splits", mode="before")

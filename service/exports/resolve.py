@@ -13,7 +13,15 @@ from service.datasets.filtering import ConfidenceFilter
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.writing.about import ExportAbout, ModelAbout, TrainingData
 from service.datasets.writing.options import ExportOptions
-from service.errors import CardError, InvalidDataset, InvalidRequest, JobStateConflict, TwinsetError, UnknownDataset, UnknownModel
+from service.errors import (
+    CardError,
+    InvalidDataset,
+    InvalidRequest,
+    JobStateConflict,
+    TwinsetError,
+    UnknownDataset,
+    UnknownModel,
+)
 from service.exports.augmentation_source import AugmentationSource
 from service.exports.job_source import JobSource
 from service.exports.request import TITLE_MAX_CHARS, ExportRequest, SourceRef
@@ -71,7 +79,9 @@ class Shelves:
         try:
             return self.catalogue.resolve(model)
         except (UnknownModel, CardError) as error:
-            raise InvalidDataset(f"what {model} made cannot be exported without its card: {error.detail}. Register it again") from None
+            raise InvalidDataset(
+                f"what {model} made cannot be exported without its card: {error.detail}. Register it again"
+            ) from None
 
     def open(self, source: ExportSource) -> StoredSource:
         """The source. Raises TwinsetError where it is gone."""
@@ -81,7 +91,9 @@ class Shelves:
             try:
                 return StoredDataset.open(self.runs.store, source.id)
             except UnknownDataset:
-                raise UnknownDataset(f"dataset {source.label} is gone; it was deleted after the export had been accepted") from None
+                raise UnknownDataset(
+                    f"dataset {source.label} is gone; it was deleted after the export had been accepted"
+                ) from None
         spec = self.runs.read_spec(source.id, kind=RunKind.AUGMENTATION)
         return AugmentationSource.open(self.repository, spec, self.card(str(spec.work["model"])))
 
@@ -91,11 +103,14 @@ class Shelves:
         return StoredMix(parts, keep=work.keep, rename=work.rename, dropped=work.dropped, confidence=work.confidence)
 
 
-def resolve(shelves: Shelves, tenant: str, request: ExportRequest, faults: Faults | None = None) -> tuple[ExportWork, int]:
+def resolve(
+    shelves: Shelves, tenant: str, request: ExportRequest, faults: Faults | None = None
+) -> tuple[ExportWork, int]:
     """What the request comes to, and how many items there are at most.
 
-    ``faults`` are those found in the body before. Raises :class:`InvalidRequest` with all that is wrong with it, InvalidDataset where
-    the sources do not go together, :class:`JobStateConflict` for a source that is not finished, or what looking a source up raises.
+    ``faults`` are those found in the body before. Raises :class:`InvalidRequest` with all that is wrong with it,
+    InvalidDataset where the sources do not go together, :class:`JobStateConflict` for a source that is not finished, or
+    what looking a source up raises.
     """
     faults = Faults() if faults is None else faults
     for number, ref in enumerate(request.sources):
@@ -107,13 +122,19 @@ def resolve(shelves: Shelves, tenant: str, request: ExportRequest, faults: Fault
         elif text is not None and unprintable(text):
             faults.add(member, text, UNPRINTABLE)
     if request.dropped is not None and request.classes is None:
-        faults.add("dropped", request.dropped, "it is for the classes that classes leaves out; give classes too, or leave it out")
+        faults.add(
+            "dropped",
+            request.dropped,
+            "it is for the classes that classes leaves out; give classes too, or leave it out",
+        )
     options = _options(request, faults)
     faults.raise_if_any()
     assert options is not None
     sources = tuple(_look_up(shelves, tenant, ref, number) for number, ref in enumerate(request.sources))
     if len({source.id for source in sources}) < len(sources):
-        twice = next(source for number, source in enumerate(sources) if source.id in {other.id for other in sources[:number]})
+        twice = next(
+            source for number, source in enumerate(sources) if source.id in {other.id for other in sources[:number]}
+        )
         detail = f"{twice.kind} {twice.label} is named twice; once is enough"
         raise InvalidRequest(detail, errors=[{"pointer": "/sources", "detail": detail}])
     work = ExportWork(
@@ -122,7 +143,9 @@ def resolve(shelves: Shelves, tenant: str, request: ExportRequest, faults: Fault
         keep=None if request.classes is None else tuple(request.classes),
         rename=request.rename,
         dropped=request.dropped,
-        confidence=ConfidenceFilter(min_confident_share=request.min_confident_share, min_mean_confidence=request.min_mean_confidence),
+        confidence=ConfidenceFilter(
+            min_confident_share=request.min_confident_share, min_mean_confidence=request.min_mean_confidence
+        ),
         about=_about(shelves, sources, request.title),
     )
     return work, shelves.mix(work).count()
@@ -160,7 +183,9 @@ def _look_up(shelves: Shelves, tenant: str, ref: SourceRef, number: int) -> Expo
 
 def _check_ended(what: str, done: int | None) -> None:
     if done is None:
-        raise JobStateConflict(f"{what} has not ended; export it when it has, or cancel it to have what is there", state="running")
+        raise JobStateConflict(
+            f"{what} has not ended; export it when it has, or cancel it to have what is there", state="running"
+        )
     if not done:
         raise JobStateConflict(f"{what} has made nothing that could be exported", state="ended")
 
@@ -185,7 +210,11 @@ def _about(shelves: Shelves, sources: Sequence[ExportSource], title: str | None)
         models[made_by] = ModelAbout.of_card(shelves.card(made_by))
         seeds.add(seed)
         parameters.append({key: value for key, value in shared.items() if value is not None})
-    same = {key: value for key, value in parameters[0].items() if all(one.get(key) == value for one in parameters)} if parameters else {}
+    same = (
+        {key: value for key, value in parameters[0].items() if all(one.get(key) == value for one in parameters)}
+        if parameters
+        else {}
+    )
     return ExportAbout(
         **({"title": " ".join(title.split())} if title and title.strip() else {}),
         models=tuple(models.values()),

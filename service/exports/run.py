@@ -1,8 +1,8 @@
 """An export into the object store that may be cut at any point and gone on with, by this process or another.
 
-Files are put as they become whole: shards of WebDataset and Hugging Face, zip parts of every other format. Behind each finished
-one a checkpoint is written; the next run starts from the last. The same sources and options give the same bytes, however often
-the export was cut.
+Files are put as they become whole: shards of WebDataset and Hugging Face, zip parts of every other format. Behind each
+finished one a checkpoint is written; the next run starts from the last. The same sources and options give the same
+bytes, however often the export was cut.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ExportStopped(Exception):
 class ExportProgress:
     """How far an export is: the one object of a run, which goes on changing.
 
-    ``done`` of ``total`` items have been looked at, written and left out ones alike; ``files`` of so many ``bytes`` are whole, and in the
-    store or on their way there.
+    ``done`` of ``total`` items have been looked at, written and left out ones alike; ``files`` of so many ``bytes`` are
+    whole, and in the store or on their way there.
     """
 
     done: int
@@ -80,13 +80,13 @@ def run_export(
 ) -> ExportResult:
     """Writes the export to its place, from the last checkpoint there on; returns at once where it is whole already.
 
-    ``on_progress`` is called, and ``should_stop`` asked, at every item. ``scratch`` is a folder of this run alone for what is
-    gathered on disk: the open shards, the manifest, and what comes at the end; on the file system of a FolderStore it saves copying.
-    Items that cannot be written are left out and counted. Classes are chosen and renamed by the mix; where the options name them too,
-    they must be the same.
+    ``on_progress`` is called, and ``should_stop`` asked, at every item. ``scratch`` is a folder of this run alone for
+    what is gathered on disk: the open shards, the manifest, and what comes at the end; on the file system of a
+    FolderStore it saves copying. Items that cannot be written are left out and counted. Classes are chosen and renamed
+    by the mix; where the options name them too, they must be the same.
 
-    Raises ExportStopped, InvalidDataset where no item is left to write, MissingExtra, OSError where ``scratch`` takes no more, or
-    what the store raises.
+    Raises ExportStopped, InvalidDataset where no item is left to write, MissingExtra, OSError where ``scratch`` takes
+    no more, or what the store raises.
     """
     if (whole := place.read_result()) is not None:
         return whole
@@ -96,7 +96,8 @@ def run_export(
 
 
 def clean(place: StorePlace) -> None:
-    """Removes the checkpoints of an export that has ended, one way or another, and of a whole one the files that are not of its list.
+    """Removes the checkpoints of an export that has ended, one way or another, and of a whole one the files that are
+    not of its list.
 
     Raises what the store raises; then it may be called again.
     """
@@ -113,7 +114,9 @@ def clean(place: StorePlace) -> None:
 class _Run:
     """One run, from the last checkpoint on."""
 
-    def __init__(self, mix: StoredMix, options: ExportOptions, about: ExportAbout, place: StorePlace, scratch: Path) -> None:
+    def __init__(
+        self, mix: StoredMix, options: ExportOptions, about: ExportAbout, place: StorePlace, scratch: Path
+    ) -> None:
         self._options = _without_classes(options, mix)
         self._about, self._place = about, place
         mapping = class_mapping(mix.classes, self._options)
@@ -220,7 +223,9 @@ class _Run:
 
     def _last_files(self) -> Iterator[ExportFile]:
         """The files that go to the store at the end."""
-        card = dataset_card(self._about, self._classes, self._options, self._tally, self._writer.layout(), self._writer.front_matter())
+        card = dataset_card(
+            self._about, self._classes, self._options, self._tally, self._writer.layout(), self._writer.front_matter()
+        )
         readme = ExportFile.of(_CARD, card.encode("utf-8", "backslashreplace"))
         manifest = self._manifest.as_file(MANIFEST)
         if self._parts is None:
@@ -259,10 +264,17 @@ class _Run:
 
 
 def _without_classes(options: ExportOptions, mix: StoredMix) -> ExportOptions:
-    """The options for items of the mix, whose classes are chosen and renamed already. Raises ValueError where they ask for others."""
-    asked = {"classes": (options.classes, mix.keep), "rename": (options.rename, mix.rename), "dropped": (options.dropped, mix.dropped)}
+    """The options for items of the mix, whose classes are chosen and renamed already. Raises ValueError where they ask
+    for others."""
+    asked = {
+        "classes": (options.classes, mix.keep),
+        "rename": (options.rename, mix.rename),
+        "dropped": (options.dropped, mix.dropped),
+    }
     if wrong := next((name for name, (wanted, made) in asked.items() if wanted and wanted != made), None):
-        raise ValueError(f"the options ask for {wrong} {asked[wrong][0]!r}, and the mix was made with {asked[wrong][1]!r}; make it so")
+        raise ValueError(
+            f"the options ask for {wrong} {asked[wrong][0]!r}, and the mix was made with {asked[wrong][1]!r}; make it so"
+        )
     return options.model_copy(update={"classes": None, "rename": {}, "dropped": None})
 
 

@@ -1,4 +1,5 @@
-"""Datasets and twins in the object store as one: read from any place on, so that an export of them can be cut and gone on with."""
+"""Datasets and twins in the object store as one: read from any place on, so that an export of them can be cut and gone
+on with."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from service.kit.output_file import Spool
 class StoredSource(Protocol):
     """A job's twins, those of an augmentation, or a dataset.
 
-    ``label`` is how messages call it and what the names of its items begin with, ``format`` is ``"twins"`` or ``"dataset"``.
+    ``label`` is how messages call it and what the names of its items begin with, ``format`` is ``"twins"`` or
+    ``"dataset"``.
     """
 
     @property
@@ -50,8 +52,8 @@ class StoredSource(Protocol):
 class StoredMix:
     """As :class:`service.datasets.mixing.Mix`, over sources in the store, and with a place to go on from.
 
-    Classes are matched by name as there; an item's name begins with its source's label where real data is mixed with others;
-    images that are the same byte for byte come once; twins that the filter does not let through are left out.
+    Classes are matched by name as there; an item's name begins with its source's label where real data is mixed with
+    others; images that are the same byte for byte come once; twins that the filter does not let through are left out.
     """
 
     def __init__(
@@ -85,7 +87,8 @@ class StoredMix:
             yield from (item for item in walk if item is not None)
 
     def describe(self) -> dict[str, Any]:
-        """What decides on its items, but for the sources' own, as JSON: two mixes that agree in it may go on for one another."""
+        """What decides on its items, but for the sources' own, as JSON: two mixes that agree in it may go on for one
+        another."""
         return {
             "parts": [[part.format, part.label, part.classes.table()] for part in self.parts],
             "keep": self.keep,
@@ -102,7 +105,8 @@ class Walk:
     """
 
     def __init__(self, mix: StoredMix, scratch: Path | None = None, state: WriterState | None = None) -> None:
-        """``scratch`` is the folder for what is gathered on disk; the spools of ``state`` are this walk's from now on."""
+        """``scratch`` is the folder for what is gathered on disk; the spools of ``state`` are this walk's from now
+        on."""
         self._mix = mix
         self.left_out = LeftOut()
         self._part = 0

@@ -13,8 +13,8 @@ def cancel(spec: JobSpec, repository: JobRepository, live_state: LiveState) -> N
     """Asks for the job's cancel; ends it at once if no worker has begun with it.
 
     A worker marks the job as begun before it looks for the cancel, and here the cancel is written before that mark is
-    looked for; so at least one of the two sees the other. Asking again changes nothing. Raises :class:`JobStateConflict`
-    if the job has ended otherwise.
+    looked for; so at least one of the two sees the other. Asking again changes nothing. Raises
+    :class:`JobStateConflict` if the job has ended otherwise.
     """
     summary = repository.read_summary(spec.job)
     if summary is not None:

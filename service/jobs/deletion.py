@@ -7,10 +7,11 @@ It holds what has to be known once the job's spec is gone, so that whoever goes 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -51,14 +52,16 @@ class Deletions:
         """Makes the job be gone: from here on it is unknown, and its objects go in the background."""
         key = spec.idempotency_key
         record = None if key is None else keys.idempotency(spec.tenant, hashlib.sha256(key.encode()).hexdigest())
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         self._write(
-            Deletion(job=spec.job, why=why, noted_at=now, tenant=spec.tenant, retry_of=spec.retry_of, idempotency=record)
+            Deletion(
+                job=spec.job, why=why, noted_at=now, tenant=spec.tenant, retry_of=spec.retry_of, idempotency=record
+            )
         )
 
     def enqueue_leftovers(self, job: str) -> None:
         """The same for what lies there under the id of a job that never was."""
-        self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(timezone.utc)))
+        self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(UTC)))
 
     def is_pending(self, job: str) -> bool:
         """Whether the job is being deleted."""
@@ -87,7 +90,5 @@ class Deletions:
         self.store.delete(keys.deletion(job))
 
     def _write(self, deletion: Deletion) -> None:
-        try:
+        with contextlib.suppress(ObjectExists):
             self.store.put(keys.deletion(deletion.job), deletion.model_dump_json().encode(), if_absent=True)
-        except ObjectExists:
-            pass

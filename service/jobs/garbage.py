@@ -75,8 +75,8 @@ def is_leftover(repository: JobRepository, job: str, before: datetime) -> bool:
 
 
 def remove_strays(repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
-    """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record; how
-    many."""
+    """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record;
+    how many."""
     counted = _counted(repository, spec, summary)
     strays = (
         info.key

@@ -11,7 +11,8 @@ from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
     """The manifest's entry for a made twin: what it is, where its pictures lie, and what it was made on.
 
-    A picture in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; where ``offset`` is None it is all of it.
+    A picture in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; where ``offset`` is None it is all of
+    it.
     """
     about = described(spec, item)
     image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}
@@ -48,7 +49,9 @@ def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
         "system": spec.system,
         "prompt": spec.prompt,
         "classes": None if spec.classes is None else list(spec.classes),
-        "given_mask": None if spec.masks is None or number is None else {"number": number, **spec.masks[number].model_dump()},
+        "given_mask": None
+        if spec.masks is None or number is None
+        else {"number": number, **spec.masks[number].model_dump()},
         "steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
         "guidance_target": spec.guidance_target,

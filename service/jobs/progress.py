@@ -23,9 +23,10 @@ class Progress:
     """A job at one moment.
 
     ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
-    ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds; ``callback``
-    is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one; ``sequence`` never
-    falls (:func:`service.kit.states.sequence_number`); ``stalled`` keeps the job from being stored for now.
+    ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds;
+    ``callback`` is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one;
+    ``sequence`` never falls (:func:`service.kit.states.sequence_number`); ``stalled`` keeps the job from being stored
+    for now.
     """
 
     state: JobState
@@ -74,7 +75,8 @@ class _Counted:
 
 
 class ProgressReader:
-    """Reads progress. Keeps counts of living jobs, and nothing that the store could contradict: records never change."""
+    """Reads progress. Keeps counts of living jobs, and nothing that the store could contradict: records never
+    change."""
 
     def __init__(self, repository: JobRepository, live_state: LiveState) -> None:
         self._repository = repository

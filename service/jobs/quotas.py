@@ -1,7 +1,8 @@
 """What a tenant may have at once: samples in jobs that have not ended, and bytes in the store.
 
-The store tells both (:mod:`service.jobs.usage`), so that no loss of Redis forgets them. Redis only adds the bytes of jobs
-that are still running, which workers count up there with each chunk; without it, those count once the job has ended.
+The store tells both (:mod:`service.jobs.usage`), so that no loss of Redis forgets them. Redis only adds the bytes of
+jobs that are still running, which workers count up there with each chunk; without it, those count once the job has
+ended.
 
     twinset:stored:{tenant}   hash   job -> bytes of its chunks so far
 """
@@ -44,7 +45,8 @@ class Quotas:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_queue(self, spec: JobSpec) -> None:
-        """Counts the job's samples as queued, before its spec is written. Raises :class:`LimitReached`; then it is not counted.
+        """Counts the job's samples as queued, before its spec is written. Raises :class:`LimitReached`; then it is not
+        counted.
 
         Counted first and added up after, so of two requests at the same moment none can slip past the other.
         """
@@ -113,7 +115,9 @@ class Quotas:
         return ended + sum(self._running(tenant).values())
 
     def _running(self, tenant: str) -> dict[str, int]:
-        return self.live_state.ask(lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {})
+        return self.live_state.ask(
+            lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {}
+        )
 
     def _drop_ended(self, tenant: str, ended: dict[str, int]) -> None:
         counted_twice = ended.keys() & self._running(tenant).keys()
@@ -121,7 +125,8 @@ class Quotas:
             self.live_state.ask(lambda client: client.hdel(_key(tenant), *counted_twice), None)
 
     def _reconcile(self, tenant: str) -> bool:
-        """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good deal."""
+        """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good
+        deal."""
         with self._lock:
             if self.clock() - self._mended_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
                 return False

@@ -10,7 +10,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -68,8 +68,8 @@ class JobRepository:
     def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
         """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id.
 
-        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have. So is one
-        that is being deleted.
+        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have. So is
+        one that is being deleted.
         """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
@@ -166,7 +166,7 @@ class JobRepository:
 
     def record_started(self, job: str) -> bool:
         """Marks the job as begun, before a worker looks for its cancel; False if it was marked already."""
-        text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(timezone.utc).isoformat()}).encode()
+        text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(UTC).isoformat()}).encode()
         try:
             self.store.put(keys.job_started(job), text, if_absent=True)
         except ObjectExists:
@@ -195,7 +195,7 @@ class JobRepository:
 
     def request_cancel(self, job: str, *, now: datetime | None = None) -> bool:
         """Asks for the job's cancel; False if it had been asked for already."""
-        moment = (now or datetime.now(timezone.utc)).isoformat()
+        moment = (now or datetime.now(UTC)).isoformat()
         text = json.dumps({"format": 1, "job": job, "requested_at": moment}).encode()
         try:
             self.store.put(keys.job_cancel(job), text, if_absent=True)
@@ -221,11 +221,7 @@ class JobRepository:
 
     def write_manifest(self, spec: JobSpec) -> ObjectInfo:
         """Writes ``manifest.jsonl``: a line for each twin made so far, in order."""
-        lines = (
-            manifest_line(spec, record, item)
-            for record, item in self.iterate_items(spec)
-            if item.error is None
-        )
+        lines = (manifest_line(spec, record, item) for record, item in self.iterate_items(spec) if item.error is None)
         return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
@@ -237,7 +233,7 @@ class JobRepository:
         tally = self.tally(spec)
         manifest = self.write_manifest(spec)
         self.usage.record_stored(spec, tally.bytes + manifest.size)
-        moment = now or datetime.now(timezone.utc)
+        moment = now or datetime.now(UTC)
         state = final_state(
             done=tally.done, failed=tally.failed, total=spec.count, cancelled=self.is_cancelled(spec.job)
         )

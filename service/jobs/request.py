@@ -25,22 +25,26 @@ from service.webhooks.field import callback_member
 
 NAME_MAX_CHARS = 120
 MAX_CLASSES = 256
-"""Names that ``classes`` may list: a card has fewer classes, and each that it does not know is looked for among all it has."""
+"""Names that ``classes`` may list: a card has fewer classes, and each that it does not know is looked for among all it
+has."""
 MAX_MASKS = 10_000
 """Masks that ``mask`` may list: the most that a service's own limit can be."""
 _MAX_MEMBERS = 100
 """Members of a body whose names are looked at; there are not so many."""
 
 
-EXAMPLE_MASK_PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAD0lEQVR42mNgAAIbKAQCAAeQAPEJFbVWAAAAAElFTkSuQmCC"
-)
+EXAMPLE_MASK_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAD0lEQVR42mNgAAIbKAQCAAeQAPEJFbVWAAAAAElFTkSuQmCC"
 """A black-and-white PNG of 8 x 8 pixels, in base64."""
 EXAMPLE_UPLOAD = "dc432e1db2d5d5d625409e82548283377fc09e16b8a05fa8a444506301835de1"
 """The id of the same file, once it has been sent to ``POST /uploads``."""
 
 EXAMPLES: list[JsonValue] = [
-    {"model": "cosimgen-dubai", "prompt": "A photo of buildings, roads and vegetation", "count": 8, "priority": "interactive"},
+    {
+        "model": "cosimgen-dubai",
+        "prompt": "A photo of buildings, roads and vegetation",
+        "count": 8,
+        "priority": "interactive",
+    },
     {
         "model": "cosimgen-dubai@1.2.0",
         "classes": ["water", "vegetation"],
@@ -88,8 +92,9 @@ MaskMember = Annotated[
 class GenerateRequest(BaseModel):
     """A request for ``count`` twins of a model, by prompt, by classes or by masks."""
 
-    # The limits in json_schema_extra are those of every model and service: said here, and held by admission, in its own words.
-    # Strict: "8" is no count and true is no number. A client that sends them is mistaken about more than the type.
+    # The limits in json_schema_extra are those of every model and service: said here, and held by admission, in its own
+    # words. Strict: "8" is no count and true is no number. A client that sends them is mistaken about more than the
+    # type.
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
     )
@@ -164,7 +169,9 @@ class GenerateRequest(BaseModel):
         "never for interactive jobs. Pictures, samples, manifest and archive are the same either way.",
     )
     name: str | None = Field(
-        None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the job, up to 120 characters."
+        None,
+        json_schema_extra={"maxLength": NAME_MAX_CHARS},
+        description="Your own words for the job, up to 120 characters.",
     )
     callback_url: str | None = callback_member("the job")
 
@@ -172,7 +179,9 @@ class GenerateRequest(BaseModel):
     @classmethod
     def _few_members(cls, body: object) -> object:
         if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
-            raise PydanticCustomError("too_many_members", f"it has {len(body)} members; leave out what is none of a request's")
+            raise PydanticCustomError(
+                "too_many_members", f"it has {len(body)} members; leave out what is none of a request's"
+            )
         return body
 
     @field_validator("classes", "mask", mode="before")

@@ -1,9 +1,9 @@
 """A retry: a new job that makes exactly what is missing of one that has ended, which itself never changes again.
 
-The samples keep their indices, so each gets the seed, and with it the bytes, that it would have had in the first job. The
-given masks are copied, for the first job may be deleted before its retry. A job has one retry, which its record names
-from before the retry exists (``jobs/{job}/retry.json``), so that asking twice gives the same; what that cannot make
-either is for a retry of the retry.
+The samples keep their indices, so each gets the seed, and with it the bytes, that it would have had in the first job.
+The given masks are copied, for the first job may be deleted before its retry. A job has one retry, which its record
+names from before the retry exists (``jobs/{job}/retry.json``), so that asking twice gives the same; what that cannot
+make either is for a retry of the retry.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Retries:
     def retry(self, spec: JobSpec) -> tuple[JobSpec, bool]:
         """The job that makes what is missing of ``spec``'s, and whether this call made it.
 
-        Raises :class:`JobStateConflict` if that one has not ended, or nothing is missing of it; :class:`InvalidRequest`,
-        :class:`UnknownModel`, :class:`LimitReached` as for any other job.
+        Raises :class:`JobStateConflict` if that one has not ended, or nothing is missing of it;
+        :class:`InvalidRequest`, :class:`UnknownModel`, :class:`LimitReached` as for any other job.
         """
         repository, submitter = self.submitter.repository, self.submitter
         summary = repository.read_summary(spec.job)
@@ -73,7 +73,9 @@ class Retries:
         if reserved is None:
             return None
         if repository.deletions.is_pending(reserved):
-            raise JobStateConflict(f"job {job} was retried as {reserved}, which is being deleted; ask again in a minute")
+            raise JobStateConflict(
+                f"job {job} was retried as {reserved}, which is being deleted; ask again in a minute"
+            )
         gone = repository.store.head(keys.job_spec(reserved)) is None
         if gone and self.submitter.now() - accepted_at(reserved) > FILLED_IN_FOR:
             repository.store.delete(keys.job_retry(job))

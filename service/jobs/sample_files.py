@@ -1,4 +1,5 @@
-"""Reading what a twin's item says of its image and mask, wherever they lie: nobody gets other bytes than the recorded ones."""
+"""Reading what a twin's item says of its image and mask, wherever they lie: nobody gets other bytes than the recorded
+ones."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def read_as_stored(store: ObjectStore, picture: SampleFile) -> bytes:
 
 
 def neighbours(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
-    """The made ones of the pairs, in order, those together whose pictures one request can read: see :func:`read_pictures`."""
+    """The made ones of the pairs, in order, those together whose pictures one request can read: see
+    :func:`read_pictures`."""
     held: list[tuple[Owner, SampleRecord]] = []
     for pair in pairs:
         if pair[1].error is not None:

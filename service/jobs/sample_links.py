@@ -2,8 +2,8 @@
 
     /twins/{job}/{index}/image.png?shard=000012&offset=1536&bytes=90210&sha256=..&expires=..&signature=..
 
-The link says where the picture lies, so that serving it takes one read of these bytes and no look at the job; the signature
-covers all of the link. As with a store's own links, it opens the picture for as long as that lies there.
+The link says where the picture lies, so that serving it takes one read of these bytes and no look at the job; the
+signature covers all of the link. As with a store's own links, it opens the picture for as long as that lies there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class TwinLink:
-    """What a link opens until ``expires``, seconds since 1970: ``size`` bytes from ``offset`` on of a shard of the job, the
-    image or the mask of twin ``index``. ``shard`` is the shard's name without its suffix."""
+    """What a link opens until ``expires``, seconds since 1970: ``size`` bytes from ``offset`` on of a shard of the job,
+    the image or the mask of twin ``index``. ``shard`` is the shard's name without its suffix."""
 
     job: str
     index: int
@@ -49,9 +49,16 @@ class TwinLink:
     def parse(
         cls, *, job: str, index: str, kind: str, shard: str, offset: str, size: str, sha256: str, expires: str
     ) -> TwinLink:
-        """The link whose parts these are. Raises :class:`LinkInvalid` for what we never wrote, before anybody looks for it."""
+        """The link whose parts these are. Raises :class:`LinkInvalid` for what we never wrote, before anybody looks for
+        it."""
         numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, size, expires))
-        whole = numbers and is_job_id(job) and kind in ("image", "mask") and _SHARD.fullmatch(shard) and _SHA256.fullmatch(sha256)
+        whole = (
+            numbers
+            and is_job_id(job)
+            and kind in ("image", "mask")
+            and _SHARD.fullmatch(shard)
+            and _SHA256.fullmatch(sha256)
+        )
         if not whole:
             raise LinkInvalid("the link is not as it was given; ask the job for a new one")
         return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))
@@ -71,7 +78,13 @@ class TwinLink:
         check_message(lambda expires: self._sign(secret, expires), self.expires, signature)
 
     def _unsigned(self, expires: int) -> str:
-        where = {"shard": self.shard, "offset": self.offset, "bytes": self.size, "sha256": self.sha256, "expires": expires}
+        where = {
+            "shard": self.shard,
+            "offset": self.offset,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "expires": expires,
+        }
         return f"{PATH}{self.job}/{self.index}/{self.kind}.png?{urlencode(where)}"
 
     def _sign(self, secret: bytes, expires: int) -> str:

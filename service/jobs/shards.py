@@ -2,9 +2,9 @@
 
     00000008.png   00000008.mask.png   00000008.json   00000009.png   ...
 
-The bytes follow from the job's spec and from which samples of the chunk were made. Two attempts at a chunk may differ in the
-latter, and then every offset differs too; so a shard is never written over, and of two that differ the second gets a name
-that tells of its bytes. The chunk's record says which one counts.
+The bytes follow from the job's spec and from which samples of the chunk were made. Two attempts at a chunk may differ
+in the latter, and then every offset differs too; so a shard is never written over, and of two that differ the second
+gets a name that tells of its bytes. The chunk's record says which one counts.
 """
 
 from __future__ import annotations

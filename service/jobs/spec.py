@@ -24,13 +24,8 @@ from service.masks.types import GivenMask
 from service.webhooks.spec import Callback
 
 Layout = Literal["objects", "shards"]
-"""How a job's twins lie in the store: an object an image and one a mask, or a tar shard a chunk. Their bytes are the same."""
-
-
-
-
-
-
+"""How a job's twins lie in the store: an object an image and one a mask, or a tar shard a chunk. Their bytes are the
+same."""
 
 
 Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
@@ -61,9 +56,13 @@ class JobSpec(_Frozen):
     system: str
     prompt: str | None = None
     classes: tuple[str, ...] | None = Field(None, description="card names in canonical order, no duplicates")
-    masks: tuple[GivenMask, ...] | None = Field(None, min_length=1, description="sample i follows mask i modulo their number")
+    masks: tuple[GivenMask, ...] | None = Field(
+        None, min_length=1, description="sample i follows mask i modulo their number"
+    )
     count: int = Field(ge=1, le=10**8)
-    retry_of: str | None = Field(None, pattern=JOB_ID_PATTERN, description="the job of which this one makes what is missing")
+    retry_of: str | None = Field(
+        None, pattern=JOB_ID_PATTERN, description="the job of which this one makes what is missing"
+    )
     only: tuple[Run, ...] | None = Field(
         None, min_length=1, description="runs of the indices to make, in order; None for 0 to count - 1"
     )
@@ -87,7 +86,9 @@ class JobSpec(_Frozen):
             raise ValueError("a spec has at least one of prompt, classes and masks")
         if "classes" in self.inputs and len(self.inputs) > 1:
             raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
-        if any(first > last for first, last in self.only or ()) or any(a[1] >= b[0] for a, b in pairwise(self.only or ())):
+        if any(first > last for first, last in self.only or ()) or any(
+            a[1] >= b[0] for a, b in pairwise(self.only or ())
+        ):
             raise ValueError("only lists runs of indices, (first, last), each after the one before it")
         if self.only is not None and self._ends[-1] != self.count:
             raise ValueError(f"only lists {self._ends[-1]} indices, and count is {self.count}")
@@ -148,8 +149,8 @@ class ItemClass(_Frozen):
 class SampleRecord(_Frozen):
     """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why.
 
-    In a job of shards both keys are the shard's, and the picture is its bytes from the offset on. Hash and length are the
-    picture's own in either layout.
+    In a job of shards both keys are the shard's, and the picture is its bytes from the offset on. Hash and length are
+    the picture's own in either layout.
     """
 
     index: int = Field(ge=0)
@@ -194,11 +195,15 @@ class ChunkRecord(_Frozen):
     job: str = Field(pattern=JOB_ID_PATTERN)
     chunk: int = Field(ge=0)
     items: tuple[SampleRecord, ...]
-    shard: ShardObject | None = Field(None, description="None where each picture is an object, and where no sample was made")
+    shard: ShardObject | None = Field(
+        None, description="None where each picture is an object, and where no sample was made"
+    )
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
     batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
-    shapes: Literal["fixed", "floating"] = Field("fixed", description="floating: batch_shape is the largest, bits depend on company")
+    shapes: Literal["fixed", "floating"] = Field(
+        "fixed", description="floating: batch_shape is the largest, bits depend on company"
+    )
     dtype: str
     device: str
     build: dict[str, str] = Field(description="versions of what made it: twinset, torch, ...")

@@ -1,8 +1,8 @@
 """Submission: from an admitted request to a job in the store, once for each idempotency key.
 
-The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec makes
-the job exist; then its first chunks are sent. A crash before the spec leaves an id that the same key fills, files that are
-nobody's and go after a day (:mod:`service.jobs.garbage`), and entries that count for ten minutes
+The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec
+makes the job exist; then its first chunks are sent. A crash before the spec leaves an id that the same key fills, files
+that are nobody's and go after a day (:mod:`service.jobs.garbage`), and entries that count for ten minutes
 (:mod:`service.jobs.usage`); after it, a job that the sweeper sends.
 """
 
@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.broker.queues import ChunkSender
@@ -63,7 +63,7 @@ class JobSubmitter:
     reader: MaskReader
     limits: Quotas
     tenant: str = DEFAULT_TENANT
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def of(self, tenant: str) -> JobSubmitter:
         """The same for another tenant: its uploads, its idempotency keys, its limits."""
@@ -74,8 +74,9 @@ class JobSubmitter:
     ) -> tuple[JobSpec, bool]:
         """The job for ``request``, and whether this call made it. ``given`` is the request's body as it came.
 
-        When it returns, the spec is in the store, and the masks before it. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
-        :class:`IdempotencyConflict`, :class:`LimitReached`, or a store's error; then nothing has been accepted.
+        When it returns, the spec is in the store, and the masks before it. Raises :class:`InvalidRequest`,
+        :class:`UnknownModel`, :class:`IdempotencyConflict`, :class:`LimitReached`, or a store's error; then nothing has
+        been accepted.
         """
         # By its ids, a mask sent along is the same as one sent before: so for the key's fingerprint, and in the spec.
         given = with_references(given, most=self.settings.max_masks)
@@ -100,7 +101,9 @@ class JobSubmitter:
                 job = self._reserve(idempotency_key, fingerprint, spec.job)
             finally:
                 if job != spec.job:
-                    self.limits.leave_queue(spec)  # whoever came first, with this body or another, has taken its own place
+                    self.limits.leave_queue(
+                        spec
+                    )  # whoever came first, with this body or another, has taken its own place
             spec = spec.model_copy(update={"job": job})
         self._keep_masks(spec.job, masks)
         return self.accept(spec)
@@ -115,14 +118,17 @@ class JobSubmitter:
         return spec, True
 
     def _check_may_be_filled(self, job: str, key: str) -> None:
-        """Raises :class:`IdempotencyConflict` where the key's job has been deleted, or may be taken for a leftover soon."""
+        """Raises :class:`IdempotencyConflict` where the key's job has been deleted, or may be taken for a leftover
+        soon."""
         if self.repository.deletions.is_pending(job):
             raise IdempotencyConflict(
-                f"Idempotency-Key {truncated_repr(key)} stands for job {job}, which is being deleted; send a new key", job=job
+                f"Idempotency-Key {truncated_repr(key)} stands for job {job}, which is being deleted; send a new key",
+                job=job,
             )
         if self.now() - accepted_at(job) > FILLED_IN_FOR:
             raise IdempotencyConflict(
-                f"Idempotency-Key {truncated_repr(key)} came before, as job {job}, which was never accepted; send a new key", job=job
+                f"Idempotency-Key {truncated_repr(key)} came before, as job {job}, which was never accepted; send a new key",
+                job=job,
             )
 
     def _spec(
@@ -162,7 +168,8 @@ class JobSubmitter:
         return spec, parameters.masks or ()
 
     def _keep_masks(self, job: str, masks: Sequence[ReadMask]) -> None:
-        """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same bytes."""
+        """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same
+        bytes."""
         if not masks:
             return
         files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}

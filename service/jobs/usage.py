@@ -6,8 +6,8 @@
     tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the summary;
                                             and runs (:mod:`service.runs`), by their ids
 
-Each is written before what it tells of, so a crash in between leaves an entry too many and never one too few. Such entries
-are looked through, and removed, before anybody is refused for them (:meth:`TenantUsage.reconcile`).
+Each is written before what it tells of, so a crash in between leaves an entry too many and never one too few. Such
+entries are looked through, and removed, before anybody is refused for them (:meth:`TenantUsage.reconcile`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
@@ -44,8 +44,8 @@ class TenantUsage:
     def jobs(self, tenant: str, *, start_after: str | None = None) -> Iterator[str]:
         """Ids of the tenant's jobs, newest first, those after ``start_after`` only; some may never have got a spec.
 
-        Without keys there is one tenant, whose jobs need no index, and older ones have none: for the default tenant these
-        are the jobs of everybody, and it is for the reader to leave others' out.
+        Without keys there is one tenant, whose jobs need no index, and older ones have none: for the default tenant
+        these are the jobs of everybody, and it is for the reader to leave others' out.
         """
         if tenant == DEFAULT_TENANT:
             names = self.store.list_folders(keys.jobs_prefix(), start_after=start_after)
@@ -64,7 +64,8 @@ class TenantUsage:
         self.store.delete(keys.tenant_open_job(spec.tenant, spec.job, spec.count))
 
     def drop_job(self, job: str, tenant: str | None) -> None:
-        """Removes all entries of a job whose objects are gone; looks among every tenant's where nobody knows whose it was."""
+        """Removes all entries of a job whose objects are gone; looks among every tenant's where nobody knows whose it
+        was."""
         tenants = self.store.list_folders(keys.tenants_prefix()) if tenant is None else (tenant,)
         for each in list(tenants):
             for prefix in (keys.tenant_open_prefix(each), keys.tenant_stored_prefix(each)):
@@ -106,10 +107,10 @@ class TenantUsage:
         """Removes entries that are not true (any more), of the oldest jobs first; how many.
 
         Untrue is an open job that has a summary, or after ten minutes still no spec, and an ended job whose summary is
-        gone, since somebody has removed its files. A call looks at a hundred entries of each kind at most, so that being
-        refused stays cheap.
+        gone, since somebody has removed its files. A call looks at a hundred entries of each kind at most, so that
+        being refused stays cheap.
         """
-        before = (now or datetime.now(timezone.utc)) - _SETTLED_AFTER
+        before = (now or datetime.now(UTC)) - _SETTLED_AFTER
         untrue: list[ObjectInfo] = []
         for is_untrue, prefix in (
             (self._open_is_untrue, keys.tenant_open_prefix(tenant)),

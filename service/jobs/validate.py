@@ -49,8 +49,8 @@ class JobParameters:
 def admit(request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader) -> JobParameters:
     """The parameters of the job asked for.
 
-    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's error,
-    where a mask is to be read from it.
+    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's
+    error, where a mask is to be read from it.
     """
     faults = Faults()
     given = given_inputs(request)
@@ -89,7 +89,9 @@ def admit(request: GenerateRequest, card: ModelCard, settings: Settings, reader:
     callback = admit_callback(request.callback_url, settings, faults)
 
     faults.raise_if_any()
-    return JobParameters(prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback)
+    return JobParameters(
+        prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback
+    )
 
 
 def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
@@ -106,7 +108,9 @@ def _masks(
 ) -> tuple[ReadMask, ...] | None:
     if request.mask is None:
         if "mask_encoding" in request.model_fields_set:
-            faults.add("mask_encoding", request.mask_encoding, "it says how masks are read, and none is given; leave it out")
+            faults.add(
+                "mask_encoding", request.mask_encoding, "it says how masks are read, and none is given; leave it out"
+            )
         return None
     if "mask" not in card.inputs:
         return None  # noted with the inputs
@@ -121,7 +125,11 @@ def _guidance_target(request: GenerateRequest, card: ModelCard, faults: Faults) 
     if request.guidance_target is None:
         return card.guidance_target
     if request.guidance_target not in card.guidance_targets:
-        choice = f"can strengthen {join_list(card.guidance_targets)}; take one of these" if card.guidance_targets else "has no choice"
+        choice = (
+            f"can strengthen {join_list(card.guidance_targets)}; take one of these"
+            if card.guidance_targets
+            else "has no choice"
+        )
         faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
     return request.guidance_target
 
@@ -130,11 +138,14 @@ def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard
     if request.pairs and given and not card.makes_mask(given):
         why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
         together = {*given, "mask"} in map(set, card.accepted_inputs)
-        faults.add("pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out")
+        faults.add(
+            "pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out"
+        )
 
 
 def _layout(request: GenerateRequest, count: int, settings: Settings, faults: Faults) -> Layout:
-    """As asked for; else shards for what nobody waits for and is many, where links to single twins of a shard can be signed."""
+    """As asked for; else shards for what nobody waits for and is many, where links to single twins of a shard can be
+    signed."""
     signs = can_sign_links(settings)
     if request.layout == "shards" and not signs:
         remedy = "leave layout out, or ask whoever runs this service to set TWINSET_LINK_SECRET"

@@ -43,14 +43,18 @@ def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, 
         faults.add("prompt", request.prompt, "it is empty; say what the pictures show")
     if len(prompt) > settings.max_prompt_chars:
         faults.add(
-            "prompt", prompt, f"it has {len(prompt)} characters; at most {settings.max_prompt_chars} are read, shorten it"
+            "prompt",
+            prompt,
+            f"it has {len(prompt)} characters; at most {settings.max_prompt_chars} are read, shorten it",
         )
         return prompt  # it may be megabytes, and each further look at them takes seconds
     # No tokenizer here, but a word is at least a token.
     words = len(prompt.split())
     if words > card.limits.max_prompt_tokens:
         faults.add(
-            "prompt", prompt, f"it has {words} words; {card.id} reads {card.limits.max_prompt_tokens} tokens, shorten it"
+            "prompt",
+            prompt,
+            f"it has {words} words; {card.id} reads {card.limits.max_prompt_tokens} tokens, shorten it",
         )
     if unprintable(prompt.translate(_SPACES)):
         faults.add("prompt", prompt, UNPRINTABLE)

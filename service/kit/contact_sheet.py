@@ -48,10 +48,10 @@ def draw_contact_sheet(
 ) -> Image.Image:
     """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
 
-    More than three twins stand in two groups of columns. Where no twin has a mask there are images alone, up to six a row,
-    and no legend. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's; mask pixels of value 255 belong to none
-    and are painted dark grey, which the legend calls ``ignored``. Raises ValueError where there is no twin, or where a mask is not
-    single-channel 8-bit or holds an index that is no class.
+    More than three twins stand in two groups of columns. Where no twin has a mask there are images alone, up to six a
+    row, and no legend. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's; mask pixels of value 255
+    belong to none and are painted dark grey, which the legend calls ``ignored``. Raises ValueError where there is no
+    twin, or where a mask is not single-channel 8-bit or holds an index that is no class.
     """
     if not twins:
         raise ValueError("a contact sheet needs at least one twin, and was given none")
@@ -105,9 +105,7 @@ def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
     Raises ValueError for another kind of picture, or an index that is no class.
     """
     if mask.mode not in ("L", "P"):
-        raise ValueError(
-            f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}"
-        )
+        raise ValueError(f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}")
     colours = {entry.index: entry.colour for entry in classes} | {IGNORE_INDEX: _IGNORE_COLOUR}
     unknown_labels = sorted(set(mask.tobytes()) - colours.keys())
     if unknown_labels:
@@ -130,9 +128,7 @@ def _tiles(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image,
         opacity = bytes(0 if index == IGNORE_INDEX else round(255 * _OVERLAY_OPACITY) for index in range(256))
         cover = Image.frombytes("L", mask.size, mask.tobytes().translate(opacity))
     if painted.size != image.size:
-        raise ValueError(
-            f"{twin.image.name} is {image.size} px, but its mask {painted.size}; twins are of one size"
-        )
+        raise ValueError(f"{twin.image.name} is {image.size} px, but its mask {painted.size}; twins are of one size")
     return image, painted, Image.composite(painted, image, cover)
 
 
@@ -147,18 +143,19 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text on one line, cut with an ellipsis to fit ``width`` pixels; what would break the line or turn it around is spelled out."""
+    """The text on one line, cut with an ellipsis to fit ``width`` pixels; what would break the line or turn it around
+    is spelled out."""
     text = escape_control(text)
     # no letter is narrower than a pixel, and texts of any length come here
     if len(text) <= width and font.getlength(text) <= width:
         return text
-    fits = bisect_left(range(min(len(text), width)), True, key=lambda length: font.getlength(text[: length + 1] + "...") > width)
+    fits = bisect_left(
+        range(min(len(text), width)), True, key=lambda length: font.getlength(text[: length + 1] + "...") > width
+    )
     return text[:fits].rstrip() + "..."
 
 
-def _wrap(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int
-) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int) -> list[str]:
     """The text in at most ``most`` lines that fit ``width`` pixels, the last one cut."""
     lines: list[str] = []
     words = text.split()

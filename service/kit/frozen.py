@@ -6,5 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

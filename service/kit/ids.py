@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS = 10
@@ -28,7 +28,7 @@ def new_job_id(now: datetime | None = None) -> str:
 
 def new_id(letter: str, now: datetime | None = None) -> str:
     """A new id of the same form for something else than a job, told from it by its letter."""
-    moment = now if now is not None else datetime.now(timezone.utc)
+    moment = now if now is not None else datetime.now(UTC)
     elapsed_ms = int(moment.timestamp() * 1000)
     if not 0 <= elapsed_ms <= _LAST_MS:
         raise ValueError(f"{moment.isoformat()} cannot be put in a job id; the range is 1970 to the year 10889")
@@ -46,12 +46,12 @@ def accepted_at(job: str) -> datetime:
     value = 0
     for digit in job[1 : 1 + _TIME_DIGITS]:
         value = value * 32 + _DIGITS.index(digit)
-    return datetime.fromtimestamp((_LAST_MS - value) / 1000, timezone.utc)
+    return datetime.fromtimestamp((_LAST_MS - value) / 1000, UTC)
 
 
 def oldest_at(moment: datetime, letter: str = "j") -> str:
-    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier; or of what
-    else has ids that begin with ``letter``."""
+    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier;
+    or of what else has ids that begin with ``letter``."""
     return new_id(letter, moment)[: 1 + _TIME_DIGITS] + "~"
 
 

@@ -21,9 +21,9 @@ _MAX_WAITING = 4
 class ExportFile:
     """A file at ``path`` (parts joined by "/", safe on every system) of ``size`` bytes.
 
-    ``pieces()`` are its bytes in order; it may be called again, until the next file of the export is taken. ``move(target)``, for a
-    file that lies on disk already, puts it at ``target`` without copying it, and says whether it could. ``sha256`` is that of its
-    bytes, in hex, where it was worked out while they were written.
+    ``pieces()`` are its bytes in order; it may be called again, until the next file of the export is taken.
+    ``move(target)``, for a file that lies on disk already, puts it at ``target`` without copying it, and says whether
+    it could. ``sha256`` is that of its bytes, in hex, where it was worked out while they were written.
     """
 
     path: str
@@ -54,12 +54,13 @@ class ExportFile:
 class Spool(io.RawIOBase):
     """Bytes gathered one after another, on disk from a block on; a file object, so that other libraries can write here.
 
-    What goes to disk is written by a thread of its own, a block at a time, which leaves the interpreter to whoever makes the bytes. The
-    blocks are used again: fresh memory for each would cost as much as hashing it.
+    What goes to disk is written by a thread of its own, a block at a time, which leaves the interpreter to whoever
+    makes the bytes. The blocks are used again: fresh memory for each would cost as much as hashing it.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
-        """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name there."""
+        """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name
+        there."""
         super().__init__()
         self._scratch = scratch
         self._block = _new_block()

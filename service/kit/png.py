@@ -41,11 +41,14 @@ def encode_mask(mask: np.ndarray, colours: Sequence[tuple[int, int, int]], prove
     if stray.size:
         raise ValueError(f"the mask holds index {stray[0]}; there are {len(colours)} classes, and 255 for ignore")
     height, width = mask.shape
-    return _file(width, height, _COLOUR_PALETTE, _unfiltered(mask), [_chunk(b"PLTE", mask_palette(colours)), _text(provenance)])
+    return _file(
+        width, height, _COLOUR_PALETTE, _unfiltered(mask), [_chunk(b"PLTE", mask_palette(colours)), _text(provenance)]
+    )
 
 
 def encode_indices(mask: np.ndarray) -> bytes:
-    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: black to look at, and the same to every reader."""
+    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: black to look at, and the same to every
+    reader."""
     _check(mask, 2)
     height, width = mask.shape
     return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])
@@ -57,7 +60,9 @@ def encode_grey_16(values: np.ndarray) -> bytes:
     rows = np.zeros((height, 1 + 2 * width), dtype=np.uint8)
     rows[:, 1:] = values.astype(">u2").view(np.uint8).reshape(height, 2 * width)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    return SIGNATURE + b"".join((_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)), _chunk(b"IEND", b"")))
+    return SIGNATURE + b"".join(
+        (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)), _chunk(b"IEND", b""))
+    )
 
 
 def mask_palette(colours: Sequence[tuple[int, int, int]]) -> bytes:

@@ -1,4 +1,5 @@
-"""The kinds of runs, and their ids: a letter for the kind, then time and chance as in a job's, so that they list newest first."""
+"""The kinds of runs, and their ids: a letter for the kind, then time and chance as in a job's, so that they list newest
+first."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def new_run_id(kind: RunKind, now: datetime | None = None) -> str:
 
 
 def kind_of(run: str) -> RunKind | None:
-    """The kind of the run that an id names; None for a text that is no run's id, which must not become part of a store key."""
+    """The kind of the run that an id names; None for a text that is no run's id, which must not become part of a store
+    key."""
     if _RUN_ID.match(run) is None:
         return None
     return next(kind for kind in RunKind if kind.letter == run[0])

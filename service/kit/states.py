@@ -7,8 +7,8 @@
         cancelling ──> cancelled          (or, when the cancel came too late, succeeded | partial | failed)
 
 A state is never stored while a job lives: it follows from which objects exist. These are only ever added (a mark that a
-worker has begun, chunk records, a cancel, at last the summary), so a state never goes back, whoever reads it, and counting
-them gives a number that never falls. Only the job's end is written, once, as the summary.
+worker has begun, chunk records, a cancel, at last the summary), so a state never goes back, whoever reads it, and
+counting them gives a number that never falls. Only the job's end is written, once, as the summary.
 """
 
 from __future__ import annotations

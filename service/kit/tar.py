@@ -22,7 +22,13 @@ _CONSTANT_SUM = sum(_HEADER % (b"", b"", 0)) - sum(b"000000\x00 ") + 8 * ord(" "
 
 def members(*files: tuple[str, bytes]) -> bytes:
     """Files, name and contents, as they stand in a tar: header, contents, padding. Mode 0644, no owner, no time."""
-    return b"".join([part for name, data in files for part in (_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK_BYTES])])
+    return b"".join(
+        [
+            part
+            for name, data in files
+            for part in (_header(name, len(data)), data, _PADDING[: -len(data) % BLOCK_BYTES])
+        ]
+    )
 
 
 def end(size: int) -> bytes:

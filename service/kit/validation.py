@@ -78,8 +78,11 @@ _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 def escape_control(text: str, *, keep: str = "") -> str:
-    """A text from outside as it may be shown: what commands a terminal, turns the text around or is no text is written as ``\\x1b``."""
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text)
+    """A text from outside as it may be shown: what commands a terminal, turns the text around or is no text is written
+    as ``\\x1b``."""
+    return _HIDDEN.sub(
+        lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text
+    )
 
 
 def _number(limit: float) -> str:

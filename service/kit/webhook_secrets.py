@@ -1,4 +1,5 @@
-"""Webhook secrets as text: ``whsec_`` and base64 of 24 to 64 bytes; several, while one is being replaced, are separated by spaces."""
+"""Webhook secrets as text: ``whsec_`` and base64 of 24 to 64 bytes; several, while one is being replaced, are separated
+by spaces."""
 
 from __future__ import annotations
 

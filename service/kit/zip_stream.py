@@ -88,7 +88,16 @@ def directory_entry(item: Member, position: int) -> bytes:
     name = item.name.encode()
     version = _version(bool(far))
     fixed = _CENTRAL.pack(
-        b"PK\1\2", _MADE_ON_UNIX | version, version, *_fixed(item, name), len(extra), 0, 0, 0, _FILE_0644, min(position, _MAX32)
+        b"PK\1\2",
+        _MADE_ON_UNIX | version,
+        version,
+        *_fixed(item, name),
+        len(extra),
+        0,
+        0,
+        0,
+        _FILE_0644,
+        min(position, _MAX32),
     )
     return fixed + name + extra
 
@@ -105,7 +114,9 @@ def _fixed(item: Member, name: bytes) -> tuple[int, ...]:
 
 def end(count: int, size: int, position: int) -> bytes:
     """The records that close the file, for a directory of ``count`` entries and ``size`` bytes at ``position``."""
-    end = _END.pack(b"PK\5\6", 0, 0, min(count, _MAX16), min(count, _MAX16), min(size, _MAX32), min(position, _MAX32), 0)
+    end = _END.pack(
+        b"PK\5\6", 0, 0, min(count, _MAX16), min(count, _MAX16), min(size, _MAX32), min(position, _MAX32), 0
+    )
     if count < _MAX16 and size < _MAX32 and position < _MAX32:
         return end
     end64 = _END64.pack(b"PK\6\6", _END64.size - 12, _MADE_ON_UNIX | 45, 45, 0, 0, count, count, size, position)

@@ -191,7 +191,8 @@ class EmbeddedBroker:
         launched.wait()
         if failed:
             raise failed[0]
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         try:
             with self._process.stdin as pipe:
                 pipe.write(settings)
@@ -226,9 +227,7 @@ class EmbeddedBroker:
         if "append only file" in words.lower():
             aof = self.folder / "appendonlydir"
             remedy = f" If its file is damaged, move {aof} away: jobs are sent again from the store."
-        return BrokerUnavailable(
-            f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{words}"
-        )
+        return BrokerUnavailable(f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{words}")
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

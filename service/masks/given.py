@@ -20,7 +20,8 @@ _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 
 @dataclass(frozen=True)
 class GivenFile:
-    """A mask as the request names it: ``name`` and JSON ``pointer`` for messages, the file's id, and the file if it came along."""
+    """A mask as the request names it: ``name`` and JSON ``pointer`` for messages, the file's id, and the file if it
+    came along."""
 
     name: str
     pointer: str
@@ -43,8 +44,8 @@ def parse_masks(value: Any, *, most: int, faults: Faults) -> list[GivenFile]:
 def with_references(given: Mapping[str, Any], *, most: int) -> dict[str, Any]:
     """The request's body with each file in it replaced by its id; what is no such file stays as it is.
 
-    So a mask sent along and the same one sent before make the same request: one fingerprint for an Idempotency-Key, and a
-    spec that does not carry files. A list of more than ``most`` stays as it is, for it will be refused.
+    So a mask sent along and the same one sent before make the same request: one fingerprint for an Idempotency-Key, and
+    a spec that does not carry files. A list of more than ``most`` stays as it is, for it will be refused.
     """
     mask = given.get("mask")
     if mask is None or (isinstance(mask, list) and len(mask) > most):
@@ -68,10 +69,14 @@ def _parsed(entries: list[tuple[str, str, Any]], faults: Faults) -> list[GivenFi
                 files.append(GivenFile(name, pointer, upload_id(data), data))
             elif _is_form(entry, "upload"):
                 if not isinstance(entry["upload"], str) or not _UPLOAD.fullmatch(entry["upload"]):
-                    raise MaskRefused(f"has the upload {truncated_repr(entry['upload'])}, which is no id; POST /uploads answers with one")
+                    raise MaskRefused(
+                        f"has the upload {truncated_repr(entry['upload'])}, which is no id; POST /uploads answers with one"
+                    )
                 files.append(GivenFile(name, pointer, entry["upload"]))
             else:
-                raise MaskRefused(f"is {truncated_repr(entry)}; {_EITHER}" + ("" if "[" in name else ", or a list of these"))
+                raise MaskRefused(
+                    f"is {truncated_repr(entry)}; {_EITHER}" + ("" if "[" in name else ", or a list of these")
+                )
         except MaskRefused as error:
             faults.add_plain(pointer, f"{name} {error}")
     return files
@@ -86,12 +91,16 @@ def _decoded(text: Any) -> bytes:
     if not isinstance(text, str):
         raise MaskRefused(f"has the png {truncated_repr(text)}; {_EITHER}")
     if text.startswith("data:"):
-        raise MaskRefused("has a png that begins with 'data:'; leave out all that stands before the base64, and the comma")
+        raise MaskRefused(
+            "has a png that begins with 'data:'; leave out all that stands before the base64, and the comma"
+        )
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         stray = _NOT_BASE64.search(text)
         if stray is None:
-            raise MaskRefused(f"has a png that is not base64 ({str(error).lower()}); send all of it, with its padding") from None
+            raise MaskRefused(
+                f"has a png that is not base64 ({str(error).lower()}); send all of it, with its padding"
+            ) from None
         where = f"has a png that is not base64: {truncated_repr(stray[0])} at character {stray.start()}"
         raise MaskRefused(f"{where}; write it on one line, in the alphabet with + and /") from None

@@ -1,7 +1,7 @@
 """From a PNG to the class index of every pixel.
 
-A file tells classes by index, by the card's colours, or in black and white. Where it is not said which, and a file can be
-read in two ways that differ, it is refused: a mask that is silently read wrong spoils every twin made from it.
+A file tells classes by index, by the card's colours, or in black and white. Where it is not said which, and a file can
+be read in two ways that differ, it is refused: a mask that is silently read wrong spoils every twin made from it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,15 @@ def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.nd
     Raises :class:`MaskRefused` for a file that cannot be read so.
     """
     if encoding == "index" and file.colour in (RGB, RGB_ALPHA):
-        raise MaskRefused("is an RGB picture, which holds no class indices; give mask_encoding 'colours', " + _SAVE_INDICES)
+        raise MaskRefused(
+            "is an RGB picture, which holds no class indices; give mask_encoding 'colours', " + _SAVE_INDICES
+        )
     try:
         raster = read_raster(file)
     except TooManyColours as soup:
-        raise MaskRefused(_no_classes_colour(*soup.unknown_labels(_told_by_colour(card, encoding)), card, encoding)) from None
+        raise MaskRefused(
+            _no_classes_colour(*soup.unknown_labels(_told_by_colour(card, encoding)), card, encoding)
+        ) from None
     readers = {"auto": _auto, "index": _by_index, "colours": _by_colours, "binary": _binary}
     table = readers[encoding](raster, card)
     classes = np.zeros(256, dtype=np.uint8)
@@ -66,7 +70,9 @@ def _by_index(raster: Raster, card: ModelCard) -> Table:
     if unknown_labels := [str(sample) for sample in raster.counts if sample > last and sample != IGNORE_INDEX]:
         faults.append(f"holds labels that the model does not have, {join_list(unknown_labels)}; {has}")
     if unsure := raster.counts.get(IGNORE_INDEX):
-        faults.append(f"holds 255, 'ignore', at {in_pixels(unsure)}, and a model cannot draw 'ignore'; give each a class. {has}")
+        faults.append(
+            f"holds 255, 'ignore', at {in_pixels(unsure)}, and a model cannot draw 'ignore'; give each a class. {has}"
+        )
     if faults:
         raise MaskRefused("; it ".join(faults))
     return {sample: sample for sample in raster.counts}
@@ -100,7 +106,9 @@ def _told_by_colour(card: ModelCard, encoding: MaskEncoding) -> Sequence[Colour]
     return (BLACK, WHITE) if encoding == "binary" else [entry.colour for entry in card.classes]
 
 
-def _no_classes_colour(count: int, colour: Colour, place: tuple[int, int], card: ModelCard, encoding: MaskEncoding) -> str:
+def _no_classes_colour(
+    count: int, colour: Colour, place: tuple[int, int], card: ModelCard, encoding: MaskEncoding
+) -> str:
     """What is wrong with a picture of which ``count`` colours stand for nothing, ``colour`` at ``place`` the first."""
     x, y = place
     where = f"has the colour {_hex(colour)} at x {x}, y {y}"
@@ -124,7 +132,9 @@ def _if_it_fits(read: Callable[[Raster, ModelCard], Table], raster: Raster, card
 def _nothing_fits(raster: Raster, card: ModelCard) -> Table:
     """Raises :class:`MaskRefused` with the reason that says most about a picture which is read in no way."""
     two_tone = set(raster.colours.values()) <= {BLACK, WHITE}
-    only_of_two = f"black and white tell classes apart only where a model has two, and {card.id} has {len(card.classes)}"
+    only_of_two = (
+        f"black and white tell classes apart only where a model has two, and {card.id} has {len(card.classes)}"
+    )
     if raster.kind == "grey" and raster.depth == 1:
         raise MaskRefused(
             f"is of 1 bit a pixel, and {only_of_two}; save its class indices as an 8-bit PNG, or give mask_encoding 'index' "
@@ -140,7 +150,9 @@ def _nothing_fits(raster: Raster, card: ModelCard) -> Table:
                 return _by_colours(raster, card)
             except MaskRefused as by_colours:
                 raise MaskRefused(f"{by_index}; and by the colours of its palette, it {by_colours}") from None
-        raise MaskRefused(f"{by_index}; {only_of_two}" if two_tone and len(card.classes) != 2 else str(by_index)) from None
+        raise MaskRefused(
+            f"{by_index}; {only_of_two}" if two_tone and len(card.classes) != 2 else str(by_index)
+        ) from None
 
 
 def _names(card: ModelCard) -> str:

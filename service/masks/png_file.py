@@ -1,7 +1,8 @@
 """Is it a whole and harmless PNG? Looked at chunk by chunk, before any of it is unpacked.
 
-What is handed on to the decoder is made anew of header, palette and pixel data alone, so that nothing in the file's text
-and profile chunks is ever unpacked. The specification is the W3C's, "Portable Network Graphics (PNG)", third edition.
+What is handed on to the decoder is made anew of header, palette and pixel data alone, so that nothing in the file's
+text and profile chunks is ever unpacked. The specification is the W3C's, "Portable Network Graphics (PNG)", third
+edition.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class PngFile:
 def check_png(data: bytes, *, max_side_px: int) -> PngFile:
     """The file, found whole and of a kind that a mask may be.
 
-    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``, which is looked at in the header before anything else.
-    Raises :class:`MaskRefused`.
+    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``, which is looked at in the header before anything
+    else. Raises :class:`MaskRefused`.
     """
     depth, colour, interlaced, side = _header(data, max_side_px)
     palette: bytes | None = None
@@ -75,7 +76,9 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
     pixels: list[bytes] = []
     before = b"IHDR"
     for kind, body in _chunks(data):
-        _check_place(kind, before, has_pixels=bool(pixels), has_it=(palette if kind == b"PLTE" else transparency) is not None)
+        _check_place(
+            kind, before, has_pixels=bool(pixels), has_it=(palette if kind == b"PLTE" else transparency) is not None
+        )
         before = kind
         if kind == b"acTL":
             frames = struct.unpack(">I", body[:4])[0] if len(body) >= 4 else "several"
@@ -89,9 +92,16 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
         elif not kind[0] & 0x20 and kind not in _CRITICAL:
             raise MaskRefused(f"has a chunk {kind.decode('latin-1')!r} that PNG does not know; save it anew")
     if colour == PALETTE and (palette is None or len(palette) % 3 or not 3 <= len(palette) <= 3 << depth):
-        raise MaskRefused(f"{_DAMAGED}: its palette has {len(palette or b'')} bytes, not 3 to {3 << depth}; {_SEND_AGAIN}")
+        raise MaskRefused(
+            f"{_DAMAGED}: its palette has {len(palette or b'')} bytes, not 3 to {3 << depth}; {_SEND_AGAIN}"
+        )
     _check_pixels(pixels, _packed_bytes(side, depth, colour, interlaced))
-    kept = {b"IHDR": data[16:29], b"PLTE": palette if colour == PALETTE else None, b"IDAT": b"".join(pixels), b"IEND": b""}
+    kept = {
+        b"IHDR": data[16:29],
+        b"PLTE": palette if colour == PALETTE else None,
+        b"IDAT": b"".join(pixels),
+        b"IEND": b"",
+    }
     clean = b"".join(_chunk(kind, body) for kind, body in kept.items() if body is not None)
     return PngFile(side, depth, colour, palette, transparency, SIGNATURE + clean)
 
@@ -109,7 +119,9 @@ def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) 
     if kind in (b"PLTE", b"tRNS") and has_pixels:
         raise MaskRefused(f"{_DAMAGED}: its chunk {name!r} comes after the pixel data; {_SEND_AGAIN}")
     if kind == b"IDAT" and has_pixels and before != b"IDAT":
-        raise MaskRefused(f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} breaks its pixel data apart; {_SEND_AGAIN}")
+        raise MaskRefused(
+            f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} breaks its pixel data apart; {_SEND_AGAIN}"
+        )
 
 
 def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
@@ -122,16 +134,22 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
         raise MaskRefused(f"is not a PNG: it looks like {_looks_like(data)}; save it as PNG, which loses nothing")
     if len(data) < 33:
         raise MaskRefused(f"breaks off after {len(data)} bytes, within its header; send the whole file")
-    length, kind, width, height, depth, colour, packing, filtering, interlacing = struct.unpack(">I4sIIBBBBB", data[8:29])
+    length, kind, width, height, depth, colour, packing, filtering, interlacing = struct.unpack(
+        ">I4sIIBBBBB", data[8:29]
+    )
     if (length, kind) != (13, b"IHDR") or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
         raise MaskRefused(f"{_DAMAGED}: its header is not what a PNG begins with; {_SEND_AGAIN}")
     if depth not in _DEPTHS.get(colour, ()) or (packing, filtering) != (0, 0) or interlacing > 1 or not width * height:
         raise MaskRefused(f"{_DAMAGED}: its header has values that PNG does not know; {_SEND_AGAIN}")
     size = f"{width} x {height} px"
     if width != height:
-        raise MaskRefused(f"is {size}, and masks are square; crop or pad it to {min(width, height)} or {max(width, height)} px")
+        raise MaskRefused(
+            f"is {size}, and masks are square; crop or pad it to {min(width, height)} or {max(width, height)} px"
+        )
     if not MIN_SIDE_PX <= width <= max_side_px:
-        raise MaskRefused(f"is {size}; its side must be {MIN_SIDE_PX} to {max_side_px} px, so scale it by nearest neighbour")
+        raise MaskRefused(
+            f"is {size}; its side must be {MIN_SIDE_PX} to {max_side_px} px, so scale it by nearest neighbour"
+        )
     if depth == 16:
         raise MaskRefused("has 16 bits a channel, and masks have 8; save its class indices as an 8-bit PNG")
     return depth, colour, bool(interlacing), width
@@ -150,7 +168,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if end > len(data):
             raise MaskRefused(f"breaks off after {len(data)} bytes, within its chunk {name!r}; send the whole file")
         if kind in _READ and zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise MaskRefused(f"{_DAMAGED}: the checksum of its chunk {name!r} at byte {place} does not fit; {_SEND_AGAIN}")
+            raise MaskRefused(
+                f"{_DAMAGED}: the checksum of its chunk {name!r} at byte {place} does not fit; {_SEND_AGAIN}"
+            )
         if kind == b"IEND":
             return
         yield kind, data[place + 8 : end - 4] if kind in _READ or kind == b"acTL" else b""
@@ -159,7 +179,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:
-    """How many bytes the pixel data unpack to: a byte for the filter and the samples of each row, of each pass (7.2, 8.2)."""
+    """How many bytes the pixel data unpack to: a byte for the filter and the samples of each row, of each pass (7.2,
+    8.2)."""
     bits = depth * _CHANNELS[colour]
     total = 0
     for left, top, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -184,7 +205,9 @@ def _check_pixels(pieces: Sequence[bytes], expected: int) -> None:
     except zlib.error as error:
         raise MaskRefused(f"{_DAMAGED}: its pixel data cannot be unpacked ({error}); {_SEND_AGAIN}") from None
     if found > expected:
-        raise MaskRefused(f"{_DAMAGED}: its pixel data go on beyond the {expected} bytes that its size needs; save it anew")
+        raise MaskRefused(
+            f"{_DAMAGED}: its pixel data go on beyond the {expected} bytes that its size needs; save it anew"
+        )
     if found < expected:
         raise MaskRefused(f"{_DAMAGED}: its pixel data end after {found} of {expected} bytes; {_SEND_AGAIN}")
 

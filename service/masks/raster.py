@@ -25,10 +25,11 @@ _MAX_COLOURS = 256
 
 @dataclass(frozen=True)
 class Raster:
-    """Samples ``(s, s)`` uint8; of the samples that occur, in ascending order, the pixels that have each and its colour.
+    """Samples ``(s, s)`` uint8; of the samples that occur, in ascending order, the pixels that have each and its
+    colour.
 
-    A sample is what the file stores: a grey level in the file's own bit depth, an index into its palette, or, for ``rgb``, a
-    number given here to each colour. A colour is None where the palette has none for the index.
+    A sample is what the file stores: a grey level in the file's own bit depth, an index into its palette, or, for
+    ``rgb``, a number given here to each colour. A colour is None where the palette has none for the index.
     """
 
     kind: Kind

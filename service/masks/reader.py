@@ -24,7 +24,8 @@ _MAX_REFUSED = 20
 
 @dataclass(frozen=True)
 class ReadMask:
-    """A mask that can be drawn: what the spec says of it, the PNG of its class indices, and its file if that is yet to be kept."""
+    """A mask that can be drawn: what the spec says of it, the PNG of its class indices, and its file if that is yet to
+    be kept."""
 
     given: GivenMask
     png: bytes
@@ -34,9 +35,7 @@ class ReadMask:
 class MaskReader:
     """Reads masks that come along, and those among ``uploads``. May be used from many threads."""
 
-    def __init__(
-        self, settings: Settings, uploads: Uploads, room: threading.BoundedSemaphore | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, uploads: Uploads, room: threading.BoundedSemaphore | None = None) -> None:
         self._settings = settings
         self._uploads = uploads
         self._room = room or threading.BoundedSemaphore(_MAX_CONCURRENCY)
@@ -48,10 +47,11 @@ class MaskReader:
     def read(
         self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults
     ) -> tuple[ReadMask, ...]:
-        """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults`` instead.
+        """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults``
+        instead.
 
-        A file that is given several times is read once. After 20 bad ones the rest is not looked at. May raise a store's
-        error.
+        A file that is given several times is read once. After 20 bad ones the rest is not looked at. May raise a
+        store's error.
         """
         files = parse_masks(value, most=self._settings.max_masks, faults=faults)
         unlike: dict[str, GivenFile] = {}
@@ -65,20 +65,26 @@ class MaskReader:
             for file, data in found:
                 try:
                     if data is None:
-                        raise MaskRefused(f"has the upload '{file.upload}', which is not here; send its file by POST /uploads")
+                        raise MaskRefused(
+                            f"has the upload '{file.upload}', which is not here; send its file by POST /uploads"
+                        )
                     masks[file.upload] = self._read_one(file, data, card, encoding, size_px)
                 except MaskRefused as error:
                     refused += 1
                     faults.add_plain(file.pointer, f"{file.name} {error}")
                     if refused == _MAX_REFUSED and len(unlike) > len(masks) + refused:
-                        faults.add_plain("/mask", f"{refused} masks are refused; those after {file.name} were not looked at")
+                        faults.add_plain(
+                            "/mask", f"{refused} masks are refused; those after {file.name} were not looked at"
+                        )
                         break
         return tuple(masks[file.upload] for file in files if file.upload in masks)
 
     def _data(self, file: GivenFile) -> bytes | None:
         return file.data if file.data is not None else self._uploads.get(file.upload)
 
-    def _read_one(self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int) -> ReadMask:
+    def _read_one(
+        self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int
+    ) -> ReadMask:
         # numpy and Pillow are for those who send masks; a process that nobody sends one stays without.
         from model_store.masks.resize import majority_resize
         from service.kit.png import encode_mask

@@ -28,7 +28,8 @@ class Uploads:
         return upload
 
     def get(self, upload: str) -> bytes | None:
-        """The file, or None if there is none of this id. Raises :class:`StoreError` if it is no longer what was sent."""
+        """The file, or None if there is none of this id. Raises :class:`StoreError` if it is no longer what was
+        sent."""
         key = keys.upload(self.tenant, upload)
         try:
             data = self.store.get(key)

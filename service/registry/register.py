@@ -25,18 +25,14 @@ def check_model_folder(folder: Path) -> ModelCard:
     except CardInvalid as error:
         raise CardError(str(error)) from None
     if not card.files:
-        raise CardError(
-            f"{folder / 'card.json'} names no files; a model has at least one *.safetensors under 'files'"
-        )
+        raise CardError(f"{folder / 'card.json'} names no files; a model has at least one *.safetensors under 'files'")
     for name, expected in card.files.items():
         path = folder / name
         if not path.is_file():
             raise WeightsError(f"{path} does not exist, but the card names it; export the model again")
         size = path.stat().st_size
         if size != expected.bytes:
-            raise WeightsError(
-                f"{path} has {size} bytes, but the card says {expected.bytes}; export the model again"
-            )
+            raise WeightsError(f"{path} has {size} bytes, but the card says {expected.bytes}; export the model again")
         found = file_sha256(path)
         if found != expected.sha256:
             raise WeightsError(
@@ -96,6 +92,4 @@ def _known(catalogue: Catalogue, ref: str) -> ModelCard | None:
     except UnknownModel:
         return None
     except CardError as error:
-        raise StoreError(
-            f"{ref} is registered with a broken card: {error.detail}; take another version"
-        ) from None
+        raise StoreError(f"{ref} is registered with a broken card: {error.detail}; take another version") from None

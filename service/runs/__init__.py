@@ -8,7 +8,7 @@
     queue        the message that sends a worker to it
     standing     where it stands: from the store, with hints of its progress
 
-As with jobs, the store is the truth: a run's spec is there before its request is answered, its state follows from which objects
-exist, and what queue and workers lose, a sweeper sends again. Unlike a job, a run is one piece of work in one worker's hands at
-a time, which goes on where the last one was stopped.
+As with jobs, the store is the truth: a run's spec is there before its request is answered, its state follows from which
+objects exist, and what queue and workers lose, a sweeper sends again. Unlike a job, a run is one piece of work in one
+worker's hands at a time, which goes on where the last one was stopped.
 """

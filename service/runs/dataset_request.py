@@ -16,5 +16,7 @@ class DatasetFromStore(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description=f"The dataset's name: {DATASET_NAME_FORM}.", max_length=200)
-    prefix: str = Field(description="The folder below imports/{tenant}/ in the service's bucket.", min_length=1, max_length=400)
+    prefix: str = Field(
+        description="The folder below imports/{tenant}/ in the service's bucket.", min_length=1, max_length=400
+    )
     format: ReadFormat | None = Field(None, description="How it is laid out; found out where left out.")

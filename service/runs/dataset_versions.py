@@ -34,7 +34,8 @@ ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "h
 
 
 class DatasetWork(BaseModel):
-    """What a run that takes a dataset in has to do. Its files are those under ``prefix``, or the archive that was sent."""
+    """What a run that takes a dataset in has to do. Its files are those under ``prefix``, or the archive that was
+    sent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +63,9 @@ class Datasets:
 
     def names(self, *, start_after: str | None = None) -> Iterator[str]:
         """Names in order; perhaps some whose versions have all been deleted."""
-        for name in self.repository.store.list_folders(run_keys.tenant_datasets_prefix(self.tenant), start_after=start_after):
+        for name in self.repository.store.list_folders(
+            run_keys.tenant_datasets_prefix(self.tenant), start_after=start_after
+        ):
             if is_dataset_name(name):
                 yield name
 
@@ -71,8 +74,8 @@ class Datasets:
         return [number for number, _ in self._given(name)]
 
     def take_version(self, name: str, run: str) -> int:
-        """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and one, by however
-        many callers at once."""
+        """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and
+        one, by however many callers at once."""
         store, version = self.repository.store, 0
         since = accepted_at(run) - _CLOCKS_DIFFER_BY
         for version, given_at in self._given(name):
@@ -162,4 +165,6 @@ class Datasets:
         asked = name if version is None else f"{name}@{version}"
         near = closest_match(name, [known for _, known in zip(range(_MAX_NAMES), self.names()) if known != name])
         meant = f"did you mean {near!r}? " if near else ""
-        return UnknownDataset(f"dataset {truncated_repr(asked)} does not exist; {meant}GET /datasets lists those that do")
+        return UnknownDataset(
+            f"dataset {truncated_repr(asked)} does not exist; {meant}GET /datasets lists those that do"
+        )

@@ -1,7 +1,7 @@
 """Where a run stands: its state from the store, its progress from Redis where that answers.
 
-    twinset:run:{run}     hash     done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
-    twinset:events:{run}  channel  {"done"}, published with each word of progress, and {"ended"}
+twinset:run:{run}     hash     done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
+twinset:events:{run}  channel  {"done"}, published with each word of progress, and {"ended"}
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _HANG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None where none was asked for.
+    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None where none
+    was asked for.
 
     ``told`` is false for a run at work of which Redis had nothing to say: then nobody knows how much of it is done.
     """
@@ -53,7 +54,9 @@ def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec
     if summary is not None:
         callback = None if spec.callback is None else repository.outbox.read(spec.run)
         return RunProgress(summary.state, summary.done, summary.total, summary=summary, callback=callback)
-    state = current_state(ended=None, cancel_asked=repository.is_cancelled(spec.run), started=repository.is_started(spec.run))
+    state = current_state(
+        ended=None, cancel_asked=repository.is_cancelled(spec.run), started=repository.is_started(spec.run)
+    )
     said = live_state.ask(lambda client: client.hgetall(_key(spec.run)), {})
     done, total = _number(said.get("done")) or 0, _number(said.get("total"))
     began, began_with = _number(said.get("began")), _number(said.get("began_with")) or 0
@@ -72,7 +75,8 @@ def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec
 
 
 def publish_progress(live_state: LiveState, run: str, done: int, total: int | None, *, note: str = "") -> None:
-    """Says how far the run is. Its rate counts from the first word on, or from the first after nothing was heard for a minute."""
+    """Says how far the run is. Its rate counts from the first word on, or from the first after nothing was heard for a
+    minute."""
     now = time.time()
     values = {"done": str(done), "total": "" if total is None else str(total), "note": note, "said": f"{now:.3f}"}
 

@@ -5,10 +5,11 @@ Every write may be repeated: specs, marks and summaries are written only if abse
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -43,7 +44,8 @@ class RunRepository:
         return self._put_once(run_keys.run_spec(spec.run), spec)
 
     def read_spec(self, run: str, *, tenant: str | None = None, kind: RunKind | None = None) -> RunSpec:
-        """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being deleted."""
+        """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being
+        deleted."""
         found = kind_of(run)
         what = kind or found
         if found is None or kind not in (None, found):
@@ -62,7 +64,8 @@ class RunRepository:
             return None
 
     def runs(self, tenant: str, kind: RunKind, *, start_after: str | None = None) -> Iterator[str]:
-        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a spec."""
+        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a
+        spec."""
         prefix = run_keys.tenant_runs_prefix(tenant, kind)
         after = None if start_after is None else prefix + start_after
         for info in self.store.list(prefix, start_after=after):
@@ -71,7 +74,8 @@ class RunRepository:
                 yield run
 
     def everybodys(self, kind: RunKind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
-        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a spec."""
+        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a
+        spec."""
         for name in self.store.list_folders(run_keys.kind_prefix(kind), start_after=start_after, limit=limit):
             if kind_of(name) is kind:
                 yield name
@@ -131,11 +135,12 @@ class RunRepository:
         result: dict[str, Any] | None = None,
         now: datetime | None = None,
     ) -> RunSummary:
-        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in bytes.
+        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in
+        bytes.
 
         It stays among the open ones until a worker has removed what it does not keep.
         """
-        moment = now or datetime.now(timezone.utc)
+        moment = now or datetime.now(UTC)
         summary = RunSummary(
             run=spec.run,
             state=state,
@@ -154,7 +159,8 @@ class RunRepository:
         return summary if first else self.read_summary(spec.run) or summary
 
     def delete(self, spec: RunSpec, why: Literal["asked for", "expired"] = "asked for") -> None:
-        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled with it.
+        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled
+        with it.
 
         Of a run that is gone nobody is told: a callback that has not been delivered by now goes with it.
         """
@@ -173,7 +179,8 @@ class RunRepository:
                 yield run
 
     def remove(self, run: str, *, most: int) -> bool:
-        """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone too."""
+        """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone
+        too."""
         try:
             note = json.loads(self.store.get(run_keys.deleting_run(run)))
         except ObjectNotFound:
@@ -198,11 +205,9 @@ class RunRepository:
         return True
 
     def _put_mark(self, key: str, run: str, moment: str) -> None:
-        text = json.dumps({"format": 1, "run": run, moment: datetime.now(timezone.utc).isoformat()}).encode()
-        try:
+        text = json.dumps({"format": 1, "run": run, moment: datetime.now(UTC).isoformat()}).encode()
+        with contextlib.suppress(ObjectExists):
             self.store.put(key, text, if_absent=True)
-        except ObjectExists:
-            pass
 
     def _put_once(self, key: str, value: BaseModel) -> bool:
         try:

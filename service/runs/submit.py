@@ -1,7 +1,7 @@
 """Acceptance: from a request to a run in the store, once for each idempotency key.
 
-The key's record reserves a run's id, then the spec makes the run exist, then it is sent. A crash before the spec leaves an id that
-the same key fills; after it, a run that the sweeper sends.
+The key's record reserves a run's id, then the spec makes the run exist, then it is sent. A crash before the spec leaves
+an id that the same key fills; after it, a run that the sweeper sends.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class RunSubmitter:
     ) -> tuple[RunSpec, bool]:
         """The run for the request ``given``, and whether this call made it; its spec is in the store when it returns.
 
-        ``make(run, idempotency)`` makes the spec under that id, or raises what is wrong with the request; ``before(run)`` stores
-        what has to be there before the spec is; ``complete(spec)`` adds to the spec, whose id is certain by then, what is given to one
-        run only, and to that one again if it asks again. Raises :class:`IdempotencyConflict` for a key that came before with another
-        body.
+        ``make(run, idempotency)`` makes the spec under that id, or raises what is wrong with the request;
+        ``before(run)`` stores what has to be there before the spec is; ``complete(spec)`` adds to the spec, whose id is
+        certain by then, what is given to one run only, and to that one again if it asks again. Raises
+        :class:`IdempotencyConflict` for a key that came before with another body.
         """
         record = None
         reserved = None
@@ -88,14 +88,16 @@ class RunSubmitter:
             _log.warning("%s", error.detail)
 
     def _accepted(self, run: str, tenant: str, key: str) -> RunSpec | None:
-        """The run that the key stands for, if it was accepted. Raises :class:`IdempotencyConflict` for one that is being deleted."""
+        """The run that the key stands for, if it was accepted. Raises :class:`IdempotencyConflict` for one that is
+        being deleted."""
         try:
             return self.repository.read_spec(run, tenant=tenant)
         except UnknownRun:
             if not self.repository.is_deleted(run):
                 return None
         raise IdempotencyConflict(
-            f"Idempotency-Key {truncated_repr(key)} stands for {kind_of(run)} {self._called(run)}, which is being deleted; send a new key", run=run
+            f"Idempotency-Key {truncated_repr(key)} stands for {kind_of(run)} {self._called(run)}, which is being deleted; send a new key",
+            run=run,
         )
 
     def _called(self, run: str) -> str:

@@ -5,7 +5,7 @@ It is thin on purpose: no twins and no signed links, so that it is small, and wo
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
@@ -60,7 +60,7 @@ _LINKED = {RunKind.EXPORT: ("files",), RunKind.AUGMENTATION: ("samples",)}
 
 
 def _in_utc(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 Moment = Annotated[datetime, PlainSerializer(_in_utc, return_type=str)]

@@ -35,7 +35,8 @@ def named(subject: str) -> str:
 def read_subject(store: ObjectStore, subject: str) -> Subject | None:
     """The job or the run of that id; None for one without a callback.
 
-    Raises :class:`UnknownJob` or :class:`UnknownRun` where there is none, also for one that is being deleted, or a store's error.
+    Raises :class:`UnknownJob` or :class:`UnknownRun` where there is none, also for one that is being deleted, or a
+    store's error.
     """
     is_job = is_job_id(subject)
     repository: JobRepository | RunRepository = JobRepository(store) if is_job else RunRepository(store)

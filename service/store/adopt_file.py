@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def takes_place(path: Path, source: int, found: os.stat_result, incoming: int, draft: str, file: int) -> bool:
-    """Puts the file at ``path``, open as ``source``, in the draft's place, if that is one rename and nobody else's file."""
+    """Puts the file at ``path``, open as ``source``, in the draft's place, if that is one rename and nobody else's
+    file."""
     if found.st_nlink != 1 or found.st_dev != os.fstat(incoming).st_dev:
         return False
     try:

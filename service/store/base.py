@@ -5,10 +5,11 @@ A folder and S3 both are one, and one contract test holds both. Both may be used
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Iterator, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from service.errors import ObjectTooLarge
 

@@ -19,7 +19,9 @@ _LONGEST_PAUSE_S = 2.0
 _PIECE_BYTES = 1 << 20
 
 
-def read_checked(store: ObjectStore, key: str, sha256: str, *, start: int | None = None, end: int | None = None) -> bytes:
+def read_checked(
+    store: ObjectStore, key: str, sha256: str, *, start: int | None = None, end: int | None = None
+) -> bytes:
     """The object's bytes, or those in ``[start, end)``, if they are those with ``sha256``.
 
     Whole in memory, so that nobody gets a first half before the second turns out wrong. Raises :class:`ObjectDamaged`,
@@ -32,7 +34,9 @@ def read_checked(store: ObjectStore, key: str, sha256: str, *, start: int | None
         found = hashlib.sha256(data).hexdigest()
         if found == sha256:
             return data
-    what = key if start is None and end is None else f"{key} (bytes {start or 0} to {'its end' if end is None else end})"
+    what = (
+        key if start is None and end is None else f"{key} (bytes {start or 0} to {'its end' if end is None else end})"
+    )
     raise ObjectDamaged(
         f"{what} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged: restore it, "
         "or submit the request again with the same seed",
@@ -41,7 +45,8 @@ def read_checked(store: ObjectStore, key: str, sha256: str, *, start: int | None
 
 
 def checked_pieces(pieces: Iterator[bytes], sha256: str, *, key: str, where: str) -> Iterator[bytes]:
-    """The pieces, the last one only if all of them have the sha256 that was stored along; else :class:`ObjectDamaged`."""
+    """The pieces, the last one only if all of them have the sha256 that was stored along; else
+    :class:`ObjectDamaged`."""
     found = hashlib.sha256()
     held = b""
     for piece in pieces:

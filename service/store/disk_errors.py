@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 from service.errors import InvalidKey, StoreUnavailable, TwinsetError
 from service.store.folder_walk import NotAFolder

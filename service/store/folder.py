@@ -15,11 +15,12 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Iterator
+from typing import IO
 
 from service.errors import ObjectExists, ObjectNotFound, StoreUnavailable
 from service.store import signing
@@ -80,7 +81,8 @@ class FolderStore:
         if_absent: bool = False,
         consume: bool = False,
     ) -> ObjectInfo:
-        """Write a whole object from a file; see ObjectStore. A file given away on the store's own disk is not copied."""
+        """Write a whole object from a file; see ObjectStore. A file given away on the store's own disk is not
+        copied."""
         self._check_new(key, if_absent)
         with open(path, "rb", buffering=0) as source:
             found = os.fstat(source.fileno())
@@ -207,13 +209,17 @@ class FolderStore:
         with self._disk_errors(key), self._folder(INCOMING) as incoming:
             draft = f"{os.getpid()}-{secrets.token_hex(12)}"
             try:
-                with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb") as file:
+                with os.fdopen(
+                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=incoming), "wb"
+                ) as file:
                     yield incoming, draft, file
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(draft, dir_fd=incoming)
 
-    def _settle(self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool) -> ObjectInfo:
+    def _settle(
+        self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool
+    ) -> ObjectInfo:
         """Flushes the draft, which ``file`` is open on, to the disk, and gives it its name."""
         if file.writable():
             file.flush()
@@ -289,4 +295,4 @@ class FolderStore:
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     etag = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
-    return ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, timezone.utc))
+    return ObjectInfo(key, status.st_size, etag, datetime.fromtimestamp(status.st_mtime, UTC))

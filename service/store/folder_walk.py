@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Iterator
 
 from service.store.keys import MAX_KEY_BYTES, is_part
 

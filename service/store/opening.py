@@ -33,7 +33,9 @@ def open_store(settings: Settings) -> ObjectStore:
             public_endpoint_url=settings.s3_public_endpoint_url,
             region=settings.s3_region,
         )
-    raise SettingsError(f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix")
+    raise SettingsError(
+        f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix"
+    )
 
 
 def link_secret(settings: Settings) -> bytes:

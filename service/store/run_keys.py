@@ -1,11 +1,11 @@
 """Where a run's objects lie in the store.
 
-    {kind}s/{run}/spec.json  started.json  cancel.json  summary.json  and what the run makes
-    {kind}s/{run}/callbacks/{n:04d}.json            attempt n at its callback (:mod:`service.webhooks.outbox`)
-    runs/open/{run}                                 the run has no summary yet, or what it does not keep is still to be removed
-    runs/deleting/{run}                             the run is gone; its objects are being removed
-    tenants/{tenant}/runs/{kind}s/{run}             the entry by which it is found among its tenant's
-    tenants/{tenant}/datasets/{name}/{version}.json the dataset, a run, of a name and version
+{kind}s/{run}/spec.json  started.json  cancel.json  summary.json  and what the run makes
+{kind}s/{run}/callbacks/{n:04d}.json            attempt n at its callback (:mod:`service.webhooks.outbox`)
+runs/open/{run}                                 the run has no summary yet, or what it does not keep is still to be removed
+runs/deleting/{run}                             the run is gone; its objects are being removed
+tenants/{tenant}/runs/{kind}s/{run}             the entry by which it is found among its tenant's
+tenants/{tenant}/datasets/{name}/{version}.json the dataset, a run, of a name and version
 """
 
 from __future__ import annotations

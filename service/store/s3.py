@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import IO, Any
 
 import boto3
 from botocore.config import Config
@@ -138,7 +139,14 @@ class S3Store:
             return self._put(key, file, size, sha256, md5, content_type, if_absent)
 
     def _put(
-        self, key: str, body: bytes | IO[bytes], size: int, sha256: str, md5: str, content_type: str | None, if_absent: bool
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        size: int,
+        sha256: str,
+        md5: str,
+        content_type: str | None,
+        if_absent: bool,
     ) -> ObjectInfo:
         writer = secrets.token_hex(16)
         request: dict[str, Any] = {
@@ -158,7 +166,7 @@ class S3Store:
                 raise self._unavailable(error) from error
             return self._settle(error, writer, key)
         # S3 does not say when it wrote; our clock is near enough until somebody asks it.
-        return ObjectInfo(key, size, answer["ETag"].strip('"'), datetime.now(timezone.utc))
+        return ObjectInfo(key, size, answer["ETag"].strip('"'), datetime.now(UTC))
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         first, last = check_range(start, end)
@@ -232,7 +240,9 @@ class S3Store:
             "ResponseContentType": content_type or suffix_content_type(key),
         }
         try:
-            url: str = self._signer.generate_presigned_url("get_object", Params=request, ExpiresIn=check_expiry(expires_s))
+            url: str = self._signer.generate_presigned_url(
+                "get_object", Params=request, ExpiresIn=check_expiry(expires_s)
+            )
         except BotoCoreError as error:
             raise self._unavailable(error) from error
         return url
@@ -276,7 +286,8 @@ class S3Store:
         raise AssertionError("the last try returns or raises")
 
     def _settle(self, error: Exception, writer: str, key: str) -> ObjectInfo:
-        """What became of a conditional write that ended in ``error``: its answer may have got lost after it took effect.
+        """What became of a conditional write that ended in ``error``: its answer may have got lost after it took
+        effect.
 
         The object then carries this very write's mark, whether the next try met it or there was none.
         """
@@ -373,4 +384,4 @@ class S3Store:
 
 def _info(key: str, entry: dict[str, Any]) -> ObjectInfo:
     size = entry["Size"] if "Size" in entry else entry["ContentLength"]
-    return ObjectInfo(key, size, entry["ETag"].strip('"'), entry["LastModified"].astimezone(timezone.utc))
+    return ObjectInfo(key, size, entry["ETag"].strip('"'), entry["LastModified"].astimezone(UTC))

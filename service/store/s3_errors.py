@@ -71,10 +71,13 @@ def is_torn(error: ClientError) -> bool:
 
 
 def may_have_happened(error: Exception) -> bool:
-    """Whether a write that ended so may have taken effect: the store was reached and gave no answer, or none that says."""
+    """Whether a write that ended so may have taken effect: the store was reached and gave no answer, or none that
+    says."""
     if isinstance(error, ClientError):
         return error.response["ResponseMetadata"].get("HTTPStatusCode") in (500, 502, 504)
-    return not isinstance(error, (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError))
+    return not isinstance(
+        error, (ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, PartialCredentialsError)
+    )
 
 
 def is_out_of_range(error: ClientError) -> bool:

@@ -20,13 +20,14 @@ LINK_PATH = "/objects/"
 
 
 def signature(secret: bytes, key: str, expires: int, sha256: str | None = None) -> str:
-    """The signature of a link to ``key``, with these very bytes if ``sha256`` is given, that ends at ``expires`` (seconds
-    since 1970). No key holds a line break, so no two links have the same message."""
+    """The signature of a link to ``key``, with these very bytes if ``sha256`` is given, that ends at ``expires``
+    (seconds since 1970). No key holds a line break, so no two links have the same message."""
     return sign_message(secret, f"twinset-link-v1\n{expires}\n{key}" + (f"\n{sha256}" if sha256 else ""))
 
 
 def sign_message(secret: bytes, message: str) -> str:
-    """The signature of what a kind of link says; a message begins with the kind's own name. Raises UnicodeEncodeError."""
+    """The signature of what a kind of link says; a message begins with the kind's own name. Raises
+    UnicodeEncodeError."""
     return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from service import __version__
-from service.client import *  # noqa: F403 - what service.client says it offers, and no list of it kept twice
-from service.client import __all__ as _offered
+from service import __version__, client
+from service.client import *  # noqa: F403 - what service.client offers, and no second list of it
 
-__all__ = ["__version__", *_offered]  # noqa: PLE0604
+__all__ = [*client.__all__, "__version__"]  # noqa: PLE0604

@@ -1,7 +1,8 @@
 """Which addresses a callback may be sent to: those of the public internet, and private ones only where settings say so.
 
-Otherwise anyone who may ask for twins could have the workers speak to what only the workers can reach. The tables are our
-own where those of ``ipaddress`` differ between Python's versions, or name a whole range public of which a part is not.
+Otherwise anyone who may ask for twins could have the workers speak to what only the workers can reach. The tables are
+our own where those of ``ipaddress`` differ between Python's versions, or name a whole range public of which a part is
+not.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def _kind_of_v6(address: IPv6Address) -> AddressKind:
 
 
 def may_receive(address: Address, *, private_allowed: bool) -> bool:
-    """Whether a callback may go to ``address``. Even where private addresses are allowed, those of special use are not."""
+    """Whether a callback may go to ``address``. Even where private addresses are allowed, those of special use are
+    not."""
     kind = kind_of(address)
     return kind is AddressKind.PUBLIC or (private_allowed and kind is not AddressKind.SPECIAL)

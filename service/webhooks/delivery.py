@@ -1,8 +1,8 @@
 """One attempt: a POST over a connection that is pinned to an address which has been looked at.
 
-The host is resolved once, every address it has must be allowed, and the connection is made to one of these very addresses;
-a name that answers otherwise a moment later changes nothing. No proxy, no redirect, no cookie, and of the answer nothing
-is read but its head: the body is no business of ours.
+The host is resolved once, every address it has must be allowed, and the connection is made to one of these very
+addresses; a name that answers otherwise a moment later changes nothing. No proxy, no redirect, no cookie, and of the
+answer nothing is read but its head: the body is no business of ours.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class _PinnedConnection(http.client.HTTPConnection):
                 return socket.create_connection((address, self._target.port), left_s)
             except OSError as error:
                 reason = error
-        raise _Unreachable(f"no connection: {'it timed out' if isinstance(reason, TimeoutError) else _in_words(reason)}")
+        raise _Unreachable(
+            f"no connection: {'it timed out' if isinstance(reason, TimeoutError) else _in_words(reason)}"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,5 @@
-"""The member ``callback_url`` of requests. What it may be is looked at in :mod:`service.webhooks.validate`, in our own words."""
+"""The member ``callback_url`` of requests. What it may be is looked at in :mod:`service.webhooks.validate`, in our own
+words."""
 
 from __future__ import annotations
 

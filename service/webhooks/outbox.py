@@ -5,8 +5,8 @@
     callbacks/pending/{run}.json            the same of runs (:mod:`service.runs`)
     {kind}s/{run}/callbacks/{n:04d}.json
 
-The note only says where to look: it spares looking through all jobs. Whether the job has ended its summary says, and how
-far its callback has come the attempts say. So a note may be left over, or written a second time, and does no harm.
+The note only says where to look: it spares looking through all jobs. Whether the job has ended its summary says, and
+how far its callback has come the attempts say. So a note may be left over, or written a second time, and does no harm.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ WAITING = DeliveryStatus(CallbackState.WAITING)
 
 
 def delivery_status(attempts: Sequence[DeliveryAttempt]) -> DeliveryStatus:
-    """Where the callback of what has ended stands. Delivered is delivered, whatever another sender met at the same time."""
+    """Where the callback of what has ended stands. Delivered is delivered, whatever another sender met at the same
+    time."""
     results = {attempt.result for attempt in attempts}
     if "delivered" in results:
         return DeliveryStatus(CallbackState.DELIVERED, tuple(attempts))
@@ -91,8 +92,8 @@ class Outbox:
     store: ObjectStore
 
     def enqueue(self, subject: str) -> None:
-        """Notes that the subject's callback is due once its summary is there. To be written first: whoever dies between the
-        two leaves a note about what has not ended, which is let lie until it has."""
+        """Notes that the subject's callback is due once its summary is there. To be written first: whoever dies between
+        the two leaves a note about what has not ended, which is let lie until it has."""
         kind = "job" if is_job_id(subject) else "run"
         self.store.put(keys.pending_callback(subject), json.dumps({"format": 1, kind: subject}).encode())
 
@@ -116,7 +117,9 @@ class Outbox:
         """Records an attempt, under the next free number if another sender has taken its own; as it was recorded."""
         while True:
             try:
-                self.store.put(_attempt_key(subject, attempt.number), attempt.model_dump_json().encode(), if_absent=True)
+                self.store.put(
+                    _attempt_key(subject, attempt.number), attempt.model_dump_json().encode(), if_absent=True
+                )
                 return attempt
             except ObjectExists:
                 attempt = attempt.model_copy(update={"number": attempt.number + 1})

@@ -1,7 +1,8 @@
-"""The secrets that callbacks are signed with: the setting's, or one that is made on first use and kept in the data folder.
+"""The secrets that callbacks are signed with: the setting's, or one that is made on first use and kept in the data
+folder.
 
-The default tenant's callbacks are signed by them as they are. Another tenant's are signed by a key that follows from secret
-and tenant: whoever can check a signature can also make one, so two tenants must not share a key.
+The default tenant's callbacks are signed by them as they are. Another tenant's are signed by a key that follows from
+secret and tenant: whoever can check a signature can also make one, so two tenants must not share a key.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ def callback_keys(settings: Settings) -> tuple[bytes, ...]:
     if not settings.store_url.startswith("file:"):
         raise SettingsError(NO_SECRET)
     path = settings.data_dir / SECRET_FILE
-    text = load_or_create_secret(path, make=new_secret, name="callback secret", setting="TWINSET_CALLBACK_SECRET").decode()
+    text = load_or_create_secret(
+        path, make=new_secret, name="callback secret", setting="TWINSET_CALLBACK_SECRET"
+    ).decode()
     try:
         return parse_secrets(text)
     except ValueError as error:
-        raise SettingsError(f"the callback secret at {path} is not valid: {error}; or delete it to get a new one") from None
+        raise SettingsError(
+            f"the callback secret at {path} is not valid: {error}; or delete it to get a new one"
+        ) from None
 
 
 def tenant_keys(keys: Sequence[bytes], tenant: str) -> tuple[bytes, ...]:

@@ -1,7 +1,7 @@
 """A callback's URL, taken apart once and strictly, so that what is checked and what is connected to cannot differ.
 
-Ports are not restricted: without the setting that allows plain HTTP every callback begins with a TLS handshake to a public
-host whose certificate must fit, which no mail server or database can be talked into anything by.
+Ports are not restricted: without the setting that allows plain HTTP every callback begins with a TLS handshake to a
+public host whose certificate must fit, which no mail server or database can be talked into anything by.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class UrlRefused(ValueError):
 
 @dataclass(frozen=True)
 class CallbackTarget:
-    """Where a callback goes. ``host`` is a name in lower case or an address without brackets; ``path`` has the query."""
+    """Where a callback goes. ``host`` is a name in lower case or an address without brackets; ``path`` has the
+    query."""
 
     tls: bool
     host: str
@@ -82,7 +83,9 @@ def parse_target(url: str, *, private_allowed: bool) -> CallbackTarget:
     if "#" in url:
         raise UrlRefused("it holds a fragment, which is never sent; leave out what follows '#'")
     if port == 0 or not _NETLOC.fullmatch(parts.netloc):
-        raise UrlRefused("after its host there may be a port, 1 to 65535; write https://host:port/path, or leave it out")
+        raise UrlRefused(
+            "after its host there may be a port, 1 to 65535; write https://host:port/path, or leave it out"
+        )
     tls = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     target = CallbackTarget(tls, _host(parts.netloc, parts.hostname or ""), port or (443 if tls else 80), path)

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/bench_api.py [--rounds 6] [--seconds 1] [--connections 8]
 
-All servers are processes of their own, with uvicorn's settings as ``twinset serve`` has them (one process, its access log
-on), over one embedded broker; the API has a folder store on the disk of TMPDIR. One more process keeps the connections busy.
-In each round every figure is taken right beside those of the bare endpoints, in turn before and after them, so that whatever
-else the machine does falls on all; ratios are medians over the rounds. Both bare endpoints GET a key:
+All servers are processes of their own, with uvicorn's settings as ``twinset serve`` has them (one process, its access
+log on), over one embedded broker; the API has a folder store on the disk of TMPDIR. One more process keeps the
+connections busy. In each round every figure is taken right beside those of the bare endpoints, in turn before and after
+them, so that whatever else the machine does falls on all; ratios are medians over the rounds. Both bare endpoints GET a
+key:
 
   threads     a plain function that asks ``redis``, so that FastAPI calls it in its thread pool
   async       an ``async`` function that asks ``redis.asyncio``
@@ -236,7 +237,10 @@ def _show(taken: dict[str, Taken], put_per_s: float) -> None:
         print("".join(f"{figures[name][bare]['per_s']:17.0f}{figures[name][bare]['ratio']:8.2f}" for bare in BARE))
     for bare in BARE:
         rows = [figures[name][bare] for name in taken]
-        print(f"bare {bare:7}{'':9}" + "".join(f"{statistics.median(row[part] for row in rows):9.2f}" for part in ("p50_ms", "p99_ms")))
+        print(
+            f"bare {bare:7}{'':9}"
+            + "".join(f"{statistics.median(row[part] for row in rows):9.2f}" for part in ("p50_ms", "p99_ms"))
+        )
     print(f"{'put':12}{put_per_s:9.0f}")
     print(json.dumps(figures))
 

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_api_start.py [--rounds 5]
 
-Both are started in turn, in one run, by the same uvicorn in a fresh process; the figure to follow is their ratio. Time is
-from the process's start to the first answer; memory is the resident set after it. A bare interpreter stands beside them.
+Both are started in turn, in one run, by the same uvicorn in a fresh process; the figure to follow is their ratio. Time
+is from the process's start to the first answer; memory is the resident set after it. A bare interpreter stands beside
+them.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def interpreter_seconds() -> float:
 
 def main() -> None:
     """Prints the medians and their ratios, and one line of JSON for machines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as temporary:

@@ -2,14 +2,13 @@
 
     python tests/benchmarks/bench_archive.py [--few 100] [--many 50000] [--side 16] [--rounds 5]
 
-Two jobs of each layout lie in a folder store, their records and pictures (noise of a few kinds under many indices) written
-straight to its folder without waiting for the disk. An API process of its own serves each layout, first the small job, then
-the large one; one client reads the archive and lets it go. "first byte" is from sending the request to the first byte of the
-body, "first picture" to the head of the first image in it, both medians; "peak" is the most memory that the API process ever
-had resident, after the small job and after the large one. The yardstick of the rate is a loop that reads the same PNG files
-one by one and puts them into a zip with Python's ``zipfile``, all in one process and without a network; once before and once
-after.
-Bars: first byte < 0.5 s, peak grown by < 32 MB.
+Two jobs of each layout lie in a folder store, their records and pictures (noise of a few kinds under many indices)
+written straight to its folder without waiting for the disk. An API process of its own serves each layout, first the
+small job, then the large one; one client reads the archive and lets it go. "first byte" is from sending the request to
+the first byte of the body, "first picture" to the head of the first image in it, both medians; "peak" is the most
+memory that the API process ever had resident, after the small job and after the large one. The yardstick of the rate is
+a loop that reads the same PNG files one by one and puts them into a zip with Python's ``zipfile``, all in one process
+and without a network; once before and once after. Bars: first byte < 0.5 s, peak grown by < 32 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
@@ -56,7 +55,7 @@ _PIECE = 1 << 18
 
 def spec_of(count: int, layout: Layout) -> JobSpec:
     """An accepted job of ``count`` twins."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return JobSpec(
         job=new_job_id(now), created_at=now, model="cosimgen-dubai@1.2.0", weights_sha256="0" * 64, system="cosimgen",
         classes=("water",), count=count, seed=7, steps=50, guidance_scale=1.5, eta=0.7, size_px=256,
@@ -74,7 +73,9 @@ def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]
 
     for chunk in range(spec.chunks):
         twins = [
-            MadeTwin(index, sample_seed(spec.seed, index), images[index % KINDS], masks[index % KINDS], CLASSES, 0.99, 0.97)
+            MadeTwin(
+                index, sample_seed(spec.seed, index), images[index % KINDS], masks[index % KINDS], CLASSES, 0.99, 0.97
+            )
             for index in spec.chunk_range(chunk)
         ]
         shard = pack_shard(spec, chunk, twins) if spec.layout == "shards" else None
@@ -132,7 +133,9 @@ def api(settings: Settings) -> Iterator[Api]:
         family = stack.enter_context(Family(settings.data_dir / "logs"))
         with listen_on("127.0.0.1", 0) as listener:
             fd, port = listener.fileno(), listener.getsockname()[1]
-            child = family.start("api", "service.cli", ["serve", "--fd", str(fd)], environment=environment, pass_fds=[fd])
+            child = family.start(
+                "api", "service.cli", ["serve", "--fd", str(fd)], environment=environment, pass_fds=[fd]
+            )
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
@@ -165,25 +168,35 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=100)
     parser.add_argument("--many", type=int, default=50_000)
     parser.add_argument("--side", type=int, default=16, help="pixels")
-    parser.add_argument("--rounds", type=int, default=5, help="requests that the times to the first byte are medians of")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="requests that the times to the first byte are medians of"
+    )
     options = parser.parse_args()
     random = np.random.default_rng(0)
     images = [
-        encode_image(random.integers(0, 256, (options.side, options.side, 3)).astype(np.uint8), {"kind": kind}) for kind in range(KINDS)
+        encode_image(random.integers(0, 256, (options.side, options.side, 3)).astype(np.uint8), {"kind": kind})
+        for kind in range(KINDS)
     ]
     colours = [(0, 0, 0), (0, 0, 255)]
     masks = [
-        encode_mask(random.integers(0, 2, (options.side, options.side)).astype(np.uint8), colours, {"kind": kind}) for kind in range(KINDS)
+        encode_mask(random.integers(0, 2, (options.side, options.side)).astype(np.uint8), colours, {"kind": kind})
+        for kind in range(KINDS)
     ]
     figures: dict[str, float] = {"few": options.few, "many": options.many, "side_px": options.side}
     with tempfile.TemporaryDirectory() as temporary:
         settings = Settings(data_dir=Path(temporary), broker_url="redis://127.0.0.1:1/0")
         repository, root = JobRepository(open_store(settings)), settings.data_dir / "store"
-        specs = {(layout, count): spec_of(count, layout) for layout in get_args(Layout) for count in (options.few, options.many)}
+        specs = {
+            (layout, count): spec_of(count, layout)
+            for layout in get_args(Layout)
+            for count in (options.few, options.many)
+        }
         for spec in specs.values():
             repository.write_spec(spec)
             write_job(root, spec, images, masks)
-        print(f"{'':9}{'twins':>8}{'first byte':>12}{'first picture':>15}{'twins/s':>10}{'MB/s':>8}{'of zipfile':>12}{'peak, MB':>10}")
+        print(
+            f"{'':9}{'twins':>8}{'first byte':>12}{'first picture':>15}{'twins/s':>10}{'MB/s':>8}{'of zipfile':>12}{'peak, MB':>10}"
+        )
         for layout in get_args(Layout):
             with api(settings) as served:
                 for name in ("few", "many"):
@@ -192,8 +205,14 @@ def main() -> None:
                     before = zipped_twins_a_s(root, specs["objects", spec.count])
                     whole = served.read_archive(spec.job)
                     plain = statistics.mean((before, zipped_twins_a_s(root, specs["objects", spec.count])))
-                    found = {key: statistics.median(look[key] for look in looks) for key in ("first_byte_s", "first_picture_s")}
-                    found |= {"twins_a_s": spec.count / whole["seconds"], "mb_a_s": whole["bytes"] / whole["seconds"] / 1e6}
+                    found = {
+                        key: statistics.median(look[key] for look in looks)
+                        for key in ("first_byte_s", "first_picture_s")
+                    }
+                    found |= {
+                        "twins_a_s": spec.count / whole["seconds"],
+                        "mb_a_s": whole["bytes"] / whole["seconds"] / 1e6,
+                    }
                     found |= {"of_zipfile": found["twins_a_s"] / plain, "peak_mb": served.peak_mb()}
                     print(
                         f"{layout:9}{spec.count:8}{found['first_byte_s']:10.3f} s{found['first_picture_s']:13.3f} s"
@@ -201,12 +220,16 @@ def main() -> None:
                         flush=True,
                     )
                     figures |= {f"{layout}_{name}_{key}": round(value, 4) for key, value in found.items()}
-    grown = {layout: figures[f"{layout}_many_peak_mb"] - figures[f"{layout}_few_peak_mb"] for layout in get_args(Layout)}
+    grown = {
+        layout: figures[f"{layout}_many_peak_mb"] - figures[f"{layout}_few_peak_mb"] for layout in get_args(Layout)
+    }
     print(
         f"shards against objects: {figures['shards_many_twins_a_s'] / figures['objects_many_twins_a_s']:.2f} x the twins/s of the large job"
     )
     held = {
-        f"first byte < {FIRST_BYTE_S} s": all(value < FIRST_BYTE_S for key, value in figures.items() if key.endswith("first_byte_s")),
+        f"first byte < {FIRST_BYTE_S} s": all(
+            value < FIRST_BYTE_S for key, value in figures.items() if key.endswith("first_byte_s")
+        ),
         f"peak grown by < {GROWTH_MB:.0f} MB": all(value < GROWTH_MB for value in grown.values()),
     }
     print("; ".join(f"{bar}: {'held' if holds else 'MISSED'}" for bar, holds in held.items()))

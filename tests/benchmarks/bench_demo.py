@@ -44,9 +44,7 @@ def measure(model: str, count: int, folder: Path) -> dict[str, float]:
         "1",
     ]
     began = time.time()
-    subprocess.run(
-        [*command, "--out", str(folder)], check=True, stdout=subprocess.DEVNULL, env={**os.environ}
-    )
+    subprocess.run([*command, "--out", str(folder)], check=True, stdout=subprocess.DEVNULL, env={**os.environ})
     ended = time.time()
     (job,) = (folder / "data" / "store" / "jobs").iterdir()
     records = [json.loads(path.read_text()) for path in sorted((job / "chunks").glob("*.json"))]
@@ -66,18 +64,13 @@ def moment(text: str) -> float:
 
 def main() -> None:
     """Prints the medians of the parts, and one line of JSON for machines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cosimgen-dubai")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        runs = [
-            measure(options.model, options.count, Path(temporary) / str(turn))
-            for turn in range(options.rounds)
-        ]
+        runs = [measure(options.model, options.count, Path(temporary) / str(turn)) for turn in range(options.rounds)]
     median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     for name, what in PARTS:
         print(f"{what:48}{median[name]:8.2f} s")

@@ -2,12 +2,12 @@
 
     python tests/benchmarks/bench_export.py [--pairs 100000] [--side 64] [--folder DIR]
 
-For each format an export that can be resumed, with its checkpoints, goes into a folder store, in a process of its own over
-pairs that cost nothing to make (a few images, each with its number in it, and a few masks under many names), once for a tenth of
-the pairs and once for all; the figures to follow are the peak of its resident memory, and how it grows. WebDataset is also timed
-against ``tar`` packing the very files that its shards hold from a folder on the same disk, in turn with it; the figure is the ratio
-of their rates. Every object is flushed to the disk before it counts, and tar's file is not, so tar is also timed with a flush.
-Bars: peak <= 400 MB, growth <= 10 %, WebDataset >= 0.5 of tar.
+For each format an export that can be resumed, with its checkpoints, goes into a folder store, in a process of its own
+over pairs that cost nothing to make (a few images, each with its number in it, and a few masks under many names), once
+for a tenth of the pairs and once for all; the figures to follow are the peak of its resident memory, and how it grows.
+WebDataset is also timed against ``tar`` packing the very files that its shards hold from a folder on the same disk, in
+turn with it; the figure is the ratio of their rates. Every object is flushed to the disk before it counts, and tar's
+file is not, so tar is also timed with a flush. Bars: peak <= 400 MB, growth <= 10 %, WebDataset >= 0.5 of tar.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ CLASSES = ClassList.of(["background", "nucleus", "stroma", "gland"])
 IMAGES, MASKS = 16, 256
 PREFIX = "exports/bench/"
 PEAK_MB, GROWTH, TAR_SHARE = 400, 1.10, 0.5
-METADATA = {"model": "bench@1.0.0", "steps": 50, "guidance_scale": 1.5, "eta": 0.7, "mean_confidence": 0.97, "ppv": 0.93}
+METADATA = {
+    "model": "bench@1.0.0",
+    "steps": 50,
+    "guidance_scale": 1.5,
+    "eta": 0.7,
+    "mean_confidence": 0.97,
+    "ppv": 0.93,
+}
 
 
 def pairs(count: int, side: int, start: int = 0) -> Iterator[DatasetItem]:
@@ -111,7 +118,18 @@ def export_here(format_: str, count: int, side: int, folder: Path) -> None:
 def export_apart(format_: str, count: int, side: int, folder: Path) -> dict[str, float]:
     """The figures of an export in a fresh process; ``folder`` is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, __file__, "--child", format_, "--pairs", str(count), "--side", str(side), "--folder", str(folder)]
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        format_,
+        "--pairs",
+        str(count),
+        "--side",
+        str(side),
+        "--folder",
+        str(folder),
+    ]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -1,12 +1,13 @@
-"""What ten jobs of 100,000 samples cost the API and the sweeper: nothing is laid out for them, so memory and times stay flat.
+"""What ten jobs of 100,000 samples cost the API and the sweeper: nothing is laid out for them, so memory and times stay
+flat.
 
     python tests/benchmarks/bench_many_jobs.py [--jobs 10] [--count 100000] [--records 3000]
 
-The jobs are asked for over HTTP from an API process of its own, looked at, and cancelled; then asked for again, and given
-so many chunk records each, written without waiting for the disk. The sweeper runs in this process, over the same folder
-store and the embedded broker, with no worker to do anything: first as one that has just started, then once more. "with a
-gap" has the first chunk of each job missing, so that no pass can begin where the one before left off. Memory is resident
-megabytes of the API process, against those after one small job.
+The jobs are asked for over HTTP from an API process of its own, looked at, and cancelled; then asked for again, and
+given so many chunk records each, written without waiting for the disk. The sweeper runs in this process, over the same
+folder store and the embedded broker, with no worker to do anything: first as one that has just started, then once more.
+"with a gap" has the first chunk of each job missing, so that no pass can begin where the one before left off. Memory is
+resident megabytes of the API process, against those after one small job.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ class Api:
         family = stack.enter_context(Family(settings.data_dir / "logs"))
         with listen_on("127.0.0.1", 0) as listener:
             fd, port = listener.fileno(), listener.getsockname()[1]
-            self._child: Child = family.start("api", "service.cli", ["serve", "--fd", str(fd)], environment=environment, pass_fds=[fd])
-        self._client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0, trust_env=False))
+            self._child: Child = family.start(
+                "api", "service.cli", ["serve", "--fd", str(fd)], environment=environment, pass_fds=[fd]
+            )
+        self._client = stack.enter_context(
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0, trust_env=False)
+        )
 
     def megabytes(self) -> float:
         """Resident now."""
@@ -165,7 +170,17 @@ def main() -> None:
         assert {state for state, _ in states} == {"cancelling"}, states
         note("cancel_records_s", statistics.median(s for _, s in states), "s", "POST /jobs/{id}/cancel, median")
         note("end_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
-    print(json.dumps({"jobs": options.jobs, "count": options.count, "records": options.records, "api_mb": round(before, 1), **figures}))
+    print(
+        json.dumps(
+            {
+                "jobs": options.jobs,
+                "count": options.count,
+                "records": options.records,
+                "api_mb": round(before, 1),
+                **figures,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_recovery.py [--kills 6] [--steps 150]
 
 Two real worker processes with the default lease and sweep share jobs of four chunks of the tests' tiny model, over the
-embedded broker's server and a folder store. In each turn one of the two is killed, by its process id and from outside, at
-another moment of a job, and replaced once the job has ended. Printed for each kill, in seconds from it:
+embedded broker's server and a folder store. In each turn one of the two is killed, by its process id and from outside,
+at another moment of a job, and replaced once the job has ended. Printed for each kill, in seconds from it:
 
   at       when, after the job's first lease was taken
   lost     chunks that it had in hand
@@ -69,7 +69,9 @@ class Job:
 
     def epochs(self) -> dict[int, int]:
         """How often each chunk has been taken up."""
-        return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(f"twinset:epochs:{self.spec.job}").items()}
+        return {
+            int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(f"twinset:epochs:{self.spec.job}").items()
+        }
 
     def recorded(self) -> set[int]:
         return {chunk for chunk, _ in self.ground.repository.recorded_chunks(self.spec.job)}
@@ -92,7 +94,8 @@ def start_job(ground: Ground, redis: Redis, steps: int, seed: int) -> Job:
 
 
 def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
-    """Kills ``victim`` so long after the job's first lease, and watches until the job is made; None if it had nothing."""
+    """Kills ``victim`` so long after the job's first lease, and watches until the job is made; None if it had
+    nothing."""
     until(job.leased)
     time.sleep(after_s)
     turn = job.redis.get("twinset:sweeper")
@@ -126,12 +129,13 @@ def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
         note(chunk, "made")
     if not lost:
         return None
-    last: Callable[[str], float] = lambda part: max(parts[part] for parts in lost.values())
+    last: Callable[[str], float] = lambda part: max(parts[part] for parts in lost.values())  # noqa: E731
     return Kill(after_s, len(lost), had_turn, {part: last(part) for part in PARTS})
 
 
 def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
-    """A folder store with the tiny model in it, and workers' settings as by default, but for the speed of a small CPU."""
+    """A folder store with the tiny model in it, and workers' settings as by default, but for the speed of a small
+    CPU."""
     write_tiny_model(folder / "tiny")
     usual = Settings()
     store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -191,7 +195,8 @@ def main() -> None:
             turn += 1
             # Across the job's life, and past renewals of its leases where it lasts for so long.
             after_s = alone_s * ((turn * 0.37) % 0.9)
-            # The survivor comes by the sweeper's turn; so each place is killed twice running, and not all victims have it.
+            # The survivor comes by the sweeper's turn; so each place is killed twice running, and not all victims have
+            # it.
             victim = turn // 2 % 2
             kill = kill_one(start_job(ground, redis, options.steps, seed=turn), workers[victim], after_s)
             workers[victim] = start_worker(ground, redis)
@@ -204,7 +209,10 @@ def main() -> None:
     worst = {part: max(kill.seconds[part] for kill in kills) for part in PARTS}
     for name, figures in (("median", median), ("worst", worst)):
         print(f"{name:18}" + "".join(f"{figures[part]:8.1f}" for part in PARTS))
-    rounded = {name: {part: round(s, 2) for part, s in figures.items()} for name, figures in (("median", median), ("worst", worst))}
+    rounded = {
+        name: {part: round(s, 2) for part, s in figures.items()}
+        for name, figures in (("median", median), ("worst", worst))
+    }
     print(json.dumps({"kills": len(kills), "undisturbed_s": round(alone_s, 2), **rounded}))
 
 

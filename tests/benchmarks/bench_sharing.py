@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_sharing.py [--model cosimgen-dubai] [--bulk 500] [--singles 8] [--steps 20]
 
-The bulk job and the jobs of one ask for the same model and steps. Alone and beside take turns, so that whatever else the
-machine does falls on both. Printed as JSON:
+The bulk job and the jobs of one ask for the same model and steps. Alone and beside take turns, so that whatever else
+the machine does falls on both. Printed as JSON:
   one_alone_s, one_beside_s  seconds from POST to the stored twin, medians
   ratio                      the second over the first
   work_kept                  twins/s of bulk and singles together while both run, over the bulk job's alone; at 1 the bulk job
@@ -93,7 +93,11 @@ def main() -> None:
             }
             print(f"{kind}: {found[f'{kind}_ratio']:.2f} x", file=sys.stderr)
         api.cancel(bulk)
-    print(json.dumps({"model": options.model, "steps": options.steps} | {k: round(v, 3) for k, v in found.items()}, indent=2))
+    print(
+        json.dumps(
+            {"model": options.model, "steps": options.steps} | {k: round(v, 3) for k, v in found.items()}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Twins per second of the worker against the same network in a plain loop: float32, diffusers' DDIMScheduler, one by one.
+"""Twins per second of the worker against the same network in a plain loop: float32, diffusers' DDIMScheduler, one by
+one.
 
-    python tests/benchmarks/bench_worker.py [--system cosimgen] [--preset small|paper] [--samples 16] [--steps 10] [--rounds 3]
+    python tests/benchmarks/bench_worker.py [--system cosimgen] [--preset small|paper] [--samples 16] [--steps 10]
+    [--rounds 3]
 
-The network has the preset's shape and untrained weights; speed does not depend on them. Loop and engine take turns within
-one run, so that whatever else the machine does falls on both. Printed are medians over the rounds, as JSON:
+The network has the preset's shape and untrained weights; speed does not depend on them. Loop and engine take turns
+within one run, so that whatever else the machine does falls on both. Printed are medians over the rounds, as JSON:
   ratio                 engine's twins/s over the plain loop's
   ratio_at_peak         what that would be if the engine's rows ran at the machine's measured matmul rate: no engine in this
                         number format can do better here
@@ -87,17 +89,25 @@ def main() -> None:
         place.mkdir(parents=True)
         (place / "card.json").write_text(card.model_dump_json())
         (place / "model.safetensors").write_bytes(b"")
-        worker = open_worker(Settings(data_dir=data, batch_shape=options.rows, device=options.device), load=lambda _: system)
+        worker = open_worker(
+            Settings(data_dir=data, batch_shape=options.rows, device=options.device), load=lambda _: system
+        )
         loaded = worker.models.get("bench@1.0.0")
         bench = Bench(loaded, worker.engine, worker.repository.store, any_request(card), worker.models.cpu_threads)
         flops = bench.flops_per_s
         bench.round(Load(4, 2, options.guidance, 0.0, card.default_size_px))
         rounds = []
         for number in range(options.rounds):
-            loop = apart(worker.models.cpu_threads, lambda: plain_loop(plain, plain.guidance_inputs(any_request(card)), load, alone))
+            loop = apart(
+                worker.models.cpu_threads,
+                lambda: plain_loop(plain, plain.guidance_inputs(any_request(card)), load, alone),
+            )
             figures = asdict(bench.round(load))
             at_peak = flops / (2 * load.steps * loaded.flops_per_row)
-            rounds.append({"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop, "ratio_at_peak": at_peak / loop} | figures)
+            rounds.append(
+                {"plain_loop_per_s": loop, "ratio": figures["denoised_per_s"] / loop, "ratio_at_peak": at_peak / loop}
+                | figures
+            )
             print(f"round {number + 1} of {options.rounds}: {rounds[-1]['ratio']:.2f} x", file=sys.stderr)
         bench.close()
         worker.close()

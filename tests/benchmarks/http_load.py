@@ -1,11 +1,13 @@
-"""A client that costs little: a fixed number of kept-alive connections, each sending its next request once it has its answer.
+"""A client that costs little: a fixed number of kept-alive connections, each sending its next request once it has its
+answer.
 
     python tests/benchmarks/http_load.py     a JSON line on its standard input each, {"host", "port", "method", "paths",
-                                             "body", "connections", "seconds"}; a JSON line on its standard output for it
+                                             "body", "connections", "seconds"}; a JSON line on its standard output for
+                                             it
 
-Each connection keeps to one of the paths. A process of its own, so that measuring takes nothing from the process that is measured but
-its core. Answers are read only as far as their status and length; an answer that is not 2xx, or a connection that the server
-closes, ends it.
+Each connection keeps to one of the paths. A process of its own, so that measuring takes nothing from the process that
+is measured but its core. Answers are read only as far as their status and length; an answer that is not 2xx, or a
+connection that the server closes, ends it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Load:
-    """What a run came to: answers a second, and every answer's seconds from the first byte sent to the last received."""
+    """What a run came to: answers a second, and every answer's seconds from the first byte sent to the last
+    received."""
 
     per_s: float
     seconds: list[float]
@@ -45,7 +48,8 @@ class LoadClient:
         self, port: int, method: str, paths: Sequence[str], *, body: Any = None, connections: int, seconds: float
     ) -> Load:
         """Sends the request over and over to 127.0.0.1. Raises RuntimeError if the server answers anything but 2xx."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         asked = {"host": "127.0.0.1", "port": port, "method": method, "paths": list(paths), "body": body}
         self._process.stdin.write(json.dumps({**asked, "connections": connections, "seconds": seconds}) + "\n")
         self._process.stdin.flush()
@@ -58,7 +62,9 @@ class LoadClient:
 @contextmanager
 def load_client() -> Iterator[LoadClient]:
     """A client process, while the block lasts."""
-    with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield LoadClient(process)
         assert process.stdin is not None
         process.stdin.close()

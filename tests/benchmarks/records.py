@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord, ShardObject
 from service.kit.seeds import sample_seed
@@ -15,20 +15,25 @@ IMAGE_BYTES, MASK_BYTES, TWIN_BYTES = 90_000, 4_000, 97_280
 
 
 def record(spec: JobSpec, chunk: int) -> ChunkRecord:
-    """The record of a chunk of which every twin was made, in the job's layout, without the pictures that it speaks of."""
+    """The record of a chunk of which every twin was made, in the job's layout, without the pictures that it speaks
+    of."""
     indices = spec.chunk_range(chunk)
     if spec.layout == "objects":
         return record_of(
-            spec, chunk, (_item(spec, index, keys.job_image(spec.job, index), keys.job_mask(spec.job, index)) for index in indices)
+            spec,
+            chunk,
+            (_item(spec, index, keys.job_image(spec.job, index), keys.job_mask(spec.job, index)) for index in indices),
         )
     key = keys.job_shard(spec.job, chunk)
     items = (_item(spec, index, key, key, TWIN_BYTES * place + 512) for place, index in enumerate(indices))
     return record_of(spec, chunk, items, ShardObject(key=key, sha256=SHA256, bytes=TWIN_BYTES * len(indices)))
 
 
-def record_of(spec: JobSpec, chunk: int, items: Iterable[SampleRecord], shard: ShardObject | None = None) -> ChunkRecord:
+def record_of(
+    spec: JobSpec, chunk: int, items: Iterable[SampleRecord], shard: ShardObject | None = None
+) -> ChunkRecord:
     """The record of a chunk with these items."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return ChunkRecord(
         job=spec.job,
         chunk=chunk,

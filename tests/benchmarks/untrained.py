@@ -1,4 +1,5 @@
-"""Models of a preset's shape with untrained weights, for benchmarks: speed does not depend on what they have learned."""
+"""Models of a preset's shape with untrained weights, for benchmarks: speed does not depend on what they have
+learned."""
 
 from __future__ import annotations
 
@@ -7,13 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model_store.card import CardLimits, ClassEntry, Defaults, ModelCard, PaletteRef, SamplerConvention, TextEncoderRef, WeightsFile
+from model_store.card import (
+    CardLimits,
+    ClassEntry,
+    Defaults,
+    ModelCard,
+    PaletteRef,
+    SamplerConvention,
+    TextEncoderRef,
+    WeightsFile,
+)
 from model_store.cosimgen.config import paper_config, small_config
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig
 from model_store.cosimgen.system import CoSimGenSystem
 from model_store.interface import System
-from model_store.latent.autoencoder import build_autoencoder, pathdiff_autoencoder, small_autoencoder, stable_diffusion_autoencoder
+from model_store.latent.autoencoder import (
+    build_autoencoder,
+    pathdiff_autoencoder,
+    small_autoencoder,
+    stable_diffusion_autoencoder,
+)
 from model_store.latent.denoiser import (
     DenoiserConfig,
     build_unet,
@@ -68,10 +83,14 @@ def _latent(system: str, preset: str, device: torch.device, dtype: torch.dtype) 
     # full-size widths first, then a halving each, until the latent's side
     halvings = autoencoder.factor.bit_length() - 1
     if siamese:
-        hint_config: Any = siamese_hint.DenseHintConfig(widths=siamese_hint.PAPER_WIDTHS[: 2 + halvings], out_channels=denoiser.hint_channels)
+        hint_config: Any = siamese_hint.DenseHintConfig(
+            widths=siamese_hint.PAPER_WIDTHS[: 2 + halvings], out_channels=denoiser.hint_channels
+        )
         hint: nn.Module = siamese_hint.build_hint(hint_config)
     else:
-        hint_config = pathdiff_hint.PathDiffHintConfig(widths=(16, 32, 96)[: 1 + halvings], out_channels=denoiser.hint_channels)
+        hint_config = pathdiff_hint.PathDiffHintConfig(
+            widths=(16, 32, 96)[: 1 + halvings], out_channels=denoiser.hint_channels
+        )
         hint = pathdiff_hint.build_hint(hint_config)
     tokens = TextEncoderRef(name="none", dims=denoiser.text_dims, max_tokens=77 if siamese else 154)
     card = _card(
@@ -88,7 +107,14 @@ def _latent(system: str, preset: str, device: torch.device, dtype: torch.dtype) 
     unet = build_unet(denoiser)
     kind = SiameseDiffusionSystem if siamese else PathDiffSystem
     return kind(
-        card, build_autoencoder(autoencoder), unet, control_copy(unet), hint, device, dtype, tokens=NoWords(tokens)  # type: ignore[arg-type]
+        card,
+        build_autoencoder(autoencoder),
+        unet,
+        control_copy(unet),
+        hint,
+        device,
+        dtype,
+        tokens=NoWords(tokens),  # type: ignore[arg-type]
     )
 
 

@@ -1,4 +1,5 @@
-"""Reads a store after the storm: every accepted sample once, every object there with its hash, every byte as undisturbed."""
+"""Reads a store after the storm: every accepted sample once, every object there with its hash, every byte as
+undisturbed."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Findings:
 
 
 def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
-    """The hashes of a job that nothing disturbed; sample by sample they are those of every job with the same request."""
+    """The hashes of a job that nothing disturbed; sample by sample they are those of every job with the same
+    request."""
     made = {}
     for _, item in JobRepository(store).iterate_items(spec):
         assert item.image_sha256 is not None, item.error

@@ -1,4 +1,5 @@
-"""Real processes, a real broker and a real store, with leases and sweeps short enough that a fault is healed in seconds."""
+"""Real processes, a real broker and a real store, with leases and sweeps short enough that a fault is healed in
+seconds."""
 
 from __future__ import annotations
 

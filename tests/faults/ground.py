@@ -1,4 +1,5 @@
-"""Where faults are tried: a store with the tiny model, a database of the broker, and real processes at work over both."""
+"""Where faults are tried: a store with the tiny model, a database of the broker, and real processes at work over
+both."""
 
 from __future__ import annotations
 
@@ -95,7 +96,11 @@ class Ground:
 
     @property
     def settings(self) -> Settings:
-        names = {name.removeprefix("TWINSET_").lower(): value for name, value in self.environment.items() if name.startswith("TWINSET_")}
+        names = {
+            name.removeprefix("TWINSET_").lower(): value
+            for name, value in self.environment.items()
+            if name.startswith("TWINSET_")
+        }
         return Settings(**names)
 
     @property
@@ -146,7 +151,9 @@ class Ground:
         try:
             return until(lambda: self.repository.read_summary(spec.job), timeout_s=timeout_s)
         except AssertionError:
-            raise AssertionError("\n".join(f"--- {process.log.name}\n{process.said[-6000:]}" for process in self.processes)) from None
+            raise AssertionError(
+                "\n".join(f"--- {process.log.name}\n{process.said[-6000:]}" for process in self.processes)
+            ) from None
 
     def check(self, spec: JobSpec, reference: Reference) -> None:
         """Asserts that the job has every twin once, with the bytes of an undisturbed run."""

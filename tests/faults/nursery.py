@@ -1,7 +1,8 @@
 """Processes by the dozen: one that has imported everything forks the workers and APIs of a test, each in a moment.
 
     python tests/faults/nursery.py     a JSON line on its standard input each, {"argv", "environment", "log", "fault"};
-                                       the new process's id on its standard output; at the end of the input all are killed
+                                       the new process's id on its standard output; at the end of the input all are
+                                       killed
 
 What runs is ``workers.main`` or the command line as they are; only their imports, of some ten seconds, are done before.
 Nothing of torch has been used when a process forks, so that there is nothing a fork could break.
@@ -58,12 +59,15 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
-    def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path, fault: Mapping[str, Any] | None) -> int:
+    def start(
+        self, argv: Sequence[str], environment: Mapping[str, str], log: Path, fault: Mapping[str, Any] | None
+    ) -> int:
         """Starts ``argv`` (``worker ...`` or ``twinset ...``) and returns its process id."""
         asked = {"argv": list(argv), "environment": dict(environment), "log": str(log), "fault": fault}
         assert self._process.stdin is not None

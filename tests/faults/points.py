@@ -1,7 +1,7 @@
 """Points of a process's work at which it kills or stops itself, so that a test need not guess the moment.
 
-Only a test's processes have them: they lie around the store, the leases and the network that the product is given, and the
-product knows nothing of them.
+Only a test's processes have them: they lie around the store, the leases and the network that the product is given, and
+the product knows nothing of them.
 """
 
 from __future__ import annotations

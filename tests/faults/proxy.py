@@ -5,6 +5,7 @@ A fault before passing on: the store has heard nothing. After: it has done what 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import socket
@@ -34,7 +35,8 @@ class Fault(StrEnum):
 
 @dataclass
 class Rule:
-    """``fault`` befalls requests with ``method`` (any, if empty) whose path holds ``part``, with ``chance``, ``times`` times."""
+    """``fault`` befalls requests with ``method`` (any, if empty) whose path holds ``part``, with ``chance``, ``times``
+    times."""
 
     fault: Fault
     method: str = ""
@@ -86,7 +88,9 @@ class Proxy:
                     return rule
         return None
 
-    def pass_on(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def pass_on(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """What the store answers."""
         connection = http.client.HTTPConnection(self._upstream.hostname or "", self._upstream.port, timeout=60)
         try:
@@ -128,7 +132,7 @@ class Proxy:
                 for name, value in answered:
                     if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
                         self.send_header(name, value)
-                length = dict((name.lower(), value) for name, value in answered).get("content-length")
+                length = {name.lower(): value for name, value in answered}.get("content-length")
                 self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(found)))
                 self.end_headers()
                 if fault is Fault.CUT:
@@ -158,16 +162,12 @@ class Proxy:
                 self.connection.close()
 
             def finish(self) -> None:
-                try:
+                with contextlib.suppress(OSError):
                     super().finish()
-                except OSError:
-                    pass
 
             def handle(self) -> None:
-                try:
+                with contextlib.suppress(OSError):
                     super().handle()
-                except OSError:
-                    pass
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -1,4 +1,5 @@
-"""The embedded broker's server, told the same, but at one address for good: it can be killed, frozen, emptied and restarted."""
+"""The embedded broker's server, told the same, but at one address for good: it can be killed, frozen, emptied and
+restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The broker forgets, dies or freezes in mid-job; all that was accepted is made, once, and no process has to be restarted."""
+"""The broker forgets, dies or freezes in mid-job; all that was accepted is made, once, and no process has to be
+restarted."""
 
 from __future__ import annotations
 

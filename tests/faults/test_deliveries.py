@@ -19,7 +19,9 @@ def test_a_task_popped_from_the_queue_and_dropped_is_sent_again(ground: Ground, 
     ground.check(spec, reference)
 
 
-def test_a_task_delivered_five_times_at_once_to_three_workers_is_done_once(ground: Ground, reference: Reference) -> None:
+def test_a_task_delivered_five_times_at_once_to_three_workers_is_done_once(
+    ground: Ground, reference: Reference
+) -> None:
     spec = ground.accept(count=2, send=0)
     ground.send(spec, *[0] * 5)
     workers = [ground.worker() for _ in range(3)]
@@ -28,7 +30,9 @@ def test_a_task_delivered_five_times_at_once_to_three_workers_is_done_once(groun
     assert sum(worker.said.count("chunk=0 recorded") for worker in workers) == 1
 
 
-def test_an_api_killed_between_spec_and_queue_has_promised_nothing_it_does_not_keep(ground: Ground, reference: Reference) -> None:
+def test_an_api_killed_between_spec_and_queue_has_promised_nothing_it_does_not_keep(
+    ground: Ground, reference: Reference
+) -> None:
     api, url = ground.api(Fault(AFTER_SPEC))
     ground.worker()
     request = {"model": "tiny", "classes": ["land"], "count": 3, "seed": 11, "steps": 4, "guidance_scale": 2.0}

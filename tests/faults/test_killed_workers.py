@@ -1,4 +1,5 @@
-"""A worker is killed, or stopped past its lease, at each point of a chunk's way; the job ends as if nothing had been."""
+"""A worker is killed, or stopped past its lease, at each point of a chunk's way; the job ends as if nothing had
+been."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize("point", WORKER_POINTS)
-def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(ground: Ground, reference: Reference, point: str) -> None:
+def test_a_worker_killed_at_any_point_loses_and_doubles_nothing(
+    ground: Ground, reference: Reference, point: str
+) -> None:
     """Being alone, it is the sweeper too: its turn dies with it, and the next worker has to take that as well."""
     victim = ground.worker(Fault(point, nth=3 if point == MID_DENOISE else 1))
     spec = ground.accept(count=4)
@@ -43,7 +46,9 @@ def test_killed_between_shard_and_record_or_after_it_the_chunk_is_made_again_to_
 
 
 @pytest.mark.parametrize("point", [MID_DENOISE, BEFORE_RECORD])
-def test_a_worker_stopped_past_its_lease_and_woken_commits_nothing(ground: Ground, reference: Reference, point: str) -> None:
+def test_a_worker_stopped_past_its_lease_and_woken_commits_nothing(
+    ground: Ground, reference: Reference, point: str
+) -> None:
     sleeper = ground.worker(Fault(point, signal.SIGSTOP, nth=2 if point == MID_DENOISE else 1))
     spec = ground.accept(count=2, steps=12)
     until(lambda: sleeper.stopped)
@@ -61,7 +66,9 @@ def test_a_worker_stopped_past_its_lease_and_woken_commits_nothing(ground: Groun
 
 
 @pytest.mark.soak
-def test_with_the_default_settings_a_killed_workers_chunk_is_taken_up_again_within_thirty_seconds(ground: Ground) -> None:
+def test_with_the_default_settings_a_killed_workers_chunk_is_taken_up_again_within_thirty_seconds(
+    ground: Ground,
+) -> None:
     defaults = Settings()
     usual = {"TWINSET_LEASE_S": str(defaults.lease_s), "TWINSET_SWEEP_INTERVAL_S": str(defaults.sweep_interval_s)}
     victim = ground.worker(Fault(MID_DENOISE, nth=3), environment=usual)

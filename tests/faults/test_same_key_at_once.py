@@ -29,13 +29,16 @@ OTHER: dict[str, Any] = {**BODY, "count": 17}
 
 
 class OneAtATime(Proxy):
-    """Passes conditional writes on one after another: S3 decides them at once, the server behind looks first and writes then."""
+    """Passes conditional writes on one after another: S3 decides them at once, the server behind looks first and writes
+    then."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream, seed=11)
         self._conditional = threading.Lock()
 
-    def pass_on(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def pass_on(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         if "if-none-match" not in {name.lower() for name in headers}:
             return super().pass_on(method, path, headers, body)
         with self._conditional:
@@ -44,7 +47,11 @@ class OneAtATime(Proxy):
 
 @pytest.fixture
 def s3_ground(
-    lay: Lay, server: Server, bucket: str, moto: str, request: pytest.FixtureRequest  # noqa: F811
+    lay: Lay,
+    server: Server,
+    bucket: str,  # noqa: F811
+    moto: str,  # noqa: F811
+    request: pytest.FixtureRequest,
 ) -> Iterator[Ground]:
     with OneAtATime(moto) as proxy:
         proxy.rules = getattr(request, "param", [])
@@ -62,7 +69,10 @@ class Crowd:
         # Counted, so that what was counted for a request that came to nothing can be looked for afterwards.
         ground.environment["TWINSET_LIMIT_QUEUED_SAMPLES"] = "1000000"
         urls = [ground.api()[1] for _ in range(2)]
-        self.clients = [httpx.Client(base_url=url, trust_env=False, timeout=120) for url, _ in zip(cycle(urls), range(MAX_CONCURRENCY))]
+        self.clients = [
+            httpx.Client(base_url=url, trust_env=False, timeout=120)
+            for url, _ in zip(cycle(urls), range(MAX_CONCURRENCY))
+        ]
 
     def __enter__(self) -> Crowd:
         return self
@@ -72,7 +82,8 @@ class Crowd:
             client.close()
 
     def ask(self, key: str, bodies: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], httpx.Response]]:
-        """What each client was answered, and the body that it had sent; it takes the ``bodies`` in turn, two at a time."""
+        """What each client was answered, and the body that it had sent; it takes the ``bodies`` in turn, two at a
+        time."""
         together = threading.Barrier(MAX_CONCURRENCY)
 
         def one(number: int) -> tuple[dict[str, Any], httpx.Response]:
@@ -92,7 +103,9 @@ def sent(ground: Ground) -> Counter[tuple[str, int]]:
     return Counter((kwargs["job"], kwargs["chunk"]) for kwargs in asked)
 
 
-def check_one_job(ground: Ground, answers: Sequence[httpx.Response], body: dict[str, Any], jobs_before: Collection[str] = ()) -> str:
+def check_one_job(
+    ground: Ground, answers: Sequence[httpx.Response], body: dict[str, Any], jobs_before: Collection[str] = ()
+) -> str:
     """The id of the one job that all ``answers`` name, which was made as ``body`` asked and is all that was made."""
     assert Counter(answer.status_code for answer in answers) == {202: len(answers)}, {answer.text for answer in answers}
     assert len({answer.headers["location"] for answer in answers}) == 1
@@ -122,7 +135,9 @@ def check_rounds(ground: Ground, rounds: int) -> None:
             losers = [answer for body, answer in answered if body != winner]
             assert len(losers) in (24, 26)
             for answer in losers:
-                assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json"), answer.text
+                assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json"), (
+                    answer.text
+                )
                 assert (answer.json()["type"], answer.json()["job"]) == ("/problems/idempotency-conflict", job)
             again = crowd.clients[0].post("/generate", json=winner, headers={"Idempotency-Key": f"two-bodies-{number}"})
             assert (again.status_code, again.json()["id"]) == (202, job)
@@ -151,5 +166,7 @@ def test_also_while_the_answer_to_every_fourth_write_is_lost(s3_ground: Ground) 
         for number, answer in enumerate(answers):
             # All attempts at one write may have been unlucky; then it is for the client to ask again.
             while answers[number].status_code == 503:
-                answers[number] = crowd.clients[number].post("/generate", json=BODY, headers={"Idempotency-Key": "lost"})
+                answers[number] = crowd.clients[number].post(
+                    "/generate", json=BODY, headers={"Idempotency-Key": "lost"}
+                )
         check_one_job(s3_ground, answers, BODY)

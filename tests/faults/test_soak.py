@@ -1,8 +1,8 @@
-"""The soak: workers, API, broker and store fail at random while thousands of tiny samples are made; then all is counted.
+"""The soak: workers, API, broker and store fail at random while thousands of tiny samples are made; then all is
+counted.
 
-    pytest -m soak tests/faults/test_soak.py -s
-    SOAK_SAMPLES (2000) how many; SOAK_SEED (0) which faults, in which order; SOAK_STORE (s3) s3, behind the faulty proxy, or
-    folder
+pytest -m soak tests/faults/test_soak.py -s SOAK_SAMPLES (2000) how many; SOAK_SEED (0) which faults, in which order;
+SOAK_STORE (s3) s3, behind the faulty proxy, or folder
 """
 
 from __future__ import annotations
@@ -65,7 +65,15 @@ class Clients(threading.Thread):
     def _submit(self, client: httpx.Client) -> None:
         count = self._chances.randint(8, REFERENCE_COUNT)
         layout = self._chances.choice(("objects", "shards"))
-        body = {"model": "tiny", "classes": ["land"], "count": count, "seed": 11, "steps": 4, "guidance_scale": 2.0, "layout": layout}
+        body = {
+            "model": "tiny",
+            "classes": ["land"],
+            "count": count,
+            "seed": 11,
+            "steps": 4,
+            "guidance_scale": 2.0,
+            "layout": layout,
+        }
         key = {"Idempotency-Key": f"soak-{len(self.accepted)}"}
         while True:
             with suppress(httpx.TransportError):
@@ -158,7 +166,8 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def soaked(lay: Lay, own_server: Server, bucket: str, proxy: Proxy, moto: str) -> Iterator[Ground]:  # noqa: F811
-    """A ground of the kind that was asked for; no chunk is ever given up, for the storm is at fault and not the chunk."""
+    """A ground of the kind that was asked for; no chunk is ever given up, for the storm is at fault and not the
+    chunk."""
     environment = {"TWINSET_MAX_CHUNK_ATTEMPTS": "100", "TWINSET_CHUNK_SIZE": "4", "TWINSET_LOG_LEVEL": "warning"}
     store = None
     if STORE == "s3":
@@ -171,7 +180,10 @@ def soaked(lay: Lay, own_server: Server, bucket: str, proxy: Proxy, moto: str) -
 
 @pytest.mark.soak
 def test_a_storm_loses_nothing_and_doubles_nothing(
-    soaked: Ground, own_server: Server, proxy: Proxy, reference: Reference  # noqa: F811
+    soaked: Ground,
+    own_server: Server,
+    proxy: Proxy,  # noqa: F811
+    reference: Reference,
 ) -> None:
     chances = random.Random(SEED)
     storm = Storm(soaked, own_server, proxy, valkey.free_port(), chances)
@@ -193,7 +205,9 @@ def test_a_storm_loses_nothing_and_doubles_nothing(
         spec = soaked.repository.read_spec(job)
         until(lambda: soaked.repository.read_summary(job), timeout_s=120)
         check_job(soaked.store, spec, reference, findings)
-    print(f"\n{seconds:.0f} s, seed {SEED}, {STORE}: {clients.samples} samples accepted in {len(clients.accepted)} jobs")
+    print(
+        f"\n{seconds:.0f} s, seed {SEED}, {STORE}: {clients.samples} samples accepted in {len(clients.accepted)} jobs"
+    )
     print("; ".join(f"{name}: {times}" for name, times in sorted(storm.happened.items())))
     print("store: " + "; ".join(f"{fault.value}: {times}" for fault, times in proxy.happened.items() if times))
     print(f"{clients.refusals} requests not answered; {findings.samples} samples in the store: {len(findings.lost)} lost, "

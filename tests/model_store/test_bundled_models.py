@@ -34,7 +34,10 @@ def test_a_bundled_model_is_whole_in_its_place_and_no_larger_than_20_megabytes(f
     check_files(folder, card)
     assert (card.name, card.version) == (folder.parent.name, folder.name)
     assert sum(file.bytes for file in card.files.values()) <= 20_000_000
-    assert card.training_data and card.intended_use and card.limits_of_use and card.deviations
+    assert card.training_data
+    assert card.intended_use
+    assert card.limits_of_use
+    assert card.deviations
 
 
 def test_the_figures_on_the_card_of_cosimgen_dubai_are_of_that_model_at_its_defaults() -> None:
@@ -44,7 +47,9 @@ def test_the_figures_on_the_card_of_cosimgen_dubai_are_of_that_model_at_its_defa
     assert measured["weights_sha256"] == card.files["model.safetensors"].sha256
     assert measured["count"] == 200
     assert measured["size_px"] == card.default_size_px
-    assert {k: v for k, v in measured["sampling"].items() if v is not None} == card.defaults.model_dump(exclude_none=True)
+    assert {k: v for k, v in measured["sampling"].items() if v is not None} == card.defaults.model_dump(
+        exclude_none=True
+    )
     for way in ("classes", "prompts"):
         assert {"ppv", "converse", "confident_share", "agreement"} <= set(measured["by"][way])
 
@@ -86,7 +91,9 @@ def shares(system: System, request: ConditionRequest, word: str, seeds: range) -
     ],
     ids=["classes", "prompt"],
 )
-def test_water_comes_when_asked_for_by_class_and_by_words_and_not_otherwise(dubai: System, request_: ConditionRequest) -> None:
+def test_water_comes_when_asked_for_by_class_and_by_words_and_not_otherwise(
+    dubai: System, request_: ConditionRequest
+) -> None:
     dry = ConditionRequest(classes=("Land (unpaved area)", "Road"))
     assert shares(dubai, request_, "water", range(4)).mean() > 0.05
     assert shares(dubai, dry, "water", range(4)).mean() < 0.02
@@ -96,7 +103,8 @@ def test_every_size_of_the_card_is_made_and_no_other(dubai: System) -> None:
     x0 = torch.zeros(1, *dubai.sample_shape)
     for size in dubai.card.sizes_px:
         (twin,) = dubai.decode(x0, size)
-        assert twin.image.shape == (size, size, 3) and twin.mask.shape == (size, size)
+        assert twin.image.shape == (size, size, 3)
+        assert twin.mask.shape == (size, size)
     with pytest.raises(ValueError, match="makes sizes"):
         dubai.decode(x0, 96)
 
@@ -107,9 +115,15 @@ NUCLEI = [path for path in folders() if path.parent.name.endswith("-nuclei")]
 @pytest.mark.parametrize("folder", NUCLEI, ids=lambda path: path.parent.name)
 def test_the_figures_on_a_nuclei_model_s_card_are_of_that_model_at_its_defaults(folder: Path) -> None:
     card = load_card(folder)
-    assert (card.measured["model"], card.measured["weights_sha256"]) == (card.id, card.files["model.safetensors"].sha256)
-    assert {k: v for k, v in card.measured["sampling"].items() if v is not None} == card.defaults.model_dump(exclude_none=True)
-    assert {"mask", "mask+caption"} <= card.measured["by"].keys() and card.measured["text_control"]["images"] == 120
+    assert (card.measured["model"], card.measured["weights_sha256"]) == (
+        card.id,
+        card.files["model.safetensors"].sha256,
+    )
+    assert {k: v for k, v in card.measured["sampling"].items() if v is not None} == card.defaults.model_dump(
+        exclude_none=True
+    )
+    assert {"mask", "mask+caption"} <= card.measured["by"].keys()
+    assert card.measured["text_control"]["images"] == 120
 
 
 @pytest.mark.parametrize("folder", NUCLEI, ids=lambda path: path.parent.name)
@@ -125,9 +139,13 @@ def test_nuclei_lie_where_the_mask_says_and_look_as_the_text_says(folder: Path) 
         look = prompt.split()[1]
         if look in contrast:
             continue
-        images = np.stack([twin.image for twin in make(system, ConditionRequest(prompt=prompt, mask=mask), range(2))]).mean(axis=-1)
+        images = np.stack(
+            [twin.image for twin in make(system, ConditionRequest(prompt=prompt, mask=mask), range(2))]
+        ).mean(axis=-1)
         ground[look] = images[:, ~inside].mean()
         contrast[look] = images[:, inside].mean() - ground[look]
     assert contrast.keys() == {"fluorescence", "H&E", "brightfield"}
-    assert contrast["fluorescence"] > 5 and ground["fluorescence"] < 40
-    assert max(contrast["H&E"], contrast["brightfield"]) < -30 and min(ground["H&E"], ground["brightfield"]) > 120
+    assert contrast["fluorescence"] > 5
+    assert ground["fluorescence"] < 40
+    assert max(contrast["H&E"], contrast["brightfield"]) < -30
+    assert min(ground["H&E"], ground["brightfield"]) > 120

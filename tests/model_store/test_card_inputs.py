@@ -20,7 +20,8 @@ def test_a_card_without_input_sets_takes_each_input_alone_and_makes_its_own_mask
     plain = ModelCard.model_validate(card())
     assert plain.accepted_inputs == (("prompt",), ("classes",))
     assert (plain.guidance_targets, plain.guidance_target) == ((), None)
-    assert plain.makes_mask(["prompt"]) and plain.makes_mask(["classes"])
+    assert plain.makes_mask(["prompt"])
+    assert plain.makes_mask(["classes"])
     for path in bundled_folder().glob("cosimgen-*/*/card.json"):
         assert load_card(path.parent).accepted_inputs == (("prompt",), ("classes",))
 

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from model_store import features as features_module
 from model_store.cosimgen.superres_losses import superres_loss
-from model_store.features import FeatureNetwork, FeaturesUnavailable, feature_distance, open_features, pooled_features, split_pair
+from model_store.features import (
+    FeatureNetwork,
+    FeaturesUnavailable,
+    feature_distance,
+    open_features,
+    pooled_features,
+    split_pair,
+)
 
 
 class _Double(nn.Module):
@@ -42,16 +49,21 @@ def test_a_mask_that_is_wrong_is_felt_by_the_feature_distance_as_an_image_is() -
     wrong_image, wrong_mask = real.clone(), real.clone()
     wrong_image[:, :3, 2:5] = 1.0
     wrong_mask[:, 3:, 2:5] = 1.0
-    distances = [feature_distance(network, split_pair(pair), split_pair(real)).item() for pair in (wrong_image, wrong_mask)]
-    assert distances[0] == pytest.approx(distances[1]) and distances[0] > 0
+    distances = [
+        feature_distance(network, split_pair(pair), split_pair(real)).item() for pair in (wrong_image, wrong_mask)
+    ]
+    assert distances[0] == pytest.approx(distances[1])
+    assert distances[0] > 0
 
 
 def test_the_gradient_reaches_the_prediction_and_neither_the_network_nor_the_real_pair() -> None:
     network = open_features("random-conv3")
     predicted, real = torch.rand(1, 3, 8, 8, requires_grad=True), torch.rand(1, 3, 8, 8, requires_grad=True)
     feature_distance(network, predicted, real).backward()
-    assert predicted.grad is not None and predicted.grad.abs().sum() > 0
-    assert real.grad is None and all(p.grad is None for p in network.parameters())
+    assert predicted.grad is not None
+    assert predicted.grad.abs().sum() > 0
+    assert real.grad is None
+    assert all(p.grad is None for p in network.parameters())
 
 
 def test_the_random_network_is_the_same_in_every_process() -> None:

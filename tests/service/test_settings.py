@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -76,16 +76,28 @@ def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatc
         ),
         ("STORE_URL", "file://relative/store", r"TWINSET_STORE_URL=file://relative/store: "),
         ("BROKER_URL", "http://x", r"TWINSET_BROKER_URL=http://x: write redis://"),
-        ("BROKER_URL", "redis://h:99999/0", r"TWINSET_BROKER_URL=redis://h:99999/0: the port must be a number, 0-65535"),
+        (
+            "BROKER_URL",
+            "redis://h:99999/0",
+            r"TWINSET_BROKER_URL=redis://h:99999/0: the port must be a number, 0-65535",
+        ),
         ("BROKER_URL", "redis://h:six", r"TWINSET_BROKER_URL=redis://h:six: the port must be a number, 0-65535"),
-        ("BROKER_URL", "redis://h:6379/jobs", r"TWINSET_BROKER_URL=redis://h:6379/jobs: write .* the database a number"),
+        (
+            "BROKER_URL",
+            "redis://h:6379/jobs",
+            r"TWINSET_BROKER_URL=redis://h:6379/jobs: write .* the database a number",
+        ),
         ("BROKER_URL", "unix://", r"TWINSET_BROKER_URL=unix://: write .* unix:///path"),
         ("BATCH_SHAPE", "1", r"TWINSET_BATCH_SHAPE=1: write 2 to 4096 rows"),
         ("DEVICE", "tpu", r"TWINSET_DEVICE=tpu: write auto, cpu, cuda, or cuda:N"),
         ("DTYPE", "int8", r"TWINSET_DTYPE=int8: .*'bfloat16'"),
         ("LEASE_S", "0", r"TWINSET_LEASE_S=0: .*greater than or equal to 1"),
         ("MAX_COUNT", "0", r"TWINSET_MAX_COUNT=0: "),
-        ("S3_ENDPOINT_URL", "minio:9000", r"TWINSET_S3_ENDPOINT_URL=minio:9000: write https://host or http://host:port"),
+        (
+            "S3_ENDPOINT_URL",
+            "minio:9000",
+            r"TWINSET_S3_ENDPOINT_URL=minio:9000: write https://host or http://host:port",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_limit(
@@ -96,7 +108,9 @@ def test_a_wrong_value_is_named_with_its_limit(
         read_settings()
 
 
-@pytest.mark.parametrize("url", ["redis://box", "redis://:pw@[::1]:6379/2", "rediss://user:pw@box:6380/", "unix:///run/redis.sock"])
+@pytest.mark.parametrize(
+    "url", ["redis://box", "redis://:pw@[::1]:6379/2", "rediss://user:pw@box:6380/", "unix:///run/redis.sock"]
+)
 def test_brokers_are_reached_by_tcp_by_tls_and_by_a_socket(url: str) -> None:
     assert read_settings(broker_url=url).broker_url == url
 
@@ -113,9 +127,11 @@ def test_all_faults_are_told_at_once_but_no_secret(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TWINSET_API_KEY", "hunter 2")
     with pytest.raises(errors.SettingsError) as caught:
         read_settings()
-    assert "TWINSET_PORT=-1" in caught.value.detail and "TWINSET_LINK_SECRET: " in caught.value.detail
+    assert "TWINSET_PORT=-1" in caught.value.detail
+    assert "TWINSET_LINK_SECRET: " in caught.value.detail
     assert "TWINSET_API_KEY: " in caught.value.detail
-    assert "hunter2" not in caught.value.detail and "hunter 2" not in caught.value.detail
+    assert "hunter2" not in caught.value.detail
+    assert "hunter 2" not in caught.value.detail
 
 
 def test_every_setting_is_described_with_its_variable_and_default() -> None:
@@ -123,7 +139,8 @@ def test_every_setting_is_described_with_its_variable_and_default() -> None:
     assert list(rows) == list(Settings.model_fields)
     assert (rows["port"].env, rows["port"].value, rows["port"].default) == ("TWINSET_PORT", "9000", "8000")
     for row in rows.values():
-        assert len(row.description) > 20 and row.description.endswith(".")
+        assert len(row.description) > 20
+        assert row.description.endswith(".")
         if row.name.endswith("_s"):
             assert "seconds" in row.description
         if row.name != "port":
@@ -152,11 +169,14 @@ def test_secrets_are_masked() -> None:
         s3_endpoint_url="https://key:hidden@minio:9000",
     )
     rows = {row.name: row for row in describe(settings)}
-    assert rows["link_secret"].value == MASK and rows["link_secret"].default == ""
+    assert rows["link_secret"].value == MASK
+    assert rows["link_secret"].default == ""
     assert rows["broker_url"].value == f"redis://user:{MASK}@host:6379/1"
     assert rows["s3_endpoint_url"].value == f"https://key:{MASK}@minio:9000"
-    assert rows["api_key"].value == MASK and rows["api_key"].default == ""
-    assert "secret secret" not in repr(settings) and "secret_secret" not in repr(settings)
+    assert rows["api_key"].value == MASK
+    assert rows["api_key"].default == ""
+    assert "secret secret" not in repr(settings)
+    assert "secret_secret" not in repr(settings)
 
 
 def test_the_error_tree_is_the_one_its_module_draws() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +113,7 @@ def _condition(request: ConditionRequest) -> Tensor:
 def tiny_spec(card: ModelCard | None = None, **changes: Any) -> JobSpec:
     """The spec of a small job for the tiny system."""
     card = card or tiny_card()
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     values: dict[str, Any] = {
         "job": new_job_id(now),
         "created_at": now,

@@ -35,7 +35,9 @@ def until(condition: Callable[[], Any], *, timeout_s: float = 60.0) -> Any:
 
 
 @contextmanager
-def worker_process(settings: Settings, store: FolderStore, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker_process(
+    settings: Settings, store: FolderStore, log: Path, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "TWINSET_BROKER_URL": settings.broker_url,
@@ -104,6 +106,9 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
 
 def test_a_setting_that_cannot_be_is_named_and_the_exit_code_says_so(settings: Settings, tmp_path: Path) -> None:
     environment = {**os.environ, "TWINSET_BATCH_SHAPE": "-1"}
-    ended = subprocess.run([sys.executable, "-m", "workers.main"], env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-m", "workers.main"], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 1
-    assert "TWINSET_BATCH_SHAPE=-1" in ended.stderr and "Traceback" not in ended.stderr
+    assert "TWINSET_BATCH_SHAPE=-1" in ended.stderr
+    assert "Traceback" not in ended.stderr

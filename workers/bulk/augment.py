@@ -1,9 +1,10 @@
-"""Carrying out an augmentation set: rounds of jobs, each judged when its twins are there, until the set is full or its tries are spent.
+"""Carrying out an augmentation set: rounds of jobs, each judged when its twins are there, until the set is full or its
+tries are spent.
 
-A delivery does what can be done and ends; while jobs are at work, the run waits in nobody's hands. Two rounds are under way at a time,
-so that workers have something to do while one is judged. What round n wants follows from what became of round n - 2 and earlier, with
-those of round n - 1 expected to fare as well: it depends on no timing, and a delivery that is killed anywhere is followed by one that does
-the same.
+A delivery does what can be done and ends; while jobs are at work, the run waits in nobody's hands. Two rounds are under
+way at a time, so that workers have something to do while one is judged. What round n wants follows from what became of
+round n - 2 and earlier, with those of round n - 1 expected to fare as well: it depends on no timing, and a delivery
+that is killed anywhere is followed by one that does the same.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ class AugmentationRun:
         full = tally.accepted >= plan.count
         reason = None
         if not full:
-            rejected = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items())
+            rejected = ", ".join(
+                f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items()
+            )
             reason = f"{tally.accepted} of {plan.count} accepted, and all {tally.tried} tries are spent. Rejected: {rejected}"
         outcome = JobState.SUCCEEDED if full else JobState.PARTIAL if tally.accepted else JobState.FAILED
         return Finished(
@@ -178,7 +181,9 @@ class AugmentationRun:
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 
     def _requests(self, number: int, lines: list[WantedLine]) -> Iterator[tuple[list[int], dict[str, object]]]:
-        entries = [PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines]
+        entries = [
+            PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines
+        ]
         at = {entry.wanted.index: place for place, entry in enumerate(entries)}
         settings = self.work.worker.settings
         most = min(settings.max_masks, settings.max_count)
@@ -229,12 +234,17 @@ class AugmentationRun:
             made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.recorded_chunks(job.job)))
         size = sum(len(job.lines) for job in jobs.jobs)
         done = min(self.asked.count, tally.accepted + made)
-        self.work.say(done, self.asked.count, f"round {number + 1}: {made} of {size} made" if left else f"judging round {number + 1}")
+        self.work.say(
+            done,
+            self.asked.count,
+            f"round {number + 1}: {made} of {size} made" if left else f"judging round {number + 1}",
+        )
         return not left
 
     def _judge(self, number: int, state: RoundState | None, tally: SetTally) -> RoundState:
         lines, jobs = self.rounds.read_plan(number), self.rounds.read_jobs(number)
-        assert lines is not None and jobs is not None
+        assert lines is not None
+        assert jobs is not None
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
         judge = Judge(self.work, self.augmentation, tally, dict(state.rejected) if state else {}, fingerprints)
         twins = judge.judge(lines, jobs)
@@ -250,7 +260,8 @@ class AugmentationRun:
 
 
 class _Plans:
-    """The plans of the sets at work, so that a delivery that only looks around does not read the dataset's index again."""
+    """The plans of the sets at work, so that a delivery that only looks around does not read the dataset's index
+    again."""
 
     def __init__(self, most: int) -> None:
         self._most = most

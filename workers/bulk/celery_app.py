@@ -31,7 +31,8 @@ def handlers() -> dict[RunKind, RunHandler]:
 
 
 def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
-    """The application whose tasks work with ``worker``. What is in hand when the process dies is sent again by the sweeper."""
+    """The application whose tasks work with ``worker``. What is in hand when the process dies is sent again by the
+    sweeper."""
     app = Celery("twinset-bulk", set_as_current=False)
     app.conf.update(run_celery_options(settings) | worker_options(settings.bulk_threads))
     kinds = handlers()

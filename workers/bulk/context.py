@@ -56,7 +56,8 @@ class RunContext:
     _began: bool = False
 
     def look(self) -> None:
-        """Says that work goes on. Raises :class:`Released` once it is no longer wanted here; to be called at every item."""
+        """Says that work goes on. Raises :class:`Released` once it is no longer wanted here; to be called at every
+        item."""
         if self.worker.shutdown.asked or not self.kept.heartbeat():
             raise Released(cancelled=False)
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from redis.exceptions import RedisError
@@ -43,7 +43,8 @@ class RunOutcome(StrEnum):
 
 
 def execute_run(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> RunOutcome:
-    """Does what is to be done of a run. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
+    """Does what is to be done of a run. Never raises: what goes wrong is in the store, or is tried again by the
+    sweeper."""
     try:
         outcome, why = _deliver(worker, run, kinds)
     except StoreError as error:
@@ -86,7 +87,12 @@ def _attempt(work: RunContext, handler: RunHandler, kept: RenewedLease) -> tuple
     number, limit = _begin(worker, spec.run), worker.settings.max_chunk_attempts
     metrics.ATTEMPTS.labels(spec.kind.value).inc()
     if number > limit:
-        return _end(work, Finished(JobState.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"))
+        return _end(
+            work,
+            Finished(
+                JobState.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"
+            ),
+        )
     try:
         ended = handler.carry(work)
     except Released as released:
@@ -121,7 +127,7 @@ def _end(work: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
     if not worker.leases.hold(work.kept.lease):
         work.kept.lost = True
         return RunOutcome.TAKEN, "the lease was lost"
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     summary = worker.runs.end(
         spec,
         ended.state,
@@ -136,7 +142,9 @@ def _end(work: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
         metrics.count_end(spec.kind, summary)
     _settle(worker, summary)
     _forget(worker, spec.run)
-    return RunOutcome.ENDED, f"{summary.state.value}, {summary.done} items" + (f": {summary.reason}" if summary.reason else "")
+    return RunOutcome.ENDED, f"{summary.state.value}, {summary.done} items" + (
+        f": {summary.reason}" if summary.reason else ""
+    )
 
 
 def _settle(worker: BulkWorker, summary: RunSummary) -> None:

@@ -62,8 +62,8 @@ def _unpack(work: RunContext, scratch: Path, folder: Path) -> int:
 
 
 def _fetch(work: RunContext, prefix: str, folder: Path) -> int:
-    """Copies the objects under ``prefix`` into ``folder``; how many. Names become paths only as far as they are keys, which lead
-    nowhere else."""
+    """Copies the objects under ``prefix`` into ``folder``; how many. Names become paths only as far as they are keys,
+    which lead nowhere else."""
     store, most = work.worker.store, work.worker.settings.max_dataset_bytes
     size = count = 0
     folder.mkdir()
@@ -107,7 +107,9 @@ def _keep(work: RunContext, asked: DatasetWork, source: SourceOfEntries, scratch
     metrics.DATASET_ITEMS.labels("kept").inc(report.items)
     metrics.DATASET_ITEMS.labels("left_out").inc(report.left_out)
     if not report.items:
-        raise InvalidDataset(f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files")
+        raise InvalidDataset(
+            f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files"
+        )
     statistics = collector.result()
     data = about_data(source.root, asked.name)
     about = DatasetAbout(
@@ -142,7 +144,10 @@ def _keep(work: RunContext, asked: DatasetWork, source: SourceOfEntries, scratch
 
 
 def _faults(report: ReadReport) -> str:
-    return ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.left_out) or "there is none"
+    return (
+        ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.left_out)
+        or "there is none"
+    )
 
 
 def _is_shown(position: int, total: int) -> bool:
@@ -174,5 +179,3 @@ def _png(picture: Image.Image) -> bytes:
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)
     return out.getvalue()
-
-

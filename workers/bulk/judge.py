@@ -43,7 +43,9 @@ class Judge:
         try:
             self._near = NearDuplicates() if self.likes_before is None else NearDuplicates.from_bytes(self.likes_before)
         except ValueError as error:
-            raise StoreError(f"the fingerprints of {self.work.spec.run} in the object store are damaged: {error}") from None
+            raise StoreError(
+                f"the fingerprints of {self.work.spec.run} in the object store are damaged: {error}"
+            ) from None
 
     def judge(self, lines: Sequence[WantedLine], jobs: RoundJobs) -> list[AcceptedLine]:
         """The twins of the round that count, in the order of its plan."""

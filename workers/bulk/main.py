@@ -1,7 +1,7 @@
 """``python -m workers.bulk.main``: one bulk worker process, until SIGTERM.
 
-It takes datasets in, carries out augmentation plans and writes exports; it loads no torch and needs no GPU. SIGTERM makes it put
-down what is in hand at its next item, for another worker to go on with.
+It takes datasets in, carries out augmentation plans and writes exports; it loads no torch and needs no GPU. SIGTERM
+makes it put down what is in hand at its next item, for another worker to go on with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 import warnings
-from typing import Sequence
+from collections.abc import Sequence
 
 from workers.runtime.metrics_server import add_metrics_arguments
 
@@ -19,7 +19,9 @@ logger = logging.getLogger("twinset.bulk")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
-    parser = argparse.ArgumentParser(prog="twinset worker --bulk", description="Datasets, augmentation sets, exports. Settings: TWINSET_*.")
+    parser = argparse.ArgumentParser(
+        prog="twinset worker --bulk", description="Datasets, augmentation sets, exports. Settings: TWINSET_*."
+    )
     add_metrics_arguments(parser)
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
 
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = get_settings()
         logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
         )
         for name in ("celery.app.trace", "celery.worker.strategy"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
 """Expiry: exports and augmentation sets go so long after their end, as if they had been deleted; datasets stay.
 
-A pass looks at a page of each kind's old runs, once a minute. An augmentation set that an export still has to read is let be
-until that has ended.
+A pass looks at a page of each kind's old runs, once a minute. An augmentation set that an export still has to read is
+let be until that has ended.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class RunExpiry:
         self._pages = {kind: OldestFirstPages(partial(listing, kind), self.size, kind.letter) for kind in EXPIRING}
 
     def expire_some(self, should_continue: Callable[[], bool]) -> None:
-        """Deletes those of a page of each kind that ended too long ago, while ``should_continue``. Raises what listing them raises."""
+        """Deletes those of a page of each kind that ended too long ago, while ``should_continue``. Raises what listing
+        them raises."""
         days = self.worker.settings.run_retention_days
         if not days or time.monotonic() - self._looked_at < self.poll_interval_s:
             return

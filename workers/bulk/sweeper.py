@@ -1,4 +1,5 @@
-"""The sweeper of runs: sends what is open and in nobody's hands, settles what has ended, and removes what was deleted or expires."""
+"""The sweeper of runs: sends what is open and in nobody's hands, settles what has ended, and removes what was deleted
+or expires."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import base64
 import json
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from service.broker.run_queue import RUN_QUEUE
 from service.errors import BrokerUnavailable, TwinsetError, UnknownRun
@@ -30,7 +31,8 @@ _NEVER_WRITTEN_AFTER = timedelta(hours=1)
 
 @dataclass
 class RunSweeper(PeriodicTask):
-    """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a time."""
+    """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`; a turn lets one at a
+    time."""
 
     worker: BulkWorker
     expiry: RunExpiry | None = None
@@ -39,7 +41,13 @@ class RunSweeper(PeriodicTask):
     def __post_init__(self) -> None:
         settings = self.worker.settings
         interval_s = settings.sweep_interval_s
-        super().__init__(self.worker.redis, _LEADER_LOCK, name="run-sweeper", lasts_s=max(settings.lease_s, 3 * interval_s), interval_s=interval_s)
+        super().__init__(
+            self.worker.redis,
+            _LEADER_LOCK,
+            name="run-sweeper",
+            lasts_s=max(settings.lease_s, 3 * interval_s),
+            interval_s=interval_s,
+        )
         self._expiry = self.expiry or RunExpiry(self.worker)
 
     @property
@@ -65,7 +73,9 @@ class RunSweeper(PeriodicTask):
             if not self._should_continue():
                 break
             # in somebody's hands it would be written to while it is removed
-            if self.worker.leases.live(run) or (kind_of(run) is RunKind.AUGMENTATION and not delete_jobs(self.worker, run)):
+            if self.worker.leases.live(run) or (
+                kind_of(run) is RunKind.AUGMENTATION and not delete_jobs(self.worker, run)
+            ):
                 continue
             if self.worker.runs.remove(run, most=_MAX_REMOVED):
                 metrics.REMOVED.labels(str(kind_of(run))).inc()
@@ -96,7 +106,7 @@ class RunSweeper(PeriodicTask):
 
     def _strike_if_never_written(self, run: str) -> None:
         info = self.worker.store.head(run_keys.open_run(run))
-        if info is not None and info.modified < datetime.now(timezone.utc) - _NEVER_WRITTEN_AFTER:
+        if info is not None and info.modified < datetime.now(UTC) - _NEVER_WRITTEN_AFTER:
             self.worker.store.delete(run_keys.open_run(run))
 
     def _queued(self) -> set[str]:

@@ -77,7 +77,10 @@ def open_bulk_worker(
     catalogue = Catalogue(store)
     kept = Uploads(store, DEFAULT_TENANT)
     limits = Quotas(
-        repository.usage, live_state, queued_samples=settings.limit_queued_samples, stored_bytes=settings.limit_stored_bytes
+        repository.usage,
+        live_state,
+        queued_samples=settings.limit_queued_samples,
+        stored_bytes=settings.limit_stored_bytes,
     )
     reader = MaskReader(settings, kept)
     return BulkWorker(

@@ -1,4 +1,5 @@
-"""The lines of a dataset's ``captions.jsonl``: ``{"stem": ..., "text": ...}``, and whatever else a line may say of its image."""
+"""The lines of a dataset's ``captions.jsonl``: ``{"stem": ..., "text": ...}``, and whatever else a line may say of its
+image."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from workers.data.files import DatasetInvalid
 
 
 class CaptionLine(NamedTuple):
-    """A line: where it stands, the stem of its image, its text without blanks around it ("" if it has none), and all its members."""
+    """A line: where it stands, the stem of its image, its text without blanks around it ("" if it has none), and all
+    its members."""
 
     number: int
     stem: str
@@ -20,7 +22,8 @@ class CaptionLine(NamedTuple):
 
 
 def caption_lines(path: Path) -> Iterator[CaptionLine]:
-    """The lines of a file that are not blank, in order. Raises :class:`DatasetInvalid` naming the first line that is no caption."""
+    """The lines of a file that are not blank, in order. Raises :class:`DatasetInvalid` naming the first line that is no
+    caption."""
     try:
         # not splitlines: JSON text may hold the line separators of Unicode as they stand
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -20,14 +20,17 @@ TEXTS_KEPT = 8192
 
 
 def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The texts of each stem, from ``folder/captions.jsonl``: ``{"stem": ..., "text": ...}`` a line, several lines a stem allowed.
+    """The texts of each stem, from ``folder/captions.jsonl``: ``{"stem": ..., "text": ...}`` a line, several lines a
+    stem allowed.
 
-    Raises :class:`DatasetInvalid` naming the line that is none, or the first stem that has no text: a missing caption must not
-    pass for the empty one, which is the null text.
+    Raises :class:`DatasetInvalid` naming the line that is none, or the first stem that has no text: a missing caption
+    must not pass for the empty one, which is the null text.
     """
     path = folder / "captions.jsonl"
     if not path.is_file():
-        raise DatasetInvalid(f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}')
+        raise DatasetInvalid(
+            f'{path} does not exist; it has a line for each image: {{"stem": "image-1", "text": "what it shows"}}'
+        )
     found: dict[str, list[str]] = {}
     for line in caption_lines(path):
         if line.text:
@@ -35,7 +38,9 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
     missing = [stem for stem in stems if stem not in found]
     if missing:
         others = f" (and {len(missing) - 1} more of {len(stems)} images)" if len(missing) > 1 else ""
-        raise DatasetInvalid(f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}')
+        raise DatasetInvalid(
+            f'{path} has no text for {missing[0]!r}{others}; add {{"stem": "{missing[0]}", "text": "..."}}'
+        )
     return tuple(tuple(found[stem]) for stem in stems)
 
 
@@ -46,7 +51,8 @@ def commonest(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]
 
 
 def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
-    """How often to draw each row, by how many rows have the same first caption: ``repeat_factors``; None (all alike) for 0."""
+    """How often to draw each row, by how many rows have the same first caption: ``repeat_factors``; None (all alike)
+    for 0."""
     if not below:
         return None
     _, same = np.unique([row[0] for row in texts], return_inverse=True)
@@ -55,7 +61,11 @@ def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray 
 
 def repeats_deviation(below: float) -> list[str]:
     """The same in words for a card; none for 0."""
-    return [f"Images whose caption is rarer than {below:.0%} are drawn sqrt({below:g} / its share) times as often."] if below else []
+    return (
+        [f"Images whose caption is rarer than {below:.0%} are drawn sqrt({below:g} / its share) times as often."]
+        if below
+        else []
+    )
 
 
 class CaptionBank:

@@ -22,7 +22,8 @@ class DatasetInvalid(ValueError):
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """``dataset.json``, members that are null left out. Raises :class:`DatasetInvalid` unless it is a JSON object of the known kinds."""
+    """``dataset.json``, members that are null left out. Raises :class:`DatasetInvalid` unless it is a JSON object of
+    the known kinds."""
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -52,7 +53,8 @@ def listed_stems(path: Path) -> tuple[str, ...]:
 
 
 def without_test(folder: Path, stems: Iterable[str]) -> tuple[str, ...]:
-    """``stems`` less those in ``folder/test.txt``, if it is there: what nobody lists is trained on, but for what is held out."""
+    """``stems`` less those in ``folder/test.txt``, if it is there: what nobody lists is trained on, but for what is
+    held out."""
     held_out = frozenset(listed_stems(folder / "test.txt") if (folder / "test.txt").is_file() else ())
     kept = tuple(stem for stem in stems if stem not in held_out)
     if held_out and not kept:
@@ -86,7 +88,9 @@ class ImageFiles:
             remedy = "; a stem is the name without its suffix" if bare else ""
             raise DatasetInvalid(f"{self._folder} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)}){remedy}")
         if len(paths) > 1:
-            raise DatasetInvalid(f"{self._folder} has {' and '.join(path.name for path in paths)}; an image's stem is its own, so keep one")
+            raise DatasetInvalid(
+                f"{self._folder} has {' and '.join(path.name for path in paths)}; an image's stem is its own, so keep one"
+            )
         return paths[0]
 
 

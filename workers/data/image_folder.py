@@ -52,7 +52,8 @@ class ImageFolder:
         return ImageFiles(self.folder / "images")
 
     def stems(self, split: str = "train") -> tuple[str, ...]:
-        """The stems of a split; without ``train.txt`` (or a listing), ``train`` is every image that is not in ``test.txt``.
+        """The stems of a split; without ``train.txt`` (or a listing), ``train`` is every image that is not in
+        ``test.txt``.
 
         Raises :class:`DatasetInvalid` for a split that is not there, or is empty.
         """
@@ -77,7 +78,8 @@ class ImageFolder:
         return self._files[stem]
 
     def images(self, stems: Sequence[str], size_px: int) -> np.ndarray:
-        """``(N, s, s, 3)`` uint8, each the centred square of its image. Raises :class:`DatasetInvalid` for one that cannot be read."""
+        """``(N, s, s, 3)`` uint8, each the centred square of its image. Raises :class:`DatasetInvalid` for one that
+        cannot be read."""
         with ThreadPoolExecutor(4) as pool:
             return np.stack(list(pool.map(lambda stem: self._image(stem, size_px), stems)))
 
@@ -88,8 +90,9 @@ class ImageFolder:
 def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence[Path]]) -> None:
     """Raises :class:`DatasetInvalid` naming the first image that is in both datasets, each (folder, image files).
 
-    PathDiff learns from two datasets that share no image (section 3.2): an image with its text in the one and its mask in the
-    other would be a pair. The same stem of the same folder is the same image, and so is a file of the same bytes.
+    PathDiff learns from two datasets that share no image (section 3.2): an image with its text in the one and its mask
+    in the other would be a pair. The same stem of the same folder is the same image, and so is a file of the same
+    bytes.
     """
     (text_folder, text_files), (mask_folder, mask_files) = text, mask
     if text_folder.resolve() == mask_folder.resolve():
@@ -113,12 +116,18 @@ def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence
 def as_images(pixels: np.ndarray, turns: Sequence[int] | None = None) -> Tensor:
     """``(B, s, s, 3)`` uint8, each in its turn 0..7 -> ``(B, 3, s, s)`` float32 in [-1, 1]."""
     turned = pixels if turns is None else [dihedral(image, turn) for image, turn in zip(pixels, turns, strict=True)]
-    return torch.from_numpy(np.stack([np.ascontiguousarray(image) for image in turned])).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return (
+        torch.from_numpy(np.stack([np.ascontiguousarray(image) for image in turned])).permute(0, 3, 1, 2).float()
+        / 127.5
+        - 1.0
+    )
 
 
 def as_indices(masks: np.ndarray, turns: Sequence[int]) -> Tensor:
     """``(B, s, s)`` uint8 class indices, each in its turn 0..7 -> ``(B, s, s)`` int64."""
-    return torch.from_numpy(np.stack([np.ascontiguousarray(dihedral(mask, turn)) for mask, turn in zip(masks, turns, strict=True)])).long()
+    return torch.from_numpy(
+        np.stack([np.ascontiguousarray(dihedral(mask, turn)) for mask, turn in zip(masks, turns, strict=True)])
+    ).long()
 
 
 def draw_turns(count: int, turns: int, generator: torch.Generator) -> list[int]:

@@ -1,17 +1,20 @@
-"""Reading a training folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes) and ``train.txt`` if there.
+"""Reading a training folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes) and ``train.txt`` if
+there.
 
-``dataset.json`` needs ``classes``, a list of ``{"index", "name"}``; it may add per class ``aliases`` and ``queryable`` (false
-for unlabelled ground, which is also the default for names such as "Unlabeled" and "Background"), and for the whole
-set ``"has_up": false`` where scenes have no up, so that flips and right-angle turns are still true pictures of it.
+``dataset.json`` needs ``classes``, a list of ``{"index", "name"}``; it may add per class ``aliases`` and ``queryable``
+(false for unlabelled ground, which is also the default for names such as "Unlabeled" and "Background"), and for the
+whole set ``"has_up": false`` where scenes have no up, so that flips and right-angle turns are still true pictures of
+it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -70,13 +73,17 @@ class SegmentationFolder:
             raise DatasetInvalid(f"{path} needs classes: a list of {{index, name}} ({error!r})") from None
         if [entry.index for entry in classes] != list(range(len(classes))) or not 2 <= len(classes) <= 255:
             raise DatasetInvalid(f"{path} must list 2 to 255 classes by index 0, 1, 2, ... without a gap")
-        return cls(folder, about.get("name", folder.name), classes, about.get("has_up", True), about.get("licence", ""), about)
+        return cls(
+            folder, about.get("name", folder.name), classes, about.get("has_up", True), about.get("licence", ""), about
+        )
 
     def with_aliases(self, aliases: dict[str, tuple[str, ...]]) -> SegmentationFolder:
         """The same set with other words for its classes. Raises :class:`DatasetInvalid` for a name that is no class."""
         unknown = sorted(set(aliases) - {entry.name for entry in self.classes})
         if unknown:
-            raise DatasetInvalid(f"{', '.join(unknown)}: no such class; {self.name} has {', '.join(c.name for c in self.classes)}")
+            raise DatasetInvalid(
+                f"{', '.join(unknown)}: no such class; {self.name} has {', '.join(c.name for c in self.classes)}"
+            )
         classes = tuple(replace(entry, aliases=aliases.get(entry.name, entry.aliases)) for entry in self.classes)
         try:
             check_words(classes)
@@ -85,7 +92,8 @@ class SegmentationFolder:
         return replace(self, classes=classes)
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask and is not in ``test.txt``."""
+        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask and is not in
+        ``test.txt``."""
         listing = self.folder / f"{split}.txt"
         if listing.is_file():
             stems = listed_stems(listing)
@@ -113,7 +121,8 @@ class SegmentationFolder:
         return path
 
     def check_held_out(self) -> None:
-        """Raises :class:`DatasetInvalid` if an image is in both splits: figures of what was trained on say nothing of new images."""
+        """Raises :class:`DatasetInvalid` if an image is in both splits: figures of what was trained on say nothing of
+        new images."""
         shared = sorted(set(self.stems("train")) & set(self.stems("test")))
         if shared:
             raise DatasetInvalid(
@@ -122,7 +131,8 @@ class SegmentationFolder:
             )
 
     def arrays(self, split: str, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of a split: images ``(N, s, s, 3)`` uint8 and masks ``(N, s, s)`` uint8 class indices, 255 = ignore.
+        """All pairs of a split: images ``(N, s, s, 3)`` uint8 and masks ``(N, s, s)`` uint8 class indices, 255 =
+        ignore.
 
         Centre-cropped to a square; images are area-averaged, masks take the class that covers most of the new pixel.
         """
@@ -134,8 +144,8 @@ class SegmentationFolder:
     def training_arrays(self, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """:meth:`arrays` of the train split, for what learns from its masks.
 
-        Raises :class:`DatasetInvalid` where no mask has a pixel of a class that can be asked for: nothing could be learnt of any,
-        and masks in black and white, whose 255 is read as ignore, look just so.
+        Raises :class:`DatasetInvalid` where no mask has a pixel of a class that can be asked for: nothing could be
+        learnt of any, and masks in black and white, whose 255 is read as ignore, look just so.
         """
         images, masks = self.arrays("train", size_px, stems)
         wanted = [entry for entry in self.classes if entry.queryable]
@@ -183,10 +193,13 @@ def centre_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def fit_square(image: Image.Image, size_px: int) -> np.ndarray:
-    """The centred square of an RGB image as ``(s, s, 3)`` uint8: area-averaged if that makes it smaller, else bicubic."""
+    """The centred square of an RGB image as ``(s, s, 3)`` uint8: area-averaged if that makes it smaller, else
+    bicubic."""
     box = centre_square(image.size)
     smaller = min(image.size) >= size_px
-    return np.asarray(image.crop(box).resize((size_px, size_px), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC))
+    return np.asarray(
+        image.crop(box).resize((size_px, size_px), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC)
+    )
 
 
 def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE) -> np.ndarray:
@@ -196,10 +209,11 @@ def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE)
 
 
 def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.ndarray:
-    """``(N, H, W)`` masks -> the rows in which no queryable class (``(K,)`` bool) is about as large as counts as present.
+    """``(N, H, W)`` masks -> the rows in which no queryable class (``(K,)`` bool) is about as large as counts as
+    present.
 
-    About: from :data:`PRESENT_SHARE` / ``margin`` up to it times ``margin``. Such a class set says little of what the picture
-    shows, and a model that learns it draws specks. All rows, where less than half of them would be left.
+    About: from :data:`PRESENT_SHARE` / ``margin`` up to it times ``margin``. Such a class set says little of what the
+    picture shows, and a model that learns it draws specks. All rows, where less than half of them would be left.
     """
     everything = np.arange(len(masks))
     if margin <= 1.0:
@@ -211,7 +225,8 @@ def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.nd
 
 
 def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
-    """``(N, K)`` class sets -> ``(N,)`` float: how often to draw each row, max(1, sqrt(below / f)) for a set of frequency f.
+    """``(N, K)`` class sets -> ``(N,)`` float: how often to draw each row, max(1, sqrt(below / f)) for a set of
+    frequency f.
 
     The repeat factors of LVIS (Gupta et al. 2019, section 5), for whole class sets in place of single classes: a model
     that seldom sees a combination draws its more common neighbour instead.

@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ class Engine:
     """One a process. ``submit`` from any thread; results come as futures of x_0, ``(C, h, w)`` float32 on the device.
 
     ``Future.cancel()`` takes a sample out before its next step. A sample that ends badly carries
-    :class:`~workers.engine.model_batch.SampleFailed`; a forward that raises fails the samples that were in it, no others.
+    :class:`~workers.engine.model_batch.SampleFailed`; a forward that raises fails the samples that were in it, no
+    others.
     """
 
     def __init__(self, *, cpu_threads: int = 0, on_device_lost: Callable[[], None] | None = None) -> None:
@@ -166,13 +167,20 @@ class Engine:
             self._inbox.extendleft((model, waiting) for waiting in reversed(everything))
 
     def _halve(self, model: EngineModel, error: Exception) -> None:
-        logger.warning("%s: out of memory with %d rows, going on with %d: %s", model.system.card.id, model.rows, model.rows // 2, error)
+        logger.warning(
+            "%s: out of memory with %d rows, going on with %d: %s",
+            model.system.card.id,
+            model.rows,
+            model.rows // 2,
+            error,
+        )
         model.halve()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _give_up_device(self, error: Exception) -> None:
-        """Nothing more can be computed in this process: stops, so that all samples are handed back, and tells its owner."""
+        """Nothing more can be computed in this process: stops, so that all samples are handed back, and tells its
+        owner."""
         logger.critical("the device is lost, this process cannot go on: %s", error)
         self.device_lost = True
         with self._changed:

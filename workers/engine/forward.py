@@ -1,15 +1,15 @@
 """How a model's forward runs over its canonical shape: as it is, compiled, as one CUDA graph, or both.
 
-Compiling and graphs are for one shape, which is what the engine's batches have. Each way gives bits of its own, so the way
-stands in the record.
+Compiling and graphs are for one shape, which is what the engine's batches have. Each way gives bits of its own, so the
+way stands in the record.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ class ForwardWay:
     graph: bool = False
 
     def __str__(self) -> str:
-        return ", ".join(name for name, on in (("compiled", self.compiled), ("cuda graph", self.graph)) if on) or "eager"
+        return (
+            ", ".join(name for name, on in (("compiled", self.compiled), ("cuda graph", self.graph)) if on) or "eager"
+        )
 
 
 def build_forward(system: System, rows: int, way: ForwardWay) -> Forward:
@@ -76,7 +78,8 @@ class GraphedForward:
 
 
 class ForwardClock:
-    """Seconds that forwards took on their device. On CUDA they are known some steps later, for the engine never waits."""
+    """Seconds that forwards took on their device. On CUDA they are known some steps later, for the engine never
+    waits."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -109,4 +112,8 @@ class ForwardClock:
 def _example(system: System, rows: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     x = torch.zeros((rows, *system.sample_shape), device=system.device)
     t = torch.zeros(rows, dtype=torch.int64, device=system.device)
-    return x, t, {name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()}
+    return (
+        x,
+        t,
+        {name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()},
+    )

@@ -19,8 +19,8 @@ _WINDOW_S = 60.0
 
 @dataclass(frozen=True)
 class StepSeen:
-    """One step of a model: samples brought on, rows of the forward that held them, rows of it in all, and the seconds of
-    those forwards whose time became known with it."""
+    """One step of a model: samples brought on, rows of the forward that held them, rows of it in all, and the seconds
+    of those forwards whose time became known with it."""
 
     samples: int
     used: int
@@ -32,9 +32,9 @@ class StepSeen:
 class EngineModel:
     """The system and its canonical number of rows.
 
-    ``rows`` changes at most once, to the half, where the device has not the memory for the whole. Where ``shapes`` float,
-    a forward has as many rows as it needs, up to ``rows``, and bits depend on company. ``on_step`` is told of every step,
-    from the engine's thread.
+    ``rows`` changes at most once, to the half, where the device has not the memory for the whole. Where ``shapes``
+    float, a forward has as many rows as it needs, up to ``rows``, and bits depend on company. ``on_step`` is told of
+    every step, from the engine's thread.
     """
 
     system: System

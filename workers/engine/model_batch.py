@@ -21,8 +21,8 @@ class ModelBatch:
     """The active samples of one model. All of it runs on the engine's thread.
 
     Every tensor has ``rows`` as its first dimension, always: ``x`` holds a sample a slot, and the network's rows are
-    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read). Only where
-    shapes may float does the network get no more rows than are used, rounded up to a power of two.
+    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read). Only
+    where shapes may float does the network get no more rows than are used, rounded up to a power of two.
     """
 
     def __init__(self, model: EngineModel) -> None:
@@ -88,7 +88,8 @@ class ModelBatch:
         return self._take_ended(active)
 
     def start_again(self) -> list[Waiting]:
-        """All samples, active and waiting, as if none had been started: for a batch of another shape, whose bits are others."""
+        """All samples, active and waiting, as if none had been started: for a batch of another shape, whose bits are
+        others."""
         everything = [*(sample.waiting for sample in self.active), *self.waiting.drain()]
         for waiting in everything:
             waiting.preempted = None

@@ -1,4 +1,5 @@
-"""What a device could do: its measured matmul rate, and the FLOPs of a model's forward, which together give its utilisation."""
+"""What a device could do: its measured matmul rate, and the FLOPs of a model's forward, which together give its
+utilisation."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _lock = threading.Lock()
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of a large matrix product of ``dtype`` on the device, measured once a process; on a CPU with ``threads`` threads."""
+    """FLOP/s of a large matrix product of ``dtype`` on the device, measured once a process; on a CPU with ``threads``
+    threads."""
     with _lock:
         return _matmul_rate(device, dtype, threads if device.type == "cpu" else 0)
 
@@ -43,11 +45,13 @@ def _measure(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops_per_row(system: System) -> int:
-    """Floating-point operations of one row of a forward (a multiply and an add are two), counted in its matrix products,
-    convolutions and attentions."""
+    """Floating-point operations of one row of a forward (a multiply and an add are two), counted in its matrix
+    products, convolutions and attentions."""
     x = torch.zeros((1, *system.sample_shape), device=system.device)
     t = torch.zeros(1, dtype=torch.int64, device=system.device)
-    condition = {name: torch.zeros((1, *shape), device=system.device) for name, shape in system.condition_shapes.items()}
+    condition = {
+        name: torch.zeros((1, *shape), device=system.device) for name, shape in system.condition_shapes.items()
+    }
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         system.forward(x, t, condition)
     return counter.get_total_flops()

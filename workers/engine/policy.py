@@ -1,13 +1,14 @@
 """Who computes next: the engine's one policy, fair queueing over tenants, their priorities, and their jobs.
 
-A tenant, a priority of a tenant, and a job of that each have a clock: the row-steps given so far, divided by their weight.
-Down this tree the one furthest behind goes first, so that tenants get equal parts of a batch whatever they ask for, a
-tenant's interactive jobs :data:`WEIGHTS` times the part of its bulk jobs, and jobs of one kind equal parts. Whoever was
-idle comes back at the others' clocks: no credit is saved up, except one :data:`QUANTUM` by which a tenant or a kind that
-was idle is served first.
+A tenant, a priority of a tenant, and a job of that each have a clock: the row-steps given so far, divided by their
+weight. Down this tree the one furthest behind goes first, so that tenants get equal parts of a batch whatever they ask
+for, a tenant's interactive jobs :data:`WEIGHTS` times the part of its bulk jobs, and jobs of one kind equal parts.
+Whoever was idle comes back at the others' clocks: no credit is saved up, except one :data:`QUANTUM` by which a tenant
+or a kind that was idle is served first.
 
-A batch that is full is no reason to wait. A sample's place can be taken between any two steps (it is parked as it stands
-and goes on later with the same bits) for somebody who is behind and holds fewer places, or is behind by a quantum.
+A batch that is full is no reason to wait. A sample's place can be taken between any two steps (it is parked as it
+stands and goes on later with the same bits) for somebody who is behind and holds fewer places, or is behind by a
+quantum.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class FairQueue(Generic[C]):
     @property
     def weight(self) -> float:
         """The largest weight of a priority at work here."""
-        return max((WEIGHTS.get(path[1], 1.0) for path, node in self._nodes.items() if len(path) == 2 and node.busy), default=1.0)
+        return max(
+            (WEIGHTS.get(path[1], 1.0) for path, node in self._nodes.items() if len(path) == 2 and node.busy),
+            default=1.0,
+        )
 
     def add(self, claim: C) -> None:
         """Puts a sample at the end of its job's queue."""
@@ -77,13 +81,17 @@ class FairQueue(Generic[C]):
         self._queues.setdefault(claim.path, deque()).append(claim)
 
     def next(self) -> C | None:
-        """The sample to admit next, which stays in the queue; None if none waits. Within a job, first come first served."""
+        """The sample to admit next, which stays in the queue; None if none waits. Within a job, first come first
+        served."""
         if not self._queues:
             return None
         path: tuple[str, ...] = ()
         while len(path) < 3:
             children = {p[: len(path) + 1] for p in self._queues if p[: len(path)] == path}
-            path = min(children, key=lambda child: (self._nodes[child].clock, self._nodes[child].places, self._nodes[child].order))
+            path = min(
+                children,
+                key=lambda child: (self._nodes[child].clock, self._nodes[child].places, self._nodes[child].order),
+            )
         return self._queues[path][0]  # type: ignore[index]
 
     def admit(self, claim: C) -> None:
@@ -118,11 +126,14 @@ class FairQueue(Generic[C]):
                 node.clock += claim.rows / (_weight(claim.path) if depth == 1 else 1.0)
 
     def select_victims(self, candidate: C, active: list[C], free_rows: int) -> list[C]:
-        """Who must give up their places so that ``candidate`` fits; empty if they need not. ``active`` in order of admission."""
+        """Who must give up their places so that ``candidate`` fits; empty if they need not. ``active`` in order of
+        admission."""
         found: list[C] = []
         lost: dict[tuple[str, ...], int] = {}
         while free_rows < candidate.rows:
-            left = [claim for claim in active if claim not in found and self._may_take(candidate.path, claim.path, lost)]
+            left = [
+                claim for claim in active if claim not in found and self._may_take(candidate.path, claim.path, lost)
+            ]
             if not left:
                 return []
             # of those furthest ahead the one that came last, which loses the least by waiting

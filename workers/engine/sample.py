@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Callable
 
 from torch import Tensor
 
@@ -17,8 +17,8 @@ from model_store.interface import Condition, GuidanceInputs
 class SampleRequest:
     """One sample to be denoised.
 
-    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.guidance_inputs`` gives them.
-    steps: number of DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group wait
+    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.guidance_inputs`` gives them. steps:
+    number of DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group wait
     their turn behind one another, the others beside one another as :mod:`workers.engine.policy` says. on_step: told the
     number of steps done after each, from the engine's thread, so it must return at once.
     """
@@ -100,7 +100,8 @@ def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
 
 
 def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:
-    """Starts a sample, or goes on with a parked one: its timesteps by the model's convention, its noise from its own seed."""
+    """Starts a sample, or goes on with a parked one: its timesteps by the model's convention, its noise from its own
+    seed."""
     if waiting.preempted is not None:
         preempted, waiting.preempted = waiting.preempted, None
         return preempted

@@ -1,9 +1,10 @@
-"""The canonical batch shape of a model on a device: a fixed number of rows, so that a sample's bits never depend on company.
+"""The canonical batch shape of a model on a device: a fixed number of rows, so that a sample's bits never depend on
+company.
 
 Libraries choose their kernels by the whole shape of a call; with one shape for every call, a row's arithmetic is always
-the same. How many rows is measured once: the fewest at which a row costs little more than at any number. More rows would
-gain a bulk job little, and make small jobs pay for padding. :mod:`workers.models.batch_shapes` keeps the choice, so that the same
-machine type has the same shape tomorrow, whatever a stopwatch says then.
+the same. How many rows is measured once: the fewest at which a row costs little more than at any number. More rows
+would gain a bulk job little, and make small jobs pay for padding. :mod:`workers.models.batch_shapes` keeps the choice,
+so that the same machine type has the same shape tomorrow, whatever a stopwatch says then.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ _REPEATS = 3
 def check_rows(rows: int) -> int:
     """``rows`` set by hand. Raises ValueError for fewer than :data:`MIN_ROWS`."""
     if rows < MIN_ROWS:
-        raise ValueError(f"batch_shape is {rows}; it must be 0 (choose) or at least {MIN_ROWS}: guidance takes two rows")
+        raise ValueError(
+            f"batch_shape is {rows}; it must be 0 (choose) or at least {MIN_ROWS}: guidance takes two rows"
+        )
     return rows
 
 
 def choose_rows(seconds_per_row: Mapping[int, float]) -> int:
-    """The fewest rows whose cost a row is within :data:`KNEE` of the least. Raises ValueError without any measurement."""
+    """The fewest rows whose cost a row is within :data:`KNEE` of the least. Raises ValueError without any
+    measurement."""
     if not seconds_per_row:
         raise ValueError("no batch of any number of rows could be run")
     least = min(seconds_per_row.values())
@@ -67,7 +71,9 @@ def forward_seconds(system: System, rows: int) -> float:
     """Seconds of one forward over ``rows`` rows: the best of three, after one that warms up."""
     x = torch.randn((rows, *system.sample_shape), generator=torch.Generator().manual_seed(rows)).to(system.device)
     t = torch.full((rows,), system.card.sampler.train_timesteps // 2, dtype=torch.int64, device=system.device)
-    condition = {name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()}
+    condition = {
+        name: torch.zeros((rows, *shape), device=system.device) for name, shape in system.condition_shapes.items()
+    }
     best = float("inf")
     with torch.inference_mode():
         for attempt in range(1 + _REPEATS):

@@ -20,7 +20,8 @@ def kept_path(cache: Path, name: str, key: dict[str, Any]) -> Path:
 
 
 def content_sha256(paths: Iterable[Path]) -> str:
-    """One digest of the bytes of files, in their order: a judge of images that were since changed, or relabelled, is another."""
+    """One digest of the bytes of files, in their order: a judge of images that were since changed, or relabelled, is
+    another."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Sequence
 
 from workers.data.caption_lines import caption_lines
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
@@ -20,8 +20,8 @@ class Caption:
 def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[str, Caption]:
     """The first caption of every stem; empty where the dataset has none.
 
-    ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line without
-    stem or text, or whose label is no word.
+    ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line
+    without stem or text, or whose label is no word.
     """
     path = data.folder / "captions.jsonl"
     if not path.is_file():
@@ -30,14 +30,17 @@ def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[st
     for number, stem, text, members in caption_lines(path):
         named = members.get(label) if label else None
         if named is not None and not isinstance(named, str):
-            raise DatasetInvalid(f"{path} line {number}: {label} is {named!r}; a label is one word an image. Name another member")
+            raise DatasetInvalid(
+                f"{path} line {number}: {label} is {named!r}; a label is one word an image. Name another member"
+            )
         if text:
             found.setdefault(stem, Caption(text, named))
     return found
 
 
 def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[str, Caption]) -> list[str] | None:
-    """The text of every stem, in order; None where no stem has one. Raises :class:`DatasetInvalid` where only some have."""
+    """The text of every stem, in order; None where no stem has one. Raises :class:`DatasetInvalid` where only some
+    have."""
     without = [stem for stem in stems if stem not in captions]
     if len(without) == len(stems):
         return None

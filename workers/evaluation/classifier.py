@@ -1,11 +1,12 @@
-"""The auxiliary classifier: a few convolutions trained on real images, a second opinion on which label a picture shows."""
+"""The auxiliary classifier: a few convolutions trained on real images, a second opinion on which label a picture
+shows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -41,13 +42,16 @@ class ClassifierSettings(FitSettings):
 
 
 class Classifier(nn.Module):
-    """Four convolutions (w, 2w, 2w, 4w), each at half the side of the last, then the mean: RGB ``(B, 3, H, W)`` -> logits ``(B, L)``."""
+    """Four convolutions (w, 2w, 2w, 4w), each at half the side of the last, then the mean: RGB ``(B, 3, H, W)`` ->
+    logits ``(B, L)``."""
 
     def __init__(self, labels: int, width: int = 24) -> None:
         super().__init__()
         widths = [3, width, 2 * width, 2 * width, 4 * width]
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True))
+            nn.Sequential(
+                nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)
+            )
             for c_in, c_out in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], labels)
@@ -74,14 +78,20 @@ class TrainedClassifier:
         Raises ValueError for another size.
         """
         if images.shape[1:3] != (self.size_px, self.size_px):
-            raise ValueError(f"this classifier sees {self.size_px} px images, not {images.shape[1:3]}; resize them first")
+            raise ValueError(
+                f"this classifier sees {self.size_px} px images, not {images.shape[1:3]}; resize them first"
+            )
         device = self.network.head.weight.device
-        parts = [images_as_tensor(images[start : start + batch_size]).to(device) for start in range(0, len(images), batch_size)]
+        parts = [
+            images_as_tensor(images[start : start + batch_size]).to(device)
+            for start in range(0, len(images), batch_size)
+        ]
         return torch.cat([self.network(part).argmax(dim=1).cpu() for part in parts]).numpy()
 
 
 def inverse_frequencies(targets: np.ndarray, labels: int) -> np.ndarray:
-    """Weights ``(L,)`` that give every label that occurs the same sum over ``targets`` ``(N,)``, and a mean weight of 1 an image."""
+    """Weights ``(L,)`` that give every label that occurs the same sum over ``targets`` ``(N,)``, and a mean weight of 1
+    an image."""
     counts = np.bincount(targets, minlength=labels).astype(np.float64)
     occurring = np.count_nonzero(counts)
     return np.divide(counts.sum(), occurring * counts, out=np.zeros(labels), where=counts > 0)
@@ -97,7 +107,8 @@ def train_classifier(
     device: torch.device | str = "cpu",
     on_iteration: OnIteration | None = None,
 ) -> TrainedClassifier:
-    """Trains on uint8 images ``(N, s, s, 3)`` and their labels' indices ``(N,)``: cross-entropy, rare labels weighing more."""
+    """Trains on uint8 images ``(N, s, s, 3)`` and their labels' indices ``(N,)``: cross-entropy, rare labels weighing
+    more."""
     device = torch.device(device)
     torch.manual_seed(settings.seed)
     network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
@@ -124,10 +135,17 @@ def cached_classifier(
     device: torch.device | str = "cpu",
     on_iteration: OnIteration | None = None,
 ) -> TrainedClassifier:
-    """The classifier of the training images ``label_of`` (stem -> one of ``labels``), from ``cache``, or trained now and put there."""
+    """The classifier of the training images ``label_of`` (stem -> one of ``labels``), from ``cache``, or trained now
+    and put there."""
     up = data.has_up if has_up is None else has_up
     content = content_sha256(map(data.image_path, label_of))
-    key = {"settings": settings.model_dump(), "content": content, "label_of": label_of, "labels": list(labels), "has_up": up}
+    key = {
+        "settings": settings.model_dump(),
+        "content": content,
+        "label_of": label_of,
+        "labels": list(labels),
+        "has_up": up,
+    }
     path = kept_path(cache, f"classifier-{settings.size_px}px", key)
     network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
     if read_kept(path, network):

@@ -13,7 +13,13 @@ from workers.training.running import errors_in_one_line
 @click.command("cosimgen")
 @common_options
 @click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Twins for each way of asking.")
-@click.option("--by", type=click.Choice(["classes", "prompts", "both"]), default="both", show_default=True, help="How the model is asked.")
+@click.option(
+    "--by",
+    type=click.Choice(["classes", "prompts", "both"]),
+    default="both",
+    show_default=True,
+    help="How the model is asked.",
+)
 @click.option("--size", type=click.IntRange(1), help="One of the card's sizes [default: the card's].")
 def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
     """Measure a CoSimGen model: what was asked against what was made, and whether image and mask agree.
@@ -38,7 +44,9 @@ def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
                 raise ValueError(f"{card.id} makes sizes {list(card.sizes_px)}, not {size_px}")
             settings = default_segmenters(card, size_px)
             if common.segmenter_epochs:
-                settings = {px: each.model_copy(update={"epochs": common.segmenter_epochs}) for px, each in settings.items()}
+                settings = {
+                    px: each.model_copy(update={"epochs": common.segmenter_epochs}) for px, each in settings.items()
+                }
             plan = MeasurementPlan(
                 count=count,
                 ways=("classes", "prompts") if by == "both" else (by,),  # type: ignore[arg-type]

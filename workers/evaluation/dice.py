@@ -1,11 +1,13 @@
-"""Dice of masks, the measure of PathDiff's faithfulness scores (section 4.3): twice the overlap over the sum of both areas.
+"""Dice of masks, the measure of PathDiff's faithfulness scores (section 4.3): twice the overlap over the sum of both
+areas.
 
-Masks are ``(N, H, W)`` uint8 class indices; class 0 is background and not scored. Pixels of 255 in the true mask are not counted.
+Masks are ``(N, H, W)`` uint8 class indices; class 0 is background and not scored. Pixels of 255 in the true mask are
+not counted.
 """
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +20,8 @@ def foreground_of(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
 
 
 def class_dices(confusion: np.ndarray) -> np.ndarray:
-    """2 hits / (true + predicted) by class, ``(K, K)`` -> ``(K,)``; NaN for a class that is nowhere, true or predicted."""
+    """2 hits / (true + predicted) by class, ``(K, K)`` -> ``(K,)``; NaN for a class that is nowhere, true or
+    predicted."""
     hits = np.diag(confusion).astype(np.float64)
     areas = confusion.sum(axis=0) + confusion.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

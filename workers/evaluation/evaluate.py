@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +27,14 @@ from workers.evaluation.sampling import SamplingSettings, Twins, make_twins
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 
 LARGEST_SEGMENTER_PX = 64
-"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in minutes on
-a CPU tells what is where at this size as well as it needs to."""
+"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in
+minutes on a CPU tells what is where at this size as well as it needs to."""
 
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """What to measure and how. ``segmenters``: settings by size; ``features``: what the Frechet distance looks through, if any."""
+    """What to measure and how. ``segmenters``: settings by size; ``features``: what the Frechet distance looks through,
+    if any."""
 
     count: int
     ways: tuple[Way, ...]
@@ -59,13 +61,19 @@ def default_segmenters(card: ModelCard, size_px: int) -> dict[int, SegmenterSett
 
 
 def evaluate(
-    system: System, data: SegmentationFolder, plan: MeasurementPlan, cache: Path, *, has_up: bool | None = None, progress: Progress | None = None
+    system: System,
+    data: SegmentationFolder,
+    plan: MeasurementPlan,
+    cache: Path,
+    *,
+    has_up: bool | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], dict[Way, tuple[list[Query], Twins]]]:
     """Measures a model against a dataset's test split.
 
-    Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the queries
-    with the twins of the asked size. Raises :class:`workers.data.segmentation_folder.DatasetInvalid` when the data has other classes
-    or no test split.
+    Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the
+    queries with the twins of the asked size. Raises :class:`workers.data.segmentation_folder.DatasetInvalid` when the
+    data has other classes or no test split.
     """
     card = system.card
     check_same_classes(card, data)
@@ -107,7 +115,9 @@ def evaluate(
         twins = make_twins(system, queries, way, plan.sampling, sizes, on_step=told)
         found = faithfulness(queries, twins[plan.size_px].masks, answerable, [entry.name for entry in card.classes])
         found["agreement"] = {
-            str(size): agreement(segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)])
+            str(size): agreement(
+                segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)]
+            )
             for size in sizes
         }
         found |= originality(twins[card.generation_size_px].images, real[card.generation_size_px].images, seen)
@@ -118,7 +128,9 @@ def evaluate(
     return figures, made
 
 
-def faithfulness(queries: Sequence[Query], masks: np.ndarray, answerable: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def faithfulness(
+    queries: Sequence[Query], masks: np.ndarray, answerable: np.ndarray, names: Sequence[str]
+) -> dict[str, Any]:
     """PPV, its converse, both by class, and the confident share, of made masks ``(N, H, W)``."""
     queried = np.stack([query.multi_hot for query in queries])
     found = present_classes(masks, len(answerable))
@@ -145,7 +157,8 @@ def real_miou(segmenter: TrainedSegmenter, real: Twins) -> float:
 
 
 def agreement(segmenter: TrainedSegmenter, made: Twins, real: Twins) -> dict[str, Any]:
-    """How well a segmenter of real pictures finds the made masks in the made images, against how well it does on real ones.
+    """How well a segmenter of real pictures finds the made masks in the made images, against how well it does on real
+    ones.
 
     ``made`` is reduced to the segmenter's size. The ratio is mIoU(made) / mIoU(real); 1 means as good as real.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ class FitSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """Which images of the training set come next, and how each is changed: its ``rows``, its turn, its contrast and brightness."""
+    """Which images of the training set come next, and how each is changed: its ``rows``, its turn, its contrast and
+    brightness."""
 
     rows: np.ndarray
     turns: list[int]
@@ -58,7 +59,8 @@ class Batch:
 
 
 def draw_batches(count: int, settings: FitSettings, *, has_up: bool) -> Iterator[Batch]:
-    """The batches of a training on ``count`` images: all images in a new order each epoch, mirrored, and turned where nothing is up."""
+    """The batches of a training on ``count`` images: all images in a new order each epoch, mirrored, and turned where
+    nothing is up."""
     turns = (0, 4) if has_up else tuple(range(8))
     rounds = max(1, count // settings.batch_size)
     order = np.arange(count)
@@ -85,7 +87,9 @@ def fit(
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     total = settings.iterations(count)
     for iteration, batch in enumerate(draw_batches(count, settings, has_up=has_up)):
-        rate = learning_rate(iteration, base=settings.learning_rate, warmup=min(50, total // 10), total=total, decay_from=0.3)
+        rate = learning_rate(
+            iteration, base=settings.learning_rate, warmup=min(50, total // 10), total=total, decay_from=0.3
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of(batch)

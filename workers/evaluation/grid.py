@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -30,14 +30,22 @@ def image_tile(image: np.ndarray, tile_px: int = TILE_PX) -> Image.Image:
 
 
 def mask_tile(mask: np.ndarray, classes: Sequence[ClassEntry], tile_px: int = TILE_PX) -> Image.Image:
-    """A mask ``(s, s)`` uint8 painted in its classes' colours; never interpolated, as a blend may be a third class's colour."""
+    """A mask ``(s, s)`` uint8 painted in its classes' colours; never interpolated, as a blend may be a third class's
+    colour."""
     return paint_mask(Image.fromarray(mask), classes).resize((tile_px, tile_px), Image.Resampling.NEAREST)
 
 
 def draw_grid(
-    rows: Sequence[Row], headings: Sequence[str], *, title: str, lines: Sequence[str] = (), groups: int = 1, tile_px: int = TILE_PX
+    rows: Sequence[Row],
+    headings: Sequence[str],
+    *,
+    title: str,
+    lines: Sequence[str] = (),
+    groups: int = 1,
+    tile_px: int = TILE_PX,
 ) -> Image.Image:
-    """The picture: a title and ``lines`` of text, then the rows under their ``headings``, in ``groups`` beside one another.
+    """The picture: a title and ``lines`` of text, then the rows under their ``headings``, in ``groups`` beside one
+    another.
 
     Every row has at most as many tiles as there are headings. Raises ValueError where there is no row.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -26,10 +27,27 @@ _OPTIONS = (
         show_default=True,
         help="Ask by the mask alone, by mask and caption, or as both, so far as card and captions allow.",
     ),
-    click.option("--label", help="Member of captions.jsonl with an image's label, for the text control [default: modality, if there]."),
-    click.option("--text-count", default=120, show_default=True, type=click.IntRange(0), help="Images of the text control; 0: none."),
-    click.option("--classifier-epochs", type=click.IntRange(1), help="Shorter or longer training of the text control's classifier."),
-    click.option("--guidance-target", type=click.Choice(["text", "mask", "joint"]), help="One of the card's [default: the card's]."),
+    click.option(
+        "--label",
+        help="Member of captions.jsonl with an image's label, for the text control [default: modality, if there].",
+    ),
+    click.option(
+        "--text-count",
+        default=120,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Images of the text control; 0: none.",
+    ),
+    click.option(
+        "--classifier-epochs",
+        type=click.IntRange(1),
+        help="Shorter or longer training of the text control's classifier.",
+    ),
+    click.option(
+        "--guidance-target",
+        type=click.Choice(["text", "mask", "joint"]),
+        help="One of the card's [default: the card's].",
+    ),
     click.option("--ablations", multiple=True, metavar="MODEL ...", help="Further models to measure side by side."),
     click.argument("further", nargs=-1, metavar=""),
 )
@@ -48,8 +66,8 @@ def mask_options(command: Callable[..., None]) -> Callable[..., None]:
 def siamese(common: Common, **chosen: Any) -> None:
     """Measure a Siamese-Diffusion model: do its images follow their masks, and does its text decide what they show?
 
-    A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large images) and
-    kept for the next time. --ablations A B C compares further models on the same masks and seeds.
+    A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
+    images) and kept for the next time. --ablations A B C compares further models on the same masks and seeds.
     """
     measure("siamese-diffusion", common, **chosen)
 
@@ -60,13 +78,15 @@ def siamese(common: Common, **chosen: Any) -> None:
 def pathdiff(common: Common, **chosen: Any) -> None:
     """Measure a PathDiff model: do its images follow their masks, and does its text decide what they show?
 
-    A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large images) and
-    kept for the next time. --ablations A B C compares further models on the same masks and seeds.
+    A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
+    images) and kept for the next time. --ablations A B C compares further models on the same masks and seeds.
     """
     measure("pathdiff", common, **chosen)
 
 
-def measure(system_name: str, common: Common, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any) -> None:
+def measure(
+    system_name: str, common: Common, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any
+) -> None:
     """Measures ``common.model``, which must be of the system, and writes figures, sheets and, if asked, the card."""
     from model_store.loading import load_system
     from workers.data.segmentation_folder import SegmentationFolder
@@ -86,7 +106,9 @@ def measure(system_name: str, common: Common, *, ablations: tuple[str, ...], fur
             system = load_system(folder, device=common.device, dtype=common.dtype)
             plan = _plan(system.card, common, **chosen)
             common.out.mkdir(parents=True, exist_ok=True)  # a place that takes nothing is told before the work
-            figures, pictures = evaluate_masks(system, data, plan, common.cache, ablations=others, has_up=common.has_up, progress=progress)
+            figures, pictures = evaluate_masks(
+                system, data, plan, common.cache, ablations=others, has_up=common.has_up, progress=progress
+            )
             progress.close()
             written = [write_figures(figures, common.out)]
             written += write_sheets(system.card, figures, pictures, common.out)
@@ -129,7 +151,9 @@ def _plan(
     if classifier_epochs:
         classifier = classifier.model_copy(update={"epochs": classifier_epochs})
     return MaskPlan(
-        sampling=sampling_for(card, steps=common.steps, guidance_scale=common.guidance, eta=common.eta, guidance_target=guidance_target),
+        sampling=sampling_for(
+            card, steps=common.steps, guidance_scale=common.guidance, eta=common.eta, guidance_target=guidance_target
+        ),
         seed=common.seed,
         segmenter=segmenter,
         classifier=classifier,

@@ -1,10 +1,12 @@
-"""Measuring a model that follows masks: faithfulness, hold of its text, originality; and several models side by side."""
+"""Measuring a model that follows masks: faithfulness, hold of its text, originality; and several models side by
+side."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,16 @@ from workers.evaluation.captions import captions_of, read_captions
 from workers.evaluation.classifier import LARGEST_CLASSIFIER_PX, ClassifierSettings, cached_classifier
 from workers.evaluation.evaluate import Progress
 from workers.evaluation.mask_faithfulness import Reference, classes_to_follow
-from workers.evaluation.mask_requests import MaskWay, ask_by_mask, check_takes_masks, given_mask, mask_ways, takes, text_way, texts_to_show
+from workers.evaluation.mask_requests import (
+    MaskWay,
+    ask_by_mask,
+    check_takes_masks,
+    given_mask,
+    mask_ways,
+    takes,
+    text_way,
+    texts_to_show,
+)
 from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality
 from workers.evaluation.requests import check_same_classes
 from workers.evaluation.sampling import OnStep, SamplingSettings, make_images
@@ -31,8 +42,9 @@ MASKS_DRAWN_BY_SEVERAL_TEXTS = 4
 class MaskPlan:
     """What to measure and how.
 
-    ``ways``: None for all that card and captions allow; ``count``: how many test images, None for all; ``label``: the captions'
-    member for the text control, None for ``modality`` where they have it; ``text_count``: its images, 0 for no text control.
+    ``ways``: None for all that card and captions allow; ``count``: how many test images, None for all; ``label``: the
+    captions' member for the text control, None for ``modality`` where they have it; ``text_count``: its images, 0 for
+    no text control.
     """
 
     sampling: SamplingSettings
@@ -57,7 +69,8 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the figures are of: test images and masks, the images made for them by each way, of each label, and of several texts."""
+    """What the figures are of: test images and masks, the images made for them by each way, of each label, and of
+    several texts."""
 
     real: np.ndarray
     masks: np.ndarray
@@ -101,8 +114,9 @@ def evaluate_masks(
 ) -> tuple[dict[str, Any], Pictures]:
     """Measures a model against a dataset's test split: one image for each test mask and way, all at the generated size.
 
-    Returns the figures (JSON-able) and the pictures they are of. Whatever cannot be measured is refused before anything is
-    trained or made: :class:`workers.data.segmentation_folder.DatasetInvalid` for the data, ValueError for the models and the plan.
+    Returns the figures (JSON-able) and the pictures they are of. Whatever cannot be measured is refused before anything
+    is trained or made: :class:`workers.data.segmentation_folder.DatasetInvalid` for the data, ValueError for the models
+    and the plan.
     """
     card, tell = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)
@@ -165,7 +179,9 @@ def evaluate_masks(
         pictures.by_label.update(by_label)
     if takes(card, "mask", "prompt") and texts is not None:
         pictures.texts.extend(texts_to_show(labels.texts if labels else {}, texts))
-        pictures.by_text.extend(_draw_by_texts(system, masks, pictures.texts, plan, _step(tell, "one mask, several texts")))
+        pictures.by_text.extend(
+            _draw_by_texts(system, masks, pictures.texts, plan, _step(tell, "one mask, several texts"))
+        )
     if ablations:
         figures["ablations"] = [_ablation(each, ways, masks, texts, plan, reference, tell) for each in ablations]
     return figures, pictures
@@ -182,7 +198,9 @@ def _chosen(stems: Sequence[str], count: int | None, seed: int) -> list[str]:
     return [stems[row] for row in sorted(np.random.default_rng(seed).permutation(len(stems))[:count])]
 
 
-def _checked_ways(card: ModelCard, asked: tuple[MaskWay, ...] | None, possible: tuple[MaskWay, ...]) -> tuple[MaskWay, ...]:
+def _checked_ways(
+    card: ModelCard, asked: tuple[MaskWay, ...] | None, possible: tuple[MaskWay, ...]
+) -> tuple[MaskWay, ...]:
     lacking = [way for way in asked or () if way not in possible]
     if lacking or not possible:
         raise ValueError(
@@ -201,9 +219,13 @@ def _labels(card: ModelCard, data: SegmentationFolder, plan: MaskPlan, captions:
     return read_labels(data, captions, plan.label or DEFAULT_LABEL)
 
 
-def _make(system: System, masks: np.ndarray, way: MaskWay, texts: Sequence[str] | None, plan: MaskPlan, on_step: OnStep) -> np.ndarray:
+def _make(
+    system: System, masks: np.ndarray, way: MaskWay, texts: Sequence[str] | None, plan: MaskPlan, on_step: OnStep
+) -> np.ndarray:
     asks = ask_by_mask(masks, way, texts, seed=plan.seed, target=plan.sampling.guidance_target)
-    return make_images(system, [ask.request for ask in asks], [ask.seed for ask in asks], plan.sampling, on_step=on_step)
+    return make_images(
+        system, [ask.request for ask in asks], [ask.seed for ask in asks], plan.sampling, on_step=on_step
+    )
 
 
 def _draw_by_texts(
@@ -214,7 +236,11 @@ def _draw_by_texts(
         return []
     rows = spread(len(masks), MASKS_DRAWN_BY_SEVERAL_TEXTS)
     target = plan.sampling.guidance_target
-    requests = [ConditionRequest(prompt=text, mask=given_mask(masks[row]), guidance_target=target) for row in rows for text in texts]
+    requests = [
+        ConditionRequest(prompt=text, mask=given_mask(masks[row]), guidance_target=target)
+        for row in rows
+        for text in texts
+    ]
     seeds = [sample_seed(plan.seed, row) for row in rows for _ in texts]
     made = make_images(system, requests, seeds, plan.sampling, on_step=on_step)
     return [(masks[row], made[place * len(texts) : (place + 1) * len(texts)]) for place, row in enumerate(rows)]

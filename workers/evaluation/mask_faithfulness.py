@@ -1,8 +1,10 @@
-"""Does an image follow the mask it was made for? PathDiff's faithfulness scores (section 4.3), by a segmenter S of real images.
+"""Does an image follow the mask it was made for? PathDiff's faithfulness scores (section 4.3), by a segmenter S of real
+images.
 
     FS1 = Dice(S(made), given mask)      FS2 = Dice(S(made), S(real))      reference = Dice(S(real), given mask)
 
-S errs on real images too, so FS1 is read against the reference: their ratio is 1 where made images are as good as real ones.
+S errs on real images too, so FS1 is read against the reference: their ratio is 1 where made images are as good as real
+ones.
 """
 
 from __future__ import annotations
@@ -23,16 +25,20 @@ BAR = 0.90
 
 
 def classes_to_follow(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
-    """The foreground classes of the masks. Raises :class:`DatasetInvalid` where there are none, as there is then nothing to follow."""
+    """The foreground classes of the masks. Raises :class:`DatasetInvalid` where there are none, as there is then
+    nothing to follow."""
     classes = foreground_of(masks, num_classes)
     if not classes:
-        raise DatasetInvalid(f"all {len(masks)} test masks are empty (class 0 alone); faithfulness needs masks with foreground")
+        raise DatasetInvalid(
+            f"all {len(masks)} test masks are empty (class 0 alone); faithfulness needs masks with foreground"
+        )
     return classes
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Real test images ``(N, s, s, 3)`` and masks ``(N, s, s)``, what S finds in the images, and the foreground classes that occur."""
+    """Real test images ``(N, s, s, 3)`` and masks ``(N, s, s)``, what S finds in the images, and the foreground classes
+    that occur."""
 
     segmenter: TrainedSegmenter
     images: np.ndarray
@@ -60,10 +66,11 @@ class Reference:
         }
 
     def faithfulness(self, made: np.ndarray) -> dict[str, Any]:
-        """FS1, FS2 and their ratio to the reference, of images ``(N, s, s, 3)`` made for the masks, one each and in order.
+        """FS1, FS2 and their ratio to the reference, of images ``(N, s, s, 3)`` made for the masks, one each and in
+        order.
 
-        Dice is over all pixels of all images at once, the mean over the foreground classes that occur in the masks; the means of
-        the images' own Dice stand beside it.
+        Dice is over all pixels of all images at once, the mean over the foreground classes that occur in the masks; the
+        means of the images' own Dice stand beside it.
         """
         seen = self.segmenter.predict(made)
         fs1, reference = self._pooled(self.masks, seen), self._pooled(self.masks, self.found)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from rich.table import Table
 
@@ -30,7 +31,9 @@ def tables(figures: dict[str, Any]) -> Iterator[Table]:
 def mask_table(figures: dict[str, Any]) -> Table:
     """Faithfulness and originality, one column for each way of asking."""
     by = figures["by"]
-    found = Table(title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} test masks at {figures['size_px']} px")
+    found = Table(
+        title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} test masks at {figures['size_px']} px"
+    )
     found.add_column("measure")
     for way in by:
         found.add_column(f"by {_NAMES[way]}", justify="right")
@@ -52,9 +55,7 @@ def control_table(control: dict[str, Any]) -> Table:
     """What the classifier told of the images of each label, and how often it is right about real test images."""
     names = list(control["by_label"])
     real = control["on_real"]
-    title = (
-        f"text control: {control['label']} of {control['images']} images by {_NAMES[control['by']]}, {control['told_right']:.3f} told right"
-    )
+    title = f"text control: {control['label']} of {control['images']} images by {_NAMES[control['by']]}, {control['told_right']:.3f} told right"
     found = Table(title=title, caption=f"of {real['images']} real test images {real['told_right']:.3f} told right")
     found.add_column("asked for")
     for name in names:
@@ -81,19 +82,25 @@ def ablation_table(figures: dict[str, Any]) -> Table:
 
 
 def write_sheets(card: ModelCard, figures: dict[str, Any], pictures: Pictures, out: Path) -> list[Path]:
-    """Writes the sheets there is something to show on: mask, real and made by each way; images by label; one mask by several texts."""
+    """Writes the sheets there is something to show on: mask, real and made by each way; images by label; one mask by
+    several texts."""
     out.mkdir(parents=True, exist_ok=True)
     written = []
     real, masks = pictures.real, pictures.masks
     for way, made in pictures.made.items():
-        rows = [Row([mask_tile(masks[i], card.classes), image_tile(real[i]), image_tile(made[i])]) for i in spread(len(masks), ROWS_SHOWN)]
+        rows = [
+            Row([mask_tile(masks[i], card.classes), image_tile(real[i]), image_tile(made[i])])
+            for i in spread(len(masks), ROWS_SHOWN)
+        ]
         found = figures["by"][way]
         line = f"FS1 {shown(found, ['fs1'])}, FS2 {shown(found, ['fs2'])}, reference {shown(found, ['reference'])}"
         written.append(out / f"grid-{way}.png")
         title = f"{card.id}, by {_NAMES[way]}"
         draw_grid(rows, ["mask", "real", "made"], title=title, lines=[line], groups=3).save(written[-1])
     if pictures.by_label:
-        rows = [Row([image_tile(image) for image in made[:LABEL_COLUMNS]], name) for name, made in pictures.by_label.items()]
+        rows = [
+            Row([image_tile(image) for image in made[:LABEL_COLUMNS]], name) for name, made in pictures.by_label.items()
+        ]
         control = figures["text_control"]
         line = f"asked by {_NAMES[control['by']]}; {shown(control, ['told_right'])} of {control['images']} told right"
         written.append(out / "grid-labels.png")

@@ -1,13 +1,15 @@
-"""What a model that follows masks is asked: each test mask, with its own caption or without, and captions by their label."""
+"""What a model that follows masks is asked: each test mask, with its own caption or without, and captions by their
+label."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from operator import itemgetter
 from statistics import mode
-from typing import Any, Iterator, Literal, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,11 +37,14 @@ def takes(card: ModelCard, *inputs: InputName) -> bool:
 def check_takes_masks(card: ModelCard) -> None:
     """Raises ValueError for a model that follows no masks."""
     if not (takes(card, "mask") or takes(card, "mask", "prompt")):
-        raise ValueError(f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`")
+        raise ValueError(
+            f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`"
+        )
 
 
 def mask_ways(card: ModelCard, captions: Sequence[str] | None) -> tuple[MaskWay, ...]:
-    """How the model can be asked for a test image: by its mask alone, and by mask and caption where there are ``captions``."""
+    """How the model can be asked for a test image: by its mask alone, and by mask and caption where there are
+    ``captions``."""
     ways: list[MaskWay] = ["mask"] if takes(card, "mask") else []
     if captions is not None and takes(card, "mask", "prompt"):
         ways.append("mask+caption")
@@ -47,7 +52,8 @@ def mask_ways(card: ModelCard, captions: Sequence[str] | None) -> tuple[MaskWay,
 
 
 def text_way(card: ModelCard) -> TextWay | None:
-    """How the model's hold on its text is tried: by text alone where it can be, else by text over masks; None if it reads none."""
+    """How the model's hold on its text is tried: by text alone where it can be, else by text over masks; None if it
+    reads none."""
     if takes(card, "prompt"):
         return "caption"
     return "mask+caption" if takes(card, "mask", "prompt") else None
@@ -61,11 +67,14 @@ def given_mask(mask: np.ndarray) -> MaskInput:
 def ask_by_mask(
     masks: np.ndarray, way: MaskWay, captions: Sequence[str] | None, *, seed: int, target: GuidanceTarget | None = None
 ) -> list[Ask]:
-    """One image for each mask ``(N, H, W)``; the same seeds for all ways and models, so that they differ in nothing else."""
+    """One image for each mask ``(N, H, W)``; the same seeds for all ways and models, so that they differ in nothing
+    else."""
     if way == "mask":
         texts: Sequence[str | None] = [None] * len(masks)
     elif captions is None:
-        raise ValueError("the test images have no captions, so they cannot be asked for by mask and caption; leave that way out")
+        raise ValueError(
+            "the test images have no captions, so they cannot be asked for by mask and caption; leave that way out"
+        )
     else:
         texts = captions
     return [
@@ -84,8 +93,9 @@ def ask_by_label(
 ) -> tuple[list[Ask], np.ndarray]:
     """``count`` images by captions of each label in turn: the requests, and the labels' indices ``(count,)``.
 
-    ``texts`` lists each label's captions, drawn in a random order, again and again; ``masks`` ``(N, H, W)`` likewise. Image
-    i is of label i mod L and round i // L; a round has one seed and one mask, so that its images differ by their text alone.
+    ``texts`` lists each label's captions, drawn in a random order, again and again; ``masks`` ``(N, H, W)`` likewise.
+    Image i is of label i mod L and round i // L; a round has one seed and one mask, so that its images differ by their
+    text alone.
     """
     rng = np.random.default_rng(seed)
     rounds = -(-count // len(texts))
@@ -101,7 +111,8 @@ def ask_by_label(
 
 
 def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], most: int = 4) -> list[str]:
-    """Texts to draw one mask by: the most frequent of each label, or, without labels, of all captions; the first ``most``."""
+    """Texts to draw one mask by: the most frequent of each label, or, without labels, of all captions; the first
+    ``most``."""
     if texts:
         return [mode(own) for own in texts.values()][:most]
     return [text for text, _ in nlargest(most, Counter(captions).items(), key=itemgetter(1))]

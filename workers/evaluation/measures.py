@@ -1,12 +1,13 @@
 """Measures of made twins, as pure functions: arrays in, numbers out.
 
-Masks are ``(N, H, W)`` uint8 class indices, 255 where no class is confident. Which classes are in a mask, ``(N, K)`` bool, is
-told by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its pixels, 255 counted too.
+Masks are ``(N, H, W)`` uint8 class indices, 255 where no class is confident. Which classes are in a mask, ``(N, K)``
+bool, is told by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its
+pixels, 255 counted too.
 """
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,7 +24,8 @@ def positive_predicted_value(queried: np.ndarray, found: np.ndarray) -> float:
 
 
 def converse_predicted_value(queried: np.ndarray, found: np.ndarray, countable: np.ndarray) -> float:
-    """The share of all found classes that were queried, among the ``(K,)`` bool ``countable`` (queryable) ones; or NaN."""
+    """The share of all found classes that were queried, among the ``(K,)`` bool ``countable`` (queryable) ones; or
+    NaN."""
     found = found & countable[None]
     return _ratio((queried & found).sum(), found.sum())
 
@@ -64,10 +66,6 @@ def mean_iou(confusion: np.ndarray, classes: Sequence[int] | None = None) -> flo
     return float(np.nanmean(ious)) if np.isfinite(ious).any() else float("nan")
 
 
-
-
-
-
 def ghost_share(masks: np.ndarray, allowed: np.ndarray) -> float:
     """The share of pixels whose class is none of those the sample may hold: masks, and ``(N, K)`` bool ``allowed``."""
     table = np.concatenate([allowed, np.ones((len(allowed), 256 - allowed.shape[1]), dtype=bool)], axis=1)
@@ -76,7 +74,8 @@ def ghost_share(masks: np.ndarray, allowed: np.ndarray) -> float:
 
 
 def nearest_distances(made: np.ndarray, others: np.ndarray, *, same: bool = False) -> np.ndarray:
-    """The root-mean-square distance of each row of ``made`` to its nearest row of ``others``: ``(N, D)``, ``(M, D)`` -> ``(N,)``.
+    """The root-mean-square distance of each row of ``made`` to its nearest row of ``others``: ``(N, D)``, ``(M, D)`` ->
+    ``(N,)``.
 
     Against the training images it tells copying: a memorised twin lies far nearer than real test images do. With
     ``same`` the two arrays are one and each row's own match is left out, which tells how diverse they are.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,18 +24,33 @@ _OPTIONS = (
     click.option("--steps", type=click.IntRange(1), help="Sampling steps [default: the card's]."),
     click.option("--guidance", type=float, help="Guidance scale [default: the card's]."),
     click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's]."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is asked, and of what is made."),
-    click.option("--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go."),
-    click.option("--segmenters", type=FOLDER, help="Where trained segmenters and classifiers are kept [default: OUT/segmenters]."),
-    click.option("--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size]."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is asked, and of what is made."
+    ),
+    click.option(
+        "--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go."
+    ),
+    click.option(
+        "--segmenters", type=FOLDER, help="Where trained segmenters and classifiers are kept [default: OUT/segmenters]."
+    ),
+    click.option(
+        "--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size]."
+    ),
     click.option(
         "--features",
         default="best",
         show_default=True,
         help="Feature network of the Frechet distance; 'best' takes what is installed, 'none' leaves it out.",
     ),
-    click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's]."),
-    click.option("--record", is_flag=True, help="Also write the figures on the card of the model folder, as its `measured`."),
+    click.option(
+        "--no-up/--has-up",
+        "no_up",
+        default=None,
+        help="Whether scenes may be turned and flipped [default: dataset.json's].",
+    ),
+    click.option(
+        "--record", is_flag=True, help="Also write the figures on the card of the model folder, as its `measured`."
+    ),
     click.option("--device", default="auto", show_default=True),
     click.option("--dtype", default="auto", show_default=True),
 )
@@ -70,10 +86,15 @@ class Common:
         return None if self.no_up is None else not self.no_up
 
     def open_features(self) -> FeatureNetwork | None:
-        """The feature network that ``--features`` names, if any. Raises what :func:`model_store.features.open_features` does."""
+        """The feature network that ``--features`` names, if any. Raises what :func:`model_store.features.open_features`
+        does."""
         from model_store.features import best_available, open_features
 
-        return None if self.features == "none" else open_features(best_available() if self.features == "best" else self.features)
+        return (
+            None
+            if self.features == "none"
+            else open_features(best_available() if self.features == "best" else self.features)
+        )
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,19 +117,28 @@ def check_system(folder: Path, system_name: str) -> None:
     card = load_card(folder)
     if card.system != system_name:
         command = card.system.removesuffix("-diffusion")
-        raise ValueError(f"{card.id} is a {card.system} model, not a {system_name} one; measure it with `twinset evaluate {command}`")
+        raise ValueError(
+            f"{card.id} is a {card.system} model, not a {system_name} one; measure it with `twinset evaluate {command}`"
+        )
 
 
 def find_model(model: str) -> Path:
-    """A folder with a card.json, or that of a bundled ``name`` (its newest version) or ``name@version``. Raises ValueError."""
+    """A folder with a card.json, or that of a bundled ``name`` (its newest version) or ``name@version``. Raises
+    ValueError."""
     folder = Path(model)
     if (folder / "card.json").is_file():
         return folder
     name, _, version = model.partition("@")
-    versions = [path.parent for path in bundled_folder().glob(f"{name}/*/card.json")] if name.replace("-", "").isalnum() else []
+    versions = (
+        [path.parent for path in bundled_folder().glob(f"{name}/*/card.json")]
+        if name.replace("-", "").isalnum()
+        else []
+    )
     if version:
         versions = [path for path in versions if path.name == version]
     if not versions:
         known = sorted({path.parents[1].name for path in bundled_folder().glob("*/*/card.json")})
-        raise ValueError(f"{model!r} is neither a folder with a card.json nor a bundled model; bundled: {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"{model!r} is neither a folder with a card.json nor a bundled model; bundled: {', '.join(known) or 'none'}"
+        )
     return max(versions, key=lambda path: tuple(int(part) for part in path.name.split(".")))

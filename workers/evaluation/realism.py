@@ -1,4 +1,5 @@
-"""How made images compare with real ones, whatever they were asked to show: copying, diversity, and a Frechet distance."""
+"""How made images compare with real ones, whatever they were asked to show: copying, diversity, and a Frechet
+distance."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ COPY_CHECK_PX = 16
 
 
 def originality(made: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
-    """Median nearest distances (of [0, 1] pixel values, at 16 px): of made to training images, and of real test images to them.
+    """Median nearest distances (of [0, 1] pixel values, at 16 px): of made to training images, and of real test images
+    to them.
 
-    Each ``(N, s, s, 3)`` uint8; ``seen`` are the training images. A ratio far below 1 would be copying. ``diversity`` is made
-    images among themselves, over real test images among themselves.
+    Each ``(N, s, s, 3)`` uint8; ``seen`` are the training images. A ratio far below 1 would be copying. ``diversity``
+    is made images among themselves, over real test images among themselves.
     """
     a, b, c = (reduce_images(images, COPY_CHECK_PX).reshape(len(images), -1) / 255.0 for images in (made, real, seen))
     to_seen, real_to_seen = np.median(nearest_distances(a, c)), np.median(nearest_distances(b, c))
@@ -37,13 +39,17 @@ def can_halve(made: np.ndarray, real: np.ndarray) -> bool:
 
 
 def frechet(features: FeatureNetwork, made: np.ndarray, real: np.ndarray, seed: int) -> dict[str, Any]:
-    """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones score.
+    """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones
+    score.
 
-    Images ``(N, s, s, 3)`` uint8, at least 4 on each side; as many of each as the fewer are. Raises ValueError for fewer.
+    Images ``(N, s, s, 3)`` uint8, at least 4 on each side; as many of each as the fewer are. Raises ValueError for
+    fewer.
     """
     count = min(len(made), len(real))
     if not can_halve(made, real):
-        raise ValueError(f"a Frechet distance of halves needs at least 4 images on each side, not {count}; leave it out, or ask for more")
+        raise ValueError(
+            f"a Frechet distance of halves needs at least 4 images on each side, not {count}; leave it out, or ask for more"
+        )
     a = _pooled(features, made[:count])
     b = _pooled(features, real[:count])
     order = np.random.default_rng(seed).permutation(count)
@@ -63,5 +69,8 @@ def rounded(value: float) -> float | None:
 
 
 def _pooled(features: FeatureNetwork, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
-    rows = [pooled_features(features, images_as_tensor(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
+    rows = [
+        pooled_features(features, images_as_tensor(images[i : i + batch_size]))
+        for i in range(0, len(images), batch_size)
+    ]
     return np.concatenate([row.cpu().numpy() for row in rows])

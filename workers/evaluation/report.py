@@ -1,10 +1,12 @@
-"""What a measurement leaves behind: measured.json, the figures on the card, a sheet of twins for each way of asking, and a table."""
+"""What a measurement leaves behind: measured.json, the figures on the card, a sheet of twins for each way of asking,
+and a table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from PIL import Image
 from rich.table import Table
@@ -25,7 +27,8 @@ def write_figures(figures: dict[str, Any], out: Path) -> Path:
 
 
 def write_on_card(figures: dict[str, Any], folder: Path) -> Path:
-    """Puts the figures on the card in ``folder``, with the hash of the weights that they are of; returns the card's path."""
+    """Puts the figures on the card in ``folder``, with the hash of the weights that they are of; returns the card's
+    path."""
     card = load_card(folder)
     weights = {"weights_sha256": card.files[WEIGHTS_FILE].sha256}
     write_card(folder, card.model_copy(update={"measured": {**figures, **weights}}))
@@ -44,13 +47,17 @@ def write_sheet(card: ModelCard, way: Way, queries: Sequence[Query], twins: Twin
         drawn.append(SheetTwin(image, mask, query.prompt if way == "prompts" else ", ".join(query.names)))
     title = f"{card.id}, asked by {way}"
     path = out / f"grid-{way}.png"
-    draw_contact_sheet(drawn, card.classes, title=title, subtitle=f"{len(queries)} twins of {twins.size_px} px").save(path)
+    draw_contact_sheet(drawn, card.classes, title=title, subtitle=f"{len(queries)} twins of {twins.size_px} px").save(
+        path
+    )
     return path
 
 
 def table(figures: dict[str, Any]) -> Table:
     """The figures that tell whether a model is good, one column for each way of asking."""
-    found = Table(title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px")
+    found = Table(
+        title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px"
+    )
     found.add_column("measure")
     for way in figures["by"]:
         found.add_column(f"by {way}", justify="right")

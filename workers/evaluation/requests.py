@@ -1,4 +1,5 @@
-"""What is asked of the model under measurement: class sets of real test masks, so that no impossible scene is asked for."""
+"""What is asked of the model under measurement: class sets of real test masks, so that no impossible scene is asked
+for."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Way = Literal["classes", "prompts"]
 
 @dataclass(frozen=True)
 class Query:
-    """One twin to make: the class set as ``(K,)`` bool, its names in canonical order, the prompt for it, and the sample's seed."""
+    """One twin to make: the class set as ``(K,)`` bool, its names in canonical order, the prompt for it, and the
+    sample's seed."""
 
     multi_hot: np.ndarray
     names: tuple[str, ...]
@@ -38,11 +40,14 @@ def check_same_classes(card: ModelCard, data: SegmentationFolder) -> None:
     """Raises :class:`DatasetInvalid` unless the model and the data list the same class names in the same order."""
     ours, theirs = [entry.name for entry in card.classes], [entry.name for entry in data.classes]
     if ours != theirs:
-        raise DatasetInvalid(f"{card.id} has the classes {ours}, but {data.folder} has {theirs}; measure it on its own kind of data")
+        raise DatasetInvalid(
+            f"{card.id} has the classes {ours}, but {data.folder} has {theirs}; measure it on its own kind of data"
+        )
 
 
 def draw_queries(card: ModelCard, masks: np.ndarray, *, count: int, seed: int) -> list[Query]:
-    """``count`` class sets of real masks ``(N, H, W)``: those at 0.5 % of the pixels or more, all masks in a random order, again and again.
+    """``count`` class sets of real masks ``(N, H, W)``: those at 0.5 % of the pixels or more, all masks in a random
+    order, again and again.
 
     Masks without a queryable class are passed over; raises ValueError when that leaves none.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -51,8 +51,8 @@ def sampling_for(
     eta: float | None,
     guidance_target: GuidanceTarget | None = None,
 ) -> SamplingSettings:
-    """The card's defaults with what was given over them. Raises ValueError for a guidance target that the card does not list, and
-    for steps or a guidance scale beyond its limits."""
+    """The card's defaults with what was given over them. Raises ValueError for a guidance target that the card does not
+    list, and for steps or a guidance scale beyond its limits."""
     chosen = card.defaults
     if guidance_target is not None and guidance_target not in card.guidance_targets:
         listed = ", ".join(card.guidance_targets) or "none, so leave it out"
@@ -84,14 +84,18 @@ class Twins:
         """The same at a smaller size, as real pairs are reduced: images area-averaged, masks by majority."""
         if size_px == self.size_px:
             return self
-        return Twins(reduce_images(self.images, size_px), np.stack([majority_resize(mask, size_px) for mask in self.masks]))
+        return Twins(
+            reduce_images(self.images, size_px), np.stack([majority_resize(mask, size_px) for mask in self.masks])
+        )
 
 
 def reduce_images(images: np.ndarray, size_px: int) -> np.ndarray:
     """uint8 ``(N, s, s, 3)`` -> ``(N, size_px, size_px, 3)``, area-averaged."""
     if images.shape[1] == size_px:
         return images
-    return np.stack([np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BOX)) for image in images])
+    return np.stack(
+        [np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BOX)) for image in images]
+    )
 
 
 def sampled(
@@ -105,7 +109,8 @@ def sampled(
 ) -> Iterator[Tensor]:
     """x_0 of the requests in their order, a batch ``(B, C, h, w)`` at a time.
 
-    Samples that guidance has nothing to compare for take one forward a step, so within a batch they are made by themselves.
+    Samples that guidance has nothing to compare for take one forward a step, so within a batch they are made by
+    themselves.
     """
     ddim = DDIM(system.card.sampler, system.device)
     total = settings.steps * -(-len(requests) // batch_size)
@@ -116,7 +121,9 @@ def sampled(
         x0: Tensor | None = None
         for place, rows in enumerate(groups):
 
-            def told(done: int, before: int = number * settings.steps, place: int = place, many: int = len(groups)) -> None:
+            def told(
+                done: int, before: int = number * settings.steps, place: int = place, many: int = len(groups)
+            ) -> None:
                 if on_step is not None:
                     on_step(before + (place * settings.steps + done) // many, total)
 
@@ -157,7 +164,8 @@ def make_twins(
             made = system.decode(x0, size)
             parts[size].append(Twins(np.stack([twin.image for twin in made]), np.stack([twin.mask for twin in made])))
     return {
-        size: Twins(np.concatenate([p.images for p in found]), np.concatenate([p.masks for p in found])) for size, found in parts.items()
+        size: Twins(np.concatenate([p.images for p in found]), np.concatenate([p.masks for p in found]))
+        for size, found in parts.items()
     }
 
 
@@ -170,7 +178,8 @@ def make_images(
     batch_size: int = 16,
     on_step: OnStep | None = None,
 ) -> np.ndarray:
-    """One image for each request at the generated size: ``(N, s, s, 3)`` uint8; a mask that a system makes beside it is not kept."""
+    """One image for each request at the generated size: ``(N, s, s, 3)`` uint8; a mask that a system makes beside it is
+    not kept."""
     size_px = system.card.generation_size_px
     batches = sampled(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step)
     return np.stack([twin.image for x0 in batches for twin in system.decode(x0, size_px)])

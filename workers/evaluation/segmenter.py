@@ -6,9 +6,9 @@ its mIoU on real test images at the same size. It is cached, as training it take
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -51,10 +51,12 @@ class Segmenter(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 6 * width]
         self.encoder = nn.ModuleList(
-            nn.Sequential(_conv(c_in, c_out), _conv(c_out, c_out)) for c_in, c_out in zip([3, *widths], widths, strict=False)
+            nn.Sequential(_conv(c_in, c_out), _conv(c_out, c_out))
+            for c_in, c_out in zip([3, *widths], widths, strict=False)
         )
         self.decoder = nn.ModuleList(
-            nn.Sequential(_conv(low + high, high), _conv(high, high)) for low, high in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            nn.Sequential(_conv(low + high, high), _conv(high, high))
+            for low, high in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(width, num_classes, 1)
 
@@ -83,7 +85,9 @@ class TrainedSegmenter:
         Raises ValueError for another size.
         """
         if images.shape[1:3] != (self.size_px, self.size_px):
-            raise ValueError(f"this segmenter sees {self.size_px} px images, not {images.shape[1:3]}; resize them first")
+            raise ValueError(
+                f"this segmenter sees {self.size_px} px images, not {images.shape[1:3]}; resize them first"
+            )
         device = self.network.head.weight.device
         allowed = torch.tensor(self.answerable, device=device)
         found = []
@@ -111,14 +115,16 @@ def train_segmenter(
 ) -> TrainedSegmenter:
     """Trains on uint8 images ``(N, s, s, 3)`` and masks ``(N, s, s)``: cross-entropy over the answerable classes.
 
-    Turned and flipped where the scenes have no up, else only mirrored. The same settings and data give the same weights on
-    the same machine.
+    Turned and flipped where the scenes have no up, else only mirrored. The same settings and data give the same weights
+    on the same machine.
     """
     device = torch.device(device)
     torch.manual_seed(settings.seed)
     network = Segmenter(num_classes, settings.width).to(device=device, memory_format=torch.channels_last)
     labels = labels_of(masks, answerable)
-    unanswerable = torch.tensor([index not in answerable for index in range(num_classes)], device=device).view(1, -1, 1, 1)
+    unanswerable = torch.tensor([index not in answerable for index in range(num_classes)], device=device).view(
+        1, -1, 1, 1
+    )
 
     def loss_of(batch: Batch) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
@@ -144,16 +150,26 @@ def cached_segmenter(
 
     ``answerable``: the classes it learns and may answer; unless given, those that a request may name, so no background.
     """
-    classes = tuple(entry.index for entry in data.classes if entry.queryable) if answerable is None else tuple(answerable)
+    classes = (
+        tuple(entry.index for entry in data.classes if entry.queryable) if answerable is None else tuple(answerable)
+    )
     up = data.has_up if has_up is None else has_up
     stems = data.stems("train")
     content = content_sha256(path for stem in stems for path in (data.image_path(stem), data.mask_path(stem)))
-    key = {"settings": settings.model_dump(), "classes": len(data.classes), "content": content, "answerable": classes, "has_up": up}
+    key = {
+        "settings": settings.model_dump(),
+        "classes": len(data.classes),
+        "content": content,
+        "answerable": classes,
+        "has_up": up,
+    }
     path = kept_path(cache, f"segmenter-{settings.size_px}px", key)
     network = Segmenter(len(data.classes), settings.width).to(device=device, memory_format=torch.channels_last)
     if read_kept(path, network):
         return TrainedSegmenter(network, settings.size_px, classes)
     images, masks = data.arrays("train", settings.size_px, stems)
-    trained = train_segmenter(images, masks, len(data.classes), classes, settings, has_up=up, device=device, on_iteration=on_iteration)
+    trained = train_segmenter(
+        images, masks, len(data.classes), classes, settings, has_up=up, device=device, on_iteration=on_iteration
+    )
     keep(path, trained.network)
     return trained

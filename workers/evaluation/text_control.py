@@ -1,9 +1,11 @@
-"""Does the text decide what kind of image is made? A classifier of real images tells the label of images asked for by captions."""
+"""Does the text decide what kind of image is made? A classifier of real images tells the label of images asked for by
+captions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -95,10 +97,11 @@ def control_text(
     seed: int,
     on_step: OnStep | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Asks for ``count`` images, the labels in turn, by text alone where the model can be asked so, else by text over ``masks``.
+    """Asks for ``count`` images, the labels in turn, by text alone where the model can be asked so, else by text over
+    ``masks``.
 
-    Returns the figures of :func:`told_right`, with those of the real test images beside them (``on_real``), and each label's
-    images. Raises ValueError for a model that reads no text.
+    Returns the figures of :func:`told_right`, with those of the real test images beside them (``on_real``), and each
+    label's images. Raises ValueError for a model that reads no text.
     """
     way = text_way(system.card)
     if way is None:

@@ -14,7 +14,8 @@ from workers.runtime.celery_options import worker_options
 def create_app(settings: Settings, worker: Worker) -> Celery:
     """The application whose tasks work with ``worker``.
 
-    What is in hand when the process dies is delivered again by the broker after its visibility timeout, and by the sweeper long before.
+    What is in hand when the process dies is delivered again by the broker after its visibility timeout, and by the
+    sweeper long before.
     """
     app = Celery("twinset", set_as_current=False)
     app.conf.update(celery_options(settings) | worker_options(settings.worker_threads))

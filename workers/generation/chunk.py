@@ -1,8 +1,8 @@
 """One chunk from its delivery to its record: what a task does. It may be delivered any number of times, to any worker.
 
 Everything is read again from the store first, and a chunk that needs no work is left with a logged reason. Then: lease,
-samples, objects (or one shard of them), and at last the record, written only if the lease has not passed to another worker
-and no record is there. Until the record, nothing has happened.
+samples, objects (or one shard of them), and at last the record, written only if the lease has not passed to another
+worker and no record is there. Until the record, nothing has happened.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from service.errors import CardError, StoreError, UnknownJob, UnknownModel, WeightsError
@@ -85,7 +85,9 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[ChunkOutcome, str]:
             if worker.repository.is_cancelled(job):
                 outcome, why = ChunkOutcome.CANCELLED, ""
             else:
-                outcome, why = Attempt(worker, spec, chunk, lease, kept, worker.dispatcher.begin_attempt(job, chunk)).run()
+                outcome, why = Attempt(
+                    worker, spec, chunk, lease, kept, worker.dispatcher.begin_attempt(job, chunk)
+                ).run()
     finally:
         worker.progress.publish_left(spec, chunk)
     if outcome is ChunkOutcome.CANCELLED:
@@ -103,7 +105,7 @@ class Attempt:
     lease: Lease
     kept: RenewedLease
     number: int
-    started_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     steps_done: dict[int, int] = field(default_factory=dict)
     _asked_store_at: float = field(default_factory=time.monotonic)
 
@@ -121,7 +123,8 @@ class Attempt:
             with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._look_around) as model:
                 shape, samples = model.batch_shape, self._make(model)
                 while model.batch_shape != shape:
-                    # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of all
+                    # halved for lack of memory while the chunk was made: again, so that the recorded shape is true of
+                    # all
                     shape, samples = model.batch_shape, self._make(model)
             items, shard = self._pack(samples)
             return self._record(items, model, shape, shard)
@@ -182,7 +185,8 @@ class Attempt:
         return self.worker.pipeline.start(model, self.spec, index, request, on_step)
 
     def _look_around(self) -> None:
-        """Says that work goes on, and keeps the progress fresh. Raises :class:`_Released` when it is no longer wanted here."""
+        """Says that work goes on, and keeps the progress fresh. Raises :class:`_Released` when it is no longer wanted
+        here."""
         now = time.monotonic()
         if self.worker.shutdown.out_of_time:
             raise _Released(ChunkOutcome.REQUEUED)
@@ -203,7 +207,8 @@ class Attempt:
         return (ChunkOutcome.GIVEN_UP, reason) if outcome is ChunkOutcome.RECORDED else (outcome, why)
 
     def _pack(self, samples: Sequence[SampleRecord | MadeTwin]) -> tuple[Sequence[SampleRecord], Shard | None]:
-        """The chunk's items, and the shard in which those that were held now lie, if any were. It counts by the record alone."""
+        """The chunk's items, and the shard in which those that were held now lie, if any were. It counts by the record
+        alone."""
         shard = pack_shard(self.spec, self.chunk, samples)
         if shard is None:
             return [sample for sample in samples if isinstance(sample, SampleRecord)], None
@@ -232,7 +237,7 @@ class Attempt:
             build=model.build if model else build_versions(0),
             attempt=max(1, self.number),
             started_at=self.started_at,
-            finished_at=datetime.now(timezone.utc),
+            finished_at=datetime.now(UTC),
         )
         if not worker.leases.hold(self.lease):
             return ChunkOutcome.FENCED, ""

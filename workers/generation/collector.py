@@ -33,9 +33,13 @@ class WorkerCollector:
         waiting.add_metric(["denoise"], sum(queue for queue, _ in queues.values()))
         yield waiting
         yield working
-        held = GaugeMetricFamily("twinset_engine_rows_held", "Rows of the batch that hold a sample now.", labels=["model"])
+        held = GaugeMetricFamily(
+            "twinset_engine_rows_held", "Rows of the batch that hold a sample now.", labels=["model"]
+        )
         shape = GaugeMetricFamily("twinset_engine_rows_capacity", "Rows of the batch.", labels=["model"])
-        memory = GaugeMetricFamily("twinset_model_memory_bytes", "Memory of a loaded model's weights.", labels=["model"])
+        memory = GaugeMetricFamily(
+            "twinset_model_memory_bytes", "Memory of a loaded model's weights.", labels=["model"]
+        )
         used = GaugeMetricFamily(
             "twinset_engine_flop_utilisation",
             "FLOP/s of rows that held a sample, in the forwards of the last minute, over the device's matmul rate (0..1).",
@@ -49,18 +53,28 @@ class WorkerCollector:
             used.add_metric([model], flop_utilisation(loaded, worker.models.cpu_threads))
         yield from (held, shape, memory, used)
         samples, slots = worker.pipeline.occupancy
-        yield GaugeMetricFamily("twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples)
-        yield GaugeMetricFamily("twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=slots)
-        yield CounterMetricFamily("twinset_engine_preemptions", "Samples that made place for another's.", value=worker.engine.preemptions)
+        yield GaugeMetricFamily(
+            "twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples
+        )
+        yield GaugeMetricFamily(
+            "twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=slots
+        )
+        yield CounterMetricFamily(
+            "twinset_engine_preemptions", "Samples that made place for another's.", value=worker.engine.preemptions
+        )
+
 
 def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
-    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number format."""
+    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number
+    format."""
     rows = loaded.engine_model.used_rows_per_second()
     if not rows:
         return 0.0
     system = loaded.system
     return rows * loaded.flops_per_row / matmul_rate(system.device, system.dtype, cpu_threads)
 
+
 def expose(worker: Worker, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` where the port cannot be had."""
+    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` where the port cannot be
+    had."""
     serve_metrics(WorkerCollector(worker), port, address, registry)

@@ -51,9 +51,7 @@ def end(worker: Worker, spec: JobSpec, *, reason: str | None) -> Summary:
     worker.progress.publish_ended(spec, summary)
     worker.leases.forget(spec.job)
     worker.dispatcher.forget(spec.job)
-    logger.info(
-        "job=%s ended as %s with %d of %d twins", spec.job, summary.state.value, summary.done, summary.total
-    )
+    logger.info("job=%s ended as %s with %d of %d twins", spec.job, summary.state.value, summary.done, summary.total)
     return summary
 
 

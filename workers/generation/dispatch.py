@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from typing import Callable, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -55,7 +56,8 @@ class ChunkDispatcher:
         self.width = width
 
     def send(self, job: str, chunk: int, priority: Priority = "normal") -> bool:
-        """Sends the chunk to the queue of its job's ``priority``; False (and a log line) if the broker would not take it."""
+        """Sends the chunk to the queue of its job's ``priority``; False (and a log line) if the broker would not take
+        it."""
         try:
             self._queue.send_chunk(job, chunk, priority)
         except BrokerUnavailable as error:
@@ -80,7 +82,9 @@ class ChunkDispatcher:
     def waiting(self, job: str) -> dict[int, float]:
         """Chunks sent and not taken up, with seconds since. Raises RedisError if nobody can tell."""
         now_s, _ = self._redis.time()
-        return {int(chunk): now_s - sent_at for chunk, sent_at in self._redis.zrange(_sent(job), 0, -1, withscores=True)}
+        return {
+            int(chunk): now_s - sent_at for chunk, sent_at in self._redis.zrange(_sent(job), 0, -1, withscores=True)
+        }
 
     def queue_length(self, priority: Priority | None = None) -> int:
         """Chunks that wait in the queue: of jobs with ``priority``, or of all. Raises RedisError if nobody can tell."""
@@ -88,7 +92,8 @@ class ChunkDispatcher:
         return sum(int(self._redis.llen(queue)) for queue in queues)
 
     def queued(self, priority: Priority) -> set[tuple[str, int]] | None:
-        """(job, chunk) of all that waits in the queue; None if it is too long to be read. Raises RedisError if nobody can tell."""
+        """(job, chunk) of all that waits in the queue; None if it is too long to be read. Raises RedisError if nobody
+        can tell."""
         messages = self._redis.lrange(QUEUES[priority], 0, LONGEST_READ)
         if len(messages) > LONGEST_READ:
             return None

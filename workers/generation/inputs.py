@@ -1,4 +1,5 @@
-"""What each sample of a job is asked to show, with the mask that was given for it, fetched from the store and checked."""
+"""What each sample of a job is asked to show, with the mask that was given for it, fetched from the store and
+checked."""
 
 from __future__ import annotations
 
@@ -32,11 +33,17 @@ class JobInputs:
         self._lock = threading.Lock()
 
     def request(self, spec: JobSpec, index: int) -> ConditionRequest:
-        """The condition of sample ``index``. Raises a store's error if its mask cannot be read, :class:`InputDamaged` if
-        it is not the one accepted."""
+        """The condition of sample ``index``. Raises a store's error if its mask cannot be read, :class:`InputDamaged`
+        if it is not the one accepted."""
         number = spec.mask_number(index)
-        mask = None if spec.masks is None or number is None else self._mask(keys.job_input(spec.job, number), spec.masks[number].sha256)
-        return ConditionRequest(prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target)
+        mask = (
+            None
+            if spec.masks is None or number is None
+            else self._mask(keys.job_input(spec.job, number), spec.masks[number].sha256)
+        )
+        return ConditionRequest(
+            prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target
+        )
 
     def _mask(self, key: str, sha256: str) -> MaskInput:
         with self._lock:
@@ -46,7 +53,9 @@ class JobInputs:
         try:
             data = read_checked(self._store, key, sha256)
         except ObjectDamaged:
-            raise InputDamaged(f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}") from None
+            raise InputDamaged(
+                f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}"
+            ) from None
         with Image.open(io.BytesIO(data)) as file:
             mask = MaskInput(sha256, np.asarray(file))
         with self._lock:

@@ -20,7 +20,9 @@ _FORWARD_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0
 
 CHUNKS = Counter("twinset_worker_chunks_total", "Deliveries of chunks, by how they ended.", ["outcome"])
 SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or given up.", ["result"])
-FORWARDS = Histogram("twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS)
+FORWARDS = Histogram(
+    "twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS
+)
 STEPS = Counter("twinset_engine_steps_total", "Sampling steps of samples.", ["model"])
 ROWS = Counter("twinset_engine_rows_total", "Rows of forwards that held a sample.", ["model"])
 CAPACITY = Counter("twinset_engine_capacity_rows_total", "Rows of forwards, padding included.", ["model"])
@@ -39,9 +41,3 @@ def watch(loaded: LoadedModel) -> None:
             forwards.observe(seconds)
 
     loaded.engine_model.on_step = on_step
-
-
-
-
-
-

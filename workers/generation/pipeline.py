@@ -1,20 +1,22 @@
 """From a seed to stored files: each stage on threads of its own, so that none waits for another's kind of work.
 
-    condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time) -> scores, PNG, store (a few)
+    condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time) -> scores, PNG, store
+    (a few)
 
 Where a chunk's twins go into one shard, the last stage ends with the files, and whoever started the samples holds them.
 
-A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so the engine never waits for a disk,
-and a full house is felt by whoever wants to start another sample. Decoded twins, the largest things on the way, are bounded
-once more: where the store is slow, decoding waits for it.
+A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so the engine never waits for a
+disk, and a full house is felt by whoever wants to start another sample. Decoded twins, the largest things on the way,
+are bounded once more: where the store is slow, decoding waits for it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +45,8 @@ class InFlightSample:
     """One sample on its way. ``item`` comes to hold the finished item; of a job of shards, the twin that is yet to be
     packed.
 
-    A sample that cannot be made gives an item with its error in either case. The store's failures, and :class:`Abandoned`,
-    are raised by ``item.result()`` instead: they say nothing about the sample.
+    A sample that cannot be made gives an item with its error in either case. The store's failures, and
+    :class:`Abandoned`, are raised by ``item.result()`` instead: they say nothing about the sample.
     """
 
     model: LoadedModel
@@ -159,7 +161,13 @@ class Pipeline:
         encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.mask)
         scores = encoded.scores
         made = MadeTwin(
-            index, in_flight.seed, encoded.image, encoded.mask, scores.classes, scores.confident_share, scores.mean_confidence
+            index,
+            in_flight.seed,
+            encoded.image,
+            encoded.mask,
+            scores.classes,
+            scores.confident_share,
+            scores.mean_confidence,
         )
         if spec.layout == "shards":
             in_flight.item.set_result(made)
@@ -170,7 +178,9 @@ class Pipeline:
             self._store.put(mask, made.mask)
         in_flight.item.set_result(made.at(Place(image), Place(mask)))
 
-    def _pass_on(self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any) -> None:
+    def _pass_on(
+        self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any
+    ) -> None:
         """Queues the next stage; whatever goes wrong in it ends this sample and no other."""
 
         def run() -> None:

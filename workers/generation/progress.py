@@ -1,7 +1,8 @@
-"""Live progress of a job: twins recorded, what is half made, and how fast it goes. Hints for the API; the store decides.
+"""Live progress of a job: twins recorded, what is half made, and how fast it goes. Hints for the API; the store
+decides.
 
-    twinset:pace:{job}   hash   "recorded": samples in records; "c{chunk}": samples' worth of steps done in a chunk at work;
-                                "base", "mid": moments "{unix time} {samples' worth}" between which the rate is taken
+twinset:pace:{job}   hash   "recorded": samples in records; "c{chunk}": samples' worth of steps done in a chunk at work;
+                            "base", "mid": moments "{unix time} {samples' worth}" between which the rate is taken
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _JOBS_REMEMBERED = 4096
 
 
 class ProgressPublisher:
-    """Publishes progress through ``live_state``, at most twice a second a job and process. May be used from many threads."""
+    """Publishes progress through ``live_state``, at most twice a second a job and process. May be used from many
+    threads."""
 
     def __init__(self, redis: Redis, live_state: LiveState) -> None:
         self._redis = redis
@@ -85,9 +87,7 @@ class ProgressPublisher:
         worth = recorded + sum(float(value) for name, value in values.items() if name.startswith("c"))
         rate, moments = rate_of(values.get("base"), values.get("mid"), time.time(), worth)
         self._write(spec.job, moments)
-        self._live_state.publish_progress(
-            spec.job, state=JobState.RUNNING, done=min(recorded, spec.count), rate=rate
-        )
+        self._live_state.publish_progress(spec.job, state=JobState.RUNNING, done=min(recorded, spec.count), rate=rate)
 
     def _write(self, job: str, values: dict[str, str]) -> None:
         if not values:

@@ -24,7 +24,8 @@ class Scores:
 
 
 def score(mask: np.ndarray | None, confidence: np.ndarray | None, card: ModelCard) -> Scores:
-    """Scores a mask ``(H, W)`` uint8; classes come largest share first. Shares are of all pixels, also the `ignore` ones."""
+    """Scores a mask ``(H, W)`` uint8; classes come largest share first. Shares are of all pixels, also the `ignore`
+    ones."""
     if mask is None:
         return Scores()
     counts = np.bincount(mask.ravel(), minlength=256)

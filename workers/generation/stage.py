@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
 
 
 class Stage:
@@ -22,7 +22,8 @@ class Stage:
         self._threads = ThreadPoolExecutor(threads, name, initializer=initializer)
 
     def put(self, work: Callable[[], None]) -> None:
-        """Queues ``work``, which must not raise; waits while the queue is full. RuntimeError once the stage is closed."""
+        """Queues ``work``, which must not raise; waits while the queue is full. RuntimeError once the stage is
+        closed."""
         if self._bound is not None:
             self._bound.acquire()
         self._count(waiting=1)

@@ -1,4 +1,5 @@
-"""The mark that a worker has begun with a job: written to the store before anything is made of it, once a job and process."""
+"""The mark that a worker has begun with a job: written to the store before anything is made of it, once a job and
+process."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
 """The sweeper: finds in the store what Redis, or a dead worker, let fall, and sends or ends it.
 
-Every worker has one; a turn in Redis lets one at a time sweep. A pass costs what is alive, not what has ever been: ids of
-jobs list newest first, so a pass looks at the head of the listing until it meets ids that it knows, takes one page more
-of the rest (so that all of it comes by in time), and then tends the jobs it knows to be alive.
+Every worker has one; a turn in Redis lets one at a time sweep. A pass costs what is alive, not what has ever been: ids
+of jobs list newest first, so a pass looks at the head of the listing until it meets ids that it knows, takes one page
+more of the rest (so that all of it comes by in time), and then tends the jobs it knows to be alive.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Iterator
 
 from service.broker.queues import QUEUES
 from service.errors import StoreError, TwinsetError
@@ -27,8 +27,8 @@ _KNOWN_IN_A_ROW = 20
 _MAX_NEW = 2000
 _PAGE = 500
 _IN_LONG_QUEUE_S = 120.0
-"""Where the queue is too long to be read, a chunk sent is taken to wait in it for so long before it is sent a second time,
-which costs no more than a message that is read and dropped."""
+"""Where the queue is too long to be read, a chunk sent is taken to wait in it for so long before it is sent a second
+time, which costs no more than a message that is read and dropped."""
 
 
 @dataclass
@@ -49,10 +49,17 @@ class Sweeper(PeriodicTask):
     _page_after: str | None = None
 
     def __post_init__(self) -> None:
-        # no longer than a lease, if it can be: a dead sweeper must not keep the others from what was in its worker's hands
+        # no longer than a lease, if it can be: a dead sweeper must not keep the others from what was in its worker's
+        # hands
         settings = self.worker.settings
         interval_s = settings.sweep_interval_s
-        super().__init__(self.worker.redis, _LEADER_LOCK, name="sweeper", lasts_s=max(settings.lease_s, 3 * interval_s), interval_s=interval_s)
+        super().__init__(
+            self.worker.redis,
+            _LEADER_LOCK,
+            name="sweeper",
+            lasts_s=max(settings.lease_s, 3 * interval_s),
+            interval_s=interval_s,
+        )
 
     def run_once(self) -> bool:
         """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell."""
@@ -129,7 +136,7 @@ class Sweeper(PeriodicTask):
         trusted_s = self.worker.settings.lease_s if queued is not None else _IN_LONG_QUEUE_S
         waiting = {chunk for job, chunk in queued or () if job == spec.job}
         waiting |= {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if age_s < trusted_s}
-        if (datetime.now(timezone.utc) - spec.created_at).total_seconds() < trusted_s:
+        if (datetime.now(UTC) - spec.created_at).total_seconds() < trusted_s:
             # the first ones were sent by the API, which notes nothing
             waiting |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.width, spec.chunks)))
         return waiting

@@ -12,9 +12,15 @@ from workers.generation.worker import Worker
 
 
 def warm_up(worker: Worker, model: str) -> None:
-    """Loads ``name@version`` and takes one sample through condition, two steps and decoding. Raises what any of it raises."""
+    """Loads ``name@version`` and takes one sample through condition, two steps and decoding. Raises what any of it
+    raises."""
     with worker.models.use(model) as loaded:
-        sample = SampleRequest(0, loaded.guidance_inputs(any_request(loaded.card)), steps=2, guidance_scale=loaded.card.defaults.guidance_scale)
+        sample = SampleRequest(
+            0,
+            loaded.guidance_inputs(any_request(loaded.card)),
+            steps=2,
+            guidance_scale=loaded.card.defaults.guidance_scale,
+        )
         [latent] = worker.engine.submit(loaded.engine_model, [sample])
         with torch.inference_mode():
             loaded.system.decode(latent.result()[None], loaded.card.default_size_px)

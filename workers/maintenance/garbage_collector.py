@@ -2,9 +2,9 @@
 
 Every worker has one; a turn in Redis lets one at a time delete. What is deleted the notes in the store say, so a pass
 costs one listing of these while there is nothing to do. Once a minute it also takes up a page of old jobs: ids of jobs
-list newest first, so those older than ``TWINSET_JOB_RETENTION_DAYS`` are the end of the listing. And a page of all that is
-older than a day, looked through for leftovers; after the last page that begins again the next day. A pass does a bounded
-amount of work, and what a store that fails leaves undone is for the next.
+list newest first, so those older than ``TWINSET_JOB_RETENTION_DAYS`` are the end of the listing. And a page of all that
+is older than a day, looked through for leftovers; after the last page that begins again the next day. A pass does a
+bounded amount of work, and what a store that fails leaves undone is for the next.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Deleter(PeriodicTask):
 
     def __post_init__(self) -> None:
         interval_s = self.worker.settings.sweep_interval_s
-        super().__init__(self.worker.redis, _LEADER_LOCK, name="deleter", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s)
+        super().__init__(
+            self.worker.redis, _LEADER_LOCK, name="deleter", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s
+        )
         self._ended, self._left = (OldestFirstPages(self.worker.repository.jobs, self.page, "j") for _ in range(2))
 
     def run_once(self) -> bool:
@@ -88,7 +90,8 @@ class Deleter(PeriodicTask):
             logger.info("job=%s is deleted: %s", job, deletion.why)
 
     def _find_expired(self) -> None:
-        """Marks those of a page of old jobs as deleted that ended too long ago; of the others none is far past its time."""
+        """Marks those of a page of old jobs as deleted that ended too long ago; of the others none is far past its
+        time."""
         days = self.worker.settings.job_retention_days
         if not days:
             return

@@ -1,9 +1,9 @@
 """The deliverer: takes callbacks that are due from the store to their receivers, and records every attempt.
 
-Every worker has one, of twins and of bulk work alike, and delivers for jobs and runs alike; a turn in Redis lets one at a time
-deliver. Which callbacks are due the notes in the store say, so a
-pass costs one listing of these, and reads of those that are new to it or due. An attempt counts once it is recorded; a
-worker killed before that sends the same callback a second time, under the same id.
+Every worker has one, of twins and of bulk work alike, and delivers for jobs and runs alike; a turn in Redis lets one at
+a time deliver. Which callbacks are due the notes in the store say, so a pass costs one listing of these, and reads of
+those that are new to it or due. An attempt counts once it is recorded; a worker killed before that sends the same
+callback a second time, under the same id.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -87,7 +87,7 @@ class Delivers(Protocol):
 
 
 def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 @dataclass
@@ -105,7 +105,9 @@ class CallbackDeliverer(PeriodicTask):
         self._outbox = Outbox(self._store)
         self._pool = KeyedPool("callbacks", most=_MAX_CONCURRENCY, width=_AT_ONCE_A_RECEIVER)
         interval_s = self.worker.settings.sweep_interval_s
-        super().__init__(self.worker.redis, _LEADER_LOCK, name="callbacks", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s)
+        super().__init__(
+            self.worker.redis, _LEADER_LOCK, name="callbacks", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s
+        )
 
     def stop(self) -> None:
         """Ends the thread. Attempts under way have a moment to be recorded; one that has not will be made again."""
@@ -129,9 +131,13 @@ class CallbackDeliverer(PeriodicTask):
             if subject not in pending:
                 self._later.pop(subject, None)
         now = self.now()
-        to_look_at = [subject for subject in pending if self._later.get(subject, now) <= now and subject not in self._pool]
+        to_look_at = [
+            subject for subject in pending if self._later.get(subject, now) <= now and subject not in self._pool
+        ]
         # the oldest first: after their letter, ids sort the other way round
-        looks = prefetch(self._look, sorted(to_look_at, key=lambda subject: subject[1:], reverse=True)[:_LOOKED_AT_PER_PASS])
+        looks = prefetch(
+            self._look, sorted(to_look_at, key=lambda subject: subject[1:], reverse=True)[:_LOOKED_AT_PER_PASS]
+        )
         for number, (subject, due) in enumerate(looks, start=1):
             if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._leader_lock.take()):
                 break
@@ -140,7 +146,8 @@ class CallbackDeliverer(PeriodicTask):
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for the receivers of all that has been sent off; False if one is still waited for after ``timeout_s``."""
+        """Waits for the receivers of all that has been sent off; False if one is still waited for after
+        ``timeout_s``."""
         return self._pool.wait(timeout_s)
 
     def _keys(self) -> tuple[bytes, ...] | None:
@@ -155,7 +162,8 @@ class CallbackDeliverer(PeriodicTask):
             return None
 
     def _look(self, pending: str) -> _Due | None:
-        """What is to be sent for a job or a run with a note; None if nothing is, now. The summary decides whether it has ended."""
+        """What is to be sent for a job or a run with a note; None if nothing is, now. The summary decides whether it
+        has ended."""
         try:
             subject = read_subject(self._store, pending)
             if subject is not None and subject.body is None:
@@ -189,7 +197,12 @@ class CallbackDeliverer(PeriodicTask):
             CALLBACKS.labels(attempt.result).inc()
             what = attempt.status if attempt.error is None else attempt.error
             logger.info(
-                "%s callback to %s, attempt %d: %s, %s", subject, _receiver(subject), attempt.number, what, attempt.result
+                "%s callback to %s, attempt %d: %s, %s",
+                subject,
+                _receiver(subject),
+                attempt.number,
+                what,
+                attempt.result,
             )
             if delivery_status([*due.so_far.attempts, attempt]).state.settled:
                 self._drop(subject.id)
@@ -200,7 +213,8 @@ class CallbackDeliverer(PeriodicTask):
             logger.warning("%s callback may have been sent, and is sent again: %s", subject, error.detail)
 
     def _leave_nothing_of_the_deleted(self, subject: str) -> None:
-        """Takes the attempt back of what was deleted meanwhile: whoever removes its objects may have been here before it."""
+        """Takes the attempt back of what was deleted meanwhile: whoever removes its objects may have been here before
+        it."""
         try:
             read_subject(self._store, subject)
         except (UnknownJob, UnknownRun):
@@ -210,7 +224,13 @@ class CallbackDeliverer(PeriodicTask):
         began, at = time.monotonic(), self.now()
         answer, error = self._post(due, keys, at)
         status = None if answer is None else answer.status
-        ended = {"number": due.number, "at": at, "seconds": round(time.monotonic() - began, 3), "status": status, "error": error}
+        ended = {
+            "number": due.number,
+            "at": at,
+            "seconds": round(time.monotonic() - began, 3),
+            "status": status,
+            "error": error,
+        }
         if status is not None and 200 <= status < 300:
             return DeliveryAttempt(**ended, result="delivered")
         retry_after = None if answer is None else answer.retry_after
@@ -251,7 +271,8 @@ class CallbackDeliverer(PeriodicTask):
 
 
 def _receiver(subject: Subject) -> str:
-    """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be secret."""
+    """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be
+    secret."""
     try:
         target: CallbackTarget = parse_target(subject.callback.url, private_allowed=True)
     except UrlRefused:

@@ -1,4 +1,5 @@
-"""The shapes chosen by measurement, one for each model and machine type, kept in the store so that they stay what they are.
+"""The shapes chosen by measurement, one for each model and machine type, kept in the store so that they stay what they
+are.
 
     shapes/{model}/{version}/{sha256 of the machine type}.json
 
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from datetime import datetime, timezone
-from typing import Callable
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,7 +56,7 @@ def shape_for(
         return kept
     seconds = measure(system)
     choice = ShapeChoice(
-        model=model, machine=machine, rows=choose_rows(seconds), seconds_per_row=seconds, chosen_at=datetime.now(timezone.utc)
+        model=model, machine=machine, rows=choose_rows(seconds), seconds_per_row=seconds, chosen_at=datetime.now(UTC)
     )
     try:
         store.put(key, choice.model_dump_json(indent=1).encode(), if_absent=True)

@@ -1,4 +1,5 @@
-"""The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for another.
+"""The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for
+another.
 
 A model at work is never dropped. Where the budget is full of models at work, whoever needs another waits; once it has
 waited for :data:`WAIT_TIMEOUT_S`, models that would have to go take on no more work until it has had its turn.
@@ -11,12 +12,11 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable
 
 import torch
 
@@ -84,8 +84,11 @@ class ModelCache:
             return loaded
 
     @contextmanager
-    def use(self, model: str, weights_sha256: str | None = None, look_around: Callable[[], None] = lambda: None) -> Iterator[LoadedModel]:
-        """The model ``name@version``, kept in memory until the block ends. ``look_around`` is called while it is waited for.
+    def use(
+        self, model: str, weights_sha256: str | None = None, look_around: Callable[[], None] = lambda: None
+    ) -> Iterator[LoadedModel]:
+        """The model ``name@version``, kept in memory until the block ends. ``look_around`` is called while it is waited
+        for.
 
         Raises :class:`UnknownModel`, :class:`CardError`, :class:`WeightsError` (also where the weights are not those
         with ``weights_sha256``, or are larger than the budget), a store's error if it could not be fetched, or what
@@ -109,7 +112,9 @@ class ModelCache:
                     return self._loaded[model]
                 loading = None if model in self._loaded else self._loading.get(model)
                 if loading is None and model not in self._loaded:
-                    loading = self._loading[model] = self._loader.submit(apart, self.cpu_threads, partial(self._prepare, model))
+                    loading = self._loading[model] = self._loader.submit(
+                        apart, self.cpu_threads, partial(self._prepare, model)
+                    )
                     loading.add_done_callback(lambda _: self._no_longer_loading(model))
                 if loading is None:
                     self._changed.wait(_POLL_INTERVAL_S)
@@ -127,7 +132,9 @@ class ModelCache:
 
     def _must_step_aside(self, model: str) -> bool:
         """Whether somebody has waited long enough for the memory that this model holds."""
-        return any(time.monotonic() - since > WAIT_TIMEOUT_S for other, since in self._waiting.items() if other != model)
+        return any(
+            time.monotonic() - since > WAIT_TIMEOUT_S for other, since in self._waiting.items() if other != model
+        )
 
     def _prepare(self, model: str) -> LoadedModel:
         """Makes room for a model and loads it, on the loader's thread."""

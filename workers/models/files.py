@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from model_store import bundled_folder
 from model_store.card import ModelCard, load_card, parse_card
@@ -78,7 +78,9 @@ class ModelFiles:
                     file.write(piece)
             temporary.replace(path)
         except ObjectNotFound:
-            raise WeightsError(f"{key} is not in the store, though the model's card lists it; register it again") from None
+            raise WeightsError(
+                f"{key} is not in the store, though the model's card lists it; register it again"
+            ) from None
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -67,8 +67,8 @@ class LoadedModel:
         return flops_per_row(self.system)
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
-        """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system raises
-        for a request that it cannot take."""
+        """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system
+        raises for a request that it cannot take."""
         with self._lock:
             if request in self._guidance_inputs:
                 self._guidance_inputs.move_to_end(request)
@@ -106,8 +106,13 @@ def build_versions(cpu_threads: int) -> dict[str, str]:
 
 
 def machine_type(system: System, cpu_threads: int) -> dict[str, str]:
-    """What makes two machines alike to a model's forward: where this is equal, so are the bits and roughly the speed."""
-    machine = {"device": device_make(system.device), "dtype": str(system.dtype).removeprefix("torch."), "torch": torch.__version__}
+    """What makes two machines alike to a model's forward: where this is equal, so are the bits and roughly the
+    speed."""
+    machine = {
+        "device": device_make(system.device),
+        "dtype": str(system.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
     if system.device.type != "cuda":
         machine |= {"cpu": torch.backends.cpu.get_cpu_capability(), "cpu_threads": str(cpu_threads)}
     return machine

@@ -21,6 +21,7 @@ def worker_options(threads: int) -> dict[str, Any]:
         # a task goes on while the broker is away: its record does not need one
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_max_retries": None,
-        # a broker that answers with a refusal (its disk is full, its memory, its replicas are away) is waited for like one that is gone
+        # a broker that answers with a refusal (its disk is full, its memory, its replicas are away) is waited for like
+        # one that is gone
         "broker_channel_error_retry": True,
     }

@@ -1,4 +1,5 @@
-"""Lanes: many small pieces of work that mostly wait, on few threads, so that one slow lane does not hold up the others."""
+"""Lanes: many small pieces of work that mostly wait, on few threads, so that one slow lane does not hold up the
+others."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class KeyedPool:
             return self._changed.wait_for(lambda: not self._keys, timeout_s)
 
     def _run(self, lane: str) -> None:
-        """One thread: a piece of work from its lane, the next from whichever lane's turn it is, until none may be taken."""
+        """One thread: a piece of work from its lane, the next from whichever lane's turn it is, until none may be
+        taken."""
         while (taken := self._next(lane)) is not None:
             lane, key, work = taken
             try:

@@ -20,7 +20,8 @@ return 1
 
 
 class LeaderLock:
-    """The turn called ``name``. A hint as all of Redis: flushed, two may have it for a moment, which must do no harm."""
+    """The turn called ``name``. A hint as all of Redis: flushed, two may have it for a moment, which must do no
+    harm."""
 
     def __init__(self, redis: Redis, name: str, *, lasts_s: float) -> None:
         self._redis = redis

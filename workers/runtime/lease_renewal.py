@@ -1,8 +1,9 @@
 """Keeping leases alive while their holders are busy: loading a model, waiting for a slow store, encoding prompts.
 
-A holder says now and then that it is still there; a thread of its own renews in between, for one wait on a store with all
-its retries takes longer than a lease lives. A holder that says nothing for :data:`HANG_TIMEOUT_S` is taken to hang, and its
-lease is left to run out, so that another worker may try. A process that is stopped as a whole renews nothing either.
+A holder says now and then that it is still there; a thread of its own renews in between, for one wait on a store with
+all its retries takes longer than a lease lives. A holder that says nothing for :data:`HANG_TIMEOUT_S` is taken to hang,
+and its lease is left to run out, so that another worker may try. A process that is stopped as a whole renews nothing
+either.
 """
 
 from __future__ import annotations

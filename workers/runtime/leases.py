@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Sequence
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -126,7 +126,8 @@ class Leases:
         return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, _leases(job))}
 
     def never_taken(self, job: str, chunks: Sequence[int]) -> set[int]:
-        """Those of ``chunks`` that no worker has had yet, as far as Redis remembers. Raises RedisError if nobody can tell."""
+        """Those of ``chunks`` that no worker has had yet, as far as Redis remembers. Raises RedisError if nobody can
+        tell."""
         if not chunks:
             return set()
         epochs = self._redis.hmget(_epochs(job), [str(chunk) for chunk in chunks])

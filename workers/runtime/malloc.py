@@ -19,7 +19,8 @@ def keep_memory() -> bool:
     """Lets this process keep up to 1 GiB that it has freed, and all threads share it; True where the C library can.
 
     A forward's tensors are large and short-lived. glibc hands each back to the system and takes it again page by page:
-    measured at 40,000 page faults and 15 % of a forward of CoSimGen's paper network on a CPU, and a third of a training step.
+    measured at 40,000 page faults and 15 % of a forward of CoSimGen's paper network on a CPU, and a third of a training
+    step.
     """
     if not sys.platform.startswith("linux"):
         return False

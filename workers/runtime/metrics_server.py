@@ -12,12 +12,15 @@ from service.errors import SettingsError
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
     """Lets a worker be told where: ``metrics_port`` is 0 where nothing is to be served."""
-    parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)")
+    parser.add_argument(
+        "--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)"
+    )
     parser.add_argument("--metrics-host", default="127.0.0.1", help="address of the metrics (default: 127.0.0.1)")
 
 
 def serve_metrics(collector: Collector, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Serves ``/metrics`` on ``address:port`` from a thread: what was counted, and what ``collector`` reads off at that moment.
+    """Serves ``/metrics`` on ``address:port`` from a thread: what was counted, and what ``collector`` reads off at that
+    moment.
 
     Raises :class:`SettingsError` where the port cannot be had.
     """

@@ -1,10 +1,11 @@
-"""Going through what is old, a page at a time: ids list newest first, so all from before a moment is the end of their listing."""
+"""Going through what is old, a page at a time: ids list newest first, so all from before a moment is the end of their
+listing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 from service.kit.ids import oldest_at
@@ -12,7 +13,7 @@ from service.kit.ids import oldest_at
 
 def utc_now() -> datetime:
     """The present moment."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class Listing(Protocol):

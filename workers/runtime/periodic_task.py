@@ -19,14 +19,16 @@ _SAID_AGAIN_AFTER_S = 60.0
 
 
 class PeriodicTask(ABC):
-    """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes all the same;
-    while the reason stays the same it is said once a minute, so that a broker's outage does not fill a disk.
+    """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes
+    all the same; while the reason stays the same it is said once a minute, so that a broker's outage does not fill a
+    disk.
 
     Every worker has one of a kind; a turn in Redis lets one at a time make them.
     """
 
     def __init__(self, redis: Redis, turn: str, *, name: str, lasts_s: float, interval_s: float) -> None:
-        """``turn`` is the turn's key, which another may have ``lasts_s`` after its holder was last heard of; ``name`` the thread's."""
+        """``turn`` is the turn's key, which another may have ``lasts_s`` after its holder was last heard of; ``name``
+        the thread's."""
         self._leader_lock = LeaderLock(redis, turn, lasts_s=lasts_s)
         self._name = name
         self._interval_s = interval_s

@@ -1,4 +1,5 @@
-"""How fast a model is on this machine: what a row costs at each batch, what the engine makes of it, and where time goes."""
+"""How fast a model is on this machine: what a row costs at each batch, what the engine makes of it, and where time
+goes."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from model_store.interface import ConditionRequest
@@ -36,8 +37,8 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one round. ``utilisation``: FLOP/s of rows that held samples, within their forwards, over the device's matmul rate.
-    ``outside_network``: share of the denoising's wall time that no forward ran."""
+    """Of one round. ``utilisation``: FLOP/s of rows that held samples, within their forwards, over the device's matmul
+    rate. ``outside_network``: share of the denoising's wall time that no forward ran."""
 
     denoised_per_s: float
     stored_per_s: float
@@ -52,7 +53,9 @@ class Figures:
 class Bench:
     """Measures a loaded model with the engine and the stages of a worker; ``store`` takes what is made."""
 
-    def __init__(self, loaded: LoadedModel, engine: Engine, store: ObjectStore, request: ConditionRequest, cpu_threads: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, engine: Engine, store: ObjectStore, request: ConditionRequest, cpu_threads: int
+    ) -> None:
         self._loaded = loaded
         self._engine = engine
         self._pipeline = Pipeline(engine, store)
@@ -88,7 +91,10 @@ class Bench:
 
     def _denoise(self, load: Load) -> float:
         guidance_inputs = self._loaded.guidance_inputs(self._request)
-        requests = [SampleRequest(seed, guidance_inputs, load.steps, load.guidance_scale, load.eta) for seed in range(load.samples)]
+        requests = [
+            SampleRequest(seed, guidance_inputs, load.steps, load.guidance_scale, load.eta)
+            for seed in range(load.samples)
+        ]
         began = time.perf_counter()
         done = self._engine.submit(self._loaded.engine_model, requests)
         wait(done)
@@ -111,7 +117,7 @@ class Bench:
         return time.perf_counter() - began
 
     def _spec(self, load: Load, count: int) -> JobSpec:
-        card, mask, now = self._loaded.card, self._request.mask, datetime.now(timezone.utc)
+        card, mask, now = self._loaded.card, self._request.mask, datetime.now(UTC)
         return JobSpec(
             job=new_job_id(now),
             created_at=now,

@@ -23,13 +23,22 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Twins made at once.")
 @click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Sampling steps of each.")
-@click.option("--guidance", type=FiniteFloat(min=0), help="Guidance scale; 1 takes half the rows.  [default: the card's]")
+@click.option(
+    "--guidance", type=FiniteFloat(min=0), help="Guidance scale; 1 takes half the rows.  [default: the card's]"
+)
 @click.option("--size", type=click.IntRange(1), help="One of the card's sizes.  [default: the card's]")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over so many.")
 @click.option("--rows", type=click.IntRange(2), help="Batch shape.  [default: TWINSET_BATCH_SHAPE, else measured]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def bench(
-    model: str, samples: int, steps: int, guidance: float | None, size: int | None, rounds: int, rows: int | None, as_json: bool
+    model: str,
+    samples: int,
+    steps: int,
+    guidance: float | None,
+    size: int | None,
+    rounds: int,
+    rows: int | None,
+    as_json: bool,
 ) -> None:
     """Measure how fast MODEL makes twins here, and where the time goes.
 
@@ -47,7 +56,9 @@ def bench(
         keep_memory()
         with tempfile.TemporaryDirectory(prefix="twinset-bench-") as folder:
             settings = read_settings()
-            settings = settings.model_copy(update={"batch_shape": rows or settings.batch_shape, "model_cache_dir": Path(folder) / "models"})
+            settings = settings.model_copy(
+                update={"batch_shape": rows or settings.batch_shape, "model_cache_dir": Path(folder) / "models"}
+            )
             figures = _measure(model, settings, Path(folder), samples, steps, guidance, size, rounds)
     except TwinsetError as error:
         raise click.ClickException(error.detail) from None
@@ -63,7 +74,14 @@ def bench(
 
 
 def _measure(
-    model: str, settings: Settings, scratch: Path, samples: int, steps: int, guidance: float | None, size: int | None, rounds: int
+    model: str,
+    settings: Settings,
+    scratch: Path,
+    samples: int,
+    steps: int,
+    guidance: float | None,
+    size: int | None,
+    rounds: int,
 ) -> dict[str, Any]:
     from tqdm import tqdm
 
@@ -146,7 +164,9 @@ def _about(loaded: LoadedModel, load: Load, by_rows: dict[int, float], flops_per
 
 def _in_words(found: dict[str, Any]) -> list[str]:
     load, rows = found["load"], found["batch_shape"][0]
-    costs = "  ".join(f"{n}: [bold]{ms:.3g}[/]" if n == rows else f"{n}: {ms:.3g}" for n, ms in found["ms_per_row"].items())
+    costs = "  ".join(
+        f"{n}: [bold]{ms:.3g}[/]" if n == rows else f"{n}: {ms:.3g}" for n, ms in found["ms_per_row"].items()
+    )
     asked = f"{load['samples']} twins, {load['steps']} steps, guidance {load['guidance_scale']:g}, {load['size_px']} px"
     return [
         f"[bold]{found['model']}[/] on {found['device']}, {found['dtype']}, {found['build']['forward']}",

@@ -53,7 +53,8 @@ class Conditions:
         return cls(rows, record.dtype, device, threads, record.build.get("forward", _FORWARD_BEFORE_CHOICE))
 
     def settings(self, given: Settings) -> Settings:
-        """``given`` with all that decides on bits as it was. The shape is fixed in any case: what floated cannot be had again."""
+        """``given`` with all that decides on bits as it was. The shape is fixed in any case: what floated cannot be had
+        again."""
         told = {
             "batch_shape": self.rows,
             "dtype": self.dtype,
@@ -82,7 +83,8 @@ class Remaker:
         self._decoder = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
 
     def start(self, index: int, on_step: Callable[[], None] | None = None) -> Future[Tensor]:
-        """Sends sample ``index`` through the engine; whatever is wrong with it is raised by the future's ``result()``."""
+        """Sends sample ``index`` through the engine; whatever is wrong with it is raised by the future's
+        ``result()``."""
         spec = self._spec
         try:
             request = SampleRequest(
@@ -126,7 +128,8 @@ class Difference:
 
 
 def differences(record: ChunkRecord, model: LoadedModel) -> tuple[Difference, ...]:
-    """What of the record's machine and build is not so for ``model`` here. Ask after the making: a batch may have been halved."""
+    """What of the record's machine and build is not so for ``model`` here. Ask after the making: a batch may have been
+    halved."""
     batch, batch_here = ("x".join(map(str, shape)) for shape in (record.batch_shape, model.batch_shape))
     pairs = {
         # which of a machine's equal devices it was decides on nothing

@@ -1,8 +1,8 @@
 """A random few of a stored job's twins made again, and compared to the bit with what their records say.
 
 A sample is a pure function of model version, spec and index, and its record says on what it was made. So two questions
-have an answer: are the stored objects still the recorded ones, and would the same come out again? Where machine or build
-are not the record's, a no to the second says nothing of the store. Nothing is written to the store.
+have an answer: are the stored objects still the recorded ones, and would the same come out again? Where machine or
+build are not the record's, a no to the second says nothing of the store. Nothing is written to the store.
 """
 
 from __future__ import annotations
@@ -86,13 +86,18 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
         else:
             failed.append(item)
     if not picks:
-        why = f"all {len(failed)} recorded samples were given up: {failed[0].error}" if failed else "no chunk of it is recorded yet"
+        why = (
+            f"all {len(failed)} recorded samples were given up: {failed[0].error}"
+            if failed
+            else "no chunk of it is recorded yet"
+        )
         raise JobStateConflict(f"job {spec.job} has no twins to verify: {why}")
     return Drawn(spec, tuple(sorted(picks, key=lambda pick: pick.item.index)), len(failed))
 
 
 def _shuffled(total: int, source: random.Random) -> Iterator[int]:
-    """0 .. total-1 in random order, keeping no more in memory than was asked for: Fisher and Yates over a sparse list."""
+    """0 .. total-1 in random order, keeping no more in memory than was asked for: Fisher and Yates over a sparse
+    list."""
     moved: dict[int, int] = {}
     for left in range(total, 0, -1):
         at = source.randrange(left)
@@ -110,7 +115,8 @@ class Stored(StrEnum):
 
 @dataclass(frozen=True)
 class Distance:
-    """Between two pictures: largest and mean absolute difference of their values (0..255), share of pixels that differ."""
+    """Between two pictures: largest and mean absolute difference of their values (0..255), share of pixels that
+    differ."""
 
     largest: int
     mean: float
@@ -119,10 +125,11 @@ class Distance:
 
 @dataclass(frozen=True)
 class FileFinding:
-    """One file of a twin, at ``place`` in the store. ``remade``: whether its remake has the recorded sha256; None where there
-    is no remake.
+    """One file of a twin, at ``place`` in the store. ``remade``: whether its remake has the recorded sha256; None where
+    there is no remake.
 
-    Of a remake that has another: whether it is ``like_stored``, and how far it is from what is stored, where that can be read.
+    Of a remake that has another: whether it is ``like_stored``, and how far it is from what is stored, where that can
+    be read.
     """
 
     kind: Kind
@@ -135,7 +142,8 @@ class FileFinding:
 
 @dataclass(frozen=True)
 class TwinFinding:
-    """What was found of one twin. ``failure``: why it could not be made again; ``input_lost``: for want of its given mask."""
+    """What was found of one twin. ``failure``: why it could not be made again; ``input_lost``: for want of its given
+    mask."""
 
     index: int
     files: tuple[FileFinding, ...]
@@ -179,8 +187,8 @@ def verify(
 ) -> Iterator[TwinFinding]:
     """Makes the twins drawn again, each as its record says, and yields what was found of each.
 
-    ``on_step`` is called, from the engine's thread, for each step of each sample. Raises what :class:`Remaker` raises, a
-    store's error, or :class:`NotReady` where the device was lost.
+    ``on_step`` is called, from the engine's thread, for each step of each sample. Raises what :class:`Remaker` raises,
+    a store's error, or :class:`NotReady` where the device was lost.
     """
     groups: dict[Conditions, list[Pick]] = {}
     for pick in drawn.picks:
@@ -189,7 +197,9 @@ def verify(
         remaker = Remaker(drawn.spec, store, settings, conditions, load)
         try:
             for first in range(0, len(picks), _MAX_CONCURRENCY):
-                started = [(pick, remaker.start(pick.item.index, on_step)) for pick in picks[first : first + _MAX_CONCURRENCY]]
+                started = [
+                    (pick, remaker.start(pick.item.index, on_step)) for pick in picks[first : first + _MAX_CONCURRENCY]
+                ]
                 for pick, latent in started:
                     yield _finding(store, remaker, pick, latent)
         finally:
@@ -240,7 +250,8 @@ def _look(store: ObjectStore, picture: SampleFile) -> tuple[Stored, bytes | None
 
 
 def distance(one: bytes, other: bytes) -> Distance | None:
-    """Between two PNGs, both of colours or both of class indices; None where one cannot be read or they differ in shape."""
+    """Between two PNGs, both of colours or both of class indices; None where one cannot be read or they differ in
+    shape."""
     try:
         a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (one, other))
     except Exception:  # whatever a broken file makes a decoder raise

@@ -25,7 +25,9 @@ class VerifyImpossible(click.ClickException):
 
 @click.command()
 @click.argument("job")
-@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many twins, drawn at random.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many twins, drawn at random."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same choice of twins. Drawn if not given.")
 @click.option(
     "--data-dir",
@@ -36,7 +38,8 @@ def verify(job: str, count: int, seed: int | None, data_dir: Path | None) -> Non
     """Make a few twins of a stored job again and compare.
 
     Reads image and mask of each back and compares them with the hashes in the job's records; then makes the twin again
-    as it was made (batch shape, number format, threads) and compares that. Needs no server and writes nothing to the store.
+    as it was made (batch shape, number format, threads) and compares that. Needs no server and writes nothing to the
+    store.
 
     \b
     Exit code  0  all are the same
@@ -104,7 +107,10 @@ def _say_what_was_drawn(drawn: Drawn, count: int, seed: int) -> None:
     from service.cli.console import out
 
     spec, found = drawn.spec, len(drawn.picks)
-    out.print(f"Job {spec.job}: {found} of {spec.count} twins from [cyan]{spec.model}[/], drawn with --seed {seed}", soft_wrap=True)
+    out.print(
+        f"Job {spec.job}: {found} of {spec.count} twins from [cyan]{spec.model}[/], drawn with --seed {seed}",
+        soft_wrap=True,
+    )
     if found < count:
         out.print(f"  [dim]{count} were asked for; these are all there are[/]")
     if drawn.given_up:
@@ -130,7 +136,9 @@ def _tell(findings: Sequence[TwinFinding]) -> None:
             words = [f"could not be made again: {finding.failure}"] if finding.failure else []
             words += [f"{file.kind} {_in_words(file)}" for file in finding.files]
         for line, word in enumerate(words):
-            out.print(mark if line == 0 else " ", f"{finding.index if line == 0 else '':>5} ", Text(word), soft_wrap=True)
+            out.print(
+                mark if line == 0 else " ", f"{finding.index if line == 0 else '':>5} ", Text(word), soft_wrap=True
+            )
 
 
 def _in_words(file: FileFinding) -> str:
@@ -173,15 +181,21 @@ def _conclusion(findings: Sequence[TwinFinding]) -> str:
         return f"{len(some)} of {total} {'twin' if total == 1 else 'twins'} {'is' if len(some) == 1 else 'are'}"
 
     others = dict.fromkeys(each for finding in perhaps or findings for each in finding.differences)
-    listed = "".join(f"\n  [dim]{each.what:<12}[/] recorded {escape(each.recorded)}; here {escape(each.here)}" for each in others)
+    listed = "".join(
+        f"\n  [dim]{each.what:<12}[/] recorded {escape(each.recorded)}; here {escape(each.here)}" for each in others
+    )
     lines = []
     if damaged:
         lines.append(f"[bold red]✗[/] {are(damaged)} not in the store as recorded.")
     if surely:
-        lines.append(f"[bold red]✗[/] {are(surely)} not the same when made again, on a machine and build like the record's.")
+        lines.append(
+            f"[bold red]✗[/] {are(surely)} not the same when made again, on a machine and build like the record's."
+        )
     if perhaps:
         lines.append(f"[yellow]?[/] {are(perhaps)} not the same when made again.")
-        lines.append(f"  That proves nothing about the store, for machine or build are not those of the record:{listed}")
+        lines.append(
+            f"  That proves nothing about the store, for machine or build are not those of the record:{listed}"
+        )
     if not lines:
         which = "The twin is" if total == 1 else f"All {total} twins are"
         lines.append(f"[green]✓[/] {which} stored as recorded, and the same to the bit when made again.")
@@ -202,7 +216,9 @@ def _settings(data_dir: Path | None) -> Settings:
         settings = read_settings(data_dir=data_dir, store_url=(data_dir.absolute() / "store").as_uri())
     url = urlsplit(settings.store_url)
     if url.scheme == "file" and not Path(unquote(url.path)).is_dir():
-        raise VerifyImpossible(f"there is no store in {unquote(url.path)}; --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL name one")
+        raise VerifyImpossible(
+            f"there is no store in {unquote(url.path)}; --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL name one"
+        )
     return settings
 
 

@@ -1,9 +1,10 @@
-"""The training recipe of the latent autoencoder (Rombach et al. 2022, section 3.1): reconstruction, features, and a slight KL term.
+"""The training recipe of the latent autoencoder (Rombach et al. 2022, section 3.1): reconstruction, features, and a
+slight KL term.
 
     L = MSE + lambda_p * feature distance + lambda_kl * KL(q(z|x) || N(0, 1)) / (3 H W)
 
-The errors are means over an image's values, and so is the KL divergence, which makes lambda_kl the one of Rombach's sums over both
-whatever the size; their patch discriminator is left out.
+The errors are means over an image's values, and so is the KL divergence, which makes lambda_kl the one of Rombach's
+sums over both whatever the size; their patch discriminator is left out.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class AutoencoderTraining(RunSettings):
     """All that decides a run."""
 
     size_px: int = Field(ge=8, description="side of the images")
-    kl_weight: float = Field(1e-6, ge=0, description="of a latent's KL divergence over the number of its image's values")
+    kl_weight: float = Field(
+        1e-6, ge=0, description="of a latent's KL divergence over the number of its image's values"
+    )
     features: str = Field(FALLBACK, description="name of the feature network of the perceptual loss")
     perceptual_weight: float = Field(0.05, ge=0)
     network: AutoencoderConfig
@@ -53,14 +56,23 @@ class AutoencoderTraining(RunSettings):
     def deviations(self) -> tuple[str, ...]:
         """Where this training leaves Rombach's, in words for the card."""
         seen = f"a feature distance through {self.features}" if self.perceptual_weight else "no perceptual term"
-        return (f"The autoencoder is our own: trained by MSE, {seen} and KL {self.kl_weight:g}, without a discriminator.",)
+        return (
+            f"The autoencoder is our own: trained by MSE, {seen} and KL {self.kl_weight:g}, without a discriminator.",
+        )
 
 
 def preset_autoencoder(preset: str, size_px: int, *, paper: str = "siamese", **changes: Any) -> AutoencoderTraining:
-    """The papers' networks (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them (None: unchanged)."""
+    """The papers' networks (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them
+    (None: unchanged)."""
     values: dict[str, Any] = {"preset": preset, "size_px": size_px, "clip_norm": 1.0, "decay_from": 0.5}
     if preset == "paper":
-        values |= {"iterations": 100_000, "learning_rate": 1e-4, "warmup": 1000, "ema_decay": 0.9999, "network": PAPER_SHAPES[paper]()}
+        values |= {
+            "iterations": 100_000,
+            "learning_rate": 1e-4,
+            "warmup": 1000,
+            "ema_decay": 0.9999,
+            "network": PAPER_SHAPES[paper](),
+        }
     else:
         # at a weight of 1 % an error of 40 dB is noise of the latents'; at 5 % three channels of four are nothing else
         values |= {"iterations": 10_000, "learning_rate": 5e-4, "warmup": 200, "ema_decay": 0.999, "kl_weight": 1e-3}
@@ -102,7 +114,8 @@ class AutoencoderTrainer(NetworkTrainer):
         features_weights: Path | None = None,
         has_up: bool | None = None,
     ) -> None:
-        """``has_up`` overrides what the datasets say. Raises ValueError for a size that the network cannot make smaller."""
+        """``has_up`` overrides what the datasets say. Raises ValueError for a size that the network cannot make
+        smaller."""
         super().__init__(out, settings, accelerator)
         if settings.size_px % settings.network.factor:
             raise ValueError(
@@ -113,7 +126,9 @@ class AutoencoderTrainer(NetworkTrainer):
         self.turns = 1 if up else 8
         self.features = None
         if settings.perceptual_weight:
-            self.features = open_features(settings.features, features_weights).to(accelerator.device, memory_format=torch.channels_last)
+            self.features = open_features(settings.features, features_weights).to(
+                accelerator.device, memory_format=torch.channels_last
+            )
         self.images = np.concatenate([folder.images(folder.stems(), settings.size_px) for folder in data])
         self.rows = EndlessRows(len(self.images), settings.seed)
         autoencoder = build_autoencoder(settings.network)
@@ -147,9 +162,12 @@ class AutoencoderTrainer(NetworkTrainer):
         return {key: value.item() for key, value in losses.items()} | {"gradient_norm": norm}
 
     def held_out(self) -> tuple[str, np.ndarray]:
-        """(split, images) to look at and measure with: the test split's, or the training's where a dataset has no other."""
+        """(split, images) to look at and measure with: the test split's, or the training's where a dataset has no
+        other."""
         split = "test" if all(folder.held_out_split == "test" for folder in self.data) else "train"
-        return split, np.concatenate([folder.images(folder.stems(split), self.settings.size_px) for folder in self.data])
+        return split, np.concatenate(
+            [folder.images(folder.stems(split), self.settings.size_px) for folder in self.data]
+        )
 
     def picture(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: a few held-out images, real and reconstructed, a row each."""
@@ -162,9 +180,11 @@ class AutoencoderTrainer(NetworkTrainer):
         Image.fromarray(grid([images, made])).save(path)
 
     def finish(self, iterations: int, precision: str) -> dict[str, Any]:
-        """Writes ``autoencoder.safetensors`` and ``autoencoder.json`` after so many iterations; returns what the latter holds.
+        """Writes ``autoencoder.safetensors`` and ``autoencoder.json`` after so many iterations; returns what the latter
+        holds.
 
-        The scaling factor, by which latents are multiplied, is 1 / std of the training images' latents (Rombach et al., section G).
+        The scaling factor, by which latents are multiplied, is 1 / std of the training images' latents (Rombach et al.,
+        section G).
         """
         split, images = self.held_out()
         with self.result() as network:
@@ -176,9 +196,15 @@ class AutoencoderTrainer(NetworkTrainer):
                 "iterations": iterations,
                 "precision": precision,
                 "augmentation": "flips and right-angle turns" if self.turns == 8 else "none",
-                "data": [latent_data(folder.name, folder.licence, len(folder.stems()), "autoencoder") for folder in self.data],
+                "data": [
+                    latent_data(folder.name, folder.licence, len(folder.stems()), "autoencoder") for folder in self.data
+                ],
                 "measured_on": split,
-                "measured": {"psnr_db": measured_psnr(network, images), "latent_std": round(deviation, 5), "images": len(images)},
+                "measured": {
+                    "psnr_db": measured_psnr(network, images),
+                    "latent_std": round(deviation, 5),
+                    "images": len(images),
+                },
                 "deviations": list(self.settings.deviations),
             }
             return save_autoencoder(network, self.settings.network, 1.0 / deviation, self.out, about)

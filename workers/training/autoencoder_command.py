@@ -14,10 +14,19 @@ from workers.training.running import errors_in_one_line, run_through, taken_ever
 
 
 @click.command("autoencoder")
-@click.option("--data", "folders", required=True, multiple=True, type=READ_FOLDER, help="images/, train.txt, test.txt; may be given again.")
+@click.option(
+    "--data",
+    "folders",
+    required=True,
+    multiple=True,
+    type=READ_FOLDER,
+    help="images/, train.txt, test.txt; may be given again.",
+)
 @click.option("--list", "listing", type=READ_FILE, help="Stems to train on, in the place of train.txt.")
 @click.option("--size", "size_px", required=True, type=click.IntRange(8), help="Side of the images.")
-@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: f4, for CPUs.")
+@click.option(
+    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: f4, for CPUs."
+)
 @click.option(
     "--for",
     "paper",
@@ -26,7 +35,11 @@ from workers.training.running import errors_in_one_line, run_through, taken_ever
     show_default=True,
     help="Whose shape the paper preset has: f8 or f4.",
 )
-@click.option("--features", type=click.Choice(FEATURE_NETWORKS), help="Feature network of the perceptual loss [default: random-conv3].")
+@click.option(
+    "--features",
+    type=click.Choice(FEATURE_NETWORKS),
+    help="Feature network of the perceptual loss [default: random-conv3].",
+)
 @click.option("--features-weights", type=READ_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="0 trains without it.")
 @click.option("--kl-weight", type=click.FloatRange(0))
@@ -68,4 +81,6 @@ def autoencoder(
                 f"{found['latent_std']:.3f} are scaled by {about['network']['scaling_factor']:.4f}",
                 soft_wrap=True,
             )
-            console.print(f"wrote {out}; train a base on it with: twinset train base --autoencoder {out} ...", soft_wrap=True)
+            console.print(
+                f"wrote {out}; train a base on it with: twinset train base --autoencoder {out} ...", soft_wrap=True
+            )

@@ -33,7 +33,10 @@ def measured_psnr(autoencoder: AutoencoderKL, images: np.ndarray, *, batch_size:
     found: list[float] = []
     for start in range(0, len(images), batch_size):
         real = images[start : start + batch_size]
-        found += [psnr(a, b, 255.0) for a, b in zip(real, to_pixels(reconstructed(autoencoder, as_images(real).to(device))), strict=True)]
+        found += [
+            psnr(a, b, 255.0)
+            for a, b in zip(real, to_pixels(reconstructed(autoencoder, as_images(real).to(device))), strict=True)
+        ]
     return round(float(np.mean(found)), 3)
 
 
@@ -46,10 +49,13 @@ def latent_deviation(bank: LatentBank, scaling_factor: float) -> float:
 def save_autoencoder(
     autoencoder: AutoencoderKL, config: AutoencoderConfig, scaling_factor: float, folder: Path, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes weights (float32) and description into ``folder``; returns the description, with the config as measured."""
+    """Writes weights (float32) and description into ``folder``; returns the description, with the config as
+    measured."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / AUTOENCODER_WEIGHTS
-    save_file({name: value.detach().cpu().contiguous().float() for name, value in autoencoder.state_dict().items()}, path)
+    save_file(
+        {name: value.detach().cpu().contiguous().float() for name, value in autoencoder.state_dict().items()}, path
+    )
     measured = config.model_copy(update={"scaling_factor": round(scaling_factor, 6)})
     about = {
         "format": 1,

@@ -1,4 +1,5 @@
-"""What the card of every trained model says, and how: fingerprints, versions, the log's end, and what the model is for."""
+"""What the card of every trained model says, and how: fingerprints, versions, the log's end, and what the model is
+for."""
 
 from __future__ import annotations
 

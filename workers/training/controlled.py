@@ -36,7 +36,8 @@ def palette_tensor(count: int) -> Tensor:
 
 
 def controlled(network: nn.Module) -> Denoiser:
-    """How a network with ``unet`` and ``control`` denoises: conditions are ``text`` ``(B, L, d)`` and hint features ``hint``."""
+    """How a network with ``unet`` and ``control`` denoises: conditions are ``text`` ``(B, L, d)`` and hint features
+    ``hint``."""
 
     def forward(x: Tensor, t: Tensor, condition: Any) -> Tensor:
         residuals = control_residuals(network.control, x, t, condition["text"], condition["hint"])
@@ -46,11 +47,14 @@ def controlled(network: nn.Module) -> Denoiser:
 
 
 class ControlledTrainer(NetworkTrainer):
-    """A run that trains a control copy and a hint network on a base, and, where a paper says so, a part of its U-Net."""
+    """A run that trains a control copy and a hint network on a base, and, where a paper says so, a part of its
+    U-Net."""
 
     guidance_scale: float = 1.0
 
-    def __init__(self, base: LatentBase, hint: BaseModel, out: Path, settings: RunSettings, accelerator: Accelerator) -> None:
+    def __init__(
+        self, base: LatentBase, hint: BaseModel, out: Path, settings: RunSettings, accelerator: Accelerator
+    ) -> None:
         """Raises ValueError for a ``hint`` network of another size than the base's latents."""
         super().__init__(out, settings, accelerator)
         if hint.factor != base.autoencoder_config.factor:
@@ -68,7 +72,11 @@ class ControlledTrainer(NetworkTrainer):
         self.abar = alphas_cumprod(base.convention).to(accelerator.device)
 
     def identity(self) -> dict[str, Any]:
-        return {"base": self.base.fingerprint, "hint network": self.hint_config.model_dump(mode="json"), "size": self.base.size_px}
+        return {
+            "base": self.base.fingerprint,
+            "hint network": self.hint_config.model_dump(mode="json"),
+            "size": self.base.size_px,
+        }
 
     def sampled(self, network: nn.Module, condition: dict[str, Tensor], null: dict[str, Tensor]) -> np.ndarray:
         """What the network makes of stacked conditions, by few steps: ``(B, H, W, 3)`` uint8."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +64,11 @@ class CoSimGenObjective(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, t: Tensor, multi_hot: Tensor, dropped: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> output ``(B, 6, h, w)``, C_emb ``(B, D)``, Z_emb ``(B, D)``; ``dropped`` ``(B,)`` bool rows see the null condition."""
+    def forward(
+        self, x: Tensor, t: Tensor, multi_hot: Tensor, dropped: Tensor, text: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> output ``(B, 6, h, w)``, C_emb ``(B, D)``, Z_emb ``(B, D)``; ``dropped`` ``(B,)`` bool rows see the null
+        condition."""
         classes = self.network.class_encoder(multi_hot)
         null = self.network.class_encoder(torch.zeros_like(multi_hot))
         condition = torch.where(dropped[:, None], null, classes)
@@ -102,7 +106,9 @@ class CoSimGenTrainer(Trainer):
         fused = accelerator.device.type in ("cpu", "cuda")
         optimizers = [
             torch.optim.Adam(self._groups(), lr=settings.learning_rate, fused=fused),
-            torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999), fused=fused),
+            torch.optim.Adam(
+                self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999), fused=fused
+            ),
         ]
         self._resume(optimizers)
         prepared = accelerator.prepare(objective, self.discriminator, *optimizers)
@@ -111,13 +117,15 @@ class CoSimGenTrainer(Trainer):
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Class encoder, text encoder, Spectron's class maps, and the rest, each clipped by itself: the triplet drives the
-        encoders hard, which must not scale the U-Net's gradient. A step of Adam moves an embedding, or a map, by its rate
-        times the sum of all its inputs: at the U-Net's rate that is further in one step than two class sets lie apart.
-        Only the text may hurry, for it has to keep up with the classes."""
+        """Class encoder, text encoder, Spectron's class maps, and the rest, each clipped by itself: the triplet drives
+        the encoders hard, which must not scale the U-Net's gradient. A step of Adam moves an embedding, or a map, by
+        its rate times the sum of all its inputs: at the U-Net's rate that is further in one step than two class sets
+        lie apart. Only the text may hurry, for it has to keep up with the classes."""
         groups: dict[str, list[nn.Parameter]] = {"class": [], "text": [], "maps": [], "rest": []}
         for name, parameter in self.network.named_parameters():
-            kind = "class" if name.startswith("class_encoder.") else "text" if name.startswith("text_encoder.") else "rest"
+            kind = (
+                "class" if name.startswith("class_encoder.") else "text" if name.startswith("text_encoder.") else "rest"
+            )
             groups["maps" if ".spectron.spatial." in name else kind].append(parameter)
         shares = (self.settings.class_rate, 1.0, self.settings.map_rate, 1.0)
         return [{"params": group, "share": share} for group, share in zip(groups.values(), shares, strict=True)]
@@ -163,8 +171,13 @@ class CoSimGenTrainer(Trainer):
             return
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
-        tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
-        tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(self.judge_optimizer, "judge_optimizer.")
+        tensors |= {
+            f"ema.{name}": value
+            for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)
+        }
+        tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(
+            self.judge_optimizer, "judge_optimizer."
+        )
         about = {
             "settings": self.settings.model_dump(mode="json"),
             "dataset": self.data.name,
@@ -182,12 +195,17 @@ class CoSimGenTrainer(Trainer):
         turns = torch.randint(self.turns, (size,), generator=generator).tolist()
         painted = [
             np.concatenate(
-                [dihedral(self.images[row], turn).astype(np.float32) / 127.5 - 1.0, paint(dihedral(self.masks[row], turn), self.colours)],
+                [
+                    dihedral(self.images[row], turn).astype(np.float32) / 127.5 - 1.0,
+                    paint(dihedral(self.masks[row], turn), self.colours),
+                ],
                 axis=-1,
             )
             for row, turn in zip(rows, turns, strict=True)
         ]
-        pairs = torch.from_numpy(np.stack(painted)).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
+        pairs = torch.from_numpy(np.stack(painted)).permute(
+            0, 3, 1, 2
+        )  # NHWC memory seen as NCHW: channels_last already
         present = self.present[rows]
         return pairs, torch.from_numpy(present.astype(np.float32)), self.prompts.draw(present, generator)
 
@@ -224,7 +242,10 @@ class CoSimGenTrainer(Trainer):
             losses["adversarial"] = self._judged(x0_hat)
             total = total + settings.adversarial_weight * losses["adversarial"]
         self.accelerator.backward(total)
-        *_, norm = (self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm) for group in self.optimizer.param_groups)
+        *_, norm = (
+            self.accelerator.clip_grad_norm_(group["params"], settings.clip_norm)
+            for group in self.optimizer.param_groups
+        )
         check_gradient(norm, iteration)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -250,10 +271,11 @@ class CoSimGenTrainer(Trainer):
         return loss
 
     def align_text(self) -> float:
-        """Ends a run: moves the averaged text projection onto the averaged class embeddings, all else frozen, and saves.
+        """Ends a run: moves the averaged text projection onto the averaged class embeddings, all else frozen, and
+        saves.
 
-        The triplet only sees class sets that occur in the data, and rests once each text is nearer to its own set than to
-        another. This sees every set that a user may ask for, in many words. Returns the mean |Z - C|^2 that is left.
+        The triplet only sees class sets that occur in the data, and rests once each text is nearer to its own set than
+        to another. This sees every set that a user may ask for, in many words. Returns the mean |Z - C|^2 that is left.
         """
         network, settings = self.averaged().requires_grad_(False), self.settings
         projection = network.text_encoder.requires_grad_(True)

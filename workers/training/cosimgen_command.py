@@ -14,23 +14,45 @@ from workers.training.running import errors_in_one_line, run_through, say_writte
 
 @click.command("cosimgen")
 @click.option(
-    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="images/, masks/, dataset.json, train.txt."
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="images/, masks/, dataset.json, train.txt.",
 )
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run; one that is there already goes on.")
 @click.option(
-    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: 64 px, for CPUs; paper: 128 px."
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run; one that is there already goes on.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="small: 64 px, for CPUs; paper: 128 px.",
 )
 @click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]")
 @click.option("--batch-size", type=click.IntRange(2), help="Pairs an iteration, over all processes.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
 @click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True))
-@click.option("--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it.")
-@click.option("--alignment-weight", type=click.FloatRange(0), help="Weight of the text's alignment to the classes; 0 is the paper's.")
 @click.option(
-    "--repeat-below", type=click.FloatRange(0, 1), help="Draw class sets rarer than this share of the images more often; 0 is the paper's."
+    "--adversarial-weight", type=click.FloatRange(0), help="Beta of the discriminator's loss; 0 trains without it."
 )
 @click.option(
-    "--presence-margin", type=click.FloatRange(1), help="Leave out pairs with a class within this factor of 0.5 %; 1 is the paper's."
+    "--alignment-weight",
+    type=click.FloatRange(0),
+    help="Weight of the text's alignment to the classes; 0 is the paper's.",
+)
+@click.option(
+    "--repeat-below",
+    type=click.FloatRange(0, 1),
+    help="Draw class sets rarer than this share of the images more often; 0 is the paper's.",
+)
+@click.option(
+    "--presence-margin",
+    type=click.FloatRange(1),
+    help="Leave out pairs with a class within this factor of 0.5 %; 1 is the paper's.",
 )
 @click.option(
     "--noisy-share",
@@ -38,10 +60,15 @@ from workers.training.running import errors_in_one_line, run_through, say_writte
     help="Share of timesteps from the noisiest fifth; 0.2 is the paper's.",
 )
 @click.option("--seed", type=click.IntRange(0))
-@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
+@click.option(
+    "--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."
+)
 @click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
 @click.option(
-    "--no-up/--has-up", "no_up", default=None, help="Whether the scenes may be turned and flipped [default: as dataset.json says]."
+    "--no-up/--has-up",
+    "no_up",
+    default=None,
+    help="Whether the scenes may be turned and flipped [default: as dataset.json says].",
 )
 @click.option(
     "--alias",
@@ -58,9 +85,15 @@ from workers.training.running import errors_in_one_line, run_through, say_writte
 @click.option("--name", callback=check_name, help="The model's name [default: cosimgen-FOLDER].")
 @click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version)
 @click.option("--title", help="One line that says what the model makes.")
-@click.option("--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: 1, the paper's].")
 @click.option(
-    "--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="The card's default: noise added at each step of sampling."
+    "--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: 1, the paper's]."
+)
+@click.option(
+    "--eta",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="The card's default: noise added at each step of sampling.",
 )
 @click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
@@ -86,7 +119,8 @@ def cosimgen(
     """Train CoSimGen on a folder of images and masks, and write OUT/model.
 
     A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again, so that a
-    super-resolution trained meanwhile can be put in. On several GPUs: accelerate launch -m service.cli train cosimgen ...
+    super-resolution trained meanwhile can be put in. On several GPUs: accelerate launch -m service.cli train cosimgen
+    ...
     """
     from accelerate import Accelerator
 
@@ -100,7 +134,9 @@ def cosimgen(
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
         if superres is not None:
-            open_superres(superres, settings.network.size_px)  # what does not fit is told before the training, not behind it
+            open_superres(
+                superres, settings.network.size_px
+            )  # what does not fit is told before the training, not behind it
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
         run_through(trainer, out, console, **every)

@@ -26,16 +26,26 @@ class CoSimGenTraining(BaseModel):
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient, of each encoder, the maps and the rest")
+    clip_norm: float = Field(
+        1.0, gt=0, description="largest norm of the gradient, of each encoder, the maps and the rest"
+    )
     p_uncond: float = Field(0.1, ge=0, le=1, description="how often the class condition is dropped for the null one")
     adversarial_weight: float = Field(ADVERSARIAL_WEIGHT, ge=0, description="beta of eq. 6")
     alignment_weight: float = Field(0.0, ge=0, description="weight of |Z - sg[C]|^2, ours; 0 is the paper's")
-    alignment_iterations: int = Field(0, ge=0, description="at the end, of the text projection alone towards all class sets; ours")
-    repeat_below: float = Field(0.0, ge=0, le=1, description="class sets rarer than this share of the images are drawn more often; ours")
-    presence_margin: float = Field(
-        1.0, ge=1, description="pairs with a class within this factor of the least share that counts are left out; 1 leaves none; ours"
+    alignment_iterations: int = Field(
+        0, ge=0, description="at the end, of the text projection alone towards all class sets; ours"
     )
-    noisy_share: float = Field(NOISY_FIFTH, gt=0, lt=1, description="share of the timesteps from the noisiest fifth; 0.2 is uniform")
+    repeat_below: float = Field(
+        0.0, ge=0, le=1, description="class sets rarer than this share of the images are drawn more often; ours"
+    )
+    presence_margin: float = Field(
+        1.0,
+        ge=1,
+        description="pairs with a class within this factor of the least share that counts are left out; 1 leaves none; ours",
+    )
+    noisy_share: float = Field(
+        NOISY_FIFTH, gt=0, lt=1, description="share of the timesteps from the noisiest fifth; 0.2 is uniform"
+    )
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     discriminator_width: int = 64
@@ -51,7 +61,12 @@ class CoSimGenTraining(BaseModel):
 def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTraining:
     """The paper's settings, or the small ones for CPUs, with ``changes`` over them (None means unchanged)."""
     if preset == "paper":
-        values: dict[str, Any] = {"preset": "paper", "iterations": 100_000, "ema_decay": 0.9999, "network": paper_config(num_classes)}
+        values: dict[str, Any] = {
+            "preset": "paper",
+            "iterations": 100_000,
+            "ema_decay": 0.9999,
+            "network": paper_config(num_classes),
+        }
     else:
         values = {
             "preset": "small",

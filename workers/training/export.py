@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,7 +17,14 @@ from model_store.cosimgen.system import GENERATOR_PREFIX, SUPERRES_PREFIX, WEIGH
 from model_store.masks.palette import fibonacci_rgb
 from model_store.text import ALL_MINILM
 from workers.data.segmentation_folder import PRESENT_SHARE, SegmentationFolder
-from workers.training.card_parts import INTENDED_USE, LIMITS_OF_USE, ExportImpossible, last_log_line, versions, weights_file
+from workers.training.card_parts import (
+    INTENDED_USE,
+    LIMITS_OF_USE,
+    ExportImpossible,
+    last_log_line,
+    versions,
+    weights_file,
+)
 from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.loop import NOISY_FIFTH, checkpoint_settings, load_checkpoint
 from workers.training.prompts import CANONICAL_TEMPLATE
@@ -39,7 +47,9 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
     if network.size_px != paper.size_px:
         found.append(f"Pairs are generated at {network.size_px} px, not 128.")
     if network.stem != 1:
-        found.append(f"A space-to-depth stem of {network.stem}: the U-Net starts at {network.size_px // network.stem} px.")
+        found.append(
+            f"A space-to-depth stem of {network.stem}: the U-Net starts at {network.size_px // network.stem} px."
+        )
     if (network.width, network.multipliers) != (paper.width, paper.multipliers):
         found.append(f"Width {network.width} with multipliers {list(network.multipliers)}, not 64 with 1, 2, 4, 8.")
     if network.attention_sizes:
@@ -47,13 +57,19 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
     if settings.prediction_type != "epsilon":
         found.append("The network predicts velocity, not noise.")
     if settings.schedule != "linear":
-        found.append("The noise follows the cosine schedule, not the linear one, most of whose steps leave nothing of a small picture.")
+        found.append(
+            "The noise follows the cosine schedule, not the linear one, most of whose steps leave nothing of a small picture."
+        )
     if settings.alignment_weight:
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
     if settings.alignment_iterations:
-        found.append(f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets.")
+        found.append(
+            f"At the end {settings.alignment_iterations} iterations of that alignment alone, over all class sets."
+        )
     if (settings.class_rate, settings.map_rate) != (1.0, 1.0):
-        found.append(f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}.")
+        found.append(
+            f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}."
+        )
     if settings.repeat_below:
         found.append(
             f"Class sets rarer than {settings.repeat_below:.0%} of the images are drawn "
@@ -65,7 +81,9 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
             f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly not."
         )
     if settings.noisy_share != NOISY_FIFTH:
-        found.append(f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is decided.")
+        found.append(
+            f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is decided."
+        )
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
         found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
     if (settings.batch_size, settings.learning_rate) != (24, 2e-4):
@@ -105,9 +123,9 @@ def export_model(
 ) -> ModelCard:
     """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint. Weights first, card last.
 
-    ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone. ``notes`` say
-    what the settings do not; ``guidance_scale`` and ``eta`` are the card's defaults.
-    Raises :class:`ExportImpossible` if the run has no checkpoint or the super-resolution does not fit.
+    ``superres`` is a folder of ``twinset train superres``; without one the model makes its generated size alone.
+    ``notes`` say what the settings do not; ``guidance_scale`` and ``eta`` are the card's defaults. Raises
+    :class:`ExportImpossible` if the run has no checkpoint or the super-resolution does not fit.
     """
     found = load_checkpoint(run)
     if found is None:
@@ -135,7 +153,9 @@ def export_model(
         description=f"Makes an image and its segmentation mask together, from a prompt or from classes, in the look of {data.name}.",
         inputs=("prompt", "classes"),
         classes=tuple(
-            ClassEntry(index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases)
+            ClassEntry(
+                index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases
+            )
             for c in data.classes
         ),
         palette=PaletteRef(count=len(data.classes)),
@@ -157,7 +177,12 @@ def export_model(
             "versions": versions("torch", "accelerate", "twinset"),
         },
         training_data=(
-            {"name": data.name, "split": "train", "pairs": about.get("pairs", len(data.stems("train"))), "licence": data.licence},
+            {
+                "name": data.name,
+                "split": "train",
+                "pairs": about.get("pairs", len(data.stems("train"))),
+                "licence": data.licence,
+            },
         ),
         deviations=deviations(settings, upscaler),
         intended_use=INTENDED_USE,

@@ -18,15 +18,26 @@ from model_store.diffusion.sampling import sample
 def to_picture(x: Tensor) -> np.ndarray:
     """``(B, 6, h, w)`` in [-1, 1] -> one ``(2 h, B w, 3)`` uint8 picture: images above, painted masks below."""
     pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
-    return np.concatenate([np.concatenate(list(pixels[..., :3]), axis=1), np.concatenate(list(pixels[..., 3:]), axis=1)], axis=0)
+    return np.concatenate(
+        [np.concatenate(list(pixels[..., :3]), axis=1), np.concatenate(list(pixels[..., 3:]), axis=1)], axis=0
+    )
 
 
 def sample_grid(
-    network: CoSimGenNetwork, convention: SamplerConvention, multi_hot: Tensor, path: Path, *, steps: int = 25, guidance_scale: float = 1.0
+    network: CoSimGenNetwork,
+    convention: SamplerConvention,
+    multi_hot: Tensor,
+    path: Path,
+    *,
+    steps: int = 25,
+    guidance_scale: float = 1.0,
 ) -> None:
     """Samples one pair for each class set ``(B, K)``, seeds 0..B-1, and writes the picture to ``path``."""
     with torch.no_grad():
-        condition, null = network.class_encoder(multi_hot).float(), network.class_encoder(torch.zeros_like(multi_hot)).float()
+        condition, null = (
+            network.class_encoder(multi_hot).float(),
+            network.class_encoder(torch.zeros_like(multi_hot)).float(),
+        )
         made = sample(
             lambda x, t, condition: network(x, t, condition["class"]),
             DDIM(convention, multi_hot.device),

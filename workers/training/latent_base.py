@@ -1,4 +1,5 @@
-"""The training recipe of a base: text-to-image diffusion on latents (Rombach et al. 2022), which the mask systems start from.
+"""The training recipe of a base: text-to-image diffusion on latents (Rombach et al. 2022), which the mask systems start
+from.
 
 L = E |target - U-Net(z_t, t, tokens of a caption)|^2, the caption dropped for "" with p_uncond
 """
@@ -23,7 +24,14 @@ from model_store.card import SamplerConvention
 from model_store.diffusion.schedule import alphas_cumprod
 from model_store.latent.autoencoder import AutoencoderConfig
 from model_store.latent.base import BASE_ABOUT, BASE_WEIGHTS
-from model_store.latent.denoiser import DenoiserConfig, build_unet, denoise, pathdiff_denoiser, small_denoiser, stable_diffusion_denoiser
+from model_store.latent.denoiser import (
+    DenoiserConfig,
+    build_unet,
+    denoise,
+    pathdiff_denoiser,
+    small_denoiser,
+    stable_diffusion_denoiser,
+)
 from model_store.latent.text import TokenEncoder
 from workers.data.captions import (
     CaptionBank,
@@ -46,8 +54,9 @@ STABLE_DIFFUSION_CONVENTION = SamplerConvention(
     set_alpha_to_one=False,
     clip_sample=False,
 )
-# Stable Diffusion's schedule leaves 7 % of a latent at its last step, enough to read there whether an image is dark or bright,
-# which sampling, from pure noise, must learn from the text (Lin et al. 2023, Common diffusion noise schedules are flawed)
+# Stable Diffusion's schedule leaves 7 % of a latent at its last step, enough to read there whether an image is dark or
+# bright, which sampling, from pure noise, must learn from the text (Lin et al. 2023, Common diffusion noise schedules
+# are flawed)
 SMALL_CONVENTION = SamplerConvention(schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
 PREVIEWS = 6
 
@@ -72,14 +81,17 @@ class BaseTraining(CaptionedRun):
         if self.convention.schedule == "squaredcos_cap_v2":
             found.append("The noise follows the cosine schedule, which ends in pure noise, not Stable Diffusion's.")
         if self.convention.timestep_spacing != "leading":
-            found.append(f"Sampling takes {self.convention.timestep_spacing} timesteps, from the last one on, not leading ones.")
+            found.append(
+                f"Sampling takes {self.convention.timestep_spacing} timesteps, from the last one on, not leading ones."
+            )
         return (*found, *repeats_deviation(self.repeat_below))
 
 
 def preset_base(
     preset: str, autoencoder: AutoencoderConfig, size_px: int, text_dims: int, *, paper: str = "siamese", **changes: Any
 ) -> BaseTraining:
-    """The papers' U-Nets (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them (None: unchanged).
+    """The papers' U-Nets (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them (None:
+    unchanged).
 
     Raises ValueError where the paper's U-Net does not fit the autoencoder.
     """
@@ -94,10 +106,14 @@ def preset_base(
         values |= {"iterations": 200_000, "batch_size": 48, "learning_rate": 1e-4, "weight_decay": 1e-2, "warmup": 1000}
         values |= {"ema_decay": 0.9999, "convention": STABLE_DIFFUSION_CONVENTION}
     else:
-        network = small_denoiser(latent_px, text_dims).model_copy(update={"latent_channels": autoencoder.latent_channels})
+        network = small_denoiser(latent_px, text_dims).model_copy(
+            update={"latent_channels": autoencoder.latent_channels}
+        )
         values |= {"iterations": 20_000, "learning_rate": 4e-4, "warmup": 200, "decay_from": 0.5, "ema_decay": 0.999}
         values |= {"repeat_below": 0.2, "clip_norm": 1.0, "convention": SMALL_CONVENTION}
-    settings = BaseTraining(**(values | {"network": network} | {key: value for key, value in changes.items() if value is not None}))
+    settings = BaseTraining(
+        **(values | {"network": network} | {key: value for key, value in changes.items() if value is not None})
+    )
     if settings.network.latent_channels != autoencoder.latent_channels:
         raise ValueError(
             f"the U-Net denoises {settings.network.latent_channels} channels and the autoencoder makes {autoencoder.latent_channels}; "
@@ -181,10 +197,13 @@ class BaseTrainer(NetworkTrainer):
         return {"denoising": loss.item(), "gradient_norm": norm}
 
     def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``: images sampled for captions of the training data, without guidance and with 3."""
+        """Writes ``samples/{iteration}.png``: images sampled for captions of the training data, without guidance and
+        with 3."""
         chosen = np.random.default_rng(self.settings.seed).choice(len(self.captions.texts), PREVIEWS)
         device = self.accelerator.device
-        condition = {"text": torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in chosen]).to(device)}
+        condition = {
+            "text": torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in chosen]).to(device)
+        }
         null = {"text": self.captions.encode("").expand(PREVIEWS, -1, -1).to(device)}
         with self.result() as unet, self.accelerator.autocast():
             columns = [
@@ -205,13 +224,19 @@ class BaseTrainer(NetworkTrainer):
         Image.fromarray(grid(columns)).save(path)
 
     def finish(self, iterations: int, precision: str) -> dict[str, Any]:
-        """Writes ``base.safetensors`` (float32) and ``base.json`` after so many iterations; returns what the latter holds."""
+        """Writes ``base.safetensors`` (float32) and ``base.json`` after so many iterations; returns what the latter
+        holds."""
         path = self.out / BASE_WEIGHTS
         with self.result() as unet:
             parts = {"autoencoder": self.autoencoder, "unet": unet}
-            tensors = {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+            tensors = {
+                f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
+            }
             save_file({name: value.detach().cpu().contiguous().float() for name, value in tensors.items()}, path)
-        data = [*self.autoencoder_about["data"], latent_data(self.data.name, self.data.licence, len(self.data.stems()), "base")]
+        data = [
+            *self.autoencoder_about["data"],
+            latent_data(self.data.name, self.data.licence, len(self.data.stems()), "base"),
+        ]
         about = {
             "format": 1,
             "kind": "twinset",

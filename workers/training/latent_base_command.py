@@ -16,10 +16,16 @@ from workers.training.running import errors_in_one_line, run_through, taken_ever
 @click.option("--data", required=True, type=READ_FOLDER, help="images/, captions.jsonl, train.txt.")
 @click.option("--list", "listing", type=READ_FILE, help="Stems to train on, in the place of train.txt.")
 @click.option(
-    "--autoencoder", "autoencoder_folder", required=True, type=READ_FOLDER, help="Of `twinset train autoencoder`, or a Stable Diffusion's."
+    "--autoencoder",
+    "autoencoder_folder",
+    required=True,
+    type=READ_FOLDER,
+    help="Of `twinset train autoencoder`, or a Stable Diffusion's.",
 )
 @click.option("--size", "size_px", type=click.IntRange(8), help="Side of the images [default: the autoencoder's].")
-@click.option("--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: for CPUs.")
+@click.option(
+    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="small: for CPUs."
+)
 @click.option(
     "--for",
     "paper",
@@ -28,11 +34,23 @@ from workers.training.running import errors_in_one_line, run_through, taken_ever
     show_default=True,
     help="Whose U-Net the paper preset has.",
 )
-@click.option("--clip", type=READ_FOLDER, help="A folder with text_encoder/ and tokenizer/ [default: all-MiniLM-L6-v2].")
 @click.option(
-    "--chunks", default=1, show_default=True, type=click.IntRange(1), help="Windows of text that the CLIP reads; PathDiff's are 2."
+    "--clip", type=READ_FOLDER, help="A folder with text_encoder/ and tokenizer/ [default: all-MiniLM-L6-v2]."
 )
-@click.option("--tokens", default=48, show_default=True, type=click.IntRange(1, 256), help="Tokens of a text that all-MiniLM-L6-v2 gives.")
+@click.option(
+    "--chunks",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Windows of text that the CLIP reads; PathDiff's are 2.",
+)
+@click.option(
+    "--tokens",
+    default=48,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Tokens of a text that all-MiniLM-L6-v2 gives.",
+)
 @captioned_run_options
 def base(
     data: Path,
@@ -74,4 +92,6 @@ def base(
         done = run_through(trainer, out, console, **every)
         if accelerator.is_main_process:
             trainer.finish(done, precision)
-            console.print(f"wrote {out}; train a mask system on it with: twinset train siamese --base {out} ...", soft_wrap=True)
+            console.print(
+                f"wrote {out}; train a mask system on it with: twinset train siamese --base {out} ...", soft_wrap=True
+            )

@@ -1,4 +1,5 @@
-"""From a finished run on a base to a model folder: all four networks as half floats in one safetensors, and the card."""
+"""From a finished run on a base to a model folder: all four networks as half floats in one safetensors, and the
+card."""
 
 from __future__ import annotations
 
@@ -49,10 +50,11 @@ def export_siamese(
     guidance_scale: float | None = None,
     notes: Sequence[str] = (),
 ) -> ModelCard:
-    """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint and its base. Weights first, card last.
+    """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint and its base. Weights first, card
+    last.
 
-    ``notes`` say what the settings do not; ``guidance_scale`` is the card's default. Raises :class:`ExportImpossible` if the run has no
-    checkpoint, or is one of another system or base.
+    ``notes`` say what the settings do not; ``guidance_scale`` is the card's default. Raises :class:`ExportImpossible`
+    if the run has no checkpoint, or is one of another system or base.
     """
     iteration, tensors, about, settings = _finished(run, base, SiameseTraining)
     card = _card(
@@ -67,8 +69,13 @@ def export_siamese(
         title=title or f"Siamese-Diffusion on {data.name}",
         description=f"Draws images for masks, and for a prompt where one is given, in the look of {data.name}.",
         input_sets=(("mask",), ("prompt", "mask")),
-        defaults=Defaults(steps=50, guidance_scale=GUIDANCE[settings.preset] if guidance_scale is None else guidance_scale),
-        training_data=(*base.about["data"], latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions")),
+        defaults=Defaults(
+            steps=50, guidance_scale=GUIDANCE[settings.preset] if guidance_scale is None else guidance_scale
+        ),
+        training_data=(
+            *base.about["data"],
+            latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions"),
+        ),
         deviations=tuple(dict.fromkeys(settings.deviations(base, len(data.classes)))),
         example_prompts=commonest(read_texts(data.folder, data.stems("train"))),
         licence=joined_licences([base.about["licence"], data.licence]),
@@ -91,8 +98,8 @@ def export_pathdiff(
     guidance_target: str = "text",
     notes: Sequence[str] = (),
 ) -> ModelCard:
-    """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is one of
-    :data:`TARGETS`."""
+    """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is
+    one of :data:`TARGETS`."""
     iteration, tensors, about, settings = _finished(run, base, PathDiffTraining)
     both = " and ".join(dict.fromkeys([text_data.name, mask_data.name]))
     card = _card(
@@ -143,7 +150,14 @@ def _finished(run: Path, base: LatentBase, kind: Any) -> tuple[int, dict[str, Te
 
 
 def _card(
-    run: Path, base: LatentBase, data: SegmentationFolder, settings: RunSettings, *, training: dict[str, Any], licence: str, **fields: Any
+    run: Path,
+    base: LatentBase,
+    data: SegmentationFolder,
+    settings: RunSettings,
+    *,
+    training: dict[str, Any],
+    licence: str,
+    **fields: Any,
 ) -> ModelCard:
     """The card without its files."""
     size, colours, turns = base.size_px, class_palette(len(data.classes)).tolist(), training.pop("turns")
@@ -151,7 +165,9 @@ def _card(
     return ModelCard(
         inputs=("prompt", "mask"),
         classes=tuple(
-            ClassEntry(index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases)
+            ClassEntry(
+                index=c.index, name=c.name, colour=tuple(colours[c.index]), queryable=c.queryable, aliases=c.aliases
+            )
             for c in data.classes
         ),
         palette=PaletteRef(kind="listed", count=len(data.classes)),
@@ -169,7 +185,11 @@ def _card(
         training=training
         | {
             "settings": settings.model_dump(mode="json", exclude={"hint"}),
-            "augmentation": "flips and right-angle turns" if turns in (8, [8, 8]) else "none" if turns in (1, [1, 1]) else f"turns {turns}",
+            "augmentation": "flips and right-angle turns"
+            if turns in (8, [8, 8])
+            else "none"
+            if turns in (1, [1, 1])
+            else f"turns {turns}",
             "last_log_line": last_log_line(run / "log.jsonl"),
             "base": {key: base.about[key] for key in known if key in base.about} | {"fingerprint": base.fingerprint},
             "versions": versions("torch", "accelerate", "diffusers", "twinset"),
@@ -184,11 +204,17 @@ def _card(
 def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: ModelCard) -> ModelCard:
     """Weights, of which the trained take the place of the base's, and then the card with their fingerprint."""
     frozen = {"autoencoder": base.autoencoder, "unet": base.unet}
-    weights = {f"{part}.{name}": value for part, module in frozen.items() for name, value in module.state_dict().items()} | trained
+    weights = {
+        f"{part}.{name}": value for part, module in frozen.items() for name, value in module.state_dict().items()
+    } | trained
     assert {name.split(".", 1)[0] for name in weights} == set(PARTS)
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS_FILE
-    save_file({k: v.detach().cpu().to(torch.float16).contiguous() for k, v in weights.items()}, path, metadata={"format": "pt"})
+    save_file(
+        {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in weights.items()},
+        path,
+        metadata={"format": "pt"},
+    )
     card = card.model_copy(update={"files": {WEIGHTS_FILE: weights_file(path)}})
     write_card(out, card)
     return card

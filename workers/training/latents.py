@@ -25,11 +25,13 @@ from workers.training.loop import stratified_timesteps
 class LatentBank:
     """Means and standard deviations of the latents of images in each of their turns, worked out once, before training.
 
-    An autoencoder does not commute with turning, so a turned image has latents of its own. They are kept in memory as float32:
-    74 kB for each turn of an image of 384 px at f8.
+    An autoencoder does not commute with turning, so a turned image has latents of its own. They are kept in memory as
+    float32: 74 kB for each turn of an image of 384 px at f8.
     """
 
-    def __init__(self, autoencoder: AutoencoderKL, images: np.ndarray, turns: int, *, batch_size: int = 16, show: bool = False) -> None:
+    def __init__(
+        self, autoencoder: AutoencoderKL, images: np.ndarray, turns: int, *, batch_size: int = 16, show: bool = False
+    ) -> None:
         """images ``(N, s, s, 3)`` uint8; the autoencoder encodes on the device that it is on, in float32."""
         device = next(autoencoder.parameters()).device
         means, stds = [], []
@@ -62,7 +64,8 @@ class Noised:
 
 
 def noise_latents(z0: Tensor, abar_all: Tensor, prediction_type: str, generator: torch.Generator) -> Noised:
-    """Noises z_0 ``(B, c, h, w)`` (on the CPU) at timesteps that cover the range; the result is on the device of ``abar_all`` ``(T,)``.
+    """Noises z_0 ``(B, c, h, w)`` (on the CPU) at timesteps that cover the range; the result is on the device of
+    ``abar_all`` ``(T,)``.
 
     The target is the noise, or the velocity where that is what the network predicts.
     """
@@ -85,10 +88,18 @@ def sample_images(
     steps: int,
     guidance_scale: float,
 ) -> np.ndarray:
-    """Images ``(B, H, W, 3)`` uint8 of ``B`` stacked conditions, seeds 0..B-1, through latents of ``shape`` (c, h, w)."""
+    """Images ``(B, H, W, 3)`` uint8 of ``B`` stacked conditions, seeds 0..B-1, through latents of ``shape`` (c, h,
+    w)."""
     first = next(iter(condition.values()))
     z0 = sample(
-        denoise, DDIM(convention, first.device), condition, null, range(len(first)), shape, steps=steps, guidance_scale=guidance_scale
+        denoise,
+        DDIM(convention, first.device),
+        condition,
+        null,
+        range(len(first)),
+        shape,
+        steps=steps,
+        guidance_scale=guidance_scale,
     )
     with torch.no_grad():
         return np.concatenate([to_pixels(decode_latents(autoencoder, z)) for z in z0.float().split(1)])

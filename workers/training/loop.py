@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ContextManager, Iterator, TypeVar
+from typing import Any, ContextManager, TypeVar
 
 import numpy as np
 import torch
@@ -39,12 +40,14 @@ def iteration_generator(seed: int, iteration: int, process: int = 0) -> torch.Ge
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def stratified_timesteps(count: int, total: int, generator: torch.Generator, *, noisy_share: float = NOISY_FIFTH) -> Tensor:
+def stratified_timesteps(
+    count: int, total: int, generator: torch.Generator, *, noisy_share: float = NOISY_FIFTH
+) -> Tensor:
     """``(count,)`` int64 in [0, total): one draw from each of ``count`` equal stretches, in random order.
 
-    Each is uniform by itself, as in CoSimGen's Algorithm 1, but together they cover the range, which makes the loss less noisy
-    (Kingma et al. 2021, Variational Diffusion Models, appendix I). ``noisy_share`` (0 to 1, both excluded) is the share of the
-    draws that fall to the noisiest fifth; a fifth is uniform.
+    Each is uniform by itself, as in CoSimGen's Algorithm 1, but together they cover the range, which makes the loss
+    less noisy (Kingma et al. 2021, Variational Diffusion Models, appendix I). ``noisy_share`` (0 to 1, both excluded)
+    is the share of the draws that fall to the noisiest fifth; a fifth is uniform.
     """
     places = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
     if noisy_share != NOISY_FIFTH:
@@ -55,9 +58,11 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator, *, 
 
 
 class EndlessRows:
-    """An endless run through ``count`` rows, shuffled anew each time round; ``rows[position]`` is the row at a position of it.
+    """An endless run through ``count`` rows, shuffled anew each time round; ``rows[position]`` is the row at a position
+    of it.
 
-    With ``repeats`` ``(count,)`` >= 1 a row comes that many times a round on average: a fraction is a chance, drawn anew each round.
+    With ``repeats`` ``(count,)`` >= 1 a row comes that many times a round on average: a fraction is a chance, drawn
+    anew each round.
     """
 
     def __init__(self, count: int, seed: int, repeats: np.ndarray | None = None) -> None:
@@ -76,13 +81,15 @@ class EndlessRows:
         return int(self._order[place])
 
     def _repeated(self, rng: np.random.Generator) -> np.ndarray:
-        # systematic sampling: equal steps from a random start along the rows laid end to end, each as long as its repeats
+        # systematic sampling: equal steps from a random start along the rows laid end to end, each as long as its
+        # repeats
         steps = (np.arange(self._count) + rng.random()) * (self._ends[-1] / self._count)
         return np.searchsorted(self._ends, steps, side="right").clip(max=len(self._ends) - 1)
 
 
 def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay_from: float) -> float:
-    """Linear warm-up over ``warmup`` iterations, then ``base``, then linear to 0 from ``decay_from`` (0..1) of ``total`` on."""
+    """Linear warm-up over ``warmup`` iterations, then ``base``, then linear to 0 from ``decay_from`` (0..1) of
+    ``total`` on."""
     if iteration < warmup:
         return base * (iteration + 1) / warmup
     start = decay_from * total
@@ -92,12 +99,14 @@ def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay
 
 
 def attention_kernel(device: torch.device) -> ContextManager[None]:
-    """Attention by plain matrix products on the CPU, where torch's fused kernel is slow backwards; torch's choice elsewhere."""
+    """Attention by plain matrix products on the CPU, where torch's fused kernel is slow backwards; torch's choice
+    elsewhere."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class Ema:
-    """An exponential moving average of a module's parameters, with the usual warm-up: decay = min(d, (1 + k) / (10 + k))."""
+    """An exponential moving average of a module's parameters, with the usual warm-up: decay = min(d, (1 + k) / (10 +
+    k))."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -163,7 +172,8 @@ def save_checkpoint(folder: Path, iteration: int, tensors: dict[str, Tensor], ab
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
     """(iteration, tensors, about) of the newest readable checkpoint in ``folder``, or None if there is none.
 
-    Raises :class:`CheckpointInvalid` where there are some and none can be read: a run that began anew would write over them.
+    Raises :class:`CheckpointInvalid` where there are some and none can be read: a run that began anew would write over
+    them.
     """
     damaged = []
     for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
@@ -179,30 +189,39 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
         except (SafetensorError, OSError) as error:
             damaged.append(f"{path} is damaged ({error})")
     if damaged:
-        raise CheckpointInvalid(f"{' and '.join(damaged)}; put a good copy there, choose another --out, or delete it to begin anew")
+        raise CheckpointInvalid(
+            f"{' and '.join(damaged)}; put a good copy there, choose another --out, or delete it to begin anew"
+        )
     return None
 
 
 def checkpoint_settings(folder: Path, about: dict[str, Any], kind: type[Settings]) -> Settings:
-    """The settings in a checkpoint's ``about``. Raises :class:`CheckpointInvalid` if they are of another recipe's run."""
+    """The settings in a checkpoint's ``about``. Raises :class:`CheckpointInvalid` if they are of another recipe's
+    run."""
     try:
         return kind.model_validate(about["settings"])
     except (KeyError, ValidationError):
-        raise CheckpointInvalid(f"{folder} holds a run of another `twinset train` command, or version; choose another --out") from None
+        raise CheckpointInvalid(
+            f"{folder} holds a run of another `twinset train` command, or version; choose another --out"
+        ) from None
 
 
 def check_same_data(folder: Path, about: dict[str, Any], name: str) -> None:
-    """Raises :class:`CheckpointInvalid` if a checkpoint's run learned from other data: its card would name one set, and hold two."""
+    """Raises :class:`CheckpointInvalid` if a checkpoint's run learned from other data: its card would name one set, and
+    hold two."""
     then = about.get("dataset", name)
     if then != name:
-        raise CheckpointInvalid(f"{folder} holds a run on {then!r}, and the data are now {name!r}; choose another --out")
+        raise CheckpointInvalid(
+            f"{folder} holds a run on {then!r}, and the data are now {name!r}; choose another --out"
+        )
 
 
 class TrainingLog:
     """A JSON-lines log of the means over each interval, and a progress bar with the seconds left.
 
-    A run that goes on from ``start`` takes back the lines of what a stopped one did behind that checkpoint, for it does it again.
-    A line over less than an interval, which is so after a resumption and at the end, says over how many iterations in ``averaged``.
+    A run that goes on from ``start`` takes back the lines of what a stopped one did behind that checkpoint, for it does
+    it again. A line over less than an interval, which is so after a resumption and at the end, says over how many
+    iterations in ``averaged``.
     """
 
     def __init__(self, path: Path, start: int, total: int, *, every: int, show: bool) -> None:

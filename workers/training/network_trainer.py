@@ -39,7 +39,9 @@ class RunSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="of the averaged weights, which are then the result; 0 keeps no average")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="of the averaged weights, which are then the result; 0 keeps no average"
+    )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None leaves it as it is")
     seed: int = 0
 
@@ -47,14 +49,16 @@ class RunSettings(BaseModel):
 class CaptionedRun(RunSettings):
     """A run that draws images with captions."""
 
-    repeat_below: float = Field(0.0, ge=0, le=1, description="images whose caption is rarer than this are drawn more often; ours")
+    repeat_below: float = Field(
+        0.0, ge=0, le=1, description="images whose caption is rarer than this are drawn more often; ours"
+    )
 
 
 class NetworkTrainer(Trainer):
     """A subclass builds its network, freezes what is not trained, and calls :meth:`begin`.
 
-    Checkpoints hold what is trained and nothing else: the rest is where it came from, and :meth:`identity` tells whether a
-    checkpoint's is the same.
+    Checkpoints hold what is trained and nothing else: the rest is where it came from, and :meth:`identity` tells
+    whether a checkpoint's is the same.
     """
 
     settings: RunSettings
@@ -87,7 +91,9 @@ class NetworkTrainer(Trainer):
         self.trained_names, self.trained = tuple(found), nn.ParameterList(found.values())
         self.ema = Ema(self.trained, self.settings.ema_decay) if self.settings.ema_decay else None
         device, rate = self.accelerator.device, self.settings.learning_rate
-        optimizer = torch.optim.AdamW(self.trained, lr=rate, weight_decay=self.settings.weight_decay, fused=device.type in ("cpu", "cuda"))
+        optimizer = torch.optim.AdamW(
+            self.trained, lr=rate, weight_decay=self.settings.weight_decay, fused=device.type in ("cpu", "cuda")
+        )
         self._resume(optimizer)
         self.model, self.optimizer = self.accelerator.prepare(objective or network, optimizer)
         if self.ema:
@@ -109,7 +115,9 @@ class NetworkTrainer(Trainer):
                 parameter.copy_(tensors[f"network.{name}"])
         if self.ema:
             # a run that kept no average so far begins one from where it stands
-            self.ema.shadow = [tensors.get(f"ema.{name}", tensors[f"network.{name}"]).clone() for name in self.trained_names]
+            self.ema.shadow = [
+                tensors.get(f"ema.{name}", tensors[f"network.{name}"]).clone() for name in self.trained_names
+            ]
         restore_optimizer(optimizer, tensors, "optimizer.")
 
     def save(self, iteration: int) -> None:
@@ -125,7 +133,8 @@ class NetworkTrainer(Trainer):
         save_checkpoint(self.out, iteration, tensors, about)
 
     def optimise(self, loss: torch.Tensor, iteration: int) -> float:
-        """One step of the optimizer down the gradient of ``loss``; returns the gradient's norm before it was clipped."""
+        """One step of the optimizer down the gradient of ``loss``; returns the gradient's norm before it was
+        clipped."""
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(list(self.trained), self.settings.clip_norm or math.inf)
         check_gradient(norm, iteration)
@@ -137,7 +146,8 @@ class NetworkTrainer(Trainer):
 
     @contextmanager
     def result(self) -> Iterator[nn.Module]:
-        """The network with the weights that the run is for, the averaged ones if there are any, while the context lasts."""
+        """The network with the weights that the run is for, the averaged ones if there are any, while the context
+        lasts."""
         kept = [parameter.detach().clone() for parameter in self.trained] if self.ema else None
         training = self.network.training
         try:
@@ -161,6 +171,7 @@ class NetworkTrainer(Trainer):
 
 
 def result_weights(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a checkpoint's run is for, by the network's names: the averaged weights if there are any, else the plain ones."""
+    """What a checkpoint's run is for, by the network's names: the averaged weights if there are any, else the plain
+    ones."""
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "network."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

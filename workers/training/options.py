@@ -24,7 +24,9 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
     from model_store.card import NAME_PATTERN
 
     if value is not None and not re.fullmatch(NAME_PATTERN, value):
-        raise click.BadParameter(f"{value!r} is no model name; it takes lower-case letters, digits and hyphens: {NAME_PATTERN}")
+        raise click.BadParameter(
+            f"{value!r} is no model name; it takes lower-case letters, digits and hyphens: {NAME_PATTERN}"
+        )
     return value
 
 
@@ -42,11 +44,24 @@ _RUN = (
     click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]"),
     click.option("--batch-size", type=click.IntRange(1), help="Images an iteration, over all processes."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True)),
-    click.option("--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 keeps no average."),
+    click.option(
+        "--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 keeps no average."
+    ),
     click.option("--seed", type=click.IntRange(0)),
-    click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."),
+    click.option(
+        "--precision",
+        type=click.Choice(["no", "bf16", "fp16"]),
+        default="bf16",
+        show_default=True,
+        help="Mixed precision.",
+    ),
     click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU."),
-    click.option("--no-up/--has-up", "no_up", default=None, help="Whether images may be turned and flipped [default: dataset.json's]."),
+    click.option(
+        "--no-up/--has-up",
+        "no_up",
+        default=None,
+        help="Whether images may be turned and flipped [default: dataset.json's].",
+    ),
     click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1)),
     click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1)),
     click.option("--log-every", default=50, show_default=True, type=click.IntRange(1)),
@@ -54,27 +69,50 @@ _RUN = (
 
 _MODEL = (
     click.option(
-        "--alias", "aliases", multiple=True, metavar="CLASS=WORD[,WORD]", help="Words for a class; the first is the one for prompts."
+        "--alias",
+        "aliases",
+        multiple=True,
+        metavar="CLASS=WORD[,WORD]",
+        help="Words for a class; the first is the one for prompts.",
     ),
     click.option("--name", callback=check_name, help="The model's name [default: SYSTEM-FOLDER]."),
     click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version),
     click.option("--title", help="One line that says what the model makes."),
-    click.option("--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: the preset's]."),
+    click.option(
+        "--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: the preset's]."
+    ),
     click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training."),
 )
 
 _BASE = (
-    click.option("--base", "base_folder", required=True, type=READ_FOLDER, help="Of `twinset train base`, or a Stable Diffusion 1.5."),
-    click.option("--size", "size_px", type=click.IntRange(8), help="Side of the images [default: the base's; 384 for paper presets]."),
     click.option(
-        "--chunks", default=1, show_default=True, type=click.IntRange(1), help="Windows of text that a Stable Diffusion's CLIP reads."
+        "--base",
+        "base_folder",
+        required=True,
+        type=READ_FOLDER,
+        help="Of `twinset train base`, or a Stable Diffusion 1.5.",
+    ),
+    click.option(
+        "--size",
+        "size_px",
+        type=click.IntRange(8),
+        help="Side of the images [default: the base's; 384 for paper presets].",
+    ),
+    click.option(
+        "--chunks",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Windows of text that a Stable Diffusion's CLIP reads.",
     ),
 )
 
 
 _CAPTIONED = (
     click.option(
-        "--repeat-below", type=click.FloatRange(0, 1), help="Draw images with captions rarer than this more often; 0 is the papers'."
+        "--repeat-below",
+        type=click.FloatRange(0, 1),
+        help="Draw images with captions rarer than this more often; 0 is the papers'.",
     ),
 )
 
@@ -119,6 +157,7 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def model_name(system: str, folder: Path) -> str:
-    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``; what no name may have is left out."""
+    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``; what no name may have is left
+    out."""
     words = re.findall(r"[a-z0-9]+", folder.resolve().name.lower())
     return "-".join([system, *words])[:63].rstrip("-")

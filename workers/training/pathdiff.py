@@ -1,6 +1,8 @@
-"""PathDiff's joint training (section 3.2, Algorithm 1): a control copy and a hint network, on text and masks of unpaired datasets.
+"""PathDiff's joint training (section 3.2, Algorithm 1): a control copy and a hint network, on text and masks of
+unpaired datasets.
 
-L = E |target - eps_theta(z_t, t, c_m, c_t)|^2, where each sample has its text, or its mask, or neither, and the U-Net is frozen
+L = E |target - eps_theta(z_t, t, c_m, c_t)|^2, where each sample has its text, or its mask, or neither, and the U-Net
+is frozen
 """
 
 from __future__ import annotations
@@ -64,21 +66,30 @@ class PathDiffTraining(CaptionedRun):
                 f"Text is read by {base.tokens.ref.name} ({base.tokens.ref.max_tokens} tokens of {base.tokens.ref.dims}), not by PLIP."
             )
         if self.hint.widths != HINT_WIDTHS[4]:
-            found.append(f"The hint network halves a mask {len(self.hint.widths) - 1} times, for latents of f{self.hint.factor}.")
+            found.append(
+                f"The hint network halves a mask {len(self.hint.widths) - 1} times, for latents of f{self.hint.factor}."
+            )
         if self.ema_decay:
             found.append(f"The weights are an exponential average ({self.ema_decay}).")
         if (self.p_split, self.p_uncond) != (P_SPLIT, P_UNCOND):
-            found.append(f"p_split is {self.p_split:g} and p_uncond {self.p_uncond:g}, not {P_SPLIT:g} and {P_UNCOND:g}.")
+            found.append(
+                f"p_split is {self.p_split:g} and p_uncond {self.p_uncond:g}, not {P_SPLIT:g} and {P_UNCOND:g}."
+            )
         if (self.batch_size, self.learning_rate) != (PAPER_BATCH, PAPER_RATE):
-            found.append(f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and {PAPER_RATE:g}.")
+            found.append(
+                f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and {PAPER_RATE:g}."
+            )
         return (*found, *repeats_deviation(self.repeat_below))
 
 
 def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) -> PathDiffTraining:
-    """The paper's settings (60 epochs over ``images``), or the small ones for CPUs, with ``changes`` over them (None: unchanged)."""
+    """The paper's settings (60 epochs over ``images``), or the small ones for CPUs, with ``changes`` over them (None:
+    unchanged)."""
     factor = base.autoencoder_config.factor
     if factor not in HINT_WIDTHS:
-        raise ValueError(f"this base's latents are {factor} times smaller than its images; a hint network is made for {list(HINT_WIDTHS)}")
+        raise ValueError(
+            f"this base's latents are {factor} times smaller than its images; a hint network is made for {list(HINT_WIDTHS)}"
+        )
     hint = PathDiffHintConfig(widths=HINT_WIDTHS[factor], out_channels=base.denoiser_config.hint_channels)
     values: dict[str, Any] = {"preset": preset, "weight_decay": 1e-2, "hint": hint}
     if preset == "paper":
@@ -100,12 +111,14 @@ class PathDiffNetwork(nn.Module):
         self.hint = hint
 
     def forward(self, z: Tensor, t: Tensor, text: Tensor, masks: Tensor) -> Tensor:
-        """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hints of masks ``(B, 7, H, W)`` -> the output ``(B, c, h, w)``."""
+        """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hints of masks ``(B, 7, H, W)`` -> the output ``(B, c, h,
+        w)``."""
         return denoise(self.unet, z, t, text, control_residuals(self.control, z, t, text, self.hint(masks)))
 
 
 class PathDiffTrainer(ControlledTrainer):
-    """One run: the latents of two datasets, captions of the one and masks of the other in memory, network, optimiser."""
+    """One run: the latents of two datasets, captions of the one and masks of the other in memory, network,
+    optimiser."""
 
     settings: PathDiffTraining
     guidance_scale = GUIDANCE_SCALE
@@ -122,9 +135,11 @@ class PathDiffTrainer(ControlledTrainer):
         mask_list: Path | None = None,
         has_up: bool | None = None,
     ) -> None:
-        """``mask_list`` names the mask dataset's stems in the place of its train.txt; ``has_up`` overrides what both datasets say.
+        """``mask_list`` names the mask dataset's stems in the place of its train.txt; ``has_up`` overrides what both
+        datasets say.
 
-        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image in both, or a text image without a caption.
+        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image in both, or a text image without a
+        caption.
         """
         super().__init__(base, settings.hint, out, settings, accelerator)
         self.text_data, self.mask_data, device = text_data, mask_data, accelerator.device
@@ -136,11 +151,15 @@ class PathDiffTrainer(ControlledTrainer):
         self.captions = CaptionBank(read_texts(text_data.folder, texts), base.tokens)
         self.text_images = text_data.images(texts, base.size_px)
         self.mask_images, self.masks = mask_data.training_arrays(base.size_px, self.mask_stems)
-        self.text_turns, self.mask_turns = (1 if (up if has_up is None else has_up) else 8 for up in (text_data.has_up, mask_data.has_up))
+        self.text_turns, self.mask_turns = (
+            1 if (up if has_up is None else has_up) else 8 for up in (text_data.has_up, mask_data.has_up)
+        )
         show = accelerator.is_main_process
         self.text_latents = LatentBank(self.autoencoder, self.text_images, self.text_turns, show=show)
         self.mask_latents = LatentBank(self.autoencoder, self.mask_images, self.mask_turns, show=show)
-        self.text_rows = EndlessRows(len(texts), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below))
+        self.text_rows = EndlessRows(
+            len(texts), settings.seed, caption_repeats(self.captions.texts, settings.repeat_below)
+        )
         self.mask_rows = EndlessRows(len(self.masks), settings.seed + 1)
         self.colours = palette_tensor(len(mask_data.classes)).to(device)
         self.begin(PathDiffNetwork(base.unet, build_hint(settings.hint)))
@@ -184,23 +203,28 @@ class PathDiffTrainer(ControlledTrainer):
         return {"denoising": loss.item(), "gradient_norm": norm}
 
     def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``, a row a sample: a mask and its real image, and what is made of the mask alone, of a
-        caption alone, and of both."""
+        """Writes ``samples/{iteration}.png``, a row a sample: a mask and its real image, and what is made of the mask
+        alone, of a caption alone, and of both."""
         device, random = self.accelerator.device, np.random.default_rng(self.settings.seed)
         count = min(PREVIEWS, len(self.masks), len(self.captions.texts))
-        masks, texts = (random.choice(size, count, replace=False) for size in (len(self.masks), len(self.captions.texts)))
+        masks, texts = (
+            random.choice(size, count, replace=False) for size in (len(self.masks), len(self.captions.texts))
+        )
         captions = torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in texts]).to(device)
         empty = self.captions.encode("").to(device).expand_as(captions)
         indices = torch.from_numpy(self.masks[masks]).long().to(device)
         with self.result() as network, self.accelerator.autocast(), attention_kernel(device):
             given, null = (
-                network.hint(hint).float() for hint in (mask_hint(indices, self.colours), null_hint(count, self.base.size_px, device))
+                network.hint(hint).float()
+                for hint in (mask_hint(indices, self.colours), null_hint(count, self.base.size_px, device))
             )
             made = [
                 self.sampled(network, {"text": text, "hint": hint}, {"text": empty, "hint": hint})
                 for text, hint in ((empty, given), (captions, null), (captions, given))
             ]
-        painted = np.concatenate([class_palette(len(self.colours)), np.zeros((256 - len(self.colours), 3), np.uint8)])[self.masks[masks]]
+        painted = np.concatenate([class_palette(len(self.colours)), np.zeros((256 - len(self.colours), 3), np.uint8)])[
+            self.masks[masks]
+        ]
         self.write_picture(iteration, [painted, self.mask_images[masks], *made])
 
 

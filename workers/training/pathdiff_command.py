@@ -8,20 +8,35 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import READ_FILE, READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
+from workers.training.options import (
+    READ_FILE,
+    READ_FOLDER,
+    base_options,
+    captioned_run_options,
+    model_name,
+    model_options,
+    parse_aliases,
+)
 from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("pathdiff")
 @click.option("--text-data", required=True, type=READ_FOLDER, help="images/, captions.jsonl, train.txt.")
 @click.option(
-    "--mask-data", required=True, type=READ_FOLDER, help="images/, masks/, dataset.json, train.txt; no image in common with --text-data."
+    "--mask-data",
+    required=True,
+    type=READ_FOLDER,
+    help="images/, masks/, dataset.json, train.txt; no image in common with --text-data.",
 )
 @click.option("--text-list", type=READ_FILE, help="Stems of --text-data, in the place of its train.txt.")
 @click.option("--mask-list", type=READ_FILE, help="Stems of --mask-data, in the place of its train.txt.")
 @base_options
 @click.option(
-    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="paper: 60 epochs in batches of 72."
+    "--preset",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="paper: 60 epochs in batches of 72.",
 )
 @captioned_run_options
 @model_options
@@ -56,8 +71,8 @@ def pathdiff(
 ) -> None:
     """Train images for text, masks or both on two datasets that share no image, and write OUT/model.
 
-    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several GPUs:
-    accelerate launch -m service.cli train pathdiff ...
+    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several
+    GPUs: accelerate launch -m service.cli train pathdiff ...
     """
     from accelerate import Accelerator
 

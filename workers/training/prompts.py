@@ -1,9 +1,10 @@
-"""The texts a class set is trained with: the card's template, other ways of saying it, and the dataset's own captions."""
+"""The texts a class set is trained with: the card's template, other ways of saying it, and the dataset's own
+captions."""
 
 from __future__ import annotations
 
 import random
-from typing import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +15,13 @@ from workers.data.caption_lines import caption_lines
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, TrainingClass
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
-OTHER_TEMPLATES = ("{classes}", "An image of {classes}", "A picture showing {classes}", "A scene with {classes}", "an area with {classes}")
+OTHER_TEMPLATES = (
+    "{classes}",
+    "An image of {classes}",
+    "A picture showing {classes}",
+    "A scene with {classes}",
+    "an area with {classes}",
+)
 CANONICAL_SHARE = 0.5
 """How often training reads the canonical prompt of a class set; otherwise one of the other texts."""
 
@@ -39,9 +46,11 @@ def other_prompts(classes: Sequence[TrainingClass], rng: random.Random, count: i
     return texts
 
 
-def many_class_sets(present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, most: int = 256) -> np.ndarray:
-    """Class sets a user may ask for, ``(S, K)`` bool: those that occur, and all others if they are no more than ``most``,
-    else random ones up to that number."""
+def many_class_sets(
+    present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, most: int = 256
+) -> np.ndarray:
+    """Class sets a user may ask for, ``(S, K)`` bool: those that occur, and all others if they are no more than
+    ``most``, else random ones up to that number."""
     found = {row.tobytes(): row for row in present if row.any()}
     choices = np.flatnonzero(queryable)
     every = 2 ** len(choices) - 1
@@ -55,7 +64,8 @@ def many_class_sets(present: np.ndarray, queryable: np.ndarray, rng: np.random.G
 
 
 def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarray | None]]:
-    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if any.
+    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if
+    any.
 
     Raises :class:`DatasetInvalid` for a line that is no caption, or whose ``classes`` is no list.
     """
@@ -66,7 +76,9 @@ def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarr
         named, listed = None, members.get("classes")
         if listed is not None:
             if not isinstance(listed, list):
-                raise DatasetInvalid(f"{path}, line {number}: classes is {listed!r}; it should be a list of the classes' names")
+                raise DatasetInvalid(
+                    f"{path}, line {number}: classes is {listed!r}; it should be a list of the classes' names"
+                )
             named = np.array([known.name in listed for known in data.classes])
         if text:
             yield stem, text, named
@@ -79,8 +91,8 @@ def _key(row: np.ndarray) -> bytes:
 class PromptBank:
     """Sentence embeddings of the texts of every class set that occurs, computed once before training.
 
-    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of a class set: that of
-    its ``classes`` (names) where it lists them, else its image's.
+    ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of a class set: that
+    of its ``classes`` (names) where it lists them, else its image's.
     """
 
     def __init__(
@@ -97,7 +109,11 @@ class PromptBank:
             key = _key(row)
             if key not in texts:
                 entries = [data.classes[index] for index in np.flatnonzero(row)]
-                texts[key] = [canonical_prompt(entries), *other_prompts(entries, random.Random(key), others)] if entries else [""]
+                texts[key] = (
+                    [canonical_prompt(entries), *other_prompts(entries, random.Random(key), others)]
+                    if entries
+                    else [""]
+                )
         rows = dict(zip(stems, present, strict=True))
         for stem, text, named in read_captions(data):
             if stem not in rows:
@@ -115,7 +131,8 @@ class PromptBank:
         return np.stack([np.frombuffer(key, dtype=np.uint8).astype(bool) for key in self._embeddings])
 
     def draw(self, present: np.ndarray, generator: torch.Generator) -> Tensor:
-        """For ``(B, K)`` class sets: one text embedding each, ``(B, text_dims)``; the canonical one half of the time."""
+        """For ``(B, K)`` class sets: one text embedding each, ``(B, text_dims)``; the canonical one half of the
+        time."""
         rows = []
         chances = torch.rand(len(present), 2, generator=generator).tolist()
         for row, (canonical, which) in zip(present, chances, strict=True):

@@ -1,4 +1,5 @@
-"""What the training commands do alike: a run that goes on and says so, errors in one line, a model that is ready to be registered."""
+"""What the training commands do alike: a run that goes on and says so, errors in one line, a model that is ready to be
+registered."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ def errors_in_one_line() -> Iterator[None]:
 def _of_files(error: Exception) -> str:
     """What the disk or a file on it refused. safetensors tells a full disk in words alone."""
     reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason or "quota exceeded" in reason:
+    if (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left" in reason
+        or "quota exceeded" in reason
+    ):
         return f"{reason}. Make room and give the same command again; a training goes on from its last checkpoint"
     return reason
 
@@ -52,7 +57,8 @@ def taken_every(options: dict[str, Any]) -> dict[str, int]:
 
 
 def run_through(trainer: Trainer, out: Path, console: Console, **every: int) -> int:
-    """Runs to the end, from the checkpoint in ``out`` where there is one; the iterations that are done. See :func:`taken_every`."""
+    """Runs to the end, from the checkpoint in ``out`` where there is one; the iterations that are done. See
+    :func:`taken_every`."""
     if trainer.start and trainer.accelerator.is_main_process:
         console.print(f"goes on from iteration {trainer.start} of {trainer.settings.iterations} in {out}")
     return trainer.run(**every)

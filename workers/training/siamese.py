@@ -1,4 +1,5 @@
-"""Siamese-Diffusion's training recipe (sections 3 and 4.2): control, hint network and the U-Net's decoder, on a frozen base."""
+"""Siamese-Diffusion's training recipe (sections 3 and 4.2): control, hint network and the U-Net's decoder, on a frozen
+base."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class SiameseTraining(CaptionedRun):
         """Where this training leaves the paper, in words for the card."""
         paper, found = preset_siamese("paper", base), base_deviations(base, PAPER_PX)
         if classes > 2:
-            found.append(f"Masks of {classes} classes: the hint is the mask in colours, where the paper's is a binary mask three times.")
+            found.append(
+                f"Masks of {classes} classes: the hint is the mask in colours, where the paper's is a binary mask three times."
+            )
         if self.hint.kind != "dense":
             found.append("Without Dense Hint Input: the hint network is ControlNet's (an ablation of the paper's).")
         elif self.hint.widths != PAPER_WIDTHS:
@@ -63,12 +66,18 @@ class SiameseTraining(CaptionedRun):
         if not self.augmentation:
             found.append("Without online augmentation (an ablation of the paper's).")
         if base.convention.prediction_type != "epsilon":
-            found.append("The losses compare velocities; online augmentation cleans by the noise that a velocity means.")
+            found.append(
+                "The losses compare velocities; online augmentation cleans by the noise that a velocity means."
+            )
         if self.ema_decay:
             found.append(f"The weights are an exponential average ({self.ema_decay}); the paper's are the last ones.")
         if self.p_uncond != paper.p_uncond:
             found.append(f"The prompt is dropped in {100 * self.p_uncond:g} % of training, not 5 %.")
-        if (self.iterations, self.batch_size, self.learning_rate) != (paper.iterations, paper.batch_size, paper.learning_rate):
+        if (self.iterations, self.batch_size, self.learning_rate) != (
+            paper.iterations,
+            paper.batch_size,
+            paper.learning_rate,
+        ):
             found.append(
                 f"{self.iterations} iterations of batch {self.batch_size} at a learning rate of {self.learning_rate:g}, "
                 f"not {paper.iterations} of {paper.batch_size} at {paper.learning_rate:g}."
@@ -77,16 +86,26 @@ class SiameseTraining(CaptionedRun):
 
 
 def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes: Any) -> SiameseTraining:
-    """The paper's settings, or the small ones for CPUs, for a base, with ``changes`` over them (None means unchanged)."""
+    """The paper's settings, or the small ones for CPUs, for a base, with ``changes`` over them (None means
+    unchanged)."""
     factor = base.autoencoder_config.factor
     # a doubling of the width for each halving of the side, after two at full size
     widths = PAPER_WIDTHS[: factor.bit_length() + 1]
-    hint = DenseHintConfig(kind="dense" if dhi else "sparse", widths=widths, out_channels=base.denoiser_config.hint_channels)
+    hint = DenseHintConfig(
+        kind="dense" if dhi else "sparse", widths=widths, out_channels=base.denoiser_config.hint_channels
+    )
     values: dict[str, Any] = {"preset": preset, "weight_decay": 1e-2, "hint": hint}
     if preset == "paper":
         values |= {"iterations": 3000, "batch_size": 48, "learning_rate": 1e-5}
     else:
-        values |= {"iterations": 4000, "batch_size": 16, "learning_rate": 2e-4, "warmup": 100, "ema_decay": 0.999, "clip_norm": 1.0}
+        values |= {
+            "iterations": 4000,
+            "batch_size": 16,
+            "learning_rate": 2e-4,
+            "warmup": 100,
+            "ema_decay": 0.999,
+            "clip_norm": 1.0,
+        }
         values |= {"decay_from": 0.5, "repeat_below": 0.2}
     return SiameseTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
@@ -146,7 +165,8 @@ class SiameseTrainer(ControlledTrainer):
         return super().identity() | {"number of iterations": self.settings.iterations}
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """z_0 ``(B, c, h, w)``, text ``(B, L, d)``, class indices ``(B, H, W)`` and images ``(B, 3, H, W)`` in [-1, 1], on the CPU."""
+        """z_0 ``(B, c, h, w)``, text ``(B, L, d)``, class indices ``(B, H, W)`` and images ``(B, 3, H, W)`` in [-1, 1],
+        on the CPU."""
         rows = self.rows_of(self.rows, iteration)
         turns = draw_turns(len(rows), self.turns, generator)
         z0 = self.latents.draw(rows, turns, generator)
@@ -182,13 +202,18 @@ class SiameseTrainer(ControlledTrainer):
         return {key: value.item() for key, value in losses.items()} | {"gradient_norm": norm}
 
     def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``, a row a sample: mask, real image, and what is made of mask and caption."""
-        rows = np.random.default_rng(self.settings.seed).choice(len(self.masks), min(PREVIEWS, len(self.masks)), replace=False)
+        """Writes ``samples/{iteration}.png``, a row a sample: mask, real image, and what is made of mask and
+        caption."""
+        rows = np.random.default_rng(self.settings.seed).choice(
+            len(self.masks), min(PREVIEWS, len(self.masks)), replace=False
+        )
         device = self.accelerator.device
         text = torch.stack([self.captions.encode(self.captions.texts[row][0]) for row in rows]).to(device)
         masks = torch.from_numpy(self.masks[rows]).long().to(device)
         with self.result() as network, self.accelerator.autocast(), attention_kernel(device):
             hint = network.hint(mask_hint(masks, self.colours)).float()
-            condition, null = ({"text": value, "hint": hint} for value in (text, self.captions.encode("").to(device).expand_as(text)))
+            condition, null = (
+                {"text": value, "hint": hint} for value in (text, self.captions.encode("").to(device).expand_as(text))
+            )
             made = self.sampled(network, condition, null)
         self.write_picture(iteration, [class_palette(len(self.colours))[self.masks[rows]], self.images[rows], made])

@@ -8,19 +8,34 @@ from typing import Any
 import click
 from rich.console import Console
 
-from workers.training.options import READ_FOLDER, base_options, captioned_run_options, model_name, model_options, parse_aliases
+from workers.training.options import (
+    READ_FOLDER,
+    base_options,
+    captioned_run_options,
+    model_name,
+    model_options,
+    parse_aliases,
+)
 from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("siamese")
-@click.option("--data", required=True, type=READ_FOLDER, help="images/, masks/, captions.jsonl, dataset.json, train.txt.")
+@click.option(
+    "--data", required=True, type=READ_FOLDER, help="images/, masks/, captions.jsonl, dataset.json, train.txt."
+)
 @base_options
 @click.option(
-    "--preset", type=click.Choice(["small", "paper"]), default="small", show_default=True, help="paper: 384 px, 3000 iterations of 48."
+    "--preset",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="paper: 384 px, 3000 iterations of 48.",
 )
 @click.option("--dhi/--no-dhi", default=True, help="Dense Hint Input, or ControlNet's hint network.")
 @click.option("--consistency/--no-consistency", default=None, help="The noise consistency loss.")
-@click.option("--augmentation/--no-augmentation", default=None, help="Online augmentation. Without all three it is ControlNet.")
+@click.option(
+    "--augmentation/--no-augmentation", default=None, help="Online augmentation. Without all three it is ControlNet."
+)
 @captioned_run_options
 @model_options
 def siamese(
@@ -44,8 +59,8 @@ def siamese(
 ) -> None:
     """Train images for masks on a folder of images, masks and captions, and write OUT/model.
 
-    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several GPUs:
-    accelerate launch -m service.cli train siamese ...
+    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several
+    GPUs: accelerate launch -m service.cli train siamese ...
     """
     from accelerate import Accelerator
 

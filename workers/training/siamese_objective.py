@@ -5,8 +5,9 @@
     consistency                                              L_c  = |eps_m - sg[eps_mix]|^2
     augmentation    z_t' cleaned by eps_mix, noised again    L_m' = |eps_m' - eps|^2, where w_a = 1
 
-With neither consistency nor augmentation nobody reads the image branch, so that there is none: what is left is ControlNet.
-Where the network predicts velocity, the outputs compared are velocities, and z_t' comes from the noise that they mean.
+With neither consistency nor augmentation nobody reads the image branch, so that there is none: what is left is
+ControlNet. Where the network predicts velocity, the outputs compared are velocities, and z_t' comes from the noise that
+they mean.
 """
 
 from __future__ import annotations
@@ -52,11 +53,22 @@ class SiameseObjective(nn.Module):
         return self.consistency or self.augmentation
 
     def forward(
-        self, z: Tensor, noise: Tensor, target: Tensor, t: Tensor, abar: Tensor, text: Tensor, masks: Tensor, images: Tensor, iteration: int
+        self,
+        z: Tensor,
+        noise: Tensor,
+        target: Tensor,
+        t: Tensor,
+        abar: Tensor,
+        text: Tensor,
+        masks: Tensor,
+        images: Tensor,
+        iteration: int,
     ) -> dict[str, Tensor]:
-        """z, noise, target ``(B, c, h, w)``, t and abar_t ``(B,)``, text ``(B, L, d)``, hints of masks and images ``(B, 3, H, W)``."""
+        """z, noise, target ``(B, c, h, w)``, t and abar_t ``(B,)``, text ``(B, L, d)``, hints of masks and images ``(B,
+        3, H, W)``."""
         network, noised = self.network, Noised(z, noise, target, t, abar)
-        # what the hint network makes of a mask depends on neither z_t nor t, so that the augmented forward takes it again
+        # what the hint network makes of a mask depends on neither z_t nor t, so that the augmented forward takes it
+        # again
         features = network.hint(masks)
         by_mask = control_residuals(network.control, z, t, text, features)
         predicted = network.denoise(z, t, text, by_mask)
@@ -71,8 +83,11 @@ class SiameseObjective(nn.Module):
             losses["augmentation"] = self.augmented(noised, text, features, mixed.detach().float(), iteration)
         return losses
 
-    def image_branch_output(self, noised: Noised, text: Tensor, images: Tensor, by_mask: Residuals, iteration: int) -> Tensor:
-        """eps_mix by the copy (eq. 5, 8): gradients reach control and hint through c_i alone, and no weight of the U-Net."""
+    def image_branch_output(
+        self, noised: Noised, text: Tensor, images: Tensor, by_mask: Residuals, iteration: int
+    ) -> Tensor:
+        """eps_mix by the copy (eq. 5, 8): gradients reach control and hint through c_i alone, and no weight of the
+        U-Net."""
         by_image = self.network.residuals(noised.z, noised.t, text, images)
         mixed = by_image.mixed(by_mask.detach(), image_weight(iteration, self.iterations), 1.0)
         return self.network.denoise_by_copy(noised.z, noised.t, text, mixed)

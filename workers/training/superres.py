@@ -1,4 +1,5 @@
-"""The training recipe of super-resolution (CoSimGen, sections 3.6 and 3.7.3): MSE and feature distance, at both scales."""
+"""The training recipe of super-resolution (CoSimGen, sections 3.6 and 3.7.3): MSE and feature distance, at both
+scales."""
 
 from __future__ import annotations
 
@@ -52,8 +53,12 @@ class SuperresTraining(BaseModel):
     decay_from: float = Field(0.5, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(0.999, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    noise: float = Field(0.06, ge=0, description="largest sigma of the noise on the low-resolution pair, whose range is [-1, 1]")
-    blur_px: float = Field(0.0, ge=0, description="largest sigma of the blur before that noise, in its pixels; the paper has none")
+    noise: float = Field(
+        0.06, ge=0, description="largest sigma of the noise on the low-resolution pair, whose range is [-1, 1]"
+    )
+    blur_px: float = Field(
+        0.0, ge=0, description="largest sigma of the blur before that noise, in its pixels; the paper has none"
+    )
     chained: float = Field(
         0.0,
         ge=0,
@@ -75,26 +80,43 @@ class SuperresTraining(BaseModel):
         """Where this training leaves the paper, or settles what it leaves open, in words for the card."""
         paper, found = paper_espcn(), []
         if self.network != paper:
-            found.append(f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip}).")
+            found.append(
+                f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip})."
+            )
         if self.network.keeps_means:
-            found.append("An enlarged image keeps the means of the small one: averaged, it is the generated image again.")
+            found.append(
+                "An enlarged image keeps the means of the small one: averaged, it is the generated image again."
+            )
         if self.blur_px:
-            found.append(f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone.")
+            found.append(
+                f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone."
+            )
         if self.chained:
             found.append(f"A second enlargement is trained on the first one's output too (share {self.chained}).")
         if not self.perceptual_weight:
             found.append("Super-resolution is trained by MSE alone, without a perceptual loss.")
         elif self.features == "vgg16-level6":
-            found.append(f"Lambda of the perceptual loss is {self.perceptual_weight}; VGG level 6 is read as the ReLU of conv2_1.")
+            found.append(
+                f"Lambda of the perceptual loss is {self.perceptual_weight}; VGG level 6 is read as the ReLU of conv2_1."
+            )
         else:
-            found.append(f"The perceptual loss looks through {self.features}, not ImageNet's VGG16; lambda is {self.perceptual_weight}.")
+            found.append(
+                f"The perceptual loss looks through {self.features}, not ImageNet's VGG16; lambda is {self.perceptual_weight}."
+            )
         return tuple(found)
 
 
 def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
-    """The paper's settings (128 -> 512), or the small ones for CPUs (64 -> 256), with ``changes`` over them (None: unchanged)."""
+    """The paper's settings (128 -> 512), or the small ones for CPUs (64 -> 256), with ``changes`` over them (None:
+    unchanged)."""
     if preset == "paper":
-        values: dict[str, Any] = {"preset": "paper", "iterations": 50_000, "batch_size": 24, "patch_px": 64, "network": paper_espcn()}
+        values: dict[str, Any] = {
+            "preset": "paper",
+            "iterations": 50_000,
+            "batch_size": 24,
+            "patch_px": 64,
+            "network": paper_espcn(),
+        }
     else:
         values = {"preset": "small", "base_px": 64, "iterations": 2_000, "network": small_espcn()}
         values |= {"blur_px": 0.6, "chained": 0.5}
@@ -139,7 +161,9 @@ class SuperresTrainer(Trainer):
         if then.network != self.settings.network:
             raise ValueError(f"{self.out} holds a run of another network ({then.network}); choose another --out")
         check_same_data(self.out, about, self.data.name)
-        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        self.network.load_state_dict(
+            {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        )
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
         restore_optimizer(optimizer, tensors, "optimizer.")
 
@@ -148,7 +172,10 @@ class SuperresTrainer(Trainer):
         if not self.accelerator.is_main_process:
             return
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{name}": value for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)}
+        tensors |= {
+            f"ema.{name}": value
+            for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)
+        }
         tensors |= flatten_optimizer(self.optimizer, "optimizer.")
         about = {"settings": self.settings.model_dump(mode="json"), "dataset": self.data.name, "turns": self.turns}
         save_checkpoint(self.out, iteration, tensors, about)
@@ -156,7 +183,8 @@ class SuperresTrainer(Trainer):
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """This process's patches at the scale whose turn it is: degraded low ``(B, 6, p, p)``, high ``(B, 6, 2p, 2p)``.
 
-        Where a higher scale is to start from the network's own enlargement, low is of the scale below: ``(B, 6, p/2, p/2)``.
+        Where a higher scale is to start from the network's own enlargement, low is of the scale below: ``(B, 6, p/2,
+        p/2)``.
         """
         settings, scales = self.settings, self.pyramid.sizes[:-1]
         scale = iteration % len(scales)
@@ -231,10 +259,11 @@ def train_superres(
     has_up: bool | None = None,
     **cadence: int,
 ) -> dict[str, Any]:
-    """Trains (or goes on with) a run in ``out`` and writes its result there: ``superres.safetensors``, ``superres.json``.
+    """Trains (or goes on with) a run in ``out`` and writes its result there: ``superres.safetensors``,
+    ``superres.json``.
 
-    Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``cadence`` goes to :meth:`SuperresTrainer.run`. Returns
-    what superres.json holds: the settings, and what the averaged weights measure on the test split.
+    Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``cadence`` goes to :meth:`SuperresTrainer.run`.
+    Returns what superres.json holds: the settings, and what the averaged weights measure on the test split.
     """
     accelerator = Accelerator(mixed_precision=precision)
     trainer = SuperresTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)

@@ -34,13 +34,26 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
 @click.option("--noise", type=click.FloatRange(0), help="Largest noise on the low-resolution pair (range [-1, 1]).")
 @click.option("--blur-px", type=click.FloatRange(0), help="Largest blur of the low-resolution pair.")
-@click.option("--chained", type=click.FloatRange(0, 1), help="How often the second doubling learns from the first one's output.")
-@click.option("--features", type=click.Choice(FEATURE_NETWORKS), help="Feature network of the perceptual loss [default: random-conv3].")
+@click.option(
+    "--chained", type=click.FloatRange(0, 1), help="How often the second doubling learns from the first one's output."
+)
+@click.option(
+    "--features",
+    type=click.Choice(FEATURE_NETWORKS),
+    help="Feature network of the perceptual loss [default: random-conv3].",
+)
 @click.option("--features-weights", type=_FILE, help="A VGG16 in torchvision's naming, for vgg16-level6.")
 @click.option("--perceptual-weight", type=click.FloatRange(0), help="Lambda; 0 trains by MSE alone.")
 @click.option("--seed", type=click.IntRange(0))
-@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision.")
-@click.option("--no-up/--has-up", "no_up", default=None, help="Whether scenes may be turned and flipped [default: dataset.json's].")
+@click.option(
+    "--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."
+)
+@click.option(
+    "--no-up/--has-up",
+    "no_up",
+    default=None,
+    help="Whether scenes may be turned and flipped [default: dataset.json's].",
+)
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 def superres(
@@ -74,7 +87,9 @@ def superres(
     table = Table("enlarged", "PSNR, dB", "bicubic", "mask errors, %", "nearest colour", "repeated")
     table.title = f"measured on the {about['measured_on']} split of {data.name}"
     for scale, found in about["measured"].items():
-        shares = [f"{100 * found[name]:.2f}" for name in ("mask_error", "mask_error_nearest_colour", "mask_error_repeated")]
+        shares = [
+            f"{100 * found[name]:.2f}" for name in ("mask_error", "mask_error_nearest_colour", "mask_error_repeated")
+        ]
         table.add_row(scale, f"{found['psnr_db']:.2f}", f"{found['psnr_bicubic_db']:.2f}", *shares)
     console = Console()
     console.print(table)

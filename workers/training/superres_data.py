@@ -1,9 +1,10 @@
-"""Pairs of sizes for super-resolution: real pairs at every size it is used at, and batches of degraded patches of them."""
+"""Pairs of sizes for super-resolution: real pairs at every size it is used at, and batches of degraded patches of
+them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder,
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The same pairs at sizes that double: ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)`` uint8."""
+    """The same pairs at sizes that double: ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)``
+    uint8."""
 
     sizes: tuple[int, ...]
     images: dict[int, np.ndarray]
@@ -56,8 +58,11 @@ def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]
     return kept
 
 
-def read_pyramid(data: SegmentationFolder, split: str, sizes: tuple[int, ...], stems: Sequence[str] | None = None) -> Pyramid:
-    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, both straight from the full pixels."""
+def read_pyramid(
+    data: SegmentationFolder, split: str, sizes: tuple[int, ...], stems: Sequence[str] | None = None
+) -> Pyramid:
+    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, both straight from the
+    full pixels."""
     images, masks = {}, {}
     for size in sizes:
         images[size], masks[size] = data.arrays(split, size, stems)
@@ -65,7 +70,14 @@ def read_pyramid(data: SegmentationFolder, split: str, sizes: tuple[int, ...], s
 
 
 def patch_batch(
-    pyramid: Pyramid, low_size: int, *, batch: int, patch_px: int, turns: int, generator: torch.Generator, factor: int = 2
+    pyramid: Pyramid,
+    low_size: int,
+    *,
+    batch: int,
+    patch_px: int,
+    turns: int,
+    generator: torch.Generator,
+    factor: int = 2,
 ) -> tuple[Tensor, Tensor]:
     """Random patches of two sizes: low ``(B, 6, p, p)`` and high ``(B, 6, factor p, factor p)``, clean.
 
@@ -83,9 +95,12 @@ def patch_batch(
         for scale, out in ((1, low), (factor, high)):
             size = scale * low_size
             ys, xs = slice(scale * y, scale * (y + patch)), slice(scale * x, scale * (x + patch))
-            out.append((dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn)))
+            out.append(
+                (dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn))
+            )
     return tuple(
-        as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours) for cut in (low, high)
+        as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours)
+        for cut in (low, high)
     )
 
 

@@ -1,4 +1,5 @@
-"""What a super-resolution network is worth: against bicubic images and nearest-pixel masks, as figures and as a picture."""
+"""What a super-resolution network is worth: against bicubic images and nearest-pixel masks, as figures and as a
+picture."""
 
 from __future__ import annotations
 
@@ -26,16 +27,18 @@ ABOUT_FILE = "superres.json"
 
 
 def bicubic(pair: Tensor, factor: int) -> Tensor:
-    """The plain enlargement that the network is compared with: ``(B, C, h, w)`` in [-1, 1] -> ``factor`` times the size."""
+    """The plain enlargement that the network is compared with: ``(B, C, h, w)`` in [-1, 1] -> ``factor`` times the
+    size."""
     return F.interpolate(pair, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1.0, 1.0)
 
 
 def measure(network: ESPCN, pyramid: Pyramid, *, batch_size: int = 8) -> dict[str, Any]:
     """Measures every enlargement among the pyramid's sizes, from clean real pairs.
 
-    Per "64->128" and so on: the images' PSNR in dB (mean over images, 8-bit pixels) of the network and of bicubic; and the
-    share of mask pixels that are wrong, decoded free of ghosts, decoded by the nearest colour alone, and for the low mask
-    repeated pixel by pixel. The low masks are true ones, so the last is what a mask decoded before enlarging would score.
+    Per "64->128" and so on: the images' PSNR in dB (mean over images, 8-bit pixels) of the network and of bicubic; and
+    the share of mask pixels that are wrong, decoded free of ghosts, decoded by the nearest colour alone, and for the
+    low mask repeated pixel by pixel. The low masks are true ones, so the last is what a mask decoded before enlarging
+    would score.
     """
     return {
         f"{low}->{high}": _measure_scale(network, pyramid, low, high, batch_size)
@@ -57,18 +60,23 @@ def _measure_scale(network: ESPCN, pyramid: Pyramid, low_size: int, high_size: i
         for name, images in (("psnr_db", high[:, :3]), ("psnr_bicubic_db", bicubic(low[:, :3], factor))):
             ratios[name] += [psnr(a, b, 255.0) for a, b in zip(real, to_pixels(images), strict=True)]
         masks["mask_error"].append(decode_masks(high[:, 3:], low[:, 3:], colours, 0.0)[0].numpy())
-        masks["mask_error_nearest_colour"].append(nearest_class(high[:, 3:].permute(0, 2, 3, 1).numpy(), pyramid.colours))
+        masks["mask_error_nearest_colour"].append(
+            nearest_class(high[:, 3:].permute(0, 2, 3, 1).numpy(), pyramid.colours)
+        )
         masks["mask_error_repeated"].append(pyramid.masks[low_size][rows].repeat(factor, 1).repeat(factor, 2))
     true = pyramid.masks[high_size]
     figures = {name: round(float(np.mean(values)), 3) for name, values in ratios.items()}
-    figures |= {name: round(error_rate(true, np.concatenate(found), (IGNORE_INDEX,)), 5) for name, found in masks.items()}
+    figures |= {
+        name: round(error_rate(true, np.concatenate(found), (IGNORE_INDEX,)), 5) for name, found in masks.items()
+    }
     return figures | {"pairs": len(pyramid)}
 
 
 def sample_picture(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
     """All pairs of a small pyramid, from its smallest size to its largest, as one uint8 RGB picture.
 
-    A row a pair: the image repeated, bicubic, by the network, real; then the painted mask repeated, by the network, real.
+    A row a pair: the image repeated, bicubic, by the network, real; then the painted mask repeated, by the network,
+    real.
     """
     low_size, high_size = pyramid.sizes[0], pyramid.sizes[-1]
     factor = high_size // low_size
@@ -76,18 +84,29 @@ def sample_picture(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
     repeated = F.interpolate(low, scale_factor=factor, mode="nearest")
     high = upscale(network.cpu(), low, factor.bit_length() - 1)
     real = pyramid.pairs(high_size, slice(None))
-    columns = [repeated[:, :3], bicubic(low, factor)[:, :3], high[:, :3], real[:, :3], repeated[:, 3:], high[:, 3:], real[:, 3:]]
+    columns = [
+        repeated[:, :3],
+        bicubic(low, factor)[:, :3],
+        high[:, :3],
+        real[:, :3],
+        repeated[:, 3:],
+        high[:, 3:],
+        real[:, 3:],
+    ]
     wide = np.concatenate([to_pixels(column) for column in columns], axis=2)
     return wide.reshape(-1, *wide.shape[2:])
 
 
 def load_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights that :func:`save_result` wrote. Raises :class:`ExportImpossible` if either is missing or damaged."""
+    """Description and weights that :func:`save_result` wrote. Raises :class:`ExportImpossible` if either is missing or
+    damaged."""
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
         return about, load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError:
-        raise ExportImpossible(f"{folder} lacks {ABOUT_FILE} or {WEIGHTS_FILE}; give a folder of `twinset train superres`") from None
+        raise ExportImpossible(
+            f"{folder} lacks {ABOUT_FILE} or {WEIGHTS_FILE}; give a folder of `twinset train superres`"
+        ) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ExportImpossible(f"the super-resolution in {folder} cannot be read ({error}); train it again") from None
 
@@ -95,6 +114,9 @@ def load_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def save_result(network: ESPCN, folder: Path, about: dict[str, Any]) -> None:
     """Writes ``superres.safetensors`` (float32, plain names) and ``superres.json`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().contiguous().float() for name, value in network.state_dict().items()}, folder / WEIGHTS_FILE)
+    save_file(
+        {name: value.detach().contiguous().float() for name, value in network.state_dict().items()},
+        folder / WEIGHTS_FILE,
+    )
     about = {"format": 1, "network": network.config.model_dump(mode="json"), **about}
     (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

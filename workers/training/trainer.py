@@ -41,7 +41,9 @@ class Trainer(ABC):
     def picture(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``."""
 
-    def run(self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None) -> int:
+    def run(
+        self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None
+    ) -> int:
         """Trains to the end (or to iteration ``until``), saving and drawing on the way; returns the iterations done."""
         end = min(self.settings.iterations, until or self.settings.iterations)
         main = self.accelerator.is_main_process
@@ -64,7 +66,9 @@ class Trainer(ABC):
     def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
         """Gives every group the iteration's rate, times the group's ``share`` where it has one."""
         pace = self.settings
-        rate = learning_rate(iteration, base=pace.learning_rate, warmup=pace.warmup, total=pace.iterations, decay_from=pace.decay_from)
+        rate = learning_rate(
+            iteration, base=pace.learning_rate, warmup=pace.warmup, total=pace.iterations, decay_from=pace.decay_from
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
 
@@ -72,4 +76,6 @@ class Trainer(ABC):
 def check_gradient(norm: torch.Tensor, iteration: int) -> None:
     """Raises FloatingPointError unless the gradient's norm is a number."""
     if not torch.isfinite(norm):
-        raise FloatingPointError(f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or give --precision no")
+        raise FloatingPointError(
+            f"the gradient is {norm.item()} at iteration {iteration}; lower --learning-rate or give --precision no"
+        )

@@ -60,8 +60,9 @@ def archive_stream(services: Services, spec: JobSpec) -> Iterator[bytes]:
 
 
 def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of a like size: each crosses from a thread to the event loop, which takes longer than a small
-    picture does otherwise, and of a large one several copies are made there. The first goes at once, as a sign of life."""
+    """The same bytes in pieces of a like size: each crosses from a thread to the event loop, which takes longer than a
+    small picture does otherwise, and of a large one several copies are made there. The first goes at once, as a sign of
+    life."""
     held, enough = bytearray(), 1
     for piece in pieces:
         for at in range(0, len(piece), _PIECE_BYTES):
@@ -97,7 +98,8 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
 
 
 def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) -> list[list[tuple[str, bytes]]]:
-    """Of each twin image and mask under their names in the archive, checked against the record before their entry begins."""
+    """Of each twin image and mask under their names in the archive, checked against the record before their entry
+    begins."""
     pictures = [pictures_of(item) for _, item in run]
     data = iter(read_pictures(services.store, [picture for of_one in pictures for picture in of_one]))
     return [

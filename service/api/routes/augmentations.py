@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -69,8 +69,8 @@ AugmentationId = Annotated[str, Path(description="An augmentation set's id.", ex
 async def ask_for_augmentation(
     request: Request, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has them made in
-    rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
+    """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has
+    them made in rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
     given = await request.body()
     return await run_in_threadpool(_answer, services, tenant, given, idempotency_key)
 
@@ -95,7 +95,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
             run=run,
             tenant=tenant,
             name=planned.parameters.name,
-            created_at=datetime.now(timezone.utc),
+            created_at=datetime.now(UTC),
             total=planned.parameters.count,
             work=planned.work.model_dump(mode="json"),
             request=given,
@@ -112,10 +112,14 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
         RunKind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
     )
     view = augmentation_view(services, spec, stand(services, spec))
-    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
 
 
-@router.get("/augmentations", response_model=AugmentationPage, summary="List augmentation sets", responses=answers(422, 503))
+@router.get(
+    "/augmentations", response_model=AugmentationPage, summary="List augmentation sets", responses=answers(422, 503)
+)
 def list_augmentations(
     services: ServicesDep,
     tenant: TenantDep,
@@ -128,10 +132,14 @@ def list_augmentations(
 
 
 @router.get(
-    "/augmentations/{augmentation}", response_model=AugmentationView, summary="Look at an augmentation set", responses=answers(404, 503)
+    "/augmentations/{augmentation}",
+    response_model=AugmentationView,
+    summary="Look at an augmentation set",
+    responses=answers(404, 503),
 )
 def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
-    """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked for."""
+    """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked
+    for."""
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     return augmentation_view(services, spec, stand(services, spec))
 
@@ -149,14 +157,15 @@ def list_accepted(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most twins in the answer.")] = 50,
 ) -> AcceptedPage:
-    """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed links."""
+    """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed
+    links."""
     from service.exports.augmentation_source import AugmentationSource
     from service.exports.resolve import Shelves
 
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
         raise bad_cursor(cursor)
-    expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     views: list[AcceptedView] = []
     last: int | None = None
     card = Shelves(services.repository, services.runs, services.catalogue).card(str(spec.work["model"]))

@@ -17,7 +17,9 @@ _ANSWERED: dict[str, Any] = {
     "responses": {
         204: {"description": "Any 2xx: taken, and not sent again."},
         410: {"description": "Not wanted any more: not sent again."},
-        "default": {"description": "Anything else, redirects too: sent again later. 429 and 503 may say when, by Retry-After."},
+        "default": {
+            "description": "Anything else, redirects too: sent again later. 429 and 503 may say when, by Retry-After."
+        },
     },
 }
 Id = Annotated[str, Header(description="The same at every attempt: one that came before can be dropped.")]
@@ -28,17 +30,23 @@ Signature = Annotated[
 
 
 @router.post(_AT, summary="The job has ended", **_ANSWERED)
-def job_ended(body: CallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature) -> None:
+def job_ended(
+    body: CallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
+) -> None:
     """Sent once at least. Check the signature before anything else: https://www.standardwebhooks.com has libraries."""
 
 
 @export_router.post(_AT, summary="The export has ended", **_ANSWERED)
-def export_ended(body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature) -> None:
-    """Sent once at least, as that of a job; not for one that was deleted. Its type is `export.` and the state. Check the signature
-    before anything else: https://www.standardwebhooks.com has libraries."""
+def export_ended(
+    body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
+) -> None:
+    """Sent once at least, as that of a job; not for one that was deleted. Its type is `export.` and the state. Check
+    the signature before anything else: https://www.standardwebhooks.com has libraries."""
 
 
 @augmentation_router.post(_AT, summary="The augmentation set has ended", **_ANSWERED)
-def augmentation_ended(body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature) -> None:
-    """Sent once at least, as that of a job; not for one that was deleted. Its type is `augmentation.` and the state. Check the
-    signature before anything else: https://www.standardwebhooks.com has libraries."""
+def augmentation_ended(
+    body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
+) -> None:
+    """Sent once at least, as that of a job; not for one that was deleted. Its type is `augmentation.` and the state.
+    Check the signature before anything else: https://www.standardwebhooks.com has libraries."""

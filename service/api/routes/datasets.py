@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
@@ -38,11 +38,11 @@ from service.runs.spec import RunSpec
 from service.store.keys import check_key
 
 ARCHIVES = ("application/zip", "application/x-tar", "application/gzip")
-_ALSO_ARCHIVES = frozenset({*ARCHIVES, "application/x-zip-compressed", "application/x-gzip", "application/octet-stream"})
+_ALSO_ARCHIVES = frozenset(
+    {*ARCHIVES, "application/x-zip-compressed", "application/x-gzip", "application/octet-stream"}
+)
 _WRITTEN_AT_ONCE = 1 << 20
 _HOW = "send the archive itself as application/zip, application/x-tar or application/gzip, or JSON with name and prefix"
-
-
 
 
 class DatasetRoute(KeyedRoute):
@@ -93,15 +93,19 @@ async def send_dataset(
     tenant: TenantDep,
     idempotency_key: IdempotencyKey = None,
     name: Annotated[str | None, Query(description=f"With an archive: the dataset's name, {DATASET_NAME_FORM}.")] = None,
-    format: Annotated[ReadFormat | None, Query(description="With an archive: how it is laid out; found out where left out.")] = None,  # noqa: A002
+    format: Annotated[
+        ReadFormat | None, Query(description="With an archive: how it is laid out; found out where left out.")
+    ] = None,
 ) -> Response:
-    """Takes a new version of a dataset in: a zip, tar or tar.gz as the body, or the files under a prefix of the object store.
+    """Takes a new version of a dataset in: a zip, tar or tar.gz as the body, or the files under a prefix of the object
+    store.
 
-    Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes, YOLO-seg,
-    WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported.
+    Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes,
+    YOLO-seg, WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported.
 
-    With an `Idempotency-Key`, however often it is sent, one version is made. An archive is the same request again if its bytes, compared by
-    their sha256, its name and its format are; a prefix if the body is, whatever lies below it by then. Anything else is refused."""
+    With an `Idempotency-Key`, however often it is sent, one version is made. An archive is the same request again if
+    its bytes, compared by their sha256, its name and its format are; a prefix if the body is, whatever lies below it by
+    then. Anything else is refused."""
     if idempotency_key is not None:
         # before gigabytes are read for one that is none
         check_idempotency_key(idempotency_key)
@@ -115,10 +119,18 @@ async def send_dataset(
         await run_in_threadpool(_check_room, services, tenant, idempotency_key)
         with scratch_folder(services.settings.data_dir) as scratch:
             archive = scratch / "archive"
-            given = {"name": name, "archive": await _write(request.stream(), archive), **({"format": format} if format else {})}
-            spec = await run_in_threadpool(_accept, services, tenant, name or "", format, _Files(given, archive=archive), idempotency_key)
+            given = {
+                "name": name,
+                "archive": await _write(request.stream(), archive),
+                **({"format": format} if format else {}),
+            }
+            spec = await run_in_threadpool(
+                _accept, services, tenant, name or "", format, _Files(given, archive=archive), idempotency_key
+            )
     view = await run_in_threadpool(_view, services, spec)
-    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
 
 
 @router.get("/datasets", response_model=DatasetPage, summary="List datasets", responses=answers(422, 503))
@@ -150,14 +162,19 @@ def show_dataset(name: Name, services: ServicesDep, tenant: TenantDep) -> Datase
     return _view(services, services.datasets(tenant).find(name))
 
 
-@router.get("/datasets/{name}/{version}", response_model=DatasetView, summary="Look at a version", responses=answers(404, 503))
+@router.get(
+    "/datasets/{name}/{version}", response_model=DatasetView, summary="Look at a version", responses=answers(404, 503)
+)
 def show_version(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> DatasetView:
     """A version of it: these never change."""
     return _view(services, services.datasets(tenant).find(name, version))
 
 
 @router.get(
-    "/datasets/{name}/{version}/report", response_model=ReadReport, summary="What was wrong with it", responses=answers(404, 409, 503)
+    "/datasets/{name}/{version}/report",
+    response_model=ReadReport,
+    summary="What was wrong with it",
+    responses=answers(404, 409, 503),
 )
 def show_report(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
     """Files that were left out and why, and what is odd about others; of each fault the count and the first files."""
@@ -165,7 +182,10 @@ def show_report(name: Name, version: Version, services: ServicesDep, tenant: Ten
 
 
 @router.get(
-    "/datasets/{name}/{version}/statistics", response_model=DatasetStatistics, summary="What is in it", responses=answers(404, 409, 503)
+    "/datasets/{name}/{version}/statistics",
+    response_model=DatasetStatistics,
+    summary="What is in it",
+    responses=answers(404, 409, 503),
 )
 def show_statistics(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
     """How often each class occurs, which ones together, how large and where."""
@@ -173,7 +193,10 @@ def show_statistics(name: Name, version: Version, services: ServicesDep, tenant:
 
 
 @router.post(
-    "/datasets/{name}/{version}/cancel", response_model=DatasetView, summary="Stop taking it in", responses=answers(404, 409, 503)
+    "/datasets/{name}/{version}/cancel",
+    response_model=DatasetView,
+    summary="Stop taking it in",
+    responses=answers(404, 409, 503),
 )
 def cancel_dataset(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> DatasetView:
     """Asking again changes nothing; a version that has ended otherwise is refused."""
@@ -228,7 +251,8 @@ async def _write(pieces: AsyncIterator[bytes], path: FilePath) -> str:
 
 @dataclass(frozen=True)
 class _Files:
-    """Where a dataset's files are, below ``prefix`` in the store or in ``archive`` on this disk, and the request that gave them."""
+    """Where a dataset's files are, below ``prefix`` in the store or in ``archive`` on this disk, and the request that
+    gave them."""
 
     given: dict[str, Any]
     prefix: str | None = None
@@ -236,7 +260,8 @@ class _Files:
 
 
 def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
-    """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before takes no more."""
+    """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before
+    takes no more."""
     if idempotency_key is None or not services.acceptance.knows(RunKind.DATASET, tenant, idempotency_key):
         services.limits.check_stored(tenant)
 
@@ -244,11 +269,12 @@ def _check_room(services: Services, tenant: str, idempotency_key: str | None) ->
 def _accept(
     services: Services, tenant: str, name: str, read_as: ReadFormat | None, files: _Files, idempotency_key: str | None
 ) -> RunSpec:
-    """The run that takes the dataset in: first its files are in the store, then its version is given, then it exists."""
+    """The run that takes the dataset in: first its files are in the store, then its version is given, then it
+    exists."""
 
     def make(run: str, idempotency: str | None) -> RunSpec:
         services.limits.check_stored(tenant)
-        return RunSpec(run=run, tenant=tenant, created_at=datetime.now(timezone.utc), work={}, idempotency=idempotency)
+        return RunSpec(run=run, tenant=tenant, created_at=datetime.now(UTC), work={}, idempotency=idempotency)
 
     def keep(run: str) -> None:
         if files.archive is not None:

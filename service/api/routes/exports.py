@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
 
@@ -93,9 +93,12 @@ posting = APIRouter(route_class=JsonRoute, tags=["exports"])
         **answers(400, 404, 409, 413, 415, 422, 503),
     },
 )
-def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None) -> Response:
-    """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC, Cityscapes, YOLO-seg,
-    Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes from."""
+def ask_for_export(
+    body: ExportRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC,
+    Cityscapes, YOLO-seg, Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes
+    from."""
     # numpy and all the formats are for those who export
     from service.exports.resolve import Shelves, resolve
 
@@ -110,7 +113,7 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
             run=run,
             tenant=tenant,
             name=(body.name or "").strip() or None,
-            created_at=datetime.now(timezone.utc),
+            created_at=datetime.now(UTC),
             total=total,
             work=work.model_dump(mode="json"),
             request=given,
@@ -120,7 +123,9 @@ def ask_for_export(body: ExportRequest, services: ServicesDep, tenant: TenantDep
 
     spec, _ = services.acceptance.accept(RunKind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
     view = export_view(services, spec, stand(services, spec))
-    return Response(as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json")
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
 
 
 @router.get("/exports", response_model=ExportPage, summary="List exports", responses=answers(422, 503))
@@ -143,7 +148,10 @@ def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> E
 
 
 @router.get(
-    "/exports/{export}/files", response_model=ExportFilePage, summary="List an export's files", responses=answers(404, 409, 422, 503)
+    "/exports/{export}/files",
+    response_model=ExportFilePage,
+    summary="List an export's files",
+    responses=answers(404, 409, 422, 503),
 )
 def list_files(
     export: ExportId,
@@ -160,10 +168,12 @@ def list_files(
     stands = stand(services, spec)
     if stands.state is not JobState.SUCCEEDED:
         state = stands.state.value
-        when = "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
+        when = (
+            "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
+        )
         raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
     expires_s = services.settings.link_expires_s
-    expire_at = datetime.now(timezone.utc) + timedelta(seconds=expires_s)
+    expire_at = datetime.now(UTC) + timedelta(seconds=expires_s)
     place = StorePlace(services.store, run_prefix(spec.run))
     found = list(islice(place.read_files(), first, first + limit + 1))
     views = [
@@ -175,12 +185,17 @@ def list_files(
         )
         for file in found[:limit]
     ]
-    return ExportFilePage(files=views, next_cursor=str(first + limit) if len(found) > limit else None, links_expire_at=expire_at)
+    return ExportFilePage(
+        files=views, next_cursor=str(first + limit) if len(found) > limit else None, links_expire_at=expire_at
+    )
 
 
-@router.post("/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503))
+@router.post(
+    "/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503)
+)
 def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
-    """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is refused."""
+    """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is
+    refused."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
     services.runs.cancel(spec)
     return export_view(services, spec, stand(services, spec))
@@ -202,7 +217,12 @@ def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> Expor
     """An export for an answer."""
     result = stands.summary.result if stands.summary and stands.state is JobState.SUCCEEDED else {}
     own = services.path(f"/exports/{spec.run}")
-    links = {"self": own, "events": f"{own}/events", "cancel": f"{own}/cancel", **({"files": f"{own}/files"} if result else {})}
+    links = {
+        "self": own,
+        "events": f"{own}/events",
+        "cancel": f"{own}/cancel",
+        **({"files": f"{own}/files"} if result else {}),
+    }
     return ExportView(
         **run_fields(spec, stands),
         format=spec.work["options"]["format"],
@@ -214,4 +234,3 @@ def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> Expor
         request=spec.request,
         links=links,
     )
-

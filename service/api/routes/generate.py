@@ -50,15 +50,15 @@ async def generate(
         Header(
             json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
             description="1 to 255 visible ASCII characters, a UUID say. The same key with the same body always stands "
-            "for the same job; with another body it is refused. Keys do not expire."
+            "for the same job; with another body it is refused. Keys do not expire.",
         ),
     ] = None,
     prefer: Annotated[
         str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
     ] = None,
 ) -> Response:
-    """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to the
-    workers."""
+    """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to
+    the workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
     submitter = services.submitter.of(tenant)
 

@@ -53,7 +53,8 @@ def list_jobs(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
 ) -> JobPage:
-    """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the cursor."""
+    """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the
+    cursor."""
     if cursor is not None and not is_job_id(cursor):
         raise InvalidRequest(
             f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
@@ -98,7 +99,8 @@ _CANCELLED: dict[int | str, dict[str, Any]] = {
     responses={**_CANCELLED, **answers(404, 409, 503)},
 )
 def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
-    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended otherwise is refused."""
+    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended otherwise is
+    refused."""
     cancel(spec, services.repository, services.live_state)
     view = _view(services, spec)
     response.status_code = 200 if view.state.ended else 202
@@ -111,14 +113,16 @@ def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
     summary="Delete a job, or cancel it",
     responses={
         **_CANCELLED,
-        204: {"description": "The job had ended, and is deleted: it no longer exists, and its objects are being removed."},
+        204: {
+            "description": "The job had ended, and is deleted: it no longer exists, and its objects are being removed."
+        },
         **answers(404, 409, 503),
     },
 )
 def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView | Response:
-    """Deletes a job that has ended, with its twins, its masks and all that is kept of it; nothing brings it back. From the
-    answer on it is unknown (404); its objects go in the background, and its links with them. A job that has not ended is
-    cancelled, and stays until it is deleted in turn. To cancel and never delete, `POST /jobs/{job}/cancel`."""
+    """Deletes a job that has ended, with its twins, its masks and all that is kept of it; nothing brings it back. From
+    the answer on it is unknown (404); its objects go in the background, and its links with them. A job that has not
+    ended is cancelled, and stays until it is deleted in turn. To cancel and never delete, `POST /jobs/{job}/cancel`."""
     if services.repository.read_summary(spec.job) is None:
         return cancel_job(spec, response, services)
     services.repository.deletions.enqueue(spec, "asked for")
@@ -136,8 +140,6 @@ def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
         return None  # another's, or without a spec: no job was ever accepted under this id
 
 
-
-
 @router.post(
     "/jobs/{job}/retry",
     status_code=202,
@@ -153,9 +155,9 @@ def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
 )
 def retry_job(spec: OwnJob, response: Response, services: ServicesDep, tenant: TenantDep) -> JobView:
     """A new job with the samples that an ended one did not make: given up, or not come to before it was cancelled. They
-    keep their indices and seeds, so the twins are those that the first job would have made. Asked again, the answer is the
-    same new job; what that leaves missing too is for a retry of its own. Refused while the job has not ended, or if nothing
-    is missing of it."""
+    keep their indices and seeds, so the twins are those that the first job would have made. Asked again, the answer is
+    the same new job; what that leaves missing too is for a retry of its own. Refused while the job has not ended, or if
+    nothing is missing of it."""
     retry, made = Retries(services.submitter.of(tenant)).retry(spec)
     if made:
         services.metrics.jobs.labels(retry.model).inc()
@@ -163,8 +165,6 @@ def retry_job(spec: OwnJob, response: Response, services: ServicesDep, tenant: T
     view = job_view(retry, services.progress.read(retry), prefix=services.path(""))
     response.headers["Location"] = view.links["self"]
     return view
-
-
 
 
 @router.get(
@@ -186,7 +186,10 @@ def followed_job(services: Services, spec: JobSpec) -> Followed[Progress]:
     """The job as it is followed."""
     prefix = services.path("")
     return Followed(
-        spec.job, lambda: services.progress.read(spec), event_id, lambda progress: job_view(spec, progress, prefix=prefix)
+        spec.job,
+        lambda: services.progress.read(spec),
+        event_id,
+        lambda progress: job_view(spec, progress, prefix=prefix),
     )
 
 

@@ -24,7 +24,9 @@ def list_models(services: ServicesDep) -> ModelList:
     return ModelList(models=[_view(services, card) for card in newest.values()])
 
 
-@router.get("/models/{model}", response_model=ModelView, summary="Read a model's card", responses=answers(404, 422, 503))
+@router.get(
+    "/models/{model}", response_model=ModelView, summary="Read a model's card", responses=answers(404, 422, 503)
+)
 def show_model(
     model: Annotated[str, Path(description="name, for the newest version, or name@version")], services: ServicesDep
 ) -> ModelView:

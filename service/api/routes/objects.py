@@ -71,7 +71,8 @@ def read_object(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=kind)
     if sha256:
-        # read whole before the first byte leaves: a twin's files are small, and a damaged one is an error, not half a picture
+        # read whole before the first byte leaves: a twin's files are small, and a damaged one is an error, not half a
+        # picture
         return Response(read_checked(services.store, key, sha256)[start:end], status, headers, kind)
     if part is not None:
         return Response(services.store.get(key, start=start, end=end), status, headers, kind)

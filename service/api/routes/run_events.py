@@ -1,4 +1,5 @@
-"""``GET .../events`` of exports, augmentation sets and datasets: their progress as server-sent events, as a job's is told."""
+"""``GET .../events`` of exports, augmentation sets and datasets: their progress as server-sent events, as a job's is
+told."""
 
 from __future__ import annotations
 
@@ -43,9 +44,11 @@ def _described(what: str, view: str, path: str, run: str) -> dict[str, Any]:
     summary="Follow an export",
     **_described("export", "ExportView", "/exports/{export}", "e7ybr17pesw6kn47yb0"),
 )
-async def follow_export(export: ExportId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None) -> Response:
-    """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every
-    15 s. A stream whose export is deleted meanwhile ends without `ended`."""
+async def follow_export(
+    export: ExportId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
+) -> Response:
+    """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at
+    least every 15 s. A stream whose export is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, export, RunKind.EXPORT)
     return await answer_events(services.watcher, followed_run(services, spec, export_view), last_event_id)
 
@@ -59,8 +62,8 @@ async def follow_export(export: ExportId, services: ServicesDep, tenant: TenantD
 async def follow_augmentation(
     augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
 ) -> Response:
-    """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least every 15 s.
-    A stream whose set is deleted meanwhile ends without `ended`."""
+    """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least
+    every 15 s. A stream whose set is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, augmentation, RunKind.AUGMENTATION)
     return await answer_events(services.watcher, followed_run(services, spec, augmentation_view), last_event_id)
 
@@ -74,8 +77,8 @@ async def follow_augmentation(
 async def follow_dataset(
     name: Name, version: Version, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
 ) -> Response:
-    """How far it is now, then each change, a few times a second at most, until it has been taken in; a comment at least every 15 s.
-    A stream whose version is deleted meanwhile ends without `ended`."""
+    """How far it is now, then each change, a few times a second at most, until it has been taken in; a comment at least
+    every 15 s. A stream whose version is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(lambda: services.datasets(tenant).find(name, version))
     return await answer_events(services.watcher, followed_run(services, spec, dataset_view), last_event_id)
 
@@ -105,7 +108,10 @@ class _Reader:
 
 
 def event_id(stands: RunProgress) -> str:
-    """Names a snapshot by what counts in it; a rate that wavers is no news. What it is doing may be said in any words."""
+    """Names a snapshot by what counts in it; a rate that wavers is no news. What it is doing may be said in any
+    words."""
     total = "-" if stands.total is None else stands.total
-    doing = f".{blake2s(stands.note.encode(), digest_size=4).hexdigest()}" if stands.note and not stands.state.ended else ""
+    doing = (
+        f".{blake2s(stands.note.encode(), digest_size=4).hexdigest()}" if stands.note and not stands.state.ended else ""
+    )
     return f"{stands.done}.{total}.{stands.state.value}{doing}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated
 
@@ -36,7 +36,7 @@ def list_samples(
     """The twins made so far, by index, each with its seed, what is in its mask, and signed links to both pictures."""
     views: list[SampleView] = []
     more = False
-    expire_at = datetime.now(timezone.utc) + timedelta(seconds=services.settings.link_expires_s)
+    expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     links = Links(services, spec.job, int(expire_at.timestamp()))
     with closing(services.repository.iterate_items(spec, after=_index(cursor))) as items:
         for _, item in items:
@@ -44,9 +44,7 @@ def list_samples(
                 more = True
                 break
             views.append(sample_view(item, links))
-    return SamplePage(
-        samples=views, next_cursor=str(views[-1].index) if more else None, links_expire_at=expire_at
-    )
+    return SamplePage(samples=views, next_cursor=str(views[-1].index) if more else None, links_expire_at=expire_at)
 
 
 def _index(cursor: str | None) -> int | None:
@@ -89,7 +87,9 @@ class Links:
         """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
         settings, sha256 = self.services.settings, picture.sha256
         if picture.offset is None:
-            url = self.services.store.sign(picture.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256)
+            url = self.services.store.sign(
+                picture.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256
+            )
         else:
             url = settings.public_url + TwinLink.to(self.job, index, picture, self.expires).signed(self._secret)
         return PictureView(url=url, sha256=sha256, bytes=picture.bytes)

@@ -30,8 +30,8 @@ router = APIRouter(route_class=PngRoute, tags=["jobs"])
     },
 )
 async def send_mask(request: Request, services: ServicesDep, tenant: TenantDep) -> UploadView:
-    """Keeps a square PNG under the sha256 of its bytes; sending it again changes nothing. Whether it is a mask for a model
-    is seen when a request gives it to one."""
+    """Keeps a square PNG under the sha256 of its bytes; sending it again changes nothing. Whether it is a mask for a
+    model is seen when a request gives it to one."""
     data = await request.body()
     return await run_in_threadpool(_keep, services, tenant, data)
 

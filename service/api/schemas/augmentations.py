@@ -44,7 +44,9 @@ class AugmentationView(RunView):
     rejected: dict[str, int] = Field(description="samples that do not count, by reason")
     plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
     achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
-    jobs: tuple[str, ...] = Field(description="the jobs that make it, those of the newest rounds first, some hundred at most")
+    jobs: tuple[str, ...] = Field(
+        description="the jobs that make it, those of the newest rounds first, some hundred at most"
+    )
     request: dict[str, Any] = Field(description="as it was given")
     links: dict[str, str] = Field(description="self, samples, events, cancel, and a signed link to the plan's picture")
 
@@ -72,8 +74,8 @@ class AcceptedPage(View):
 
 
 def plan_key(run: str, seed: int) -> str:
-    """Where the plan's shares lie, and its picture beside them: by its seed, as two requests at once under one key may draw two, of which
-    the run has one."""
+    """Where the plan's shares lie, and its picture beside them: by its seed, as two requests at once under one key may
+    draw two, of which the run has one."""
     return f"{run_prefix(run)}plan-{seed}.json"
 
 

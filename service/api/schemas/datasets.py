@@ -45,7 +45,9 @@ class DatasetView(View):
     finished_at: datetime | None
     seconds: float | None
     reason: str | None
-    links: dict[str, str] = Field(description="self, events; report, statistics, and signed links to their pictures, once there are any")
+    links: dict[str, str] = Field(
+        description="self, events; report, statistics, and signed links to their pictures, once there are any"
+    )
 
 
 class DatasetPage(View):
@@ -68,8 +70,22 @@ def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> Data
         links["statistics"] = f"{own}/statistics"
         pictures = {"picture": layout.statistics_picture(spec.run), "preview": layout.preview(spec.run)}
         expires_s = services.settings.link_expires_s
-        links |= {name: services.store.sign(key, expires_s=expires_s, content_type="image/png") for name, key in pictures.items()}
-    shared = ("state", "done", "total", "rate", "seconds_left", "doing", "created_at", "finished_at", "seconds", "reason")
+        links |= {
+            name: services.store.sign(key, expires_s=expires_s, content_type="image/png")
+            for name, key in pictures.items()
+        }
+    shared = (
+        "state",
+        "done",
+        "total",
+        "rate",
+        "seconds_left",
+        "doing",
+        "created_at",
+        "finished_at",
+        "seconds",
+        "reason",
+    )
     return DatasetView(
         id=work.id,
         name=work.name,

@@ -74,8 +74,8 @@ class MaskView(_View):
 
 
 class ParametersView(_View):
-    """What the job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry, sent
-    with a ``count`` past its last index, these and those between them.)"""
+    """What the job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry,
+    sent with a ``count`` past its last index, these and those between them.)"""
 
     model: str = Field(description="name@version")
     prompt: str | None
@@ -90,7 +90,9 @@ class ParametersView(_View):
     eta: float
     size: int = Field(description="side of image and mask in pixels")
     priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
-    layout: Layout = Field(description="objects are stored one by one, shards a chunk in a tar; the pictures are the same")
+    layout: Layout = Field(
+        description="objects are stored one by one, shards a chunk in a tar; the pictures are the same"
+    )
 
 
 class AttemptView(_View):
@@ -129,7 +131,9 @@ class JobView(_View):
     id: str
     name: str | None
     state: JobState
-    sequence: int = Field(description="never falls while the job goes on: of two answers, the one with the larger is the newer")
+    sequence: int = Field(
+        description="never falls while the job goes on: of two answers, the one with the larger is the newer"
+    )
     done: int = Field(description="twins made and stored")
     failed: int | None = Field(description="samples given up; null while not all of them are counted")
     total: int
@@ -225,7 +229,8 @@ class Problem(BaseModel):
     detail: str = Field(description="the value, the limit it met, and the remedy")
     instance: str
     errors: list[dict[str, Any]] | None = Field(
-        None, description="each fault of an invalid request: a JSON pointer into the body, or a parameter; and its detail"
+        None,
+        description="each fault of an invalid request: a JSON pointer into the body, or a parameter; and its detail",
     )
 
 
@@ -248,7 +253,9 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         finished_at=progress.finished_at,
         seconds=progress.seconds,
         reason=progress.reason,
-        stalled=None if progress.stalled is None else StalledView(since=progress.stalled.since, reason=progress.stalled.reason),
+        stalled=None
+        if progress.stalled is None
+        else StalledView(since=progress.stalled.since, reason=progress.stalled.reason),
         callback=callback_view(spec.job, spec.callback, progress.callback),
         retry_of=spec.retry_of,
         retried_by=progress.retried_by,

@@ -1,8 +1,8 @@
 """Transforms of masks of class indices ``(H, W)`` uint8, square or not, which never invent a label.
 
-Each transform is one file: its strengths (a pydantic value whose ``draw`` decides from a mask and a random generator what to do, as
-JSON-able parameters, or None for nothing) and a pure function of a mask and those parameters that does it. What was drawn is kept with
-the mask, so that it can be made again without a random number.
+Each transform is one file: its strengths (a pydantic value whose ``draw`` decides from a mask and a random generator
+what to do, as JSON-able parameters, or None for nothing) and a pure function of a mask and those parameters that does
+it. What was drawn is kept with the mask, so that it can be made again without a random number.
 
     flip, scale, rotate, shift, elastic    where things lie: nearest sampling, borders mirrored
     crop                                   a square out of it, at a place that keeps its classes; also without chance, ``frame``
@@ -11,5 +11,6 @@ the mask, so that it can be made again without a random number.
     settings                               the transforms of a request
     compose                                one after another, and again from what was drawn
 
-255 is a label like any other to the first two rows: it moves along. ``drop``, ``clone`` and ``merge`` leave its pixels alone.
+255 is a label like any other to the first two rows: it moves along. ``drop``, ``clone`` and ``merge`` leave its pixels
+alone.
 """

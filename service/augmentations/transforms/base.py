@@ -18,9 +18,10 @@ Drawn = dict[str, Any]
 class TransformContext:
     """What transforms know beside the mask.
 
-    ``class_weights`` ``(256,)``: how much each label is wanted, 1 where there is no preference; crops keep, clones and merges add what is
-    wanted, and drops take what is not. ``ground`` holds the labels that objects stand on, and are none. ``others`` are masks
-    ``(h, w)`` uint8 from which ``merge`` takes objects; with ``fill``, once their 255 has been filled.
+    ``class_weights`` ``(256,)``: how much each label is wanted, 1 where there is no preference; crops keep, clones and
+    merges add what is wanted, and drops take what is not. ``ground`` holds the labels that objects stand on, and are
+    none. ``others`` are masks ``(h, w)`` uint8 from which ``merge`` takes objects; with ``fill``, once their 255 has
+    been filled.
     """
 
     class_weights: np.ndarray = field(default_factory=lambda: np.ones(256))

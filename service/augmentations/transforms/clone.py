@@ -8,7 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
-from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of, paste, place_for
+from service.augmentations.transforms.regions import (
+    choose_regions,
+    footprint,
+    footprints_at,
+    objects_of,
+    paste,
+    place_for,
+)
 
 
 class Clone(Strengths):
@@ -32,7 +39,8 @@ class Clone(Strengths):
 
 
 def clone(labels: np.ndarray, *, clones: Sequence[Sequence[int]]) -> np.ndarray:
-    """``(H, W)`` with regions once more: each the one that holds (row, column), moved by (down, across) pixels. 255 stays."""
+    """``(H, W)`` with regions once more: each the one that holds (row, column), moved by (down, across) pixels. 255
+    stays."""
     out = labels.copy()
     sources = footprints_at(labels, [(row, column) for row, column, _, _ in clones])
     for what, (_, _, down, across) in zip(sources, clones):

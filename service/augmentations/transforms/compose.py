@@ -22,7 +22,8 @@ from service.augmentations.transforms.settings import Transforms
 from service.augmentations.transforms.shift import shift
 
 _FINER = 2
-"""Transforms work at up to so many times the final size: what they cut by the nearest pixel is then smoothed by majority."""
+"""Transforms work at up to so many times the final size: what they cut by the nearest pixel is then smoothed by
+majority."""
 
 _ALONE: dict[str, Callable[..., np.ndarray]] = {
     "crop": crop,
@@ -40,7 +41,8 @@ _ALONE: dict[str, Callable[..., np.ndarray]] = {
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """``labels`` ``(size, size)`` uint8, and what was done to get them, in order: each a transform's name and its parameters."""
+    """``labels`` ``(size, size)`` uint8, and what was done to get them, in order: each a transform's name and its
+    parameters."""
 
     labels: np.ndarray
     applied: tuple[Drawn, ...]
@@ -56,11 +58,13 @@ def compose(
     scene: TransformContext = TransformContext(),
     fill: bool = False,
 ) -> Composed:
-    """A square mask of ``size_px`` of a mask ``(H, W)`` uint8, each of the transforms applied with its chance; None for none of them.
+    """A square mask of ``size_px`` of a mask ``(H, W)`` uint8, each of the transforms applied with its chance; None for
+    none of them.
 
-    The mask is made square first, by a drawn crop or by :func:`frame`. ``merge`` takes objects of ``other_masks``, which are looked
-    at only then. With ``fill``, pixels of 255 are given the nearest label before anything else, which a model that cannot draw 255
-    needs. Labels out are a subset of labels in; at no strength (and square, at its size) a mask comes back as it was.
+    The mask is made square first, by a drawn crop or by :func:`frame`. ``merge`` takes objects of ``other_masks``,
+    which are looked at only then. With ``fill``, pixels of 255 are given the nearest label before anything else, which
+    a model that cannot draw 255 needs. Labels out are a subset of labels in; at no strength (and square, at its size) a
+    mask comes back as it was.
     """
     check_labels(mask)
     wanted = settings.named() if settings is not None else {}
@@ -77,7 +81,9 @@ def compose(
     labels = remake(mask, steps)
     if fill and (labels == IGNORE).any():
         # before it is made smaller only where nothing else would be left: it takes the longer, the larger the mask
-        place = len(steps) - 1 if (labels == IGNORE).all() and steps and steps[-1]["transform"] == "resize" else len(steps)
+        place = (
+            len(steps) - 1 if (labels == IGNORE).all() and steps and steps[-1]["transform"] == "resize" else len(steps)
+        )
         steps.insert(place, _step("fill_ignored", {}))
         labels = remake(mask, steps)
     for name, strengths in wanted.items():
@@ -103,7 +109,8 @@ def remake(mask: np.ndarray, applied: Sequence[Drawn], other_masks: Sequence[np.
 
 
 def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
-    """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most of its classes, resized by majority."""
+    """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most of its classes, resized by
+    majority."""
     return majority_resize(crop(mask, **frame(mask, class_weights)), size_px)
 
 

@@ -14,8 +14,12 @@ _TRIES = 4
 class Crop(Strengths):
     """Of a few windows at random the one that keeps most of the classes, the wanted ones before others."""
 
-    low: float = Field(0.6, gt=0, le=1, description="Least side of the square, as a share of the shorter side, above 0..1.")
-    high: float = Field(1.0, gt=0, le=1, description="Largest side of the square, as a share of the shorter side, above 0..1.")
+    low: float = Field(
+        0.6, gt=0, le=1, description="Least side of the square, as a share of the shorter side, above 0..1."
+    )
+    high: float = Field(
+        1.0, gt=0, le=1, description="Largest side of the square, as a share of the shorter side, above 0..1."
+    )
 
     def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         height, width = labels.shape
@@ -43,8 +47,8 @@ def crop(labels: np.ndarray, *, top: int, left: int, side: int) -> np.ndarray:
 def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> Drawn:
     """The square of the shorter side that keeps most of the classes of ``(H, W)``, as the parameters of :func:`crop`.
 
-    Each class counts by the share of its pixels that is kept, times its ``class_weights`` ``(256,)``, so that a small object weighs as much
-    as a large ground. Of several such windows it is the one nearest to the middle.
+    Each class counts by the share of its pixels that is kept, times its ``class_weights`` ``(256,)``, so that a small
+    object weighs as much as a large ground. Of several such windows it is the one nearest to the middle.
     """
     check_labels(labels)
     height, width = labels.shape

@@ -38,7 +38,8 @@ class Drop(Strengths):
 
 
 def drop(labels: np.ndarray, *, at: Sequence[Sequence[int]]) -> np.ndarray:
-    """``(H, W)`` without the regions that hold the pixels ``at`` (row, column); each of their pixels takes the nearest label left."""
+    """``(H, W)`` without the regions that hold the pixels ``at`` (row, column); each of their pixels takes the nearest
+    label left."""
     hole = np.zeros(labels.shape, dtype=bool)
     for what in footprints_at(labels, [(row, column) for row, column in at]):
         hole[what.rows, what.columns] = True

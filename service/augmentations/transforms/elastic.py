@@ -1,8 +1,8 @@
 """Elastic: the scene bent smoothly, neither torn nor folded.
 
-A free-form deformation on cubic B-splines: control points on a grid are moved at random. As long as none is moved by more than 0.48 of
-their spacing along an axis, the map is one to one (Choi and Lee, *Injectivity Conditions of 2D and 3D Uniform Cubic B-Spline
-Functions*, 2000), so that what was one object stays one, up to the pixels' size.
+A free-form deformation on cubic B-splines: control points on a grid are moved at random. As long as none is moved by
+more than 0.48 of their spacing along an axis, the map is one to one (Choi and Lee, *Injectivity Conditions of 2D and 3D
+Uniform Cubic B-Spline Functions*, 2000), so that what was one object stays one, up to the pixels' size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ MOST = 0.48 / CELLS
 class Elastic(Strengths):
     """Control points are moved evenly along both axes."""
 
-    most: float = Field(0.06, ge=0, le=MOST, description=f"Most that a control point is moved, as a share of the side, 0..{MOST:g}.")
+    most: float = Field(
+        0.06, ge=0, le=MOST, description=f"Most that a control point is moved, as a share of the side, 0..{MOST:g}."
+    )
 
     def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
         moves = np.round(rng.uniform(-self.most, self.most, (2, CELLS + 3, CELLS + 3)), 4)
@@ -29,7 +31,8 @@ class Elastic(Strengths):
 
 
 def elastic(labels: np.ndarray, *, moves: list[list[list[float]]]) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``. ``moves`` ``(2, G, G)``: each control point's move along rows and columns, as shares of the sides.
+    """``(H, W)`` -> ``(H, W)``. ``moves`` ``(2, G, G)``: each control point's move along rows and columns, as shares of
+    the sides.
 
     A pixel takes the label of where the bent grid finds it.
     """

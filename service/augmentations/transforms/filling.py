@@ -11,10 +11,11 @@ _FAR = 1 << 20
 
 
 def fill_nearest(labels: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """``(H, W)`` uint8 with the pixels of ``hole`` ``(H, W)`` bool given the label of the nearest pixel that is in no hole.
+    """``(H, W)`` uint8 with the pixels of ``hole`` ``(H, W)`` bool given the label of the nearest pixel that is in no
+    hole.
 
-    Distance is Euclidean, between pixel centres, and exact; 255 is no label to fill with. Where there is nothing to fill with, the
-    mask comes back as it was.
+    Distance is Euclidean, between pixel centres, and exact; 255 is no label to fill with. Where there is nothing to
+    fill with, the mask comes back as it was.
     """
     known = ~hole & (labels != IGNORE)
     out = labels.copy()
@@ -36,7 +37,8 @@ def fill_ignored(labels: np.ndarray) -> np.ndarray:
 
 
 def _nearest_in_column(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel, the row of its column's nearest known pixel, and how many rows away that is (``_FAR`` if there is none)."""
+    """For each pixel, the row of its column's nearest known pixel, and how many rows away that is (``_FAR`` if there is
+    none)."""
     height = len(known)
     row = np.arange(height)[:, None]
     above = np.maximum.accumulate(np.where(known, row, -_FAR), axis=0)

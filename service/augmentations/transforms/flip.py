@@ -11,7 +11,9 @@ from service.augmentations.transforms.base import Drawn, Strengths, TransformCon
 class Flip(Strengths):
     """Which of them are true pictures is for the scene to say: a street has an up, a microscope's slide has none."""
 
-    chance: float = Field(1.0, ge=0, le=1, description="Share of masks for which the kinds below are drawn, each half of the time.")
+    chance: float = Field(
+        1.0, ge=0, le=1, description="Share of masks for which the kinds below are drawn, each half of the time."
+    )
     horizontal: bool = Field(True, description="Left for right.")
     vertical: bool = Field(False, description="Top for bottom; for scenes that have no up.")
     quarter_turns: bool = Field(False, description="Turns by 90, 180 and 270 degrees; for scenes that have no up.")

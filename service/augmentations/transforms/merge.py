@@ -11,7 +11,14 @@ from model_store.masks.resize import majority_resize
 from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.filling import fill_ignored
-from service.augmentations.transforms.regions import choose_regions, footprint, footprints_at, objects_of, paste, place_for
+from service.augmentations.transforms.regions import (
+    choose_regions,
+    footprint,
+    footprints_at,
+    objects_of,
+    paste,
+    place_for,
+)
 
 
 class Merge(Strengths):
@@ -46,10 +53,11 @@ def merge(
     filled: bool,
     objects: Sequence[Sequence[int]],
 ) -> np.ndarray:
-    """``(H, W)`` with regions of mask number ``other`` of ``others``, of which the square ``window`` is taken to the size of the
-    shorter side first, and its 255 filled if ``filled``.
+    """``(H, W)`` with regions of mask number ``other`` of ``others``, of which the square ``window`` is taken to the
+    size of the shorter side first, and its 255 filled if ``filled``.
 
-    Each region is the one that holds (row, column) there, moved by (down, across) pixels. Pixels of 255 in ``labels`` stay.
+    Each region is the one that holds (row, column) there, moved by (down, across) pixels. Pixels of 255 in ``labels``
+    stay.
     """
     source = _prepared(others[other], window, filled, min(labels.shape))
     out = labels.copy()

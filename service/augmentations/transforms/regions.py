@@ -1,4 +1,5 @@
-"""Objects to drop, clone and merge: connected regions of a label, chosen by what is wanted, placed where they belong."""
+"""Objects to drop, clone and merge: connected regions of a label, chosen by what is wanted, placed where they
+belong."""
 
 from __future__ import annotations
 
@@ -49,10 +50,11 @@ def footprints_at(labels: np.ndarray, places: Iterable[tuple[int, int]]) -> list
 def choose_regions(
     regions: Regions, most: int, largest_px: int, weight: np.ndarray, rng: np.random.Generator
 ) -> list[int]:
-    """Up to ``most`` (at least one, drawn) different regions of at most ``largest_px`` pixels, in the order they were drawn.
+    """Up to ``most`` (at least one, drawn) different regions of at most ``largest_px`` pixels, in the order they were
+    drawn.
 
-    A class is as likely as its ``weight`` ``(256,)``, and so is each of its regions: a class of a hundred objects is drawn no more
-    often than one with a single object.
+    A class is as likely as its ``weight`` ``(256,)``, and so is each of its regions: a class of a hundred objects is
+    drawn no more often than one with a single object.
     """
     able = np.flatnonzero(regions.areas() <= largest_px)
     if not able.size:
@@ -70,8 +72,8 @@ def place_for(
 ) -> tuple[int, int] | None:
     """By how many rows and columns to move a region of ``source`` so that it stands in ``target`` on what it stood on.
 
-    Of some places at random the one that fits best; where it lay is looked at first if ``stay``. None where none fits: less than
-    three quarters of its new place have the label that borders it most.
+    Of some places at random the one that fits best; where it lay is looked at first if ``stay``. None where none fits:
+    less than three quarters of its new place have the label that borders it most.
     """
     standing_on = _border_label(source, what)
     if standing_on is None:
@@ -101,7 +103,8 @@ def paste(labels: np.ndarray, what: Footprint, down: int, across: int) -> None:
 
 
 def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
-    """The label that most of the sides of the region's pixels meet; None where it meets nothing but 255 and the borders."""
+    """The label that most of the sides of the region's pixels meet; None where it meets nothing but 255 and the
+    borders."""
     height, width = labels.shape
     met = np.zeros(256, dtype=np.int64)
     for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1)):

@@ -12,13 +12,15 @@ def mirrored(places: np.ndarray, length: int) -> np.ndarray:
 
 
 def sample(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The labels of ``(H, W)`` at ``rows`` and ``columns``, in pixels (pixel centres are whole numbers), which broadcast."""
+    """The labels of ``(H, W)`` at ``rows`` and ``columns``, in pixels (pixel centres are whole numbers), which
+    broadcast."""
     height, width = labels.shape
     return labels[mirrored(_nearest(rows), height), mirrored(_nearest(columns), width)]
 
 
 def affine(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``: the pixel at offset p (row, column) from the centre takes the label at ``matrix`` ``(2, 2)`` @ p."""
+    """``(H, W)`` -> ``(H, W)``: the pixel at offset p (row, column) from the centre takes the label at ``matrix`` ``(2,
+    2)`` @ p."""
     height, width = labels.shape
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
     down, across = np.arange(height)[:, None] - middle_row, np.arange(width)[None, :] - middle_column

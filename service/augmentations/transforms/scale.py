@@ -23,5 +23,6 @@ class Scale(Strengths):
 
 
 def scale(labels: np.ndarray, *, factor: float) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``, lengths from the centre times ``factor``; what comes in at the borders is the mirrored mask."""
+    """``(H, W)`` -> ``(H, W)``, lengths from the centre times ``factor``; what comes in at the borders is the mirrored
+    mask."""
     return affine(labels, np.eye(2) / factor)

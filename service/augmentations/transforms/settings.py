@@ -21,8 +21,12 @@ class Transforms(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    crop: Crop | None = Field(None, description="A square of 60 to 100 % of the shorter side, at a place that keeps the classes.")
-    merge: Merge | None = Field(None, description="Up to 3 objects of another mask of the dataset, where they lay or fit.")
+    crop: Crop | None = Field(
+        None, description="A square of 60 to 100 % of the shorter side, at a place that keeps the classes."
+    )
+    merge: Merge | None = Field(
+        None, description="Up to 3 objects of another mask of the dataset, where they lay or fit."
+    )
     drop: Drop | None = Field(None, description="Up to 2 objects taken out, their places filled from around them.")
     clone: Clone | None = Field(None, description="Up to 2 objects once more, at places of the same kind.")
     flip: Flip | None = Field(None, description="Left for right; top for bottom and right-angle turns where asked for.")
@@ -34,7 +38,9 @@ class Transforms(BaseModel):
     @classmethod
     def usual(cls) -> Transforms:
         """Those of a request that names none: what is harmless in most scenes."""
-        return cls.model_validate({name: {} for name in ("drop", "clone", "flip", "scale", "rotate", "shift", "elastic")})
+        return cls.model_validate(
+            {name: {} for name in ("drop", "clone", "flip", "scale", "rotate", "shift", "elastic")}
+        )
 
     def named(self) -> dict[str, Strengths]:
         """The named ones with their strengths, in order."""

@@ -17,5 +17,9 @@ def about_data(root: Path, label: str) -> TrainingData:
         about = json.loads(read_text(path)) if path.is_file() else {}
     except (ValueError, RecursionError, InvalidDataset):
         about = {}
-    said = {key: about[key] for key in ("name", "licence") if isinstance(about, dict) and isinstance(about.get(key), str) and about[key]}
+    said = {
+        key: about[key]
+        for key in ("name", "licence")
+        if isinstance(about, dict) and isinstance(about.get(key), str) and about[key]
+    }
     return TrainingData(**{key: as_text(text) for key, text in {"name": label, **said}.items()})

@@ -36,7 +36,10 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
             data = _bytes(entry)
             picture = open_picture(data)
             if picture.mode in _WIDE:
-                raise EntryFault("unreadable", "its pixels are 32-bit numbers, of which none is white; save it with 8 or 16 bits a channel")
+                raise EntryFault(
+                    "unreadable",
+                    "its pixels are 32-bit numbers, of which none is white; save it with 8 or 16 bits a channel",
+                )
             turned = is_turned(picture)
             annotation = entry.annotate(picture.width, picture.height)
             _compare(annotation, picture.size, source.classes, turned=turned)
@@ -88,9 +91,13 @@ def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList, 
             "save the image turned, without these data",
         )
     if labels.shape != size[::-1]:
-        raise EntryFault("size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}")
+        raise EntryFault(
+            "size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}"
+        )
     if strange := classes.unknown_labels(labels):
-        raise EntryFault("unknown_labels", f"its mask holds {strange[:5]}; the classes are 0 to {len(classes) - 1}, and 255")
+        raise EntryFault(
+            "unknown_labels", f"its mask holds {strange[:5]}; the classes are 0 to {len(classes) - 1}, and 255"
+        )
 
 
 def _empty(labels: np.ndarray, classes: ClassList) -> str | None:

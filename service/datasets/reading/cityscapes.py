@@ -29,11 +29,13 @@ CITYSCAPES: tuple[tuple[str, Colour], ...] = (
     ("caravan", (0, 0, 90)), ("trailer", (0, 0, 110)), ("train", (0, 80, 100)), ("motorcycle", (0, 0, 230)),
     ("bicycle", (119, 11, 32)),
 )  # fmt: skip
-"""The published label ids 0..33. Those that share a colour there differ in the last step here, as each class needs its own."""
+"""The published label ids 0..33. Those that share a colour there differ in the last step here, as each class needs its
+own."""
 
 
 class CityscapesSource:
-    """``leftImg8bit/{split}/{city}/`` and ``gtFine/{split}/{city}/``; the classes of ``dataset.json``, or the published ids 0..33."""
+    """``leftImg8bit/{split}/{city}/`` and ``gtFine/{split}/{city}/``; the classes of ``dataset.json``, or the published
+    ids 0..33."""
 
     format = "cityscapes"
 

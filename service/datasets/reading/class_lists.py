@@ -49,7 +49,7 @@ def need_classes(root: Path, given: ClassList | None) -> ClassList:
     return classes
 
 
-def class_list(names: list[str], colours: dict[str, Colour], background: str | None | bool = True) -> ClassList:
+def class_list(names: list[str], colours: dict[str, Colour], background: str | bool | None = True) -> ClassList:
     """Classes that a format's own file lists. Raises InvalidDataset."""
     try:
         return ClassList.of(names, colours, background=background)
@@ -74,7 +74,9 @@ def _from_json(text: str) -> ClassList:
     names = [str(entry["name"]) for entry in entries]
     if [entry["index"] for entry in entries] != list(range(len(entries))):
         raise ValueError("its indices are not 0, 1, 2, ... without a gap")
-    found = {name: read_colour(entry.get("colour") or entry.get("original_colour")) for name, entry in zip(names, entries)}
+    found = {
+        name: read_colour(entry.get("colour") or entry.get("original_colour")) for name, entry in zip(names, entries)
+    }
     colours = {name: colour for name, colour in found.items() if colour is not None}
     if len(set(colours.values())) < len(colours):
         colours = {}

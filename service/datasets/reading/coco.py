@@ -32,9 +32,9 @@ _FAR = 3.0
 class CocoSource:
     """One or several COCO files and the images that they name.
 
-    A file's annotations are in memory while it is read, its images are not. Pixels of no object are the background: the one
-    that an export of ours names, a category called so, or a class 0 made for it. Where objects overlap the smaller one is kept. A
-    crowd region is its class without instance; a category "ignore" is no class, and its pixels are 255.
+    A file's annotations are in memory while it is read, its images are not. Pixels of no object are the background: the
+    one that an export of ours names, a category called so, or a class 0 made for it. Where objects overlap the smaller
+    one is kept. A crowd region is its class without instance; a category "ignore" is no class, and its pixels are 255.
     """
 
     format = "coco"
@@ -51,7 +51,9 @@ class CocoSource:
             raise InvalidDataset("the dataset's COCO files list different categories; give all of them the same list")
         self.classes, self._labels, self._ground = tables[0].classes()
         if classes is not None and classes.names != self.classes.names:
-            raise InvalidDataset(f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}")
+            raise InvalidDataset(
+                f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}"
+            )
         self.classes = classes or self.classes
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
@@ -83,7 +85,9 @@ class CocoSource:
                 yield Entry(
                     name=Path(name.replace("\\", "/")).with_suffix("").as_posix(),
                     image=found,
-                    annotate=partial(self._annotate, annotations.pop(key, []), (image.get("width"), image.get("height"))),
+                    annotate=partial(
+                        self._annotate, annotations.pop(key, []), (image.get("width"), image.get("height"))
+                    ),
                     split=split,
                     caption=caption if isinstance(caption, str) else None,
                 )
@@ -93,17 +97,24 @@ class CocoSource:
                 of = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
                 findings.add("missing_partner", relative(self.root, path), f"{of} that it does not list")
 
-    def _annotate(self, annotations: Sequence[dict[str, Any]], listed: tuple[Any, Any], width: int, height: int) -> Annotation:
+    def _annotate(
+        self, annotations: Sequence[dict[str, Any]], listed: tuple[Any, Any], width: int, height: int
+    ) -> Annotation:
         if annotations and all(type(side) is int for side in listed) and listed != (width, height):
             said = f"the file is {width} x {height} px, and listed with {listed[0]} x {listed[1]}: its annotations are of another size"
             raise EntryFault("size_differs", said)
-        return paint((self._object(annotation, height, width) for annotation in annotations), height, width, self._ground)
+        return paint(
+            (self._object(annotation, height, width) for annotation in annotations), height, width, self._ground
+        )
 
     def _object(self, annotation: dict[str, Any], height: int, width: int) -> Painted:
         number = annotation.get("id")
         label = self._labels.get(_key(annotation.get("category_id")))
         if label is None:
-            raise EntryFault("unknown_labels", f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is none")
+            raise EntryFault(
+                "unknown_labels",
+                f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is none",
+            )
         try:
             mask = _mask(annotation.get("segmentation"), height, width)
         except (RleInvalid, ValueError) as error:
@@ -154,14 +165,18 @@ class _Categories:
             colours = {}
         listed = class_list(names, colours, background=background)
         labels = {key: listed.names.index(name) for key, name, _ in real}
-        labels |= {key: IGNORE for key in self.void}
+        labels |= dict.fromkeys(self.void, IGNORE)
         ground = listed.background
         return listed, labels, IGNORE if ground is None else ground.index
 
 
 def coco_files(root: Path) -> list[Path]:
     """The COCO files of a dataset: in ``annotations/``, at its root, or one folder down beside the images."""
-    places = [*sorted((root / "annotations").glob("*.json")), *sorted(root.glob("*.json")), *sorted(root.glob("*/*.json"))]
+    places = [
+        *sorted((root / "annotations").glob("*.json")),
+        *sorted(root.glob("*.json")),
+        *sorted(root.glob("*/*.json")),
+    ]
     return [path for path in dict.fromkeys(places) if not path.is_symlink() and _looks_like_coco(path)]
 
 
@@ -192,7 +207,11 @@ def _categories(data: dict[str, Any], name: str) -> _Categories:
     entries, void = [], set()
     seen: dict[int, str] = {}
     for entry in data["categories"]:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("id"), int):
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("name"), str)
+            or not isinstance(entry.get("id"), int)
+        ):
             raise InvalidDataset(f"{name}: a category has an id, a whole number, and a name; {str(entry)[:80]} has not")
         if entry["id"] in seen:
             both = f"{seen[entry['id']]!r:.60} and {entry['name']!r:.60}"
@@ -229,7 +248,7 @@ def _polygon(part: Any, height: int, width: int) -> np.ndarray:
 def _split_of(path: Path) -> str | None:
     """The split that a file's name, or else its folder's, speaks of; an export of ours may name any."""
     name = path.stem.removeprefix("instances_")
-    if name != path.stem and not name.rstrip("0123456789") in SPLIT_NAMES:
+    if name != path.stem and name.rstrip("0123456789") not in SPLIT_NAMES:
         return name
     return SPLIT_NAMES.get(name.rstrip("0123456789")) or SPLIT_NAMES.get(path.parent.name)
 

@@ -16,7 +16,8 @@ from service.datasets.reading.report import Findings
 
 @dataclass(frozen=True)
 class Annotation:
-    """Class indices ``(H, W)`` uint8; instances ``(H, W)`` int32, 0 none, where the format has them; pixels of several objects."""
+    """Class indices ``(H, W)`` uint8; instances ``(H, W)`` int32, 0 none, where the format has them; pixels of several
+    objects."""
 
     labels: np.ndarray
     instances: np.ndarray | None = None
@@ -33,11 +34,12 @@ class FileBytes(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be read.
+    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be
+    read.
 
-    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and no other. An
-    image that is no file by itself has a ``place``, by which reports name it; ``listed`` is the path by which the manifest of an
-    export does, where that is another.
+    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and
+    no other. An image that is no file by itself has a ``place``, by which reports name it; ``listed`` is the path by
+    which the manifest of an export does, where that is another.
     """
 
     name: str

@@ -24,10 +24,11 @@ _LOOKED_AT = 64
 
 
 class FoldersSource:
-    """``images/`` and ``masks/`` side by side, at the root or in a folder for each split; masks have their image's stem.
+    """``images/`` and ``masks/`` side by side, at the root or in a folder for each split; masks have their image's
+    stem.
 
-    With ``dataset.json`` the masks are class indices, as in every set of ours that has one, unless ``encoding`` says otherwise.
-    Without, and without ``encoding``, some masks are looked at.
+    With ``dataset.json`` the masks are class indices, as in every set of ours that has one, unless ``encoding`` says
+    otherwise. Without, and without ``encoding``, some masks are looked at.
     """
 
     format = "folders"
@@ -37,7 +38,9 @@ class FoldersSource:
         self.classes = need_classes(root, classes)
         self._pairs = folder_pairs(root)
         if not self._pairs:
-            raise InvalidDataset(f"there is no folder {' or '.join(_IMAGE_FOLDERS)} with a folder {' or '.join(_MASK_FOLDERS)} beside it")
+            raise InvalidDataset(
+                f"there is no folder {' or '.join(_IMAGE_FOLDERS)} with a folder {' or '.join(_MASK_FOLDERS)} beside it"
+            )
         own = (root / "dataset.json").is_file() and classes is None
         sample = [path for _, masks, _ in self._pairs for path in islice(images(masks), _LOOKED_AT)]
         self._encoding: MaskEncoding = encoding or self._chosen(own, sample)
@@ -57,7 +60,9 @@ class FoldersSource:
                 stem = image.relative_to(image_folder).with_suffix("").as_posix()
                 ending = next((ending for ending in _MASK_ENDINGS if stem + ending in masks), None)
                 if ending is None:
-                    findings.add("missing_partner", relative(self.root, image), f"there is no mask {stem} in {mask_folder.name}")
+                    findings.add(
+                        "missing_partner", relative(self.root, image), f"there is no mask {stem} in {mask_folder.name}"
+                    )
                     continue
                 if (first := used.setdefault(stem + ending, image)) != image:
                     said = f"its mask {masks[stem + ending].name} is that of {first.name} too; give each image a name and a mask of its own"
@@ -68,13 +73,18 @@ class FoldersSource:
                     name=name,
                     image=image,
                     annotate=partial(self._annotate, masks[stem + ending]),
-                    split=listed_split(splits, self.root, image_folder, image) or folder_split
+                    split=listed_split(splits, self.root, image_folder, image)
+                    or folder_split
                     or SPLIT_NAMES.get(stem.partition("/")[0] if "/" in stem else ""),
                     caption=captions.get(stem),
                     mask_file=masks[stem + ending],
                 )
             for stem in sorted(masks.keys() - used.keys()):
-                findings.add("missing_partner", relative(self.root, masks[stem]), f"there is no image {stem} in {image_folder.name}")
+                findings.add(
+                    "missing_partner",
+                    relative(self.root, masks[stem]),
+                    f"there is no image {stem} in {image_folder.name}",
+                )
 
     def _annotate(self, mask: Path, width: int, height: int) -> Annotation:
         return Annotation(read_mask(mask, self.classes, self._encoding))

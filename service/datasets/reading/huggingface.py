@@ -28,8 +28,9 @@ _PICTURES = ("image", "mask")
 
 
 class HuggingFaceSource:
-    """``data/{split}-{number:05d}.parquet`` with the columns ``image`` and ``mask`` (bytes and path; the mask a PNG of class indices),
-    and if they are there ``name``, ``source``, ``caption`` and ``metadata`` (JSON); the classes of ``dataset.json``."""
+    """``data/{split}-{number:05d}.parquet`` with the columns ``image`` and ``mask`` (bytes and path; the mask a PNG of
+    class indices), and if they are there ``name``, ``source``, ``caption`` and ``metadata`` (JSON); the classes of
+    ``dataset.json``."""
 
     format = "huggingface"
 
@@ -43,7 +44,8 @@ class HuggingFaceSource:
             raise InvalidDataset("there are no shards: files called data/train-00000.parquet and so on")
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Shard by shard, row by row. Raises InvalidDataset for a shard without the columns, or with a row group that is too large."""
+        """Shard by shard, row by row. Raises InvalidDataset for a shard without the columns, or with a row group that
+        is too large."""
         for shard in self._shards:
             place = relative(self.root, shard)
             split = _SHARD.fullmatch(shard.name)[1]  # type: ignore[index]
@@ -56,12 +58,16 @@ class HuggingFaceSource:
                         yield from self._group(file, group, place, SPLIT_NAMES.get(split, split))
             except (OSError, ValueError, RuntimeError) as error:
                 # pyarrow's own errors are these too
-                findings.add("unreadable", place, f"it is no parquet file, or damaged ({str(error)[:200]}); fetch it anew")
+                findings.add(
+                    "unreadable", place, f"it is no parquet file, or damaged ({str(error)[:200]}); fetch it anew"
+                )
 
     def _group(self, file: Any, number: int, place: str, split: str) -> Iterator[Entry]:
         size = file.metadata.row_group(number).total_byte_size
         if size > MAX_GROUP_BYTES:
-            raise InvalidDataset(f"{place} has a row group of {size} bytes; at most {MAX_GROUP_BYTES} are read. Write it in smaller ones")
+            raise InvalidDataset(
+                f"{place} has a row group of {size} bytes; at most {MAX_GROUP_BYTES} are read. Write it in smaller ones"
+            )
         group = _Group(file, number)
         names = [name for name in _TEXTS if name in file.schema_arrow.names]
         rows = file.read_row_group(number, columns=[*names, "image.path"]).to_pylist()
@@ -115,7 +121,9 @@ def parquet_shards(root: Path) -> list[Path]:
     """The files in ``data/``, or else in the folder itself, that are called as shards are, by their names."""
     for folder in (root / "data", root):
         found = sorted(
-            path for path in folder.glob("*.parquet") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+            path
+            for path in folder.glob("*.parquet")
+            if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
         )
         if found:
             return found
@@ -126,7 +134,11 @@ def _check_columns(file: Any, place: str) -> None:
     """Raises InvalidDataset where a column that is needed is not there, or of another kind."""
     schema = file.schema_arrow
     for name in _PICTURES:
-        parts = {part.name: str(part.type) for part in schema.field(name).type} if name in schema.names and _is_struct(schema, name) else {}
+        parts = (
+            {part.name: str(part.type) for part in schema.field(name).type}
+            if name in schema.names and _is_struct(schema, name)
+            else {}
+        )
         if parts.get("bytes") not in ("binary", "large_binary") or parts.get("path") not in ("string", "large_string"):
             raise InvalidDataset(
                 f"{place} has no column {name!r} of images (bytes and path); its columns are {', '.join(schema.names)[:300]}. Rename "

@@ -23,30 +23,39 @@ _THRESHOLD = 128
 
 
 def open_picture(source: Path | bytes) -> Image.Image:
-    """A picture, a file or its bytes, decoded. Raises EntryFault for one that cannot be, or has more than :data:`MAX_PIXELS`."""
+    """A picture, a file or its bytes, decoded. Raises EntryFault for one that cannot be, or has more than
+    :data:`MAX_PIXELS`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
                 if file.width * file.height > MAX_PIXELS:
-                    raise EntryFault("unreadable", f"it has {file.width} x {file.height} pixels; at most {MAX_PIXELS} are read. Cut it")
+                    raise EntryFault(
+                        "unreadable",
+                        f"it has {file.width} x {file.height} pixels; at most {MAX_PIXELS} are read. Cut it",
+                    )
                 file.load()
                 return file
     except Image.DecompressionBombError:
-        raise EntryFault("unreadable", f"it has more than {MAX_PIXELS} pixels, the most that are read; cut it") from None
+        raise EntryFault(
+            "unreadable", f"it has more than {MAX_PIXELS} pixels, the most that are read; cut it"
+        ) from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise EntryFault("unreadable", f"it cannot be decoded ({decoding_fault(error)})") from None
 
 
 def read_samples(source: Path | bytes) -> np.ndarray:
-    """The numbers of a picture's one channel ``(H, W)``; of colour pictures that are grey, any channel. Raises EntryFault."""
+    """The numbers of a picture's one channel ``(H, W)``; of colour pictures that are grey, any channel. Raises
+    EntryFault."""
     picture = open_picture(source)
     if picture.mode in ("L", "P", "1", "I", "I;16", "I;16B", "F"):
         samples = np.array(picture)
         return samples.astype(np.uint8) if samples.dtype == bool else samples
     pixels = np.array(picture.convert("RGB"))
     if (pixels != pixels[..., :1]).any():
-        raise EntryFault("unknown_labels", "it is a colour picture, and the other masks hold class indices; save its class indices")
+        raise EntryFault(
+            "unknown_labels", "it is a colour picture, and the other masks hold class indices; save its class indices"
+        )
     return pixels[..., 0]
 
 
@@ -63,19 +72,26 @@ def read_mask(path: Path, classes: ClassList, encoding: MaskEncoding) -> np.ndar
 def as_labels(samples: np.ndarray, classes: ClassList) -> np.ndarray:
     """Samples that are class indices, or 255, as uint8. Raises EntryFault naming those that are neither."""
     values, counts = np.unique(samples, return_counts=True)
-    strange = [(value, count) for value, count in zip(values.tolist(), counts.tolist()) if not _is_label(value, len(classes))]
+    strange = [
+        (value, count) for value, count in zip(values.tolist(), counts.tolist()) if not _is_label(value, len(classes))
+    ]
     if strange:
-        shown = ", ".join(f"{value:g} ({count} px)" for value, count in strange[:5]) + (" and more" if len(strange) > 5 else "")
-        raise EntryFault("unknown_labels", f"it holds {shown}; the classes are 0 to {len(classes) - 1}, and 255 is to be ignored")
+        shown = ", ".join(f"{value:g} ({count} px)" for value, count in strange[:5]) + (
+            " and more" if len(strange) > 5 else ""
+        )
+        raise EntryFault(
+            "unknown_labels", f"it holds {shown}; the classes are 0 to {len(classes) - 1}, and 255 is to be ignored"
+        )
     return samples.astype(np.uint8)
 
 
 def choose_encoding(paths: list[Path], classes: ClassList, *, by_palette: bool = True) -> MaskEncoding:
     """How a dataset's masks tell classes, from some of them.
 
-    One rule for the whole set: a mask of 0 and 255 alone may be black and white, or class 0 with pixels to ignore, and only the
-    others show which. A few masks of another kind among many do not decide. ``by_palette`` takes a palette at its word which paints
-    nothing but colours of classes, each of another class than the index says: there are tools that number colours as they come.
+    One rule for the whole set: a mask of 0 and 255 alone may be black and white, or class 0 with pixels to ignore, and
+    only the others show which. A few masks of another kind among many do not decide. ``by_palette`` takes a palette at
+    its word which paints nothing but colours of classes, each of another class than the index says: there are tools
+    that number colours as they come.
     """
     binary = len(classes) == 2
     coloured = indexed = 0
@@ -105,7 +121,8 @@ def choose_encoding(paths: list[Path], classes: ClassList, *, by_palette: bool =
 
 
 def _numbered_otherwise(picture: Image.Image, samples: np.ndarray, classes: ClassList) -> bool:
-    """Whether a palette paints all of a mask in colours of classes, and not in those of the classes that its samples number."""
+    """Whether a palette paints all of a mask in colours of classes, and not in those of the classes that its samples
+    number."""
     if picture.mode != "P":
         return False
     palette = np.array(picture.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)

@@ -46,12 +46,12 @@ def detect_format(root: Path) -> str | None:
 
 
 def open_dataset(
-    folder: Path, *, format: str | None = None, classes: ClassList | None = None, encoding: MaskEncoding | None = None  # noqa: A002
+    folder: Path, *, format: str | None = None, classes: ClassList | None = None, encoding: MaskEncoding | None = None
 ) -> SourceOfEntries:
     """The dataset in a folder, in the named format or in the one that is found.
 
-    ``classes`` take the place of those that the dataset lists; ``encoding`` says how the masks of ``folders`` tell classes. Raises
-    InvalidDataset naming what is missing.
+    ``classes`` take the place of those that the dataset lists; ``encoding`` says how the masks of ``folders`` tell
+    classes. Raises InvalidDataset naming what is missing.
     """
     if not folder.is_dir():
         raise InvalidDataset(f"{folder.name} is no folder")

@@ -1,4 +1,5 @@
-"""What an export's ``manifest.jsonl`` says of its items, so that what is synthetic stays marked so when it is read again."""
+"""What an export's ``manifest.jsonl`` says of its items, so that what is synthetic stays marked so when it is read
+again."""
 
 from __future__ import annotations
 
@@ -54,13 +55,16 @@ class Manifest(AbstractContextManager["Manifest"]):
         self._file.seek(place)
         return told(_parsed(self._file.readline(_MAX_LINE_BYTES)))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.close()
 
 
 def told(entry: Mapping[str, Any]) -> Provenance:
-    """What a line of an export's manifest, or another text of an item in an export, tells of it; what is not of our form says nothing."""
+    """What a line of an export's manifest, or another text of an item in an export, tells of it; what is not of our
+    form says nothing."""
     name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")
     return Provenance(
         name=name if isinstance(name, str) and 0 < len(name) <= _MAX_NAME else None,

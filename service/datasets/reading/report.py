@@ -9,7 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.kit.validation import escape_control
 
 FaultKind = Literal[
-    "unreadable", "damaged", "size_differs", "unknown_labels", "missing_partner", "bad_annotation", "duplicate", "empty_mask", "overlap",
+    "unreadable",
+    "damaged",
+    "size_differs",
+    "unknown_labels",
+    "missing_partner",
+    "bad_annotation",
+    "duplicate",
+    "empty_mask",
+    "overlap",
     "turned",
 ]
 KEPT: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned"})
@@ -97,11 +105,15 @@ class Findings:
         """Counts an item that was read."""
         self._items[split or ""] = self._items.get(split or "", 0) + 1
 
-    def report(self, format: str) -> ReadReport:  # noqa: A002
+    def report(self, format: str) -> ReadReport:
         """Everything so far."""
         groups = tuple(
             FaultGroup(
-                kind=kind, meaning=MEANINGS[kind], left_out=kind not in KEPT, count=self._counts[kind], first=tuple(self._first[kind])
+                kind=kind,
+                meaning=MEANINGS[kind],
+                left_out=kind not in KEPT,
+                count=self._counts[kind],
+                first=tuple(self._first[kind]),
             )
             for kind in MEANINGS
             if kind in self._counts

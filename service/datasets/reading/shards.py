@@ -32,15 +32,17 @@ class ShardMember:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
-            raise EntryFault("damaged", f"{self.shard.name} ends in the middle of it: it was cut off on its way; fetch it anew")
+            raise EntryFault(
+                "damaged", f"{self.shard.name} ends in the middle of it: it was cut off on its way; fetch it anew"
+            )
         return data
 
 
 def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterator[ShardMember]:
     """The files in a tar that is not packed, in their order.
 
-    Raises ArchiveRefused for links, devices, names that lead elsewhere, members above :data:`MAX_MEMBER_BYTES` and more of them
-    than the limits allow; and EntryFault at the place where the tar is damaged.
+    Raises ArchiveRefused for links, devices, names that lead elsewhere, members above :data:`MAX_MEMBER_BYTES` and more
+    of them than the limits allow; and EntryFault at the place where the tar is damaged.
     """
     count = 0
     try:
@@ -51,7 +53,9 @@ def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterato
                     raise ArchiveRefused(f"{shard.name} has more than {limits.max_entries} entries; divide it")
                 name = "/".join(safe_parts(info.name))
                 if info.size > MAX_MEMBER_BYTES:
-                    raise ArchiveRefused(f"{shard.name} holds {name[:100]!r} with {info.size} bytes; at most {MAX_MEMBER_BYTES} are read")
+                    raise ArchiveRefused(
+                        f"{shard.name} holds {name[:100]!r} with {info.size} bytes; at most {MAX_MEMBER_BYTES} are read"
+                    )
                 if info.isreg():
                     yield ShardMember(shard, name, info.offset_data, info.size)
             file.seek(tar.offset)
@@ -69,7 +73,9 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise ArchiveRefused(f"a shard holds a header of {size} bytes; at most {_MAX_HEADER_BYTES} are read. Pack it anew")
+            raise ArchiveRefused(
+                f"a shard holds a header of {size} bytes; at most {_MAX_HEADER_BYTES} are read. Pack it anew"
+            )
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:

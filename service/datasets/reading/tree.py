@@ -9,7 +9,15 @@ from pathlib import Path
 from service.errors import InvalidDataset
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 _MAX_DEEP = 12
 _MAX_TEXT_BYTES = 64 << 20
@@ -26,7 +34,8 @@ def dataset_root(folder: Path) -> Path:
 
 
 def files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """The files below ``folder`` with these suffixes, in the order of their paths; links are not followed, hidden files not seen."""
+    """The files below ``folder`` with these suffixes, in the order of their paths; links are not followed, hidden files
+    not seen."""
     if not folder.is_dir():
         return
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -45,7 +54,8 @@ def images(folder: Path) -> Iterator[Path]:
 
 
 def inside(root: Path, name: str) -> Path | None:
-    """The file that a dataset's own text names, if it lies in the dataset: not above its root, nor behind a link out of it."""
+    """The file that a dataset's own text names, if it lies in the dataset: not above its root, nor behind a link out of
+    it."""
     if not name or "\0" in name or len(name) > 1000:
         return None
     path = root / name.replace("\\", "/")
@@ -62,7 +72,8 @@ def relative(root: Path, path: Path) -> str:
 
 
 def as_text(words: str) -> str:
-    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate pairs."""
+    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate
+    pairs."""
     return words.encode("utf-8", "backslashreplace").decode()
 
 
@@ -70,16 +81,26 @@ def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
     """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``max_bytes``."""
     try:
         if path.stat().st_size > max_bytes:
-            raise InvalidDataset(f"{path.name} has {path.stat().st_size} bytes; at most {max_bytes} are read. Divide the dataset")
+            raise InvalidDataset(
+                f"{path.name} has {path.stat().st_size} bytes; at most {max_bytes} are read. Divide the dataset"
+            )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidDataset(f"{path.name} cannot be read as UTF-8 text ({error}); save it anew") from None
 
 
 def listed_split(splits: Mapping[str, str], root: Path, folder: Path, image: Path) -> str | None:
-    """The split of an image in ``folder`` as :func:`stem_lists` has it: by its stem, its name, or its path from ``root``."""
+    """The split of an image in ``folder`` as :func:`stem_lists` has it: by its stem, its name, or its path from
+    ``root``."""
     name = image.relative_to(folder)
-    return next((splits[key] for key in (name.with_suffix("").as_posix(), name.as_posix(), relative(root, image)) if key in splits), None)
+    return next(
+        (
+            splits[key]
+            for key in (name.with_suffix("").as_posix(), name.as_posix(), relative(root, image))
+            if key in splits
+        ),
+        None,
+    )
 
 
 def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:

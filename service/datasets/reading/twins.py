@@ -1,4 +1,5 @@
-"""Twins as ``twinset generate`` leaves them, and as a job's archive holds them: images, masks, how each was made, the model's card."""
+"""Twins as ``twinset generate`` leaves them, and as a job's archive holds them: images, masks, how each was made, the
+model's card."""
 
 from __future__ import annotations
 
@@ -30,10 +31,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class TwinsSource:
-    """``images/`` and ``masks/`` by index, and ``manifest.jsonl`` with a line a twin; the classes are those of the model's card.
+    """``images/`` and ``masks/`` by index, and ``manifest.jsonl`` with a line a twin; the classes are those of the
+    model's card.
 
-    The card is ``card.json``, or the bundled model's that the manifest names. All items are synthetic; files that are not those
-    of the manifest's hashes are not read.
+    The card is ``card.json``, or the bundled model's that the manifest names. All items are synthetic; files that are
+    not those of the manifest's hashes are not read.
     """
 
     format = "twins"
@@ -43,7 +45,9 @@ class TwinsSource:
         self.root = root
         first = next(_lines(root), None)
         if first is None:
-            raise InvalidDataset(f"{_MANIFEST} has no line of a twin; fetch the job again with 'twinset generate', or its archive")
+            raise InvalidDataset(
+                f"{_MANIFEST} has no line of a twin; fetch the job again with 'twinset generate', or its archive"
+            )
         self.model = str(first["model"])
         self.card = _card(root, self.model)
         self.classes = classes or card_classes(self.card)
@@ -66,7 +70,9 @@ class TwinsSource:
             image, mask = self.root / "images" / file, self.root / "masks" / file
             if line["model"] != self.model:
                 other = line["model"][:80]
-                raise InvalidDataset(f"{_MANIFEST} has twins of {self.model} and of {other}; keep models in folders of their own")
+                raise InvalidDataset(
+                    f"{_MANIFEST} has twins of {self.model} and of {other}; keep models in folders of their own"
+                )
             if not image.is_file():
                 findings.add("missing_partner", f"images/{file}", f"{_MANIFEST} lists it, but it is not there")
                 continue
@@ -89,7 +95,9 @@ class TwinsSource:
                 raise EntryFault("missing_partner", f"its {what} cannot be read ({error.strerror})") from None
             recorded = line[what].get("sha256") if isinstance(line[what], dict) else None
             if found != recorded:
-                raise EntryFault("damaged", f"its {what} has sha256 {found[:12]}..., and {_MANIFEST} says {str(recorded)[:12]}...")
+                raise EntryFault(
+                    "damaged", f"its {what} has sha256 {found[:12]}..., and {_MANIFEST} says {str(recorded)[:12]}..."
+                )
         return Annotation(read_mask(mask, self.classes, "index"))
 
 
@@ -100,10 +108,13 @@ def is_twin_folder(root: Path) -> bool:
 
 
 def card_classes(card: ModelCard) -> ClassList:
-    """The classes that a model draws; the one that no request may name is the background, if there is one. Raises InvalidDataset."""
+    """The classes that a model draws; the one that no request may name is the background, if there is one. Raises
+    InvalidDataset."""
     unasked = [entry.name for entry in card.classes if not entry.queryable]
     names = [entry.name for entry in card.classes]
-    return class_list(names, {entry.name: entry.colour for entry in card.classes}, unasked[0] if len(unasked) == 1 else True)
+    return class_list(
+        names, {entry.name: entry.colour for entry in card.classes}, unasked[0] if len(unasked) == 1 else True
+    )
 
 
 def _lines(root: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
@@ -148,7 +159,9 @@ def _card(root: Path, model: str) -> ModelCard:
     except CardInvalid as error:
         raise InvalidDataset(f"{error}; put the model's own card there") from None
     if card.id != model:
-        raise InvalidDataset(f"card.json is that of {card.id}, but the twins are of {model[:80]!r}; put that model's card there")
+        raise InvalidDataset(
+            f"card.json is that of {card.id}, but the twins are of {model[:80]!r}; put that model's card there"
+        )
     return card
 
 
@@ -175,7 +188,19 @@ def _parameters(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def twin_metadata(line: Mapping[str, Any]) -> dict[str, Any]:
     """All that the manifest knows of how the twin was made, and how sure the model was."""
-    kept = ("model", "weights_sha256", "system", "job", "index", "seed", "job_seed", "prompt", "classes", "given_mask", "classes_found")
+    kept = (
+        "model",
+        "weights_sha256",
+        "system",
+        "job",
+        "index",
+        "seed",
+        "job_seed",
+        "prompt",
+        "classes",
+        "given_mask",
+        "classes_found",
+    )
     return {
         **{key: line[key] for key in kept if line.get(key) is not None},
         "parameters": _parameters(line),

@@ -1,7 +1,7 @@
 """Archives unpacked without harm: nothing outside of the folder, no links, no more than is allowed.
 
-Sizes are counted as bytes come out, not as the archive states them. What an archive calls a member is never a path until
-each of its parts has been looked at.
+Sizes are counted as bytes come out, not as the archive states them. What an archive calls a member is never a path
+until each of its parts has been looked at.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class _Member:
 def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -> int:
     """Unpacks a zip, tar or tar.gz into ``folder``, which is made and must be empty; the number of files.
 
-    Raises ArchiveRefused for an archive that is none of these or damaged, for members that are links or devices, whose names
-    are absolute, lead upwards or come twice, and beyond the limits. What was unpacked until then stays in ``folder``, for the caller
-    to remove.
+    Raises ArchiveRefused for an archive that is none of these or damaged, for members that are links or devices, whose
+    names are absolute, lead upwards or come twice, and beyond the limits. What was unpacked until then stays in
+    ``folder``, for the caller to remove.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -76,12 +76,24 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -
     except FileExistsError as error:
         name = Path(error.filename or "").name
         raise ArchiveRefused(f"the archive has {name!r} twice, or as a file and as a folder; pack it anew") from None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise ArchiveRefused(f"the archive is damaged, encrypted or packed in a way that is not read ({error}); pack it anew") from None
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise ArchiveRefused(
+            f"the archive is damaged, encrypted or packed in a way that is not read ({error}); pack it anew"
+        ) from None
     except NotADirectoryError:
         raise ArchiveRefused("the archive has a name as a file and as a folder; pack it anew") from None
     except OSError as error:
-        raise ArchiveRefused(f"the archive cannot be unpacked ({error.strerror or error}); is there room on the disk?") from None
+        raise ArchiveRefused(
+            f"the archive cannot be unpacked ({error.strerror or error}); is there room on the disk?"
+        ) from None
     return files
 
 
@@ -96,19 +108,25 @@ def _members(archive: Path, limits: UnpackLimits) -> Iterator[_Member]:
 def _zip_members(archive: Path, limits: UnpackLimits) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as file:
         if len(file.infolist()) > limits.max_entries:
-            raise ArchiveRefused(f"the archive has {len(file.infolist())} entries; at most {limits.max_entries} are unpacked. Divide it")
+            raise ArchiveRefused(
+                f"the archive has {len(file.infolist())} entries; at most {limits.max_entries} are unpacked. Divide it"
+            )
         for info in file.infolist():
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ArchiveRefused(f"the archive holds {info.filename[:100]!r}, a link or device; pack files and folders alone")
+                raise ArchiveRefused(
+                    f"the archive holds {info.filename[:100]!r}, a link or device; pack files and folders alone"
+                )
             yield _Member(info.filename, info.is_dir(), None if info.is_dir() else file.open(info))
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
     try:
-        file = tarfile.open(archive, "r:*")
+        file = tarfile.open(archive, "r:*")  # noqa: SIM115
     except tarfile.ReadError:
-        raise ArchiveRefused("the file is no zip, tar or tar.gz that can be read; pack the dataset as one of these") from None
+        raise ArchiveRefused(
+            "the file is no zip, tar or tar.gz that can be read; pack the dataset as one of these"
+        ) from None
     with file:
         for info in plain_members(file):
             yield _Member(info.name, info.isdir(), None if info.isdir() else file.extractfile(info))
@@ -116,17 +134,21 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def plain_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files and folders in a tar, one in memory at a time. Raises ArchiveRefused for anything else in it, or what tarfile raises."""
+    """The files and folders in a tar, one in memory at a time. Raises ArchiveRefused for anything else in it, or what
+    tarfile raises."""
     while (info := file.next()) is not None:
         # tarfile keeps every header it has seen
         file.members = []  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
-            raise ArchiveRefused(f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack files and folders alone")
+            raise ArchiveRefused(
+                f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack files and folders alone"
+            )
         yield info
 
 
 def _check_end(file: tarfile.TarFile) -> None:
-    """Refuses a tar that was cut off: tarfile takes the end of the file for the end of the archive, and does not look at gzip's sum."""
+    """Refuses a tar that was cut off: tarfile takes the end of the file for the end of the archive, and does not look
+    at gzip's sum."""
     rest = file.fileobj
     assert rest is not None
     rest.seek(file.offset)

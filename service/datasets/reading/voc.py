@@ -27,8 +27,8 @@ _BOTH = "trainval"
 class VocSource:
     """``JPEGImages``, ``SegmentationClass`` and, where it is there, ``SegmentationObject``; 255 is void.
 
-    The classes are those of ``labelmap.txt``, or VOC's own 21. Of the images only those with a mask are read, as most of VOC's have
-    none; what ``ImageSets/Segmentation`` lists without one is missing.
+    The classes are those of ``labelmap.txt``, or VOC's own 21. Of the images only those with a mask are read, as most
+    of VOC's have none; what ``ImageSets/Segmentation`` lists without one is missing.
     """
 
     format = "voc"
@@ -49,7 +49,9 @@ class VocSource:
         objects = {path.stem: path for path in images(self.root / "SegmentationObject")}
         splits = self._splits()
         for stem in sorted(splits.keys() - self._masks.keys()):
-            findings.add("missing_partner", stem, "ImageSets/Segmentation lists it, and there is no mask in SegmentationClass")
+            findings.add(
+                "missing_partner", stem, "ImageSets/Segmentation lists it, and there is no mask in SegmentationClass"
+            )
         for stem, mask in self._masks.items():
             if stem not in pictures:
                 findings.add("missing_partner", relative(self.root, mask), f"there is no image {stem} in JPEGImages")
@@ -85,6 +87,8 @@ def voc_colours() -> dict[str, Colour]:
     """The colours of VOC's classes: three bits of the index at a time, spread over red, green and blue."""
     colours: dict[str, Colour] = {}
     for index, name in enumerate(VOC_CLASSES):
-        channels = [sum(((index >> 3 * place + channel) & 1) << 7 - place for place in range(8)) for channel in range(3)]
+        channels = [
+            sum(((index >> 3 * place + channel) & 1) << 7 - place for place in range(8)) for channel in range(3)
+        ]
         colours[name] = (channels[0], channels[1], channels[2])
     return colours

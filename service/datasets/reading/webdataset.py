@@ -28,7 +28,8 @@ _MAX_JSON_BYTES = 1 << 20
 
 
 class WebDatasetSource:
-    """``{split}-{number:06d}.tar`` with ``{key}.png`` or another image, ``{key}.mask.png`` of class indices, and ``{key}.json``."""
+    """``{split}-{number:06d}.tar`` with ``{key}.png`` or another image, ``{key}.mask.png`` of class indices, and
+    ``{key}.json``."""
 
     format = "webdataset"
 
@@ -40,7 +41,8 @@ class WebDatasetSource:
             raise InvalidDataset("there are no shards: files called train-000000.tar and so on")
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Shard by shard, in the order in which items lie there. Raises ArchiveRefused for a shard that holds what none does."""
+        """Shard by shard, in the order in which items lie there. Raises ArchiveRefused for a shard that holds what none
+        does."""
         for shard in self._shards:
             split = shard.name.rpartition("-")[0]
             for key, members in groupby(_whole(shard, findings), key=_key):
@@ -53,7 +55,11 @@ class WebDatasetSource:
         if image is None or mask is None:
             if alone := image or mask:
                 what = "mask" if mask is None else "image"
-                findings.add("missing_partner", f"{alone.shard.name}/{alone.name}", f"there is no {what} of the key {key!r} beside it")
+                findings.add(
+                    "missing_partner",
+                    f"{alone.shard.name}/{alone.name}",
+                    f"there is no {what} of the key {key!r} beside it",
+                )
             return None
         about = _about(found.get("json"))
         caption = about.get("caption")
@@ -72,7 +78,9 @@ class WebDatasetSource:
 
 def tar_shards(root: Path) -> list[Path]:
     """The files in a folder that are called as shards are, by their names."""
-    return sorted(path for path in root.glob("*.tar") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink())
+    return sorted(
+        path for path in root.glob("*.tar") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
 
 
 def annotate(mask: FileBytes, classes: ClassList, width: int, height: int) -> Annotation:

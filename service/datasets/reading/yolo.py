@@ -26,10 +26,12 @@ _MAX_CORNERS = 1_000_000
 
 
 class YoloSource:
-    """The images of the folders that ``data.yaml`` names, with ``labels/`` in place of ``images/`` for their text files.
+    """The images of the folders that ``data.yaml`` names, with ``labels/`` in place of ``images/`` for their text
+    files.
 
-    An image without one has no objects. Polygons are filled as trainers fill them: corners rounded down to pixels, borders
-    included. Pixels of no object are the background: the one that an export of ours names, else a class 0 made for it.
+    An image without one has no objects. Polygons are filled as trainers fill them: corners rounded down to pixels,
+    borders included. Pixels of no object are the background: the one that an export of ours names, else a class 0 made
+    for it.
     """
 
     format = "yolo"
@@ -46,7 +48,9 @@ class YoloSource:
         place = 0
         if isinstance(ground, dict) and isinstance(ground.get("name"), str):
             background = ground["name"]
-            place = ground["index"] if isinstance(ground.get("index"), int) and 0 <= ground["index"] <= len(names) else 0
+            place = (
+                ground["index"] if isinstance(ground.get("index"), int) and 0 <= ground["index"] <= len(names) else 0
+            )
             if (colour := read_colour(ground.get("colour"))) is not None:
                 colours[background] = colour
         elif ground is not None:
@@ -61,7 +65,9 @@ class YoloSource:
         self._path = path
         self._folders, self._missing = _split_folders(root, path.parent, about)
         if not self._folders:
-            raise InvalidDataset(f"{path.name} names no folder of images that is in the dataset; write train: images/train")
+            raise InvalidDataset(
+                f"{path.name} names no folder of images that is in the dataset; write train: images/train"
+            )
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """Split by split, in the order of the images' paths."""
@@ -91,17 +97,27 @@ class YoloSource:
     def _object(self, number: int, line: str, height: int, width: int) -> Painted:
         parts = line.split()
         if len(parts) == 5:
-            raise EntryFault("bad_annotation", f"line {number} of its labels is a box; this is a set of masks, so give polygons")
+            raise EntryFault(
+                "bad_annotation", f"line {number} of its labels is a box; this is a set of masks, so give polygons"
+            )
         if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MAX_CORNERS:
-            raise EntryFault("bad_annotation", f"line {number} of its labels is not a class and at least 3 corners, x and y in turn")
+            raise EntryFault(
+                "bad_annotation", f"line {number} of its labels is not a class and at least 3 corners, x and y in turn"
+            )
         try:
             index, corners = _index(parts[0]), [float(part) for part in parts[1:]]
         except ValueError:
             raise EntryFault("bad_annotation", f"line {number} of its labels holds what is no number") from None
         if not all(math.isfinite(value) and -0.01 <= value <= 1.01 for value in corners):
-            raise EntryFault("bad_annotation", f"line {number} of its labels has corners outside of 0 to 1, shares of width and height")
+            raise EntryFault(
+                "bad_annotation",
+                f"line {number} of its labels has corners outside of 0 to 1, shares of width and height",
+            )
         if not 0 <= index < len(self._labels):
-            raise EntryFault("unknown_labels", f"line {number} of its labels has class {index}; there are 0 to {len(self._labels) - 1}")
+            raise EntryFault(
+                "unknown_labels",
+                f"line {number} of its labels has class {index}; there are 0 to {len(self._labels) - 1}",
+            )
         polygon = np.array(corners).reshape(-1, 2) * [width, height]
         return Painted(fill_with_border(polygon, height, width), self._labels[index])
 
@@ -116,9 +132,13 @@ def _index(text: str) -> int:
 
 def named_yaml(root: Path) -> Path | None:
     """``data.yaml`` or ``data.yml`` beside label files, whatever is in it."""
-    found = next((path for path in (root / "data.yaml", root / "data.yml") if path.is_file() and not path.is_symlink()), None)
+    found = next(
+        (path for path in (root / "data.yaml", root / "data.yml") if path.is_file() and not path.is_symlink()), None
+    )
     places = [root / "labels", *(root / split / "labels" for split in SPLIT_NAMES)]
-    return found if found is not None and any(next(files(place, frozenset({".txt"})), None) for place in places) else None
+    return (
+        found if found is not None and any(next(files(place, frozenset({".txt"})), None) for place in places) else None
+    )
 
 
 def yaml_file(root: Path) -> Path | None:
@@ -163,7 +183,9 @@ def _colours(about: dict[Any, Any]) -> dict[str, Colour]:
     return {name: colour for name, colour in read.items() if colour is not None}
 
 
-def _split_folders(root: Path, beside: Path, about: dict[Any, Any]) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
+def _split_folders(
+    root: Path, beside: Path, about: dict[Any, Any]
+) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
     """The folders of images by split, each once; and what is named under a split's name and is not there."""
     found: dict[Path, str] = {}
     missing = []
@@ -180,7 +202,8 @@ def _split_folders(root: Path, beside: Path, about: dict[Any, Any]) -> tuple[lis
 
 
 def _folder(root: Path, beside: Path, name: str) -> Path | None:
-    """A folder that ``data.yaml`` names, if it lies in the dataset. Some tools write ``../train/images`` for ``train/images``."""
+    """A folder that ``data.yaml`` names, if it lies in the dataset. Some tools write ``../train/images`` for
+    ``train/images``."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", ".", "/")]
     for start in range(len(parts)):
         folder = beside.joinpath(*parts[start:])

@@ -38,11 +38,15 @@ class StoredDataset:
         try:
             text = store.get(layout.about(run))
         except ObjectNotFound:
-            raise UnknownDataset(f"dataset {run} has not been taken in, or was deleted; GET /datasets lists those that are there") from None
+            raise UnknownDataset(
+                f"dataset {run} has not been taken in, or was deleted; GET /datasets lists those that are there"
+            ) from None
         try:
             return cls(store, run, DatasetAbout.model_validate_json(text))
         except ValidationError as error:
-            raise StoreError(f"{layout.about(run)} in the object store is no dataset: {error.errors()[0]['msg']}") from None
+            raise StoreError(
+                f"{layout.about(run)} in the object store is no dataset: {error.errors()[0]['msg']}"
+            ) from None
 
     @property
     def label(self) -> str:
@@ -75,7 +79,8 @@ class StoredDataset:
         return found[1]
 
     def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
-        """The items after that position, read ahead; in the place of one whose files are damaged or gone, :class:`Absent`."""
+        """The items after that position, read ahead; in the place of one whose files are damaged or gone,
+        :class:`Absent`."""
         read_ahead = prefetch(self._item_or_absent, self.records(start_after))
         with closing(read_ahead):
             for (position, _), found in read_ahead:
@@ -130,7 +135,9 @@ class StoredDataset:
             for line in self.store.get(key).splitlines():
                 yield StoredItem.model_validate_json(line)
         except ValidationError as error:
-            raise StoreError(f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}") from None
+            raise StoreError(
+                f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}"
+            ) from None
 
     def _picture(self, position: int, piece: ShardFile) -> np.ndarray:
         from PIL import Image
@@ -141,7 +148,8 @@ class StoredDataset:
 
 @dataclass(frozen=True)
 class Absent:
-    """What a source has in the place of an item that it cannot give: one of ``writing.left_out.MEANINGS``, and a sentence."""
+    """What a source has in the place of an item that it cannot give: one of ``writing.left_out.MEANINGS``, and a
+    sentence."""
 
     name: str
     reason: str

@@ -1,9 +1,9 @@
 """Where a dataset's objects lie under its run, and what its index says.
 
-    shards/{number:06d}.tar     images, masks and instances of a thousand items or 64 MB, under WebDataset's naming
-    items/{number:06d}.jsonl    an item of that shard a line: :class:`StoredItem`
-    about.json                  :class:`DatasetAbout`, written last
-    report.json  statistics.json  statistics.png  preview.png
+shards/{number:06d}.tar     images, masks and instances of a thousand items or 64 MB, under WebDataset's naming
+items/{number:06d}.jsonl    an item of that shard a line: :class:`StoredItem`
+about.json                  :class:`DatasetAbout`, written last
+report.json  statistics.json  statistics.png  preview.png
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from pathlib import Path
 
 @contextmanager
 def scratch_folder(data_dir: Path) -> Iterator[Path]:
-    """An empty folder below ``data_dir/scratch``, gone at the end; what dead processes of this machine left there goes at the next
-    call. Those of other machines are let be: nobody here can tell whether they live."""
+    """An empty folder below ``data_dir/scratch``, gone at the end; what dead processes of this machine left there goes
+    at the next call. Those of other machines are let be: nobody here can tell whether they live."""
     root = data_dir / "scratch" / (re.sub(r"[^A-Za-z0-9._-]", "_", platform.node()) or "machine")
     root.mkdir(parents=True, exist_ok=True)
     for left in root.iterdir():

@@ -19,7 +19,8 @@ from service.store.base import ObjectStore
 
 
 class DatasetKeeper:
-    """Keeps items of the run ``run``. The same items give the same objects, so a dataset may be read again from its start."""
+    """Keeps items of the run ``run``. The same items give the same objects, so a dataset may be read again from its
+    start."""
 
     def __init__(self, store: ObjectStore, run: str, classes: ClassList, scratch: Path) -> None:
         self._store = store
@@ -48,7 +49,9 @@ class DatasetKeeper:
             suffix=suffix,
             image=self._write(f"{key}.{suffix}", image),
             mask=self._write(f"{key}.mask.png", encode_mask(labels, self._colours, {})),
-            instances=None if item.instances is None else self._write(f"{key}.instances.png", _instances_png(item.instances)),
+            instances=None
+            if item.instances is None
+            else self._write(f"{key}.instances.png", _instances_png(item.instances)),
             pixels={int(value): int(counts[value]) for value in np.flatnonzero(counts)},
             split=item.split,
             source=item.source,
@@ -96,7 +99,8 @@ class DatasetKeeper:
 
 
 def _instances_png(instances: np.ndarray) -> bytes:
-    """Instance numbers as a grey PNG of 16 bits. Numbers are renumbered from 1 in their order; beyond 65535 there are none."""
+    """Instance numbers as a grey PNG of 16 bits. Numbers are renumbered from 1 in their order; beyond 65535 there are
+    none."""
     found, numbers = np.unique(instances, return_inverse=True)
     first = 0 if found[0] == 0 else 1
     renumbered = numbers.reshape(instances.shape) + first

@@ -49,7 +49,8 @@ class ModelAbout(_Frozen):
 
 
 class ExportAbout(_Frozen):
-    """Title, models, and the parameters that all synthetic items share; ``real_data`` are the datasets that real items come from."""
+    """Title, models, and the parameters that all synthetic items share; ``real_data`` are the datasets that real items
+    come from."""
 
     title: str = "Image-mask pairs"
     models: tuple[ModelAbout, ...] = ()

@@ -13,8 +13,8 @@ from service.kit.output_file import ExportFile
 class FormatWriter(Protocol):
     """Turns items into the files of one format. Each file is taken before the next is made.
 
-    ``replaced`` are the characters that mean something in the format's file names, and what stands for them in stems. ``sharded`` says
-    that its files are shards of many items, few enough to be objects of their own.
+    ``replaced`` are the characters that mean something in the format's file names, and what stands for them in stems.
+    ``sharded`` says that its files are shards of many items, few enough to be objects of their own.
     """
 
     replaced: ClassVar[dict[str, str]]

@@ -88,7 +88,10 @@ def dataset_card(
         "",
         "| split | real | synthetic |",
         "|---|---|---|",
-        *(f"| {split} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |" for split in _splits(tally)),
+        *(
+            f"| {split} | {tally.items[split, 'real']} | {tally.items[split, 'synthetic']} |"
+            for split in _splits(tally)
+        ),
         "",
         _about_splits(options, tally),
         "",
@@ -128,8 +131,14 @@ def _about_splits(options: ExportOptions, tally: CardTally) -> str:
     if options.splits is None:
         return "Items are in the splits that they came with."
     shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
-    left_out = f" {tally.between_splits} items merged from masks of different splits were left out." if tally.between_splits else ""
-    return f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{left_out}"
+    left_out = (
+        f" {tally.between_splits} items merged from masks of different splits were left out."
+        if tally.between_splits
+        else ""
+    )
+    return (
+        f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{left_out}"
+    )
 
 
 def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
@@ -140,14 +149,23 @@ def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
     lines = ["## How it was made", ""]
     for model in models:
         seeds = tally.seeds.get(model.id)
-        said = [f"{tally.models[model.id]} items" if tally.models[model.id] else "", f"seeds {seeds[0]} to {seeds[1]}" if seeds else ""]
+        said = [
+            f"{tally.models[model.id]} items" if tally.models[model.id] else "",
+            f"seeds {seeds[0]} to {seeds[1]}" if seeds else "",
+        ]
         detail = ", ".join(part for part in said if part)
         title = f": {_line(model.title)}" if model.title else ""
         lines.append(f"- `{_line(model.id)}`{title}{f' ({detail})' if detail else ''}")
     if about.seeds:
         lines.append(f"- seeds of the jobs: {', '.join(map(str, about.seeds))}")
     if about.parameters:
-        lines += ["- parameters:", "", "```json", json.dumps(about.parameters, ensure_ascii=True, sort_keys=True, indent=1), "```"]
+        lines += [
+            "- parameters:",
+            "",
+            "```json",
+            json.dumps(about.parameters, ensure_ascii=True, sort_keys=True, indent=1),
+            "```",
+        ]
     return [*lines, ""]
 
 

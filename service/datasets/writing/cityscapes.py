@@ -22,8 +22,9 @@ INSTANCES_A_CLASS = 1000
 class CityscapesWriter:
     """Names are ``{city}_{stem}_000000_...``; the city is the item's source, ``real`` or ``synthetic``.
 
-    ``labelIds`` are the class indices, 255 ignored; ``instanceIds`` are 16 bits: an object's class times 1000 plus its number in
-    the class, or the bare class index of the background; ``color`` is the mask painted. ``dataset.json`` has the classes.
+    ``labelIds`` are the class indices, 255 ignored; ``instanceIds`` are 16 bits: an object's class times 1000 plus its
+    number in the class, or the bare class index of the background; ``color`` is the mask painted. ``dataset.json`` has
+    the classes.
     """
 
     replaced: ClassVar[dict[str, str]] = {"_": "-"}
@@ -49,7 +50,8 @@ class CityscapesWriter:
             yield ExportFile.of(path, data)
 
     def _instances(self, prepared: Prepared) -> np.ndarray:
-        """``(H, W)`` uint16. At 254 classes an object's id still fits, up to 65535: those that do not keep the bare class."""
+        """``(H, W)`` uint16. At 254 classes an object's id still fits, up to 65535: those that do not keep the bare
+        class."""
         regions = prepared.objects
         ids = prepared.labels.astype(np.int64)
         numbers = np.zeros(len(regions) + 1, dtype=np.int64)

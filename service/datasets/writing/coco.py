@@ -41,10 +41,10 @@ class _Split:
 class CocoWriter:
     """``images/{split}/`` and ``annotations/instances_{split}.json``.
 
-    A class's category id is its index + 1, or its index where class 0 is the background, so that no category is 0, which many
-    trainers take for the background. An annotation is an object: an instance, or a connected region of a class. Pixels of the
-    background have none; those of no class are one annotation with ``iscrowd`` 1 of a category "ignore", which is listed only
-    where there are any.
+    A class's category id is its index + 1, or its index where class 0 is the background, so that no category is 0,
+    which many trainers take for the background. An annotation is an object: an instance, or a connected region of a
+    class. Pixels of the background have none; those of no class are one annotation with ``iscrowd`` 1 of a category
+    "ignore", which is listed only where there are any.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -85,7 +85,12 @@ class CocoWriter:
         """The annotations of each split."""
         for name, split in sorted(self._splits.items()):
             with Spool(self._scratch) as spool:
-                spool.write(b'{"info":' + _json(self._info()) + b',\n"licenses":[],\n"categories":' + _json(self._categories(split)))
+                spool.write(
+                    b'{"info":'
+                    + _json(self._info())
+                    + b',\n"licenses":[],\n"categories":'
+                    + _json(self._categories(split))
+                )
                 for member, entries in (("images", split.images), ("annotations", split.annotations)):
                     spool.write(b',\n"%s":[\n' % member.encode())
                     for piece in entries.pieces():
@@ -96,7 +101,7 @@ class CocoWriter:
 
     def _objects(self, prepared: Prepared) -> Iterator[dict[str, Any]]:
         regions = prepared.objects
-        height, width = regions.map.shape
+        _height, _width = regions.map.shape
         areas, boxes = regions.areas().tolist(), regions.boxes().astype(float).tolist()
         segmentations = self._outlines(prepared, regions) if self._polygons else _encodings(regions)
         for value, area, box, segmentation in zip(regions.values.tolist(), areas, boxes, segmentations):
@@ -112,7 +117,10 @@ class CocoWriter:
         """The objects as polygons; notes what they lose, filled again as the COCO API does."""
         height, width = regions.map.shape
         outlines = polygons(regions.map, len(regions))
-        scores = [iou(fill_coco(parts, height, width), regions.map == number) for number, parts in enumerate(outlines, start=1)]
+        scores = [
+            iou(fill_coco(parts, height, width), regions.map == number)
+            for number, parts in enumerate(outlines, start=1)
+        ]
         prepared.lost["objects"] = len(scores)
         prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0
         prepared.lost["iou_most"] = float(1 - min(scores)) if scores else 0.0
@@ -136,11 +144,18 @@ class CocoWriter:
 
     def _categories(self, split: _Split) -> list[dict[str, Any]]:
         listed = [
-            {"id": entry.index + self._first_id, "name": entry.name, "supercategory": entry.name, "color": list(entry.colour)}
+            {
+                "id": entry.index + self._first_id,
+                "name": entry.name,
+                "supercategory": entry.name,
+                "color": list(entry.colour),
+            }
             for entry in self._classes.objects
         ]
         if split.ignores:
-            listed.append({"id": self._ignore_id, "name": IGNORE_NAME, "supercategory": "void", "color": [255, 255, 255]})
+            listed.append(
+                {"id": self._ignore_id, "name": IGNORE_NAME, "supercategory": "void", "color": [255, 255, 255]}
+            )
         return listed
 
     def _info(self) -> dict[str, Any]:
@@ -153,7 +168,9 @@ class CocoWriter:
         spools = {}
         for name, split in self._splits.items():
             spools |= {f"images:{name}": split.images, f"annotations:{name}": split.annotations}
-        return WriterState({name: {"count": split.count, "ignores": split.ignores} for name, split in self._splits.items()}, spools)
+        return WriterState(
+            {name: {"count": split.count, "ignores": split.ignores} for name, split in self._splits.items()}, spools
+        )
 
     def restore(self, state: WriterState) -> None:
         """Takes up both."""

@@ -33,12 +33,12 @@ def export_files(
 ) -> Iterator[ExportFile]:
     """The files of an export, in a fixed order; each is to be taken before the next is asked for.
 
-    The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for progress.
-    ``scratch`` is a folder for what is gathered on disk; without one it is the system's. On the file system of a FolderSink's folder
-    it saves copying; a killed export leaves ``.export-*.part`` in it.
-    An item that was made from masks on several sides of the split is left out, and counted on the card. One item is in memory at a
-    time. Raises InvalidDataset naming the item that cannot be written, or the option that cannot be met, and MissingExtra where the
-    format needs packages that are not installed.
+    The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for
+    progress. ``scratch`` is a folder for what is gathered on disk; without one it is the system's. On the file system
+    of a FolderSink's folder it saves copying; a killed export leaves ``.export-*.part`` in it. An item that was made
+    from masks on several sides of the split is left out, and counted on the card. One item is in memory at a time.
+    Raises InvalidDataset naming the item that cannot be written, or the option that cannot be met, and MissingExtra
+    where the format needs packages that are not installed.
     """
     mapping = class_mapping(classes, options)
     writer = format_writer(mapping.classes, options, scratch)

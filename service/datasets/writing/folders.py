@@ -15,8 +15,8 @@ from service.kit.output_file import ExportFile, Spool
 
 
 class FoldersWriter:
-    """``images/``, ``masks/`` (grey, levels are class indices), ``masks_colour/`` (indices with a palette), ``dataset.json``,
-    a list of stems for each split, and ``captions.jsonl`` where items have captions."""
+    """``images/``, ``masks/`` (grey, levels are class indices), ``masks_colour/`` (indices with a palette),
+    ``dataset.json``, a list of stems for each split, and ``captions.jsonl`` where items have captions."""
 
     replaced: ClassVar[dict[str, str]] = {}
     sharded: ClassVar[bool] = False
@@ -55,13 +55,17 @@ class FoldersWriter:
 
     def state(self) -> WriterState:
         """The stems of each split, and the captions."""
-        return WriterState(spools={"captions": self._captions, **{f"split:{name}": spool for name, spool in self._splits.items()}})
+        return WriterState(
+            spools={"captions": self._captions, **{f"split:{name}": spool for name, spool in self._splits.items()}}
+        )
 
     def restore(self, state: WriterState) -> None:
         """Takes up both."""
         self._captions.close()
         self._captions = state.spools["captions"]
-        self._splits = {name.removeprefix("split:"): spool for name, spool in state.spools.items() if name != "captions"}
+        self._splits = {
+            name.removeprefix("split:"): spool for name, spool in state.spools.items() if name != "captions"
+        }
 
     def front_matter(self) -> str:
         """None."""

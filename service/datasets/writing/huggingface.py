@@ -1,4 +1,5 @@
-"""Hugging Face: parquet shards whose image columns ``datasets`` loads as images, and a card that says where they are."""
+"""Hugging Face: parquet shards whose image columns ``datasets`` loads as images, and a card that says where they
+are."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ _FEATURES: dict[str, Any] = {
 class _Shard:
     """The open shard of a split: its rows, one behind the other.
 
-    They become parquet when all are there: what a parquet file has in memory until its end could not be put away half-way.
+    They become parquet when all are there: what a parquet file has in memory until its end could not be put away
+    half-way.
     """
 
     path: str
@@ -89,7 +91,8 @@ class _Taking:
 
 
 class HuggingFaceWriter:
-    """``data/{split}-{number:05d}.parquet``; the README's head names the splits, so ``load_dataset`` needs no script."""
+    """``data/{split}-{number:05d}.parquet``; the README's head names the splits, so ``load_dataset`` needs no
+    script."""
 
     replaced: ClassVar[dict[str, str]] = {}
     sharded: ClassVar[bool] = True
@@ -101,7 +104,9 @@ class HuggingFaceWriter:
         self._parquet = optional("pyarrow.parquet", extra="export", purpose="an export for Hugging Face")
         image = self._arrow.struct([("bytes", self._arrow.binary()), ("path", self._arrow.string())])
         fields = [(name, image if feature is _IMAGE else self._arrow.string()) for name, feature in _FEATURES.items()]
-        self._schema = self._arrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+        self._schema = self._arrow.schema(
+            fields, metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})}
+        )
         self._max_items, self._max_bytes = options.shard_items, options.shard_bytes
         self._open: dict[str, _Shard] = {}
         self._shards: dict[str, int] = {}
@@ -169,7 +174,15 @@ class HuggingFaceWriter:
         """The card's metadata: task, size, and the files of each split."""
         sizes = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**12, "n>1M")]
         size = next(name for most, name in sizes if self._items < most)
-        lines = ["---", "task_categories:", "- image-segmentation", "tags:", "- synthetic", "size_categories:", f"- {size}"]
+        lines = [
+            "---",
+            "task_categories:",
+            "- image-segmentation",
+            "tags:",
+            "- synthetic",
+            "size_categories:",
+            f"- {size}",
+        ]
         lines += ["configs:", "- config_name: default", "  data_files:"]
         for split in sorted(self._shards):
             lines += [f"  - split: {split.replace('-', '_')}", f"    path: data/{split}-[0-9]*.parquet"]

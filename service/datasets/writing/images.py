@@ -25,8 +25,8 @@ _QUALITY = 95
 def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
     """The image in the wanted format. Raises InvalidDataset for bytes that are no image.
 
-    One whose EXIF data ask for it to be turned is encoded anew without them: the mask lies on it as it is stored, and there are readers
-    that would turn the image alone.
+    One whose EXIF data ask for it to be turned is encoded anew without them: the mask lies on it as it is stored, and
+    there are readers that would turn the image alone.
     """
     like = data.startswith(SIGNATURE if wanted == "png" else _JPEG)
     if like and not any(mark in data[:_HEAD_BYTES] for mark in _EXIF):
@@ -47,7 +47,8 @@ def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
 
 
 def size_of(data: bytes, name: str, what: str = "image") -> tuple[int, int]:
-    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image, saying ``what`` they are."""
+    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image, saying
+    ``what`` they are."""
     if data.startswith(SIGNATURE) and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
     try:
@@ -66,4 +67,6 @@ def suffix_of(data: bytes) -> str:
 
 
 def _unreadable(name: str, error: Exception, what: str = "image") -> InvalidDataset:
-    return InvalidDataset(f"the {what} of {name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable")
+    return InvalidDataset(
+        f"the {what} of {name!r} cannot be decoded ({decoding_fault(error)}); store it anew", reason="unreadable"
+    )

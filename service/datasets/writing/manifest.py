@@ -20,8 +20,8 @@ def manifest_line(prepared: Prepared) -> bytes:
     """The line of an item that was written, with its line feed.
 
     ``image`` and ``mask`` are the files with path, sha256 and size; a format that keeps masks in another form has
-    ``labels_sha256`` in place of ``mask``: of the class indices, row by row, a byte each. ``lost`` says what the format could not
-    hold, where it could not.
+    ``labels_sha256`` in place of ``mask``: of the class indices, row by row, a byte each. ``lost`` says what the format
+    could not hold, where it could not.
     """
     item = prepared.item
     width, height = prepared.size
@@ -44,12 +44,14 @@ def manifest_line(prepared: Prepared) -> bytes:
 
 
 def line_with_metadata(entry: str, prepared: Prepared) -> bytes:
-    """``entry``, a JSON object, as a line that ends in the item's metadata, encoded once however many lines it stands in."""
+    """``entry``, a JSON object, as a line that ends in the item's metadata, encoded once however many lines it stands
+    in."""
     return f'{entry[:-1]},"metadata":{prepared.metadata_json}}}\n'.encode()
 
 
 def json_line(value: Any) -> bytes:
-    """A value as one line of JSON, the same bytes whatever order its members came in; ASCII, as some readers end lines at U+2028."""
+    """A value as one line of JSON, the same bytes whatever order its members came in; ASCII, as some readers end lines
+    at U+2028."""
     return LINE.encode(value).encode() + b"\n"
 
 

@@ -28,7 +28,9 @@ def class_mapping(classes: ClassList, options: ExportOptions) -> ClassMapping:
     kept = options.classes or classes.names
     for what, names in (("classes", kept), ("rename", options.rename)):
         if strange := [name for name in names if name not in classes.names]:
-            raise InvalidDataset(f"{what} names {strange[0]!r}, which is no class; there are {', '.join(classes.names)}")
+            raise InvalidDataset(
+                f"{what} names {strange[0]!r}, which is no class; there are {', '.join(classes.names)}"
+            )
     old = {entry.name: entry for entry in classes.classes}
     new: list[DatasetClass] = []
     table = np.full(256, IGNORE, dtype=np.uint8)
@@ -42,7 +44,9 @@ def class_mapping(classes: ClassList, options: ExportOptions) -> ClassMapping:
     if options.dropped is not None:
         taker = next((entry.index for entry in new if entry.name == options.dropped), None)
         if taker is None:
-            raise InvalidDataset(f"dropped is {options.dropped!r}, which is no class that is kept; it is the new name of one")
+            raise InvalidDataset(
+                f"dropped is {options.dropped!r}, which is no class that is kept; it is the new name of one"
+            )
         for entry in classes.classes:
             if entry.name not in kept:
                 table[entry.index] = taker

@@ -40,7 +40,8 @@ class Stems:
         self._replaced = str.maketrans(dict(replaced))
 
     def of(self, name: str) -> str:
-        """The item's stem, without the characters that are to be replaced. Raises InvalidDataset if an item before had it."""
+        """The item's stem, without the characters that are to be replaced. Raises InvalidDataset if an item before had
+        it."""
         stem = file_stem(name).translate(self._replaced)
         # Windows and macOS take names for the same that differ in case alone
         if not self.seen.add(stem.casefold()):

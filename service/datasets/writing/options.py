@@ -19,18 +19,26 @@ class ExportOptions(BaseModel):
 
     format: Format
     image_format: ImageFormat = Field("png", description="images already in it are copied byte for byte")
-    classes: tuple[str, ...] | None = Field(None, min_length=1, description="those to keep, in their new order; all, if not given")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="those to keep, in their new order; all, if not given"
+    )
     rename: dict[str, str] = Field(default_factory=dict, description="new names; two classes renamed alike become one")
     dropped: str | None = Field(
-        None, description="the kept class (by its new name) that takes the pixels of dropped ones; without it they become 255, ignore"
+        None,
+        description="the kept class (by its new name) that takes the pixels of dropped ones; without it they become 255, ignore",
     )
     splits: dict[str, float] | None = Field(
         None, description="shares by split, drawn by source mask; without it each item keeps its split, or is in train"
     )
     seed: int = Field(0, ge=0, description="of the draw of splits")
-    polygons: bool = Field(False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest")
+    polygons: bool = Field(
+        False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest"
+    )
     shard_items: int = Field(
-        10_000, ge=1, le=10**6, description="items in a shard at most: of Hugging Face, WebDataset, and the zip parts of others"
+        10_000,
+        ge=1,
+        le=10**6,
+        description="items in a shard at most: of Hugging Face, WebDataset, and the zip parts of others",
     )
     shard_bytes: int = Field(
         256 << 20, ge=1 << 16, le=4 << 30, description="a shard ends with the item that reaches this"
@@ -43,8 +51,12 @@ class ExportOptions(BaseModel):
             return None
         if not splits or any(not 0 < share <= 1 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-6:
             given = ", ".join(f"{name}={share:g}" for name, share in splits.items())
-            raise ValueError(f"the shares of splits are above 0 and add up to 1; {given or 'none'} add up to {sum(splits.values()):g}")
+            raise ValueError(
+                f"the shares of splits are above 0 and add up to 1; {given or 'none'} add up to {sum(splits.values()):g}"
+            )
         stray = next((name for name in splits if not re.fullmatch(SPLIT_PATTERN, name)), None)
         if stray is not None:
-            raise ValueError(f"a split's name is of lower-case letters, digits, - and _, at most 32 of them, not {stray!r}")
+            raise ValueError(
+                f"a split's name is of lower-case letters, digits, - and _, at most 32 of them, not {stray!r}"
+            )
         return splits

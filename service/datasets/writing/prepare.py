@@ -50,8 +50,8 @@ LINE = _Lines()
 
 @dataclass(eq=False)
 class Prepared:
-    """An item with its place in the export: ``number`` 0, 1, ..., file ``stem``, ``split``, and the image as it is written, of
-    ``size`` (width, height) in pixels.
+    """An item with its place in the export: ``number`` 0, 1, ..., file ``stem``, ``split``, and the image as it is
+    written, of ``size`` (width, height) in pixels.
 
     Writers note in ``files`` what they wrote of it, and in ``lost`` what their format could not hold.
     """
@@ -112,7 +112,8 @@ class Prepared:
         return objects(self.labels, self.item.instances, {IGNORE} if ground is None else {IGNORE, ground.index})
 
     def note(self, what: str, path: str, data: bytes, **where: str) -> None:
-        """Notes for the manifest that ``data`` was written at ``path``, and ``where`` that is if not in the export's own folder."""
+        """Notes for the manifest that ``data`` was written at ``path``, and ``where`` that is if not in the export's
+        own folder."""
         digest = self.item.image_sha256 if data is self.item.image else hashlib.sha256(data).hexdigest()
         self.files[what] = {"path": path, "sha256": digest, "bytes": len(data), **where}
 
@@ -190,5 +191,6 @@ def _common_size(item: DatasetItem, image: bytes) -> tuple[int, int]:
 
 
 def _is_ours(png: bytes, palette: bytes) -> bool:
-    """Whether a PNG is as :func:`service.kit.png.encode_mask` writes it, with this palette: 8 bits an index, PLTE right behind IHDR."""
+    """Whether a PNG is as :func:`service.kit.png.encode_mask` writes it, with this palette: 8 bits an index, PLTE right
+    behind IHDR."""
     return png.startswith(SIGNATURE) and png[24:26] == b"\x08\x03" and png[37:41] == b"PLTE" and png[41:809] == palette

@@ -33,7 +33,8 @@ class FolderSink:
         self._made: set[Path] = set()
 
     def __call__(self, file: ExportFile) -> None:
-        """Writes the file, over one that is there. Raises OSError, or InvalidDataset for a path that leads out of the folder."""
+        """Writes the file, over one that is there. Raises OSError, or InvalidDataset for a path that leads out of the
+        folder."""
         parts = PurePosixPath(file.path).parts
         if not parts or ".." in parts or parts[0] == "/":
             raise InvalidDataset(f"{file.path!r} leads out of the folder it is to be written in")

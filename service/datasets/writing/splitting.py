@@ -19,19 +19,23 @@ BETWEEN_SPLITS = "between_splits"
 def split_of(item: DatasetItem, shares: Mapping[str, float] | None, seed: int) -> str:
     """The item's split: drawn by a hash of seed and mask, or without ``shares`` the one it has.
 
-    A hash and no generator, so that an item's side does not hang on which others there are: added items move no others. An item whose
-    mask was merged from several (``source_mask`` joins them by "+") may have them on several sides, and can then be on none: it raises
-    InvalidDataset.
+    A hash and no generator, so that an item's side does not hang on which others there are: added items move no others.
+    An item whose mask was merged from several (``source_mask`` joins them by "+") may have them on several sides, and
+    can then be on none: it raises InvalidDataset.
     """
     if shares is None:
         split = item.split or DEFAULT_SPLIT
         if not re.fullmatch(SPLIT_PATTERN, split):
-            raise InvalidDataset(f"{item.name!r} is in the split {split[:40]!r}; a split's name is of lower-case letters, digits, - and _")
+            raise InvalidDataset(
+                f"{item.name!r} is in the split {split[:40]!r}; a split's name is of lower-case letters, digits, - and _"
+            )
         return split
     drawn = {_drawn(seed, mask, tuple(shares.items())) for mask in item.mask_group.split("+")}
     if len(drawn) > 1:
         sides = " and ".join(sorted(drawn))
-        raise InvalidDataset(f"the mask of {item.name!r} was merged from masks that are in {sides}", reason=BETWEEN_SPLITS)
+        raise InvalidDataset(
+            f"the mask of {item.name!r} was merged from masks that are in {sides}", reason=BETWEEN_SPLITS
+        )
     return drawn.pop()
 
 

@@ -20,10 +20,12 @@ MAX_OBJECTS = 254
 
 
 class VocWriter:
-    """``JPEGImages/``, ``SegmentationClass/``, ``SegmentationObject/``, ``ImageSets/Segmentation/`` and ``labelmap.txt``.
+    """``JPEGImages/``, ``SegmentationClass/``, ``SegmentationObject/``, ``ImageSets/Segmentation/`` and
+    ``labelmap.txt``.
 
-    Index 255 is void, as published; the classes keep their indices, so class 0 is VOC's background only where the dataset has one
-    there. An image's objects are numbered from 1; beyond 254 they do not fit, and the rest is void in ``SegmentationObject``.
+    Index 255 is void, as published; the classes keep their indices, so class 0 is VOC's background only where the
+    dataset has one there. An image's objects are numbered from 1; beyond 254 they do not fit, and the rest is void in
+    ``SegmentationObject``.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -69,7 +71,9 @@ class VocWriter:
                         both.write(piece)
                 yield both.as_file("ImageSets/Segmentation/trainval.txt")
         rows = ["# label:color_rgb:parts:actions"]
-        rows += [f"{' '.join(entry.name.split())}:{','.join(map(str, entry.colour))}::" for entry in self._classes.classes]
+        rows += [
+            f"{' '.join(entry.name.split())}:{','.join(map(str, entry.colour))}::" for entry in self._classes.classes
+        ]
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table()}))
         yield ExportFile.of("labelmap.txt", ("\n".join(rows) + "\n").encode("utf-8", "backslashreplace"))
 
@@ -101,7 +105,8 @@ class VocWriter:
 
 
 def _voc_colours(count: int) -> list[tuple[int, int, int]]:
-    """VOC's own colours of numbers 0..count - 1: three bits of the number at a time, spread over red, green and blue."""
+    """VOC's own colours of numbers 0..count - 1: three bits of the number at a time, spread over red, green and
+    blue."""
     colours = []
     for number in range(count):
         channels = [0, 0, 0]

@@ -59,7 +59,9 @@ class WebDatasetWriter:
         """The shards that are not full, and what the classes are."""
         for split in sorted(self._open):
             yield from self._finish_shard(split)
-        yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "shards": dict(sorted(self._shards.items()))}))
+        yield ExportFile.of(
+            "dataset.json", json_page({"classes": self._classes.table(), "shards": dict(sorted(self._shards.items()))})
+        )
 
     @staticmethod
     def _path(split: str, number: int) -> str:
@@ -74,7 +76,9 @@ class WebDatasetWriter:
     def state(self) -> WriterState:
         """The open shards, and how many each split has."""
         counted = {split: shard.items for split, shard in self._open.items()}
-        return WriterState({"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()})
+        return WriterState(
+            {"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()}
+        )
 
     def restore(self, state: WriterState) -> None:
         """Takes up the shards."""

@@ -19,15 +19,17 @@ from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 
 INSET_PX = 0.25
-"""So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border pixels."""
+"""So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border
+pixels."""
 _DECIMALS = 6
 
 
 class YoloWriter:
     """``images/{split}/``, ``labels/{split}/`` and ``data.yaml``.
 
-    One line holds one closed outline, so an object with holes is cut open to them, and one whose parts do not touch is a line for
-    each. The background is no class here. What YOLO has no word for, pixels to be ignored, is counted as lost.
+    One line holds one closed outline, so an object with holes is cut open to them, and one whose parts do not touch is
+    a line for each. The background is no class here. What YOLO has no word for, pixels to be ignored, is counted as
+    lost.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -59,7 +61,11 @@ class YoloWriter:
             label = int(objects.values[parts.values[number - 1] - 1])
             points = np.round(outlines[0] / scale, _DECIMALS)
             scores.append(iou(fill_with_border(points * scale, height, width), parts.map == number))
-            lines.append(f"{self._ids[label]} " + " ".join(f"{value:.{_DECIMALS}f}" for value in points.reshape(-1).tolist()) + "\n")
+            lines.append(
+                f"{self._ids[label]} "
+                + " ".join(f"{value:.{_DECIMALS}f}" for value in points.reshape(-1).tolist())
+                + "\n"
+            )
         prepared.lost["objects"] = len(scores)
         prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0
         prepared.lost["iou_most"] = float(1 - min(scores)) if scores else 0.0
@@ -75,10 +81,20 @@ class YoloWriter:
         if "val" not in self._splits and self._splits:
             # trainers refuse a set without one
             lines.append(f"val: images/{min(self._splits, key=lambda name: (name == 'train', name))}")
-        lines += ["names:", *(f"  {number}: {_quoted(entry.name)}" for number, entry in enumerate(self._classes.objects))]
-        lines += ["colours:", *(f"  {number}: {list(entry.colour)}" for number, entry in enumerate(self._classes.objects))]
+        lines += [
+            "names:",
+            *(f"  {number}: {_quoted(entry.name)}" for number, entry in enumerate(self._classes.objects)),
+        ]
+        lines += [
+            "colours:",
+            *(f"  {number}: {list(entry.colour)}" for number, entry in enumerate(self._classes.objects)),
+        ]
         ground = self._classes.background
-        about = "null" if ground is None else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
+        about = (
+            "null"
+            if ground is None
+            else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
+        )
         return "\n".join([*lines, f"background: {about}"]) + "\n"
 
     def state(self) -> WriterState:

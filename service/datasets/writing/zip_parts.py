@@ -31,7 +31,8 @@ def zip_member(file: ExportFile) -> Member:
 
 
 class ZipParts:
-    """Files go in one after another; a part comes out with the item that fills it, by the options' shard_items or shard_bytes."""
+    """Files go in one after another; a part comes out with the item that fills it, by the options' shard_items or
+    shard_bytes."""
 
     def __init__(self, options: ExportOptions, scratch: Path | None = None) -> None:
         self._max_items, self._max_bytes = options.shard_items, options.shard_bytes

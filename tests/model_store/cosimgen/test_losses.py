@@ -53,12 +53,15 @@ def test_alignment_moves_the_text_and_leaves_the_classes() -> None:
     loss = alignment_loss(text, classes)
     loss.backward()
     assert loss.item() == 5.0
-    assert text.grad is not None and text.grad.tolist() == [[2.0, 4.0]]
+    assert text.grad is not None
+    assert text.grad.tolist() == [[2.0, 4.0]]
     assert classes.grad is None
 
 
 def test_the_adversarial_loss_is_one_minus_d() -> None:
-    assert adversarial_loss(torch.tensor([0.0, torch.logit(torch.tensor(0.8)).item()])).item() == pytest.approx(1 - 0.65)
+    assert adversarial_loss(torch.tensor([0.0, torch.logit(torch.tensor(0.8)).item()])).item() == pytest.approx(
+        1 - 0.65
+    )
 
 
 def test_the_discriminator_learns_to_tell_shifted_pairs_from_real_ones() -> None:

@@ -11,7 +11,9 @@ from model_store.cosimgen.encoders import ClassEncoder
 from model_store.cosimgen.network import CoSimGenNetwork
 from model_store.cosimgen.spectron import Spectron
 
-TINY = CoSimGenConfig(num_classes=3, size_px=16, width=8, multipliers=(1, 2), blocks_per_level=1, embedding_dims=16, class_feature_dims=8)
+TINY = CoSimGenConfig(
+    num_classes=3, size_px=16, width=8, multipliers=(1, 2), blocks_per_level=1, embedding_dims=16, class_feature_dims=8
+)
 
 
 def spectron(channels: int, size: int, limit: int, spatial: torch.Tensor, spectral: torch.Tensor) -> Spectron:
@@ -38,7 +40,9 @@ def test_below_the_limit_the_map_is_the_bilinear_enlargement_of_a_smaller_one() 
     module = spectron(1, 8, 2, space, torch.zeros(1))
     assert module.spatial.out_features == 4
     made = module(torch.zeros(1, 1, 8, 8), torch.ones(1, 1), torch.zeros(1, 1))
-    torch.testing.assert_close(made, F.interpolate(space[None, None], size=(8, 8), mode="bilinear", align_corners=False))
+    torch.testing.assert_close(
+        made, F.interpolate(space[None, None], size=(8, 8), mode="bilinear", align_corners=False)
+    )
 
 
 def test_a_limit_of_the_full_size_is_the_papers_literal_reading() -> None:
@@ -80,6 +84,9 @@ def test_condition_and_timestep_reach_the_output_of_every_sample_of_their_own_an
     x, t = torch.randn(2, 6, 16, 16), torch.tensor([10, 500])
     condition = network.class_encoder(torch.tensor([[1.0, 0, 0], [0, 1, 1]]))
     base = network(x, t, condition)
-    for changed in (network(x, torch.tensor([900, 500]), condition), network(x, t, condition * torch.tensor([[2.0], [1.0]]))):
+    for changed in (
+        network(x, torch.tensor([900, 500]), condition),
+        network(x, t, condition * torch.tensor([[2.0], [1.0]])),
+    ):
         assert (changed[0] - base[0]).abs().max() > 1e-4
         assert torch.equal(changed[1], base[1])

@@ -23,7 +23,9 @@ def test_four_channels_become_the_four_pixels_of_a_two_by_two_block() -> None:
     with torch.no_grad():
         last.weight.zero_()
         # output channel 4 c + 2 dy + dx lands on pixel (dy, dx) of channel c: give it the value 10 c + 2 dy + dx
-        last.bias.copy_(torch.tensor([10 * c + 2 * dy + dx for c in range(6) for dy in (0, 1) for dx in (0, 1)]).float())
+        last.bias.copy_(
+            torch.tensor([10 * c + 2 * dy + dx for c in range(6) for dy in (0, 1) for dx in (0, 1)]).float()
+        )
     high = network(torch.zeros(1, 6, 2, 3))
     assert high.shape == (1, 6, 4, 6)
     for c in range(6):

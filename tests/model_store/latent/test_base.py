@@ -1,4 +1,5 @@
-"""Reading a base: a Stable Diffusion's weights land as diffusers loads them, and what cannot be run is refused by name."""
+"""Reading a base: a Stable Diffusion's weights land as diffusers loads them, and what cannot be run is refused by
+name."""
 
 from __future__ import annotations
 
@@ -48,7 +49,12 @@ def noise(*shape: int) -> torch.Tensor:
 
 def test_its_shapes_are_read_into_our_configs(base: LatentBase) -> None:
     assert base.denoiser_config == DenoiserConfig(
-        latent_px=8, widths=(8, 8, 16, 16), text_at=(True, True, True, False), heads=(4, 4, 4, 4), text_dims=8, norm_groups=4
+        latent_px=8,
+        widths=(8, 8, 16, 16),
+        text_at=(True, True, True, False),
+        heads=(4, 4, 4, 4),
+        text_dims=8,
+        norm_groups=4,
     )
     assert base.denoiser_config.residuals == 13
     assert base.autoencoder_config == AutoencoderConfig(widths=(4, 4, 8, 8), norm_groups=4, scaling_factor=0.18215)
@@ -70,7 +76,8 @@ def test_the_networks_are_diffusers_own_to_the_bit(original: Path, base: LatentB
         images = noise(1, 3, 64, 64).clamp(-1, 1)
         mean, std = encode_moments(base.autoencoder.eval(), images)
         posterior = vae.encode(images).latent_dist
-        assert torch.equal(mean, posterior.mean * 0.18215) and torch.equal(std, posterior.std * 0.18215)
+        assert torch.equal(mean, posterior.mean * 0.18215)
+        assert torch.equal(std, posterior.std * 0.18215)
         assert torch.equal(decode_latents(base.autoencoder, mean), vae.decode(mean / 0.18215).sample)
 
 
@@ -78,7 +85,9 @@ def test_the_text_is_what_its_pipeline_hands_the_unet(original: Path, base: Late
     tokenizer = CLIPTokenizer.from_pretrained(original / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(original / "text_encoder").eval()
     for prompt in ("", "a polyp in the cell", "a very long line of words that no window of twelve tokens holds"):
-        ids = tokenizer(prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt").input_ids
+        ids = tokenizer(
+            prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        ).input_ids
         with torch.no_grad():
             assert torch.equal(base.tokens.encode(prompt), encoder(ids)[0][0])
     assert (base.tokens.ref.max_tokens, base.tokens.ref.dims) == (12, 8)
@@ -90,27 +99,37 @@ def test_the_schedule_is_the_one_ddim_gets_from_the_same_folder(original: Path, 
     assert torch.equal(alphas_cumprod(base.convention), theirs.alphas_cumprod)
     theirs.set_timesteps(50)
     assert torch.equal(DDIM(base.convention).timesteps(50), theirs.timesteps)
-    assert base.convention.prediction_type == "epsilon" and not base.convention.clip_sample and not base.convention.set_alpha_to_one
+    assert base.convention.prediction_type == "epsilon"
+    assert not base.convention.clip_sample
+    assert not base.convention.set_alpha_to_one
 
 
 def test_other_sizes_are_taken_where_the_unet_can_halve_them(original: Path, base: LatentBase) -> None:
     larger = load_base(original, latent_px=48)
     assert (larger.size_px, larger.denoiser_config.latent_px) == (384, 48)
-    assert larger.fingerprint == base.fingerprint and base.at_size(384).denoiser_config == larger.denoiser_config
-    with pytest.raises(BaseInvalid, match=r"a latent of 12 px \(96 px of image\) cannot be halved 3 times; take a multiple of 8 \(64 px"):
+    assert larger.fingerprint == base.fingerprint
+    assert base.at_size(384).denoiser_config == larger.denoiser_config
+    with pytest.raises(
+        BaseInvalid,
+        match=r"a latent of 12 px \(96 px of image\) cannot be halved 3 times; take a multiple of 8 \(64 px",
+    ):
         load_base(original, latent_px=12)
-    with pytest.raises(BaseInvalid, match="images of 100 px have no latent: the autoencoder makes them 8 times smaller"):
+    with pytest.raises(
+        BaseInvalid, match="images of 100 px have no latent: the autoencoder makes them 8 times smaller"
+    ):
         base.at_size(100)
 
 
 def test_two_windows_of_text_are_another_base(original: Path, base: LatentBase) -> None:
     twice = load_base(original, chunks=2)
-    assert (twice.tokens.ref.max_tokens, twice.tokens.ref.chunks) == (24, 2) and twice.fingerprint != base.fingerprint
+    assert (twice.tokens.ref.max_tokens, twice.tokens.ref.chunks) == (24, 2)
+    assert twice.fingerprint != base.fingerprint
 
 
 def test_the_autoencoder_can_be_taken_alone(original: Path, base: LatentBase) -> None:
     network, config, about = load_autoencoder(original)
-    assert config == base.autoencoder_config and about["name"] == "tiny-sd"
+    assert config == base.autoencoder_config
+    assert about["name"] == "tiny-sd"
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), base.autoencoder.parameters(), strict=True))
 
 
@@ -141,7 +160,10 @@ def lacking(folder: Path) -> None:
 
 
 REFUSED: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda f: shutil.rmtree(f / "vae"), "vae does not exist; a base has unet, vae, text_encoder, tokenizer and scheduler"),
+    (
+        lambda f: shutil.rmtree(f / "vae"),
+        "vae does not exist; a base has unet, vae, text_encoder, tokenizer and scheduler",
+    ),
     (lambda f: (f / "unet" / "config.json").unlink(), "unet/config.json does not exist"),
     (lambda f: (f / "scheduler" / "scheduler_config.json").unlink(), "scheduler/scheduler_config.json does not exist"),
     (
@@ -149,7 +171,10 @@ REFUSED: list[tuple[Callable[[Path], Any], str]] = [
         r"unet has no diffusion_pytorch_model.safetensors \(there is diffusion_pytorch_model.bin\); weights are read from safetensors only",
     ),
     (lacking, r"unet does not hold the weights of its own config.json: missing_keys \['conv_in.weight'\]"),
-    (lambda f: edit(f / "model_index.json", _class_name="StableDiffusionXLPipeline"), "is a StableDiffusionXLPipeline; this version reads"),
+    (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionXLPipeline"),
+        "is a StableDiffusionXLPipeline; this version reads",
+    ),
     (
         lambda f: edit(f / "model_index.json", vae=["diffusers", "AutoencoderTiny"]),
         "vae is a AutoencoderTiny; this version reads AutoencoderKL",
@@ -162,14 +187,32 @@ REFUSED: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: edit(f / "unet" / "config.json", addition_embed_type="text_time"), "addition_embed_type is 'text_time'"),
     (lambda f: edit(f / "unet" / "config.json", out_channels=8), "out_channels is 8; this version can only run 4"),
     (lambda f: edit(f / "unet" / "config.json", layers_per_block=[2, 2, 2, 2]), r"layers_per_block is \[2, 2, 2, 2\]"),
-    (lambda f: edit(f / "unet" / "config.json", down_block_types=["AttnDownBlock2D"] * 4), "down_block_types is .*AttnDownBlock2D"),
-    (lambda f: edit(f / "unet" / "config.json", a_new_field=3), "a_new_field is 3, a field that this version does not know"),
-    (lambda f: edit(f / "unet" / "config.json", cross_attention_dim=16), "unet does not hold the weights of its own config.json: .*shape"),
-    (lambda f: edit(f / "vae" / "config.json", shift_factor=0.1), "shift_factor is 0.1; this version can only run None"),
+    (
+        lambda f: edit(f / "unet" / "config.json", down_block_types=["AttnDownBlock2D"] * 4),
+        "down_block_types is .*AttnDownBlock2D",
+    ),
+    (
+        lambda f: edit(f / "unet" / "config.json", a_new_field=3),
+        "a_new_field is 3, a field that this version does not know",
+    ),
+    (
+        lambda f: edit(f / "unet" / "config.json", cross_attention_dim=16),
+        "unet does not hold the weights of its own config.json: .*shape",
+    ),
+    (
+        lambda f: edit(f / "vae" / "config.json", shift_factor=0.1),
+        "shift_factor is 0.1; this version can only run None",
+    ),
     (lambda f: edit(f / "vae" / "config.json", in_channels=1), "in_channels is 1"),
-    (lambda f: edit(f / "scheduler" / "scheduler_config.json", prediction_type="sample"), "prediction_type is 'sample'"),
+    (
+        lambda f: edit(f / "scheduler" / "scheduler_config.json", prediction_type="sample"),
+        "prediction_type is 'sample'",
+    ),
     (lambda f: edit(f / "scheduler" / "scheduler_config.json", beta_schedule="sigmoid"), "schedule is 'sigmoid'"),
-    (lambda f: edit(f / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True), "rescale_betas_zero_snr is True"),
+    (
+        lambda f: edit(f / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True),
+        "rescale_betas_zero_snr is True",
+    ),
     (lambda f: edit(f / "scheduler" / "scheduler_config.json", trained_betas=[0.1]), r"trained_betas is \[0.1\]"),
     (lambda f: (f / "scheduler" / "scheduler_config.json").write_text("{}"), "has no beta_schedule"),
     (lambda f: (f / "model_index.json").unlink(), "holds neither base.json .* nor model_index.json"),
@@ -194,7 +237,11 @@ def test_a_text_encoder_without_safetensors_is_missing(folder: Path) -> None:
 def own(tmp_path: Path) -> Path:
     """A folder as ``twinset train base`` writes it."""
     parts = {"autoencoder": build_autoencoder(AUTOENCODER), "unet": build_unet(DENOISER)}
-    tensors = {f"{part}.{name}": value.contiguous() for part, module in parts.items() for name, value in module.state_dict().items()}
+    tensors = {
+        f"{part}.{name}": value.contiguous()
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+    }
     save_file(tensors, tmp_path / "base.safetensors")
     about = {
         "format": 1,
@@ -212,7 +259,9 @@ def test_our_own_base_is_read_back(own: Path) -> None:
     base = load_base(own, tokens=LetterTokens())
     tensors = load_file(own / "base.safetensors")
     assert all(torch.equal(value, tensors[f"unet.{name}"]) for name, value in base.unet.state_dict().items())
-    assert all(torch.equal(value, tensors[f"autoencoder.{name}"]) for name, value in base.autoencoder.state_dict().items())
+    assert all(
+        torch.equal(value, tensors[f"autoencoder.{name}"]) for name, value in base.autoencoder.state_dict().items()
+    )
     assert (base.denoiser_config, base.size_px, base.convention.prediction_type) == (DENOISER, 32, "v_prediction")
 
 
@@ -220,11 +269,20 @@ def test_our_own_base_is_read_back(own: Path) -> None:
     ("breaking", "message"),
     [
         (lambda f: (f / "base.safetensors").unlink(), "base.safetensors does not exist"),
-        (lambda f: edit(f / "base.json", files={"base.safetensors": "0" * 64}), "has sha256 .*; what lies beside it says 000"),
+        (
+            lambda f: edit(f / "base.json", files={"base.safetensors": "0" * 64}),
+            "has sha256 .*; what lies beside it says 000",
+        ),
         (lambda f: (f / "base.json").write_text("[]"), "is of format None; this version of twinset reads format 1"),
         (lambda f: edit(f / "base.json", format=2), "is of format 2; this version of twinset reads format 1"),
-        (lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "heads": "few"}), "denoiser.heads is 'few'"),
-        (lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "widths": (8, 8)}), "does not fit the network"),
+        (
+            lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "heads": "few"}),
+            "denoiser.heads is 'few'",
+        ),
+        (
+            lambda f: edit(f / "base.json", denoiser={**DENOISER.model_dump(mode="json"), "widths": (8, 8)}),
+            "does not fit the network",
+        ),
     ],
 )
 def test_a_broken_base_of_ours_is_refused(own: Path, breaking: Callable[[Path], Any], message: str) -> None:

@@ -17,11 +17,18 @@ from model_store.latent.denoiser import (
 from tests.model_store.latent.tiny import AUTOENCODER, DENOISER, parts
 
 STABLE_DIFFUSION_SHAPED = DenoiserConfig(
-    latent_px=16, widths=(8, 8, 16, 16), text_at=(True, True, True, False), heads=(1, 1, 2, 2), text_dims=8, norm_groups=4
+    latent_px=16,
+    widths=(8, 8, 16, 16),
+    text_at=(True, True, True, False),
+    heads=(1, 1, 2, 2),
+    text_dims=8,
+    norm_groups=4,
 )
 
 
-def inputs(config: DenoiserConfig = DENOISER, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(
+    config: DenoiserConfig = DENOISER, count: int = 2
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     z = torch.randn(count, *config.latent_shape, generator=generator)
     text = torch.randn(count, 4, config.text_dims, generator=generator)
@@ -53,9 +60,13 @@ def test_a_trained_control_changes_the_output_and_each_samples_hint_only_its_own
     other = hint.clone()
     other[1] += 1.0
     with torch.no_grad():
-        first, second = (denoise(found["unet"], z, t, text, control_residuals(found["control"], z, t, text, h)) for h in (hint, other))
+        first, second = (
+            denoise(found["unet"], z, t, text, control_residuals(found["control"], z, t, text, h))
+            for h in (hint, other)
+        )
         plain = denoise(found["unet"], z, t, text)
-    assert torch.equal(first[0], second[0]) and not torch.allclose(first[1], second[1])
+    assert torch.equal(first[0], second[0])
+    assert not torch.allclose(first[1], second[1])
     assert not torch.allclose(first, plain)
 
 
@@ -66,7 +77,8 @@ def test_mixing_is_one_by_one_and_detaching_cuts_gradients_off() -> None:
     mixed = a.mixed(b.detach(), 0.25, 1.0)
     assert [r[0, 0, 0, 0].item() for r in mixed] == [10.5, 20.75, 31.0]
     sum(r.sum() for r in mixed).backward()
-    assert leaf.grad is not None and leaf.grad.unique().item() == 0.25 * (2 + 3 + 4)
+    assert leaf.grad is not None
+    assert leaf.grad.unique().item() == 0.25 * (2 + 3 + 4)
 
 
 def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
@@ -75,7 +87,8 @@ def test_latents_are_scaled_on_the_way_in_and_back_on_the_way_out() -> None:
     with torch.no_grad():
         mean, std = encode_moments(autoencoder, images)
         posterior = autoencoder.encode(images).latent_dist
-        assert mean.shape == (2, 2, 8, 8) and AUTOENCODER.factor == 4
+        assert mean.shape == (2, 2, 8, 8)
+        assert AUTOENCODER.factor == 4
         torch.testing.assert_close(mean, 0.5 * posterior.mean)
         torch.testing.assert_close(std, 0.5 * posterior.std)
         torch.testing.assert_close(decode_latents(autoencoder, mean), autoencoder.decode(posterior.mean).sample)

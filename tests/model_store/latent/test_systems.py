@@ -1,8 +1,9 @@
-"""The two mask systems behind the engine: guidance by target, forwards counted, hint and text worked out once a sample."""
+"""The two mask systems behind the engine: guidance by target, forwards counted, hint and text worked out once a
+sample."""
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -96,14 +97,16 @@ def test_hint_and_text_are_worked_out_once_a_sample_whatever_the_steps(engine: E
     assert system._tokens.asked == ["many nuclei", ""]
     [made] = engine.submit(EngineModel(system, 4), [SampleRequest(1, guidance_inputs, 20, 3.0)])
     made.result(30)
-    assert runs == [1] and len(system._tokens.asked) == 2
+    assert runs == [1]
+    assert len(system._tokens.asked) == 2
 
 
 def test_siamese_takes_the_text_away_and_keeps_the_mask() -> None:
     system = tiny_system("siamese-diffusion")
     guided = system.guidance_inputs(ConditionRequest(prompt="a polyp", mask=a_mask()))
     assert torch.equal(guided.cond["hint"], guided.uncond["hint"])
-    assert not torch.equal(guided.cond["text"], guided.uncond["text"]) and not guided.uncond["text"].any()
+    assert not torch.equal(guided.cond["text"], guided.uncond["text"])
+    assert not guided.uncond["text"].any()
     silent = system.guidance_inputs(ConditionRequest(mask=a_mask()))
     assert silent.cond is silent.uncond
     assert torch.equal(silent.cond["hint"], guided.cond["hint"])
@@ -133,7 +136,10 @@ def test_a_samples_bits_do_not_depend_on_its_company(engine: Engine, dtype: torc
         ConditionRequest(prompt="few nuclei"),
         ConditionRequest(prompt="many nuclei", mask=a_mask(2), guidance_target="joint"),
     ]
-    requests = [SampleRequest(seed, system.guidance_inputs(asked[seed % 3]), 3 + seed % 4, [1.0, 1.5, 4.0][seed % 3]) for seed in range(9)]
+    requests = [
+        SampleRequest(seed, system.guidance_inputs(asked[seed % 3]), 3 + seed % 4, [1.0, 1.5, 4.0][seed % 3])
+        for seed in range(9)
+    ]
     alone = [engine.submit(model, [request])[0].result(30) for request in requests]
     together = [future.result(60) for future in engine.submit(model, requests)]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
@@ -142,7 +148,9 @@ def test_a_samples_bits_do_not_depend_on_its_company(engine: Engine, dtype: torc
 def test_decoding_gives_the_image_alone_at_the_cards_size() -> None:
     system = tiny_system("siamese-diffusion")
     [twin] = system.decode(torch.randn(1, *system.sample_shape, generator=torch.Generator().manual_seed(0)), SIZE_PX)
-    assert twin.image.shape == (SIZE_PX, SIZE_PX, 3) and twin.image.dtype == np.uint8 and twin.mask is None
+    assert twin.image.shape == (SIZE_PX, SIZE_PX, 3)
+    assert twin.image.dtype == np.uint8
+    assert twin.mask is None
     with pytest.raises(ValueError, match="makes sizes"):
         system.decode(torch.zeros(1, *system.sample_shape), 64)
     assert latent_card("pathdiff").id == "tiny-pathdiff@1.0.0"

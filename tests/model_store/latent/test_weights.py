@@ -26,15 +26,22 @@ class Net(nn.Module):
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Net, Path]:
     network = Net().half()
-    save_file({f"net.{k}": v for k, v in network.state_dict().items()} | {"other.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
+    save_file(
+        {f"net.{k}": v for k, v in network.state_dict().items()} | {"other.weight": torch.zeros(3)},
+        tmp_path / "w.safetensors",
+    )
     return network, tmp_path / "w.safetensors"
 
 
 def test_every_tensor_arrives_in_its_number_format_and_what_no_file_holds_is_kept(saved: tuple[Net, Path]) -> None:
     network, path = saved
-    loaded = load_network(Net, path, "net.", dtype=lambda name: torch.bfloat16 if name.startswith("first") else torch.float32)
-    assert loaded.first.weight.dtype is torch.bfloat16 and loaded.second.weight.dtype is torch.float32
-    assert loaded.steps.dtype is torch.int64 and loaded.steps.tolist() == [0, 1, 2, 3, 4]
+    loaded = load_network(
+        Net, path, "net.", dtype=lambda name: torch.bfloat16 if name.startswith("first") else torch.float32
+    )
+    assert loaded.first.weight.dtype is torch.bfloat16
+    assert loaded.second.weight.dtype is torch.float32
+    assert loaded.steps.dtype is torch.int64
+    assert loaded.steps.tolist() == [0, 1, 2, 3, 4]
     assert loaded.fixed.tolist() == [3.0]
     assert torch.equal(loaded.second.weight, network.second.weight.float())
     assert torch.equal(loaded.first.weight, network.first.weight.float().bfloat16())

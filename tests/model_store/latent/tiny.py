@@ -22,7 +22,14 @@ AUTOENCODER = AutoencoderConfig(
     latent_channels=2, widths=(8, 8, 8), layers_per_block=1, norm_groups=4, mid_attention=False, scaling_factor=0.5
 )
 DENOISER = DenoiserConfig(
-    latent_channels=2, latent_px=8, widths=(8, 16), text_at=(False, True), layers_per_block=1, heads=(1, 2), text_dims=DIMS, norm_groups=4
+    latent_channels=2,
+    latent_px=8,
+    widths=(8, 16),
+    text_at=(False, True),
+    layers_per_block=1,
+    heads=(1, 2),
+    text_dims=DIMS,
+    norm_groups=4,
 )
 SIAMESE_HINT = siamese_hint.DenseHintConfig(widths=(4, 8, 16, 32), out_channels=8)
 PATHDIFF_HINT = pathdiff_hint.PathDiffHintConfig(widths=(4, 8, 12), out_channels=8)
@@ -51,7 +58,9 @@ def latent_card(system: str, **changes: Any) -> ModelCard:
         "title": "Tiny",
         "description": "For tests.",
         "inputs": ("prompt", "mask"),
-        "input_sets": (("prompt",), ("mask",), ("prompt", "mask")) if system == "pathdiff" else (("mask",), ("prompt", "mask")),
+        "input_sets": (("prompt",), ("mask",), ("prompt", "mask"))
+        if system == "pathdiff"
+        else (("mask",), ("prompt", "mask")),
         "classes": (
             ClassEntry(index=0, name="background", colour=(0, 0, 0), queryable=False),
             ClassEntry(index=1, name="nucleus", colour=(255, 255, 255)),
@@ -83,8 +92,15 @@ def parts(system: str, seed: int = 3) -> dict[str, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = build_unet(DENOISER)
-        hint = pathdiff_hint.build_hint(PATHDIFF_HINT) if system == "pathdiff" else siamese_hint.build_hint(SIAMESE_HINT)
-        found = {"autoencoder": build_autoencoder(AUTOENCODER), "unet": unet, "control": control_copy(unet), "hint": hint}
+        hint = (
+            pathdiff_hint.build_hint(PATHDIFF_HINT) if system == "pathdiff" else siamese_hint.build_hint(SIAMESE_HINT)
+        )
+        found = {
+            "autoencoder": build_autoencoder(AUTOENCODER),
+            "unet": unet,
+            "control": control_copy(unet),
+            "hint": hint,
+        }
         for module in found.values():
             for parameter in module.parameters():
                 if not parameter.any():
@@ -95,4 +111,6 @@ def parts(system: str, seed: int = 3) -> dict[str, nn.Module]:
 def tiny_system(system: str, *, dtype: torch.dtype = torch.float32, **changes: Any) -> LatentSystem:
     """A loaded system with :class:`LetterTokens`."""
     kind = PathDiffSystem if system == "pathdiff" else SiameseDiffusionSystem
-    return kind(latent_card(system, **changes), device=torch.device("cpu"), dtype=dtype, tokens=LetterTokens(), **parts(system))
+    return kind(
+        latent_card(system, **changes), device=torch.device("cpu"), dtype=dtype, tokens=LetterTokens(), **parts(system)
+    )

@@ -1,4 +1,5 @@
-"""A Stable Diffusion 1.5 in miniature, in diffusers' layout: its own classes and block types, untrained, 64 px over latents of 8."""
+"""A Stable Diffusion 1.5 in miniature, in diffusers' layout: its own classes and block types, untrained, 64 px over
+latents of 8."""
 
 from __future__ import annotations
 
@@ -59,7 +60,12 @@ def write_tiny_stable_diffusion(folder: Path, *, seed: int = 11, unet: dict[str,
         module.save_pretrained(folder / name)
     text.save_pretrained(folder / "text_encoder")
     PNDMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        set_alpha_to_one=False,
+        skip_prk_steps=True,
+        steps_offset=1,
     ).save_pretrained(folder / "scheduler")
     write_tokenizer(folder / "tokenizer")
     index = {
@@ -79,7 +85,13 @@ def write_tiny_stable_diffusion(folder: Path, *, seed: int = 11, unet: dict[str,
 def vocabulary() -> dict[str, int]:
     """CLIP's kind of vocabulary: every letter within a word and at its end, what the merges make, and the two marks."""
     letters = string.ascii_lowercase + string.digits + ".,"
-    words = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in MERGES), START, END]
+    words = [
+        *letters,
+        *(letter + "</w>" for letter in letters),
+        *(merge.replace(" ", "") for merge in MERGES),
+        START,
+        END,
+    ]
     return {word: index for index, word in enumerate(words)}
 
 

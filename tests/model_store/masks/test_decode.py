@@ -22,7 +22,12 @@ POINTS = torch.from_numpy(COLOURS).float() / 127.5 - 1
 def blobs(size: int, seed: int, classes: int = 13) -> np.ndarray:
     """A smooth random map of regions, the same at every size: the class whose low-frequency field is highest."""
     fields = torch.randn(1, classes, 6, 6, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(fields, size=(size, size), mode="bicubic", align_corners=False)[0].argmax(dim=0).numpy().astype(np.uint8)
+    return (
+        F.interpolate(fields, size=(size, size), mode="bicubic", align_corners=False)[0]
+        .argmax(dim=0)
+        .numpy()
+        .astype(np.uint8)
+    )
 
 
 def test_blended_borders_grow_no_class_that_is_not_there_where_plain_nearest_colour_does() -> None:
@@ -35,7 +40,9 @@ def test_blended_borders_grow_no_class_that_is_not_there_where_plain_nearest_col
         high = F.interpolate(low, scale_factor=4, mode="bicubic", align_corners=False)
         plain = nearest_class(high[0].permute(1, 2, 0).numpy(), COLOURS)
         ours = decode_masks(high, low, POINTS, threshold=0.0)[0][0].numpy()
-        near = F.max_pool2d(F.one_hot(torch.from_numpy(truth).long(), 13).permute(2, 0, 1)[None].float(), 13, 1, 6)[0] > 0
+        near = (
+            F.max_pool2d(F.one_hot(torch.from_numpy(truth).long(), 13).permute(2, 0, 1)[None].float(), 13, 1, 6)[0] > 0
+        )
         wrong["blocks"] += float((low_mask.repeat(4, 0).repeat(4, 1) != truth).mean()) / 6
         for name, found in (("plain", plain), ("ours", ours)):
             wrong[name] += float((found != truth).mean()) / 6
@@ -65,7 +72,8 @@ def test_confidence_is_1_on_a_class_colour_and_0_halfway_between_two() -> None:
 
 
 def test_confidence_by_hand() -> None:
-    # distances 0.2 and 0.6 -> (0.6 - 0.2) / (0.6 + 0.2); where one class alone is allowed, its rival is the nearest other
+    # distances 0.2 and 0.6 -> (0.6 - 0.2) / (0.6 + 0.2); where one class alone is allowed, its rival is the nearest
+    # other
     distances = torch.tensor([0.2, 0.6, 0.3]).view(1, 3, 1, 1)
     assert choose(distances[:, :2])[1].item() == pytest.approx(0.5)
     allowed = torch.tensor([False, True, False]).view(1, 3, 1, 1)

@@ -23,7 +23,8 @@ def some_labels(side: int, seed: int, classes: int = 6) -> np.ndarray:
 def test_labels_out_are_labels_in(side: int, size_px: int, seed: int) -> None:
     labels = some_labels(side, seed)
     resized = majority_resize(labels, size_px)
-    assert resized.shape == (size_px, size_px) and resized.dtype == np.uint8
+    assert resized.shape == (size_px, size_px)
+    assert resized.dtype == np.uint8
     assert set(np.unique(resized)) <= set(np.unique(labels))
 
 

@@ -1,4 +1,5 @@
-"""PathDiff's conditions: hints with edges, a null mask apart from every label, and which condition is null how often."""
+"""PathDiff's conditions: hints with edges, a null mask apart from every label, and which condition is null how
+often."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ def test_a_hint_is_normalised_colours_edges_three_times_and_validity() -> None:
     colours = torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.25, 0.0]])
     hint = mask_hint(torch.tensor([[[0, 1, 255]]]), colours)
     assert hint.shape == (1, 7, 1, 3)
-    assert hint[0, :3, 0, 0].tolist() == [-1.0, 0.0, 1.0] and hint[0, :3, 0, 1].tolist() == [1.0, -0.5, -1.0]
+    assert hint[0, :3, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert hint[0, :3, 0, 1].tolist() == [1.0, -0.5, -1.0]
     assert hint[0, 6, 0].tolist() == [1.0, 1.0, 0.0]
-    assert torch.equal(hint[:, 3], hint[:, 4]) and torch.equal(hint[:, 3], hint[:, 5])
+    assert torch.equal(hint[:, 3], hint[:, 4])
+    assert torch.equal(hint[:, 3], hint[:, 5])
     assert torch.equal(hint[0, :, 0, 2], null_hint(1, 1)[0, :, 0, 0]), "a pixel without a label is the null mask's"
 
 
@@ -52,7 +55,8 @@ def test_which_condition_is_null_how_often() -> None:
     assert abs(drawn.with_text.float().mean() - 0.45) < 0.005
     assert abs(drawn.with_mask.float().mean() - 0.45) < 0.005
     assert abs((~drawn.with_text & ~drawn.with_mask).float().mean() - 0.1) < 0.003
-    assert (drawn.with_text & ~drawn.from_text).sum() == 0 and (drawn.with_mask & drawn.from_text).sum() == 0
+    assert (drawn.with_text & ~drawn.from_text).sum() == 0
+    assert (drawn.with_mask & drawn.from_text).sum() == 0
 
     mostly = draw_conditions(200_000, generator, p_split=0.8, p_uncond=0.25)
     assert abs(mostly.with_text.float().mean() - 0.6) < 0.005
@@ -61,4 +65,5 @@ def test_which_condition_is_null_how_often() -> None:
 
 def test_the_shallow_cnn_has_the_latents_stride() -> None:
     hint = build_hint(PathDiffHintConfig())
-    assert hint(null_hint(1, 64)).shape == (1, 192, 16, 16) and PathDiffHintConfig().factor == 4
+    assert hint(null_hint(1, 64)).shape == (1, 192, 16, 16)
+    assert PathDiffHintConfig().factor == 4

@@ -31,8 +31,10 @@ def test_dhi_has_the_papers_parameters_and_shapes_and_starts_at_zero() -> None:
     wanted = conv(3, 16) + conv(16, 32) + pairs + merges + conv(256, 320)
     assert sum(p.numel() for p in hint.parameters()) == wanted == 3_263_424
     made = hint(torch.rand(1, 3, 64, 64, generator=GENERATOR))
-    assert made.shape == (1, 320, 8, 8) and not made.any()
-    assert DenseHintConfig().factor == 8 and DenseHintConfig(widths=(16, 32, 64, 128)).factor == 4
+    assert made.shape == (1, 320, 8, 8)
+    assert not made.any()
+    assert DenseHintConfig().factor == 8
+    assert DenseHintConfig(widths=(16, 32, 64, 128)).factor == 4
 
 
 def test_the_sparse_hint_network_is_controlnets_and_has_the_same_factor() -> None:
@@ -72,7 +74,8 @@ def test_each_loss_against_numpy() -> None:
 def test_no_gradient_of_the_consistency_loss_reaches_the_image_branch() -> None:
     mask_branch, image_branch = (torch.randn(2, 2, generator=GENERATOR).requires_grad_() for _ in range(2))
     consistency_loss(mask_branch, image_branch).backward()
-    assert mask_branch.grad is not None and image_branch.grad is None
+    assert mask_branch.grad is not None
+    assert image_branch.grad is None
 
 
 def test_weights_over_the_training() -> None:
@@ -89,5 +92,7 @@ def test_renoising_is_one_step_back_and_the_same_noise_again() -> None:
     wide = abar.view(-1, 1, 1, 1)
     z = add_noise(z0, noise, abar)
     z0_again = (z - (1 - wide).sqrt() * predicted) / wide.sqrt()  # eq. 11
-    torch.testing.assert_close(renoised(z, predicted, noise, abar), add_noise(z0_again, noise, abar), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        renoised(z, predicted, noise, abar), add_noise(z0_again, noise, abar), rtol=1e-12, atol=1e-12
+    )
     assert torch.equal(renoised(z, noise, noise, abar), z)

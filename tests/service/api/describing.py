@@ -1,4 +1,5 @@
-"""The OpenAPI description as schemathesis is given it: with examples and words that lead somewhere, and fixed in all that is drawn."""
+"""The OpenAPI description as schemathesis is given it: with examples and words that lead somewhere, and fixed in all
+that is drawn."""
 
 from __future__ import annotations
 
@@ -48,7 +49,10 @@ WORDS: dict[str, tuple[float, list[Any]]] = {
     "body.count": (0.5, [1, 2, 8]),
     "body.classes.[*]": (0.8, ["water", "building", "Houses", "unlabelled"]),
     "header.prefer": (0.5, ["wait=0", "wait=1", 'wait="1"; x=y', "respond-async, wait=0", "wait=-1"]),
-    "header.range": (0.7, ["bytes=0-9", "bytes=5-", "bytes=-4", "bytes=900000-", "bytes=3-1", "bytes=0-1,3-4", "items=0-1"]),
+    "header.range": (
+        0.7,
+        ["bytes=0-9", "bytes=5-", "bytes=-4", "bytes=900000-", "bytes=3-1", "bytes=0-1,3-4", "items=0-1"],
+    ),
     "header.last-event-id": (0.6, ["5.4.0.succeeded", "2.2.0.running"]),
 }
 """What stands, as often as that, in place of what would be drawn: ids that there are, headers that mean something."""
@@ -79,7 +83,9 @@ def described() -> dict[str, Any]:
 
     It needs no store to be made, so it is there when tests are collected, one for each operation.
     """
-    app = create_app(settings_for(Path("/nonexistent")), store=object(), queue=NotingQueue(), live_state=DictLiveState())  # type: ignore[arg-type]
+    app = create_app(
+        settings_for(Path("/nonexistent")), store=object(), queue=NotingQueue(), live_state=DictLiveState()
+    )  # type: ignore[arg-type]
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
@@ -107,7 +113,8 @@ def without_keys(text: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(text: dict[str, Any], *, examples: int, mode: str = "all") -> Any:
-    """What schemathesis makes of the description: fixed in all that is drawn. ``mode`` is all or positive (good data)."""
+    """What schemathesis makes of the description: fixed in all that is drawn. ``mode`` is all or positive (good
+    data)."""
     words = {name: words for name, words in WORDS.items() if mode == "all" or not name.startswith("body.")}
     config = schemathesis.Config.from_dict(
         {
@@ -138,7 +145,8 @@ def schema_of(text: dict[str, Any], *, examples: int, mode: str = "all") -> Any:
 
 
 def allowed_by_the_cards() -> dict[str, Any]:
-    """The description of ``POST /generate`` alone, whose body is all that the cards of the models allow, and nothing else."""
+    """The description of ``POST /generate`` alone, whose body is all that the cards of the models allow, and nothing
+    else."""
     text = without_keys(described())
     text["paths"] = {"/generate": text["paths"]["/generate"]}
     # The same key with another body is refused.
@@ -157,8 +165,18 @@ def allowed_by_the_cards() -> dict[str, Any]:
         "callback_url": {"enum": ["https://receiver.example/hook?a=b", "https://xn--bcher-kva.example:8443/"]},
     }
     count = {"type": "integer", "minimum": 1, "maximum": 8}
-    aerial = {**any_model, "count": count, "model": {"enum": ["aerial", "aerial@1.0.0"]}, "size": {"enum": [64, 128, 256]}}
-    tissue = {**any_model, "count": {"enum": [1, 3]}, "model": {"const": "tissue"}, "guidance_target": {"enum": ["text", "mask", "joint"]}}
+    aerial = {
+        **any_model,
+        "count": count,
+        "model": {"enum": ["aerial", "aerial@1.0.0"]},
+        "size": {"enum": [64, 128, 256]},
+    }
+    tissue = {
+        **any_model,
+        "count": {"enum": [1, 3]},
+        "model": {"const": "tissue"},
+        "guidance_target": {"enum": ["text", "mask", "joint"]},
+    }
     names = {"type": "array", "items": {"enum": ["water", "HOUSES", "plants"]}, "minItems": 1, "maxItems": 4}
     several = {"anyOf": [mask, {"type": "array", "items": mask, "minItems": 1, "maxItems": 3}]}
     bodies = [

@@ -28,7 +28,12 @@ def key_patterns() -> list[re.Pattern[str]]:
     patterns = []
     for name, make in inspect.getmembers(keys, inspect.isfunction):
         parameters = list(inspect.signature(make).parameters)
-        if name.startswith("_") or name.endswith(("_prefix", "_prefixes")) or not parameters or not set(parameters) <= _SAMPLES.keys():
+        if (
+            name.startswith("_")
+            or name.endswith(("_prefix", "_prefixes"))
+            or not parameters
+            or not set(parameters) <= _SAMPLES.keys()
+        ):
             continue
         text = re.escape(make(*[_SAMPLES[parameter][0] for parameter in parameters]))
         for parameter in parameters:

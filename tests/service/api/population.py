@@ -1,4 +1,5 @@
-"""An API with something in it: a job in every state, uploads, signed links. The ids are fixed, so that they can be examples."""
+"""An API with something in it: a job in every state, uploads, signed links. The ids are fixed, so that they can be
+examples."""
 
 from __future__ import annotations
 
@@ -40,13 +41,28 @@ MODELS = ("aerial", "aerial@1.0.0", "tissue", "polyps")
 JOBS = {
     name: f"j7ybr17pesw6kn47{number:03d}"
     for number, name in enumerate(
-        ("queued", "running", "cancelling", "succeeded", "partial", "cancelled", "masked", "unpaired", "told", "deleted", "sharded")
+        (
+            "queued",
+            "running",
+            "cancelling",
+            "succeeded",
+            "partial",
+            "cancelled",
+            "masked",
+            "unpaired",
+            "told",
+            "deleted",
+            "sharded",
+        )
     )
 }
 """What each has come to, and its id."""
 DATASET = "scenes"
 RUNS = {
-    kind: {name: f"{kind[0]}7ybr17pesw6kn47{number:03d}" for number, name in enumerate(("queued", "succeeded", "cancelled", "deleted"))}
+    kind: {
+        name: f"{kind[0]}7ybr17pesw6kn47{number:03d}"
+        for number, name in enumerate(("queued", "succeeded", "cancelled", "deleted"))
+    }
     for kind in ("exports", "augmentations")
 }
 """The same of exports and augmentation sets. No set has succeeded: nobody makes its jobs, so there are none."""
@@ -85,7 +101,8 @@ class Link:
 
 @dataclass
 class Population:
-    """The API, its store and what is in it. ``upload`` is the id of :data:`MASK`; ``links`` are those of an operation."""
+    """The API, its store and what is in it. ``upload`` is the id of :data:`MASK`; ``links`` are those of an
+    operation."""
 
     settings: Settings
     app: FastAPI
@@ -133,7 +150,9 @@ def populate(folder: Path, **changes: Any) -> Population:
     links = {}
     for operation, name in (("GET /objects/{key}", "succeeded"), ("GET /twins/{job}/{index}/{picture}.png", "sharded")):
         samples = client.get(f"/jobs/{JOBS[name]}/samples").json()["samples"]
-        links[operation] = tuple(_link(store, sample[picture]["url"]) for sample in samples for picture in ("image", "mask"))
+        links[operation] = tuple(
+            _link(store, sample[picture]["url"]) for sample in samples for picture in ("image", "mask")
+        )
     dataset = _add_runs(client, settings, store)
     return Population(settings, app, store, repository, upload, links, dataset)
 

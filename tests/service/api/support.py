@@ -1,4 +1,5 @@
-"""Small real stand-ins for the API's tests: a card, a queue that notes, hints in a dict, and a worker that paints squares."""
+"""Small real stand-ins for the API's tests: a card, a queue that notes, hints in a dict, and a worker that paints
+squares."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,7 +88,12 @@ def binary_card(name: str = "polyps", version: str = "1.0.0", **changes: Any) ->
         {"index": 0, "name": "ground", "colour": [40, 20, 10]},
         {"index": 1, "name": "polyp", "colour": [250, 128, 114]},
     ]
-    values = {"system": "siamese-diffusion", "inputs": ["mask"], "classes": classes, "palette": {"kind": "listed", "count": 2}}
+    values = {
+        "system": "siamese-diffusion",
+        "inputs": ["mask"],
+        "classes": classes,
+        "palette": {"kind": "listed", "count": 2},
+    }
     return card(name, version, **{**values, "sizes_px": [64], "default_size_px": 64, **changes})
 
 
@@ -103,7 +109,8 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
 
 
 class NotingQueue:
-    """Notes what it is sent, and of that what was interactive; raises, as a broker that is down does, while ``down``."""
+    """Notes what it is sent, and of that what was interactive; raises, as a broker that is down does, while
+    ``down``."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
@@ -156,7 +163,7 @@ def make_chunk(
     repository: JobRepository, spec: JobSpec, chunk: int, *, failed: tuple[int, ...] = (), with_masks: bool = True
 ) -> ChunkRecord:
     """Does a chunk in the layout of its job: pictures first, record last."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     samples = [_sample(spec, index, index in failed, with_masks) for index in spec.chunk_range(chunk)]
     shard = pack_shard(spec, chunk, samples) if spec.layout == "shards" else None
     if shard is not None:
@@ -201,7 +208,9 @@ def _put(store: ObjectStore, spec: JobSpec, sample: SampleRecord | MadeTwin) -> 
     return sample.at(Place(image), Place(mask))
 
 
-def finish(repository: JobRepository, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True) -> Summary:
+def finish(
+    repository: JobRepository, spec: JobSpec, *, failed: tuple[int, ...] = (), with_masks: bool = True
+) -> Summary:
     """Does what is missing of a job, and ends it."""
     for chunk in list(repository.missing_chunks(spec)):
         make_chunk(repository, spec, chunk, failed=failed, with_masks=with_masks)

@@ -1,4 +1,5 @@
-"""Access over HTTP: two tenants who know nothing of each other, doors that stay shut, and limits that are answered 429."""
+"""Access over HTTP: two tenants who know nothing of each other, doors that stay shut, and limits that are answered
+429."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ Sign = Callable[[str], TestClient]
 
 @pytest.fixture
 def sign_in(app: FastAPI, store: ObjectStore, client: TestClient) -> Sign:
-    """A client of the running app with a new key of a tenant. From the first one on, the app asks everybody for a key."""
+    """A client of the running app with a new key of a tenant. From the first one on, the app asks everybody for a
+    key."""
 
     def sign_in(tenant: str) -> TestClient:
         key, _ = KeyStore(store).create(tenant)
@@ -110,7 +112,15 @@ def test_the_description_declares_the_scheme(client: TestClient) -> None:
 
 
 def test_what_watches_the_service_needs_no_key(client: TestClient, acme: TestClient) -> None:
-    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/problems/unauthorized", "/problems/limit-reached"):
+    for path in (
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/problems/unauthorized",
+        "/problems/limit-reached",
+    ):
         assert client.get(path).status_code == 200, path
     assert client.get("/nowhere").status_code == 404
 
@@ -132,7 +142,12 @@ def test_a_job_is_its_tenants_alone(acme: TestClient, other: TestClient, reposit
     make_chunk(repository, repository.read_spec(job), 0)
     never = "j7ybr17pesw6kn47yb0"
     for method, below in (
-        ("GET", ""), ("DELETE", ""), ("GET", "/samples"), ("GET", "/events"), ("GET", "/manifest"), ("GET", "/archive")
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/samples"),
+        ("GET", "/events"),
+        ("GET", "/manifest"),
+        ("GET", "/archive"),
     ):
         theirs, none = (other.request(method, f"/jobs/{each}{below}") for each in (job, never))
         assert theirs.status_code == none.status_code == 404
@@ -199,7 +214,8 @@ def test_idempotency_keys_are_a_tenants_own(acme: TestClient, other: TestClient)
     headers = {"Idempotency-Key": "the-same"}
     mine = acme.post("/generate", json=BODY, headers=headers).json()["id"]
     theirs = other.post("/generate", json={**BODY, "count": 9}, headers=headers)
-    assert theirs.status_code == 202 and theirs.json()["id"] != mine
+    assert theirs.status_code == 202
+    assert theirs.json()["id"] != mine
     assert acme.post("/generate", json=BODY, headers=headers).json()["id"] == mine
 
 
@@ -208,7 +224,8 @@ def test_uploads_are_a_tenants_own(acme: TestClient, other: TestClient, store: O
     upload = acme.post("/uploads", content=PNG, headers=KIND).json()["upload"]
     body = {"model": "polyps", "mask": {"upload": upload}}
     refused = other.post("/generate", json=body)
-    assert refused.status_code == 422 and "which is not here" in refused.json()["detail"]
+    assert refused.status_code == 422
+    assert "which is not here" in refused.json()["detail"]
     assert [info.key for info in store.list("uploads/")] == [keys.upload("acme", upload)]
 
 
@@ -255,7 +272,8 @@ def limited(settings: Settings, store: ObjectStore, **limits: Any) -> TestClient
 
 def refused(answer: Any, limit: str) -> dict[str, Any]:
     assert (answer.status_code, answer.headers["content-type"]) == (429, "application/problem+json")
-    assert answer.headers["retry-after"].isdecimal() and int(answer.headers["retry-after"]) >= 1
+    assert answer.headers["retry-after"].isdecimal()
+    assert int(answer.headers["retry-after"]) >= 1
     problem: dict[str, Any] = answer.json()
     assert (problem["type"], problem["limit"]) == ("/problems/limit-reached", limit)
     return problem
@@ -266,7 +284,9 @@ def test_queued_samples_are_limited_and_a_refusal_takes_nothing(
 ) -> None:
     client = limited(settings, store, limit_queued_samples=20)
     first = client.post("/generate", json={**BODY, "count": 15}, headers={"Idempotency-Key": "a"})
-    problem = refused(client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}), "TWINSET_LIMIT_QUEUED_SAMPLES")
+    problem = refused(
+        client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}), "TWINSET_LIMIT_QUEUED_SAMPLES"
+    )
     assert (problem["most"], problem["used"]) == (20, 15)
     assert "ask for 5" in problem["detail"]
     assert len(list(repository.jobs())) == 1
@@ -276,7 +296,9 @@ def test_queued_samples_are_limited_and_a_refusal_takes_nothing(
     assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}).status_code == 202
 
 
-def test_a_cancelled_or_finished_job_gives_its_place_back(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
+def test_a_cancelled_or_finished_job_gives_its_place_back(
+    settings: Settings, store: ObjectStore, repository: JobRepository
+) -> None:
     client = limited(settings, store, limit_queued_samples=8)
     for _ in range(3):
         job = client.post("/generate", json=BODY).json()["id"]

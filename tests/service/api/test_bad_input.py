@@ -39,26 +39,61 @@ REFUSED = {
         ["watre", "did you mean 'water'?", "building, water, vegetation"],
     ),
     "class far from any": ({"classes": ["zzz"]}, 422, "unknown-class", ["zzz", "building, water, vegetation"]),
-    "class not to be asked for": ({"classes": ["Unlabelled"]}, 422, "invalid-request", ["Unlabelled", "cannot be asked"]),
+    "class not to be asked for": (
+        {"classes": ["Unlabelled"]},
+        422,
+        "invalid-request",
+        ["Unlabelled", "cannot be asked"],
+    ),
     "no classes": ({"classes": []}, 422, "invalid-request", ["[]", "building, water, vegetation"]),
     "both": ({"prompt": "a lake"}, 422, "invalid-request", ["prompt and classes together", "give prompt, or classes"]),
     "neither": ({"classes": None}, 422, "invalid-request", ["nothing to make", "give prompt, or classes"]),
     "mask": ({"classes": None, "mask": "x"}, 422, "invalid-request", ["takes no mask", "prompt, or classes"]),
-    "masks for a model without": ({"classes": None, "mask": [{"upload": "0" * 64}]}, 422, "invalid-request", ["takes no mask"]),
+    "masks for a model without": (
+        {"classes": None, "mask": [{"upload": "0" * 64}]},
+        422,
+        "invalid-request",
+        ["takes no mask"],
+    ),
     "no count": ({"count": None}, 422, "invalid-request", ["count is missing", "left out where masks"]),
     "pairs as text": ({"pairs": "yes"}, 422, "invalid-request", ['pairs is "yes"', "give true or false"]),
-    "mask encoding unknown": ({"mask_encoding": "rgb"}, 422, "invalid-request", ['mask_encoding is "rgb"', "'colours'"]),
-    "mask encoding without masks": ({"mask_encoding": "index"}, 422, "invalid-request", ["none is given", "leave it out"]),
+    "mask encoding unknown": (
+        {"mask_encoding": "rgb"},
+        422,
+        "invalid-request",
+        ['mask_encoding is "rgb"', "'colours'"],
+    ),
+    "mask encoding without masks": (
+        {"mask_encoding": "index"},
+        422,
+        "invalid-request",
+        ["none is given", "leave it out"],
+    ),
     "guidance target unknown": ({"guidance_target": "both"}, 422, "invalid-request", ['"both"', "'joint'"]),
-    "guidance target without choice": ({"guidance_target": "text"}, 422, "invalid-request", ["has no choice", "leave it out"]),
+    "guidance target without choice": (
+        {"guidance_target": "text"},
+        422,
+        "invalid-request",
+        ["has no choice", "leave it out"],
+    ),
     "empty prompt": ({"classes": None, "prompt": " \n"}, 422, "invalid-request", ["empty", "say what"]),
     "long prompt": ({"classes": None, "prompt": "x" * 2001}, 422, "invalid-request", ["2001", "2000", "shorten"]),
-    "wordy prompt": ({"classes": None, "prompt": "a " * 33}, 422, "invalid-request", ["33 words", "32 tokens", "shorten"]),
+    "wordy prompt": (
+        {"classes": None, "prompt": "a " * 33},
+        422,
+        "invalid-request",
+        ["33 words", "32 tokens", "shorten"],
+    ),
     "control characters": ({"classes": None, "prompt": "a\0b"}, 422, "invalid-request", ["\\u0000", "leave them out"]),
     "half a surrogate pair": ({"classes": None, "prompt": "a\ud800"}, 422, "invalid-request", ["\\ud800", "leave"]),
     "count zero": ({"count": 0}, 422, "invalid-request", ["count is 0", "1 to 100000"]),
     "count too high": ({"count": 100001}, 422, "invalid-request", ["100001", "1 to 100000", "several jobs"]),
-    "priority unknown": ({"priority": "high"}, 422, "invalid-request", ['priority is "high"', "'normal'", "'interactive'"]),
+    "priority unknown": (
+        {"priority": "high"},
+        422,
+        "invalid-request",
+        ['priority is "high"', "'normal'", "'interactive'"],
+    ),
     "count too high for interactive": (
         {"priority": "interactive", "count": 65},
         422,
@@ -85,7 +120,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_helpfully(client: TestClient, case: str, repository: JobRepository, queue: NotingQueue) -> None:
+def test_bad_input_is_refused_helpfully(
+    client: TestClient, case: str, repository: JobRepository, queue: NotingQueue
+) -> None:
     change, status, slug, words = REFUSED[case]
     body = {key: value for key, value in {**GOOD, **change}.items() if value is not None}
     answer = client.post("/generate", content=json.dumps(body), headers={"Content-Type": "application/json"})
@@ -111,12 +148,16 @@ def test_all_faults_are_told_at_once_by_pointer(client: TestClient) -> None:
 def test_of_very_many_faults_the_first_are_told_and_how_many_more_there_are(client: TestClient) -> None:
     for classes in ([f"no{number}" for number in range(200)], list(range(200))):
         problem = client.post("/generate", json={**GOOD, "classes": classes}).json()
-        assert [fault["pointer"] for fault in problem["errors"]] == [f"/classes/{number}" for number in range(50)] + [""]
+        assert [fault["pointer"] for fault in problem["errors"]] == [f"/classes/{number}" for number in range(50)] + [
+            ""
+        ]
         assert problem["errors"][-1]["detail"] == "and 150 more, which are not listed"
     [fault] = client.post("/generate", json={**GOOD, "classes": ["water"] * 257}).json()["errors"]
-    assert fault["pointer"] == "/classes" and fault["detail"].endswith("it has 257 entries; give 256 at most")
+    assert fault["pointer"] == "/classes"
+    assert fault["detail"].endswith("it has 257 entries; give 256 at most")
     [fault] = client.post("/generate", json={**GOOD, **{f"m{number}": 1 for number in range(100)}}).json()["errors"]
-    assert fault["pointer"] == "" and "it has 103 members; leave out what is none of a request's" in fault["detail"]
+    assert fault["pointer"] == ""
+    assert "it has 103 members; leave out what is none of a request's" in fault["detail"]
 
 
 def test_a_missing_member_is_named(client: TestClient) -> None:
@@ -125,7 +166,9 @@ def test_a_missing_member_is_named(client: TestClient) -> None:
     assert "count is missing" in problem["detail"]
 
 
-@pytest.mark.parametrize("text", ["{", '{"a":}', "", "nonsense", "[" * 100_000, '{"count":' + "9" * 5000 + "}", b"\xff{}"])
+@pytest.mark.parametrize(
+    "text", ["{", '{"a":}', "", "nonsense", "[" * 100_000, '{"count":' + "9" * 5000 + "}", b"\xff{}"]
+)
 def test_a_body_that_is_not_json_is_refused(client: TestClient, text: str | bytes) -> None:
     answer = client.post("/generate", content=text, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
@@ -256,7 +299,8 @@ def test_an_interactive_job_is_as_small_as_the_settings_say(tmp_path_factory: py
         mask = {"png": base64.b64encode(png(Image.new("L", (64, 64), 1))).decode()}
         body = {"model": "tissue", "mask": [mask] * 5, "mask_encoding": "index", **asked}
         [fault] = client.post("/generate", json=body).json()["errors"]
-        assert fault["pointer"] == "/count" and "count is 5: it must be 1 to 4" in fault["detail"]
+        assert fault["pointer"] == "/count"
+        assert "count is 5: it must be 1 to 4" in fault["detail"]
         assert client.post("/generate", json={**body, "mask": [mask] * 4}).status_code == 202
         # where the service allows no more anyhow, leaving priority out would not help
         [fault] = client.post("/generate", json={**GOOD, "count": 11}).json()["errors"]
@@ -270,6 +314,8 @@ def test_the_services_own_limits_hold_beside_the_cards(tmp_path_factory: pytest.
     with TestClient(app) as client:
         body = {"model": "aerial", "prompt": "abcdef", "count": 11, "steps": 21}
         details = " ".join(fault["detail"] for fault in client.post("/generate", json=body).json()["errors"])
-        assert "1 to 10" in details and "1 to 20" in details and "at most 5" in details
+        assert "1 to 10" in details
+        assert "1 to 20" in details
+        assert "at most 5" in details
         fits = client.post("/generate", json={"model": "aerial", "prompt": "abc", "count": 10})
         assert fits.json()["parameters"]["steps"] == 20

@@ -71,14 +71,26 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "/mask",
         "mask is not opaque at 4096 pixels, the first at x 0, y 0",
     ),
-    "not square": (sent(pillow_file(LABELS[:, :50].copy())), "/mask", "mask is 50 x 64 px, and masks are square; crop or pad"),
+    "not square": (
+        sent(pillow_file(LABELS[:, :50].copy())),
+        "/mask",
+        "mask is 50 x 64 px, and masks are square; crop or pad",
+    ),
     "too small": (sent(pillow_file(LABELS[:7, :7].copy())), "/mask", "its side must be 8 to 4096 px"),
     "a bomb": (sent(bomb()), "/mask", "mask is 30000 x 30000 px; its side must be 8 to 4096 px"),
     "blurred": (sent(blurred()), "/mask", "of its colours are no class's. Paint it in exactly those of tissue@1.0.0"),
-    "labels of no class": (sent(pillow_file(LABELS + 2)), "/mask", "the model does not have, 4, 5; tissue@1.0.0 has classes 0 to 3"),
+    "labels of no class": (
+        sent(pillow_file(LABELS + 2)),
+        "/mask",
+        "the model does not have, 4, 5; tissue@1.0.0 has classes 0 to 3",
+    ),
     "ignore": (sent(pillow_file(np.where(LABELS == 3, 255, LABELS).astype(np.uint8))), "/mask", "cannot draw 'ignore'"),
     "bad base64": ({"png": "iVBO*"}, "/mask", 'not base64: "*" at character 4'),
-    "unknown upload": ({"upload": "ab" * 32}, "/mask", f"has the upload '{'ab' * 32}', which is not here; send its file by POST"),
+    "unknown upload": (
+        {"upload": "ab" * 32},
+        "/mask",
+        f"has the upload '{'ab' * 32}', which is not here; send its file by POST",
+    ),
     "no upload id": ({"upload": "../../jobs"}, "/mask", 'the upload "../../jobs", which is no id'),
     "a path": ("mask.png", "/mask", 'mask is "mask.png"; give {"png"'),
     "an empty list": ([], "/mask", "mask is []: it gives none; give 1 to 1000"),
@@ -113,7 +125,8 @@ def test_bad_masks_are_told_together_with_everything_else(client: TestClient) ->
 def test_a_missing_count_is_forgiven_only_with_masks(client: TestClient) -> None:
     refused = client.post("/generate", json={"model": "tissue", "prompt": "glands"})
     assert refused.json()["errors"][0]["pointer"] == "/count"
-    assert "count is missing" in refused.json()["detail"] and "left out where masks are given" in refused.json()["detail"]
+    assert "count is missing" in refused.json()["detail"]
+    assert "left out where masks are given" in refused.json()["detail"]
     wrong = client.post("/generate", json={"model": "tissue", "mask": sent(PNG), "count": "2"})
     assert 'count is "2": give an integer' in wrong.json()["detail"]
 
@@ -146,21 +159,26 @@ def test_binary_is_for_models_of_two_classes(client: TestClient) -> None:
     assert made.status_code == 202
 
 
-def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(client: TestClient, repository: JobRepository) -> None:
+def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(
+    client: TestClient, repository: JobRepository
+) -> None:
     image = Image.fromarray(LABELS)
     turned = [entry["colour"] for entry in mask_card()["classes"]][::-1]
     image.putpalette([channel for colour in turned for channel in colour])
     body = {"model": "tissue", "mask": sent(pillow_file(image))}
     refused = client.post("/generate", json=body)
     assert refused.status_code == 422
-    assert "can be read in two ways" in refused.json()["detail"] and "mask_encoding" in refused.json()["detail"]
+    assert "can be read in two ways" in refused.json()["detail"]
+    assert "mask_encoding" in refused.json()["detail"]
     for encoding, wanted in (("index", LABELS), ("colours", 3 - LABELS)):
         job = client.post("/generate", json={**body, "mask_encoding": encoding}).json()["id"]
         with Image.open(io.BytesIO(repository.store.get(keys.job_input(job, 0)))) as stored:
             assert np.array_equal(np.asarray(stored), wanted)
 
 
-def test_an_upload_that_was_damaged_is_no_fault_of_the_request(client: TestClient, store: ObjectStore, repository: JobRepository) -> None:
+def test_an_upload_that_was_damaged_is_no_fault_of_the_request(
+    client: TestClient, store: ObjectStore, repository: JobRepository
+) -> None:
     answer = client.post("/uploads", content=PNG, headers={"Content-Type": "image/png"})
     upload = answer.json()["upload"]
     store.put(keys.upload("default", upload), PNG[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,20 @@ def post(client: TestClient, url: object = URL, **options: Any) -> Any:
     return client.post("/generate", json={**BODY, "callback_url": url}, **options)
 
 
-def test_a_callback_is_kept_with_the_job_and_shown(client: TestClient, repository: JobRepository, settings: Settings) -> None:
+def test_a_callback_is_kept_with_the_job_and_shown(
+    client: TestClient, repository: JobRepository, settings: Settings
+) -> None:
     job = post(client).json()
-    assert job["callback"] == {"id": f"{job['id']}_ended", "url": URL, "state": "waiting", "attempts": [], "next_at": None}
+    assert job["callback"] == {
+        "id": f"{job['id']}_ended",
+        "url": URL,
+        "state": "waiting",
+        "attempts": [],
+        "next_at": None,
+    }
     spec = repository.read_spec(job["id"])
-    assert spec.callback is not None and (spec.callback.url, spec.callback.service_url) == (URL, settings.public_url)
+    assert spec.callback is not None
+    assert (spec.callback.url, spec.callback.service_url) == (URL, settings.public_url)
     assert client.get("/jobs").json()["jobs"] == [job]
     assert client.post("/generate", json=BODY).json()["callback"] is None
 
@@ -56,9 +65,11 @@ def test_the_attempts_at_it_are_listed_with_the_job(client: TestClient, reposito
     job = post(client).json()["id"]
     finish(repository, repository.read_spec(job))
     assert client.get(f"/jobs/{job}").json()["callback"]["state"] == "pending"
-    at = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    at = datetime(2026, 1, 31, 12, tzinfo=UTC)
     next_at = at + timedelta(seconds=5)
-    repository.outbox.record(job, DeliveryAttempt(number=1, at=at, seconds=0.25, error="no answer", result="failed", next_at=next_at))
+    repository.outbox.record(
+        job, DeliveryAttempt(number=1, at=at, seconds=0.25, error="no answer", result="failed", next_at=next_at)
+    )
     first = {"at": "2026-01-31T12:00:00Z", "seconds": 0.25, "status": None, "error": "no answer"}
     found = client.get(f"/jobs/{job}").json()["callback"]
     assert (found["state"], found["attempts"], found["next_at"]) == ("pending", [first], "2026-01-31T12:00:05Z")
@@ -99,7 +110,8 @@ def test_where_none_may_go_is_refused_at_once_with_what_would_do(
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     (fault,) = problem["errors"]
-    assert fault["pointer"] == "/callback_url" and why in fault["detail"]
+    assert fault["pointer"] == "/callback_url"
+    assert why in fault["detail"]
     assert "hunter2" not in answer.text
     assert list(repository.jobs()) == []
 
@@ -108,7 +120,10 @@ def test_it_is_told_together_with_what_else_is_wrong(client: TestClient) -> None
     answer = client.post("/generate", json={**BODY, "classes": ["watr"], "callback_url": "https://127.0.0.1/"})
     assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/classes/0", "/callback_url"]
     assert answer.json()["type"] == "/problems/invalid-request"
-    assert post(client, 5).json()["errors"][0] == {"pointer": "/callback_url", "detail": "callback_url is 5: give a string"}
+    assert post(client, 5).json()["errors"][0] == {
+        "pointer": "/callback_url",
+        "detail": "callback_url is 5: give a string",
+    }
 
 
 def app_with(settings: Settings, store: ObjectStore, **changes: Any) -> TestClient:
@@ -149,7 +164,9 @@ def test_a_key_stands_for_its_callback_too(client: TestClient) -> None:
     assert post(client, "https://elsewhere.example/", headers=headers).status_code == 409
 
 
-def test_a_spec_from_before_there_were_callbacks_is_read(client: TestClient, repository: JobRepository, store: ObjectStore) -> None:
+def test_a_spec_from_before_there_were_callbacks_is_read(
+    client: TestClient, repository: JobRepository, store: ObjectStore
+) -> None:
     job = client.post("/generate", json=BODY).json()["id"]
     old = json.loads(store.get(keys.job_spec(job)))
     del old["callback"]

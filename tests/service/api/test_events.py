@@ -72,7 +72,9 @@ def test_who_comes_back_hears_only_of_what_is_new(client: TestClient, repository
     assert [event["id"] for event in events_in(answer.text)] == ["6.6.0.succeeded"]
 
 
-def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, repository: JobRepository, spec: JobSpec) -> None:
+def test_who_has_heard_the_end_is_told_not_to_come_back(
+    client: TestClient, repository: JobRepository, spec: JobSpec
+) -> None:
     finish(repository, spec)
     answer = client.get(f"/jobs/{spec.job}/events", headers={"Last-Event-ID": "6.6.0.succeeded"})
     assert (answer.status_code, answer.text) == (204, "")
@@ -81,7 +83,9 @@ def test_who_has_heard_the_end_is_told_not_to_come_back(client: TestClient, repo
 def test_a_quiet_job_is_still_heard_of(app: FastAPI, repository: JobRepository, spec: JobSpec) -> None:
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
-        stream = event_stream(watcher, followed_job(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05)
+        stream = event_stream(
+            watcher, followed_job(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05
+        )
         try:
             async with aclosing(stream):
                 return [await anext(stream) for _ in range(4)]

@@ -85,11 +85,15 @@ def test_whole_numbers_may_be_written_with_a_point(client: TestClient) -> None:
     made = client.post("/generate", json=body, headers=headers).json()
     pointed = {member: float(value) if isinstance(value, int) else value for member, value in body.items()}
     assert client.post("/generate", json=pointed, headers=headers).json()["id"] == made["id"]
-    assert made["parameters"]["count"] == 8 and made["parameters"]["seed"] == 7
+    assert made["parameters"]["count"] == 8
+    assert made["parameters"]["seed"] == 7
 
 
 def test_the_answer_is_the_job_as_everybody_sees_it_next(client: TestClient) -> None:
-    for changes in ({}, {"count": 1, "name": "one", "seed": 2**53 - 1, "guidance_scale": 1.25, "priority": "interactive"}):
+    for changes in (
+        {},
+        {"count": 1, "name": "one", "seed": 2**53 - 1, "guidance_scale": 1.25, "priority": "interactive"},
+    ):
         answer = client.post("/generate", json={**BODY, **changes})
         looked_at = client.get(answer.headers["location"])
         assert answer.text == looked_at.text
@@ -97,7 +101,9 @@ def test_the_answer_is_the_job_as_everybody_sees_it_next(client: TestClient) -> 
         assert client.get("/jobs").json()["jobs"][0] == answer.json()
 
 
-def test_a_repeated_request_is_answered_with_what_has_become_of_its_job(client: TestClient, repository: JobRepository) -> None:
+def test_a_repeated_request_is_answered_with_what_has_become_of_its_job(
+    client: TestClient, repository: JobRepository
+) -> None:
     headers = {"Idempotency-Key": "again"}
     first = client.post("/generate", json=BODY, headers=headers)
     repository.record_started(first.json()["id"])
@@ -116,7 +122,9 @@ def test_the_spec_is_in_the_store_when_202_is_answered(client: TestClient, repos
     assert spec.sampler.timestep_spacing == "trailing"
 
 
-def test_the_spec_is_stored_before_its_first_chunk_is_sent(client: TestClient, repository: JobRepository, queue: NotingQueue) -> None:
+def test_the_spec_is_stored_before_its_first_chunk_is_sent(
+    client: TestClient, repository: JobRepository, queue: NotingQueue
+) -> None:
     found_at_send: list[bool] = []
     plain_send = queue.send_chunk
 
@@ -168,9 +176,19 @@ def test_an_interactive_job_has_the_manifest_of_a_normal_one(client: TestClient,
     ],
 )
 def test_large_jobs_of_normal_priority_are_stored_as_shards_unless_asked_otherwise(
-    settings: Settings, store: ObjectStore, repository: JobRepository, changes: dict[str, Any], from_count: int, layout: str
+    settings: Settings,
+    store: ObjectStore,
+    repository: JobRepository,
+    changes: dict[str, Any],
+    from_count: int,
+    layout: str,
 ) -> None:
-    app = create_app(settings.model_copy(update={"shards_from_count": from_count}), store=store, queue=NotingQueue(), live_state=DictLiveState())
+    app = create_app(
+        settings.model_copy(update={"shards_from_count": from_count}),
+        store=store,
+        queue=NotingQueue(),
+        live_state=DictLiveState(),
+    )
     job = TestClient(app).post("/generate", json={**BODY, **changes}).json()
     assert job["parameters"]["layout"] == repository.read_spec(job["id"]).layout == layout
 
@@ -178,15 +196,19 @@ def test_large_jobs_of_normal_priority_are_stored_as_shards_unless_asked_otherwi
 def test_a_layout_that_there_is_not_is_refused(client: TestClient) -> None:
     answer = client.post("/generate", json={**BODY, "layout": "tar"})
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["pointer"] == "/layout" and "'objects' or 'shards'" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "/layout"
+    assert "'objects' or 'shards'" in answer.json()["detail"]
 
 
-def test_where_no_link_into_a_shard_could_be_signed_there_are_none(settings: Settings, store: ObjectStore, repository: JobRepository) -> None:
+def test_where_no_link_into_a_shard_could_be_signed_there_are_none(
+    settings: Settings, store: ObjectStore, repository: JobRepository
+) -> None:
     in_s3 = settings.model_copy(update={"store_url": "s3://bucket"})
     client = TestClient(create_app(in_s3, store=store, queue=NotingQueue(), live_state=DictLiveState()))
     assert client.post("/generate", json={**BODY, "count": 5000}).json()["parameters"]["layout"] == "objects"
     answer = client.post("/generate", json={**BODY, "layout": "shards"})
-    assert answer.status_code == 422 and answer.json()["errors"][0]["pointer"] == "/layout"
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/layout"
     assert "TWINSET_LINK_SECRET" in answer.json()["detail"]
     shared = in_s3.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
     client = TestClient(create_app(shared, store=store, queue=NotingQueue(), live_state=DictLiveState()))
@@ -201,7 +223,9 @@ def test_a_broker_that_is_down_loses_nothing(client: TestClient, repository: Job
     assert list(repository.missing_chunks(repository.read_spec(answer.json()["id"]))) == [0, 1, 2, 3]
 
 
-def test_classes_are_found_by_alias_and_case_and_stored_in_the_cards_order(client: TestClient, repository: JobRepository) -> None:
+def test_classes_are_found_by_alias_and_case_and_stored_in_the_cards_order(
+    client: TestClient, repository: JobRepository
+) -> None:
     given = ["Plants", "WATER", " houses", "building"]
     job = client.post("/generate", json={**BODY, "classes": given}).json()
     assert job["parameters"]["classes"] == ["building", "water", "vegetation"]
@@ -238,7 +262,9 @@ def test_a_refused_request_does_not_take_its_key(client: TestClient) -> None:
     assert client.post("/generate", json=BODY, headers=headers).status_code == 202
 
 
-def test_parallel_requests_with_one_key_make_one_job(client: TestClient, queue: NotingQueue, repository: JobRepository) -> None:
+def test_parallel_requests_with_one_key_make_one_job(
+    client: TestClient, queue: NotingQueue, repository: JobRepository
+) -> None:
     start = threading.Barrier(8)
 
     def post(_: int) -> dict[str, Any]:

@@ -32,8 +32,20 @@ from tests.service.api.wire import PROBLEM, Answer, Wire
 
 SECRET = "what-no-answer-may-hold"
 ENDED = JOBS["succeeded"]
-GOOD = {"job": ENDED, "model": "aerial", "slug": "unknown-job", "key": keys.job_image(ENDED, 0), "index": "0", "picture": "image"}
-GOOD |= {"name": DATASET, "version": "1", "export": RUNS["exports"]["succeeded"], "augmentation": RUNS["augmentations"]["queued"]}
+GOOD = {
+    "job": ENDED,
+    "model": "aerial",
+    "slug": "unknown-job",
+    "key": keys.job_image(ENDED, 0),
+    "index": "0",
+    "picture": "image",
+}
+GOOD |= {
+    "name": DATASET,
+    "version": "1",
+    "export": RUNS["exports"]["succeeded"],
+    "augmentation": RUNS["augmentations"]["queued"],
+}
 
 NAMES = [
     "..", ".", "../..", "../../../etc/passwd", "..\\..\\secret", "....//....//secret", "/etc/passwd", "//etc/passwd", "C:\\secret",
@@ -56,7 +68,10 @@ def drawn(seed: int, count: int) -> Iterator[str]:
     """Names put together of what is in :data:`NAMES`."""
     chance = random.Random(seed)
     for _ in range(count):
-        yield "".join(chance.choice(("", "/", "\\", "..", "%2f", "\0")) + chance.choice(NAMES)[:40] for _ in range(chance.randint(2, 4)))
+        yield "".join(
+            chance.choice(("", "/", "\\", "..", "%2f", "\0")) + chance.choice(NAMES)[:40]
+            for _ in range(chance.randint(2, 4))
+        )
 
 
 ALL = [*NAMES, *drawn(20260131, 20)]
@@ -125,14 +140,26 @@ def test_in_a_path_no_name_leads_anywhere(population: Population, wire: Wire) ->
                 for way in in_a_path(name):
                     answer = wire.ask(method, filled(path, **{parameter: way}))
                     status = check(answer, f"{method} {path} with {way[:200]}")
-                    # An empty part, or one that the framework takes apart, may be another path; a good one is none of these.
-                    assert status in (403, 404, 405) or "@" in name or name in ("", "latest") or path == "/jobs/{job}", (path, way)
+                    # An empty part, or one that the framework takes apart, may be another path; a good one is none of
+                    # these.
+                    assert (
+                        status in (403, 404, 405) or "@" in name or name in ("", "latest") or path == "/jobs/{job}"
+                    ), (path, way)
                     counted[status] += 1
     assert counted[404] > 1000 and counted[403] > 100, counted
 
 
 def test_no_path_leads_out_of_what_is_served(population: Population, wire: Wire) -> None:
-    roots = ["/", "/jobs/", "/objects/", "/models/", "/problems/", "/static-offline-docs/", "/docs/", "/static-offline-docs/../"]
+    roots = [
+        "/",
+        "/jobs/",
+        "/objects/",
+        "/models/",
+        "/problems/",
+        "/static-offline-docs/",
+        "/docs/",
+        "/static-offline-docs/../",
+    ]
     methods = cycle(("GET", "HEAD", "GET", "DELETE", "GET", "POST"))
     for root in roots:
         for name in ALL:
@@ -140,7 +167,10 @@ def test_no_path_leads_out_of_what_is_served(population: Population, wire: Wire)
                 answer = wire.ask(method, root + way)
                 assert check(answer, f"{method} {root}{way[:200]}") in (200, 403, 404, 405, 415)
                 if answer.status == 200:
-                    assert root.startswith(("/jobs", "/docs", "/static")) and way.strip("/.") in ("", *GOOD.values()), (root, way)
+                    assert root.startswith(("/jobs", "/docs", "/static")) and way.strip("/.") in ("", *GOOD.values()), (
+                        root,
+                        way,
+                    )
 
 
 def test_a_link_that_is_signed_still_opens_no_more_than_a_key(population: Population, wire: Wire) -> None:
@@ -161,7 +191,10 @@ def test_in_a_query_no_name_does_harm(population: Population, wire: Wire) -> Non
                 continue
             for name in ALL:
                 for way in in_a_path(name)[::2]:
-                    status = check(wire.ask(method, f"{filled(path)}?{parameter['name']}={way}"), f"{path}?{parameter['name']}={way[:200]}")
+                    status = check(
+                        wire.ask(method, f"{filled(path)}?{parameter['name']}={way}"),
+                        f"{path}?{parameter['name']}={way[:200]}",
+                    )
                     # An empty value is taken for none; a link that is not signed opens nothing whatever else is wrong.
                     expected = {"/objects": (403,), "/twins": (403,), "/datasets": (200, 415, 422)}.get(
                         f"/{path.split('/')[1]}", (200, 422)
@@ -207,7 +240,17 @@ def members() -> Iterator[tuple[str, Any]]:
     """Where a request's body names something: how, and a function of the name that gives the body."""
     aerial = {"model": "aerial", "classes": ["water"], "count": 2}
     tissue = {"model": "tissue", "count": 2}
-    for member in ("model", "name", "callback_url", "mask_encoding", "guidance_target", "priority", "layout", "seed", "size"):
+    for member in (
+        "model",
+        "name",
+        "callback_url",
+        "mask_encoding",
+        "guidance_target",
+        "priority",
+        "layout",
+        "seed",
+        "size",
+    ):
         yield member, lambda name, member=member: {**aerial, member: name}
     yield "prompt", lambda name: {"model": "aerial", "prompt": name, "count": 2}
     yield "classes", lambda name: {**aerial, "classes": ["water", name]}
@@ -221,16 +264,23 @@ def members() -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize(("place", "body_with"), list(members()), ids=[place for place, _ in members()])
 def test_in_a_body_no_name_does_harm(population: Population, wire: Wire, place: str, body_with: Any) -> None:
     for name in [*ALL, "\ud800", "\udfff\ud800"]:
-        answer = wire.ask("POST", "/generate", headers={"Content-Type": "application/json"}, body=json.dumps(body_with(name)).encode())
+        answer = wire.ask(
+            "POST", "/generate", headers={"Content-Type": "application/json"}, body=json.dumps(body_with(name)).encode()
+        )
         status = check(answer, f"{place}: {name[:200]!r}")
-        assert status in ((202, 422) if place in ("name", "prompt") else (404, 422) if place == "model" else (422,)), name[:200]
+        assert status in ((202, 422) if place in ("name", "prompt") else (404, 422) if place == "model" else (422,)), (
+            name[:200]
+        )
         if status == 202:
             # What is kept is what was said, and nothing that it is written into is broken by it.
             job = answer.json()["id"]
             view = wire.ask("GET", f"/jobs/{job}").json()
             kept = view["name"] or "" if place == "name" else view["parameters"]["prompt"]
             assert kept == name.strip()
-            assert wire.ask("GET", f"/jobs/{job}/archive").headers["content-disposition"] == f'attachment; filename="{job}.zip"'
+            assert (
+                wire.ask("GET", f"/jobs/{job}/archive").headers["content-disposition"]
+                == f'attachment; filename="{job}.zip"'
+            )
             listed = wire.ask("GET", "/jobs?limit=1").json()["jobs"]
             assert [entry["id"][:11] for entry in listed] <= [job[:11]]
 
@@ -241,7 +291,11 @@ def test_an_idempotency_key_names_no_file(population: Population, wire: Wire, tm
     taken = set()
     for name in ALL:
         value = re.sub(rb"[\r\n\0]", b" ", name.encode("utf-8", "surrogatepass"))
-        answer = wire.ask("POST", "/generate", headers={"Content-Type": "application/json", "Idempotency-Key": value}, body=body)
-        assert check(answer, f"Idempotency-Key: {value[:200]!r}") == (202 if re.fullmatch(rb"[!-~]{1,255}", value) else 422)
+        answer = wire.ask(
+            "POST", "/generate", headers={"Content-Type": "application/json", "Idempotency-Key": value}, body=body
+        )
+        assert check(answer, f"Idempotency-Key: {value[:200]!r}") == (
+            202 if re.fullmatch(rb"[!-~]{1,255}", value) else 422
+        )
         taken |= {value} if answer.status == 202 else set()
     assert len({info.key for info in population.store.list("idempotency/")} - before) == len(taken) > 30

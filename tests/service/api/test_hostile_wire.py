@@ -1,4 +1,5 @@
-"""What no client sends, over a real connection to a real server: it is refused or hung up on, and the next is served."""
+"""What no client sends, over a real connection to a real server: it is refused or hung up on, and the next is
+served."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ RAW = {
     "chunks that are none": POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
     "a chunk without an end": POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\n{}",
     "an unknown encoding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "an upgrade": get(b"/jobs", b"Host: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AA==\r\n"),
+    "an upgrade": get(
+        b"/jobs", b"Host: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AA==\r\n"
+    ),
 }
 
 

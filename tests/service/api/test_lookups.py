@@ -46,7 +46,8 @@ def test_each_gets_what_its_look_found_and_one_thread_takes_them_in_their_order(
 
     assert asyncio.run(ask()) == [n * n for n in range(500)]
     assert order == list(range(500))
-    assert len(names) == 1 and threading.get_ident() not in names
+    assert len(names) == 1
+    assert threading.get_ident() not in names
 
 
 def test_a_look_that_fails_fails_for_its_own_alone() -> None:
@@ -57,7 +58,8 @@ def test_a_look_that_fails_fails_for_its_own_alone() -> None:
 
     first, failed, stopped, last = asyncio.run(ask())
     assert (first, last) == (1, 2)
-    assert isinstance(failed, ValueError) and str(failed) == "no"
+    assert isinstance(failed, ValueError)
+    assert str(failed) == "no"
     assert isinstance(stopped, RuntimeError), "no future takes a StopIteration, and nobody may wait for ever"
 
 

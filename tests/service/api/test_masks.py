@@ -62,7 +62,9 @@ def stored(repository: JobRepository, job: str, number: int = 0) -> Image.Image:
     return Image.open(io.BytesIO(repository.store.get(keys.job_input(job, number))))
 
 
-def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colours(client: TestClient, repository: JobRepository) -> None:
+def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colours(
+    client: TestClient, repository: JobRepository
+) -> None:
     job = make(client, mask=sent(PNG))
     assert (job["total"], job["parameters"]["size"]) == (1, 64)
     image = stored(repository, job["id"])
@@ -76,13 +78,16 @@ def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colou
     assert repository.store.get(keys.upload("default", sha256(PNG))) == PNG
 
 
-def test_at_its_own_size_a_mask_comes_through_as_it_is_however_it_was_encoded(client: TestClient, repository: JobRepository) -> None:
+def test_at_its_own_size_a_mask_comes_through_as_it_is_however_it_was_encoded(
+    client: TestClient, repository: JobRepository
+) -> None:
     files = [PNG, pillow_file(painted(LABELS)), pillow_file(np.dstack([painted(LABELS), np.full_like(LABELS, 255)]))]
     jobs = [make(client, mask=sent(data), size=128)["id"] for data in files]
     for job in jobs:
         assert np.array_equal(np.asarray(stored(repository, job)), LABELS)
     specs = [repository.read_spec(job).masks or () for job in jobs]
-    assert len({masks[0].sha256 for masks in specs}) == 1 and len({masks[0].upload for masks in specs}) == 3
+    assert len({masks[0].sha256 for masks in specs}) == 1
+    assert len({masks[0].upload for masks in specs}) == 3
 
 
 def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
@@ -93,12 +98,16 @@ def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
     store.put = lambda key, data, **how: order.append(key) or plain_put(key, data, **how)  # type: ignore[method-assign,func-returns-value]
     queue.send_chunk = lambda job, chunk, _: order.append("sent") or plain_send(job, chunk)  # type: ignore[method-assign,func-returns-value]
     job = make(client, mask=[sent(PNG), sent(OTHERS[0])])["id"]
-    masks = {keys.upload("default", sha256(data)) for data in (PNG, OTHERS[0])} | {keys.job_input(job, n) for n in (0, 1)}
+    masks = {keys.upload("default", sha256(data)) for data in (PNG, OTHERS[0])} | {
+        keys.job_input(job, n) for n in (0, 1)
+    }
     assert set(order[:4]) == masks
     assert order[4:] == [keys.job_spec(job), "sent"]
 
 
-def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(client: TestClient, repository: JobRepository) -> None:
+def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(
+    client: TestClient, repository: JobRepository
+) -> None:
     ids = [upload(client, data) for data in OTHERS]
     job = make(client, mask=[ids[0], sent(OTHERS[1]), ids[2]], count=7, seed=3)
     assert job["parameters"]["mask"] == ids
@@ -111,7 +120,9 @@ def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(client: Test
     assert spec.masks is not None
     assert lines[4]["given_mask"] == {"number": 1, "upload": ids[1]["upload"], "sha256": spec.masks[1].sha256}
     assert {line["guidance_target"] for line in lines} == {"text"}
-    plain = repository.read_spec(client.post("/generate", json={"model": "aerial", "prompt": "p", "count": 1}).json()["id"])
+    plain = repository.read_spec(
+        client.post("/generate", json={"model": "aerial", "prompt": "p", "count": 1}).json()["id"]
+    )
     finish(repository, plain)
     line = json.loads(client.get(f"/jobs/{plain.job}/manifest").text)
     assert (line["given_mask"], line["guidance_target"]) == (None, None)
@@ -135,10 +146,18 @@ def test_a_request_remembers_ids_and_no_files(client: TestClient, repository: Jo
 
 
 @pytest.mark.parametrize("encoding", [None, "index", "colours"])
-def test_the_parameters_sent_again_give_the_same_masks(client: TestClient, repository: JobRepository, encoding: str | None) -> None:
+def test_the_parameters_sent_again_give_the_same_masks(
+    client: TestClient, repository: JobRepository, encoding: str | None
+) -> None:
     labels = [LABELS, np.full((64, 64), 2, dtype=np.uint8)]
     files = [pillow_file(painted(each) if encoding == "colours" else each) for each in labels]
-    body = {"prompt": "glands", "mask": [sent(data) for data in files], "guidance_target": "joint", "count": 5, "size": 128}
+    body = {
+        "prompt": "glands",
+        "mask": [sent(data) for data in files],
+        "guidance_target": "joint",
+        "count": 5,
+        "size": 128,
+    }
     first = make(client, **body, **({"mask_encoding": encoding} if encoding else {}))
     assert first["parameters"]["mask_encoding"] == (encoding or "auto")
     again = make(client, **{name: value for name, value in first["parameters"].items() if value is not None})
@@ -149,7 +168,9 @@ def test_the_parameters_sent_again_give_the_same_masks(client: TestClient, repos
     assert (specs[1].prompt, specs[1].guidance_target, specs[1].count) == ("glands", "joint", 5)
 
 
-def test_a_mask_sent_along_and_the_same_sent_before_are_one_request_to_a_key(client: TestClient, queue: NotingQueue) -> None:
+def test_a_mask_sent_along_and_the_same_sent_before_are_one_request_to_a_key(
+    client: TestClient, queue: NotingQueue
+) -> None:
     headers = {"Idempotency-Key": "k"}
     first = client.post("/generate", json={"model": "tissue", "mask": sent(PNG)}, headers=headers).json()
     by_id = client.post("/generate", json={"model": "tissue", "mask": {"upload": sha256(PNG)}}, headers=headers)
@@ -159,7 +180,9 @@ def test_a_mask_sent_along_and_the_same_sent_before_are_one_request_to_a_key(cli
     assert (other.status_code, other.json()["job"]) == (409, first["id"])
 
 
-def test_a_crash_before_the_spec_is_healed_by_the_retry_masks_and_all(client: TestClient, repository: JobRepository) -> None:
+def test_a_crash_before_the_spec_is_healed_by_the_retry_masks_and_all(
+    client: TestClient, repository: JobRepository
+) -> None:
     body, headers = {"model": "tissue", "mask": sent(PNG)}, {"Idempotency-Key": "k"}
     job = client.post("/generate", json=body, headers=headers).json()["id"]
     whole = repository.store.get(keys.job_input(job, 0))
@@ -174,18 +197,28 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "mask": ("tissue", {"mask": sent(PNG)}, None),
     "prompt and mask": ("tissue", {"prompt": "glands", "mask": sent(PNG)}, None),
     "nothing": ("tissue", {"count": 1}, "nothing to make: give prompt, or mask, or prompt and mask"),
-    "classes": ("tissue", {"classes": ["water"], "count": 1}, "tissue@1.0.0 takes no classes; give prompt, or mask, or prompt and mask"),
+    "classes": (
+        "tissue",
+        {"classes": ["water"], "count": 1},
+        "tissue@1.0.0 takes no classes; give prompt, or mask, or prompt and mask",
+    ),
     "prompt for masks alone": ("polyps", {"prompt": "p", "count": 1}, "polyps@1.0.0 takes no prompt; give mask"),
     "both for masks alone": ("polyps", {"prompt": "p", "mask": sent(OTHERS[0])}, "takes no prompt; give mask"),
     "mask for classes": ("aerial", {"mask": sent(PNG)}, "aerial@1.10.0 takes no mask; give prompt, or classes"),
     "one of two": ("strict", {"mask": sent(PNG)}, "strict@1.0.0 does not take mask alone: give prompt and mask"),
     "two of two": ("strict", {"mask": sent(PNG), "prompt": "p"}, None),
-    "two that go apart": ("apart", {"mask": sent(PNG), "prompt": "p"}, "not take prompt and mask together: give prompt, or mask"),
+    "two that go apart": (
+        "apart",
+        {"mask": sent(PNG), "prompt": "p"},
+        "not take prompt and mask together: give prompt, or mask",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", COMBINATIONS)
-def test_the_card_says_what_goes_together(client: TestClient, store: ObjectStore, repository: JobRepository, case: str) -> None:
+def test_the_card_says_what_goes_together(
+    client: TestClient, store: ObjectStore, repository: JobRepository, case: str
+) -> None:
     register(store, mask_card("strict", input_sets=[["prompt", "mask"]]), mask_card("apart", input_sets=[]))
     model, body, words = COMBINATIONS[case]
     answer = client.post("/generate", json={"model": model, **body})
@@ -212,14 +245,20 @@ def test_pairs_are_demanded_only_of_models_that_make_them(client: TestClient) ->
     make(client, model="aerial", prompt="a lake", count=1, pairs=True)
 
 
-def test_guidance_goes_to_the_targets_that_the_card_lists(client: TestClient, store: ObjectStore, repository: JobRepository) -> None:
-    narrow = mask_card("narrow", guidance_targets=["mask", "joint"], defaults={"steps": 50, "guidance_scale": 1.0, "eta": 0.0})
+def test_guidance_goes_to_the_targets_that_the_card_lists(
+    client: TestClient, store: ObjectStore, repository: JobRepository
+) -> None:
+    narrow = mask_card(
+        "narrow", guidance_targets=["mask", "joint"], defaults={"steps": 50, "guidance_scale": 1.0, "eta": 0.0}
+    )
     register(store, narrow)
     assert make(client, prompt="p", count=1)["parameters"]["guidance_target"] == "text"
     job = make(client, prompt="p", mask=sent(PNG), guidance_target="mask")
     assert repository.read_spec(job["id"]).guidance_target == "mask"
     assert make(client, model="narrow@1.0.0", prompt="p", count=1)["parameters"]["guidance_target"] == "mask"
-    refused = client.post("/generate", json={"model": "narrow@1.0.0", "prompt": "p", "count": 1, "guidance_target": "text"})
+    refused = client.post(
+        "/generate", json={"model": "narrow@1.0.0", "prompt": "p", "count": 1, "guidance_target": "text"}
+    )
     assert refused.status_code == 422
     assert refused.json()["errors"] == [
         {

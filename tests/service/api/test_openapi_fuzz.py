@@ -1,4 +1,5 @@
-"""Every operation of the OpenAPI description, called by the hundred with what it says is right and what it says is wrong.
+"""Every operation of the OpenAPI description, called by the hundred with what it says is right and what it says is
+wrong.
 
 Whatever comes, no answer is a fault of ours, each has a declared status, content type and body, and each error is a
 problem. What is tried is the same in every run; FUZZ_EXAMPLES=200 tries more of it than the ordinary run's few.
@@ -11,7 +12,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -46,11 +47,21 @@ WHAT_GOES_TOGETHER = ("/generate", "/uploads", "/datasets", "/exports", "/augmen
 GOOD: dict[str, list[dict[str, Any]]] = {
     "POST /exports": [
         {"sources": [{"dataset": DATASET}], "format": "voc", "callback_url": "https://receiver.example/hook"},
-        {"sources": [{"job": JOBS["succeeded"]}, {"dataset": f"{DATASET}@1"}], "format": "folders", "splits": {"train": 1}},
+        {
+            "sources": [{"job": JOBS["succeeded"]}, {"dataset": f"{DATASET}@1"}],
+            "format": "folders",
+            "splits": {"train": 1},
+        },
     ],
     "POST /augmentations": [
         {"dataset": DATASET, "model": "tissue", "count": 2, "dry_run": True},
-        {"dataset": DATASET, "model": "aerial", "count": 2, "balance": "even", "callback_url": "https://receiver.example/hook"},
+        {
+            "dataset": DATASET,
+            "model": "aerial",
+            "count": 2,
+            "balance": "even",
+            "callback_url": "https://receiver.example/hook",
+        },
     ],
 }
 """Bodies that name what there is, which none that is drawn would."""
@@ -94,7 +105,9 @@ def check(case: Case, population: Population, counted: Counted, **options: Any) 
         assert answer.headers["content-type"] == ["application/problem+json"]
         assert problem["status"] == answer.status_code
         assert problem["type"].removeprefix("/problems/") in SLUGS
-        assert problem["detail"] and problem["title"] and problem["instance"].startswith("/")
+        assert problem["detail"]
+        assert problem["title"]
+        assert problem["instance"].startswith("/")
     return answer
 
 
@@ -110,9 +123,9 @@ def test_every_operation_answers_as_it_is_described(case: Case, population: Popu
 
 
 def lead_somewhere(case: Case, population: Population) -> None:
-    """Makes every other good request for an object one for an object that there is, by its link, gives every other job an
-    Idempotency-Key of its own, and asks streams that have ended for what comes after; and every fourth body that is wrong is no JSON
-    at all, which no schema could draw."""
+    """Makes every other good request for an object one for an object that there is, by its link, gives every other job
+    an Idempotency-Key of its own, and asks streams that have ended for what comes after; and every fourth body that is
+    wrong is no JSON at all, which no schema could draw."""
     if case.meta is None:
         return
     good = case.meta.generation.mode.is_positive
@@ -122,7 +135,10 @@ def lead_somewhere(case: Case, population: Population) -> None:
             case.body = b'{"model": '
         return
     if case.operation.label in GOOD and turn % 4 == 1:
-        case.body, case.media_type = GOOD[case.operation.label][turn // 4 % len(GOOD[case.operation.label])], "application/json"
+        case.body, case.media_type = (
+            GOOD[case.operation.label][turn // 4 % len(GOOD[case.operation.label])],
+            "application/json",
+        )
     if case.operation.label in HEARD and turn % 4 == 1:
         path, case.headers["last-event-id"] = HEARD[case.operation.label]
         case.path_parameters.update(path)
@@ -214,7 +230,9 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "GET /objects/{key}": {200, 206, 304, 403, 416},
         "GET /twins/{job}/{index}/{picture}.png": {200, 206, 304, 403, 416},
     }
-    missed = {label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()}
+    missed = {
+        label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()
+    }
     assert not any(missed.values()), missed
 
 
@@ -225,7 +243,7 @@ KEY = KeyText.new()
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Population]:
     """The same behind API keys, of which :data:`KEY` is one."""
     population = populate(tmp_path_factory.mktemp("guarded"))
-    record = ApiKey(id=KEY.id, tenant=DEFAULT_TENANT, secret_sha256=KEY.sha256(), created_at=datetime.now(timezone.utc))
+    record = ApiKey(id=KEY.id, tenant=DEFAULT_TENANT, secret_sha256=KEY.sha256(), created_at=datetime.now(UTC))
     population.store.put(keys.api_key(KEY.id), record.model_dump_json().encode())
     population.app.state.services.authenticator.required = "true"
     door.app = population.app

@@ -63,7 +63,9 @@ def test_samples_come_page_by_page_each_once(client: TestClient, either: JobSpec
     seen = []
     cursor = None
     while True:
-        page = client.get(f"/jobs/{spec.job}/samples", params={"limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        page = client.get(
+            f"/jobs/{spec.job}/samples", params={"limit": 3, **({"cursor": cursor} if cursor else {})}
+        ).json()
         assert len(page["samples"]) <= 3
         seen += page["samples"]
         cursor = page["next_cursor"]
@@ -72,7 +74,8 @@ def test_samples_come_page_by_page_each_once(client: TestClient, either: JobSpec
     assert [sample["index"] for sample in seen] == list(range(7))
     assert [sample["seed"] for sample in seen] == [sample_seed(5, index) for index in range(7)]
     assert [sample["error"] for sample in seen if sample["error"]] == ["made to fail"]
-    assert seen[3]["image"] is None and seen[3]["mask"] is None
+    assert seen[3]["image"] is None
+    assert seen[3]["mask"] is None
     assert seen[0]["classes"] == [{"name": "water", "index": 1, "share": 1.0}]
     assert (seen[0]["confident_share"], seen[0]["mean_confidence"]) == (0.99, 0.9)
 
@@ -128,7 +131,9 @@ def test_a_link_that_was_changed_or_is_past_its_time_is_refused(client: TestClie
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_link_serves_the_bytes_of_its_record_or_none(client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
+def test_a_link_serves_the_bytes_of_its_record_or_none(
+    client: TestClient, spec: JobSpec, repository: JobRepository
+) -> None:
     link = local(client.get(f"/jobs/{spec.job}/samples").json()["samples"][0]["image"]["url"])
     query = parse_qs(urlsplit(link).query)
     for changed in (link.replace(query["sha256"][0], "0" * 64), link.replace(f"sha256={query['sha256'][0]}&", "")):
@@ -224,7 +229,9 @@ def test_images_without_masks_are_whole_samples_and_an_archive_of_images(
     spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
     finish(repository, spec, with_masks=False)
     samples = client.get(f"/jobs/{spec.job}/samples").json()["samples"]
-    assert [(sample["mask"], sample["classes"], sample["confident_share"]) for sample in samples] == [(None, [], None)] * 3
+    assert [(sample["mask"], sample["classes"], sample["confident_share"]) for sample in samples] == [
+        (None, [], None)
+    ] * 3
     assert all(client.get(local(sample["image"]["url"])).status_code == 200 for sample in samples)
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{spec.job}/archive").content))
     images = {f"images/{index:08d}.png" for index in range(3)}
@@ -247,9 +254,16 @@ def test_the_archive_says_what_was_given(client: TestClient, store: ObjectStore)
 
 @pytest.mark.parametrize(("layout", "reads", "ahead"), [("objects", 200, 2 * 10), ("shards", 50, 10)])
 def test_the_archive_flows_before_all_of_it_is_read(
-    app: FastAPI, client: TestClient, repository: JobRepository, monkeypatch: pytest.MonkeyPatch, layout: str, reads: int, ahead: int
+    app: FastAPI,
+    client: TestClient,
+    repository: JobRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+    reads: int,
+    ahead: int,
 ) -> None:
-    """Of shards there is one read a chunk, of two twins each. Pieces are so small here that pictures are seen one by one."""
+    """Of shards there is one read a chunk, of two twins each. Pieces are so small here that pictures are seen one by
+    one."""
     monkeypatch.setattr(archiving, "_PIECE_BYTES", 64)
     body = {"model": "aerial", "classes": ["water"], "count": 100, "layout": layout}
     spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
@@ -274,7 +288,9 @@ def test_the_archive_flows_before_all_of_it_is_read(
     assert zipfile.ZipFile(io.BytesIO(received)).testzip() is None
 
 
-def test_a_damaged_picture_breaks_the_archive_off(app: FastAPI, client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
+def test_a_damaged_picture_breaks_the_archive_off(
+    app: FastAPI, client: TestClient, spec: JobSpec, repository: JobRepository
+) -> None:
     repository.store.put(keys.job_mask(spec.job, 5), b"not what it was")
     with pytest.raises(StoreError, match="damaged"):
         b"".join(archive_stream(app.state.services, spec))
@@ -288,7 +304,8 @@ def test_so_does_a_damaged_part_of_a_shard(
     spec = repository.read_spec(client.post("/generate", json=body).json()["id"])
     finish(repository, spec)
     record = repository.read_chunk(spec.job, 2)
-    assert record is not None and record.items[1].mask_offset is not None
+    assert record is not None
+    assert record.items[1].mask_offset is not None
     data = bytearray(repository.store.get(keys.job_shard(spec.job, 2)))
     data[record.items[1].mask_offset] ^= 1
     repository.store.put(keys.job_shard(spec.job, 2), bytes(data))
@@ -296,4 +313,5 @@ def test_so_does_a_damaged_part_of_a_shard(
     with pytest.raises(StoreError, match=rf"000002.tar \(bytes {record.items[1].mask_offset} to .*damaged"):
         for piece in archive_stream(app.state.services, spec):
             received += piece
-    assert b"images/00000003.png" in received and b"masks/00000005.png" not in received
+    assert b"images/00000003.png" in received
+    assert b"masks/00000005.png" not in received

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,19 @@ from tests.service.api.support import (
 )
 from tests.service.masks.support import pillow_file
 
-BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 9, "seed": 3, "name": "first", "priority": "interactive"}
+BODY: dict[str, Any] = {
+    "model": "aerial",
+    "classes": ["water"],
+    "count": 9,
+    "seed": 3,
+    "name": "first",
+    "priority": "interactive",
+}
 
 
-def partial(client: TestClient, repository: JobRepository, *, failed: tuple[int, ...] = (1, 2, 7), **changes: Any) -> str:
+def partial(
+    client: TestClient, repository: JobRepository, *, failed: tuple[int, ...] = (1, 2, 7), **changes: Any
+) -> str:
     """A job that has ended without some of its samples."""
     job = client.post("/generate", json={**BODY, **changes}).json()["id"]
     finish(repository, repository.read_spec(job), failed=failed)
@@ -49,7 +58,13 @@ def test_a_retry_makes_the_missing_samples_under_their_own_indices_and_seeds(
     answer = client.post(f"/jobs/{job}/retry")
     view = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (202, f"/jobs/{view['id']}")
-    assert view["id"] != job and (view["retry_of"], view["state"], view["total"], view["name"]) == (job, "queued", 3, "first")
+    assert view["id"] != job
+    assert (view["retry_of"], view["state"], view["total"], view["name"]) == (
+        job,
+        "queued",
+        3,
+        "first",
+    )
     assert view["links"]["retry_of"] == f"/jobs/{job}"
     assert queue.sent == queue.interactive == [(view["id"], 0), (view["id"], 1)], "three samples are two chunks"
 
@@ -64,11 +79,15 @@ def test_a_retry_makes_the_missing_samples_under_their_own_indices_and_seeds(
     first = client.get(f"/jobs/{spec.job}/samples?limit=2").json()
     rest = client.get(f"/jobs/{spec.job}/samples", params={"cursor": first["next_cursor"]}).json()
     samples = first["samples"] + rest["samples"]
-    assert [(sample["index"], sample["seed"]) for sample in samples] == [(index, sample_seed(3, index)) for index in (1, 2, 7)]
+    assert [(sample["index"], sample["seed"]) for sample in samples] == [
+        (index, sample_seed(3, index)) for index in (1, 2, 7)
+    ]
     lines = [json.loads(line) for line in client.get(f"/jobs/{spec.job}/manifest").iter_lines()]
     assert [line["index"] for line in lines] == [1, 2, 7]
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{spec.job}/archive").content))
-    assert [name for name in archive.namelist() if name.startswith("images/")] == [f"images/{i:08d}.png" for i in (1, 2, 7)]
+    assert [name for name in archive.namelist() if name.startswith("images/")] == [
+        f"images/{i:08d}.png" for i in (1, 2, 7)
+    ]
     ended = client.get(f"/jobs/{spec.job}").json()
     assert (ended["state"], ended["done"], ended["sequence"]) == ("succeeded", 3, 5)
 
@@ -91,7 +110,8 @@ def test_a_retry_is_stored_as_its_job_is_however_few_are_missing(client: TestCli
     job = partial(client, repository, layout="shards", priority="normal")
     retry = repository.read_spec(client.post(f"/jobs/{job}/retry").json()["id"])
     finish(repository, retry)
-    assert retry.layout == "shards" and retry.only == ((1, 2), (7, 7))
+    assert retry.layout == "shards"
+    assert retry.only == ((1, 2), (7, 7))
     seen = {
         sample["index"]: sample
         for each in (job, retry.job)
@@ -115,13 +135,17 @@ def test_a_cancelled_job_is_retried_from_where_it_came(client: TestClient, repos
     assert (retry.only, retry.count) == (((0, 1), (4, 8)), 7)
 
 
-def test_what_has_not_ended_or_misses_nothing_is_refused_with_the_reason(client: TestClient, repository: JobRepository) -> None:
+def test_what_has_not_ended_or_misses_nothing_is_refused_with_the_reason(
+    client: TestClient, repository: JobRepository
+) -> None:
     job = client.post("/generate", json=BODY).json()["id"]
     answer = client.post(f"/jobs/{job}/retry")
-    assert answer.status_code == 409 and "has not ended" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "has not ended" in answer.json()["detail"]
     finish(repository, repository.read_spec(job))
     answer = client.post(f"/jobs/{job}/retry")
-    assert answer.status_code == 409 and "with all its 9 twins" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "with all its 9 twins" in answer.json()["detail"]
     assert client.post("/jobs/j0000000000aaaaaaaa/retry").status_code == 404
     assert len(client.get("/jobs").json()["jobs"]) == 1
 
@@ -138,7 +162,8 @@ def test_the_masks_that_the_retry_follows_are_copied_and_a_damaged_one_is_told(
     damaged = store.get(keys.job_input(job, 2))
     store.put(keys.job_input(job, 2), b"damaged")
     answer = client.post(f"/jobs/{job}/retry")
-    assert answer.status_code == 409 and "000002.png" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "000002.png" in answer.json()["detail"]
     store.put(keys.job_input(job, 2), damaged)
     retry = client.post(f"/jobs/{job}/retry").json()["id"]
     for info in list(store.list(keys.job_prefix(job))):
@@ -148,17 +173,22 @@ def test_the_masks_that_the_retry_follows_are_copied_and_a_damaged_one_is_told(
     assert store.get(copied[1]) == damaged
 
 
-def test_a_retry_that_was_reserved_and_never_written_is_filled_in_while_it_is_young(client: TestClient, repository: JobRepository) -> None:
+def test_a_retry_that_was_reserved_and_never_written_is_filled_in_while_it_is_young(
+    client: TestClient, repository: JobRepository
+) -> None:
     job, other = partial(client, repository), partial(client, repository)
-    young, old = new_job_id(), new_job_id(datetime.now(timezone.utc) - timedelta(hours=13))
+    young, old = new_job_id(), new_job_id(datetime.now(UTC) - timedelta(hours=13))
     repository.reserve_retry(job, young)
     repository.reserve_retry(other, old)
     assert client.post(f"/jobs/{job}/retry").json()["id"] == young
     fresh = client.post(f"/jobs/{other}/retry").json()["id"]
-    assert fresh not in (young, old) and client.get(f"/jobs/{other}").json()["retried_by"] == fresh
+    assert fresh not in (young, old)
+    assert client.get(f"/jobs/{other}").json()["retried_by"] == fresh
 
 
-@pytest.mark.parametrize(("setting", "status"), [("limit_queued_samples", 429), ("max_interactive_count", 422), ("max_count", 422)])
+@pytest.mark.parametrize(
+    ("setting", "status"), [("limit_queued_samples", 429), ("max_interactive_count", 422), ("max_count", 422)]
+)
 def test_limits_hold_as_for_any_job(
     client: TestClient, repository: JobRepository, settings: Settings, store: ObjectStore, setting: str, status: int
 ) -> None:
@@ -167,4 +197,5 @@ def test_limits_hold_as_for_any_job(
     with TestClient(create_app(tight, store=store, queue=NotingQueue(), live_state=DictLiveState())) as limited:
         answer = limited.post(f"/jobs/{job}/retry")
         assert answer.status_code == status, answer.json()
-    assert repository.read_retry(job) is None and repository.usage.queued_samples("default") == {}
+    assert repository.read_retry(job) is None
+    assert repository.usage.queued_samples("default") == {}

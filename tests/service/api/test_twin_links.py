@@ -57,20 +57,27 @@ def changed(link: str, **parts: str) -> str:
     return f"{url.path}?{urlencode({**dict(parse_qsl(url.query)), **parts})}"
 
 
-def test_a_link_names_twin_and_picture_and_starts_with_the_services_address(client: TestClient, spec: JobSpec, settings: Settings) -> None:
+def test_a_link_names_twin_and_picture_and_starts_with_the_services_address(
+    client: TestClient, spec: JobSpec, settings: Settings
+) -> None:
     sample = client.get(f"/jobs/{spec.job}/samples").json()["samples"][2]
     assert sample["index"] == 2
     for kind in ("image", "mask"):
-        assert sample[kind]["url"].startswith(f"{settings.public_url}/twins/{spec.job}/2/{kind}.png?shard=000001&offset=")
-    assert len({url for url in links_of(client, spec.job)}) == 8
+        assert sample[kind]["url"].startswith(
+            f"{settings.public_url}/twins/{spec.job}/2/{kind}.png?shard=000001&offset="
+        )
+    assert len(set(links_of(client, spec.job))) == 8
 
 
-def test_a_link_gives_its_picture_with_the_headers_of_what_is_served_from_a_store(client: TestClient, spec: JobSpec) -> None:
+def test_a_link_gives_its_picture_with_the_headers_of_what_is_served_from_a_store(
+    client: TestClient, spec: JobSpec
+) -> None:
     sample = client.get(f"/jobs/{spec.job}/samples").json()["samples"][3]
     link = links_of(client, spec.job)[4]
     answer = client.get(link)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
-    assert hashlib.sha256(answer.content).hexdigest() == sample["image"]["sha256"] and len(answer.content) == sample["image"]["bytes"]
+    assert hashlib.sha256(answer.content).hexdigest() == sample["image"]["sha256"]
+    assert len(answer.content) == sample["image"]["bytes"]
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert (picture.mode, picture.size) == ("RGB", (16, 16))
     expected = {
@@ -112,7 +119,11 @@ def test_a_link_that_was_changed_in_any_part_is_refused_before_the_store_is_aske
         link.replace(spec.job, "..%2f..%2fkeys"),
         urlsplit(link).path,
         urlsplit(other).path + "?" + urlsplit(link).query,
-        *(changed(link, **{part: value}) for part in sizes for value in ("", "1", "-1", "x", "../x", "a\nb", "9" * 5000, "\u0663")),
+        *(
+            changed(link, **{part: value})
+            for part in sizes
+            for value in ("", "1", "-1", "x", "../x", "a\nb", "9" * 5000, "\u0663")
+        ),
         changed(link, expires=str(int(sizes["expires"]) + 1)),
         changed(link, bytes=str(int(sizes["bytes"]) + 1)),
         changed(link, offset=f"0{sizes['offset']}"),
@@ -156,11 +167,21 @@ def test_a_link_of_one_kind_is_none_of_the_other(client: TestClient, spec: JobSp
 
 
 def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None:
-    good = {"job": "j7ybr17pesw6kn47yb0", "index": "3", "kind": "mask", "shard": "000012", "offset": "512", "size": "90"}
+    good = {
+        "job": "j7ybr17pesw6kn47yb0",
+        "index": "3",
+        "kind": "mask",
+        "shard": "000012",
+        "offset": "512",
+        "size": "90",
+    }
     good |= {"sha256": "ab" * 32, "expires": "1800000000"}
     link = TwinLink.parse(**good)
-    assert link.picture.key == "jobs/j7ybr17pesw6kn47yb0/shards/000012.tar" and link.picture.span == (512, 602)
-    assert TwinLink.parse(**{**good, "shard": f"000012.{'0a' * 32}"}).picture.key.endswith(f"/shards/000012.{'0a' * 32}.tar")
+    assert link.picture.key == "jobs/j7ybr17pesw6kn47yb0/shards/000012.tar"
+    assert link.picture.span == (512, 602)
+    assert TwinLink.parse(**{**good, "shard": f"000012.{'0a' * 32}"}).picture.key.endswith(
+        f"/shards/000012.{'0a' * 32}.tar"
+    )
     for part, values in {
         "job": ("", "..", "j7ybr17pesw6kn47yb0/../x", "J7ybr17pesw6kn47yb0", "j7ybr17pesw6kn47yb0\n"),
         "index": ("", "-1", "03", "1.5", "\u0663", "3\n"),
@@ -176,7 +197,9 @@ def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None
                 TwinLink.parse(**{**good, part: value})
 
 
-def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(client: TestClient, spec: JobSpec, repository: JobRepository) -> None:
+def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(
+    client: TestClient, spec: JobSpec, repository: JobRepository
+) -> None:
     link = links_of(client, spec.job)[0]
     key = keys.job_shard(spec.job, 0)
     good = repository.store.get(key)
@@ -186,20 +209,24 @@ def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(client: T
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/object-damaged")
     repository.store.delete(key)
     etag = f'"{dict(parse_qsl(urlsplit(link).query))["sha256"]}"'
-    for answer in (client.get(link), client.get(link, headers={"If-None-Match": etag}), client.get(link, headers={"Range": "bytes=0-1"})):
+    for answer in (
+        client.get(link),
+        client.get(link, headers={"If-None-Match": etag}),
+        client.get(link, headers={"Range": "bytes=0-1"}),
+    ):
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/object-not-found")
         assert "ask the job for what it has" in answer.json()["detail"]
     assert client.head(link).status_code == 404
 
 
-def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(
-    s3_store: ObjectStore, tmp_path: Path  # noqa: F811
-) -> None:
+def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(s3_store: ObjectStore, tmp_path: Path) -> None:
     register(s3_store, card())
     parts: dict[str, Any] = {"store": s3_store, "queue": NotingQueue(), "hints": DictLiveState()}
     settings = Settings(data_dir=tmp_path, store_url="s3://bucket", broker_url=CLOSED_PORT, chunk_size=2)
     shared = settings.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
-    one, other, without = (TestClient(create_app(each, **parts), raise_server_exceptions=False) for each in (shared, shared, settings))
+    one, other, without = (
+        TestClient(create_app(each, **parts), raise_server_exceptions=False) for each in (shared, shared, settings)
+    )
     repository = JobRepository(s3_store)
     spec = repository.read_spec(one.post("/generate", json=BODY).json()["id"])
     finish(repository, spec)

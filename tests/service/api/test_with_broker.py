@@ -102,14 +102,18 @@ def test_a_message_is_the_one_that_celery_itself_would_send(live_settings: Setti
     with Celery("twinset", set_as_current=False) as app:
         app.conf.update(celery_options(live_settings))
         app.send_task(GENERATE_TASK, kwargs={"job": JOB, "chunk": 7}, queue=QUEUES[priority], ignore_result=True)
-    celerys, ours = (flat(json.loads(message)) for message in Redis.from_url(live_settings.broker_url).lrange(QUEUES[priority], 0, -1))
+    celerys, ours = (
+        flat(json.loads(message))
+        for message in Redis.from_url(live_settings.broker_url).lrange(QUEUES[priority], 0, -1)
+    )
     drawn = ("id", "root_id", "correlation_id", "reply_to", "delivery_tag")
     for each in (celerys, ours):
         ids = {name: each.pop(name) for name in drawn}
         assert all(str(uuid.UUID(value)) == value for value in ids.values())
         assert ids["id"] == ids["root_id"] == ids["correlation_id"] != ids["delivery_tag"]
     assert ours == celerys
-    assert ours["origin"].startswith("gen") and ours["kwargsrepr"] == f"{{'job': '{JOB}', 'chunk': 7}}"
+    assert ours["origin"].startswith("gen")
+    assert ours["kwargsrepr"] == f"{{'job': '{JOB}', 'chunk': 7}}"
 
 
 def flat(envelope: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +236,8 @@ def test_a_redis_that_hangs_is_heard_as_nothing_after_a_second_and_then_left_alo
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and says nothing
         found, first_s, then_s = asyncio.run(hear(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
     assert found == [(None, None)] * 10
-    assert first_s < 2 and then_s < 0.1
+    assert first_s < 2
+    assert then_s < 0.1
 
 
 def test_a_connection_that_redis_has_closed_is_made_anew(live_settings: Settings) -> None:

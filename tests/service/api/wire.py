@@ -28,7 +28,8 @@ class Answer:
 
 
 class Wire:
-    """A line to ``app``, with an event loop of its own, while the ``with`` block lasts. What the app raises is raised."""
+    """A line to ``app``, with an event loop of its own, while the ``with`` block lasts. What the app raises is
+    raised."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +49,11 @@ class Wire:
 
     async def _ask(self, method: str, target: str, headers: Mapping[str, str | bytes], body: bytes) -> Answer:
         raw_path, _, query = target.partition("?")
-        sent = {"host": "127.0.0.1:8000", "content-length": str(len(body)), **{name.lower(): headers[name] for name in headers}}
+        sent = {
+            "host": "127.0.0.1:8000",
+            "content-length": str(len(body)),
+            **{name.lower(): headers[name] for name in headers},
+        }
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -59,7 +64,10 @@ class Wire:
             "raw_path": raw_path.encode("ascii"),
             "query_string": query.encode("ascii"),
             "root_path": "",
-            "headers": [(name.encode(), value.encode("latin-1") if isinstance(value, str) else value) for name, value in sent.items()],
+            "headers": [
+                (name.encode(), value.encode("latin-1") if isinstance(value, str) else value)
+                for name, value in sent.items()
+            ],
             "client": ("127.0.0.1", 50000),
             "server": ("127.0.0.1", 8000),
             "state": {},

@@ -13,7 +13,9 @@ WORDS = ("background", "roof", "road", "water")
 CLASSES = ClassList.of(WORDS)
 
 
-def card(*inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str, ...] = WORDS, size_px: int = 32) -> ModelCard:
+def card(
+    *inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str, ...] = WORDS, size_px: int = 32
+) -> ModelCard:
     """A card of ``toy@1.0.0`` whose first class may not be asked for, and whose others have a plural as alias."""
     entries = tuple(
         ClassEntry(

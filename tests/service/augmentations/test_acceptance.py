@@ -35,7 +35,8 @@ def item(**changes: Any) -> SampleRecord:
 
 def test_a_good_twin_is_accepted() -> None:
     assert judge(item(), ["roof", "road"], STRICT, mask_given=False) is ACCEPTED
-    assert ACCEPTED.accepted and ACCEPTED.to_json() == {}
+    assert ACCEPTED.accepted
+    assert ACCEPTED.to_json() == {}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,8 @@ def test_a_good_twin_is_accepted() -> None:
 )
 def test_the_first_rule_that_is_not_met(changes: dict[str, Any], expected: Verdict) -> None:
     verdict = judge(item(**changes), ["roof", "road"], STRICT, mask_given=False)
-    assert verdict == expected and not verdict.accepted
+    assert verdict == expected
+    assert not verdict.accepted
     if verdict.reason != "no_mask":
         assert judge(item(**changes), ["roof", "road"], Acceptance(), mask_given=False).accepted
 
@@ -80,7 +82,13 @@ def test_near_duplicates_of_what_was_accepted() -> None:
     before.add(one)
     verdict = judge(item(), [], STRICT, mask_given=True, fingerprint=near, before=before)
     assert verdict == Verdict("near_duplicate", "differing_bits", 40, 40, 1)
-    assert verdict.to_json() == {"reason": "near_duplicate", "measure": "differing_bits", "value": 40, "limit": 40, "of": 1}
+    assert verdict.to_json() == {
+        "reason": "near_duplicate",
+        "measure": "differing_bits",
+        "value": 40,
+        "limit": 40,
+        "of": 1,
+    }
     assert judge(item(), [], STRICT, mask_given=True, fingerprint=far, before=before).accepted
     assert judge(item(), [], Acceptance(), mask_given=True, fingerprint=one, before=before).accepted
     exact = Acceptance(no_near_duplicates=0)
@@ -89,6 +97,12 @@ def test_near_duplicates_of_what_was_accepted() -> None:
 
 
 def test_bits_and_agreement() -> None:
-    assert [duplicate_bits(Acceptance(no_near_duplicates=given)) for given in (False, True, 0, 1, 12)] == [None, 40, 0, 1, 12]
+    assert [duplicate_bits(Acceptance(no_near_duplicates=given)) for given in (False, True, 0, 1, 12)] == [
+        None,
+        40,
+        0,
+        1,
+        12,
+    ]
     assert class_agreement(item(), ["roof", "road", "water"]) == pytest.approx(2 / 3)
     assert class_agreement(item(), []) == 1

@@ -21,12 +21,16 @@ from tests.service.augmentations.scenes import (
 )
 
 
-def admitted(the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> AugmentationParameters:
+def admitted(
+    the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any
+) -> AugmentationParameters:
     request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", **body})
     return admit(request, the_card, classes, real_items=items, max_steps=150, max_prompt_chars=200, new_seed=lambda: 7)
 
 
-def faults(the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any) -> dict[str, str]:
+def faults(
+    the_card: ModelCard = MASKS, classes: ClassList = CLASSES, *, items: int = 100, **body: Any
+) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
         admitted(the_card, classes, items=items, **body)
     return {error["pointer"]: error["detail"] for error in caught.value.extra["errors"]}
@@ -42,10 +46,14 @@ def test_the_examples_are_requests() -> None:
 def test_what_a_plain_request_gets() -> None:
     plain = admitted(ratio=2.5)
     assert (plain.count, plain.seed, plain.steps, plain.size_px, plain.budget, plain.eta) == (250, 7, 50, 32, 2.0, 0.0)
-    assert plain.weights == {"real": 0.25, "transformed": 0.75} and plain.templates == () and plain.balance is None
+    assert plain.weights == {"real": 0.25, "transformed": 0.75}
+    assert plain.templates == ()
+    assert plain.balance is None
     assert set(plain.transforms.named()) == {"drop", "clone", "flip", "scale", "rotate", "shift", "elastic"}
     drawn = admitted(DRAWS, count=9, prompt="A photo of {classes}", balance={"roofs": 0.5, "Water": 0.1}, seed=3)
-    assert drawn.weights == {"classes": 1.0} and drawn.balance == {1: 0.5, 3: 0.1} and drawn.seed == 3
+    assert drawn.weights == {"classes": 1.0}
+    assert drawn.balance == {1: 0.5, 3: 0.1}
+    assert drawn.seed == 3
     assert admitted(count=1, masks={"transforms": ["crop", "merge"]}).transforms.named().keys() == {"crop", "merge"}
     assert list(admitted(count=1, masks={"transforms": []}).transforms.named()) == []
 
@@ -118,15 +126,18 @@ def test_all_faults_at_once() -> None:
         "/size",
         "/name",
     } - {"/balance"}
-    assert 'did you mean "roof"?' in found["/balance/rof"] and "names roof twice" in found["/balance/roofs"]
-    assert "1 to 150" in found["/steps"] and "16, 32" in found["/size"]
+    assert 'did you mean "roof"?' in found["/balance/rof"]
+    assert "names roof twice" in found["/balance/roofs"]
+    assert "1 to 150" in found["/steps"]
+    assert "16, 32" in found["/size"]
     assert "add up to 1.2" in faults(count=1, balance={"roof": 0.9, "water": 0.3})["/balance"]
     assert faults(count=1, balance={})["/balance"].startswith("balance is {}: it names no class")
     assert admitted(count=1, balance={"roof": 0.9, "water": 0.9}, balance_by="images").balance == {1: 0.9, 3: 0.9}
 
 
 def test_how_many() -> None:
-    assert "neither is given" in faults()["/count"] and "both are given" in faults(count=1, ratio=1.0)["/count"]
+    assert "neither is given" in faults()["/count"]
+    assert "both are given" in faults(count=1, ratio=1.0)["/count"]
     assert "1000000 at most" in faults(ratio=900.0, items=2000)["/ratio"]
     assert "no items" in faults(ratio=1.0, items=0)["/dataset"]
     assert admitted(ratio=0.001, items=3).count == 1
@@ -145,7 +156,10 @@ def test_inputs_that_the_model_does_not_take() -> None:
 
 
 def test_limits_on_drawn_masks_need_masks_that_are_drawn() -> None:
-    assert "are given to the model" in faults(count=1, acceptance={"min_class_agreement": 0.5})["/acceptance/min_class_agreement"]
+    assert (
+        "are given to the model"
+        in faults(count=1, acceptance={"min_class_agreement": 0.5})["/acceptance/min_class_agreement"]
+    )
     assert admitted(DRAWS, count=1, acceptance={"min_class_agreement": 0.5}).acceptance.min_class_agreement == 0.5
     assert admitted(count=1, acceptance={"no_near_duplicates": True}).acceptance.no_near_duplicates is True
 
@@ -154,7 +168,8 @@ def test_classes_are_matched_by_name_alias_background_and_map() -> None:
     theirs = ClassList.of(["void", "ROADS", "Roof", "hut", "pond", "cloud"], background="void")
     toy = card("mask", words=("unlabeled", "roof", "road", "water"))
     match = admitted(toy, theirs, count=1, class_map={"hut": "roofs", "Pond": "WATER", "cloud": None}).match
-    assert match.table[:6].tolist() == [0, 2, 1, 1, 3, 255] and (match.table[6:] == 255).all()
+    assert match.table[:6].tolist() == [0, 2, 1, 1, 3, 255]
+    assert (match.table[6:] == 255).all()
     assert match.ground == {0}
     assert match.labels(np.array([[0, 3], [5, 255]], dtype=np.uint8)).tolist() == [[0, 1], [255, 255]]
     shares = match.histograms(np.array([[0.1, 0.2, 0.3, 0.1, 0.1, 0.2]]))
@@ -164,7 +179,9 @@ def test_classes_are_matched_by_name_alias_background_and_map() -> None:
 def test_classes_that_do_not_match_are_told_with_those_there_are() -> None:
     theirs = ClassList.of(["background", "tree", "roof"])
     detail = faults(MASKS, theirs, count=1)["/class_map"]
-    assert "the dataset has tree, which toy@1.0.0 does not know; its classes are background, roof, road, water" in detail
+    assert (
+        "the dataset has tree, which toy@1.0.0 does not know; its classes are background, roof, road, water" in detail
+    )
     nothing = {"background": None, "tree": None, "roof": None}
     assert "leaves none" in faults(MASKS, theirs, count=1, class_map=nothing)["/class_map"]
     odd = ClassList.of(["background", "a/b~c"])

@@ -26,9 +26,11 @@ def test_even_and_inverse_by_pixels_leave_the_ground_alone() -> None:
     contributed = features(HISTOGRAMS, "pixels")
     real = contributed.mean(axis=0)
     even = target_of("even", "pixels", contributed, frozenset({0}))
-    assert even.shares == pytest.approx([0.675, *[0.325 / 3] * 3]) and even.weighed.all()
+    assert even.shares == pytest.approx([0.675, *[0.325 / 3] * 3])
+    assert even.weighed.all()
     inverse = target_of("inverse", "pixels", contributed, frozenset({0})).shares
-    assert inverse[0] == pytest.approx(0.675) and inverse.sum() == pytest.approx(1)
+    assert inverse[0] == pytest.approx(0.675)
+    assert inverse.sum() == pytest.approx(1)
     assert inverse[1:] * real[1:] == pytest.approx([inverse[1] * real[1]] * 3)
     assert target_of("even", "pixels", contributed).shares == pytest.approx([0.25] * 4)
     absent = np.hstack([contributed, np.zeros((4, 1))])
@@ -40,7 +42,8 @@ def test_named_shares_of_pixels_leave_the_rest_in_proportion() -> None:
     contributed = features(HISTOGRAMS, "pixels")
     target = target_of({3: 0.2}, "pixels", contributed)
     real = contributed.mean(axis=0)
-    assert target.shares[3] == 0.2 and target.shares.sum() == pytest.approx(1)
+    assert target.shares[3] == 0.2
+    assert target.shares.sum() == pytest.approx(1)
     assert target.shares[:3] / real[:3] == pytest.approx([0.8 / real[:3].sum()] * 3)
     for shares, why in (({0: 0.4, 1: 0.2, 2: 0.1, 3: 0.1}, "take the rest"), ({0: 0.9, 1: 0.2}, "no more than 1")):
         with pytest.raises(InvalidRequest, match=why):
@@ -50,11 +53,14 @@ def test_named_shares_of_pixels_leave_the_rest_in_proportion() -> None:
 def test_shares_of_images() -> None:
     contributed = features(HISTOGRAMS, "images")
     named = target_of({3: 0.5}, "images", contributed)
-    assert named.shares[3] == 0.5 and named.weighed.tolist() == [False, False, False, True]
+    assert named.shares[3] == 0.5
+    assert named.weighed.tolist() == [False, False, False, True]
     even = target_of("even", "images", contributed, frozenset({0}))
-    assert even.weighed.tolist() == [False, True, True, True] and even.shares[1] == even.shares[2] == even.shares[3] <= 1
+    assert even.weighed.tolist() == [False, True, True, True]
+    assert even.shares[1] == even.shares[2] == even.shares[3] <= 1
     found = feasibility(contributed, even, NAMES)
-    assert found.shares[1:] == pytest.approx(even.shares[1:], rel=0.01) and found.met
+    assert found.shares[1:] == pytest.approx(even.shares[1:], rel=0.01)
+    assert found.met
     # the level goes with the set: where every image has one class of two, each can be in half of them at most
     alone = np.array([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
     assert target_of("even", "images", alone).shares == pytest.approx([0.5, 0.5], rel=1e-3)
@@ -65,7 +71,8 @@ def test_what_cannot_be_met_is_said() -> None:
     contributed = features(HISTOGRAMS, "pixels")
     water = target_of({3: 0.3}, "pixels", contributed)
     found = feasibility(contributed, water, NAMES)
-    assert not found.met and found.shares[3] <= 0.1 + 1e-6
+    assert not found.met
+    assert found.shares[3] <= 0.1 + 1e-6
     assert "water can reach at most 10.0 % of the pixels with these masks; 30.0 % are asked for" in found.sentences
     ground = feasibility(contributed, target_of({0: 0.2}, "pixels", contributed), NAMES)
     assert "ground has at least 50.0 % of the pixels with these masks; 20.0 % are asked for" in ground.sentences
@@ -106,13 +113,17 @@ def test_a_target_is_met_within_5_percent_and_masks_repeat_evenly(seed: int) -> 
     rng = np.random.default_rng(seed)
     masks, classes, count = int(rng.integers(40, 800)), int(rng.integers(2, 15)), int(rng.integers(400, 2000))
     contributed = rng.dirichlet(np.full(classes, 0.3) * rng.uniform(0.3, 2, classes), size=masks)
-    target = BalanceTarget("pixels", (0.5 / masks + 0.5 * rng.dirichlet(np.full(masks, 0.4))) @ contributed, np.ones(classes, dtype=bool))
+    target = BalanceTarget(
+        "pixels", (0.5 / masks + 0.5 * rng.dirichlet(np.full(masks, 0.4))) @ contributed, np.ones(classes, dtype=bool)
+    )
     assert feasibility(contributed, target, [str(number) for number in range(classes)]).met
     chosen = choose(contributed, target.shares, count, Sums.none(masks, classes), rng)
-    assert len(chosen) == count and target.met(contributed[chosen].mean(axis=0)).all()
+    assert len(chosen) == count
+    assert target.met(contributed[chosen].mean(axis=0)).all()
     expected = count * rake(contributed, target.shares, scales(target.shares))
     uses = np.bincount(chosen, minlength=masks)
-    assert (uses - expected).max() < 2.5 and np.percentile(np.abs(uses - expected), 90) < 1.5
+    assert (uses - expected).max() < 2.5
+    assert np.percentile(np.abs(uses - expected), 90) < 1.5
 
 
 def test_rounds_make_up_for_what_was_lost() -> None:
@@ -127,7 +138,8 @@ def test_rounds_make_up_for_what_was_lost() -> None:
         # twins that are mostly of class 2 are refused more often than not
         kept = chosen[rng.random(len(chosen)) < np.where(contributed[chosen].argmax(axis=1) == 2, 0.3, 0.9)]
         sums, accepted, rounds = sums + contributed[kept].sum(axis=0), accepted + len(kept), rounds + 1
-    assert rounds > 25 and sums / accepted == pytest.approx(target, rel=0.05)
+    assert rounds > 25
+    assert sums / accepted == pytest.approx(target, rel=0.05)
 
 
 def test_the_same_seed_chooses_the_same_and_free_classes_are_free() -> None:
@@ -135,10 +147,13 @@ def test_the_same_seed_chooses_the_same_and_free_classes_are_free() -> None:
     nothing = Sums.none(50, 3)
     one = choose(contributed, np.array([0.2, 0.3, 0.5]), 40, nothing, np.random.default_rng(5))
     assert np.array_equal(one, choose(contributed, np.array([0.2, 0.3, 0.5]), 40, nothing, np.random.default_rng(5)))
-    assert not np.array_equal(one, choose(contributed, np.array([0.2, 0.3, 0.5]), 40, nothing, np.random.default_rng(6)))
+    assert not np.array_equal(
+        one, choose(contributed, np.array([0.2, 0.3, 0.5]), 40, nothing, np.random.default_rng(6))
+    )
     weighed = np.array([True, False, False])
     free = choose(contributed, np.array([0.6, 0.0, 0.0]), 200, nothing, np.random.default_rng(5), weighed=weighed)
     shares = contributed[free].mean(axis=0)
-    assert shares[0] == pytest.approx(0.6, rel=0.02) and shares[1:].min() > 0.1
+    assert shares[0] == pytest.approx(0.6, rel=0.02)
+    assert shares[1:].min() > 0.1
     even = choose(contributed, np.zeros(3), 100, nothing, np.random.default_rng(5), weighed=np.zeros(3, dtype=bool))
     assert set(np.bincount(even, minlength=50)) == {2}

@@ -42,7 +42,8 @@ def test_sets_are_those_that_occur_most_frequent_first() -> None:
     )
     found = class_sets(histograms, np.array([False, True, True, True]))
     assert found.sets.tolist() == [[False, True, False, False], [False, False, True, False], [False, False, True, True]]
-    assert found.counts.tolist() == [2, 1, 1] and found.of_item.tolist() == [0, 2, 0, -1, 1]
+    assert found.counts.tolist() == [2, 1, 1]
+    assert found.of_item.tolist() == [0, 2, 0, -1, 1]
     assert found.classes_of(1) == (2, 3)
     assert found.means(histograms)[0] == pytest.approx([0.7, 0.3, 0, 0])
     assert found.means(histograms)[2] == pytest.approx(histograms[1])
@@ -55,7 +56,8 @@ def test_no_set_is_empty_or_holds_what_may_not_be_asked_for(seed: int, masks: in
     histograms = np.where(rng.random((masks, 5)) < 0.3, rng.random((masks, 5)), 0)
     askable = rng.random(5) < 0.6
     found = class_sets(histograms, askable)
-    assert found.sets.any(axis=1).all() and not found.sets[:, ~askable].any()
+    assert found.sets.any(axis=1).all()
+    assert not found.sets[:, ~askable].any()
     assert found.counts.sum() == (found.of_item >= 0).sum()
     for item in range(masks):
         names = set(np.flatnonzero((histograms[item] >= 0.005) & askable))
@@ -81,7 +83,8 @@ def test_a_long_caption_gives_way_and_the_template_stays() -> None:
     assert filled == " ".join(f"w{number}" for number in range(18)) + " with roofs and roads in it"
     assert len(filled.split()) == 24
     tight = template("{caption}!", max_chars=12).fill([], "many long words here")
-    assert tight == "many long!" and len(tight) <= 12
+    assert tight == "many long!"
+    assert len(tight) <= 12
     assert template("{caption}, {caption}", max_chars=20).fill([], "many long words") == "many long, many long"
     many = template("{classes}", max_chars=999).fill([f"class{number}" for number in range(99)], None)
     assert many == ", ".join(f"class{number}" for number in range(24)) + ","
@@ -90,7 +93,8 @@ def test_a_long_caption_gives_way_and_the_template_stays() -> None:
 @given(st.text(max_size=60), st.integers(0, 8), st.integers(0, 40))
 def test_shortened_texts_are_the_beginning(text: str, words: int, chars: int) -> None:
     short = shortened(text, max_words=words, max_chars=chars)
-    assert len(short.split()) <= words and len(short) <= chars
+    assert len(short.split()) <= words
+    assert len(short) <= chars
     assert " ".join(text.split()).startswith(short)
 
 
@@ -106,7 +110,9 @@ def test_faults_name_what_is_known() -> None:
         ("{0}", "{0}"),
     ):
         assert f"{shown} is no placeholder; there are {{article}}, {{caption}}, {{classes}}" in fault(wrong)
-    assert "braces do not pair" in fault("a {classes") and "braces do not pair" in fault("a } b")
-    assert "is empty" in fault("  \n") and "201 characters; at most 200" in fault("x" * 201)
+    assert "braces do not pair" in fault("a {classes")
+    assert "braces do not pair" in fault("a } b")
+    assert "is empty" in fault("  \n")
+    assert "201 characters; at most 200" in fault("x" * 201)
     assert "25 words besides placeholders" in fault("word " * 25 + "{classes}")
     assert "control characters" in fault("a\x00b")

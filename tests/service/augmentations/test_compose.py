@@ -31,7 +31,8 @@ NEVER = Transforms.model_validate({name: {"chance": 0} for name in TRANSFORM_NAM
 )
 def test_whatever_the_mask(mask: np.ndarray, other: np.ndarray, seed: int, size_px: int, fill: bool) -> None:
     made = compose(mask, np.random.default_rng(seed), ALWAYS, [other], size_px=size_px, fill=fill)
-    assert made.labels.shape == (size_px, size_px) and made.labels.dtype == np.uint8
+    assert made.labels.shape == (size_px, size_px)
+    assert made.labels.dtype == np.uint8
     merged = any(step["transform"] == "merge" for step in made.applied)
     labels = set(np.unique(mask)) | (set(np.unique(other)) - {IGNORE} if merged else set())
     assert set(np.unique(made.labels)) <= labels
@@ -40,7 +41,8 @@ def test_whatever_the_mask(mask: np.ndarray, other: np.ndarray, seed: int, size_
     again = remake(mask, json.loads(json.dumps(made.applied)), [other])
     assert np.array_equal(again, made.labels)
     same = compose(mask, np.random.default_rng(seed), ALWAYS, [other], size_px=size_px, fill=fill)
-    assert np.array_equal(same.labels, made.labels) and same.applied == made.applied
+    assert np.array_equal(same.labels, made.labels)
+    assert same.applied == made.applied
 
 
 @settings(deadline=None, max_examples=40)
@@ -49,7 +51,8 @@ def test_without_strength_a_square_mask_comes_back(mask: np.ndarray, seed: int) 
     side = min(mask.shape)
     for transforms in (NEVER, None):
         made = compose(mask[:side, :side], np.random.default_rng(seed), transforms, size_px=side)
-        assert made.applied == () and np.array_equal(made.labels, mask[:side, :side])
+        assert made.applied == ()
+        assert np.array_equal(made.labels, mask[:side, :side])
         assert made.labels is not mask
 
 
@@ -57,19 +60,30 @@ def test_the_usual_transforms_change_most_masks_and_keep_their_classes() -> None
     changed, kept = 0, []
     for seed in range(100):
         mask = scene(seed)
-        made = compose(mask, np.random.default_rng(seed), Transforms.usual(), size_px=40, scene=TransformContext(ground=frozenset({0})))
+        made = compose(
+            mask,
+            np.random.default_rng(seed),
+            Transforms.usual(),
+            size_px=40,
+            scene=TransformContext(ground=frozenset({0})),
+        )
         changed += not np.array_equal(made.labels, mask)
         kept += [label in made.labels for label in np.unique(mask)]
-    assert changed > 85 and np.mean(kept) > 0.9
+    assert changed > 85
+    assert np.mean(kept) > 0.9
 
 
 def test_a_transform_happens_as_often_as_its_chance_whatever_others_there_are() -> None:
-    only, both = Transforms.model_validate({"rotate": {"chance": 0.3}}), Transforms.model_validate(
-        {"rotate": {"chance": 0.3}, "elastic": {"chance": 0.5}}
+    only, both = (
+        Transforms.model_validate({"rotate": {"chance": 0.3}}),
+        Transforms.model_validate({"rotate": {"chance": 0.3}, "elastic": {"chance": 0.5}}),
     )
     for transforms in (only, both):
         rotated = sum(
-            any(step["transform"] == "rotate" for step in compose(scene(1), np.random.default_rng(seed), transforms, size_px=40).applied)
+            any(
+                step["transform"] == "rotate"
+                for step in compose(scene(1), np.random.default_rng(seed), transforms, size_px=40).applied
+            )
             for seed in range(400)
         )
         assert 85 < rotated < 155  # 120, and three times the square root of 400 * 0.3 * 0.7 either way
@@ -81,14 +95,17 @@ def test_a_mask_that_is_not_square_is_framed_and_reduced_by_majority() -> None:
     made = compose(mask, np.random.default_rng(0), None, size_px=32)
     assert [step["transform"] for step in made.applied] == ["crop", "resize"]
     left = made.applied[0]["left"]
-    assert left <= 150 and left + 64 >= 170
+    assert left <= 150
+    assert left + 64 >= 170
     assert np.array_equal(made.labels, majority_resize(mask[:, left : left + 64], 32))
     assert np.array_equal(square(mask, 32), made.labels)
 
 
 def test_work_is_done_at_twice_the_size_at_most() -> None:
     huge = np.kron(scene(2), np.ones((8, 8), dtype=np.uint8))
-    made = compose(huge, np.random.default_rng(1), Transforms.model_validate({"shift": {"chance": 1, "most": 0.3}}), size_px=16)
+    made = compose(
+        huge, np.random.default_rng(1), Transforms.model_validate({"shift": {"chance": 1, "most": 0.3}}), size_px=16
+    )
     assert made.applied[0] == {"transform": "resize", "size_px": 32}
     assert made.applied[-1] == {"transform": "resize", "size_px": 16}
     assert max(abs(made.applied[1]["down_px"]), abs(made.applied[1]["across_px"])) <= 0.3 * 32 + 1
@@ -98,7 +115,8 @@ def test_ignored_pixels_are_filled_before_anything_is_pasted() -> None:
     mask = np.zeros((16, 16), dtype=np.uint8)
     mask[:, 5:9] = IGNORE
     made = compose(mask, np.random.default_rng(0), None, size_px=16, fill=True)
-    assert made.applied == ({"transform": "fill_ignored"},) and not made.labels.any()
+    assert made.applied == ({"transform": "fill_ignored"},)
+    assert not made.labels.any()
     assert np.array_equal(compose(mask, np.random.default_rng(0), None, size_px=16).labels, mask)
 
 
@@ -107,7 +125,8 @@ def test_a_single_labelled_pixel_fills_all() -> None:
     mask[71, 3] = 4
     for seed in range(10):
         made = compose(mask, np.random.default_rng(seed), ALWAYS, [mask], size_px=8, fill=True)
-        assert (made.labels == 4).all() and np.array_equal(remake(mask, made.applied, [mask]), made.labels)
+        assert (made.labels == 4).all()
+        assert np.array_equal(remake(mask, made.applied, [mask]), made.labels)
 
 
 def test_other_masks_are_looked_at_only_where_they_are_merged() -> None:

@@ -48,7 +48,9 @@ def test_copies_are_near_and_other_pictures_are_far() -> None:
     tiles = pictures()
     marks = [fingerprint(tile) for tile in tiles]
     apart = [distance(one, other) for number, one in enumerate(marks) for other in marks[:number]]
-    assert len(tiles) == 32 and min(apart) > 2 * USUAL_BITS and np.median(apart) == pytest.approx(128, abs=6)
+    assert len(tiles) == 32
+    assert min(apart) > 2 * USUAL_BITS
+    assert np.median(apart) == pytest.approx(128, abs=6)
     for name, change in CHANGES.items():
         copied = [distance(fingerprint(change(tile)), mark) for tile, mark in zip(tiles, marks)]
         assert max(copied) <= USUAL_BITS, name
@@ -88,7 +90,8 @@ def test_the_fingerprint_against_the_transform_written_out() -> None:
     expected = flat > np.median(flat[1:])
     found = np.unpackbits(fingerprint(Image.fromarray(pixels)).view(np.uint8), bitorder="little").astype(bool)
     clear = np.abs(flat - np.median(flat[1:])) > 1
-    assert np.array_equal(found[clear], expected[clear]) and clear.sum() > 250
+    assert np.array_equal(found[clear], expected[clear])
+    assert clear.sum() > 250
 
 
 def test_files_and_what_is_none() -> None:
@@ -115,8 +118,10 @@ def test_the_nearest_is_the_nearest(seed: int, count: int, within: int) -> None:
     expected = Near(apart.index(best), best) if best <= within else None
     assert index.find(asked, within) == expected
     again = NearDuplicates.from_bytes(index.to_bytes())
-    assert len(again) == len(index) == count and again.find(asked, within) == expected
-    assert again.add(asked) == count and again.find(asked, 0) == Near(apart.index(0) if 0 in apart else count, 0)
+    assert len(again) == len(index) == count
+    assert again.find(asked, within) == expected
+    assert again.add(asked) == count
+    assert again.find(asked, 0) == Near(apart.index(0) if 0 in apart else count, 0)
 
 
 def test_bytes_of_another_kind_are_refused() -> None:

@@ -16,7 +16,8 @@ from tests.service.augmentations.test_plan import ALL, plan_of
 
 def pixels(png: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(png)) as opened:
-        assert opened.format == "PNG" and opened.mode == "RGB"
+        assert opened.format == "PNG"
+        assert opened.mode == "RGB"
         return np.asarray(opened)
 
 
@@ -27,12 +28,16 @@ def area(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 def test_bars_are_as_long_as_the_shares_and_examples_as_the_masks() -> None:
     plan = plan_of(count=50, balance={"water": 0.12}, masks={"transforms": ALL})
     shown = examples(plan)
-    assert len(shown) == MAX_EXAMPLES and all("flip" in one.how or one.how for one in shown)
+    assert len(shown) == MAX_EXAMPLES
+    assert all("flip" in one.how or one.how for one in shown)
     png = draw_plan(report(plan), shown, MASKS.classes, title="Tiles")
     assert png == draw_plan(report(plan), examples(plan), MASKS.classes, title="Tiles")
     bare = pixels(draw_plan(report(plan), [], MASKS.classes))
     shares = {one.name: one for one in report(plan).classes}
-    roof, water = (int((bare[:, 218:] == np.array(shares[name].colour)).all(axis=-1).any(axis=0).sum()) for name in ("roof", "water"))
+    roof, water = (
+        int((bare[:, 218:] == np.array(shares[name].colour)).all(axis=-1).any(axis=0).sum())
+        for name in ("roof", "water")
+    )
     assert (water + 2) / (roof + 2) == pytest.approx(shares["water"].planned / shares["roof"].planned, rel=0.1)
     water = area(bare, shares["water"].colour)
     tiles = pixels(png)

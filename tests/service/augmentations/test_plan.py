@@ -33,7 +33,9 @@ SCENES = [scene(seed) for seed in range(150)]
 ALL = ["crop", "merge", "drop", "clone", "flip", "scale", "rotate", "shift", "elastic"]
 
 
-def plan_of(the_card: ModelCard = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any) -> Plan:
+def plan_of(
+    the_card: ModelCard = MASKS, tiles: list[np.ndarray] = SCENES, captions: list[str | None] | None = None, **body: Any
+) -> Plan:
     request = AugmentationRequest.model_validate({"dataset": "tiles", "model": "toy", "seed": 5, **body})
     parameters = admit(request, the_card, CLASSES, real_items=len(tiles), max_steps=100, max_prompt_chars=200)
     return make_plan(parameters, the_card, ArrayPool(tiles, len(WORDS), captions or ()))
@@ -60,13 +62,15 @@ def same(one: list[PlanEntry], other: list[PlanEntry]) -> bool:
 def test_the_same_plan_makes_the_same_entries_and_goes_on_from_a_tally() -> None:
     body = {"count": 300, "balance": "even", "masks": {"transforms": ALL}}
     first = entries(plan_of(**body), 100)
-    assert same(first, entries(plan_of(**body), 100)) and same(first[:70], entries(plan_of(**body), 70))
+    assert same(first, entries(plan_of(**body), 100))
+    assert same(first[:70], entries(plan_of(**body), 70))
     assert not same(first, entries(plan_of(**body, seed=6), 100))
     tally = counted(SetTally.empty(4), first)
     kept = SetTally.from_json(json.loads(json.dumps(tally.to_json())))
     further = entries(plan_of(**body), 50, tally)
     assert same(further, entries(plan_of(**body), 50, kept))
-    assert [entry.wanted.index for entry in further] == list(range(100, 150)) and tally.tried == 100
+    assert [entry.wanted.index for entry in further] == list(range(100, 150))
+    assert tally.tried == 100
 
 
 def test_entries_hold_what_the_model_needs() -> None:
@@ -77,8 +81,11 @@ def test_entries_hold_what_the_model_needs() -> None:
     merged = 0
     for entry in made:
         wanted, labels = entry.wanted, entry.labels
-        assert labels is not None and labels.shape == (32, 32) and labels.max() < 4
-        assert wanted.prompt is None and wanted.classes is None
+        assert labels is not None
+        assert labels.shape == (32, 32)
+        assert labels.max() < 4
+        assert wanted.prompt is None
+        assert wanted.classes is None
         assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
         assert np.array_equal(plan.mask(wanted), labels)
         others = [] if wanted.partner is None else [SCENES[wanted.partner]]
@@ -96,7 +103,9 @@ def test_entries_hold_what_the_model_needs() -> None:
 def test_accepted_twins_meet_a_target_that_can_be_met(balance: Any, by: str) -> None:
     if by == "images" and isinstance(balance, dict):
         balance = {"water": 0.5, "road": 0.4}
-    plan = plan_of(count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "max_uses": 100.0})
+    plan = plan_of(
+        count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "max_uses": 100.0}
+    )
     assert all(one.met for one in report(plan).classes)
     tally = SetTally.empty(4)
     rng = np.random.default_rng(1)
@@ -105,7 +114,8 @@ def test_accepted_twins_meet_a_target_that_can_be_met(balance: Any, by: str) -> 
             # what has water is refused half of the time
             accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
             tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
-    assert tally.accepted == 600 and plan.target.met(tally.shares(by)).all()
+    assert tally.accepted == 600
+    assert plan.target.met(tally.shares(by)).all()
     # more of it was asked for than came through
     assert tally.asked.shares(by)[3] > 1.08 * tally.shares(by)[3]
 
@@ -115,12 +125,18 @@ def test_a_plan_says_what_it_comes_to() -> None:
     assert (shares.count, shares.tries, shares.items, shares.by) == (300, 450, 150, "pixels")
     water = next(one for one in shares.classes if one.name == "water")
     real = np.mean([(mask == 3).mean() for mask in SCENES])
-    assert water.target == 0.5 and not water.met and water.real == pytest.approx(real, abs=1e-6)
-    assert water.planned == pytest.approx(water.feasible, abs=0.01) and real < water.planned < 0.2
-    assert any(note.startswith("Water can reach at most") and note.endswith("50.0 % are asked for.") for note in shares.notes)
+    assert water.target == 0.5
+    assert not water.met
+    assert water.real == pytest.approx(real, abs=1e-6)
+    assert water.planned == pytest.approx(water.feasible, abs=0.01)
+    assert real < water.planned < 0.2
+    assert any(
+        note.startswith("Water can reach at most") and note.endswith("50.0 % are asked for.") for note in shares.notes
+    )
     assert any("max_uses" in note for note in shares.notes)
     plain = report(plan_of(ratio=2.0))
-    assert all(one.met and one.planned == pytest.approx(one.real, rel=0.02) for one in plain.classes) and plain.notes == ()
+    assert all(one.met and one.planned == pytest.approx(one.real, rel=0.02) for one in plain.classes)
+    assert plain.notes == ()
     free = report(plan_of(DRAWS, count=50, balance={"water": 0.3}, balance_by="images"))
     assert [one.target for one in free.classes] == [None, None, None, 0.3]
 
@@ -128,31 +144,44 @@ def test_a_plan_says_what_it_comes_to() -> None:
 def test_what_so_few_twins_cannot_meet_is_said() -> None:
     shares = report(plan_of(DRAWS, count=3, balance={"water": 0.5}, balance_by="images"))
     water = next(one for one in shares.classes if one.name == "water")
-    assert water.feasible == pytest.approx(0.5, abs=0.01) and not water.met
-    assert f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for." in shares.notes
+    assert water.feasible == pytest.approx(0.5, abs=0.01)
+    assert not water.met
+    assert (
+        f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for."
+        in shares.notes
+    )
 
 
 def test_only_remedies_that_help_are_told() -> None:
     alone = report(plan_of(tiles=SCENES[:1], count=4, balance={"water": 0.9}))
-    assert any("water" in note.casefold() for note in alone.notes) and not any("max_uses" in note for note in alone.notes)
+    assert any("water" in note.casefold() for note in alone.notes)
+    assert not any("max_uses" in note for note in alone.notes)
     land = [np.zeros((64, 64), dtype=np.uint8)] * 3
     none = report(plan_of(tiles=land, count=4, balance={"water": 0.5}))
-    assert any("Water is in none of these masks" in note for note in none.notes) and not any("Clone" in note for note in none.notes)
+    assert any("Water is in none of these masks" in note for note in none.notes)
+    assert not any("Clone" in note for note in none.notes)
 
 
 def test_no_item_is_drawn_more_often_than_most_uses() -> None:
     plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "max_uses": 3.0})
     uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)
-    assert uses.max() <= 3 * 600 / 150 + 3 and uses.max() > 6
+    assert uses.max() <= 3 * 600 / 150 + 3
+    assert uses.max() > 6
 
 
 def test_class_sets_are_given_as_classes_or_in_words() -> None:
     plan = plan_of(DRAWS, count=120, balance="even", balance_by="images")
-    occurring = {tuple(word for number, word in enumerate(WORDS) if number and (mask == number).mean() >= 0.005) for mask in SCENES}
+    occurring = {
+        tuple(word for number, word in enumerate(WORDS) if number and (mask == number).mean() >= 0.005)
+        for mask in SCENES
+    }
     made = entries(plan, 120)
     for entry in made:
-        assert entry.labels is None and entry.applied == () and entry.wanted.prompt is None
-        assert entry.wanted.classes == entry.wanted.asked and entry.wanted.classes in occurring - {()}
+        assert entry.labels is None
+        assert entry.applied == ()
+        assert entry.wanted.prompt is None
+        assert entry.wanted.classes == entry.wanted.asked
+        assert entry.wanted.classes in occurring - {()}
     for word in WORDS[1:]:
         share = np.mean([word in entry.wanted.asked for entry in made])
         assert share == pytest.approx(plan.target.shares[WORDS.index(word)], rel=0.06)
@@ -160,13 +189,16 @@ def test_class_sets_are_given_as_classes_or_in_words() -> None:
         plan.mask(made[0].wanted)
     prompted = entries(plan_of(DRAWS, count=20, prompt="A photo of {classes}"), 20)
     for entry in prompted:
-        assert entry.wanted.classes is None and entry.wanted.asked
+        assert entry.wanted.classes is None
+        assert entry.wanted.asked
         assert entry.wanted.prompt == DRAWS.prompt_for(entry.wanted.asked)
 
 
 def test_prompts_name_what_the_transformed_mask_holds() -> None:
     captions = [None if number % 3 == 0 else f"tile {number}" for number in range(150)]
-    plan = plan_of(MASKS, captions=captions, count=60, prompt=["{classes}", "{caption}: {classes}"], masks={"transforms": ALL})
+    plan = plan_of(
+        MASKS, captions=captions, count=60, prompt=["{classes}", "{caption}: {classes}"], masks={"transforms": ALL}
+    )
     seen = set()
     for entry in entries(plan, 60):
         words = [f"{word}s" for word in entry.wanted.asked if word != "background"] or ["background"]
@@ -186,9 +218,11 @@ def test_items_that_cannot_be_drawn_from_are_left_out_and_told() -> None:
     partly = scene(3)
     partly[:10] = 255
     plan = plan_of(tiles=[*SCENES[:20], mostly_ignored, partly], count=60)
-    assert plan.left_out == {"unlabelled": 1} and "1 real items are left out" in report(plan).notes[-1]
+    assert plan.left_out == {"unlabelled": 1}
+    assert "1 real items are left out" in report(plan).notes[-1]
     made = entries(plan, 60)
-    assert 20 not in {entry.wanted.item for entry in made} and 21 in {entry.wanted.item for entry in made}
+    assert 20 not in {entry.wanted.item for entry in made}
+    assert 21 in {entry.wanted.item for entry in made}
     with pytest.raises(InvalidRequest, match="1 have less than half") as caught:
         plan_of(tiles=[mostly_ignored], count=1)
     assert caught.value.extra["errors"][0]["pointer"] == "/dataset"
@@ -204,7 +238,12 @@ def test_how_many_to_make_next() -> None:
     assert plan.lacking(so_far(200, 200, 180)) == 23
     assert plan.lacking(so_far(210, 200, 180)) == 13
     assert plan.lacking(so_far(390, 390, 150)) == 10
-    assert plan.lacking(so_far(400, 400, 199)) == plan.lacking(so_far(300, 300, 200)) == plan.lacking(so_far(260, 200, 160)) == 0
+    assert (
+        plan.lacking(so_far(400, 400, 199))
+        == plan.lacking(so_far(300, 300, 200))
+        == plan.lacking(so_far(260, 200, 160))
+        == 0
+    )
 
 
 def so_far(tried: int, judged: int, accepted: int) -> SetTally:
@@ -229,7 +268,8 @@ def test_what_is_being_made_counts_as_far_as_such_was_accepted() -> None:
             accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
             tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
         under_way = fresh
-    assert plan.target.met(tally.shares("pixels")).all() and tally.tried < 1000
+    assert plan.target.met(tally.shares("pixels")).all()
+    assert tally.tried < 1000
     assert SetTally.from_json(json.loads(json.dumps(tally.to_json()))).to_json() == tally.to_json()
 
 
@@ -252,11 +292,15 @@ def test_masks_are_read_one_by_one() -> None:
             Counting.reads += 1
             return super().mask(item)
 
-    request = AugmentationRequest.model_validate({"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1})
+    request = AugmentationRequest.model_validate(
+        {"dataset": "d", "model": "m", "count": 10**6, "balance": "even", "seed": 1}
+    )
     parameters = admit(request, MASKS, CLASSES, real_items=150, max_steps=100, max_prompt_chars=200)
     plan = make_plan(parameters, MASKS, Counting(SCENES, 4))
-    assert report(plan).count == 10**6 and Counting.reads == 0
-    assert len(list(islice(plan.next(SetTally.empty(4), 10**6), 5))) == 5 and Counting.reads == 5
+    assert report(plan).count == 10**6
+    assert Counting.reads == 0
+    assert len(list(islice(plan.next(SetTally.empty(4), 10**6), 5))) == 5
+    assert Counting.reads == 5
 
 
 def test_a_pool_of_another_model_is_refused() -> None:

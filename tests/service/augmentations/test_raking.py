@@ -28,7 +28,9 @@ def test_no_mix_comes_nearer(most: float) -> None:
         target = rng.dirichlet(np.full(3, 1.0))
         scale = scales(target)
         weights = rake(features, target, scale, most=most)
-        assert weights.sum() == pytest.approx(1) and weights.min() >= 0 and weights.max() <= most + 1e-6
+        assert weights.sum() == pytest.approx(1)
+        assert weights.min() >= 0
+        assert weights.max() <= most + 1e-6
         reached = (((weights @ features - target) / scale) ** 2).sum()
         brute = (((grid @ features - target) / scale) ** 2).sum(axis=1).min()
         assert reached <= brute + 1e-4
@@ -70,7 +72,8 @@ def test_no_weight_is_above_the_most() -> None:
 
 def test_what_has_no_prior_gets_no_weight() -> None:
     weights = rake(np.eye(3), np.array([0.2, 0.3, 0.5]), np.ones(3), np.array([1.0, 0.0, 1.0]))
-    assert weights[1] == 0 and weights.sum() == pytest.approx(1)
+    assert weights[1] == 0
+    assert weights.sum() == pytest.approx(1)
     with pytest.raises(ValueError, match="no mask"):
         rake(np.eye(3), np.ones(3) / 3, np.ones(3), np.zeros(3))
     with pytest.raises(ValueError, match="no mask"):

@@ -48,7 +48,7 @@ NONE: list[Strengths] = [
     Merge(largest=0),
 ]
 few = masks_of([0, 1, 2, IGNORE])
-many = masks_of(list(range(254)) + [IGNORE])
+many = masks_of([*list(range(254)), IGNORE])
 seeds = st.integers(0, 2**32)
 
 
@@ -65,7 +65,8 @@ def test_no_label_is_invented_and_the_same_is_made_again(
     if drawn is None:
         return
     out = remake(mask, [{"transform": name, **json.loads(json.dumps(drawn))}], theirs.others)
-    assert out.dtype == np.uint8 and out.flags["C_CONTIGUOUS"]
+    assert out.dtype == np.uint8
+    assert out.flags["C_CONTIGUOUS"]
     allowed = set(np.unique(mask)) | (set(np.unique(other)) - {IGNORE} if name == "merge" else set())
     assert set(np.unique(out)) <= allowed
     if name == "crop":
@@ -134,7 +135,9 @@ def test_scaling_repeats_or_skips_pixels() -> None:
     mask[4, 4], mask[4, 6] = 7, 8
     assert scale(mask, factor=3)[3:6, 3:6].tolist() == [[7] * 3] * 3
     far = scale(mask, factor=0.5)
-    assert far[4, 4] == 7 and far[4, 5] == 8 and (far == 8).sum() >= 1
+    assert far[4, 4] == 7
+    assert far[4, 5] == 8
+    assert (far == 8).sum() >= 1
     # what comes in at the border is the mirrored mask: the label beside the middle shows up again beyond it
     edge = np.zeros((1, 9), dtype=np.uint8)
     edge[0, 8] = 5
@@ -155,7 +158,9 @@ def test_the_strongest_bend_neither_tears_nor_folds() -> None:
         assert drawn is not None
         inner = elastic(rows, moves=drawn["moves"])[60:140, 60:140].astype(int)
         steps = np.diff(inner, axis=0)
-        assert (steps >= 0).all() and steps.max() < 10 and np.abs(inner - rows[60:140, 60:140]).max() > 2
+        assert (steps >= 0).all()
+        assert steps.max() < 10
+        assert np.abs(inner - rows[60:140, 60:140]).max() > 2
 
 
 @settings(deadline=None, max_examples=60)
@@ -176,7 +181,8 @@ def test_holes_take_the_nearest_label(mask: np.ndarray, seed: int) -> None:
 
 def test_ignored_pixels_are_filled_and_nothing_else() -> None:
     mask = np.array([[1, 255, 2], [255, 255, 2]], dtype=np.uint8)
-    assert (fill_ignored(mask)[mask != 255] == mask[mask != 255]).all() and 255 not in fill_ignored(mask)
+    assert (fill_ignored(mask)[mask != 255] == mask[mask != 255]).all()
+    assert 255 not in fill_ignored(mask)
     nothing = np.full((3, 3), 255, dtype=np.uint8)
     assert np.array_equal(fill_ignored(nothing), nothing)
 
@@ -189,7 +195,9 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
     drawn = Drop(largest=0.2).draw(mask, np.random.default_rng(0), TransformContext())
     assert drawn == {"at": [[5, 2]]}  # the halves are too large
     out = drop(mask, **drawn)
-    assert (out[5:9, 2:6] == 3).all() and out[0, 0] == 255 and (out != mask).sum() == 16
+    assert (out[5:9, 2:6] == 3).all()
+    assert out[0, 0] == 255
+    assert (out != mask).sum() == 16
 
 
 def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
@@ -199,7 +207,8 @@ def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
     mask[0, 0] = 2
     for seed in range(20):
         drawn = Drop(most=9, largest=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
-        assert drawn is not None and len(drawn["at"]) == 1
+        assert drawn is not None
+        assert len(drawn["at"]) == 1
 
 
 def test_a_clone_stands_on_what_its_original_stands_on() -> None:
@@ -207,11 +216,14 @@ def test_a_clone_stands_on_what_its_original_stands_on() -> None:
     mask[:20] = 2  # sea above, land below
     mask[5:8, 5:9] = 1  # a boat
     for seed in range(30):
-        drawn = Clone(most=1, largest=0.1).draw(mask, np.random.default_rng(seed), TransformContext(ground=frozenset({2, 4})))
+        drawn = Clone(most=1, largest=0.1).draw(
+            mask, np.random.default_rng(seed), TransformContext(ground=frozenset({2, 4}))
+        )
         assert drawn is not None
         out = clone(mask, **drawn)
-        (row, column, down, across),  = drawn["clones"]
-        assert (row, column) == (5, 5) and (out[5 + down : 8 + down, 5 + across : 9 + across] == 1).all()
+        ((row, column, down, across),) = drawn["clones"]
+        assert (row, column) == (5, 5)
+        assert (out[5 + down : 8 + down, 5 + across : 9 + across] == 1).all()
         assert (out[20:] == 1).sum() <= 3  # at most a quarter of it is ashore
 
 
@@ -227,18 +239,27 @@ def test_wanted_classes_are_cloned_and_others_dropped() -> None:
     of_wanted = sum(one is not None and one["clones"][0][:2] == [2, 2] for one in cloned)
     of_unwanted = sum(one is not None and one["at"] == [[10, 10]] for one in dropped)
     # 4 against 1/4, so 16 times in 17
-    assert 178 <= of_wanted <= 198 and 178 <= of_unwanted <= 198
+    assert 178 <= of_wanted <= 198
+    assert 178 <= of_unwanted <= 198
 
 
 def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
     sea = np.full((30, 30), 2, dtype=np.uint8)
     harbour = sea.copy()
     harbour[10:13, 4:9] = 1
-    drawn = Merge(most=1).draw(sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,)))
-    assert drawn is not None and drawn["objects"] == [[10, 4, 0, 0]]
+    drawn = Merge(most=1).draw(
+        sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,))
+    )
+    assert drawn is not None
+    assert drawn["objects"] == [[10, 4, 0, 0]]
     assert np.array_equal(merge(sea, (harbour,), **drawn), harbour)
     desert = np.full((30, 30), 7, dtype=np.uint8)
-    assert Merge(most=1).draw(desert, np.random.default_rng(1), TransformContext(ground=frozenset({2, 7}), others=(harbour,))) is None
+    assert (
+        Merge(most=1).draw(
+            desert, np.random.default_rng(1), TransformContext(ground=frozenset({2, 7}), others=(harbour,))
+        )
+        is None
+    )
 
 
 def test_a_frame_keeps_the_small_things() -> None:
@@ -265,7 +286,8 @@ def test_a_crop_prefers_windows_with_rare_classes() -> None:
     kept = 0
     for seed in range(100):
         drawn = Crop(low=0.5, high=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
-        assert drawn is not None and drawn["side"] == 30
+        assert drawn is not None
+        assert drawn["side"] == 30
         kept += bool((crop(mask, **drawn) == 3).any())
     # a window at random holds some of it 11 times in 31 squared; the best of four far more often
     assert kept > 1.5 * 100 * (11 / 31) ** 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,18 @@ from service.errors import InvalidRequest, StoreError, StoreUnavailable, Unautho
 from service.store import keys
 from service.store.folder import FolderStore
 
-HOSTILE_IDS = ("../x", "../../etc/passwd", "a/b", "", ".", "x" * 5000, "A" * 12, "0123456789ab/", "0123456789ab\n", "é" * 12)
+HOSTILE_IDS = (
+    "../x",
+    "../../etc/passwd",
+    "a/b",
+    "",
+    ".",
+    "x" * 5000,
+    "A" * 12,
+    "0123456789ab/",
+    "0123456789ab\n",
+    "é" * 12,
+)
 
 
 class CountingStore(FolderStore):
@@ -43,7 +54,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = 1000.0
-        self.began = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+        self.began = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
     def __call__(self) -> float:
         return self.seconds
@@ -87,9 +98,11 @@ def test_a_key_is_kept_as_a_hash_alone(key_store: KeyStore, store: CountingStore
     key, record = key_store.create("acme", name="Ana's laptop")
     kept = store.get(keys.api_key(key.id)).decode()
     assert ApiKey.model_validate_json(kept) == record == key_store.find(key.id)
-    assert key.secret not in kept and record.secret_sha256 == key.sha256() in kept
+    assert key.secret not in kept
+    assert record.secret_sha256 == key.sha256() in kept
     assert (record.tenant, record.name, record.expires_at, record.revoked_at) == ("acme", "Ana's laptop", None, None)
-    assert key.secret not in repr(key) and key.secret not in repr(record)
+    assert key.secret not in repr(key)
+    assert key.secret not in repr(record)
 
 
 def test_keys_are_long_recognisable_and_never_the_same() -> None:
@@ -100,7 +113,9 @@ def test_keys_are_long_recognisable_and_never_the_same() -> None:
     assert without_secrets(f"a {drawn[0].text()} b") == f"a tws_{drawn[0].id}_******** b"
 
 
-def test_without_any_key_everybody_is_the_default_tenant(authenticator: Authenticator, key_store: KeyStore, clock: Clock) -> None:
+def test_without_any_key_everybody_is_the_default_tenant(
+    authenticator: Authenticator, key_store: KeyStore, clock: Clock
+) -> None:
     assert authenticator.tenant(None) == authenticator.tenant("Bearer nonsense") == "default"
     key, _ = key_store.create("acme")
     clock.seconds += SEEN_AT_LATEST_S
@@ -108,7 +123,9 @@ def test_without_any_key_everybody_is_the_default_tenant(authenticator: Authenti
     refusal(authenticator, None)
 
 
-def test_a_ring_that_was_emptied_or_revoked_opens_nothing(authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock) -> None:
+def test_a_ring_that_was_emptied_or_revoked_opens_nothing(
+    authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock
+) -> None:
     key, _ = key_store.create("acme")
     key_store.revoke(key.id)
     refusal(authenticator, None)
@@ -121,7 +138,11 @@ def test_the_setting_decides_where_it_is_not_auto(key_store: KeyStore) -> None:
     refusal(Authenticator(key_store, "true"), None)
     key, _ = key_store.create("acme")
     assert Authenticator(key_store, "true").tenant(bearer(key)) == "acme"
-    assert Authenticator(key_store, "false").tenant(None) == Authenticator(key_store, "false").tenant(bearer(key)) == "default"
+    assert (
+        Authenticator(key_store, "false").tenant(None)
+        == Authenticator(key_store, "false").tenant(bearer(key))
+        == "default"
+    )
 
 
 def test_the_scheme_is_read_in_any_case(authenticator: Authenticator, key_store: KeyStore) -> None:
@@ -137,11 +158,28 @@ def test_all_bad_keys_get_one_answer(authenticator: Authenticator, key_store: Ke
     expired, _ = key_store.create("acme", expires_in=timedelta(seconds=5))
     clock.seconds += 5
     unknown = KeyText.new()
-    texts = [revoked.text(), expired.text(), unknown.text(), f"tws_{good.id}_{unknown.secret}", f"tws_{unknown.id}_{good.secret}"]
-    texts += [good.text()[:-1], good.text() + "0", good.text().upper(), good.text().replace("tws", "ghp"), good.secret, good.id, ""]
+    texts = [
+        revoked.text(),
+        expired.text(),
+        unknown.text(),
+        f"tws_{good.id}_{unknown.secret}",
+        f"tws_{unknown.id}_{good.secret}",
+    ]
+    texts += [
+        good.text()[:-1],
+        good.text() + "0",
+        good.text().upper(),
+        good.text().replace("tws", "ghp"),
+        good.secret,
+        good.id,
+        "",
+    ]
     texts += [f"tws_{hostile}_{good.secret}" for hostile in HOSTILE_IDS]
     answers = [refusal(authenticator, f"Bearer {text}") for text in texts]
-    answers += [refusal(authenticator, header) for header in (good.text(), f"Basic {good.text()}", f"Bearer {good.text()} x", "", "Bearer")]
+    answers += [
+        refusal(authenticator, header)
+        for header in (good.text(), f"Basic {good.text()}", f"Bearer {good.text()} x", "", "Bearer")
+    ]
     assert all(answer == answers[0] for answer in answers)
     told = json.dumps(answers[0])
     assert not any(secret in told for secret in (good.id, good.secret, unknown.secret))
@@ -170,11 +208,15 @@ def test_secrets_are_compared_in_constant_time_whatever_is_wrong(
         refusal(authenticator, bearer(bad))
     assert [given for given, _ in compared] == [good.sha256(), revoked.sha256(), unknown.sha256(), wrong.sha256()]
     kept = [held for _, held in compared]
-    assert kept[0] == kept[3] == record.secret_sha256 and kept[1] == revoked_record.secret_sha256
-    assert len(kept[2]) == 64 and kept[2] not in (record.secret_sha256, revoked_record.secret_sha256)
+    assert kept[0] == kept[3] == record.secret_sha256
+    assert kept[1] == revoked_record.secret_sha256
+    assert len(kept[2]) == 64
+    assert kept[2] not in (record.secret_sha256, revoked_record.secret_sha256)
 
 
-def test_a_revoked_key_is_taken_for_ten_seconds_at_most(authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore) -> None:
+def test_a_revoked_key_is_taken_for_ten_seconds_at_most(
+    authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore
+) -> None:
     key, _ = key_store.create("acme")
     assert authenticator.tenant(bearer(key)) == "acme"
     key_store.revoke(key.id)
@@ -188,12 +230,17 @@ def test_a_revoked_key_is_taken_for_ten_seconds_at_most(authenticator: Authentic
 
 
 def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
-    authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator,
+    key_store: KeyStore,
+    clock: Clock,
+    store: CountingStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     unknown = bearer(KeyText.new())
     assert not authenticator.knows(None), "whether there is a key at all must be looked for"
     authenticator.tenant(None)
-    assert authenticator.knows(None) and authenticator.knows(unknown)
+    assert authenticator.knows(None)
+    assert authenticator.knows(unknown)
     key, _ = key_store.create("acme")
     clock.seconds += SEEN_AT_LATEST_S
     assert not authenticator.knows(bearer(key))
@@ -211,10 +258,14 @@ def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothi
                 refusal(authenticator, header)
     clock.seconds += SEEN_AT_LATEST_S
     assert [authenticator.knows(header) for header in headers] == [True] * 4 + [False] * 2
-    assert Authenticator(key_store, "false").knows(None) and Authenticator(key_store, "true").knows(None) and not Authenticator(key_store, "true").knows(bearer(key))
+    assert Authenticator(key_store, "false").knows(None)
+    assert Authenticator(key_store, "true").knows(None)
+    assert not Authenticator(key_store, "true").knows(bearer(key))
 
 
-def test_an_expired_key_is_not_taken_from_memory_either(authenticator: Authenticator, key_store: KeyStore, clock: Clock) -> None:
+def test_an_expired_key_is_not_taken_from_memory_either(
+    authenticator: Authenticator, key_store: KeyStore, clock: Clock
+) -> None:
     key, _ = key_store.create("acme", expires_in=timedelta(seconds=3))
     assert authenticator.tenant(bearer(key)) == "acme"
     clock.seconds += 3
@@ -233,7 +284,9 @@ def test_keys_that_are_none_are_remembered_too_and_never_too_many(
     assert len(authenticator._looked_up) == 3
 
 
-def test_where_the_store_is_silent_nobody_is_let_in(authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock) -> None:
+def test_where_the_store_is_silent_nobody_is_let_in(
+    authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock
+) -> None:
     key, _ = key_store.create("acme")
     assert authenticator.tenant(bearer(key)) == "acme"
 

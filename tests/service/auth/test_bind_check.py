@@ -22,7 +22,12 @@ def store(tmp_path: Path) -> ObjectStore:
 
 def test_loopback_is_told_from_the_rest() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "", "10.0.0.1", "192.168.1.5", "::ffff:10.0.0.1", "fe80::1%eth0", "localhost.evil")))
+    assert not any(
+        map(
+            is_loopback,
+            ("0.0.0.0", "::", "", "10.0.0.1", "192.168.1.5", "::ffff:10.0.0.1", "fe80::1%eth0", "localhost.evil"),
+        )
+    )
 
 
 def test_loopback_needs_nothing(tmp_path: Path, store: ObjectStore) -> None:

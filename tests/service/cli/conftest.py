@@ -28,8 +28,8 @@ from tests.service.api.support import (
 
 @dataclass
 class InstantWorker:
-    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without ``with_masks``
-    images have none; the mask ``damaged_mask`` is overwritten."""
+    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without
+    ``with_masks`` images have none; the mask ``damaged_mask`` is overwritten."""
 
     repository: JobRepository
     idle: bool = False

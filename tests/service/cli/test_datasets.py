@@ -29,10 +29,15 @@ def test_a_clean_dataset_is_named_and_passes(tmp_path: Path, capsys: pytest.Capt
     folder = real_folder(tmp_path / "tiles", CLASSES)
     assert run(["datasets", "check", str(folder)]) == 0
     said = capsys.readouterr().out
-    assert "folders, 3 pairs" in said and "test 1" in said and "vegetation" in said and "Nothing had to be left out" in said
+    assert "folders, 3 pairs" in said
+    assert "test 1" in said
+    assert "vegetation" in said
+    assert "Nothing had to be left out" in said
 
 
-def test_every_file_at_fault_is_named_and_the_exit_code_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = real_folder(tmp_path / "tiles", CLASSES, 4)
     (folder / "images" / "real0.png").write_bytes(b"no picture")
     (folder / "masks" / "real1.png").unlink()
@@ -41,10 +46,16 @@ def test_every_file_at_fault_is_named_and_the_exit_code_is_1(tmp_path: Path, cap
     report = json.loads(capsys.readouterr().out)
     assert (report["format"], report["items"], report["left_out"], report["clean"]) == ("folders", 1, 3, False)
     found = {group["kind"]: group["first"][0]["file"] for group in report["faults"] if group["left_out"]}
-    assert found == {"unreadable": "images/real0.png", "missing_partner": "images/real1.png", "size_differs": "images/real2.png"}
+    assert found == {
+        "unreadable": "images/real0.png",
+        "missing_partner": "images/real1.png",
+        "size_differs": "images/real2.png",
+    }
     assert run(["datasets", "check", str(folder)]) == 1
     said = capsys.readouterr().out
-    assert "images/real0.png" in said and "images/real1.png" in said and "3 left out" in said
+    assert "images/real0.png" in said
+    assert "images/real1.png" in said
+    assert "3 left out" in said
 
 
 def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +65,8 @@ def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.Cap
         run(words)
         told = capsys.readouterr()
         said = told.out + told.err
-        assert r"red\x1b[31m\u202e" in said and not any(letter in said for letter in "\x1b\x07\u202e")
+        assert r"red\x1b[31m\u202e" in said
+        assert not any(letter in said for letter in "\x1b\x07\u202e")
     run(["datasets", "check", str(folder)])
     assert r"images/\x1b]0;title\x07.png" in capsys.readouterr().out
 
@@ -71,7 +83,9 @@ def test_an_archive_is_read_like_its_folder(tmp_path: Path, capsys: pytest.Captu
     assert "The archive cannot be unpacked" in capsys.readouterr().err
 
 
-def test_twins_are_checked_against_the_hashes_of_their_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_twins_are_checked_against_the_hashes_of_their_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = twin_folder(tmp_path / "twins", maskless=(2,))
     Image.fromarray(twin_mask(5)).save(folder / "masks" / "00000001.png")
     assert run(["datasets", "check", str(folder), "--json"]) == 1
@@ -93,7 +107,9 @@ def test_what_is_no_dataset_is_said_to_be_none(tmp_path: Path, capsys: pytest.Ca
     assert "twinset models show aerial@1.0.0 --json > card.json" in capsys.readouterr().err
 
 
-def test_shares_and_cooccurrence_are_those_that_numpy_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shares_and_cooccurrence_are_those_that_numpy_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, picture = twin_folder(tmp_path / "twins", count=5), tmp_path / "stats.png"
     masks = np.stack([twin_mask(number) for number in range(5)])
     assert run(["datasets", "stats", str(folder), "--json", "--picture", str(picture)]) == 0
@@ -103,16 +119,21 @@ def test_shares_and_cooccurrence_are_those_that_numpy_counts(tmp_path: Path, cap
         assert entry["pixels"] == int((masks == index).sum())
         assert entry["pixel_share"] == pytest.approx((masks == index).sum() / (masks != 255).sum())
         assert entry["images"] == int((masks == index).any(axis=(1, 2)).sum())
-    assert found["cooccurrence"][0] == [None] * 4 and found["cooccurrence"][1] == [0.0, 1.0, 1.0, 1.0]
+    assert found["cooccurrence"][0] == [None] * 4
+    assert found["cooccurrence"][1] == [0.0, 1.0, 1.0, 1.0]
     with Image.open(picture) as drawn:
-        assert drawn.format == "PNG" and drawn.width > 800
+        assert drawn.format == "PNG"
+        assert drawn.width > 800
     assert run(["datasets", "stats", str(folder)]) == 0
     said = capsys.readouterr().out
     share = (masks == 1).sum() / (masks != 255).sum()
-    assert "5 images: 5 of 24 x 24" in said and f"{share:.1%}" in said
+    assert "5 images: 5 of 24 x 24" in said
+    assert f"{share:.1%}" in said
 
 
-def test_a_picture_is_asked_for_as_png_in_a_folder_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_is_asked_for_as_png_in_a_folder_that_exists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = twin_folder(tmp_path / "twins", count=1)
     for wrong in ("stats.jpg", "nowhere/stats.png"):
         assert run(["datasets", "stats", str(folder), "--picture", str(tmp_path / wrong)]) == 2

@@ -46,9 +46,24 @@ def test_the_formats_of_the_command_are_those_that_are_written() -> None:
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
-def test_twins_that_a_server_made_are_read_back_with_pycocotools(live_api: LiveApi, tmp_path: Path, layout: str) -> None:
+def test_twins_that_a_server_made_are_read_back_with_pycocotools(
+    live_api: LiveApi, tmp_path: Path, layout: str
+) -> None:
     twins, out = tmp_path / "twins", tmp_path / "coco"
-    asked = ["--model", "aerial", "--classes", "water", "--count", "3", "--seed", "5", "--layout", layout, "--url", live_api.url]
+    asked = [
+        "--model",
+        "aerial",
+        "--classes",
+        "water",
+        "--count",
+        "3",
+        "--seed",
+        "5",
+        "--layout",
+        layout,
+        "--url",
+        live_api.url,
+    ]
     assert run(["generate", *asked, "--out", str(twins)]) == 0
     assert json.loads((twins / "card.json").read_text())["name"] == "aerial"
     assert export(twins, "--format", "coco", "--out", out) == 0
@@ -65,8 +80,10 @@ def test_twins_that_a_server_made_are_read_back_with_pycocotools(live_api: LiveA
             assert np.array_equal(found, truth == number)
         assert (truth < 3).any()
     for line in lines(out):
-        assert line["source"] == "synthetic" and line["caption"] == "A photo of water"
-        assert line["metadata"]["model"] == "aerial@1.0.0" and line["metadata"]["parameters"]["steps"] == 10
+        assert line["source"] == "synthetic"
+        assert line["caption"] == "A photo of water"
+        assert line["metadata"]["model"] == "aerial@1.0.0"
+        assert line["metadata"]["parameters"]["steps"] == 10
 
 
 def test_a_jobs_archive_gives_the_same_items_as_its_folder(live_api: LiveApi, tmp_path: Path) -> None:
@@ -76,7 +93,8 @@ def test_a_jobs_archive_gives_the_same_items_as_its_folder(live_api: LiveApi, tm
         (tmp_path / "job.zip").write_bytes(client.fetch(f"/jobs/{live_api.worker.sent[0][0]}/archive"))
     for source, out in (("twins", "one"), ("job.zip", "two")):
         assert export(tmp_path / source, "--format", "folders", "--out", tmp_path / out, "--title", "Same") == 0
-    assert len(lines(tmp_path / "one")) == 2 and digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert len(lines(tmp_path / "one")) == 2
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
 def test_manifest_and_card_say_what_made_the_twins(tmp_path: Path) -> None:
@@ -85,8 +103,11 @@ def test_manifest_and_card_say_what_made_the_twins(tmp_path: Path) -> None:
     assert [line["metadata"]["seed"] for line in lines(out)] == [100, 101, 102, 103]
     assert lines(out)[2]["metadata"]["scores"] == {"confident_share": 0.52, "mean_confidence": 0.8}
     card = (out / "README.md").read_text()
-    assert card.startswith("# Shore\n") and "4 synthetic, 0 real" in card and "seeds of the jobs: 7" in card
-    assert '"guidance_scale": 2.0' in card and "model `aerial@1.0.0`: CC0-1.0" in card
+    assert card.startswith("# Shore\n")
+    assert "4 synthetic, 0 real" in card
+    assert "seeds of the jobs: 7" in card
+    assert '"guidance_scale": 2.0' in card
+    assert "model `aerial@1.0.0`: CC0-1.0" in card
     for index in range(4):
         with Image.open(out / "masks" / f"j1_{index:08d}.png") as file:
             assert np.array_equal(np.array(file), twin_mask(index))
@@ -99,24 +120,37 @@ def test_real_and_synthetic_are_mixed_by_the_names_of_their_classes(tmp_path: Pa
     assert export(twins, real, real_folder(tmp_path / "b" / "tiles", CLASSES, 2, seed=900), "--format", "folders", "--out", out,
                   "--rename", "Ground=unlabelled") == 0  # fmt: skip
     by_name = {line["name"]: line for line in lines(out)}
-    assert sorted(by_name) == ["j1/00000000", "j1/00000001", "tiles-2/real0", "tiles-2/real1", "tiles/real0", "tiles/real1", "tiles/real2"]
+    assert sorted(by_name) == [
+        "j1/00000000",
+        "j1/00000001",
+        "tiles-2/real0",
+        "tiles-2/real1",
+        "tiles/real0",
+        "tiles/real1",
+        "tiles/real2",
+    ]
     assert [by_name[name]["source"] for name in sorted(by_name)] == ["synthetic"] * 2 + ["real"] * 5
-    assert by_name["tiles/real0"]["split"] == "test" and by_name["j1/00000000"]["split"] == "train"
+    assert by_name["tiles/real0"]["split"] == "test"
+    assert by_name["j1/00000000"]["split"] == "train"
     for name, number in (("tiles_real2", 2), ("tiles-2_real1", 1), ("j1_00000001", 1)):
         with Image.open(out / "masks" / f"{name}.png") as file:
             assert np.array_equal(np.array(file), twin_mask(number)), name
     listed = json.loads((out / "dataset.json").read_text())["classes"]
-    assert [entry["name"] for entry in listed] == CLASSES and listed[1]["colour"] == [0, 0, 255]
+    assert [entry["name"] for entry in listed] == CLASSES
+    assert listed[1]["colour"] == [0, 0, 255]
     assert "real images from Surveyed tiles: CC BY 4.0" in (out / "README.md").read_text()
 
 
-def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     twins = twin_folder(tmp_path / "twins", count=2)
     real = real_folder(tmp_path / "tiles", ["roof", "water", "vegetation", "unlabelled"])
     out = tmp_path / "mixed"
     assert export(twins, real, "--format", "folders", "--out", out) == 1
     said = capsys.readouterr().err
-    assert "'tiles' lacks 'building' and has 'roof' besides" in said and "--rename A=B" in said
+    assert "'tiles' lacks 'building' and has 'roof' besides" in said
+    assert "--rename A=B" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiles", "twins"]
     kept = ["--classes", "unlabelled,water", "--dropped", "unlabelled"]
     assert export(twins, real, "--format", "folders", "--out", out, *kept) == 0
@@ -129,10 +163,13 @@ def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(tmp_p
     assert capsys.readouterr().err.count("which is no class") == 2
 
 
-def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     twins = twin_folder(tmp_path / "twins", count=2)
     ignored = sum(int((twin_mask(number) == 255).sum()) for number in range(2))
-    assert ignored and export(twins, "--format", "yolo", "--out", tmp_path / "yolo") == 0
+    assert ignored
+    assert export(twins, "--format", "yolo", "--out", tmp_path / "yolo") == 0
     assert f"Lost {ignored:,} pixels are of no class, which yolo cannot say" in capsys.readouterr().err
     assert "to a trainer they are background" in (tmp_path / "yolo" / "README.md").read_text()
     assert export(twins, "--format", "coco", "--out", tmp_path / "coco") == 0
@@ -147,9 +184,12 @@ def test_twins_stay_with_the_real_image_whose_mask_they_follow(tmp_path: Path) -
         given = {"number": 0, "upload": upload, "sha256": "0" * 64}
         sources.append(twin_folder(tmp_path / f"t{number}", f"job{number}", 2, given_mask=given))
     out = tmp_path / "split"
-    assert export(*sources, "--format", "folders", "--out", out, "--split", "train=0.5,test=0.5", "--split-seed", "3") == 0
+    assert (
+        export(*sources, "--format", "folders", "--out", out, "--split", "train=0.5,test=0.5", "--split-seed", "3") == 0
+    )
     split = {line["name"]: line["split"] for line in lines(out)}
-    assert set(split.values()) == {"train", "test"} and len(split) == 18
+    assert set(split.values()) == {"train", "test"}
+    assert len(split) == 18
     for number in range(6):
         assert {split[f"tiles/real{number}"]} == {split[f"job{number}/{index:08d}"] for index in range(2)}
 
@@ -159,7 +199,10 @@ def test_images_without_masks_are_left_out_with_their_count(tmp_path: Path, caps
     assert export(twin_folder(tmp_path / "some", maskless=(0, 2)), "--format", "voc", "--out", out) == 0
     assert [line["metadata"]["index"] for line in lines(out)] == [1, 3]
     assert "Left out 2 of some: 2 missing partner" in capsys.readouterr().err
-    assert export(twin_folder(tmp_path / "none", count=2, maskless=(0, 1)), "--format", "voc", "--out", tmp_path / "n") == 1
+    assert (
+        export(twin_folder(tmp_path / "none", count=2, maskless=(0, 1)), "--format", "voc", "--out", tmp_path / "n")
+        == 1
+    )
     assert "there is no pair of an image and its mask in none" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "set", "some"]
 
@@ -177,9 +220,14 @@ def test_every_format_goes_into_a_folder_and_into_a_zip_of_the_same_files(wanted
     title = ["--title", "Same", "--shard-size", "3", "--image-format", "jpeg"]
     assert export(twins, "--format", wanted, "--out", tmp_path / "set", *title) == 0
     assert export(twins, "--format", wanted, "--out", tmp_path / "set.zip", *title) == 0
-    files = {path.relative_to(tmp_path / "set").as_posix(): path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(tmp_path / "set").as_posix(): path.read_bytes()
+        for path in (tmp_path / "set").rglob("*")
+        if path.is_file()
+    }
     with zipfile.ZipFile(tmp_path / "set.zip") as archive:
-        assert archive.testzip() is None and {name: archive.read(name) for name in archive.namelist()} == files
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == files
     assert {"README.md", "manifest.jsonl"} < set(files)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "set.zip", "twins"]
 
@@ -192,12 +240,16 @@ def test_wrong_usage_and_what_is_there_already_are_refused(tmp_path: Path, capsy
     for taken in ("there", "there.zip", "no/such"):
         assert export(*common, tmp_path / taken) == 2
     assert (tmp_path / "there.zip").read_bytes() == b"mine"
-    assert export(*common, tmp_path / "new.tar.gz") == 2 and not (tmp_path / "new.tar.gz").exists()
+    assert export(*common, tmp_path / "new.tar.gz") == 2
+    assert not (tmp_path / "new.tar.gz").exists()
     splits = [["--split", text] for text in ("train", "train=0.8", "=1", "a=0.5,a=1")]
     for wrong in (*splits, ["--rename", "water"], ["--dropped", "water"], ["--format", "csv"]):
         assert export(*common, out, *wrong) == 2, wrong
     said = capsys.readouterr().err
-    assert "is there already" in said and "make it first" in said and "add up to 1" in said and "is not OLD=NEW" in said
+    assert "is there already" in said
+    assert "make it first" in said
+    assert "add up to 1" in said
+    assert "is not OLD=NEW" in said
     assert not out.exists()
 
 
@@ -210,7 +262,12 @@ def test_a_manifest_names_no_files_outside_of_its_folder(tmp_path: Path) -> None
     outside = tmp_path / "outside.png"
     outside.write_bytes(png(twin_mask(0)))
     key = {"key": "../../outside.png", "sha256": "0" * 64, "bytes": 1}
-    assert export(twin_folder(tmp_path / "t", count=1, image=key, job="../up"), "--format", "coco", "--out", tmp_path / "o") == 1
+    assert (
+        export(
+            twin_folder(tmp_path / "t", count=1, image=key, job="../up"), "--format", "coco", "--out", tmp_path / "o"
+        )
+        == 1
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside.png", "t"]
 
 
@@ -218,7 +275,9 @@ def test_a_manifest_names_no_files_outside_of_its_folder(tmp_path: Path) -> None
 def test_ctrl_c_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
     twins = twin_folder(tmp_path / "twins", count=1500)
     arguments = ["export", str(twins), "--format", "folders", "--out", str(tmp_path / name)]
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     while not any(path.suffix == ".part" and any(path.glob("new*")) for path in tmp_path.iterdir()):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

@@ -53,11 +53,13 @@ def test_twins_come_whole_and_in_order(
             path = out / f"{kind}s" / f"{line['index']:08d}.png"
             assert hashlib.sha256(path.read_bytes()).hexdigest() == line[kind]["sha256"]
     assert ("/shards/" in lines[0]["image"]["key"]) == (layout == "shards")
-    assert lines[0]["classes"] == ["water", "vegetation"] and lines[0]["job_seed"] == 5
+    assert lines[0]["classes"] == ["water", "vegetation"]
+    assert lines[0]["job_seed"] == 5
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width > 1000
     text = capsys.readouterr().out
-    assert "7 twins in" in text and str(out / "contact_sheet.png") in text
+    assert "7 twins in" in text
+    assert str(out / "contact_sheet.png") in text
 
 
 def test_every_parameter_reaches_the_server(live_api: LiveApi, tmp_path: Path) -> None:
@@ -99,7 +101,8 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
     assert run([*common, "--out", str(tmp_path / "new")]) == 2
     assert run([*common, "--out", str(tmp_path / "new"), "--prompt", "p", "--classes", "water"]) == 2
     told = capsys.readouterr().err
-    assert "give --prompt, --classes or --mask" in told and "--classes goes alone" in told
+    assert "give --prompt, --classes or --mask" in told
+    assert "--classes goes alone" in told
     uncounted = ["generate", "--model", "aerial", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
     assert run([*uncounted, "--prompt", "p"]) == 2
     assert "only masks do without" in capsys.readouterr().err
@@ -118,9 +121,7 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
         assert f"Invalid value for '{option}': 'nan' is not a finite number" in capsys.readouterr().err
 
 
-def test_where_no_server_answers_it_says_how_to_start_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_no_server_answers_it_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "twins"
     arguments = [
         "--model",
@@ -138,7 +139,8 @@ def test_where_no_server_answers_it_says_how_to_start_one(
     assert run(["generate", *arguments]) == 1
     assert time.monotonic() - began < 3
     error = capsys.readouterr().err
-    assert "http://127.0.0.1:1 does not answer" in error and "twinset up" in error
+    assert "http://127.0.0.1:1 does not answer" in error
+    assert "twinset up" in error
     assert not out.exists()
 
 
@@ -149,12 +151,14 @@ def test_the_servers_problem_is_shown_with_its_remedy(
     common = ["--count", "1", "--out", str(out), "--url", live_api.url]
     assert run(["generate", "--model", "aerial", "--classes", "watr", *common]) == 1
     error = capsys.readouterr().err
-    assert "The model knows no such class" in error and "did you mean 'water'" in error
+    assert "The model knows no such class" in error
+    assert "did you mean 'water'" in error
     assert run(["generate", "--model", "areal", "--classes", "water", *common]) == 1
     assert "did you mean 'aerial'" in capsys.readouterr().err
     assert run(["generate", "--model", "aerial", "--classes", "watr", "--name", "a" * 200, *common]) == 1
     error = capsys.readouterr().err
-    assert error.count("did you mean 'water'") == 1 and error.count("it has 200 characters") == 1
+    assert error.count("did you mean 'water'") == 1
+    assert error.count("it has 200 characters") == 1
     assert not out.exists()
 
 
@@ -180,9 +184,7 @@ def test_a_partial_job_gives_what_there_is_and_fails(
     assert [path.name for path in sorted((out / "images").iterdir())] == ["00000000.png", "00000002.png"]
 
 
-def test_a_damaged_object_is_found_out(
-    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_object_is_found_out(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     live_api.worker.damaged_mask = 1
     arguments = [
         "--model",
@@ -198,7 +200,8 @@ def test_a_damaged_object_is_found_out(
     ]
     assert run(["generate", *arguments]) == 1
     said = capsys.readouterr().err
-    assert "masks/00000001.png in the object store has sha256" in said and "it is damaged" in said
+    assert "masks/00000001.png in the object store has sha256" in said
+    assert "it is damaged" in said
 
 
 def test_ctrl_c_cancels_the_job(live_api: LiveApi, tmp_path: Path) -> None:

@@ -52,7 +52,13 @@ def test_a_file_is_sent_and_followed_by_as_many_twins_as_asked(
     assert live_api.store.get(keys.upload("default", upload)) == mask.read_bytes()
     parameters = job_of(live_api)["parameters"]
     assert isinstance(parameters, dict)
-    wanted = {"prompt": "glands", "mask": [{"upload": upload}], "mask_encoding": "colours", "guidance_target": "joint", "count": 3}
+    wanted = {
+        "prompt": "glands",
+        "mask": [{"upload": upload}],
+        "mask_encoding": "colours",
+        "guidance_target": "joint",
+        "count": 3,
+    }
     assert parameters.items() >= wanted.items()
     assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 3
     assert json.loads((out / "manifest.jsonl").read_text().splitlines()[2])["given_mask"]["upload"] == upload
@@ -79,7 +85,8 @@ def test_a_file_that_is_no_png_is_named_and_nothing_is_asked_for(
     bad.write_bytes(pillow_file(painted(stripes(64)), "JPEG"))
     assert generate(live_api, tmp_path / "twins", "--mask", good, "--mask", bad) == 1
     assert f"{bad}: the file is not a PNG: it looks like a JPEG" in capsys.readouterr().err.replace("\n", " ")
-    assert live_api.worker.sent == [] and not (tmp_path / "twins").exists()
+    assert live_api.worker.sent == []
+    assert not (tmp_path / "twins").exists()
 
 
 def test_a_mask_that_the_model_refuses_is_told_by_its_file(
@@ -93,16 +100,15 @@ def test_a_mask_that_the_model_refuses_is_told_by_its_file(
     assert error.count("does not have") == 1
 
 
-def test_images_without_masks_come_alone(
-    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_without_masks_come_alone(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     live_api.worker.with_masks = False
     out = tmp_path / "images"
     assert generate(live_api, out, "--prompt", "glands", "--count", "2") == 0
     assert sorted(path.name for path in out.iterdir()) == ["card.json", "contact_sheet.png", "images", "manifest.jsonl"]
     assert len(list((out / "images").iterdir())) == 2
     text = capsys.readouterr().out
-    assert "2 images in" in text and "images, manifest.jsonl" in text
+    assert "2 images in" in text
+    assert "images, manifest.jsonl" in text
 
 
 def test_classes_and_masks_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,9 +49,9 @@ def test_a_model_is_added_listed_and_shown(
     assert "tiny@1.0.0" in [f"{c['name']}@{c['version']}" for c in json.loads(capsys.readouterr().out)]
     assert run(["models", "show", "tiny"]) == 0
     text = capsys.readouterr().out
-    assert (
-        "tiny@1.0.0" in text and "land  ■ water  ■ road" in text and "A photo of land, water and road" in text
-    )
+    assert "tiny@1.0.0" in text
+    assert "land  ■ water  ■ road" in text
+    assert "A photo of land, water and road" in text
     assert run(["models", "show", "tiny@1.0.0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == load_card(folder).model_dump(mode="json")
     assert run(["models", "show", "tinny"]) == 1
@@ -69,7 +69,8 @@ def test_what_goes_together_and_what_guidance_strengthens_is_shown(
     assert "Guidance of text, mask, joint; default text" in text
     assert run(["models", "show", "polyps"]) == 0
     text = capsys.readouterr().out
-    assert "A photo of" not in text and "Guidance of" not in text
+    assert "A photo of" not in text
+    assert "Guidance of" not in text
 
 
 def test_the_same_version_again_is_no_change_and_another_content_is_refused(
@@ -133,9 +134,7 @@ def test_a_registration_cut_short_leaves_no_model_and_can_be_done_again(folder: 
         register(folder, breaking, catalogue(breaking, tmp_path))
     store = FolderStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
     # The weights are there, and no card: no reader has met half a model.
-    assert [info.key for info in store.list("models/")] == [
-        keys.model_file("tiny", "1.0.0", "model.safetensors")
-    ]
+    assert [info.key for info in store.list("models/")] == [keys.model_file("tiny", "1.0.0", "model.safetensors")]
     assert catalogue(store, tmp_path).cards() == ()
     other = tmp_path / "other"
     write_tiny_model(other, seed=8)

@@ -16,9 +16,7 @@ from service.cli.root import COMMANDS, run, signals_unwind
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a few lines of Python in a process of their own."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
@@ -71,8 +69,10 @@ def test_settings_are_listed_with_their_values_and_without_secrets(
     monkeypatch.setenv("TWINSET_CHUNK_SIZE", "3")
     assert run(["settings"]) == 0
     text = capsys.readouterr().out
-    assert "TWINSET_CHUNK_SIZE" in text and "3 * default 8" in text
-    assert "hidden" not in text and "nobody-sees" not in text
+    assert "TWINSET_CHUNK_SIZE" in text
+    assert "3 * default 8" in text
+    assert "hidden" not in text
+    assert "nobody-sees" not in text
 
 
 def test_without_torch_training_says_what_to_install() -> None:
@@ -94,5 +94,6 @@ def test_a_termination_signal_unwinds_the_command_and_the_handlers_come_back() -
             time.sleep(30)
         finally:
             cleaned_up = True
-    assert cleaned_up and stopped.value.code == 128 + signal.SIGTERM
+    assert cleaned_up
+    assert stopped.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before

@@ -33,9 +33,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     access = {"aws_access_key_id": "test", "aws_secret_access_key": "test-secret", "region_name": "us-east-1"}
     boto3.client("s3", endpoint_url=endpoint, **access).create_bucket(Bucket="twins")
     with EmbeddedBroker(tmp_path / "broker") as broker:
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TWINSET_"))
-        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TWINSET_"))}
         yield {
             **kept,
             "AWS_ACCESS_KEY_ID": "test",
@@ -58,9 +56,7 @@ def twinset(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running(
-    name: str, *arguments: str, environment: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(name: str, *arguments: str, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One of the halves, ended by SIGTERM."""
     with log.open("wb") as output:
         process = subprocess.Popen(twinset(name, *arguments), env=environment, stdout=output, stderr=output)
@@ -76,9 +72,7 @@ def running(
 def test_the_two_halves_make_twins_over_redis_and_s3(
     environment: dict[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
-    added = subprocess.run(
-        twinset("models", "add", str(tiny_model)), env=environment, capture_output=True, text=True
-    )
+    added = subprocess.run(twinset("models", "add", str(tiny_model)), env=environment, capture_output=True, text=True)
     assert added.returncode == 0, added.stderr
     log, out, metrics_port = tmp_path / "api.log", tmp_path / "twins", free_port()
     with (
@@ -118,10 +112,13 @@ def test_the_two_halves_make_twins_over_redis_and_s3(
         assert {"/shards/" in line["image"]["key"] for line in lines} == {layout == "shards"}
         files = [*(out / layout).glob("images/*.png"), *(out / layout).glob("masks/*.png")]
         pictures.append({path.relative_to(out / layout): path.read_bytes() for path in files})
-    assert len(pictures[0]) == 6 and pictures[0] == pictures[1]
+    assert len(pictures[0]) == 6
+    assert pictures[0] == pictures[1]
 
 
-def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     log = tmp_path / "api.log"
     del environment["TWINSET_LINK_SECRET"]
     with running("serve", "--port", "0", environment=environment, log=log):
@@ -133,13 +130,15 @@ def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
 def test_options_of_a_worker_that_makes_twins_are_none_of_a_bulk_worker() -> None:
     for option in (["--warm", "tiny"], ["--grace-s", "1"]):
         refused = subprocess.run(twinset("worker", "--bulk", *option), capture_output=True, text=True, timeout=30)
-        assert refused.returncode == 2 and "leave them out with --bulk" in refused.stderr
+        assert refused.returncode == 2
+        assert "leave them out with --bulk" in refused.stderr
 
 
 def test_a_grace_time_that_never_ends_is_refused() -> None:
     for value in ("nan", "inf"):
         refused = subprocess.run(twinset("worker", "--grace-s", value), capture_output=True, text=True, timeout=30)
-        assert refused.returncode == 2 and f"{value!r} is not a finite number" in refused.stderr
+        assert refused.returncode == 2
+        assert f"{value!r} is not a finite number" in refused.stderr
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -153,4 +152,5 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             timeout=30,
         )
     assert finished.returncode == 1
-    assert f"port {port} on 127.0.0.1 cannot be had" in finished.stderr and "--port" in finished.stderr
+    assert f"port {port} on 127.0.0.1 cannot be had" in finished.stderr
+    assert "--port" in finished.stderr

@@ -26,21 +26,42 @@ def twin_mask(number: int, size: int = 24) -> np.ndarray:
 
 
 def twin_folder(
-    folder: Path, job: str = "j1", count: int = 4, *, maskless: tuple[int, ...] = (), with_card: bool = True, **line: Any
+    folder: Path,
+    job: str = "j1",
+    count: int = 4,
+    *,
+    maskless: tuple[int, ...] = (),
+    with_card: bool = True,
+    **line: Any,
 ) -> Path:
-    """``count`` twins of a job; those in ``maskless`` are images alone. ``line`` overrides members of the manifest's lines."""
+    """``count`` twins of a job; those in ``maskless`` are images alone. ``line`` overrides members of the manifest's
+    lines."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     lines = []
     for index in range(count):
-        image, mask = picture(int(hashlib.sha256(f"{job}{index}".encode()).hexdigest()[:8], 16), 24, 24), png(twin_mask(index))
+        image, mask = (
+            picture(int(hashlib.sha256(f"{job}{index}".encode()).hexdigest()[:8], 16), 24, 24),
+            png(twin_mask(index)),
+        )
         entry: dict[str, Any] = {"format": 1, "job": job, "index": index, "seed": 100 + index, "job_seed": 7}
         for kind, data in (("image", image), ("mask", mask)):
             entry[kind] = None
             if kind == "image" or index not in maskless:
                 (folder / f"{kind}s" / f"{index:08d}.png").write_bytes(data)
-                entry[kind] = {"key": f"jobs/{job}/{kind}s/{index:08d}.png", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        entry |= {"model": "aerial@1.0.0", "prompt": None, "classes": ["water"], "given_mask": None, "steps": 10, "guidance_scale": 2.0}
+                entry[kind] = {
+                    "key": f"jobs/{job}/{kind}s/{index:08d}.png",
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "bytes": len(data),
+                }
+        entry |= {
+            "model": "aerial@1.0.0",
+            "prompt": None,
+            "classes": ["water"],
+            "given_mask": None,
+            "steps": 10,
+            "guidance_scale": 2.0,
+        }
         entry |= {"eta": 0.0, "size_px": 24, "confident_share": 0.5 + index / 100, "mean_confidence": 0.8, **line}
         lines.append(json.dumps(entry))
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
@@ -49,7 +70,9 @@ def twin_folder(
     return folder
 
 
-def real_folder(folder: Path, names: list[str], count: int = 3, *, order: list[int] | None = None, seed: int = 500) -> Path:
+def real_folder(
+    folder: Path, names: list[str], count: int = 3, *, order: list[int] | None = None, seed: int = 500
+) -> Path:
     """A real dataset of ``folders`` whose masks are those of twins; index ``i`` of these is ``order[i]`` here."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()

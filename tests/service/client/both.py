@@ -12,7 +12,8 @@ from service.client.runs import Run
 
 
 class Awaited:
-    """An object of :class:`AsyncTwinset` whose calls are awaited here: coroutines give results, async iterators lists."""
+    """An object of :class:`AsyncTwinset` whose calls are awaited here: coroutines give results, async iterators
+    lists."""
 
     def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
         self.runner = runner
@@ -49,14 +50,20 @@ class BothClients:
 
     def __call__(self, url: str | None = None, api_key: str | None = None, **options: Any) -> Any:
         blocking = self.kind == "blocking"
-        client: Any = Twinset(url, api_key, **options) if blocking else Awaited(self._runner, AsyncTwinset(url, api_key, **options))
+        client: Any = (
+            Twinset(url, api_key, **options)
+            if blocking
+            else Awaited(self._runner, AsyncTwinset(url, api_key, **options))
+        )
         self._made.append(client)
         return client
 
     def __enter__(self) -> BothClients:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for client in self._made:
             client.close() if self.kind == "blocking" else client.aclose()
         self._runner.close()

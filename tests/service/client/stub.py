@@ -1,7 +1,8 @@
-"""A server that answers by the contract of datasets, exports and augmentations, from memory; and a store of its own, on another host.
+"""A server that answers by the contract of datasets, exports and augmentations, from memory; and a store of its own, on
+another host.
 
-It notes every request, and can be told to misbehave: ``faults`` holds, by path, what to answer in place of the truth, one after the
-other; links are good while their ``age`` is.
+It notes every request, and can be told to misbehave: ``faults`` holds, by path, what to answer in place of the truth,
+one after the other; links are good while their ``age`` is.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Stub:
 
     def fetched(self) -> list[str]:
         """The files that were asked for, in order."""
-        return [request.url.path.removeprefix("/files/") for request in self.requests if request.url.host == "store.example"]
+        return [
+            request.url.path.removeprefix("/files/") for request in self.requests if request.url.host == "store.example"
+        ]
 
     def _object(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
@@ -72,7 +75,9 @@ class Stub:
                 if self.link_uses < 0:
                     self.age, self.link_uses = self.age + 1, 3
             if int(request.url.params["age"]) != self.age:
-                return httpx.Response(403, text="<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
+                return httpx.Response(
+                    403, text="<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+                )
         data = self.files[request.url.path.removeprefix("/files/")]
         start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if start:
@@ -80,7 +85,7 @@ class Stub:
             return httpx.Response(206, content=data[start:], headers=told)
         return httpx.Response(200, content=data)
 
-    def _run(self, id: str, name: str | None, **members: Any) -> dict[str, Any]:  # noqa: A002
+    def _run(self, id: str, name: str | None, **members: Any) -> dict[str, Any]:
         ended = self._looked >= self.looks
         return {
             "id": id, "name": name, "state": self.state if ended else "running", "done": 4 if ended else 1, "total": 4, "reason": None,
@@ -120,7 +125,9 @@ class Stub:
             for path in named[start : start + self.page]
         ]
         end = start + self.page
-        return httpx.Response(200, json={"files": files, "next_cursor": str(end) if end < len(named) else None, "links_expire_at": MOMENT})
+        return httpx.Response(
+            200, json={"files": files, "next_cursor": str(end) if end < len(named) else None, "links_expire_at": MOMENT}
+        )
 
     def _datasets(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
         if parts[2:] and parts[2] in ("report", "statistics"):
@@ -128,10 +135,16 @@ class Stub:
         if request.method == "DELETE":
             return httpx.Response(204)
         self._look(request)
-        name = parts[0] if parts else request.url.params.get("name") or json.loads(self.bodies[-1] or b"{}").get("name", "tiles")
+        name = (
+            parts[0]
+            if parts
+            else request.url.params.get("name") or json.loads(self.bodies[-1] or b"{}").get("name", "tiles")
+        )
         version = int(parts[1]) if len(parts) > 1 else 3
         classes = [{"index": 0, "name": "water", "colour": [0, 0, 255], "background": False}]
-        view = self._run(f"{name}@{version}", name, version=version, format="folders", items=4, left_out=0, bytes=9, classes=classes)
+        view = self._run(
+            f"{name}@{version}", name, version=version, format="folders", items=4, left_out=0, bytes=9, classes=classes
+        )
         if not parts and request.method == "GET":
             return httpx.Response(200, json={"datasets": [view], "next_cursor": None})
         return httpx.Response(202 if request.method == "POST" else 200, json=view)
@@ -158,16 +171,28 @@ class Stub:
         digest = hashlib.sha256(b"").hexdigest()
         picture = {"url": f"{STORE}/files/x?age=0", "sha256": digest, "bytes": 0}
         samples = [
-            {"index": index, "seed": index, "job": "j7ybr17pesw6kn47yb0", "classes": [], "image": picture, "mask": picture, "error": None}
+            {
+                "index": index,
+                "seed": index,
+                "job": "j7ybr17pesw6kn47yb0",
+                "classes": [],
+                "image": picture,
+                "mask": picture,
+                "error": None,
+            }
             for index in range(start, min(start + 3, 4))
         ]
-        return httpx.Response(200, json={"samples": samples, "next_cursor": "3" if start == 0 else None, "links_expire_at": MOMENT})
+        return httpx.Response(
+            200, json={"samples": samples, "next_cursor": "3" if start == 0 else None, "links_expire_at": MOMENT}
+        )
 
 
 def problem(status: int, slug: str = "not-ready", **headers: str) -> Fault:
     """Answers with a problem."""
     document = {"type": f"/problems/{slug}", "title": "No", "status": status, "detail": f"it is {slug}"}
-    return lambda request: httpx.Response(status, json=document, headers={**headers, "Content-Type": "application/problem+json"})
+    return lambda request: httpx.Response(
+        status, json=document, headers={**headers, "Content-Type": "application/problem+json"}
+    )
 
 
 def other_bytes(data: bytes) -> Fault:

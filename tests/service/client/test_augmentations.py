@@ -25,7 +25,9 @@ def client(stub: Stub, make_client: BothClients) -> Any:
 
 def test_a_dataset_is_extended_by_a_plan(client: Any, stub: Stub) -> None:
     dataset = client.dataset("tiles")
-    augmentation = client.augment(dataset=dataset, model="aerial", ratio=2.0, balance="even", masks={"flip": True}, seed=None)
+    augmentation = client.augment(
+        dataset=dataset, model="aerial", ratio=2.0, balance="even", masks={"flip": True}, seed=None
+    )
     request = stub.sent("POST", "/augmentations")[0]
     asked = {"dataset": "tiles@3", "model": "aerial", "ratio": 2.0, "balance": "even", "masks": {"flip": True}}
     assert json.loads(request.content) == asked
@@ -44,9 +46,11 @@ def test_numbers_that_json_does_not_know_are_not_sent(client: Any, stub: Stub) -
 
 def test_a_dry_run_keeps_nothing(client: Any, stub: Stub) -> None:
     plan = client.augment(dataset="tiles", model="aerial", count=4, dry_run=True)
-    assert isinstance(plan, Plan) and plan.model_extra == {"feasible": True, "shares": {"water": 0.5}}
+    assert isinstance(plan, Plan)
+    assert plan.model_extra == {"feasible": True, "shares": {"water": 0.5}}
     request = stub.sent("POST", "/augmentations")[0]
-    assert json.loads(request.content)["dry_run"] is True and "idempotency-key" not in request.headers
+    assert json.loads(request.content)["dry_run"] is True
+    assert "idempotency-key" not in request.headers
 
 
 def test_accepted_twins_come_page_after_page(client: Any) -> None:
@@ -56,14 +60,21 @@ def test_accepted_twins_come_page_after_page(client: Any) -> None:
 
 @pytest.mark.parametrize("with_dataset", [True, False])
 def test_it_is_exported_together_with_its_dataset_or_alone(client: Any, with_dataset: bool) -> None:
-    export = client.augment(dataset="tiles", model="aerial", count=4, wait=True).export(format="coco", with_dataset=with_dataset, seed=3)
+    export = client.augment(dataset="tiles", model="aerial", count=4, wait=True).export(
+        format="coco", with_dataset=with_dataset, seed=3
+    )
     alone = [{"augmentation": "a7ybr17pesw6kn47yb0"}]
-    assert export.info.request == {"sources": [{"dataset": "tiles@3"}, *alone] if with_dataset else alone, "format": "coco", "seed": 3}
+    assert export.info.request == {
+        "sources": [{"dataset": "tiles@3"}, *alone] if with_dataset else alone,
+        "format": "coco",
+        "seed": 3,
+    }
 
 
 def test_augmentations_are_listed_cancelled_and_deleted(client: Any, stub: Stub) -> None:
     (one,) = client.augmentations()
-    assert one.cancel().id == one.id and one.delete() is True
+    assert one.cancel().id == one.id
+    assert one.delete() is True
     assert [(request.method, request.url.path) for request in stub.requests[-2:]] == [
         ("POST", "/augmentations/a7ybr17pesw6kn47yb0/cancel"),
         ("DELETE", "/augmentations/a7ybr17pesw6kn47yb0"),

@@ -62,15 +62,23 @@ def test_a_folder_arrives_as_it_is(client: Any, stub: Stub, tiles: Path, tmp_pat
     dataset = client.upload_dataset("tiles", tiles, format="folders")
     ((request, body),) = uploads(stub)
     assert dict(request.url.params) == {"name": "tiles", "format": "folders"}
-    assert request.headers["content-type"] == "application/x-tar" and int(request.headers["content-length"]) == len(body)
+    assert request.headers["content-type"] == "application/x-tar"
+    assert int(request.headers["content-length"]) == len(body)
     (tmp_path / "sent.tar").write_bytes(body)
     unpack(tmp_path / "sent.tar", tmp_path / "out")
     expected = {path: digest for path, digest in digests(tiles).items() if not path.startswith((".git", "Thumbs"))}
-    assert digests(tmp_path / "out") == expected and len(expected) == 8 * 3 + 5
+    assert digests(tmp_path / "out") == expected
+    assert len(expected) == 8 * 3 + 5
     assert open_dataset(tmp_path / "out").classes == GROUND
-    assert (dataset.id, dataset.version, dataset.source, dataset.state) == ("tiles@3", 3, {"dataset": "tiles@3"}, "running")
+    assert (dataset.id, dataset.version, dataset.source, dataset.state) == (
+        "tiles@3",
+        3,
+        {"dataset": "tiles@3"},
+        "running",
+    )
     assert dataset.wait().info.classes[0].name == "water"
-    assert dataset.done == 4 and repr(dataset).endswith("tiles@3: succeeded, 4 of 4 items>")
+    assert dataset.done == 4
+    assert repr(dataset).endswith("tiles@3: succeeded, 4 of 4 items>")
 
 
 def test_the_same_files_are_the_same_archive_whoever_has_them(tiles: Path, tmp_path: Path) -> None:
@@ -138,16 +146,24 @@ def test_whether_the_key_holds_is_asked_before_gigabytes_are_sent(client: Any, s
 
 def test_an_upload_that_broke_off_goes_again_under_the_same_key(client: Any, stub: Stub, tiles: Path) -> None:
     listed = lambda request: httpx.Response(200, json={"datasets": [], "next_cursor": None})  # noqa: E731
-    stub.faults["/datasets"] = [listed, raising(httpx.ReadError("reset")), problem(429, **{"Retry-After": "0"}), problem(503)]
+    stub.faults["/datasets"] = [
+        listed,
+        raising(httpx.ReadError("reset")),
+        problem(429, **{"Retry-After": "0"}),
+        problem(503),
+    ]
     assert client.upload_dataset("tiles", tiles).version == 3
     sent = uploads(stub)
-    assert len(sent) == 4 and len({body for _, body in sent}) == 1 and sent[0][1] != b""
+    assert len(sent) == 4
+    assert len({body for _, body in sent}) == 1
+    assert sent[0][1] != b""
     [key] = {request.headers["idempotency-key"] for request, _ in sent}
     client.upload_dataset("tiles", tiles)
     client.upload_dataset("tiles", tiles, idempotency_key="mine")
     client.import_dataset("tiles", "2026/january", idempotency_key="also-mine")
     another, own, imported = (request.headers["idempotency-key"] for request, _ in uploads(stub)[4:])
-    assert another not in (key, "") and (own, imported) == ("mine", "also-mine")
+    assert another not in (key, "")
+    assert (own, imported) == ("mine", "also-mine")
     with pytest.raises(InvalidRequest, match="idempotency_key is 'two words'"):
         client.upload_dataset("tiles", tiles, idempotency_key="two words")
 
@@ -165,9 +181,13 @@ def test_report_and_statistics_come_as_they_were_written(client: Any, stub: Stub
     collector = StatisticsCollector(GROUND)
     for number in range(4):
         collector.add(scene(number))
-    stub.files = {"report": report.model_dump_json().encode(), "statistics": collector.result().model_dump_json().encode()}
+    stub.files = {
+        "report": report.model_dump_json().encode(),
+        "statistics": collector.result().model_dump_json().encode(),
+    }
     dataset = client.dataset("tiles")
-    assert dataset.report() == report and report.faults
+    assert dataset.report() == report
+    assert report.faults
     assert dataset.statistics() == collector.result()
 
 
@@ -175,7 +195,11 @@ def test_datasets_are_found_by_name_and_version(client: Any, stub: Stub) -> None
     assert [dataset.id for dataset in client.datasets()] == ["tiles@3"]
     found = [client.dataset("roads"), client.dataset("roads", 2), client.dataset("roads@2")]
     assert [dataset.id for dataset in found] == ["roads@3", "roads@2", "roads@2"]
-    assert [request.url.path for request in stub.requests[1:]] == ["/datasets/roads", "/datasets/roads/2", "/datasets/roads/2"]
+    assert [request.url.path for request in stub.requests[1:]] == [
+        "/datasets/roads",
+        "/datasets/roads/2",
+        "/datasets/roads/2",
+    ]
     stub.faults["/datasets/../jobs"] = [problem(404, "unknown-dataset")]
     with pytest.raises(ApiProblem):
         client.dataset("../jobs")
@@ -189,6 +213,7 @@ def test_a_dataset_that_fails_its_check_is_told(client: Any, stub: Stub, tiles: 
     with pytest.raises(RunFailed, match="dataset tiles@3 failed"):
         client.upload_dataset("tiles", tiles, wait=True)
     dataset = client.dataset("tiles")
-    assert dataset.cancel().id == "tiles@3" and dataset.delete() is True
+    assert dataset.cancel().id == "tiles@3"
+    assert dataset.delete() is True
     assert [request.method for request in stub.requests[-2:]] == ["POST", "DELETE"]
     assert stub.requests[-2].url.path == "/datasets/tiles/3/cancel"

@@ -40,7 +40,9 @@ def stub() -> Stub:
 
 
 def export_of(stub: Stub, make_client: BothClients, **options: Any) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), **{"patience_s": 1.0, **options}).find_export("e7ybr17pesw6kn47yb0")
+    return make_client(API, "tws_key", transport=stub.transport(), **{"patience_s": 1.0, **options}).find_export(
+        "e7ybr17pesw6kn47yb0"
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -55,10 +57,12 @@ def leftovers(folder: Path) -> list[Path]:
 def test_files_come_side_by_side_and_once(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     export = export_of(stub, make_client)
     assert export.download(tmp_path / "set", workers=3, progress=False).fetched == 7
-    assert files(tmp_path / "set") == stub.files and leftovers(tmp_path) == []
+    assert files(tmp_path / "set") == stub.files
+    assert leftovers(tmp_path) == []
     stub.requests.clear()
     again = export.download(tmp_path / "set")
-    assert (again.fetched, again.kept) == (0, 7) and stub.fetched() == []
+    assert (again.fetched, again.kept) == (0, 7)
+    assert stub.fetched() == []
 
 
 def test_only_what_is_missing_or_changed_is_fetched_again(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
@@ -71,17 +75,21 @@ def test_only_what_is_missing_or_changed_is_fetched_again(stub: Stub, make_clien
     stub.requests.clear()
     again = export.download(tmp_path / "set")
     assert sorted(stub.fetched()) == ["dataset.json", "train-000001.tar", "train-000003.tar"]
-    assert (again.fetched, again.kept) == (3, 4) and files(tmp_path / "set") == stub.files
+    assert (again.fetched, again.kept) == (3, 4)
+    assert files(tmp_path / "set") == stub.files
 
 
 def test_other_bytes_than_were_recorded_are_fetched_again(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     name = "train-000002.tar"
     stub.faults[f"/files/{name}"] = [other_bytes(bytes(len(stub.files[name])))] * 2
     export_of(stub, make_client).download(tmp_path / "set")
-    assert stub.fetched().count(name) == 3 and files(tmp_path / "set") == stub.files
+    assert stub.fetched().count(name) == 3
+    assert files(tmp_path / "set") == stub.files
 
 
-def test_a_file_that_stays_wrong_is_named_and_the_others_come(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_a_file_that_stays_wrong_is_named_and_the_others_come(
+    stub: Stub, make_client: BothClients, tmp_path: Path
+) -> None:
     stub.faults["/files/train-000002.tar"] = [other_bytes(b"no")] * 9
     stub.faults["/files/train-000004.tar"] = [problem(404, "object-not-found")]
     stub.faults["/files/dataset.json"] = [other_bytes(b"much more than two bytes")]
@@ -92,7 +100,8 @@ def test_a_file_that_stays_wrong_is_named_and_the_others_come(stub: Stub, make_c
         "train-000004.tar": "it is object-not-found",
         "dataset.json": "dataset.json was announc",
     }
-    assert len(files(tmp_path / "set")) == 4 and leftovers(tmp_path) == []
+    assert len(files(tmp_path / "set")) == 4
+    assert leftovers(tmp_path) == []
     stub.faults.clear()
     assert export_of(stub, make_client).download(tmp_path / "set").fetched == 3
 
@@ -143,7 +152,9 @@ ELSEWHERE = ["../out", "/etc/out", "a/../../out", "a\\..\\out", "C:out", "a//b",
 
 
 @pytest.mark.parametrize("path", [*ELSEWHERE, ".twinset/download.json", ".TWINSET/x"])
-def test_a_name_that_leads_out_of_the_folder_is_refused(stub: Stub, make_client: BothClients, tmp_path: Path, path: str) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(
+    stub: Stub, make_client: BothClients, tmp_path: Path, path: str
+) -> None:
     stub.files[path] = b"hostile"
     before = set(tmp_path.rglob("*"))
     with pytest.raises(DownloadRefused, match="has no place in a folder"):
@@ -158,7 +169,9 @@ def test_a_name_that_is_taken_by_a_folder_is_told(stub: Stub, make_client: BothC
         export_of(stub, make_client).download(tmp_path / "set", workers=1)
 
 
-def test_a_cursor_that_leads_back_is_not_followed_for_ever(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_a_cursor_that_leads_back_is_not_followed_for_ever(
+    stub: Stub, make_client: BothClients, tmp_path: Path
+) -> None:
     page = {"files": [], "next_cursor": "1"}
     stub.faults["/exports/e7ybr17pesw6kn47yb0/files"] = [lambda request: httpx.Response(200, json=page)] * 2
     with pytest.raises(Exception, match="the one behind itself"):
@@ -170,7 +183,9 @@ def test_ctrl_c_leaves_nothing_half_written(stub: Stub, tmp_path: Path) -> None:
 
     def interrupted(request: httpx.Request) -> httpx.Response:
         if once.acquire(blocking=False):
-            os.kill(os.getpid(), signal.SIGINT)  # to the process, as Ctrl-C does: it is the main thread that hears of it
+            os.kill(
+                os.getpid(), signal.SIGINT
+            )  # to the process, as Ctrl-C does: it is the main thread that hears of it
         time.sleep(0.05)
         return broken_after(b"some of it")(request)
 
@@ -195,7 +210,11 @@ def test_a_cancelled_task_leaves_nothing_half_written(stub: Stub, tmp_path: Path
                 await asyncio.sleep(0.001)
 
     async def handle(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, stream=Endless()) if request.url.path == "/files/train-000004.tar" else stub.handle(request)
+        return (
+            httpx.Response(200, stream=Endless())
+            if request.url.path == "/files/train-000004.tar"
+            else stub.handle(request)
+        )
 
     async def main() -> None:
         stub.files["train-000004.tar"] = bytes(10**7)
@@ -234,17 +253,25 @@ def test_a_download_that_was_killed_goes_on_where_it_was(stub: Stub, make_client
             client.find_export("e7ybr17pesw6kn47yb0").download(sys.argv[1], workers=1)
     """)
     ran = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "set")], input=pickle.dumps(stub.files), capture_output=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", program, str(tmp_path / "set")],
+        input=pickle.dumps(stub.files),
+        capture_output=True,
+        timeout=60,
+        cwd=ROOT,
     )
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     there = files(tmp_path / "set")
-    assert 0 < len(there) < 7 and there.items() <= stub.files.items() and len(leftovers(tmp_path)) == 1
+    assert 0 < len(there) < 7
+    assert there.items() <= stub.files.items()
+    assert len(leftovers(tmp_path)) == 1
     export_of(stub, make_client).download(tmp_path / "set")
     assert sorted(stub.fetched()) == sorted(stub.files.keys() - there.keys())
     assert files(tmp_path / "set") == stub.files
 
 
-def test_what_a_killed_download_left_goes_once_nobody_can_be_at_it(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_what_a_killed_download_left_goes_once_nobody_can_be_at_it(
+    stub: Stub, make_client: BothClients, tmp_path: Path
+) -> None:
     export = export_of(stub, make_client)
     export.download(tmp_path / "set")
     fresh, old = (tmp_path / "set/.twinset" / name for name in ("a.part", "b.part"))
@@ -271,7 +298,9 @@ def test_several_processes_may_fetch_the_same_at_once(stub: Stub, tmp_path: Path
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == [] and files(tmp_path / "set") == stub.files and leftovers(tmp_path) == []
+    assert failures == []
+    assert files(tmp_path / "set") == stub.files
+    assert leftovers(tmp_path) == []
 
 
 def test_a_full_disk_is_told_with_the_remedy(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def zipped(files: dict[str, bytes], **fields: Any) -> bytes:
 
 def in_parts(folder: Path) -> dict[str, bytes]:
     """A set as the server offers it: in two zip parts, with manifest and README beside them and in the last."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
     beside = {name: files.pop(name) for name in ("manifest.jsonl", "README.md")}
     names = list(files)
     first, second = names[: len(names) // 2], names[len(names) // 2 :]
@@ -94,11 +96,15 @@ def test_an_export_that_was_not_answered_is_asked_for_again_under_the_same_key(c
 def test_zip_parts_become_the_set_that_was_written(client: Any, stub: Stub, written: Path, tmp_path: Path) -> None:
     fetched = client.find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", progress=False)
     assert fetched.fetched == 4
-    assert unpacked(tmp_path / "set") == digests(written) and len(digests(written)) >= 11
-    assert not list((tmp_path / "set").rglob("*.part")) and not list((tmp_path / "set").rglob("*.zip"))
+    assert unpacked(tmp_path / "set") == digests(written)
+    assert len(digests(written)) >= 11
+    assert not list((tmp_path / "set").rglob("*.part"))
+    assert not list((tmp_path / "set").rglob("*.zip"))
 
 
-def test_a_part_is_fetched_again_only_while_something_of_it_is_missing(client: Any, stub: Stub, written: Path, tmp_path: Path) -> None:
+def test_a_part_is_fetched_again_only_while_something_of_it_is_missing(
+    client: Any, stub: Stub, written: Path, tmp_path: Path
+) -> None:
     one = client.find_export("e7ybr17pesw6kn47yb0")
     one.download(tmp_path / "set")
     stub.requests.clear()
@@ -110,7 +116,8 @@ def test_a_part_is_fetched_again_only_while_something_of_it_is_missing(client: A
     assert (again.kept, stub.fetched()) == (3, ["part-00001.zip"])
     assert unpacked(tmp_path / "set") == digests(written)
     (tmp_path / "set/README.md").unlink()
-    assert one.download(tmp_path / "set").fetched == 1 and stub.fetched()[-1] == "README.md"
+    assert one.download(tmp_path / "set").fetched == 1
+    assert stub.fetched()[-1] == "README.md"
 
 
 def test_an_unpacking_that_was_cut_off_is_done_again(client: Any, stub: Stub, written: Path, tmp_path: Path) -> None:
@@ -120,7 +127,8 @@ def test_an_unpacking_that_was_cut_off_is_done_again(client: Any, stub: Stub, wr
         receipt.write_bytes(receipt.read_bytes()[:-9])
     stub.requests.clear()
     one.download(tmp_path / "set")
-    assert sorted(stub.fetched()) == ["part-00000.zip", "part-00001.zip"] and unpacked(tmp_path / "set") == digests(written)
+    assert sorted(stub.fetched()) == ["part-00000.zip", "part-00001.zip"]
+    assert unpacked(tmp_path / "set") == digests(written)
 
 
 HOSTILE = {
@@ -136,10 +144,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_part_is_refused_and_nothing_lands_outside(client: Any, stub: Stub, tmp_path: Path, kind: str) -> None:
+def test_a_hostile_part_is_refused_and_nothing_lands_outside(
+    client: Any, stub: Stub, tmp_path: Path, kind: str
+) -> None:
     stub.files["part-00001.zip"] = HOSTILE[kind]
     (tmp_path / "deep").mkdir()
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     with pytest.raises(DownloadRefused):
         client.find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "deep/set")
     new = [path for path in tmp_path.rglob("*") if path not in before and path.is_file()]
@@ -162,8 +172,10 @@ def test_shards_stay_as_they_are(make_client: BothClients, tmp_path: Path, own: 
 def test_files_and_exports_are_listed(client: Any, stub: Stub) -> None:
     one = next(iter(client.exports()))
     assert [file.path for file in one.files()] == sorted(stub.files)
-    assert one.info.items == {"real": 1, "synthetic": 3} and one.wait().state == "succeeded"
-    assert one.cancel().id == one.id and one.delete() is True
+    assert one.info.items == {"real": 1, "synthetic": 3}
+    assert one.wait().state == "succeeded"
+    assert one.cancel().id == one.id
+    assert one.delete() is True
 
 
 def test_waiting_comes_before_fetching_and_a_failure_ends_it(make_client: BothClients, tmp_path: Path) -> None:

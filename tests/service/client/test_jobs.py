@@ -49,12 +49,16 @@ def test_a_set_in_three_lines(client: Any, live_api: LiveApi, tmp_path: Path) ->
     assert (job.state, job.done, job.total) == ("succeeded", 7, 7)
     found = files(tmp_path / "twins")
     names = [f"{index:08d}.png" for index in range(7)]
-    assert sorted(found) == sorted(["card.json", "manifest.jsonl", *(f"{kind}/{name}" for kind in ("images", "masks") for name in names)])
+    assert sorted(found) == sorted(
+        ["card.json", "manifest.jsonl", *(f"{kind}/{name}" for kind in ("images", "masks") for name in names)]
+    )
     for index, name in enumerate(names):
         assert found[f"images/{name}"] == live_api.store.get(keys.job_image(job.id, index))
         assert found[f"masks/{name}"] == live_api.store.get(keys.job_mask(job.id, index))
     lines = [json.loads(line) for line in found["manifest.jsonl"].splitlines()]
-    assert [line["image"]["sha256"] for line in lines] == [hashlib.sha256(found[f"images/{name}"]).hexdigest() for name in names]
+    assert [line["image"]["sha256"] for line in lines] == [
+        hashlib.sha256(found[f"images/{name}"]).hexdigest() for name in names
+    ]
     assert ModelCard.model_validate_json(found["card.json"]).id == "aerial@1.0.0"
 
 
@@ -65,7 +69,8 @@ def test_both_clients_fetch_the_same_bytes(live_api: LiveApi, tmp_path: Path) ->
             job = clients(live_api.url).generate(**ASKED, idempotency_key="the-same")
             job.download(tmp_path / kind)
             fetched.append((job.id, files(tmp_path / kind)))
-    assert fetched[0] == fetched[1] and len(fetched[0][1]) == 16
+    assert fetched[0] == fetched[1]
+    assert len(fetched[0][1]) == 16
 
 
 def test_every_parameter_reaches_the_server(client: Any) -> None:
@@ -73,8 +78,17 @@ def test_every_parameter_reaches_the_server(client: Any) -> None:
         model="aerial@1.0.0", prompt="A photo of water", count=2, seed=9, steps=3, guidance_scale=1.5, eta=0.5, size=128,
         priority="interactive", name="mine", pairs=True,
     )  # fmt: skip
-    expected = {"steps": 3, "guidance_scale": 1.5, "eta": 0.5, "size": 128, "priority": "interactive", "prompt": "A photo of water"}
-    assert job.info.parameters.model_dump().items() >= {**expected, "count": 2, "seed": 9, "model": "aerial@1.0.0"}.items()
+    expected = {
+        "steps": 3,
+        "guidance_scale": 1.5,
+        "eta": 0.5,
+        "size": 128,
+        "priority": "interactive",
+        "prompt": "A photo of water",
+    }
+    assert (
+        job.info.parameters.model_dump().items() >= {**expected, "count": 2, "seed": 9, "model": "aerial@1.0.0"}.items()
+    )
     assert job.name == "mine"
 
 
@@ -83,7 +97,8 @@ def test_the_same_key_is_the_same_job_and_no_key_another(client: Any) -> None:
     assert first.id == second.id != client.generate(**ASKED).id
     with pytest.raises(ApiProblem) as caught:
         client.generate(**{**ASKED, "count": 8}, idempotency_key="script-1")
-    assert caught.value.status == 409 and caught.value.is_kind("idempotency-conflict")
+    assert caught.value.status == 409
+    assert caught.value.is_kind("idempotency-conflict")
     for bad in ("", "two words", "schlüssel"):
         with pytest.raises(InvalidRequest, match="idempotency_key is"):
             client.generate(**ASKED, idempotency_key=bad)
@@ -105,14 +120,16 @@ def test_faults_of_a_request_are_told_all_at_once(client: Any) -> None:
 
 def test_models_are_listed_with_their_cards(client: Any) -> None:
     models = {model.id: model for model in client.models()}
-    assert {"aerial@1.0.0", "tissue@1.0.0"} <= models.keys() and models["aerial@1.0.0"].versions == ("1.0.0",)
+    assert {"aerial@1.0.0", "tissue@1.0.0"} <= models.keys()
+    assert models["aerial@1.0.0"].versions == ("1.0.0",)
     assert client.model("tissue").card.inputs == ("prompt", "mask")
 
 
 def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveApi) -> None:
     live_api.worker.idle = True
     job = client.generate(**ASKED)
-    assert job.state == "queued" and "7 twins" in repr(job)
+    assert job.state == "queued"
+    assert "7 twins" in repr(job)
     with pytest.raises(StillRunning, match="0 of 7 twins done. It goes on") as caught:
         job.wait(timeout=0.05)
     assert isinstance(caught.value, TimeoutError)
@@ -146,7 +163,9 @@ def test_a_failed_or_cancelled_job_raises_unless_told_not_to(client: Any, live_a
         cancelled.wait()
 
 
-def test_a_partial_job_is_fetched_without_its_gaps_and_its_retry_makes_the_rest(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
+def test_a_partial_job_is_fetched_without_its_gaps_and_its_retry_makes_the_rest(
+    client: Any, live_api: LiveApi, tmp_path: Path
+) -> None:
     live_api.worker.failing = (2, 5)
     job = client.generate(**ASKED, wait=True)
     assert (job.state, job.done, job.info.failed) == ("partial", 5, 2)
@@ -155,7 +174,8 @@ def test_a_partial_job_is_fetched_without_its_gaps_and_its_retry_makes_the_rest(
     assert not (tmp_path / "some/images/00000002.png").exists()
     live_api.worker.failing = ()
     again = job.retry()
-    assert again.info.retry_of == job.id and again.wait().done == 2
+    assert again.info.retry_of == job.id
+    assert again.wait().done == 2
     assert [sample.index for sample in again.samples()] == [2, 5]
     assert job.retry().id == again.id
 
@@ -168,9 +188,11 @@ def test_samples_and_jobs_come_page_after_page(client: Any, live_api: LiveApi, m
     made = [client.generate(**{**ASKED, "count": 7 if number == 0 else 1}) for number in range(5)]
     samples = list(made[0].samples())
     assert [sample.index for sample in samples] == list(range(7))
-    assert samples[0].classes[0].name == "water" and samples[0].image.bytes > 0
+    assert samples[0].classes[0].name == "water"
+    assert samples[0].image.bytes > 0
     assert [job.id for job in client.jobs()] == [job.id for job in reversed(made)]
-    assert list(client.jobs(state="failed")) == [] and len(list(client.jobs(state="succeeded"))) == 5
+    assert list(client.jobs(state="failed")) == []
+    assert len(list(client.jobs(state="succeeded"))) == 5
 
 
 def test_deleting_says_whether_it_is_gone(client: Any, live_api: LiveApi) -> None:
@@ -179,7 +201,8 @@ def test_deleting_says_whether_it_is_gone(client: Any, live_api: LiveApi) -> Non
     assert job.delete() is True, "gone is gone"
     live_api.worker.idle = True
     running = client.generate(**ASKED)
-    assert running.delete() is False and running.state in ("cancelling", "cancelled")
+    assert running.delete() is False
+    assert running.state in ("cancelling", "cancelled")
 
 
 def masks_of_every_kind(folder: Path) -> dict[str, Any]:
@@ -202,7 +225,9 @@ def masks_of_every_kind(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", ["a path", "a path as text", "bytes", "a Pillow image", "an array", "an array of int64", "a folder"])
+@pytest.mark.parametrize(
+    "kind", ["a path", "a path as text", "bytes", "a Pillow image", "an array", "an array of int64", "a folder"]
+)
 def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Path, kind: str) -> None:
     job = client.generate(model="tissue", mask=masks_of_every_kind(tmp_path)[kind])
     assert job.total == (3 if kind == "a folder" else 1)
@@ -254,7 +279,9 @@ def test_a_twin_without_a_mask_has_none(client: Any, live_api: LiveApi, tmp_path
     assert not (tmp_path / "images only/masks").exists()
 
 
-def test_a_key_opens_what_is_its_tenants(live_api: LiveApi, make_client: BothClients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_opens_what_is_its_tenants(
+    live_api: LiveApi, make_client: BothClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = KeyStore(live_api.store).create("acme")[0].text()
     with pytest.raises(ApiProblem, match="TWINSET_API_KEY"):
         make_client(live_api.url).models()
@@ -297,7 +324,9 @@ def test_a_damaged_object_is_named_and_the_others_come(client: Any, live_api: Li
         job.download(tmp_path / "twins")
     assert [path for path, _ in caught.value.files] == ["masks/00000003.png"]
     found = files(tmp_path / "twins")
-    assert len(found) == 14 and "masks/00000003.png" not in found and "manifest.jsonl" not in found
+    assert len(found) == 14
+    assert "masks/00000003.png" not in found
+    assert "manifest.jsonl" not in found
 
 
 def test_the_views_have_all_that_the_server_tells() -> None:

@@ -52,21 +52,30 @@ def test_a_bar_says_what_is_done_of_how_much(
 @pytest.mark.usefixtures("watched")
 def test_several_bars_stand_below_one_another(capsys: pytest.CaptureFixture[str]) -> None:
     board = Board()
-    with board.bar(True, "One", "bytes") as one, board.bar(True, "Other", "items") as other, board.bar(False, "Unwanted", "items") as none:
+    with (
+        board.bar(True, "One", "bytes") as one,
+        board.bar(True, "Other", "items") as other,
+        board.bar(False, "Unwanted", "items") as none,
+    ):
         one.show(1_500_000, 3_000_000)
         one.advance(500_000)
         other.show(2, None, "[bold]as it is[/bold]")
         none.show(1, 2)
         none.advance(1)
     text = capsys.readouterr().err
-    assert "2.0 MB of 3.0 MB" in text and "2 items" in text and "[bold]as it is[/bold]" in text and "Unwanted" not in text
+    assert "2.0 MB of 3.0 MB" in text
+    assert "2 items" in text
+    assert "[bold]as it is[/bold]" in text
+    assert "Unwanted" not in text
     with board.bar(True, "A later one", "items") as later:
         later.show(1, 1)
     assert "A later one" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("watched")
-def test_what_a_run_is_at_is_shown_while_its_count_stands_still(make_client: BothClients, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_run_is_at_is_shown_while_its_count_stands_still(
+    make_client: BothClients, capsys: pytest.CaptureFixture[str]
+) -> None:
     stub = Stub(looks=2, doing="round 1: 37 of 90 made")
     client = make_client(API, "tws_key", transport=stub.transport())
     client.augment(dataset="tiles", model="aerial", count=300).wait()

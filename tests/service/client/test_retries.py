@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -63,14 +63,21 @@ class Script:
 
 def refused(status: int, headers: Mapping[str, str] | None = None, **members: Any) -> Answer:
     document = {"type": "/problems/x", "title": "No", "status": status, "detail": "because", **members}
-    return Answer(status, httpx.Headers({"content-type": "application/problem+json", **(headers or {})}), json.dumps(document).encode())
+    return Answer(
+        status,
+        httpx.Headers({"content-type": "application/problem+json", **(headers or {})}),
+        json.dumps(document).encode(),
+    )
 
 
-@pytest.mark.parametrize("outcome", [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.ReadTimeout("slow"), refused(503)])
+@pytest.mark.parametrize(
+    "outcome", [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.ReadTimeout("slow"), refused(503)]
+)
 def test_a_repeatable_request_is_sent_again_with_growing_pauses(outcome: Any) -> None:
     script = Script([outcome, outcome, outcome, OK])
     assert script.play(send(script.config, GET)) == OK
-    assert script.slept == [0.2, 0.4, 0.8] and len(script.sent) == 4
+    assert script.slept == [0.2, 0.4, 0.8]
+    assert len(script.sent) == 4
 
 
 def test_jitter_takes_up_to_half_of_a_pause() -> None:
@@ -85,7 +92,8 @@ def test_patience_ends() -> None:
     with pytest.raises(ServerUnreachable, match="twinset up") as caught:
         script.play(send(script.config, GET))
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
-    assert 20 < sum(script.slept) <= 30 and max(script.slept) == 8.0
+    assert 20 < sum(script.slept) <= 30
+    assert max(script.slept) == 8.0
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 500, 501])
@@ -113,7 +121,9 @@ def test_what_may_have_been_accepted_is_not_sent_again(outcome: Any) -> None:
         assert "look before you send it again" in str(caught.value)
 
 
-@pytest.mark.parametrize("outcome", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), refused(429, {"retry-after": "1"})])
+@pytest.mark.parametrize(
+    "outcome", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), refused(429, {"retry-after": "1"})]
+)
 def test_what_was_surely_not_accepted_is(outcome: Any) -> None:
     script = Script([outcome, OK])
     assert script.play(send(script.config, UNSAFE)) == OK
@@ -123,7 +133,7 @@ def test_retry_after_is_heeded_in_seconds_and_as_a_date() -> None:
     script = Script([refused(429, {"retry-after": "7"}), refused(503, {"retry-after": "3"}), OK])
     script.play(send(script.config, GET))
     assert script.slept == [pytest.approx(7.02), pytest.approx(3.04)]
-    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=90), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     assert 85 < (retry_after_s({"retry-after": date}) or 0) <= 90
     assert [retry_after_s({"retry-after": text}) for text in ("", "soon", "-1", "9" * 10)] == [None, None, None, None]
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
@@ -169,7 +179,10 @@ def test_what_broke_off_goes_on_where_it_did_and_patience_begins_anew() -> None:
     script = Script([broken] * 9 + [rest])
     script.play(fetch(script.config, GET, sink))
     assert sink.data == whole
-    assert [request.headers.get("Range") for request in script.sent] == [None, *(f"bytes={n}-" for n in range(10, 100, 10))]
+    assert [request.headers.get("Range") for request in script.sent] == [
+        None,
+        *(f"bytes={n}-" for n in range(10, 100, 10)),
+    ]
     assert script.slept == [0.2] * 9
 
 
@@ -185,7 +198,10 @@ def test_a_body_that_broke_behind_its_last_byte_is_whole() -> None:
 
 
 def test_a_problem_tells_all_of_its_faults_and_what_to_do() -> None:
-    faults = [{"pointer": "/count", "detail": "count is 0; give 1 or more"}, {"pointer": "/eta", "detail": "eta is 2; give 0 to 1"}]
+    faults = [
+        {"pointer": "/count", "detail": "count is 0; give 1 or more"},
+        {"pointer": "/eta", "detail": "eta is 2; give 0 to 1"},
+    ]
     script = Script([refused(422, detail="count is 0; give 1 or more", errors=faults)])
     with pytest.raises(ApiProblem) as caught:
         script.play(send(script.config, GET))
@@ -226,4 +242,6 @@ def test_links_may_be_paths_of_the_server_and_nothing_but_http() -> None:
 def test_a_server_that_stays_away_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     script = Script([httpx.ConnectError("refused")] * 5 + [OK])
     script.play(send(script.config, GET))
-    assert [record.message for record in caplog.records] == ["http://twins.example does not answer (refused); asking again for up to 30 s"]
+    assert [record.message for record in caplog.records] == [
+        "http://twins.example does not answer (refused); asking again for up to 30 s"
+    ]

@@ -67,8 +67,10 @@ def test_nothing_shows_the_key(make_client: BothClients, tmp_path: Path, caplog:
     shown = [repr(client), repr(client.config), repr(export), repr(export.info), repr(next(iter(export.files())))]
     text = "\n".join([*shown, *(record.getMessage() for record in caplog.records)])
     assert "HTTP Request" in text, "httpx has logged"
-    assert KEY not in text and KEY[17:] not in text
-    assert "5ec2e7" not in text and "/files/a.tar?********" in text
+    assert KEY not in text
+    assert KEY[17:] not in text
+    assert "5ec2e7" not in text
+    assert "/files/a.tar?********" in text
 
 
 def test_a_run_cannot_be_pickled_with_its_connection(make_client: BothClients) -> None:
@@ -78,10 +80,13 @@ def test_a_run_cannot_be_pickled_with_its_connection(make_client: BothClients) -
 
 
 def test_where_the_server_is() -> None:
-    assert Config.read(environ={}).url == DEFAULT_URL and Config.read(environ={}).api_key is None
+    assert Config.read(environ={}).url == DEFAULT_URL
+    assert Config.read(environ={}).api_key is None
     environ = {"TWINSET_PUBLIC_URL": "https://twins.example/", "TWINSET_API_KEY": f" {KEY}\n"}
     config = Config.read(environ=environ)
-    assert config.url == API and config.api_key is not None and config.api_key.get_secret_value() == KEY
+    assert config.url == API
+    assert config.api_key is not None
+    assert config.api_key.get_secret_value() == KEY
     assert Config.read("http://other.example", "", environ=environ).api_key is None, "an empty key is no key"
     strange = ("twins.example", "ftp://twins.example", "https://")
     for url in (*strange, "https://user:secret@twins.example", "https://twins.example?key=secret"):
@@ -97,7 +102,9 @@ def test_where_the_server_is() -> None:
             Config.read(environ={}, **limits)  # type: ignore[arg-type]
 
 
-def test_a_proxy_of_the_environment_does_not_come_between_us_and_our_own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_does_not_come_between_us_and_our_own_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
     with httpx.Client(**Config(DEFAULT_URL).http_options()) as http:
         for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000"):

@@ -24,7 +24,20 @@ from service.client import (
 )
 
 ROOT = Path(__file__).parents[3]
-HEAVY = ("torch", "numpy", "PIL", "boto3", "botocore", "celery", "redis", "fastapi", "starlette", "diffusers", "workers", "service.api")
+HEAVY = (
+    "torch",
+    "numpy",
+    "PIL",
+    "boto3",
+    "botocore",
+    "celery",
+    "redis",
+    "fastapi",
+    "starlette",
+    "diffusers",
+    "workers",
+    "service.api",
+)
 
 
 def run(program: str) -> list[object]:
@@ -60,7 +73,8 @@ except ImportError as error:
     print(json.dumps([isinstance(error, MissingExtra), str(error)]))
 """
     is_ours, text = run(program)
-    assert is_ours and "pip install torch" in str(text)
+    assert is_ours
+    assert "pip install torch" in str(text)
 
 
 PAIRS = [
@@ -76,14 +90,22 @@ PAIRS = [
 def test_both_clients_have_the_same_methods(blocking: type, cooperative: type) -> None:
     def methods(kind: type) -> dict[str, list[str]]:
         found = inspect.getmembers(kind, inspect.isfunction)
-        return {name.replace("aclose", "close"): list(inspect.signature(call).parameters) for name, call in found if name[0] != "_"}
+        return {
+            name.replace("aclose", "close"): list(inspect.signature(call).parameters)
+            for name, call in found
+            if name[0] != "_"
+        }
 
     assert methods(blocking) == methods(cooperative)
     assert len(methods(blocking)) >= 5
-    undocumented = [name for name, call in inspect.getmembers(blocking, inspect.isfunction) if name[0] != "_" and not call.__doc__]
+    undocumented = [
+        name for name, call in inspect.getmembers(blocking, inspect.isfunction) if name[0] != "_" and not call.__doc__
+    ]
     assert undocumented == []
 
 
 def test_a_method_shows_the_parameters_of_what_it_does() -> None:
     assert list(inspect.signature(Twinset.jobs).parameters)[1:] == ["state"]
-    assert {"model", "prompt", "classes", "mask", "count", "seed"} <= inspect.signature(Twinset.generate).parameters.keys()
+    assert {"model", "prompt", "classes", "mask", "count", "seed"} <= inspect.signature(
+        Twinset.generate
+    ).parameters.keys()

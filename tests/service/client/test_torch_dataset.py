@@ -52,15 +52,20 @@ def as_pixels(image: torch.Tensor) -> np.ndarray:
 
 def test_a_loader_of_two_workers_gives_what_the_pictures_hold(tmp_path: Path) -> None:
     same_size = [item for item in scenes(8) if item.labels.shape == scene(0).shape] * 3
-    items = [DatasetItem(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)]
+    items = [
+        DatasetItem(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)
+    ]
     folder = export(items, GROUND, tmp_path / "set", format="folders")
     dataset = TwinDataset(folder)
     names = [dataset.name(index) for index in range(len(dataset))]
-    assert len(dataset) == 6 and dataset.classes == GROUND.names
+    assert len(dataset) == 6
+    assert dataset.classes == GROUND.names
     loader = DataLoader(dataset, batch_size=4, num_workers=2)
     images, masks = (torch.cat(parts) for parts in zip(*loader))
-    assert images.dtype == torch.float32 and masks.dtype == torch.int64
-    assert images.shape == (6, 3, *scene(0).shape) and masks.shape == (6, *scene(0).shape)
+    assert images.dtype == torch.float32
+    assert masks.dtype == torch.int64
+    assert images.shape == (6, 3, *scene(0).shape)
+    assert masks.shape == (6, *scene(0).shape)
     for name, image, mask in zip(names, images, masks):
         stored = pixels(folder / f"images/{name}.png")
         assert torch.equal(image, torch.from_numpy(stored.astype(np.float32) / 255).permute(2, 0, 1))
@@ -80,9 +85,12 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
     items += [DatasetItem(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
     folder = export(items, GROUND, tmp_path / form, format=form)
     dataset = pickle.loads(pickle.dumps(TwinDataset(folder)))
-    found = {as_pixels(image).tobytes(): mask.numpy() for image, mask in (dataset[index] for index in range(len(dataset)))}
+    found = {
+        as_pixels(image).tobytes(): mask.numpy() for image, mask in (dataset[index] for index in range(len(dataset)))
+    }
     wanted = expected(items)
-    assert found.keys() == wanted.keys() and len(found) == 9
+    assert found.keys() == wanted.keys()
+    assert len(found) == 9
     if form not in ("yolo", "cityscapes"):  # YOLO keeps no ground, and Cityscapes numbers classes its own way
         assert dataset.classes == GROUND.names
     for image, labels in wanted.items():
@@ -98,9 +106,12 @@ def test_masks_with_ignored_pixels_and_jpegs_and_splits(tmp_path: Path, form: st
     folder = export(items, NO_GROUND, tmp_path / form, format=form, splits=SPLITS, image_format="jpeg")
     whole = TwinDataset(folder)
     parts = {split: TwinDataset(folder, split=split) for split in SPLITS}
-    assert whole.splits == ("train", "val") and len(whole) == 12 == sum(map(len, parts.values()))
+    assert whole.splits == ("train", "val")
+    assert len(whole) == 12 == sum(map(len, parts.values()))
     assert all(parts.values())
-    assert not {parts["train"].name(i) for i in range(len(parts["train"]))} & {parts["val"].name(i) for i in range(len(parts["val"]))}
+    assert not {parts["train"].name(i) for i in range(len(parts["train"]))} & {
+        parts["val"].name(i) for i in range(len(parts["val"]))
+    }
     labels = {scene(number // 2).tobytes() for number in range(12)}
     assert {whole[index][1].numpy().astype(np.uint8).tobytes() for index in range(12)} == labels
     assert any((whole[index][1] == 255).any() for index in range(12))
@@ -112,7 +123,8 @@ def test_masks_with_ignored_pixels_and_jpegs_and_splits(tmp_path: Path, form: st
 def test_a_job_becomes_a_dataset(live_api: LiveApi, make_client: BothClients, tmp_path: Path) -> None:
     job = make_client(live_api.url).generate(model="aerial", classes=["water"], count=5, seed=3)
     dataset = job.torch_dataset(tmp_path / "twins", progress=False)
-    assert isinstance(dataset, TwinDataset) and len(dataset) == 5
+    assert isinstance(dataset, TwinDataset)
+    assert len(dataset) == 5
     assert dataset.classes == ("building", "water", "vegetation", "unlabelled")
     for index in range(5):
         image, mask = dataset[index]
@@ -126,7 +138,9 @@ def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -
     written = export(scenes(), GROUND, tmp_path / "written", format="folders", splits=SPLITS)
     stub = Stub(in_parts(written), format="folders", looks=1)
     one = make_client(API, transport=stub.transport()).find_export("e7ybr17pesw6kn47yb0")
-    dataset = one.torch_dataset(tmp_path / "set", split="val", transform=lambda image, mask: (image.shape, int(mask.max())))
+    dataset = one.torch_dataset(
+        tmp_path / "set", split="val", transform=lambda image, mask: (image.shape, int(mask.max()))
+    )
     same = TwinDataset(written, split="val")
     assert len(dataset) == len(same) > 0
     assert [dataset[index] for index in range(len(dataset))] == [(image.shape, int(mask.max())) for image, mask in same]
@@ -201,7 +215,10 @@ def test_twins_without_masks_are_left_out_and_told_of(live_api: LiveApi, tmp_pat
     live_api.worker.with_masks = False
     with Twinset(live_api.url) as client:
         job = client.generate(model="tissue", prompt="glands", count=2)
-        with pytest.warns(UserWarning, match="2 items of .* are left out"), pytest.raises(InvalidRequest, match="no pair"):
+        with (
+            pytest.warns(UserWarning, match="2 items of .* are left out"),
+            pytest.raises(InvalidRequest, match="no pair"),
+        ):
             job.torch_dataset(tmp_path / "twins", progress=False)
     live_api.worker.with_masks = True
     with Twinset(live_api.url) as client:
@@ -224,10 +241,13 @@ def test_a_set_of_your_own_is_read_as_the_commands_read_it(tmp_path: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset: Any = TwinDataset(tmp_path / "own")
-    assert dataset.classes == ("ground", "object") and torch.equal(dataset[1][1], torch.eye(8, dtype=torch.int64))
+    assert dataset.classes == ("ground", "object")
+    assert torch.equal(dataset[1][1], torch.eye(8, dtype=torch.int64))
 
 
-def test_the_example_of_the_documentation_works(live_api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_documentation_works(
+    live_api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = (service.client.__doc__ or "").splitlines()
     start = next(number for number, line in enumerate(lines) if "import Twinset" in line)
     example = []
@@ -239,4 +259,5 @@ def test_the_example_of_the_documentation_works(live_api: LiveApi, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec("\n".join(example).replace("count=100", "count=3"), names)
-    assert isinstance(names["client"], Twinset) and len(names["dataset"]) == 3  # type: ignore[arg-type]
+    assert isinstance(names["client"], Twinset)
+    assert len(names["dataset"]) == 3

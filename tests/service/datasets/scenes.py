@@ -40,7 +40,8 @@ def picture(seed: int, height: int, width: int) -> bytes:
 
 
 def scene(number: int) -> np.ndarray:
-    """``(24 + number, 31)``: a ring with an island in it, objects that touch at sides and corners, single pixels, ignored regions."""
+    """``(24 + number, 31)``: a ring with an island in it, objects that touch at sides and corners, single pixels,
+    ignored regions."""
     labels = np.zeros((24 + number, 31), dtype=np.uint8)
     labels[2:13, 3:15] = 1
     labels[4:10, 5:12] = 0

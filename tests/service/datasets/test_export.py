@@ -75,7 +75,9 @@ def many(count: int, masks: int) -> Iterator[DatasetItem]:
     image = picture(1, 4, 4)
     for number in range(count):
         labels = (
-            np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+            np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8)
+            .repeat(2, 0)
+            .repeat(2, 1)
         )
         yield DatasetItem(f"{number}", image, labels)
 
@@ -87,7 +89,8 @@ def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
     sides: dict[str, set[str]] = {}
     for line in lines:
         sides.setdefault(line["labels_sha256"], set()).add(line["split"])
-    assert len(sides) == 125 and all(len(side) == 1 for side in sides.values())
+    assert len(sides) == 125
+    assert all(len(side) == 1 for side in sides.values())
     counts = {split: sum(side == {split} for side in sides.values()) / 125 for split in shares}
     assert all(abs(counts[split] - share) < 0.1 for split, share in shares.items())
     again = written(list(many(600, 125)), format="coco", splits=shares, seed=1)
@@ -98,7 +101,9 @@ def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
     assert other["manifest.jsonl"] != files["manifest.jsonl"]
 
 
-@pytest.mark.parametrize("splits", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}, {"../up": 1.0}, {"Train": 1.0}, {"": 1.0}])
+@pytest.mark.parametrize(
+    "splits", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}, {"../up": 1.0}, {"Train": 1.0}, {"": 1.0}]
+)
 def test_splits_that_are_none_are_refused(splits: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ExportOptions(format="coco", splits=splits)
@@ -118,8 +123,11 @@ def test_shards_end_by_items_or_by_bytes(format: str) -> None:
     def shards(**options: object) -> int:
         return sum(path.endswith(ending) for path in written(list(scenes()), format=format, **options))
 
-    assert shards(shard_items=3) == 3 and shards(shard_items=100) == 1
-    big = [DatasetItem(f"{number}", picture(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)]
+    assert shards(shard_items=3) == 3
+    assert shards(shard_items=100) == 1
+    big = [
+        DatasetItem(f"{number}", picture(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)
+    ]
     assert sum(path.endswith(ending) for path in written(big, format=format, shard_bytes=1 << 16)) == 6
 
 
@@ -131,7 +139,8 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
     given = {"p": picture(1, 16, 16), "j": jpeg.getvalue()}
     items = [DatasetItem(name, data, labels) for name, data in given.items()]
     as_png, as_jpeg = written(items), written(items, image_format="jpeg")
-    assert as_png["images/p.png"] == given["p"] and as_jpeg["images/j.jpg"] == given["j"]
+    assert as_png["images/p.png"] == given["p"]
+    assert as_jpeg["images/j.jpg"] == given["j"]
     assert np.array_equal(mask_in(as_png["images/j.png"]), mask_in(given["j"]))
     assert as_jpeg["images/p.jpg"][:3] == b"\xff\xd8\xff"
 
@@ -149,7 +158,8 @@ def test_a_picture_that_its_exif_data_turn_is_written_as_it_is_stored_without_th
     assert as_jpeg["images/o.jpg"] == files["o"]
     for data in (as_jpeg["images/t.jpg"], as_png["images/p.png"]):
         with Image.open(io.BytesIO(data)) as file:
-            assert file.size == (16, 12) and ExifTags.Base.Orientation not in file.getexif()
+            assert file.size == (16, 12)
+            assert ExifTags.Base.Orientation not in file.getexif()
 
 
 def test_grey_of_16_bits_keeps_its_levels() -> None:
@@ -163,10 +173,16 @@ def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 3})
     other = encode_mask(scene(0), [(number, 0, 0) for number in range(5)], {})
     files = written(
-        [DatasetItem("own", picture(1, 24, 31), own), DatasetItem("other", picture(2, 24, 31), other), DatasetItem("grey", picture(3, 24, 31), png(scene(0)))]
+        [
+            DatasetItem("own", picture(1, 24, 31), own),
+            DatasetItem("other", picture(2, 24, 31), other),
+            DatasetItem("grey", picture(3, 24, 31), png(scene(0))),
+        ]
     )
     assert files["masks_colour/own.png"] == own
-    assert files["masks_colour/other.png"] == files["masks_colour/grey.png"] == encode_mask(scene(0), GROUND.colours, {})
+    assert (
+        files["masks_colour/other.png"] == files["masks_colour/grey.png"] == encode_mask(scene(0), GROUND.colours, {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,26 +211,40 @@ def test_two_items_of_one_name_are_refused_even_if_they_differ_in_case() -> None
 @given(st.text(min_size=1, max_size=300))
 def test_any_name_is_a_harmless_file_name(name: str) -> None:
     stem = file_stem(name)
-    assert 0 < len(stem.encode()) <= 151 and not set(stem) & set('/\\:*?"<>|\0\n\r') and stem not in (".", "..")
+    assert 0 < len(stem.encode()) <= 151
+    assert not set(stem) & set('/\\:*?"<>|\0\n\r')
+    assert stem not in (".", "..")
     assert file_stem(unicodedata.normalize("NFD", name)) == stem or len(stem.encode()) > 100
-    assert len(stem.splitlines()) == 1 and stem == stem.strip(" .")
+    assert len(stem.splitlines()) == 1
+    assert stem == stem.strip(" .")
 
 
 def test_seen_knows_what_came_before() -> None:
     seen = Seen()
     assert all(seen.add(str(number)) for number in range(10_000))
-    assert not any(seen.add(str(number)) for number in range(0, 10_000, 7)) and seen.add("new")
+    assert not any(seen.add(str(number)) for number in range(0, 10_000, 7))
+    assert seen.add("new")
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=180), st.binary(max_size=1500))
+@given(
+    st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=180),
+    st.binary(max_size=1500),
+)
 def test_a_tar_is_what_tarfile_reads(name: str, data: bytes) -> None:
     body = tar.members((name, data), ("b.json", b"{}"))
     whole = body + tar.end(len(body))
     assert len(whole) % tar.RECORD_BYTES == 0
     with tarfile.open(fileobj=io.BytesIO(whole)) as file:
         first, second = file.getmembers()
-        assert (first.name, first.size, first.mtime, first.mode, first.uid, second.name) == (name, len(data), 0, 0o644, 0, "b.json")
+        assert (first.name, first.size, first.mtime, first.mode, first.uid, second.name) == (
+            name,
+            len(data),
+            0,
+            0o644,
+            0,
+            "b.json",
+        )
         if first.isreg():
             assert file.extractfile(first).read() == data  # type: ignore[union-attr]
 
@@ -222,18 +252,24 @@ def test_a_tar_is_what_tarfile_reads(name: str, data: bytes) -> None:
 def test_the_manifest_holds_hashes_of_what_lies_there(tmp_path: Path) -> None:
     for format in ("folders", "coco", "voc", "cityscapes", "yolo"):
         folder = export(scenes(), GROUND, tmp_path / format, format=format)
-        found, lines = digests(folder), [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+        found, lines = (
+            digests(folder),
+            [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()],
+        )
         assert len(lines) == 8
         named = set()
         for line, item in zip(lines, scenes()):
             assert (line["name"], line["source"], line["metadata"]) == (item.name, item.source, item.metadata)
             for file in (value for value in line.values() if isinstance(value, dict) and "sha256" in value):
-                assert found[file["path"]] == file["sha256"] and (folder / file["path"]).stat().st_size == file["bytes"]
+                assert found[file["path"]] == file["sha256"]
+                assert (folder / file["path"]).stat().st_size == file["bytes"]
                 named.add(file["path"])
             if "labels_sha256" in line:
                 assert line["labels_sha256"] == hashlib.sha256(item.labels.tobytes()).hexdigest()
         rest = {path for path in found if path not in named}
-        assert all(path.rsplit("/")[-1].endswith((".json", ".jsonl", ".txt", ".yaml", "README.md")) for path in rest), rest
+        assert all(path.rsplit("/")[-1].endswith((".json", ".jsonl", ".txt", ".yaml", "README.md")) for path in rest), (
+            rest
+        )
 
 
 def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
@@ -245,7 +281,9 @@ def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
         limits_of_use="No more.",
         training_data=(TrainingData(name="Tiles", licence="CC0 1.0"),),
     )
-    about = ExportAbout(title="Set\n---", models=(model,), parameters={"steps": 50}, seeds=(42,), real_data=(TrainingData(name="Own"),))
+    about = ExportAbout(
+        title="Set\n---", models=(model,), parameters={"steps": 50}, seeds=(42,), real_data=(TrainingData(name="Own"),)
+    )
     for format in ("folders", "huggingface"):
         card = written(list(scenes()), about=about, format=format)["README.md"].decode()
         for said in (
@@ -254,10 +292,20 @@ def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
         ):  # fmt: skip
             assert said in card, said
         headings = [line for line in card.splitlines() if line.startswith("#")]
-        assert headings == ["# Set ---", "## Files", "## Classes", "## How it was made", "## Licences", "## Intended use and limits"]
+        assert headings == [
+            "# Set ---",
+            "## Files",
+            "## Classes",
+            "## How it was made",
+            "## Licences",
+            "## Intended use and limits",
+        ]
         assert "улица \\| 道" in card
         assert card.startswith("---\ntask_categories:") == (format == "huggingface")
-    assert "Synthetic images were drawn" not in written([DatasetItem("a", picture(1, 24, 31), scene(0))])["README.md"].decode()
+    assert (
+        "Synthetic images were drawn"
+        not in written([DatasetItem("a", picture(1, 24, 31), scene(0))])["README.md"].decode()
+    )
 
 
 def test_a_format_without_its_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +324,10 @@ def test_zip_store_and_folder_hold_the_same_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(packed)) as file:
         assert file.testzip() is None
         in_zip = {name: hashlib.sha256(file.read(name)).hexdigest() for name in file.namelist()}
-    in_store = {info.key.removeprefix("exports/e/"): hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list("exports/e/")}
+    in_store = {
+        info.key.removeprefix("exports/e/"): hashlib.sha256(store.get(info.key)).hexdigest()
+        for info in store.list("exports/e/")
+    }
     assert in_zip == in_store == digests(tmp_path / "a")
 
 
@@ -297,7 +348,9 @@ def test_a_spool_may_be_read_twice_and_written_on() -> None:
 
 def test_long_files_are_moved_from_scratch_and_nothing_is_left_there(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    big = [DatasetItem(f"{number}", picture(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)]
+    big = [
+        DatasetItem(f"{number}", picture(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)
+    ]
     for format in ("webdataset", "huggingface"):
         options = ExportOptions(format=format)
         write_all(export_files(big, GROUND, options), FolderSink(tmp_path / "a" / format))
@@ -326,13 +379,26 @@ def test_a_mask_merged_from_two_sides_is_on_neither() -> None:
     for number, item in enumerate(items):
         item.source_mask = f"mask{number}"
     halves = {"train": 0.5, "test": 0.5}
-    sides = {line["name"]: line["split"] for line in map(json.loads, written(items, splits=halves)["manifest.jsonl"].splitlines())}
+    sides = {
+        line["name"]: line["split"]
+        for line in map(json.loads, written(items, splits=halves)["manifest.jsonl"].splitlines())
+    }
     one = next(item for item in items if sides[item.name] == "train")
     other = next(item for item in items if sides[item.name] == "test")
     same = next(item for item in items if sides[item.name] == "train" and item is not one)
     merged = [
-        DatasetItem("across", picture(101, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{other.source_mask}"),
-        DatasetItem("within", picture(102, 8, 8), np.zeros((8, 8), dtype=np.uint8), source_mask=f"{one.source_mask}+{same.source_mask}"),
+        DatasetItem(
+            "across",
+            picture(101, 8, 8),
+            np.zeros((8, 8), dtype=np.uint8),
+            source_mask=f"{one.source_mask}+{other.source_mask}",
+        ),
+        DatasetItem(
+            "within",
+            picture(102, 8, 8),
+            np.zeros((8, 8), dtype=np.uint8),
+            source_mask=f"{one.source_mask}+{same.source_mask}",
+        ),
     ]
     files = written([*items, *merged], splits=halves)
     lines = {line["name"]: line["split"] for line in map(json.loads, files["manifest.jsonl"].splitlines())}

@@ -1,4 +1,5 @@
-"""Every export is read by others' readers, or by the published rules of its format: the same masks, classes and splits."""
+"""Every export is read by others' readers, or by the published rules of its format: the same masks, classes and
+splits."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def by_file(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
     """The split and the true mask of each image, by the image's path in the export."""
     truth = expected()
     lines = manifest(folder)
-    assert {line["split"] for line in lines} == set(SPLITS) and len(lines) == len(truth)
+    assert {line["split"] for line in lines} == set(SPLITS)
+    assert len(lines) == len(truth)
     return {line["image"]["path"]: (line["split"], truth[line["name"]]) for line in lines}
 
 
@@ -53,7 +55,8 @@ def test_pycocotools_reads_the_masks(tmp_path: Path, classes: ClassList, polygon
         assert set(names.values()) - {"ignore"} == {entry.name for entry in classes.objects}
         for image in coco.loadImgs(coco.getImgIds()):
             in_split, truth = files[f"images/{split}/{image['file_name']}"]
-            assert in_split == split and (image["height"], image["width"]) == truth.shape
+            assert in_split == split
+            assert (image["height"], image["width"]) == truth.shape
             ground = IGNORE if classes.background is None else classes.background.index
             labels = np.full(truth.shape, ground, dtype=np.uint8)
             annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
@@ -85,7 +88,8 @@ def test_yolo_labels_are_the_masks_to_those_who_round_down(tmp_path: Path, class
         for line in label.read_text().splitlines():
             number, *shares = line.split()
             corners = np.array(shares, dtype=float).reshape(-1, 2) * truth.shape[::-1]
-            assert len(corners) >= 3 and np.ptp(corners, axis=0).min() > 0
+            assert len(corners) >= 3
+            assert np.ptp(corners, axis=0).min() > 0
             index = classes.names.index(about["names"][int(number)])
             ImageDraw.Draw(canvas).polygon([(int(x), int(y)) for x, y in corners], fill=index, outline=index)
             checked += 1
@@ -101,7 +105,10 @@ def test_yolo_labels_are_the_masks_to_those_who_round_down(tmp_path: Path, class
 
 def test_voc_by_its_published_rules(tmp_path: Path) -> None:
     folder = export(scenes(), GROUND, tmp_path, format="voc", splits=SPLITS, image_format="jpeg")
-    lists = {split: (folder / "ImageSets/Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1] for split in SPLITS}
+    lists = {
+        split: (folder / "ImageSets/Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        for split in SPLITS
+    }
     both = (folder / "ImageSets/Segmentation/trainval.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert sorted(both) == sorted(sum(lists.values(), []))
     palette = np.array([(c.colour) for c in GROUND.classes])
@@ -109,7 +116,8 @@ def test_voc_by_its_published_rules(tmp_path: Path) -> None:
         stem = Path(path).name.removesuffix(".jpg")
         assert stem in lists[split]
         with Image.open(folder / "JPEGImages" / f"{stem}.jpg") as image:
-            assert image.format == "JPEG" and image.size == truth.shape[::-1]
+            assert image.format == "JPEG"
+            assert image.size == truth.shape[::-1]
         with Image.open(folder / "SegmentationClass" / f"{stem}.png") as mask:
             assert mask.mode == "P"
             assert np.array_equal(np.array(mask), truth)
@@ -117,7 +125,8 @@ def test_voc_by_its_published_rules(tmp_path: Path) -> None:
         assert np.array_equal(shown[truth < IGNORE], palette[truth[truth < IGNORE]])
         with Image.open(folder / "SegmentationObject" / f"{stem}.png") as numbers:
             objects = np.array(numbers)
-        assert np.array_equal(objects == 0, truth == 0) and np.array_equal(objects == IGNORE, truth == IGNORE)
+        assert np.array_equal(objects == 0, truth == 0)
+        assert np.array_equal(objects == IGNORE, truth == IGNORE)
         for number in set(np.unique(objects).tolist()) - {0, IGNORE}:
             assert len(np.unique(truth[objects == number])) == 1
 
@@ -129,10 +138,12 @@ def test_cityscapes_by_its_published_rules(tmp_path: Path) -> None:
         tree, in_split, city, name = path.split("/")
         # getCsFileInfo of the published scripts: city, sequence and frame, divided by underscores
         parts = name.removesuffix(".png").split("_")
-        assert (tree, in_split, parts[0], parts[3]) == ("leftImg8bit", split, city, "leftImg8bit") and len(parts) == 4
+        assert (tree, in_split, parts[0], parts[3]) == ("leftImg8bit", split, city, "leftImg8bit")
+        assert len(parts) == 4
         base = folder / path.replace("leftImg8bit/", "gtFine/", 1).replace("_leftImg8bit.png", "_gtFine_")
         with Image.open(f"{base}labelIds.png") as mask:
-            assert mask.mode == "L" and np.array_equal(np.array(mask), truth)
+            assert mask.mode == "L"
+            assert np.array_equal(np.array(mask), truth)
         with Image.open(f"{base}instanceIds.png") as mask:
             ids = np.array(mask).astype(np.int64)
         # published: an id below 1000 is a label; else it is label * 1000 + number
@@ -150,13 +161,15 @@ def test_datasets_loads_images_masks_and_splits(tmp_path: Path) -> None:
     masks = expected()
     assert set(loaded) == set(SPLITS)
     features = loaded["train"].features
-    assert isinstance(features["image"], datasets.Image) and isinstance(features["mask"], datasets.Image)
+    assert isinstance(features["image"], datasets.Image)
+    assert isinstance(features["mask"], datasets.Image)
     names = []
     for split in SPLITS:
         for row in loaded[split]:
             assert truth[row["name"]] == split
             assert np.array_equal(np.array(row["mask"]), masks[row["name"]])
-            assert row["image"].size == masks[row["name"]].shape[::-1] and row["caption"].startswith("caption ")
+            assert row["image"].size == masks[row["name"]].shape[::-1]
+            assert row["caption"].startswith("caption ")
             assert json.loads(row["metadata"])["model"] == "toy@1.0.0"
             names.append(row["name"])
     assert sorted(names) == sorted(masks)
@@ -174,9 +187,11 @@ def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
             about = json.loads(sample["json"])
             with Image.open(io.BytesIO(sample["mask.png"])) as mask:
                 assert np.array_equal(np.array(mask), masks[about["name"]])
-            assert sample["png"] == originals[about["name"]] and about["split"] == split
+            assert sample["png"] == originals[about["name"]]
+            assert about["split"] == split
             names.append(about["name"])
-    assert sorted(names) == sorted(masks) and len(list(folder.glob("*.tar"))) > 2
+    assert sorted(names) == sorted(masks)
+    assert len(list(folder.glob("*.tar"))) > 2
 
 
 def test_folders_are_what_training_reads(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Outlines hold exactly their objects, holes and all, for readers by two rules; fillings are those of the tools they stand for."""
+"""Outlines hold exactly their objects, holes and all, for readers by two rules; fillings are those of the tools they
+stand for."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def test_connected_regions_are_those_of_a_flood(labels: np.ndarray) -> None:
     for number, region in enumerate(expected, start=1):
         assert np.array_equal(regions.map == number, region)
     assert regions.areas().tolist() == [int(region.sum()) for region in expected]
-    boxes = [cocomask.toBbox(cocomask.encode(np.asfortranarray(region.astype(np.uint8)))).tolist() for region in expected]
+    boxes = [
+        cocomask.toBbox(cocomask.encode(np.asfortranarray(region.astype(np.uint8)))).tolist() for region in expected
+    ]
     assert regions.boxes().tolist() == boxes
 
 
@@ -68,7 +71,8 @@ def test_an_outline_holds_its_object_and_nothing_else(labels: np.ndarray, inset_
     found = polygons(regions.map, len(regions), inset_px=inset_px)
     assert len(found) == len(regions)
     for number, parts in enumerate(found, start=1):
-        assert len(parts) == 1 and len(parts[0]) >= 4
+        assert len(parts) == 1
+        assert len(parts[0]) >= 4
         assert np.array_equal(by_pycocotools(parts, labels.shape), regions.map == number)
         assert np.array_equal(fill_coco(parts, *labels.shape), regions.map == number)
 
@@ -108,7 +112,11 @@ def test_instances_divide_what_touches_and_the_rest_stays_connected() -> None:
     instances = np.zeros((4, 9), dtype=np.int32)
     instances[:, 4] = 3
     found = objects(labels, instances, {0})
-    assert [np.unique(found.map[:, part]).tolist() for part in (slice(0, 4), slice(4, 5), slice(5, 9))] == [[1], [2], [3]]
+    assert [np.unique(found.map[:, part]).tolist() for part in (slice(0, 4), slice(4, 5), slice(5, 9))] == [
+        [1],
+        [2],
+        [3],
+    ]
 
 
 corners = st.lists(st.tuples(st.floats(-8, 24), st.floats(-8, 24)), min_size=3, max_size=9)
@@ -116,11 +124,15 @@ corners = st.lists(st.tuples(st.floats(-8, 24), st.floats(-8, 24)), min_size=3, 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(corners, min_size=1, max_size=3), st.integers(1, 16), st.integers(1, 16))
-def test_any_polygon_is_filled_as_pycocotools_fills_it(parts: list[list[tuple[float, float]]], height: int, width: int) -> None:
+def test_any_polygon_is_filled_as_pycocotools_fills_it(
+    parts: list[list[tuple[float, float]]], height: int, width: int
+) -> None:
     found = [np.array(part) for part in parts]
     assert np.array_equal(fill_coco(found, height, width), by_pycocotools(found, (height, width)))
 
 
-@pytest.mark.parametrize("polygon", [[(3, 4), (3, 4), (3, 4)], [(1, 1), (5, 1), (1, 1)], [(0.5, 0.5), (0.75, 0.5), (0.5, 0.75)]])
+@pytest.mark.parametrize(
+    "polygon", [[(3, 4), (3, 4), (3, 4)], [(1, 1), (5, 1), (1, 1)], [(0.5, 0.5), (0.75, 0.5), (0.5, 0.75)]]
+)
 def test_a_polygon_without_area_is_still_its_border(polygon: list[tuple[float, float]]) -> None:
     assert fill_with_border(np.array(polygon), 8, 8).any()

@@ -68,8 +68,10 @@ def test_every_fault_is_reported_by_its_file(tmp_path: Path) -> None:
     }
     assert (report.items, report.left_out) == (3, 8)
     details = {group.kind: group.first[0].detail for group in report.faults}
-    assert "7 (24 px)" in details["unknown_labels"] and "0 to 1" in details["unknown_labels"]
-    assert "13 x 10" in details["size_differs"] and "images/good.png" in details["duplicate"]
+    assert "7 (24 px)" in details["unknown_labels"]
+    assert "0 to 1" in details["unknown_labels"]
+    assert "13 x 10" in details["size_differs"]
+    assert "images/good.png" in details["duplicate"]
 
 
 def test_only_the_first_of_many_findings_are_kept_and_all_are_counted(tmp_path: Path) -> None:
@@ -88,11 +90,16 @@ def test_masks_by_index(tmp_path: Path, form: str) -> None:
         data = indexed(labels)
     else:
         data = (
-            png(np.stack([labels] * 3, axis=-1)) if form == "rgb grey" else png(labels.astype(np.uint16) if form == "16 bits" else labels)
+            png(np.stack([labels] * 3, axis=-1))
+            if form == "rgb grey"
+            else png(labels.astype(np.uint16) if form == "16 bits" else labels)
         )
-    write(tmp_path, **{"classes.txt": "background\ncell\n", "images/a.png": picture(1, 10, 12), "masks/a_mask.png": data})
+    write(
+        tmp_path, **{"classes.txt": "background\ncell\n", "images/a.png": picture(1, 10, 12), "masks/a_mask.png": data}
+    )
     items, report, classes = read(tmp_path)
-    assert report.clean and classes.names == ("background", "cell")
+    assert report.clean
+    assert classes.names == ("background", "cell")
     assert np.array_equal(items["a"].labels, labels)
 
 
@@ -101,7 +108,9 @@ def test_masks_in_black_and_white_are_the_two_classes(tmp_path: Path) -> None:
         write(tmp_path, **{f"images/{number}.png": picture(number, 10, 12), f"masks/{number}.png": png(SQUARE * 255)})
     write(tmp_path, **{"classes.txt": "background\ncell\n"})
     items, report, _ = read(tmp_path)
-    assert report.clean and all(np.array_equal(item.labels, SQUARE) for item in items.values()) and len(items) == 3
+    assert report.clean
+    assert all(np.array_equal(item.labels, SQUARE) for item in items.values())
+    assert len(items) == 3
 
 
 def test_masks_by_colour_with_a_list_of_colours(tmp_path: Path) -> None:
@@ -122,7 +131,8 @@ def test_masks_by_colour_with_a_list_of_colours(tmp_path: Path) -> None:
     items, report, _ = read(tmp_path)
     expected = SQUARE.copy()
     expected[0, 0] = IGNORE
-    assert np.array_equal(items["train/a"].labels, expected) and items["train/a"].split == "train"
+    assert np.array_equal(items["train/a"].labels, expected)
+    assert items["train/a"].split == "train"
     assert faults(report) == {"unknown_labels": ["val/images/b.png"]}
     assert "#780505 at x 5, y 5" in report.faults[0].first[0].detail
 
@@ -135,7 +145,8 @@ def test_masks_whose_palette_numbers_the_colours_as_they_came_are_read_by_colour
     pictures = {"images/a.png": picture(1, 10, 12), "masks/a.png": out.getvalue()}
     write(tmp_path / "set", **pictures, **{"class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n"})
     items, report, _ = read(tmp_path / "set")
-    assert report.clean and np.array_equal(items["a"].labels, SQUARE)
+    assert report.clean
+    assert np.array_equal(items["a"].labels, SQUARE)
     # by index where dataset.json says so
     write(tmp_path / "own", **pictures, **{"dataset.json": json.dumps({"classes": [
         {"index": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(RAW.items())
@@ -146,11 +157,19 @@ def test_masks_whose_palette_numbers_the_colours_as_they_came_are_read_by_colour
 def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp_path: Path) -> None:
     painted = np.array([RAW["background"], RAW["cell"]], dtype=np.uint8)[SQUARE]
     for number in range(4):
-        write(tmp_path, **{f"images/{number}.png": picture(number, 10, 12), f"masks/{number}.png": png(painted if number == 2 else SQUARE)})
+        write(
+            tmp_path,
+            **{
+                f"images/{number}.png": picture(number, 10, 12),
+                f"masks/{number}.png": png(painted if number == 2 else SQUARE),
+            },
+        )
     write(tmp_path, **{"dataset.json": listed(["background", "cell"])})
     items, report, _ = read(tmp_path)
-    assert sorted(items) == ["0", "1", "3"] and all(np.array_equal(item.labels, SQUARE) for item in items.values())
-    assert faults(report) == {"unknown_labels": ["images/2.png"]} and "colour picture" in report.faults[0].first[0].detail
+    assert sorted(items) == ["0", "1", "3"]
+    assert all(np.array_equal(item.labels, SQUARE) for item in items.values())
+    assert faults(report) == {"unknown_labels": ["images/2.png"]}
+    assert "colour picture" in report.faults[0].first[0].detail
 
 
 def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: Path) -> None:
@@ -161,11 +180,17 @@ def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: 
             (tmp_path / folder).mkdir(exist_ok=True)
             Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/" + name + b".png")).write_bytes(data)
     write(tmp_path, **{"captions.jsonl": json.dumps({"stem": "ok\udcff", "text": "half \ud800"})})
-    line = {"format": 1, "image": {"path": "images/ok\udcff.png"}, "source": "synthetic", "metadata": {"model": "m\ud800"}}
+    line = {
+        "format": 1,
+        "image": {"path": "images/ok\udcff.png"},
+        "source": "synthetic",
+        "metadata": {"model": "m\ud800"},
+    }
     items, report, _ = read(write(tmp_path, **{"manifest.jsonl": json.dumps(line)}))
     (item,) = items.values()
     assert (item.name, item.caption, item.source, item.metadata) == ("ok\\udcff", "half \\ud800", "synthetic", {})
-    assert report.faults[0].first[0].file == "images/bad\\udcff\\x1b[31m.png" and report.model_dump_json()
+    assert report.faults[0].first[0].file == "images/bad\\udcff\\x1b[31m.png"
+    assert report.model_dump_json()
     assert about_data(tmp_path, "label").name == "a\\ud800"
 
 
@@ -174,34 +199,50 @@ def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
         write(tmp_path, **{f"images/{stem}.png": picture(ord(stem[0]), 10, 12), f"masks/{stem}.png": png(SQUARE)})
     lists = {"train.txt": "\ufeffa\r\nb.png\r\n", "val.txt": "./images/c.png\n", "test.txt": "images\\d.png\ne.png\n"}
     items, _, _ = read(write(tmp_path, **lists, **{"dataset.json": listed(["background", "cell"])}))
-    assert {name: item.split for name, item in items.items()} == {"a": "train", "b": "train", "c": "val", "d": "test", "e.png": "test"}
+    assert {name: item.split for name, item in items.items()} == {
+        "a": "train",
+        "b": "train",
+        "c": "val",
+        "d": "test",
+        "e.png": "test",
+    }
 
 
 def test_two_images_do_not_share_a_mask_by_their_stem(tmp_path: Path) -> None:
     images = {"images/a.jpg": picture(1, 10, 12), "images/a.png": picture(2, 10, 12), "masks/a.png": png(SQUARE)}
     items, report, _ = read(write(tmp_path, **images, **{"dataset.json": listed(["background", "cell"])}))
-    assert list(items) == ["a"] and faults(report) == {"missing_partner": ["images/a.png"]}
+    assert list(items) == ["a"]
+    assert faults(report) == {"missing_partner": ["images/a.png"]}
 
 
-def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_drawn_on_the_turned_one(tmp_path: Path) -> None:
+def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_drawn_on_the_turned_one(
+    tmp_path: Path,
+) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     for name, labels in (("stored", SQUARE), ("turned", SQUARE.T)):
         out = io.BytesIO()
-        Image.fromarray(np.full((10, 12, 3), len(name) * 9 + labels.shape[0], dtype=np.uint8)).save(out, "JPEG", exif=exif)
+        Image.fromarray(np.full((10, 12, 3), len(name) * 9 + labels.shape[0], dtype=np.uint8)).save(
+            out, "JPEG", exif=exif
+        )
         write(tmp_path, **{f"images/{name}.jpg": out.getvalue(), f"masks/{name}.png": png(labels)})
     items, report, _ = read(write(tmp_path, **{"dataset.json": listed(["background", "cell"])}))
     assert list(items) == ["stored"]
     assert faults(report) == {"size_differs": ["images/turned.jpg"], "turned": ["images/stored.jpg"]}
-    assert "EXIF" in report.faults[0].first[0].detail and report.left_out == 1
+    assert "EXIF" in report.faults[0].first[0].detail
+    assert report.left_out == 1
 
 
 def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.fromarray(np.linspace(0, 1, 120, dtype=np.float32).reshape(10, 12)).save(out, "TIFF")
-    write(tmp_path, **{"images/a.tif": out.getvalue(), "masks/a.png": png(SQUARE), "dataset.json": listed(["background", "cell"])})
+    write(
+        tmp_path,
+        **{"images/a.tif": out.getvalue(), "masks/a.png": png(SQUARE), "dataset.json": listed(["background", "cell"])},
+    )
     items, report, _ = read(tmp_path)
-    assert not items and faults(report) == {"unreadable": ["images/a.tif"]}
+    assert not items
+    assert faults(report) == {"unreadable": ["images/a.tif"]}
 
 
 @pytest.mark.parametrize(
@@ -238,4 +279,5 @@ def test_an_image_of_too_many_pixels_is_not_unpacked(tmp_path: Path) -> None:
     write(tmp_path, **{"classes.txt": "a\nb", "images/a.png": huge, "masks/a.png": png(SQUARE)})
     _, report, _ = read(tmp_path)
     (group,) = report.faults
-    assert group.kind == "unreadable" and "pixels, the most that are read" in group.first[0].detail
+    assert group.kind == "unreadable"
+    assert "pixels, the most that are read" in group.first[0].detail

@@ -27,13 +27,17 @@ def coco(**changes: Any) -> dict[str, Any]:
     base = {
         "images": [{"id": 7, "file_name": "a.jpg", "width": 12, "height": 10}],
         "categories": [{"id": 90, "name": "dog"}, {"id": 18, "name": "cat"}],
-        "annotations": [{"id": 1, "image_id": 7, "category_id": 18, "iscrowd": 0, "segmentation": [square], "area": 24}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 18, "iscrowd": 0, "segmentation": [square], "area": 24}
+        ],
     }
     return base | changes
 
 
 def coco_folder(folder: Path, data: dict[str, Any]) -> Path:
-    return write(folder, **{"annotations/instances_val2017.json": json.dumps(data), "val2017/a.jpg": picture(1, 10, 12)})
+    return write(
+        folder, **{"annotations/instances_val2017.json": json.dumps(data), "val2017/a.jpg": picture(1, 10, 12)}
+    )
 
 
 def test_coco_polygons_runs_and_crowds_as_published(tmp_path: Path) -> None:
@@ -50,7 +54,13 @@ def test_coco_polygons_runs_and_crowds_as_published(tmp_path: Path) -> None:
     data = coco()
     inner = [4.0, 3.0, 6.0, 3.0, 6.0, 5.0, 4.0, 5.0]
     data["annotations"] += [
-        {"id": 2, "image_id": 7, "category_id": 90, "iscrowd": 1, "segmentation": {"size": [10, 12], "counts": uncompressed}},
+        {
+            "id": 2,
+            "image_id": 7,
+            "category_id": 90,
+            "iscrowd": 1,
+            "segmentation": {"size": [10, 12], "counts": uncompressed},
+        },
         {"id": 3, "image_id": 7, "category_id": 90, "iscrowd": 0, "segmentation": [inner]},
     ]
     expected = SQUARE.copy()
@@ -62,9 +72,11 @@ def test_coco_polygons_runs_and_crowds_as_published(tmp_path: Path) -> None:
         assert classes.names == ("background", "cat", "dog")
         assert np.array_equal(items["a"].labels, expected)
         instances = items["a"].instances
-        assert instances is not None and (instances[far == 1] == 0).all()
+        assert instances is not None
+        assert (instances[far == 1] == 0).all()
         assert len(np.unique(instances)) == 3
-        assert items["a"].split == "val" and faults(report) == {"overlap": ["val2017/a.jpg"]}
+        assert items["a"].split == "val"
+        assert faults(report) == {"overlap": ["val2017/a.jpg"]}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +98,8 @@ def test_a_segmentation_that_is_none_leaves_its_image_out(tmp_path: Path, segmen
     data = coco()
     data["annotations"][0]["segmentation"] = segmentation
     items, report, _ = read(coco_folder(tmp_path, data))
-    assert not items and faults(report) == {kind: ["val2017/a.jpg"]}
+    assert not items
+    assert faults(report) == {kind: ["val2017/a.jpg"]}
 
 
 def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> None:
@@ -96,24 +109,31 @@ def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> N
     folder = coco_folder(tmp_path / "set", data)
     os.symlink(tmp_path / "secret.jpg", folder / "val2017/link.jpg")
     items, report, _ = read(folder)
-    assert not items and report.left_out == len(names)
+    assert not items
+    assert report.left_out == len(names)
 
 
 def test_annotations_of_an_image_of_another_size_leave_it_out(tmp_path: Path) -> None:
     data = coco(images=[{"id": 7, "file_name": "a.jpg", "width": 24, "height": 20}])
     items, report, _ = read(coco_folder(tmp_path, data))
-    assert not items and faults(report) == {"size_differs": ["val2017/a.jpg"]}
+    assert not items
+    assert faults(report) == {"size_differs": ["val2017/a.jpg"]}
 
 
 def test_images_of_one_id_are_all_left_out(tmp_path: Path) -> None:
-    data = coco(images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}])
+    data = coco(
+        images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}]
+    )
     data["annotations"].append({**data["annotations"][0], "id": 2, "image_id": 99})
-    folder = write(coco_folder(tmp_path, data), **{"val2017/b.jpg": picture(2, 10, 12), "val2017/c.jpg": picture(3, 10, 12)})
+    folder = write(
+        coco_folder(tmp_path, data), **{"val2017/b.jpg": picture(2, 10, 12), "val2017/c.jpg": picture(3, 10, 12)}
+    )
     items, report, _ = read(folder)
-    assert list(items) == ["c"] and faults(report)["bad_annotation"] == ["a.jpg", "b.jpg"]
-    assert [finding.detail for group in report.faults if group.kind == "missing_partner" for finding in group.first] == [
-        "1 annotation is of an image that it does not list"
-    ]
+    assert list(items) == ["c"]
+    assert faults(report)["bad_annotation"] == ["a.jpg", "b.jpg"]
+    assert [
+        finding.detail for group in report.faults if group.kind == "missing_partner" for finding in group.first
+    ] == ["1 annotation is of an image that it does not list"]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +164,10 @@ def test_voc_with_its_own_classes_and_unlabelled_images(tmp_path: Path) -> None:
         },
     )
     items, report, classes = read(tmp_path)
-    assert classes.names[15] == "person" and classes.colours[15] == (192, 128, 128)
-    assert np.array_equal(items["2007_1"].labels, labels) and items["2007_1"].split == "val"
+    assert classes.names[15] == "person"
+    assert classes.colours[15] == (192, 128, 128)
+    assert np.array_equal(items["2007_1"].labels, labels)
+    assert items["2007_1"].split == "val"
     assert faults(report) == {"missing_partner": ["2007_3"]}
 
 
@@ -165,8 +187,10 @@ def test_cityscapes_with_the_published_ids(tmp_path: Path) -> None:
     items, report, classes = read(tmp_path)
     item = items["aachen_000000_000019"]
     assert (len(classes), classes.names[26], classes.colours[7]) == (34, "car", (128, 64, 128))
-    assert np.array_equal(item.labels, labels) and item.split == "train"
-    assert item.instances is not None and np.array_equal(item.instances > 0, SQUARE == 1)
+    assert np.array_equal(item.labels, labels)
+    assert item.split == "train"
+    assert item.instances is not None
+    assert np.array_equal(item.instances > 0, SQUARE == 1)
     assert list(faults(report)) == ["missing_partner"]
 
 
@@ -177,15 +201,18 @@ def yolo_folder(folder: Path, label: str, yaml: str = "train: ../train/images\nn
 def test_yolo_as_other_tools_write_it(tmp_path: Path) -> None:
     corners = " ".join(f"{x / 12} {y / 10}" for x, y in [(3, 2), (8, 2), (8, 5), (3, 5)])
     items, report, classes = read(yolo_folder(tmp_path, f"1.0 {corners}\n\n"))
-    assert classes.names == ("background", "cat", "dog") and report.clean
-    assert np.array_equal(items["a"].labels, SQUARE * 2) and items["a"].split == "train"
+    assert classes.names == ("background", "cat", "dog")
+    assert report.clean
+    assert np.array_equal(items["a"].labels, SQUARE * 2)
+    assert items["a"].split == "train"
 
 
 def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
     yolo_folder(tmp_path, "")
     (tmp_path / "train/labels/a.txt").unlink()
     items, report, _ = read(tmp_path)
-    assert not items["a"].labels.any() and faults(report) == {"empty_mask": ["train/images/a.jpg"]}
+    assert not items["a"].labels.any()
+    assert faults(report) == {"empty_mask": ["train/images/a.jpg"]}
 
 
 @pytest.mark.parametrize(
@@ -203,11 +230,13 @@ def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
 )
 def test_a_yolo_line_that_is_none_leaves_its_image_out(tmp_path: Path, label: str, kind: str) -> None:
     items, report, _ = read(yolo_folder(tmp_path, label))
-    assert not items and faults(report) == {kind: ["train/images/a.jpg"]}
+    assert not items
+    assert faults(report) == {kind: ["train/images/a.jpg"]}
 
 
 @pytest.mark.parametrize(
-    ("yaml", "said"), [("names: [cat\n", "no YAML"), ("nc: 2\ntrain: train/images\n", "has no names"), ("names: {0: a, 2: b}\n", "gap")]
+    ("yaml", "said"),
+    [("names: [cat\n", "no YAML"), ("nc: 2\ntrain: train/images\n", "has no names"), ("names: {0: a, 2: b}\n", "gap")],
 )
 def test_what_is_wrong_with_a_yolo_description_is_said_of_it(tmp_path: Path, yaml: str, said: str) -> None:
     with pytest.raises(InvalidDataset, match=f"data.yaml.*{said}"):
@@ -217,11 +246,14 @@ def test_what_is_wrong_with_a_yolo_description_is_said_of_it(tmp_path: Path, yam
 def test_a_yolo_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
     yaml = "names: [cat]\ntrain: ../train/images\nval: ../valid/images\ntest:\n"
     items, report, _ = read(yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5", yaml))
-    assert list(items) == ["a"] and faults(report) == {"missing_partner": ["data.yaml"]}
+    assert list(items) == ["a"]
+    assert faults(report) == {"missing_partner": ["data.yaml"]}
     assert report.faults[0].first[0].detail == "its val is '../valid/images', which is no folder in the dataset"
 
 
-@pytest.mark.parametrize("yaml", ["names: [a, b]\ntrain: /etc\n", "names: {0: a, 2: b}\n", "names: !!python/object:os.system {}\n"])
+@pytest.mark.parametrize(
+    "yaml", ["names: [a, b]\ntrain: /etc\n", "names: {0: a, 2: b}\n", "names: !!python/object:os.system {}\n"]
+)
 def test_a_yolo_description_that_is_none_is_refused(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(InvalidDataset):
         read(yolo_folder(tmp_path, "", yaml), format="yolo")

@@ -45,7 +45,14 @@ def test_regions_are_encoded_in_one_pass_as_one_by_one(regions: np.ndarray) -> N
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "no whole"), ("é", "characters"), ("o", "no whole"), ("\x01", "no whole"), ("oooooooo0", "longer than any"), ("00P", "no whole")],
+    [
+        ("", "no whole"),
+        ("é", "characters"),
+        ("o", "no whole"),
+        ("\x01", "no whole"),
+        ("oooooooo0", "longer than any"),
+        ("00P", "no whole"),
+    ],
 )
 def test_a_string_that_is_none_is_refused(text: str, why: str) -> None:
     with pytest.raises(RleInvalid, match=why):

@@ -33,8 +33,11 @@ def test_items_come_back(tmp_path: Path, format: str, classes: ClassList) -> Non
     export(scenes(), classes, tmp_path, format=format, splits={"train": 0.4, "test": 0.2, "fold-b": 0.4})
     items, report, found = read(tmp_path)
     assert (report.format, report.items, report.left_out) == (format, 8, 0)
-    splits = {line["name"]: line["split"] for line in map(json.loads, (tmp_path / "manifest.jsonl").read_text().splitlines())}
-    assert len(set(splits.values())) > 1 and {name: item.split for name, item in items.items()} == splits
+    splits = {
+        line["name"]: line["split"] for line in map(json.loads, (tmp_path / "manifest.jsonl").read_text().splitlines())
+    }
+    assert len(set(splits.values())) > 1
+    assert {name: item.split for name, item in items.items()} == splits
     assert found == classes
     for item in scenes():
         again = items[item.name]
@@ -52,17 +55,22 @@ def test_254_classes_come_back(tmp_path: Path, format: str) -> None:
     export(many_classes(), MANY, tmp_path, format=format)
     items, report, found = read(tmp_path)
     (item,) = many_classes()
-    assert report.left_out == 0 and found == MANY
+    assert report.left_out == 0
+    assert found == MANY
     assert np.array_equal(items["all"].labels, item.labels)
     assert len(np.unique(item.labels)) == 255
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_class_names_may_hold_anything(tmp_path: Path, format: str) -> None:
-    classes = ClassList.of(["back\\ground", 'say "yes": #1', "😀\u2028\x85\x00", " - {a}, b\t", "null"], background="back\\ground")
+    classes = ClassList.of(
+        ["back\\ground", 'say "yes": #1', "😀\u2028\x85\x00", " - {a}, b\t", "null"], background="back\\ground"
+    )
     export(scenes(), classes, tmp_path, format=format)
     items, report, found = read(tmp_path)
-    assert report.left_out == 0 and len(items) == 8 and found == classes
+    assert report.left_out == 0
+    assert len(items) == 8
+    assert found == classes
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -71,7 +79,8 @@ def test_a_class_called_ignore_is_told_from_pixels_to_ignore(tmp_path: Path, for
     classes = ClassList.of(names, {name: (index, 9 * index, 7) for index, name in enumerate(names)})
     export(scenes(), classes, tmp_path, format=format)
     items, report, found = read(tmp_path)
-    assert report.left_out == 0 and found == classes
+    assert report.left_out == 0
+    assert found == classes
     for item in scenes():
         # YOLO has no word for pixels of no class
         same = (items[item.name].labels == item.labels) | ((item.labels == 255) & (format == "yolo"))
@@ -96,7 +105,8 @@ def test_instances_that_touch_stay_apart(tmp_path: Path, format: str) -> None:
     assert found is not None
     assert np.array_equal(found > 0, item.instances > 0)
     left, right = np.unique(found[item.instances == 5]), np.unique(found[item.instances == 9])
-    assert len(left) == len(right) == 1 and left != right
+    assert len(left) == len(right) == 1
+    assert left != right
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -106,7 +116,8 @@ def test_the_same_input_is_the_same_bytes(tmp_path: Path, format: str) -> None:
     options = {"format": format, "splits": {"train": 0.6, "val": 0.4}, "shard_items": 3}
     first = digests(export(scenes(metadata=metadata), GROUND, tmp_path / "a", **options))
     second = digests(export(scenes(metadata=turned), GROUND, tmp_path / "b", **options))
-    assert first == second and len(first) >= 5
+    assert first == second
+    assert len(first) >= 5
 
 
 def test_an_export_of_what_was_read_is_the_same_export(tmp_path: Path) -> None:

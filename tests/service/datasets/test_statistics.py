@@ -35,7 +35,8 @@ def test_frequencies_and_co_occurrence(labels: list[np.ndarray]) -> None:
     for i, one in enumerate(found.classes):
         having = [mask for mask in labels if (mask == i).any()]
         assert (one.pixels, one.images) == (sum(int((mask == i).sum()) for mask in labels), len(having))
-        assert one.pixel_share == pytest.approx(one.pixels / max(1, labelled)) and sum(one.sizes) == len(having)
+        assert one.pixel_share == pytest.approx(one.pixels / max(1, labelled))
+        assert sum(one.sizes) == len(having)
         for j in range(3):
             chance = found.cooccurrence[i][j]
             assert chance == (sum((mask == j).any() for mask in having) / len(having) if having else None)
@@ -48,10 +49,13 @@ def test_places_and_sizes() -> None:
     half[:1, :4] = 1
     found = collected([corner, half, np.zeros((32, 64), dtype=np.uint8)]).classes[1]
     heat = np.array(found.heat)
-    assert heat.shape == (16, 16) and heat[0, 0] == pytest.approx((1 + 0.5) / 2) and heat[0, 1] == 0.5
+    assert heat.shape == (16, 16)
+    assert heat[0, 0] == pytest.approx((1 + 0.5) / 2)
+    assert heat[0, 1] == 0.5
     assert heat.sum() == pytest.approx(1.25)
     # 16 of 2048 pixels are 0.8 %, 4 are 0.2 %: both from 0.1 to 1 %
-    assert found.sizes == (0, 2, 0, 0, 0, 0) and 0.001 < found.size_median < 0.01
+    assert found.sizes == (0, 2, 0, 0, 0, 0)
+    assert 0.001 < found.size_median < 0.01
 
 
 def test_a_mask_with_a_strange_label_is_refused() -> None:

@@ -24,7 +24,9 @@ from tests.service.datasets.scenes import (
 SMALL = UnpackLimits(max_bytes=4 << 20, max_entries=20, max_ratio=50)
 
 
-def zipped(path: Path, *members: tuple[str, bytes], mode: int | None = None, method: int = zipfile.ZIP_DEFLATED) -> Path:
+def zipped(
+    path: Path, *members: tuple[str, bytes], mode: int | None = None, method: int = zipfile.ZIP_DEFLATED
+) -> Path:
     with zipfile.ZipFile(path, "w", method) as file:
         for name, data in members:
             info = zipfile.ZipInfo(name)
@@ -49,7 +51,9 @@ def tarred(path: Path, *members: tuple[str, bytes], mode: str = "w", **fields: o
 def packed(folder: Path, into: Path, kind: str) -> Path:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     members = [(f"top/{path.relative_to(folder).as_posix()}", path.read_bytes()) for path in files]
-    return zipped(into, *members) if kind == "zip" else tarred(into, *members, mode={"tar": "w", "tar.gz": "w:gz"}[kind])
+    return (
+        zipped(into, *members) if kind == "zip" else tarred(into, *members, mode={"tar": "w", "tar.gz": "w:gz"}[kind])
+    )
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
@@ -59,7 +63,8 @@ def test_a_dataset_comes_out_of_its_archive(tmp_path: Path, kind: str) -> None:
     assert unpack(archive, tmp_path / "out") == len(digests(folder))
     assert digests(tmp_path / "out/top") == digests(folder)
     items, report, _ = read(tmp_path / "out")
-    assert report.clean and len(items) == 8
+    assert report.clean
+    assert len(items) == 8
 
 
 def both(*names: str) -> list[pytest.param]:
@@ -82,7 +87,7 @@ def both(*names: str) -> list[pytest.param]:
 )
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
     archive = make(tmp_path / "set.bin", ("good.txt", b"good"), (name, b"bad"))
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     with pytest.raises(ArchiveRefused):
         unpack(archive, tmp_path / "deep/er/out", SMALL)
     new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
@@ -129,7 +134,9 @@ def test_more_entries_than_allowed_are_refused(tmp_path: Path, make: Callable[..
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:
     with pytest.warns(UserWarning) if make is zipped else _nothing():
         archive = (
-            make(tmp_path / "set.bin", ("a", b"1"), ("./a", b"2")) if make is tarred else make(tmp_path / "s", ("a", b"1"), ("a", b"2"))
+            make(tmp_path / "set.bin", ("a", b"1"), ("./a", b"2"))
+            if make is tarred
+            else make(tmp_path / "s", ("a", b"1"), ("a", b"2"))
         )
     with pytest.raises(ArchiveRefused, match="twice"):
         unpack(archive, tmp_path / "out", SMALL)
@@ -147,7 +154,9 @@ def test_what_is_damaged_or_no_archive_is_refused(tmp_path: Path) -> None:
     flipped = bytearray(whole)
     flipped[200] ^= 0xFF
     packed_tar = tarred(tmp_path / "set.tar.gz", ("a", bytes(range(256)) * 40), mode="w:gz").read_bytes()
-    for number, data in enumerate([b"", b"PK\3\4 no zip", b"x" * 2000, bytes(flipped), whole[:300], packed_tar[:-20], packed_tar[:60]]):
+    for number, data in enumerate(
+        [b"", b"PK\3\4 no zip", b"x" * 2000, bytes(flipped), whole[:300], packed_tar[:-20], packed_tar[:60]]
+    ):
         (tmp_path / "bad").write_bytes(data)
         with pytest.raises(ArchiveRefused):
             count = unpack(tmp_path / "bad", tmp_path / f"out{number}", SMALL)

@@ -51,7 +51,8 @@ class Source:
 
 
 class CutStore(FolderStore):
-    """A folder store that fails at write number ``cut`` (0, 1, ...), before it happens or just after; it notes the keys written."""
+    """A folder store that fails at write number ``cut`` (0, 1, ...), before it happens or just after; it notes the keys
+    written."""
 
     def __init__(self, root: Path, cut: int | None = None, after: bool = False) -> None:
         super().__init__(root, link_secret=b"s" * 32, public_url="http://example.org")
@@ -83,7 +84,8 @@ def run(
     mixing: dict[str, Any] | None = None,
     **hooks: Any,
 ) -> ExportResult:
-    """An export of the sources into the store, by objects made anew; ``scratch`` is made, and must be empty in the end."""
+    """An export of the sources into the store, by objects made anew; ``scratch`` is made, and must be empty in the
+    end."""
     scratch.mkdir(parents=True, exist_ok=True)
     mix = StoredMix(sources, **(mixing or {}))
     place = StorePlace(store, PREFIX)
@@ -102,7 +104,9 @@ def stop_at(number: int) -> Callable[[], bool]:
 def objects(store: FolderStore, below: str = "") -> dict[str, str]:
     """The sha256 of every object of the export, by its key below the export's prefix."""
     prefix = PREFIX + below
-    return {info.key.removeprefix(prefix): hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list(prefix)}
+    return {
+        info.key.removeprefix(prefix): hashlib.sha256(store.get(info.key)).hexdigest() for info in store.list(prefix)
+    }
 
 
 def unpacked(store: FolderStore) -> dict[str, bytes]:
@@ -114,7 +118,8 @@ def unpacked(store: FolderStore) -> dict[str, bytes]:
             files = {path: data}
         else:
             with zipfile.ZipFile(io.BytesIO(data)) as part:
-                assert part.testzip() is None and len(set(part.namelist())) == len(part.namelist())
+                assert part.testzip() is None
+                assert len(set(part.namelist())) == len(part.namelist())
                 files = {name: part.read(name) for name in part.namelist()}
         for name, contents in files.items():
             assert found.setdefault(name, contents) == contents, f"{name} comes twice, and differs"

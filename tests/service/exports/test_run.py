@@ -90,12 +90,19 @@ def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> N
     assert all(file.bytes == len(store.get(place.file(file.path))) for file in listed)
     assert result is not None
     assert (result.files, result.bytes) == (len(listed), sum(file.bytes for file in listed))
-    assert result.items == {"real": 3, "synthetic": 4} and result.left_out == {}
+    assert result.items == {"real": 3, "synthetic": 4}
+    assert result.left_out == {}
     lines = [json.loads(line) for line in plain["manifest.jsonl"].splitlines()]
-    assert result.splits == {split: sum(line["split"] == split for line in lines) for split in {line["split"] for line in lines}}
+    assert result.splits == {
+        split: sum(line["split"] == split for line in lines) for split in {line["split"] for line in lines}
+    }
     assert len(result.splits) == 3
     if format not in SHARDED:
-        assert [file.path for file in listed] == [*(f"part-{number:05d}.zip" for number in range(4)), "manifest.jsonl", "README.md"]
+        assert [file.path for file in listed] == [
+            *(f"part-{number:05d}.zip" for number in range(4)),
+            "manifest.jsonl",
+            "README.md",
+        ]
 
 
 def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
@@ -113,7 +120,9 @@ def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, Cu
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_write_it_goes_on_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path, after: bool) -> None:
+def test_killed_at_any_write_it_goes_on_with_the_same_bytes(
+    uncut: tuple[str, CutStore], tmp_path: Path, after: bool
+) -> None:
     format, whole = uncut
     for number in range(len(whole.written)):
         store, scratch = CutStore(tmp_path / f"{number}", number, after), tmp_path / "scratch"
@@ -133,7 +142,8 @@ def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, Cut
             break
         except StoreUnavailable:
             continue
-    assert runs >= 4 and objects(store) == objects(whole)
+    assert runs >= 4
+    assert objects(store) == objects(whole)
 
 
 def should_continue(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
@@ -157,12 +167,15 @@ def test_a_whole_export_is_not_done_again(tmp_path: Path) -> None:
     before, again = objects(store), source()
     store.written.clear()
     assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
-    assert (again.read, store.written) == ([], []) and objects(store) == before
+    assert (again.read, store.written) == ([], [])
+    assert objects(store) == before
     store.put(f"{PREFIX}files/stray.zip", b"of another try")
     clean(StorePlace(store, PREFIX))
     kept = {key: value for key, value in before.items() if not key.startswith("checkpoints/")}
-    assert objects(store) == kept and len(kept) < len(before)
-    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first and again.read == []
+    assert objects(store) == kept
+    assert len(kept) < len(before)
+    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
+    assert again.read == []
     clean(StorePlace(store, PREFIX))
 
 
@@ -187,7 +200,9 @@ def test_a_process_that_is_killed_leaves_what_another_goes_on_from(tmp_path: Pat
     )
     for format in ("coco", "webdataset"):
         store, whole = tmp_path / format, CutStore(tmp_path / f"{format}-whole")
-        ended = subprocess.run([sys.executable, "-c", code, store, tmp_path / f"{format}-killed", format], cwd=Path(__file__).parents[3])
+        ended = subprocess.run(
+            [sys.executable, "-c", code, store, tmp_path / f"{format}-killed", format], cwd=Path(__file__).parents[3]
+        )
         assert ended.returncode == -signal.SIGKILL
         again = source()
         run(CutStore(store), [again], tmp_path / "scratch", asked(format))
@@ -204,9 +219,12 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
         with pytest.raises(ExportStopped):
             run(store, [source()], tmp_path / "scratch", asked(format), should_stop=stop_at(6))
         last = last_checkpoint(store)
-        assert last is not None and last["number"] >= 2
+        assert last is not None
+        assert last["number"] >= 2
         key = f"{PREFIX}checkpoints/{last['number']:06d}.{'json' if what == 'json' else 'pieces'}"
-        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["walk"]["position"]
+        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["walk"][
+            "position"
+        ]
         if what == "gone":
             store.delete(key)
         else:
@@ -227,12 +245,15 @@ def test_checkpoints_of_something_else_are_not_gone_on_from(tmp_path: Path, othe
     again = source()
     run(store, [again], tmp_path / "scratch", asked("voc") | other)
     run(whole, [source()], tmp_path / "scratch", asked("voc") | other)
-    assert again.read == list(range(0, 2 * ITEMS, 2)) and unpacked(store) == unpacked(whole)
+    assert again.read == list(range(0, 2 * ITEMS, 2))
+    assert unpacked(store) == unpacked(whole)
 
 
 def many(count: int) -> Iterator[DatasetItem]:
     for number in range(count):
-        yield DatasetItem(f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number})
+        yield DatasetItem(
+            f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number}
+        )
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -240,7 +261,8 @@ def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, forma
     store = CutStore(tmp_path / "store")
     run(store, [Source(lambda: many(60), GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 2})
     sizes = {
-        ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)] for ending in ("json", "pieces")
+        ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)]
+        for ending in ("json", "pieces")
     }
     for ending, found in sizes.items():
         assert len(found) == 30 and max(found[20:]) <= 1.1 * max(found[1:5]), ending
@@ -257,7 +279,13 @@ def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) 
         run(store, [source()], tmp_path / "scratch", asked("folders"), on_progress=noted(first), should_stop=stop_at(5))
     assert first == [(0, 0, 0), (1, 1, 0), (2, 2, 1), (3, 3, 1), (4, 4, 2), (5, 5, 2)]
     totals: list[ExportProgress] = []
-    run(store, [source()], tmp_path / "scratch", asked("folders"), on_progress=lambda p: (noted(second)(p), totals.append(p)))
+    run(
+        store,
+        [source()],
+        tmp_path / "scratch",
+        asked("folders"),
+        on_progress=lambda p: (noted(second)(p), totals.append(p)),
+    )
     assert second == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3)]
     assert {progress.total for progress in totals} == {ITEMS}
 
@@ -288,16 +316,22 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
         "same_image": 1, "same_name": 1, "missing": 1, "unreadable": unreadable, "size_differs": 1, "unknown_labels": 1, "invalid": 2
     }  # fmt: skip
     named = {group.reason: [entry.name for entry in group.first] for group in result.left_out_first}
-    assert (
-        named["unreadable"] == ["image", "mask", "nowhere"] and named["same_name"] == ["GOOD"] and named["invalid"] == ["strange", "split"]
-    )
+    assert named["unreadable"] == ["image", "mask", "nowhere"]
+    assert named["same_name"] == ["GOOD"]
+    assert named["invalid"] == ["strange", "split"]
     files = unpacked(store)
     options = ExportOptions(format=format, shard_items=1)  # type: ignore[arg-type]
     good = [item for item in faulty() if item.name in ("good", "last")]
     plain = {file.path: file.read() for file in export_files(good, GROUND, options, ABOUT)}  # type: ignore[arg-type]
     assert files == plain, "what was left out has left no trace"
     with pytest.raises(ExportStopped):
-        run(cut, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1}, should_stop=stop_at(11))
+        run(
+            cut,
+            [Source(faulty, GROUND)],
+            tmp_path / "scratch",
+            {"format": format, "shard_items": 1},
+            should_stop=stop_at(11),
+        )
     assert run(cut, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1}) == result
     assert objects(cut, "files/") == objects(store, "files/")
 
@@ -305,7 +339,12 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
 def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
     store = CutStore(tmp_path / "store")
     with pytest.raises(InvalidDataset, match="no pair to export; left out were: 1 missing"):
-        run(store, [Source(lambda: iter([Absent("gone", "missing", "gone")]), GROUND)], tmp_path / "scratch", {"format": "coco"})
+        run(
+            store,
+            [Source(lambda: iter([Absent("gone", "missing", "gone")]), GROUND)],
+            tmp_path / "scratch",
+            {"format": "coco"},
+        )
     assert objects(store) == {}
 
 
@@ -319,5 +358,7 @@ def test_options_that_are_not_the_mixs_are_refused(tmp_path: Path) -> None:
     options = {"format": "folders", "classes": ("dot", "background")}
     with pytest.raises(ValueError, match="the options ask for classes"):
         run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options)
-    result = run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options, {"keep": ("dot", "background")})
+    result = run(
+        CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options, {"keep": ("dot", "background")}
+    )
     assert result.items == {"real": 3, "synthetic": 4}

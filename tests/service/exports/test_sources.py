@@ -1,4 +1,5 @@
-"""Sources in the store mixed as folders are: the same classes, names and copies, from any place on; and what filters leave out."""
+"""Sources in the store mixed as folders are: the same classes, names and copies, from any place on; and what filters
+leave out."""
 
 from __future__ import annotations
 
@@ -41,14 +42,27 @@ def other() -> Iterator[DatasetItem]:
 
 def all_of(mix: Any) -> list[tuple[Any, ...]]:
     return [
-        (item.name, item.image_bytes, item.labels.tolist(), item.split, item.source, item.caption, item.source_mask, dict(item.metadata))
+        (
+            item.name,
+            item.image_bytes,
+            item.labels.tolist(),
+            item.split,
+            item.source,
+            item.caption,
+            item.source_mask,
+            dict(item.metadata),
+        )
         for item in mix
     ]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"keep": ("dot", "background")}, {"keep": ("wasser", "dot", "background"), "rename": {"dot": "WASSER"}, "dropped": "background"}],
+    [
+        {},
+        {"keep": ("dot", "background")},
+        {"keep": ("wasser", "dot", "background"), "rename": {"dot": "WASSER"}, "dropped": "background"},
+    ],
     ids=["all", "kept", "merged"],
 )
 @pytest.mark.parametrize("format", ["twins", "dataset"])
@@ -65,7 +79,8 @@ def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any],
     mixed, stored = Mix(parts, **options), StoredMix(sources, **options)
     found, expected = all_of(stored), all_of(mixed)
     by_name = [sorted((entry[:3] for entry in entries), key=lambda entry: entry[0]) for entries in (found, expected)]
-    assert by_name[0] == by_name[1] and len(found) == 12
+    assert by_name[0] == by_name[1]
+    assert len(found) == 12
     assert stored.classes == mixed.classes
     assert {name.partition("/")[0] for name, *_ in found} == (
         {"first", "first.2"} if format == "dataset" else {f"Bild {n} ü" for n in range(8)}
@@ -85,7 +100,9 @@ def test_a_walk_goes_on_from_any_place() -> None:
     mix = StoredMix(sources)
     whole = Walk(mix)
     steps = [item.name if item is not None else None for item in whole]
-    assert len(steps) == 14 and steps.count(None) == 2 and whole.left_out.counts == {"same_image": 2}
+    assert len(steps) == 14
+    assert steps.count(None) == 2
+    assert whole.left_out.counts == {"same_image": 2}
     for cut in range(15):
         first = Walk(mix)
         taken = [item for _, item in zip(range(cut), first)]
@@ -103,12 +120,16 @@ def test_a_mask_that_stays_as_it_is_is_not_decoded() -> None:
     own = encode_mask(scene(0), GROUND.colours, {"seed": 1})
     (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)])
     assert item.mask is own
-    (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background"))
+    (item,) = StoredMix(
+        [Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background")
+    )
     assert isinstance(item.mask, np.ndarray)
 
 
 def scored(name: str, number: int, scores: Any, source: str = "synthetic") -> DatasetItem:
-    return DatasetItem(name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores})  # type: ignore[arg-type]
+    return DatasetItem(
+        name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores}
+    )  # type: ignore[arg-type]
 
 
 def doubtful() -> Iterator[DatasetItem]:
@@ -134,7 +155,13 @@ def test_twins_below_the_bounds_are_left_out_and_counted(tmp_path: Path) -> None
         "share", "nan", "text", "real"
     ]  # fmt: skip
     assert len(list(StoredMix([Source(doubtful, GROUND)]))) == 10
-    result = run(CutStore(tmp_path / "s"), [Source(doubtful, GROUND)], tmp_path / "scratch", {"format": "coco"}, {"confidence": bounds})
+    result = run(
+        CutStore(tmp_path / "s"),
+        [Source(doubtful, GROUND)],
+        tmp_path / "scratch",
+        {"format": "coco"},
+        {"confidence": bounds},
+    )
     assert result.items == {"real": 1, "synthetic": 3}
     assert result.left_out == {"low_confidence": 3, "no_scores": 4}
     named = {group.reason: {entry.name: entry.detail for entry in group.first} for group in result.left_out_first}

@@ -49,7 +49,8 @@ def test_files_come_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path
     assert store.written == []
     store.gate.set()
     sender.flush()
-    assert store.written == ["a/long", "a/short"] and store.get("a/long") == data
+    assert store.written == ["a/long", "a/short"]
+    assert store.get("a/long") == data
     sender.close()
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
@@ -68,7 +69,8 @@ def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) ->
     with pytest.raises(StoreUnavailable, match="a/1"):
         sender.send("a/3", ExportFile.of("", b"3"))
     sender.close()
-    assert store.written == ["a/0"] and [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert store.written == ["a/0"]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES, 5_000_000])
@@ -94,10 +96,16 @@ def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
 
 @pytest.mark.parametrize(
     "use",
-    [lambda spool: [spool.write(bytes(1 << 20)) for _ in range(5)], lambda spool: spool.as_file("x"), lambda spool: list(spool.pieces())],
+    [
+        lambda spool: [spool.write(bytes(1 << 20)) for _ in range(5)],
+        lambda spool: spool.as_file("x"),
+        lambda spool: list(spool.pieces()),
+    ],
     ids=["written on", "taken", "read"],
 )
-def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any) -> None:
+def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any
+) -> None:
     with open("/dev/full", "w+b", buffering=0) as full, Spool(tmp_path) as spool:
         monkeypatch.setattr(spool, "_opened", lambda: full)
         spool.write(bytes(BLOCK_BYTES))

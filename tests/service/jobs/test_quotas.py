@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from service.store.folder import FolderStore
 from tests.service.api.support import CLOSED_PORT, finish, make_chunk
 from tests.service.jobs.test_values import spec as a_spec
 
-LATER = datetime.now(timezone.utc) + timedelta(hours=1)
+LATER = datetime.now(UTC) + timedelta(hours=1)
 
 
 class Clock:
@@ -110,7 +110,9 @@ def test_samples_are_queued_until_their_job_has_ended(repository: JobRepository)
     limits = limits_over(repository, queued_samples=20)
     first = accept(repository, limits, count=8)
     accept(repository, limits, count=12)
-    with pytest.raises(LimitReached, match="'acme' has 20 samples .* and 1 more are over the 20 .* cancel one") as caught:
+    with pytest.raises(
+        LimitReached, match="'acme' has 20 samples .* and 1 more are over the 20 .* cancel one"
+    ) as caught:
         accept(repository, limits, count=1)
     assert caught.value.problem() | {"detail": ""} == {
         "type": "/problems/limit-reached",
@@ -206,13 +208,17 @@ def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(repository: JobRepo
     limits.stored_bytes = sum(files) + 1001
     limits.check_stored("acme")
     limits.stored_bytes -= 1
-    with pytest.raises(LimitReached, match=f"'acme' has {sum(files) + 1000} bytes stored, of {sum(files) + 1000}") as caught:
+    with pytest.raises(
+        LimitReached, match=f"'acme' has {sum(files) + 1000} bytes stored, of {sum(files) + 1000}"
+    ) as caught:
         limits.check_stored("acme")
     assert caught.value.headers == {"Retry-After": "3600"}
     limits.check_stored("other-still")
 
 
-def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(repository: JobRepository, live_state: LiveState, redis: Redis) -> None:
+def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(
+    repository: JobRepository, live_state: LiveState, redis: Redis
+) -> None:
     clock = Clock()
     limits = limits_over(repository, live_state, stored_bytes=10**9, clock=clock)
     spec = accept(repository, limits, count=5)

@@ -98,7 +98,8 @@ def test_the_manifest_has_a_line_for_each_twin_made(repository: JobRepository, s
     repository.write_manifest(spec)
     lines = [json.loads(line) for line in repository.store.get(keys.job_manifest(spec.job)).splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 3, 8, 9]
-    assert lines[0]["classes"] == ["water"] and lines[0]["job_seed"] == 1
+    assert lines[0]["classes"] == ["water"]
+    assert lines[0]["job_seed"] == 1
     assert lines[0]["mask"]["key"] == keys.job_mask(spec.job, 0)
     assert lines[0]["build"] == {"twinset": "0"}
 

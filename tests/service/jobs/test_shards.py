@@ -68,7 +68,15 @@ def packed(of: JobSpec, chunk: int = 1, *, lost: tuple[int, ...] = ()) -> Shard:
 
 
 def record(shard: Shard | None, items: tuple[SampleRecord, ...] = ()) -> ChunkRecord:
-    values = {"batch_shape": (), "dtype": "float32", "device": "cpu", "build": {}, "attempt": 1, "worker": "test", "epoch": 0}
+    values = {
+        "batch_shape": (),
+        "dtype": "float32",
+        "device": "cpu",
+        "build": {},
+        "attempt": 1,
+        "worker": "test",
+        "epoch": 0,
+    }
     job, chunk = (shard.job, shard.chunk) if shard else (spec().job, 1)
     return ChunkRecord(
         job=job, chunk=chunk, items=shard.items if shard else items, shard=shard and shard.recorded,
@@ -93,7 +101,12 @@ def test_tarfile_and_webdataset_read_the_pictures_that_were_put_in(tmp_path: Pat
         assert sample["png"] == members[f"{index:08d}.png"] == twin.image
         assert sample["mask.png"] == members[f"{index:08d}.mask.png"] == twin.mask
         about = json.loads(sample["json"])
-        assert (about["index"], about["seed"], about["job_seed"], about["classes"]) == (index, 100 + index, 1, ["water"])
+        assert (about["index"], about["seed"], about["job_seed"], about["classes"]) == (
+            index,
+            100 + index,
+            1,
+            ["water"],
+        )
         assert about["classes_found"] == [{"name": "Water", "index": 1, "share": 0.75}]
         assert about["image"] == {"sha256": hashlib.sha256(twin.image).hexdigest(), "bytes": len(twin.image)}
         assert (about["model"], about["confident_share"], about["mean_confidence"]) == (spec().model, 0.9, 0.8)
@@ -112,8 +125,12 @@ def test_each_offset_is_where_tarfile_finds_the_file() -> None:
 
 
 def test_the_bytes_follow_from_request_and_chunk_alone() -> None:
-    one, other = packed(spec()), packed(spec(job="j7ybr17pesw6kn47yb1", name="another", created_at=NOW.replace(year=2030)))
-    assert one.data == other.data and one.key != other.key
+    one, other = (
+        packed(spec()),
+        packed(spec(job="j7ybr17pesw6kn47yb1", name="another", created_at=NOW.replace(year=2030))),
+    )
+    assert one.data == other.data
+    assert one.key != other.key
     assert packed(spec(seed=2)).data != one.data, "the parameters are in it"
     assert packed(spec(), lost=(4,)).data != one.data
 
@@ -139,7 +156,9 @@ def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> 
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
     records = [make_chunk(repository, each, 0) for each in both]
     found = [[read_picture(store, picture) for item in each.items for picture in pictures_of(item)] for each in records]
-    assert len(found[0]) == 8 and found[0] == found[1] and len(set(found[0])) == 5, "four images; masks are all the same"
+    assert len(found[0]) == 8 and found[0] == found[1] and len(set(found[0])) == 5, (
+        "four images; masks are all the same"
+    )
     assert records[0].bytes == len(store.get(keys.job_shard(spec().job, 0)))
     assert list(store.list(keys.job_prefix(spec().job) + "images/")) == []
 
@@ -149,11 +168,14 @@ def test_a_shard_is_damaged_or_gone_and_no_other_bytes_pass_for_a_picture(store:
     store.put(shard.key, shard.data)
     image, mask = pictures_of(shard.items[1])
     start, end = image.span
-    assert start is not None and end is not None
+    assert start is not None
+    assert end is not None
     changed = bytearray(shard.data)
     changed[start + 5] ^= 1
     store.put(shard.key, bytes(changed))
-    with pytest.raises(ObjectDamaged, match=rf"000001.tar \(bytes {start} to {end}\) in the object store has sha256 .*restore it"):
+    with pytest.raises(
+        ObjectDamaged, match=rf"000001.tar \(bytes {start} to {end}\) in the object store has sha256 .*restore it"
+    ):
         read_picture(store, image)
     assert read_picture(store, mask) == made(5, *LENGTHS[1]).mask, "its neighbours are sound"
     assert read_as_stored(store, image) == bytes(changed[start:end])
@@ -192,10 +214,13 @@ def test_what_comes_torn_is_read_again(torn: Torn) -> None:
     torn.put(shard.key, shard.data)
     every = [picture for item in shard.items for picture in pictures_of(item)]
     wanted = [
-        data for place, index in enumerate(range(4, 8)) for data in (made(index, *LENGTHS[place]).image, made(index, *LENGTHS[place]).mask)
+        data
+        for place, index in enumerate(range(4, 8))
+        for data in (made(index, *LENGTHS[place]).image, made(index, *LENGTHS[place]).mask)
     ]
     torn.torn = 2
-    assert read_picture(torn, every[0]) == wanted[0] and torn.gets == 3
+    assert read_picture(torn, every[0]) == wanted[0]
+    assert torn.gets == 3
     torn.torn, torn.gets = 1, 0
     assert read_pictures(torn, every) == wanted
     assert torn.gets == 2, "all together, and the one that was torn by itself"
@@ -204,7 +229,9 @@ def test_what_comes_torn_is_read_again(torn: Torn) -> None:
         read_pictures(torn, every)
 
 
-def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_once(torn: Torn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_once(
+    torn: Torn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     of = spec(count=16)
     shards = [packed(of, 0, lost=(0, 2)), packed(of, 1), packed(of, 2)]
     for shard in shards:
@@ -221,31 +248,45 @@ def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_o
     for bound, asked in ((5700, 15), (10**6, 7)):
         monkeypatch.setattr(sample_files, "READ_TOGETHER_BYTES", bound)
         torn.gets = 0
-        read = [read_pictures(torn, [picture for _, item in run for picture in pictures_of(item)]) for run in neighbours(pairs)]
-        assert sum(map(len, read)) == 2 * 12 and torn.gets == asked
+        read = [
+            read_pictures(torn, [picture for _, item in run for picture in pictures_of(item)])
+            for run in neighbours(pairs)
+        ]
+        assert sum(map(len, read)) == 2 * 12
+        assert torn.gets == asked
         assert read[-1] == [torn.get(loose.items[1].image_key or ""), torn.get(loose.items[1].mask_key or "")]
 
 
 def test_the_same_shard_put_again_changes_nothing(store: ObjectStore) -> None:
     first = put_shard(store, packed(spec()))
     before = store.head(first.key)
-    assert put_shard(store, packed(spec())) == first and not first.met_another
+    assert put_shard(store, packed(spec())) == first
+    assert not first.met_another
     assert store.head(first.key) == before, "it is not written again"
 
 
-def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says_which_counts(store: ObjectStore) -> None:
-    """One had lost a sample and was stopped before its record; were it written over, woken again it would spoil the other's."""
+def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says_which_counts(
+    store: ObjectStore,
+) -> None:
+    """One had lost a sample and was stopped before its record; were it written over, woken again it would spoil the
+    other's."""
     repository = JobRepository(store)
     stopped, whole = put_shard(store, packed(spec(), lost=(5,))), put_shard(store, packed(spec()))
-    assert not stopped.met_another and whole.met_another and whole.key == keys.job_shard_beside(whole.job, 1, whole.sha256)
+    assert not stopped.met_another
+    assert whole.met_another
+    assert whole.key == keys.job_shard_beside(whole.job, 1, whole.sha256)
     assert put_shard(store, packed(spec())) == whole
     for shard in (stopped, whole):
         assert store.get(shard.key) == shard.data
         for item in shard.items:
-            assert all(hashlib.sha256(read_picture(store, picture)).hexdigest() == picture.sha256 for picture in pictures_of(item))
+            assert all(
+                hashlib.sha256(read_picture(store, picture)).hexdigest() == picture.sha256
+                for picture in pictures_of(item)
+            )
     drop_uncounted(repository, whole)
     assert store.head(stopped.key) is not None, "nothing is recorded yet"
-    assert repository.write_chunk(record(whole)) and not repository.write_chunk(record(stopped))
+    assert repository.write_chunk(record(whole))
+    assert not repository.write_chunk(record(stopped))
     drop_uncounted(repository, whole)
     assert [info.key for info in store.list(keys.job_shards_prefix(whole.job))] == [whole.key]
 
@@ -264,4 +305,5 @@ def test_a_damaged_shard_in_the_way_is_not_taken_for_ones_own(store: ObjectStore
     shard = packed(spec())
     store.put(shard.key, shard.data[:-1] + b"?")
     again = put_shard(store, shard)
-    assert again.met_another and store.get(again.key) == shard.data
+    assert again.met_another
+    assert store.get(again.key) == shard.data

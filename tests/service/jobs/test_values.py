@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ from service.kit.states import (
     sequence_number,
 )
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def spec(**changes: Any) -> JobSpec:
@@ -77,7 +77,8 @@ def test_ids_of_one_millisecond_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "j", "x7ybr17pesw6kn47yb0", "j7ybr17pesw6kn47yb0\n", "j7ybr17pesw6kn47ybu", "J7YBR17PESW6KN47YB0", "../x"]
+    "text",
+    ["", "j", "x7ybr17pesw6kn47yb0", "j7ybr17pesw6kn47yb0\n", "j7ybr17pesw6kn47ybu", "J7YBR17PESW6KN47YB0", "../x"],
 )
 def test_what_is_no_id_is_none(text: str) -> None:
     assert not is_job_id(text)
@@ -123,7 +124,14 @@ def test_chunks_of_a_retry_cover_its_runs_of_indices_and_nothing_else() -> None:
 
 
 def test_runs_that_overlap_or_do_not_come_to_the_count_are_refused() -> None:
-    for count, only in ((3, ((0, 1),)), (4, ((0, 1), (1, 2))), (2, ((4, 4), (2, 2))), (2, ((3, 2),)), (1, ((-1, -1),)), (1, ())):
+    for count, only in (
+        (3, ((0, 1),)),
+        (4, ((0, 1), (1, 2))),
+        (2, ((4, 4), (2, 2))),
+        (2, ((3, 2),)),
+        (1, ((-1, -1),)),
+        (1, ()),
+    ):
         with pytest.raises(ValidationError):
             spec(count=count, only=only)
 
@@ -208,7 +216,8 @@ def test_a_record_from_before_shards_is_still_read() -> None:
 def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -> None:
     made = {"index": 0, "seed": 0, "image_key": "k", "image_sha256": "0" * 64, "image_bytes": 1, "image_offset": 512}
     mask = {"mask_key": "k", "mask_sha256": "0" * 64, "mask_bytes": 1}
-    assert SampleRecord(**made).mask_offset is None and SampleRecord(**made, **mask, mask_offset=1536).mask_offset == 1536
+    assert SampleRecord(**made).mask_offset is None
+    assert SampleRecord(**made, **mask, mask_offset=1536).mask_offset == 1536
     for wrong in (mask, {"mask_offset": 5}, {**mask, "mask_offset": 5, "image_offset": None}):
         with pytest.raises(ValidationError, match="one picture in a shard and one outside"):
             SampleRecord(**{**made, **wrong})
@@ -224,7 +233,9 @@ def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -
 
 def test_a_summary_is_an_end() -> None:
     with pytest.raises(ValidationError, match="is not an end"):
-        Summary(job="j7ybr17pesw6kn47yb0", state=JobState.RUNNING, done=0, failed=0, total=1, finished_at=NOW, seconds=0)
+        Summary(
+            job="j7ybr17pesw6kn47yb0", state=JobState.RUNNING, done=0, failed=0, total=1, finished_at=NOW, seconds=0
+        )
 
 
 @pytest.mark.parametrize(
@@ -260,13 +271,20 @@ def test_states_seen_one_after_another_are_legal() -> None:
     assert TRANSITIONS[JobState.CANCELLING] == ENDED
     assert all(may_follow(JobState.QUEUED, state) for state in JobState)
     assert not any(may_follow(end, state) for end in ENDED for state in set(JobState) - {end})
-    assert not may_follow(JobState.RUNNING, JobState.QUEUED) and not may_follow(JobState.CANCELLING, JobState.RUNNING)
-    assert [state for state in JobState if state.can_be_cancelled] == [JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING]
+    assert not may_follow(JobState.RUNNING, JobState.QUEUED)
+    assert not may_follow(JobState.CANCELLING, JobState.RUNNING)
+    assert [state for state in JobState if state.can_be_cancelled] == [
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.CANCELLING,
+    ]
 
 
 def test_the_sequence_number_is_past_all_else_at_the_end() -> None:
     def number(**facts: Any) -> int:
-        return sequence_number(**{"ended": False, "cancel_asked": False, "started": True, "recorded": 0, "chunks": 3, **facts})
+        return sequence_number(
+            **{"ended": False, "cancel_asked": False, "started": True, "recorded": 0, "chunks": 3, **facts}
+        )
 
     assert [number(started=False), number(), number(recorded=2), number(recorded=3, cancel_asked=True)] == [0, 1, 3, 5]
     assert number(ended=True) == number(ended=True, recorded=3, cancel_asked=True) == 6

@@ -73,7 +73,11 @@ def test_pictures_that_are_not_square_keep_their_proportions(tmp_path: Path) -> 
     Image.frombytes("L", (4, 2), bytes([0, 0, 1, 1] * 2)).save(tmp_path / "mask.png")
     twins = [SheetTwin(tmp_path / "image.png", tmp_path / "mask.png", "")]
     sheet = draw_contact_sheet(twins, CLASSES, title="t", tile_px=100, ignored="ignore")
-    grey = [place for place in ((x, y) for x in range(sheet.width) for y in range(sheet.height)) if sheet.getpixel(place) == (100,) * 3]
+    grey = [
+        place
+        for place in ((x, y) for x in range(sheet.width) for y in range(sheet.height))
+        if sheet.getpixel(place) == (100,) * 3
+    ]
     across, down = zip(*grey)
     assert (max(across) - min(across), max(down) - min(down)) == (99, 49)
 
@@ -82,7 +86,8 @@ def test_a_line_of_text_stays_one() -> None:
     font = ImageFont.load_default(14)
     assert fit_text("new\nline\u202e", font, 300) == r"new\nline\u202e"
     cut = fit_text("long " * 10_000, font, 100)
-    assert cut.endswith("...") and font.getlength(cut) <= 100 < font.getlength("long " + cut)
+    assert cut.endswith("...")
+    assert font.getlength(cut) <= 100 < font.getlength("long " + cut)
 
 
 def test_many_twins_stand_in_two_groups_and_only_the_first_are_drawn(tmp_path: Path) -> None:

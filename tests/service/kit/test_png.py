@@ -20,7 +20,9 @@ def smooth(height: int, width: int) -> np.ndarray:
     """A picture with gradients and edges, so that every filter is some row's best."""
     y, x = np.mgrid[0:height, 0:width]
     image = np.stack([x * 3 + y, y * 5, (x * y) // 7], axis=-1).astype(np.uint8)
-    image[height // 2 :, : width // 2] = np.random.default_rng(0).integers(0, 256, (height - height // 2, width // 2, 3))
+    image[height // 2 :, : width // 2] = np.random.default_rng(0).integers(
+        0, 256, (height - height // 2, width // 2, 3)
+    )
     return image
 
 

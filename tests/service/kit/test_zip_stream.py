@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from service.kit.zip_stream import (
     zip_stream,
 )
 
-THEN = datetime(2026, 1, 31, 13, 14, 16, tzinfo=timezone.utc)
+THEN = datetime(2026, 1, 31, 13, 14, 16, tzinfo=UTC)
 
 
 def test_what_goes_in_comes_out() -> None:

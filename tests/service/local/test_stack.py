@@ -21,7 +21,8 @@ def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) ->
         first.started_at -= 3600  # as if it had worked for an hour
         os.kill(first.pid, signal.SIGKILL)
         news = until(stack.restart_dead)
-        assert news is not None and "killed by signal 9, and was started again" in news
+        assert news is not None
+        assert "killed by signal 9, and was started again" in news
         second = next(child for child in stack.family.children if child.name == "worker")
         assert second.pid != first.pid
 

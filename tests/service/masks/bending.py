@@ -42,7 +42,9 @@ def bases() -> dict[str, bytes]:
         "rgb": pillow_file(painted(LABELS)),
         "rgba": pillow_file(np.dstack([painted(LABELS), np.full_like(LABELS, 255)])),
         "interlaced": file(header(64, 64, interlaced=True), chunk(b"IDAT", zlib.compress(interlaced(LABELS)))),
-        "in pieces": file(header(64, 64), *[chunk(b"IDAT", piece) for piece in pieces(zlib.compress(packed_rows(LABELS, 8)), 7)]),
+        "in pieces": file(
+            header(64, 64), *[chunk(b"IDAT", piece) for piece in pieces(zlib.compress(packed_rows(LABELS, 8)), 7)]
+        ),
         "with text": pillow_file(image, dpi=(72, 72)),
     }
 
@@ -119,7 +121,22 @@ def drop_a_chunk(data: bytes, chance: random.Random) -> bytes:
 
 def add_a_chunk(data: bytes, chance: random.Random) -> bytes:
     """One of a known kind with any content, or of a kind that is none."""
-    known = (b"acTL", b"fcTL", b"fdAT", b"iCCP", b"zTXt", b"iTXt", b"gAMA", b"sBIT", b"tRNS", b"PLTE", b"bKGD", b"CgBI", b"cICP", b"JDAT")
+    known = (
+        b"acTL",
+        b"fcTL",
+        b"fdAT",
+        b"iCCP",
+        b"zTXt",
+        b"iTXt",
+        b"gAMA",
+        b"sBIT",
+        b"tRNS",
+        b"PLTE",
+        b"bKGD",
+        b"CgBI",
+        b"cICP",
+        b"JDAT",
+    )
     kind = chance.choice(known) if chance.random() < 0.8 else chance.randbytes(4)
     chunks = split(data)
     chunks.insert(chance.randint(1, len(chunks)), (kind, chance.randbytes(chance.choice((0, 1, 4, 8, 13, 26, 300)))))
@@ -129,7 +146,10 @@ def add_a_chunk(data: bytes, chance: random.Random) -> bytes:
 def rename_a_chunk(data: bytes, chance: random.Random) -> bytes:
     chunks = split(data)
     place = chance.randrange(len(chunks))
-    chunks[place] = chance.choice((b"IDAT", b"IHDR", b"IEND", b"PLTE", b"idat", b"IDOT", b"\0\0\0\0", b"....")), chunks[place][1]
+    chunks[place] = (
+        chance.choice((b"IDAT", b"IHDR", b"IEND", b"PLTE", b"idat", b"IDOT", b"\0\0\0\0", b"....")),
+        chunks[place][1],
+    )
     return join(chunks)
 
 
@@ -149,7 +169,8 @@ def bend_the_pixels(data: bytes, chance: random.Random) -> bytes:
 
 
 def bend_the_stream(data: bytes, chance: random.Random) -> bytes:
-    """The zlib stream itself: cut, followed by more, without its sum, of another kind, with a dictionary that nobody has."""
+    """The zlib stream itself: cut, followed by more, without its sum, of another kind, with a dictionary that nobody
+    has."""
     raw = unpacked(data)
     packed = zlib.compress(raw)
     dictionary = zlib.compressobj(zdict=b"\0" * 64)
@@ -181,7 +202,10 @@ def shorten_the_palette(data: bytes, chance: random.Random) -> bytes:
 
 def add_transparency(data: bytes, chance: random.Random) -> bytes:
     chunks = split(data)
-    chunks.insert(max(1, len(chunks) - 2), (b"tRNS", chance.choice((b"", b"\0", b"\xff" * 4, b"\0\1", bytes(6), chance.randbytes(257)))))
+    chunks.insert(
+        max(1, len(chunks) - 2),
+        (b"tRNS", chance.choice((b"", b"\0", b"\xff" * 4, b"\0\1", bytes(6), chance.randbytes(257)))),
+    )
     return join(chunks)
 
 
@@ -197,7 +221,9 @@ def animate(data: bytes, chance: random.Random) -> bytes:
     # an animation that says so too late, or not at all
     chunks = split(animated)
     control = [entry for entry in chunks if entry[0] == b"acTL"]
-    return join([entry for entry in chunks if entry[0] != b"acTL"][:-1] + control * chance.randrange(2) + [(b"IEND", b"")])
+    return join(
+        [entry for entry in chunks if entry[0] != b"acTL"][:-1] + control * chance.randrange(2) + [(b"IEND", b"")]
+    )
 
 
 def mix_two(data: bytes, chance: random.Random) -> bytes:
@@ -250,7 +276,9 @@ def join(chunks: list[Chunk], *, wrong: int | None = None) -> bytes:
 def unpacked(data: bytes) -> bytes:
     """The rows of a file, as far as they can be unpacked."""
     try:
-        return zlib.decompressobj().decompress(b"".join(content for kind, content in split(data) if kind == b"IDAT"), 1 << 20)
+        return zlib.decompressobj().decompress(
+            b"".join(content for kind, content in split(data) if kind == b"IDAT"), 1 << 20
+        )
     except zlib.error:
         return b""
 

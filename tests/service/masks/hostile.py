@@ -1,7 +1,8 @@
-"""Files that are no masks, by the thousand: PNGs bent in every way that has ever hurt a decoder, and other formats under its name.
+"""Files that are no masks, by the thousand: PNGs bent in every way that has ever hurt a decoder, and other formats
+under its name.
 
-All are drawn from a seed. Some come out as good masks after all, since not every bent file is broken; whoever tries them
-has to look at what an accepted one was read as (:func:`readings`).
+All are drawn from a seed. Some come out as good masks after all, since not every bent file is broken; whoever tries
+them has to look at what an accepted one was read as (:func:`readings`).
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ def other_formats() -> Iterator[Bad]:
         yield f"a PNG that goes on as {kind}", png + data
     for name, data in texts.items():
         yield f"a PNG that goes on as {name}", png + data
-        yield f"a PNG with {name} in a text chunk", join([*split(png)[:1], (b"tEXt", b"Comment\0" + data), *split(png)[1:]])
+        yield (
+            f"a PNG with {name} in a text chunk",
+            join([*split(png)[:1], (b"tEXt", b"Comment\0" + data), *split(png)[1:]]),
+        )
 
 
 def bombs() -> Iterator[Bad]:
@@ -108,7 +112,10 @@ def bombs() -> Iterator[Bad]:
         "2^32-1 px": header(2**32 - 1, 2**32 - 1),
     }.items():
         yield f"2 GiB of pixels in {name}", file(first, chunk(b"IDAT", endless))
-        yield f"2 GiB of pixels in {name}, in pieces", file(first, *[chunk(b"IDAT", piece) for piece in pieces(endless, 5000)])
+        yield (
+            f"2 GiB of pixels in {name}, in pieces",
+            file(first, *[chunk(b"IDAT", piece) for piece in pieces(endless, 5000)]),
+        )
     for kind, content in {
         b"zTXt": b"Comment\0\0" + endless,
         b"iTXt": b"Comment\0\1\0\0\0" + endless,
@@ -121,7 +128,10 @@ def bombs() -> Iterator[Bad]:
         b"tRNS": bytes(2 << 20),
     }.items():
         yield f"{len(content)} bytes of {kind.decode()}", file(header(64, 64), chunk(kind, content), pixels)
-        yield f"{len(content)} bytes of {kind.decode()}, palette", file(header(64, 64, 8, 3), chunk(kind, content), pixels)
+        yield (
+            f"{len(content)} bytes of {kind.decode()}, palette",
+            file(header(64, 64, 8, 3), chunk(kind, content), pixels),
+        )
     yield "300000 empty chunks", file(header(64, 64), chunk(b"teSt") * 300_000, pixels)
     yield "300000 empty IDATs", file(header(64, 64), chunk(b"IDAT") * 300_000, pixels)
     yield "empty blocks", file(header(64, 64), chunk(b"IDAT", b"\x78\x01" + b"\0\0\0\xff\xff" * 800_000))
@@ -139,8 +149,8 @@ def zeros(*, gigabytes: int) -> bytes:
 def readings(data: bytes) -> list[np.ndarray]:
     """What Pillow finds in a file, as class indices ``(h, w)``: by what the pixels store, and by the colours they show.
 
-    Of the file only header, palette and pixels are given to it, for it unpacks texts and profiles, and refuses large ones.
-    Empty where Pillow refuses it, or a colour is no class's.
+    Of the file only header, palette and pixels are given to it, for it unpacks texts and profiles, and refuses large
+    ones. Empty where Pillow refuses it, or a colour is no class's.
     """
     kept = [(kind, content) for kind, content in split(data) if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")]
     try:

@@ -65,7 +65,8 @@ def pillow_file(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: 
 
 
 def stripes(side: int = 16, classes: int = 4) -> np.ndarray:
-    """Class indices ``(side, side)`` uint8 in upright stripes with one odd pixel at x 3, y 1, so that all turns of it differ."""
+    """Class indices ``(side, side)`` uint8 in upright stripes with one odd pixel at x 3, y 1, so that all turns of it
+    differ."""
     labels = np.tile((np.arange(side) * classes // side).astype(np.uint8), (side, 1))
     labels[1, 3] = classes - 1
     return labels

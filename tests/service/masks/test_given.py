@@ -27,7 +27,9 @@ def faults_of(value: Any, most: int = 5) -> list[tuple[str, str]]:
 
 def test_one_mask_and_a_list_of_masks_are_told_apart_by_their_pointers() -> None:
     faults = Faults()
-    assert parse_masks({"png": EXAMPLE_MASK_PNG}, most=5, faults=faults) == [GivenFile("mask", "/mask", EXAMPLE_UPLOAD, PNG)]
+    assert parse_masks({"png": EXAMPLE_MASK_PNG}, most=5, faults=faults) == [
+        GivenFile("mask", "/mask", EXAMPLE_UPLOAD, PNG)
+    ]
     assert parse_masks([{"upload": OTHER}, {"png": EXAMPLE_MASK_PNG}], most=2, faults=faults) == [
         GivenFile("mask[0]", "/mask/0", OTHER),
         GivenFile("mask[1]", "/mask/1", EXAMPLE_UPLOAD, PNG),

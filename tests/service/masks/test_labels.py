@@ -1,4 +1,5 @@
-"""From PNG to class indices: each encoding gives exactly the classes meant, and what is none is refused with its reason."""
+"""From PNG to class indices: each encoding gives exactly the classes meant, and what is none is refused with its
+reason."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ READ_AS_FOUR: dict[str, tuple[bytes, MaskEncoding]] = {
 def test_each_encoding_of_four_classes_gives_the_very_same_indices(case: str) -> None:
     data, encoding = READ_AS_FOUR[case]
     labels = read(data, encoding=encoding)
-    assert labels.dtype == np.uint8 and np.array_equal(labels, FOUR)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, FOUR)
 
 
 READ_AS_TWO: dict[str, tuple[bytes, MaskEncoding]] = {
@@ -90,7 +92,10 @@ READ_AS_TWO: dict[str, tuple[bytes, MaskEncoding]] = {
     "grey 0 and 3 of 2 bits": (grey_file(TWO * 3, depth=2), "auto"),
     "RGB black and white": (pillow_file(painted(TWO, [(0, 0, 0), (255, 255, 255)])), "auto"),
     "palette black and white": (palette_file(TWO, [(0, 0, 0), (255, 255, 255)], depth=1), "auto"),
-    "palette white and black, said to be binary": (palette_file(1 - TWO, [(255, 255, 255), (0, 0, 0)], depth=1), "binary"),
+    "palette white and black, said to be binary": (
+        palette_file(1 - TWO, [(255, 255, 255), (0, 0, 0)], depth=1),
+        "binary",
+    ),
     "palette indices 0 and 255": (palette_file(TWO * 255, GREYS), "auto"),
     "palette indices 0 and 255, in colours": (palette_file(TWO * 255, [(0, 0, 0)] * 255 + [(255, 0, 0)]), "auto"),
     "the card's colours": (pillow_file(TWO_PAINTED), "auto"),
@@ -107,7 +112,12 @@ def test_each_encoding_of_two_classes_gives_the_very_same_indices(case: str) -> 
 @given(st.integers(8, 40), st.integers(0, 2**32 - 1))
 def test_any_mask_comes_back_by_index_and_by_colour(side: int, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, (side, side), dtype=np.uint8)
-    for data in (pillow_file(labels), pillow_file(painted(labels)), encode_mask(labels, COLOURS, {}), grey_file(labels, depth=2)):
+    for data in (
+        pillow_file(labels),
+        pillow_file(painted(labels)),
+        encode_mask(labels, COLOURS, {}),
+        grey_file(labels, depth=2),
+    ):
         assert np.array_equal(read(data), labels)
 
 
@@ -126,7 +136,11 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         pillow_file(with_pixel(with_pixel(FOUR, 3, 2, 255), 4, 4, 255)),
         TISSUE,
         "auto",
-        ["holds 255, 'ignore', at 2 pixels", "cannot draw 'ignore'", "classes 0 to 3: building, water, vegetation, unlabelled"],
+        [
+            "holds 255, 'ignore', at 2 pixels",
+            "cannot draw 'ignore'",
+            "classes 0 to 3: building, water, vegetation, unlabelled",
+        ],
     ),
     "labels of no class": (
         pillow_file(with_pixel(with_pixel(FOUR, 3, 2, 9), 4, 4, 7)),
@@ -148,7 +162,9 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
     ),
     "one bit for four classes": (
         pillow_file(Image.fromarray(TWO * 255).convert("1")),
-        ModelCard.model_validate(mask_card(classes=[{**entry, "colour": [9, entry["index"], 9]} for entry in mask_card()["classes"]])),
+        ModelCard.model_validate(
+            mask_card(classes=[{**entry, "colour": [9, entry["index"], 9]} for entry in mask_card()["classes"]])
+        ),
         "auto",
         ["1 bit a pixel", "has 4", "mask_encoding 'index' for black as class 0 and white as class 1"],
     ),
@@ -164,7 +180,12 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         "auto",
         [f"#{bytes(noise()[0, 0]).hex()} at x 0, y 0; {len(np.unique(noise().reshape(-1, 3), axis=0))} of its colours"],
     ),
-    "colour soup for black and white": (pillow_file(noise()), POLYPS, "binary", ["neither black nor white", "threshold"]),
+    "colour soup for black and white": (
+        pillow_file(noise()),
+        POLYPS,
+        "binary",
+        ["neither black nor white", "threshold"],
+    ),
     "RGB for indices": (pillow_file(painted(FOUR)), TISSUE, "index", ["is an RGB picture", "mask_encoding 'colours'"]),
     "grey between black and white": (
         pillow_file(with_pixel(TWO * 255, 2, 3, 128)),
@@ -179,12 +200,22 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         "auto",
         ["does not have, 4, 5, 6, 7", "and by the colours of its palette, it has the colour #010101 at x 0, y 0"],
     ),
-    "a palette that ends before its index": (palette_file(FOUR, COLOURS[:2]), TISSUE, "colours", ["index 2 at x 8, y 0", "no colour"]),
+    "a palette that ends before its index": (
+        palette_file(FOUR, COLOURS[:2]),
+        TISSUE,
+        "colours",
+        ["index 2 at x 8, y 0", "no colour"],
+    ),
     "a palette whose colours say otherwise": (
         palette_file(FOUR, TURNED),
         TISSUE,
         "auto",
-        ["read in two ways", "label 0 is 0 (building)", "2 (vegetation)", "mask_encoding 'index', 'colours' or 'binary'"],
+        [
+            "read in two ways",
+            "label 0 is 0 (building)",
+            "2 (vegetation)",
+            "mask_encoding 'index', 'colours' or 'binary'",
+        ],
     ),
     "a palette of white and black": (
         palette_file(TWO, [(255, 255, 255), (0, 0, 0)], depth=1),
@@ -210,14 +241,24 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         "auto",
         [f"is not opaque at {int((FOUR == 1).sum())} pixels, the first at x 4, y 0"],
     ),
-    "a see-through level": (grey_file(FOUR, chunk(b"tRNS", b"\0\x02"), depth=2), TISSUE, "auto", ["the first at x 8, y 0"]),
+    "a see-through level": (
+        grey_file(FOUR, chunk(b"tRNS", b"\0\x02"), depth=2),
+        TISSUE,
+        "auto",
+        ["the first at x 8, y 0"],
+    ),
     "a see-through colour": (
         pillow_file(Image.fromarray(painted(FOUR)), transparency=(0, 0, 0)),
         TISSUE,
         "auto",
         [f"is not opaque at {int((FOUR == 3).sum())} pixels, the first at x 12, y 0"],
     ),
-    "transparency of odd length": (grey_file(FOUR, chunk(b"tRNS", b"\0")), TISSUE, "auto", ["transparency has 1 bytes, not 2"]),
+    "transparency of odd length": (
+        grey_file(FOUR, chunk(b"tRNS", b"\0")),
+        TISSUE,
+        "auto",
+        ["transparency has 1 bytes, not 2"],
+    ),
 }
 
 
@@ -257,7 +298,9 @@ def test_a_mask_of_one_class_is_read_too() -> None:
 
 def test_the_largest_card_is_read_by_index_and_by_colour() -> None:
     classes = [{"index": i, "name": f"c{i}", "colour": [i, 255 - i, (7 * i) % 256]} for i in range(255)]
-    many = ModelCard.model_validate(plain_card(classes=classes, inputs=["mask"], palette={"kind": "listed", "count": 255}))
+    many = ModelCard.model_validate(
+        plain_card(classes=classes, inputs=["mask"], palette={"kind": "listed", "count": 255})
+    )
     labels = (np.arange(64 * 64) % 255).astype(np.uint8).reshape(64, 64)
     assert np.array_equal(read(pillow_file(labels), many), labels)
     assert np.array_equal(read(pillow_file(painted(labels, [tuple(c["colour"]) for c in classes])), many), labels)

@@ -42,7 +42,10 @@ def animated() -> bytes:
 
 REFUSED = {
     "nothing": (b"", "is empty; send a PNG"),
-    "a JPEG": (pillow_file(painted(LABELS), "JPEG"), "not a PNG: it looks like a JPEG; save it as PNG, which loses nothing"),
+    "a JPEG": (
+        pillow_file(painted(LABELS), "JPEG"),
+        "not a PNG: it looks like a JPEG; save it as PNG, which loses nothing",
+    ),
     "a GIF": (pillow_file(LABELS, "GIF"), "looks like a GIF"),
     "a BMP": (pillow_file(LABELS, "BMP"), "looks like a BMP"),
     "a TIFF": (pillow_file(LABELS, "TIFF"), "looks like a TIFF"),
@@ -63,7 +66,10 @@ REFUSED = {
     "a chunk of the future": (file(header(16, 16), chunk(b"QUUX"), chunk(b"IDAT", ROWS)), "chunk 'QUUX'"),
     "pixels that are no stream": (file(header(16, 16), chunk(b"IDAT", b"abc" * 9)), "cannot be unpacked"),
     "no pixels": (file(header(16, 16)), "end after 0 of 272 bytes"),
-    "too few rows": (file(header(16, 16), chunk(b"IDAT", zlib.compress(b"\0" * 17 * 15))), "end after 255 of 272 bytes"),
+    "too few rows": (
+        file(header(16, 16), chunk(b"IDAT", zlib.compress(b"\0" * 17 * 15))),
+        "end after 255 of 272 bytes",
+    ),
     "too many rows": (file(header(16, 16), chunk(b"IDAT", zlib.compress(b"\0" * 17 * 17))), "beyond the 272 bytes"),
     "no palette": (file(header(16, 16, 8, 3), chunk(b"IDAT", ROWS)), "palette has 0 bytes, not 3 to 768"),
     "a long palette": (
@@ -75,12 +81,18 @@ REFUSED = {
         file(header(16, 16, 8, 3), chunk(b"PLTE", bytes(6)), chunk(b"PLTE", bytes(9)), chunk(b"IDAT", ROWS)),
         "it has a second chunk 'PLTE'",
     ),
-    "a palette too late": (file(header(16, 16, 8, 3), chunk(b"IDAT", ROWS), chunk(b"PLTE", bytes(6))), "comes after the pixel data"),
+    "a palette too late": (
+        file(header(16, 16, 8, 3), chunk(b"IDAT", ROWS), chunk(b"PLTE", bytes(6))),
+        "comes after the pixel data",
+    ),
     "pixels in two places": (
         file(header(16, 16), chunk(b"IDAT", ROWS[:9]), chunk(b"tEXt", b"a\0b"), chunk(b"IDAT", ROWS[9:])),
         "a chunk 'tEXt' breaks its pixel data apart",
     ),
-    "crumbs": (file(header(16, 16), *[chunk(b"IDAT")] * 20_000, chunk(b"IDAT", ROWS)), "cut into more than 20000 chunks"),
+    "crumbs": (
+        file(header(16, 16), *[chunk(b"IDAT")] * 20_000, chunk(b"IDAT", ROWS)),
+        "cut into more than 20000 chunks",
+    ),
     "16 bits": (pillow_file(LABELS.astype(np.uint16)), "16 bits a channel, and masks have 8; save its class indices"),
     "16 bits of RGB": (file(header(16, 16, 16, 2), chunk(b"IDAT", ROWS)), "16 bits a channel"),
     "animated": (animated(), "is animated, with 2 frames; a mask is one picture, so save one of them"),
@@ -101,7 +113,9 @@ def test_what_is_no_whole_square_png_is_refused_with_its_reason(case: str) -> No
 def test_a_bomb_of_30000_px_costs_nothing() -> None:
     packer = zlib.compressobj(9)
     row = b"\0" * 30_001
-    bomb = file(header(30_000, 30_000), chunk(b"IDAT", b"".join(packer.compress(row) for _ in range(30_000)) + packer.flush()))
+    bomb = file(
+        header(30_000, 30_000), chunk(b"IDAT", b"".join(packer.compress(row) for _ in range(30_000)) + packer.flush())
+    )
     assert len(bomb) < 1_000_000
     tracemalloc.start()
     began = time.process_time()
@@ -139,7 +153,11 @@ def test_text_and_profiles_are_never_unpacked_whatever_they_hold() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(8, 40), st.sampled_from([(0, 1), (0, 2), (0, 4), (0, 8), (2, 8), (3, 1), (3, 4), (4, 8), (6, 8)]), st.booleans())
+@given(
+    st.integers(8, 40),
+    st.sampled_from([(0, 1), (0, 2), (0, 4), (0, 8), (2, 8), (3, 1), (3, 4), (4, 8), (6, 8)]),
+    st.booleans(),
+)
 def test_the_size_of_the_pixel_data_is_known_for_every_kind_and_for_interlaced_ones(
     side: int, kind: tuple[int, int], interlaced: bool
 ) -> None:
@@ -156,7 +174,11 @@ def test_the_size_of_the_pixel_data_is_known_for_every_kind_and_for_interlaced_o
         assert image.size == (side, side)
     for wrong in (size - 1, size + 1):
         with pytest.raises(MaskRefused, match=f"{size} bytes"):
-            checked(file(header(side, side, depth, colour, interlaced), *palette, chunk(b"IDAT", zlib.compress(bytes(wrong)))))
+            checked(
+                file(
+                    header(side, side, depth, colour, interlaced), *palette, chunk(b"IDAT", zlib.compress(bytes(wrong)))
+                )
+            )
 
 
 ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
@@ -166,7 +188,9 @@ ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (
 @given(st.data())
 def test_a_file_that_was_cut_or_changed_anywhere_is_refused_or_still_the_same_pixels(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(GOOD) - 1))
-    spoilt = GOOD[:at] if data.draw(st.booleans()) else GOOD[:at] + bytes([data.draw(st.integers(0, 255))]) + GOOD[at + 1 :]
+    spoilt = (
+        GOOD[:at] if data.draw(st.booleans()) else GOOD[:at] + bytes([data.draw(st.integers(0, 255))]) + GOOD[at + 1 :]
+    )
     try:
         clean = checked(spoilt)
     except MaskRefused:
@@ -187,4 +211,5 @@ def test_the_limits_are_sides_that_are_taken() -> None:
         assert (found.side_px, found.depth, found.colour) == (side, 8, 0)
     with pytest.raises(MaskRefused, match="its side must be 8 to 32 px"):
         check_png(grey_file(np.zeros((33, 33))), max_side_px=32)
-    assert SIGNATURE == GOOD[:8] and struct.unpack(">I", GOOD[16:20]) == (16,)
+    assert GOOD[:8] == SIGNATURE
+    assert struct.unpack(">I", GOOD[16:20]) == (16,)

@@ -41,7 +41,9 @@ def test_a_bundled_card_is_not_displaced(store: ObjectStore, bundled: Path) -> N
     assert [catalogue.resolve("street@2.0.0").title for _ in range(3)] == ["bundled"] * 3
 
 
-def test_a_model_registered_a_moment_ago_is_found(store: ObjectStore, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_registered_a_moment_ago_is_found(
+    store: ObjectStore, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.registry.catalogue._FORCED_REFRESH_S", 0.0)
     catalogue = Catalogue(store, bundled=bundled, refresh_s=3600)
     with pytest.raises(UnknownModel):

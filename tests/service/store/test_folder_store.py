@@ -137,7 +137,8 @@ def test_of_many_processes_that_put_if_absent_one_wins(folder_store: FolderStore
         for number in range(3)
     ]
     for racer in racers:
-        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
     won = [int(racer.communicate("go\n")[0]) for racer in racers]
     assert sum(won) == 100
     written = [folder_store.get(found.key).decode() for found in folder_store.list("race/")]
@@ -155,7 +156,8 @@ def test_a_killed_writer_leaves_nothing_listed_and_is_cleared_away_later(folder_
     )
     for key in ("jobs/j1/old", "jobs/j2/new"):
         child = subprocess.Popen([sys.executable, "-c", code, folder_store.root, key], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"written\n"
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"written\n"
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
         child.stdout.close()
@@ -213,10 +215,9 @@ def test_a_disk_that_takes_no_more_is_said_so_and_leaves_nothing_behind(folder_s
         "try: store.put('a/b', bytes(1_000_000))\n"
         "except StoreUnavailable as error: print(error.detail)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code, folder_store.root], capture_output=True, text=True
-    ).stdout
-    assert str(folder_store.root) in told and "File too large" in told
+    told = subprocess.run([sys.executable, "-c", code, folder_store.root], capture_output=True, text=True).stdout
+    assert str(folder_store.root) in told
+    assert "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())
 
@@ -231,7 +232,9 @@ def test_a_root_that_is_gone_or_no_folder_is_unavailable(folder_store: FolderSto
         open_folder(tmp_path / "file")
 
 
-def test_who_lists_from_a_place_on_looks_at_nothing_before_it(folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_lists_from_a_place_on_looks_at_nothing_before_it(
+    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(20):
         folder_store.put(f"jobs/j1/chunks/{number:06d}.json", b"{}")
     (folder_store.root / "jobs/j1/chunks/odd name.txt").write_bytes(b"")
@@ -305,7 +308,8 @@ def test_a_file_that_is_given_away_on_the_same_disk_is_not_copied(folder_store: 
     placed = (folder_store.root / "a" / "own").stat()
     folder_store.put("a/put", b"x")
     assert (placed.st_ino, placed.st_mode) == (inode, (folder_store.root / "a" / "put").stat().st_mode)
-    assert not path.exists() and written.modified.timestamp() > time.time() - 60
+    assert not path.exists()
+    assert written.modified.timestamp() > time.time() - 60
     # what somebody else may still reach is copied
     path.write_bytes(b"shared")
     linked.hardlink_to(path)
@@ -318,7 +322,9 @@ def test_a_file_that_is_given_away_on_the_same_disk_is_not_copied(folder_store: 
     assert not any((folder_store.root / ".incoming").iterdir())
 
 
-def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behind(folder_store: FolderStore, tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behind(
+    folder_store: FolderStore, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_bytes(bytes(1_000_000))
     code = (
         "import resource, sys; from pathlib import Path; from service.errors import StoreUnavailable\n"
@@ -331,6 +337,7 @@ def test_a_file_that_does_not_fit_on_the_disk_is_said_so_and_leaves_nothing_behi
     told = subprocess.run(
         [sys.executable, "-c", code, folder_store.root, tmp_path / "file"], capture_output=True, text=True
     ).stdout
-    assert str(folder_store.root) in told and "File too large" in told
+    assert str(folder_store.root) in told
+    assert "File too large" in told
     assert list(folder_store.list("")) == []
     assert not any((folder_store.root / ".incoming").iterdir())

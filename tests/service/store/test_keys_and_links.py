@@ -51,7 +51,8 @@ def test_a_key_function_given_a_hostile_name_makes_a_key_that_is_refused() -> No
 def test_keys_may_be_as_long_as_the_limits_and_no_longer() -> None:
     assert keys.check_key("a" * 200) == "a" * 200
     longest = "/".join(["p" * 127] * 4) + "/"
-    assert len(longest) == 512 and keys.check_key(longest[:-1]) == longest[:-1]
+    assert len(longest) == 512
+    assert keys.check_key(longest[:-1]) == longest[:-1]
     keys.check_key("/".join(["p" * 127] * 3) + "/" + "é" * 64)
     with pytest.raises(keys.InvalidKey, match="513 bytes; the limit is 512"):
         keys.check_key("/".join(["p" * 127] * 3) + "/" + "p" * 129)
@@ -148,7 +149,9 @@ def test_the_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and len(set(found)) == 1 and len(found[0]) == 64
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert len(found[0]) == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(path.parent.iterdir()) == [path]
 

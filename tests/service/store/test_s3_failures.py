@@ -10,11 +10,11 @@ import hashlib
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Callable, Iterator
 
 import pytest
 
@@ -56,7 +56,8 @@ def scripted(*answers: Answer | Callable[[list[Seen]], Answer]) -> Iterator[tupl
 
         def answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            # also behind an expectation, which the base class has met: hanging up on unread bytes would take the answer along
+            # also behind an expectation, which the base class has met: hanging up on unread bytes would take the answer
+            # along
             body = self.rfile.read(int(headers.get("content-length", 0)))
             answer = answers[min(len(seen), len(answers) - 1)]
             seen.append(Seen(self.command, headers, body))
@@ -106,7 +107,8 @@ def test_a_store_that_refuses_connections_is_unavailable(aws: None) -> None:
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StoreUnavailable, match="cannot be reached; check that it runs") as caught:
             at(endpoint).get("a/b")
-    assert "'twins'" in caught.value.detail and endpoint in caught.value.detail
+    assert "'twins'" in caught.value.detail
+    assert endpoint in caught.value.detail
 
 
 def test_a_store_that_does_not_answer_is_unavailable_in_bounded_time(aws: None) -> None:
@@ -150,9 +152,7 @@ def test_a_broken_download_goes_on_where_it_broke_and_in_the_same_version(aws: N
         assert b"".join(at(endpoint).stream("a/b", chunk_bytes=1000)) == data
         assert [request.headers.get("range") for request in seen] == [None, "bytes=70000-"]
         assert seen[1].headers["if-match"] == '"v1"'
-    with scripted(
-        Answer(206, data[10:110], {"ETag": '"v1"'}, cut=40), Answer(206, data[50:110], {"ETag": '"v1"'})
-    ) as (
+    with scripted(Answer(206, data[10:110], {"ETag": '"v1"'}, cut=40), Answer(206, data[50:110], {"ETag": '"v1"'})) as (
         endpoint,
         seen,
     ):
@@ -178,24 +178,23 @@ def test_a_writer_whose_answer_was_lost_still_learns_that_it_won(aws: None) -> N
         assert (info.etag, info.size) == ("e1", 3)
         assert [request.method for request in seen] == ["PUT", "PUT", "HEAD"]
         assert seen[0].headers["if-none-match"] == "*"
-    with scripted(Answer(NO_ANSWER), TAKEN, Answer(200, b"", {**known, writer: "somebody else"})) as (
-        endpoint,
-        seen,
+    with (
+        scripted(Answer(NO_ANSWER), TAKEN, Answer(200, b"", {**known, writer: "somebody else"})) as (
+            endpoint,
+            seen,
+        ),
+        pytest.raises(ObjectExists),
     ):
-        with pytest.raises(ObjectExists):
-            at(endpoint).put("a/summary.json", b"xyz", if_absent=True)
+        at(endpoint).put("a/summary.json", b"xyz", if_absent=True)
 
 
 def test_two_conditional_writes_at_once_are_settled_by_another_try(aws: None) -> None:
-    unsettled = Answer(
-        409, b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>"
-    )
+    unsettled = Answer(409, b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>")
     with scripted(unsettled, WRITTEN) as (endpoint, seen):
         assert at(endpoint).put("a/b", b"x", if_absent=True).etag == "e1"
         assert len(seen) == 2
-    with scripted(unsettled, TAKEN) as (endpoint, seen):
-        with pytest.raises(ObjectExists):
-            at(endpoint).put("a/b", b"x", if_absent=True)
+    with scripted(unsettled, TAKEN) as (endpoint, seen), pytest.raises(ObjectExists):
+        at(endpoint).put("a/b", b"x", if_absent=True)
     with scripted(unsettled) as (endpoint, seen):
         with pytest.raises(StoreUnavailable, match="ConditionalRequestConflict"):
             at(endpoint).put("a/b", b"x", if_absent=True)
@@ -226,9 +225,8 @@ def test_a_file_is_sent_again_from_its_start(aws: None, tmp_path: Path) -> None:
             assert seen[1].headers["content-md5"] == base64.b64encode(hashlib.md5(b"xyz" * 1000).digest()).decode()
             assert seen[1].headers["x-amz-meta-twinset-sha256"] == hashlib.sha256(b"xyz" * 1000).hexdigest()
             assert seen[1].headers["content-type"] == "application/x-tar"
-    with scripted(BUSY) as (endpoint, seen):
-        with pytest.raises(StoreUnavailable, match="SlowDown"):
-            at(endpoint).put_file("a/b.tar", path)
+    with scripted(BUSY) as (endpoint, seen), pytest.raises(StoreUnavailable, match="SlowDown"):
+        at(endpoint).put_file("a/b.tar", path)
     assert path.exists()
 
 

@@ -16,10 +16,12 @@ def test_a_signed_link_is_fetched_by_anyone(s3_store: S3Store) -> None:
     s3_store.put(key, b"png bytes")
     url = s3_store.sign(key, expires_s=60)
     answer = httpx.get(url)
-    assert answer.status_code == 200 and answer.content == b"png bytes"
+    assert answer.status_code == 200
+    assert answer.content == b"png bytes"
     assert answer.headers["content-type"] == "image/png"
     query = parse_qs(urlsplit(url).query)
-    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"] and query["X-Amz-Expires"] == ["60"]
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["60"]
     answer = httpx.get(s3_store.sign(key, expires_s=60, content_type="application/x-twin"))
     assert answer.headers["content-type"] == "application/x-twin"
 
@@ -78,11 +80,10 @@ def test_a_missing_bucket_is_unavailable_and_not_an_absent_object(s3_endpoint: s
         lambda: list(store.list("")),
         lambda: list(store.list_folders("")),
     ):
-        with pytest.raises(
-            StoreUnavailable, match="create the bucket, or correct TWINSET_STORE_URL"
-        ) as caught:
+        with pytest.raises(StoreUnavailable, match="create the bucket, or correct TWINSET_STORE_URL") as caught:
             use()
-        assert "'no-such-bucket'" in caught.value.detail and s3_endpoint in caught.value.detail
+        assert "'no-such-bucket'" in caught.value.detail
+        assert s3_endpoint in caught.value.detail
 
 
 def test_a_hostile_prefix_of_the_store_is_refused() -> None:

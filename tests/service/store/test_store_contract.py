@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Callable
 
 import pytest
 
@@ -70,13 +70,15 @@ def keys_of(store: ObjectStore, prefix: str, **where: object) -> list[str]:
 
 def test_what_is_put_is_got(store: ObjectStore) -> None:
     data = bytes(range(256)) * 40
-    before = datetime.now(timezone.utc) - timedelta(seconds=2)
+    before = datetime.now(UTC) - timedelta(seconds=2)
     written = store.put("jobs/j1/images/00000000.png", data)
     assert store.get("jobs/j1/images/00000000.png") == data
     found = store.head("jobs/j1/images/00000000.png")
-    assert found is not None and found.etag == written.etag and found.key == written.key
+    assert found is not None
+    assert found.etag == written.etag
+    assert found.key == written.key
     assert found.size == written.size == 10240
-    assert before <= found.modified <= datetime.now(timezone.utc) + timedelta(seconds=2)
+    assert before <= found.modified <= datetime.now(UTC) + timedelta(seconds=2)
 
 
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
@@ -100,7 +102,8 @@ def test_what_is_not_there_is_said_to_be_not_there(store: ObjectStore) -> None:
         assert store.head(key) is None
         with pytest.raises(ObjectNotFound) as caught:
             store.get(key)
-        assert caught.value.extra["key"] == key and key in caught.value.detail
+        assert caught.value.extra["key"] == key
+        assert key in caught.value.detail
         with pytest.raises(ObjectNotFound):
             store.get(key, start=0, end=0)
         with pytest.raises(ObjectNotFound):
@@ -136,7 +139,8 @@ def test_a_stream_gives_the_bytes_in_pieces(store: ObjectStore) -> None:
     store.put("a/b", data)
     pieces = list(store.stream("a/b", chunk_bytes=4096))
     assert b"".join(pieces) == data
-    assert max(map(len, pieces)) <= 4096 and len(pieces) >= 62
+    assert max(map(len, pieces)) <= 4096
+    assert len(pieces) >= 62
 
 
 def test_a_stream_keeps_to_the_version_it_began_with(store: ObjectStore) -> None:
@@ -204,10 +208,11 @@ def test_hostile_prefixes_are_refused(store: ObjectStore) -> None:
 
 def test_a_listing_is_in_the_order_of_utf8_bytes(store: ObjectStore) -> None:
     fill(store, ORDERED_KEYS[::-1])
-    assert ORDERED_KEYS == sorted(ORDERED_KEYS, key=str.encode)
+    assert sorted(ORDERED_KEYS, key=str.encode) == ORDERED_KEYS
     assert keys_of(store, "") == ORDERED_KEYS
     for found in store.list(""):
-        assert store.get(found.key) == found.key.encode() and found.size == len(found.key.encode())
+        assert store.get(found.key) == found.key.encode()
+        assert found.size == len(found.key.encode())
 
 
 def test_a_listing_starts_with_its_prefix_after_its_start_and_ends_at_its_limit(store: ObjectStore) -> None:
@@ -271,7 +276,8 @@ def test_a_reader_never_meets_half_an_object(store: ObjectStore) -> None:
     seen = set()
     while not stop.is_set():
         data = store.get("a/b")
-        assert len(data) == size and len(set(data)) == 1
+        assert len(data) == size
+        assert len(set(data)) == 1
         seen.add(data[:1])
     writer.join()
     assert len(seen) > 1
@@ -295,11 +301,13 @@ def test_a_file_is_put_as_its_bytes_would_be(store: ObjectStore, tmp_path: Path)
     path.write_bytes(data)
     written = store.put_file("a/file.tar", path)
     found = store.head("a/file.tar")
-    assert found is not None and (found.key, found.size, found.etag) == ("a/file.tar", len(data), written.etag)
+    assert found is not None
+    assert (found.key, found.size, found.etag) == ("a/file.tar", len(data), written.etag)
     assert store.get("a/file.tar") == b"".join(store.stream("a/file.tar")) == data
     assert path.read_bytes() == data
     path.write_bytes(b"")
-    assert store.put_file("a/file.tar", path).size == 0 and store.get("a/file.tar") == b""
+    assert store.put_file("a/file.tar", path).size == 0
+    assert store.get("a/file.tar") == b""
 
 
 def test_a_file_that_is_given_away_is_the_object(store: ObjectStore, tmp_path: Path) -> None:
@@ -340,4 +348,6 @@ def test_an_object_has_five_gibibytes_at_most(store: ObjectStore, tmp_path: Path
         file.truncate((5 << 30) + 1)
     with pytest.raises(ObjectTooLarge, match="5368709121 bytes; an object has 5368709120 at most") as caught:
         store.put_file("a/b", path, consume=True)
-    assert caught.value.extra["key"] == "a/b" and path.exists() and keys_of(store, "") == []
+    assert caught.value.extra["key"] == "a/b"
+    assert path.exists()
+    assert keys_of(store, "") == []

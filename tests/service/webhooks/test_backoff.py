@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
@@ -15,7 +15,7 @@ from service.webhooks.backoff import (
     next_attempt_at,
 )
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def middle(low: float, high: float) -> float:
@@ -41,7 +41,9 @@ def test_pauses_grow_and_come_to_about_a_day() -> None:
 def test_pauses_are_spread() -> None:
     drawn = {next_attempt_at(2, NOW) for _ in range(100)}
     assert len(drawn) > 50
-    assert all(timedelta(seconds=60 * (1 - SPREAD)) <= at - NOW <= timedelta(seconds=60 * (1 + SPREAD)) for at in drawn if at)
+    assert all(
+        timedelta(seconds=60 * (1 - SPREAD)) <= at - NOW <= timedelta(seconds=60 * (1 + SPREAD)) for at in drawn if at
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,9 @@ def test_pauses_are_spread() -> None:
         (503, None, 5),
     ],
 )
-def test_a_receiver_may_ask_for_a_longer_pause_within_bounds(status: int, retry_after: str | None, pause_s: float) -> None:
+def test_a_receiver_may_ask_for_a_longer_pause_within_bounds(
+    status: int, retry_after: str | None, pause_s: float
+) -> None:
     def draw(low: float, high: float) -> float:
         return 1.0
 
@@ -69,5 +73,6 @@ def test_a_receiver_may_ask_for_a_longer_pause_within_bounds(status: int, retry_
 
 def test_nobody_comes_sooner_than_asked() -> None:
     found = seconds(1, status=503, retry_after="600", draw=low_end)
-    assert found is not None and found >= 600
+    assert found is not None
+    assert found >= 600
     assert asked_for_s("600", NOW) == 600

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,11 @@ from tests.service.webhooks.receiver import LOOPBACK, Receiver, receiving
 
 
 def send(
-    target: CallbackTarget | str, *, timeout_s: float = 10.0, private_allowed: bool = True, resolve: Resolve = delivery.resolve
+    target: CallbackTarget | str,
+    *,
+    timeout_s: float = 10.0,
+    private_allowed: bool = True,
+    resolve: Resolve = delivery.resolve,
 ) -> ReceiverAnswer:
     if isinstance(target, str):
         target = parse_target(target, private_allowed=True)
@@ -52,7 +56,8 @@ def test_what_is_sent_arrives(receiver: Receiver) -> None:
     (got,) = receiver.got
     assert (got.method, got.path, got.body) == ("POST", "/hook?of=mine", b"{}")
     assert got.headers["host"] == f"{LOOPBACK}:{receiver.port}"
-    assert got.headers["content-type"] == "application/json" and got.headers["webhook-id"] == "j_ended"
+    assert got.headers["content-type"] == "application/json"
+    assert got.headers["webhook-id"] == "j_ended"
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed(receiver: Receiver) -> None:
@@ -138,10 +143,11 @@ def test_a_receiver_that_says_nothing_or_a_byte_at_a_time_is_left_in_bounded_tim
 
 @pytest.fixture
 def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """A server's TLS with a certificate for receiver.example, which this machine trusts for as long as the test lasts."""
+    """A server's TLS with a certificate for receiver.example, which this machine trusts for as long as the test
+    lasts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver.example")])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -167,13 +173,16 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.S
     delivery._tls.cache_clear()
 
 
-def test_over_tls_the_certificate_must_be_the_names_though_the_connection_is_the_addresss(certified: ssl.SSLContext) -> None:
+def test_over_tls_the_certificate_must_be_the_names_though_the_connection_is_the_addresss(
+    certified: ssl.SSLContext,
+) -> None:
     heard: list[str | None] = []
     certified.sni_callback = lambda _, name, __: heard.append(name)
     with receiving(certified) as receiver:
         answer = send(f"https://receiver.example:{receiver.port}/a", resolve=Names([LOOPBACK]))
         assert answer.status == 204
-        assert receiver.got[0].headers["host"] == f"receiver.example:{receiver.port}" and heard == ["receiver.example"]
+        assert receiver.got[0].headers["host"] == f"receiver.example:{receiver.port}"
+        assert heard == ["receiver.example"]
         with pytest.raises(NotDelivered, match="certificate is not valid"):
             send(f"https://another.example:{receiver.port}/a", resolve=Names([LOOPBACK]))
     assert len(receiver.got) == 1

@@ -1,4 +1,5 @@
-"""Signatures and secrets: those of Standard Webhooks, checked by its own library and by its libraries' common example."""
+"""Signatures and secrets: those of Standard Webhooks, checked by its own library and by its libraries' common
+example."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def test_a_secret_is_made_once_beside_a_folder_store_for_its_owners_eyes(tmp_pat
     keys = callback_keys(settings)
     path = tmp_path / "callback-secret"
     assert parse_secrets(path.read_text()) == keys == callback_keys(settings)
-    assert len(keys) == 1 and len(keys[0]) == 32
+    assert len(keys) == 1
+    assert len(keys[0]) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("whsec_c2hvcnQgYnV0IG5vdCBzbw==")
     with pytest.raises(SettingsError, match="delete it to get a new one"):

@@ -11,12 +11,33 @@ from service.webhooks.urls import CallbackTarget, UrlRefused, parse_target
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001::1"]
 PUBLIC_WITHIN = ["::ffff:8.8.8.8", "64:ff9b::808:808"]
-PRIVATE = ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fd12:3456::1", "fc00::1", "::ffff:10.1.2.3"]
+PRIVATE = [
+    "10.0.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "fd12:3456::1",
+    "fc00::1",
+    "::ffff:10.1.2.3",
+]
 LOOPBACK = ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"]
 SPECIAL = [
     *("0.0.0.0", "0.1.2.3", "169.254.169.254", "192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1"),
     *("203.0.113.1", "224.0.0.1", "224.0.1.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"),
-    *("::", "fe80::1", "fec0::1", "ff02::1", "ff0e::1", "100::1", "2001::1", "2001:2::1", "2001:db8::1", "3fff::1", "5f00::1"),
+    *(
+        "::",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "ff0e::1",
+        "100::1",
+        "2001::1",
+        "2001:2::1",
+        "2001:db8::1",
+        "3fff::1",
+        "5f00::1",
+    ),
     # addresses in disguise: of NAT64 (the well-known prefix and a local one), 6to4, IPv4-compatible, mapped
     *("64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::808:808", "2002:7f00:1::1", "2002:808:808::1", "::7f00:1"),
     "::ffff:169.254.169.254",
@@ -27,7 +48,12 @@ SPECIAL = [
 
 @pytest.mark.parametrize(
     ("addresses", "kind"),
-    [(PUBLIC + PUBLIC_WITHIN, AddressKind.PUBLIC), (PRIVATE, AddressKind.PRIVATE), (LOOPBACK, AddressKind.LOOPBACK), (SPECIAL, AddressKind.SPECIAL)],
+    [
+        (PUBLIC + PUBLIC_WITHIN, AddressKind.PUBLIC),
+        (PRIVATE, AddressKind.PRIVATE),
+        (LOOPBACK, AddressKind.LOOPBACK),
+        (SPECIAL, AddressKind.SPECIAL),
+    ],
 )
 def test_every_address_is_what_it_is_also_in_disguise(addresses: list[str], kind: AddressKind) -> None:
     assert {address: kind_of(ip_address(address)) for address in addresses} == dict.fromkeys(addresses, kind)
@@ -39,12 +65,20 @@ def test_every_address_is_what_it_is_also_in_disguise(addresses: list[str], kind
 @pytest.mark.parametrize(
     ("url", "target", "authority"),
     [
-        ("https://Hooks.Example/a/b?token=x%20y", CallbackTarget(True, "hooks.example", 443, "/a/b?token=x%20y"), "hooks.example"),
+        (
+            "https://Hooks.Example/a/b?token=x%20y",
+            CallbackTarget(True, "hooks.example", 443, "/a/b?token=x%20y"),
+            "hooks.example",
+        ),
         ("https://hooks.example:8443", CallbackTarget(True, "hooks.example", 8443, "/"), "hooks.example:8443"),
         ("https://hooks.example.?q", CallbackTarget(True, "hooks.example", 443, "/?q"), "hooks.example"),
         ("https://8.8.8.8:443/", CallbackTarget(True, "8.8.8.8", 443, "/"), "8.8.8.8"),
         ("https://[2606:4700:0::1111]/x", CallbackTarget(True, "2606:4700::1111", 443, "/x"), "[2606:4700::1111]"),
-        ("https://xn--bcher-kva.example/", CallbackTarget(True, "xn--bcher-kva.example", 443, "/"), "xn--bcher-kva.example"),
+        (
+            "https://xn--bcher-kva.example/",
+            CallbackTarget(True, "xn--bcher-kva.example", 443, "/"),
+            "xn--bcher-kva.example",
+        ),
     ],
 )
 def test_a_url_is_taken_apart(url: str, target: CallbackTarget, authority: str) -> None:

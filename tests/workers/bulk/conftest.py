@@ -48,7 +48,12 @@ def settings(broker_url: str, tmp_path: Path) -> Settings:
     client.flushall()
     client.close()
     return Settings(
-        broker_url=broker_url, data_dir=tmp_path / "data", chunk_size=2, sweep_interval_s=0.1, max_chunk_attempts=2, lease_s=5
+        broker_url=broker_url,
+        data_dir=tmp_path / "data",
+        chunk_size=2,
+        sweep_interval_s=0.1,
+        max_chunk_attempts=2,
+        lease_s=5,
     )
 
 
@@ -81,12 +86,16 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def hire(settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue) -> Iterator[Callable[..., BulkWorker]]:
+def hire(
+    settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue
+) -> Iterator[Callable[..., BulkWorker]]:
     """Makes bulk workers that are closed at the end; arguments replace the store."""
     hired: list[BulkWorker] = []
 
     def hire_one(**changes: Any) -> BulkWorker:
-        hired.append(open_bulk_worker(settings, **{"store": store, "queue": run_queue, "chunks": chunk_queue, **changes}))
+        hired.append(
+            open_bulk_worker(settings, **{"store": store, "queue": run_queue, "chunks": chunk_queue, **changes})
+        )
         return hired[-1]
 
     yield hire_one
@@ -105,8 +114,11 @@ def carry(worker: BulkWorker) -> Callable[[str], RunOutcome]:
     return lambda run: execute_run(worker, run, handlers())
 
 
-def dataset_tar(items: int = 6, *, spoilt: int | None = None, names: tuple[str, ...] = ("ground", "water", "house")) -> bytes:
-    """A dataset of folders as a tar: pictures of 24 x 16 px, masks of three classes; ``spoilt`` has an image that is none."""
+def dataset_tar(
+    items: int = 6, *, spoilt: int | None = None, names: tuple[str, ...] = ("ground", "water", "house")
+) -> bytes:
+    """A dataset of folders as a tar: pictures of 24 x 16 px, masks of three classes; ``spoilt`` has an image that is
+    none."""
     random = np.random.default_rng(7)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -116,7 +128,10 @@ def dataset_tar(items: int = 6, *, spoilt: int | None = None, names: tuple[str, 
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
 
-        classes = ", ".join(f'{{"index": {i}, "name": "{name}", "colour": [{i * 90}, 20, {255 - i * 90}]}}' for i, name in enumerate(names))
+        classes = ", ".join(
+            f'{{"index": {i}, "name": "{name}", "colour": [{i * 90}, 20, {255 - i * 90}]}}'
+            for i, name in enumerate(names)
+        )
         put("dataset.json", f'{{"name": "Small scenes", "licence": "CC0-1.0", "classes": [{classes}]}}'.encode())
         for number in range(items):
             image = encode_image(random.integers(0, 256, (16, 24, 3), dtype=np.uint8), {})
@@ -130,6 +145,8 @@ def dataset_tar(items: int = 6, *, spoilt: int | None = None, names: tuple[str, 
 
 def send(client: TestClient, data: bytes, name: str = "scenes", **query: str) -> dict[str, Any]:
     """Sends a dataset; the answer."""
-    answer = client.post("/datasets", params={"name": name, **query}, content=data, headers={"Content-Type": "application/x-tar"})
+    answer = client.post(
+        "/datasets", params={"name": name, **query}, content=data, headers={"Content-Type": "application/x-tar"}
+    )
     assert answer.status_code == 202, answer.text
     return answer.json()

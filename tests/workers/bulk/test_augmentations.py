@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,14 @@ Confidence = Callable[[int], float]
 
 
 def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lambda seed: 0.95) -> None:
-    """Makes a job: of a given mask an image in its colours with noise of the seed, or a mask of the first class asked for."""
+    """Makes a job: of a given mask an image in its colours with noise of the seed, or a mask of the first class asked
+    for."""
     card = json.loads(repository.store.get(keys.model_card(*spec.model.split("@"))))
-    colours = np.array([entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8)
+    colours = np.array(
+        [entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8
+    )
     names = [entry["name"] for entry in card["classes"]]
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     for chunk in range(spec.chunks):
         items = []
         for index in spec.chunk_range(chunk):
@@ -61,7 +64,11 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
                 ("mask", keys.job_mask(spec.job, index), mask_file),
             ):
                 repository.store.put(key, data)
-                fields |= {f"{kind}_key": key, f"{kind}_sha256": hashlib.sha256(data).hexdigest(), f"{kind}_bytes": len(data)}
+                fields |= {
+                    f"{kind}_key": key,
+                    f"{kind}_sha256": hashlib.sha256(data).hexdigest(),
+                    f"{kind}_bytes": len(data),
+                }
             classes = tuple(
                 ItemClass(name=names[value], index=int(value), share=count / mask.size)
                 for value, count in zip(found.tolist(), counts.tolist())
@@ -71,8 +78,18 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
             items.append(SampleRecord(index=index, seed=seed, classes=classes, **drawn, **fields))
         repository.write_chunk(
             ChunkRecord(
-                job=spec.job, chunk=chunk, items=tuple(items), worker="test", epoch=1, batch_shape=(4,), dtype="float32",
-                device="cpu", build={}, attempt=1, started_at=now, finished_at=now,
+                job=spec.job,
+                chunk=chunk,
+                items=tuple(items),
+                worker="test",
+                epoch=1,
+                batch_shape=(4,),
+                dtype="float32",
+                device="cpu",
+                build={},
+                attempt=1,
+                started_at=now,
+                finished_at=now,
             )  # fmt: skip
         )
     repository.conclude(spec)
@@ -106,24 +123,44 @@ def ask(client: TestClient, **body: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def test_a_dry_run_tells_the_plan_and_keeps_nothing(client: TestClient, scenes: str, store: ObjectStore, run_queue: NotingRuns) -> None:
+def test_a_dry_run_tells_the_plan_and_keeps_nothing(
+    client: TestClient, scenes: str, store: ObjectStore, run_queue: NotingRuns
+) -> None:
     before, sent = {info.key for info in store.list("")}, list(run_queue.sent)
     answer = client.post(
-        "/augmentations", json={"dataset": "scenes", "model": "tissue", "ratio": 3, "balance": {"water": 0.18}, "dry_run": True}
+        "/augmentations",
+        json={"dataset": "scenes", "model": "tissue", "ratio": 3, "balance": {"water": 0.18}, "dry_run": True},
     )
     assert answer.status_code == 200, answer.text
     plan = answer.json()
-    assert (plan["dataset"], plan["model"], plan["plan"]["count"], plan["plan"]["items"]) == (scenes, "tissue@1.0.0", 36, 12)
+    assert (plan["dataset"], plan["model"], plan["plan"]["count"], plan["plan"]["items"]) == (
+        scenes,
+        "tissue@1.0.0",
+        36,
+        12,
+    )
     water = next(entry for entry in plan["plan"]["classes"] if entry["name"] == "water")
-    assert water["target"] == 0.18 and abs(water["planned"] - 0.18) < 0.01 and water["met"]
+    assert water["target"] == 0.18
+    assert abs(water["planned"] - 0.18) < 0.01
+    assert water["met"]
     assert Image.open(io.BytesIO(base64.b64decode(plan["picture"]))).format == "PNG"
-    assert {info.key for info in store.list("")} == before and run_queue.sent == sent
+    assert {info.key for info in store.list("")} == before
+    assert run_queue.sent == sent
 
 
 def test_a_set_is_made_and_comes_to_what_was_asked_for(
     client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, run_queue: NotingRuns
 ) -> None:
-    asked = ask(client, dataset="scenes", model="tissue", count=192, balance={"water": 0.18}, seed=5, name="more water", splits=None)
+    asked = ask(
+        client,
+        dataset="scenes",
+        model="tissue",
+        count=192,
+        balance={"water": 0.18},
+        seed=5,
+        name="more water",
+        splits=None,
+    )
     assert (asked["state"], asked["count"], asked["name"], asked["total"]) == ("queued", 192, "more water", 192)
     view = see_through(client, carry, worker, asked["id"])
     assert (view["state"], view["done"], view["tried"], view["rejected"]) == ("succeeded", 192, 192, {})
@@ -181,7 +218,8 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
             if worker.repository.read_summary(job) is None:
                 paint(worker.repository, worker.repository.read_spec(job))
     assert attempt > 5
-    assert twins(second) == twins(first) and len(twins(first)) == 10
+    assert twins(second) == twins(first)
+    assert len(twins(first)) == 10
     jobs = [job["id"] for job in client.get("/jobs", params={"limit": 100}).json()["jobs"]]
     of_sets = [*Rounds(store, first).jobs(), *Rounds(store, second).jobs()]
     assert sorted(jobs) == sorted(of_sets), "a job was asked for twice"
@@ -191,26 +229,36 @@ def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
     client: TestClient, carry: Carry, worker: BulkWorker, scenes: str
 ) -> None:
     body = {"dataset": "scenes", "model": "aerial", "count": 12, "seed": 1, "acceptance": {"min_confident_share": 0.9}}
-    half = see_through(client, carry, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5)
+    half = see_through(
+        client, carry, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5
+    )
     assert (half["state"], half["done"]) == ("succeeded", 12)
-    assert half["rejected"]["low_confidence"] >= 4 and half["tried"] <= 48
+    assert half["rejected"]["low_confidence"] >= 4
+    assert half["tried"] <= 48
     none = see_through(client, carry, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
     assert (none["state"], none["done"], none["tried"], none["rejected"]) == ("failed", 0, 18, {"low_confidence": 18})
-    some = see_through(client, carry, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5)
-    assert some["state"] == "partial" and 0 < some["done"] < 12 and some["tried"] == 12
+    some = see_through(
+        client, carry, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5
+    )
+    assert some["state"] == "partial"
+    assert 0 < some["done"] < 12
+    assert some["tried"] == 12
     assert "all 12 tries are spent" in some["reason"]
 
 
 def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
     client: TestClient, scenes: str, settings: Settings
 ) -> None:
-    small = open_bulk_worker(settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue())
+    small = open_bulk_worker(
+        settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue()
+    )
     kinds = handlers()
     run = ask(client, dataset="scenes", model="tissue", count=10, seed=2)["id"]
     view = see_through(client, lambda each: execute_run(small, each, kinds), small, run)
     assert (view["state"], view["done"]) == ("succeeded", 10)
     sizes = [small.repository.read_spec(job).count for job in view["jobs"]]
-    assert sum(sizes) == 10 and max(sizes) <= 3
+    assert sum(sizes) == 10
+    assert max(sizes) <= 3
     small.close()
 
 
@@ -227,11 +275,16 @@ def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
     see_through(client, carry, worker, run)
-    body = {"sources": [{"dataset": scenes}, {"augmentation": run}], "format": "folders", "splits": {"train": 0.5, "test": 0.5}}
+    body = {
+        "sources": [{"dataset": scenes}, {"augmentation": run}],
+        "format": "folders",
+        "splits": {"train": 0.5, "test": 0.5},
+    }
     export = client.post("/exports", json=body).json()
     carry(run_queue.sent[-1])
     view = client.get(f"/exports/{export['id']}").json()
-    assert view["state"] == "succeeded" and view["items"] == {"real": 12, "synthetic": 40}
+    assert view["state"] == "succeeded"
+    assert view["items"] == {"real": 12, "synthetic": 40}
     lines = [json.loads(line) for line in unpacked(files(client, view))["manifest.jsonl"].splitlines()]
     sides: dict[str, set[str]] = {}
     for line in lines:
@@ -264,7 +317,9 @@ def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
     assert client.post("/exports", json={"sources": [{"augmentation": run}], "format": "coco"}).status_code == 202
 
 
-def test_deleted_it_takes_its_jobs_along(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore) -> None:
+def test_deleted_it_takes_its_jobs_along(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore
+) -> None:
     from workers.bulk.sweeper import RunSweeper
 
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
@@ -300,18 +355,26 @@ def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_t
     with monkeypatch.context() as patched:
         patched.setattr(type(store), "put", both_at_once)
         answer = client.post("/augmentations", json=body, headers={"Idempotency-Key": "one"})
-    assert answer.status_code == 202 and len(set(calls)) == 1
+    assert answer.status_code == 202
+    assert len(set(calls)) == 1
     view = client.get(f"/augmentations/{answer.json()['id']}").json()
     work = AugmentationWork.model_validate(worker.runs.read_spec(view["id"]).work)
     made = reopen(work, store, worker.catalogue, worker.settings)
-    assert view["seed"] == work.seed and view["plan"] == report(made.plan).model_dump(mode="json")
+    assert view["seed"] == work.seed
+    assert view["plan"] == report(made.plan).model_dump(mode="json")
     dry = client.post("/augmentations", json={**body, "seed": work.seed, "dry_run": True}).json()
     assert client.get(view["links"]["preview"]).content == base64.b64decode(dry["picture"])
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
 def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, deleted: bool
+    client: TestClient,
+    carry: Carry,
+    worker: BulkWorker,
+    scenes: str,
+    store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    deleted: bool,
 ) -> None:
     from service.errors import StoreUnavailable
     from workers.bulk.sweeper import RunSweeper
@@ -327,7 +390,8 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
         patched.setattr(type(store), "put", failing)
         assert carry(run) is RunOutcome.FAILED
     jobs = [job["id"] for job in client.get("/jobs").json()["jobs"]]
-    assert Rounds(store, run).jobs() == [] and len(jobs) > 1
+    assert Rounds(store, run).jobs() == []
+    assert len(jobs) > 1
     if deleted:
         assert client.delete(f"/augmentations/{run}").status_code == 204
         sweeper = RunSweeper(worker)
@@ -356,7 +420,9 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
         ({"acceptance": {"min_confident_share": 0.9}}, 422, "min_confident_share"),
     ],
 )
-def test_what_cannot_be_planned(change: dict[str, Any], status: int, says: str, client: TestClient, scenes: str) -> None:
+def test_what_cannot_be_planned(
+    change: dict[str, Any], status: int, says: str, client: TestClient, scenes: str
+) -> None:
     body = {"dataset": "scenes", "model": "tissue", "count": 4, **change}
     answer = client.post("/augmentations", json={name: value for name, value in body.items() if value is not None})
     assert answer.status_code == status, answer.text

@@ -1,4 +1,5 @@
-"""What an ended run does not keep goes, whoever is killed between its end and that: nothing lies in the store uncounted."""
+"""What an ended run does not keep goes, whoever is killed between its end and that: nothing lies in the store
+uncounted."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def test_a_failed_export_keeps_nothing(
     store.put(told, b"{}")
     assert execute_run(worker, export, handlers()) is RunOutcome.ENDED
     view = client.get(f"/exports/{export}").json()
-    assert (view["state"], view["files"], view["bytes"]) == ("failed", None, None) and "a fault of ours" in view["reason"]
+    assert (view["state"], view["files"], view["bytes"]) == ("failed", None, None)
+    assert "a fault of ours" in view["reason"]
     assert made(store, export) == ["callbacks/0001.json"], "whom it was told is no part of what it made"
     assert worker.repository.usage.stored_bytes("default") == before
     assert store.head(run_keys.open_run(export)) is None
@@ -89,14 +91,19 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
     for left in range(10):
         spec = accepted(other)
         breaking.left = left
-        assert execute_run(killed, spec.run, kinds(carry)) is (RunOutcome.CANCELLED if state is JobState.CANCELLED else RunOutcome.ENDED)
+        assert execute_run(killed, spec.run, kinds(carry)) is (
+            RunOutcome.CANCELLED if state is JobState.CANCELLED else RunOutcome.ENDED
+        )
         summary = other.runs.read_summary(spec.run)
-        assert summary is not None and (summary.state, summary.bytes) == (state, 0), "a store that deletes nothing holds no end up"
+        assert summary is not None and (summary.state, summary.bytes) == (state, 0), (
+            "a store that deletes nothing holds no end up"
+        )
         settled = store.head(run_keys.open_run(spec.run)) is None
         assert settled or left < 4
         assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
         assert sweeper.run_once()
-        assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
+        assert made(store, spec.run) == []
+        assert store.head(run_keys.open_run(spec.run)) is None
     assert left == 9
 
 
@@ -105,7 +112,8 @@ def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWo
     store.put(f"{run_keys.run_prefix(spec.run)}files/0.tar", b"half")
     worker.runs.end(spec, JobState.FAILED, reason="and then the lights went out")
     assert RunSweeper(worker).run_once()
-    assert made(store, spec.run) == [] and store.head(run_keys.open_run(spec.run)) is None
+    assert made(store, spec.run) == []
+    assert store.head(run_keys.open_run(spec.run)) is None
 
 
 def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, store: ObjectStore) -> None:
@@ -115,7 +123,10 @@ def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, stor
     def late_carry(work: RunContext) -> Finished:
         # stopped here past its lease: another takes the run over and ends it
         late.leases.release(work.kept.lease)
-        assert execute_run(other, spec.run, kinds(lambda _: Finished(JobState.FAILED, 0, reason="no pair"))) is RunOutcome.ENDED
+        assert (
+            execute_run(other, spec.run, kinds(lambda _: Finished(JobState.FAILED, 0, reason="no pair")))
+            is RunOutcome.ENDED
+        )
         store.put(f"{run_keys.run_prefix(spec.run)}files/late.tar", b"half")
         work.kept.lost = True
         work.look()
@@ -155,7 +166,11 @@ def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_o
         return DONE if state is JobState.SUCCEEDED else Finished(state, 0, reason="no pair")
 
     execute_run(worker, spec.run, kinds(carry))
-    kept = {JobState.SUCCEEDED: ["report.json", "shards/000000.tar"], JobState.FAILED: ["report.json"], JobState.CANCELLED: []}
+    kept = {
+        JobState.SUCCEEDED: ["report.json", "shards/000000.tar"],
+        JobState.FAILED: ["report.json"],
+        JobState.CANCELLED: [],
+    }
     assert made(store, spec.run) == kept[state]
 
 

@@ -1,4 +1,5 @@
-"""``twinset augment``, ``twinset export`` and ``twinset datasets`` against a server, and the Python client's way through all of it."""
+"""``twinset augment``, ``twinset export`` and ``twinset datasets`` against a server, and the Python client's way
+through all of it."""
 
 from __future__ import annotations
 
@@ -62,7 +63,10 @@ def url(
     app = create_app(settings, store=open_store(settings), queue=NotingQueue(), run_queue=run_queue)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     painter = Painter(worker, run_queue)
-    threads = [threading.Thread(target=server.run, kwargs={"sockets": [listener]}), threading.Thread(target=painter.work)]
+    threads = [
+        threading.Thread(target=server.run, kwargs={"sockets": [listener]}),
+        threading.Thread(target=painter.work),
+    ]
     for thread in threads:
         thread.start()
     while not server.started:
@@ -103,7 +107,9 @@ def test_a_dataset_of_a_server_from_its_sending_to_its_deletion(url: str, scenes
     (scenes / "images" / "scene3.png").write_bytes(b"no picture")
     assert run(["datasets", "push", "scenes", str(scenes)]) == 0
     told = said()
-    assert "scenes@2" in told and "7 pairs" in told and "images/scene3.png" in told
+    assert "scenes@2" in told
+    assert "7 pairs" in told
+    assert "images/scene3.png" in told
     assert run(["datasets", "show", "scenes@1"]) == 0
     assert "8 pairs" in said()
     assert run(["datasets", "delete", "scenes"]) == 2
@@ -115,15 +121,21 @@ def test_a_dataset_of_a_server_from_its_sending_to_its_deletion(url: str, scenes
 def test_a_folder_comes_back_with_twins(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
     target, plan = tmp_path / "more", tmp_path / "plan.png"
     words = ["augment", str(scenes), "--model", "tissue", "--ratio", "1.5", "--balance", "even", "--seed", "4"]
-    assert run([*words, "--out", str(target), "--format", "voc", "--picture", str(plan), "--split", "train=0.7,val=0.3"]) == 0
+    assert (
+        run([*words, "--out", str(target), "--format", "voc", "--picture", str(plan), "--split", "train=0.7,val=0.3"])
+        == 0
+    )
     told = said()
-    assert "12 twins after 8 real items" in told and "12 of 12 twins accepted" in told
+    assert "12 twins after 8 real items" in told
+    assert "12 of 12 twins accepted" in told
     assert Image.open(plan).width > 300
     lines = [json.loads(line) for line in (target / "manifest.jsonl").read_text().splitlines()]
-    assert [line["source"] for line in lines].count("synthetic") == 12 and len(lines) == 20
+    assert [line["source"] for line in lines].count("synthetic") == 12
+    assert len(lines) == 20
     for line in lines:
         mask = np.array(Image.open(target / line["mask"]["path"]))
-        assert (mask < 4).all() and mask.shape == (line["height"], line["width"])
+        assert (mask < 4).all()
+        assert mask.shape == (line["height"], line["width"])
     assert run(["datasets", "check", str(target)]) == 0
     # a set that is there is never written over
     assert run([*words, "--out", str(target)]) == 2
@@ -135,7 +147,8 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
     assert run(["augment", str(scenes), "--model", "tissue", "--count", "3", "--dry-run", "--request", str(asked)]) == 0
     assert "3 twins" in said()
     with Twinset(url) as client:
-        assert list(client.augmentations()) == [] and list(client.jobs()) == []
+        assert list(client.augmentations()) == []
+        assert list(client.jobs()) == []
 
 
 @pytest.mark.parametrize(
@@ -146,7 +159,11 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
         (["--model", "tissue", "--dry-run"], 1, "neither is given"),
         (["--model", "nobody", "--count", "3", "--dry-run"], 1, "nobody"),
         (["--model", "tissue", "--count", "3", "--dry-run", "--transforms", "wobble"], 1, "wobble"),
-        (["--model", "tissue", "--count", "3", "--dry-run", "--balance", "water=0.2,water=0.3"], 2, "names 'water' twice"),
+        (
+            ["--model", "tissue", "--count", "3", "--dry-run", "--balance", "water=0.2,water=0.3"],
+            2,
+            "names 'water' twice",
+        ),
         (["--model", "tissue", "--count", "3", "--out", "set.zip"], 2, "fetched into a folder"),
         (["--model", "tissue", "--ratio", "nan", "--dry-run"], 2, "'nan' is not a finite number"),
     ],
@@ -165,9 +182,12 @@ def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said,
         pairs = export.wait(progress=False).torch_dataset(tmp_path / "fetched", progress=False)
         assert len(pairs) == 14
         image, mask = pairs[0]
-        assert tuple(image.shape[-2:]) == tuple(mask.shape) and image.max() <= 1
+        assert tuple(image.shape[-2:]) == tuple(mask.shape)
+        assert image.max() <= 1
     out = tmp_path / "coco"
-    assert run(["export", "scenes@1", made.id, "--format", "coco", "--out", str(out), "--split", "train=0.5,val=0.5"]) == 0
+    assert (
+        run(["export", "scenes@1", made.id, "--format", "coco", "--out", str(out), "--split", "train=0.5,val=0.5"]) == 0
+    )
     assert "14 pairs as coco: 6 synthetic, 8 real" in said()
     counts = [len(json.loads(file.read_text())["images"]) for file in sorted((out / "annotations").iterdir())]
     assert sum(counts) == 14
@@ -180,6 +200,19 @@ def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said,
 
 
 def test_a_server_and_a_folder_are_not_both_asked(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
-    words = ["augment", str(scenes), "--model", "tissue", "--count", "2", "--dry-run", "--url", url, "--data-dir", str(tmp_path / "mine")]
+    words = [
+        "augment",
+        str(scenes),
+        "--model",
+        "tissue",
+        "--count",
+        "2",
+        "--dry-run",
+        "--url",
+        url,
+        "--data-dir",
+        str(tmp_path / "mine"),
+    ]
     assert run(words) == 2
-    assert "give one of them" in said() and not (tmp_path / "mine").exists()
+    assert "give one of them" in said()
+    assert not (tmp_path / "mine").exists()

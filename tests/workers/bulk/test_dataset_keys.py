@@ -47,17 +47,24 @@ def test_the_same_archive_under_a_key_is_the_same_version(
     # what it is called on its way is not what it is
     again = sent(client, "once", kind="application/octet-stream")
     assert (again.status_code, again.json()["id"], again.headers["location"]) == (202, "scenes@1", "/datasets/scenes/1")
-    assert len(run_queue.sent) == 1 and carry(run_queue.sent[0]) is RunOutcome.ENDED
+    assert len(run_queue.sent) == 1
+    assert carry(run_queue.sent[0]) is RunOutcome.ENDED
     ended = sent(client, "once").json()
     assert (ended["id"], ended["state"], ended["items"]) == ("scenes@1", "succeeded", 3)
-    assert versions(store) == ["00000001.json"] and archives(store) == [] and len(run_queue.sent) == 1
+    assert versions(store) == ["00000001.json"]
+    assert archives(store) == []
+    assert len(run_queue.sent) == 1
     # without a key, and under another, it is sent anew
     assert sent(client, "twice").json()["id"] == "scenes@2"
     headers = {"Content-Type": "application/x-tar"}
-    assert client.post("/datasets", params={"name": "scenes"}, content=SCENES, headers=headers).json()["id"] == "scenes@3"
+    assert (
+        client.post("/datasets", params={"name": "scenes"}, content=SCENES, headers=headers).json()["id"] == "scenes@3"
+    )
 
 
-def test_another_request_under_the_key_is_refused(client: TestClient, store: ObjectStore, run_queue: NotingRuns) -> None:
+def test_another_request_under_the_key_is_refused(
+    client: TestClient, store: ObjectStore, run_queue: NotingRuns
+) -> None:
     sent(client, "once")
     others = [
         sent(client, "once", dataset_tar(4)),
@@ -70,16 +77,25 @@ def test_another_request_under_the_key_is_refused(client: TestClient, store: Obj
         assert answer.status_code == 409, answer.text
         assert answer.json()["type"] == "/problems/idempotency-conflict"
         assert "came before with another body, as scenes@1" in answer.json()["detail"]
-    assert versions(store) == ["00000001.json"] and versions(store, "others") == [] and len(run_queue.sent) == 1
+    assert versions(store) == ["00000001.json"]
+    assert versions(store, "others") == []
+    assert len(run_queue.sent) == 1
     assert len(archives(store)) == 1
     # a key of another kind of request is another key
     body = {"sources": [{"dataset": "scenes"}], "format": "coco"}
-    assert client.post("/exports", json=body, headers={"Idempotency-Key": "once"}).json()["type"] != "/problems/idempotency-conflict"
+    assert (
+        client.post("/exports", json=body, headers={"Idempotency-Key": "once"}).json()["type"]
+        != "/problems/idempotency-conflict"
+    )
 
 
-def test_the_same_import_under_a_key_is_the_same_version(client: TestClient, store: ObjectStore, run_queue: NotingRuns) -> None:
+def test_the_same_import_under_a_key_is_the_same_version(
+    client: TestClient, store: ObjectStore, run_queue: NotingRuns
+) -> None:
     def imported(key: str = "once", **body: Any) -> Any:
-        return client.post("/datasets", json={"name": "scenes", "prefix": "set", **body}, headers={"Idempotency-Key": key})
+        return client.post(
+            "/datasets", json={"name": "scenes", "prefix": "set", **body}, headers={"Idempotency-Key": key}
+        )
 
     assert imported().json()["id"] == "scenes@1"
     store.put("imports/default/set/images/more.png", b"came since")
@@ -96,9 +112,13 @@ def test_the_same_import_under_a_key_is_the_same_version(client: TestClient, sto
 @pytest.mark.parametrize("key", ["", "two words", "ä", "x" * 256])
 def test_a_key_that_is_none_is_refused(key: str, client: TestClient, store: ObjectStore) -> None:
     answer = client.post(
-        "/datasets", params={"name": "scenes"}, content=SCENES, headers={"Content-Type": "application/zip", "Idempotency-Key": key.encode()}
+        "/datasets",
+        params={"name": "scenes"},
+        content=SCENES,
+        headers={"Content-Type": "application/zip", "Idempotency-Key": key.encode()},
     )
-    assert answer.status_code == 422 and "Idempotency-Key" in answer.json()["detail"]
+    assert answer.status_code == 422
+    assert "Idempotency-Key" in answer.json()["detail"]
     assert versions(store) == [] == archives(store)
 
 
@@ -136,7 +156,8 @@ def test_others_at_the_same_time_get_their_own_versions(app: FastAPI, store: Obj
 
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(one, range(8)))
-    assert ids[:4] == ids[4:] and sorted(ids[:4]) == [f"scenes@{number}" for number in range(1, 5)]
+    assert ids[:4] == ids[4:]
+    assert sorted(ids[:4]) == [f"scenes@{number}" for number in range(1, 5)]
     assert len(versions(store)) == 4
 
 
@@ -168,11 +189,17 @@ def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
     assert broken_off >= 5, "key, archive, version, two entries, spec"
     for run in run_queue.sent:
         assert carry(run) is RunOutcome.ENDED
-    assert client.get("/datasets/scenes/1").json()["state"] == "succeeded" and archives(store) == []
+    assert client.get("/datasets/scenes/1").json()["state"] == "succeeded"
+    assert archives(store) == []
 
 
 def test_the_slower_of_two_leaves_no_archive_behind(
-    app: FastAPI, client: TestClient, store: ObjectStore, run_queue: NotingRuns, carry: Carry, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI,
+    client: TestClient,
+    store: ObjectStore,
+    run_queue: NotingRuns,
+    carry: Carry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = type(store).put_file
     overtaken: list[Any] = []
@@ -188,14 +215,16 @@ def test_the_slower_of_two_leaves_no_archive_behind(
     monkeypatch.setattr(type(store), "put_file", slow)
     answer = sent(client, "once").json()
     assert (answer["id"], answer["state"], overtaken[0]["id"]) == ("scenes@1", "succeeded", "scenes@1")
-    assert archives(store) == [] and versions(store) == ["00000001.json"]
+    assert archives(store) == []
+    assert versions(store) == ["00000001.json"]
 
 
 def test_a_key_of_what_is_deleted_is_refused_until_it_is_gone(client: TestClient, store: ObjectStore) -> None:
     sent(client, "once")
     assert client.delete("/datasets/scenes/1").status_code == 204
     answer = sent(client, "once")
-    assert answer.status_code == 409 and "dataset scenes@1, which is being deleted" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "dataset scenes@1, which is being deleted" in answer.json()["detail"]
     repository = RunRepository(store)
     for run in list(repository.deleted_runs()):
         assert repository.remove(run, most=100)
@@ -208,7 +237,9 @@ def test_a_tenant_without_room_is_still_told_what_it_has_sent(
     client = TestClient(create_app(settings, store=store, run_queue=run_queue))
     assert sent(client, "once").status_code == 202
     carry(run_queue.sent[-1])
-    full = TestClient(create_app(settings.model_copy(update={"limit_stored_bytes": 1}), store=store, run_queue=run_queue))
+    full = TestClient(
+        create_app(settings.model_copy(update={"limit_stored_bytes": 1}), store=store, run_queue=run_queue)
+    )
     assert sent(full, "once").json()["id"] == "scenes@1"
     assert sent(full, "next").status_code == 429
     assert versions(store) == ["00000001.json"]

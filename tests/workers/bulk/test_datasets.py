@@ -28,7 +28,9 @@ from workers.bulk.execute import RunOutcome
 Carry = Callable[[str], RunOutcome]
 
 
-def test_a_dataset_is_taken_in_as_it_was_sent(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> None:
+def test_a_dataset_is_taken_in_as_it_was_sent(
+    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+) -> None:
     data = dataset_tar(6)
     accepted = send(client, data)
     assert (accepted["id"], accepted["state"]) == ("scenes@1", "queued")
@@ -76,7 +78,8 @@ def test_its_statistics_are_those_of_its_masks(client: TestClient, carry: Carry,
     view = client.get("/datasets/scenes/1").json()
     for link in (view["links"]["picture"], view["links"]["preview"]):
         picture = Image.open(io.BytesIO(client.get(link).content))
-        assert picture.format == "PNG" and picture.width > 300
+        assert picture.format == "PNG"
+        assert picture.width > 300
 
 
 def test_what_cannot_be_read_is_left_out_and_reported(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
@@ -103,12 +106,16 @@ def test_a_dataset_that_is_none_fails_with_the_reason(
     send(client, data)
     assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
     view = client.get("/datasets/scenes/1").json()
-    assert view["state"] == "failed" and says in view["reason"]
+    assert view["state"] == "failed"
+    assert says in view["reason"]
     refused = client.post("/exports", json={"sources": [{"dataset": "scenes"}], "format": "coco"})
-    assert refused.status_code == 409 and "has ended as failed" in refused.json()["detail"]
+    assert refused.status_code == 409
+    assert "has ended as failed" in refused.json()["detail"]
 
 
-def test_versions_are_numbered_and_never_again(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> None:
+def test_versions_are_numbered_and_never_again(
+    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+) -> None:
     assert [send(client, dataset_tar(n))["id"] for n in (1, 2, 3)] == ["scenes@1", "scenes@2", "scenes@3"]
     for run in run_queue.sent[:2]:
         carry(run)
@@ -127,7 +134,10 @@ def test_versions_are_numbered_and_never_again(client: TestClient, carry: Carry,
 def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
     runs = RunRepository(store)
     one, other = Datasets(runs, "one"), Datasets(runs, "other")
-    assert (one.take_version("set", new_run_id(RunKind.DATASET)), other.take_version("set", new_run_id(RunKind.DATASET))) == (1, 1)
+    assert (
+        one.take_version("set", new_run_id(RunKind.DATASET)),
+        other.take_version("set", new_run_id(RunKind.DATASET)),
+    ) == (1, 1)
     assert one.latest("set") is None
     assert list(other.names()) == ["set"]
 
@@ -155,7 +165,8 @@ def test_files_of_the_store_are_read_below_the_tenants_own_folder(
 def test_names_that_are_none(name: str | None, client: TestClient) -> None:
     params = {} if name is None else {"name": name}
     answer = client.post("/datasets", params=params, content=b"x", headers={"Content-Type": "application/zip"})
-    assert answer.status_code == 422 and "lower-case letters" in answer.json()["detail"]
+    assert answer.status_code == 422
+    assert "lower-case letters" in answer.json()["detail"]
 
 
 def test_bodies_that_are_refused(client: TestClient, settings: Settings) -> None:
@@ -164,8 +175,9 @@ def test_bodies_that_are_refused(client: TestClient, settings: Settings) -> None
     assert client.post(url, content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
     assert client.post("/datasets", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     wrong = client.post("/datasets", json={"name": "a", "prefix": "b", "colour": 1})
-    assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "/colour"
-    assert not [path for path in (settings.data_dir / "scratch").glob("*/*")]
+    assert wrong.status_code == 422
+    assert wrong.json()["errors"][0]["pointer"] == "/colour"
+    assert not list((settings.data_dir / "scratch").glob("*/*"))
 
 
 def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings, store: ObjectStore) -> None:
@@ -182,7 +194,9 @@ def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings,
     assert client.post("/datasets?name=a", content=pieces(6), headers=headers).status_code == 413
     # more than other bodies may have, and less than an archive
     assert client.post("/datasets?name=a", content=pieces(3), headers=headers).status_code == 202
-    assert client.post("/generate", content=bytes(3000), headers={"Content-Type": "application/json"}).status_code == 413
+    assert (
+        client.post("/generate", content=bytes(3000), headers={"Content-Type": "application/json"}).status_code == 413
+    )
 
 
 def test_a_deleted_dataset_leaves_nothing_but_its_number(
@@ -191,7 +205,8 @@ def test_a_deleted_dataset_leaves_nothing_but_its_number(
     before = {info.key for info in store.list("")}
     send(client, dataset_tar(3))
     carry(run_queue.sent[-1])
-    assert store.list("tenants/default/stored/") and JobRepository(store).usage.stored_bytes("default")
+    assert store.list("tenants/default/stored/")
+    assert JobRepository(store).usage.stored_bytes("default")
     assert client.delete("/datasets/scenes/1").status_code == 204
     repository = RunRepository(store)
     for run in list(repository.deleted_runs()):
@@ -213,12 +228,19 @@ def test_a_damaged_shard_is_told(client: TestClient, carry: Carry, run_queue: No
     with pytest.raises(ObjectDamaged):
         dataset.read(1, dataset.record(1).image)
     found = [item for _, item in dataset.items()]
-    assert isinstance(found[0], DatasetItem) and getattr(found[1], "reason") == "damaged"
+    assert isinstance(found[0], DatasetItem)
+    assert found[1].reason == "damaged"
 
 
 def test_keys_are_what_the_store_takes() -> None:
     run = "d" + "0" * 18
-    for key in (layout.shard(run, 3), layout.index(run, 3), layout.about(run), layout.archive(run), layout.preview(run)):
+    for key in (
+        layout.shard(run, 3),
+        layout.index(run, 3),
+        layout.about(run),
+        layout.archive(run),
+        layout.preview(run),
+    ):
         assert keys.check_key(key) == key
     with pytest.raises(ValueError, match="no run's id"):
         layout.about("../x")
@@ -233,5 +255,7 @@ def test_scratch_of_the_dead_is_removed(tmp_path: Path) -> None:
     for each in (left, elsewhere):
         each.mkdir(parents=True)
     with scratch_folder(tmp_path) as folder:
-        assert folder.is_dir() and not left.exists() and elsewhere.exists()
+        assert folder.is_dir()
+        assert not left.exists()
+        assert elsewhere.exists()
     assert not folder.exists()

@@ -1,4 +1,5 @@
-"""``.../events`` of exports, augmentation sets and datasets: server-sent events as a job has them, with Redis and without it."""
+"""``.../events`` of exports, augmentation sets and datasets: server-sent events as a job has them, with Redis and
+without it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import json
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -123,7 +124,9 @@ def test_a_redis_that_forgets_is_no_news(app: FastAPI, worker: BulkWorker, setti
     assert asyncio.run(follow()) == [40, still, still, still, 41]
 
 
-def test_without_a_redis_states_are_told_from_the_store(settings: Settings, store: ObjectStore, worker: BulkWorker) -> None:
+def test_without_a_redis_states_are_told_from_the_store(
+    settings: Settings, store: ObjectStore, worker: BulkWorker
+) -> None:
     app = create_app(settings.model_copy(update={"broker_url": CLOSED_PORT}), store=store, run_queue=NotingRuns())
     spec = accepted(worker)
 
@@ -138,7 +141,9 @@ def test_without_a_redis_states_are_told_from_the_store(settings: Settings, stor
     assert asyncio.run(follow()) == ["0.-.queued", "0.-.running", "3.3.succeeded"]
 
 
-def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(app: FastAPI, worker: BulkWorker, client: TestClient) -> None:
+def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(
+    app: FastAPI, worker: BulkWorker, client: TestClient
+) -> None:
     spec = accepted(worker)
 
     async def follow() -> list[str]:
@@ -151,7 +156,9 @@ def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(app: F
     assert client.get(f"/exports/{spec.run}/events").status_code == 404
 
 
-def test_an_export_is_followed_over_http_as_it_is_looked_at(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
+def test_an_export_is_followed_over_http_as_it_is_looked_at(
+    client: TestClient, carry: Carry, run_queue: NotingRuns
+) -> None:
     send(client, dataset_tar(3))
     dataset = run_queue.sent[-1]
     taking_in = threading.Timer(0.2, carry, (dataset,))
@@ -169,7 +176,8 @@ def test_an_export_is_followed_over_http_as_it_is_looked_at(client: TestClient, 
     carry(export["id"])
     (only,) = events_in(client.get(export["links"]["events"]).text)
     told, looked_at = json.loads(only["data"]), client.get(f"/exports/{export['id']}").json()
-    assert only["event"] == "ended" and told == looked_at
+    assert only["event"] == "ended"
+    assert told == looked_at
 
 
 def test_a_set_that_ended_tells_so_once(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
@@ -187,7 +195,7 @@ def test_a_set_that_ended_tells_so_once(client: TestClient, carry: Carry, run_qu
 
 def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> None:
     for kind in (RunKind.EXPORT, RunKind.AUGMENTATION):
-        spec = RunSpec(run=new_run_id(kind), tenant="lab", created_at=datetime.now(timezone.utc), work={})
+        spec = RunSpec(run=new_run_id(kind), tenant="lab", created_at=datetime.now(UTC), work={})
         RunRepository(store).write_spec(spec)
         answers = [client.get(f"/{kind.plural}/{run}/events") for run in (spec.run, new_run_id(kind))]
         assert [answer.status_code for answer in answers] == [404, 404]
@@ -195,7 +203,9 @@ def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> 
     assert client.get("/datasets/nobody/1/events").status_code == 404
 
 
-def test_a_run_that_hurries_speaks_now_and_then(worker: BulkWorker, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_hurries_speaks_now_and_then(
+    worker: BulkWorker, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(work_module, "_REPORT_INTERVAL_S", SLOW_S)
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)

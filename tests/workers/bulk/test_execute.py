@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
@@ -39,7 +39,7 @@ DONE = Finished(JobState.SUCCEEDED, done=3, total=3, size=10, result={"said": "s
 
 def accepted(worker: BulkWorker, kind: RunKind = RunKind.EXPORT) -> RunSpec:
     """A run that has been accepted."""
-    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={})
+    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(UTC), work={})
     worker.runs.write_spec(spec)
     return spec
 
@@ -49,8 +49,9 @@ def kinds(carry: Callable[[RunContext], Finished | RetryLater], **changes: objec
 
 
 def test_ids_name_their_kind_and_sort_newest_first() -> None:
-    early, late = (new_run_id(RunKind.EXPORT, datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (1, 2))
-    assert late < early and kind_of(early) is RunKind.EXPORT
+    early, late = (new_run_id(RunKind.EXPORT, datetime(2026, 1, day, tzinfo=UTC)) for day in (1, 2))
+    assert late < early
+    assert kind_of(early) is RunKind.EXPORT
     assert kind_of(new_run_id(RunKind.DATASET)) is RunKind.DATASET
     for none in ("", "e", "j" + early[1:], early + "0", early.upper(), f"../{early}", early + "\n"):
         assert kind_of(none) is None
@@ -67,7 +68,13 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
 
     assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and (summary.state, summary.done, summary.result, summary.bytes) == (JobState.SUCCEEDED, 3, {"said": "so"}, 10)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.result, summary.bytes) == (
+        JobState.SUCCEEDED,
+        3,
+        {"said": "so"},
+        10,
+    )
     assert worker.store.head(run_keys.open_run(spec.run)) is None
     assert worker.repository.usage.stored_bytes("default") == {spec.run: 10}
     # delivered again, it is left alone
@@ -93,9 +100,11 @@ def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: N
     spec = accepted(worker)
     sweeper = RunSweeper(worker)
     assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.6))) is RunOutcome.LATER
-    assert sweeper.run_once() and run_queue.sent == []
+    assert sweeper.run_once()
+    assert run_queue.sent == []
     time.sleep(0.7)
-    assert sweeper.run_once() and run_queue.sent == [spec.run]
+    assert sweeper.run_once()
+    assert run_queue.sent == [spec.run]
     # waiting is no failed attempt, however often
     for _ in range(worker.settings.max_chunk_attempts + 1):
         assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.001))) is RunOutcome.LATER
@@ -136,7 +145,8 @@ def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: Bu
 
     assert execute_run(worker, spec.run, kinds(wrong)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and (summary.state, summary.reason) == (JobState.FAILED, "there is no pair")
+    assert summary is not None
+    assert (summary.state, summary.reason) == (JobState.FAILED, "there is no pair")
 
 
 def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker) -> None:
@@ -149,7 +159,8 @@ def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker
     assert execute_run(worker, spec.run, kinds(broken)) is RunOutcome.FAILED
     assert execute_run(worker, spec.run, kinds(broken)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is JobState.FAILED
+    assert summary is not None
+    assert summary.state is JobState.FAILED
     assert summary.reason == "given up after 2 attempts; the last one: RuntimeError: a fault of ours"
 
 
@@ -160,16 +171,20 @@ def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, setting
     redis.close()
     assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and "ended with its worker" in (summary.reason or "")
+    assert summary is not None
+    assert "ended with its worker" in (summary.reason or "")
 
 
 def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
     spec = accepted(worker)
     worker.runs.cancel(spec)
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is JobState.CANCELLED
+    assert summary is not None
+    assert summary.state is JobState.CANCELLED
     worker.runs.cancel(spec)
-    assert execute_run(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is RunOutcome.NOTHING_TO_DO
+    assert (
+        execute_run(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is RunOutcome.NOTHING_TO_DO
+    )
 
 
 def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) -> None:
@@ -185,11 +200,14 @@ def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) 
 
     assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.CANCELLED
     summary = worker.runs.read_summary(spec.run)
-    assert summary is not None and summary.state is JobState.CANCELLED
+    assert summary is not None
+    assert summary.state is JobState.CANCELLED
     assert worker.store.head(f"{run_keys.run_prefix(spec.run)}files/a.tar") is None
 
 
-def test_a_worker_that_stops_hands_its_run_on(worker: BulkWorker, run_queue: NotingRuns, hire: Callable[..., BulkWorker]) -> None:
+def test_a_worker_that_stops_hands_its_run_on(
+    worker: BulkWorker, run_queue: NotingRuns, hire: Callable[..., BulkWorker]
+) -> None:
     spec = accepted(worker)
 
     def carry(work: RunContext) -> Finished:
@@ -229,7 +247,9 @@ def test_messages_are_those_of_celery_and_hold_nothing_but_an_id(worker: BulkWor
     assert set(app.conf.task_queues) == {RUN_QUEUE} == set(run_celery_options(settings)["task_queues"])
 
 
-def test_a_run_that_was_never_written_is_forgotten(worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_never_written_is_forgotten(
+    worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from datetime import timedelta
 
     import workers.bulk.sweeper as module

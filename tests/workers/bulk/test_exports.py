@@ -1,4 +1,5 @@
-"""Exports through the API and a bulk worker: what comes out is what went in, and an export that is cut goes on where it was."""
+"""Exports through the API and a bulk worker: what comes out is what went in, and an export that is cut goes on where it
+was."""
 
 from __future__ import annotations
 
@@ -83,19 +84,41 @@ def unpacked(parts: dict[str, bytes]) -> dict[str, bytes]:
     return found
 
 
-def test_a_job_and_a_dataset_as_one_set(client: TestClient, carry: Carry, run_queue: NotingRuns, scenes: str, job: str) -> None:
+def test_a_job_and_a_dataset_as_one_set(
+    client: TestClient, carry: Carry, run_queue: NotingRuns, scenes: str, job: str
+) -> None:
     # the twins of the tests' worker are smaller than those of a real one; a format that takes any size
     view = export(
-        client, carry, run_queue, sources=[{"dataset": scenes}, {"job": job}], format="folders", title="Both", name="mine"
+        client,
+        carry,
+        run_queue,
+        sources=[{"dataset": scenes}, {"job": job}],
+        format="folders",
+        title="Both",
+        name="mine",
     )
-    assert (view["state"], view["name"], view["items"], view["done"]) == ("succeeded", "mine", {"real": 6, "synthetic": 4}, 10)
+    assert (view["state"], view["name"], view["items"], view["done"]) == (
+        "succeeded",
+        "mine",
+        {"real": 6, "synthetic": 4},
+        10,
+    )
     got = unpacked(files(client, view))
     lines = [json.loads(line) for line in got["manifest.jsonl"].splitlines()]
     assert [line["source"] for line in lines] == ["real"] * 6 + ["synthetic"] * 4
-    assert lines[0]["name"] == "scenes/scene0" and lines[6]["name"] == f"{job}/00000000"
-    assert lines[6]["metadata"]["model"] == "aerial@1.0.0" and lines[6]["metadata"]["job_seed"] == 1
+    assert lines[0]["name"] == "scenes/scene0"
+    assert lines[6]["name"] == f"{job}/00000000"
+    assert lines[6]["metadata"]["model"] == "aerial@1.0.0"
+    assert lines[6]["metadata"]["job_seed"] == 1
     readme = got["README.md"].decode()
-    for said in ("# Both", "4 synthetic, 6 real", "aerial@1.0.0", "CC0-1.0", "Never use it for clinical decisions", "Small scenes"):
+    for said in (
+        "# Both",
+        "4 synthetic, 6 real",
+        "aerial@1.0.0",
+        "CC0-1.0",
+        "Never use it for clinical decisions",
+        "Small scenes",
+    ):
         assert said in readme
     mask = np.array(Image.open(io.BytesIO(got[lines[6]["mask"]["path"]])))
     assert (mask == 1).all()
@@ -152,7 +175,8 @@ def test_an_export_goes_on_where_a_killed_worker_left_it(
 
 def test_low_confidence_is_left_out_and_told(client: TestClient, carry: Carry, run_queue: NotingRuns, job: str) -> None:
     view = export(client, carry, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.995)
-    assert view["state"] == "failed" and "low confidence" in view["reason"].replace("_", " ")
+    assert view["state"] == "failed"
+    assert "low confidence" in view["reason"].replace("_", " ")
     view = export(client, carry, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.99)
     assert view["items"] == {"real": 0, "synthetic": 4}
 
@@ -162,7 +186,11 @@ def test_low_confidence_is_left_out_and_told(client: TestClient, carry: Carry, r
     [
         ({"sources": [], "format": "coco"}, 422, "sources"),
         ({"sources": [{}], "format": "coco"}, 422, "one of job, augmentation and dataset"),
-        ({"sources": [{"job": "j" + "0" * 18, "dataset": "a"}], "format": "coco"}, 422, "one of job, augmentation and dataset"),
+        (
+            {"sources": [{"job": "j" + "0" * 18, "dataset": "a"}], "format": "coco"},
+            422,
+            "one of job, augmentation and dataset",
+        ),
         ({"sources": [{"job": "j" + "0" * 18}], "format": "coco"}, 404, "does not exist"),
         ({"sources": [{"job": "../x"}], "format": "coco"}, 404, "not a job id"),
         ({"sources": [{"dataset": "scene"}], "format": "coco"}, 404, "did you mean 'scenes'"),
@@ -188,28 +216,41 @@ def test_what_cannot_be_exported(body: dict[str, Any], status: int, says: str, c
 def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None:
     running = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 5}).json()["id"]
     answer = client.post("/exports", json={"sources": [{"job": running}], "format": "coco"})
-    assert answer.status_code == 409 and "has not ended" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "has not ended" in answer.json()["detail"]
     client.post(f"/jobs/{running}/cancel")
     answer = client.post("/exports", json={"sources": [{"job": running}], "format": "coco"})
-    assert answer.status_code == 409 and "nothing that could be exported" in answer.json()["detail"]
+    assert answer.status_code == 409
+    assert "nothing that could be exported" in answer.json()["detail"]
 
 
-def test_a_dataset_deleted_meanwhile_is_named(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
+def test_a_dataset_deleted_meanwhile_is_named(
+    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str
+) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
     assert client.delete("/datasets/scenes/1").status_code == 204
     RunSweeper(worker).run_once()
     carry(export_id)
     view = client.get(f"/exports/{export_id}").json()
-    assert view["state"] == "failed" and view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
+    assert view["state"] == "failed"
+    assert view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
 
 
-def test_classes_that_do_not_agree_are_told_at_once(client: TestClient, carry: Carry, run_queue: NotingRuns, job: str) -> None:
+def test_classes_that_do_not_agree_are_told_at_once(
+    client: TestClient, carry: Carry, run_queue: NotingRuns, job: str
+) -> None:
     send(client, dataset_tar(2), name="others")
     carry(run_queue.sent[-1])
     answer = client.post("/exports", json={"sources": [{"job": job}, {"dataset": "others"}], "format": "coco"})
-    assert answer.status_code == 422 and "classes do not agree" in answer.json()["detail"]
+    assert answer.status_code == 422
+    assert "classes do not agree" in answer.json()["detail"]
     kept = {"classes": ["water"], "rename": {}}
-    assert client.post("/exports", json={"sources": [{"job": job}, {"dataset": "others"}], "format": "coco", **kept}).status_code == 202
+    assert (
+        client.post(
+            "/exports", json={"sources": [{"job": job}, {"dataset": "others"}], "format": "coco", **kept}
+        ).status_code
+        == 202
+    )
 
 
 def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_queue: NotingRuns) -> None:
@@ -218,7 +259,8 @@ def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_qu
     first = client.post("/exports", json=body, headers=headers).json()
     assert client.post("/exports", json=body, headers=headers).json()["id"] == first["id"]
     conflict = client.post("/exports", json={**body, "format": "coco"}, headers=headers)
-    assert conflict.status_code == 409 and first["id"] in conflict.json()["detail"]
+    assert conflict.status_code == 409
+    assert first["id"] in conflict.json()["detail"]
     assert len(client.get("/exports").json()["exports"]) == 1
     # a key of another kind of request is another key
     generated = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 1}, headers=headers)
@@ -228,7 +270,10 @@ def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_qu
 def test_listed_newest_first_cancelled_and_deleted(
     client: TestClient, carry: Carry, run_queue: NotingRuns, scenes: str, store: ObjectStore
 ) -> None:
-    ids = [client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco", "seed": n}).json()["id"] for n in range(3)]
+    ids = [
+        client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco", "seed": n}).json()["id"]
+        for n in range(3)
+    ]
     page = client.get("/exports", params={"limit": 2}).json()
     assert [view["id"] for view in page["exports"]] == ids[:0:-1]
     rest = client.get("/exports", params={"limit": 2, "cursor": page["next_cursor"]}).json()
@@ -236,7 +281,8 @@ def test_listed_newest_first_cancelled_and_deleted(
     assert client.get("/exports", params={"cursor": "../x"}).status_code == 422
     assert client.post(f"/exports/{ids[0]}/cancel").json()["state"] == "cancelled"
     files = client.get(f"/exports/{ids[0]}/files")
-    assert files.status_code == 409 and "is cancelled; it has no files" in files.json()["detail"]
+    assert files.status_code == 409
+    assert "is cancelled; it has no files" in files.json()["detail"]
     carry(ids[1])
     assert client.post(f"/exports/{ids[1]}/cancel").status_code == 409
     assert client.delete(f"/exports/{ids[1]}").status_code == 204

@@ -49,7 +49,9 @@ def page(port: int) -> Values:
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name.startswith("twinset_bulk_") and "le" not in sample.labels and not sample.name.endswith("_created")
+        if sample.name.startswith("twinset_bulk_")
+        and "le" not in sample.labels
+        and not sample.name.endswith("_created")
     }
 
 
@@ -68,7 +70,9 @@ def grown(port: int) -> Callable[[], Values]:
     before = page(port)
 
     def since() -> Values:
-        return {name: value - before.get(name, 0.0) for name, value in page(port).items() if value != before.get(name, 0.0)}
+        return {
+            name: value - before.get(name, 0.0) for name, value in page(port).items() if value != before.get(name, 0.0)
+        }
 
     return since
 
@@ -80,7 +84,10 @@ def test_a_dataset_and_its_export(
     carry(run_queue.sent[-1])
     said = grown()
     assert said["twinset_bulk_dataset_files_total", "archive"] == 13, "a list of classes, six images, six masks"
-    assert (said["twinset_bulk_dataset_items_total", "kept"], said["twinset_bulk_dataset_items_total", "left_out"]) == (5, 1)
+    assert (said["twinset_bulk_dataset_items_total", "kept"], said["twinset_bulk_dataset_items_total", "left_out"]) == (
+        5,
+        1,
+    )
     shards = sum(info.size for info in store.list(f"datasets/{run_queue.sent[-1]}/shards/"))
     pictures = sum(info.size for info in store.list(f"datasets/{run_queue.sent[-1]}/") if info.key.endswith(".png"))
     assert said["twinset_bulk_dataset_bytes_total",] == shards + pictures
@@ -93,13 +100,16 @@ def test_a_dataset_and_its_export(
     carry(export)
     view = client.get(f"/exports/{export}").json()
     said = grown()
-    assert view["items"]["real"] == 6 and view["left_out"] == {"same_image": 5}
+    assert view["items"]["real"] == 6
+    assert view["left_out"] == {"same_image": 5}
     assert said["twinset_bulk_export_items_total", "webdataset", "written"] == 6
     assert said["twinset_bulk_export_items_total", "webdataset", "left_out"] == 5
     assert said["twinset_bulk_export_bytes_total", "webdataset"] == view["bytes"]
     for kind, count in (("dataset", 2), ("export", 1)):
         assert said["twinset_bulk_runs_ended_total", kind, "succeeded"] == count
-        assert said["twinset_bulk_attempts_total", kind] == said["twinset_bulk_deliveries_total", kind, "ended"] == count
+        assert (
+            said["twinset_bulk_attempts_total", kind] == said["twinset_bulk_deliveries_total", kind, "ended"] == count
+        )
         assert said["twinset_bulk_run_seconds_count", kind] == count
     assert said["twinset_bulk_run_seconds_sum", "export"] == pytest.approx(view["seconds"])
 
@@ -114,7 +124,9 @@ def test_an_export_that_goes_on_counts_what_each_worker_did(
 ) -> None:
     send(client, dataset_tar(6))
     carry(run_queue.sent[-1])
-    export = client.post("/exports", json={"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}).json()["id"]
+    export = client.post(
+        "/exports", json={"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}
+    ).json()["id"]
     with monkeypatch.context() as patched:
         break_at_the_third_shard(patched, StoreUnavailable("killed here"))
         assert execute_run(hire(), export, handlers()) is RunOutcome.FAILED
@@ -127,17 +139,25 @@ def test_an_export_that_goes_on_counts_what_each_worker_did(
 
 
 def test_twins_of_a_set_by_what_became_of_them(
-    client: TestClient, carry: Carry, worker: BulkWorker, run_queue: NotingRuns, store: ObjectStore, grown: Callable[[], Values]
+    client: TestClient,
+    carry: Carry,
+    worker: BulkWorker,
+    run_queue: NotingRuns,
+    store: ObjectStore,
+    grown: Callable[[], Values],
 ) -> None:
     register(store, mask_card())
     send(client, dataset_tar(12, names=NAMES))
     carry(run_queue.sent[-1])
-    asked = ask(client, dataset="scenes", model="aerial", count=12, seed=1, acceptance={"min_confident_share": 0.9}, budget=4.0)
+    asked = ask(
+        client, dataset="scenes", model="aerial", count=12, seed=1, acceptance={"min_confident_share": 0.9}, budget=4.0
+    )
     view = see_through(client, carry, worker, asked["id"], lambda seed: 0.95 if seed % 2 else 0.5)
     said = grown()
     assert said["twinset_bulk_twins_accepted_total",] == view["done"] == 12
     rejected = {name[1]: value for name, value in said.items() if name[0] == "twinset_bulk_twins_rejected_total"}
-    assert rejected == view["rejected"] and sum(rejected.values()) == view["tried"] - 12 > 0
+    assert rejected == view["rejected"]
+    assert sum(rejected.values()) == view["tried"] - 12 > 0
     assert said["twinset_bulk_deliveries_total", "augmentation", "later"] >= 1
 
 
@@ -153,7 +173,8 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
 
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
     execute_run(worker, spec.run, kinds(carry))
-    assert under_way[0]["twinset_bulk_runs_under_way", "export"] == 1 and under_way[0]["twinset_bulk_runs_under_way", "dataset"] == 0
+    assert under_way[0]["twinset_bulk_runs_under_way", "export"] == 1
+    assert under_way[0]["twinset_bulk_runs_under_way", "dataset"] == 0
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
 
     queue = RunQueue(settings)
@@ -164,18 +185,24 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     worker.redis.delete(RUN_QUEUE)
     lost = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
-    assert sweeper.run_once() and run_queue.sent == [lost.run]
+    assert sweeper.run_once()
+    assert run_queue.sent == [lost.run]
     worker.runs.delete(lost)
     assert sweeper.run_once()
     said = grown()
     assert said["twinset_bulk_sweeps_total",] == 2
-    assert (said["twinset_bulk_runs_requeued_total", "dataset"], said["twinset_bulk_runs_removed_total", "dataset"]) == (1, 1)
+    assert (
+        said["twinset_bulk_runs_requeued_total", "dataset"],
+        said["twinset_bulk_runs_removed_total", "dataset"],
+    ) == (1, 1)
     assert ("twinset_bulk_runs_requeued_total", "export") not in said
     execute_run(worker, accepted(worker).run, kinds(lambda work: RetryLater(1.0)))
     assert grown()["twinset_bulk_deliveries_total", "export", "later"] == 1
 
 
-def test_without_a_broker_the_page_is_served_all_the_same(worker: BulkWorker, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_broker_the_page_is_served_all_the_same(
+    worker: BulkWorker, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from redis.exceptions import ConnectionError
 
     def away(name: str) -> int:
@@ -183,7 +210,8 @@ def test_without_a_broker_the_page_is_served_all_the_same(worker: BulkWorker, po
 
     monkeypatch.setattr(worker.redis, "llen", away)
     said = page(port)
-    assert ("twinset_bulk_queue_runs",) not in said and ("twinset_bulk_sweeps_total",) in said
+    assert ("twinset_bulk_queue_runs",) not in said
+    assert ("twinset_bulk_sweeps_total",) in said
 
 
 def test_a_port_that_is_taken_is_named(worker: BulkWorker) -> None:
@@ -201,7 +229,11 @@ def listening(pid: int) -> list[str]:
             own.add(os.readlink(entry))
         except OSError:
             continue  # closed since
-    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]]
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
     return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
 
 
@@ -228,12 +260,16 @@ def test_the_command_serves_them_on_its_port_and_nothing_without_one(settings: S
         # the summary is there before it is counted
         said = until(lambda: (values := page(port))["twinset_bulk_run_seconds_count", "dataset"] and values)
         assert said["twinset_bulk_runs_ended_total", "dataset", "succeeded"] == 1
-        assert said["twinset_bulk_dataset_items_total", "kept"] == 4 and said["twinset_bulk_queue_runs",] == 0
+        assert said["twinset_bulk_dataset_items_total", "kept"] == 4
+        assert said["twinset_bulk_queue_runs",] == 0
         assert said["twinset_bulk_sweeps_total",] >= 1
         if sys.platform == "linux":
             assert len(listening(started[0].pid)) == 1
-        refused = subprocess.run([*command, "--metrics-port", str(port)], env=environment, capture_output=True, text=True, timeout=60)
-        assert refused.returncode == 1 and f"port {port} on 127.0.0.1 cannot be had" in refused.stderr
+        refused = subprocess.run(
+            [*command, "--metrics-port", str(port)], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert refused.returncode == 1
+        assert f"port {port} on 127.0.0.1 cannot be had" in refused.stderr
         assert "Traceback" not in refused.stderr
         started[0].terminate()
         assert started[0].wait(30) == 0

@@ -1,4 +1,5 @@
-"""A bulk worker as a process: it takes runs from the broker, is killed outright, and another goes on; asked to stop, it does."""
+"""A bulk worker as a process: it takes runs from the broker, is killed outright, and another goes on; asked to stop, it
+does."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def start(settings: Settings) -> Iterator[Start]:
             "TWINSET_SWEEP_INTERVAL_S": "0.2",
             "TWINSET_LEASE_S": "1",
         }
-        started.append(subprocess.Popen([sys.executable, "-m", "workers.bulk.main"], env=environment, stderr=subprocess.PIPE))
+        started.append(
+            subprocess.Popen([sys.executable, "-m", "workers.bulk.main"], env=environment, stderr=subprocess.PIPE)
+        )
         return started[-1]
 
     yield start_one
@@ -64,7 +67,9 @@ def hashes(client: TestClient, export: str) -> dict[str, str]:
     return {file["path"]: file["sha256"] for file in page["files"]}
 
 
-def test_killed_between_shards_another_goes_on_and_the_bytes_are_the_same(settings: Settings, store: ObjectStore, start: Start) -> None:
+def test_killed_between_shards_another_goes_on_and_the_bytes_are_the_same(
+    settings: Settings, store: ObjectStore, start: Start
+) -> None:
     # through the real queue: what the API sends, Celery's worker takes
     client = TestClient(create_app(settings, store=store))
     worker = start()
@@ -81,7 +86,8 @@ def test_killed_between_shards_another_goes_on_and_the_bytes_are_the_same(settin
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     parts = {info.key: info.etag for info in store.list(f"exports/{cut}/files/part-")}
-    assert client.get(f"/exports/{cut}").json()["state"] == "running" and 1 <= len(parts) < 30
+    assert client.get(f"/exports/{cut}").json()["state"] == "running"
+    assert 1 <= len(parts) < 30
     again = start()
     until(lambda: client.get(f"/exports/{cut}").json()["state"] == "succeeded")
     assert hashes(client, cut) == hashes(client, whole)
@@ -135,7 +141,8 @@ def test_killed_while_a_receiver_is_called_another_calls_again(
     first, second = receiver.got
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == f"{export['id']}_ended"
     message = Webhook((settings.data_dir / SECRET_FILE).read_text()).verify(second.body, second.headers)
-    assert first.body == second.body and message["type"] == "export.succeeded"
+    assert first.body == second.body
+    assert message["type"] == "export.succeeded"
 
 
 def test_a_bulk_worker_loads_no_torch(settings: Settings) -> None:
@@ -151,5 +158,7 @@ create_bulk_app(settings, worker)
 CallbackDeliverer(worker)
 print([name for name in ("torch", "diffusers", "transformers") if name in sys.modules])
 """
-    ran = subprocess.run([sys.executable, "-c", program, str(settings.data_dir)], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(settings.data_dir)], capture_output=True, text=True, timeout=60, check=True
+    )
     assert ran.stdout.strip() == "[]"

@@ -1,9 +1,10 @@
-"""Exports and augmentation sets that are old enough go as if they had been deleted; datasets, and what is needed, stay."""
+"""Exports and augmentation sets that are old enough go as if they had been deleted; datasets, and what is needed,
+stay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
     """So many passes, ``later`` days from now."""
 
     def now() -> datetime:
-        return datetime.now(timezone.utc) + timedelta(days=later)
+        return datetime.now(UTC) + timedelta(days=later)
 
     sweeper = RunSweeper(worker, RunExpiry(worker, now=now, poll_interval_s=0.0, size=size))
     for _ in range(times):
@@ -48,9 +49,11 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
     sweeper._leader_lock.give_back()
 
 
-def run_of(worker: BulkWorker, kind: RunKind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default") -> str:
+def run_of(
+    worker: BulkWorker, kind: RunKind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default"
+) -> str:
     """A run from so long ago."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     then = now - timedelta(days=accepted_days_ago)
     spec = RunSpec(run=new_run_id(kind, then), tenant=tenant, created_at=then, work={})
     worker.runs.write_spec(spec)
@@ -76,7 +79,9 @@ def test_runs_expire_by_the_age_of_their_end_page_by_page(forgetful: BulkWorker,
     for run in stay:
         assert forgetful.runs.read_spec(run).run == run
     assert forgetful.repository.usage.stored_bytes("acme") == {}
-    assert set(forgetful.repository.usage.stored_bytes("default")) == {run for run in stay if forgetful.runs.read_summary(run)}
+    assert set(forgetful.repository.usage.stored_bytes("default")) == {
+        run for run in stay if forgetful.runs.read_summary(run)
+    }
 
 
 def test_kept_for_ever_is_the_default(worker: BulkWorker) -> None:
@@ -119,7 +124,13 @@ def test_an_expired_export_is_gone_as_a_deleted_one_is(
 
 
 def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
-    client: TestClient, forgetful: BulkWorker, worker: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient,
+    forgetful: BulkWorker,
+    worker: BulkWorker,
+    carry: Carry,
+    scenes: str,
+    run_queue: NotingRuns,
+    store: ObjectStore,
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
     see_through(client, carry, worker, run)
@@ -129,7 +140,8 @@ def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
     wanted = files(client, client.get(f"/exports/{done}").json())
     waiting = export_of(client, run_queue, {"augmentation": run})
     sweep(forgetful, later=DAYS + 1)
-    assert client.get(f"/augmentations/{run}").status_code == 200 and client.get(f"/jobs/{job}").status_code == 200
+    assert client.get(f"/augmentations/{run}").status_code == 200
+    assert client.get(f"/jobs/{job}").status_code == 200
     assert client.get(f"/exports/{done}").status_code == 404, "of exports none needs another"
     carry(waiting)
     view = client.get(f"/exports/{waiting}").json()
@@ -142,14 +154,21 @@ def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
     store.put(run_keys.run_summary(waiting), younger.model_dump_json().encode())
     sweep(forgetful, later=DAYS + 1)
     assert left_of(store, run) == []
-    assert client.get(f"/augmentations/{run}").status_code == 404 and client.get(f"/jobs/{job}").status_code == 404
+    assert client.get(f"/augmentations/{run}").status_code == 404
+    assert client.get(f"/jobs/{job}").status_code == 404
     assert files(client, client.get(f"/exports/{waiting}").json()) == wanted, "an export has what it needs"
     answer = client.post("/exports", json={"sources": [{"augmentation": run}], "format": "coco"})
-    assert answer.status_code == 404 and run in answer.json()["detail"]
+    assert answer.status_code == 404
+    assert run in answer.json()["detail"]
 
 
 def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_that_are(
-    client: TestClient, worker: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    worker: BulkWorker,
+    carry: Carry,
+    scenes: str,
+    run_queue: NotingRuns,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import workers.bulk.augment as module
 
@@ -162,10 +181,14 @@ def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_
     assert client.delete(f"/jobs/{jobs[1]}").status_code == 204
     carry(exports[0])
     view = client.get(f"/exports/{exports[0]}").json()
-    assert (view["state"], view["items"], view["left_out"]) == ("succeeded", {"real": 0, "synthetic": 4}, {"missing": 2})
+    assert (view["state"], view["items"], view["left_out"]) == (
+        "succeeded",
+        {"real": 0, "synthetic": 4},
+        {"missing": 2},
+    )
     client.delete(f"/augmentations/{run}")
     assert carry(exports[1]) is RunOutcome.ENDED
     view = client.get(f"/exports/{exports[1]}").json()
-    assert view["state"] == "failed" and f"augmentation '{run}' does not exist" in view["reason"]
+    assert view["state"] == "failed"
+    assert f"augmentation '{run}' does not exist" in view["reason"]
     assert list(worker.store.list(f"exports/{exports[1]}/files/")) == []
-

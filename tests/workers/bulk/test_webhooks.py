@@ -1,11 +1,12 @@
-"""``callback_url`` of exports and augmentation sets: taken or refused, called at the end whatever dies, gone with its run."""
+"""``callback_url`` of exports and augmentation sets: taken or refused, called at the end whatever dies, gone with its
+run."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
 def accepted(worker: BulkWorker, receiver: Receiver, kind: RunKind = RunKind.EXPORT, **changes: Any) -> RunSpec:
     """A run with a callback."""
     callback = Callback(url=receiver.url, service_url=SERVICE)
-    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(timezone.utc), work={}, callback=callback, **changes)
+    spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(UTC), work={}, callback=callback, **changes)
     worker.runs.write_spec(spec)
     return spec
 
@@ -123,11 +124,16 @@ def test_a_set_cancelled_before_its_start_is_told_of_too(
     body = {"dataset": scenes, "model": "aerial", "count": 2, "seed": 1, "callback_url": receiver.url}
     run = client.post("/augmentations", json=body).json()["id"]
     spec = worker.runs.read_spec(run)
-    assert spec.request["callback_url"] == receiver.url and "callback_url" not in spec.work["request"]
+    assert spec.request["callback_url"] == receiver.url
+    assert "callback_url" not in spec.work["request"]
     assert client.post(f"/augmentations/{run}/cancel").json()["callback"]["state"] == "pending"
     deliver(worker)
     (message,) = [json.loads(got.body) for got in receiver.got]
-    assert (message["type"], message["data"]["state"], message["data"]["total"]) == ("augmentation.cancelled", "cancelled", 2)
+    assert (message["type"], message["data"]["state"], message["data"]["total"]) == (
+        "augmentation.cancelled",
+        "cancelled",
+        2,
+    )
     assert message["data"]["links"]["samples"].endswith(f"/augmentations/{run}/samples")
     RunCallbackMessage.model_validate(message)
 
@@ -136,7 +142,7 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     worker: BulkWorker, receiver: Receiver, store: ObjectStore
 ) -> None:
     receiver.answers = [(500, {}), (204, {})]
-    clock = Clock(datetime.now(timezone.utc))
+    clock = Clock(datetime.now(UTC))
     spec = accepted(worker, receiver)
 
     def wrong(work: RunContext) -> Finished:
@@ -149,7 +155,8 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     clock.go_on(7)
     # as if whoever ended it had been killed before all was cleared away
     store.put(run_keys.open_run(spec.run), b"")
-    assert RunSweeper(worker).run_once() and store.head(run_keys.open_run(spec.run)) is None
+    assert RunSweeper(worker).run_once()
+    assert store.head(run_keys.open_run(spec.run)) is None
     deliver(worker, clock)
     assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
     message = json.loads(receiver.got[1].body)
@@ -190,19 +197,24 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_h
     spec = accepted(dying, receiver)
     failing.fail_on = "summary"
     assert execute_run(dying, spec.run, kinds(lambda work: DONE)) is RunOutcome.FAILED
-    assert dying.runs.read_summary(spec.run) is None and noted(dying) == [spec.run]
+    assert dying.runs.read_summary(spec.run) is None
+    assert noted(dying) == [spec.run]
     dying.leases.forget(spec.run)
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
-    assert receiver.got == [] and noted(other) == [spec.run]
-    assert RunSweeper(other).run_once() and run_queue.sent == [spec.run]
+    assert receiver.got == []
+    assert noted(other) == [spec.run]
+    assert RunSweeper(other).run_once()
+    assert run_queue.sent == [spec.run]
     assert execute_run(other, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["export.succeeded"]
     assert noted(other) == []
 
 
-def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(hire: Hire, receiver: Receiver, tmp_path: Path) -> None:
+def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(
+    hire: Hire, receiver: Receiver, tmp_path: Path
+) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     worker = hire(store=failing)
     spec = accepted(worker, receiver)
@@ -233,9 +245,10 @@ def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
     receiver.answers = [(500, {})]
     spec = ended(worker, receiver)
     deliver(worker)
-    assert len(worker.runs.outbox.read(spec.run).attempts) == 1 and noted(worker) == [spec.run]
+    assert len(worker.runs.outbox.read(spec.run).attempts) == 1
+    assert noted(worker) == [spec.run]
     worker.runs.delete(spec)
-    deliver(worker, Clock(datetime.max.replace(tzinfo=timezone.utc)))
+    deliver(worker, Clock(datetime.max.replace(tzinfo=UTC)))
     assert RunSweeper(worker).run_once()
     assert len(receiver.got) == 1
     assert {info.key for info in store.list("")} == before
@@ -281,7 +294,8 @@ def test_what_is_inside_of_a_network_is_for_the_service_to_allow(settings: Setti
         body = {"sources": [{"dataset": "nobody"}], "format": "coco", "callback_url": LOOPBACK}
         answer = client.post("/exports", json=body).json()
         assert [fault["pointer"] for fault in answer["errors"]] == ["/callback_url"]
-        assert "loopback" in answer["detail"] and "TWINSET_CALLBACK_PRIVATE" in answer["detail"]
+        assert "loopback" in answer["detail"]
+        assert "TWINSET_CALLBACK_PRIVATE" in answer["detail"]
 
 
 def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, receiver: Receiver) -> None:

@@ -46,13 +46,16 @@ def test_a_stem_may_have_several_texts(scenes: Path) -> None:
     with (scenes / "captions.jsonl").open("a") as file:
         file.write('\n\n{"stem": "scene01", "text": " another text "}\n')
     texts = read_texts(scenes, ("scene01", "scene00"))
-    assert texts[0][1] == "another text" and [len(each) for each in texts] == [2, 1]
+    assert texts[0][1] == "another text"
+    assert [len(each) for each in texts] == [2, 1]
 
 
 def test_a_missing_caption_is_told_by_its_stem_and_never_the_empty_text(scenes: Path) -> None:
     lines = (scenes / "captions.jsonl").read_text().splitlines()
     (scenes / "captions.jsonl").write_text("\n".join([lines[0], '{"stem": "scene02", "text": "  "}']))
-    with pytest.raises(DatasetInvalid, match=r"has no text for 'scene01' \(and 2 more of 4 images\); add .*\"stem\": \"scene01\""):
+    with pytest.raises(
+        DatasetInvalid, match=r"has no text for 'scene01' \(and 2 more of 4 images\); add .*\"stem\": \"scene01\""
+    ):
         read_texts(scenes, ImageFolder.open(scenes).stems())
     with pytest.raises(DatasetInvalid, match="has no text for 'scene02'; add"):
         read_texts(scenes, ("scene00", "scene02"))
@@ -74,7 +77,8 @@ def test_captions_are_drawn_evenly_and_dropped_ones_are_the_null_text() -> None:
     drawn = bank.draw(rows, kept, torch.Generator().manual_seed(0))
     assert drawn.shape == (500, 4, 8)
     ones = (drawn[:400] == tokens.encode("one")).flatten(1).all(1).float().mean().item()
-    assert ones == pytest.approx(0.5, abs=0.08) and not drawn[400:].any()
+    assert ones == pytest.approx(0.5, abs=0.08)
+    assert not drawn[400:].any()
     assert tokens.asked.count("two") == 1, "a text is encoded once"
 
 
@@ -102,13 +106,17 @@ def test_images_need_neither_masks_nor_a_description(scenes: Path) -> None:
 
 
 def test_images_are_cut_and_averaged_as_those_with_masks_are(scenes: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)).save(scenes / "images" / "scene00.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)).save(
+        scenes / "images" / "scene00.png"
+    )
     Image.fromarray(np.zeros((32, 48), dtype=np.uint8)).save(scenes / "masks" / "scene00.png")
     alone = ImageFolder.open(scenes)
     assert np.array_equal(alone.images(alone.stems(), 16), SegmentationFolder.open(scenes).arrays("train", 16)[0])
 
 
-def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhere(scenes: Path, tmp_path: Path) -> None:
+def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhere(
+    scenes: Path, tmp_path: Path
+) -> None:
     check_unpaired(files(scenes, "scene00", "scene01"), files(scenes, "scene02", "scene03"))
     with pytest.raises(DatasetInvalid, match="'scene01' of .* is in both datasets"):
         check_unpaired(files(scenes, "scene00", "scene01"), files(scenes / ".", "scene02", "scene01", "scene00"))
@@ -116,7 +124,9 @@ def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhe
     # the same name for another image is no pair, another name for the same image is
     check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
     shutil.copy(scenes / "images" / "scene01.png", other / "images" / "scene02.png")
-    with pytest.raises(DatasetInvalid, match=r"other/images/scene02.png is the same image as .*scenes/images/scene01.png"):
+    with pytest.raises(
+        DatasetInvalid, match=r"other/images/scene02.png is the same image as .*scenes/images/scene01.png"
+    ):
         check_unpaired(files(scenes, "scene00", "scene01"), files(other, "scene00", "scene01", "scene02"))
 
 
@@ -147,7 +157,9 @@ def test_noised_latents_and_their_targets_are_the_papers(prediction_type: str) -
     assert sorted((found.t // 10).tolist()) == [0, 1, 2, 3, 4]
     alpha, sigma = (x.sqrt().view(-1, 1, 1, 1) for x in (abar_all[found.t], 1 - abar_all[found.t]))
     torch.testing.assert_close(found.z, alpha * z0 + sigma * found.noise)
-    torch.testing.assert_close(found.target, found.noise if prediction_type == "epsilon" else alpha * found.noise - sigma * z0)
+    torch.testing.assert_close(
+        found.target, found.noise if prediction_type == "epsilon" else alpha * found.noise - sigma * z0
+    )
 
 
 def test_images_with_rare_captions_are_drawn_more_often() -> None:
@@ -155,8 +167,11 @@ def test_images_with_rare_captions_are_drawn_more_often() -> None:
     repeats = caption_repeats(texts, 0.45)
     assert repeats is not None
     np.testing.assert_allclose(repeats, [1.0] * 16 + [(0.45 / 0.2) ** 0.5] * 4)
-    assert caption_repeats(texts, 0.0) is None and repeats_deviation(0.0) == []
-    assert repeats_deviation(0.45) == ["Images whose caption is rarer than 45% are drawn sqrt(0.45 / its share) times as often."]
+    assert caption_repeats(texts, 0.0) is None
+    assert repeats_deviation(0.0) == []
+    assert repeats_deviation(0.45) == [
+        "Images whose caption is rarer than 45% are drawn sqrt(0.45 / its share) times as often."
+    ]
 
 
 def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None:
@@ -176,12 +191,23 @@ def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "line", ['{"stem": ["a"], "text": "x"}', '{"stem": "a", "text": null}', '{"text": "x"}', "null", '{"stem": 1, "text": "x"}']
+    "line",
+    [
+        '{"stem": ["a"], "text": "x"}',
+        '{"stem": "a", "text": null}',
+        '{"text": "x"}',
+        "null",
+        '{"stem": 1, "text": "x"}',
+    ],
 )
 def test_a_line_that_is_no_caption_is_named_by_every_reader(scenes: Path, line: str) -> None:
     path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
     path.write_text(f'{{"stem": "scene00", "text": "x"}}\n{line}\n')
-    for reader in (lambda: read_texts(scenes, ["scene00"]), lambda: labels_of_images(data), lambda: list(captions_of_class_sets(data))):
+    for reader in (
+        lambda: read_texts(scenes, ["scene00"]),
+        lambda: labels_of_images(data),
+        lambda: list(captions_of_class_sets(data)),
+    ):
         with pytest.raises(DatasetInvalid, match=r"captions\.jsonl, line 2 is not"):
             reader()
     path.write_text('{"stem": "scene00", "text": "x", "classes": "square"}')

@@ -43,7 +43,8 @@ def toy(tmp_path: Path) -> Path:
 
 def test_images_are_area_averaged_and_masks_take_the_majority(toy: Path) -> None:
     images, masks = SegmentationFolder.open(toy).arrays("train", 8)
-    assert images.shape == (6, 8, 8, 3) and masks.shape == (6, 8, 8)
+    assert images.shape == (6, 8, 8, 3)
+    assert masks.shape == (6, 8, 8)
     original = np.asarray(Image.open(toy / "images" / "pair00.png")).reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
     assert np.abs(images[0] - original).max() < 1.0  # Pillow rounds after each of its two passes
     assert masks[2].tolist() == [[1] * 4 + [2] * 4] * 8
@@ -169,7 +170,8 @@ def test_grey_of_16_bits_is_read_as_the_picture_that_it_is(toy: Path) -> None:
     eight, _ = SegmentationFolder.open(toy).arrays("train", 16)
     Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(path)
     sixteen, _ = SegmentationFolder.open(toy).arrays("train", 16)
-    assert np.array_equal(eight, sixteen) and eight[0].max() < 255
+    assert np.array_equal(eight, sixteen)
+    assert eight[0].max() < 255
 
 
 def test_masks_in_black_and_white_are_refused_where_they_are_learned_from(toy: Path) -> None:
@@ -186,12 +188,17 @@ def test_masks_in_black_and_white_are_refused_where_they_are_learned_from(toy: P
     ("changed", "message"),
     [
         ({"classes": [{"index": 0, "name": 1}, {"index": 1, "name": "a"}]}, "name is text"),
-        ({"classes": [{"index": 0, "name": "a"}, {"index": 1, "name": "b", "aliases": "cell"}]}, "aliases a list of text"),
+        (
+            {"classes": [{"index": 0, "name": "a"}, {"index": 1, "name": "b", "aliases": "cell"}]},
+            "aliases a list of text",
+        ),
         ({"licence": ["CC0"]}, r"licence \['CC0'\]; it should be text"),
         ({"has_up": "no"}, "has_up 'no'; it should be true or false"),
     ],
 )
-def test_members_of_dataset_json_that_are_of_another_kind_are_named(toy: Path, changed: dict[str, object], message: str) -> None:
+def test_members_of_dataset_json_that_are_of_another_kind_are_named(
+    toy: Path, changed: dict[str, object], message: str
+) -> None:
     about = json.loads((toy / "dataset.json").read_text())
     (toy / "dataset.json").write_text(json.dumps(about | changed))
     with pytest.raises(DatasetInvalid, match=message):
@@ -240,7 +247,8 @@ def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
         data.check_held_out()
     (toy / "train.txt").unlink()
     kept = ("pair00", "pair01", "pair02", "pair04")
-    assert data.stems("train") == kept and ImageFolder.open(toy).stems() == kept
+    assert data.stems("train") == kept
+    assert ImageFolder.open(toy).stems() == kept
     data.check_held_out()
     (toy / "test.txt").write_text("\n".join(f"pair{i:02d}" for i in range(6)))
     with pytest.raises(DatasetInvalid, match="lists every image"):
@@ -249,7 +257,9 @@ def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
         ImageFolder.open(toy).stems()
 
 
-def test_a_log_takes_back_what_a_run_does_again_and_says_over_how_many_iterations_a_short_line_is(tmp_path: Path) -> None:
+def test_a_log_takes_back_what_a_run_does_again_and_says_over_how_many_iterations_a_short_line_is(
+    tmp_path: Path,
+) -> None:
     def run(start: int, end: int, note: bool) -> list[tuple[int, float, int | None]]:
         log = TrainingLog(tmp_path / "log.jsonl", start, end, every=4, show=True)
         for iteration in range(start, end):
@@ -288,7 +298,10 @@ def test_half_a_checkpoint_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("workers.training.loop.save_file", full)
-    with pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"):
-        with errors_in_one_line():
-            save_checkpoint(tmp_path, 2, {"w": torch.ones(4)}, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"] and load_checkpoint(tmp_path)[0] == 1
+    with (
+        pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"),
+        errors_in_one_line(),
+    ):
+        save_checkpoint(tmp_path, 2, {"w": torch.ones(4)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert load_checkpoint(tmp_path)[0] == 1

@@ -6,8 +6,8 @@ import dataclasses
 import random
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from typing import Iterator
 
 import numpy as np
 import pytest
@@ -52,7 +52,9 @@ def bits(result: Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_samples_bits_do_not_depend_on_its_company_slot_or_time_of_arrival(engine: Engine, dtype: torch.dtype) -> None:
+def test_a_samples_bits_do_not_depend_on_its_company_slot_or_time_of_arrival(
+    engine: Engine, dtype: torch.dtype
+) -> None:
     system = TinySystem(dtype=dtype)
     model = model_of(system)
     requests = [request_for(system, number) for number in range(24)]
@@ -76,7 +78,9 @@ def test_a_samples_bits_do_not_depend_on_its_company_slot_or_time_of_arrival(eng
 @pytest.mark.parametrize("steps", [10, 7, 30])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_it_equals_a_loop_of_diffusers_over_one_sample_at_a_time(engine: Engine, steps: int, eta: float, prediction: str) -> None:
+def test_it_equals_a_loop_of_diffusers_over_one_sample_at_a_time(
+    engine: Engine, steps: int, eta: float, prediction: str
+) -> None:
     convention = tiny_card().sampler.model_copy(update={"prediction_type": prediction})
     system = TinySystem(tiny_card(sampler=convention))
     requests = [request_for(system, n, steps=steps, eta=eta, guidance_scale=3.0) for n in range(3)]
@@ -91,7 +95,9 @@ def one_at_a_time(system: TinySystem, request: SampleRequest) -> Tensor:
     scheduler.set_timesteps(request.steps)
     stream = SampleNoise(request.seed, system.sample_shape)
     x = stream.draw()[None]
-    condition, null = (stack_conditions([side]) for side in (request.guidance_inputs.cond, request.guidance_inputs.uncond))
+    condition, null = (
+        stack_conditions([side]) for side in (request.guidance_inputs.cond, request.guidance_inputs.uncond)
+    )
     for t in scheduler.timesteps:
         cond_out = system.forward(x, t[None], condition)
         null_out = system.forward(x, t[None], null)
@@ -111,7 +117,9 @@ def test_a_sample_of_equal_branches_takes_one_row_and_every_forward_has_the_cano
 
     nothing = system.guidance_inputs(ConditionRequest(classes=("water",))).uncond
     null = request_for(system, 1, guidance_inputs=GuidanceInputs(nothing, nothing), guidance_scale=7.0, steps=5)
-    unguided = request_for(system, 1, guidance_inputs=GuidanceInputs(nothing, nothing), guidance_scale=1.0, steps=5, seed=null.seed)
+    unguided = request_for(
+        system, 1, guidance_inputs=GuidanceInputs(nothing, nothing), guidance_scale=1.0, steps=5, seed=null.seed
+    )
     first, second = engine.submit(model_of(system, rows=4), [null, unguided])
     assert bits(first.result(30)) == bits(second.result(30))
 
@@ -121,7 +129,9 @@ def test_a_nan_ends_one_sample_with_its_reason_and_its_neighbours_never_notice(e
     model = model_of(system)
     sound = [request_for(system, number, steps=6, guidance_scale=2.0) for number in range(3)]
     alone = [bits(future.result(30)) for future in engine.submit(model, sound)]
-    broken = request_for(system, 9, guidance_inputs=system.guidance_inputs(ConditionRequest(prompt="nan")), steps=6, guidance_scale=2.0)
+    broken = request_for(
+        system, 9, guidance_inputs=system.guidance_inputs(ConditionRequest(prompt="nan")), steps=6, guidance_scale=2.0
+    )
     bad, *good = engine.submit(model, [broken, *sound])
     with pytest.raises(SampleFailed, match="not finite after step 1 of 6"):
         bad.result(30)
@@ -175,7 +185,8 @@ def test_two_models_share_the_engine_step_by_step(engine: Engine) -> None:
     short = request_for(second, 2, steps=5, on_step=lambda _: trace.append("short"))
     both = engine.submit(model_of(first), [long]) + engine.submit(model_of(second), [short])
     wait(both, 30)
-    assert trace.count("long") == 30 and trace.count("short") == 5
+    assert trace.count("long") == 30
+    assert trace.count("short") == 5
     assert trace[-1] == "long", "the short one must not have waited for the long one's end"
 
 
@@ -209,7 +220,9 @@ def test_a_request_no_step_could_serve_is_refused_at_once(engine: Engine) -> Non
 def test_a_stopped_engine_fails_what_it_has_not_done_and_takes_nothing_more() -> None:
     engine, system = Engine(cpu_threads=1), TinySystem()
     started = threading.Event()
-    futures = engine.submit(model_of(system), [request_for(system, n, steps=900, on_step=lambda _: started.set()) for n in range(20)])
+    futures = engine.submit(
+        model_of(system), [request_for(system, n, steps=900, on_step=lambda _: started.set()) for n in range(20)]
+    )
     assert started.wait(30)
     engine.stop()
     for future in futures:
@@ -229,7 +242,9 @@ def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
 
     def one_comes_at_step_10(done: int) -> None:
         if done == 10:
-            single = request_for(system, 77, steps=5, guidance_scale=2.0, group="single", on_step=lambda _: order.append("single"))
+            single = request_for(
+                system, 77, steps=5, guidance_scale=2.0, group="single", on_step=lambda _: order.append("single")
+            )
             singles.extend(engine.submit(model, [single]))
 
     first = dataclasses.replace(bulk[0], on_step=one_comes_at_step_10)
@@ -237,7 +252,9 @@ def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
     assert [bits(future.result(30)) for future in engine.submit(model, [first, second])] == alone
     assert engine.preemptions == 1
     place = order.index("single")
-    assert order[place : place + 6] == ["single"] * 5 + ["bulk 11"], "the second stood still for the five steps of the single"
+    assert order[place : place + 6] == ["single"] * 5 + ["bulk 11"], (
+        "the second stood still for the five steps of the single"
+    )
 
 
 def test_models_share_the_engine_by_time_not_by_steps(engine: Engine) -> None:
@@ -255,7 +272,9 @@ def test_models_share_the_engine_by_time_not_by_steps(engine: Engine) -> None:
     assert len(slow.forwards) < 450, "a step each in turn would have let the slow one take nearly all of the time"
 
 
-def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     system = TinySystem()
     small = model_of(TinySystem(), rows=4)
     requests = [request_for(system, n, steps=6, guidance_scale=2.0) for n in range(6)]
@@ -270,7 +289,8 @@ def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(engine:
     system.forward = too_much_for_eight  # type: ignore[method-assign]
     model = model_of(system, rows=8)
     assert [bits(future.result(30)) for future in engine.submit(model, requests)] == expected
-    assert model.rows == 4 and "going on with 4" in caplog.text
+    assert model.rows == 4
+    assert "going on with 4" in caplog.text
 
     def never_enough(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("still too much")

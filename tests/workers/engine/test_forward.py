@@ -21,7 +21,8 @@ from workers.engine.forward import ForwardClock, ForwardWay, GraphedForward
 
 HEADERS = Path(sysconfig.get_paths()["include"], "Python.h")
 needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None or not HEADERS.is_file(), reason="torch.compile needs a C++ compiler and Python's headers"
+    shutil.which("g++") is None or not HEADERS.is_file(),
+    reason="torch.compile needs a C++ compiler and Python's headers",
 )
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
@@ -51,7 +52,9 @@ def test_the_ways_have_names_for_the_record() -> None:
 
 
 @needs_compiler
-def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_says_how(hire: Hire, post: Post, engine: Engine) -> None:
+def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_says_how(
+    hire: Hire, post: Post, engine: Engine
+) -> None:
     plain = made(engine, EngineModel(TinySystem(), 4))
     worker = hire(compile=True, batch_shape=4)
     loaded = worker.models.get("tiny@1.0.0")
@@ -61,7 +64,9 @@ def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_sa
     spec = accept(worker, post, count=2, chunk_size=2)
     work(worker, post)
     record = worker.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.failed == 0 and record.build["forward"] == "compiled"
+    assert record is not None
+    assert record.failed == 0
+    assert record.build["forward"] == "compiled"
 
 
 def test_a_forward_that_cannot_be_built_runs_as_it_is_and_the_record_does_not_lie(
@@ -73,11 +78,14 @@ def test_a_forward_that_cannot_be_built_runs_as_it_is_and_the_record_does_not_li
     monkeypatch.setattr(torch, "compile", no_compiler)
     worker = hire(compile=True)
     loaded = worker.models.get("tiny@1.0.0")
-    assert loaded.build["forward"] == "eager" and "could not be built as compiled" in caplog.text
+    assert loaded.build["forward"] == "eager"
+    assert "could not be built as compiled" in caplog.text
     assert all(np.isfinite(x).all() for x in made(worker.engine, loaded.engine_model))
 
 
-def test_memory_that_ends_while_a_forward_is_built_halves_the_shape(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_ends_while_a_forward_is_built_halves_the_shape(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system = TinySystem()
 
     def compile_for(forward: object, **_: object) -> object:
@@ -102,7 +110,9 @@ def test_a_clock_tells_each_forward_once(engine: Engine) -> None:
     for _ in range(3):
         assert torch.equal(clock.run(system.forward, x, t, condition), system.forward(x, t, condition))
     taken = clock.take()
-    assert len(taken) == 3 and all(seconds > 0.0 for seconds in taken) and clock.take() == []
+    assert len(taken) == 3
+    assert all(seconds > 0.0 for seconds in taken)
+    assert clock.take() == []
 
 
 @needs_gpu
@@ -121,7 +131,8 @@ def test_a_cuda_graph_makes_what_the_forward_makes() -> None:
     ]
     with torch.inference_mode():
         example = tuple(
-            torch.clone(part) if isinstance(part, torch.Tensor) else {k: v.clone() for k, v in part.items()} for part in inputs[0]
+            torch.clone(part) if isinstance(part, torch.Tensor) else {k: v.clone() for k, v in part.items()}
+            for part in inputs[0]
         )
         graphed = GraphedForward(system.forward, example)  # type: ignore[arg-type]
         for x, t, condition in (*inputs, inputs[0]):

@@ -1,4 +1,5 @@
-"""The policy by simulation: thousands of steps of a batch, without a network, in which nobody starves and shares are kept."""
+"""The policy by simulation: thousands of steps of a batch, without a network, in which nobody starves and shares are
+kept."""
 
 from __future__ import annotations
 
@@ -147,7 +148,9 @@ def test_interactive_jobs_get_their_share_and_bulk_never_starves(rows: int) -> N
 
 def test_two_that_share_one_place_change_over_by_the_quantum_not_by_the_step() -> None:
     batch = Batch(rows=2)
-    refill = together(keep_waiting(batch, ("a", "normal", "1"), steps=1000), keep_waiting(batch, ("b", "normal", "2"), steps=1000))
+    refill = together(
+        keep_waiting(batch, ("a", "normal", "1"), steps=1000), keep_waiting(batch, ("b", "normal", "2"), steps=1000)
+    )
     batch.run(6000, refill)
     assert batch.given["a"] == pytest.approx(batch.given["b"], rel=0.05)
     assert 1 < batch.preemptions <= 6000 * 2 / QUANTUM + 2
@@ -170,12 +173,16 @@ def test_everyone_who_comes_at_random_is_done_in_time_and_the_batch_is_never_idl
     for _ in range(4000):
         if draw.random() < 0.02:
             path = (draw.choice("abc"), draw.choice(["normal", "normal", "interactive"]), f"job-{len(everyone)}")
-            samples = [Sample(path, steps=draw.choice([5, 20, 50]), rows=draw.choice([1, 2])) for _ in range(draw.choice([1, 1, 4, 9]))]
+            samples = [
+                Sample(path, steps=draw.choice([5, 20, 50]), rows=draw.choice([1, 2]))
+                for _ in range(draw.choice([1, 1, 4, 9]))
+            ]
             everyone += samples
             batch.add(*samples)
         batch.step()
     batch.run(4000)
-    assert len(everyone) > 200 and all(s.done == s.steps for s in everyone)
+    assert len(everyone) > 200
+    assert all(s.done == s.steps for s in everyone)
     assert max(s.ended - s.came for s in everyone if s.ended is not None) < 2000
 
 

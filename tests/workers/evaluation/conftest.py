@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -60,7 +60,10 @@ def coast(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
 @pytest.fixture(scope="session")
 def coast_card() -> ModelCard:
     colours = fibonacci_rgb(4).tolist()
-    entries = [ClassEntry(index=i, name=n, colour=tuple(c), queryable=i > 0) for i, (n, c) in enumerate(zip(NAMES, colours, strict=True))]
+    entries = [
+        ClassEntry(index=i, name=n, colour=tuple(c), queryable=i > 0)
+        for i, (n, c) in enumerate(zip(NAMES, colours, strict=True))
+    ]
     return ModelCard(
         name="painter",
         version="1.0.0",
@@ -81,7 +84,8 @@ def coast_card() -> ModelCard:
 
 
 class Painter:
-    """A System whose network always predicts, whatever the noise, a first row that carries the condition; decoding paints it.
+    """A System whose network always predicts, whatever the noise, a first row that carries the condition; decoding
+    paints it.
 
     ``liar``: paints the picture of other classes than the mask names. ``forgetful``: leaves the last class out.
     """

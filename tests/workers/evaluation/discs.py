@@ -18,7 +18,11 @@ from model_store.masks.decode import Twin
 from workers.data.segmentation_folder import SegmentationFolder
 
 SIZE_PX = 16
-LIGHTS = {"dark": ((25, 25, 30), (120, 120, 125)), "bright": ((225, 225, 225), (100, 100, 110)), "red": ((200, 110, 140), (90, 30, 80))}
+LIGHTS = {
+    "dark": ((25, 25, 30), (120, 120, 125)),
+    "bright": ((225, 225, 225), (100, 100, 110)),
+    "red": ((200, 110, 140), (90, 30, 80)),
+}
 """Label -> colours of ground and disc."""
 TRAIN = {"dark": 30, "bright": 12, "red": 6}
 TEST = {"dark": 8, "bright": 4, "red": 3}
@@ -91,8 +95,8 @@ def disc_card(system: str = "pathdiff", **changes: object) -> ModelCard:
 class Follower:
     """A System whose network always predicts an x_0 that carries the condition; decoding draws it.
 
-    ``blind`` to its mask it draws one and the same disc; ``deaf`` to its text it draws in the dark. ``rows`` counts the rows
-    of every forward.
+    ``blind`` to its mask it draws one and the same disc; ``deaf`` to its text it draws in the dark. ``rows`` counts the
+    rows of every forward.
     """
 
     sample_shape = (2, SIZE_PX, SIZE_PX)
@@ -106,7 +110,9 @@ class Follower:
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         label = next((label for label in LIGHTS if label in (request.prompt or "")), None)
         mask = np.zeros((SIZE_PX, SIZE_PX), np.uint8) if request.mask is None else request.mask.indices
-        x0 = torch.stack([torch.from_numpy(mask.astype(np.float32)) - 0.5, torch.full((SIZE_PX, SIZE_PX), _CODES[label])])
+        x0 = torch.stack(
+            [torch.from_numpy(mask.astype(np.float32)) - 0.5, torch.full((SIZE_PX, SIZE_PX), _CODES[label])]
+        )
         condition = {"x0": x0}
         if label is None:
             return GuidanceInputs(condition, condition)

@@ -25,7 +25,9 @@ def test_it_learns_an_unbalanced_toy_set_its_rarest_label_too(discs: Segmentatio
     images, _ = discs.arrays("test", 16)
     told = [LABELS[index] for index in trained.predict(images, batch_size=4)]
     assert told == [label for label, count in TEST.items() for _ in range(count)]
-    again = cached_classifier(discs, train, LABELS, QUICK, tmp_path, on_iteration=lambda *told: pytest.fail("it was trained again"))
+    again = cached_classifier(
+        discs, train, LABELS, QUICK, tmp_path, on_iteration=lambda *told: pytest.fail("it was trained again")
+    )
     assert np.array_equal(again.predict(images), trained.predict(images))
     assert len(list(tmp_path.glob("classifier-16px-*.safetensors"))) == 1
     with pytest.raises(ValueError, match="sees 16 px images"):

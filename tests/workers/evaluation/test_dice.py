@@ -42,7 +42,8 @@ def test_of_several_classes_it_is_the_mean_over_those_that_occur_and_never_the_b
     true, found = masks([0, 0, 1, 1, 2, 2]), masks([0, 1, 1, 1, 2, 3])
     assert foreground_of(true, 5) == (1, 2)
     dices = class_dices(confusion_matrix(true, found, 5))
-    assert dices[:4].tolist() == [2 / 3, 4 / 5, 2 / 3, 0.0] and np.isnan(dices[4])
+    assert dices[:4].tolist() == [2 / 3, 4 / 5, 2 / 3, 0.0]
+    assert np.isnan(dices[4])
     assert pooled_dice(true, found, 5, (1, 2)) == pytest.approx((4 / 5 + 2 / 3) / 2)
     # by image, a class that was found where none is counts too
     assert dice_by_image(true, found, 5).tolist() == pytest.approx([(4 / 5 + 2 / 3 + 0) / 3])
@@ -50,4 +51,5 @@ def test_of_several_classes_it_is_the_mean_over_those_that_occur_and_never_the_b
 
 def test_pixels_of_no_known_class_are_not_counted() -> None:
     true, found = masks([1, 255, 255, 0]), masks([1, 1, 0, 0])
-    assert pooled_dice(true, found, 2, (1,)) == 1.0 and dice_by_image(true, found, 2).tolist() == [1.0]
+    assert pooled_dice(true, found, 2, (1,)) == 1.0
+    assert dice_by_image(true, found, 2).tolist() == [1.0]

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,23 +34,32 @@ def _plan(card: ModelCard, **changes: Any) -> MeasurementPlan:
         "sampling": sampling_for(card, steps=3, guidance_scale=1.0, eta=None),
         "size_px": 32,
         "seed": 0,
-        "segmenters": {s: SegmenterSettings(size_px=s, width=8, epochs=12, batch_size=8, learning_rate=5e-3) for s in (16, 32)},
+        "segmenters": {
+            s: SegmenterSettings(size_px=s, width=8, epochs=12, batch_size=8, learning_rate=5e-3) for s in (16, 32)
+        },
     }
     return MeasurementPlan(**(values | changes))
 
 
-def test_an_honest_model_scores_full_marks_both_ways(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path) -> None:
+def test_an_honest_model_scores_full_marks_both_ways(
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
+) -> None:
     told = []
     plan = _plan(coast_card, features=open_features("random-conv3"))
-    figures, made = evaluate(painter(), coast, plan, kept, progress=lambda what, done, total: told.append((what, done, total)))
+    figures, made = evaluate(
+        painter(), coast, plan, kept, progress=lambda what, done, total: told.append((what, done, total))
+    )
     for way in ("classes", "prompts"):
         found = figures["by"][way]
         assert (found["ppv"], found["converse"]) == (1.0, 1.0)
         assert found["confident_share"] == pytest.approx(31 / 32, abs=1e-4)
-        assert found["agreement"]["16"]["ratio"] > 0.9 and found["agreement"]["32"]["ratio"] > 0.9
-        assert found["frechet"]["features"] == "random-conv3" and found["frechet"]["made_to_real"] > 0
+        assert found["agreement"]["16"]["ratio"] > 0.9
+        assert found["agreement"]["32"]["ratio"] > 0.9
+        assert found["frechet"]["features"] == "random-conv3"
+        assert found["frechet"]["made_to_real"] > 0
         queries, twins = made[way]
-        assert len(queries) == len(twins.images) == 12 and twins.size_px == 32
+        assert len(queries) == len(twins.images) == 12
+        assert twins.size_px == 32
     assert ("twins by classes", 3, 3) in told
     assert json.loads(json.dumps(figures)) == figures
 
@@ -59,7 +69,8 @@ def test_a_model_whose_pictures_belie_its_masks_is_found_out(
 ) -> None:
     figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), kept)
     found = figures["by"]["classes"]
-    assert found["ppv"] == 1.0 and found["agreement"]["32"]["ratio"] < 0.6
+    assert found["ppv"] == 1.0
+    assert found["agreement"]["32"]["ratio"] < 0.6
 
 
 def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
@@ -69,12 +80,15 @@ def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
     found, queries = figures["by"]["classes"], made["classes"][0]
     asked = sum(len(query.names) for query in queries)
     forgotten = sum(len(query.names) > 1 for query in queries)
-    assert found["ppv"] == pytest.approx(1 - forgotten / asked, abs=1e-4) and forgotten > 0
+    assert found["ppv"] == pytest.approx(1 - forgotten / asked, abs=1e-4)
+    assert forgotten > 0
     assert found["converse"] == 1.0
     assert found["by_class"]["Grass"]["ppv"] == 1.0
 
 
-def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(coast: SegmentationFolder, coast_card: ModelCard) -> None:
+def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(
+    coast: SegmentationFolder, coast_card: ModelCard
+) -> None:
     _, masks = coast.arrays("test", 32)
     queries = draw_queries(coast_card, masks, count=25, seed=4)
     real = {tuple(int(k) for k in np.unique(mask) if k > 0) for mask in masks}
@@ -88,7 +102,9 @@ def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(coast
         draw_queries(coast_card, np.zeros((3, 32, 32), dtype=np.uint8), count=2, seed=0)
 
 
-def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path) -> None:
+def test_data_of_other_classes_is_refused(
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
+) -> None:
     other = coast_card.model_copy(update={"classes": coast_card.classes[:3]})
     system = painter()
     system.card = other
@@ -97,13 +113,18 @@ def test_data_of_other_classes_is_refused(coast: SegmentationFolder, coast_card:
 
 
 def test_a_measurement_beyond_the_cards_limits_is_refused(coast_card: ModelCard) -> None:
-    beyond = {"steps": (2000, "steps from 1 to 1000, not 2000"), "guidance_scale": (-3.0, "guidance from 0 to 20, not -3")}
+    beyond = {
+        "steps": (2000, "steps from 1 to 1000, not 2000"),
+        "guidance_scale": (-3.0, "guidance from 0 to 20, not -3"),
+    }
     for option, (value, message) in beyond.items():
         with pytest.raises(ValueError, match=message):
             sampling_for(coast_card, **({"steps": None, "guidance_scale": None, "eta": None} | {option: value}))
 
 
-def test_images_that_were_trained_on_are_no_test(coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path) -> None:
+def test_images_that_were_trained_on_are_no_test(
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, tmp_path: Path
+) -> None:
     data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
     (data.folder / "test.txt").write_text("c00\nc49\n")
     with pytest.raises(DatasetInvalid, match="'c00' of .* stand in train.txt and in test.txt"):
@@ -170,7 +191,9 @@ def test_the_command_tells_another_systems_model_and_a_device_that_is_not_here_b
         ("cosimgen-dubai", "toaster"): "device 'toaster' is none that torch knows",
     }
     for (model, device), message in told.items():
-        result = CliRunner().invoke(command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device])
+        result = CliRunner().invoke(
+            command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device]
+        )
         assert result.exit_code == 1 and message in result.output, result.output
 
 

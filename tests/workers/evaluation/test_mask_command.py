@@ -29,7 +29,18 @@ from tests.model_store.latent.tiny import (
 from tests.workers.evaluation.discs import disc_card
 from workers.data.segmentation_folder import SegmentationFolder
 
-QUICK = ["--steps", "1", "--segmenter-epochs", "1", "--classifier-epochs", "1", "--count", "4", "--features", "random-conv3"]
+QUICK = [
+    "--steps",
+    "1",
+    "--segmenter-epochs",
+    "1",
+    "--classifier-epochs",
+    "1",
+    "--count",
+    "4",
+    "--features",
+    "random-conv3",
+]
 
 
 def write_tiny(folder: Path, system: str, seed: int = 0) -> Path:
@@ -47,7 +58,14 @@ def write_tiny(folder: Path, system: str, seed: int = 0) -> Path:
         }
     folder.mkdir(parents=True)
     path = folder / "model.safetensors"
-    save_file({f"{part}.{name}": value.contiguous() for part, module in parts.items() for name, value in module.state_dict().items()}, path)
+    save_file(
+        {
+            f"{part}.{name}": value.contiguous()
+            for part, module in parts.items()
+            for name, value in module.state_dict().items()
+        },
+        path,
+    )
     configs = {"autoencoder": AUTOENCODER, "denoiser": denoiser, "hint": hint_config}
     card = latent_card(
         system,
@@ -55,7 +73,11 @@ def write_tiny(folder: Path, system: str, seed: int = 0) -> Path:
         network={name: config.model_dump(mode="json") for name, config in configs.items()},
         text_encoder=ALL_MINILM.model_copy(update={"max_tokens": 16}),
         guidance_targets=("text", "mask", "joint") if system == "pathdiff" else (),
-        files={"model.safetensors": WeightsFile(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), bytes=path.stat().st_size)},
+        files={
+            "model.safetensors": WeightsFile(
+                sha256=hashlib.sha256(path.read_bytes()).hexdigest(), bytes=path.stat().st_size
+            )
+        },
     )
     write_card(folder, card)
     return folder
@@ -69,15 +91,32 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_siamese_is_measured_beside_its_ablations_and_its_card_says_so(discs: SegmentationFolder, folders: Path, tmp_path: Path) -> None:
+def test_siamese_is_measured_beside_its_ablations_and_its_card_says_so(
+    discs: SegmentationFolder, folders: Path, tmp_path: Path
+) -> None:
     model, other = str(folders / "siamese"), str(folders / "no-dhi")
-    words = ["--model", model, "--data", str(discs.folder), "--out", str(tmp_path), "--text-count", "3", "--record", *QUICK]
-    result = CliRunner().invoke(twinset, ["evaluate", "siamese", *words, "--ablations", other, model], catch_exceptions=False)
+    words = [
+        "--model",
+        model,
+        "--data",
+        str(discs.folder),
+        "--out",
+        str(tmp_path),
+        "--text-count",
+        "3",
+        "--record",
+        *QUICK,
+    ]
+    result = CliRunner().invoke(
+        twinset, ["evaluate", "siamese", *words, "--ablations", other, model], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "measured.json").read_text())
-    assert list(figures["by"]) == ["mask", "mask+caption"] and figures["by"]["mask"]["frechet"]["images"] == 4
+    assert list(figures["by"]) == ["mask", "mask+caption"]
+    assert figures["by"]["mask"]["frechet"]["images"] == 4
     assert figures["sampling"] == {"steps": 1, "guidance_scale": 1.5, "eta": 0.0, "guidance_target": None}
-    assert figures["text_control"]["by"] == "mask+caption" and figures["text_control"]["images"] == 3
+    assert figures["text_control"]["by"] == "mask+caption"
+    assert figures["text_control"]["images"] == 3
     assert [each["name"] for each in figures["ablations"]] == [other, model]
     assert figures["ablations"][1]["by"] == {
         way: {name: found[name] for name in figures["ablations"][1]["by"][way]} for way, found in figures["by"].items()
@@ -94,21 +133,39 @@ def test_siamese_is_measured_beside_its_ablations_and_its_card_says_so(discs: Se
 def test_pathdiff_is_measured_by_text_alone_too_and_towards_another_target(
     discs: SegmentationFolder, folders: Path, tmp_path: Path
 ) -> None:
-    words = ["--model", str(folders / "pathdiff"), "--data", str(discs.folder), "--out", str(tmp_path), "--text-count", "3", *QUICK]
+    words = [
+        "--model",
+        str(folders / "pathdiff"),
+        "--data",
+        str(discs.folder),
+        "--out",
+        str(tmp_path),
+        "--text-count",
+        "3",
+        *QUICK,
+    ]
     result = CliRunner().invoke(twinset, ["evaluate", "pathdiff", *words, "--by", "mask", "--guidance-target", "joint"])
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "measured.json").read_text())
-    assert list(figures["by"]) == ["mask"] and figures["text_control"]["by"] == "caption"
-    assert figures["sampling"]["guidance_target"] == "joint" and load_card(folders / "pathdiff").measured == {}
-    assert "FS1 / reference (wanted: 0.90)" in result.output and "wrote" in result.output
+    assert list(figures["by"]) == ["mask"]
+    assert figures["text_control"]["by"] == "caption"
+    assert figures["sampling"]["guidance_target"] == "joint"
+    assert load_card(folders / "pathdiff").measured == {}
+    assert "FS1 / reference (wanted: 0.90)" in result.output
+    assert "wrote" in result.output
 
 
 def test_wrong_uses_are_refused_in_words(discs: SegmentationFolder, folders: Path) -> None:
     data = ["--data", str(discs.folder)]
     wrong = CliRunner().invoke(twinset, ["evaluate", "siamese", "--model", str(folders / "pathdiff"), *data])
-    assert wrong.exit_code == 1 and "measure it with `twinset evaluate pathdiff`" in wrong.output
+    assert wrong.exit_code == 1
+    assert "measure it with `twinset evaluate pathdiff`" in wrong.output
     stray = CliRunner().invoke(twinset, ["evaluate", "siamese", "--model", str(folders / "siamese"), *data, "stray"])
-    assert stray.exit_code == 2 and "unexpected argument 'stray'" in stray.output
+    assert stray.exit_code == 2
+    assert "unexpected argument 'stray'" in stray.output
     target = ["--guidance-target", "mask"]
-    untargeted = CliRunner().invoke(twinset, ["evaluate", "siamese", "--model", str(folders / "siamese"), *data, *target])
-    assert untargeted.exit_code == 1 and "its guidance targets: none, so leave it out" in untargeted.output
+    untargeted = CliRunner().invoke(
+        twinset, ["evaluate", "siamese", "--model", str(folders / "siamese"), *data, *target]
+    )
+    assert untargeted.exit_code == 1
+    assert "its guidance targets: none, so leave it out" in untargeted.output

@@ -15,7 +15,14 @@ from model_store.features import open_features
 from tests.workers.evaluation.discs import Follower, disc_card, write_discs
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.evaluation.classifier import ClassifierSettings
-from workers.evaluation.mask_evaluate import Ablation, MaskPlan, default_classifier, default_segmenter, evaluate_masks, spread
+from workers.evaluation.mask_evaluate import (
+    Ablation,
+    MaskPlan,
+    default_classifier,
+    default_segmenter,
+    evaluate_masks,
+    spread,
+)
 from workers.evaluation.mask_faithfulness import Reference
 from workers.evaluation.mask_report import tables, write_sheets
 from workers.evaluation.sampling import sampling_for
@@ -42,26 +49,37 @@ def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: Segment
     told = []
     plan = _plan(features=open_features("random-conv3"))
     figures, pictures = evaluate_masks(Follower(), discs, plan, kept, progress=lambda *what: told.append(what))
-    assert figures["segmenter_on_real"]["dice"] > 0.85 and figures["segmenter_on_real"]["classes"] == [1]
+    assert figures["segmenter_on_real"]["dice"] > 0.85
+    assert figures["segmenter_on_real"]["classes"] == [1]
     assert list(figures["by"]) == ["mask", "mask+caption"]
     for found in figures["by"].values():
         assert found["reference"] == figures["segmenter_on_real"]["dice"]
-        assert found["ratio"] >= 0.9 and found["ratio"] == pytest.approx(found["fs1"] / found["reference"], abs=1e-3)
-        assert found["fs2"] > 0.85 and found["fs1_mean_of_images"] > 0.8 and found["fs1_by_class"] == {"1": found["fs1"]}
-        assert found["frechet"]["features"] == "random-conv3" and found["diversity"] > 0
+        assert found["ratio"] >= 0.9
+        assert found["ratio"] == pytest.approx(found["fs1"] / found["reference"], abs=1e-3)
+        assert found["fs2"] > 0.85
+        assert found["fs1_mean_of_images"] > 0.8
+        assert found["fs1_by_class"] == {"1": found["fs1"]}
+        assert found["frechet"]["features"] == "random-conv3"
+        assert found["diversity"] > 0
     control = figures["text_control"]
     assert (control["by"], control["label"], control["images"]) == ("caption", "modality", 18)
-    assert control["told_right"] == 1.0 and {each["images"] for each in control["by_label"].values()} == {6}
-    assert control["on_real"]["images"] == 15 and control["on_real"]["mean_over_labels"] == 1.0
-    assert {"segmenter 16 px", "classifier", "images by mask", "images by mask+caption", "images by label"} <= {what for what, *_ in told}
+    assert control["told_right"] == 1.0
+    assert {each["images"] for each in control["by_label"].values()} == {6}
+    assert control["on_real"]["images"] == 15
+    assert control["on_real"]["mean_over_labels"] == 1.0
+    assert {"segmenter 16 px", "classifier", "images by mask", "images by mask+caption", "images by label"} <= {
+        what for what, *_ in told
+    }
     assert json.loads(json.dumps(figures)) == figures
-    assert pictures.made["mask"].shape == (15, 16, 16, 3) and len(pictures.by_text) == 4
+    assert pictures.made["mask"].shape == (15, 16, 16, 3)
+    assert len(pictures.by_text) == 4
 
 
 def test_one_that_ignores_its_mask_is_found_out(discs: SegmentationFolder, kept: Path) -> None:
     figures, _ = evaluate_masks(Follower(blind=True), discs, _plan(text_count=0), kept)
     for found in figures["by"].values():
-        assert found["ratio"] < 0.6 and found["fs2"] < 0.6
+        assert found["ratio"] < 0.6
+        assert found["fs2"] < 0.6
     assert "text_control" not in figures
 
 
@@ -80,7 +98,9 @@ def test_text_over_masks_tells_an_obedient_model_too(discs: SegmentationFolder, 
     assert figures["text_control"]["told_right"] == 1.0
 
 
-def test_ablations_stand_side_by_side_and_everything_is_shown(discs: SegmentationFolder, kept: Path, tmp_path: Path) -> None:
+def test_ablations_stand_side_by_side_and_everything_is_shown(
+    discs: SegmentationFolder, kept: Path, tmp_path: Path
+) -> None:
     card = disc_card("siamese-diffusion")
     loaded = []
 
@@ -88,27 +108,42 @@ def test_ablations_stand_side_by_side_and_everything_is_shown(discs: Segmentatio
         loaded.append(kinds)
         return Follower(card, **kinds)
 
-    ablations = [Ablation("runs/blind", card, lambda: load(blind=True)), Ablation("runs/deaf", card, lambda: load(deaf=True))]
+    ablations = [
+        Ablation("runs/blind", card, lambda: load(blind=True)),
+        Ablation("runs/deaf", card, lambda: load(deaf=True)),
+    ]
     figures, pictures = evaluate_masks(Follower(card), discs, _plan(count=9), kept, ablations=ablations)
-    assert loaded == [{"blind": True}, {"deaf": True}] and figures["count"] == 9
+    assert loaded == [{"blind": True}, {"deaf": True}]
+    assert figures["count"] == 9
     blind, deaf = figures["ablations"]
     assert (blind["name"], blind["model"]) == ("runs/blind", card.id)
     for way, own in figures["by"].items():
-        assert blind["by"][way]["fs1"] < 0.6 * own["fs1"] and deaf["by"][way]["fs1"] > 0.9 * own["fs1"]
+        assert blind["by"][way]["fs1"] < 0.6 * own["fs1"]
+        assert deaf["by"][way]["fs1"] > 0.9 * own["fs1"]
     console = Console(record=True, width=160, file=(tmp_path / "tables.txt").open("w"))
     for table in tables(figures):
         console.print(table)
     text = console.export_text()
-    assert "runs/blind" in text and "FS1 / reference (wanted: 0.90)" in text and "told: red" in text
+    assert "runs/blind" in text
+    assert "FS1 / reference (wanted: 0.90)" in text
+    assert "told: red" in text
     assert f"{figures['ablations'][0]['by']['mask']['fs2']:.3f}" in text
     written = write_sheets(card, figures, pictures, tmp_path / "out")
-    assert [path.name for path in written] == ["grid-mask.png", "grid-mask+caption.png", "grid-labels.png", "grid-texts.png"]
+    assert [path.name for path in written] == [
+        "grid-mask.png",
+        "grid-mask+caption.png",
+        "grid-labels.png",
+        "grid-texts.png",
+    ]
     for path in written:
         with Image.open(path) as sheet:
-            assert len(sheet.getcolors(sheet.width * sheet.height)) > 50 and sheet.width >= 640
+            assert len(sheet.getcolors(sheet.width * sheet.height)) > 50
+            assert sheet.width >= 640
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_trained(discs: SegmentationFolder, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
+    discs: SegmentationFolder, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     bare = write_discs(tmp_path / "bare", captions=False)
     with pytest.raises(ValueError, match=r"by mask\+caption on this data.*possible: mask"):
@@ -139,7 +174,8 @@ def test_faithfulness_by_hand_with_a_segmenter_that_finds_what_is_bright() -> No
     # S(real) against the masks: 3 in common, of 3 and 4; S(made): 2, of 3 and 3; S(made) against S(real): 3, of 4 and 3
     assert (found["reference"], found["fs1"], found["fs2"]) == (0.8571, 0.6667, 0.8571)
     assert found["ratio"] == pytest.approx((2 / 3) / (6 / 7), abs=1e-4)
-    assert found["fs1_mean_of_images"] == 0.6667 and reference.figures()["dice_mean_of_images"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
+    assert found["fs1_mean_of_images"] == 0.6667
+    assert reference.figures()["dice_mean_of_images"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
 
 
 def test_judges_work_at_the_generated_size_and_pictures_are_spread() -> None:
@@ -147,4 +183,6 @@ def test_judges_work_at_the_generated_size_and_pictures_are_spread() -> None:
     assert (default_segmenter(large).size_px, default_segmenter(large).batch_size) == (384, 8)
     assert (default_segmenter(disc_card()).size_px, default_segmenter(disc_card()).batch_size) == (16, 32)
     assert (default_classifier(large).size_px, default_classifier(disc_card()).size_px) == (64, 16)
-    assert spread(100, 4) == [0, 33, 66, 99] and spread(2, 12) == [0, 1] and spread(1, 4) == [0]
+    assert spread(100, 4) == [0, 33, 66, 99]
+    assert spread(2, 12) == [0, 1]
+    assert spread(1, 4) == [0]

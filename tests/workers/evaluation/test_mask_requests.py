@@ -47,10 +47,15 @@ def test_the_card_and_the_captions_say_how_a_model_can_be_asked() -> None:
 def test_ways_differ_in_their_text_alone_and_unknown_pixels_are_given_as_background() -> None:
     masks = some_masks(3)
     masks[0, 0, 0] = 255
-    plain, spoken = ask_by_mask(masks, "mask", None, seed=1), ask_by_mask(masks, "mask+caption", ["a", "b", "c"], seed=1, target="text")
-    assert [ask.request.prompt for ask in spoken] == ["a", "b", "c"] and {ask.request.prompt for ask in plain} == {None}
+    plain, spoken = (
+        ask_by_mask(masks, "mask", None, seed=1),
+        ask_by_mask(masks, "mask+caption", ["a", "b", "c"], seed=1, target="text"),
+    )
+    assert [ask.request.prompt for ask in spoken] == ["a", "b", "c"]
+    assert {ask.request.prompt for ask in plain} == {None}
     assert [(a.seed, a.request.mask) for a in plain] == [(b.seed, b.request.mask) for b in spoken]
-    assert len({ask.seed for ask in plain}) == 3 and spoken[0].request.guidance_target == "text"
+    assert len({ask.seed for ask in plain}) == 3
+    assert spoken[0].request.guidance_target == "text"
     assert given_mask(masks[0]).indices[0, 0] == 0
     with pytest.raises(ValueError, match="leave that way out"):
         ask_by_mask(masks, "mask+caption", None, seed=1)
@@ -60,7 +65,9 @@ def test_labels_are_asked_for_in_turn_and_the_images_of_a_round_differ_by_their_
     masks, texts = some_masks(4), {"dark": ["d1", "d2"], "red": ["r1"]}
     asks, asked = ask_by_label(texts, masks, count=9, seed=3)
     assert asked.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
-    assert sorted(ask.request.prompt for ask in asks[:4]) == ["d1", "d2", "r1", "r1"], "every caption before any comes again"
+    assert sorted(ask.request.prompt for ask in asks[:4]) == ["d1", "d2", "r1", "r1"], (
+        "every caption before any comes again"
+    )
     for first, second in zip(asks[0:8:2], asks[1:8:2], strict=True):
         assert (first.seed, first.request.mask) == (second.seed, second.request.mask)
     assert len({ask.request.mask for ask in asks[0:8:2]}) == 4, "every mask before any comes again"
@@ -82,7 +89,8 @@ def test_samples_that_guidance_compares_and_those_it_cannot_are_made_apart_and_c
     assert system.rows == [4, 4, 4, 3, 3, 3], "two with two sides, three with one"
     assert told == [(0, 3), (1, 3), (1, 3), (2, 3), (2, 3), (3, 3)]
     reds = made[:, :, :, 0].mean(axis=(1, 2)) - made[:, :, :, 1].mean(axis=(1, 2))
-    assert reds.argmax() == 0 and made.mean(axis=(1, 2, 3)).argmax() == 2
+    assert reds.argmax() == 0
+    assert made.mean(axis=(1, 2, 3)).argmax() == 2
     # each is the image of its own request, made alone (the noise that decoding adds goes by the place in a batch)
     alone = make_images(Follower(), requests, seeds, settings, batch_size=1).astype(int)
     assert np.abs(made.astype(int) - alone).mean() < 12
@@ -99,7 +107,8 @@ def test_sampling_is_the_cards_but_for_what_is_given_and_a_target_must_be_listed
 
 def test_what_is_wrong_with_captions_is_said(discs: SegmentationFolder, tmp_path: Path) -> None:
     captions = read_captions(discs, "modality")
-    assert captions["train00"].label == "dark" and captions["train00"].text.startswith("A dark picture")
+    assert captions["train00"].label == "dark"
+    assert captions["train00"].text.startswith("A dark picture")
     assert captions_of(discs, ["nobody"], captions) is None
     with pytest.raises(DatasetInvalid, match="no text for 1 of 2 test images, 'nobody' first"):
         captions_of(discs, ["test00", "nobody"], captions)
@@ -118,14 +127,19 @@ def test_what_is_wrong_with_captions_is_said(discs: SegmentationFolder, tmp_path
 
 def test_labels_of_one_split_alone_are_left_out_and_named(discs: SegmentationFolder) -> None:
     captions = read_captions(discs, "modality")
-    some = {stem: caption for stem, caption in captions.items() if not (stem.startswith("test") and caption.label == "red")}
+    some = {
+        stem: caption for stem, caption in captions.items() if not (stem.startswith("test") and caption.label == "red")
+    }
     labels = read_labels(discs, some, "modality")
     assert (labels.names, labels.left_out) == (("bright", "dark"), ("red",))
-    assert len(labels.train) == 42 and len(labels.test) == 12 and len(labels.texts["dark"]) == 8
+    assert len(labels.train) == 42
+    assert len(labels.test) == 12
+    assert len(labels.texts["dark"]) == 8
 
 
 def test_the_confusion_table_by_hand() -> None:
     found = told_right(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("a", "b", "c"))
-    assert found["told_right"] == 0.75 and found["mean_over_labels"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
+    assert found["told_right"] == 0.75
+    assert found["mean_over_labels"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
     assert found["by_label"]["a"] == {"images": 3, "told_right": 0.6667, "told_as": {"a": 2, "b": 1, "c": 0}}
     assert found["by_label"]["c"] == {"images": 0, "told_right": None, "told_as": {"a": 0, "b": 0, "c": 0}}

@@ -44,7 +44,8 @@ def test_confusion_and_iou_by_hand() -> None:
     confusion = confusion_matrix(true, predicted, 4)
     assert confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     ious = class_ious(confusion)
-    assert ious[:3].tolist() == [1 / 2, 2 / 3, 1.0] and np.isnan(ious[3])
+    assert ious[:3].tolist() == [1 / 2, 2 / 3, 1.0]
+    assert np.isnan(ious[3])
     assert mean_iou(confusion) == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
     assert mean_iou(confusion, (0, 1, 3)) == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert np.isnan(mean_iou(confusion, (3,)))
@@ -98,7 +99,12 @@ def test_frechet_distance_with_full_covariances_matches_the_matrix_square_root()
     product = np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)
     trace_of_root = np.sqrt(np.linalg.eigvals(product).real).sum()
     difference = a.mean(0) - b.mean(0)
-    expected = difference @ difference + np.trace(np.cov(a, rowvar=False)) + np.trace(np.cov(b, rowvar=False)) - 2 * trace_of_root
+    expected = (
+        difference @ difference
+        + np.trace(np.cov(a, rowvar=False))
+        + np.trace(np.cov(b, rowvar=False))
+        - 2 * trace_of_root
+    )
     assert frechet_distance(a, b) == pytest.approx(expected)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
     with pytest.raises(ValueError, match="at least 2 rows"):

@@ -15,14 +15,20 @@ from workers.evaluation.segmenter import Segmenter, SegmenterSettings, cached_se
 QUICK = SegmenterSettings(size_px=16, width=8, epochs=12, batch_size=8, learning_rate=5e-3)
 
 
-def test_the_segmenter_learns_a_toy_dataset_and_answers_only_what_may_be_asked(coast: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_segmenter_learns_a_toy_dataset_and_answers_only_what_may_be_asked(
+    coast: SegmentationFolder, tmp_path: Path
+) -> None:
     told = []
-    trained = cached_segmenter(coast, QUICK, tmp_path, on_iteration=lambda done, total, loss: told.append((done, total, loss)))
+    trained = cached_segmenter(
+        coast, QUICK, tmp_path, on_iteration=lambda done, total, loss: told.append((done, total, loss))
+    )
     images, masks = coast.arrays("test", 16)
     predicted = trained.predict(images, batch_size=4)
     assert mean_iou(confusion_matrix(labels_of(masks, trained.answerable), predicted, 4), trained.answerable) > 0.9
-    assert trained.answerable == (1, 2, 3) and set(np.unique(predicted)) <= {1, 2, 3}
-    assert told[-1][:2] == (60, 60) and told[-1][2] < 0.5 * told[0][2]
+    assert trained.answerable == (1, 2, 3)
+    assert set(np.unique(predicted)) <= {1, 2, 3}
+    assert told[-1][:2] == (60, 60)
+    assert told[-1][2] < 0.5 * told[0][2]
 
 
 def test_a_kept_segmenter_is_read_again_and_not_trained(coast: SegmentationFolder, tmp_path: Path) -> None:
@@ -46,13 +52,16 @@ def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_t
         cached_segmenter(data, settings, tmp_path / "kept", on_iteration=lambda *told: trained.append(told))
         return len(trained)
 
-    assert ask() > 0 and ask() == 0
+    assert ask() > 0
+    assert ask() == 0
     (kept,) = (tmp_path / "kept").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
-    assert ask() > 0 and ask() == 0
+    assert ask() > 0
+    assert ask() == 0
     mask = data.mask_path(data.stems("train")[0])
     Image.fromarray((4 - np.asarray(Image.open(mask)).clip(1, 3)).astype(np.uint8)).save(mask)
-    assert ask() > 0 and ask() == 0
+    assert ask() > 0
+    assert ask() == 0
 
 
 def test_the_same_seed_gives_the_same_segmenter(coast: SegmentationFolder) -> None:
@@ -70,7 +79,9 @@ def test_unanswerable_classes_and_ignored_pixels_are_not_learnt() -> None:
     images = rng.integers(0, 255, (8, 16, 16, 3)).astype(np.uint8)
     unlabelled = np.zeros((8, 16, 16), dtype=np.uint8)
     unlabelled[:, 0, 0] = 1
-    trained = train_segmenter(images, unlabelled, 3, (1, 2), SegmenterSettings(size_px=16, width=4, epochs=2, batch_size=4), has_up=False)
+    trained = train_segmenter(
+        images, unlabelled, 3, (1, 2), SegmenterSettings(size_px=16, width=4, epochs=2, batch_size=4), has_up=False
+    )
     # class 0 fills the masks, yet it is no answer
     assert set(np.unique(trained.predict(images))) <= {1, 2}
 

@@ -1,4 +1,5 @@
-"""A chunk from delivery to record, and a job from its first chunk to its summary, with a real store and a real Redis."""
+"""A chunk from delivery to record, and a job from its first chunk to its summary, with a real store and a real
+Redis."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def files_of(store: FolderStore, spec: JobSpec) -> dict[str, bytes]:
     return files
 
 
-def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(worker: Worker, post: Post, store: FolderStore) -> None:
+def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(
+    worker: Worker, post: Post, store: FolderStore
+) -> None:
     spec = accept(worker, post, count=9, chunk_size=2)
     queued = work(worker, post)
     assert post.sent == [(spec.job, chunk) for chunk in range(5)], "finishing a chunk sends the next one, each once"
@@ -81,7 +84,8 @@ def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(worker: Worker
         image, mask = store.get(line["image"]["key"]), store.get(line["mask"]["key"])
         assert hashlib.sha256(image).hexdigest() == line["image"]["sha256"]
         assert hashlib.sha256(mask).hexdigest() == line["mask"]["sha256"]
-        assert line["batch_shape"] == [8, 6, 8, 8] and line["dtype"] == "float32"
+        assert line["batch_shape"] == [8, 6, 8, 8]
+        assert line["dtype"] == "float32"
         with Image.open(io.BytesIO(mask)) as decoded:
             indices = np.asarray(decoded)
         for found in line["classes_found"]:
@@ -113,7 +117,9 @@ def test_a_chunk_delivered_again_is_left_without_any_work(worker: Worker, post: 
     assert worker.engine.counts[0] == forwards
 
 
-@pytest.mark.parametrize("message", [(5, 0), ("../../etc", 0), ("j" + "0" * 18, "0"), ("j" + "0" * 18, True), (None, None)])
+@pytest.mark.parametrize(
+    "message", [(5, 0), ("../../etc", 0), ("j" + "0" * 18, "0"), ("j" + "0" * 18, True), (None, None)]
+)
 def test_a_message_that_names_no_chunk_is_dropped(worker: Worker, message: tuple[object, object]) -> None:
     assert run_generate(worker, *message) == ChunkOutcome.NOTHING_TO_DO.value
 
@@ -138,7 +144,8 @@ def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the
     store.fail_on = None
     generate_chunk(worker, spec.job, 0)
     record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
-    assert record is not None and summary is not None
+    assert record is not None
+    assert summary is not None
     assert summary.state is JobState.SUCCEEDED, "a store's failures never count against the chunk"
     assert files_of(store, spec) == files_of(store, undisturbed)
     assert [item.image_sha256 for item in record.items] == [
@@ -146,7 +153,9 @@ def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the
     ]
 
 
-def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
     class BreaksOnce(TinySystem):
         calls = 0
 
@@ -160,7 +169,8 @@ def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(hire
     spec = accept(worker, post, count=4, chunk_size=4)
     work(worker, post)
     summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
-    assert summary is not None and record is not None
+    assert summary is not None
+    assert record is not None
     assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 1)
     assert "no twin can be seen in this" in (summary.reason or "")
     [error] = [item.error for item in record.items if item.error]
@@ -168,7 +178,9 @@ def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(hire
     assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 3
 
 
-def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
     worker = hire()
     alone = accept(worker, post, count=3, chunk_size=3, steps=40)
     work(worker, post)
@@ -180,7 +192,8 @@ def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(hire
     for thread in threads:
         thread.join()
     failed = worker.repository.read_summary(broken.job)
-    assert failed is not None and (failed.state, failed.failed) == (JobState.FAILED, 3)
+    assert failed is not None
+    assert (failed.state, failed.failed) == (JobState.FAILED, 3)
     assert "not finite after step 1 of 40" in (failed.reason or "")
     assert files_of(store, sound) == files_of(store, alone)
 
@@ -193,7 +206,8 @@ def test_a_cancelled_job_is_left_and_ended_with_what_it_has(worker: Worker, post
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.CANCELLED
     assert worker.engine.counts[0] == forwards
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (JobState.CANCELLED, 2)
+    assert summary is not None
+    assert (summary.state, summary.done) == (JobState.CANCELLED, 2)
     assert generate_chunk(worker, spec.job, 2) is ChunkOutcome.NOTHING_TO_DO
 
 
@@ -216,7 +230,8 @@ def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) 
     assert outcomes == [ChunkOutcome.CANCELLED]
     assert worker.engine.counts[0] < 1000
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (JobState.CANCELLED, 0)
+    assert summary is not None
+    assert (summary.state, summary.done) == (JobState.CANCELLED, 0)
 
 
 def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, redis: Redis) -> None:
@@ -253,9 +268,11 @@ def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(outcomes).count(ChunkOutcome.RECORDED) == 1 and len(outcomes) == 5
+    assert sorted(outcomes).count(ChunkOutcome.RECORDED) == 1
+    assert len(outcomes) == 5
     summary = workers[0].repository.read_summary(spec.job)
-    assert summary is not None and summary.done == 4
+    assert summary is not None
+    assert summary.done == 4
 
 
 def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: Hire, post: Post) -> None:
@@ -263,8 +280,10 @@ def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: H
     spec = accept(worker, post, count=2, chunk_size=2)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     summary, record = worker.repository.read_summary(spec.job), worker.repository.read_chunk(spec.job, 0)
-    assert summary is not None and summary.state is JobState.SUCCEEDED
-    assert record is not None and record.epoch == 0
+    assert summary is not None
+    assert summary.state is JobState.SUCCEEDED
+    assert record is not None
+    assert record.epoch == 0
 
 
 def test_a_chunk_that_keeps_failing_is_given_up_with_its_reason(hire: Hire, post: Post) -> None:
@@ -273,10 +292,16 @@ def test_a_chunk_that_keeps_failing_is_given_up_with_its_reason(hire: Hire, post
 
     worker = hire(load=explode)
     spec = accept(worker, post, count=2, chunk_size=2)
-    assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [ChunkOutcome.FAILED, ChunkOutcome.FAILED, ChunkOutcome.GIVEN_UP]
+    assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [
+        ChunkOutcome.FAILED,
+        ChunkOutcome.FAILED,
+        ChunkOutcome.GIVEN_UP,
+    ]
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.failed) == (JobState.FAILED, 2)
-    assert "given up after 3 attempts" in (summary.reason or "") and "larger than this machine" in (summary.reason or "")
+    assert summary is not None
+    assert (summary.state, summary.failed) == (JobState.FAILED, 2)
+    assert "given up after 3 attempts" in (summary.reason or "")
+    assert "larger than this machine" in (summary.reason or "")
 
 
 def test_a_chunk_that_kills_its_worker_each_time_is_given_up_too(worker: Worker, post: Post) -> None:
@@ -286,7 +311,8 @@ def test_a_chunk_that_kills_its_worker_each_time_is_given_up_too(worker: Worker,
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.RECORDED
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 2)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 2)
     assert "ended with its worker each time" in (summary.reason or "")
 
 
@@ -296,7 +322,9 @@ def test_a_model_that_is_gone_or_changed_ends_the_job_at_once_and_says_so(worker
     for spec, words in ((gone, "neither bundled nor registered"), (changed, "a version never changes its weights")):
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
         summary = worker.repository.read_summary(spec.job)
-        assert summary is not None and summary.state is JobState.FAILED and words in (summary.reason or "")
+        assert summary is not None
+        assert summary.state is JobState.FAILED
+        assert words in (summary.reason or "")
 
 
 def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> None:
@@ -337,7 +365,8 @@ def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post,
     worker = hire(load=lambda folder: Watched(load_card(folder)))
     specs.append(accept(worker, post, count=4, chunk_size=4, steps=1000))
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.RECORDED
-    assert seen == sorted(seen) and 0.0 < seen[-1] < 4.0
+    assert seen == sorted(seen)
+    assert 0.0 < seen[-1] < 4.0
 
 
 def test_more_samples_than_the_pipeline_has_slots_are_made_without_growth(hire: Hire, post: Post) -> None:
@@ -350,10 +379,12 @@ def test_more_samples_than_the_pipeline_has_slots_are_made_without_growth(hire: 
     for _ in range(254):
         slots.release()
     record = worker.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.failed == 0
+    assert record is not None
+    assert record.failed == 0
 
 
 def test_the_records_bits_are_the_engines_whatever_torch_runs_on(worker: Worker) -> None:
     model = worker.models.get("tiny@1.0.0")
     assert model.batch_shape == (8, 6, 8, 8)
-    assert model.build["torch"] == torch.__version__ and model.build["cpu_threads"] == "1"
+    assert model.build["torch"] == torch.__version__
+    assert model.build["cpu_threads"] == "1"

@@ -1,8 +1,8 @@
 """Jobs under random interleavings of all that happens to them, held against a model of what the store must say.
 
-Two workers make chunks, one crashes at a write, Redis is flushed, cancels race with completion; after every step two API
-processes look. No state goes back, no sequence number falls, an end stays to the byte, and of all who would end a job one
-does.
+Two workers make chunks, one crashes at a write, Redis is flushed, cancels race with completion; after every step two
+API processes look. No state goes back, no sequence number falls, an end stays to the byte, and of all who would end a
+job one does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 
 from service.broker.live_state import LiveState
@@ -116,7 +123,9 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1))
     def both_workers_get_the_same_chunk(self, job: int, chunk: int) -> None:
         spec = self._model(job).spec
-        self._at_once(*(lambda worker=worker: generate_chunk(worker, spec.job, chunk) for worker in self.setting.workers))
+        self._at_once(
+            *(lambda worker=worker: generate_chunk(worker, spec.job, chunk) for worker in self.setting.workers)
+        )
 
     @rule(job=st.integers(0, 2))
     def cancel(self, job: int) -> None:
@@ -126,7 +135,9 @@ class Jobs(RuleBasedStateMachine):
     def cancel_races_with_a_chunk(self, job: int, chunk: int) -> None:
         model = self._model(job)
         work = lambda: generate_chunk(self.setting.workers[0], model.spec.job, chunk)  # noqa: E731
-        self._at_once(lambda: self._cancel(model), work, lambda: generate_chunk(self.setting.workers[1], model.spec.job, chunk))
+        self._at_once(
+            lambda: self._cancel(model), work, lambda: generate_chunk(self.setting.workers[1], model.spec.job, chunk)
+        )
 
     @rule()
     def sweep(self) -> None:
@@ -165,11 +176,13 @@ class Jobs(RuleBasedStateMachine):
         assert model.end in (None, data), "an end stays as it was written"
         model.end = data
         made = sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
-        assert (progress.state, progress.done) == (summary.state, summary.done) and summary.done == made
+        assert (progress.state, progress.done) == (summary.state, summary.done)
+        assert summary.done == made
         assert (summary.state is JobState.SUCCEEDED) == (made == model.spec.count)
         assert summary.state in (JobState.SUCCEEDED, JobState.CANCELLED)
         if summary.state is JobState.CANCELLED:
-            assert model.cancel_asked and not model.all_recorded_before_cancel
+            assert model.cancel_asked
+            assert not model.all_recorded_before_cancel
 
     def teardown(self) -> None:
         """Whatever has happened, each job comes to its end."""

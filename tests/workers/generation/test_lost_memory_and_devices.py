@@ -30,7 +30,9 @@ class ShortOfMemory(TinySystem):
         return super().forward(x, t, condition)
 
 
-def test_a_chunk_during_which_the_shape_was_halved_is_of_one_shape_and_says_so(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_a_chunk_during_which_the_shape_was_halved_is_of_one_shape_and_says_so(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
     small = hire(batch_shape=4)
     expected = accept(small, post, count=12, chunk_size=12, steps=10, eta=1.0)
     work(small, post)
@@ -55,11 +57,13 @@ def test_a_lost_device_asks_the_process_to_end_and_the_chunk_is_requeued(
     spec = accept(worker, post, count=2, chunk_size=2)
     sent = len(post.sent)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.REQUEUED
-    assert asked == [signal.SIGTERM] and worker.engine.device_lost
+    assert asked == [signal.SIGTERM]
+    assert worker.engine.device_lost
     assert post.sent[sent:] == [(spec.job, 0)], "another worker gets it"
     assert worker.repository.read_chunk(spec.job, 0) is None
 
     other = hire()
     work(other, post)
     summary = other.repository.read_summary(spec.job)
-    assert summary is not None and summary.state is JobState.SUCCEEDED
+    assert summary is not None
+    assert summary.state is JobState.SUCCEEDED

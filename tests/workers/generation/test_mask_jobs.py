@@ -43,7 +43,9 @@ def worker(hire: Hire, redis: Redis) -> Worker:
     return hire(load=lambda folder: tiny_system("pathdiff", files=FILES))
 
 
-def accept(worker: Worker, post: Post, card: ModelCard, masks: list[np.ndarray] | None = None, **changes: Any) -> JobSpec:
+def accept(
+    worker: Worker, post: Post, card: ModelCard, masks: list[np.ndarray] | None = None, **changes: Any
+) -> JobSpec:
     """What the API does with an admitted request: the masks into the store, then the spec, then the first chunks."""
     files = [encode_mask(mask, [c.colour for c in card.classes], {}) for mask in masks or ()]
     given = tuple(GivenMask(upload="0" * 64, sha256=hashlib.sha256(data).hexdigest()) for data in files) or None
@@ -63,7 +65,9 @@ def pixels(data: bytes) -> np.ndarray:
         return np.asarray(file)
 
 
-def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
+def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(
+    worker: Worker, post: Post, store: FolderStore, card: ModelCard
+) -> None:
     spec = accept(worker, post, card, MASKS, prompt="few nuclei", count=7, chunk_size=2)
     work(worker, post)
     assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
@@ -71,18 +75,22 @@ def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(worker: Work
     assert [line["given_mask"]["number"] for line in lines] == [0, 1, 2, 0, 1, 2, 0]
     for line in lines:
         assert np.array_equal(pixels(store.get(line["mask"]["key"])), MASKS[line["index"] % 3])
-        assert line["guidance_target"] == "text" and line["prompt"] == "few nuclei"
+        assert line["guidance_target"] == "text"
+        assert line["prompt"] == "few nuclei"
         assert line["confident_share"] is None, "nothing was decoded, so there is nothing to be sure of"
         share = {found["index"]: found["share"] for found in line["classes_found"]}
         assert share[1] == pytest.approx(MASKS[line["index"] % 3].mean(), abs=1e-6)
     with Image.open(io.BytesIO(store.get(lines[1]["image"]["key"]))) as image:
         about = json.loads(image.text["twinset"])
-    assert about["mask_sha256"] == spec.masks[1].sha256 and about["guidance_target"] == "text"  # type: ignore[index]
+    assert about["mask_sha256"] == spec.masks[1].sha256
+    assert about["guidance_target"] == "text"
     images = [store.get(line["image"]["key"]) for line in lines]
     assert len(set(images)) == 7
 
 
-def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
+def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(
+    worker: Worker, post: Post, store: FolderStore, card: ModelCard
+) -> None:
     first = accept(worker, post, card, MASKS, count=5, chunk_size=2)
     second = accept(worker, post, card, MASKS, count=5, chunk_size=5)
     swapped = accept(worker, post, card, MASKS[::-1], count=5, chunk_size=5)
@@ -91,7 +99,9 @@ def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(worker: Work
     assert files_of(store, first) != files_of(store, swapped)
 
 
-def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
+def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(
+    worker: Worker, post: Post, store: FolderStore, card: ModelCard
+) -> None:
     spec = accept(worker, post, card, prompt="many nuclei", count=3)
     work(worker, post)
     assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
@@ -100,13 +110,17 @@ def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(worker: Worke
     assert sorted(files_of(store, spec)) == [f"images/{index:08d}.png" for index in range(3)]
 
 
-def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(worker: Worker, post: Post, store: FolderStore, card: ModelCard) -> None:
+def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(
+    worker: Worker, post: Post, store: FolderStore, card: ModelCard
+) -> None:
     spec = accept(worker, post, card, MASKS, count=3, chunk_size=1)
     store.put(keys.job_input(spec.job, 1), encode_mask(MASKS[0], [c.colour for c in card.classes], {}))
     for _ in range(worker.settings.max_chunk_attempts + 1):
         work(worker, post)
         post.send_chunk(spec.job, 1)
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 1)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 1)
     record = worker.repository.read_chunk(spec.job, 1)
-    assert record is not None and "the job was accepted with" in (record.items[0].error or "")
+    assert record is not None
+    assert "the job was accepted with" in (record.items[0].error or "")

@@ -1,4 +1,5 @@
-"""The two queues over a real broker, read by Celery's own consumer: interactive chunks come first, and nobody starves."""
+"""The two queues over a real broker, read by Celery's own consumer: interactive chunks come first, and nobody
+starves."""
 
 from __future__ import annotations
 

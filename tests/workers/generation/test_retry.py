@@ -32,7 +32,9 @@ from workers.tools.verify import (
 def retries(worker: Worker, store: FolderStore, post: Post) -> Retries:
     uploads = Uploads(store, "default")
     parts: Any = (Catalogue(store), post, uploads, MaskReader(worker.settings, uploads))
-    return Retries(JobSubmitter(worker.settings, worker.repository, *parts, Quotas(worker.repository.usage, worker.live_state)))
+    return Retries(
+        JobSubmitter(worker.settings, worker.repository, *parts, Quotas(worker.repository.usage, worker.live_state))
+    )
 
 
 @pytest.fixture
@@ -52,13 +54,16 @@ def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
         worker.dispatcher.begin_attempt(spec.job, 1)
     work(worker, post)
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 5, 2)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 5, 2)
 
     retry, made = retries(worker, store, post).retry(spec)
-    assert made and (retry.only, retry.chunks, retry.layout) == (((2, 3),), 1, layout)
+    assert made
+    assert (retry.only, retry.chunks, retry.layout) == (((2, 3),), 1, layout)
     work(worker, post)
     summary = worker.repository.read_summary(retry.job)
-    assert summary is not None and (summary.state, summary.done, summary.total) == (JobState.SUCCEEDED, 2, 2)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.total) == (JobState.SUCCEEDED, 2, 2)
     assert {**files_of(store, spec), **files_of(store, retry)} == files_of(store, whole)
     assert not files_of(store, spec).keys() & files_of(store, retry).keys()
     drawn = draw(worker.repository, retry, 5, 1)

@@ -60,17 +60,22 @@ def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hi
     store.written.clear()
     together = accept(worker, post, count=7, chunk_size=3, eta=1.0, **SHARDS)
     work(worker, post)
-    assert len(files_of(store, together)) == 14 and files_of(store, together) == files_of(store, apart)
+    assert len(files_of(store, together)) == 14
+    assert files_of(store, together) == files_of(store, apart)
     written = [key for key in store.written if key.startswith(("images", "masks", "shards", "chunks"))]
-    assert written == [f"{kind}s/{chunk:06d}.{end}" for chunk in range(3) for kind, end in (("shard", "tar"), ("chunk", "json"))]
+    assert written == [
+        f"{kind}s/{chunk:06d}.{end}" for chunk in range(3) for kind, end in (("shard", "tar"), ("chunk", "json"))
+    ]
 
     records = list(worker.repository.iterate_chunks(together.job))
     for record in records:
         data = store.get(keys.job_shard(together.job, record.chunk))
-        assert record.shard is not None and record.shard.sha256 == hashlib.sha256(data).hexdigest()
+        assert record.shard is not None
+        assert record.shard.sha256 == hashlib.sha256(data).hexdigest()
         assert record.bytes == record.shard.bytes == len(data)
     hashes = [
-        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.repository.iterate_items(spec)] for spec in (apart, together)
+        [(item.image_sha256, item.mask_sha256, item.classes) for _, item in worker.repository.iterate_items(spec)]
+        for spec in (apart, together)
     ]
     assert hashes[0] == hashes[1]
     assert_all_readable(worker, together)
@@ -88,7 +93,9 @@ def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hi
     assert loose[0]["image"].keys() == lines[0]["image"].keys() == place
 
 
-def test_shards_are_the_same_bytes_in_another_job_and_from_another_worker(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_shards_are_the_same_bytes_in_another_job_and_from_another_worker(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
     shards = []
     for _ in range(2):
         worker = hire()
@@ -110,7 +117,8 @@ def test_a_shard_that_cannot_be_stored_is_tried_for_as_long_as_it_takes(hire: Hi
     store.fail_on = None
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and summary.state is JobState.SUCCEEDED
+    assert summary is not None
+    assert summary.state is JobState.SUCCEEDED
     assert_all_readable(worker, spec)
 
 
@@ -130,9 +138,11 @@ def test_ended_between_shard_and_record_the_chunk_is_made_again_with_the_same_by
     assert (worker.repository.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
     again = hire(store=store)
     assert generate_chunk(again, spec.job, 0) in (ChunkOutcome.RECORDED, ChunkOutcome.NOTHING_TO_DO)
-    assert store.head(key) == before and store.get(key) == data
+    assert store.head(key) == before
+    assert store.get(key) == data
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 2)
+    assert summary is not None
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 2)
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [key]
     assert_all_readable(worker, spec)
 
@@ -166,9 +176,12 @@ def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post,
     spec = accept(worker, post, count=6, chunk_size=4, **SHARDS)
     work(worker, post)
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 3)
+    assert summary is not None
+    assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 3, 3)
     first, second = worker.repository.iterate_chunks(spec.job)
-    assert first.shard is not None and second.shard is None and second.bytes == 0
+    assert first.shard is not None
+    assert second.shard is None
+    assert second.bytes == 0
     made = [item.index for item in first.items if item.error is None]
     with tarfile.open(fileobj=io.BytesIO(store.get(first.shard.key))) as shard:
         assert [name for name in shard.getnames() if name.endswith(".json")] == [f"{index:08d}.json" for index in made]
@@ -177,7 +190,9 @@ def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post,
     assert_all_readable(worker, spec)
 
 
-def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(hire: Hire, post: Post, tmp_path: Path) -> None:
+def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(
+    hire: Hire, post: Post, tmp_path: Path
+) -> None:
     store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     register(store)
     worker = hire(store=store, load=breaking(1))
@@ -188,14 +203,19 @@ def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(hire: 
     short = store.get(keys.job_shard(spec.job, 0))
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
-    assert record is not None and record.shard is not None and summary is not None
+    assert record is not None
+    assert record.shard is not None
+    assert summary is not None
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 3)
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [record.shard.key]
-    assert record.shard.key == keys.job_shard_beside(spec.job, 0, record.shard.sha256) and record.shard.bytes > len(short)
+    assert record.shard.key == keys.job_shard_beside(spec.job, 0, record.shard.sha256)
+    assert record.shard.bytes > len(short)
     assert_all_readable(worker, spec)
 
 
-def test_a_worker_that_lost_its_lease_commits_no_shard(hire: Hire, post: Post, redis: Redis, store: FolderStore) -> None:
+def test_a_worker_that_lost_its_lease_commits_no_shard(
+    hire: Hire, post: Post, redis: Redis, store: FolderStore
+) -> None:
     specs: list[JobSpec] = []
 
     class Robbed(TinySystem):
@@ -208,4 +228,5 @@ def test_a_worker_that_lost_its_lease_commits_no_shard(hire: Hire, post: Post, r
     worker = hire(load=lambda folder: Robbed(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2, **SHARDS))
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
-    assert worker.repository.read_chunk(specs[0].job, 0) is None and worker.repository.read_summary(specs[0].job) is None
+    assert worker.repository.read_chunk(specs[0].job, 0) is None
+    assert worker.repository.read_summary(specs[0].job) is None

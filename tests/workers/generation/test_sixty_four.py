@@ -1,4 +1,5 @@
-"""The engine's promise on whole twins: 64 samples of mixed kinds, in four groupings and orders of arrival, to PNG bytes."""
+"""The engine's promise on whole twins: 64 samples of mixed kinds, in four groupings and orders of arrival, to PNG
+bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def kinds(draw: random.Random) -> list[dict[str, object]]:
     ]
 
 
-def make(worker: Worker, store: FolderStore, order: list[Sample], groups: int, draw: random.Random) -> dict[Sample, tuple[str, str]]:
+def make(
+    worker: Worker, store: FolderStore, order: list[Sample], groups: int, draw: random.Random
+) -> dict[Sample, tuple[str, str]]:
     """Sends the samples in ``order``, a group at a time, and returns the sha256 of each one's image and mask."""
     specs = [tiny_spec(**kind) for kind in kinds(random.Random(3))]
     model = worker.models.get(specs[0].model)
@@ -51,7 +54,9 @@ def make(worker: Worker, store: FolderStore, order: list[Sample], groups: int, d
     for start in range(0, len(order), groups):
         for kind, index in order[start : start + groups]:
             spec = specs[kind]
-            in_flight = worker.pipeline.start(model, spec, index, ConditionRequest(prompt=spec.prompt, classes=spec.classes), None)
+            in_flight = worker.pipeline.start(
+                model, spec, index, ConditionRequest(prompt=spec.prompt, classes=spec.classes), None
+            )
             assert in_flight is not None
             makings[kind, index] = in_flight
         time.sleep(draw.random() * 0.02)
@@ -68,11 +73,14 @@ def make(worker: Worker, store: FolderStore, order: list[Sample], groups: int, d
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_64_samples_in_four_groupings_and_orders_give_identical_png_bytes(hire: Hire, redis: Redis, store: FolderStore, dtype: str) -> None:
+def test_64_samples_in_four_groupings_and_orders_give_identical_png_bytes(
+    hire: Hire, redis: Redis, store: FolderStore, dtype: str
+) -> None:
     everything = [(kind, index) for kind in range(16) for index in range(4)]
     load = lambda _: TinySystem(dtype=getattr(torch, dtype))  # noqa: E731
     alone = make(hire(load=load), store, everything, 1, random.Random(0))
-    assert len(alone) == 64 and len(set(alone.values())) == 64
+    assert len(alone) == 64
+    assert len(set(alone.values())) == 64
     worker = hire(load=load)
     for order, groups in ((1, 64), (2, 7), (3, 16)):
         draw = random.Random(order)

@@ -37,7 +37,8 @@ def test_a_full_stage_makes_whoever_puts_work_wait() -> None:
     gate.set()
     filler.join(10)
     stage.close()
-    assert put == [0, 1, 2, 3, 4] and (stage.waiting, stage.working) == (0, 0)
+    assert put == [0, 1, 2, 3, 4]
+    assert (stage.waiting, stage.working) == (0, 0)
     with pytest.raises(RuntimeError):
         stage.put(lambda: None)
     assert stage.waiting == 0
@@ -54,7 +55,9 @@ class SlowStore(FolderStore):
         return super().put(key, data, **options)
 
 
-def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(hire: Hire, redis: Redis, store: FolderStore) -> None:
+def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(
+    hire: Hire, redis: Redis, store: FolderStore
+) -> None:
     slow = SlowStore(store.root, link_secret=b"0" * 16, public_url="http://127.0.0.1:8000")
     slow.gate = threading.Event()
     worker = hire(store=slow)
@@ -72,7 +75,9 @@ def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(hire: 
     until(lambda: pipeline.occupancy == (0, 256))
 
 
-def test_a_sample_that_the_model_cannot_take_ends_with_its_reason_and_its_neighbours_never_notice(hire: Hire, post: Post) -> None:
+def test_a_sample_that_the_model_cannot_take_ends_with_its_reason_and_its_neighbours_never_notice(
+    hire: Hire, post: Post
+) -> None:
     class Choosy(TinySystem):
         asked = 0
 
@@ -107,7 +112,9 @@ def test_a_thousand_samples_leave_no_memory_behind(hire: Hire, post: Post) -> No
         settled, grown = run(100), run(1000)
     finally:
         tracemalloc.stop()
-    # a thousand samples have 1.5 MB of latents, 6 MB of noise and gathered rows; pydantic keeps some of the strings it reads
-    assert grown[0] <= settled[0] + 5 and grown[1] <= settled[1] + 50_000
+    # a thousand samples have 1.5 MB of latents, 6 MB of noise and gathered rows; pydantic keeps some of the strings it
+    # reads
+    assert grown[0] <= settled[0] + 5
+    assert grown[1] <= settled[1] + 50_000
     assert grown[2] <= settled[2] + 500_000
     assert worker.pipeline.occupancy == (0, 256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -33,16 +33,19 @@ def test_a_stall_lasts_from_the_first_failure_to_the_next_record_and_both_are_pu
         heard.subscribe(f"twinset:events:{spec.job}")
         heard.get_message(timeout=5)
         failing.fail_on = "images/"
-        before = datetime.now(timezone.utc)
+        before = datetime.now(UTC)
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
         stalled = worker.live_state.standing(spec.job)[1]
-        assert stalled is not None and "the test says so" in stalled.reason
-        assert before - timedelta(seconds=1) <= stalled.since <= datetime.now(timezone.utc)
+        assert stalled is not None
+        assert "the test says so" in stalled.reason
+        assert before - timedelta(seconds=1) <= stalled.since <= datetime.now(UTC)
         failing.fail_on = "masks/"
         for _ in range(worker.settings.max_chunk_attempts + 1):
             assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
         again = worker.live_state.standing(spec.job)[1]
-        assert again is not None and again.since == stalled.since and "masks/" in again.reason
+        assert again is not None
+        assert again.since == stalled.since
+        assert "masks/" in again.reason
         assert 0 < redis.ttl(f"twinset:stalled:{spec.job}") <= 600
         failing.fail_on = None
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
@@ -64,7 +67,8 @@ def test_a_job_that_cannot_be_ended_says_why(hire: Hire, failing: FailingStore) 
     sweeper = Sweeper(worker)
     sweeper.run_once()
     stalled = worker.live_state.standing(spec.job)[1]
-    assert stalled is not None and "manifest" in stalled.reason
+    assert stalled is not None
+    assert "manifest" in stalled.reason
     with pytest.raises(StoreUnavailable):
         failing.put("jobs/manifest", b"")
     failing.fail_on = None

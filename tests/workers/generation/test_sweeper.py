@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
@@ -25,7 +25,7 @@ from workers.generation.worker import Worker
 
 def old_job(worker: Worker, *, age_s: float = 120.0, **changes: Any) -> JobSpec:
     """A job accepted a while ago, of which no chunk was ever sent: the API died between the two."""
-    then = datetime.now(timezone.utc) - timedelta(seconds=age_s)
+    then = datetime.now(UTC) - timedelta(seconds=age_s)
     spec = tiny_spec(job=new_job_id(then), created_at=then, **changes)
     worker.repository.write_spec(spec)
     return spec
@@ -43,11 +43,14 @@ def test_a_job_that_was_never_sent_is_sent_as_far_as_the_window_goes_and_only_on
     assert post.sent == [(spec.job, 0), (spec.job, 1)]
     run(worker, post)
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and summary.state is JobState.SUCCEEDED
+    assert summary is not None
+    assert summary.state is JobState.SUCCEEDED
     assert post.sent == [(spec.job, chunk) for chunk in range(5)]
 
 
-def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(worker: Worker, post: Post, redis: Redis) -> None:
+def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(
+    worker: Worker, post: Post, redis: Redis
+) -> None:
     spec = old_job(worker, count=12, chunk_size=2)
     sweeper = Sweeper(worker)
     sweeper.run_once()
@@ -59,7 +62,8 @@ def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(worker:
     assert list(post.waiting) == [(spec.job, 3), (spec.job, 4)]
     run(worker, post)
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 12)
+    assert summary is not None
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 12)
 
 
 def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_again(
@@ -87,7 +91,7 @@ def test_a_chunk_that_waits_in_the_queue_is_not_sent_twice_but_one_that_was_drop
     redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 600})
     queue = JobQueue(worker.settings)
     queue.send_chunk(spec.job, 0)
-    queue.send_chunk(new_job_id(datetime.now(timezone.utc)), 0)
+    queue.send_chunk(new_job_id(datetime.now(UTC)), 0)
     queue.close()
     sweeper.run_once()
     assert len(post.sent) == 1, "it is in the queue, however long it has been there"
@@ -112,13 +116,15 @@ def test_in_a_queue_too_long_to_be_read_a_chunk_is_taken_to_wait_for_two_minutes
 def test_what_a_dead_worker_held_is_sent_again_within_thirty_seconds() -> None:
     settings = Settings()
     turn_s = max(settings.lease_s, 3 * settings.sweep_interval_s)
-    # the lease, or the turn of the dead worker's sweeper, may just have been renewed; the look at it may just have been made
+    # the lease, or the turn of the dead worker's sweeper, may just have been renewed; the look at it may just have been
+    # made
     assert max(settings.lease_s, turn_s) + settings.sweep_interval_s <= 20, "10 s are left for the passes themselves"
 
 
 def test_a_dead_sweepers_turn_ends_with_its_leases(hire: Hire, redis: Redis) -> None:
     dead, heir = hire(lease_s=15.0, sweep_interval_s=5.0), hire(lease_s=15.0, sweep_interval_s=5.0)
-    assert Sweeper(dead).run_once() and not Sweeper(heir).run_once()
+    assert Sweeper(dead).run_once()
+    assert not Sweeper(heir).run_once()
     assert 0 < redis.pttl("twinset:sweeper") <= 15_000
 
 
@@ -161,7 +167,8 @@ def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide
     sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)] * 2
     run(worker, post)
-    assert (spec.job, 2) in post.interactive and post.interactive == post.sent
+    assert (spec.job, 2) in post.interactive
+    assert post.interactive == post.sent
 
 
 def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Post, store: FolderStore) -> None:
@@ -172,7 +179,8 @@ def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Po
     store.delete(keys.job_manifest(spec.job))
     Sweeper(worker).run_once()
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and (summary.state, summary.done) == (JobState.SUCCEEDED, 4)
+    assert summary is not None
+    assert (summary.state, summary.done) == (JobState.SUCCEEDED, 4)
     assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 4
 
 
@@ -188,7 +196,9 @@ def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post
     worker.leases.release(lease)
     sweeper.run_once()
     summary = worker.repository.read_summary(spec.job)
-    assert summary is not None and summary.state is JobState.CANCELLED and summary.reason == "cancelled"
+    assert summary is not None
+    assert summary.state is JobState.CANCELLED
+    assert summary.reason == "cancelled"
     assert post.sent == []
 
 
@@ -223,7 +233,8 @@ def test_a_job_deep_in_the_listing_is_found_in_time(hire: Hire, post: Post) -> N
 
 def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Sweeper(hire()), Sweeper(hire())
-    assert first.run_once() and first.run_once()
+    assert first.run_once()
+    assert first.run_once()
     assert not second.run_once()
     first.start()
     first.stop()
@@ -233,7 +244,7 @@ def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
 def test_a_folder_that_is_no_job_and_a_spec_that_is_torn_do_not_stop_the_others(
     worker: Worker, post: Post, store: FolderStore
 ) -> None:
-    torn = new_job_id(datetime.now(timezone.utc))
+    torn = new_job_id(datetime.now(UTC))
     store.put(keys.job_spec(torn), b'{"format": 1')
     store.put("jobs/notes/readme.txt", b"hello")
     spec = old_job(worker, count=1)

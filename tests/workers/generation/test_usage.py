@@ -25,7 +25,8 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
 
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     record = worker.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.bytes > 0
+    assert record is not None
+    assert record.bytes > 0
     for _ in range(2):
         assert redis.hgetall("twinset:stored:acme") == {spec.job: str(record.bytes)}
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
@@ -33,7 +34,9 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
 
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.RECORDED
     prefix = keys.job_prefix(spec.job)
-    whole = sum(info.size for part in ("images/", "masks/", "shards/", "manifest.jsonl") for info in store.list(prefix + part))
+    whole = sum(
+        info.size for part in ("images/", "masks/", "shards/", "manifest.jsonl") for info in store.list(prefix + part)
+    )
     assert worker.repository.usage.stored_bytes("acme") == {spec.job: whole}
     assert worker.repository.usage.queued_samples("acme") == {}
 
@@ -44,4 +47,5 @@ def test_without_redis_the_end_tells_all_the_same(hire: Hire, post: Post) -> Non
     worker.repository.write_spec(spec)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     [(job, size)] = worker.repository.usage.stored_bytes("acme").items()
-    assert job == spec.job and size > 0
+    assert job == spec.job
+    assert size > 0

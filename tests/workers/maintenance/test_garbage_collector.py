@@ -1,9 +1,10 @@
-"""The deleter: what was deleted goes to the last object, killed anywhere; the old go by their age; leftovers are found."""
+"""The deleter: what was deleted goes to the last object, killed anywhere; the old go by their age; leftovers are
+found."""
 
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def ended(worker: Worker, **changes: Any) -> JobSpec:
 
 
 def deleter(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> Deleter:
-    return Deleter(worker, now=lambda: datetime.now(timezone.utc) + later, poll_interval_s=0.0, **options)
+    return Deleter(worker, now=lambda: datetime.now(UTC) + later, poll_interval_s=0.0, **options)
 
 
 def objects(store: ObjectStore, job: str) -> list[str]:
@@ -65,12 +66,15 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
         worker.repository.read_spec(gone.job)
     assert deleter(worker).run_once()
     assert objects(store, gone.job) == []
-    assert list(usage.jobs("acme")) == [stays.job] and usage.stored_bytes("acme").keys() == {stays.job}
+    assert list(usage.jobs("acme")) == [stays.job]
+    assert usage.stored_bytes("acme").keys() == {stays.job}
     assert gone.job not in redis.hgetall("twinset:stored:acme")
     assert {key: store.get(key) for key in objects(store, stays.job)} == before
 
 
-def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_left(hire: Hire, store: FolderStore, post: Post) -> None:
+def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_left(
+    hire: Hire, store: FolderStore, post: Post
+) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, worker = hire(store=breaking), hire()
     first = ended(worker, count=4)
@@ -91,13 +95,15 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
         sweeper = Sweeper(worker)
         sweeper.run_once()
         sweeper._leader_lock.give_back()
-        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO and post.sent == []
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
+        assert post.sent == []
         other = deleter(worker)
         other.run_once()
         other._leader_lock.give_back()
         assert objects(store, spec.job) == []
     assert deletes > 10, "it was killed at every place there is"
-    assert objects(store, spec.job) == [] and worker.repository.read_retry(first.job) is None
+    assert objects(store, spec.job) == []
+    assert worker.repository.read_retry(first.job) is None
     assert worker.repository.usage.stored_bytes("acme") == {}
 
 
@@ -112,12 +118,13 @@ def test_a_pass_removes_a_bounded_number_of_objects(worker: Worker, store: Folde
         assert left >= max(0, total - 9 * passes)
         if not left:
             break
-    assert passes == (total - 2) // 7 + 1 and objects(store, spec.job) == []
+    assert passes == (total - 2) // 7 + 1
+    assert objects(store, spec.job) == []
 
 
 def test_jobs_expire_by_the_age_of_their_end_and_the_living_stay(hire: Hire, store: FolderStore) -> None:
     worker = hire(job_retention_days=7)
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
 
     def accepted(days: float, **changes: Any) -> dict[str, Any]:
         then = now - timedelta(days=days)
@@ -153,7 +160,8 @@ def test_inputs_of_a_job_that_never_came_go_after_a_day_with_its_entries(worker:
     waiting = tiny_spec()
     worker.repository.write_spec(waiting)
     young = deleter(worker)
-    assert young.run_once() and objects(store, spec.job)
+    assert young.run_once()
+    assert objects(store, spec.job)
     young._leader_lock.give_back()
     assert deleter(worker, later=LATER).run_once()
     assert objects(store, spec.job) == []
@@ -179,7 +187,12 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
     assert deleter(worker, later=LATER).run_once()
     left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
-    assert left == [keys.job_image(spec.job, 0), keys.job_image(spec.job, 1), keys.job_mask(spec.job, 0), keys.job_mask(spec.job, 1)]
+    assert left == [
+        keys.job_image(spec.job, 0),
+        keys.job_image(spec.job, 1),
+        keys.job_mask(spec.job, 0),
+        keys.job_mask(spec.job, 1),
+    ]
 
 
 def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
@@ -208,11 +221,12 @@ def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker:
         path.write_bytes(b"half")
     os.utime(dead, (1, 1))
     assert deleter(worker).run_once()
-    assert not dead.exists() and living.exists()
+    assert not dead.exists()
+    assert living.exists()
 
 
 def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker: Worker, store: FolderStore) -> None:
-    clock = [datetime.now(timezone.utc) + LATER]
+    clock = [datetime.now(UTC) + LATER]
     deleting = Deleter(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
     early = [tiny_spec() for _ in range(5)]
     for spec in early:
@@ -230,7 +244,8 @@ def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker:
 
 def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = Deleter(hire()), Deleter(hire())
-    assert first.run_once() and not second.run_once()
+    assert first.run_once()
+    assert not second.run_once()
     first.start()
     first.stop()
     assert second.run_once()
@@ -238,14 +253,22 @@ def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
 
 def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, store: FolderStore) -> None:
     worker, runs = hire(job_retention_days=7), RunRepository(store)
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     then = now - timedelta(days=30)
     there, gone, of_another = (
         RunSpec(run=new_run_id(RunKind.AUGMENTATION, then), tenant=tenant, created_at=then, work={})
         for tenant in ("default", "default", "acme")
     )
     jobs = []
-    for key in (f"{there.run}.0.12", f"{gone.run}.0.0", f"{of_another.run}.0.0", f"{there.run}", f"{there.run}.0.x", "mine", None):
+    for key in (
+        f"{there.run}.0.12",
+        f"{gone.run}.0.0",
+        f"{of_another.run}.0.0",
+        f"{there.run}",
+        f"{there.run}.0.x",
+        "mine",
+        None,
+    ):
         spec = tiny_spec(job=new_job_id(then), created_at=then, count=1, idempotency_key=key)
         worker.repository.write_spec(spec)
         worker.repository.conclude(spec, now=now - timedelta(days=29))

@@ -41,10 +41,12 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_h
     failing.fail_on = "summary"
     spec = accepted(dying, receiver)
     generate_chunk(dying, spec.job, 0)
-    assert dying.repository.read_summary(spec.job) is None and pending(dying) == [spec.job]
+    assert dying.repository.read_summary(spec.job) is None
+    assert pending(dying) == [spec.job]
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
-    assert receiver.got == [] and pending(other) == [spec.job]
+    assert receiver.got == []
+    assert pending(other) == [spec.job]
     assert Sweeper(other).run_once()
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["job.succeeded"]
@@ -87,7 +89,9 @@ def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_sam
     spec = ended(worker, receiver)
     failing.fail_on = f"jobs/{spec.job}/callbacks/"
     deliver(worker)
-    assert len(receiver.got) == 1 and stands(worker, spec).attempts == () and pending(worker) == [spec.job]
+    assert len(receiver.got) == 1
+    assert stands(worker, spec).attempts == ()
+    assert pending(worker) == [spec.job]
     failing.fail_on = None
     deliver(worker)
     assert len(receiver.got) == 2
@@ -95,13 +99,16 @@ def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_sam
     assert stands(worker, spec).state is CallbackState.DELIVERED
 
 
-def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(worker: Worker, receiver: Receiver) -> None:
+def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(
+    worker: Worker, receiver: Receiver
+) -> None:
     spec = ended(worker, receiver)
     deliver(worker)
     # the note is there again, as it also is when a second one who ends the job is late
     worker.repository.outbox.enqueue(spec.job)
     deliver(worker)
-    assert len(receiver.got) == 1 and pending(worker) == []
+    assert len(receiver.got) == 1
+    assert pending(worker) == []
 
 
 def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
@@ -126,8 +133,10 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert found.state is CallbackState.DELIVERED
     deliver_again = CallbackDeliverer(other)
     redis.flushall()
-    assert deliver_again.run_once() and deliver_again.wait(20)
-    assert len(receiver.got) == 2 and pending(one) == []
+    assert deliver_again.run_once()
+    assert deliver_again.wait(20)
+    assert len(receiver.got) == 2
+    assert pending(one) == []
 
 
 def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
@@ -145,7 +154,8 @@ def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
     monkeypatch.setattr(worker.repository.store, "get", fail)
     deliver(worker)
     monkeypatch.setattr(worker.repository.store, "get", plain_get)
-    assert pending(worker) == [spec.job] and receiver.got == []
+    assert pending(worker) == [spec.job]
+    assert receiver.got == []
     deliver(worker)
     assert len(receiver.got) == 1
 

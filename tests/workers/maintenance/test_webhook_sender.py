@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock(datetime.now(timezone.utc))
+    return Clock(datetime.now(UTC))
 
 
 def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Worker, receiver: Receiver) -> None:
@@ -76,15 +76,21 @@ def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Wor
         "reason": None,
         "links": {"self": here, **{part: f"{here}/{part}" for part in ("samples", "manifest", "archive")}},
     }
-    assert got.headers["webhook-id"] == f"{spec.job}_ended" and got.headers["user-agent"].startswith("twinset/")
+    assert got.headers["webhook-id"] == f"{spec.job}_ended"
+    assert got.headers["user-agent"].startswith("twinset/")
     found = stands(worker, spec)
-    assert (found.state, [(a.number, a.status, a.error) for a in found.attempts]) == (CallbackState.DELIVERED, [(1, 204, None)])
+    assert (found.state, [(a.number, a.status, a.error) for a in found.attempts]) == (
+        CallbackState.DELIVERED,
+        [(1, 204, None)],
+    )
     assert pending(worker) == []
     deliver(worker)
     assert len(receiver.got) == 1
 
 
-def test_every_end_is_told_also_a_cancel_before_the_start(worker: Worker, receiver: Receiver, settings: Settings) -> None:
+def test_every_end_is_told_also_a_cancel_before_the_start(
+    worker: Worker, receiver: Receiver, settings: Settings
+) -> None:
     failed = ended(worker, receiver, classes=None, prompt="nan")
     partial = accepted(worker, receiver, count=4)
     generate_chunk(worker, partial.job, 0)
@@ -95,7 +101,11 @@ def test_every_end_is_told_also_a_cancel_before_the_start(worker: Worker, receiv
     cancel(cancelled, worker.repository, live_state)
     live_state.close()
     summaries = {spec.job: worker.repository.read_summary(spec.job) for spec in (failed, partial, cancelled)}
-    assert [summary and summary.state for summary in summaries.values()] == [JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED]
+    assert [summary and summary.state for summary in summaries.values()] == [
+        JobState.FAILED,
+        JobState.PARTIAL,
+        JobState.CANCELLED,
+    ]
     deliver(worker)
     told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
     assert told == {failed.job: "job.failed", partial.job: "job.partial", cancelled.job: "job.cancelled"}
@@ -123,7 +133,8 @@ def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
     spec = ended(worker, receiver)
     deliver(worker, clock)
     first = stands(worker, spec)
-    assert first.state is CallbackState.PENDING and first.next_at is not None
+    assert first.state is CallbackState.PENDING
+    assert first.next_at is not None
     assert 4 <= (first.next_at - clock()).total_seconds() <= 6
     deliver(worker, clock)
     assert len(receiver.got) == 1, "it is not due yet"
@@ -138,7 +149,8 @@ def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
     secret = (worker.settings.data_dir / SECRET_FILE).read_text()
     Webhook(secret).verify(receiver.got[2].body, receiver.got[2].headers)
     found = stands(worker, spec)
-    assert found.state is CallbackState.DELIVERED and found.next_at is None
+    assert found.state is CallbackState.DELIVERED
+    assert found.next_at is None
     assert [(a.number, a.status, a.result) for a in found.attempts] == [
         (1, 500, "failed"),
         (2, 302, "failed"),
@@ -146,13 +158,16 @@ def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
     ]
 
 
-def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(worker: Worker, receiver: Receiver, clock: Clock) -> None:
+def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(
+    worker: Worker, receiver: Receiver, clock: Clock
+) -> None:
     receiver.answers = [(404, {})]
     spec = ended(worker, receiver)
     began = clock()
     deliverer = CallbackDeliverer(worker, now=clock)
     for _ in range(40):
-        assert deliverer.run_once() and deliverer.wait(30)
+        assert deliverer.run_once()
+        assert deliverer.wait(30)
         found = stands(worker, spec)
         if found.state.settled:
             break
@@ -194,7 +209,9 @@ def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hi
     assert 0.4 < attempt.seconds < 5
 
 
-def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected_to(hire: Hire, receiver: Receiver) -> None:
+def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected_to(
+    hire: Hire, receiver: Receiver
+) -> None:
     worker = hire(callback_private=False)
     spec = ended(worker, f"https://rebinding.example:{receiver.port}/hook")
     deliver(worker, resolve=lambda host, port: ["127.0.0.1"])
@@ -259,19 +276,22 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
         generate_chunk(worker, other.job, 0)
     deliverer = CallbackDeliverer(worker, now=clock)
     counting.read.clear()
-    assert deliverer.run_once() and deliverer.wait(20)
+    assert deliverer.run_once()
+    assert deliverer.wait(20)
     assert {key.split("/")[1].removesuffix(".json") for key in counting.read} == {waiting.job}
     counting.read.clear()
     for _ in range(5):
-        assert deliverer.run_once() and deliverer.wait(20)
+        assert deliverer.run_once()
+        assert deliverer.wait(20)
     assert counting.read == [], "it is known not to be due"
     clock.go_on(7)
-    assert deliverer.run_once() and deliverer.wait(20)
+    assert deliverer.run_once()
+    assert deliverer.wait(20)
     assert stands(worker, waiting).state is CallbackState.DELIVERED
 
 
 def test_many_callbacks_at_once_all_arrive_the_oldest_first_and_each_once(worker: Worker, receiver: Receiver) -> None:
-    moments = [datetime.now(timezone.utc) + timedelta(milliseconds=number) for number in range(30)]
+    moments = [datetime.now(UTC) + timedelta(milliseconds=number) for number in range(30)]
     specs = [accepted(worker, receiver, job=new_job_id(moment)) for moment in moments]
     for spec in specs:
         worker.repository.request_cancel(spec.job)

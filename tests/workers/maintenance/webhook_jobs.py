@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.jobs.spec import JobSpec
@@ -19,7 +19,7 @@ from workers.generation.worker import Worker
 def accepted(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
     """A job with a callback, accepted a while ago."""
     url = receiver if isinstance(receiver, str) else receiver.url
-    then = datetime.now(timezone.utc) - timedelta(minutes=2)
+    then = datetime.now(UTC) - timedelta(minutes=2)
     values = {"job": new_job_id(then), "created_at": then, "count": 2, "chunk_size": 2, **changes}
     spec = tiny_spec(callback=Callback(url=url, service_url=SERVICE), **values)
     worker.repository.write_spec(spec)

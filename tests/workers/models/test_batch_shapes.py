@@ -97,7 +97,9 @@ def test_a_worker_measures_where_no_shape_is_set_and_every_worker_after_it_takes
     spec = accept(again, post, count=3)
     work(again, post)
     record = again.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.batch_shape[0] == rows and record.shapes == "fixed"
+    assert record is not None
+    assert record.batch_shape[0] == rows
+    assert record.shapes == "fixed"
 
 
 def test_a_shape_of_one_row_is_refused_with_the_reason(hire: Hire) -> None:
@@ -105,7 +107,9 @@ def test_a_shape_of_one_row_is_refused_with_the_reason(hire: Hire) -> None:
         hire(batch_shape=1).models.get("tiny@1.0.0")
 
 
-def test_floating_shapes_take_no_more_rows_than_are_used_and_the_record_says_so(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_floating_shapes_take_no_more_rows_than_are_used_and_the_record_says_so(
+    hire: Hire, post: Post, store: FolderStore
+) -> None:
     systems: list[TinySystem] = []
 
     def load(_: object) -> System:
@@ -118,7 +122,8 @@ def test_floating_shapes_take_no_more_rows_than_are_used_and_the_record_says_so(
     # three samples of one row each need four rows, not sixteen
     assert max(systems[0].forwards) <= 4
     record = worker.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.shapes == "floating"
+    assert record is not None
+    assert record.shapes == "floating"
     assert manifest_entry(spec, record, record.items[0])["shapes"] == "floating"
     many = accept(worker, post, count=20, chunk_size=20)
     work(worker, post)

@@ -1,4 +1,5 @@
-"""Several models within a budget of memory: the least recently used goes, one at work never does, and nobody waits for ever."""
+"""Several models within a budget of memory: the least recently used goes, one at work never does, and nobody waits for
+ever."""
 
 from __future__ import annotations
 
@@ -21,7 +22,6 @@ from workers.generation.worker import Worker
 from workers.models import cache
 
 NAMES = ("alpha", "beta", "gamma")
-
 
 
 @pytest.fixture
@@ -79,10 +79,12 @@ def test_a_model_at_work_is_never_dropped_and_the_next_waits_until_it_is_done(hi
         waiter = threading.Thread(target=want_beta)
         waiter.start()
         assert looked.wait(10)
-        assert names(worker) == ["alpha"] and not got
+        assert names(worker) == ["alpha"]
+        assert not got
         assert worker.models.get("alpha@1.0.0") is alpha, "still there for others, at first"
     waiter.join(10)
-    assert got == ["beta"] and names(worker) == ["beta"]
+    assert got == ["beta"]
+    assert names(worker) == ["beta"]
 
 
 def test_one_that_waited_long_has_its_turn_though_the_model_in_its_way_never_idles(
@@ -111,7 +113,8 @@ def test_one_that_waited_long_has_its_turn_though_the_model_in_its_way_never_idl
     over.set()
     for thread in threads:
         thread.join(10)
-    assert served.count("beta") == 1 and served[-1] == "alpha"
+    assert served.count("beta") == 1
+    assert served[-1] == "alpha"
 
 
 def test_whoever_is_called_away_while_it_waits_leaves_nothing_behind(hire: Hire, three: None) -> None:
@@ -122,20 +125,23 @@ def test_whoever_is_called_away_while_it_waits_leaves_nothing_behind(hire: Hire,
         raise Called
 
     worker = hired(hire, 1)
-    with worker.models.use("alpha@1.0.0"):
-        with pytest.raises(Called), worker.models.use("beta@1.0.0", look_around=away):
-            raise AssertionError("there was no room for it")
+    with worker.models.use("alpha@1.0.0"), pytest.raises(Called), worker.models.use("beta@1.0.0", look_around=away):
+        raise AssertionError("there was no room for it")
     until(lambda: names(worker) == ["beta"])
     assert worker.models.get("alpha@1.0.0").card.name == "alpha"
 
 
 def test_a_model_larger_than_the_budget_is_refused_with_the_remedy(hire: Hire, three: None) -> None:
-    with pytest.raises(WeightsError, match=f"alpha@1.0.0 takes up to {size_of_one()} bytes .* may take 1; raise TWINSET_MODEL_MEMORY"):
+    with pytest.raises(
+        WeightsError, match=f"alpha@1.0.0 takes up to {size_of_one()} bytes .* may take 1; raise TWINSET_MODEL_MEMORY"
+    ):
         hire(model_memory_bytes=1).models.get("alpha@1.0.0")
     assert hired(hire, 1).models.get("alpha@1.0.0").card.name == "alpha"
 
 
-def test_models_that_turn_out_larger_than_their_files_said_are_dropped_after(hire: Hire, three: None, store: FolderStore) -> None:
+def test_models_that_turn_out_larger_than_their_files_said_are_dropped_after(
+    hire: Hire, three: None, store: FolderStore
+) -> None:
     worker = hired(hire, 1.5)
     for name in ("small", "tiny"):
         files = {"model.safetensors": WeightsFile(sha256=hashlib.sha256(b"a").hexdigest(), bytes=1)}

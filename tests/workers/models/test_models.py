@@ -39,7 +39,8 @@ def test_a_model_is_fetched_from_the_store_once_and_loaded_once_for_many_threads
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(loads) == 1 and len(set(map(id, found))) == 1
+    assert len(loads) == 1
+    assert len(set(map(id, found))) == 1
     assert (loads[0] / "model.safetensors").read_bytes() == WEIGHTS
     assert loads[0] == worker.settings.model_cache_dir / "tiny" / "1.0.0"
 

@@ -49,9 +49,11 @@ def test_a_lane_that_hangs_leaves_the_others_their_way() -> None:
     while done.count("quick") < 5:
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    assert done == ["quick"] * 5 and not pool.wait(0.01)
+    assert done == ["quick"] * 5
+    assert not pool.wait(0.01)
     hold.set()
-    assert pool.wait(20) and done.count("slow") == 5
+    assert pool.wait(20)
+    assert done.count("slow") == 5
 
 
 def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped() -> None:
@@ -67,11 +69,14 @@ def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped(
     assert begun.wait(20)
     pool.add("a", "first", lambda: done.append("the same once more"))
     pool.add("a", "second", lambda: done.append("second"))
-    assert "first" in pool and "second" in pool
+    assert "first" in pool
+    assert "second" in pool
     pool.drop_waiting()
-    assert "first" in pool and "second" not in pool
+    assert "first" in pool
+    assert "second" not in pool
     hold.set()
-    assert pool.wait(20) and done == ["first"]
+    assert pool.wait(20)
+    assert done == ["first"]
 
 
 def test_work_that_fails_takes_nothing_with_it() -> None:
@@ -83,6 +88,8 @@ def test_work_that_fails_takes_nothing_with_it() -> None:
 
     pool.add("a", "fails", fail)
     pool.add("a", "goes on", lambda: done.append("goes on"))
-    assert pool.wait(20) and done == ["goes on"]
+    assert pool.wait(20)
+    assert done == ["goes on"]
     pool.add("a", "fails", lambda: done.append("a second time"))
-    assert pool.wait(20) and done == ["goes on", "a second time"]
+    assert pool.wait(20)
+    assert done == ["goes on", "a second time"]

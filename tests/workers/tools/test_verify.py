@@ -1,4 +1,5 @@
-"""Twins made again against their records: what is told of sound jobs, damaged stores, untrue records and other machines."""
+"""Twins made again against their records: what is told of sound jobs, damaged stores, untrue records and other
+machines."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def made(worker: Worker, post: Post, **changes: Any) -> JobSpec:
     return spec
 
 
-def look(worker: Worker, settings: Settings, spec: JobSpec, count: int = 100, load: Any = load_tiny) -> list[TwinFinding]:
+def look(
+    worker: Worker, settings: Settings, spec: JobSpec, count: int = 100, load: Any = load_tiny
+) -> list[TwinFinding]:
     return list(verify(draw(worker.repository, spec, count, 3), worker.repository.store, settings, load=load))
 
 
@@ -78,18 +81,22 @@ def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was
     drawn = draw(worker.repository, spec, 4, 3)
     findings = list(verify(drawn, store, told, load=load_tiny, on_step=lambda: steps.append(1)))
     assert [finding.index for finding in findings] == [pick.item.index for pick in drawn.picks]
-    assert len({finding.index for finding in findings}) == 4 and len(steps) == 4 * spec.steps
+    assert len({finding.index for finding in findings}) == 4
+    assert len(steps) == 4 * spec.steps
     for finding in findings:
         assert [(file.kind, file.stored, file.remade) for file in finding.files] == [
             ("image", Stored.AS_RECORDED, True),
             ("mask", Stored.AS_RECORDED, True),
         ]
-        assert not finding.differences and finding.failure is None
+        assert not finding.differences
+        assert finding.failure is None
     assert verdict(findings) is VerifyVerdict.SAME
     assert contents(store) == before
 
 
-def test_the_record_decides_on_batch_shape_and_threads(worker: Worker, hire: Hire, post: Post, settings: Settings) -> None:
+def test_the_record_decides_on_batch_shape_and_threads(
+    worker: Worker, hire: Hire, post: Post, settings: Settings
+) -> None:
     spec = made(hire(batch_shape=4), post, count=2)
     [one, other] = look(worker, settings, spec)
     assert one.differences == other.differences == ()
@@ -118,7 +125,8 @@ def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_miss
 ) -> None:
     spec = made(worker, post, count=4, chunk_size=2, layout="shards")
     record = worker.repository.read_chunk(spec.job, 0)
-    assert record is not None and record.items[1].mask_offset is not None
+    assert record is not None
+    assert record.items[1].mask_offset is not None
     key, at = keys.job_shard(spec.job, 0), record.items[1].mask_offset
     data = bytearray(store.get(key))
     data[at + 50] ^= 1
@@ -136,13 +144,16 @@ def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_miss
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
-def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(worker: Worker, post: Post, settings: Settings) -> None:
+def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(
+    worker: Worker, post: Post, settings: Settings
+) -> None:
     spec = made(worker, post, count=2)
     rewrite(worker, spec, item={"image_sha256": "0" * 64})
     findings = look(worker, settings, spec)
     image, mask = findings[0].files
     assert (image.stored, image.remade, image.like_stored) == (Stored.DAMAGED, False, True)
-    assert image.distance is not None and image.distance.largest == 0
+    assert image.distance is not None
+    assert image.distance.largest == 0
     assert mask.remade is True
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
@@ -169,8 +180,11 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
     findings = look(worker, settings, spec, load=brighter)
     image, mask = findings[0].files
     assert (image.stored, image.remade, image.like_stored) == (Stored.AS_RECORDED, False, False)
-    assert image.distance is not None and image.distance.largest == 3 and 0.0 < image.distance.mean <= 3.0
-    assert mask.distance is not None and mask.distance.share == pytest.approx(1 / 8)
+    assert image.distance is not None
+    assert image.distance.largest == 3
+    assert 0.0 < image.distance.mean <= 3.0
+    assert mask.distance is not None
+    assert mask.distance.share == pytest.approx(1 / 8)
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
     rewrite(worker, spec, device="cpu (Another)", build={"torch": "1.0", "cpu_threads": "2"})
@@ -213,14 +227,19 @@ def test_floating_shapes_promise_no_equal_bits(worker: Worker, post: Post, setti
     assert verdict(findings) is VerifyVerdict.PROVES_NOTHING
 
 
-def test_records_from_before_forwards_had_a_choice_ran_as_they_are(worker: Worker, post: Post, settings: Settings) -> None:
+def test_records_from_before_forwards_had_a_choice_ran_as_they_are(
+    worker: Worker, post: Post, settings: Settings
+) -> None:
     spec = made(worker, post, count=1)
     record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
-    old = record.model_copy(update={"build": {name: value for name, value in record.build.items() if name != "forward"}})
+    old = record.model_copy(
+        update={"build": {name: value for name, value in record.build.items() if name != "forward"}}
+    )
     worker.repository.store.put(keys.job_chunk(spec.job, 0), old.model_dump_json().encode())
     [finding] = look(worker, settings, spec)
-    assert finding.differences == () and not finding.differs
+    assert finding.differences == ()
+    assert not finding.differs
 
 
 def test_samples_given_up_are_passed_over_and_counted(hire: Hire, post: Post, settings: Settings) -> None:
@@ -268,14 +287,16 @@ def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is
     assert [[file.kind for file in finding.files] for finding in findings] == [["image", "mask"]] * 4
     assert verdict(findings) is VerifyVerdict.SAME
     [alone] = look(worker, settings, text, load=load)
-    assert [file.kind for file in alone.files] == ["image"] and verdict([alone]) is VerifyVerdict.SAME
+    assert [file.kind for file in alone.files] == ["image"]
+    assert verdict([alone]) is VerifyVerdict.SAME
     assert contents(store) == before
 
     store.put(keys.job_input(masks.job, 1), b"not what was given")
     store.delete(keys.job_input(masks.job, 2))
     findings = look(worker, settings, masks, load=load)
     assert [finding.damaged for finding in findings] == [False, True, True, False]
-    assert "the job was accepted with" in (findings[1].failure or "") and "000002.png" in (findings[2].failure or "")
+    assert "the job was accepted with" in (findings[1].failure or "")
+    assert "000002.png" in (findings[2].failure or "")
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
@@ -334,11 +355,13 @@ def test_the_distance_of_two_pictures_is_in_values_and_pixels() -> None:
     other = one.copy()
     other[0, 0] = (255, 0, 9)
     far = distance(encode_image(one, {"a": 1}), encode_image(other, {}))
-    assert far is not None and (far.largest, far.mean, far.share) == (255, pytest.approx(264 / 48), 1 / 16)
+    assert far is not None
+    assert (far.largest, far.mean, far.share) == (255, pytest.approx(264 / 48), 1 / 16)
     labels = np.zeros((4, 4), np.uint8)
     labels[1] = 1
     colours = [(0, 0, 0), (255, 255, 255)]
     far = distance(encode_mask(labels, colours, {}), encode_mask(np.zeros_like(labels), colours, {}))
-    assert far is not None and far.share == 0.25
+    assert far is not None
+    assert far.share == 0.25
     assert distance(encode_image(one, {}), b"no PNG") is None
     assert distance(encode_image(one, {}), encode_image(one[:2], {})) is None

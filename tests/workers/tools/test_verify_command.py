@@ -61,18 +61,23 @@ def test_a_sound_job_ends_with_0_and_the_seed_repeats_the_choice(
     assert verify(data_dir, job.job, "--count", "3") == 0
     first = capsys.readouterr().out
     assert "3 of 6 twins from tiny@1.0.0, drawn with --seed " in first
-    assert "3 of 3" in first and first.count("as recorded, and the same when made again") == 3
+    assert "3 of 3" in first
+    assert first.count("as recorded, and the same when made again") == 3
     seed = first.partition("--seed ")[2].split()[0]
     assert verify(data_dir, job.job, "--count", "3", "--seed", seed) == 0
     twins = [line for line in first.splitlines() if line.startswith("✓  ")]
-    assert twins == [line for line in capsys.readouterr().out.splitlines() if line.startswith("✓  ")] and len(twins) == 3
+    assert twins == [line for line in capsys.readouterr().out.splitlines() if line.startswith("✓  ")]
+    assert len(twins) == 3
     assert {info.key: stored.get(info.key) for info in stored.list("")} == before
 
 
-def test_more_than_there_is_takes_all_and_says_so(job: JobSpec, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_than_there_is_takes_all_and_says_so(
+    job: JobSpec, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert verify(data_dir, job.job, "--count", "50") == 0
     text = capsys.readouterr().out
-    assert "50 were asked for; these are all there are" in text and "All 6 twins are stored as recorded" in text
+    assert "50 were asked for; these are all there are" in text
+    assert "All 6 twins are stored as recorded" in text
 
 
 def test_a_damaged_object_ends_with_1_and_is_named(
@@ -81,8 +86,12 @@ def test_a_damaged_object_ends_with_1_and_is_named(
     stored.put(keys.job_image(job.job, 4), b"not what was recorded")
     assert verify(data_dir, job.job, "--count", "6") == 1
     text = capsys.readouterr().out
-    assert f"✗     4  image damaged in the store: {keys.job_image(job.job, 4)} has not the sha256 of the record; the same" in text
-    assert "1 of 6 twins is not in the store as recorded." in text and "not the same when made again" not in text
+    assert (
+        f"✗     4  image damaged in the store: {keys.job_image(job.job, 4)} has not the sha256 of the record; the same"
+        in text
+    )
+    assert "1 of 6 twins is not in the store as recorded." in text
+    assert "not the same when made again" not in text
 
 
 def test_on_another_build_a_difference_ends_with_3_and_says_what_differs(
@@ -102,7 +111,8 @@ def test_on_another_build_a_difference_ends_with_3_and_says_what_differs(
     rewrite(stored, job.job, torch="1.0")
     assert verify(data_dir, job.job, "--count", "6") == 3
     text = capsys.readouterr().out
-    assert "1 of 6 twins is not the same when made again." in text and "proves nothing about the store" in text
+    assert "1 of 6 twins is not the same when made again." in text
+    assert "proves nothing about the store" in text
     assert "recorded 1.0; here " in text
 
 
@@ -116,10 +126,12 @@ def test_what_cannot_be_verified_ends_with_2_and_one_line(
     def error(folder: Path, name: str) -> str:
         assert verify(folder, name) == 2
         text = capsys.readouterr().err
-        assert text.count("\n") == 1 and text.startswith("Error: ")
+        assert text.count("\n") == 1
+        assert text.startswith("Error: ")
         return text
 
-    assert f"there is no job '{other}' in file://" in (text := error(data_dir, other)) and str(data_dir) in text
+    assert f"there is no job '{other}' in file://" in (text := error(data_dir, other))
+    assert str(data_dir) in text
     assert "is not a job id" in error(data_dir, "../../etc")
     assert "there is no store in" in error(tmp_path / "nothing", other)
     assert not (tmp_path / "nothing").exists()
@@ -146,5 +158,7 @@ def test_help_and_a_machine_without_torch() -> None:
         "sys.modules['torch'] = None\nsys.exit(run(['verify', 'j' + '0' * 18]))"
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "loaded: []" in finished.stdout and "Exit code" in finished.stdout
-    assert finished.returncode == 2 and "pip install 'twinset[all]'" in finished.stderr
+    assert "loaded: []" in finished.stdout
+    assert "Exit code" in finished.stdout
+    assert finished.returncode == 2
+    assert "pip install 'twinset[all]'" in finished.stderr

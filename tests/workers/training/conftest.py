@@ -30,7 +30,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
     y, x = np.mgrid[:64, :64]
     for index in range(30):
         mask = np.zeros((64, 64), dtype=np.uint8)
-        cy, cx, r = rng.integers(12, 52, 2).tolist() + [int(rng.integers(6, 12))]
+        cy, cx, r = [*rng.integers(12, 52, 2).tolist(), int(rng.integers(6, 12))]
         mask[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = 1
         top, left = rng.integers(0, 44, 2)
         mask[top : top + 16, left : left + 16] = 2
@@ -41,5 +41,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
     (folder / "train.txt").write_text("\n".join(f"s{i:02d}" for i in range(24)))
     (folder / "test.txt").write_text("\n".join(f"s{i:02d}" for i in range(24, 30)))
     classes = [{"index": i, "name": name} for i, name in enumerate(("Ground", "Disc", "Square"))]
-    (folder / "dataset.json").write_text(json.dumps({"name": "shapes", "classes": classes, "has_up": False, "licence": "CC0"}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"name": "shapes", "classes": classes, "has_up": False, "licence": "CC0"})
+    )
     return SegmentationFolder.open(folder)

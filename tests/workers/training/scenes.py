@@ -34,7 +34,9 @@ def write_scenes(folder: Path, count: int = 8, *, seed: int = 0, **about: Any) -
         mask = np.zeros((SIZE_PX, SIZE_PX), dtype=np.uint8)
         top, left, side = rng.integers(2, 14), rng.integers(2, 14), rng.integers(8, 16)
         mask[top : top + side, left : left + side] = 1
-        image = np.where(mask[..., None] == 1, [230, 190, 60], [20, 40, 70]) + rng.integers(-8, 9, (SIZE_PX, SIZE_PX, 3))
+        image = np.where(mask[..., None] == 1, [230, 190, 60], [20, 40, 70]) + rng.integers(
+            -8, 9, (SIZE_PX, SIZE_PX, 3)
+        )
         stems.append(f"scene{i:02d}")
         captions.append({"stem": stems[-1], "text": f"a square of {side} pixels"})
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{stems[-1]}.png")
@@ -60,7 +62,11 @@ def tiny_base(prediction_type: str = "epsilon", denoiser: DenoiserConfig = DENOI
         unet=unet,
         denoiser_config=denoiser,
         convention=SamplerConvention(
-            schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, prediction_type=prediction_type
+            schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            clip_sample=False,
+            prediction_type=prediction_type,
         ),
         tokens=LetterTokens(),
         size_px=SIZE_PX,

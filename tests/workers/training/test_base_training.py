@@ -26,7 +26,12 @@ from workers.training.loop import iteration_generator
 
 torch.set_num_threads(1)
 
-AUTOENCODER_ABOUT = {"files": {"autoencoder.safetensors": "1"}, "data": [{"name": "others"}], "licence": "CC0", "deviations": ["Its own."]}
+AUTOENCODER_ABOUT = {
+    "files": {"autoencoder.safetensors": "1"},
+    "data": [{"name": "others"}],
+    "licence": "CC0",
+    "deviations": ["Its own."],
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +40,19 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trainer(folder: Path, out: Path, **changes: object) -> BaseTrainer:
-    values = {"iterations": 80, "batch_size": 6, "learning_rate": 5e-3, "warmup": 5, "ema_decay": 0.8, "network": DENOISER}
+    values = {
+        "iterations": 80,
+        "batch_size": 6,
+        "learning_rate": 5e-3,
+        "warmup": 5,
+        "ema_decay": 0.8,
+        "network": DENOISER,
+    }
     settings = preset_base("small", AUTOENCODER, 32, 8, **(values | changes))
     autoencoder = (tiny_base().autoencoder, AUTOENCODER, AUTOENCODER_ABOUT)
-    return BaseTrainer(ImageFolder.open(folder), out, settings, accelerator(), autoencoder=autoencoder, tokens=LetterTokens())
+    return BaseTrainer(
+        ImageFolder.open(folder), out, settings, accelerator(), autoencoder=autoencoder, tokens=LetterTokens()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +75,8 @@ def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(scenes: Path, tmp_
     first.save(3)
     torch.manual_seed(999)
     second = trainer(scenes, tmp_path / "parts")
-    assert second.start == 3 and [second.step(i) for i in range(3, 6)] == undisturbed[3:]
+    assert second.start == 3
+    assert [second.step(i) for i in range(3, 6)] == undisturbed[3:]
     with pytest.raises(ValueError, match="another convention"):
         trainer(scenes, tmp_path / "parts", convention=SamplerConvention())
 
@@ -77,7 +92,10 @@ def test_the_loss_is_the_papers_written_out(scenes: Path, tmp_path: Path, conven
     # the same draws again: rows, turns, posterior, dropping, texts, timesteps, noise
     generator, rows = iteration_generator(0, 3), run.rows_of(run.rows, 3)
     turns = torch.randint(8, (6,), generator=generator).tolist()
-    mean, std = (np.stack([bank[turn, row].numpy() for turn, row in zip(turns, rows)]) for bank in (run.latents.mean, run.latents.std))
+    mean, std = (
+        np.stack([bank[turn, row].numpy() for turn, row in zip(turns, rows)])
+        for bank in (run.latents.mean, run.latents.std)
+    )
     z0 = mean + std * torch.randn(mean.shape, generator=generator).numpy()
     torch.rand(12, generator=generator)
     torch.randperm(6, generator=generator), torch.rand(6, generator=generator)
@@ -113,11 +131,15 @@ def test_the_base_that_is_read_back_is_the_averaged_network(finished: BaseTraine
     with finished.result() as trained, torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(base.unet.parameters(), trained.parameters(), strict=True))
         # their memory lies in another order, so that sums round in another one
-        torch.testing.assert_close(denoise(base.unet.eval(), z, t, text), denoise(trained, z, t, text), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            denoise(base.unet.eval(), z, t, text), denoise(trained, z, t, text), rtol=1e-4, atol=1e-5
+        )
     assert (base.size_px, base.convention, base.autoencoder_config) == (32, SMALL_CONVENTION, AUTOENCODER)
-    assert about["licence"] == "CC0" and [entry["name"] for entry in about["data"]] == ["others", "scenes"]
+    assert about["licence"] == "CC0"
+    assert [entry["name"] for entry in about["data"]] == ["others", "scenes"]
     assert "cosine schedule" in about["deviations"][2]
-    assert about["deviations"][1] == "The networks predict velocity, not noise." and about["deviations"][-1] == "Its own."
+    assert about["deviations"][1] == "The networks predict velocity, not noise."
+    assert about["deviations"][-1] == "Its own."
 
 
 def test_an_image_without_a_caption_is_refused(tmp_path: Path) -> None:
@@ -130,11 +152,20 @@ def test_an_image_without_a_caption_is_refused(tmp_path: Path) -> None:
 
 def test_paper_presets_have_the_papers_networks() -> None:
     siamese = preset_base("paper", stable_diffusion_autoencoder(), 384, 768)
-    assert parameters_of(on_meta(build_unet, siamese.network)) == 859_520_964 and siamese.network.residuals == 13
-    assert siamese.network.latent_shape == (4, 48, 48) and siamese.convention == STABLE_DIFFUSION_CONVENTION
+    assert parameters_of(on_meta(build_unet, siamese.network)) == 859_520_964
+    assert siamese.network.residuals == 13
+    assert siamese.network.latent_shape == (4, 48, 48)
+    assert siamese.convention == STABLE_DIFFUSION_CONVENTION
     pathdiff = preset_base("paper", pathdiff_autoencoder(), 256, 512, paper="pathdiff")
-    assert parameters_of(on_meta(build_unet, pathdiff.network)) == 400_920_579 and pathdiff.network.latent_shape == (3, 64, 64)
-    with pytest.raises(ValueError, match="reads text of 768 dimensions and this encoder gives 384; name a CLIP by --clip"):
+    assert parameters_of(on_meta(build_unet, pathdiff.network)) == 400_920_579
+    assert pathdiff.network.latent_shape == (
+        3,
+        64,
+        64,
+    )
+    with pytest.raises(
+        ValueError, match="reads text of 768 dimensions and this encoder gives 384; name a CLIP by --clip"
+    ):
         preset_base("paper", stable_diffusion_autoencoder(), 384, 384)
     with pytest.raises(ValueError, match="denoises 4 channels and the autoencoder makes 3"):
         preset_base("paper", pathdiff_autoencoder(), 256, 768)

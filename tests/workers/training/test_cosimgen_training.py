@@ -28,7 +28,14 @@ from workers.training.loop import CheckpointInvalid, save_checkpoint
 from workers.training.superres_result import save_result
 
 NETWORK = CoSimGenConfig(
-    num_classes=3, size_px=16, width=16, multipliers=(1, 2), blocks_per_level=1, embedding_dims=32, class_feature_dims=16, stem=2
+    num_classes=3,
+    size_px=16,
+    width=16,
+    multipliers=(1, 2),
+    blocks_per_level=1,
+    embedding_dims=32,
+    class_feature_dims=16,
+    stem=2,
 )
 SETTINGS = CoSimGenTraining(
     preset="small",
@@ -112,11 +119,14 @@ def test_a_run_that_stops_and_resumes_has_the_losses_of_one_that_did_not(
         assert [line[key] for line in parts] == pytest.approx([line[key] for line in whole], rel=1e-5)
 
 
-def test_the_discriminator_is_frozen_in_the_generators_step_and_the_generator_in_its(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_discriminator_is_frozen_in_the_generators_step_and_the_generator_in_its(
+    toy: SegmentationFolder, tmp_path: Path
+) -> None:
     run = trainer(toy, tmp_path)
     fake = torch.zeros(2, 6, 16, 16, requires_grad=True)
     run._judged(fake).backward()
-    assert fake.grad is not None and fake.grad.abs().sum() > 0
+    assert fake.grad is not None
+    assert fake.grad.abs().sum() > 0
     assert all(p.grad is None for p in run.discriminator.parameters())
     before = [p.clone() for p in run.network.parameters()]
     judged_before = [p.clone() for p in run.discriminator.parameters()]
@@ -130,7 +140,9 @@ def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: SegmentationFol
     dropped: list[float] = []
     forward = run.objective.forward
 
-    def counting(x: torch.Tensor, t: torch.Tensor, multi_hot: torch.Tensor, drop: torch.Tensor, text: torch.Tensor) -> object:
+    def counting(
+        x: torch.Tensor, t: torch.Tensor, multi_hot: torch.Tensor, drop: torch.Tensor, text: torch.Tensor
+    ) -> object:
         dropped.extend(drop.float().tolist())
         return forward(x, t, multi_hot, drop, text)
 
@@ -141,13 +153,23 @@ def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: SegmentationFol
 
 
 def test_flips_and_turns_only_where_the_dataset_says_there_is_no_up(toy: SegmentationFolder, tmp_path: Path) -> None:
-    upright, free = trainer(toy, tmp_path / "a"), CoSimGenTrainer(
-        toy, tmp_path / "b", SETTINGS, Accelerator(cpu=True), has_up=False, encode=letters
+    upright, free = (
+        trainer(toy, tmp_path / "a"),
+        CoSimGenTrainer(toy, tmp_path / "b", SETTINGS, Accelerator(cpu=True), has_up=False, encode=letters),
     )
     originals = {pair.numpy().tobytes() for pair in upright.batch(0, torch.Generator().manual_seed(0))[0].contiguous()}
-    seen = [pair.numpy().tobytes() for i in range(6) for pair in upright.batch(i, torch.Generator().manual_seed(i))[0].contiguous()]
-    assert set(seen) == originals and len(originals) == 12
-    turned = {pair.numpy().tobytes() for i in range(6) for pair in free.batch(i, torch.Generator().manual_seed(i))[0].contiguous()}
+    seen = [
+        pair.numpy().tobytes()
+        for i in range(6)
+        for pair in upright.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
+    ]
+    assert set(seen) == originals
+    assert len(originals) == 12
+    turned = {
+        pair.numpy().tobytes()
+        for i in range(6)
+        for pair in free.batch(i, torch.Generator().manual_seed(i))[0].contiguous()
+    }
     assert len(turned) > 2 * len(originals)
 
 
@@ -178,17 +200,26 @@ def test_a_folder_of_another_network_is_not_continued(toy: SegmentationFolder, f
 def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
     toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointInvalid, match="holds a run on 'toy', and the data are now 'other'; choose another --out"):
+    with pytest.raises(
+        CheckpointInvalid, match="holds a run on 'toy', and the data are now 'other'; choose another --out"
+    ):
         trainer(replace(toy, name="other"), finished.out)
     save_checkpoint(tmp_path, 1, {"network.w": torch.ones(1)}, {"settings": {"hint": {}}})
-    for going_on in (lambda: trainer(toy, tmp_path), lambda: export_model(tmp_path, tmp_path / "model", toy, name="x", version="1.0.0")):
-        with pytest.raises(CheckpointInvalid, match="holds a run of another `twinset train` command, or version; choose another --out"):
+    for going_on in (
+        lambda: trainer(toy, tmp_path),
+        lambda: export_model(tmp_path, tmp_path / "model", toy, name="x", version="1.0.0"),
+    ):
+        with pytest.raises(
+            CheckpointInvalid, match="holds a run of another `twinset train` command, or version; choose another --out"
+        ):
             going_on()
 
 
 def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: SegmentationFolder, tmp_path: Path) -> None:
     ground = tuple(replace(entry, queryable=False) for entry in toy.classes)
-    with pytest.raises(DatasetInvalid, match="no class .* can be asked for: nothing, night, day are read as unlabelled ground"):
+    with pytest.raises(
+        DatasetInvalid, match="no class .* can be asked for: nothing, night, day are read as unlabelled ground"
+    ):
         trainer(replace(toy, classes=ground), tmp_path)
 
 
@@ -196,30 +227,41 @@ def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolu
     toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     def export(superres: Path | None) -> ModelCard:
-        return export_model(finished.out, tmp_path / "model", toy, name="toy", version="1.0.0", superres=superres, guidance_scale=0.0)
+        return export_model(
+            finished.out, tmp_path / "model", toy, name="toy", version="1.0.0", superres=superres, guidance_scale=0.0
+        )
 
     assert export(None).defaults.guidance_scale == 0.0
     network = ESPCN(small_espcn())
     for base_px, times in ((16, 1), (8, 2)):
-        save_result(network, tmp_path / f"{base_px}", {"settings": {"base_px": base_px, "times": times}, "deviations": []})
+        save_result(
+            network, tmp_path / f"{base_px}", {"settings": {"base_px": base_px, "times": times}, "deviations": []}
+        )
     card = export(tmp_path / "16")
-    assert card.sizes_px == (16, 32) and card.default_size_px == 32
+    assert card.sizes_px == (16, 32)
+    assert card.default_size_px == 32
     with pytest.raises(ExportImpossible, match="enlarges pairs of 8 px and this model makes 16 px; .*--base-px 16"):
         export(tmp_path / "8")
     (tmp_path / "16" / "superres.safetensors").write_bytes(b"cut")
     with pytest.raises(ExportImpossible, match="16 cannot be read .*; train it again"):
         export(tmp_path / "16")
-    with pytest.raises(ExportImpossible, match="lacks superres.json or superres.safetensors; give a folder of `twinset train superres`"):
+    with pytest.raises(
+        ExportImpossible, match="lacks superres.json or superres.safetensors; give a folder of `twinset train superres`"
+    ):
         export(finished.out)
 
 
-def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(toy: SegmentationFolder, tmp_path: Path) -> None:
+def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(
+    toy: SegmentationFolder, tmp_path: Path
+) -> None:
     run = trainer(toy, tmp_path, iterations=20, alignment_iterations=300)
     run.run(log_every=10)
     before = run.averaged()
     left = run.align_text()
     after = trainer(toy, tmp_path, iterations=20)  # as the checkpoint keeps it
-    assert after.aligned and not trainer(toy, tmp_path, iterations=21).aligned, "a run that goes on is to be aligned again"
+    assert after.aligned and not trainer(toy, tmp_path, iterations=21).aligned, (
+        "a run that goes on is to be aligned again"
+    )
     after = after.averaged()
     sets = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 1, 1]])
     texts = letters(["A photo of night", "A photo of day", "A photo of night and day"])

@@ -15,7 +15,8 @@ from workers.training.loop import EndlessRows, stratified_timesteps
 def test_an_endless_run_takes_every_row_once_a_round_in_a_new_order() -> None:
     rows = EndlessRows(7, seed=3)
     rounds = [[rows[7 * n + i] for i in range(7)] for n in range(3)]
-    assert all(sorted(each) == list(range(7)) for each in rounds) and rounds[0] != rounds[1] != rounds[2]
+    assert all(sorted(each) == list(range(7)) for each in rounds)
+    assert rounds[0] != rounds[1] != rounds[2]
     assert [rows[i] for i in (15, 2, 8)] == [rounds[2][1], rounds[0][2], rounds[1][1]]
 
 
@@ -25,7 +26,8 @@ def test_rows_with_repeats_come_that_often_and_from_any_place_again() -> None:
     length = 10  # 9.5 rows a round, rounded
     rounds = [[rows[length * n + i] for i in range(length)] for n in range(400)]
     counts = np.array([np.bincount(each, minlength=5) for each in rounds])
-    assert (counts >= np.floor(repeats)).all() and (counts <= np.ceil(repeats * length / 9.5)).all()
+    assert (counts >= np.floor(repeats)).all()
+    assert (counts <= np.ceil(repeats * length / 9.5)).all()
     np.testing.assert_allclose(counts.mean(axis=0), repeats * length / 9.5, rtol=0.05)
     again = EndlessRows(5, seed=3, repeats=repeats)
     assert [again[i] for i in (3995, 7, 1204)] == [rounds[399][5], rounds[0][7], rounds[120][4]]
@@ -57,7 +59,8 @@ def test_timesteps_are_one_from_each_stretch_and_uniform_by_themselves() -> None
     drawn = torch.stack([stratified_timesteps(4, 1000, generator) for _ in range(2000)])
     assert (drawn.sort(dim=1).values // 250 == torch.arange(4)).all()
     assert drawn[:, 0].float().mean().item() == pytest.approx(499.5, abs=20)
-    assert drawn.min() >= 0 and drawn.max() <= 999
+    assert drawn.min() >= 0
+    assert drawn.max() <= 999
 
 
 def test_the_noisiest_fifth_gets_its_share_and_both_parts_stay_uniform() -> None:
@@ -65,17 +68,25 @@ def test_the_noisiest_fifth_gets_its_share_and_both_parts_stay_uniform() -> None
     drawn = torch.stack([stratified_timesteps(16, 1000, generator, noisy_share=0.5) for _ in range(1000)])
     assert ((drawn >= 800).sum(dim=1) == 8).all()
     low, high = drawn[drawn < 800].double(), drawn[drawn >= 800].double()
-    assert low.mean().item() == pytest.approx(399.5, abs=4) and high.mean().item() == pytest.approx(899.5, abs=1)
-    assert low.std().item() == pytest.approx(800 / 12**0.5, rel=0.01) and high.std().item() == pytest.approx(200 / 12**0.5, rel=0.01)
-    same = [stratified_timesteps(16, 1000, torch.Generator().manual_seed(1), noisy_share=share) for share in (0.2, 0.2 + 1e-9)]
+    assert low.mean().item() == pytest.approx(399.5, abs=4)
+    assert high.mean().item() == pytest.approx(899.5, abs=1)
+    assert low.std().item() == pytest.approx(800 / 12**0.5, rel=0.01)
+    assert high.std().item() == pytest.approx(200 / 12**0.5, rel=0.01)
+    same = [
+        stratified_timesteps(16, 1000, torch.Generator().manual_seed(1), noisy_share=share)
+        for share in (0.2, 0.2 + 1e-9)
+    ]
     torch.testing.assert_close(*same, atol=1, rtol=0)
 
 
 def test_a_card_says_what_was_drawn_more_often() -> None:
-    said = " ".join(deviations(preset_training("small", 6, repeat_below=0.2, presence_margin=2.0, noisy_share=0.5), None))
+    said = " ".join(
+        deviations(preset_training("small", 6, repeat_below=0.2, presence_margin=2.0, noisy_share=0.5), None)
+    )
     assert "rarer than 20% of the images are drawn sqrt(0.2 / frequency) times as often" in said
     assert "50% of the timesteps are drawn from the noisiest fifth" in said
     assert "covers between 0.25% and 1.00% are left out" in said
     paper = preset_training("paper", 6)
     assert (paper.repeat_below, paper.presence_margin, paper.noisy_share) == (0, 1, 0.2)
-    assert "noisiest" not in (told := " ".join(deviations(paper, None))) and "rarer" not in told
+    assert "noisiest" not in (told := " ".join(deviations(paper, None)))
+    assert "rarer" not in told

@@ -1,4 +1,5 @@
-"""The commands from end to end: an autoencoder, a base on it, and both mask systems, loaded as the service loads them."""
+"""The commands from end to end: an autoencoder, a base on it, and both mask systems, loaded as the service loads
+them."""
 
 from __future__ import annotations
 
@@ -62,15 +63,20 @@ def test_siamese_on_a_stable_diffusion_can_be_loaded_and_asked(
     assert "wrote boxes@1.0.0" in result.output
     monkeypatch.setenv("TWINSET_CLIP_DIR", str(stable_diffusion))
     system = load_system(tmp_path / "model", device="cpu", dtype="float32")
-    assert system.card.generation_size_px == 64 and system.card.classes[1].phrase == "box"
-    assert system.card.sampler.timestep_spacing == "leading" and system.card.training["base"]["kind"] == "stable-diffusion"
+    assert system.card.generation_size_px == 64
+    assert system.card.classes[1].phrase == "box"
+    assert system.card.sampler.timestep_spacing == "leading"
+    assert system.card.training["base"]["kind"] == "stable-diffusion"
     guidance_inputs = system.guidance_inputs(ConditionRequest(prompt="a polyp", mask=a_mask(64)))
     assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
     assert not torch.equal(guidance_inputs.cond["text"], guidance_inputs.uncond["text"])
     again = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path)
-    assert again.exit_code == 0 and "goes on from iteration 1 of 1" in again.output and "wrote siamese-scenes@1.0.0" in again.output
+    assert again.exit_code == 0
+    assert "goes on from iteration 1 of 1" in again.output
+    assert "wrote siamese-scenes@1.0.0" in again.output
     other = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path, "--no-dhi")
-    assert other.exit_code == 1 and "holds a run of another hint network" in other.output
+    assert other.exit_code == 1
+    assert "holds a run of another hint network" in other.output
 
 
 def test_autoencoder_base_and_pathdiff_build_on_one_another(
@@ -100,14 +106,23 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     monkeypatch.setenv("TWINSET_CLIP_DIR", str(stable_diffusion))
     loaded = load_base(second)
     assert (loaded.size_px, loaded.denoiser_config.latent_px, loaded.tokens.ref.max_tokens) == (16, 4, 24)
-    assert loaded.autoencoder_config.scaling_factor == json.loads((first / "autoencoder.json").read_text())["network"]["scaling_factor"]
+    assert (
+        loaded.autoencoder_config.scaling_factor
+        == json.loads((first / "autoencoder.json").read_text())["network"]["scaling_factor"]
+    )
     halves = ["--text-data", scenes, "--mask-data", scenes, "--base", second, "--out", tmp_path / "pathdiff"]
     paired = invoke(pathdiff, *halves)
-    assert paired.exit_code == 1 and "'scene00' of" in paired.output and "is in both datasets" in paired.output
+    assert paired.exit_code == 1
+    assert "'scene00' of" in paired.output
+    assert "is in both datasets" in paired.output
     result = invoke(pathdiff, *halves, "--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt")
     assert result.exit_code == 0 and "wrote pathdiff-scenes@1.0.0" in result.output, result.output
     system = load_system(tmp_path / "pathdiff" / "model", device="cpu", dtype="float32")
-    for request in (ConditionRequest(prompt="a cell"), ConditionRequest(mask=a_mask(16)), ConditionRequest(prompt="a", mask=a_mask(16))):
+    for request in (
+        ConditionRequest(prompt="a cell"),
+        ConditionRequest(mask=a_mask(16)),
+        ConditionRequest(prompt="a", mask=a_mask(16)),
+    ):
         guidance_inputs = system.guidance_inputs(request)
         assert {name: tuple(value.shape) for name, value in guidance_inputs.cond.items()} == system.condition_shapes
     assert [entry["for"] for entry in system.card.training_data] == ["autoencoder", "base", "captions", "masks"]
@@ -121,8 +136,24 @@ def test_mistakes_are_told_in_a_line(stable_diffusion: Path, scenes: Path, tmp_p
         "holds neither base.json": (siamese, "--base", tmp_path / "empty"),
         "a latent of 5 px (40 px of image) cannot be halved 3 times": (siamese, "--base", sd, "--size", 40),
         "does not say for which images it is; give their side by --size": (base, "--autoencoder", sd, "--clip", sd),
-        "does not exist; a CLIP text encoder is read from safetensors": (base, "--autoencoder", sd, "--clip", tmp_path, "--size", 64),
-        "--list names the stems of one --data": (autoencoder, "--data", scenes, "--list", scenes / "train.txt", "--size", 32),
+        "does not exist; a CLIP text encoder is read from safetensors": (
+            base,
+            "--autoencoder",
+            sd,
+            "--clip",
+            tmp_path,
+            "--size",
+            64,
+        ),
+        "--list names the stems of one --data": (
+            autoencoder,
+            "--data",
+            scenes,
+            "--list",
+            scenes / "train.txt",
+            "--size",
+            32,
+        ),
     }
     for message, (command, *arguments) in cases.items():
         result = invoke(command, "--data", scenes, *arguments, *out)
@@ -134,12 +165,16 @@ def test_a_run_of_another_command_or_on_other_data_is_not_taken_over(scenes: Pat
     first = ("--data", scenes, "--size", 32, "--out", tmp_path / "run")
     assert invoke(autoencoder, *first).exit_code == 0
     other = shutil.copytree(scenes, tmp_path / "other")
-    (other / "dataset.json").write_text((scenes / "dataset.json").read_text().replace('"name": "scenes"', '"name": "others"'))
+    (other / "dataset.json").write_text(
+        (scenes / "dataset.json").read_text().replace('"name": "scenes"', '"name": "others"')
+    )
     result = invoke(autoencoder, "--data", other, *first[2:])
-    assert result.exit_code == 1 and "holds a run on 'scenes', and the data are now 'others'" in result.output
+    assert result.exit_code == 1
+    assert "holds a run on 'scenes', and the data are now 'others'" in result.output
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
-    assert result.exit_code == 1 and "holds a run of another `twinset train` command" in result.output
+    assert result.exit_code == 1
+    assert "holds a run of another `twinset train` command" in result.output
 
 
 @pytest.mark.parametrize(
@@ -165,7 +200,8 @@ def test_what_no_card_may_say_is_refused_before_the_training(
 def test_a_super_resolution_of_another_size_is_refused_before_the_training(scenes: Path, tmp_path: Path) -> None:
     save_result(ESPCN(small_espcn()), tmp_path / "superres", {"settings": {"base_px": 128, "times": 2}})
     result = invoke(cosimgen, "--data", scenes, "--out", tmp_path / "run", "--superres", tmp_path / "superres")
-    assert result.exit_code == 1 and "enlarges pairs of 128 px and this model makes 64 px" in result.output
+    assert result.exit_code == 1
+    assert "enlarges pairs of 128 px and this model makes 64 px" in result.output
     assert not (tmp_path / "run").exists()
 
 

@@ -52,7 +52,9 @@ def trainer(
 
 
 @pytest.fixture(scope="module")
-def finished(folders: tuple[ImageFolder, SegmentationFolder], tmp_path_factory: pytest.TempPathFactory) -> PathDiffTrainer:
+def finished(
+    folders: tuple[ImageFolder, SegmentationFolder], tmp_path_factory: pytest.TempPathFactory
+) -> PathDiffTrainer:
     run = trainer(folders, tmp_path_factory.mktemp("run") / "whole")
     run.run(checkpoint_every=40, sample_every=ITERATIONS, log_every=5)
     return run
@@ -70,7 +72,11 @@ def test_only_control_and_hint_are_trained_and_the_unet_never_moves(finished: Pa
     assert {name.split(".")[0] for name in finished.trained_names} == {"control", "hint"}
     fresh = trainer((finished.text_data, finished.mask_data), finished.out / "nowhere")
     before = dict(fresh.network.named_parameters())
-    moved = {name.split(".")[0] for name, value in finished.network.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, value in finished.network.named_parameters()
+        if not torch.equal(value, before[name])
+    }
     assert moved == {"control", "hint"}
     awaken(fresh.network)
     z0, text, live_state = fresh.batch(0, iteration_generator(0, 0))
@@ -80,14 +86,17 @@ def test_only_control_and_hint_are_trained_and_the_unet_never_moves(finished: Pa
         assert sum(bool(p.grad.any()) for p in part.parameters() if p.grad is not None) >= least
 
 
-def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path) -> None:
+def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(
+    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
+) -> None:
     whole, first = trainer(folders, tmp_path / "whole"), trainer(folders, tmp_path / "parts")
     undisturbed = [whole.step(i) for i in range(6)]
     assert [first.step(i) for i in range(3)] == undisturbed[:3]
     first.save(3)
     torch.manual_seed(999)
     second = trainer(folders, tmp_path / "parts")
-    assert second.start == 3 and [second.step(i) for i in range(3, 6)] == undisturbed[3:]
+    assert second.start == 3
+    assert [second.step(i) for i in range(3, 6)] == undisturbed[3:]
 
 
 def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
@@ -97,24 +106,29 @@ def test_every_sample_has_the_image_and_the_condition_of_one_dataset(
     z0, text, live_state = run.batch(2, iteration_generator(0, 2))
     drawn = draw_conditions(40, iteration_generator(0, 2), p_uncond=0.3)
     assert torch.equal(text.flatten(1).any(dim=1), drawn.with_text)
-    assert torch.equal(live_state[:, 6].flatten(1).all(dim=1), drawn.with_mask) and torch.equal(live_state.flatten(1).any(dim=1), drawn.with_mask)
+    assert torch.equal(live_state[:, 6].flatten(1).all(dim=1), drawn.with_mask)
+    assert torch.equal(live_state.flatten(1).any(dim=1), drawn.with_mask)
     assert {int(x) for x in (drawn.with_text.sum(), drawn.with_mask.sum())}.isdisjoint({0})
     texts, masks = run.rows_of(run.text_rows, 2), run.rows_of(run.mask_rows, 2)
     for sample in range(40):
         bank, row = (run.text_latents, texts[sample]) if drawn.from_text[sample] else (run.mask_latents, masks[sample])
         gaps = (bank.mean - z0[sample]).abs().flatten(2).mean(dim=2)
-        assert (gaps.argmin() % bank.mean.shape[1]).item() == row and gaps.min() < 0.05
+        assert (gaps.argmin() % bank.mean.shape[1]).item() == row
+        assert gaps.min() < 0.05
         if drawn.with_text[sample]:
             assert torch.equal(text[sample], LetterTokens().encode(run.captions.texts[row][0]))
         if drawn.with_mask[sample]:
             wanted = mask_hint(as_indices(run.masks[[row]], [0]), run.colours)[0]
             assert torch.equal(live_state[sample], wanted)
-    assert run.text_turns == 8 and run.mask_turns == 1
+    assert run.text_turns == 8
+    assert run.mask_turns == 1
     assert torch.equal(live_state[~drawn.with_mask], null_hint(int((~drawn.with_mask).sum()), 32))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_loss_is_the_papers_written_out(folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path, prediction_type: str) -> None:
+def test_the_loss_is_the_papers_written_out(
+    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path, prediction_type: str
+) -> None:
     run = trainer(folders, tmp_path, tiny_base(prediction_type))
     awaken(run.network)
     generator = iteration_generator(0, 4)
@@ -122,10 +136,18 @@ def test_the_loss_is_the_papers_written_out(folders: tuple[ImageFolder, Segmenta
     noised = noise_latents(z0, run.abar, prediction_type, generator)
     with torch.no_grad():
         down, middle = run.network.control(
-            noised.z, noised.t, encoder_hidden_states=text, controlnet_cond=run.network.hint(live_state), return_dict=False
+            noised.z,
+            noised.t,
+            encoder_hidden_states=text,
+            controlnet_cond=run.network.hint(live_state),
+            return_dict=False,
         )
         output = run.base.unet(
-            noised.z, noised.t, encoder_hidden_states=text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+            noised.z,
+            noised.t,
+            encoder_hidden_states=text,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
         ).sample.numpy()
     alpha, sigma = (np.sqrt(x.numpy())[:, None, None, None] for x in (noised.abar, 1 - noised.abar))
     eps, z0 = noised.noise.numpy(), z0.numpy()
@@ -133,7 +155,9 @@ def test_the_loss_is_the_papers_written_out(folders: tuple[ImageFolder, Segmenta
     assert run.step(4)["denoising"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_an_image_in_both_datasets_is_refused_by_name(folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path) -> None:
+def test_an_image_in_both_datasets_is_refused_by_name(
+    folders: tuple[ImageFolder, SegmentationFolder], tmp_path: Path
+) -> None:
     text, _ = folders
     same = SegmentationFolder.open(text.folder)
     with pytest.raises(DatasetInvalid, match="'scene00' of .* is in both datasets"):
@@ -150,7 +174,8 @@ def test_an_image_in_both_datasets_is_refused_by_name(folders: tuple[ImageFolder
         accelerator(),
         mask_list=tmp_path / "mask.txt",
     )
-    assert halves.mask_stems == ("scene02", "scene03") and len(halves.captions.texts) == 2
+    assert halves.mask_stems == ("scene02", "scene03")
+    assert len(halves.captions.texts) == 2
 
 
 def test_the_exported_model_is_the_averaged_network(
@@ -158,12 +183,24 @@ def test_the_exported_model_is_the_averaged_network(
 ) -> None:
     text_data, mask_data = folders
     card = export_pathdiff(
-        finished.out, tmp_path, finished.base, text_data, mask_data, name="pathdiff-scenes", version="1.0.0", guidance_target="joint"
+        finished.out,
+        tmp_path,
+        finished.base,
+        text_data,
+        mask_data,
+        name="pathdiff-scenes",
+        version="1.0.0",
+        guidance_target="joint",
     )
     assert load_card(tmp_path) == card
     assert card.input_sets == (("prompt",), ("mask",), ("prompt", "mask"))
-    assert card.guidance_targets == ("text", "mask", "joint") and card.guidance_target == "joint"
-    assert (card.defaults.steps, card.defaults.guidance_scale) == (100, 1.5) and card.licence == "CC BY 4.0; CC BY-SA 4.0; CC0"
+    assert card.guidance_targets == ("text", "mask", "joint")
+    assert card.guidance_target == "joint"
+    assert (card.defaults.steps, card.defaults.guidance_scale) == (
+        100,
+        1.5,
+    )
+    assert card.licence == "CC BY 4.0; CC BY-SA 4.0; CC0"
     assert [(each["name"], each["images"], each["for"]) for each in card.training_data] == [
         ("texts", 5, "captions"),
         ("scenes", 6, "masks"),
@@ -188,12 +225,22 @@ def test_the_exported_model_is_the_averaged_network(
 def test_paper_settings_and_what_leaves_them() -> None:
     base = tiny_base()
     paper = preset_pathdiff("paper", base, 1200)
-    assert (paper.iterations, paper.batch_size, paper.learning_rate, paper.warmup) == (60 * 1200 // 72, 72, 3.75e-5, 1000)
+    assert (paper.iterations, paper.batch_size, paper.learning_rate, paper.warmup) == (
+        60 * 1200 // 72,
+        72,
+        3.75e-5,
+        1000,
+    )
     assert (paper.p_split, paper.p_uncond, paper.ema_decay) == (0.5, 0.1, 0.0)
     told = " ".join(paper.deviations(base))
-    assert "Tiny." in told and "32 px, not 256" in told and "read by letters (4 tokens of 8), not by PLIP" in told and "null mask" in told
+    assert "Tiny." in told
+    assert "32 px, not 256" in told
+    assert "read by letters (4 tokens of 8), not by PLIP" in told
+    assert "null mask" in told
     small = " ".join(preset_pathdiff("small", base, 1200, p_split=0.4).deviations(base))
-    assert "Batch 16 and learning rate 0.0002, not 72 and 3.75e-05" in small and "p_split is 0.4" in small
-    assert "Batch" not in told and "average" not in told
+    assert "Batch 16 and learning rate 0.0002, not 72 and 3.75e-05" in small
+    assert "p_split is 0.4" in small
+    assert "Batch" not in told
+    assert "average" not in told
     unet = on_meta(build_unet, pathdiff_denoiser())
     assert parameters_of(unet) == 400_920_579

@@ -33,7 +33,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_all_four_losses_are_the_papers_written_out(scenes: SegmentationFolder, tmp_path: Path, prediction_type: str) -> None:
+def test_all_four_losses_are_the_papers_written_out(
+    scenes: SegmentationFolder, tmp_path: Path, prediction_type: str
+) -> None:
     run = trainer(scenes, tmp_path, tiny_base(prediction_type))
     awaken(run.network)
     iteration = ITERATIONS // 2
@@ -49,7 +51,11 @@ def test_all_four_losses_are_the_papers_written_out(scenes: SegmentationFolder, 
         def predict(z: Tensor, t: Tensor, text: Tensor, residuals: list[Tensor]) -> np.ndarray:
             *down, middle = residuals
             return unet(
-                z, t, encoder_hidden_states=text, down_block_additional_residuals=tuple(down), mid_block_additional_residual=middle
+                z,
+                t,
+                encoder_hidden_states=text,
+                down_block_additional_residuals=tuple(down),
+                mid_block_additional_residual=middle,
             ).sample.numpy()
 
         c_m, c_i = (controls(noised.z, noised.t, text, picture) for picture in (masks, images))
@@ -90,11 +96,14 @@ def test_the_image_loss_reaches_control_and_hint_and_no_weight_of_the_unet(
         mixed = run.objective.image_branch_output(noised, text, images, by_mask, 30)
     F.mse_loss(mixed.float(), noised.target).backward(retain_graph=True)
     assert all(p.grad is None for p in network.unet.parameters())
-    assert reached(network.control) > 20 and reached(network.hint) > 10
+    assert reached(network.control) > 20
+    assert reached(network.hint) > 10
     network.zero_grad(set_to_none=True)
     F.mse_loss(predicted.float(), noised.target).backward()
     assert all((p.grad is None) == n.startswith(FROZEN) for n, p in network.unet.named_parameters())
-    assert reached(network.unet.up_blocks) > 20 and reached(network.control) > 20 and reached(network.hint) > 10
+    assert reached(network.unet.up_blocks) > 20
+    assert reached(network.control) > 20
+    assert reached(network.hint) > 10
 
 
 def test_consistency_teaches_the_mask_branch_alone(scenes: SegmentationFolder, tmp_path: Path) -> None:
@@ -114,26 +123,35 @@ def test_consistency_teaches_the_mask_branch_alone(scenes: SegmentationFolder, t
     for name in ("consistency", "augmentation"):
         run.network.zero_grad(set_to_none=True)
         losses[name].backward(retain_graph=True)
-        assert mixed.grad is None and reached(run.network.unet.up_blocks) > 20 and reached(run.network.control) > 20
+        assert mixed.grad is None
+        assert reached(run.network.unet.up_blocks) > 20
+        assert reached(run.network.control) > 20
     losses["image"].backward()
-    assert mixed.grad is not None and mixed.grad.any()
+    assert mixed.grad is not None
+    assert mixed.grad.any()
 
 
-def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(scenes: SegmentationFolder, tmp_path: Path) -> None:
+def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(
+    scenes: SegmentationFolder, tmp_path: Path
+) -> None:
     run, rows = trainer(scenes, tmp_path), []
     awaken(run.network)
     run.network.unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
     with torch.no_grad():
         first = losses_of(run, 0)
-        assert torch.equal(first["mask"], first["image"]) and first["consistency"] == 0, "w_i is 0 at the start: c_mix is c_m"
+        assert torch.equal(first["mask"], first["image"]) and first["consistency"] == 0, (
+            "w_i is 0 at the start: c_mix is c_m"
+        )
         losses_of(run, 20)
         assert rows == [6] * 4, "w_a is 0 up to a third of the run"
         later = losses_of(run, 21)
         assert len(rows) == 7 and 0 < rows[-1] < 6, "only the samples with t <= 200 run again"
-        assert later["augmentation"] > 0 and later["mask"] != later["image"]
+        assert later["augmentation"] > 0
+        assert later["mask"] != later["image"]
         late = noised_batch(run, 21)[0]
         none = Noised(late.z, late.noise, late.target, late.t.clamp(min=201), late.abar)
-        assert run.objective.augmented(none, *noised_batch(run, 21)[1:3], late.z, 50) == 0 and len(rows) == 7
+        assert run.objective.augmented(none, *noised_batch(run, 21)[1:3], late.z, 50) == 0
+        assert len(rows) == 7
 
 
 @pytest.mark.parametrize(
@@ -146,10 +164,14 @@ def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(s
         (OFF, {"mask"}),
     ],
 )
-def test_each_ablation_leaves_out_its_part(scenes: SegmentationFolder, tmp_path: Path, changes: dict[str, bool], names: set[str]) -> None:
+def test_each_ablation_leaves_out_its_part(
+    scenes: SegmentationFolder, tmp_path: Path, changes: dict[str, bool], names: set[str]
+) -> None:
     run = trainer(scenes, tmp_path, **changes)
     assert set(run.step(40)) == names | {"gradient_norm"}
-    assert type(run.network.hint).__name__ == ("DenseHintInput" if changes.get("dhi", True) else "ControlNetConditioningEmbedding")
+    assert type(run.network.hint).__name__ == (
+        "DenseHintInput" if changes.get("dhi", True) else "ControlNetConditioningEmbedding"
+    )
 
 
 def test_with_all_parts_off_a_step_is_controlnets(scenes: SegmentationFolder, tmp_path: Path) -> None:
@@ -157,14 +179,21 @@ def test_with_all_parts_off_a_step_is_controlnets(scenes: SegmentationFolder, tm
     awaken(run.network)
     plain = copy.deepcopy(run.network)
     noised, text, masks, _ = noised_batch(run, 40)
-    down, middle = plain.control(noised.z, noised.t, encoder_hidden_states=text, controlnet_cond=plain.hint(masks), return_dict=False)
+    down, middle = plain.control(
+        noised.z, noised.t, encoder_hidden_states=text, controlnet_cond=plain.hint(masks), return_dict=False
+    )
     predicted = plain.unet(
-        noised.z, noised.t, encoder_hidden_states=text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+        noised.z,
+        noised.t,
+        encoder_hidden_states=text,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=middle,
     ).sample
     wanted = F.mse_loss(predicted, noised.noise)
     wanted.backward()
     losses = losses_of(run, 40)
-    assert list(losses) == ["mask"] and torch.equal(losses["mask"], wanted)
+    assert list(losses) == ["mask"]
+    assert torch.equal(losses["mask"], wanted)
     losses["mask"].backward()
     for (name, ours), (_, theirs) in zip(run.network.named_parameters(), plain.named_parameters(), strict=True):
         if theirs.grad is None:

@@ -1,4 +1,5 @@
-"""Siamese-Diffusion's training: it learns, resumes to the same losses, leaves what is frozen alone, and exports what it trained."""
+"""Siamese-Diffusion's training: it learns, resumes to the same losses, leaves what is frozen alone, and exports what it
+trained."""
 
 from __future__ import annotations
 
@@ -64,10 +65,16 @@ def test_the_frozen_encoder_never_moves_and_everything_else_does(finished: Siame
     untouched = tiny_base().unet.state_dict()
     for name, value in finished.network.unet.state_dict().items():
         assert torch.equal(value, untouched[name]) == name.startswith(FROZEN), name
-    assert all(torch.equal(value, untouched[name]) for name, value in finished.base.unet.state_dict().items()), "the base stays as it came"
+    assert all(torch.equal(value, untouched[name]) for name, value in finished.base.unet.state_dict().items()), (
+        "the base stays as it came"
+    )
     fresh = trainer(finished.data, finished.out / "nowhere")
     before = dict(fresh.network.named_parameters())
-    moved = {name.split(".")[0] for name, value in finished.network.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name.split(".")[0]
+        for name, value in finished.network.named_parameters()
+        if not torch.equal(value, before[name])
+    }
     assert moved == {"unet", "control", "hint"}
 
 
@@ -78,7 +85,8 @@ def test_a_run_that_resumes_has_the_losses_of_one_undisturbed(scenes: Segmentati
     first.save(4)
     torch.manual_seed(999)
     second = trainer(scenes, tmp_path / "parts", iterations=8)
-    assert second.start == 4 and [second.step(i) for i in range(4, 8)] == undisturbed[4:]
+    assert second.start == 4
+    assert [second.step(i) for i in range(4, 8)] == undisturbed[4:]
     assert set(undisturbed[0]) == {"mask", "image", "consistency", "augmentation", "gradient_norm"}
     with pytest.raises(ValueError, match="another number of iterations"):
         trainer(scenes, tmp_path / "parts", iterations=9)
@@ -95,7 +103,9 @@ def test_the_prompt_is_dropped_in_one_of_twenty_and_the_mask_never(scenes: Segme
 
 
 def test_a_turn_takes_latent_mask_and_image_along(scenes: SegmentationFolder, tmp_path: Path) -> None:
-    run = SiameseTrainer(scenes, tiny_base(), tmp_path, preset_siamese("small", tiny_base(), batch_size=4), accelerator(), has_up=False)
+    run = SiameseTrainer(
+        scenes, tiny_base(), tmp_path, preset_siamese("small", tiny_base(), batch_size=4), accelerator(), has_up=False
+    )
     z0, _, masks, images = run.batch(0, iteration_generator(0, 0))
     bright = (images.mean(dim=1) > -0.2).long()
     assert (bright != masks).float().mean() < 0.01
@@ -103,17 +113,30 @@ def test_a_turn_takes_latent_mask_and_image_along(scenes: SegmentationFolder, tm
     for sample, row in enumerate(rows):
         gaps = [(z0[sample] - run.latents.mean[turn, row]).abs().mean().item() for turn in range(8)]
         turn = int(np.argmin(gaps))
-        assert gaps[turn] < 0.05 and np.array_equal(masks[sample].numpy(), np.rot90(run.masks[row], turn % 4)[:, :: -1 if turn >= 4 else 1])
+        assert gaps[turn] < 0.05
+        assert np.array_equal(masks[sample].numpy(), np.rot90(run.masks[row], turn % 4)[:, :: -1 if turn >= 4 else 1])
 
 
-def test_the_exported_model_is_the_averaged_network(scenes: SegmentationFolder, finished: SiameseTrainer, tmp_path: Path) -> None:
-    card = export_siamese(finished.out, tmp_path, finished.base, scenes, name="siamese-scenes", version="1.0.0", notes=("a note",))
+def test_the_exported_model_is_the_averaged_network(
+    scenes: SegmentationFolder, finished: SiameseTrainer, tmp_path: Path
+) -> None:
+    card = export_siamese(
+        finished.out, tmp_path, finished.base, scenes, name="siamese-scenes", version="1.0.0", notes=("a note",)
+    )
     assert load_card(tmp_path) == card
-    assert card.input_sets == (("mask",), ("prompt", "mask")) and (card.defaults.steps, card.defaults.guidance_scale) == (50, 2.0)
-    assert [entry.colour for entry in card.classes] == [(0, 0, 0), (255, 255, 255)] and card.palette.kind == "listed"
-    assert card.limits.max_prompt_tokens == 4 and card.licence == "CC BY 4.0; CC0" and card.training["notes"] == ["a note"]
+    assert card.input_sets == (("mask",), ("prompt", "mask"))
+    assert (
+        card.defaults.steps,
+        card.defaults.guidance_scale,
+    ) == (50, 2.0)
+    assert [entry.colour for entry in card.classes] == [(0, 0, 0), (255, 255, 255)]
+    assert card.palette.kind == "listed"
+    assert card.limits.max_prompt_tokens == 4
+    assert card.licence == "CC BY 4.0; CC0"
+    assert card.training["notes"] == ["a note"]
     system = load_system(tmp_path, device="cpu", dtype="float32")
-    assert isinstance(system, SiameseDiffusionSystem) and torch.equal(system.colours, finished.colours)
+    assert isinstance(system, SiameseDiffusionSystem)
+    assert torch.equal(system.colours, finished.colours)
     z, t = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([40, 800])
     text = torch.stack([LetterTokens().encode(word) for word in ("a square of 9 pixels", "")])
     hint = mask_hint(torch.from_numpy(finished.masks[:2]).long(), finished.colours)
@@ -131,11 +154,20 @@ def test_the_exported_model_is_the_averaged_network(scenes: SegmentationFolder, 
 def test_what_leaves_the_paper_is_on_the_card(scenes: SegmentationFolder) -> None:
     base = tiny_base("v_prediction")
     told = " ".join(preset_siamese("small", base, consistency=False).deviations(base, 6))
-    for part in ("Tiny.", "32 px, not 384", "Masks of 6 classes", "not [16, 32, 64, 128, 256]", "Without the noise consistency loss"):
+    for part in (
+        "Tiny.",
+        "32 px, not 384",
+        "Masks of 6 classes",
+        "not [16, 32, 64, 128, 256]",
+        "Without the noise consistency loss",
+    ):
         assert part in told
-    assert "compare velocities" in told and "average (0.999)" in told and "4000 iterations of batch 16" in told
+    assert "compare velocities" in told
+    assert "average (0.999)" in told
+    assert "4000 iterations of batch 16" in told
     ablated = preset_siamese("paper", base, **OFF).deviations(base, 2)
-    assert any("ControlNet's (an ablation" in each for each in ablated) and any("Without online augmentation" in each for each in ablated)
+    assert any("ControlNet's (an ablation" in each for each in ablated)
+    assert any("Without online augmentation" in each for each in ablated)
     assert not any("classes" in each or "iterations" in each or "average" in each for each in ablated)
 
 
@@ -158,7 +190,8 @@ def test_the_papers_networks_have_the_papers_parameters() -> None:
     assert paper.deviations(base, 2) == ()
     network = on_meta(SiameseNetwork, unet, on_meta(build_hint, paper.hint))
     network.freeze_encoder()
-    assert parameters_of(network.unet) == 859_520_964 and denoiser.residuals == 13
+    assert parameters_of(network.unet) == 859_520_964
+    assert denoiser.residuals == 13
 
     def conv(c_in: int, c_out: int) -> int:
         return 9 * c_in * c_out + c_out
@@ -167,7 +200,8 @@ def test_the_papers_networks_have_the_papers_parameters() -> None:
     merges = sum(2 * 4 * c + 4 * c * 2 * c + conv(2 * c, 2 * c) for c in (32, 64, 128))
     assert parameters_of(network.hint) == conv(3, 16) + conv(16, 32) + pairs + merges + conv(256, 320) == 3_263_424
     frozen = sum(p.numel() for p in network.unet.parameters() if not p.requires_grad)
-    # the copy of encoder and middle is what is frozen of the U-Net, and a 1 x 1 convolution for each of the 13 residuals
+    # the copy of encoder and middle is what is frozen of the U-Net, and a 1 x 1 convolution for each of the 13
+    # residuals
     sides = (320,) * 4 + (640,) * 3 + (1280,) * 6
     assert parameters_of(network.control) == frozen + sum(c * c + c for c in sides)
 
@@ -185,7 +219,9 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     base = tiny_base()
     settings = preset_siamese("small", base)
     with pytest.raises(ValueError, match="makes masks 8 times smaller and the base's latents are 4 times smaller"):
-        wrong = settings.model_copy(update={"hint": settings.hint.model_copy(update={"widths": (16, 32, 64, 128, 256)})})
+        wrong = settings.model_copy(
+            update={"hint": settings.hint.model_copy(update={"widths": (16, 32, 64, 128, 256)})}
+        )
         SiameseTrainer(SegmentationFolder.open(folder), base, tmp_path / "run", wrong, accelerator())
 
 

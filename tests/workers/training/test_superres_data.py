@@ -14,7 +14,8 @@ def test_low_and_high_patches_show_the_same_place_under_every_turn(shapes: Segme
     generator = torch.Generator().manual_seed(5)
     for size in (16, 32):
         low, high = patch_batch(pyramid, size, batch=32, patch_px=8, turns=8, generator=generator)
-        assert low.shape == (32, 6, 8, 8) and high.shape == (32, 6, 16, 16)
+        assert low.shape == (32, 6, 8, 8)
+        assert high.shape == (32, 6, 16, 16)
         reduced = torch.nn.functional.avg_pool2d(high[:, :3], 2)
         # equal up to the rounding of two averages to 8 bits
         assert (reduced - low[:, :3]).abs().max().item() <= 1.01 * 2 / 127.5
@@ -34,7 +35,9 @@ def test_degrading_is_the_same_for_the_same_generator_and_within_its_bounds() ->
     two = degrade(low, noise=0.1, blur_px=1.0, generator=torch.Generator().manual_seed(3))
     assert torch.equal(one, two)
     spreads = one.flatten(1).std(dim=1)
-    assert spreads.max() < 0.105 and spreads.min() < 0.02 and 0.03 < spreads.mean() < 0.07
+    assert spreads.max() < 0.105
+    assert spreads.min() < 0.02
+    assert 0.03 < spreads.mean() < 0.07
     assert torch.equal(degrade(low, noise=0.0, blur_px=0.0, generator=torch.Generator()), low)
 
 

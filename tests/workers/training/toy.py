@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ CLASSES = ("nothing", "night", "day")
 
 
 def write_toy_dataset(folder: Path, pairs: int = 12, size: int = 32) -> Path:
-    """Class 1 is dark blue, class 2 bright yellow; a third of the pairs is one, a third the other, a third split in two."""
+    """Class 1 is dark blue, class 2 bright yellow; a third of the pairs is one, a third the other, a third split in
+    two."""
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
