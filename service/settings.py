@@ -102,16 +102,16 @@ class Settings(BaseSettings):
         description="Signs the links that the API serves itself (a folder store's, and into shards), 16 characters or more, the "
         "same for all API processes. Unset: made in data_dir, where the store is a folder.",
     )
-    callback_secret: SecretStr | None = Field(
+    webhook_secret: SecretStr | None = Field(
         None,
         description="Signs callbacks, the same for API and workers: whsec_ and base64 of 24-64 bytes; several, separated by "
         "spaces, while one is replaced. Unset: made in data_dir, where the store is a folder.",
     )
-    callback_private: bool = Field(
+    webhook_allow_private: bool = Field(
         False,
         description="Let callbacks go to private and loopback addresses, and by plain http; for API and workers alike.",
     )
-    callback_timeout_s: float = Field(
+    webhook_timeout_s: float = Field(
         20.0, ge=0.1, le=120, description="Longest that a callback's receiver may take to answer, in seconds, 0.1-120."
     )
     link_expires_s: int = Field(
@@ -281,9 +281,9 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("callback_secret")
+    @field_validator("webhook_secret")
     @classmethod
-    def _callback_keys(cls, value: SecretStr | None) -> SecretStr | None:
+    def _webhook_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             parse_secrets(value.get_secret_value())
         return value

@@ -57,14 +57,14 @@ def _run(options: argparse.Namespace) -> int:
     from workers.generation.warmup import warm_up
     from workers.generation.worker import open_worker
     from workers.maintenance.garbage_collector import Deleter
-    from workers.maintenance.webhook_sender import CallbackDeliverer
+    from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)
     app = create_app(settings, worker)
     sweeper = Sweeper(worker)
-    deliverer = CallbackDeliverer(worker)
+    deliverer = WebhookSender(worker)
     deleter = Deleter(worker)
 
     def asked_to_stop(**_: object) -> None:

@@ -37,8 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
     "serve": ("service.cli.serve_and_worker:serve", "Run the API alone, against a given broker and store."),
     "worker": ("service.cli.serve_and_worker:worker", "Run a worker alone, against a given broker and store."),
-    "callback-secret": (
-        "service.cli.callback_secret:callback_secret",
+    "webhook-secret": (
+        "service.cli.webhook_secret:webhook_secret",
         "Show the secret that callbacks are signed with.",
     ),
     "settings": ("service.cli.settings:settings", "Show every setting, its value and what it may be."),

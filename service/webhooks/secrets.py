@@ -17,32 +17,32 @@ from service.kit.webhook_secrets import new_secret, parse_secrets
 from service.settings import Settings
 from service.store.signing import load_or_create_secret
 
-SECRET_FILE = "callback-secret"
+SECRET_FILE = "webhook-secret"
 NO_SECRET = (
-    "callbacks are signed, and this service has no secret to sign them with; set TWINSET_CALLBACK_SECRET, "
+    "callbacks are signed, and this service has no secret to sign them with; set TWINSET_WEBHOOK_SECRET, "
     "to the same for the API and its workers"
 )
 
 
-def callback_keys(settings: Settings) -> tuple[bytes, ...]:
+def webhook_keys(settings: Settings) -> tuple[bytes, ...]:
     """The keys of all secrets in force. Raises :class:`SettingsError` where there are none, or none that can be read.
 
     A secret is made only beside a folder store, whose API and workers share the data folder: halves that meet in S3
     would each make its own, and receivers could check nothing.
     """
-    if settings.callback_secret is not None:
-        return parse_secrets(settings.callback_secret.get_secret_value())
+    if settings.webhook_secret is not None:
+        return parse_secrets(settings.webhook_secret.get_secret_value())
     if not settings.store_url.startswith("file:"):
         raise SettingsError(NO_SECRET)
     path = settings.data_dir / SECRET_FILE
     text = load_or_create_secret(
-        path, make=new_secret, name="callback secret", setting="TWINSET_CALLBACK_SECRET"
+        path, make=new_secret, name="webhook secret", setting="TWINSET_WEBHOOK_SECRET"
     ).decode()
     try:
         return parse_secrets(text)
     except ValueError as error:
         raise SettingsError(
-            f"the callback secret at {path} is not valid: {error}; or delete it to get a new one"
+            f"the webhook secret at {path} is not valid: {error}; or delete it to get a new one"
         ) from None
 
 

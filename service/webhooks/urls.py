@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from service.webhooks.addresses import Address, kind_of, may_receive
 
 MAX_URL_CHARS = 2048
-SETTING = "TWINSET_CALLBACK_PRIVATE"
+SETTING = "TWINSET_WEBHOOK_ALLOW_PRIVATE"
 
 _RFC_3986 = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 _NETLOC = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d{1,5})?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.errors import SettingsError
 from service.kit.validation import Faults
 from service.settings import Settings
-from service.webhooks.secrets import NO_SECRET, callback_keys
+from service.webhooks.secrets import NO_SECRET, webhook_keys
 from service.webhooks.spec import Callback
 from service.webhooks.urls import UrlRefused, parse_target
 
@@ -18,12 +18,12 @@ def admit_callback(url: str | None, settings: Settings, faults: Faults) -> Callb
     if url is None:
         return None
     try:
-        parse_target(url, private_allowed=settings.callback_private)
+        parse_target(url, private_allowed=settings.webhook_allow_private)
     except UrlRefused as refused:
         # the URL is not quoted: what is wrong with it may be that it holds a password
         faults.add_plain("/callback_url", f"callback_url is refused: {refused}")
     try:
-        callback_keys(settings)
+        webhook_keys(settings)
     except SettingsError as error:
         if error.detail != NO_SECRET:
             raise

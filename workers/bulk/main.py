@@ -52,14 +52,14 @@ def _run(options: argparse.Namespace) -> int:
     from workers.bulk.metrics import BulkCollector
     from workers.bulk.sweeper import RunSweeper
     from workers.bulk.worker import open_bulk_worker
-    from workers.maintenance.webhook_sender import CallbackDeliverer
+    from workers.maintenance.webhook_sender import WebhookSender
     from workers.runtime.metrics_server import serve_metrics
 
     settings = get_settings()
     worker = open_bulk_worker(settings)
     app = create_bulk_app(settings, worker)
     sweeper = RunSweeper(worker)
-    deliverer = CallbackDeliverer(worker)
+    deliverer = WebhookSender(worker)
 
     def asked_to_stop(**_: object) -> None:
         worker.shutdown.ask()

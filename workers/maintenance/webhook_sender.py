@@ -39,13 +39,13 @@ from service.webhooks.outbox import (
     Outbox,
     delivery_status,
 )
-from service.webhooks.secrets import callback_keys, tenant_keys
+from service.webhooks.secrets import tenant_keys, webhook_keys
 from service.webhooks.signing import signed_headers
 from service.webhooks.urls import CallbackTarget, UrlRefused, parse_target
 from workers.runtime.keyed_pool import KeyedPool
 from workers.runtime.periodic_task import PeriodicTask
 
-CALLBACKS = Counter("twinset_worker_callbacks_total", "Attempts at callbacks, by how they ended.", ["result"])
+CALLBACKS = Counter("twinset_worker_webhook_attempts_total", "Attempts at callbacks, by how they ended.", ["result"])
 logger = logging.getLogger(__name__)
 _LEADER_LOCK = "twinset:callbacks"
 _LOOKED_AT_PER_PASS = 1000
@@ -91,7 +91,7 @@ def _utc_now() -> datetime:
 
 
 @dataclass
-class CallbackDeliverer(PeriodicTask):
+class WebhookSender(PeriodicTask):
     """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
 
     worker: Delivers
@@ -153,7 +153,7 @@ class CallbackDeliverer(PeriodicTask):
     def _keys(self) -> tuple[bytes, ...] | None:
         """What to sign with. A worker without a secret leaves the turn to others, and says so while callbacks wait."""
         try:
-            return callback_keys(self.worker.settings)
+            return webhook_keys(self.worker.settings)
         except SettingsError as error:
             if time.monotonic() - self._reminded_at >= _REMIND_S:
                 self._reminded_at = time.monotonic()
@@ -245,13 +245,13 @@ class CallbackDeliverer(PeriodicTask):
         headers = signed_headers(tenant_keys(keys, subject.tenant), message_id(subject.id), int(at.timestamp()), body)
         headers |= {"Content-Type": "application/json", "User-Agent": f"twinset/{__version__}"}
         try:
-            target = parse_target(subject.callback.url, private_allowed=settings.callback_private)
+            target = parse_target(subject.callback.url, private_allowed=settings.webhook_allow_private)
             answer = post(
                 target,
                 headers,
                 body,
-                timeout_s=settings.callback_timeout_s,
-                private_allowed=settings.callback_private,
+                timeout_s=settings.webhook_timeout_s,
+                private_allowed=settings.webhook_allow_private,
                 resolve=self.resolve,
             )
         except UrlRefused as refused:

@@ -91,7 +91,7 @@ def test_a_job_cancelled_before_its_start_has_its_callback_noted(client: TestCli
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("http://hooks.example/", "start with https://; plain http is taken where TWINSET_CALLBACK_PRIVATE"),
+        ("http://hooks.example/", "start with https://; plain http is taken where TWINSET_WEBHOOK_ALLOW_PRIVATE"),
         ("https://127.0.0.1:8080/", "127.0.0.1 is a loopback address"),
         ("https://10.1.2.3/", "10.1.2.3 is a private address"),
         ("https://169.254.169.254/latest/meta-data/", "of special use"),
@@ -132,7 +132,7 @@ def app_with(settings: Settings, store: ObjectStore, **changes: Any) -> TestClie
 
 
 def test_settings_allow_private_ones(settings: Settings, store: ObjectStore) -> None:
-    with app_with(settings, store, callback_private=True) as client:
+    with app_with(settings, store, webhook_allow_private=True) as client:
         for url in ("http://127.0.0.1:8080/hook", "http://receiver:80/", "https://10.1.2.3/"):
             assert post(client, url).status_code == 202
         assert post(client, "http://169.254.169.254/").status_code == 422
@@ -143,14 +143,14 @@ def test_halves_that_meet_in_s3_take_no_callback_before_they_have_a_secret(store
     with app_with(settings, store) as client:
         answer = post(client)
         assert answer.status_code == 422
-        assert "set TWINSET_CALLBACK_SECRET" in answer.json()["errors"][0]["detail"]
+        assert "set TWINSET_WEBHOOK_SECRET" in answer.json()["errors"][0]["detail"]
         assert client.post("/generate", json=BODY).status_code == 202
-    with app_with(settings, store, callback_secret=Settings(callback_secret=new_secret()).callback_secret) as client:
+    with app_with(settings, store, webhook_secret=Settings(webhook_secret=new_secret()).webhook_secret) as client:
         assert post(client).status_code == 202
 
 
 def test_the_secret_is_there_once_a_callback_has_been_taken(client: TestClient, settings: Settings) -> None:
-    path = settings.data_dir / "callback-secret"
+    path = settings.data_dir / "webhook-secret"
     client.post("/generate", json=BODY)
     assert not path.exists()
     post(client)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from workers.maintenance.webhook_sender import CallbackDeliverer, Delivers
+from workers.maintenance.webhook_sender import Delivers, WebhookSender
 
 SERVICE = "https://twins.example/base"
 
@@ -25,9 +25,9 @@ class Clock:
         self.moment += timedelta(seconds=seconds)
 
 
-def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> CallbackDeliverer:
+def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> WebhookSender:
     """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
-    deliverer = CallbackDeliverer(worker, **options, **({} if clock is None else {"now": clock}))
+    deliverer = WebhookSender(worker, **options, **({} if clock is None else {"now": clock}))
     assert deliverer.run_once()
     assert deliverer.wait(30)
     deliverer.stop()

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from service.errors import SettingsError
 from service.kit.webhook_secrets import new_secret, parse_secrets, written
 from service.settings import Settings
-from service.webhooks.secrets import callback_keys, tenant_keys
+from service.webhooks.secrets import tenant_keys, webhook_keys
 from service.webhooks.signing import signed_headers
 
 BODY = b'{"type":"job.succeeded","data":{"name":"Z\xc3\xbcrich"}}'
@@ -64,7 +64,7 @@ def test_a_secret_of_another_form_is_refused_and_never_quoted(text: str, why: st
     assert not text or text.split()[-1] not in str(refused.value)
     if text:
         with pytest.raises(ValidationError, match=why):
-            Settings(callback_secret=text)
+            Settings(webhook_secret=text)
 
 
 def test_a_secret_may_lack_its_padding() -> None:
@@ -73,28 +73,28 @@ def test_a_secret_may_lack_its_padding() -> None:
 
 def test_a_secret_is_made_once_beside_a_folder_store_for_its_owners_eyes(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    keys = callback_keys(settings)
-    path = tmp_path / "callback-secret"
-    assert parse_secrets(path.read_text()) == keys == callback_keys(settings)
+    keys = webhook_keys(settings)
+    path = tmp_path / "webhook-secret"
+    assert parse_secrets(path.read_text()) == keys == webhook_keys(settings)
     assert len(keys) == 1
     assert len(keys[0]) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_text("whsec_c2hvcnQgYnV0IG5vdCBzbw==")
     with pytest.raises(SettingsError, match="delete it to get a new one"):
-        callback_keys(settings)
+        webhook_keys(settings)
 
 
 def test_a_secret_given_is_used_and_none_is_made(tmp_path: Path) -> None:
     first, second = new_secret(), new_secret()
-    settings = Settings(data_dir=tmp_path, callback_secret=f"{first} {second}")
-    assert callback_keys(settings) == parse_secrets(first) + parse_secrets(second)
-    assert not (tmp_path / "callback-secret").exists()
+    settings = Settings(data_dir=tmp_path, webhook_secret=f"{first} {second}")
+    assert webhook_keys(settings) == parse_secrets(first) + parse_secrets(second)
+    assert not (tmp_path / "webhook-secret").exists()
     assert first not in repr(settings)
 
 
 def test_halves_that_meet_in_s3_have_to_be_given_one(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="set TWINSET_CALLBACK_SECRET"):
-        callback_keys(Settings(data_dir=tmp_path, store_url="s3://twins"))
+    with pytest.raises(SettingsError, match="set TWINSET_WEBHOOK_SECRET"):
+        webhook_keys(Settings(data_dir=tmp_path, store_url="s3://twins"))
 
 
 def test_a_tenants_key_follows_from_the_secret_and_is_no_other_tenants() -> None:

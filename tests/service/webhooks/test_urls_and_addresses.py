@@ -105,7 +105,7 @@ INSIDE = [
 
 @pytest.mark.parametrize("url", INSIDE)
 def test_what_is_plainly_inside_is_taken_only_where_the_setting_allows_it(url: str) -> None:
-    with pytest.raises(UrlRefused, match="TWINSET_CALLBACK_PRIVATE"):
+    with pytest.raises(UrlRefused, match="TWINSET_WEBHOOK_ALLOW_PRIVATE"):
         parse_target(url, private_allowed=False)
     parse_target(url, private_allowed=True)
 

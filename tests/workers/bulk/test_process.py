@@ -117,8 +117,8 @@ def test_asked_to_stop_it_hands_on_what_it_is_at(settings: Settings, store: Obje
 def test_killed_while_a_receiver_is_called_another_calls_again(
     settings: Settings, store: ObjectStore, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TWINSET_CALLBACK_PRIVATE", "true")
-    client = TestClient(create_app(settings.model_copy(update={"callback_private": True}), store=store))
+    monkeypatch.setenv("TWINSET_WEBHOOK_ALLOW_PRIVATE", "true")
+    client = TestClient(create_app(settings.model_copy(update={"webhook_allow_private": True}), store=store))
     with receiving() as receiver:
         receiver.held = threading.Event()
         worker = start()
@@ -151,11 +151,11 @@ import sys
 from service.settings import Settings
 from workers.bulk.celery_app import create_bulk_app
 from workers.bulk.worker import open_bulk_worker
-from workers.maintenance.webhook_sender import CallbackDeliverer
+from workers.maintenance.webhook_sender import WebhookSender
 settings = Settings(data_dir=sys.argv[1], broker_url="redis://127.0.0.1:1/0")
 worker = open_bulk_worker(settings)
 create_bulk_app(settings, worker)
-CallbackDeliverer(worker)
+WebhookSender(worker)
 print([name for name in ("torch", "diffusers", "transformers") if name in sys.modules])
 """
     ran = subprocess.run(

@@ -44,7 +44,7 @@ from workers.bulk.context import Finished, RunContext
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
-from workers.maintenance.webhook_sender import CallbackDeliverer
+from workers.maintenance.webhook_sender import WebhookSender
 
 Carry = Callable[[str], RunOutcome]
 Hire = Callable[..., BulkWorker]
@@ -54,7 +54,7 @@ LOOPBACK = "https://127.0.0.1/hook"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+    return settings.model_copy(update={"webhook_allow_private": True, "webhook_timeout_s": 5.0})
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
     receiver.answers = [(500, {})]
     receiver.held = threading.Event()
     spec = ended(worker, receiver)
-    deliverer = CallbackDeliverer(worker)
+    deliverer = WebhookSender(worker)
     assert deliverer.run_once()
     until(lambda: receiver.got)
     worker.runs.delete(spec)
@@ -289,13 +289,13 @@ def test_where_none_may_go_is_refused_together_with_what_else_is_wrong(
 
 
 def test_what_is_inside_of_a_network_is_for_the_service_to_allow(settings: Settings, store: ObjectStore) -> None:
-    strict = settings.model_copy(update={"callback_private": False})
+    strict = settings.model_copy(update={"webhook_allow_private": False})
     with TestClient(create_app(strict, store=store, run_queue=NotingRuns())) as client:
         body = {"sources": [{"dataset": "nobody"}], "format": "coco", "callback_url": LOOPBACK}
         answer = client.post("/exports", json=body).json()
         assert [fault["pointer"] for fault in answer["errors"]] == ["/callback_url"]
         assert "loopback" in answer["detail"]
-        assert "TWINSET_CALLBACK_PRIVATE" in answer["detail"]
+        assert "TWINSET_WEBHOOK_ALLOW_PRIVATE" in answer["detail"]
 
 
 def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, receiver: Receiver) -> None:

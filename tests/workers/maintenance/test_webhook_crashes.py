@@ -24,12 +24,12 @@ from tests.workers.maintenance.webhook_jobs import accepted, ended, stands
 from workers.generation.chunk import generate_chunk
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
-from workers.maintenance.webhook_sender import CallbackDeliverer
+from workers.maintenance.webhook_sender import WebhookSender
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+    return settings.model_copy(update={"webhook_allow_private": True, "webhook_timeout_s": 5.0})
 
 
 def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_has_ended(
@@ -118,7 +118,7 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     spec = ended(one, receiver)
     receiver.answers = [(204, {}), (500, {})]
     receiver.held = threading.Event()
-    deliverers = [CallbackDeliverer(one), CallbackDeliverer(other)]
+    deliverers = [WebhookSender(one), WebhookSender(other)]
     assert deliverers[0].run_once()
     until(lambda: len(receiver.got) == 1)
     assert not deliverers[1].run_once(), "it is the first one's turn"
@@ -131,7 +131,7 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert [a.number for a in found.attempts] == [1, 2]
     assert {(a.status, a.result) for a in found.attempts} == {(204, "delivered"), (500, "failed")}
     assert found.state is CallbackState.DELIVERED
-    deliver_again = CallbackDeliverer(other)
+    deliver_again = WebhookSender(other)
     redis.flushall()
     assert deliver_again.run_once()
     assert deliver_again.wait(20)
@@ -161,7 +161,7 @@ def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
 
 
 def test_its_thread_delivers_by_itself_and_goes_on_when_redis_comes_back(worker: Worker, receiver: Receiver) -> None:
-    deliverer = CallbackDeliverer(worker)
+    deliverer = WebhookSender(worker)
     deliverer.start()
     try:
         spec = ended(worker, receiver)

@@ -23,7 +23,7 @@ from service.store import keys
 from service.store.folder import FolderStore
 from service.webhooks.backoff import DELAYS_S
 from service.webhooks.outbox import CallbackState
-from service.webhooks.secrets import SECRET_FILE, callback_keys, tenant_keys
+from service.webhooks.secrets import SECRET_FILE, tenant_keys, webhook_keys
 from tests.service.webhooks.delivering import (
     SERVICE,
     Clock,
@@ -38,12 +38,12 @@ from tests.workers.maintenance.webhook_jobs import accepted, ended, stands
 from workers.generation.chunk import generate_chunk
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
-from workers.maintenance.webhook_sender import CallbackDeliverer
+from workers.maintenance.webhook_sender import WebhookSender
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"callback_private": True, "callback_timeout_s": 5.0})
+    return settings.model_copy(update={"webhook_allow_private": True, "webhook_timeout_s": 5.0})
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(
     receiver.answers = [(404, {})]
     spec = ended(worker, receiver)
     began = clock()
-    deliverer = CallbackDeliverer(worker, now=clock)
+    deliverer = WebhookSender(worker, now=clock)
     for _ in range(40):
         assert deliverer.run_once()
         assert deliverer.wait(30)
@@ -196,11 +196,11 @@ def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
 
 
 def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hire: Hire, receiver: Receiver) -> None:
-    worker = hire(callback_timeout_s=0.5)
+    worker = hire(webhook_timeout_s=0.5)
     with receiving() as quick:
         receiver.held = threading.Event()
         slow, fast = ended(worker, receiver), ended(worker, quick)
-        deliverer = CallbackDeliverer(worker)
+        deliverer = WebhookSender(worker)
         assert deliverer.run_once()
         until(lambda: stands(worker, fast).state is CallbackState.DELIVERED, timeout_s=20)
         assert deliverer.wait(20)
@@ -212,7 +212,7 @@ def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hi
 def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected_to(
     hire: Hire, receiver: Receiver
 ) -> None:
-    worker = hire(callback_private=False)
+    worker = hire(webhook_allow_private=False)
     spec = ended(worker, f"https://rebinding.example:{receiver.port}/hook")
     deliver(worker, resolve=lambda host, port: ["127.0.0.1"])
     plain = ended(worker, receiver)
@@ -225,7 +225,7 @@ def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected
 
 def test_each_secret_in_force_signs_and_each_tenant_has_its_own(hire: Hire, receiver: Receiver) -> None:
     new, old = new_secret(), new_secret()
-    worker = hire(callback_secret=Settings(callback_secret=f"{new} {old}").callback_secret)
+    worker = hire(webhook_secret=Settings(webhook_secret=f"{new} {old}").webhook_secret)
     ended(worker, receiver)
     deliver(worker)
     ended(worker, receiver, tenant="lab")
@@ -237,7 +237,7 @@ def test_each_secret_in_force_signs_and_each_tenant_has_its_own(hire: Hire, rece
         Webhook(written(derived)).verify(lab.body, lab.headers)
         with pytest.raises(Exception, match="No matching signature"):
             Webhook(secret).verify(lab.body, lab.headers)
-    assert callback_keys(worker.settings) == parse_secrets(f"{new} {old}")
+    assert webhook_keys(worker.settings) == parse_secrets(f"{new} {old}")
 
 
 def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
@@ -245,11 +245,11 @@ def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
 ) -> None:
     worker, without = hire(), hire(store_url="s3://elsewhere")
     with caplog.at_level(logging.WARNING):
-        assert not CallbackDeliverer(without).run_once()
+        assert not WebhookSender(without).run_once()
         assert caplog.text == "", "nothing waits"
         ended(worker, receiver)
-        assert not CallbackDeliverer(without).run_once()
-        assert "set TWINSET_CALLBACK_SECRET" in caplog.text
+        assert not WebhookSender(without).run_once()
+        assert "set TWINSET_WEBHOOK_SECRET" in caplog.text
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -274,7 +274,7 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
         other = tiny_spec(count=2, chunk_size=2)
         worker.repository.write_spec(other)
         generate_chunk(worker, other.job, 0)
-    deliverer = CallbackDeliverer(worker, now=clock)
+    deliverer = WebhookSender(worker, now=clock)
     counting.read.clear()
     assert deliverer.run_once()
     assert deliverer.wait(20)

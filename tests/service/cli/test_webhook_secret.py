@@ -1,4 +1,4 @@
-"""``twinset callback-secret`` and ``twinset generate --callback-url``."""
+"""``twinset webhook-secret`` and ``twinset generate --callback-url``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def test_the_secret_is_shown_as_it_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path))
-    assert run(["callback-secret"]) == 0
-    assert capsys.readouterr().out.strip() == (tmp_path / "callback-secret").read_text()
+    assert run(["webhook-secret"]) == 0
+    assert capsys.readouterr().out.strip() == (tmp_path / "webhook-secret").read_text()
 
 
 def test_each_secret_in_force_has_a_line_and_each_tenant_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"{new_secret()} {new_secret()}"
-    monkeypatch.setenv("TWINSET_CALLBACK_SECRET", text)
-    assert run(["callback-secret"]) == 0
+    monkeypatch.setenv("TWINSET_WEBHOOK_SECRET", text)
+    assert run(["webhook-secret"]) == 0
     assert capsys.readouterr().out.split() == text.split()
-    assert run(["callback-secret", "--tenant", "lab"]) == 0
+    assert run(["webhook-secret", "--tenant", "lab"]) == 0
     assert capsys.readouterr().out.split() == [written(key) for key in tenant_keys(parse_secrets(text), "lab")]
-    assert run(["callback-secret", "--tenant", "../lab"]) == 2
+    assert run(["webhook-secret", "--tenant", "../lab"]) == 2
     assert "no tenant's name" in capsys.readouterr().err
 
 
@@ -44,4 +44,4 @@ def test_a_callback_reaches_the_server_and_a_refusal_the_user(
         callback = client.job(live_api.worker.sent[0][0])["callback"]
     assert (callback["url"], callback["state"]) == (url, "pending")
     assert run([*common, "--out", str(tmp_path / "two"), "--callback-url", "https://localhost/"]) == 1
-    assert "TWINSET_CALLBACK_PRIVATE" in capsys.readouterr().err.replace("\n", "")
+    assert "TWINSET_WEBHOOK_ALLOW_PRIVATE" in capsys.readouterr().err.replace("\n", "")
