@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.client import Plan
+from service.client import PlanInfo
 from service.errors import InvalidRequest
 from tests.service.client.both import BothClients
 from tests.service.client.stub import API, Stub
@@ -20,7 +20,7 @@ def stub() -> Stub:
 
 @pytest.fixture
 def client(stub: Stub, make_client: BothClients) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), patience_s=1.0)
+    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=1.0)
 
 
 def test_a_dataset_is_extended_by_a_plan(client: Any, stub: Stub) -> None:
@@ -46,7 +46,7 @@ def test_numbers_that_json_does_not_know_are_not_sent(client: Any, stub: Stub) -
 
 def test_a_dry_run_keeps_nothing(client: Any, stub: Stub) -> None:
     plan = client.augment(dataset="tiles", model="aerial", count=4, dry_run=True)
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, PlanInfo)
     assert plan.model_extra == {"feasible": True, "shares": {"water": 0.5}}
     request = stub.sent("POST", "/augmentations")[0]
     assert json.loads(request.content)["dry_run"] is True

@@ -27,14 +27,14 @@ class Clock:
 
 def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **options: Any) -> WebhookSender:
     """One pass by a deliverer that knows nothing yet, to the end of all that it sends off."""
-    deliverer = WebhookSender(worker, **options, **({} if clock is None else {"now": clock}))
-    assert deliverer.run_once()
-    assert deliverer.wait(30)
-    deliverer.stop()
-    deliverer._leader_lock.give_back()
-    return deliverer
+    sender = WebhookSender(worker, **options, **({} if clock is None else {"now": clock}))
+    assert sender.run_once()
+    assert sender.wait(30)
+    sender.stop()
+    sender._leader_lock.give_back()
+    return sender
 
 
-def noted(worker: Delivers) -> list[str]:
+def pending(worker: Delivers) -> list[str]:
     """What has a callback's note."""
-    return list(worker.repository.outbox.noted())
+    return list(worker.repository.outbox.pending())

@@ -33,7 +33,7 @@ from tests.service.webhooks.delivering import (
     SERVICE,
     Clock,
     deliver,
-    noted,
+    pending,
 )
 from tests.service.webhooks.receiver import Receiver
 from tests.waiting import until
@@ -46,7 +46,7 @@ from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 from workers.maintenance.webhook_sender import WebhookSender
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 Hire = Callable[..., BulkWorker]
 NAMES = ("building", "water", "vegetation", "unlabelled")
 LOOPBACK = "https://127.0.0.1/hook"
@@ -58,10 +58,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
     """A dataset that has been taken in; its id."""
     found = send(client, dataset_tar(3, names=NAMES))["id"]
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     return str(found)
 
 
@@ -76,21 +76,21 @@ def accepted(worker: BulkWorker, receiver: Receiver, kind: RunKind = RunKind.EXP
 def ended(worker: BulkWorker, receiver: Receiver, **changes: Any) -> RunSpec:
     """The same, all done."""
     spec = accepted(worker, receiver, **changes)
-    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     return spec
 
 
 def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
-    client: TestClient, worker: BulkWorker, carry: Carry, scenes: str, receiver: Receiver, settings: Settings
+    client: TestClient, worker: BulkWorker, execute: Execute, scenes: str, receiver: Receiver, settings: Settings
 ) -> None:
     body = {"sources": [{"dataset": scenes}], "format": "folders", "name": "mine", "callback_url": receiver.url}
     accepted = client.post("/exports", json=body).json()
     run = accepted["id"]
     waiting = {"id": f"{run}_ended", "url": receiver.url, "state": "waiting", "attempts": [], "next_at": None}
     assert (accepted["callback"], accepted["request"]["callback_url"]) == (waiting, receiver.url)
-    assert carry(run) is RunOutcome.ENDED
+    assert execute(run) is RunOutcome.ENDED
     assert client.get(f"/exports/{run}").json()["callback"] == {**waiting, "state": "pending"}
-    assert noted(worker) == [run]
+    assert pending(worker) == [run]
     deliver(worker)
     (got,) = receiver.got
     message = Webhook((settings.data_dir / SECRET_FILE).read_text()).verify(got.body, got.headers)
@@ -113,7 +113,7 @@ def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
     found = view["callback"]
     assert (found["state"], [(a["status"], a["error"]) for a in found["attempts"]]) == ("delivered", [(204, None)])
     assert client.get("/exports").json()["exports"][0]["callback"] == found
-    assert noted(worker) == []
+    assert pending(worker) == []
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -145,7 +145,7 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     clock = Clock(datetime.now(UTC))
     spec = accepted(worker, receiver)
 
-    def wrong(work: RunContext) -> Finished:
+    def wrong(context: RunContext) -> Finished:
         raise InvalidDataset("there is no pair")
 
     assert execute_run(worker, spec.run, kinds(wrong)) is RunOutcome.ENDED
@@ -172,7 +172,7 @@ def test_one_deliverer_delivers_for_jobs_and_runs(
     body = {"model": "aerial", "classes": ["water"], "count": 2, "callback_url": receiver.url}
     job = client.post("/generate", json=body).json()["id"]
     finish(JobRepository(store), JobRepository(store).read_spec(job))
-    assert set(noted(worker)) == {job, run.run}
+    assert set(pending(worker)) == {job, run.run}
     deliver(worker)
     told = {json.loads(got.body)["data"]["id"]: json.loads(got.body)["type"] for got in receiver.got}
     assert told == {run.run: "export.succeeded", job: "job.succeeded"}
@@ -196,20 +196,20 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_h
     dying = hire(store=failing)
     spec = accepted(dying, receiver)
     failing.fail_on = "summary"
-    assert execute_run(dying, spec.run, kinds(lambda work: DONE)) is RunOutcome.FAILED
+    assert execute_run(dying, spec.run, kinds(lambda context: DONE)) is RunOutcome.FAILED
     assert dying.runs.read_summary(spec.run) is None
-    assert noted(dying) == [spec.run]
+    assert pending(dying) == [spec.run]
     dying.leases.forget(spec.run)
     other = hire(store=FolderStore(failing.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000"))
     deliver(other)
     assert receiver.got == []
-    assert noted(other) == [spec.run]
+    assert pending(other) == [spec.run]
     assert RunSweeper(other).run_once()
     assert run_queue.sent == [spec.run]
-    assert execute_run(other, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
+    assert execute_run(other, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     deliver(other)
     assert [json.loads(got.body)["type"] for got in receiver.got] == ["export.succeeded"]
-    assert noted(other) == []
+    assert pending(other) == []
 
 
 def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(
@@ -219,10 +219,10 @@ def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(
     worker = hire(store=failing)
     spec = accepted(worker, receiver)
     failing.fail_on = "callbacks/pending"
-    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.FAILED
+    assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.FAILED
     assert worker.runs.read_summary(spec.run) is None
     failing.fail_on = None
-    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     deliver(worker)
     assert len(receiver.got) == 1
 
@@ -246,7 +246,7 @@ def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
     spec = ended(worker, receiver)
     deliver(worker)
     assert len(worker.runs.outbox.read(spec.run).attempts) == 1
-    assert noted(worker) == [spec.run]
+    assert pending(worker) == [spec.run]
     worker.runs.delete(spec)
     deliver(worker, Clock(datetime.max.replace(tzinfo=UTC)))
     assert RunSweeper(worker).run_once()
@@ -261,14 +261,14 @@ def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
     receiver.answers = [(500, {})]
     receiver.held = threading.Event()
     spec = ended(worker, receiver)
-    deliverer = WebhookSender(worker)
-    assert deliverer.run_once()
+    sender = WebhookSender(worker)
+    assert sender.run_once()
     until(lambda: receiver.got)
     worker.runs.delete(spec)
     assert RunSweeper(worker).run_once()
     assert {info.key for info in store.list("")} == before
     receiver.held.set()
-    assert deliverer.wait(30)
+    assert sender.wait(30)
     assert {info.key for info in store.list("")} == before
 
 
@@ -308,13 +308,13 @@ def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, rece
 
 
 def test_a_run_without_a_callback_leaves_nothing_also_one_from_before_there_were_any(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, store: ObjectStore
 ) -> None:
     run = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "voc"}).json()["id"]
     old = json.loads(store.get(run_keys.run_spec(run)))
     del old["callback"]
     store.put(run_keys.run_spec(run), json.dumps(old).encode())
-    assert carry(run) is RunOutcome.ENDED
+    assert execute(run) is RunOutcome.ENDED
     assert client.get(f"/exports/{run}").json()["callback"] is None
     assert list(store.list("callbacks/")) == [] == list(store.list(run_keys.run_callbacks_prefix(run)))
     deliver(worker)
