@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from model_store.card import GuidanceTarget
 from service.augmentations.plan_values import BalanceBy
-from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
+from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transforms
 from service.jobs.request import NAME_MAX_CHARS
 from service.kit.seeds import SEED_MAX
 from service.webhooks.field import callback_member

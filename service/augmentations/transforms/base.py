@@ -1,4 +1,4 @@
-"""What the transforms' strengths have in common, and what of the scene they may know."""
+"""What all mask transforms share: the context they may use, and the check of a mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IGNORE = 255
 Drawn = dict[str, Any]
@@ -28,28 +27,6 @@ class TransformContext:
     ground: frozenset[int] = frozenset()
     others: Sequence[np.ndarray] = ()
     fill: bool = False
-
-
-class Strengths(BaseModel):
-    """Of one transform. ``chance`` is that of being drawn for a mask at all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    chance: float = Field(0.5, ge=0, le=1, description="Share of masks that it is applied to, 0..1.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Strengths:
-        low, high = getattr(self, "low", None), getattr(self, "high", None)
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"low is {low:g} and high {high:g}; low is the lesser of the two")
-        return self
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        """What to do with ``labels`` ``(H, W)`` uint8: the parameters of the transform's function, or None for nothing.
-
-        It is meant to happen: ``chance`` is for the caller to draw.
-        """
-        raise NotImplementedError
 
 
 def check_labels(labels: np.ndarray) -> None:

@@ -9,21 +9,45 @@ import numpy as np
 
 from model_store.masks.resize import majority_resize
 from service.augmentations.transforms.base import IGNORE, Drawn, TransformContext, check_labels
-from service.augmentations.transforms.clone import clone
-from service.augmentations.transforms.crop import crop, frame
-from service.augmentations.transforms.drop import drop
-from service.augmentations.transforms.elastic import elastic
+from service.augmentations.transforms.clone import clone, draw_clone
+from service.augmentations.transforms.crop import crop, draw_crop, frame
+from service.augmentations.transforms.drop import draw_drop, drop
+from service.augmentations.transforms.elastic import draw_elastic, elastic
 from service.augmentations.transforms.filling import fill_ignored
-from service.augmentations.transforms.flip import flip
-from service.augmentations.transforms.merge import merge
-from service.augmentations.transforms.rotate import rotate
-from service.augmentations.transforms.scale import scale
-from service.augmentations.transforms.settings import Transforms
-from service.augmentations.transforms.shift import shift
+from service.augmentations.transforms.flip import draw_flip, flip
+from service.augmentations.transforms.merge import draw_merge, merge
+from service.augmentations.transforms.parameters import (
+    Clone,
+    Crop,
+    Drop,
+    Elastic,
+    Flip,
+    Merge,
+    Rotate,
+    Scale,
+    Shift,
+    TransformParameters,
+    Transforms,
+)
+from service.augmentations.transforms.rotate import draw_rotate, rotate
+from service.augmentations.transforms.scale import draw_scale, scale
+from service.augmentations.transforms.shift import draw_shift, shift
 
 _FINER = 2
 """Transforms work at up to so many times the final size: what they cut by the nearest pixel is then smoothed by
 majority."""
+
+_DRAW: dict[type[TransformParameters], Callable[..., Drawn | None]] = {
+    Crop: draw_crop,
+    Merge: draw_merge,
+    Drop: draw_drop,
+    Clone: draw_clone,
+    Flip: draw_flip,
+    Scale: draw_scale,
+    Rotate: draw_rotate,
+    Shift: draw_shift,
+    Elastic: draw_elastic,
+}
 
 _ALONE: dict[str, Callable[..., np.ndarray]] = {
     "crop": crop,
@@ -48,6 +72,16 @@ class Composed:
     applied: tuple[Drawn, ...]
 
 
+def draw(
+    parameters: TransformParameters, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What the transform does to ``labels`` ``(H, W)`` uint8, drawn with ``rng``; None for nothing.
+
+    The result holds the arguments of the transform's function, JSON-able. The caller draws ``chance`` beforehand.
+    """
+    return _DRAW[type(parameters)](parameters, labels, rng, context)
+
+
 def compose(
     mask: np.ndarray,
     rng: np.random.Generator,
@@ -70,8 +104,8 @@ def compose(
     wanted = settings.named() if settings is not None else {}
     scene = replace(scene, others=other_masks, fill=fill)
     # drawn for all of them at once, so that no transform decides whether another one happens
-    happens = {name: bool(rng.random() < strengths.chance) for name, strengths in wanted.items()}
-    cropped = wanted["crop"].draw(mask, rng, scene) if happens.pop("crop", False) else None
+    happens = {name: bool(rng.random() < parameters.chance) for name, parameters in wanted.items()}
+    cropped = draw(wanted["crop"], mask, rng, scene) if happens.pop("crop", False) else None
     steps: list[Drawn] = []
     if cropped is not None or mask.shape[0] != mask.shape[1]:
         steps.append(_step("crop", cropped or frame(mask, scene.class_weights)))
@@ -86,8 +120,8 @@ def compose(
         )
         steps.insert(place, _step("fill_ignored", {}))
         labels = remake(mask, steps)
-    for name, strengths in wanted.items():
-        if happens.get(name) and (drawn := strengths.draw(labels, rng, scene)) is not None:
+    for name, parameters in wanted.items():
+        if happens.get(name) and (drawn := draw(parameters, labels, rng, scene)) is not None:
             steps.append(_step(name, drawn))
             labels = remake(labels, steps[-1:], other_masks)
     if len(labels) != size_px:

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field
 
-from service.augmentations.transforms.base import IGNORE, Drawn, Strengths, TransformContext, check_labels
+from service.augmentations.transforms.base import IGNORE, Drawn, TransformContext, check_labels
+from service.augmentations.transforms.parameters import Crop
 
 _TRIES = 4
 """Windows that a crop is chosen from. More would always find the same one."""
 
 
-class Crop(Strengths):
-    """Of a few windows at random the one that keeps most of the classes, the wanted ones before others."""
-
-    low: float = Field(
-        0.6, gt=0, le=1, description="Least side of the square, as a share of the shorter side, above 0..1."
-    )
-    high: float = Field(
-        1.0, gt=0, le=1, description="Largest side of the square, as a share of the shorter side, above 0..1."
-    )
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        height, width = labels.shape
-        side = max(1, round(float(rng.uniform(self.low, self.high)) * min(height, width)))
-        tops = rng.integers(height - side + 1, size=_TRIES)
-        lefts = rng.integers(width - side + 1, size=_TRIES)
-        if side == height == width:
-            return None
-        value = _value(labels, scene.class_weights)
-        kept = [
-            float(np.bincount(labels[top : top + side, left : left + side].reshape(-1), minlength=256) @ value)
-            for top, left in zip(tops, lefts)
-        ]
-        best = int(np.argmax(kept))
-        if kept[best] == 0:
-            return None  # nothing but 255 in any of them
-        return {"top": int(tops[best]), "left": int(lefts[best]), "side": side}
+def draw_crop(
+    parameters: Crop, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What :func:`crop` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    height, width = labels.shape
+    side = max(1, round(float(rng.uniform(parameters.low, parameters.high)) * min(height, width)))
+    tops = rng.integers(height - side + 1, size=_TRIES)
+    lefts = rng.integers(width - side + 1, size=_TRIES)
+    if side == height == width:
+        return None
+    value = _value(labels, context.class_weights)
+    kept = [
+        float(np.bincount(labels[top : top + side, left : left + side].reshape(-1), minlength=256) @ value)
+        for top, left in zip(tops, lefts)
+    ]
+    best = int(np.argmax(kept))
+    if kept[best] == 0:
+        return None  # nothing but 255 in any of them
+    return {"top": int(tops[best]), "left": int(lefts[best]), "side": side}
 
 
 def crop(labels: np.ndarray, *, top: int, left: int, side: int) -> np.ndarray:

@@ -8,26 +8,23 @@ Uniform Cubic B-Spline Functions*, 2000), so that what was one object stays one,
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
+from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.parameters import ELASTIC_CELLS, Elastic
 from service.augmentations.transforms.sampling import sample
 
-CELLS = 4
-"""Of the grid along each side; control points lie one beyond it on either side."""
-MOST = 0.48 / CELLS
 
-
-class Elastic(Strengths):
-    """Control points are moved evenly along both axes."""
-
-    most: float = Field(
-        0.06, ge=0, le=MOST, description=f"Most that a control point is moved, as a share of the side, 0..{MOST:g}."
+def draw_elastic(
+    parameters: Elastic, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What :func:`elastic` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    moves = np.round(
+        rng.uniform(
+            -parameters.max_displacement, parameters.max_displacement, (2, ELASTIC_CELLS + 3, ELASTIC_CELLS + 3)
+        ),
+        4,
     )
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        moves = np.round(rng.uniform(-self.most, self.most, (2, CELLS + 3, CELLS + 3)), 4)
-        return {"moves": moves.tolist()} if moves.any() else None
+    return {"moves": moves.tolist()} if moves.any() else None
 
 
 def elastic(labels: np.ndarray, *, moves: list[list[list[float]]]) -> np.ndarray:

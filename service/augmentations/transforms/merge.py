@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import Field
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
+from service.augmentations.transforms.base import Drawn, TransformContext
 from service.augmentations.transforms.crop import crop, frame
 from service.augmentations.transforms.filling import fill_ignored
+from service.augmentations.transforms.parameters import Merge
 from service.augmentations.transforms.regions import (
     choose_regions,
     footprint,
@@ -21,27 +21,25 @@ from service.augmentations.transforms.regions import (
 )
 
 
-class Merge(Strengths):
-    """The more a class is wanted, the more likely its objects are taken over."""
-
-    chance: float = Field(0.25, ge=0, le=1, description="Share of masks that it is applied to, 0..1.")
-    most: int = Field(3, ge=0, le=100, description="Most objects taken over, 0..100.")
-    largest: float = Field(0.2, ge=0, le=0.5, description="Largest object taken over, as a share of its mask, 0..0.5.")
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        if not self.most or not scene.others:
-            return None
-        number = int(rng.integers(len(scene.others)))
-        window = frame(scene.others[number], scene.class_weights)
-        other = _prepared(scene.others[number], window, scene.fill, min(labels.shape))
-        regions = objects_of(other, scene.ground)
-        pasted = []
-        for chosen in choose_regions(regions, self.most, int(self.largest * other.size), scene.class_weights, rng):
-            what = footprint(regions, chosen)
-            move = place_for(what, other, labels, rng, stay=True)
-            if move is not None:
-                pasted.append([*what.first, *move])
-        return {"other": number, "window": window, "filled": scene.fill, "objects": pasted} if pasted else None
+def draw_merge(
+    parameters: Merge, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What :func:`merge` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    if not parameters.max_objects or not context.others:
+        return None
+    number = int(rng.integers(len(context.others)))
+    window = frame(context.others[number], context.class_weights)
+    other = _prepared(context.others[number], window, context.fill, min(labels.shape))
+    regions = objects_of(other, context.ground)
+    pasted = []
+    for chosen in choose_regions(
+        regions, parameters.max_objects, int(parameters.max_area * other.size), context.class_weights, rng
+    ):
+        what = footprint(regions, chosen)
+        move = place_for(what, other, labels, rng, stay=True)
+        if move is not None:
+            pasted.append([*what.first, *move])
+    return {"other": number, "window": window, "filled": context.fill, "objects": pasted} if pasted else None
 
 
 def merge(

@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
+from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.parameters import Rotate
 from service.augmentations.transforms.sampling import affine
 
 
-class Rotate(Strengths):
-    """Drawn evenly between -``degrees`` and ``degrees``."""
-
-    degrees: float = Field(10.0, ge=0, le=180, description="Most degrees either way, 0..180.")
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        angle = round(float(rng.uniform(-self.degrees, self.degrees)), 2)
-        return {"degrees": angle} if angle else None
+def draw_rotate(
+    parameters: Rotate, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What :func:`rotate` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    angle = round(float(rng.uniform(-parameters.degrees, parameters.degrees)), 2)
+    return {"degrees": angle} if angle else None
 
 
 def rotate(labels: np.ndarray, *, degrees: float) -> np.ndarray:

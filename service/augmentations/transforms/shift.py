@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field
 
-from service.augmentations.transforms.base import Drawn, Strengths, TransformContext
+from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.parameters import Shift
 from service.augmentations.transforms.sampling import sample
 
 
-class Shift(Strengths):
-    """Drawn evenly in a rectangle about no shift."""
-
-    most: float = Field(0.1, ge=0, le=0.5, description="Most shift along each side, as a share of it, 0..0.5.")
-
-    def draw(self, labels: np.ndarray, rng: np.random.Generator, scene: TransformContext) -> Drawn | None:
-        height, width = labels.shape
-        down = round(float(rng.uniform(-self.most, self.most)) * height)
-        across = round(float(rng.uniform(-self.most, self.most)) * width)
-        return {"down_px": down, "across_px": across} if down or across else None
+def draw_shift(
+    parameters: Shift, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
+) -> Drawn | None:
+    """What :func:`shift` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
+    height, width = labels.shape
+    down = round(float(rng.uniform(-parameters.max_shift, parameters.max_shift)) * height)
+    across = round(float(rng.uniform(-parameters.max_shift, parameters.max_shift)) * width)
+    return {"down_px": down, "across_px": across} if down or across else None
 
 
 def shift(labels: np.ndarray, *, down_px: int, across_px: int) -> np.ndarray:

@@ -73,7 +73,7 @@ def test_what_a_plain_request_gets() -> None:
         ({"count": 1, "masks": {"real": -1}}, "masks"),
         ({"count": 1, "masks": {"transforms": ["melt"]}}, "masks"),
         ({"count": 1, "masks": {"transforms": {"scale": {"low": 2, "high": 1}}}}, "masks"),
-        ({"count": 1, "masks": {"transforms": {"elastic": {"most": 0.2}}}}, "masks"),
+        ({"count": 1, "masks": {"transforms": {"elastic": {"max_displacement": 0.2}}}}, "masks"),
         ({"count": 1, "acceptance": {"no_near_duplicates": 65}}, "acceptance"),
         ({"count": 1, "acceptance": {"min_confident_share": 1.1}}, "acceptance"),
         ({"count": 1, "seed": 2**53}, "seed"),

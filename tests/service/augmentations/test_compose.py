@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model_store.masks.resize import majority_resize
 from service.augmentations.transforms.base import IGNORE, TransformContext
 from service.augmentations.transforms.compose import compose, remake, square
-from service.augmentations.transforms.settings import TRANSFORM_NAMES, Transforms
+from service.augmentations.transforms.parameters import TRANSFORM_NAMES, Transforms
 from tests.service.augmentations.scenes import masks_of, scene
 
 ALWAYS = Transforms.model_validate(
@@ -104,7 +104,10 @@ def test_a_mask_that_is_not_square_is_framed_and_reduced_by_majority() -> None:
 def test_work_is_done_at_twice_the_size_at_most() -> None:
     huge = np.kron(scene(2), np.ones((8, 8), dtype=np.uint8))
     made = compose(
-        huge, np.random.default_rng(1), Transforms.model_validate({"shift": {"chance": 1, "most": 0.3}}), size_px=16
+        huge,
+        np.random.default_rng(1),
+        Transforms.model_validate({"shift": {"chance": 1, "max_shift": 0.3}}),
+        size_px=16,
     )
     assert made.applied[0] == {"transform": "resize", "size_px": 32}
     assert made.applied[-1] == {"transform": "resize", "size_px": 16}

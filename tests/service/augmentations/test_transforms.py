@@ -9,43 +9,57 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.augmentations.transforms.base import IGNORE, Strengths, TransformContext
-from service.augmentations.transforms.clone import Clone, clone
-from service.augmentations.transforms.compose import remake
-from service.augmentations.transforms.crop import Crop, crop, frame
-from service.augmentations.transforms.drop import Drop, drop
-from service.augmentations.transforms.elastic import CELLS, MOST, Elastic, elastic
+from service.augmentations.transforms.base import IGNORE, TransformContext
+from service.augmentations.transforms.clone import clone
+from service.augmentations.transforms.compose import draw, remake
+from service.augmentations.transforms.crop import crop, frame
+from service.augmentations.transforms.drop import drop
+from service.augmentations.transforms.elastic import elastic
 from service.augmentations.transforms.filling import fill_ignored, fill_nearest
-from service.augmentations.transforms.flip import Flip, flip
-from service.augmentations.transforms.merge import Merge, merge
-from service.augmentations.transforms.rotate import Rotate, rotate
-from service.augmentations.transforms.scale import Scale, scale
-from service.augmentations.transforms.shift import Shift, shift
+from service.augmentations.transforms.flip import flip
+from service.augmentations.transforms.merge import merge
+from service.augmentations.transforms.parameters import (
+    ELASTIC_CELLS,
+    ELASTIC_MAX_DISPLACEMENT,
+    Clone,
+    Crop,
+    Drop,
+    Elastic,
+    Flip,
+    Merge,
+    Rotate,
+    Scale,
+    Shift,
+    TransformParameters,
+)
+from service.augmentations.transforms.rotate import rotate
+from service.augmentations.transforms.scale import scale
+from service.augmentations.transforms.shift import shift
 from tests.service.augmentations.scenes import masks_of, scene
 
-STRONG: dict[str, Strengths] = {
+STRONG: dict[str, TransformParameters] = {
     "crop": Crop(low=0.2, high=1),
-    "merge": Merge(most=5, largest=0.5),
-    "drop": Drop(most=5, largest=0.5),
-    "clone": Clone(most=5, largest=0.5),
+    "merge": Merge(max_objects=5, max_area=0.5),
+    "drop": Drop(max_objects=5, max_area=0.5),
+    "clone": Clone(max_objects=5, max_area=0.5),
     "flip": Flip(vertical=True, quarter_turns=True),
     "scale": Scale(low=0.25, high=4),
     "rotate": Rotate(degrees=180),
-    "shift": Shift(most=0.5),
-    "elastic": Elastic(most=MOST),
+    "shift": Shift(max_shift=0.5),
+    "elastic": Elastic(max_displacement=ELASTIC_MAX_DISPLACEMENT),
 }
-NONE: list[Strengths] = [
+NONE: list[TransformParameters] = [
     Flip(horizontal=False),
     Scale(low=1, high=1),
     Rotate(degrees=0),
-    Shift(most=0),
-    Elastic(most=0),
-    Drop(most=0),
-    Clone(most=0),
-    Merge(most=0),
-    Drop(largest=0),
-    Clone(largest=0),
-    Merge(largest=0),
+    Shift(max_shift=0),
+    Elastic(max_displacement=0),
+    Drop(max_objects=0),
+    Clone(max_objects=0),
+    Merge(max_objects=0),
+    Drop(max_area=0),
+    Clone(max_area=0),
+    Merge(max_area=0),
 ]
 few = masks_of([0, 1, 2, IGNORE])
 many = masks_of([*list(range(254)), IGNORE])
@@ -59,8 +73,8 @@ def test_no_label_is_invented_and_the_same_is_made_again(
 ) -> None:
     theirs = TransformContext(ground=frozenset({0}) if grounded else frozenset(), others=(other,))
     before = mask.copy()
-    drawn = STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
-    assert drawn == STRONG[name].draw(mask, np.random.default_rng(seed), theirs)
+    drawn = draw(STRONG[name], mask, np.random.default_rng(seed), theirs)
+    assert drawn == draw(STRONG[name], mask, np.random.default_rng(seed), theirs)
     assert np.array_equal(mask, before)
     if drawn is None:
         return
@@ -79,14 +93,14 @@ def test_no_label_is_invented_and_the_same_is_made_again(
 
 @settings(deadline=None, max_examples=40)
 @given(few, seeds, st.sampled_from(NONE))
-def test_no_strength_is_no_change(mask: np.ndarray, seed: int, strengths: Strengths) -> None:
-    assert strengths.draw(mask, np.random.default_rng(seed), TransformContext(others=(mask,))) is None
+def test_no_strength_is_no_change(mask: np.ndarray, seed: int, parameters: TransformParameters) -> None:
+    assert draw(parameters, mask, np.random.default_rng(seed), TransformContext(others=(mask,))) is None
 
 
 @settings(deadline=None, max_examples=40)
 @given(many)
 def test_the_functions_at_no_strength_are_the_identity(mask: np.ndarray) -> None:
-    still = np.zeros((2, CELLS + 3, CELLS + 3)).tolist()
+    still = np.zeros((2, ELASTIC_CELLS + 3, ELASTIC_CELLS + 3)).tolist()
     for out in (
         scale(mask, factor=1),
         rotate(mask, degrees=0),
@@ -146,7 +160,7 @@ def test_scaling_repeats_or_skips_pixels() -> None:
 
 def test_an_even_move_of_all_control_points_is_a_shift() -> None:
     mask = np.random.default_rng(3).integers(0, 9, (32, 20)).astype(np.uint8)
-    moves = np.zeros((2, CELLS + 3, CELLS + 3))
+    moves = np.zeros((2, ELASTIC_CELLS + 3, ELASTIC_CELLS + 3))
     moves[0], moves[1] = 3 / 32, -2 / 20
     assert np.array_equal(elastic(mask, moves=moves.tolist()), shift(mask, down_px=-3, across_px=2))
 
@@ -154,7 +168,9 @@ def test_an_even_move_of_all_control_points_is_a_shift() -> None:
 def test_the_strongest_bend_neither_tears_nor_folds() -> None:
     rows = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 200, axis=1)
     for seed in range(20):
-        drawn = Elastic(most=MOST).draw(rows, np.random.default_rng(seed), TransformContext())
+        drawn = draw(
+            Elastic(max_displacement=ELASTIC_MAX_DISPLACEMENT), rows, np.random.default_rng(seed), TransformContext()
+        )
         assert drawn is not None
         inner = elastic(rows, moves=drawn["moves"])[60:140, 60:140].astype(int)
         steps = np.diff(inner, axis=0)
@@ -192,7 +208,7 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
     mask[:, 10:] = 5
     mask[5:9, 2:6] = 1
     mask[0, 0] = 255
-    drawn = Drop(largest=0.2).draw(mask, np.random.default_rng(0), TransformContext())
+    drawn = draw(Drop(max_area=0.2), mask, np.random.default_rng(0), TransformContext())
     assert drawn == {"at": [[5, 2]]}  # the halves are too large
     out = drop(mask, **drawn)
     assert (out[5:9, 2:6] == 3).all()
@@ -203,10 +219,10 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
 def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
     mask = np.full((6, 6), 255, dtype=np.uint8)
     mask[2:4, 2:4] = 1
-    assert Drop(largest=0.5).draw(mask, np.random.default_rng(0), TransformContext()) is None
+    assert draw(Drop(max_area=0.5), mask, np.random.default_rng(0), TransformContext()) is None
     mask[0, 0] = 2
     for seed in range(20):
-        drawn = Drop(most=9, largest=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
+        drawn = draw(Drop(max_objects=9, max_area=0.5), mask, np.random.default_rng(seed), TransformContext())
         assert drawn is not None
         assert len(drawn["at"]) == 1
 
@@ -216,8 +232,11 @@ def test_a_clone_stands_on_what_its_original_stands_on() -> None:
     mask[:20] = 2  # sea above, land below
     mask[5:8, 5:9] = 1  # a boat
     for seed in range(30):
-        drawn = Clone(most=1, largest=0.1).draw(
-            mask, np.random.default_rng(seed), TransformContext(ground=frozenset({2, 4}))
+        drawn = draw(
+            Clone(max_objects=1, max_area=0.1),
+            mask,
+            np.random.default_rng(seed),
+            TransformContext(ground=frozenset({2, 4})),
         )
         assert drawn is not None
         out = clone(mask, **drawn)
@@ -234,8 +253,8 @@ def test_wanted_classes_are_cloned_and_others_dropped() -> None:
     class_weights[1], class_weights[2] = 4.0, 0.25
     told = TransformContext(class_weights=class_weights, ground=frozenset({0}))
     rng = np.random.default_rng(0)
-    cloned = [Clone(most=1).draw(mask, rng, told) for _ in range(200)]
-    dropped = [Drop(most=1).draw(mask, rng, told) for _ in range(200)]
+    cloned = [draw(Clone(max_objects=1), mask, rng, told) for _ in range(200)]
+    dropped = [draw(Drop(max_objects=1), mask, rng, told) for _ in range(200)]
     of_wanted = sum(one is not None and one["clones"][0][:2] == [2, 2] for one in cloned)
     of_unwanted = sum(one is not None and one["at"] == [[10, 10]] for one in dropped)
     # 4 against 1/4, so 16 times in 17
@@ -247,16 +266,19 @@ def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
     sea = np.full((30, 30), 2, dtype=np.uint8)
     harbour = sea.copy()
     harbour[10:13, 4:9] = 1
-    drawn = Merge(most=1).draw(
-        sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,))
+    drawn = draw(
+        Merge(max_objects=1), sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,))
     )
     assert drawn is not None
     assert drawn["objects"] == [[10, 4, 0, 0]]
     assert np.array_equal(merge(sea, (harbour,), **drawn), harbour)
     desert = np.full((30, 30), 7, dtype=np.uint8)
     assert (
-        Merge(most=1).draw(
-            desert, np.random.default_rng(1), TransformContext(ground=frozenset({2, 7}), others=(harbour,))
+        draw(
+            Merge(max_objects=1),
+            desert,
+            np.random.default_rng(1),
+            TransformContext(ground=frozenset({2, 7}), others=(harbour,)),
         )
         is None
     )
@@ -285,7 +307,7 @@ def test_a_crop_prefers_windows_with_rare_classes() -> None:
     mask[50:53, 50:53] = 3
     kept = 0
     for seed in range(100):
-        drawn = Crop(low=0.5, high=0.5).draw(mask, np.random.default_rng(seed), TransformContext())
+        drawn = draw(Crop(low=0.5, high=0.5), mask, np.random.default_rng(seed), TransformContext())
         assert drawn is not None
         assert drawn["side"] == 30
         kept += bool((crop(mask, **drawn) == 3).any())
