@@ -1,1 +1,15 @@
-"""The HTTP API. It reads cards and the object store, sends chunks by task name, and never loads a network."""
+"""The HTTP API: it reads model cards and the object store, sends work by task name, and never loads a network.
+
+app            the app, put together from the parts below
+services       what the endpoints work with, one of each per app
+auth           the check of API keys, before a body is read
+own_jobs, own_runs, parameters    what endpoints get injected: the tenant's own jobs and runs, shared parameters
+content_type, body_limit          bodies of the wrong kind or size, refused before they are read
+errors         every error as ``application/problem+json``
+openapi        the OpenAPI description
+sse, watcher   progress as server-sent events
+lookups        short reads of the store, off the event loop
+metrics, log_redaction            Prometheus metrics; no secrets in logs
+routes/        the endpoints, a file for each resource
+schemas/       what they answer with
+"""

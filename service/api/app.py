@@ -19,11 +19,14 @@ from service.api.openapi import install_openapi
 from service.api.routes import (
     archive,
     augmentations,
+    dataset_upload,
     datasets,
     exports,
     generate,
     health,
+    job_events,
     jobs,
+    manifest,
     models,
     objects,
     run_events,
@@ -42,7 +45,6 @@ from service.jobs.progress import ProgressReader
 from service.jobs.quotas import Quotas
 from service.jobs.repository import JobRepository
 from service.jobs.submit import JobSubmitter
-from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
@@ -87,7 +89,7 @@ def create_app(
         queued_samples=settings.limit_queued_samples,
         stored_bytes=settings.limit_stored_bytes,
     )
-    kept = Uploads(store, DEFAULT_TENANT)
+    sent = Uploads(store)
     services = Services(
         settings=settings,
         store=store,
@@ -97,8 +99,8 @@ def create_app(
         progress=progress,
         authenticator=Authenticator(KeyStore(store), settings.require_keys),
         limits=limits,
-        uploads=kept,
-        submitter=JobSubmitter(settings, repository, catalogue, queue, kept, MaskReader(settings, kept), limits),
+        uploads=sent,
+        submitter=JobSubmitter(settings, repository, catalogue, queue, sent, MaskReader(settings, sent), limits),
         runs=RunRepository(store),
         acceptance=RunSubmitter(RunRepository(store), run_queue),
         watcher=Watcher(settings.broker_url),
@@ -129,9 +131,12 @@ def create_app(
         generate,
         uploads,
         jobs,
+        job_events,
         samples,
+        manifest,
         archive,
         twins,
+        dataset_upload,
         datasets,
         augmentations,
         exports,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel, ValidationError
 
-from service.api.errors import MalformedBody, invalid_request
 from service.api.schemas.jobs import Problem
 
 _PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
@@ -109,7 +106,6 @@ def install_openapi(app: FastAPI) -> None:
             components["securitySchemes"] = {"api_key": _KEY_SCHEME}
             schemas = components.setdefault("schemas", {})
             _drop_framework_errors(description["paths"], schemas)
-            schemas |= body_schemas()
             schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             app.openapi_schema = description
         return app.openapi_schema
@@ -125,40 +121,3 @@ def _drop_framework_errors(paths: dict[str, Any], schemas: dict[str, Any]) -> No
                 del operation["responses"]["422"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-
-
-Body = TypeVar("Body", bound=BaseModel)
-
-
-def read_body(model: type[Body], text: bytes) -> Body:
-    """The body of a request. Raises :class:`MalformedBody`, or InvalidRequest with all that is wrong with it."""
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise MalformedBody(f"the body is not JSON{where} ({str(error)[:100]}); send one JSON object") from None
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise invalid_request(
-            [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()], model, given
-        ) from None
-
-
-def described_body(name: str) -> dict[str, Any]:
-    """What an operation says of a JSON body of the schema ``name``, one of :func:`body_schemas`."""
-    reference = {"$ref": f"#/components/schemas/{name}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
-
-
-def body_schemas() -> dict[str, Any]:
-    """The schemas of these bodies, and those that they refer to."""
-    from service.augmentations.request import AugmentationRequest
-    from service.runs.dataset_request import DatasetFromStore
-
-    schemas: dict[str, Any] = {}
-    for model in (DatasetFromStore, AugmentationRequest):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.pop("$defs", {})
-        schemas[model.__name__] = schema
-    return schemas

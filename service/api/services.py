@@ -37,7 +37,7 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one running API. ``uploads`` and ``submitter`` are the default tenant's; ``of`` gives another's."""
+    """The parts of one running API."""
 
     settings: Settings
     store: ObjectStore

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from service.broker.live_state import EVENTS_CHANNEL
+from service.broker.redis_keys import EVENTS_PREFIX
 from service.kit.states import JobState
 
 _POLL_S = 0.25
@@ -107,7 +107,7 @@ class Watcher:
             client = Redis.from_url(self.broker_url, socket_connect_timeout=1.0, health_check_interval=10)
             try:
                 async with client.pubsub() as pubsub:
-                    await pubsub.psubscribe(EVENTS_CHANNEL + "*")
+                    await pubsub.psubscribe(EVENTS_PREFIX + "*")
                     self._listening = True
                     async for message in pubsub.listen():
                         self._wake(message)
@@ -121,5 +121,5 @@ class Watcher:
     def _wake(self, message: dict[str, object]) -> None:
         channel = message["channel"]
         if message["type"] == "pmessage" and isinstance(channel, bytes):
-            for wake in self._waiting.get(channel.decode().removeprefix(EVENTS_CHANNEL), ()):
+            for wake in self._waiting.get(channel.decode().removeprefix(EVENTS_PREFIX), ()):
                 wake.set()

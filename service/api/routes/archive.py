@@ -16,8 +16,9 @@ from fastapi import APIRouter
 from starlette.responses import StreamingResponse
 
 from model_store.card import IGNORE_INDEX, ModelCard
-from service.api.auth import KeyedRoute, OwnJob
+from service.api.auth import KeyedRoute
 from service.api.openapi import answers
+from service.api.own_jobs import OwnJob
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line

@@ -6,20 +6,13 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Path, Query, Response
 
-from service.api.auth import (
-    IdempotencyKey,
-    KeyedRoute,
-    TenantDep,
-    bad_cursor,
-    own_run,
-    runs_page,
-    stand,
-)
+from service.api.auth import KeyedRoute, TenantDep
 from service.api.content_type import JsonRoute
-from service.api.openapi import answers, described_body, read_body
+from service.api.openapi import answers
+from service.api.own_runs import own_run, progress_of, runs_page
+from service.api.parameters import Cursor, IdempotencyKey, numeric_cursor
 from service.api.routes import callbacks
 from service.api.routes.samples import Links, sample_view
 from service.api.schemas.augmentations import (
@@ -34,7 +27,8 @@ from service.api.schemas.augmentations import (
 )
 from service.api.schemas.jobs import as_json
 from service.api.services import Services, ServicesDep
-from service.augmentations.plan_report import report
+from service.augmentations.plan_values import PlanShares
+from service.augmentations.request import AugmentationRequest
 from service.kit.run_kinds import RunKind
 from service.kit.validation import Faults
 from service.runs.spec import RunSpec
@@ -42,7 +36,6 @@ from service.webhooks.spec import Callback
 from service.webhooks.validate import admit_callback
 
 if TYPE_CHECKING:
-    from service.augmentations.request import AugmentationRequest
     from service.augmentations.stored import PlannedAugmentation
 
 router = APIRouter(route_class=KeyedRoute, tags=["augmentations"])
@@ -64,33 +57,23 @@ AugmentationId = Annotated[str, Path(description="An augmentation set's id.", ex
         },
         **answers(400, 404, 409, 413, 415, 422, 429, 503),
     },
-    openapi_extra=described_body("AugmentationRequest"),
 )
-async def ask_for_augmentation(
-    request: Request, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
+def ask_for_augmentation(
+    body: AugmentationRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has
     them made in rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
-    given = await request.body()
-    return await run_in_threadpool(_answer, services, tenant, given, idempotency_key)
-
-
-def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str | None) -> Response:
-    # numpy's work, and Pillow's, is for those who ask for it
-    from service.augmentations.request import AugmentationRequest
-
-    body = read_body(AugmentationRequest, text)
     if body.dry_run:
         planned, _ = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
-    services.limits.check_stored(tenant)
+    services.limits.check_stored(tenant=tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
 
     plans: list[tuple[int, bytes, bytes]] = []
 
     def make(run: str, idempotency: str | None) -> RunSpec:
         planned, callback = _plan(services, tenant, body)
-        plans.append((planned.work.seed, report(planned.plan).model_dump_json().encode(), _picture(planned)))
+        plans.append((planned.work.seed, _shares(planned).model_dump_json().encode(), _picture(planned)))
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -111,7 +94,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
     spec, _ = services.acceptance.accept(
         RunKind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
     )
-    view = augmentation_view(services, spec, stand(services, spec))
+    view = augmentation_view(services, spec, progress_of(services, spec))
     return Response(
         as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
     )
@@ -123,7 +106,7 @@ def _answer(services: Services, tenant: str, text: bytes, idempotency_key: str |
 def list_augmentations(
     services: ServicesDep,
     tenant: TenantDep,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most sets in the answer.")] = 20,
 ) -> AugmentationPage:
     """Sets, newest first."""
@@ -141,7 +124,7 @@ def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenan
     """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked
     for."""
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
-    return augmentation_view(services, spec, stand(services, spec))
+    return augmentation_view(services, spec, progress_of(services, spec))
 
 
 @router.get(
@@ -154,23 +137,22 @@ def list_accepted(
     augmentation: AugmentationId,
     services: ServicesDep,
     tenant: TenantDep,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most twins in the answer.")] = 50,
 ) -> AcceptedPage:
     """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed
     links."""
     from service.exports.augmentation_source import AugmentationSource
-    from service.exports.resolve import Shelves
+    from service.exports.resolve import SourceLookup
 
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-        raise bad_cursor(cursor)
+    after = numeric_cursor(cursor)
     expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     views: list[AcceptedView] = []
     last: int | None = None
-    card = Shelves(services.repository, services.runs, services.catalogue).card(str(spec.work["model"]))
+    card = SourceLookup(services.repository, services.runs, services.catalogue).card(str(spec.work["model"]))
     source = AugmentationSource.open(services.repository, spec, card)
-    for twin in source.twins(None if cursor is None else int(cursor)):
+    for twin in source.twins(after):
         if len(views) == limit:
             return AcceptedPage(samples=views, next_cursor=str(last), links_expire_at=expire_at)
         last = twin.position
@@ -189,7 +171,7 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
     """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     services.runs.cancel(spec)
-    return augmentation_view(services, spec, stand(services, spec))
+    return augmentation_view(services, spec, progress_of(services, spec))
 
 
 @router.delete(
@@ -214,6 +196,12 @@ def _plan(services: Services, tenant: str, body: AugmentationRequest) -> tuple[P
     return plan_augmentation(body, dataset, card, services.settings, faults), callback
 
 
+def _shares(planned: PlannedAugmentation) -> PlanShares:
+    from service.augmentations.plan_report import report
+
+    return report(planned.plan)
+
+
 def _plan_view(planned: PlannedAugmentation) -> PlanView:
     names = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
     return PlanView(
@@ -221,7 +209,7 @@ def _plan_view(planned: PlannedAugmentation) -> PlanView:
         dataset=planned.work.dataset,
         seed=planned.work.seed,
         parameters={name: getattr(planned.work, name) for name in names},
-        plan=report(planned.plan),
+        plan=_shares(planned),
         picture=base64.b64encode(_picture(planned)).decode(),
     )
 
@@ -230,4 +218,4 @@ def _picture(planned: PlannedAugmentation) -> bytes:
     from service.augmentations.picture import draw_plan, examples
 
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
-    return draw_plan(report(planned.plan), examples(planned.plan), planned.card.classes, title=title)
+    return draw_plan(_shares(planned), examples(planned.plan), planned.card.classes, title=title)

@@ -9,23 +9,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from service.api.auth import (
-    IdempotencyKey,
-    KeyedRoute,
-    TenantDep,
-    bad_cursor,
-    own_run,
-    runs_page,
-    stand,
-)
+from service.api.auth import KeyedRoute, TenantDep
 from service.api.content_type import JsonRoute
 from service.api.openapi import answers
+from service.api.own_runs import own_run, progress_of, runs_page
+from service.api.parameters import Cursor, IdempotencyKey, numeric_cursor
 from service.api.routes import callbacks
 from service.api.schemas.jobs import as_json
 from service.api.schemas.runs import RunView, View, run_fields
 from service.api.services import Services, ServicesDep
 from service.errors import JobStateConflict
-from service.exports.location import StorePlace
+from service.exports.location import ExportLocation
 from service.exports.request import ExportRequest
 from service.kit.run_kinds import RunKind
 from service.kit.states import JobState
@@ -45,7 +39,7 @@ class ExportView(RunView):
     format: str
     items: dict[str, int] | None = Field(description="items written, real and synthetic; null until it is whole")
     splits: dict[str, int] | None = Field(description="items by split")
-    left_out: dict[str, int] | None = Field(description="items that are not in it, by reason")
+    skipped: dict[str, int] | None = Field(description="items that are not in it, by reason")
     files: int | None
     bytes: int | None
     request: dict[str, Any] = Field(description="as it was given")
@@ -100,15 +94,17 @@ def ask_for_export(
     Cityscapes, YOLO-seg, Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes
     from."""
     # numpy and all the formats are for those who export
-    from service.exports.resolve import Shelves, resolve
+    from service.exports.resolve import SourceLookup, resolve
 
-    services.limits.check_stored(tenant)
+    services.limits.check_stored(tenant=tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
 
     def make(run: str, idempotency: str | None) -> RunSpec:
         faults = Faults()
         callback = admit_callback(body.callback_url, services.settings, faults)
-        work, total = resolve(Shelves(services.repository, services.runs, services.catalogue), tenant, body, faults)
+        work, total = resolve(
+            SourceLookup(services.repository, services.runs, services.catalogue), tenant, body, faults
+        )
         return RunSpec(
             run=run,
             tenant=tenant,
@@ -122,7 +118,7 @@ def ask_for_export(
         )
 
     spec, _ = services.acceptance.accept(RunKind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
-    view = export_view(services, spec, stand(services, spec))
+    view = export_view(services, spec, progress_of(services, spec))
     return Response(
         as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
     )
@@ -132,7 +128,7 @@ def ask_for_export(
 def list_exports(
     services: ServicesDep,
     tenant: TenantDep,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most exports in the answer.")] = 20,
 ) -> ExportPage:
     """Exports, newest first."""
@@ -144,7 +140,7 @@ def list_exports(
 def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
     """Where it stands, and what is in it once it is whole."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
-    return export_view(services, spec, stand(services, spec))
+    return export_view(services, spec, progress_of(services, spec))
 
 
 @router.get(
@@ -157,15 +153,13 @@ def list_files(
     export: ExportId,
     services: ServicesDep,
     tenant: TenantDep,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most files in the answer.")] = 100,
 ) -> ExportFilePage:
     """The files with their sizes, checksums and signed links. A set of zip files is to be unpacked into one folder."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-        raise bad_cursor(cursor)
-    first = 0 if cursor is None else int(cursor)
-    stands = stand(services, spec)
+    first = numeric_cursor(cursor) or 0
+    stands = progress_of(services, spec)
     if stands.state is not JobState.SUCCEEDED:
         state = stands.state.value
         when = (
@@ -174,7 +168,7 @@ def list_files(
         raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
     expires_s = services.settings.link_expires_s
     expire_at = datetime.now(UTC) + timedelta(seconds=expires_s)
-    place = StorePlace(services.store, run_prefix(spec.run))
+    place = ExportLocation(services.store, run_prefix(spec.run))
     found = list(islice(place.read_files(), first, first + limit + 1))
     views = [
         ExportFileView(
@@ -198,7 +192,7 @@ def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
     refused."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
     services.runs.cancel(spec)
-    return export_view(services, spec, stand(services, spec))
+    return export_view(services, spec, progress_of(services, spec))
 
 
 @router.delete(
@@ -228,7 +222,7 @@ def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> Expor
         format=spec.work["options"]["format"],
         items=result.get("items"),
         splits=result.get("splits"),
-        left_out=result.get("left_out"),
+        skipped=result.get("skipped"),
         files=result.get("files"),
         bytes=result.get("bytes"),
         request=spec.request,

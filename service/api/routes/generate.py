@@ -60,10 +60,9 @@ async def generate(
     """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to
     the workers."""
     given = body.model_dump(mode="json", exclude_unset=True)
-    submitter = services.submitter.of(tenant)
 
     def submit() -> tuple[JobSpec, Progress]:
-        spec, made = submitter.submit(body, given=given, idempotency_key=idempotency_key)
+        spec, made = services.submitter.submit(body, tenant=tenant, given=given, idempotency_key=idempotency_key)
         if not made:
             return spec, services.progress.read(spec)
         services.metrics.jobs.labels(spec.model).inc()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from starlette.responses import StreamingResponse
 
-from service.api.auth import (
-    KeyedRoute,
-    LookAtOwnJob,
-    OwnJob,
-    TenantDep,
-)
+from service.api.auth import KeyedRoute, TenantDep
 from service.api.openapi import answers
+from service.api.own_jobs import LazyOwnJob, OwnJob
+from service.api.parameters import Cursor, bad_cursor
 from service.api.schemas.jobs import (
     JobPage,
     JobView,
@@ -23,23 +18,13 @@ from service.api.schemas.jobs import (
     job_view,
 )
 from service.api.services import Services, ServicesDep
-from service.api.sse import (
-    Followed,
-    LastEventId,
-    answer_events,
-    described_events,
-)
-from service.errors import InvalidRequest, UnknownJob
+from service.errors import UnknownJob
 from service.jobs.cancel import cancel
-from service.jobs.manifest import manifest_line
-from service.jobs.progress import Progress
-from service.jobs.repository import JobRepository
 from service.jobs.retry import Retries
 from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
 from service.kit.prefetch import prefetch
 from service.kit.states import JobState
-from service.kit.validation import truncated_repr
 
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 _LOOKED_AT_PER_PAGE = 500
@@ -50,16 +35,13 @@ def list_jobs(
     services: ServicesDep,
     tenant: TenantDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
 ) -> JobPage:
     """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the
     cursor."""
     if cursor is not None and not is_job_id(cursor):
-        raise InvalidRequest(
-            f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
-            errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
-        )
+        raise bad_cursor(cursor)
     views: list[JobView] = []
     last: str | None = None
     looked_at = 0
@@ -78,11 +60,11 @@ def list_jobs(
 
 
 @router.get("/jobs/{job}", response_model=JobView, summary="Look at a job", responses=answers(404, 503))
-async def show_job(job: LookAtOwnJob) -> Response:
+async def show_job(job: LazyOwnJob) -> Response:
     """Where the job stands, worked out from the object store, and what it is made with."""
-    spec, progress = await job.at(lambda services, spec: (spec, services.progress.look(spec)))
+    spec, progress = await job.read(lambda services, spec: (spec, services.progress.look(spec)))
     if not progress.state.ended:
-        progress = progress.told(*await job.services.live_state.hear(spec.job))
+        progress = progress.told(*await job.services.live_state.read_job_async(spec.job))
     return Response(as_json(job_view(spec, progress, prefix=job.services.path(""))), media_type="application/json")
 
 
@@ -129,17 +111,6 @@ def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
     return Response(status_code=204)
 
 
-def _view(services: Services, spec: JobSpec) -> JobView:
-    return job_view(spec, services.progress.read(spec), prefix=services.path(""))
-
-
-def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
-    try:
-        return _view(services, services.repository.read_spec(job, tenant=tenant))
-    except UnknownJob:
-        return None  # another's, or without a spec: no job was ever accepted under this id
-
-
 @router.post(
     "/jobs/{job}/retry",
     status_code=202,
@@ -153,12 +124,12 @@ def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
         **answers(404, 409, 422, 503),
     },
 )
-def retry_job(spec: OwnJob, response: Response, services: ServicesDep, tenant: TenantDep) -> JobView:
+def retry_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
     """A new job with the samples that an ended one did not make: given up, or not come to before it was cancelled. They
     keep their indices and seeds, so the twins are those that the first job would have made. Asked again, the answer is
     the same new job; what that leaves missing too is for a retry of its own. Refused while the job has not ended, or if
     nothing is missing of it."""
-    retry, made = Retries(services.submitter.of(tenant)).retry(spec)
+    retry, made = Retries(services.submitter).retry(spec)
     if made:
         services.metrics.jobs.labels(retry.model).inc()
         services.metrics.twins.labels(retry.model).inc(retry.count)
@@ -167,66 +138,12 @@ def retry_job(spec: OwnJob, response: Response, services: ServicesDep, tenant: T
     return view
 
 
-@router.get(
-    "/jobs/{job}/events",
-    summary="Follow a job",
-    **described_events(
-        "job",
-        "JobView",
-        "/jobs/{job}",
-        'id: 48.376.0.running\nevent: progress\ndata: {"id":"j7ybr17pesw6kn47yb0","state":"running",...}\n\n',
-    ),
-)
-async def follow_job(spec: OwnJob, services: ServicesDep, last_event_id: LastEventId = None) -> Response:
-    """The job's progress now, then at each change until it has ended; a comment at least every 15 s."""
-    return await answer_events(services.watcher, followed_job(services, spec), last_event_id)
+def _view(services: Services, spec: JobSpec) -> JobView:
+    return job_view(spec, services.progress.read(spec), prefix=services.path(""))
 
 
-def followed_job(services: Services, spec: JobSpec) -> Followed[Progress]:
-    """The job as it is followed."""
-    prefix = services.path("")
-    return Followed(
-        spec.job,
-        lambda: services.progress.read(spec),
-        event_id,
-        lambda progress: job_view(spec, progress, prefix=prefix),
-    )
-
-
-def event_id(progress: Progress) -> str:
-    """Names a snapshot by its sequence number and what counts in it; a rate that wavers is no news."""
-    stalled = ".stalled" if progress.stalled is not None else ""
-    return f"{progress.sequence}.{progress.done}.{progress.failed or 0}.{progress.state.value}{stalled}"
-
-
-_PIECE_BYTES = 1 << 16
-
-
-@router.get(
-    "/jobs/{job}/manifest",
-    tags=["results"],
-    summary="Read a job's manifest",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "JSON lines: for each twin its keys, hashes, seed, scores, and all that makes it again.",
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        },
-        **answers(404, 503),
-    },
-)
-def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
-    """The archive's ``manifest.jsonl`` alone, in the order of the twins' indices."""
-    return StreamingResponse(_pieces(services.repository, spec), media_type="application/x-ndjson")
-
-
-def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:
-    # A piece crosses from a thread to the event loop, so lines are sent many at a time.
-    piece = bytearray()
-    for record, item in repository.iterate_items(spec):
-        if item.error is None:
-            piece += manifest_line(spec, record, item)
-        if len(piece) >= _PIECE_BYTES:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece)
+def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
+    try:
+        return _view(services, services.repository.read_spec(job, tenant=tenant))
+    except UnknownJob:
+        return None  # another's, or without a spec: no job was ever accepted under this id

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from service.api.auth import KeyedRoute, TenantDep, own_run, stand
+from service.api.auth import KeyedRoute, TenantDep
+from service.api.own_runs import own_run, progress_of
 from service.api.routes.augmentations import AugmentationId
 from service.api.routes.datasets import Name, Version
 from service.api.routes.exports import ExportId, export_view
@@ -98,7 +99,7 @@ class _Reader:
 
     def __call__(self) -> RunProgress:
         """Raises UnknownRun once the run is deleted: its state would never be an end."""
-        now, last = stand(self._services, self._spec), self._last
+        now, last = progress_of(self._services, self._spec), self._last
         if not now.state.ended:
             own_run(self._services, self._spec.tenant, self._spec.run, self._spec.kind)
         if last is not None and last.told and not now.told and last.state is now.state:

@@ -10,15 +10,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.api.auth import KeyedRoute, OwnJob
+from service.api.auth import KeyedRoute
 from service.api.openapi import answers
+from service.api.own_jobs import OwnJob
+from service.api.parameters import Cursor, numeric_cursor
 from service.api.schemas.jobs import PictureView, SamplePage, SampleView
 from service.api.services import Services, ServicesDep
-from service.errors import InvalidRequest
 from service.jobs.sample_files import SampleFile, pictures_of
 from service.jobs.sample_links import TwinLink
 from service.jobs.spec import SampleRecord
-from service.kit.validation import truncated_repr
 from service.store.opening import link_secret
 
 router = APIRouter(route_class=KeyedRoute, tags=["results"])
@@ -30,7 +30,7 @@ router = APIRouter(route_class=KeyedRoute, tags=["results"])
 def list_samples(
     spec: OwnJob,
     services: ServicesDep,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most samples in the answer.")] = 50,
 ) -> SamplePage:
     """The twins made so far, by index, each with its seed, what is in its mask, and signed links to both pictures."""
@@ -38,25 +38,13 @@ def list_samples(
     more = False
     expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
     links = Links(services, spec.job, int(expire_at.timestamp()))
-    with closing(services.repository.iterate_items(spec, after=_index(cursor))) as items:
+    with closing(services.repository.iterate_items(spec, after=numeric_cursor(cursor))) as items:
         for _, item in items:
             if len(views) == limit:
                 more = True
                 break
             views.append(sample_view(item, links))
     return SamplePage(samples=views, next_cursor=str(views[-1].index) if more else None, links_expire_at=expire_at)
-
-
-def _index(cursor: str | None) -> int | None:
-    """The index that a cursor stands for."""
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 9):
-        raise InvalidRequest(
-            f"cursor is {truncated_repr(cursor)}; take it from next_cursor of the page before, or leave it out",
-            errors=[{"parameter": "cursor", "in": "query", "detail": "not a cursor"}],
-        )
-    return int(cursor)
 
 
 def sample_view(item: SampleRecord, links: Links) -> SampleView:

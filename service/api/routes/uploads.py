@@ -37,11 +37,11 @@ async def send_mask(request: Request, services: ServicesDep, tenant: TenantDep) 
 
 
 def _keep(services: Services, tenant: str, data: bytes) -> UploadView:
-    services.limits.check_stored(tenant)
+    services.limits.check_stored(tenant=tenant)
     try:
         file = check_png(data, max_side_px=services.settings.max_mask_px)
     except MaskRefused as error:
         detail = f"the file {error}"
         raise InvalidRequest(detail, errors=[{"pointer": "", "detail": detail}]) from None
-    upload = services.uploads.of(tenant).keep(data)
+    upload = services.uploads.put(data, tenant=tenant)
     return UploadView(upload=upload, bytes=len(data), width=file.side_px, height=file.side_px)

@@ -1,1 +1,1 @@
-"""service/api/schemas."""
+"""What the API answers with: pydantic models of jobs, runs, datasets and augmentation sets."""

@@ -33,7 +33,7 @@ class DatasetView(View):
     state: JobState
     format: str | None = Field(description="the format that it came in; null until that is known")
     items: int | None = Field(description="pairs of an image and its mask; null until all have been read")
-    left_out: int | None = Field(description="entries that could not be read; the report says which, and why")
+    skipped: int | None = Field(description="entries that could not be read; the report says which, and why")
     bytes: int | None
     classes: tuple[DatasetClassView, ...] | None
     done: int = Field(description="entries read so far")
@@ -68,7 +68,7 @@ def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> Data
         links["report"] = f"{own}/report"
     if about is not None:
         links["statistics"] = f"{own}/statistics"
-        pictures = {"picture": layout.statistics_picture(spec.run), "preview": layout.preview(spec.run)}
+        pictures = {"picture": layout.statistics_chart(spec.run), "preview": layout.preview(spec.run)}
         expires_s = services.settings.link_expires_s
         links |= {
             name: services.store.sign(key, expires_s=expires_s, content_type="image/png")
@@ -92,7 +92,7 @@ def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> Data
         version=work.version,
         format=work.read_as if about is None else about["read_as"],
         items=None if about is None else about["items"],
-        left_out=None if about is None else about["left_out"],
+        skipped=None if about is None else about["skipped"],
         bytes=None if about is None or stands.summary is None else stands.summary.bytes,
         classes=None if about is None else tuple(DatasetClassView(**entry) for entry in about["classes"]["classes"]),
         links=links,

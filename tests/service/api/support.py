@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from service.broker.live_state import Heard, Stalled
+from service.broker.live_state import JobLiveState, Stalled
 from service.broker.priority import Priority
 from service.errors import BrokerUnavailable
 from service.jobs.repository import JobRepository
@@ -140,11 +140,11 @@ class DictLiveState:
     def publish_progress(self, job: str, *, state: JobState, done: int, rate: float | None = None) -> None:
         self.rates[job] = rate
 
-    def standing(self, job: str) -> Heard:
+    def read_job(self, job: str) -> JobLiveState:
         return self.rates.get(job), self.stalls.get(job)
 
-    async def hear(self, job: str) -> Heard:
-        return self.standing(job)
+    async def read_job_async(self, job: str) -> JobLiveState:
+        return self.read_job(job)
 
     def flag_cancel(self, job: str) -> None:
         self.cancelled.add(job)

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.api.routes.jobs import followed_job
+from service.api.routes.job_events import followed_job
 from service.api.sse import event_stream
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from service.api import watcher
 from service.api.app import create_app
-from service.broker.live_state import Heard, LiveState
+from service.broker.live_state import JobLiveState, LiveState
 from service.broker.priority import Priority
 from service.broker.queues import (
     GENERATE_TASK,
@@ -63,11 +63,11 @@ def live_settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
 def test_hints_are_told_and_forgotten(live_settings: Settings) -> None:
     live_state = LiveState(live_settings.broker_url)
     live_state.publish_progress(JOB, state=JobState.RUNNING, done=3, rate=1.5)
-    assert live_state.standing(JOB) == (1.5, None)
+    assert live_state.read_job(JOB) == (1.5, None)
     live_state.flag_cancel(JOB)
     assert live_state.is_cancel_flagged(JOB)
     Redis.from_url(live_settings.broker_url).flushall()
-    assert live_state.standing(JOB) == (None, None)
+    assert live_state.read_job(JOB) == (None, None)
     assert not live_state.is_cancel_flagged(JOB)
     live_state.close()
 
@@ -77,7 +77,7 @@ def test_hints_of_a_silent_redis_are_none_and_cost_no_time() -> None:
     began = time.monotonic()
     for _ in range(100):
         live_state.publish_progress(JOB, state=JobState.RUNNING, done=3)
-        assert live_state.standing(JOB) == (None, None)
+        assert live_state.read_job(JOB) == (None, None)
     assert time.monotonic() - began < 2
     with pytest.raises(BrokerUnavailable, match="TWINSET_BROKER_URL"):
         live_state.ping()
@@ -166,9 +166,9 @@ def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_
         if number % 3 == 0:
             live_state.publish_stalled(job, f"disk {number} is full")
 
-    async def hear() -> list[Heard]:
-        leaving = asyncio.ensure_future(live_state.hear(jobs[3]))
-        waiting = [asyncio.ensure_future(live_state.hear(job)) for job in jobs]
+    async def hear() -> list[JobLiveState]:
+        leaving = asyncio.ensure_future(live_state.read_job_async(jobs[3]))
+        waiting = [asyncio.ensure_future(live_state.read_job_async(job)) for job in jobs]
         await asyncio.sleep(0)
         leaving.cancel()  # which must not take the others with it, that go in the same exchange
         found = await asyncio.gather(*waiting)
@@ -178,7 +178,7 @@ def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_
 
     for _ in range(2):  # a second event loop has its own connections
         found = asyncio.run(hear())
-        assert found == [live_state.standing(job) for job in jobs]
+        assert found == [live_state.read_job(job) for job in jobs]
     rates, stalls = zip(*found)
     assert rates == (None, *(number / 4 for number in range(1, 30)), *[None] * 10)
     assert [stalled and stalled.reason for stalled in stalls[:4]] == ["disk 0 is full", None, None, "disk 3 is full"]
@@ -190,9 +190,9 @@ def test_what_is_asked_at_the_same_moment_goes_in_one_exchange(live_settings: Se
 
     async def connections() -> int:
         client = Redis.from_url(live_settings.broker_url)
-        await live_state.hear(JOB)
+        await live_state.read_job_async(JOB)
         before = client.info("stats")["total_connections_received"]
-        await asyncio.gather(*(live_state.hear(JOB) for _ in range(50)))
+        await asyncio.gather(*(live_state.read_job_async(JOB) for _ in range(50)))
         made = client.info("stats")["total_connections_received"] - before
         await live_state.aclose()
         return made
@@ -201,10 +201,10 @@ def test_what_is_asked_at_the_same_moment_goes_in_one_exchange(live_settings: Se
 
 
 def test_a_silent_redis_is_heard_as_nothing_and_costs_no_time() -> None:
-    async def hear() -> list[Heard]:
+    async def hear() -> list[JobLiveState]:
         live_state = LiveState(CLOSED_PORT)
-        found = [await live_state.hear(JOB) for _ in range(50)]
-        found += await asyncio.gather(*(live_state.hear(JOB) for _ in range(50)))
+        found = [await live_state.read_job_async(JOB) for _ in range(50)]
+        found += await asyncio.gather(*(live_state.read_job_async(JOB) for _ in range(50)))
         await live_state.aclose()
         return found
 
@@ -223,12 +223,12 @@ def test_a_whole_request_reaches_the_queue(live_settings: Settings) -> None:
 
 
 def test_a_redis_that_hangs_is_heard_as_nothing_after_a_second_and_then_left_alone() -> None:
-    async def hear(url: str) -> tuple[list[Heard], float, float]:
+    async def hear(url: str) -> tuple[list[JobLiveState], float, float]:
         live_state = LiveState(url)
         began = time.monotonic()
-        found = await asyncio.gather(*(live_state.hear(JOB) for _ in range(5)))
+        found = await asyncio.gather(*(live_state.read_job_async(JOB) for _ in range(5)))
         hung = time.monotonic()
-        found += [await live_state.hear(JOB) for _ in range(5)]
+        found += [await live_state.read_job_async(JOB) for _ in range(5)]
         again = time.monotonic()
         await live_state.aclose()
         return found, hung - began, again - hung
@@ -244,10 +244,10 @@ def test_a_connection_that_redis_has_closed_is_made_anew(live_settings: Settings
     live_state = LiveState(live_settings.broker_url)
     live_state.publish_progress(JOB, state=JobState.RUNNING, done=1, rate=2.5)
 
-    async def hear() -> list[Heard]:
-        found = [await live_state.hear(JOB)]
+    async def hear() -> list[JobLiveState]:
+        found = [await live_state.read_job_async(JOB)]
         Redis.from_url(live_settings.broker_url).client_kill_filter(_type="normal", skipme=True)
-        found.append(await live_state.hear(JOB))
+        found.append(await live_state.read_job_async(JOB))
         await live_state.aclose()
         return found
 

@@ -1,0 +1,233 @@
+"""``POST /datasets``: a new version of a dataset, from an archive in the body or from files in the object store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from service.api.auth import KeyedRoute, TenantDep
+from service.api.errors import MalformedBody, WrongContentType, invalid_request
+from service.api.openapi import answers
+from service.api.own_runs import progress_of
+from service.api.parameters import IdempotencyKey
+from service.api.schemas.datasets import DatasetView, dataset_view
+from service.api.schemas.jobs import as_json
+from service.api.services import Services, ServicesDep
+from service.datasets.stored import layout
+from service.datasets.stored.scratch import scratch_folder
+from service.errors import InvalidKey, InvalidRequest, ObjectExists
+from service.jobs.submit import check_idempotency_key
+from service.kit.run_kinds import RunKind
+from service.kit.validation import truncated_repr
+from service.runs.dataset_request import DatasetFromStore
+from service.runs.dataset_versions import DATASET_NAME_FORM, DatasetWork, ReadFormat, is_dataset_name
+from service.runs.spec import RunSpec
+from service.store.keys import check_key
+
+ARCHIVES = ("application/zip", "application/x-tar", "application/gzip")
+_ALSO_ARCHIVES = frozenset(
+    {*ARCHIVES, "application/x-zip-compressed", "application/x-gzip", "application/octet-stream"}
+)
+_WRITTEN_AT_ONCE = 1 << 20
+_HOW = "send the archive itself as application/zip, application/x-tar or application/gzip, or JSON with name and prefix"
+
+
+class DatasetRoute(KeyedRoute):
+    """Takes an archive or JSON."""
+
+    def check(self, request: Request) -> None:
+        """Raises :class:`WrongContentType`."""
+        sends = request.method == "POST" and request.url.path.endswith("/datasets")
+        if sends and _kind(request) not in {*_ALSO_ARCHIVES, "application/json"}:
+            given = request.headers.get("content-type")
+            raise WrongContentType(f"Content-Type is {truncated_repr(given) if given else 'missing'}; {_HOW}")
+
+
+router = APIRouter(route_class=DatasetRoute, tags=["datasets"])
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in ARCHIVES},
+            "application/json": {
+                "schema": DatasetFromStore.model_json_schema(),
+                "example": {"name": "nuclei", "prefix": "stage1_train", "format": "folders"},
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "/datasets",
+    status_code=202,
+    response_model=DatasetView,
+    summary="Send a dataset",
+    responses={
+        202: {
+            "description": "The dataset's new version, being taken in; or the one that its key stands for, as it is by now.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
+        },
+        **answers(400, 409, 413, 415, 422, 503),
+    },
+    openapi_extra=_BODY,
+)
+async def send_dataset(
+    request: Request,
+    services: ServicesDep,
+    tenant: TenantDep,
+    idempotency_key: IdempotencyKey = None,
+    name: Annotated[str | None, Query(description=f"With an archive: the dataset's name, {DATASET_NAME_FORM}.")] = None,
+    format: Annotated[
+        ReadFormat | None, Query(description="With an archive: how it is laid out; found out where left out.")
+    ] = None,
+) -> Response:
+    """Takes a new version of a dataset in: a zip, tar or tar.gz as the body, or the files under a prefix of the object
+    store.
+
+    Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes,
+    YOLO-seg, WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported.
+
+    With an `Idempotency-Key`, however often it is sent, one version is made. An archive is the same request again if
+    its bytes, compared by their sha256, its name and its format are; a prefix if the body is, whatever lies below it by
+    then. Anything else is refused."""
+    if idempotency_key is not None:
+        # before gigabytes are read for one that is none
+        check_idempotency_key(idempotency_key)
+    if _kind(request) == "application/json":
+        asked = _read_json(await request.body())
+        _check_name(asked.name, "body")
+        files = _Files(asked.model_dump(mode="json", exclude_unset=True), prefix=_import_key(tenant, asked.prefix))
+        spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, files, idempotency_key)
+    else:
+        _check_name(name, "query")
+        await run_in_threadpool(_check_room, services, tenant, idempotency_key)
+        with scratch_folder(services.settings.data_dir) as scratch:
+            archive = scratch / "archive"
+            given = {
+                "name": name,
+                "archive": await _write(request.stream(), archive),
+                **({"format": format} if format else {}),
+            }
+            spec = await run_in_threadpool(
+                _accept, services, tenant, name or "", format, _Files(given, archive=archive), idempotency_key
+            )
+    view = await run_in_threadpool(lambda: dataset_view(services, spec, progress_of(services, spec)))
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_name(name: str | None, where: str) -> None:
+    if name is None or not is_dataset_name(name):
+        detail = f"name is {truncated_repr(name)}; it must be {DATASET_NAME_FORM}"
+        fault = {"parameter": "name", "in": "query"} if where == "query" else {"pointer": "/name"}
+        raise InvalidRequest(detail, errors=[{**fault, "detail": detail}])
+
+
+def _read_json(text: bytes) -> DatasetFromStore:
+    """The body as JSON. Raises :class:`MalformedBody`, or InvalidRequest with all that is wrong with it.
+
+    It is read here, not by FastAPI: a body that the endpoint declares is read into memory whole, an archive too.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise MalformedBody(f"the body is not JSON{where} ({str(error)[:100]}); send one JSON object") from None
+    try:
+        return DatasetFromStore.model_validate(given)
+    except ValidationError as error:
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise invalid_request(faults, DatasetFromStore, given) from None
+
+
+async def _write(pieces: AsyncIterator[bytes], path: Path) -> str:
+    """Writes the body to disk as it comes, a megabyte at a time; its sha256."""
+    waiting = bytearray()
+    digest = hashlib.sha256()
+    with open(path, "wb") as out:
+
+        def write(data: bytes) -> None:
+            digest.update(data)
+            out.write(data)
+
+        async for piece in pieces:
+            waiting += piece
+            if len(waiting) >= _WRITTEN_AT_ONCE:
+                await run_in_threadpool(write, bytes(waiting))
+                waiting.clear()
+        write(bytes(waiting))
+    if not path.stat().st_size:
+        raise InvalidRequest(f"the body is empty; {_HOW}", errors=[{"pointer": "", "detail": "empty"}])
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where a dataset's files are, below ``prefix`` in the store or in ``archive`` on this disk, and the request that
+    gave them."""
+
+    given: dict[str, Any]
+    prefix: str | None = None
+    archive: Path | None = None
+
+
+def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
+    """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before
+    takes no more."""
+    if idempotency_key is None or not services.acceptance.knows(RunKind.DATASET, tenant, idempotency_key):
+        services.limits.check_stored(tenant=tenant)
+
+
+def _accept(
+    services: Services, tenant: str, name: str, read_as: ReadFormat | None, files: _Files, idempotency_key: str | None
+) -> RunSpec:
+    """The run that takes the dataset in: first its files are in the store, then its version is given, then it
+    exists."""
+
+    def make(run: str, idempotency: str | None) -> RunSpec:
+        services.limits.check_stored(tenant=tenant)
+        return RunSpec(run=run, tenant=tenant, created_at=datetime.now(UTC), work={}, idempotency=idempotency)
+
+    def keep(run: str) -> None:
+        if files.archive is not None:
+            # there already, it is the same: the key says so
+            with suppress(ObjectExists):
+                services.store.put_file(layout.archive(run), files.archive, if_absent=True)
+
+    def numbered(spec: RunSpec) -> RunSpec:
+        version = services.datasets(tenant).take_version(name, spec.run)
+        work = DatasetWork(name=name, version=version, prefix=files.prefix, read_as=read_as)
+        return spec.model_copy(update={"name": work.id, "work": work.model_dump(mode="json")})
+
+    spec, made = services.acceptance.accept(
+        RunKind.DATASET, tenant, files.given, make, before=keep, complete=numbered, idempotency_key=idempotency_key
+    )
+    if not made and services.runs.read_summary(spec.run) is not None:
+        # put there by the slower of two with one key, when the other's had been read already
+        services.store.delete(layout.archive(spec.run))
+    return spec
+
+
+def _import_key(tenant: str, prefix: str) -> str:
+    """What the keys of the files begin with: always below the tenant's own folder."""
+    try:
+        return check_key(f"imports/{tenant}/{prefix.rstrip('/')}") + "/"
+    except InvalidKey as error:
+        detail = f"prefix is {truncated_repr(prefix)}: {error.detail}"
+        raise InvalidRequest(detail, errors=[{"pointer": "/prefix", "detail": detail}]) from None

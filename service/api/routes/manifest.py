@@ -1,0 +1,48 @@
+"""``GET /jobs/{job}/manifest``: a job's manifest as JSON lines, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from service.api.auth import KeyedRoute
+from service.api.openapi import answers
+from service.api.own_jobs import OwnJob
+from service.api.services import ServicesDep
+from service.jobs.manifest import manifest_line
+from service.jobs.repository import JobRepository
+from service.jobs.spec import JobSpec
+
+router = APIRouter(route_class=KeyedRoute, tags=["results"])
+_PIECE_BYTES = 1 << 16
+
+
+@router.get(
+    "/jobs/{job}/manifest",
+    summary="Read a job's manifest",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "JSON lines: for each twin its keys, hashes, seed, scores, and all that makes it again.",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        },
+        **answers(404, 503),
+    },
+)
+def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
+    """The archive's ``manifest.jsonl`` alone, in the order of the twins' indices."""
+    return StreamingResponse(_pieces(services.repository, spec), media_type="application/x-ndjson")
+
+
+def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:
+    # A piece crosses from a thread to the event loop, so lines are sent many at a time.
+    piece = bytearray()
+    for record, item in repository.iterate_items(spec):
+        if item.error is None:
+            piece += manifest_line(spec, record, item)
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
