@@ -1,4 +1,4 @@
-"""A store that stops working at a place of a test's choice."""
+"""A store that fails after a number of deletes that a test chooses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from service.store.folder import FolderStore
 
 
 class FailsAfter(FolderStore):
-    """A folder store that is gone after so many deletes: what a worker leaves that is killed there."""
+    """A folder store that fails after ``left`` deletes, and leaves what a worker killed there would leave."""
 
     left = 10**9
 
     def delete(self, key: str) -> None:
         if self.left <= 0:
-            raise StoreUnavailable(f"{key} not deleted: the test says so")
+            raise StoreUnavailable(f"{key} not deleted: the test's limit is reached")
         self.left -= 1
         super().delete(key)

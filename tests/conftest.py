@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.markers import pytest_collection_modifyitems, pytest_runtest_logreport, pytest_terminal_summary
 from tests.service.webhooks.receiver import Receiver, receiving
 from tests.tiny_model import write_tiny_model
+
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +26,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver of callbacks that answers 204."""
+    """A receiver of webhooks that answers 204."""
     with receiving() as receiver:
         yield receiver
 
 
 def pytest_configure() -> None:
-    """A shell without job control starts what it puts into the background deaf to Ctrl-C, and children inherit it."""
+    """Restores Ctrl-C: a shell without job control lets its background processes, and their children, ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def a_fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps one state a process, with the precision of whoever came first; each file of tests gets its
-    own."""
+def fresh_accelerator_state() -> Iterator[None]:
+    """A fresh state of Accelerate for each test file: the process's one state keeps the first caller's precision."""
     yield
     if "accelerate.state" in sys.modules:
         from accelerate.state import AcceleratorState

@@ -10,9 +10,9 @@ Found = TypeVar("Found")
 
 
 def until(condition: Callable[[], Found], *, timeout_s: float = 60.0) -> Found:
-    """What ``condition`` gives, once that is true. An AssertionError after ``timeout_s`` seconds."""
+    """The first true value that ``condition`` returns; an AssertionError after ``timeout_s`` seconds."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"it did not come true within {timeout_s:g} s"
+        assert time.monotonic() < deadline, f"not true within {timeout_s:g} s"
         time.sleep(0.02)
     return found
