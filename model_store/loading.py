@@ -11,6 +11,8 @@ import torch
 from model_store.card import ModelCard, load_card
 from model_store.interface import System, WeightsInvalid
 
+NUMBER_FORMATS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
+
 
 def choose_device(device: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU; anything else is torch's name for a device.
@@ -22,7 +24,7 @@ def choose_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device {device!r} is none that torch knows; give auto, cpu or cuda") from None
+        raise ValueError(f"torch knows no device {device!r}; give auto, cpu or cuda") from None
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device {device!r} is asked for, but torch {torch.__version__} finds no CUDA GPU here; give auto or cpu"
@@ -34,10 +36,9 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """``auto`` is bfloat16 on CUDA and on CPUs with bfloat16 instructions, else float32; or a name: bfloat16, float32,
     float16."""
     if dtype != "auto":
-        named = getattr(torch, dtype, None)
-        if named not in (torch.bfloat16, torch.float32, torch.float16):
-            raise ValueError(f"dtype {dtype!r} is none of auto, bfloat16, float32, float16")
-        return named
+        if dtype not in NUMBER_FORMATS:
+            raise ValueError(f"dtype {dtype!r} is unknown; give auto, {', '.join(NUMBER_FORMATS)}")
+        return NUMBER_FORMATS[dtype]
     if device.type == "cuda":
         return torch.bfloat16
     fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))

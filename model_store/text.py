@@ -43,16 +43,21 @@ def text_encoder_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def hide_loading_bar() -> None:
+    """Hides transformers' progress bar: it lasts a tenth of a second, and would interrupt the caller's own output."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 class SentenceTransformer:
     """Encodes texts one by one, so that a text's bits do not depend on the texts beside it; repeats come from a
     cache."""
 
     def __init__(self, folder: Path, ref: TextEncoderRef = ALL_MINILM, cached_texts: int = 4096) -> None:
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils.logging import disable_progress_bar
 
-        # a bar of a tenth of a second, in the middle of whatever is shown
-        disable_progress_bar()
+        hide_loading_bar()
         self.ref = ref
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
@@ -78,7 +83,8 @@ class SentenceTransformer:
     def _hidden(self, text: str, max_tokens: int) -> Tensor:
         tokens = self._tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")
         with torch.inference_mode(False), torch.no_grad():
-            return self._model(**tokens).last_hidden_state  # (1, tokens, 384)
+            hidden: Tensor = self._model(**tokens).last_hidden_state  # (1, tokens, 384)
+        return hidden
 
     def _encode_one(self, text: str) -> Tensor:
         with self._lock:

@@ -15,6 +15,30 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def zero_module(module: Module) -> Module:
+    """Sets all parameters of a layer to zero, so that what it adds is nothing until it is trained."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def to_device(module: Module, device: torch.device | str) -> Module:
+    """Moves a network to a device by torch's own method; diffusers' override loses the network's type."""
+    return nn.Module.to(module, device)
+
+
+def to_channels_last(
+    module: Module, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> Module:
+    """Moves a network to a device and number format, with the weights of its convolutions channels last in memory.
+
+    It calls torch's own method, because diffusers' override warns about models with parts to keep in float32.
+    """
+    # torch's stubs do not list memory_format together with the other arguments
+    nn.Module.to(module, device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
 def load_network(
     build: Callable[[], Module],
     path: Path,
@@ -41,7 +65,7 @@ def _read(
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     with safe_open(path, "pt") as file:
-        for full in file:
+        for full in file.keys():  # noqa: SIM118 -- an open safetensors file is no mapping, and cannot be iterated
             if not full.startswith(prefix):
                 continue
             name, tensor = full.removeprefix(prefix), file.get_tensor(full)

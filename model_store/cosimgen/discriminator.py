@@ -23,4 +23,5 @@ class Discriminator(nn.Module):
         h = pairs
         for convolution in self.convolutions:
             h = F.leaky_relu(convolution(h), 0.2)
-        return self.linear(h.mean(dim=(2, 3))).squeeze(1)
+        logits: Tensor = self.linear(h.mean(dim=(2, 3)))
+        return logits.squeeze(1)

@@ -25,7 +25,8 @@ class ClassEncoder(nn.Module):
 
     def forward(self, multi_hot: Tensor) -> Tensor:
         """multi_hot ``(B, K)`` in {0, 1} -> C_emb ``(B, D)``."""
-        return self.project(multi_hot.to(self.weight.dtype) @ self.weight)
+        embedding: Tensor = self.project(multi_hot.to(self.weight.dtype) @ self.weight)
+        return embedding
 
 
 class TextEncoder(nn.Module):
@@ -37,11 +38,14 @@ class TextEncoder(nn.Module):
 
     def forward(self, sentence_embedding: Tensor) -> Tensor:
         """sentence_embedding ``(B, text_dims)`` -> Z_emb ``(B, D)``."""
-        return self.project(sentence_embedding)
+        embedding: Tensor = self.project(sentence_embedding)
+        return embedding
 
 
 class TimestepEncoder(nn.Module):
     """Sinusoidal features of t (as in DDPM), then projected."""
+
+    frequencies: Tensor
 
     def __init__(self, embedding_dims: int) -> None:
         super().__init__()
@@ -54,4 +58,5 @@ class TimestepEncoder(nn.Module):
         """t ``(B,)`` int64 in [0, T) -> T_emb ``(B, D)``."""
         angles = t.to(torch.float32)[:, None] * self.frequencies[None]
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
-        return self.project(features.to(self.project[0].weight.dtype))
+        embedding: Tensor = self.project(features.to(next(self.project.parameters()).dtype))
+        return embedding

@@ -22,4 +22,5 @@ class CoSimGenNetwork(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """x ``(B, 6, h, w)``, t ``(B,)`` int64, condition ``(B, D)`` (of either encoder) -> output ``(B, 6, h, w)``."""
-        return self.unet(x, condition, self.timestep_encoder(t))
+        output: Tensor = self.unet(x, condition, self.timestep_encoder(t))
+        return output

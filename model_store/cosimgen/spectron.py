@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model_store.weights import zero_module
+
 
 class Spectron(nn.Module):
     """Adds the class embedding as one map over space, and the timestep embedding as one value per channel.
@@ -18,16 +20,14 @@ class Spectron(nn.Module):
         super().__init__()
         self.size = size
         self.map_size = min(size, spatial_limit)
-        self.spatial = nn.Linear(embedding_dims, self.map_size**2)
-        self.spectral = nn.Linear(embedding_dims, channels)
-        for linear in (self.spatial, self.spectral):
-            # a fixed random map over all features would be a prior on places that training must first unlearn
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        # zero: a fixed random map over all features would be a prior on places that training must first unlearn
+        self.spatial = zero_module(nn.Linear(embedding_dims, self.map_size**2))
+        self.spectral = zero_module(nn.Linear(embedding_dims, channels))
 
     def forward(self, features: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
         """features ``(B, c, h, w)``, embeddings ``(B, D)`` -> ``(B, c, h, w)``."""
-        class_map = self.spatial(class_embedding).view(-1, 1, self.map_size, self.map_size)
+        class_map: Tensor = self.spatial(class_embedding).view(-1, 1, self.map_size, self.map_size)
         if self.map_size != self.size:
             class_map = F.interpolate(class_map, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return features + class_map + self.spectral(time_embedding)[:, :, None, None]
+        time_values: Tensor = self.spectral(time_embedding)
+        return features + class_map + time_values[:, :, None, None]

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from model_store.weights import zero_module
+
 IMAGE_CHANNELS, PAIR_CHANNELS = 3, 6
 FACTOR = 2
 
@@ -61,7 +63,8 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        change: Tensor = self.body(x)
+        return x + change
 
 
 class ESPCN(nn.Module):
@@ -81,8 +84,7 @@ class ESPCN(nn.Module):
         last = nn.Conv2d(width, PAIR_CHANNELS * FACTOR**2, config.last_kernel, padding=config.last_kernel // 2)
         if config.skip != "none":
             # an untrained network is then the plain enlargement
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            zero_module(last)
         self.body = nn.Sequential(*parts, last)
 
     def forward(self, x: Tensor) -> Tensor:

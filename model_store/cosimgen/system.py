@@ -19,7 +19,7 @@ from model_store.interface import (
 )
 from model_store.masks.decode import Twin, decode_pairs
 from model_store.text import load_text_encoder
-from model_store.weights import load_network
+from model_store.weights import load_network, to_channels_last
 
 GENERATOR_PREFIX, SUPERRES_PREFIX = "generator.", "superres."
 WEIGHTS_FILE = "model.safetensors"
@@ -43,7 +43,7 @@ class CoSimGenSystem:
         self.card, self.device, self.dtype = card, device, dtype
         self.sample_shape = network.config.sample_shape
         self.network = network.to(device).eval().requires_grad_(False)
-        self.network.unet.to(dtype=dtype, memory_format=torch.channels_last)
+        to_channels_last(self.network.unet, dtype=dtype)
         self.superres = superres.to(device).eval().requires_grad_(False) if superres is not None else None
         self.condition_shapes = {"class": (network.config.embedding_dims,)}
         self._colours = torch.tensor([entry.colour for entry in card.classes], device=device) / 127.5 - 1.0
@@ -80,31 +80,40 @@ class CoSimGenSystem:
         if request.mask is not None:
             raise ValueError(f"{self.card.id} makes its masks itself and takes none")
         if request.prompt is not None:
+            if self.card.text_encoder is None:
+                raise ValueError(
+                    f"the card of {self.card.id} names no text encoder, so it takes no prompts; give classes"
+                )
             sentence = load_text_encoder(self.card.text_encoder).encode([request.prompt])
-            return self.network.text_encoder(sentence.to(self.device))
+            embedding: Tensor = self.network.text_encoder(sentence.to(self.device))
+            return embedding
         multi_hot = torch.zeros(1, len(self.card.classes), device=self.device)
         for word in request.classes or ():
             entry = self.card.find_class(word)
             if entry is None or not entry.queryable:
                 raise ValueError(f"{word!r} is no class of {self.card.id}; it has {', '.join(self.card.queryable)}")
             multi_hot[0, entry.index] = 1.0
-        return self.network.class_encoder(multi_hot)
+        embedding = self.network.class_encoder(multi_hot)
+        return embedding
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The network's raw output (noise or velocity, by the card) in float32, ``(B, 6, h, w)``."""
         with torch.no_grad():
             times = self.network.timestep_encoder(t)
             x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
-            return self.network.unet(x, condition["class"].to(self.dtype), times.to(self.dtype)).float()
+            output: Tensor = self.network.unet(x, condition["class"].to(self.dtype), times.to(self.dtype))
+            return output.float()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
         """Super-resolves and decodes each pair on its own. Raises ValueError for a size that the card does not list."""
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         times = (size_px // self.card.generation_size_px).bit_length() - 1
+        if times and self.superres is None:
+            raise ValueError(f"{self.card.id} lists {size_px} px, but its folder holds no super-resolution")
         twins: list[Twin] = []
         with torch.no_grad():
-            for low in x0.float().clamp(-1.0, 1.0).split(1):
-                high = upscale(self.superres, low, times) if times else low
+            for low in x0.float().clamp(-1.0, 1.0).chunk(len(x0)):
+                high = low if self.superres is None else upscale(self.superres, low, times)
                 twins += decode_pairs(high, low, self._colours, self.card.confidence_threshold)
         return twins

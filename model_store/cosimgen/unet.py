@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model_store.cosimgen.config import PAIR_CHANNELS, CoSimGenConfig
 from model_store.cosimgen.spectron import Spectron
+from model_store.weights import zero_module
 
 
 class ResidualBlock(nn.Module):
@@ -24,16 +27,15 @@ class ResidualBlock(nn.Module):
         self.spectron = Spectron(c_out, size, config.embedding_dims, config.spatial_limit)
         self.norm2 = nn.GroupNorm(config.norm_groups, c_out)
         self.dropout = nn.Dropout(config.dropout)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.conv2 = zero_module(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h: Tensor = self.conv1(F.silu(self.norm1(x)))
         h = self.spectron(self.norm2(h), class_embedding, time_embedding)
         h = self.conv2(self.dropout(F.silu(h)))
-        return h + self.skip(x)
+        skip: Tensor = self.skip(x)
+        return h + skip
 
 
 class SelfAttention(nn.Module):
@@ -44,16 +46,15 @@ class SelfAttention(nn.Module):
         self.heads = max(1, channels // 64)
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zero_module(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         # (B, 3, heads, c/heads, hw) -> three of (B, heads, hw, c/heads)
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
         mixed = F.scaled_dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
-        return x + self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        change: Tensor = self.out(mixed.transpose(-1, -2).reshape(b, c, h, w))
+        return x + change
 
 
 class Level(nn.Module):
@@ -66,6 +67,10 @@ class Level(nn.Module):
         self.attention = nn.ModuleList(
             SelfAttention(c_out, config.norm_groups) if attends else nn.Identity() for _ in inputs
         )
+
+    def layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Each block with the attention that follows it."""
+        return zip(self.blocks, self.attention, strict=True)
 
 
 class ConditionalUNet(nn.Module):
@@ -99,9 +104,7 @@ class ConditionalUNet(nn.Module):
             self.upsample.append(nn.Conv2d(widths[i + 1], widths[i], 3, padding=1))
         self.output_block = ResidualBlock(2 * config.width, config.width, sizes[0], config)
         self.output_norm = nn.GroupNorm(config.norm_groups, config.width)
-        self.output = nn.Conv2d(config.width, channels, 3, padding=1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_module(nn.Conv2d(config.width, channels, 3, padding=1))
 
     def forward(self, x: Tensor, class_embedding: Tensor, time_embedding: Tensor) -> Tensor:
         """x ``(B, 6, h, w)``, embeddings ``(B, D)`` -> ``(B, 6, h, w)``."""
@@ -110,15 +113,15 @@ class ConditionalUNet(nn.Module):
             x = F.pixel_unshuffle(x, self.stem)
         first = h = self.input(x)
         skips: list[Tensor] = []
-        for level, downsample in zip(self.down, self.downsample, strict=True):
-            for block, attend in zip(level.blocks, level.attention, strict=True):
+        for level, downsample in zip(_levels(self.down), self.downsample, strict=True):
+            for block, attend in level.layers():
                 h = attend(block(h, class_embedding, time_embedding))
                 skips.append(h)
             h = downsample(h)
-        for block, attend in zip(self.middle.blocks, self.middle.attention, strict=True):
+        for block, attend in self.middle.layers():
             h = attend(block(h, class_embedding, time_embedding))
-        for level, upsample in zip(self.up, self.upsample, strict=True):
-            for block, attend in zip(level.blocks, level.attention, strict=True):
+        for level, upsample in zip(_levels(self.up), self.upsample, strict=True):
+            for block, attend in level.layers():
                 h = attend(block(torch.cat([h, skips.pop()], dim=1), class_embedding, time_embedding))
             if skips:
                 h = F.interpolate(h, scale_factor=2.0, mode="nearest")
@@ -126,3 +129,9 @@ class ConditionalUNet(nn.Module):
         h = self.output_block(torch.cat([h, first], dim=1), class_embedding, time_embedding)
         h = self.output(F.silu(self.output_norm(h)))
         return F.pixel_shuffle(h, self.stem) if self.stem > 1 else h
+
+
+def _levels(modules: nn.ModuleList) -> Iterator[Level]:
+    for module in modules:
+        assert isinstance(module, Level)
+        yield module

@@ -33,6 +33,7 @@ class DDIM:
         total, spacing = self.convention.train_timesteps, self.convention.timestep_spacing
         if not 1 <= steps <= total:
             raise ValueError(f"steps must lie between 1 and {total}, not {steps}")
+        grid: np.ndarray
         if spacing == "linspace":
             grid = np.linspace(0, total - 1, steps).round()[::-1]
         elif spacing == "leading":
@@ -51,7 +52,7 @@ class DDIM:
     def step(self, x: Tensor, output: Tensor, t: Tensor, t_prev: Tensor, eta: Tensor, noise: Tensor | None) -> Tensor:
         """x_{t_prev} from x_t: one DDIM step of every sample.
 
-        x, output: ``(B, C, h, w)`` float32, the latter what the network put out (after guidance). t, t_prev: ``(B,)``
+        x, output: ``(B, C, h, w)`` float32, output is the network's, after guidance. t, t_prev: ``(B,)``
         int64, t_prev = -1 for the end. eta: ``(B,)`` float32 in [0, 1]; noise: ``(B, C, h, w)``, read where eta > 0,
         None if nowhere.
         """

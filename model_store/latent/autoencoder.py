@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class AutoencoderConfig(BaseModel):
     @property
     def factor(self) -> int:
         """How much smaller a latent's side is: 8 for Stable Diffusion's (f8), 4 for PathDiff's (f4)."""
-        return 2 ** (len(self.widths) - 1)
+        return 1 << (len(self.widths) - 1)
 
 
 def stable_diffusion_autoencoder() -> AutoencoderConfig:
@@ -50,7 +50,7 @@ def small_autoencoder() -> AutoencoderConfig:
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
     """The network, untrained."""
     levels = len(config.widths)
-    return AutoencoderKL(
+    autoencoder: AutoencoderKL = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         block_out_channels=config.widths,
@@ -60,19 +60,21 @@ def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
         mid_block_add_attention=config.mid_attention,
         scaling_factor=config.scaling_factor,
     )
+    return autoencoder
 
 
 def encode_moments(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the latents of images ``(B, 3, H, W)`` in [-1, 1], scaled: ``(B, c, H/f, W/f)``
     each."""
     posterior = autoencoder.encode(images).latent_dist
-    scale = autoencoder.config.scaling_factor
+    scale: float = autoencoder.config["scaling_factor"]
     return posterior.mean * scale, posterior.std * scale
 
 
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     """Images ``(B, 3, H, W)``, about [-1, 1], of scaled latents ``(B, c, H/f, W/f)``."""
-    return autoencoder.decode(latents / autoencoder.config.scaling_factor).sample
+    images: Tensor = autoencoder.decode(latents / autoencoder.config["scaling_factor"]).sample
+    return images
 
 
 def draw_latents(mean: Tensor, std: Tensor, generator: torch.Generator | None = None) -> Tensor:

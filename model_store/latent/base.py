@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from pydantic import ValidationError
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from model_store.latent.autoencoder import AutoencoderConfig
 from model_store.latent.denoiser import DenoiserConfig
 from model_store.latent.text import TokenEncoder
 
+Value = TypeVar("Value", bound=BaseModel)
 BASE_WEIGHTS, BASE_ABOUT = "base.safetensors", "base.json"
 AUTOENCODER_WEIGHTS, AUTOENCODER_ABOUT = "autoencoder.safetensors", "autoencoder.json"
 
@@ -89,12 +91,12 @@ def read_about(path: Path, command: str) -> dict[str, Any]:
     except ValueError as error:
         raise BaseInvalid(f"{path} is not JSON ({error})") from None
     found = about.get("format") if isinstance(about, dict) else None
-    if found != 1:
+    if not isinstance(about, dict) or found != 1:
         raise BaseInvalid(f"{path} is of format {found!r}; this version of twinset reads format 1")
     return about
 
 
-def read_value(kind: Any, about: Mapping[str, Any], name: str, path: Path) -> Any:
+def read_value(kind: type[Value], about: Mapping[str, Any], name: str, path: Path) -> Value:
     """``about[name]`` as a ``kind``. Raises :class:`BaseInvalid` naming the field."""
     try:
         return kind.model_validate(about.get(name))

@@ -7,13 +7,18 @@ once a sample, and the control copy is handed its features at every step.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class DenoiserConfig(BaseModel):
@@ -89,7 +94,7 @@ def build_unet(config: DenoiserConfig) -> UNet2DConditionModel:
     """The U-Net, untrained."""
     down = tuple("CrossAttnDownBlock2D" if text else "DownBlock2D" for text in config.text_at)
     up = tuple("CrossAttnUpBlock2D" if text else "UpBlock2D" for text in reversed(config.text_at))
-    return UNet2DConditionModel(
+    unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=config.latent_px,
         in_channels=config.latent_channels,
         out_channels=config.latent_channels,
@@ -102,15 +107,16 @@ def build_unet(config: DenoiserConfig) -> UNet2DConditionModel:
         cross_attention_dim=config.text_dims,
         norm_num_groups=config.norm_groups,
     )
+    return unet
 
 
 def control_copy(unet: UNet2DConditionModel) -> ControlNetModel:
     """A trainable copy of the U-Net's encoder and middle, whose residuals are zero until it is trained.
 
-    It takes hint features ``(B, widths[0], h, w)`` as ``controlnet_cond``, not a picture.
+    It takes hint features ``(B, widths[0], h, w)`` as ``controlnet_cond``, not an image.
     """
-    control = ControlNetModel.from_unet(unet)
-    control.controlnet_cond_embedding = nn.Identity()
+    control: ControlNetModel = ControlNetModel.from_unet(unet)
+    control.add_module("controlnet_cond_embedding", nn.Identity())
     return control
 
 
@@ -121,7 +127,7 @@ class Residuals:
     down: tuple[Tensor, ...]
     middle: Tensor
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tensor]:
         return iter((*self.down, self.middle))
 
     def detach(self) -> Residuals:
@@ -146,7 +152,8 @@ def denoise(unet: nn.Module, z: Tensor, t: Tensor, text: Tensor, residuals: Resi
     extra: dict[str, Any] = {}
     if residuals is not None:
         extra = {"down_block_additional_residuals": residuals.down, "mid_block_additional_residual": residuals.middle}
-    return unet(z, t, encoder_hidden_states=text, return_dict=False, **extra)[0]
+    output: Tensor = unet(z, t, encoder_hidden_states=text, return_dict=False, **extra)[0]
+    return output
 
 
 def parameters_of(module: nn.Module) -> int:
@@ -154,7 +161,7 @@ def parameters_of(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def on_meta(build: Any, *arguments: Any) -> nn.Module:
+def on_meta(build: Callable[P, Module], *args: P.args, **kwargs: P.kwargs) -> Module:
     """Builds a network without memory for its weights, to count them or to read its shapes."""
     with torch.device("meta"):
-        return build(*arguments)
+        return build(*args, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from model_store.card import SamplerConvention, TextEncoderRef
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder

@@ -13,16 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from pydantic import ValidationError
 from torch import nn
 
 from model_store.card import SamplerConvention
 from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder
-from model_store.latent.base import BaseInvalid, LatentBase, file_sha256
+from model_store.latent.base import BaseInvalid, LatentBase, Value, file_sha256
 from model_store.latent.denoiser import DenoiserConfig, build_unet, on_meta
 from model_store.latent.text import ClipTokens, TokenEncoder, clip_fingerprint
 
+DiffusersModel = AutoencoderKL | UNet2DConditionModel
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PARTS = {
     "unet": ("UNet2DConditionModel",),
@@ -103,7 +105,7 @@ def load_vae(folder: Path) -> tuple[AutoencoderKL, AutoencoderConfig, dict[str, 
     # force_upcast is about half precision, which the autoencoder never runs in here
     _refuse_differences(path, config, on_meta(build_autoencoder, shape), apart={"sample_size", "force_upcast"})
     autoencoder = build_autoencoder(shape)
-    about = {
+    about: dict[str, Any] = {
         "kind": "stable-diffusion",
         "name": folder.resolve().name,
         "files": _fill(autoencoder, AutoencoderKL, path),
@@ -193,12 +195,13 @@ def _read(path: Path) -> dict[str, Any]:
             "and a config.json of each part"
         )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BaseInvalid(f"{path} is not JSON ({error})") from None
+    return read
 
 
-def _validated(kind: Any, path: Path, **values: Any) -> Any:
+def _validated(kind: type[Value], path: Path, **values: Any) -> Value:
     try:
         return kind(**values)
     except ValidationError as error:
@@ -209,7 +212,7 @@ def _validated(kind: Any, path: Path, **values: Any) -> Any:
         ) from None
 
 
-def _refuse_differences(path: Path, config: Mapping[str, Any], built: nn.Module, *, apart: set[str]) -> None:
+def _refuse_differences(path: Path, config: Mapping[str, Any], built: DiffusersModel, *, apart: set[str]) -> None:
     """Compares a config, its gaps filled by diffusers' defaults, with that of the network we build instead."""
     signature = inspect.signature(type(built).__init__).parameters
     defaults = {
@@ -229,11 +232,11 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _fill(module: nn.Module, kind: Any, path: Path) -> dict[str, str]:
+def _fill(module: nn.Module, kind: type[DiffusersModel], path: Path) -> dict[str, str]:
     """Loads the folder's safetensors into a module, by way of diffusers, which knows old names and shards; their
     sha256."""
     names = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
-    found = [name for name in names if name.endswith(".safetensors")]
+    weights = [name for name in names if name.endswith(".safetensors")]
     if WEIGHTS_NAME not in names and f"{WEIGHTS_NAME}.index.json" not in names:
         there = ", ".join(name for name in names if name != "config.json") or "nothing"
         raise BaseInvalid(
@@ -241,9 +244,11 @@ def _fill(module: nn.Module, kind: Any, path: Path) -> dict[str, str]:
             "and save it again with save_pretrained(folder, safe_serialization=True)"
         )
     try:
-        loaded, info = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, output_loading_info=True)
+        # with output_loading_info it returns a pair, of which diffusers' annotations do not know
+        found: Any = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, output_loading_info=True)
     except (ValueError, RuntimeError, OSError) as error:
         raise BaseInvalid(f"{path} does not hold the weights of its own config.json: {error}") from None
+    loaded, info = found
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         # diffusers only warns of these, and leaves random weights in their place
         if info[what]:
@@ -251,4 +256,4 @@ def _fill(module: nn.Module, kind: Any, path: Path) -> dict[str, str]:
                 f"{path} does not hold the weights of its own config.json: {what} {sorted(map(str, info[what]))[:5]}. Fetch it again"
             )
     module.load_state_dict(loaded.float().state_dict())
-    return {f"{path.name}/{name}": file_sha256(path / name) for name in found}
+    return {f"{path.name}/{name}": file_sha256(path / name) for name in weights}

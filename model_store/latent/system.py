@@ -6,10 +6,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from model_store.card import ModelCard
@@ -23,8 +25,9 @@ from model_store.latent.autoencoder import AutoencoderConfig, build_autoencoder,
 from model_store.latent.denoiser import DenoiserConfig, build_unet, control_copy, control_residuals, denoise
 from model_store.latent.text import TokenEncoder, load_token_encoder
 from model_store.masks.decode import Twin, to_pixels
-from model_store.weights import load_network
+from model_store.weights import load_network, to_channels_last, to_device
 
+Module = TypeVar("Module", bound=nn.Module)
 WEIGHTS_FILE = "model.safetensors"
 PARTS = ("autoencoder", "unet", "control", "hint")
 """The networks of a model folder: each one's tensors carry its name as their prefix."""
@@ -70,35 +73,33 @@ class LatentSystem(ABC):
         }
         self.colours = class_colours(card).to(device)
         self._tokens = tokens
-        self.autoencoder, self.hint = (part.to(device).eval().requires_grad_(False) for part in (autoencoder, hint))
-        # torch's own way, for diffusers' warns of what it would do to models that have parts to keep in float32
-        self.unet, self.control = (
-            nn.Module.to(part, device=device, dtype=dtype, memory_format=torch.channels_last)
-            .eval()
-            .requires_grad_(False)
-            for part in (unet, control)
-        )
+        self.autoencoder, self.hint = to_device(autoencoder, device), to_device(hint, device)
+        self.unet, self.control = to_channels_last(unet, device, dtype), to_channels_last(control, device, dtype)
+        for network in (self.autoencoder, self.hint, self.unet, self.control):
+            network.eval().requires_grad_(False)
 
     @classmethod
     def load(cls, folder: Path, card: ModelCard, device: torch.device, dtype: torch.dtype) -> Self:
         """Builds the networks that the card describes and fills them from ``model.safetensors``."""
+        autoencoder = AutoencoderConfig.model_validate(card.network["autoencoder"])
         denoiser = DenoiserConfig.model_validate(card.network["denoiser"])
-        builders: dict[str, Callable[[], nn.Module]] = {
-            "autoencoder": lambda: build_autoencoder(AutoencoderConfig.model_validate(card.network["autoencoder"])),
-            "unet": lambda: build_unet(denoiser),
-            "control": lambda: control_copy(build_unet(denoiser)),
-            "hint": lambda: cls.build_hint(card),
-        }
-        path, parts = folder / WEIGHTS_FILE, {}
-        for name, build in builders.items():
-            number = dtype if name in ("unet", "control") else torch.float32
+        path = folder / WEIGHTS_FILE
+
+        def loaded(name: str, build: Callable[[], Module], number_format: torch.dtype = torch.float32) -> Module:
             try:
-                parts[name] = load_network(
-                    build, path, f"{name}.", device=device, dtype=lambda _, number=number: number
-                )
+                return load_network(build, path, f"{name}.", device=device, dtype=lambda _: number_format)
             except RuntimeError as error:
                 raise WeightsInvalid(f"{path} does not fit the {name} of {card.id}: {error}") from None
-        return cls(card, device=device, dtype=dtype, **parts)
+
+        return cls(
+            card,
+            autoencoder=loaded("autoencoder", lambda: build_autoencoder(autoencoder)),
+            unet=loaded("unet", lambda: build_unet(denoiser), dtype),
+            control=loaded("control", lambda: control_copy(build_unet(denoiser)), dtype),
+            hint=loaded("hint", lambda: cls.build_hint(card)),
+            device=device,
+            dtype=dtype,
+        )
 
     @classmethod
     @abstractmethod
@@ -133,7 +134,7 @@ class LatentSystem(ABC):
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         with torch.no_grad():
-            return [Twin(to_pixels(decode_latents(self.autoencoder, z))[0]) for z in x0.float().split(1)]
+            return [Twin(to_pixels(decode_latents(self.autoencoder, z))[0]) for z in x0.float().chunk(len(x0))]
 
     def check_mask(self, request: ConditionRequest) -> None:
         """Raises ValueError for a mask of another size, or with an index that is no class of the card."""

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from model_store.card import TextEncoderRef
-from model_store.text import ALL_MINILM, TextEncoderMissing, load_text_encoder
+from model_store.text import ALL_MINILM, TextEncoderMissing, hide_loading_bar, load_text_encoder
 
 CLIP_NAME = "clip-text"
-_TEXTS_KEPT = 1024
+_MAX_CACHED_TEXTS = 1024
 
 
 class TokenEncoder(Protocol):
@@ -39,10 +39,10 @@ class MiniLMTokens:
     def __init__(self, tokens: int = 48) -> None:
         self.ref = ALL_MINILM.model_copy(update={"max_tokens": tokens})
         self._sentences = load_text_encoder()
-        self._kept = lru_cache(_TEXTS_KEPT)(self._encode)
+        self._cached = lru_cache(_MAX_CACHED_TEXTS)(self._encode)
 
     def encode(self, text: str) -> Tensor:
-        return self._kept(text)
+        return self._cached(text)
 
     def _encode(self, text: str) -> Tensor:
         hidden = self._sentences.hidden_states(text, self.ref.max_tokens)
@@ -60,13 +60,12 @@ class ClipTokens:
 
     def __init__(self, folder: Path, *, chunks: int = 1) -> None:
         from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
+        hide_loading_bar()
         self._tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         self._model = CLIPTextModel.from_pretrained(
             folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        ).train(False)
         self._window = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
         self.ref = TextEncoderRef(
             name=CLIP_NAME,
@@ -76,10 +75,10 @@ class ClipTokens:
             weights_sha256=clip_fingerprint(folder),
         )
         self._lock = threading.Lock()
-        self._kept = lru_cache(_TEXTS_KEPT)(self._encode)
+        self._cached = lru_cache(_MAX_CACHED_TEXTS)(self._encode)
 
     def encode(self, text: str) -> Tensor:
-        return self._kept(text)
+        return self._cached(text)
 
     def _encode(self, text: str) -> Tensor:
         inner = self._window - 2
@@ -91,7 +90,7 @@ class ClipTokens:
             part = ids[chunk * inner : (chunk + 1) * inner]
             rows.append([first, *part, last, *[fill] * (inner - len(part))])
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            hidden = self._model(torch.tensor(rows)).last_hidden_state
+            hidden: Tensor = self._model(torch.tensor(rows)).last_hidden_state
         return hidden.reshape(self.ref.max_tokens, self.ref.dims)
 
 

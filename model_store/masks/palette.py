@@ -45,7 +45,8 @@ def paint(mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = colours.astype(np.float32) / 127.5 - 1.0
-    return table[mask]
+    painted: np.ndarray = table[mask]
+    return painted
 
 
 def nearest_class(painted: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -54,4 +55,5 @@ def nearest_class(painted: np.ndarray, colours: np.ndarray) -> np.ndarray:
     points = colours.astype(np.float32) / 127.5 - 1.0
     # |x - p|^2 up to |x|^2, which is the same for every p
     scores = np.square(points).sum(axis=1) - 2.0 * painted.astype(np.float32) @ points.T
-    return scores.argmin(axis=-1).astype(np.uint8)
+    nearest: np.ndarray = scores.argmin(axis=-1)
+    return nearest.astype(np.uint8)

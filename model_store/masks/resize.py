@@ -21,4 +21,5 @@ def majority_resize(mask: np.ndarray, size_px: int) -> np.ndarray:
         np.asarray(Image.fromarray((mask == label).astype(np.float32)).resize((size_px, size_px), Image.Resampling.BOX))
         for label in labels
     ]
-    return labels[np.stack(cover).argmax(axis=0)].astype(np.uint8)
+    chosen: np.ndarray = labels[np.stack(cover).argmax(axis=0)]
+    return chosen.astype(np.uint8)

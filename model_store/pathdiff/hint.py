@@ -25,7 +25,7 @@ class PathDiffHintConfig(BaseModel):
     @property
     def factor(self) -> int:
         """How much smaller the features' side is than the mask's."""
-        return 2 ** (len(self.widths) - 1)
+        return 1 << (len(self.widths) - 1)
 
 
 def build_hint(config: PathDiffHintConfig) -> nn.Module:

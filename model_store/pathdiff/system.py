@@ -52,4 +52,5 @@ class PathDiffSystem(LatentSystem):
 
     def _features(self, hint: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.hint(hint)[0]
+            features: Tensor = self.hint(hint)
+        return features[0]

@@ -10,6 +10,8 @@ from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedd
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from model_store.weights import zero_module
+
 HINT_CHANNELS = 3
 PAPER_WIDTHS = (16, 32, 64, 128, 256)
 
@@ -30,7 +32,7 @@ class DenseHintConfig(BaseModel):
     @property
     def factor(self) -> int:
         """How much smaller the features' side is than the hint's."""
-        return 2 ** (len(self.widths) - 2)
+        return 1 << (len(self.widths) - 2)
 
 
 class ResidualPair(nn.Module):
@@ -42,7 +44,8 @@ class ResidualPair(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(x + self.conv2(F.silu(self.conv1(x))))
+        change: Tensor = self.conv2(F.silu(self.conv1(x)))
+        return F.silu(x + change)
 
 
 class PatchMerge(nn.Module):
@@ -55,7 +58,8 @@ class PatchMerge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gathered = F.pixel_unshuffle(x, 2).permute(0, 2, 3, 1)
-        return self.reduce(self.norm(gathered)).permute(0, 3, 1, 2)
+        merged: Tensor = self.reduce(self.norm(gathered))
+        return merged.permute(0, 3, 1, 2)
 
 
 class DenseHintInput(nn.Module):
@@ -79,13 +83,11 @@ class DenseHintInput(nn.Module):
                 raise ValueError(f"patch merging doubles the width: after {width} comes {2 * width}, not {wanted}")
             width = wanted
             layers += [PatchMerge(width // 2), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), ResidualPair(width)]
-        last = nn.Conv2d(width, config.out_channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, last)
+        self.layers = nn.Sequential(*layers, zero_module(nn.Conv2d(width, config.out_channels, 3, padding=1)))
 
     def forward(self, hint: Tensor) -> Tensor:
-        return self.layers(hint)
+        features: Tensor = self.layers(hint)
+        return features
 
 
 def build_hint(config: DenseHintConfig) -> nn.Module:

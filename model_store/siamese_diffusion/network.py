@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from model_store.latent.denoiser import Residuals, control_copy, control_residuals, denoise
@@ -37,7 +37,9 @@ class SiameseNetwork(nn.Module):
         """eps_theta'(z_t, t, c_t, c) of eq. 8: the same U-Net as a copy that is not trained, without copying it."""
         frozen = {name: parameter.detach() for name, parameter in self.unet.named_parameters()}
         module = _Called(self.unet)
-        return torch.func.functional_call(module, {f"unet.{k}": v for k, v in frozen.items()}, (z, t, text, residuals))
+        parameters = {f"unet.{name}": value for name, value in frozen.items()}
+        output: Tensor = torch.func.functional_call(module, parameters, (z, t, text, residuals))
+        return output
 
 
 class _Called(nn.Module):

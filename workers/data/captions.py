@@ -13,7 +13,8 @@ from torch import Tensor
 
 from model_store.latent.text import TokenEncoder
 from workers.data.caption_lines import caption_lines
-from workers.data.segmentation_folder import DatasetInvalid, repeat_factors
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import repeat_factors
 
 TEXTS_KEPT = 8192
 """How many texts stay encoded in memory; the others are encoded again when they are drawn."""

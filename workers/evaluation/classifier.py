@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.cache import (
     content_sha256,
@@ -60,7 +61,8 @@ class Classifier(nn.Module):
         h = images
         for number, layer in enumerate(self.layers):
             h = layer(F.max_pool2d(h, 2) if number else h)
-        return self.head(h.mean(dim=(2, 3)))
+        logits: Tensor = self.head(h.mean(dim=(2, 3)))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def inverse_frequencies(targets: np.ndarray, labels: int) -> np.ndarray:
     an image."""
     counts = np.bincount(targets, minlength=labels).astype(np.float64)
     occurring = np.count_nonzero(counts)
-    return np.divide(counts.sum(), occurring * counts, out=np.zeros(labels), where=counts > 0)
+    weights: np.ndarray = np.divide(counts.sum(), occurring * counts, out=np.zeros(labels), where=counts > 0)
+    return weights
 
 
 def train_classifier(
@@ -111,7 +114,7 @@ def train_classifier(
     more."""
     device = torch.device(device)
     torch.manual_seed(settings.seed)
-    network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
+    network = to_channels_last(Classifier(len(labels), settings.width), device)
     weights = torch.tensor(inverse_frequencies(targets, len(labels)), dtype=torch.float32, device=device)
 
     def loss_of(batch: Batch) -> Tensor:
@@ -147,7 +150,7 @@ def cached_classifier(
         "has_up": up,
     }
     path = kept_path(cache, f"classifier-{settings.size_px}px", key)
-    network = Classifier(len(labels), settings.width).to(device=device, memory_format=torch.channels_last)
+    network = to_channels_last(Classifier(len(labels), settings.width), device)
     if read_kept(path, network):
         return TrainedClassifier(network, settings.size_px, tuple(labels))
     stems = list(label_of)

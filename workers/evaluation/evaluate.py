@@ -78,21 +78,19 @@ def evaluate(
     card = system.card
     check_same_classes(card, data)
     data.check_held_out()
-    tell = progress or (lambda what, done, total: None)
+    report = progress or (lambda what, done, total: None)
     answerable = queryable_mask(card)
     sizes = measured_sizes(card, plan.size_px)
     _, full_masks = data.arrays("test", plan.size_px)
     queries = draw_queries(card, full_masks, count=plan.count, seed=plan.seed)
-    segmenters = {
-        size: cached_segmenter(
-            data,
-            settings,
-            cache,
-            has_up=has_up,
-            on_iteration=lambda done, total, loss, size=size: tell(f"segmenter {size} px", done, total),
-        )
-        for size, settings in plan.segmenters.items()
-    }
+
+    def segmenter_of(size: int, settings: SegmenterSettings) -> TrainedSegmenter:
+        def report_iteration(done: int, total: int, loss: float) -> None:
+            report(f"segmenter {size} px", done, total)
+
+        return cached_segmenter(data, settings, cache, has_up=has_up, on_iteration=report_iteration)
+
+    segmenters = {size: segmenter_of(size, settings) for size, settings in plan.segmenters.items()}
     real = {size: Twins(*data.arrays("test", size)) for size in {*sizes, *segmenters}}
     seen, _ = data.arrays("train", COPY_CHECK_PX)
     figures: dict[str, Any] = {
@@ -109,10 +107,10 @@ def evaluate(
     made: dict[Way, tuple[list[Query], Twins]] = {}
     for way in plan.ways:
 
-        def told(done: int, total: int, way: Way = way) -> None:
-            tell(f"twins by {way}", done, total)
+        def report_step(done: int, total: int, way: Way = way) -> None:
+            report(f"twins by {way}", done, total)
 
-        twins = make_twins(system, queries, way, plan.sampling, sizes, on_step=told)
+        twins = make_twins(system, queries, way, plan.sampling, sizes, on_step=report_step)
         found = faithfulness(queries, twins[plan.size_px].masks, answerable, [entry.name for entry in card.classes])
         found["agreement"] = {
             str(size): agreement(
@@ -140,7 +138,7 @@ def faithfulness(
             "ppv": rounded(positive_predicted_value(queried[:, [k]], found[:, [k]])),
             "converse": rounded(converse_predicted_value(queried[:, [k]], found[:, [k]], np.ones(1, dtype=bool))),
         }
-        for k in np.flatnonzero(answerable)
+        for k in np.flatnonzero(answerable).tolist()
     }
     return {
         "ppv": rounded(positive_predicted_value(queried, found)),

@@ -48,7 +48,8 @@ class Batch:
         """Of uint8 ``(N, s, s, 3)``: ``(B, 3, s, s)`` float32 around [-1, 1], changed, channels last in memory."""
         turned = images_as_tensor(self._turned(images)).to(device)
         contrast, brightness = self.change.to(device)
-        return (turned * (1 + contrast) + brightness).to(memory_format=torch.channels_last)
+        changed: Tensor = turned * (1 + contrast) + brightness
+        return changed.to(memory_format=torch.channels_last)
 
     def masks(self, masks: np.ndarray, device: torch.device) -> Tensor:
         """Of uint8 ``(N, s, s)``: ``(B, s, s)`` int64, turned as the images are."""
@@ -93,7 +94,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_iteration is not None:

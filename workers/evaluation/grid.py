@@ -61,8 +61,8 @@ def draw_grid(
     draw, font, bold = ImageDraw.Draw(sheet), ImageFont.load_default(14), ImageFont.load_default(20)
     draw.text((_MARGIN, _MARGIN), _fitted(title, bold, width - 2 * _MARGIN), fill=_INK, font=bold)
     for number, line in enumerate(lines):
-        place = (_MARGIN, _MARGIN + _LINE_PX + number * _SMALL_PX)
-        draw.text(place, _fitted(line, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
+        corner = (_MARGIN, _MARGIN + _LINE_PX + number * _SMALL_PX)
+        draw.text(corner, _fitted(line, font, width - 2 * _MARGIN), fill=_FAINT, font=font)
     for number, row in enumerate(rows):
         group, place = divmod(number, down)
         left, y = _MARGIN + group * (group_width + _GROUP_GAP), top + place * row_px

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.data.segmentation_folder import DatasetInvalid
+from workers.data.files import DatasetInvalid
 from workers.evaluation.dice import class_dices, dice_by_image, foreground_of, pooled_dice
 from workers.evaluation.measures import confusion_matrix
 from workers.evaluation.realism import rounded

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from model_store.card import IGNORE_INDEX, InputName, ModelCard
-from model_store.interface import ConditionRequest, GuidanceTarget, MaskInput
+from model_store.card import IGNORE_INDEX, GuidanceTarget, InputName, ModelCard
+from model_store.interface import ConditionRequest, MaskInput
 from service.kit.seeds import sample_seed
 
 MaskWay = Literal["mask", "mask+caption"]

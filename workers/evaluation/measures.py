@@ -47,7 +47,8 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray, num_classes: int) 
     rows, columns = true[counted].astype(np.int64), predicted[counted].astype(np.int64)
     if columns.size and columns.max() >= num_classes:
         raise ValueError(f"a prediction of class {columns.max()} lies outside the {num_classes} classes")
-    return np.bincount(rows * num_classes + columns, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts: np.ndarray = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
 
 
 def class_ious(confusion: np.ndarray) -> np.ndarray:
@@ -55,7 +56,8 @@ def class_ious(confusion: np.ndarray) -> np.ndarray:
     hits = np.diag(confusion).astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, hits / union, np.nan)
+        ious: np.ndarray = np.where(union > 0, hits / union, np.nan)
+    return ious
 
 
 def mean_iou(confusion: np.ndarray, classes: Sequence[int] | None = None) -> float:
@@ -84,7 +86,8 @@ def nearest_distances(made: np.ndarray, others: np.ndarray, *, same: bool = Fals
     squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2.0 * a @ b.T
     if same:
         np.fill_diagonal(squared, np.inf)
-    return np.sqrt(np.maximum(squared.min(axis=1), 0.0) / a.shape[1])
+    distances: np.ndarray = np.sqrt(np.maximum(squared.min(axis=1), 0.0) / a.shape[1])
+    return distances
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:

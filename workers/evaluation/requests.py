@@ -11,7 +11,8 @@ import numpy as np
 from model_store.card import ModelCard
 from model_store.interface import ConditionRequest
 from service.kit.seeds import sample_seed
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, present_classes
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder, present_classes
 
 Way = Literal["classes", "prompts"]
 

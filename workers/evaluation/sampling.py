@@ -10,17 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_store.card import ModelCard
+from model_store.card import GuidanceTarget, ModelCard
 from model_store.diffusion.ddim import DDIM
 from model_store.diffusion.sampling import sample
 from model_store.interface import (
     ConditionRequest,
     GuidanceInputs,
-    GuidanceTarget,
     System,
     stack_conditions,
 )
-from workers.data.segmentation_folder import majority_resize
+from model_store.masks.resize import majority_resize
 from workers.evaluation.requests import Query, Way
 
 OnStep = Callable[[int, int], None]
@@ -78,7 +77,7 @@ class Twins:
     @property
     def size_px(self) -> int:
         """The side of the pictures."""
-        return self.masks.shape[1]
+        return int(self.masks.shape[1])
 
     def reduced(self, size_px: int) -> Twins:
         """The same at a smaller size, as real pairs are reduced: images area-averaged, masks by majority."""
@@ -162,7 +161,10 @@ def make_twins(
     for x0 in sampled(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step):
         for size in sizes_px:
             made = system.decode(x0, size)
-            parts[size].append(Twins(np.stack([twin.image for twin in made]), np.stack([twin.mask for twin in made])))
+            masks = [twin.mask for twin in made if twin.mask is not None]
+            if len(masks) < len(made):
+                raise ValueError(f"{system.card.id} makes images without masks, so there are no twins to measure")
+            parts[size].append(Twins(np.stack([twin.image for twin in made]), np.stack(masks)))
     return {
         size: Twins(np.concatenate([p.images for p in found]), np.concatenate([p.masks for p in found]))
         for size, found in parts.items()

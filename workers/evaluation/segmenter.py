@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from model_store.card import IGNORE_INDEX
+from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.cache import (
     content_sha256,
@@ -67,7 +68,8 @@ class Segmenter(nn.Module):
             skips.append(h)
         for level, skip in zip(self.decoder, skips[-2::-1], strict=True):
             h = level(torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skip], dim=1))
-        return self.head(h)
+        logits: Tensor = self.head(h)
+        return logits
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def train_segmenter(
     """
     device = torch.device(device)
     torch.manual_seed(settings.seed)
-    network = Segmenter(num_classes, settings.width).to(device=device, memory_format=torch.channels_last)
+    network = to_channels_last(Segmenter(num_classes, settings.width), device)
     labels = labels_of(masks, answerable)
     unanswerable = torch.tensor([index not in answerable for index in range(num_classes)], device=device).view(
         1, -1, 1, 1
@@ -164,7 +166,7 @@ def cached_segmenter(
         "has_up": up,
     }
     path = kept_path(cache, f"segmenter-{settings.size_px}px", key)
-    network = Segmenter(len(data.classes), settings.width).to(device=device, memory_format=torch.channels_last)
+    network = to_channels_last(Segmenter(len(data.classes), settings.width), device)
     if read_kept(path, network):
         return TrainedSegmenter(network, settings.size_px, classes)
     images, masks = data.arrays("train", settings.size_px, stems)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from model_store.interface import System
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.captions import Caption, labelled
 from workers.evaluation.classifier import TrainedClassifier
 from workers.evaluation.mask_requests import ask_by_label, text_way

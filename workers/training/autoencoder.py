@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from model_store.features import FALLBACK, feature_distance, open_features
+from model_store.features import FALLBACK, FeatureNetwork, feature_distance, open_features
 from model_store.latent.autoencoder import (
     AutoencoderConfig,
     build_autoencoder,
@@ -31,6 +31,7 @@ from model_store.latent.autoencoder import (
     stable_diffusion_autoencoder,
 )
 from model_store.masks.decode import to_pixels
+from model_store.weights import to_channels_last
 from workers.data.image_folder import ImageFolder, as_images, draw_turns
 from workers.training.autoencoder_result import latent_deviation, measured_psnr, reconstructed, save_autoencoder
 from workers.training.latents import LatentBank, grid, latent_data
@@ -99,7 +100,7 @@ class AutoencoderObjective(nn.Module):
         return self.autoencoder.decode(mean + (0.5 * logvar).exp() * noise).sample, mean, logvar
 
 
-class AutoencoderTrainer(NetworkTrainer):
+class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
     """One run: images in memory, network, optimiser."""
 
     settings: AutoencoderTraining
@@ -124,11 +125,10 @@ class AutoencoderTrainer(NetworkTrainer):
         self.data = tuple(data)
         up = any(folder.has_up for folder in data) if has_up is None else has_up
         self.turns = 1 if up else 8
-        self.features = None
+        self.features: FeatureNetwork | None = None
         if settings.perceptual_weight:
-            self.features = open_features(settings.features, features_weights).to(
-                accelerator.device, memory_format=torch.channels_last
-            )
+            opened = open_features(settings.features, features_weights)
+            self.features = to_channels_last(opened, accelerator.device)
         self.images = np.concatenate([folder.images(folder.stems(), settings.size_px) for folder in data])
         self.rows = EndlessRows(len(self.images), settings.seed)
         autoencoder = build_autoencoder(settings.network)
@@ -188,7 +188,7 @@ class AutoencoderTrainer(NetworkTrainer):
         """
         split, images = self.held_out()
         with self.result() as network:
-            deviation = latent_deviation(LatentBank(network, self.images, 1), network.config.scaling_factor)
+            deviation = latent_deviation(LatentBank(network, self.images, 1), network.config["scaling_factor"])
             about = {
                 "kind": "twinset",
                 "name": self.out.resolve().name,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,7 +24,8 @@ from workers.training.latents import LatentBank
 def reconstructed(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
     """Images ``(B, 3, H, W)`` in [-1, 1] through the means of their latents and back."""
     with torch.no_grad():
-        return autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample
+        made: Tensor = autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample
+    return made
 
 
 def measured_psnr(autoencoder: AutoencoderKL, images: np.ndarray, *, batch_size: int = 8) -> float:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from model_store.diffusion.sampling import Denoiser
 from model_store.diffusion.schedule import alphas_cumprod
+from model_store.interface import Condition
 from model_store.latent.base import LatentBase
 from model_store.latent.denoiser import control_residuals, denoise
 from model_store.masks.palette import fibonacci_rgb
+from model_store.weights import to_device
 from workers.training.latents import grid, sample_images
-from workers.training.network_trainer import NetworkTrainer, RunSettings
+from workers.training.network_trainer import Network, NetworkTrainer, RunSettings
 
 PREVIEWS = 6
 """Rows of a sample picture."""
@@ -35,25 +38,50 @@ def palette_tensor(count: int) -> Tensor:
     return torch.from_numpy(class_palette(count)).float() / 255.0
 
 
-def controlled(network: nn.Module) -> Denoiser:
+class HintConfig(Protocol):
+    """The shape of a hint network, of either paper."""
+
+    @property
+    def factor(self) -> int: ...
+
+    @property
+    def out_channels(self) -> int: ...
+
+    def model_dump(self, *, mode: Literal["json", "python"]) -> dict[str, Any]: ...
+
+
+class ControlledNetwork(Protocol):
+    """A U-Net with its control copy and its hint network."""
+
+    @property
+    def unet(self) -> UNet2DConditionModel: ...
+
+    @property
+    def control(self) -> ControlNetModel: ...
+
+    @property
+    def hint(self) -> nn.Module: ...
+
+
+def controlled(network: ControlledNetwork) -> Denoiser:
     """How a network with ``unet`` and ``control`` denoises: conditions are ``text`` ``(B, L, d)`` and hint features
     ``hint``."""
 
-    def forward(x: Tensor, t: Tensor, condition: Any) -> Tensor:
+    def forward(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         residuals = control_residuals(network.control, x, t, condition["text"], condition["hint"])
         return denoise(network.unet, x, t, condition["text"], residuals).float()
 
     return forward
 
 
-class ControlledTrainer(NetworkTrainer):
+class ControlledTrainer(NetworkTrainer[Network]):
     """A run that trains a control copy and a hint network on a base, and, where a paper says so, a part of its
     U-Net."""
 
     guidance_scale: float = 1.0
 
     def __init__(
-        self, base: LatentBase, hint: BaseModel, out: Path, settings: RunSettings, accelerator: Accelerator
+        self, base: LatentBase, hint: HintConfig, out: Path, settings: RunSettings, accelerator: Accelerator
     ) -> None:
         """Raises ValueError for a ``hint`` network of another size than the base's latents."""
         super().__init__(out, settings, accelerator)
@@ -68,7 +96,7 @@ class ControlledTrainer(NetworkTrainer):
             )
         self.base, self.hint_config = base, hint
         self.prediction_type = base.convention.prediction_type
-        self.autoencoder = base.autoencoder.to(accelerator.device).eval().requires_grad_(False)
+        self.autoencoder = to_device(base.autoencoder, accelerator.device).eval().requires_grad_(False)
         self.abar = alphas_cumprod(base.convention).to(accelerator.device)
 
     def identity(self) -> dict[str, Any]:
@@ -78,7 +106,7 @@ class ControlledTrainer(NetworkTrainer):
             "size": self.base.size_px,
         }
 
-    def sampled(self, network: nn.Module, condition: dict[str, Tensor], null: dict[str, Tensor]) -> np.ndarray:
+    def sampled(self, network: ControlledNetwork, condition: dict[str, Tensor], null: dict[str, Tensor]) -> np.ndarray:
         """What the network makes of stacked conditions, by few steps: ``(B, H, W, 3)`` uint8."""
         return sample_images(
             controlled(network),

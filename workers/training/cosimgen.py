@@ -30,8 +30,9 @@ from model_store.diffusion.schedule import (
 )
 from model_store.masks.palette import fibonacci_rgb, paint
 from model_store.text import load_text_encoder
+from model_store.weights import to_channels_last
+from workers.data.files import DatasetInvalid
 from workers.data.segmentation_folder import (
-    DatasetInvalid,
     SegmentationFolder,
     clear_rows,
     dihedral,
@@ -78,6 +79,8 @@ class CoSimGenObjective(nn.Module):
 class CoSimGenTrainer(Trainer):
     """One run: data in memory, networks, optimisers; :meth:`step` is one iteration, :meth:`run` all that are left."""
 
+    settings: CoSimGenTraining
+
     def __init__(
         self,
         data: SegmentationFolder,
@@ -101,10 +104,10 @@ class CoSimGenTrainer(Trainer):
         self._load_data()
         self.ema = Ema(self.network, settings.ema_decay)
         self.start, self.aligned = 0, False
-        objective = CoSimGenObjective(self.network).to(memory_format=torch.channels_last)
-        self.discriminator.to(memory_format=torch.channels_last)
+        objective = to_channels_last(CoSimGenObjective(self.network))
+        to_channels_last(self.discriminator)
         fused = accelerator.device.type in ("cpu", "cuda")
-        optimizers = [
+        optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Adam(self._groups(), lr=settings.learning_rate, fused=fused),
             torch.optim.Adam(
                 self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.999), fused=fused
@@ -296,7 +299,7 @@ class CoSimGenTrainer(Trainer):
             texts = projection(bank.draw(sets[chosen.numpy()], generator).to(self.accelerator.device))
             loss = alignment_loss(texts, classes[chosen.to(classes.device)])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             recent.append(loss.item())
@@ -307,7 +310,7 @@ class CoSimGenTrainer(Trainer):
 
     def averaged(self) -> CoSimGenNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
-        network = CoSimGenNetwork(self.settings.network).to(self.accelerator.device, memory_format=torch.channels_last)
+        network = to_channels_last(CoSimGenNetwork(self.settings.network), self.accelerator.device)
         self.ema.copy_to(network)
         return network.eval()
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
 from pydantic import Field
 from safetensors.torch import save_file
@@ -33,6 +34,7 @@ from model_store.latent.denoiser import (
     stable_diffusion_denoiser,
 )
 from model_store.latent.text import TokenEncoder
+from model_store.weights import to_device
 from workers.data.captions import (
     CaptionBank,
     caption_repeats,
@@ -95,7 +97,8 @@ def preset_base(
 
     Raises ValueError where the paper's U-Net does not fit the autoencoder.
     """
-    latent_px, values = size_px // autoencoder.factor, {"preset": preset}
+    latent_px = size_px // autoencoder.factor
+    values: dict[str, Any] = {"preset": preset}
     if preset == "paper":
         network = stable_diffusion_denoiser(latent_px) if paper == "siamese" else pathdiff_denoiser()
         network = network.model_copy(update={"latent_px": latent_px})
@@ -133,7 +136,7 @@ class BaseObjective(nn.Module):
         return denoise(self.unet, z, t, text)
 
 
-class BaseTrainer(NetworkTrainer):
+class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
     """One run: latents and captions in memory, network, optimiser."""
 
     settings: BaseTraining
@@ -151,7 +154,7 @@ class BaseTrainer(NetworkTrainer):
     ) -> None:
         """``autoencoder`` is network, shape and provenance; ``has_up`` overrides what the dataset says.
 
-        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image without a caption.
+        Raises :class:`workers.data.files.DatasetInvalid` for an image without a caption.
         """
         super().__init__(out, settings, accelerator)
         self.data, self.tokens = data, tokens
@@ -159,7 +162,7 @@ class BaseTrainer(NetworkTrainer):
         stems = data.stems()
         self.captions = CaptionBank(read_texts(data.folder, stems), tokens)
         network, self.autoencoder_config, self.autoencoder_about = autoencoder
-        self.autoencoder = network.to(accelerator.device).eval().requires_grad_(False)
+        self.autoencoder = to_device(network, accelerator.device).eval().requires_grad_(False)
         self.size_px = settings.network.latent_px * self.autoencoder_config.factor
         images = data.images(stems, self.size_px)
         self.latents = LatentBank(self.autoencoder, images, self.turns, show=accelerator.is_main_process)
@@ -228,7 +231,7 @@ class BaseTrainer(NetworkTrainer):
         holds."""
         path = self.out / BASE_WEIGHTS
         with self.result() as unet:
-            parts = {"autoencoder": self.autoencoder, "unet": unet}
+            parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "unet": unet}
             tensors = {
                 f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()
             }

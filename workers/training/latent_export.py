@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from model_store.card import CardLimits, ClassEntry, Defaults, ModelCard, PaletteRef, write_card
+from model_store.card import CardLimits, ClassEntry, Defaults, GuidanceTarget, ModelCard, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
 from workers.data.captions import commonest, read_texts
@@ -34,8 +34,9 @@ from workers.training.network_trainer import RunSettings, result_weights
 from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining, mask_stems
 from workers.training.siamese import GUIDANCE, SiameseTraining
 
+Settings = TypeVar("Settings", bound=RunSettings)
 NO_DIAGNOSIS = "No picture is fit for diagnosis."
-TARGETS = ("text", "mask", "joint")
+TARGETS: tuple[GuidanceTarget, ...] = ("text", "mask", "joint")
 
 
 def export_siamese(
@@ -95,7 +96,7 @@ def export_pathdiff(
     mask_list: Path | None = None,
     title: str | None = None,
     guidance_scale: float | None = None,
-    guidance_target: str = "text",
+    guidance_target: GuidanceTarget = "text",
     notes: Sequence[str] = (),
 ) -> ModelCard:
     """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is
@@ -132,7 +133,9 @@ def export_pathdiff(
     return _write(out, base, tensors, card)
 
 
-def _finished(run: Path, base: LatentBase, kind: Any) -> tuple[int, dict[str, Tensor], dict[str, Any], Any]:
+def _finished(
+    run: Path, base: LatentBase, kind: type[Settings]
+) -> tuple[int, dict[str, Tensor], dict[str, Any], Settings]:
     """(iteration, what was trained, about, settings) of a run's checkpoint."""
     found = load_checkpoint(run)
     if found is None:
@@ -153,7 +156,7 @@ def _card(
     run: Path,
     base: LatentBase,
     data: SegmentationFolder,
-    settings: RunSettings,
+    settings: SiameseTraining | PathDiffTraining,
     *,
     training: dict[str, Any],
     licence: str,
@@ -203,7 +206,7 @@ def _card(
 
 def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: ModelCard) -> ModelCard:
     """Weights, of which the trained take the place of the base's, and then the card with their fingerprint."""
-    frozen = {"autoencoder": base.autoencoder, "unet": base.unet}
+    frozen: dict[str, nn.Module] = {"autoencoder": base.autoencoder, "unet": base.unet}
     weights = {
         f"{part}.{name}": value for part, module in frozen.items() for name, value in module.state_dict().items()
     } | trained

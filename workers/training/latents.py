@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
@@ -102,7 +102,7 @@ def sample_images(
         guidance_scale=guidance_scale,
     )
     with torch.no_grad():
-        return np.concatenate([to_pixels(decode_latents(autoencoder, z)) for z in z0.float().split(1)])
+        return np.concatenate([to_pixels(decode_latents(autoencoder, z)) for z in z0.float().chunk(len(z0))])
 
 
 def grid(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -70,21 +70,22 @@ class EndlessRows:
         self._order = np.arange(count)
         self._ends = None if repeats is None else np.cumsum(repeats)
         if self._ends is not None:
-            self._count = round(self._ends[-1])
+            self._count = round(float(self._ends[-1]))
 
     def __getitem__(self, position: int) -> int:
         epoch, place = divmod(position, self._count)
         if epoch != self._epoch:
             rng = np.random.default_rng([self._seed, epoch])
-            rows = np.arange(self._count) if self._ends is None else self._repeated(rng)
+            rows = np.arange(self._count) if self._ends is None else self._repeated(self._ends, rng)
             self._order, self._epoch = rng.permutation(rows), epoch
         return int(self._order[place])
 
-    def _repeated(self, rng: np.random.Generator) -> np.ndarray:
+    def _repeated(self, ends: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         # systematic sampling: equal steps from a random start along the rows laid end to end, each as long as its
         # repeats
-        steps = (np.arange(self._count) + rng.random()) * (self._ends[-1] / self._count)
-        return np.searchsorted(self._ends, steps, side="right").clip(max=len(self._ends) - 1)
+        steps: np.ndarray = (np.arange(self._count) + rng.random()) * (ends[-1] / self._count)
+        rows: np.ndarray = np.searchsorted(ends, steps, side="right").clip(max=len(ends) - 1)
+        return rows
 
 
 def learning_rate(iteration: int, *, base: float, warmup: int, total: int, decay_from: float) -> float:

@@ -7,13 +7,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from model_store.weights import to_channels_last
 from workers.training.loop import (
     Ema,
     EndlessRows,
@@ -25,6 +26,8 @@ from workers.training.loop import (
     save_checkpoint,
 )
 from workers.training.trainer import Trainer, check_gradient
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class RunSettings(BaseModel):
@@ -54,7 +57,7 @@ class CaptionedRun(RunSettings):
     )
 
 
-class NetworkTrainer(Trainer):
+class NetworkTrainer(Trainer, Generic[Network]):
     """A subclass builds its network, freezes what is not trained, and calls :meth:`begin`.
 
     Checkpoints hold what is trained and nothing else: the rest is where it came from, and :meth:`identity` tells
@@ -62,7 +65,7 @@ class NetworkTrainer(Trainer):
     """
 
     settings: RunSettings
-    network: nn.Module
+    network: Network
 
     def __init__(self, out: Path, settings: RunSettings, accelerator: Accelerator) -> None:
         self.out, self.settings, self.accelerator = Path(out), settings, accelerator
@@ -81,12 +84,12 @@ class NetworkTrainer(Trainer):
     def dataset_name(self) -> str:
         """What the run learns from, as its result will say."""
 
-    def begin(self, network: nn.Module, objective: nn.Module | None = None) -> None:
+    def begin(self, network: Network, objective: nn.Module | None = None) -> None:
         """Takes the checkpoint up, if there is one, and hands ``objective`` (which holds the network) to accelerate.
 
         Raises ValueError if ``out`` holds a run whose :meth:`identity` is another.
         """
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = to_channels_last(network)
         found = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
         self.trained_names, self.trained = tuple(found), nn.ParameterList(found.values())
         self.ema = Ema(self.trained, self.settings.ema_decay) if self.settings.ema_decay else None
@@ -145,7 +148,7 @@ class NetworkTrainer(Trainer):
         return float(norm)
 
     @contextmanager
-    def result(self) -> Iterator[nn.Module]:
+    def result(self) -> Iterator[Network]:
         """The network with the weights that the run is for, the averaged ones if there are any, while the context
         lasts."""
         kept = [parameter.detach().clone() for parameter in self.trained] if self.ema else None

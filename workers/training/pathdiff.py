@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,12 +28,12 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
+from workers.data.files import listed_stems
 from workers.data.image_folder import (
     ImageFolder,
     as_indices,
     check_unpaired,
     draw_turns,
-    listed_stems,
 )
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
@@ -104,7 +105,7 @@ def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) 
 class PathDiffNetwork(nn.Module):
     """The base's U-Net, frozen, with a control copy and a hint network that are trained."""
 
-    def __init__(self, unet: nn.Module, hint: nn.Module) -> None:
+    def __init__(self, unet: UNet2DConditionModel, hint: nn.Module) -> None:
         super().__init__()
         self.unet = unet.requires_grad_(False)
         self.control = control_copy(unet)
@@ -113,10 +114,11 @@ class PathDiffNetwork(nn.Module):
     def forward(self, z: Tensor, t: Tensor, text: Tensor, masks: Tensor) -> Tensor:
         """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hints of masks ``(B, 7, H, W)`` -> the output ``(B, c, h,
         w)``."""
-        return denoise(self.unet, z, t, text, control_residuals(self.control, z, t, text, self.hint(masks)))
+        features: Tensor = self.hint(masks)
+        return denoise(self.unet, z, t, text, control_residuals(self.control, z, t, text, features))
 
 
-class PathDiffTrainer(ControlledTrainer):
+class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
     """One run: the latents of two datasets, captions of the one and masks of the other in memory, network,
     optimiser."""
 
@@ -138,7 +140,7 @@ class PathDiffTrainer(ControlledTrainer):
         """``mask_list`` names the mask dataset's stems in the place of its train.txt; ``has_up`` overrides what both
         datasets say.
 
-        Raises :class:`workers.data.segmentation_folder.DatasetInvalid` for an image in both, or a text image without a
+        Raises :class:`workers.data.files.DatasetInvalid` for an image in both, or a text image without a
         caption.
         """
         super().__init__(base, settings.hint, out, settings, accelerator)
@@ -181,9 +183,9 @@ class PathDiffTrainer(ControlledTrainer):
         )
         z0 = torch.where(drawn.from_text.view(-1, 1, 1, 1), of_text, of_mask)
         text = self.captions.draw(texts, drawn.with_text, generator)
-        live_state = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
-        with_mask = drawn.with_mask.to(live_state.device).view(-1, 1, 1, 1)
-        return z0, text, torch.where(with_mask, live_state, null_hint(1, self.base.size_px, live_state.device))
+        hints = mask_hint(as_indices(self.masks[masks], turns).to(self.colours.device), self.colours)
+        with_mask = drawn.with_mask.to(hints.device).view(-1, 1, 1, 1)
+        return z0, text, torch.where(with_mask, hints, null_hint(1, self.base.size_px, hints.device))
 
     @property
     def dataset_name(self) -> str:
@@ -193,11 +195,11 @@ class PathDiffTrainer(ControlledTrainer):
         """One iteration; returns its loss."""
         device = self.accelerator.device
         generator = iteration_generator(self.settings.seed, iteration, self.accelerator.process_index)
-        z0, text, live_state = self.batch(iteration, generator)
+        z0, text, hints = self.batch(iteration, generator)
         noised = noise_latents(z0, self.abar, self.prediction_type, generator)
         self.set_rate(self.optimizer, iteration)
         with self.accelerator.autocast(), attention_kernel(device):
-            output = self.model(noised.z, noised.t, text.to(device), live_state)
+            output = self.model(noised.z, noised.t, text.to(device), hints)
         loss = torch.nn.functional.mse_loss(output.float(), noised.target)
         norm = self.optimise(loss, iteration)
         return {"denoising": loss.item(), "gradient_norm": norm}

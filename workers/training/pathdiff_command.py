@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from model_store.card import GuidanceTarget
 from workers.training.options import (
     READ_FILE,
     READ_FOLDER,
@@ -65,7 +66,7 @@ def pathdiff(
     model_version: str,
     title: str | None,
     guidance_scale: float | None,
-    guidance_target: str,
+    guidance_target: GuidanceTarget,
     notes: tuple[str, ...],
     **changes: Any,
 ) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from model_store.card import join_words
 from workers.data.caption_lines import caption_lines
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, TrainingClass
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder, TrainingClass
 
 CANONICAL_TEMPLATE = "A photo of {classes}"
 OTHER_TEMPLATES = (

@@ -24,8 +24,9 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
+from workers.data.files import DatasetInvalid
 from workers.data.image_folder import as_images, as_indices, draw_turns
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.controlled import PREVIEWS, ControlledTrainer, base_deviations, class_palette, palette_tensor
 from workers.training.latents import LatentBank, noise_latents
 from workers.training.loop import EndlessRows, attention_kernel, iteration_generator
@@ -110,7 +111,7 @@ def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes
     return SiameseTraining(**(values | {key: value for key, value in changes.items() if value is not None}))
 
 
-class SiameseTrainer(ControlledTrainer):
+class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
     """One run: latents, images, masks and captions in memory, network, optimiser."""
 
     settings: SiameseTraining

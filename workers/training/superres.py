@@ -20,7 +20,8 @@ from model_store.cosimgen.superres import (
     upscale,
 )
 from model_store.cosimgen.superres_losses import superres_loss
-from model_store.features import FALLBACK, open_features
+from model_store.features import FALLBACK, FeatureNetwork, open_features
+from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.loop import (
     Ema,
@@ -126,6 +127,8 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
 class SuperresTrainer(Trainer):
     """One run: pairs in memory, network, optimiser; :meth:`step` is one iteration, :meth:`run` all that are left."""
 
+    settings: SuperresTraining
+
     def __init__(
         self,
         data: SegmentationFolder,
@@ -138,13 +141,13 @@ class SuperresTrainer(Trainer):
     ) -> None:
         self.data, self.out, self.settings, self.accelerator = data, Path(out), settings, accelerator
         self.turns = 1 if (data.has_up if has_up is None else has_up) else 8
-        self.features = None
+        self.features: FeatureNetwork | None = None
         if settings.perceptual_weight:
             opened = open_features(settings.features, features_weights)
-            self.features = opened.to(accelerator.device, memory_format=torch.channels_last)
+            self.features = to_channels_last(opened, accelerator.device)
         self.pyramid = read_pyramid(data, "train", supported_sizes(data, "train", settings.sizes))
         torch.manual_seed(settings.seed)
-        self.network = ESPCN(settings.network).to(memory_format=torch.channels_last)
+        self.network = to_channels_last(ESPCN(settings.network))
         self.ema = Ema(self.network, settings.ema_decay)
         self.start = 0
         optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)

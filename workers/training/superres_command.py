@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -61,7 +61,7 @@ def superres(
     out: Path,
     preset: str,
     features_weights: Path | None,
-    precision: str,
+    precision: Literal["no", "bf16", "fp16"],
     no_up: bool | None,
     checkpoint_every: int,
     sample_every: int,
@@ -76,7 +76,7 @@ def superres(
             SegmentationFolder.open(data),
             out,
             preset_superres(preset, **changes),
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             features_weights=features_weights,
             has_up=None if no_up is None else not no_up,
             checkpoint_every=checkpoint_every,

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from model_store.masks.palette import fibonacci_rgb, paint
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, dihedral
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder, dihedral
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,11 @@ def patch_batch(
             out.append(
                 (dihedral(pyramid.images[size][row, ys, xs], turn), dihedral(pyramid.masks[size][row, ys, xs], turn))
             )
-    return tuple(
+    low_pairs, high_pairs = (
         as_pair(np.stack([image for image, _ in cut]), np.stack([mask for _, mask in cut]), pyramid.colours)
         for cut in (low, high)
     )
+    return low_pairs, high_pairs
 
 
 def degrade(low: Tensor, *, noise: float, blur_px: float, generator: torch.Generator) -> Tensor:

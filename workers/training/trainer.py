@@ -15,10 +15,17 @@ from workers.training.loop import TrainingLog, learning_rate
 class LoopSettings(Protocol):
     """The part of a run's settings that the loop reads."""
 
-    iterations: int
-    learning_rate: float
-    warmup: int
-    decay_from: float
+    @property
+    def iterations(self) -> int: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def warmup(self) -> int: ...
+
+    @property
+    def decay_from(self) -> float: ...
 
 
 class Trainer(ABC):
@@ -65,9 +72,13 @@ class Trainer(ABC):
 
     def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
         """Gives every group the iteration's rate, times the group's ``share`` where it has one."""
-        pace = self.settings
+        settings = self.settings
         rate = learning_rate(
-            iteration, base=pace.learning_rate, warmup=pace.warmup, total=pace.iterations, decay_from=pace.decay_from
+            iteration,
+            base=settings.learning_rate,
+            warmup=settings.warmup,
+            total=settings.iterations,
+            decay_from=settings.decay_from,
         )
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
