@@ -1,7 +1,7 @@
-"""The commands that need what a worker needs: ``twinset train`` and ``twinset evaluate``.
+"""``twinset train`` and ``twinset evaluate``: the commands that need torch.
 
-``service.cli`` finds them by the entry-point group ``twinset.commands``. Loading this module loads neither torch nor
-the trainer, so that ``twinset --help`` stays quick, and a machine without torch is told what to install.
+``service.cli`` finds them by the entry-point group ``twinset.commands``. Importing this module loads neither torch nor
+the trainer, so ``twinset --help`` stays fast, and without torch the commands say what to install.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class WorkerGroup(LazyGroup):
     table={
         "cosimgen": (
             "workers.training.cosimgen_command:cosimgen",
-            "CoSimGen itself: pairs from class sets and prompts.",
+            "Train CoSimGen: images and masks from class sets and prompts.",
         ),
         "superres": (
             "workers.training.superres_command:superres",
-            "The super-resolution of CoSimGen's pairs.",
+            "Train CoSimGen's super-resolution of images and masks.",
         ),
         "autoencoder": (
             "workers.training.autoencoder_command:autoencoder",
-            "The latent autoencoder of a base.",
+            "Train the latent autoencoder of a base.",
         ),
         "base": (
             "workers.training.latent_base_command:base",
-            "A base for the mask systems: images from captions.",
+            "Train a base for the next two: images from captions.",
         ),
         "siamese": (
             "workers.training.siamese_command:siamese",
-            "Siamese-Diffusion on a base: images for masks.",
+            "Train Siamese-Diffusion on a base: images for masks.",
         ),
         "pathdiff": (
             "workers.training.pathdiff_command:pathdiff",
-            "PathDiff on a base: images for text, masks or both, from unpaired data.",
+            "Train PathDiff on a base: images for text, masks or both.",
         ),
     },
 )
@@ -60,17 +60,17 @@ def train() -> None:
     table={
         "cosimgen": (
             "workers.evaluation.command:cosimgen",
-            "A CoSimGen model against the test split of a dataset.",
+            "Compare a CoSimGen model's twins with a dataset's test split.",
         ),
         "pathdiff": (
             "workers.evaluation.mask_command:pathdiff",
-            "A PathDiff model: faithfulness to masks, hold of the text.",
+            "Measure how well a PathDiff model follows masks and text.",
         ),
         "siamese": (
             "workers.evaluation.mask_command:siamese",
-            "A Siamese-Diffusion model, and its ablations side by side.",
+            "Measure a Siamese-Diffusion model and its ablations.",
         ),
     },
 )
 def evaluate() -> None:
-    """Measure what a model makes, against real images and masks."""
+    """Measure a model's twins against real images and masks."""

@@ -1,7 +1,7 @@
 """``python -m workers.main``: one worker process, until SIGTERM.
 
-SIGTERM (or Ctrl-C) asks it to stop: it takes no more chunks, finishes what it can within the grace time, hands the rest
-back to the queue and ends. A second one changes nothing; killing it outright loses nothing either.
+On SIGTERM (or Ctrl-C) it claims no more chunks, finishes what it can within the grace time, requeues the rest and ends.
+A second signal changes nothing. Killing the process loses nothing either.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from workers.runtime.malloc import keep_memory
 from workers.runtime.metrics_server import add_metrics_arguments
 
 DEVICE_LOST = 70
-"""The exit code of a worker whose GPU is lost (EX_SOFTWARE): it must be started afresh."""
+"""Exit code of a worker whose GPU is lost (EX_SOFTWARE): the process must be restarted."""
 
 logger = logging.getLogger("twinset.worker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
+    """Runs a worker with the settings of ``TWINSET_*``; returns the process's exit code."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
-    # read by OpenMP as it is loaded with torch: threads that wait for work must not spin the cores away from the others
+    # OpenMP reads this when torch loads it: threads that wait for work must not spin and take the cores from the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_memory()
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        _quieten()
+        _silence_celery()
         return _run(options)
     except TwinsetError as error:
         print(f"twinset worker: {error.detail}", file=sys.stderr)
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     from workers.generation.sweeper import Sweeper
     from workers.generation.warmup import warm_up
     from workers.generation.worker import open_worker
-    from workers.maintenance.garbage_collector import Deleter
+    from workers.maintenance.garbage_collector import GarbageCollector
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
 
@@ -64,72 +64,71 @@ def _run(options: argparse.Namespace) -> int:
     worker = open_worker(settings, grace_s=options.grace_s)
     app = create_app(settings, worker)
     sweeper = Sweeper(worker)
-    deliverer = WebhookSender(worker)
-    deleter = Deleter(worker)
+    sender = WebhookSender(worker)
+    garbage_collector = GarbageCollector(worker)
 
-    def asked_to_stop(**_: object) -> None:
-        worker.shutdown.ask()
+    def request_shutdown(**_: object) -> None:
+        worker.shutdown.request()
 
-    # the logging set up above stays: Celery leaves it alone once somebody listens here
-    signals.setup_logging.connect(_leave_logging, weak=False)
-    signals.worker_shutting_down.connect(asked_to_stop, weak=False)
+    signals.setup_logging.connect(_keep_logging, weak=False)
+    signals.worker_shutting_down.connect(request_shutdown, weak=False)
     if options.metrics_port:
         from workers.generation.collector import expose
 
-        # while nothing else computes, for utilisation is measured against it
+        # measured while nothing else computes, for utilisation is relative to it
         matmul_rate(*device_and_dtype(settings), worker.models.cpu_threads)
         expose(worker, options.metrics_port, options.metrics_host)
     for model in options.warm:
         warm_up(worker, Catalogue(worker.repository.store).resolve(model).id)
-    program = app.Worker(
+    celery_worker = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
     sweeper.start()
-    deliverer.start()
-    deleter.start()
+    sender.start()
+    garbage_collector.start()
     try:
-        program.start()
+        celery_worker.start()
     finally:
-        worker.shutdown.ask()
+        worker.shutdown.request()
         sweeper.stop()
-        deliverer.stop()
-        deleter.stop()
+        sender.stop()
+        garbage_collector.stop()
         worker.close()
     logger.info("worker %s has stopped", worker.name)
     if worker.engine.device_lost:
         logging.shutdown()
-        # the usual end would free memory of a device that answers no more
+        # a normal exit would free memory of a device that no longer answers
         os._exit(DEVICE_LOST)
-    return program.exitcode or 0
+    return celery_worker.exitcode or 0
 
 
-def _quieten() -> None:
-    """Keeps from the log what says nothing here."""
-    # our own line for each chunk says more than Celery's two
+def _silence_celery() -> None:
+    """Silences Celery's log lines for each task, and a warning that does not apply."""
+    # the worker's own line for each chunk says more than Celery's two
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Celery warns of root because of pickled messages; ours are JSON, and nothing else is accepted
+    # Celery warns about root because of pickled messages; ours are JSON, and nothing else is accepted
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
-def _leave_logging(**_: object) -> None:
-    """Listened to by Celery in the place of setting up its own logging."""
+def _keep_logging(**_: object) -> None:
+    """Handler of ``setup_logging``: with one connected, Celery leaves our logging as it is."""
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="twinset worker", description="Makes twins for queued jobs. Settings: TWINSET_*."
+        prog="twinset worker", description="Run a worker: it makes the twins of queued jobs. Settings: TWINSET_*."
     )
     parser.add_argument(
-        "--grace-s", type=float, default=8.0, help="seconds that work in hand may go on after SIGTERM (default: 8)"
+        "--grace-s", type=float, default=8.0, help="seconds to finish running chunks after SIGTERM (default: 8)"
     )
     parser.add_argument(
         "--warm",
         action="append",
         default=[],
         metavar="MODEL",
-        help="load this model at the start and make a first twin of it, kept nowhere; may be repeated",
+        help="load this model at the start and make a test twin, which is not stored; may be repeated",
     )
     add_metrics_arguments(parser)
     return parser.parse_args(arguments)

@@ -1,1 +1,7 @@
-"""The worker of runs: datasets, augmentation sets and exports, on a CPU and without torch. See :mod:`service.runs`."""
+"""The bulk worker: imports datasets, fills augmentation sets and writes exports, on a CPU and without torch.
+
+Modules: ``main`` (the process), ``celery_app`` (its one task), ``worker`` (what a process holds), ``execute`` (one
+delivery of a run), ``context`` (what a handler sees), ``import_dataset``, ``augment`` with ``judge`` and
+``augmentation_jobs``, ``export`` (the handlers), ``cleanup``, ``sweeper`` with ``retention``, and ``metrics``.
+See :mod:`service.runs` for what a run is.
+"""

@@ -1,10 +1,9 @@
-"""Carrying out an augmentation set: rounds of jobs, each judged when its twins are there, until the set is full or its
-tries are spent.
+"""The handler of augmentation sets: it submits rounds of jobs and judges their twins.
 
-A delivery does what can be done and ends; while jobs are at work, the run waits in nobody's hands. Two rounds are under
-way at a time, so that workers have something to do while one is judged. What round n wants follows from what became of
-round n - 2 and earlier, with those of round n - 1 expected to fare as well: it depends on no timing, and a delivery
-that is killed anywhere is followed by one that does the same.
+It ends when the set is full or all tries are spent. A delivery does what can be done now and ends; while the jobs are
+being generated, no worker holds the run. Two rounds are in flight at a time, so that workers are busy while one round
+is judged. Round n is planned from the results of round n - 2 and earlier, and assumes that all of round n - 1 will be
+accepted. So the plan does not depend on timing, and if a delivery is killed, the next one does the same again.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ from workers.bulk.augmentation_jobs import cancel_jobs
 from workers.bulk.context import Finished, RetryLater, RunContext
 from workers.bulk.judge import Judge
 
-ROUND = 512
-"""Samples of a round at most."""
-_LOOK_AGAIN_S = 1.0
-_SHARDS_FROM = 32
-_JOBS_IN_A_ROUND = 1_000_000
-"""Above the jobs that any round has, so that seeds of different rounds' jobs differ."""
+MAX_ROUND_SAMPLES = 512
+"""Maximum number of samples in a round."""
+_POLL_INTERVAL_S = 1.0
+_SHARDS_FROM_COUNT = 32
+_MAX_ROUND_JOBS = 1_000_000
+"""More jobs than any round has, so that the jobs of different rounds get different seeds."""
 
 
-def augment(work: RunContext) -> Finished | RetryLater:
-    """Does what can be done of the set now."""
-    worker = work.worker
-    asked = AugmentationWork.model_validate(work.spec.work)
-    augmentation = _PLANS.get(work, asked)
-    return AugmentationRun(work, asked, augmentation, Rounds(worker.store, work.spec.run)).go_on()
+def handle_augmentation(context: RunContext) -> Finished | RetryLater:
+    """Advances the set as far as is possible now."""
+    worker = context.worker
+    work = AugmentationWork.model_validate(context.spec.work)
+    augmentation = _PLANS.get(context, work)
+    return AugmentationRun(context, work, augmentation, Rounds(worker.store, context.spec.run)).advance()
 
 
-def when_cancelled(work: RunContext) -> Finished:
-    """Cancels the set's jobs; twins that were accepted before stay."""
-    rounds = Rounds(work.worker.store, work.spec.run)
-    cancel_jobs(work.worker, work.spec.run)
+def cancel_augmentation(context: RunContext) -> Finished:
+    """Cancels the set's jobs; twins that were already accepted stay."""
+    rounds = Rounds(context.worker.store, context.spec.run)
+    cancel_jobs(context.worker, context.spec.run)
     _, state = rounds.last_state()
     accepted = 0 if state is None else int(state.tally["accepted"])
     return Finished(JobState.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
@@ -64,15 +63,15 @@ def when_cancelled(work: RunContext) -> Finished:
 
 @dataclass
 class AugmentationRun:
-    """One delivery of a set."""
+    """One delivery of an augmentation set."""
 
-    work: RunContext
-    asked: AugmentationWork
+    context: RunContext
+    work: AugmentationWork
     augmentation: PlannedAugmentation
     rounds: Rounds
 
-    def go_on(self) -> Finished | RetryLater:
-        """Judges rounds that are made, sends new ones, and says when to look again."""
+    def advance(self) -> Finished | RetryLater:
+        """Judges finished rounds and submits new ones; returns the end, or when to look again."""
         judged, state = self.rounds.last_state()
         while True:
             tally = self._tally(state)
@@ -82,17 +81,19 @@ class AugmentationRun:
             try:
                 self._send(judged, tally)
             except LimitReached as limit:
-                # the round after this one can wait; this one may be made already
+                # the round after this one can wait; this one may be finished already
                 if self.rounds.read_jobs(judged) is None:
-                    self.work.say(tally.accepted, self.asked.count, "waiting: a limit of the tenant is reached")
+                    self.context.report_progress(
+                        tally.accepted, self.work.count, "waiting: the tenant's limit is reached"
+                    )
                     return RetryLater(float(limit.retry_after_s))
             if not self._is_made(judged, tally):
-                return RetryLater(_LOOK_AGAIN_S)
+                return RetryLater(_POLL_INTERVAL_S)
             state = self._judge(judged, state, tally)
             judged += 1
 
     def _end(self, judged: int, state: RoundState | None, tally: SetTally) -> Finished | None:
-        """The end, if the set is full, or nothing more may be tried."""
+        """The end, if the set is full or all tries are spent; otherwise None."""
         plan = self.augmentation.plan
         if tally.accepted < plan.count and (tally.tried < plan.tries or self.rounds.read_plan(judged) is not None):
             return None
@@ -102,7 +103,8 @@ class AugmentationRun:
             rejected = ", ".join(
                 f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items()
             )
-            reason = f"{tally.accepted} of {plan.count} accepted, and all {tally.tried} tries are spent. Rejected: {rejected}"
+            tries = f"all {tally.tried} tries are spent"
+            reason = f"{tally.accepted} of {plan.count} accepted, and {tries}. Rejected: {rejected}"
         outcome = JobState.SUCCEEDED if full else JobState.PARTIAL if tally.accepted else JobState.FAILED
         return Finished(
             outcome,
@@ -121,7 +123,7 @@ class AugmentationRun:
         return {entry.name: round(float(shares[entry.index]), 6) for entry in self.augmentation.card.classes}
 
     def _send(self, judged: int, tally: SetTally) -> None:
-        """Sees to it that the round to be judged next is sent, and the one after it, where more will be needed."""
+        """Submits the round that is judged next, and the one after it if more twins will be needed."""
         assumed = tally.copy()
         for number in (judged, judged + 1):
             lines = self.rounds.read_plan(number)
@@ -136,17 +138,17 @@ class AugmentationRun:
                 assumed.expect(int(line.wanted["item"]), np.array(line.shares))
 
     def _max_in_a_round(self) -> int:
-        """Samples of a round at most: two rounds fit into what a tenant may have queued."""
-        limit = self.work.worker.settings.limit_queued_samples
-        return min(ROUND, max(1, limit // 2)) if limit > 0 else ROUND
+        """Maximum number of samples in a round, such that two rounds fit into the tenant's limit of queued samples."""
+        limit = self.context.worker.settings.limit_queued_samples
+        return min(MAX_ROUND_SAMPLES, max(1, limit // 2)) if limit > 0 else MAX_ROUND_SAMPLES
 
     def _plan(self, number: int, assumed: SetTally, size: int) -> list[WantedLine]:
-        """Decides on a round, and stores its masks; in that order the plan is there only once all masks are."""
-        uploads = self.work.worker.submitter.uploads.of(self.work.spec.tenant)
+        """Plans a round and stores its masks. The plan is written last, so a stored plan has all its masks."""
+        uploads, tenant = self.context.worker.submitter.uploads, self.context.spec.tenant
         lines = []
         for entry in self.augmentation.plan.next(assumed, size):
-            self.work.look()
-            upload = None if entry.labels is None else uploads.keep(encode_indices(entry.labels))
+            self.context.check()
+            upload = None if entry.labels is None else uploads.put(encode_indices(entry.labels), tenant=tenant)
             lines.append(self._line(entry, upload))
         self.rounds.write_plan(number, lines)
         return lines
@@ -163,20 +165,20 @@ class AugmentationRun:
             upload=upload,
             applied=tuple(entry.applied),
             shares=tuple(round(float(share), 9) for share in entry.shares),
-            # a mask that the model draws itself was made from none
+            # a mask that the model draws itself has no source mask
             source_mask="+".join(named) if entry.labels is not None and named else None,
             item=record.name,
         )
 
     def _submit(self, number: int, lines: list[WantedLine]) -> None:
-        """Has the round made: a job for each prompt or class set, the same ones however often this is called."""
-        worker, spec = self.work.worker, self.work.spec
-        submitter = worker.submitter.of(spec.tenant)
+        """Submits the round: one job for each prompt or class set. Repeated calls submit the same jobs."""
+        worker, spec = self.context.worker, self.context.spec
         jobs = []
         for place, (members, request) in enumerate(self._requests(number, lines)):
-            self.work.look()
+            self.context.check()
             body = GenerateRequest.model_validate(request)
-            made, _ = submitter.submit(body, given=request, idempotency_key=self.rounds.job_key(number, place))
+            key = self.rounds.job_key(number, place)
+            made, _ = worker.submitter.submit(body, tenant=spec.tenant, given=request, idempotency_key=key)
             jobs.append(RoundJob(job=made.job, lines=tuple(members)))
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 
@@ -185,7 +187,7 @@ class AugmentationRun:
             PlanEntry(Wanted.from_json(line.wanted), _MASK if line.upload else None, (), np.empty(0)) for line in lines
         ]
         at = {entry.wanted.index: place for place, entry in enumerate(entries)}
-        settings = self.work.worker.settings
+        settings = self.context.worker.settings
         most = min(settings.max_masks, settings.max_count)
         place = 0
         for group in job_groups(entries):
@@ -193,18 +195,18 @@ class AugmentationRun:
             for first in range(0, len(members), most):
                 chosen = members[first : first + most]
                 request: dict[str, object] = {
-                    "model": self.asked.model,
+                    "model": self.work.model,
                     "count": len(chosen),
-                    "seed": sample_seed(self.asked.seed, number * _JOBS_IN_A_ROUND + place),
-                    "steps": self.asked.steps,
-                    "guidance_scale": self.asked.guidance_scale,
-                    "eta": self.asked.eta,
-                    "size": self.asked.size_px,
-                    "name": f"{self.work.spec.run}, round {number + 1}",
-                    "layout": "shards" if len(chosen) >= _SHARDS_FROM else "objects",
+                    "seed": sample_seed(self.work.seed, number * _MAX_ROUND_JOBS + place),
+                    "steps": self.work.steps,
+                    "guidance_scale": self.work.guidance_scale,
+                    "eta": self.work.eta,
+                    "size": self.work.size_px,
+                    "name": f"{self.context.spec.run}, round {number + 1}",
+                    "layout": "shards" if len(chosen) >= _SHARDS_FROM_COUNT else "objects",
                 }
-                if self.asked.guidance_target is not None:
-                    request["guidance_target"] = self.asked.guidance_target
+                if self.work.guidance_target is not None:
+                    request["guidance_target"] = self.work.guidance_target
                 if group.prompt is not None:
                     request["prompt"] = group.prompt
                 elif group.classes is not None:
@@ -215,28 +217,28 @@ class AugmentationRun:
                 place += 1
 
     def _is_made(self, number: int, tally: SetTally) -> bool:
-        """Whether all jobs of the round have ended; says how far it is."""
-        repository = self.work.worker.repository
+        """Whether all jobs of the round have ended; reports the progress."""
+        repository = self.context.worker.repository
         jobs = self.rounds.read_jobs(number)
         assert jobs is not None
         made, left = 0, 0
         for job in jobs.jobs:
-            self.work.look()
+            self.context.check()
             try:
                 if repository.read_summary(job.job) is not None:
                     made += len(job.lines)
                     continue
                 spec = repository.read_spec(job.job)
             except UnknownJob:
-                made += len(job.lines)  # deleted by somebody; its twins count as failed
+                made += len(job.lines)  # a user deleted the job; its twins count as failed
                 continue
             left += 1
             made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.recorded_chunks(job.job)))
         size = sum(len(job.lines) for job in jobs.jobs)
-        done = min(self.asked.count, tally.accepted + made)
-        self.work.say(
+        done = min(self.work.count, tally.accepted + made)
+        self.context.report_progress(
             done,
-            self.asked.count,
+            self.work.count,
             f"round {number + 1}: {made} of {size} made" if left else f"judging round {number + 1}",
         )
         return not left
@@ -246,7 +248,7 @@ class AugmentationRun:
         assert lines is not None
         assert jobs is not None
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
-        judge = Judge(self.work, self.augmentation, tally, dict(state.rejected) if state else {}, fingerprints)
+        judge = Judge(self.context, self.augmentation, tally, dict(state.rejected) if state else {}, fingerprints)
         twins = judge.judge(lines, jobs)
         after = RoundState(tally=tally.to_json(), rejected=judge.rejected)
         self.rounds.finish(number, twins, judge.fingerprints(), after)
@@ -260,31 +262,30 @@ class AugmentationRun:
 
 
 class _Plans:
-    """The plans of the sets at work, so that a delivery that only looks around does not read the dataset's index
-    again."""
+    """Least recently used cache of plans, so that a delivery need not read the dataset's index again."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
         self._plans: OrderedDict[tuple[int, str], PlannedAugmentation] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, work: RunContext, asked: AugmentationWork) -> PlannedAugmentation:
-        worker, key = work.worker, (id(work.worker.store), work.spec.run)
+    def get(self, context: RunContext, work: AugmentationWork) -> PlannedAugmentation:
+        worker, key = context.worker, (id(context.worker.store), context.spec.run)
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-        plan = reopen(asked, worker.store, worker.catalogue, worker.settings)
+        plan = reopen(work, worker.store, worker.catalogue, worker.settings)
         with self._lock:
             self._plans[key] = plan
-            while len(self._plans) > self._most:
+            while len(self._plans) > self._max_size:
                 self._plans.popitem(last=False)
         return plan
 
 
-_PLANS = _Plans(most=4)
+_PLANS = _Plans(max_size=4)
 _MASK = np.empty((0, 0), dtype=np.uint8)
-"""Stands for a mask that has been stored, where it only matters that there is one."""
+"""Placeholder for a stored mask, where it only matters that there is one."""
 
 
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:

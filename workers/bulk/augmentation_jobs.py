@@ -1,4 +1,4 @@
-"""The jobs of an augmentation set, when it is cancelled or deleted."""
+"""Cancelling and deleting the jobs of an augmentation set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.bulk.worker import BulkWorker
 
 
 def cancel_jobs(worker: BulkWorker, run: str) -> bool:
-    """Cancels those that have not ended; whether all have."""
+    """Cancels the set's jobs that have not ended. Returns whether all have ended now."""
     ended = True
     for job in _jobs(worker, run):
         try:
@@ -20,12 +20,12 @@ def cancel_jobs(worker: BulkWorker, run: str) -> bool:
                 cancel(worker.repository.read_spec(job), worker.repository, worker.live_state)
                 ended = ended and worker.repository.read_summary(job) is not None
         except UnknownJob:
-            continue  # it is deleted already, or was never accepted
+            continue  # the job is deleted already, or was never accepted
     return ended
 
 
 def delete_jobs(worker: BulkWorker, run: str) -> bool:
-    """Deletes them, those at work once they have been cancelled; whether none is left. May be repeated."""
+    """Deletes the set's jobs; running ones are cancelled first. Returns whether none is left; may be repeated."""
     if not cancel_jobs(worker, run):
         return False
     for job in _jobs(worker, run):
@@ -37,16 +37,15 @@ def delete_jobs(worker: BulkWorker, run: str) -> bool:
 
 
 def _jobs(worker: BulkWorker, run: str) -> Iterator[str]:
-    """All jobs that the set has sent, those of a round too whose sending was broken off before they were listed."""
+    """All jobs that the set has submitted, also those of a round whose submission was interrupted."""
     rounds = Rounds(worker.store, run)
     yield from rounds.jobs()
     spec = worker.runs.stored_spec(run)
     if spec is None:
         return
-    submitter = worker.submitter.of(spec.tenant)
     for number in rounds.half_sent():
         for place in count():
-            job = submitter.reserved_job(rounds.job_key(number, place))
+            job = worker.submitter.reserved_job(rounds.job_key(number, place), tenant=spec.tenant)
             if job is None:
                 break
             yield job

@@ -1,8 +1,8 @@
-"""Settling: removing what an ended run has made and does not keep. What it keeps its summary counts.
+"""Clean-up of an ended run: removes the objects that it does not keep. Its summary counts those it keeps.
 
-A run that has ended is never gone on with, so half an export, or the archive of a dataset that could not be read, is of
-no use to anybody. The run stays among the open ones (:mod:`service.store.run_keys`) from its summary until this is
-done: whoever is killed in between, or met a store that failed, is followed by the sweeper.
+A run that has ended is never continued, so half an export, or the archive of an unreadable dataset, is of no use. The
+run stays among the open ones (:mod:`service.store.run_keys`) until its clean-up is done. If the worker dies or the
+store fails in between, the sweeper does the clean-up.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from service.datasets.stored import layout
-from service.exports.location import StorePlace
-from service.exports.run import clean
+from service.exports.location import ExportLocation
+from service.exports.run import clean_up
 from service.kit.prefetch import prefetch
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
@@ -21,34 +21,35 @@ from service.runs.spec import RunSummary
 from service.store import run_keys
 
 
-def settle(runs: RunRepository, summary: RunSummary) -> None:
-    """Removes what the run does not keep and strikes it off the open ones. May be repeated; raises what the store
-    raises."""
+def clean_up_run(runs: RunRepository, summary: RunSummary) -> None:
+    """Removes what the run does not keep, then its entry among the open runs. May be repeated.
+
+    Raises the store's errors.
+    """
     store, run = runs.store, summary.run
     kind, whole = kind_of(run), summary.state is JobState.SUCCEEDED
     if kind is RunKind.EXPORT and whole:
-        clean(StorePlace(store, run_keys.run_prefix(run)))
+        clean_up(ExportLocation(store, run_keys.run_prefix(run)))
     elif kind is RunKind.DATASET and whole:
         store.delete(layout.archive(run))
     elif kind is not RunKind.AUGMENTATION:
-        # of a dataset that could not be read the report says why; the twins of a set are its jobs', and count however
-        # it ended
+        # a failed dataset keeps the report, which says why; a set's twins belong to its jobs, and count in any case
         kept = {layout.report(run)} if kind is RunKind.DATASET and summary.state is JobState.FAILED else set()
-        _delete(runs, _made(runs, run, kept))
+        _delete(runs, _objects_made(runs, run, kept))
     store.delete(run_keys.open_run(run))
 
 
-def _made(runs: RunRepository, run: str, kept: set[str]) -> Iterator[str]:
-    """The keys of all that a run has made, but for ``kept``; what says of it that it was is not among them."""
+def _objects_made(runs: RunRepository, run: str, kept: set[str]) -> Iterator[str]:
+    """The keys of all objects that a run has made, except ``kept`` and those that record the run itself."""
     kept = kept | {
         run_keys.run_spec(run),
         run_keys.run_started(run),
         run_keys.run_cancel(run),
         run_keys.run_summary(run),
     }
-    told = run_keys.run_callbacks_prefix(run)
+    attempts = run_keys.run_callbacks_prefix(run)
     found = (info.key for info in runs.store.list(run_keys.run_prefix(run)))
-    return (key for key in found if key not in kept and not key.startswith(told))
+    return (key for key in found if key not in kept and not key.startswith(attempts))
 
 
 def _delete(runs: RunRepository, found: Iterable[str]) -> None:

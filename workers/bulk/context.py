@@ -1,4 +1,4 @@
-"""A run in a worker's hands: what its kind's code sees of the world, and how it ends."""
+"""The interface of run handlers: the context they get, and the ways in which they end."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _REPORT_INTERVAL_S = 0.5
 
 
 class Released(Exception):
-    """The run is to be put down as it is: cancelled, or for another worker to take up."""
+    """The handler must stop here: the run is cancelled, or another worker is to continue it."""
 
     def __init__(self, cancelled: bool) -> None:
-        super().__init__("cancelled" if cancelled else "to be taken up by another worker")
+        super().__init__("cancelled" if cancelled else "released for another worker")
         self.cancelled = cancelled
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended. ``size`` is what it keeps in the store, in bytes."""
+    """The end of a run. ``size`` is what it keeps in the store, in bytes."""
 
     state: JobState
     done: int
@@ -39,68 +39,67 @@ class Finished:
 
 @dataclass(frozen=True)
 class RetryLater:
-    """Nothing can be done for now: the run is to be taken up again in so many seconds, by whoever."""
+    """Nothing can be done for now: any worker may continue the run in ``after_s`` seconds."""
 
     after_s: float
 
 
 @dataclass
 class RunContext:
-    """A run under a lease."""
+    """A run that this worker executes, with its renewed lease."""
 
     worker: BulkWorker
     spec: RunSpec
-    kept: RenewedLease
-    _looked_at: float = field(default_factory=time.monotonic)
-    _said_at: float = float("-inf")
-    _began: bool = False
+    lease: RenewedLease
+    _checked_at: float = field(default_factory=time.monotonic)
+    _reported_at: float = float("-inf")
+    _reported: bool = False
 
-    def look(self) -> None:
-        """Says that work goes on. Raises :class:`Released` once it is no longer wanted here; to be called at every
-        item."""
-        if self.worker.shutdown.asked or not self.kept.heartbeat():
+    def check(self) -> None:
+        """Renews the lease's heartbeat. Raises :class:`Released` if the handler must stop; call it at every item."""
+        if self.worker.shutdown.requested or not self.lease.heartbeat():
             raise Released(cancelled=False)
         now = time.monotonic()
-        if now - self._looked_at >= _POLL_INTERVAL_S:
-            self._looked_at = now
+        if now - self._checked_at >= _POLL_INTERVAL_S:
+            self._checked_at = now
             if self.is_cancelled():
                 raise Released(cancelled=True)
 
     def is_cancelled(self) -> bool:
-        """Whether the run is cancelled, or deleted."""
+        """Whether the run is cancelled or deleted."""
         runs = self.worker.runs
         return runs.is_cancelled(self.spec.run) or runs.is_deleted(self.spec.run)
 
     def should_stop(self) -> bool:
-        """:meth:`look` for those who do not want its exception: True where it would raise it."""
+        """Whether :meth:`check` raises: the same without an exception."""
         try:
-            self.look()
+            self.check()
         except Released:
             return True
         return False
 
-    def say(self, done: int, total: int | None, note: str = "") -> bool:
-        """Lets readers know how far the run is, a few times a second at most; whether it did."""
+    def report_progress(self, done: int, total: int | None, note: str = "") -> bool:
+        """Publishes the run's progress, at most twice a second. Returns whether it did."""
         now = time.monotonic()
-        if now - self._said_at < _REPORT_INTERVAL_S and self._began:
+        if now - self._reported_at < _REPORT_INTERVAL_S and self._reported:
             return False
-        self._said_at = now
+        self._reported_at = now
         publish_progress(self.worker.live_state, self.spec.run, done, total, note=note)
-        self._began = True
+        self._reported = True
         return True
 
 
-def nothing_kept(work: RunContext) -> Finished:
-    """The end of a cancelled run of which nothing is kept."""
+def cancel_keeping_nothing(context: RunContext) -> Finished:
+    """The end of a cancelled run that keeps nothing."""
     return Finished(JobState.CANCELLED, done=0, reason="cancelled")
 
 
 @dataclass(frozen=True)
 class RunHandler:
-    """What carries out a kind of run, and what ends one that is cancelled.
+    """The code for one kind of run: ``handle`` executes it, ``on_cancel`` ends one that is cancelled.
 
-    ``carry`` may raise :class:`Released`, a store's error, or a TwinsetError that ends the run as failed.
+    ``handle`` may raise :class:`Released`, a store's error, or a TwinsetError that ends the run as failed.
     """
 
-    carry: Callable[[RunContext], Finished | RetryLater]
-    when_cancelled: Callable[[RunContext], Finished] = nothing_kept
+    handle: Callable[[RunContext], Finished | RetryLater]
+    on_cancel: Callable[[RunContext], Finished] = cancel_keeping_nothing

@@ -1,4 +1,7 @@
-"""One delivery of a run: lease, work, end. It may be delivered any number of times, to any worker."""
+"""One delivery of a run: take the lease, call the handler, write the end.
+
+A run may be delivered any number of times, to any worker.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from enum import StrEnum
 
 from redis.exceptions import RedisError
 
+from service.broker import redis_keys
 from service.errors import StoreError, TwinsetError, UnknownRun
 from service.kit.run_kinds import RunKind, kind_of
 from service.kit.states import JobState
 from service.runs.progress import forget_progress
 from service.runs.spec import RunSummary
 from workers.bulk import metrics
-from workers.bulk.cleanup import settle
+from workers.bulk.cleanup import clean_up_run
 from workers.bulk.context import (
     Finished,
     Released,
@@ -27,30 +31,29 @@ from workers.bulk.worker import BulkWorker
 from workers.runtime.lease_renewal import RenewedLease
 
 logger = logging.getLogger(__name__)
-_TTL_S = 7 * 86_400
+_ATTEMPTS_TTL_S = 7 * 86_400
 
 
 class RunOutcome(StrEnum):
-    """How a delivery ended."""
+    """The outcome of a delivery."""
 
     ENDED = "ended"
     NOTHING_TO_DO = "nothing to do"
     TAKEN = "another worker has it"
     CANCELLED = "cancelled"
-    RELEASED = "put down"
-    LATER = "goes on later"
-    FAILED = "failed, to be tried again"
+    RELEASED = "released for another worker"
+    LATER = "continues later"
+    FAILED = "failed, will be retried"
 
 
 def execute_run(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) -> RunOutcome:
-    """Does what is to be done of a run. Never raises: what goes wrong is in the store, or is tried again by the
-    sweeper."""
+    """Executes one delivery of a run. Never raises: an error ends the run, or the sweeper requeues it."""
     try:
         outcome, why = _deliver(worker, run, kinds)
     except StoreError as error:
         outcome, why = RunOutcome.FAILED, f"the store failed: {error.detail}"
     except Exception:
-        logger.exception("run=%s left to the sweeper", run)
+        logger.exception("run=%s failed; the sweeper will requeue it", run)
         outcome, why = RunOutcome.FAILED, ""
     kind = kind_of(run)
     if kind is not None:
@@ -66,66 +69,66 @@ def _deliver(worker: BulkWorker, run: str, kinds: Mapping[RunKind, RunHandler]) 
         return RunOutcome.NOTHING_TO_DO, error.detail
     if worker.runs.read_summary(run) is not None:
         return RunOutcome.NOTHING_TO_DO, "it has ended"
-    lease = worker.leases.take(run, 0)
-    if lease is None:
+    taken = worker.leases.take(run, 0)
+    if taken is None:
         return RunOutcome.TAKEN, ""
-    with worker.renewer.keep(lease) as kept, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
-        # first the mark, then the look: whoever cancels writes the cancel first, then looks for the mark
+    with worker.renewer.renewing(taken) as lease, metrics.UNDER_WAY.labels(spec.kind.value).track_inprogress():
+        # mark first, then look for a cancel: cancelling writes the cancel first, then looks for the mark
         worker.runs.mark_started(run)
-        work = RunContext(worker, spec, kept)
-        if work.is_cancelled():
-            return _cancel(work, kinds[spec.kind])
+        context = RunContext(worker, spec, lease)
+        if context.is_cancelled():
+            return _cancel(context, kinds[spec.kind])
         try:
-            return _attempt(work, kinds[spec.kind], kept)
+            return _attempt(context, kinds[spec.kind], lease)
         finally:
-            if kept.lost:
-                _settle_after_another(worker, run)
+            if lease.lost:
+                _clean_up_after_takeover(worker, run)
 
 
-def _attempt(work: RunContext, handler: RunHandler, kept: RenewedLease) -> tuple[RunOutcome, str]:
-    worker, spec = work.worker, work.spec
-    number, limit = _begin(worker, spec.run), worker.settings.max_chunk_attempts
+def _attempt(context: RunContext, handler: RunHandler, lease: RenewedLease) -> tuple[RunOutcome, str]:
+    worker, spec = context.worker, context.spec
+    number, limit = _count_attempt(worker, spec.run), worker.settings.max_chunk_attempts
     metrics.ATTEMPTS.labels(spec.kind.value).inc()
     if number > limit:
         return _end(
-            work,
+            context,
             Finished(
-                JobState.FAILED, 0, reason=f"given up after {limit} attempts, the last of which ended with its worker"
+                JobState.FAILED, 0, reason=f"failed after {limit} attempts; the last one ended when its worker died"
             ),
         )
     try:
-        ended = handler.carry(work)
+        ended = handler.handle(context)
     except Released as released:
-        _cancel(worker, spec.run)
+        _uncount_attempt(worker, spec.run)
         if released.cancelled:
-            return _cancel(work, handler)
-        worker.renewer.release(kept)
-        if worker.shutdown.asked:
+            return _cancel(context, handler)
+        worker.renewer.release(lease)
+        if worker.shutdown.requested:
             worker.queue.send_run(spec.run)
         return RunOutcome.RELEASED, ""
     except StoreError:
-        _cancel(worker, spec.run)
+        _uncount_attempt(worker, spec.run)
         raise
     except TwinsetError as error:
-        # trying again would give the same
-        return _end(work, Finished(JobState.FAILED, 0, reason=error.detail))
+        # a retry would give the same
+        return _end(context, Finished(JobState.FAILED, 0, reason=error.detail))
     except Exception as error:
         logger.exception("run=%s attempt %d failed", spec.run, number)
         if number >= limit:
-            reason = f"given up after {limit} attempts; the last one: {type(error).__name__}: {error}"
-            return _end(work, Finished(JobState.FAILED, 0, reason=reason))
+            reason = f"failed after {limit} attempts; the last one: {type(error).__name__}: {error}"
+            return _end(context, Finished(JobState.FAILED, 0, reason=reason))
         return RunOutcome.FAILED, f"{type(error).__name__}: {error}"
     if isinstance(ended, RetryLater):
-        _cancel(worker, spec.run)
-        later(worker, spec.run, ended.after_s)
+        _uncount_attempt(worker, spec.run)
+        retry_later(worker, spec.run, ended.after_s)
         return RunOutcome.LATER, ""
-    return _end(work, ended)
+    return _end(context, ended)
 
 
-def _end(work: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
-    worker, spec = work.worker, work.spec
-    if not worker.leases.hold(work.kept.lease):
-        work.kept.lost = True
+def _end(context: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
+    worker, spec = context.worker, context.spec
+    if not worker.leases.renew(context.lease.lease):
+        context.lease.lost = True
         return RunOutcome.TAKEN, "the lease was lost"
     now = datetime.now(UTC)
     summary = worker.runs.end(
@@ -140,84 +143,76 @@ def _end(work: RunContext, ended: Finished) -> tuple[RunOutcome, str]:
     )
     if summary.finished_at == now:
         metrics.count_end(spec.kind, summary)
-    _settle(worker, summary)
-    _forget(worker, spec.run)
+    _clean_up(worker, summary)
+    _forget_live_state(worker, spec.run)
     return RunOutcome.ENDED, f"{summary.state.value}, {summary.done} items" + (
         f": {summary.reason}" if summary.reason else ""
     )
 
 
-def _settle(worker: BulkWorker, summary: RunSummary) -> None:
+def _clean_up(worker: BulkWorker, summary: RunSummary) -> None:
     try:
-        settle(worker.runs, summary)
+        clean_up_run(worker.runs, summary)
     except StoreError as error:
-        logger.warning("run=%s is left to the sweeper to be settled: %s", summary.run, error.detail)
+        logger.warning("run=%s not cleaned up, the sweeper will do it: %s", summary.run, error.detail)
 
 
-def _settle_after_another(worker: BulkWorker, run: str) -> None:
-    """Removes what was written here after another worker, who had taken the run over, had ended it."""
+def _clean_up_after_takeover(worker: BulkWorker, run: str) -> None:
+    """Removes what this worker wrote after another worker had taken the run over and ended it."""
     try:
         summary = worker.runs.read_summary(run)
         if summary is not None:
-            settle(worker.runs, summary)
+            clean_up_run(worker.runs, summary)
     except StoreError as error:
-        logger.warning("run=%s may have files that nothing counts: %s", run, error.detail)
+        logger.warning("run=%s may have left objects that no summary counts: %s", run, error.detail)
 
 
-def _cancel(work: RunContext, handler: RunHandler) -> tuple[RunOutcome, str]:
-    worker, spec = work.worker, work.spec
-    ended = handler.when_cancelled(work)
+def _cancel(context: RunContext, handler: RunHandler) -> tuple[RunOutcome, str]:
+    worker, spec = context.worker, context.spec
+    ended = handler.on_cancel(context)
     if worker.runs.is_deleted(spec.run):
-        # whoever removes its objects has nothing to wait for but our lease
-        _forget(worker, spec.run)
+        # the sweeper removes its objects, once this lease is released
+        _forget_live_state(worker, spec.run)
         return RunOutcome.CANCELLED, "it is deleted"
-    _end(work, ended)
+    _end(context, ended)
     return RunOutcome.CANCELLED, ""
 
 
-def later(worker: BulkWorker, run: str, after_s: float) -> None:
-    """Keeps the sweeper from sending the run before its time."""
+def retry_later(worker: BulkWorker, run: str, after_s: float) -> None:
+    """Keeps the sweeper from requeueing the run for ``after_s`` seconds."""
     try:
-        worker.redis.set(waiting_key(run), "1", px=max(1, int(after_s * 1000)))
+        worker.redis.set(redis_keys.run_retry_later(run), "1", px=max(1, int(after_s * 1000)))
     except RedisError as error:
-        logger.debug("run=%s may be taken up early: %s", run, error)
+        logger.debug("run=%s may be requeued early: %s", run, error)
 
 
-def waiting_key(run: str) -> str:
-    return f"twinset:run-waits:{run}"
-
-
-def _attempts(run: str) -> str:
-    return f"twinset:run-attempts:{run}"
-
-
-def _begin(worker: BulkWorker, run: str) -> int:
-    """Counts an attempt before it begins, so that a run which kills its worker is counted too."""
+def _count_attempt(worker: BulkWorker, run: str) -> int:
+    """Counts an attempt before it begins, so that one which kills its worker is counted too. Returns its number."""
     try:
-        number = int(worker.redis.incr(_attempts(run)))
-        worker.redis.expire(_attempts(run), _TTL_S)
+        number = int(worker.redis.incr(redis_keys.run_attempts(run)))
+        worker.redis.expire(redis_keys.run_attempts(run), _ATTEMPTS_TTL_S)
         return number
     except RedisError:
         return 1
 
 
-def _cancel(worker: BulkWorker, run: str) -> None:
-    """Takes an attempt back that ended through no fault of the run."""
+def _uncount_attempt(worker: BulkWorker, run: str) -> None:
+    """Uncounts an attempt that ended through no fault of the run."""
     try:
-        worker.redis.decr(_attempts(run))
+        worker.redis.decr(redis_keys.run_attempts(run))
     except RedisError as error:
-        logger.debug("no hint: %s", error)
+        logger.debug("run=%s attempt not uncounted: %s", run, error)
 
 
-def _forget(worker: BulkWorker, run: str) -> None:
+def _forget_live_state(worker: BulkWorker, run: str) -> None:
     forget_progress(worker.live_state, run)
     worker.leases.forget(run)
     try:
-        worker.redis.delete(_attempts(run), waiting_key(run))
+        worker.redis.delete(redis_keys.run_attempts(run), redis_keys.run_retry_later(run))
     except RedisError as error:
-        logger.debug("no hint: %s", error)
+        logger.debug("run=%s live state not deleted: %s", run, error)
 
 
-def named_run(run: object) -> str | None:
-    """What a message names, where that is a run."""
+def parse_run_id(run: object) -> str | None:
+    """A message's argument as a run id, or None if it is not one."""
     return run if isinstance(run, str) and kind_of(run) is not None else None

@@ -1,62 +1,64 @@
-"""Writing an export: from the last checkpoint on, an item at a time."""
+"""The handler of exports: writes one item after the other, from the last checkpoint on."""
 
 from __future__ import annotations
 
 from service.datasets.stored.scratch import scratch_folder
-from service.exports.resolve import ExportWork, Shelves
-from service.exports.run import (
-    ExportProgress,
-    ExportStopped,
-    StorePlace,
-    run_export,
-)
+from service.exports.location import ExportLocation
+from service.exports.resolve import ExportSpec, SourceLookup
+from service.exports.run import ExportProgress, ExportStopped, run_export
 from service.kit.states import JobState
 from service.store.run_keys import run_prefix
 from workers.bulk.context import Finished, Released, RunContext
 from workers.bulk.metrics import ExportMeter
 
 
-def export(work: RunContext) -> Finished:
-    """Writes the export, or what is missing of it."""
-    worker, run = work.worker, work.spec.run
-    asked = ExportWork.model_validate(work.spec.work)
-    place = StorePlace(worker.store, run_prefix(run))
-    mix = Shelves(worker.repository, worker.runs, worker.catalogue).mix(asked)
+def handle_export(context: RunContext) -> Finished:
+    """Writes the export, or the part that is missing."""
+    worker, run = context.worker, context.spec.run
+    spec = ExportSpec.model_validate(context.spec.work)
+    location = ExportLocation(worker.store, run_prefix(run))
+    mix = SourceLookup(worker.repository, worker.runs, worker.catalogue).mix(spec)
     total = mix.count()
-    meter = ExportMeter(asked.options.format)
-    going: ExportProgress | None = None
+    meter = ExportMeter(spec.options.format)
+    last_progress: ExportProgress | None = None
 
-    def say(progress: ExportProgress) -> None:
-        nonlocal going
-        going = progress
-        if work.say(progress.done, progress.total, "writing"):
-            meter.see(progress)
+    def on_progress(progress: ExportProgress) -> None:
+        nonlocal last_progress
+        last_progress = progress
+        if context.report_progress(progress.done, progress.total, "writing"):
+            meter.update(progress)
 
-    stopped: list[Released] = []
+    released: list[Released] = []
 
     def should_stop() -> bool:
         try:
-            work.look()
-        except Released as released:
-            stopped.append(released)
-        return bool(stopped)
+            context.check()
+        except Released as error:
+            released.append(error)
+        return bool(released)
 
     with scratch_folder(worker.settings.data_dir) as scratch:
         try:
             result = run_export(
-                mix, asked.options, asked.about, place, on_progress=say, should_stop=should_stop, scratch=scratch
+                mix,
+                spec.options,
+                spec.about,
+                location,
+                on_progress=on_progress,
+                should_stop=should_stop,
+                scratch=scratch,
             )
         except ExportStopped:
-            raise stopped[-1] if stopped else Released(cancelled=False) from None
+            raise released[-1] if released else Released(cancelled=False) from None
         finally:
-            if going is not None:
-                meter.see(going)
-    left_out = sum(result.left_out.values())
+            if last_progress is not None:
+                meter.update(last_progress)
+    skipped = sum(result.skipped.values())
     return Finished(
         JobState.SUCCEEDED,
         done=sum(result.items.values()),
-        total=max(total, sum(result.items.values()) + left_out),
-        reason=f"{left_out} items were left out: {_counted(result.left_out)}" if left_out else None,
+        total=max(total, sum(result.items.values()) + skipped),
+        reason=f"{skipped} items were left out: {_counted(result.skipped)}" if skipped else None,
         size=result.bytes,
         result=result.model_dump(mode="json"),
     )

@@ -1,4 +1,4 @@
-"""Judging a round: of each sample that was wanted, whether it was made, and whether it counts."""
+"""Acceptance of a round: decides for each planned sample whether it was made, and whether it counts."""
 
 from __future__ import annotations
 
@@ -23,28 +23,32 @@ from service.store.round_keys import AcceptedLine
 from workers.bulk.context import RunContext
 
 SURPLUS = "not_needed"
-"""A twin that would count, but for the set being full."""
+"""Reason for a twin that would be accepted if the set were not full already."""
 
 
 @dataclass
 class Judge:
-    """Judges for a set. ``tally`` and ``rejected`` are those before the round, and are counted on."""
+    """Judge of one round of a set. ``tally`` and ``rejected`` are those before the round; judging adds to them."""
 
-    work: RunContext
+    context: RunContext
     augmentation: PlannedAugmentation
     tally: SetTally
     rejected: dict[str, int]
-    likes_before: bytes | None
+    earlier_fingerprints: bytes | None
     _near: NearDuplicates | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if duplicate_bits(self.augmentation.parameters.acceptance) is None:
             return
         try:
-            self._near = NearDuplicates() if self.likes_before is None else NearDuplicates.from_bytes(self.likes_before)
+            self._near = (
+                NearDuplicates()
+                if self.earlier_fingerprints is None
+                else NearDuplicates.from_bytes(self.earlier_fingerprints)
+            )
         except ValueError as error:
             raise StoreError(
-                f"the fingerprints of {self.work.spec.run} in the object store are damaged: {error}"
+                f"the fingerprints of {self.context.spec.run} in the object store are damaged: {error}"
             ) from None
 
     def judge(self, lines: Sequence[WantedLine], jobs: RoundJobs) -> list[AcceptedLine]:
@@ -53,10 +57,10 @@ class Judge:
         samples = {job.job: self._samples(job.job) for job in jobs.jobs}
         accepted = []
         for number, line in enumerate(lines):
-            self.work.look()
+            self.context.check()
             job, index = places[number]
             wanted = Wanted.from_json(line.wanted)
-            asked, made = np.array(line.shares), None
+            planned, made = np.array(line.shares), None
             item = samples[job].get(index)
             verdict = Verdict("failed") if item is None else self._verdict(item, wanted, line)
             if verdict.reason is None and self.tally.accepted >= self.augmentation.plan.count:
@@ -67,15 +71,15 @@ class Judge:
                 assert item is not None
                 made = self._shares(item, line)
                 accepted.append(self._line(job, index, line, wanted))
-            self.tally.judge(wanted.item, asked, made)
+            self.tally.judge(wanted.item, planned, made)
         return accepted
 
     def fingerprints(self) -> bytes | None:
-        """What near-duplicates are found by from now on; None where none are looked for."""
+        """The fingerprints that later rounds are compared with; None if near-duplicates are allowed."""
         return None if self._near is None else self._near.to_bytes()
 
     def _samples(self, job: str) -> dict[int, SampleRecord]:
-        repository = self.work.worker.repository
+        repository = self.context.worker.repository
         try:
             spec = repository.read_spec(job)
         except UnknownJob:
@@ -88,19 +92,19 @@ class Judge:
         if not first.accepted or self._near is None:
             return first
         try:
-            image, mask = (read_picture(self.work.worker.store, picture) for picture in pictures_of(item))
+            image, mask = (read_picture(self.context.worker.store, picture) for picture in pictures_of(item))
             with Image.open(io.BytesIO(mask)) as file:
-                print_ = fingerprint_of(image, np.array(file))
+                fingerprint = fingerprint_of(image, np.array(file))
         except (ObjectDamaged, ObjectNotFound, ValueError, OSError):
             return Verdict("failed")
-        verdict = judge(item, wanted.asked, rules, mask_given=given, fingerprint=print_, before=self._near)
-        # once the set is full, nothing is accepted, and what was not is nothing to be like
+        verdict = judge(item, wanted.asked, rules, mask_given=given, fingerprint=fingerprint, before=self._near)
+        # once the set is full, no twin is accepted, and only accepted ones are compared with
         if verdict.accepted and self.tally.accepted < self.augmentation.plan.count:
-            self._near.add(print_)
+            self._near.add(fingerprint)
         return verdict
 
     def _shares(self, item: SampleRecord, line: WantedLine) -> np.ndarray:
-        """The shares of the mask's pixels: the given mask's own, or of a drawn one the classes that were found."""
+        """The classes' shares of the mask's pixels: those of the given mask, or those found in a drawn one."""
         if line.upload is not None:
             return np.array(line.shares)
         shares = np.zeros(len(line.shares))

@@ -1,7 +1,7 @@
 """``python -m workers.bulk.main``: one bulk worker process, until SIGTERM.
 
-It takes datasets in, carries out augmentation plans and writes exports; it loads no torch and needs no GPU. SIGTERM
-makes it put down what is in hand at its next item, for another worker to go on with.
+It imports datasets, fills augmentation sets and writes exports; it loads no torch and needs no GPU. On SIGTERM it
+releases its runs at their next item, so that another worker continues them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ logger = logging.getLogger("twinset.bulk")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the worker of ``TWINSET_*``; returns the process's exit code."""
+    """Runs a worker with the settings of ``TWINSET_*``; returns the process's exit code."""
     parser = argparse.ArgumentParser(
-        prog="twinset worker --bulk", description="Datasets, augmentation sets, exports. Settings: TWINSET_*."
+        prog="twinset worker --bulk",
+        description="Run a bulk worker: it imports datasets, fills augmentation sets and writes exports. "
+        "Settings: TWINSET_*.",
     )
     add_metrics_arguments(parser)
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
@@ -59,33 +61,33 @@ def _run(options: argparse.Namespace) -> int:
     worker = open_bulk_worker(settings)
     app = create_bulk_app(settings, worker)
     sweeper = RunSweeper(worker)
-    deliverer = WebhookSender(worker)
+    sender = WebhookSender(worker)
 
-    def asked_to_stop(**_: object) -> None:
-        worker.shutdown.ask()
+    def request_shutdown(**_: object) -> None:
+        worker.shutdown.request()
 
-    def leave_logging(**_: object) -> None:
-        """Listened to by Celery in the place of setting up its own logging."""
+    def keep_logging(**_: object) -> None:
+        """Handler of ``setup_logging``: with one connected, Celery leaves our logging as it is."""
 
-    signals.setup_logging.connect(leave_logging, weak=False)
-    signals.worker_shutting_down.connect(asked_to_stop, weak=False)
+    signals.setup_logging.connect(keep_logging, weak=False)
+    signals.worker_shutting_down.connect(request_shutdown, weak=False)
     if options.metrics_port:
         serve_metrics(BulkCollector(worker), options.metrics_port, options.metrics_host)
-    program = app.Worker(
+    celery_worker = app.Worker(
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("bulk worker %s: %d runs at once, store %s", worker.name, settings.bulk_threads, settings.store_url)
     sweeper.start()
-    deliverer.start()
+    sender.start()
     try:
-        program.start()
+        celery_worker.start()
     finally:
-        worker.shutdown.ask()
+        worker.shutdown.request()
         sweeper.stop()
-        deliverer.stop()
+        sender.stop()
         worker.close()
     logger.info("bulk worker %s has stopped", worker.name)
-    return program.exitcode or 0
+    return celery_worker.exitcode or 0
 
 
 if __name__ == "__main__":

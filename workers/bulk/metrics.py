@@ -1,7 +1,7 @@
-"""What the bulk worker tells Prometheus.
+"""Prometheus metrics of the bulk worker.
 
-Rates are for Prometheus to take: ``rate(twinset_bulk_export_bytes_total[5m])`` are bytes a second that exports write.
-Counters are of this process, so what another has to do again after a kill counts again.
+Prometheus computes the rates: ``rate(twinset_bulk_export_bytes_total[5m])`` is the bytes per second that exports write.
+Counters belong to this process, so work that another process repeats after a kill is counted again.
 """
 
 from __future__ import annotations
@@ -40,35 +40,43 @@ _RUN_BUCKETS = (
     86_400.0,
 )
 
-UNDER_WAY = Gauge("twinset_bulk_runs_under_way", "Runs in the hands of this worker now.", ["kind"])
+UNDER_WAY = Gauge("twinset_bulk_runs_under_way", "Runs that this worker executes now.", ["kind"])
 ENDED = Counter("twinset_bulk_runs_ended_total", "Runs that this worker has ended.", ["kind", "state"])
 SECONDS = Histogram(
     "twinset_bulk_run_seconds", "Seconds from a run's acceptance to its end.", ["kind"], buckets=_RUN_BUCKETS
 )
-DELIVERIES = Counter("twinset_bulk_deliveries_total", "Deliveries of runs, by how they ended.", ["kind", "outcome"])
+DELIVERIES = Counter("twinset_bulk_deliveries_total", "Deliveries of runs, by outcome.", ["kind", "outcome"])
 ATTEMPTS = Counter(
-    "twinset_bulk_attempts_total", "Attempts at runs that were begun; one at a set is a look at its jobs.", ["kind"]
+    "twinset_bulk_attempts_total",
+    "Attempts at runs that were started; for an augmentation set each look at its jobs is one.",
+    ["kind"],
 )
 EXPORT_ITEMS = Counter(
-    "twinset_bulk_export_items_total", "Items that exports have written, or left out.", ["format", "result"]
+    "twinset_bulk_export_items_total", "Items that exports have written or skipped.", ["format", "result"]
 )
-EXPORT_BYTES = Counter("twinset_bulk_export_bytes_total", "Bytes of whole files that exports have written.", ["format"])
+EXPORT_BYTES = Counter(
+    "twinset_bulk_export_bytes_total", "Bytes of finished files that exports have written.", ["format"]
+)
 DATASET_FILES = Counter(
-    "twinset_bulk_dataset_files_total", "Files of datasets that were unpacked or fetched.", ["source"]
+    "twinset_bulk_dataset_files_total",
+    "Files of datasets that were unpacked from an archive or fetched from a prefix.",
+    ["source"],
 )
 DATASET_ITEMS = Counter(
-    "twinset_bulk_dataset_items_total", "Items of datasets that were kept, or left out.", ["result"]
+    "twinset_bulk_dataset_items_total", "Items of datasets that were imported (kept) or skipped.", ["result"]
 )
-DATASET_BYTES = Counter("twinset_bulk_dataset_bytes_total", "Bytes of datasets that were kept.")
+DATASET_BYTES = Counter("twinset_bulk_dataset_bytes_total", "Bytes of imported datasets.")
 ACCEPTED = Counter("twinset_bulk_twins_accepted_total", "Twins accepted into augmentation sets.")
-REJECTED = Counter("twinset_bulk_twins_rejected_total", "Samples of augmentation sets that do not count.", ["reason"])
-SWEEPS = Counter("twinset_bulk_sweeps_total", "Passes of the sweeper that were this worker's turn.")
-REQUEUED = Counter("twinset_bulk_runs_requeued_total", "Runs that the sweeper has sent to the queue.", ["kind"])
-EXPIRED = Counter("twinset_bulk_runs_expired_total", "Runs deleted for their age.", ["kind"])
-REMOVED = Counter("twinset_bulk_runs_removed_total", "Deleted runs of which nothing is left.", ["kind"])
+REJECTED = Counter(
+    "twinset_bulk_twins_rejected_total", "Samples that augmentation sets rejected, by reason.", ["reason"]
+)
+SWEEPS = Counter("twinset_bulk_sweeps_total", "Sweeps by this worker, while it held the leader lock.")
+REQUEUED = Counter("twinset_bulk_runs_requeued_total", "Runs that the sweeper has requeued.", ["kind"])
+EXPIRED = Counter("twinset_bulk_runs_expired_total", "Runs deleted because their retention time was over.", ["kind"])
+REMOVED = Counter("twinset_bulk_runs_removed_total", "Deleted runs whose objects have all been removed.", ["kind"])
 
 for _kind in RunKind:
-    # there from the start, so that their first step from 0 is seen
+    # present from the start, so that Prometheus sees their first step from 0
     for _metric in (UNDER_WAY, SECONDS, ATTEMPTS, REQUEUED, EXPIRED, REMOVED):
         _metric.labels(_kind.value)
 
@@ -80,26 +88,26 @@ def count_end(kind: RunKind, summary: RunSummary) -> None:
 
 
 class ExportMeter:
-    """Counts what an export gains from the progress on that is seen first."""
+    """Counts an export's progress in the metrics, from the first :meth:`update` on."""
 
     def __init__(self, format: str) -> None:
         self._counters = (
             EXPORT_ITEMS.labels(format, "written"),
-            EXPORT_ITEMS.labels(format, "left_out"),
+            EXPORT_ITEMS.labels(format, "skipped"),
             EXPORT_BYTES.labels(format),
         )
         self._before: tuple[int, int, int] | None = None
 
-    def see(self, seen: ExportProgress) -> None:
-        """Counts what came since the call before."""
-        now = (sum(seen.items.values()), sum(seen.left_out.values()), seen.bytes)
+    def update(self, seen: ExportProgress) -> None:
+        """Counts what was written since the previous call."""
+        now = (sum(seen.items.values()), sum(seen.skipped.values()), seen.bytes)
         for counter, there, before in zip(self._counters, now, self._before or now, strict=True):
             counter.inc(there - before)
         self._before = now
 
 
 class BulkCollector(Collector):
-    """What is read off a worker's broker at the moment when somebody asks; left out while it does not answer."""
+    """Collector that reads the queue's length from the broker at each scrape; no value while Redis does not answer."""
 
     def __init__(self, worker: BulkWorker) -> None:
         self._worker = worker

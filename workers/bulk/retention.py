@@ -1,7 +1,7 @@
-"""Expiry: exports and augmentation sets go so long after their end, as if they had been deleted; datasets stay.
+"""Retention: deletes exports and augmentation sets some days after their end; datasets stay.
 
-A pass looks at a page of each kind's old runs, once a minute. An augmentation set that an export still has to read is
-let be until that has ended.
+Once a minute it looks at one page of the old runs of each kind. An augmentation set that an unfinished export reads is
+kept until that export has ended.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ EXPIRING = (RunKind.EXPORT, RunKind.AUGMENTATION)
 
 
 @dataclass
-class RunExpiry:
-    """Lets the runs of all tenants expire, after the days that the settings say."""
+class RunRetention:
+    """Retention of all tenants' runs, for ``run_retention_days`` after their end."""
 
     worker: BulkWorker
     now: Callable[[], datetime] = utc_now
@@ -40,9 +40,8 @@ class RunExpiry:
         listing = self.worker.runs.everybodys
         self._pages = {kind: OldestFirstPages(partial(listing, kind), self.size, kind.letter) for kind in EXPIRING}
 
-    def expire_some(self, should_continue: Callable[[], bool]) -> None:
-        """Deletes those of a page of each kind that ended too long ago, while ``should_continue``. Raises what listing
-        them raises."""
+    def delete_expired(self, should_continue: Callable[[], bool]) -> None:
+        """Deletes the expired runs in one page of each kind, while ``should_continue()``. Raises the store's errors."""
         days = self.worker.settings.run_retention_days
         if not days or time.monotonic() - self._looked_at < self.poll_interval_s:
             return
@@ -55,9 +54,9 @@ class RunExpiry:
                 try:
                     self._expire(run, before)
                 except UnknownRun:
-                    continue  # it is being deleted already
+                    continue  # the run is being deleted already
                 except TwinsetError as error:
-                    logger.warning("run=%s not looked at for its age: %s", run, error.detail)
+                    logger.warning("run=%s not checked for retention: %s", run, error.detail)
 
     def _expire(self, run: str, before: datetime) -> None:
         runs = self.worker.runs
@@ -66,14 +65,14 @@ class RunExpiry:
             return
         spec = runs.read_spec(run)
         if spec.kind is RunKind.AUGMENTATION and self._is_read(run):
-            logger.info("run=%s has expired and is kept for an export that has not ended", run)
+            logger.info("run=%s has expired, but is kept because an unfinished export reads it", run)
             return
         runs.delete(spec, "expired")
         metrics.EXPIRED.labels(spec.kind.value).inc()
-        logger.info("run=%s ended %s, and expires", run, summary.finished_at.isoformat(timespec="seconds"))
+        logger.info("run=%s deleted by retention: it ended %s", run, summary.finished_at.isoformat(timespec="seconds"))
 
     def _is_read(self, run: str) -> bool:
-        """Whether an export that has not ended names the set as a source."""
+        """Whether an unfinished export names the set as a source."""
         runs = self.worker.runs
         for export in runs.open_runs():
             if kind_of(export) is not RunKind.EXPORT or runs.read_summary(export) is not None:

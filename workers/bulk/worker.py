@@ -1,4 +1,4 @@
-"""Everything that one bulk worker process holds."""
+"""The resources of one bulk worker process: settings, store, repositories, Redis, leases and queues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from service.broker.run_queue import RunQueue, RunSender
 from service.jobs.quotas import Quotas
 from service.jobs.repository import JobRepository
 from service.jobs.submit import JobSubmitter
-from service.kit.tenants import DEFAULT_TENANT
 from service.masks.reader import MaskReader
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
@@ -32,7 +31,7 @@ from workers.runtime.shutdown import Shutdown
 
 @dataclass(frozen=True)
 class BulkWorker:
-    """One a process. It makes no twins itself: augmentation sets have jobs made, by ``submitter``."""
+    """One per process. It makes no twins itself: augmentation sets submit jobs through ``submitter``."""
 
     settings: Settings
     store: ObjectStore
@@ -50,7 +49,7 @@ class BulkWorker:
     closed: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
-        """Gives everything back. Call it when no task runs any more."""
+        """Closes all connections and threads. Call it when no task runs any more."""
         self.closed.set()
         self.renewer.close()
         self.live_state.close()
@@ -68,28 +67,28 @@ def open_bulk_worker(
     chunks: ChunkSender | None = None,
     grace_s: float = 8.0,
 ) -> BulkWorker:
-    """Builds a worker from settings. Touches no network."""
+    """Builds a worker from settings, without any network access."""
     store = store or open_store(settings)
     redis = connect(settings)
     live_state = LiveState(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
     repository = JobRepository(store)
     catalogue = Catalogue(store)
-    kept = Uploads(store, DEFAULT_TENANT)
-    limits = Quotas(
+    uploads = Uploads(store)
+    quotas = Quotas(
         repository.usage,
         live_state,
         queued_samples=settings.limit_queued_samples,
         stored_bytes=settings.limit_stored_bytes,
     )
-    reader = MaskReader(settings, kept)
+    reader = MaskReader(settings, uploads)
     return BulkWorker(
         settings=settings,
         store=store,
         runs=RunRepository(store),
         repository=repository,
         catalogue=catalogue,
-        submitter=JobSubmitter(settings, repository, catalogue, chunks or JobQueue(settings), kept, reader, limits),
+        submitter=JobSubmitter(settings, repository, catalogue, chunks or JobQueue(settings), uploads, reader, quotas),
         live_state=live_state,
         leases=leases,
         renewer=LeaseRenewer(leases, settings.lease_s),

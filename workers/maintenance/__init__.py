@@ -1,1 +1,1 @@
-"""workers/maintenance."""
+"""Periodic tasks of every worker: ``garbage_collector`` removes objects, ``webhook_sender`` delivers webhooks."""

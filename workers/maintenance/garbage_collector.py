@@ -1,10 +1,10 @@
-"""The deleter: removes what was deleted, what has grown too old, and what the killed left lying about.
+"""Garbage collector: removes deleted jobs, expired jobs, and leftovers of killed processes.
 
-Every worker has one; a turn in Redis lets one at a time delete. What is deleted the notes in the store say, so a pass
-costs one listing of these while there is nothing to do. Once a minute it also takes up a page of old jobs: ids of jobs
-list newest first, so those older than ``TWINSET_JOB_RETENTION_DAYS`` are the end of the listing. And a page of all that
-is older than a day, looked through for leftovers; after the last page that begins again the next day. A pass does a
-bounded amount of work, and what a store that fails leaves undone is for the next.
+Every worker has one; a leader lock in Redis lets one at a time run. Pending deletions are listed in the store, so with
+nothing to do a run costs one listing. Once a minute it also looks at one page of old jobs: job ids sort newest first,
+so jobs older than ``TWINSET_JOB_RETENTION_DAYS`` are at the end of the listing. And it searches one page of the jobs
+older than a day for leftovers; after the last page it starts again the next day. Each run does a bounded amount of
+work; what fails because of the store is left for the next run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.augmentations.rounds import set_of_key
+from service.broker import redis_keys
 from service.errors import TwinsetError, UnknownJob, UnknownRun
 from service.jobs.garbage import is_leftover, remove_job, remove_strays
 from service.jobs.quotas import forget_stored
@@ -29,18 +30,18 @@ from workers.runtime.paging import OldestFirstPages, utc_now
 from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
-_LEADER_LOCK = "twinset:deleter"
+_LEADER_LOCK = redis_keys.leader("garbage-collector")
 _POLL_INTERVAL_S = 60.0
 _PAGE = 100
 _MAX_OBJECTS = 2000
 _MAX_JOBS = 100
-LEFT_AFTER = timedelta(days=1)
-"""What is as old as this and belongs to nothing has lost its writer: no request and no chunk takes so long."""
+LEFTOVER_AGE = timedelta(days=1)
+"""Objects this old that belong to nothing are leftovers: no request and no chunk takes that long."""
 
 
 @dataclass
-class Deleter(PeriodicTask):
-    """Deletes for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
+class GarbageCollector(PeriodicTask):
+    """Periodic task that removes objects from the store of ``worker``."""
 
     worker: Worker
     now: Callable[[], datetime] = utc_now
@@ -48,28 +49,34 @@ class Deleter(PeriodicTask):
     max_objects: int = _MAX_OBJECTS
     page: int = _PAGE
     _looked_at: float = float("-inf")
-    _tidied_at: datetime | None = None
+    _searched_at: datetime | None = None
 
     def __post_init__(self) -> None:
         interval_s = self.worker.settings.sweep_interval_s
         super().__init__(
-            self.worker.redis, _LEADER_LOCK, name="deleter", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s
+            self.worker.redis,
+            _LEADER_LOCK,
+            name="garbage-collector",
+            ttl_s=max(30.0, 3 * interval_s),
+            interval_s=interval_s,
         )
-        self._ended, self._left = (OldestFirstPages(self.worker.repository.jobs, self.page, "j") for _ in range(2))
+        self._retention_pages, self._leftover_pages = (
+            OldestFirstPages(self.worker.repository.jobs, self.page, "j") for _ in range(2)
+        )
 
     def run_once(self) -> bool:
-        """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
-        if not self._leader_lock.take():
+        """Runs once; False if another worker holds the leader lock. Raises RedisError or the store's errors."""
+        if not self._leader_lock.acquire():
             return False
         if time.monotonic() - self._looked_at >= self.poll_interval_s:
             self._looked_at = time.monotonic()
             self._find_expired()
-            self._tidy()
-        self._remove_noted()
+            self._find_leftovers()
+        self._remove_pending()
         return True
 
-    def _remove_noted(self) -> None:
-        """Removes objects of the jobs that are being deleted, until all is gone or the pass has done its share."""
+    def _remove_pending(self) -> None:
+        """Removes objects of deleted jobs, at most ``max_objects`` of them."""
         repository, left = self.worker.repository, self.max_objects
         for job in list(repository.deletions.pending(limit=_MAX_JOBS)):
             if not self._should_continue() or left <= 0:
@@ -80,7 +87,7 @@ class Deleter(PeriodicTask):
                     continue
                 removed = remove_job(repository, deletion, most=left)
             except TwinsetError as error:
-                logger.warning("job=%s not all deleted: %s", job, error.detail)
+                logger.warning("job=%s not completely deleted: %s", job, error.detail)
                 continue
             if removed is not None:
                 left -= removed
@@ -90,14 +97,13 @@ class Deleter(PeriodicTask):
             logger.info("job=%s is deleted: %s", job, deletion.why)
 
     def _find_expired(self) -> None:
-        """Marks those of a page of old jobs as deleted that ended too long ago; of the others none is far past its
-        time."""
+        """Enqueues the deletion of the expired jobs in one page of old jobs."""
         days = self.worker.settings.job_retention_days
         if not days:
             return
         before = self.now() - timedelta(days=days)
         repository = self.worker.repository
-        for job in self._ended.page(before):
+        for job in self._retention_pages.page(before):
             if not self._should_continue():
                 return
             try:
@@ -105,15 +111,15 @@ class Deleter(PeriodicTask):
                 if summary is None or summary.finished_at >= before:
                     continue
                 spec = repository.read_spec(job)
-                if not self._is_of_a_set(spec):
+                if not self._belongs_to_a_set(spec):
                     repository.deletions.enqueue(spec, "expired")
             except UnknownJob:
-                continue  # it is being deleted already
+                continue  # the job is being deleted already
             except TwinsetError as error:
-                logger.warning("job=%s not looked at for its age: %s", job, error.detail)
+                logger.warning("job=%s not checked for retention: %s", job, error.detail)
 
-    def _is_of_a_set(self, spec: JobSpec) -> bool:
-        """Whether the job's twins are those of an augmentation set that is there, with which they go."""
+    def _belongs_to_a_set(self, spec: JobSpec) -> bool:
+        """Whether the job belongs to an existing augmentation set, with which it will be deleted."""
         run = set_of_key(spec.idempotency_key)
         if run is None:
             return False
@@ -123,34 +129,34 @@ class Deleter(PeriodicTask):
             return False
         return True
 
-    def _tidy(self) -> None:
-        """Looks through a page of the jobs older than a day for what belongs to nothing."""
-        if self._tidied_at is not None and self.now() - self._tidied_at < LEFT_AFTER:
+    def _find_leftovers(self) -> None:
+        """Searches one page of the jobs older than a day for leftovers."""
+        if self._searched_at is not None and self.now() - self._searched_at < LEFTOVER_AGE:
             return
-        repository, before = self.worker.repository, self.now() - LEFT_AFTER
-        if self._left.at_start and isinstance(repository.store, FolderStore):
+        repository, before = self.worker.repository, self.now() - LEFTOVER_AGE
+        if self._leftover_pages.at_start and isinstance(repository.store, FolderStore):
             repository.store.remove_leftovers()
-        for job in self._left.page(before):
+        for job in self._leftover_pages.page(before):
             if not self._should_continue():
                 return
             try:
-                self._tidy_job(job, before)
+                self._find_leftovers_of(job, before)
             except UnknownJob:
-                continue  # it is being deleted
+                continue  # the job is being deleted
             except TwinsetError as error:
-                logger.warning("job=%s not looked through: %s", job, error.detail)
-        self._tidied_at = self.now() if self._left.at_start else None
+                logger.warning("job=%s not searched for leftovers: %s", job, error.detail)
+        self._searched_at = self.now() if self._leftover_pages.at_start else None
 
-    def _tidy_job(self, job: str, before: datetime) -> None:
+    def _find_leftovers_of(self, job: str, before: datetime) -> None:
         repository = self.worker.repository
         if is_leftover(repository, job, before):
-            logger.info("job=%s was never accepted; what lies there is removed", job)
+            logger.info("job=%s was never accepted; its leftovers will be removed", job)
             repository.deletions.enqueue_leftovers(job)
             return
         summary = repository.read_summary(job)
-        # of a job that succeeded every picture is in a record
+        # in a job that succeeded every sample file is in a record
         if summary is None or summary.state is JobState.SUCCEEDED or summary.finished_at >= before:
             return
         removed = remove_strays(repository, repository.read_spec(job), summary, before, most=self.max_objects)
         if removed:
-            logger.info("job=%s: %d pictures that no record counts are removed", job, removed)
+            logger.info("job=%s: removed %d sample files that are in no record", job, removed)

@@ -1,9 +1,8 @@
-"""The deliverer: takes callbacks that are due from the store to their receivers, and records every attempt.
+"""Webhook sender: delivers the webhooks of ended jobs and runs, and records every attempt in the store.
 
-Every worker has one, of twins and of bulk work alike, and delivers for jobs and runs alike; a turn in Redis lets one at
-a time deliver. Which callbacks are due the notes in the store say, so a pass costs one listing of these, and reads of
-those that are new to it or due. An attempt counts once it is recorded; a worker killed before that sends the same
-callback a second time, under the same id.
+Every worker has one, bulk workers too; a leader lock in Redis lets one at a time send. The outbox in the store lists
+the pending webhooks, so a run costs one listing, and reads of those that are new or due. An attempt counts once it is
+recorded. A worker that is killed before that sends the same webhook a second time, under the same id.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from prometheus_client import Counter
 from redis import Redis
 
 from service import __version__
+from service.broker import redis_keys
 from service.errors import SettingsError, TwinsetError, UnknownJob, UnknownRun
 from service.jobs.repository import JobRepository
 from service.kit.prefetch import prefetch
@@ -45,23 +45,23 @@ from service.webhooks.urls import CallbackTarget, UrlRefused, parse_target
 from workers.runtime.keyed_pool import KeyedPool
 from workers.runtime.periodic_task import PeriodicTask
 
-CALLBACKS = Counter("twinset_worker_webhook_attempts_total", "Attempts at callbacks, by how they ended.", ["result"])
+ATTEMPTS = Counter("twinset_worker_webhook_attempts_total", "Attempts to deliver webhooks, by result.", ["result"])
 logger = logging.getLogger(__name__)
-_LEADER_LOCK = "twinset:callbacks"
-_LOOKED_AT_PER_PASS = 1000
-_LOOKED_AT_PER_TURN = 100
+_LEADER_LOCK = redis_keys.leader("webhook-sender")
+_MAX_CHECKED_PER_RUN = 1000
+_CHECKED_PER_LOCK_RENEWAL = 100
 _MAX_CONCURRENCY = 32
-_AT_ONCE_A_RECEIVER = 4
-_RETRY_AFTER_FAILURE = timedelta(minutes=1)
-"""When to look again at a callback of which the store did not let us know, or write, how it stands."""
-_REMIND_S = 300.0
-_STOP_S = 2.0
-_GONE = 410
+_MAX_CONCURRENCY_PER_RECEIVER = 4
+_RETRY_AFTER_STORE_ERROR = timedelta(minutes=1)
+"""Delay until a webhook is checked again after its status could not be read or written."""
+_WARNING_INTERVAL_S = 300.0
+_STOP_TIMEOUT_S = 2.0
+_HTTP_GONE = 410
 
 
 @dataclass(frozen=True)
 class _Due:
-    """A callback to be sent now."""
+    """A webhook that is due now, with its body and the attempts so far."""
 
     subject: Subject
     body: bytes
@@ -69,12 +69,12 @@ class _Due:
 
     @property
     def number(self) -> int:
-        """The number of the attempt to come."""
+        """The number of the next attempt."""
         return len(self.so_far.attempts) + 1
 
 
 class Delivers(Protocol):
-    """What a deliverer needs of its worker."""
+    """The part of a worker that a webhook sender needs."""
 
     @property
     def settings(self) -> Settings: ...
@@ -92,37 +92,44 @@ def _utc_now() -> datetime:
 
 @dataclass
 class WebhookSender(PeriodicTask):
-    """Delivers for ``worker``, in threads of its own between :meth:`start` and :meth:`stop`."""
+    """Periodic task that delivers webhooks, in threads of its own."""
 
     worker: Delivers
     resolve: Resolve = resolve
     now: Callable[[], datetime] = _utc_now
     _later: dict[str, datetime] = field(default_factory=dict)
-    _reminded_at: float = -_REMIND_S
+    _warned_at: float = -_WARNING_INTERVAL_S
 
     def __post_init__(self) -> None:
         self._store = self.worker.repository.store
         self._outbox = Outbox(self._store)
-        self._pool = KeyedPool("callbacks", most=_MAX_CONCURRENCY, width=_AT_ONCE_A_RECEIVER)
+        self._pool = KeyedPool(
+            "webhooks", max_threads=_MAX_CONCURRENCY, max_threads_per_key=_MAX_CONCURRENCY_PER_RECEIVER
+        )
         interval_s = self.worker.settings.sweep_interval_s
         super().__init__(
-            self.worker.redis, _LEADER_LOCK, name="callbacks", lasts_s=max(30.0, 3 * interval_s), interval_s=interval_s
+            self.worker.redis,
+            _LEADER_LOCK,
+            name="webhook-sender",
+            ttl_s=max(30.0, 3 * interval_s),
+            interval_s=interval_s,
         )
 
     def stop(self) -> None:
-        """Ends the thread. Attempts under way have a moment to be recorded; one that has not will be made again."""
+        """Ends the threads. Running attempts get two seconds to be recorded; the others will be repeated."""
         self._stop.set()
         self._pool.drop_waiting()
         super().stop()
-        self._pool.wait(_STOP_S)
+        self._pool.wait(_STOP_TIMEOUT_S)
 
     def run_once(self) -> bool:
-        """One pass: sends off what is due, and waits for no receiver. False if it is not this worker's turn.
+        """Starts the delivery of all due webhooks, without waiting for it.
 
-        Raises RedisError if nobody can tell whose turn it is, or a store's error.
+        Returns False if another worker holds the leader lock, or this one has no secret to sign with. Raises RedisError
+        or the store's errors.
         """
         keys = self._keys()
-        if keys is None or not self._leader_lock.take():
+        if keys is None or not self._leader_lock.acquire():
             self._pool.drop_waiting()
             self._later.clear()
             return False
@@ -131,54 +138,51 @@ class WebhookSender(PeriodicTask):
             if subject not in pending:
                 self._later.pop(subject, None)
         now = self.now()
-        to_look_at = [
+        to_check = [
             subject for subject in pending if self._later.get(subject, now) <= now and subject not in self._pool
         ]
-        # the oldest first: after their letter, ids sort the other way round
-        looks = prefetch(
-            self._look, sorted(to_look_at, key=lambda subject: subject[1:], reverse=True)[:_LOOKED_AT_PER_PASS]
-        )
-        for number, (subject, due) in enumerate(looks, start=1):
-            if self._stop.is_set() or (number % _LOOKED_AT_PER_TURN == 0 and not self._leader_lock.take()):
+        # oldest first: after their letter, ids sort newest first
+        to_check.sort(key=lambda subject: subject[1:], reverse=True)
+        checked = prefetch(self._check, to_check[:_MAX_CHECKED_PER_RUN])
+        for number, (subject, due) in enumerate(checked, start=1):
+            if self._stop.is_set() or (number % _CHECKED_PER_LOCK_RENEWAL == 0 and not self._leader_lock.acquire()):
                 break
             if due is not None:
                 self._pool.add(_receiver(due.subject), subject, lambda due=due: self._deliver(due, keys))
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for the receivers of all that has been sent off; False if one is still waited for after
-        ``timeout_s``."""
+        """Waits for all started deliveries; False if one still runs after ``timeout_s``."""
         return self._pool.wait(timeout_s)
 
     def _keys(self) -> tuple[bytes, ...] | None:
-        """What to sign with. A worker without a secret leaves the turn to others, and says so while callbacks wait."""
+        """The signing keys. A worker without a secret sends nothing, and warns while webhooks are pending."""
         try:
             return webhook_keys(self.worker.settings)
         except SettingsError as error:
-            if time.monotonic() - self._reminded_at >= _REMIND_S:
-                self._reminded_at = time.monotonic()
+            if time.monotonic() - self._warned_at >= _WARNING_INTERVAL_S:
+                self._warned_at = time.monotonic()
                 if next(self._outbox.pending(limit=1), None) is not None:
-                    logger.warning("callbacks wait, and this worker delivers none: %s", error.detail)
+                    logger.warning("webhooks are pending, but this worker cannot send them: %s", error.detail)
             return None
 
-    def _look(self, pending: str) -> _Due | None:
-        """What is to be sent for a job or a run with a note; None if nothing is, now. The summary decides whether it
-        has ended."""
+    def _check(self, pending: str) -> _Due | None:
+        """The webhook of a job or a run in the outbox, if it is due now, else None. Drops entries that are done."""
         try:
             subject = read_subject(self._store, pending)
             if subject is not None and subject.body is None:
-                return None  # whoever was ending it died on the way; the sweeper ends it
+                return None  # it has no summary yet: its worker died while ending it, and the sweeper will end it
             so_far = self._outbox.read(pending)
             if subject is None or subject.body is None or so_far.state.settled:
                 self._drop(pending)
                 return None
         except (UnknownJob, UnknownRun) as error:
-            logger.info("%s has a callback's note and no spec: %s", named(pending), error.detail)
+            logger.info("%s has a pending webhook but no spec: %s", named(pending), error.detail)
             self._drop(pending)
             return None
         except TwinsetError as error:
-            logger.warning("%s callback not looked at: %s", named(pending), error.detail)
-            self._later[pending] = self.now() + _RETRY_AFTER_FAILURE
+            logger.warning("%s webhook not checked: %s", named(pending), error.detail)
+            self._later[pending] = self.now() + _RETRY_AFTER_STORE_ERROR
             return None
         if so_far.next_at is not None and so_far.next_at > self.now():
             self._later[pending] = so_far.next_at
@@ -186,35 +190,37 @@ class WebhookSender(PeriodicTask):
         return _Due(subject, subject.body, so_far)
 
     def _deliver(self, due: _Due, keys: tuple[bytes, ...]) -> None:
-        """One attempt, recorded."""
+        """Makes one attempt and records it."""
         subject = due.subject
-        # it may have waited in its lane for long; whoever has the turn by now looks at it afresh
+        # it may have waited long in the pool; if another worker holds the lock by now, that one checks it again
         if self._stop.is_set() or not self._leader_lock.is_ours:
             return
-        self._later[subject.id] = self.now() + _RETRY_AFTER_FAILURE
+        self._later[subject.id] = self.now() + _RETRY_AFTER_STORE_ERROR
         try:
             attempt = self._outbox.record(subject.id, self._attempt(due, keys))
-            CALLBACKS.labels(attempt.result).inc()
-            what = attempt.status if attempt.error is None else attempt.error
+            ATTEMPTS.labels(attempt.result).inc()
+            answer = attempt.status if attempt.error is None else attempt.error
             logger.info(
-                "%s callback to %s, attempt %d: %s, %s",
+                "%s webhook to %s, attempt %d: %s, %s",
                 subject,
                 _receiver(subject),
                 attempt.number,
-                what,
+                answer,
                 attempt.result,
             )
             if delivery_status([*due.so_far.attempts, attempt]).state.settled:
                 self._drop(subject.id)
             elif attempt.next_at is not None:
                 self._later[subject.id] = attempt.next_at
-            self._leave_nothing_of_the_deleted(subject.id)
+            self._remove_if_deleted(subject.id)
         except TwinsetError as error:
-            logger.warning("%s callback may have been sent, and is sent again: %s", subject, error.detail)
+            logger.warning("%s webhook may have been sent, and will be sent again: %s", subject, error.detail)
 
-    def _leave_nothing_of_the_deleted(self, subject: str) -> None:
-        """Takes the attempt back of what was deleted meanwhile: whoever removes its objects may have been here before
-        it."""
+    def _remove_if_deleted(self, subject: str) -> None:
+        """Removes the recorded attempts of a job or run that was deleted meanwhile.
+
+        Its other objects may have been removed before the attempt was recorded.
+        """
         try:
             read_subject(self._store, subject)
         except (UnknownJob, UnknownRun):
@@ -235,7 +241,7 @@ class WebhookSender(PeriodicTask):
             return DeliveryAttempt(**ended, result="delivered")
         retry_after = None if answer is None else answer.retry_after
         next_at = next_attempt_at(due.number, self.now(), status=status, retry_after=retry_after)
-        if status == _GONE or next_at is None:
+        if status == _HTTP_GONE or next_at is None:
             return DeliveryAttempt(**ended, result="given_up")
         return DeliveryAttempt(**ended, result="failed", next_at=next_at)
 
@@ -255,24 +261,23 @@ class WebhookSender(PeriodicTask):
                 resolve=self.resolve,
             )
         except UrlRefused as refused:
-            # taken by an API with another setting, or before it was changed
+            # an API with another setting accepted the address, or the setting was changed since
             return None, f"refused: {refused}"
         except NotDelivered as reason:
             return None, str(reason)
         return answer, None
 
     def _drop(self, subject: str) -> None:
-        """Removes the note and what is remembered with it. A store that fails here has the note looked at once more."""
+        """Removes the webhook from the outbox. If the store fails, the entry stays and is checked again."""
         self._later.pop(subject, None)
         try:
             self._outbox.delete_entry(subject)
         except TwinsetError as error:
-            logger.warning("%s callback's note stays: %s", named(subject), error.detail)
+            logger.warning("%s webhook not removed from the outbox: %s", named(subject), error.detail)
 
 
 def _receiver(subject: Subject) -> str:
-    """Whom the callback goes to: the lane that it waits in, and all of its URL that is logged, for the rest may be
-    secret."""
+    """The receiver's origin: the pool's key. Only this part of the URL is logged, for the rest may be secret."""
     try:
         target: CallbackTarget = parse_target(subject.callback.url, private_allowed=True)
     except UrlRefused:

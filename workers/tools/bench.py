@@ -1,5 +1,4 @@
-"""How fast a model is on this machine: what a row costs at each batch, what the engine makes of it, and where time
-goes."""
+"""Benchmark of a model on this machine: throughput of denoising and storing, utilisation, and latency of one twin."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from workers.models.loaded_model import LoadedModel
 
 @dataclass(frozen=True)
 class Load:
-    """What is made: ``samples`` twins of ``steps`` steps, all at once."""
+    """The workload of a round: ``samples`` twins of ``steps`` steps, all at once."""
 
     samples: int
     steps: int
@@ -37,8 +36,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one round. ``utilisation``: FLOP/s of rows that held samples, within their forwards, over the device's matmul
-    rate. ``outside_network``: share of the denoising's wall time that no forward ran."""
+    """The results of one round.
+
+    ``utilisation`` is the FLOP/s of the rows that held samples, during their forwards, over the device's matmul rate.
+    ``outside_network`` is the share of the denoising's wall time in which no forward ran.
+    """
 
     denoised_per_s: float
     stored_per_s: float
@@ -51,7 +53,7 @@ class Figures:
 
 
 class Bench:
-    """Measures a loaded model with the engine and the stages of a worker; ``store`` takes what is made."""
+    """Benchmark of a loaded model, with a worker's engine and pipeline; the twins are written to ``store``."""
 
     def __init__(
         self, loaded: LoadedModel, engine: Engine, store: ObjectStore, request: ConditionRequest, cpu_threads: int
@@ -68,8 +70,8 @@ class Bench:
         return matmul_rate(self._loaded.system.device, self._loaded.system.dtype, self._threads)
 
     def round(self, load: Load) -> Figures:
-        """One round: denoising alone, everything down to the store, and one twin by itself."""
-        with self._steps_seen() as steps:
+        """Runs one round: denoising alone, then everything including the store, then one twin by itself."""
+        with self._recorded_steps() as steps:
             denoise_s = self._denoise(load)
         seconds = sum(sum(seen.seconds) for seen in steps)
         useful = sum(seen.used for seen in steps) * self._loaded.flops_per_row
@@ -86,7 +88,7 @@ class Bench:
         )
 
     def close(self) -> None:
-        """Ends the stages' threads."""
+        """Ends the pipeline's threads."""
         self._pipeline.close()
 
     def _denoise(self, load: Load) -> float:
@@ -139,7 +141,7 @@ class Bench:
         )
 
     @contextmanager
-    def _steps_seen(self) -> Iterator[list[StepSeen]]:
+    def _recorded_steps(self) -> Iterator[list[StepSeen]]:
         model = self._loaded.engine_model
         seen: list[StepSeen] = []
         before, model.on_step = model.on_step, seen.append
@@ -150,7 +152,7 @@ class Bench:
 
 
 def measure(bench: Bench, load: Load, rounds: int, on_round: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """The medians of ``rounds`` rounds, after one of few steps that warms everything up."""
+    """The medians of ``rounds`` rounds, after a short warm-up round."""
     bench.round(Load(min(load.samples, 4), min(load.steps, 3), load.guidance_scale, load.eta, load.size_px))
     found = []
     for _ in range(rounds):

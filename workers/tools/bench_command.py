@@ -1,4 +1,4 @@
-"""``twinset bench``: how fast a model is on this machine."""
+"""``twinset bench``: measures how fast a model is on this machine."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Twins made at once.")
-@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Sampling steps of each.")
+@click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Twins to make at once.")
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Sampling steps per twin.")
 @click.option(
-    "--guidance", type=FiniteFloat(min=0), help="Guidance scale; 1 takes half the rows.  [default: the card's]"
+    "--guidance", type=FiniteFloat(min=0), help="Guidance scale; 1 needs half the rows.  [default: the model's]"
 )
-@click.option("--size", type=click.IntRange(1), help="One of the card's sizes.  [default: the card's]")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Medians are taken over so many.")
-@click.option("--rows", type=click.IntRange(2), help="Batch shape.  [default: TWINSET_BATCH_SHAPE, else measured]")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--size", type=click.IntRange(1), help="One of the model's sizes, in pixels.  [default: the model's]")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Rounds to run; the results are their medians.",
+)
+@click.option("--rows", type=click.IntRange(2), help="Rows per batch.  [default: TWINSET_BATCH_SHAPE, else measured]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(
     model: str,
     samples: int,
@@ -40,10 +46,10 @@ def bench(
     rows: int | None,
     as_json: bool,
 ) -> None:
-    """Measure how fast MODEL makes twins here, and where the time goes.
+    """Measure how fast MODEL makes twins on this machine.
 
-    MODEL is a name, name@version (bundled, or registered in the store of TWINSET_STORE_URL), or a model folder. Device,
-    number format and the like are those of TWINSET_* ('twinset settings'). Nothing is kept of what is made.
+    MODEL is a name or name@version (bundled, or registered in the store of TWINSET_STORE_URL), or a model folder. The
+    device and number format are those of the settings ('twinset settings'). The twins are not kept.
     """
     from service.cli.console import err, out
     from service.errors import TwinsetError
@@ -67,7 +73,7 @@ def bench(
     if as_json:
         click.echo(json.dumps(figures, indent=2))
         return
-    for line in _in_words(figures):
+    for line in _report_lines(figures):
         out.print(line, soft_wrap=True)
     if figures["rows_held"] < 0.9:
         err.print(f"[dim]forwards were {100 * figures['rows_held']:.0f} % full; more --samples fill them[/]")
@@ -124,7 +130,7 @@ def _measure(
 
 
 def _find(model: str, settings: Settings, scratch_store: FolderStore) -> tuple[str, ObjectStore]:
-    """``name@version``, and the store that has it; a model folder is registered in the scratch store first."""
+    """The model's ``name@version`` and its store; a model folder is registered in the scratch store first."""
     from service.registry.catalogue import Catalogue
     from service.registry.register import register
     from service.store.opening import open_store
@@ -137,7 +143,7 @@ def _find(model: str, settings: Settings, scratch_store: FolderStore) -> tuple[s
 
 
 def _by_rows(loaded: LoadedModel, threads: int) -> dict[int, float]:
-    """Milliseconds a row at growing numbers of rows, on the engine's number of threads."""
+    """Milliseconds per row at growing numbers of rows, on the engine's number of threads."""
     from workers.engine.shape import measure_rows
     from workers.engine.threads import apart
 
@@ -162,20 +168,23 @@ def _about(loaded: LoadedModel, load: Load, by_rows: dict[int, float], flops_per
     }
 
 
-def _in_words(found: dict[str, Any]) -> list[str]:
+def _report_lines(found: dict[str, Any]) -> list[str]:
+    """The report as lines of rich markup."""
     load, rows = found["load"], found["batch_shape"][0]
     costs = "  ".join(
         f"{n}: [bold]{ms:.3g}[/]" if n == rows else f"{n}: {ms:.3g}" for n, ms in found["ms_per_row"].items()
     )
-    asked = f"{load['samples']} twins, {load['steps']} steps, guidance {load['guidance_scale']:g}, {load['size_px']} px"
+    workload = (
+        f"{load['samples']} twins, {load['steps']} steps, guidance {load['guidance_scale']:g}, {load['size_px']} px"
+    )
     return [
         f"[bold]{found['model']}[/] on {found['device']}, {found['dtype']}, {found['build']['forward']}",
-        f"  batch            {rows} rows ({found['shapes']} shape); ms a row at each batch: {costs}",
+        f"  batch            {rows} rows ({found['shapes']} shape); ms per row by batch size: {costs}",
         f"  forward          {found['forward_ms']:.3g} ms, {100 * found['rows_held']:.0f} % of its rows held samples",
-        f"  utilisation      {100 * found['utilisation']:.0f} % of the {found['matmul_tflops']:.3g} TFLOP/s that this device's "
-        f"matrix products reach ({found['gflop_per_row']:.3g} GFLOP a row)",
+        f"  utilisation      {100 * found['utilisation']:.0f} % of this device's {found['matmul_tflops']:.3g} TFLOP/s "
+        f"in matrix products ({found['gflop_per_row']:.3g} GFLOP per row)",
         f"  outside network  {100 * found['outside_network']:.1f} % of the denoising's time",
-        f"  denoised         {found['denoised_per_s']:.3g} twins/s ({asked})",
+        f"  denoised         {found['denoised_per_s']:.3g} twins/s ({workload})",
         f"  stored           {found['stored_per_s']:.3g} twins/s, {found['stored_over_denoised']:.2f} of that",
-        f"  one twin alone   {found['one_twin_s']:.2f} s, from noise to its files",
+        f"  one twin alone   {found['one_twin_s']:.2f} s, from noise to files",
     ]

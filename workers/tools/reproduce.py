@@ -1,4 +1,4 @@
-"""A recorded twin made again as its record says, through the same engine, decoding and PNG code, and into no store."""
+"""Reproduction of recorded twins: made again as the record says, by the same engine, decoder and PNG encoder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from workers.models.cache import ModelCache
 from workers.models.files import Load
 from workers.models.loaded_model import LoadedModel
 
-_ROWS_ELSEWHERE = 4
-_FORWARD_BEFORE_CHOICE = "eager"
-"""How forwards ran before there was a choice that records tell of."""
+_MAX_CPU_ROWS = 4
+_DEFAULT_FORWARD = "eager"
+"""How forwards ran for records that do not say it."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a worker is told, so that its engine runs as it did for a record."""
+    """The engine settings under which a record's twins were made."""
 
     rows: int
     dtype: str
@@ -40,22 +40,22 @@ class Conditions:
 
     @classmethod
     def of(cls, record: ChunkRecord) -> Conditions:
-        """The record's, on a device of the recorded kind where this machine has one, else on the CPU."""
+        """The record's conditions, on the recorded kind of device if this machine has one, else on the CPU."""
         rows, device = record.batch_shape[0], record.device.partition(" ")[0]
         if device.startswith("cuda"):
             number = int(device.partition(":")[2] or 0)
             if not torch.cuda.is_available():
-                # the bits will be others anyway, so nobody need wait for a GPU's number of rows
-                rows, device = min(rows, _ROWS_ELSEWHERE), "cpu"
+                # the bits will differ anyway, so the CPU need not compute a GPU's number of rows
+                rows, device = min(rows, _MAX_CPU_ROWS), "cpu"
             elif number >= torch.cuda.device_count():
                 device = "cuda:0"
         threads = int(record.build.get("cpu_threads", "0")) or _cores()
-        return cls(rows, record.dtype, device, threads, record.build.get("forward", _FORWARD_BEFORE_CHOICE))
+        return cls(rows, record.dtype, device, threads, record.build.get("forward", _DEFAULT_FORWARD))
 
     def settings(self, given: Settings) -> Settings:
-        """``given`` with all that decides on bits as it was. The shape is fixed in any case: what floated cannot be had
-        again."""
-        told = {
+        """``given`` with every setting that affects bits as recorded. Shapes are always fixed: floating ones cannot be
+        reproduced."""
+        recorded = {
             "batch_shape": self.rows,
             "dtype": self.dtype,
             "device": self.device,
@@ -64,16 +64,16 @@ class Conditions:
             "compile": "compiled" in self.forward,
             "cuda_graphs": "cuda graph" in self.forward,
         }
-        return given.model_copy(update=told)
+        return given.model_copy(update=recorded)
 
 
 class Remaker:
-    """Makes twins of a job as a worker of some conditions does. Nothing is kept of them."""
+    """Makes twins of a job again, as a worker under ``conditions`` does. They are not stored."""
 
     def __init__(
         self, spec: JobSpec, store: ObjectStore, settings: Settings, conditions: Conditions, load: Load | None = None
     ) -> None:
-        """Raises what :meth:`ModelCache.get` raises."""
+        """Loads the model. Raises the errors of :meth:`ModelCache.get`."""
         threads = conditions.cpu_threads
         self._spec = spec
         self._inputs = JobInputs(store)
@@ -83,8 +83,7 @@ class Remaker:
         self._decoder = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
 
     def start(self, index: int, on_step: Callable[[], None] | None = None) -> Future[Tensor]:
-        """Sends sample ``index`` through the engine; whatever is wrong with it is raised by the future's
-        ``result()``."""
+        """Submits sample ``index`` to the engine. Its errors are raised by the future's ``result()``."""
         spec = self._spec
         try:
             request = SampleRequest(
@@ -102,7 +101,7 @@ class Remaker:
         return latent
 
     def finish(self, index: int, latent: Future[Tensor]) -> EncodedTwin:
-        """The files of a sample that was started. Raises what went wrong with it."""
+        """The files of a started sample. Raises the sample's error if it failed."""
         spec, x0 = self._spec, latent.result()
 
         def decode() -> EncodedTwin:
@@ -113,14 +112,14 @@ class Remaker:
         return self._decoder.submit(decode).result()
 
     def close(self) -> None:
-        """Ends the threads; samples that are still at work are dropped."""
+        """Ends the threads; unfinished samples are dropped."""
         self._engine.stop()
         self._decoder.shutdown()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that decides on bits, and is not here as it was for the record."""
+    """Something that affects bits and differs between the record and this machine."""
 
     what: str
     recorded: str
@@ -128,22 +127,24 @@ class Difference:
 
 
 def differences(record: ChunkRecord, model: LoadedModel) -> tuple[Difference, ...]:
-    """What of the record's machine and build is not so for ``model`` here. Ask after the making: a batch may have been
-    halved."""
+    """How machine and build differ between the record and ``model`` here.
+
+    Call it after making the twins: the engine may have halved the batch.
+    """
     batch, batch_here = ("x".join(map(str, shape)) for shape in (record.batch_shape, model.batch_shape))
     pairs = {
-        # which of a machine's equal devices it was decides on nothing
+        # the number of the GPU within a machine does not affect bits
         "device": tuple(re.sub(r"^cuda:\d+", "cuda", device) for device in (record.device, model.device_name)),
         "dtype": (record.dtype, model.dtype_name),
         "batch shape": (batch, batch_here),
     }
-    build = {"forward": _FORWARD_BEFORE_CHOICE} | record.build
+    build = {"forward": _DEFAULT_FORWARD} | record.build
     pairs |= {name: (build.get(name, "unknown"), model.build.get(name, "unknown")) for name in build | model.build}
     threads, cores = record.build.get("cpu_threads", "0"), _cores()
     if model.system.device.type == "cpu" and int(threads) > cores:
         pairs["cpu_threads"] = (threads, f"as many on {cores} {'core' if cores == 1 else 'cores'}")
     if record.shapes != "fixed":
-        pairs["shapes"] = (f"{record.shapes}, which promises no equal bits", "fixed")
+        pairs["shapes"] = (f"{record.shapes}, with which bits are not reproducible", "fixed")
     return tuple(Difference(what, was, here) for what, (was, here) in pairs.items() if was != here)
 
 

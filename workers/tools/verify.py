@@ -1,8 +1,8 @@
-"""A random few of a stored job's twins made again, and compared to the bit with what their records say.
+"""Verification of a stored job: a random few of its twins are made again and compared bit by bit with their records.
 
-A sample is a pure function of model version, spec and index, and its record says on what it was made. So two questions
-have an answer: are the stored objects still the recorded ones, and would the same come out again? Where machine or
-build are not the record's, a no to the second says nothing of the store. Nothing is written to the store.
+A sample is a pure function of model version, spec and index, and its record says on which machine and build it was
+made. So two questions can be answered: are the stored objects still the recorded ones, and does the same come out
+again? If machine or build differ from the record's, a no to the second proves nothing. The store is not written to.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MAX_CONCURRENCY = 64
 
 @dataclass(frozen=True)
 class Pick:
-    """A made twin, and the record of its chunk."""
+    """A finished twin and the record of its chunk."""
 
     record: ChunkRecord
     item: SampleRecord
@@ -55,17 +55,17 @@ class Pick:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The twins drawn, in the order of their indices, and how many given-up samples were drawn too, and passed over."""
+    """The drawn twins in order of their index, and the number of failed samples that were drawn but left out."""
 
     spec: JobSpec
     picks: tuple[Pick, ...]
-    given_up: int
+    failed: int
 
 
 def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Drawn:
-    """``count`` made twins of the recorded chunks, or all if there are fewer; each is as likely as any other.
+    """Draws ``count`` finished twins of the recorded chunks, or all if there are fewer; all are equally likely.
 
-    Reads the records of those drawn alone. Raises :class:`JobStateConflict` for a job without any.
+    Reads only the records of the drawn ones. Raises :class:`JobStateConflict` if the job has no finished twin.
     """
     chunks = [chunk for chunk, _ in repository.recorded_chunks(spec.job) if chunk < spec.chunks]
     records: dict[int, ChunkRecord | None] = {}
@@ -87,17 +87,16 @@ def draw(repository: JobRepository, spec: JobSpec, count: int, seed: int) -> Dra
             failed.append(item)
     if not picks:
         why = (
-            f"all {len(failed)} recorded samples were given up: {failed[0].error}"
+            f"all {len(failed)} recorded samples failed: {failed[0].error}"
             if failed
-            else "no chunk of it is recorded yet"
+            else "none of its chunks is recorded yet"
         )
         raise JobStateConflict(f"job {spec.job} has no twins to verify: {why}")
     return Drawn(spec, tuple(sorted(picks, key=lambda pick: pick.item.index)), len(failed))
 
 
 def _shuffled(total: int, source: random.Random) -> Iterator[int]:
-    """0 .. total-1 in random order, keeping no more in memory than was asked for: Fisher and Yates over a sparse
-    list."""
+    """0 .. total-1 in random order: a Fisher-Yates shuffle over a sparse list, whose memory grows with what is read."""
     moved: dict[int, int] = {}
     for left in range(total, 0, -1):
         at = source.randrange(left)
@@ -106,7 +105,7 @@ def _shuffled(total: int, source: random.Random) -> Iterator[int]:
 
 
 class Stored(StrEnum):
-    """What lies in the store, against the record's sha256."""
+    """The state of a stored file, by the record's sha256."""
 
     AS_RECORDED = "as recorded"
     DAMAGED = "damaged"
@@ -115,8 +114,7 @@ class Stored(StrEnum):
 
 @dataclass(frozen=True)
 class Distance:
-    """Between two pictures: largest and mean absolute difference of their values (0..255), share of pixels that
-    differ."""
+    """Distance of two images: largest and mean absolute difference of values (0..255), share of differing pixels."""
 
     largest: int
     mean: float
@@ -125,11 +123,10 @@ class Distance:
 
 @dataclass(frozen=True)
 class FileFinding:
-    """One file of a twin, at ``place`` in the store. ``remade``: whether its remake has the recorded sha256; None where
-    there is no remake.
+    """The findings about one file of a twin, stored at ``place``.
 
-    Of a remake that has another: whether it is ``like_stored``, and how far it is from what is stored, where that can
-    be read.
+    ``remade`` says whether the file made again has the recorded sha256, None if it could not be made. If it has not:
+    ``like_stored`` says whether it equals the stored file, ``distance`` how far apart they are, None if unreadable.
     """
 
     kind: Kind
@@ -142,8 +139,7 @@ class FileFinding:
 
 @dataclass(frozen=True)
 class TwinFinding:
-    """What was found of one twin. ``failure``: why it could not be made again; ``input_lost``: for want of its given
-    mask."""
+    """The findings about one twin. ``failure``: why it could not be made; ``input_lost``: its given mask is lost."""
 
     index: int
     files: tuple[FileFinding, ...]
@@ -153,17 +149,17 @@ class TwinFinding:
 
     @property
     def damaged(self) -> bool:
-        """Whether the store has lost something of it, which is so whatever machine looks."""
+        """Whether the store has lost or damaged an object of the twin, which does not depend on this machine."""
         return self.input_lost or any(file.stored is not Stored.AS_RECORDED for file in self.files)
 
     @property
     def differs(self) -> bool:
-        """Whether making it again did not give what is recorded."""
+        """Whether the twin that was made again differs from the record, or could not be made."""
         return self.failure is not None or not all(file.remade for file in self.files)
 
 
 class VerifyVerdict(IntEnum):
-    """What all findings come to. Its number is the command's exit code."""
+    """The verdict over all findings. Its number is the command's exit code."""
 
     SAME = 0
     DIFFERENT = 1
@@ -171,7 +167,7 @@ class VerifyVerdict(IntEnum):
 
 
 def verdict(findings: Sequence[TwinFinding]) -> VerifyVerdict:
-    """DIFFERENT if an object is damaged, or a twin differs although all that decides on its bits is as it was."""
+    """DIFFERENT if an object is damaged, or a twin differs although everything that affects its bits is as recorded."""
     if any(finding.damaged or (finding.differs and not finding.differences) for finding in findings):
         return VerifyVerdict.DIFFERENT
     return VerifyVerdict.PROVES_NOTHING if any(finding.differs for finding in findings) else VerifyVerdict.SAME
@@ -185,10 +181,10 @@ def verify(
     load: Load | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> Iterator[TwinFinding]:
-    """Makes the twins drawn again, each as its record says, and yields what was found of each.
+    """Makes the drawn twins again, each as its record says, and yields the findings about each.
 
-    ``on_step`` is called, from the engine's thread, for each step of each sample. Raises what :class:`Remaker` raises,
-    a store's error, or :class:`NotReady` where the device was lost.
+    ``on_step`` is called from the engine's thread at each step of each sample. Raises the errors of :class:`Remaker`
+    and of the store, and :class:`NotReady` if the device is lost.
     """
     groups: dict[Conditions, list[Pick]] = {}
     for pick in drawn.picks:
@@ -250,8 +246,7 @@ def _look(store: ObjectStore, picture: SampleFile) -> tuple[Stored, bytes | None
 
 
 def distance(one: bytes, other: bytes) -> Distance | None:
-    """Between two PNGs, both of colours or both of class indices; None where one cannot be read or they differ in
-    shape."""
+    """Distance of two PNGs, both of colours or both of class indices; None if unreadable or of different shapes."""
     try:
         a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (one, other))
     except Exception:  # whatever a broken file makes a decoder raise

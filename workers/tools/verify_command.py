@@ -1,4 +1,4 @@
-"""``twinset verify``: says whether a job's twins are stored as recorded, and come out the same when made again."""
+"""``twinset verify``: checks that a job's twins are stored as recorded and come out the same when made again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from workers.tools.verify import Drawn, FileFinding, TwinFinding
 
-_ALL_SHOWN = 20
+_MAX_LISTED = 20
 _SEEDS = 2**32
 
 
 class VerifyImpossible(click.ClickException):
-    """Nothing could be verified. Its exit code is not 1, which tells of twins that differ."""
+    """Nothing could be verified. Its exit code is not 1, which means that twins differ."""
 
     exit_code = 2
 
@@ -26,28 +26,29 @@ class VerifyImpossible(click.ClickException):
 @click.command()
 @click.argument("job")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many twins, drawn at random."
+    "--count", type=click.IntRange(min=1), default=5, show_default=True, help="Number of twins, drawn at random."
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Same seed, same choice of twins. Drawn if not given.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the random choice.  [default: random]")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of 'twinset up' or a demo's data/.  [default: the store of TWINSET_STORE_URL, else of TWINSET_DATA_DIR]",
+    help="The folder of 'twinset up', or a demo's data/.  "
+    "[default: the store of TWINSET_STORE_URL, else of TWINSET_DATA_DIR]",
 )
 def verify(job: str, count: int, seed: int | None, data_dir: Path | None) -> None:
-    """Make a few twins of a stored job again and compare.
+    """Make a few twins of a stored job again and compare them.
 
-    Reads image and mask of each back and compares them with the hashes in the job's records; then makes the twin again
-    as it was made (batch shape, number format, threads) and compares that. Needs no server and writes nothing to the
+    Compares each stored image and mask with the hash in the job's records, then makes the twin again under the recorded
+    conditions (batch shape, number format, threads) and compares the result. Needs no server and does not write to the
     store.
 
     \b
-    Exit code  0  all are the same
-               1  an object is damaged, or a twin differs on a machine and build like the record's
+    Exit code  0  all twins are the same
+               1  an object is damaged, or a twin differs on the same machine and build
                2  nothing could be verified
-               3  a twin differs, but machine or build differ too, so that it proves nothing
+               3  a twin differs, but machine or build differ too, which proves nothing
     """
-    with _explained():
+    with _friendly_errors():
         from service.local.stack import require_worker_parts
         from workers.runtime.malloc import keep_memory
 
@@ -74,16 +75,20 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
     try:
         spec = JobRepository(store).read_spec(job)
     except UnknownJob as error:
-        where = f"there is no job {job!r} in {settings.store_url}; --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL look elsewhere"
-        raise VerifyImpossible(where if is_job_id(job) else error.detail) from None
+        unknown = (
+            f"there is no job {job!r} in {settings.store_url}; "
+            "choose another store with --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL"
+        )
+        raise VerifyImpossible(unknown if is_job_id(job) else error.detail) from None
 
     from workers.tools.verify import draw, verdict
     from workers.tools.verify import verify as findings_of
 
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     drawn = draw(JobRepository(store), spec, count, seed)
-    _say_what_was_drawn(drawn, count, seed)
-    began, steps, findings = time.monotonic(), 0, []
+    _print_choice(drawn, count, seed)
+    findings: list[TwinFinding] = []
+    began, steps = time.monotonic(), 0
 
     def on_step() -> None:
         nonlocal steps
@@ -98,12 +103,12 @@ def _verify(job: str, count: int, seed: int | None, settings: Settings) -> int:
             findings.append(finding)
             bar.update(task, completed=max(len(findings), steps / spec.steps), done=len(findings))
         bar.update(task, completed=total, progress=f"in {duration(time.monotonic() - began)}")
-    _tell(findings)
+    _print_findings(findings)
     out.print(_conclusion(findings), soft_wrap=True)
     return int(verdict(findings))
 
 
-def _say_what_was_drawn(drawn: Drawn, count: int, seed: int) -> None:
+def _print_choice(drawn: Drawn, count: int, seed: int) -> None:
     from service.cli.console import out
 
     spec, found = drawn.spec, len(drawn.picks)
@@ -112,21 +117,21 @@ def _say_what_was_drawn(drawn: Drawn, count: int, seed: int) -> None:
         soft_wrap=True,
     )
     if found < count:
-        out.print(f"  [dim]{count} were asked for; these are all there are[/]")
-    if drawn.given_up:
-        were = "sample drawn was" if drawn.given_up == 1 else "samples drawn were"
-        out.print(f"  [dim]{drawn.given_up} {were} given up when the job was made, and passed over[/]")
+        out.print(f"  [dim]{count} were requested, but the job has no more[/]")
+    if drawn.failed:
+        samples = "drawn sample" if drawn.failed == 1 else "drawn samples"
+        out.print(f"  [dim]{drawn.failed} {samples} had failed when the job was made, and cannot be verified[/]")
 
 
-def _tell(findings: Sequence[TwinFinding]) -> None:
-    """A line for each twin, or for those alone that are not as they should be if there are many."""
+def _print_findings(findings: Sequence[TwinFinding]) -> None:
+    """Prints a line for each twin; if there are more than 20, only for those with a fault."""
     from rich.text import Text
 
     from service.cli.console import out
 
     for finding in sorted(findings, key=lambda finding: finding.index):
         fine = not finding.damaged and not finding.differs
-        if fine and len(findings) > _ALL_SHOWN:
+        if fine and len(findings) > _MAX_LISTED:
             continue
         mark = Text("✓", "green") if fine else Text("✗", "bold red")
         if fine:
@@ -134,19 +139,19 @@ def _tell(findings: Sequence[TwinFinding]) -> None:
             words = [f"{kinds} as recorded, and the same when made again"]
         else:
             words = [f"could not be made again: {finding.failure}"] if finding.failure else []
-            words += [f"{file.kind} {_in_words(file)}" for file in finding.files]
+            words += [f"{file.kind} {_describe(file)}" for file in finding.files]
         for line, word in enumerate(words):
             out.print(
                 mark if line == 0 else " ", f"{finding.index if line == 0 else '':>5} ", Text(word), soft_wrap=True
             )
 
 
-def _in_words(file: FileFinding) -> str:
+def _describe(file: FileFinding) -> str:
     from workers.tools.verify import Stored
 
     stored = {
         Stored.AS_RECORDED: "stored as recorded",
-        Stored.DAMAGED: f"damaged in the store: {file.place} has not the sha256 of the record",
+        Stored.DAMAGED: f"damaged in the store: the sha256 of {file.place} is not the recorded one",
         Stored.MISSING: f"missing from the store: {file.place}",
     }[file.stored]
     if file.remade is None:
@@ -154,19 +159,19 @@ def _in_words(file: FileFinding) -> str:
     if file.remade:
         return f"{stored}; the same as recorded when made again"
     if file.like_stored:
-        return f"{stored}; what is made again is what is stored, so it is the record that is not true"
-    return f"{stored}; different when made again{_how_far(file)}"
+        return f"{stored}; made again, it equals the stored file, so the record is wrong"
+    return f"{stored}; different when made again{_describe_distance(file)}"
 
 
-def _how_far(file: FileFinding) -> str:
-    far = file.distance
-    if far is None:
-        return ", by how much cannot be told from what is stored"
-    if far.share == 0:
-        return ", in its bytes alone: every pixel is the stored one"
+def _describe_distance(file: FileFinding) -> str:
+    distance = file.distance
+    if distance is None:
+        return "; the stored file cannot be read, so the distance is unknown"
+    if distance.share == 0:
+        return ", but only in its bytes: all pixels are equal"
     if file.kind == "mask":
-        return f" in {100 * far.share:.2g} % of its pixels"
-    return f" by at most {far.largest} of 255, by {far.mean:.2g} on average"
+        return f" in {100 * distance.share:.2g} % of its pixels"
+    return f" by at most {distance.largest} of 255, by {distance.mean:.2g} on average"
 
 
 def _conclusion(findings: Sequence[TwinFinding]) -> str:
@@ -186,26 +191,22 @@ def _conclusion(findings: Sequence[TwinFinding]) -> str:
     )
     lines = []
     if damaged:
-        lines.append(f"[bold red]✗[/] {are(damaged)} not in the store as recorded.")
+        lines.append(f"[bold red]✗[/] {are(damaged)} not stored as recorded.")
     if surely:
-        lines.append(
-            f"[bold red]✗[/] {are(surely)} not the same when made again, on a machine and build like the record's."
-        )
+        lines.append(f"[bold red]✗[/] {are(surely)} not the same when made again, on the same machine and build.")
     if perhaps:
         lines.append(f"[yellow]?[/] {are(perhaps)} not the same when made again.")
-        lines.append(
-            f"  That proves nothing about the store, for machine or build are not those of the record:{listed}"
-        )
+        lines.append(f"  This proves nothing about the store, since machine or build differ from the record:{listed}")
     if not lines:
         which = "The twin is" if total == 1 else f"All {total} twins are"
         lines.append(f"[green]✓[/] {which} stored as recorded, and the same to the bit when made again.")
         if others:
-            lines.append(f"  That is so although machine or build are not those of the record:{listed}")
+            lines.append(f"  This holds although machine or build differ from the record:{listed}")
     return "\n".join(lines)
 
 
 def _settings(data_dir: Path | None) -> Settings:
-    """The environment's settings, or those of ``data_dir``. A store that is not there is not made, but told."""
+    """The environment's settings, or those of ``data_dir``. A missing store is an error; it is not created."""
     from urllib.parse import unquote, urlsplit
 
     from service.settings import read_settings
@@ -217,14 +218,14 @@ def _settings(data_dir: Path | None) -> Settings:
     url = urlsplit(settings.store_url)
     if url.scheme == "file" and not Path(unquote(url.path)).is_dir():
         raise VerifyImpossible(
-            f"there is no store in {unquote(url.path)}; --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL name one"
+            f"there is no store in {unquote(url.path)}; name one with --data-dir, TWINSET_DATA_DIR or TWINSET_STORE_URL"
         )
     return settings
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the engine from logging the reasons that our report gives."""
+    """Silences the engine's log, whose errors are in the report."""
     import logging
 
     logger = logging.getLogger("workers.engine")
@@ -237,8 +238,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Ends the command with code 2 and one line for whatever a user can put right."""
+def _friendly_errors() -> Iterator[None]:
+    """Turns errors that a user can fix into one line and exit code 2."""
     from service.errors import TwinsetError
 
     try:
@@ -246,7 +247,7 @@ def _explained() -> Iterator[None]:
     except TwinsetError as error:
         raise VerifyImpossible(error.detail) from None
     except RuntimeError as error:
-        # named by its class alone, for where torch is not installed its module cannot be loaded
+        # compared by name, since its module cannot be imported without torch
         if type(error).__name__ == "TextEncoderMissing":
             raise VerifyImpossible(str(error)) from None
         raise

@@ -31,7 +31,7 @@ def deliver(worker: Delivers, clock: Callable[[], datetime] | None = None, **opt
     assert sender.run_once()
     assert sender.wait(30)
     sender.stop()
-    sender._leader_lock.give_back()
+    sender._leader_lock.release()
     return sender
 
 

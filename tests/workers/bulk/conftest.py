@@ -1,4 +1,4 @@
-"""A real broker, a folder store, the API over it, and bulk workers that carry runs out when a test says so."""
+"""A real broker, a folder store, the API over it, and bulk workers that execute runs out when a test says so."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def worker(hire: Callable[..., BulkWorker]) -> BulkWorker:
 
 
 @pytest.fixture
-def carry(worker: BulkWorker) -> Callable[[str], RunOutcome]:
+def execute(worker: BulkWorker) -> Callable[[str], RunOutcome]:
     """Carries a run out."""
     return lambda run: execute_run(worker, run, handlers())
 

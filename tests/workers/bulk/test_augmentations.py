@@ -30,7 +30,7 @@ from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 Confidence = Callable[[int], float]
 
 
@@ -96,20 +96,20 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
 
 
 @pytest.fixture
-def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore) -> str:
     """A dataset of 12 items, and a model of the same classes that follows masks."""
     register(store, mask_card())
     found = send(client, dataset_tar(12, names=NAMES))["id"]
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     return str(found)
 
 
 def see_through(
-    client: TestClient, carry: Carry, worker: BulkWorker, run: str, confident: Confidence = lambda seed: 0.95
+    client: TestClient, execute: Execute, worker: BulkWorker, run: str, confident: Confidence = lambda seed: 0.95
 ) -> dict[str, Any]:
     """Carries a set out to its end, its jobs painted as they come; the view."""
     for _ in range(60):
-        if carry(run) is RunOutcome.ENDED:
+        if execute(run) is RunOutcome.ENDED:
             return client.get(f"/augmentations/{run}").json()
         for job in Rounds(worker.store, run).jobs():
             if worker.repository.read_summary(job) is None:
@@ -149,7 +149,7 @@ def test_a_dry_run_tells_the_plan_and_keeps_nothing(
 
 
 def test_a_set_is_made_and_comes_to_what_was_asked_for(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: NotingRuns
 ) -> None:
     asked = ask(
         client,
@@ -162,7 +162,7 @@ def test_a_set_is_made_and_comes_to_what_was_asked_for(
         splits=None,
     )
     assert (asked["state"], asked["count"], asked["name"], asked["total"]) == ("queued", 192, "more water", 192)
-    view = see_through(client, carry, worker, asked["id"])
+    view = see_through(client, execute, worker, asked["id"])
     assert (view["state"], view["done"], view["tried"], view["rejected"]) == ("succeeded", 192, 192, {})
     assert abs(view["achieved"]["water"] - 0.18) <= 0.05 * 0.18
     # what is told is what the masks hold
@@ -226,19 +226,19 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
 
 
 def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str
 ) -> None:
     body = {"dataset": "scenes", "model": "aerial", "count": 12, "seed": 1, "acceptance": {"min_confident_share": 0.9}}
     half = see_through(
-        client, carry, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5
+        client, execute, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5
     )
     assert (half["state"], half["done"]) == ("succeeded", 12)
     assert half["rejected"]["low_confidence"] >= 4
     assert half["tried"] <= 48
-    none = see_through(client, carry, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
+    none = see_through(client, execute, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
     assert (none["state"], none["done"], none["tried"], none["rejected"]) == ("failed", 0, 18, {"low_confidence": 18})
     some = see_through(
-        client, carry, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5
+        client, execute, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5
     )
     assert some["state"] == "partial"
     assert 0 < some["done"] < 12
@@ -262,26 +262,26 @@ def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
     small.close()
 
 
-def test_near_duplicates_are_left_out(client: TestClient, carry: Carry, worker: BulkWorker, scenes: str) -> None:
+def test_near_duplicates_are_left_out(client: TestClient, execute: Execute, worker: BulkWorker, scenes: str) -> None:
     body = {"dataset": "scenes", "model": "aerial", "count": 4, "seed": 1, "budget": 3.0}
-    view = see_through(client, carry, worker, ask(client, **body, acceptance={"no_near_duplicates": 64})["id"])
+    view = see_through(client, execute, worker, ask(client, **body, acceptance={"no_near_duplicates": 64})["id"])
     assert view["state"] in ("succeeded", "partial")
-    loose = see_through(client, carry, worker, ask(client, **body)["id"])
+    loose = see_through(client, execute, worker, ask(client, **body)["id"])
     assert (loose["done"], loose["tried"]) == (4, 4)
 
 
 def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: NotingRuns
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
-    see_through(client, carry, worker, run)
+    see_through(client, execute, worker, run)
     body = {
         "sources": [{"dataset": scenes}, {"augmentation": run}],
         "format": "folders",
         "splits": {"train": 0.5, "test": 0.5},
     }
     export = client.post("/exports", json=body).json()
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     view = client.get(f"/exports/{export['id']}").json()
     assert view["state"] == "succeeded"
     assert view["items"] == {"real": 12, "synthetic": 40}
@@ -297,19 +297,19 @@ def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
 
 
 def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import workers.bulk.augment as module
 
     monkeypatch.setattr(module, "ROUND", 4)
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
-    carry(run)
+    execute(run)
     second, first = Rounds(worker.store, run).jobs()
     paint(worker.repository, worker.repository.read_spec(first))
-    assert carry(run) is RunOutcome.LATER
+    assert execute(run) is RunOutcome.LATER
     assert client.get(f"/augmentations/{run}").json()["tried"] == 4
     assert client.post(f"/augmentations/{run}/cancel").json()["state"] == "cancelling"
-    assert carry(run) is RunOutcome.CANCELLED
+    assert execute(run) is RunOutcome.CANCELLED
     view = client.get(f"/augmentations/{run}").json()
     assert (view["state"], view["done"]) == ("cancelled", 4)
     assert client.get(f"/jobs/{second}").json()["state"] == "cancelled"
@@ -318,12 +318,12 @@ def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
 
 
 def test_deleted_it_takes_its_jobs_along(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str, store: ObjectStore
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, store: ObjectStore
 ) -> None:
     from workers.bulk.sweeper import RunSweeper
 
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
-    see_through(client, carry, worker, run)
+    see_through(client, execute, worker, run)
     [job] = Rounds(store, run).jobs()
     assert client.delete(f"/augmentations/{run}").status_code == 204
     assert client.get(f"/augmentations/{run}").status_code == 404
@@ -369,7 +369,7 @@ def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_t
 @pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
 def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
     client: TestClient,
-    carry: Carry,
+    execute: Execute,
     worker: BulkWorker,
     scenes: str,
     store: ObjectStore,
@@ -388,7 +388,7 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
     real = type(store).put
     with monkeypatch.context() as patched:
         patched.setattr(type(store), "put", failing)
-        assert carry(run) is RunOutcome.FAILED
+        assert execute(run) is RunOutcome.FAILED
     jobs = [job["id"] for job in client.get("/jobs").json()["jobs"]]
     assert Rounds(store, run).jobs() == []
     assert len(jobs) > 1
@@ -400,7 +400,7 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
         assert client.get("/jobs").json()["jobs"] == []
     else:
         client.post(f"/augmentations/{run}/cancel")
-        assert carry(run) is RunOutcome.CANCELLED
+        assert execute(run) is RunOutcome.CANCELLED
         assert {client.get(f"/jobs/{job}").json()["state"] for job in jobs} == {"cancelled"}
 
 

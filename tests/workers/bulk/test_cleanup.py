@@ -24,15 +24,15 @@ from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 Hire = Callable[..., BulkWorker]
 
 
 @pytest.fixture
-def export(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
+def export(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
     """An export of 6 items in 3 shards that nobody has begun with; its id."""
     send(client, dataset_tar(6))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     body = {"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}
     return str(client.post("/exports", json=body).json()["id"])
 
@@ -80,9 +80,9 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, other = hire(store=breaking), hire()
 
-    def carry(work: RunContext) -> Finished:
+    def handle(context: RunContext) -> Finished:
         for number in range(3):
-            store.put(f"{run_keys.run_prefix(work.spec.run)}files/{number}.tar", b"half")
+            store.put(f"{run_keys.run_prefix(context.spec.run)}files/{number}.tar", b"half")
         if state is JobState.CANCELLED:
             raise Released(cancelled=True)
         return Finished(state, 0, reason="it cannot be")
@@ -91,7 +91,7 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
     for left in range(10):
         spec = accepted(other)
         breaking.left = left
-        assert execute_run(killed, spec.run, kinds(carry)) is (
+        assert execute_run(killed, spec.run, kinds(handle)) is (
             RunOutcome.CANCELLED if state is JobState.CANCELLED else RunOutcome.ENDED
         )
         summary = other.runs.read_summary(spec.run)
@@ -120,16 +120,16 @@ def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, stor
     late, other = hire(), hire()
     spec = accepted(late)
 
-    def late_carry(work: RunContext) -> Finished:
+    def late_carry(context: RunContext) -> Finished:
         # stopped here past its lease: another takes the run over and ends it
-        late.leases.release(work.kept.lease)
+        late.leases.release(context.lease.lease)
         assert (
             execute_run(other, spec.run, kinds(lambda _: Finished(JobState.FAILED, 0, reason="no pair")))
             is RunOutcome.ENDED
         )
         store.put(f"{run_keys.run_prefix(spec.run)}files/late.tar", b"half")
-        work.kept.lost = True
-        work.look()
+        context.lease.lost = True
+        context.check()
         raise AssertionError("the lost lease was not seen")
 
     assert execute_run(late, spec.run, kinds(late_carry)) is RunOutcome.RELEASED
@@ -158,14 +158,14 @@ def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_o
     spec = accepted(worker, RunKind.DATASET)
     store.put(layout.archive(spec.run), b"gigabytes")
 
-    def carry(work: RunContext) -> Finished:
+    def handle(context: RunContext) -> Finished:
         store.put(layout.shard(spec.run, 0), b"x")
         store.put(layout.report(spec.run), b"{}")
         if state is JobState.CANCELLED:
             raise Released(cancelled=True)
         return DONE if state is JobState.SUCCEEDED else Finished(state, 0, reason="no pair")
 
-    execute_run(worker, spec.run, kinds(carry))
+    execute_run(worker, spec.run, kinds(handle))
     kept = {
         JobState.SUCCEEDED: ["report.json", "shards/000000.tar"],
         JobState.FAILED: ["report.json"],

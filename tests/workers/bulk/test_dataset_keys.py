@@ -20,7 +20,7 @@ from tests.service.api.support import NotingQueue
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar
 from workers.bulk.execute import RunOutcome
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 SCENES = dataset_tar(3)
 
 
@@ -40,7 +40,7 @@ def archives(store: ObjectStore) -> list[str]:
 
 
 def test_the_same_archive_under_a_key_is_the_same_version(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     first = sent(client, "once")
     assert (first.status_code, first.json()["id"], first.headers["location"]) == (202, "scenes@1", "/datasets/scenes/1")
@@ -48,7 +48,7 @@ def test_the_same_archive_under_a_key_is_the_same_version(
     again = sent(client, "once", kind="application/octet-stream")
     assert (again.status_code, again.json()["id"], again.headers["location"]) == (202, "scenes@1", "/datasets/scenes/1")
     assert len(run_queue.sent) == 1
-    assert carry(run_queue.sent[0]) is RunOutcome.ENDED
+    assert execute(run_queue.sent[0]) is RunOutcome.ENDED
     ended = sent(client, "once").json()
     assert (ended["id"], ended["state"], ended["items"]) == ("scenes@1", "succeeded", 3)
     assert versions(store) == ["00000001.json"]
@@ -162,7 +162,7 @@ def test_others_at_the_same_time_get_their_own_versions(app: FastAPI, store: Obj
 
 
 def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
-    client: TestClient, store: ObjectStore, run_queue: NotingRuns, carry: Carry, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, store: ObjectStore, run_queue: NotingRuns, execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     puts = {"left": 0}
 
@@ -188,7 +188,7 @@ def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
             break
     assert broken_off >= 5, "key, archive, version, two entries, spec"
     for run in run_queue.sent:
-        assert carry(run) is RunOutcome.ENDED
+        assert execute(run) is RunOutcome.ENDED
     assert client.get("/datasets/scenes/1").json()["state"] == "succeeded"
     assert archives(store) == []
 
@@ -198,7 +198,7 @@ def test_the_slower_of_two_leaves_no_archive_behind(
     client: TestClient,
     store: ObjectStore,
     run_queue: NotingRuns,
-    carry: Carry,
+    execute: Execute,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = type(store).put_file
@@ -209,7 +209,7 @@ def test_the_slower_of_two_leaves_no_archive_behind(
             # while this one is on its way, the other is accepted and read
             overtaken.append(None)
             overtaken[0] = sent(TestClient(app), "once").json()
-            assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
+            assert execute(run_queue.sent[-1]) is RunOutcome.ENDED
         return real(self, key, *given, **options)
 
     monkeypatch.setattr(type(store), "put_file", slow)
@@ -232,11 +232,11 @@ def test_a_key_of_what_is_deleted_is_refused_until_it_is_gone(client: TestClient
 
 
 def test_a_tenant_without_room_is_still_told_what_it_has_sent(
-    settings: Settings, store: ObjectStore, carry: Carry, run_queue: NotingRuns
+    settings: Settings, store: ObjectStore, execute: Execute, run_queue: NotingRuns
 ) -> None:
     client = TestClient(create_app(settings, store=store, run_queue=run_queue))
     assert sent(client, "once").status_code == 202
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     full = TestClient(
         create_app(settings.model_copy(update={"limit_stored_bytes": 1}), store=store, run_queue=run_queue)
     )

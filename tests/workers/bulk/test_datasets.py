@@ -25,19 +25,19 @@ from service.store import ObjectStore, keys
 from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from workers.bulk.execute import RunOutcome
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 
 
 def test_a_dataset_is_taken_in_as_it_was_sent(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     data = dataset_tar(6)
     accepted = send(client, data)
     assert (accepted["id"], accepted["state"]) == ("scenes@1", "queued")
-    assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
+    assert execute(run_queue.sent[-1]) is RunOutcome.ENDED
 
     view = client.get("/datasets/scenes").json()
-    assert (view["state"], view["items"], view["left_out"], view["format"], view["done"], view["total"]) == (
+    assert (view["state"], view["items"], view["skipped"], view["format"], view["done"], view["total"]) == (
         "succeeded",
         6,
         0,
@@ -68,9 +68,9 @@ def test_a_dataset_is_taken_in_as_it_was_sent(
     assert store.head(layout.archive(dataset.run)) is None
 
 
-def test_its_statistics_are_those_of_its_masks(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
+def test_its_statistics_are_those_of_its_masks(client: TestClient, execute: Execute, run_queue: NotingRuns) -> None:
     send(client, dataset_tar(6))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     statistics = client.get("/datasets/scenes/1/statistics").json()
     assert statistics["images"] == 6
     assert [entry["images"] for entry in statistics["classes"]] == [6, 6, 2]
@@ -82,11 +82,13 @@ def test_its_statistics_are_those_of_its_masks(client: TestClient, carry: Carry,
         assert picture.width > 300
 
 
-def test_what_cannot_be_read_is_left_out_and_reported(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
+def test_what_cannot_be_read_is_left_out_and_reported(
+    client: TestClient, execute: Execute, run_queue: NotingRuns
+) -> None:
     send(client, dataset_tar(4, spoilt=2))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     view = client.get("/datasets/scenes/1").json()
-    assert (view["state"], view["items"], view["left_out"]) == ("succeeded", 3, 1)
+    assert (view["state"], view["items"], view["skipped"]) == ("succeeded", 3, 1)
     assert "1 unreadable" in view["reason"]
     [group] = client.get("/datasets/scenes/1/report").json()["faults"]
     assert (group["kind"], group["first"][0]["file"]) == ("unreadable", "images/scene2.png")
@@ -101,10 +103,10 @@ def test_what_cannot_be_read_is_left_out_and_reported(client: TestClient, carry:
     ],
 )
 def test_a_dataset_that_is_none_fails_with_the_reason(
-    data: bytes, says: str, client: TestClient, carry: Carry, run_queue: NotingRuns
+    data: bytes, says: str, client: TestClient, execute: Execute, run_queue: NotingRuns
 ) -> None:
     send(client, data)
-    assert carry(run_queue.sent[-1]) is RunOutcome.ENDED
+    assert execute(run_queue.sent[-1]) is RunOutcome.ENDED
     view = client.get("/datasets/scenes/1").json()
     assert view["state"] == "failed"
     assert says in view["reason"]
@@ -114,11 +116,11 @@ def test_a_dataset_that_is_none_fails_with_the_reason(
 
 
 def test_versions_are_numbered_and_never_again(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     assert [send(client, dataset_tar(n))["id"] for n in (1, 2, 3)] == ["scenes@1", "scenes@2", "scenes@3"]
     for run in run_queue.sent[:2]:
-        carry(run)
+        execute(run)
     datasets = Datasets(RunRepository(store), "default")
     # the newest is not ready, so the one before it is what a bare name stands for
     assert datasets.ready("scenes").about.version == 2
@@ -143,21 +145,21 @@ def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
 
 
 def test_files_of_the_store_are_read_below_the_tenants_own_folder(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     with tarfile.open(fileobj=io.BytesIO(dataset_tar(3))) as tar:
         for member in tar.getmembers():
             store.put(f"imports/default/{member.name}", tar.extractfile(member).read())
     answer = client.post("/datasets", json={"name": "scenes", "prefix": "set/"})
     assert answer.status_code == 202, answer.text
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     assert client.get("/datasets/scenes/1").json()["items"] == 3
     for prefix in ("../keys", "a/../../keys", "/keys", "a//b", ".", "a\\b"):
         refused = client.post("/datasets", json={"name": "scenes", "prefix": prefix})
         assert refused.status_code == 422, prefix
         assert refused.json()["errors"][0]["pointer"] == "/prefix"
     assert client.post("/datasets", json={"name": "scenes", "prefix": "nothing"}).status_code == 202
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     assert "there are no objects" in client.get("/datasets/scenes/2").json()["reason"]
 
 
@@ -200,11 +202,11 @@ def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings,
 
 
 def test_a_deleted_dataset_leaves_nothing_but_its_number(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     before = {info.key for info in store.list("")}
     send(client, dataset_tar(3))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     assert store.list("tenants/default/stored/")
     assert JobRepository(store).usage.stored_bytes("default")
     assert client.delete("/datasets/scenes/1").status_code == 204
@@ -217,9 +219,11 @@ def test_a_deleted_dataset_leaves_nothing_but_its_number(
     assert client.get("/datasets").json()["datasets"] == []
 
 
-def test_a_damaged_shard_is_told(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> None:
+def test_a_damaged_shard_is_told(
+    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+) -> None:
     send(client, dataset_tar(2))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     run = run_queue.sent[-1]
     dataset = StoredDataset.open(store, run)
     data = bytearray(store.get(layout.shard(run, 0)))

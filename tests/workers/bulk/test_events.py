@@ -22,6 +22,7 @@ from service.api.routes.run_events import followed_run
 from service.api.schemas.runs import RunView, run_fields
 from service.api.services import Services
 from service.api.sse import event_stream
+from service.broker import redis_keys
 from service.kit.run_kinds import RunKind, new_run_id
 from service.runs.progress import RunProgress, publish_progress
 from service.runs.repository import RunRepository
@@ -36,7 +37,7 @@ from workers.bulk.context import Finished, RunContext
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 SLOW_S = 120.0
 """A beat that no test waits for."""
 
@@ -75,14 +76,14 @@ def test_words_of_progress_wake_who_follows_and_the_end_is_the_end(
             while not app.state.services.watcher._listening:
                 await asyncio.sleep(0.01)
 
-            def carry(work: RunContext) -> Finished:
+            def handle(context: RunContext) -> Finished:
                 for done, note in ((1, "reading"), (2, "reading"), (2, "writing")):
                     publish_progress(worker.live_state, spec.run, done, 3, note=note)
                     heard.acquire()
                 return DONE
 
             heard = threading.Semaphore(0)
-            carried = asyncio.get_running_loop().run_in_executor(None, execute_run, worker, spec.run, kinds(carry))
+            carried = asyncio.get_running_loop().run_in_executor(None, execute_run, worker, spec.run, kinds(handle))
             # taken up only now, before the slow clock
             for _ in range(3):
                 events.append(await following_event(stream))
@@ -135,7 +136,7 @@ def test_without_a_redis_states_are_told_from_the_store(
             ids = [(await following_event(stream))["id"]]
             worker.runs.mark_started(spec.run)
             ids.append((await following_event(stream))["id"])
-            execute_run(worker, spec.run, kinds(lambda work: DONE))
+            execute_run(worker, spec.run, kinds(lambda context: DONE))
             return [*ids, *(event["id"] for event in events_in("".join([piece async for piece in stream])))]
 
     assert asyncio.run(follow()) == ["0.-.queued", "0.-.running", "3.3.succeeded"]
@@ -157,11 +158,11 @@ def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(
 
 
 def test_an_export_is_followed_over_http_as_it_is_looked_at(
-    client: TestClient, carry: Carry, run_queue: NotingRuns
+    client: TestClient, execute: Execute, run_queue: NotingRuns
 ) -> None:
     send(client, dataset_tar(3))
     dataset = run_queue.sent[-1]
-    taking_in = threading.Timer(0.2, carry, (dataset,))
+    taking_in = threading.Timer(0.2, execute, (dataset,))
     taking_in.start()
     answer = client.get("/datasets/scenes/1/events")
     taking_in.join()
@@ -173,16 +174,16 @@ def test_an_export_is_followed_over_http_as_it_is_looked_at(
 
     export = client.post("/exports", json={"sources": [{"dataset": "scenes"}], "format": "coco"}).json()
     assert export["links"]["events"] == f"/exports/{export['id']}/events"
-    carry(export["id"])
+    execute(export["id"])
     (only,) = events_in(client.get(export["links"]["events"]).text)
     told, looked_at = json.loads(only["data"]), client.get(f"/exports/{export['id']}").json()
     assert only["event"] == "ended"
     assert told == looked_at
 
 
-def test_a_set_that_ended_tells_so_once(client: TestClient, carry: Carry, run_queue: NotingRuns) -> None:
+def test_a_set_that_ended_tells_so_once(client: TestClient, execute: Execute, run_queue: NotingRuns) -> None:
     send(client, dataset_tar(3, names=("building", "water", "vegetation")))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     made = client.post("/augmentations", json={"dataset": "scenes", "model": "aerial", "count": 2, "seed": 1}).json()
     events = made["links"]["events"]
     assert events == f"/augmentations/{made['id']}/events"
@@ -210,15 +211,15 @@ def test_a_run_that_hurries_speaks_now_and_then(
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)
     with redis.pubsub(ignore_subscribe_messages=True) as channel:
-        channel.subscribe(f"twinset:events:{spec.run}")
+        channel.subscribe(redis_keys.events(spec.run))
 
-        def carry(work: RunContext) -> Finished:
+        def handle(context: RunContext) -> Finished:
             for done in range(1000):
-                work.say(done, 1000)
+                context.report_progress(done, 1000)
             return DONE
 
-        assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.ENDED
-        redis.publish(f"twinset:events:{spec.run}", "last")
+        assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.ENDED
+        redis.publish(redis_keys.events(spec.run), "last")
         said: list[Any] = []
         while b"last" not in said:
             message = channel.get_message(timeout=10)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from redis import Redis
 
+from service.broker import redis_keys
 from service.broker.run_queue import (
     RUN_QUEUE,
     RUN_TASK,
@@ -44,8 +45,8 @@ def accepted(worker: BulkWorker, kind: RunKind = RunKind.EXPORT) -> RunSpec:
     return spec
 
 
-def kinds(carry: Callable[[RunContext], Finished | RetryLater], **changes: object) -> dict[RunKind, RunHandler]:
-    return {kind: RunHandler(carry, **changes) for kind in RunKind}  # type: ignore[arg-type]
+def kinds(handle: Callable[[RunContext], Finished | RetryLater], **changes: object) -> dict[RunKind, RunHandler]:
+    return {kind: RunHandler(handle, **changes) for kind in RunKind}  # type: ignore[arg-type]
 
 
 def test_ids_name_their_kind_and_sort_newest_first() -> None:
@@ -61,12 +62,12 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
     spec = accepted(worker)
     calls: list[str] = []
 
-    def carry(work: RunContext) -> Finished:
-        calls.append(work.spec.run)
+    def handle(context: RunContext) -> Finished:
+        calls.append(context.spec.run)
         assert worker.leases.live(spec.run) == {0}
         return DONE
 
-    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.ENDED
+    assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
     assert summary is not None
     assert (summary.state, summary.done, summary.result, summary.bytes) == (
@@ -78,7 +79,7 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
     assert worker.store.head(run_keys.open_run(spec.run)) is None
     assert worker.repository.usage.stored_bytes("default") == {spec.run: 10}
     # delivered again, it is left alone
-    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.NOTHING_TO_DO
+    assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.NOTHING_TO_DO
     assert calls == [spec.run]
     assert worker.leases.live(spec.run) == set()
 
@@ -88,18 +89,18 @@ def test_two_workers_never_have_the_same_run(hire: Callable[..., BulkWorker]) ->
     spec = accepted(one)
     outcomes: list[RunOutcome] = []
 
-    def carry(work: RunContext) -> Finished:
-        outcomes.append(execute_run(other, spec.run, kinds(carry)))
+    def handle(context: RunContext) -> Finished:
+        outcomes.append(execute_run(other, spec.run, kinds(handle)))
         return DONE
 
-    assert execute_run(one, spec.run, kinds(carry)) is RunOutcome.ENDED
+    assert execute_run(one, spec.run, kinds(handle)) is RunOutcome.ENDED
     assert outcomes == [RunOutcome.TAKEN]
 
 
 def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: NotingRuns) -> None:
     spec = accepted(worker)
     sweeper = RunSweeper(worker)
-    assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.6))) is RunOutcome.LATER
+    assert execute_run(worker, spec.run, kinds(lambda context: RetryLater(0.6))) is RunOutcome.LATER
     assert sweeper.run_once()
     assert run_queue.sent == []
     time.sleep(0.7)
@@ -107,7 +108,7 @@ def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: N
     assert run_queue.sent == [spec.run]
     # waiting is no failed attempt, however often
     for _ in range(worker.settings.max_chunk_attempts + 1):
-        assert execute_run(worker, spec.run, kinds(lambda work: RetryLater(0.001))) is RunOutcome.LATER
+        assert execute_run(worker, spec.run, kinds(lambda context: RetryLater(0.001))) is RunOutcome.LATER
 
 
 def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
@@ -119,7 +120,7 @@ def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
     real.close()
     lease = worker.leases.take(held.run, 0)
     assert lease is not None
-    execute_run(worker, ended.run, kinds(lambda work: DONE))
+    execute_run(worker, ended.run, kinds(lambda context: DONE))
     worker.store.put(run_keys.open_run(ended.run), b"")  # as if killed between summary and this
     sweeper = RunSweeper(worker)
     assert sweeper.run_once()
@@ -133,14 +134,14 @@ def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
 def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def away(work: RunContext) -> Finished:
+    def away(context: RunContext) -> Finished:
         raise StoreUnavailable("the store does not answer")
 
     for _ in range(worker.settings.max_chunk_attempts + 2):
         assert execute_run(worker, spec.run, kinds(away)) is RunOutcome.FAILED
     assert worker.runs.read_summary(spec.run) is None
 
-    def wrong(work: RunContext) -> Finished:
+    def wrong(context: RunContext) -> Finished:
         raise InvalidDataset("there is no pair")
 
     assert execute_run(worker, spec.run, kinds(wrong)) is RunOutcome.ENDED
@@ -152,7 +153,7 @@ def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: Bu
 def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def broken(work: RunContext) -> Finished:
+    def broken(context: RunContext) -> Finished:
         raise RuntimeError("a fault of ours")
 
     assert worker.settings.max_chunk_attempts == 2
@@ -161,18 +162,18 @@ def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker
     summary = worker.runs.read_summary(spec.run)
     assert summary is not None
     assert summary.state is JobState.FAILED
-    assert summary.reason == "given up after 2 attempts; the last one: RuntimeError: a fault of ours"
+    assert summary.reason == "failed after 2 attempts; the last one: RuntimeError: a fault of ours"
 
 
 def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, settings: Settings) -> None:
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)
-    redis.set(f"twinset:run-attempts:{spec.run}", 2)  # two began and never came back
+    redis.set(redis_keys.run_attempts(spec.run), 2)  # two began and never came back
     redis.close()
-    assert execute_run(worker, spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
+    assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
     assert summary is not None
-    assert "ended with its worker" in (summary.reason or "")
+    assert "the last one ended when its worker died" in (summary.reason or "")
 
 
 def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
@@ -183,22 +184,23 @@ def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
     assert summary.state is JobState.CANCELLED
     worker.runs.cancel(spec)
     assert (
-        execute_run(worker, spec.run, kinds(lambda work: pytest.fail("it was cancelled"))) is RunOutcome.NOTHING_TO_DO
+        execute_run(worker, spec.run, kinds(lambda context: pytest.fail("it was cancelled")))
+        is RunOutcome.NOTHING_TO_DO
     )
 
 
 def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
-    def carry(work: RunContext) -> Finished:
+    def handle(context: RunContext) -> Finished:
         worker.store.put(f"{run_keys.run_prefix(spec.run)}files/a.tar", b"half")
         worker.runs.cancel(spec)
         assert worker.runs.read_summary(spec.run) is None
-        work._looked_at = float("-inf")
-        work.look()
+        context._checked_at = float("-inf")
+        context.check()
         raise AssertionError("the cancel was not seen")
 
-    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.CANCELLED
+    assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.CANCELLED
     summary = worker.runs.read_summary(spec.run)
     assert summary is not None
     assert summary.state is JobState.CANCELLED
@@ -210,14 +212,14 @@ def test_a_worker_that_stops_hands_its_run_on(
 ) -> None:
     spec = accepted(worker)
 
-    def carry(work: RunContext) -> Finished:
-        worker.shutdown.ask()
-        assert work.should_stop()
+    def handle(context: RunContext) -> Finished:
+        worker.shutdown.request()
+        assert context.should_stop()
         raise Released(cancelled=False)
 
-    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.RELEASED
+    assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.RELEASED
     assert run_queue.sent == [spec.run]
-    assert execute_run(hire(), spec.run, kinds(lambda work: DONE)) is RunOutcome.ENDED
+    assert execute_run(hire(), spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
 
 
 def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, store: ObjectStore) -> None:
@@ -225,16 +227,16 @@ def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, 
     spec = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
 
-    def carry(work: RunContext) -> Finished:
+    def handle(context: RunContext) -> Finished:
         store.put(f"{run_keys.run_prefix(spec.run)}shards/0.tar", b"x")
         worker.runs.delete(spec)
         assert sweeper.run_once()
         assert store.head(run_keys.run_spec(spec.run)) is not None, "removed while somebody writes"
-        work._looked_at = float("-inf")
-        work.look()
+        context._checked_at = float("-inf")
+        context.check()
         raise AssertionError("the deletion was not seen")
 
-    assert execute_run(worker, spec.run, kinds(carry)) is RunOutcome.CANCELLED
+    assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.CANCELLED
     assert sweeper.run_once()
     assert {info.key for info in store.list("")} == before
 

@@ -27,16 +27,16 @@ from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 NAMES = ("building", "water", "vegetation", "unlabelled")
 """The classes of the card, so that twins and the dataset go together."""
 
 
 @pytest.fixture
-def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
     """A dataset of 6 items that has been taken in; its id."""
     found = send(client, dataset_tar(6, names=NAMES))["id"]
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     return str(found)
 
 
@@ -49,12 +49,12 @@ def job(client: TestClient, store: ObjectStore) -> str:
     return str(accepted["id"])
 
 
-def export(client: TestClient, carry: Carry, run_queue: NotingRuns, **body: Any) -> dict[str, Any]:
+def export(client: TestClient, execute: Execute, run_queue: NotingRuns, **body: Any) -> dict[str, Any]:
     """An export that has been carried out, as the API tells of it."""
     answer = client.post("/exports", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/exports/{answer.json()['id']}"
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     return client.get(answer.headers["location"]).json()
 
 
@@ -85,12 +85,12 @@ def unpacked(parts: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def test_a_job_and_a_dataset_as_one_set(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, scenes: str, job: str
+    client: TestClient, execute: Execute, run_queue: NotingRuns, scenes: str, job: str
 ) -> None:
     # the twins of the tests' worker are smaller than those of a real one; a format that takes any size
     view = export(
         client,
-        carry,
+        execute,
         run_queue,
         sources=[{"dataset": scenes}, {"job": job}],
         format="folders",
@@ -173,11 +173,13 @@ def test_an_export_goes_on_where_a_killed_worker_left_it(
         assert left == []
 
 
-def test_low_confidence_is_left_out_and_told(client: TestClient, carry: Carry, run_queue: NotingRuns, job: str) -> None:
-    view = export(client, carry, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.995)
+def test_low_confidence_is_left_out_and_told(
+    client: TestClient, execute: Execute, run_queue: NotingRuns, job: str
+) -> None:
+    view = export(client, execute, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.995)
     assert view["state"] == "failed"
     assert "low confidence" in view["reason"].replace("_", " ")
-    view = export(client, carry, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.99)
+    view = export(client, execute, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.99)
     assert view["items"] == {"real": 0, "synthetic": 4}
 
 
@@ -225,22 +227,22 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
 
 
 def test_a_dataset_deleted_meanwhile_is_named(
-    client: TestClient, carry: Carry, worker: BulkWorker, scenes: str
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str
 ) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
     assert client.delete("/datasets/scenes/1").status_code == 204
     RunSweeper(worker).run_once()
-    carry(export_id)
+    execute(export_id)
     view = client.get(f"/exports/{export_id}").json()
     assert view["state"] == "failed"
     assert view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
 
 
 def test_classes_that_do_not_agree_are_told_at_once(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, job: str
+    client: TestClient, execute: Execute, run_queue: NotingRuns, job: str
 ) -> None:
     send(client, dataset_tar(2), name="others")
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     answer = client.post("/exports", json={"sources": [{"job": job}, {"dataset": "others"}], "format": "coco"})
     assert answer.status_code == 422
     assert "classes do not agree" in answer.json()["detail"]
@@ -268,7 +270,7 @@ def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_qu
 
 
 def test_listed_newest_first_cancelled_and_deleted(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, scenes: str, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, scenes: str, store: ObjectStore
 ) -> None:
     ids = [
         client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco", "seed": n}).json()["id"]
@@ -283,7 +285,7 @@ def test_listed_newest_first_cancelled_and_deleted(
     files = client.get(f"/exports/{ids[0]}/files")
     assert files.status_code == 409
     assert "is cancelled; it has no files" in files.json()["detail"]
-    carry(ids[1])
+    execute(ids[1])
     assert client.post(f"/exports/{ids[1]}/cancel").status_code == 409
     assert client.delete(f"/exports/{ids[1]}").status_code == 204
     assert client.get(f"/exports/{ids[1]}").status_code == 404

@@ -37,7 +37,7 @@ from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
 from workers.runtime.metrics_server import serve_metrics
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 Values = dict[tuple[str, ...], float]
 
 
@@ -78,13 +78,13 @@ def grown(port: int) -> Callable[[], Values]:
 
 
 def test_a_dataset_and_its_export(
-    client: TestClient, carry: Carry, run_queue: NotingRuns, grown: Callable[[], Values], store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: NotingRuns, grown: Callable[[], Values], store: ObjectStore
 ) -> None:
     send(client, dataset_tar(6, spoilt=2))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     said = grown()
     assert said["twinset_bulk_dataset_files_total", "archive"] == 13, "a list of classes, six images, six masks"
-    assert (said["twinset_bulk_dataset_items_total", "kept"], said["twinset_bulk_dataset_items_total", "left_out"]) == (
+    assert (said["twinset_bulk_dataset_items_total", "kept"], said["twinset_bulk_dataset_items_total", "skipped"]) == (
         5,
         1,
     )
@@ -94,16 +94,16 @@ def test_a_dataset_and_its_export(
 
     # the same image comes once
     send(client, dataset_tar(6), name="again")
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     body = {"sources": [{"dataset": "scenes"}, {"dataset": "again"}], "format": "webdataset", "shard_items": 2}
     export = client.post("/exports", json=body).json()["id"]
-    carry(export)
+    execute(export)
     view = client.get(f"/exports/{export}").json()
     said = grown()
     assert view["items"]["real"] == 6
-    assert view["left_out"] == {"same_image": 5}
+    assert view["skipped"] == {"same_image": 5}
     assert said["twinset_bulk_export_items_total", "webdataset", "written"] == 6
-    assert said["twinset_bulk_export_items_total", "webdataset", "left_out"] == 5
+    assert said["twinset_bulk_export_items_total", "webdataset", "skipped"] == 5
     assert said["twinset_bulk_export_bytes_total", "webdataset"] == view["bytes"]
     for kind, count in (("dataset", 2), ("export", 1)):
         assert said["twinset_bulk_runs_ended_total", kind, "succeeded"] == count
@@ -117,13 +117,13 @@ def test_a_dataset_and_its_export(
 def test_an_export_that_goes_on_counts_what_each_worker_did(
     client: TestClient,
     hire: Callable[..., BulkWorker],
-    carry: Carry,
+    execute: Execute,
     run_queue: NotingRuns,
     grown: Callable[[], Values],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     send(client, dataset_tar(6))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     export = client.post(
         "/exports", json={"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}
     ).json()["id"]
@@ -140,7 +140,7 @@ def test_an_export_that_goes_on_counts_what_each_worker_did(
 
 def test_twins_of_a_set_by_what_became_of_them(
     client: TestClient,
-    carry: Carry,
+    execute: Execute,
     worker: BulkWorker,
     run_queue: NotingRuns,
     store: ObjectStore,
@@ -148,11 +148,11 @@ def test_twins_of_a_set_by_what_became_of_them(
 ) -> None:
     register(store, mask_card())
     send(client, dataset_tar(12, names=NAMES))
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     asked = ask(
         client, dataset="scenes", model="aerial", count=12, seed=1, acceptance={"min_confident_share": 0.9}, budget=4.0
     )
-    view = see_through(client, carry, worker, asked["id"], lambda seed: 0.95 if seed % 2 else 0.5)
+    view = see_through(client, execute, worker, asked["id"], lambda seed: 0.95 if seed % 2 else 0.5)
     said = grown()
     assert said["twinset_bulk_twins_accepted_total",] == view["done"] == 12
     rejected = {name[1]: value for name, value in said.items() if name[0] == "twinset_bulk_twins_rejected_total"}
@@ -167,12 +167,12 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     spec = accepted(worker)
     under_way: list[Values] = []
 
-    def carry(work: RunContext) -> Finished:
+    def handle(context: RunContext) -> Finished:
         under_way.append(page(port))
         return DONE
 
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
-    execute_run(worker, spec.run, kinds(carry))
+    execute_run(worker, spec.run, kinds(handle))
     assert under_way[0]["twinset_bulk_runs_under_way", "export"] == 1
     assert under_way[0]["twinset_bulk_runs_under_way", "dataset"] == 0
     assert page(port)["twinset_bulk_runs_under_way", "export"] == 0
@@ -196,7 +196,7 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
         said["twinset_bulk_runs_removed_total", "dataset"],
     ) == (1, 1)
     assert ("twinset_bulk_runs_requeued_total", "export") not in said
-    execute_run(worker, accepted(worker).run, kinds(lambda work: RetryLater(1.0)))
+    execute_run(worker, accepted(worker).run, kinds(lambda context: RetryLater(1.0)))
     assert grown()["twinset_bulk_deliveries_total", "export", "later"] == 1
 
 

@@ -21,11 +21,11 @@ from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
 from tests.workers.bulk.test_augmentations import ask, see_through
 from tests.workers.bulk.test_exports import NAMES, files
 from workers.bulk.execute import RunOutcome
-from workers.bulk.retention import RunExpiry
+from workers.bulk.retention import RunRetention
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
-Carry = Callable[[str], RunOutcome]
+Execute = Callable[[str], RunOutcome]
 DAYS = 7
 
 
@@ -43,10 +43,10 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
     def now() -> datetime:
         return datetime.now(UTC) + timedelta(days=later)
 
-    sweeper = RunSweeper(worker, RunExpiry(worker, now=now, poll_interval_s=0.0, size=size))
+    sweeper = RunSweeper(worker, RunRetention(worker, now=now, poll_interval_s=0.0, size=size))
     for _ in range(times):
         assert sweeper.run_once()
-    sweeper._leader_lock.give_back()
+    sweeper._leader_lock.release()
 
 
 def run_of(
@@ -91,11 +91,11 @@ def test_kept_for_ever_is_the_default(worker: BulkWorker) -> None:
 
 
 @pytest.fixture
-def scenes(client: TestClient, carry: Carry, run_queue: NotingRuns, store: ObjectStore) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore) -> str:
     """A dataset, and a model of the same classes that follows masks."""
     register(store, mask_card())
     found = send(client, dataset_tar(6, names=NAMES))["id"]
-    carry(run_queue.sent[-1])
+    execute(run_queue.sent[-1])
     return str(found)
 
 
@@ -106,11 +106,11 @@ def export_of(client: TestClient, run_queue: NotingRuns, source: dict[str, str],
 
 
 def test_an_expired_export_is_gone_as_a_deleted_one_is(
-    client: TestClient, forgetful: BulkWorker, carry: Carry, scenes: str, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, forgetful: BulkWorker, execute: Execute, scenes: str, run_queue: NotingRuns, store: ObjectStore
 ) -> None:
     headers = {"Idempotency-Key": "once"}
     run = export_of(client, run_queue, {"dataset": scenes}, headers=headers)
-    carry(run)
+    execute(run)
     link = client.get(f"/exports/{run}/files").json()["files"][0]["url"]
     sweep(forgetful, later=DAYS - 1)
     assert client.get(link).status_code == 200
@@ -127,23 +127,23 @@ def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
     client: TestClient,
     forgetful: BulkWorker,
     worker: BulkWorker,
-    carry: Carry,
+    execute: Execute,
     scenes: str,
     run_queue: NotingRuns,
     store: ObjectStore,
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
-    see_through(client, carry, worker, run)
+    see_through(client, execute, worker, run)
     [job] = Rounds(store, run).jobs()
     done = export_of(client, run_queue, {"augmentation": run})
-    carry(done)
+    execute(done)
     wanted = files(client, client.get(f"/exports/{done}").json())
     waiting = export_of(client, run_queue, {"augmentation": run})
     sweep(forgetful, later=DAYS + 1)
     assert client.get(f"/augmentations/{run}").status_code == 200
     assert client.get(f"/jobs/{job}").status_code == 200
     assert client.get(f"/exports/{done}").status_code == 404, "of exports none needs another"
-    carry(waiting)
+    execute(waiting)
     view = client.get(f"/exports/{waiting}").json()
     assert (view["state"], view["items"]) == ("succeeded", {"real": 0, "synthetic": 4})
     assert files(client, view) == wanted
@@ -165,7 +165,7 @@ def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
 def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_that_are(
     client: TestClient,
     worker: BulkWorker,
-    carry: Carry,
+    execute: Execute,
     scenes: str,
     run_queue: NotingRuns,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,20 +174,20 @@ def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_
 
     monkeypatch.setattr(module, "ROUND", 2)
     run = ask(client, dataset="scenes", model="tissue", count=6, seed=2)["id"]
-    see_through(client, carry, worker, run)
+    see_through(client, execute, worker, run)
     jobs = Rounds(worker.store, run).jobs()
     assert len(jobs) == 3
     exports = [export_of(client, run_queue, {"augmentation": run}) for _ in range(2)]
     assert client.delete(f"/jobs/{jobs[1]}").status_code == 204
-    carry(exports[0])
+    execute(exports[0])
     view = client.get(f"/exports/{exports[0]}").json()
-    assert (view["state"], view["items"], view["left_out"]) == (
+    assert (view["state"], view["items"], view["skipped"]) == (
         "succeeded",
         {"real": 0, "synthetic": 4},
         {"missing": 2},
     )
     client.delete(f"/augmentations/{run}")
-    assert carry(exports[1]) is RunOutcome.ENDED
+    assert execute(exports[1]) is RunOutcome.ENDED
     view = client.get(f"/exports/{exports[1]}").json()
     assert view["state"] == "failed"
     assert f"augmentation '{run}' does not exist" in view["reason"]

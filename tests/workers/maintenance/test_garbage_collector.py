@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from service.broker import redis_keys
 from service.errors import UnknownJob
 from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
@@ -27,7 +28,7 @@ from tests.workers.fakes import Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
-from workers.maintenance.garbage_collector import Deleter
+from workers.maintenance.garbage_collector import GarbageCollector
 
 LATER = timedelta(days=3)
 
@@ -43,8 +44,8 @@ def ended(worker: Worker, **changes: Any) -> JobSpec:
     return spec
 
 
-def deleter(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> Deleter:
-    return Deleter(worker, now=lambda: datetime.now(UTC) + later, poll_interval_s=0.0, **options)
+def deleter(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> GarbageCollector:
+    return GarbageCollector(worker, now=lambda: datetime.now(UTC) + later, poll_interval_s=0.0, **options)
 
 
 def objects(store: ObjectStore, job: str) -> list[str]:
@@ -68,7 +69,7 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
     assert objects(store, gone.job) == []
     assert list(usage.jobs("acme")) == [stays.job]
     assert usage.stored_bytes("acme").keys() == {stays.job}
-    assert gone.job not in redis.hgetall("twinset:stored:acme")
+    assert gone.job not in redis.hgetall(redis_keys.stored("acme"))
     assert {key: store.get(key) for key in objects(store, stays.job)} == before
 
 
@@ -88,18 +89,18 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
         breaking.left = deletes
         one = deleter(killed)
         one.run_once()
-        one._leader_lock.give_back()
+        one._leader_lock.release()
         if worker.repository.deletions.read(spec.job) is None:
             break
         post.sent.clear()
         sweeper = Sweeper(worker)
         sweeper.run_once()
-        sweeper._leader_lock.give_back()
+        sweeper._leader_lock.release()
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
         assert post.sent == []
         other = deleter(worker)
         other.run_once()
-        other._leader_lock.give_back()
+        other._leader_lock.release()
         assert objects(store, spec.job) == []
     assert deletes > 10, "it was killed at every place there is"
     assert objects(store, spec.job) == []
@@ -162,7 +163,7 @@ def test_inputs_of_a_job_that_never_came_go_after_a_day_with_its_entries(worker:
     young = deleter(worker)
     assert young.run_once()
     assert objects(store, spec.job)
-    young._leader_lock.give_back()
+    young._leader_lock.release()
     assert deleter(worker, later=LATER).run_once()
     assert objects(store, spec.job) == []
     assert worker.repository.read_spec(waiting.job) == waiting
@@ -178,12 +179,12 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     for index in (2, 3, 4):
         store.put(keys.job_image(spec.job, index), b"image")
         store.put(keys.job_mask(spec.job, index), b"mask")
-    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.GIVEN_UP
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
     worker.repository.request_cancel(spec.job)
     assert worker.repository.conclude(spec).state is JobState.CANCELLED
     young = deleter(worker)
     young.run_once()
-    young._leader_lock.give_back()
+    young._leader_lock.release()
     assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
     assert deleter(worker, later=LATER).run_once()
     left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
@@ -204,12 +205,12 @@ def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, sto
     strays = [keys.job_shard_beside(spec.job, 0, "ab" * 32), keys.job_shard(spec.job, 1), keys.job_shard(spec.job, 2)]
     for key in strays:
         store.put(key, b"shard")
-    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.GIVEN_UP
+    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
     worker.repository.request_cancel(spec.job)
     assert worker.repository.conclude(spec).state is JobState.CANCELLED
     young = deleter(worker)
     young.run_once()
-    young._leader_lock.give_back()
+    young._leader_lock.release()
     assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
     assert deleter(worker, later=LATER).run_once()
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
@@ -227,7 +228,7 @@ def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker:
 
 def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker: Worker, store: FolderStore) -> None:
     clock = [datetime.now(UTC) + LATER]
-    deleting = Deleter(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
+    deleting = GarbageCollector(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
     early = [tiny_spec() for _ in range(5)]
     for spec in early:
         store.put(keys.job_input(spec.job, 0), b"mask")
@@ -243,7 +244,7 @@ def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker:
 
 
 def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
-    first, second = Deleter(hire()), Deleter(hire())
+    first, second = GarbageCollector(hire()), GarbageCollector(hire())
     assert first.run_once()
     assert not second.run_once()
     first.start()

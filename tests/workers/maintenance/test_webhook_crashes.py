@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from service.broker import redis_keys
 from service.errors import StoreUnavailable
 from service.kit.ids import new_job_id
 from service.settings import Settings
@@ -126,7 +127,7 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert deliverers[1].run_once()
     until(lambda: len(receiver.got) == 2)
     receiver.held.set()
-    assert all(deliverer.wait(20) for deliverer in deliverers)
+    assert all(sender.wait(20) for sender in deliverers)
     found = stands(one, spec)
     assert [a.number for a in found.attempts] == [1, 2]
     assert {(a.status, a.result) for a in found.attempts} == {(204, "delivered"), (500, "failed")}
@@ -161,8 +162,8 @@ def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
 
 
 def test_its_thread_delivers_by_itself_and_goes_on_when_redis_comes_back(worker: Worker, receiver: Receiver) -> None:
-    deliverer = WebhookSender(worker)
-    deliverer.start()
+    sender = WebhookSender(worker)
+    sender.start()
     try:
         spec = ended(worker, receiver)
         until(lambda: stands(worker, spec).state is CallbackState.DELIVERED)
@@ -170,5 +171,5 @@ def test_its_thread_delivers_by_itself_and_goes_on_when_redis_comes_back(worker:
         again = ended(worker, receiver)
         until(lambda: stands(worker, again).state is CallbackState.DELIVERED)
     finally:
-        deliverer.stop()
-    assert not worker.redis.exists("twinset:callbacks"), "the next worker need not wait for its turn"
+        sender.stop()
+    assert not worker.redis.exists(redis_keys.leader("webhook-sender")), "the next worker need not wait for its turn"

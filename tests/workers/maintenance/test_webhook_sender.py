@@ -164,10 +164,10 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(
     receiver.answers = [(404, {})]
     spec = ended(worker, receiver)
     began = clock()
-    deliverer = WebhookSender(worker, now=clock)
+    sender = WebhookSender(worker, now=clock)
     for _ in range(40):
-        assert deliverer.run_once()
-        assert deliverer.wait(30)
+        assert sender.run_once()
+        assert sender.wait(30)
         found = stands(worker, spec)
         if found.state.settled:
             break
@@ -200,10 +200,10 @@ def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hi
     with receiving() as quick:
         receiver.held = threading.Event()
         slow, fast = ended(worker, receiver), ended(worker, quick)
-        deliverer = WebhookSender(worker)
-        assert deliverer.run_once()
+        sender = WebhookSender(worker)
+        assert sender.run_once()
         until(lambda: stands(worker, fast).state is CallbackState.DELIVERED, timeout_s=20)
-        assert deliverer.wait(20)
+        assert sender.wait(20)
     (attempt,) = stands(worker, slow).attempts
     assert (attempt.status, attempt.error, attempt.result) == (None, "no answer within 0.5 s", "failed")
     assert 0.4 < attempt.seconds < 5
@@ -258,7 +258,7 @@ def test_the_rest_of_a_url_is_not_logged(worker: Worker, receiver: Receiver, cap
     with caplog.at_level(logging.DEBUG):
         ended(worker, receiver)
         deliver(worker)
-    assert f"callback to http://127.0.0.1:{receiver.port}, attempt 1: 204, delivered" in caplog.text
+    assert f"webhook to http://127.0.0.1:{receiver.port}, attempt 1: 204, delivered" in caplog.text
     assert "of=mine" not in caplog.text
 
 
@@ -274,19 +274,19 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
         other = tiny_spec(count=2, chunk_size=2)
         worker.repository.write_spec(other)
         generate_chunk(worker, other.job, 0)
-    deliverer = WebhookSender(worker, now=clock)
+    sender = WebhookSender(worker, now=clock)
     counting.read.clear()
-    assert deliverer.run_once()
-    assert deliverer.wait(20)
+    assert sender.run_once()
+    assert sender.wait(20)
     assert {key.split("/")[1].removesuffix(".json") for key in counting.read} == {waiting.job}
     counting.read.clear()
     for _ in range(5):
-        assert deliverer.run_once()
-        assert deliverer.wait(20)
+        assert sender.run_once()
+        assert sender.wait(20)
     assert counting.read == [], "it is known not to be due"
     clock.go_on(7)
-    assert deliverer.run_once()
-    assert deliverer.wait(20)
+    assert sender.run_once()
+    assert sender.wait(20)
     assert stands(worker, waiting).state is CallbackState.DELIVERED
 
 

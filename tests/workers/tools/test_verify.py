@@ -255,7 +255,7 @@ def test_samples_given_up_are_passed_over_and_counted(hire: Hire, post: Post, se
     worker = hire(load=lambda folder: BreaksAtTimes(load_card(folder)))
     spec = made(worker, post, count=6, chunk_size=4)
     drawn = draw(worker.repository, spec, 10, 3)
-    assert (len(drawn.picks), drawn.given_up) == (4, 2)
+    assert (len(drawn.picks), drawn.failed) == (4, 2)
     assert all(pick.item.error is None for pick in drawn.picks)
     assert verdict(look(worker, settings, spec)) is VerifyVerdict.SAME
 
@@ -323,10 +323,10 @@ def test_only_chunks_that_are_recorded_are_drawn_from(worker: Worker, post: Post
 def test_a_job_without_twins_cannot_be_verified(worker: Worker, post: Post) -> None:
     waiting = accept(worker, post, count=3)
     post.waiting.clear()
-    with pytest.raises(JobStateConflict, match="no chunk of it is recorded yet"):
+    with pytest.raises(JobStateConflict, match="none of its chunks is recorded yet"):
         draw(worker.repository, waiting, 5, 0)
     broken = made(worker, post, count=2, prompt="nan", classes=None)
-    with pytest.raises(JobStateConflict, match="all 2 recorded samples were given up: .*not finite"):
+    with pytest.raises(JobStateConflict, match="all 2 recorded samples failed: .*not finite"):
         draw(worker.repository, broken, 5, 0)
 
 
