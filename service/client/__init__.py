@@ -1,4 +1,4 @@
-"""Twinset from Python: twins asked for, datasets sent, sets fetched, and opened for PyTorch.
+"""Python client of a Twinset server: generate twins, upload datasets, download sets, open them in PyTorch.
 
     from service.client import Twinset
 
@@ -6,15 +6,17 @@
         job = client.generate(model="cosimgen-dubai", classes=["water"], count=100)
         dataset = job.torch_dataset("twins")
 
-:class:`AsyncTwinset` has the same methods, to be awaited. Importing this loads neither torch nor what a server is made
-of.
+``from twinset import Twinset`` imports the same. :class:`AsyncTwinset` has the same methods for asyncio. Importing this
+package loads neither torch nor numpy, Pillow or any part of the server; see README.md for more examples.
 
-    twinset, async_twinset     the clients, and what their calls return
-    jobs, datasets, exports, augmentations, models     what the calls do, written once, as flows
-    effects, blocking, cooperative     what a flow asks of the world, and those who do it
-    sending, wire, config      requests repeated, answers taken apart, the key kept
-    downloading, folder, unzipping     files into a folder, each whole or not at all
-    torch_dataset, layouts     a downloaded set, pair by pair
+    twinset, async_twinset         the two clients, and the runs that their methods return
+    views, errors                  value classes of the API's answers, and all errors
+    jobs, datasets, exports, augmentations, models, runs, masks    the operations, written once for both as flows
+    effects, sync_runner, async_runner, client    what a flow can ask for, and the runners that perform it
+    retries, requests, wire, paging, config       retries, idempotency keys, HTTP, pages of lists, settings
+    downloading, job_files, folder, unzipping, packing    files: fetched, compared, unpacked, packed for upload
+    progress_bars                  progress bars in terminals and notebooks
+    torch_dataset, layouts         a downloaded set as a PyTorch dataset
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ from service.client.errors import (
     UnexpectedAnswer,
 )
 from service.client.twinset import Augmentation, DatasetRef, Export, Job, Twinset
-from service.client.views import Model, PlanInfo, Sample
-from service.errors import TwinsetError
+from service.client.views import AugmentationInfo, DatasetInfo, ExportInfo, JobInfo, Model, PlanInfo, Sample
+from service.errors import InvalidDataset, InvalidRequest, SettingsError, TwinsetError
 
 __all__ = [
     "ApiProblem",
@@ -44,18 +46,25 @@ __all__ = [
     "AsyncJob",
     "AsyncTwinset",
     "Augmentation",
+    "AugmentationInfo",
+    "DatasetInfo",
     "DatasetRef",
     "Download",
     "DownloadFailed",
     "DownloadRefused",
     "Export",
+    "ExportInfo",
     "FolderTaken",
+    "InvalidDataset",
+    "InvalidRequest",
     "Job",
+    "JobInfo",
     "Model",
     "PlanInfo",
     "RunFailed",
     "Sample",
     "ServerUnreachable",
+    "SettingsError",
     "StillRunning",
     "TorchMissing",
     "Twinset",

@@ -1,6 +1,6 @@
-"""The client for programs with an event loop: every call is to be awaited.
+"""AsyncTwinset, the client for asyncio programs.
 
-What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
 here they are bound to a runner of asyncio.
 """
 
@@ -17,75 +17,86 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
+from service.client.async_runner import AsyncRunner, async_iterator, async_method
 from service.client.client import BaseClient
-from service.client.config import Config, keep_signatures_out_of_logs
-from service.client.cooperative import CooperativeRunner, cooperative, cooperative_pages
-from service.client.progress_bars import Board
+from service.client.config import Config, install_signature_filter
+from service.client.progress_bars import ProgressDisplay
 from service.client.views import AugmentationInfo, PlanInfo
 
 
 class _Cooperative:
-    """What every kind of run can do."""
+    """Methods that all kinds of runs share."""
 
-    refresh = cooperative(_runs.refresh)
-    wait = cooperative(_runs.wait)
-    cancel = cooperative(_runs.cancel)
-    delete = cooperative(_runs.delete)
+    refresh = async_method(_runs.refresh)
+    wait = async_method(_runs.wait)
+    cancel = async_method(_runs.cancel)
+    delete = async_method(_runs.delete)
 
 
 class AsyncJob(_jobs.JobRun, _Cooperative):
-    """A job: twins in the making, or made."""
+    """A job: twins that are being generated, or have been."""
 
-    samples = cooperative_pages(_jobs.samples_page)
-    download = cooperative(_jobs.download)
-    torch_dataset = cooperative(_jobs.torch_dataset)
+    samples = async_iterator(_jobs.samples_page)
+    download = async_method(_jobs.download)
+    torch_dataset = async_method(_jobs.torch_dataset)
 
     async def retry(self) -> AsyncJob:
-        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
-        twins."""
+        """Starts a job that makes the missing twins of this one, which must have ended, and returns it.
+
+        Indices and seeds are the same, so the twins are too.
+        """
         return AsyncJob(self._client, await self._client.runner.run(_jobs.retry(self)))
 
 
 class AsyncDatasetRef(_datasets.DatasetRun, _Cooperative):
     """One version of an uploaded dataset."""
 
-    report = cooperative(_datasets.report)
-    statistics = cooperative(_datasets.statistics)
+    report = async_method(_datasets.report)
+    statistics = async_method(_datasets.statistics)
 
 
 class AsyncExport(_exports.ExportRun, _Cooperative):
-    """An export: a set in the making, or written."""
+    """An export: a set that is being written, or has been."""
 
-    files = cooperative_pages(_exports.files_page)
-    download = cooperative(_exports.download)
-    torch_dataset = cooperative(_exports.torch_dataset)
+    files = async_iterator(_exports.files_page)
+    download = async_method(_exports.download)
+    torch_dataset = async_method(_exports.torch_dataset)
 
 
 class AsyncAugmentation(_augmentations.AugmentationRun, _Cooperative):
-    """An augmentation: a dataset being extended, or extended."""
+    """An augmentation: a dataset that is being extended with twins, or has been."""
 
-    samples = cooperative_pages(_jobs.samples_page)
-    export = cooperative(_augmentations.export, AsyncExport)
+    samples = async_iterator(_jobs.samples_page)
+    export = async_method(_augmentations.export, AsyncExport)
 
 
 class AsyncTwinset(BaseClient):
-    """As :class:`~service.client.Twinset`, with the same arguments and methods, for asyncio. Use it in one event
-    loop."""
+    """Client for asyncio, with the arguments and methods of :class:`~service.client.Twinset`. Example::
+
+        async with AsyncTwinset() as client:
+            job = await client.generate(model="cosimgen-dubai", classes=["water"], count=100)
+            await job.download("twins")
+            async for sample in job.samples():
+                print(sample.index, sample.seed)
+
+    All methods are awaited, and lists are iterated with ``async for``. A client belongs to one event loop. Close it
+    with :meth:`aclose`, or use it as an async context manager.
+    """
 
     def __init__(
         self,
         url: str | None = None,
         api_key: str | None = None,
         *,
-        patience_s: float = 30.0,
+        retry_timeout_s: float = 30.0,
         timeout_s: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        keep_signatures_out_of_logs()
-        self.config = Config.read(url, api_key, patience_s=patience_s, timeout_s=timeout_s)
-        self.board = Board()
+        install_signature_filter()
+        self.config = Config.read(url, api_key, retry_timeout_s=retry_timeout_s, timeout_s=timeout_s)
+        self.progress_display = ProgressDisplay()
         self._http = httpx.AsyncClient(transport=transport, **self.config.http_options())
-        self.runner = CooperativeRunner(self.config, self._http)
+        self.runner = AsyncRunner(self.config, self._http)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -99,37 +110,52 @@ class AsyncTwinset(BaseClient):
     ) -> None:
         await self.aclose()
 
-    models = cooperative(_models.models)
-    model = cooperative(_models.model)
-    generate = cooperative(_jobs.generate, AsyncJob)
-    job = cooperative(_jobs.job, AsyncJob)
-    jobs = cooperative_pages(_jobs.jobs_page, AsyncJob)
-    upload_dataset = cooperative(_datasets.upload_dataset, AsyncDatasetRef)
-    import_dataset = cooperative(_datasets.import_dataset, AsyncDatasetRef)
-    dataset = cooperative(_datasets.dataset, AsyncDatasetRef)
-    datasets = cooperative_pages(_datasets.datasets_page, AsyncDatasetRef)
-    export = cooperative(_exports.export, AsyncExport)
-    find_export = cooperative(_exports.find_export, AsyncExport)
-    exports = cooperative_pages(_exports.exports_page, AsyncExport)
-    augmentation = cooperative(_augmentations.augmentation, AsyncAugmentation)
-    augmentations = cooperative_pages(_augmentations.augmentations_page, AsyncAugmentation)
+    models = async_method(_models.models)
+    model = async_method(_models.model)
+    generate = async_method(_jobs.generate, AsyncJob)
+    job = async_method(_jobs.job, AsyncJob)
+    jobs = async_iterator(_jobs.jobs_page, AsyncJob)
+    upload_dataset = async_method(_datasets.upload_dataset, AsyncDatasetRef)
+    import_dataset = async_method(_datasets.import_dataset, AsyncDatasetRef)
+    dataset = async_method(_datasets.dataset, AsyncDatasetRef)
+    datasets = async_iterator(_datasets.datasets_page, AsyncDatasetRef)
+    export = async_method(_exports.export, AsyncExport)
+    get_export = async_method(_exports.get_export, AsyncExport)
+    exports = async_iterator(_exports.exports_page, AsyncExport)
+    augmentation = async_method(_augmentations.augmentation, AsyncAugmentation)
+    augmentations = async_iterator(_augmentations.augmentations_page, AsyncAugmentation)
 
-    if TYPE_CHECKING:  # what comes back depends on dry_run, which no one signature says
+    if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 
         @overload
         async def augment(
-            self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
-            dry_run: Literal[True], **options: Any,
-        ) -> PlanInfo: ...  # fmt: skip
+            self,
+            *,
+            dataset: _datasets.DatasetRun | str,
+            model: str,
+            count: int | None = None,
+            ratio: float | None = None,
+            dry_run: Literal[True],
+            **options: Any,
+        ) -> PlanInfo: ...
         @overload
         async def augment(
-            self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
-            idempotency_key: str | None = None, wait: bool = False, progress: bool = True, dry_run: Literal[False] = False, **options: Any,
-        ) -> AsyncAugmentation: ...  # fmt: skip
+            self,
+            *,
+            dataset: _datasets.DatasetRun | str,
+            model: str,
+            count: int | None = None,
+            ratio: float | None = None,
+            idempotency_key: str | None = None,
+            wait: bool = False,
+            progress: bool = True,
+            dry_run: Literal[False] = False,
+            **options: Any,
+        ) -> AsyncAugmentation: ...
         async def augment(self, **given: Any) -> AsyncAugmentation | PlanInfo: ...
 
     else:
-        augment = cooperative(_augmentations.augment, lambda client, found: _augmented(client, found))
+        augment = async_method(_augmentations.augment, lambda client, found: _augmented(client, found))
 
 
 def _augmented(client: BaseClient, found: AugmentationInfo | PlanInfo) -> AsyncAugmentation | PlanInfo:

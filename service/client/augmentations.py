@@ -1,4 +1,4 @@
-"""Augmentations: a dataset extended with twins by a plan."""
+"""Augmentations: extending a dataset with twins according to a plan."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from service.client.client import BaseClient
 from service.client.datasets import DatasetRun
 from service.client.effects import Flow, Request
 from service.client.paging import Page
-from service.client.requests import page_of, posted
+from service.client.requests import page_request, post_request
 from service.client.retries import parse, send
-from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
 from service.client.views import AugmentationInfo, AugmentationInfoPage, ExportInfo, PlanInfo
 from service.client.wire import path
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 AUGMENTATIONS = ResourceKind(
     "augmentation", AugmentationInfo, lambda info: path("augmentations", info.id), "Augmenting", "twins"
 )
-_A_PAGE = 100
+_PAGE_SIZE = 100
 
 
 class AugmentationRun(Run[AugmentationInfo]):
-    """An augmentation, of either client."""
+    """Base class of :class:`Augmentation` and :class:`AsyncAugmentation`."""
 
     kind = AUGMENTATIONS
 
     @property
     def source(self) -> dict[str, str]:
-        """What an export calls it."""
+        """The augmentation as a source of an export."""
         return {"augmentation": self.id}
 
 
@@ -49,12 +49,22 @@ def augment(
     dry_run: bool = False,
     **options: Any,
 ) -> Flow[AugmentationInfo | PlanInfo]:
-    """Extends a dataset with twins of a model, in rounds, until enough were good enough; the augmentation, accepted.
+    """Starts an augmentation, which extends a dataset with twins of a model, and returns it. Example::
 
-    ``count`` is how many twins to add, or ``ratio`` how many for each item of the dataset. Further options go as they
-    are: ``balance``, ``masks``, ``min_confident_share``, ``budget``, ``seed``, ``name``, ``callback_url`` and so on.
-    With ``dry_run`` nothing is made, and the answer is a :class:`PlanInfo` of what would be. ``wait`` holds until it
-    has ended. Raises ApiProblem with every fault.
+        plan = client.augment(dataset="tiles", model="cosimgen-dubai", ratio=2.0, balance="even", dry_run=True)
+        print(*plan.plan.notes, sep="\\n")
+        more = client.augment(dataset="tiles", model="cosimgen-dubai", ratio=2.0, balance="even", seed=plan.seed)
+        more.wait().export(format="folders").download("extended")
+
+    ``dataset``: a dataset of this client, its name, or name@version. ``count``: how many twins to add; or ``ratio``:
+    how many for each item of the dataset. ``dry_run``: nothing is made, and the result is a :class:`PlanInfo`.
+    ``idempotency_key``: calls with the same key return the same augmentation. ``wait``: wait until it has ended, with a
+    bar if ``progress``. ``options`` are further members of ``POST /augmentations``: ``balance``, ``balance_by``,
+    ``masks``, ``class_map``, ``splits``, ``prompt``, ``acceptance``, ``budget``, ``seed``, ``steps``,
+    ``guidance_scale``, ``guidance_target``, ``eta``, ``size``, ``name``, ``callback_url``.
+
+    Twins are made in rounds until ``count`` of them are accepted, or the budget is spent. Raises ApiProblem with every
+    fault of the request.
     """
     named = dataset if isinstance(dataset, str) else dataset.info.id
     given = {"dataset": named, "model": model, "count": count, "ratio": ratio, **options}
@@ -64,29 +74,32 @@ def augment(
             PlanInfo,
             (yield from send(client.config, Request("POST", "/augmentations", json={**body, "dry_run": True}))),
         )
-    info = parse(AugmentationInfo, (yield from send(client.config, posted("/augmentations", body, idempotency_key))))
+    info = parse(
+        AugmentationInfo, (yield from send(client.config, post_request("/augmentations", body, idempotency_key)))
+    )
     if wait:
-        info = yield from until_ended(client, AUGMENTATIONS, info, progress=progress, timeout=None)
-        check_end(AUGMENTATIONS, info)
+        info = yield from wait_until_ended(client, AUGMENTATIONS, info, progress=progress, timeout=None)
+        raise_if_failed(AUGMENTATIONS, info)
     return info
 
 
 def augmentation(client: BaseClient, id: str) -> Flow[AugmentationInfo]:
-    """The augmentation of this id. Raises ApiProblem of status 404 if there is none of yours."""
+    """Returns the augmentation with this id. Raises ApiProblem (404) if you have none."""
     return parse(AugmentationInfo, (yield from send(client.config, Request("GET", path("augmentations", id)))))
 
 
 def augmentations_page(client: BaseClient, cursor: str | None) -> Flow[Page[AugmentationInfo]]:
-    """Your augmentations, newest first."""
-    page = parse(AugmentationInfoPage, (yield from send(client.config, page_of("/augmentations", cursor, _A_PAGE))))
+    """Iterates over your augmentations, newest first."""
+    page = parse(
+        AugmentationInfoPage, (yield from send(client.config, page_request("/augmentations", cursor, _PAGE_SIZE)))
+    )
     return Page(page.augmentations, page.next_cursor)
 
 
 def export(run: AugmentationRun, /, *, format: Format, with_dataset: bool = True, **options: Any) -> Flow[ExportInfo]:
-    """Writes the accepted twins as a set in a format, together with the dataset they extend unless ``with_dataset`` is
-    false.
+    """Starts an export of the accepted twins, together with the dataset they extend, and returns it.
 
-    ``options`` are those of :meth:`Twinset.export`.
+    ``with_dataset=False`` exports the twins alone. ``options`` are those of :meth:`Twinset.export`.
     """
     if run.info.dataset is None:
         run.info = parse(AugmentationInfo, (yield from send(run._client.config, Request("GET", run.path))))

@@ -1,26 +1,26 @@
-"""What both clients are: settings, something that runs flows, and a place for bars."""
+"""Base class of both clients: settings, the runner of flows, and the progress display."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 from service.client.config import Config
-from service.client.progress_bars import Board
+from service.client.progress_bars import ProgressDisplay
 
 
 class Runner(Protocol):
-    """Runs flows, and returns their results or what is to be awaited for them."""
+    """Runs flows; ``run`` returns the result, or an awaitable of it."""
 
     def run(self, flow: Any) -> Any:
-        """The flow's result."""
+        """Runs the flow and returns its result, or an awaitable of it."""
 
 
 class BaseClient:
-    """A client of one server; :class:`Twinset` and :class:`AsyncTwinset` differ in their ``runner``."""
+    """Client of one server. :class:`Twinset` and :class:`AsyncTwinset` differ in their ``runner``."""
 
     config: Config
     runner: Runner
-    board: Board
+    progress_display: ProgressDisplay
 
     @property
     def url(self) -> str:

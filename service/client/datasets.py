@@ -1,4 +1,4 @@
-"""Datasets: uploaded, checked, and kept by version."""
+"""Datasets: uploading and importing them, listing them, and reading their reports."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.client.client import BaseClient
-from service.client.effects import Answer, Flow, Request, Work
+from service.client.effects import Call, Flow, Request, Response
 from service.client.packing import open_archive
 from service.client.paging import Page
-from service.client.requests import key_header, page_of, posted
+from service.client.requests import idempotency_header, page_request, post_request
 from service.client.retries import parse, send
-from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
 from service.client.views import DatasetInfo, DatasetInfoPage
 from service.client.wire import path
 
 if TYPE_CHECKING:
     from service.datasets.reading.report import ReadReport
-    from service.datasets.statistics import DatasetStatistics
+    from service.datasets.statistics_values import DatasetStatistics
 
 DATASETS = ResourceKind(
     "dataset", DatasetInfo, lambda info: path("datasets", info.name, info.version), "Checking", "items"
 )
-_A_PAGE = 100
+_PAGE_SIZE = 100
 _UPLOAD_TIMEOUT_S = 600.0
-"""The answer comes once the archive is stored, which may take a while after the last byte."""
+"""The server responds once the archive is stored, which may take a while after the last byte."""
 
 
 class DatasetRun(Run[DatasetInfo]):
-    """A dataset's version, of either client."""
+    """Base class of :class:`DatasetRef` and :class:`AsyncDatasetRef`."""
 
     kind = DATASETS
 
     @property
     def version(self) -> int:
-        """1, 2, ..."""
+        """The version number: 1, 2, ..."""
         return self.info.version
 
     @property
     def source(self) -> dict[str, str]:
-        """What an export calls it."""
+        """The dataset as a source of an export."""
         return {"dataset": self.id}
 
 
@@ -53,27 +53,37 @@ def upload_dataset(
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetInfo]:
-    """Sends a dataset, a folder or an archive (zip, tar, tar.gz), as the next version of ``name``; the version, yet to
-    be checked.
+    """Uploads a folder or an archive (zip, tar, tar.gz) as the next version of dataset ``name``, and returns it.
 
-    A folder is packed into a temporary tar first; hidden files are left out. ``format`` is folders, coco, voc,
-    cityscapes, yolo and so on; found out, if not given. An ``idempotency_key`` of your own makes a script that is
-    started again find the version that it has sent: the same files are the same archive. ``wait`` holds until it has
-    been checked. Raises InvalidRequest for a folder that holds links, for they are not followed, and ApiProblem.
+    The server then checks it file by file. Example::
+
+        tiles = client.upload_dataset("tiles", "my_tiles/", wait=True)
+        print(tiles.id, tiles.info.items, "items")
+
+    A folder is packed into a temporary tar first, without hidden files. ``format``: folders, coco, voc, cityscapes,
+    yolo, huggingface or webdataset; detected if left out. ``idempotency_key``: calls with the same key and files return
+    the same version, so that a restarted script finds it. ``wait``: wait until it has been checked, with a bar if
+    ``progress``.
+
+    Raises InvalidRequest for a folder with links, which are not followed; RunFailed, with ``wait``, for a dataset that
+    does not pass; ApiProblem.
     """
-    key = key_header(idempotency_key)
-    # before gigabytes are on their way: is anybody there, and does the key hold?
-    yield from send(client.config, page_of("/datasets", None, 1))
-    with (yield Work(lambda: open_archive(path))) as archive, client.board.bar(progress, "Sending", "bytes") as bar:
-        bar.show(0, archive.size)
-        archive.moved = bar.advance
+    key = idempotency_header(idempotency_key)
+    # a cheap request first: gigabytes should not be sent to an unreachable server or with a wrong key
+    yield from send(client.config, page_request("/datasets", None, 1))
+    with (
+        (yield Call(lambda: open_archive(path))) as archive,
+        client.progress_display.bar(progress, "Uploading", "bytes") as bar,
+    ):
+        bar.update(0, archive.size)
+        archive.on_progress = bar.advance
         params = {"name": name, **({} if format is None else {"format": format})}
         headers = {"Content-Type": archive.content_type, **key}
-        answer = yield from send(
+        response = yield from send(
             client.config,
             Request("POST", "/datasets", params, content=archive, headers=headers, timeout_s=_UPLOAD_TIMEOUT_S),
         )
-    return (yield from _accepted(client, answer, wait, progress))
+    return (yield from _accepted(client, response, wait, progress))
 
 
 def import_dataset(
@@ -86,20 +96,20 @@ def import_dataset(
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetInfo]:
-    """Takes objects that lie in the server's store already, under ``imports/<tenant>/<prefix>``, as the next version of
-    ``name``.
+    """Imports files that are already in the server's store as the next version of dataset ``name``, and returns it.
 
-    Under an ``idempotency_key`` that came before it is the version that was made then, whatever lies there by now.
+    The files are those under ``imports/<tenant>/<prefix>``. A repeated ``idempotency_key`` returns the version that it
+    made, whatever is there now. The other arguments are those of :meth:`upload_dataset`.
     """
     body = {"name": name, "prefix": prefix, **({} if format is None else {"format": format})}
-    answer = yield from send(client.config, posted("/datasets", body, idempotency_key))
-    return (yield from _accepted(client, answer, wait, progress))
+    response = yield from send(client.config, post_request("/datasets", body, idempotency_key))
+    return (yield from _accepted(client, response, wait, progress))
 
 
 def dataset(client: BaseClient, name: str, version: int | None = None) -> Flow[DatasetInfo]:
-    """A dataset by its name, for the newest version, or by name and version, or name@version.
+    """Returns a dataset by its name (the newest version), by name and version, or by name@version.
 
-    Raises ApiProblem of status 404 if there is none of yours.
+    Raises ApiProblem (404) if you have none.
     """
     plain, _, number = name.partition("@")
     parts = [plain, *([version or number] if version or number else [])]
@@ -107,30 +117,30 @@ def dataset(client: BaseClient, name: str, version: int | None = None) -> Flow[D
 
 
 def datasets_page(client: BaseClient, cursor: str | None) -> Flow[Page[DatasetInfo]]:
-    """Your datasets."""
-    page = parse(DatasetInfoPage, (yield from send(client.config, page_of("/datasets", cursor, _A_PAGE))))
+    """Iterates over your datasets, the newest version of each."""
+    page = parse(DatasetInfoPage, (yield from send(client.config, page_request("/datasets", cursor, _PAGE_SIZE))))
     return Page(page.datasets, page.next_cursor)
 
 
 def report(run: DatasetRun) -> Flow[ReadReport]:
-    """What checking found: items read, and what was left out and why, file by file."""
-    answer = yield from send(run._client.config, Request("GET", f"{run.path}/report"))
+    """Returns the report of the server's check: items read, and skipped files with the reason."""
+    response = yield from send(run._client.config, Request("GET", f"{run.path}/report"))
     from service.datasets.reading.report import ReadReport
 
-    return parse(ReadReport, answer)
+    return parse(ReadReport, response)
 
 
 def statistics(run: DatasetRun) -> Flow[DatasetStatistics]:
-    """What it holds: pixels and images of each class, which ones together, how large, and where."""
-    answer = yield from send(run._client.config, Request("GET", f"{run.path}/statistics"))
+    """Returns the statistics: pixels and images of each class, co-occurrence, object sizes and positions."""
+    response = yield from send(run._client.config, Request("GET", f"{run.path}/statistics"))
     from service.datasets.statistics_values import DatasetStatistics
 
-    return parse(DatasetStatistics, answer)
+    return parse(DatasetStatistics, response)
 
 
-def _accepted(client: BaseClient, answer: Answer, wait: bool, progress: bool) -> Flow[DatasetInfo]:
-    info = parse(DatasetInfo, answer)
+def _accepted(client: BaseClient, response: Response, wait: bool, progress: bool) -> Flow[DatasetInfo]:
+    info = parse(DatasetInfo, response)
     if wait:
-        info = yield from until_ended(client, DATASETS, info, progress=progress, timeout=None)
-        check_end(DATASETS, info)
+        info = yield from wait_until_ended(client, DATASETS, info, progress=progress, timeout=None)
+        raise_if_failed(DATASETS, info)
     return info

@@ -1,16 +1,18 @@
-"""What can go wrong between a script and a Twinset server.
+"""Errors of the client.
 
 TwinsetError
-├── ApiProblem               the server refused, and says why: status, title, detail, errors
-├── UnexpectedAnswer         what answered is not the API, or not of this client's kind
-├── RunFailed                a job, an upload, an export or an augmentation that ended without what was wanted of it
-├── StillRunning             (also TimeoutError) it has not ended in the time it was given; it goes on
-├── DownloadFailed           files that did not come as they were recorded
-├── DownloadRefused          what the server offered as a file must not be written here
-├── FolderTaken              the folder holds something else
+├── ApiProblem               the server refused the request: status, title, detail, errors
+├── UnexpectedAnswer         the response is not one of the API, or of another version of it
+├── RunFailed                a job, dataset, export or augmentation failed or was cancelled
+├── StillRunning             (also TimeoutError) it has not ended within the timeout, and continues on the server
+├── DownloadFailed           some files could not be fetched as they were recorded
+├── DownloadRefused          a file of the server is unsafe to write, or larger than announced
+├── FolderTaken              the download folder holds something else
 ├── NotReady
-│   └── ServerUnreachable    nobody answers
-├── InvalidRequest           a mask, an archive or a setting that is seen to be wrong before anything is sent
+│   └── ServerUnreachable    the server does not answer
+├── InvalidRequest           an argument, mask or archive that is found invalid before anything is sent
+├── InvalidDataset           a downloaded set that is incomplete or damaged
+├── SettingsError            an invalid address, key, timeout or number of workers
 └── MissingExtra
     └── TorchMissing         (also ImportError) datasets for PyTorch need PyTorch
 """
@@ -22,16 +24,21 @@ from typing import Any
 
 from service.errors import MissingExtra, NotReady, TwinsetError
 
-_SHOWN_FAULTS = 20
-_WITH_A_KEY = "Give the key as api_key=..., or in the environment as TWINSET_API_KEY."
+_MAX_SHOWN_FAULTS = 20
+_KEY_REMEDY = "Give the key as api_key=..., or in the environment as TWINSET_API_KEY."
 
 
 class ApiProblem(TwinsetError):
-    """An error that the server answered with (RFC 9457).
+    """The server refused a request (RFC 9457).
 
-    ``status``, ``title`` and ``detail`` are the server's; ``type`` is the kind of error, ``/problems/unknown-model``
-    say; ``errors`` lists each fault of an invalid request: its place by JSON ``pointer``, or a ``parameter``, and a
-    ``detail``.
+    ``status``, ``title`` and ``detail`` are the server's. ``type`` is the kind of error, such as
+    ``/problems/unknown-model``; see :meth:`is_kind`. ``errors`` lists each fault of an invalid request: its place as a
+    JSON ``pointer`` or a ``parameter``, and a ``detail``. Example::
+
+        try:
+            client.generate(model="cosimgen-dubai", classes=["watr"])
+        except ApiProblem as problem:
+            print(problem.status, problem.errors)
     """
 
     status: int  # type: ignore[misc]
@@ -53,41 +60,41 @@ class ApiProblem(TwinsetError):
 
     def __str__(self) -> str:
         lines = [self.detail]
-        for fault in self.errors[:_SHOWN_FAULTS]:
+        for fault in self.errors[:_MAX_SHOWN_FAULTS]:
             where, what = fault.get("pointer") or fault.get("parameter") or "", str(fault.get("detail", ""))
             if what and what not in self.detail:
                 lines.append(f"  {where}: {what}" if where else f"  {what}")
-        if len(self.errors) > _SHOWN_FAULTS:
-            lines.append(f"  and {len(self.errors) - _SHOWN_FAULTS} more: see .errors")
+        if len(self.errors) > _MAX_SHOWN_FAULTS:
+            lines.append(f"  and {len(self.errors) - _MAX_SHOWN_FAULTS} more: see .errors")
         if self.status == 401:
-            lines.append(_WITH_A_KEY)
+            lines.append(_KEY_REMEDY)
         return "\n".join(lines)
 
     def is_kind(self, slug: str) -> bool:
-        """Whether the error is of this kind: ``unknown-job`` say, the last part of ``type``."""
+        """Whether the last part of ``type`` is ``slug``, such as ``unknown-job``."""
         return self.type.rpartition("/")[2] == slug
 
     def problem(self) -> dict[str, Any]:
-        """The server's own document."""
+        """The server's problem document."""
         return {**self.document, "title": self.title, "status": self.status, "detail": self.detail}
 
 
 class ServerUnreachable(NotReady):
-    """Nobody answers at the server's address, or at that of a link."""
+    """The server, or the host of a link, does not answer."""
 
     slug = "server-unreachable"
-    title = "No server answers"
+    title = "The server does not answer"
 
 
 class UnexpectedAnswer(TwinsetError):
-    """An answer that the API does not give: another program's, or that of a server of another version."""
+    """The response is not one of the API: another program answered, or a server of another version."""
 
     slug = "unexpected-answer"
-    title = "The answer is not one that is understood"
+    title = "The response is not one of the API"
 
 
 class RunFailed(TwinsetError):
-    """A run that ended without what was wanted of it; ``state`` says how, ``reason`` why."""
+    """A run that ended failed or cancelled: its ``state``, and its ``reason`` if there is one."""
 
     slug = "run-failed"
     title = "The run has failed"
@@ -99,15 +106,14 @@ class RunFailed(TwinsetError):
 
 
 class StillRunning(TwinsetError, TimeoutError):
-    """A run that has not ended in the time it was given. It goes on; waiting again is fine."""
+    """A run has not ended within the timeout. It continues on the server, and ``wait`` may be called again."""
 
     slug = "still-running"
     title = "The run has not ended yet"
 
 
 class DownloadFailed(TwinsetError):
-    """Files that did not come as they were recorded; ``files`` names each with its reason. The others are in the
-    folder."""
+    """Some files could not be fetched; ``files`` lists each path with its reason. All others are in the folder."""
 
     slug = "download-failed"
     title = "Some files could not be fetched"
@@ -118,14 +124,14 @@ class DownloadFailed(TwinsetError):
 
 
 class DownloadRefused(TwinsetError):
-    """A file that must not be written: its name leads out of the folder, it is a link, or more than was announced."""
+    """A file that is unsafe to write: its name leads out of the folder, it is a link, or larger than announced."""
 
     slug = "download-refused"
     title = "A file was not written"
 
 
 class FolderTaken(TwinsetError):
-    """A folder that holds something else than what is to be fetched into it."""
+    """The download folder holds something else: other files, or the download of another run."""
 
     slug = "folder-taken"
     title = "The folder holds something else"

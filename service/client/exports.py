@@ -1,4 +1,4 @@
-"""Exports: twins and datasets as one set in the format that a training reads."""
+"""Exports: writing twins and datasets as one set in a training format, and downloading it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.client.client import BaseClient
-from service.client.downloading import Came, Download, Fetcher, check_workers, fetch_pages
-from service.client.effects import Flow, Request, Work
+from service.client.downloading import Download, Fetcher, FetchOutcome, check_workers, fetch_pages
+from service.client.effects import Call, Flow, Request
 from service.client.folder import DownloadFolder, RemoteFile
 from service.client.paging import Page
-from service.client.requests import page_of, posted
+from service.client.requests import page_request, post_request
 from service.client.retries import parse, send
-from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
 from service.client.unzipping import is_unpacked, unpack_part
 from service.client.views import ExportFileInfo, ExportFileInfoPage, ExportInfo, ExportInfoPage
 from service.client.wire import path
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from service.datasets.writing.options import Format
 
 EXPORTS = ResourceKind("export", ExportInfo, lambda info: path("exports", info.id), "Exporting", "items")
-OWN_SHARDS = frozenset({"webdataset", "huggingface"})
-"""Formats whose files are shards that are read as they are; of the others, files are packed into zip parts."""
-_EXPORTS_A_PAGE, _FILES_A_PAGE = 100, 500
+SHARD_FORMATS = frozenset({"webdataset", "huggingface"})
+"""Formats whose shards are downloaded as they are; sets in other formats are packed into zip parts."""
+_EXPORTS_PER_PAGE, _FILES_PER_PAGE = 100, 500
 
 
-class HasSource(Protocol):
-    """A job, an augmentation or a dataset, of either client."""
+class ExportSource(Protocol):
+    """A source of an export: a job, an augmentation or a dataset of either client."""
 
     @property
     def source(self) -> dict[str, str]:
-        """What an export calls it."""
+        """The source as the API names it, such as ``{"job": id}``."""
 
 
 class ExportRun(Run[ExportInfo]):
-    """An export, of either client."""
+    """Base class of :class:`Export` and :class:`AsyncExport`."""
 
     kind = EXPORTS
 
@@ -47,70 +47,78 @@ def export(
     client: BaseClient,
     /,
     *,
-    sources: Sequence[HasSource | Mapping[str, str]],
+    sources: Sequence[ExportSource | Mapping[str, str]],
     format: Format,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
     **options: Any,
 ) -> Flow[ExportInfo]:
-    """Writes jobs, augmentations and datasets as one set in a format; the export, accepted.
+    """Starts an export that writes jobs, augmentations and datasets as one set in a format, and returns it. Example::
 
-    ``sources`` are what other calls returned, or ``{"job": id}``, ``{"augmentation": id}``, ``{"dataset":
-    "name@version"}``; ``format`` is folders, coco, voc, cityscapes, yolo, huggingface or webdataset. Options go as they
-    are: ``splits={"train": 0.9, "val": 0.1}``, ``seed``, ``image_format``, ``classes``, ``rename``, ``dropped``,
-    ``polygons``, ``shard_items``, ``shard_bytes``, ``min_confident_share``, ``min_mean_confidence``, ``title``,
-    ``name``, ``callback_url``. ``wait`` holds until it has ended. Raises ApiProblem with every fault.
+        export = client.export(sources=[tiles, job], format="coco", splits={"train": 0.9, "val": 0.1}, wait=True)
+        export.download("mixed")
+
+    ``sources``: jobs, augmentations and datasets of this client, or ``{"job": id}``, ``{"augmentation": id}``,
+    ``{"dataset": "name@version"}``. ``format``: folders, coco, voc, cityscapes, yolo, huggingface or webdataset.
+    ``idempotency_key``: calls with the same key return the same export. ``wait``: wait until it has ended, with a bar
+    if ``progress``. ``options`` are further members of ``POST /exports``: ``splits``, ``seed``, ``image_format``,
+    ``classes``, ``rename``, ``dropped``, ``polygons``, ``shard_items``, ``shard_bytes``, ``min_confident_share``,
+    ``min_mean_confidence``, ``title``, ``name``, ``callback_url``.
+
+    Raises ApiProblem with every fault of the request.
     """
     given = [sources] if isinstance(sources, Mapping) or hasattr(sources, "source") else sources
     chosen = {name: value for name, value in options.items() if value is not None}
     body = {"sources": [_source(one) for one in given], "format": format, **chosen}
-    info = parse(ExportInfo, (yield from send(client.config, posted("/exports", body, idempotency_key))))
+    info = parse(ExportInfo, (yield from send(client.config, post_request("/exports", body, idempotency_key))))
     if wait:
-        info = yield from until_ended(client, EXPORTS, info, progress=progress, timeout=None)
-        check_end(EXPORTS, info)
+        info = yield from wait_until_ended(client, EXPORTS, info, progress=progress, timeout=None)
+        raise_if_failed(EXPORTS, info)
     return info
 
 
-def find_export(client: BaseClient, id: str) -> Flow[ExportInfo]:
-    """The export of this id. Raises ApiProblem of status 404 if there is none of yours."""
+def get_export(client: BaseClient, id: str) -> Flow[ExportInfo]:
+    """Returns the export with this id. Raises ApiProblem (404) if you have none."""
     return parse(ExportInfo, (yield from send(client.config, Request("GET", path("exports", id)))))
 
 
 def exports_page(client: BaseClient, cursor: str | None) -> Flow[Page[ExportInfo]]:
-    """Your exports, newest first."""
-    page = parse(ExportInfoPage, (yield from send(client.config, page_of("/exports", cursor, _EXPORTS_A_PAGE))))
+    """Iterates over your exports, newest first."""
+    page = parse(ExportInfoPage, (yield from send(client.config, page_request("/exports", cursor, _EXPORTS_PER_PAGE))))
     return Page(page.exports, page.next_cursor)
 
 
 def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileInfo]]:
-    """The export's files, with links that hold for a while."""
+    """Iterates over the export's files, with signed links."""
     page = parse(
-        ExportFileInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/files", cursor, _FILES_A_PAGE)))
+        ExportFileInfoPage,
+        (yield from send(run._client.config, page_request(f"{run.path}/files", cursor, _FILES_PER_PAGE))),
     )
     return Page(page.files, page.next_cursor)
 
 
 def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
-    """Waits for the export's end and fetches the set: zip parts are unpacked into the folder, tar and parquet shards
-    stay as they are.
+    """Waits until the export has ended and downloads the set to ``folder``.
 
-    Every file is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it
-    fetches what is missing or was changed. The folder must be new, or an earlier download of this export. Raises
-    FolderTaken, RunFailed, DownloadRefused for an archive that holds links or leads out of the folder, and
-    DownloadFailed naming files that did not come as recorded, once the others are there.
+    Zip parts are unpacked; tar and parquet shards stay as they are. Every file is compared with its sha256 and written
+    whole or not at all; ``workers`` (1 to 64) files are fetched concurrently. A second call, also after a kill, fetches
+    only what is missing or was changed. The folder must be new, or an earlier download of this export.
+
+    Raises FolderTaken; RunFailed; DownloadRefused for an archive with links or paths that lead out of the folder;
+    DownloadFailed with the files that could not be fetched, once all others are there.
     """
     check_workers(workers)
     client = run._client
-    run.info = yield from until_ended(client, EXPORTS, run.info, progress=progress, timeout=None)
-    check_end(EXPORTS, run.info)
+    run.info = yield from wait_until_ended(client, EXPORTS, run.info, progress=progress, timeout=None)
+    raise_if_failed(EXPORTS, run.info)
     place = DownloadFolder(folder, f"export {run.id}")
-    yield Work(place.open)
+    yield Call(place.open)
     result = Download(place.root)
-    with client.board.bar(progress, "Fetching", "bytes") as bar:
-        bar.show(0, run.info.bytes)
+    with client.progress_display.bar(progress, "Fetching", "bytes") as bar:
+        bar.update(0, run.info.bytes)
         fetcher = Fetcher(client.config, place, bar, counts_bytes=True)
-        unpacks = run.info.format not in OWN_SHARDS
+        unpacks = run.info.format not in SHARD_FORMATS
 
         def pages(cursor: str | None) -> Flow[Page[RemoteFile]]:
             page = yield from files_page(run, cursor)
@@ -118,7 +126,7 @@ def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: 
                 [RemoteFile(file.path, file.url, file.sha256, file.bytes) for file in page.entries], page.next_cursor
             )
 
-        def fetch_one(file: RemoteFile) -> Flow[Came | str]:
+        def fetch_one(file: RemoteFile) -> Flow[FetchOutcome | str]:
             return _unpacked(fetcher, file) if unpacks and file.path.endswith(".zip") else fetcher.file(file)
 
         yield from fetch_pages(pages, fetch_one, result, workers=workers)
@@ -135,38 +143,43 @@ def torch_dataset(
     workers: int = 8,
     progress: bool = True,
 ) -> Flow[TwinDataset]:
-    """Downloads the set to ``folder``, as :meth:`download` does, and opens it, or one ``split`` of it, for PyTorch.
+    """Downloads the set to ``folder``, as :meth:`download` does, and opens it as a PyTorch dataset.
 
-    Raises InvalidRequest for an export to huggingface, which the package ``datasets`` reads.
+    ``split``: only the items of this split. ``transform``: see :meth:`Job.torch_dataset`. Example::
+
+        train = export.torch_dataset("set", split="train")
+
+    Raises InvalidRequest for the format huggingface (use the package ``datasets``) and for an unknown split; what
+    :meth:`download` raises; TorchMissing without PyTorch.
     """
     if run.info.format == "huggingface":
         raise InvalidRequest(
-            f"export {run.id} has the format huggingface; download it and read it with datasets.load_dataset(folder), or export to "
-            "'folders' or 'webdataset'"
+            f"export {run.id} has the format huggingface; download it and read it with datasets.load_dataset(folder), "
+            "or export to 'folders' or 'webdataset'"
         )
     yield from download(run, folder, workers=workers, progress=progress)
     from service.client.torch_dataset import TwinDataset
 
-    opened: TwinDataset = yield Work(lambda: TwinDataset(folder, split=split, transform=transform))
+    opened: TwinDataset = yield Call(lambda: TwinDataset(folder, split=split, transform=transform))
     return opened
 
 
-def _unpacked(fetcher: Fetcher, file: RemoteFile) -> Flow[Came | str]:
-    """A zip part, fetched, compared, unpacked, and removed; or left alone while all it held is there."""
+def _unpacked(fetcher: Fetcher, file: RemoteFile) -> Flow[FetchOutcome | str]:
+    """Fetches a zip part, unpacks it and removes it; does nothing while all its files are there."""
     place = fetcher.folder
     place.target(file.path)
-    if (yield Work(lambda: is_unpacked(place, file))):
-        fetcher.tell(file.size, done=True)
-        return Came.KEPT
+    if (yield Call(lambda: is_unpacked(place, file))):
+        fetcher.report(file.size, done=True)
+        return FetchOutcome.UNCHANGED
     with fetcher.part(file) as part:
         outcome = yield from fetcher.into(part, file)
-        if outcome is Came.FETCHED:
-            yield Work(lambda: unpack_part(place, file, part.file))
-            fetcher.tell(0, done=True)
+        if outcome is FetchOutcome.FETCHED:
+            yield Call(lambda: unpack_part(place, file, part.file))
+            fetcher.report(0, done=True)
         return outcome
 
 
-def _source(one: HasSource | Mapping[str, str]) -> dict[str, str]:
+def _source(one: ExportSource | Mapping[str, str]) -> dict[str, str]:
     if isinstance(one, Mapping):
         return dict(one)
     source = getattr(one, "source", None)

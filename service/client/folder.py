@@ -1,4 +1,4 @@
-"""A folder that files are fetched into: each whole or not at all, and none outside of it."""
+"""A download folder: each file is written whole or not at all, and none outside of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from service.client.errors import DownloadFailed, DownloadRefused, FolderTaken
 
-KEPT = ".twinset"
-"""Where a download keeps what it needs itself: whose files these are, and what is on its way."""
+STATE_DIR = ".twinset"
+"""Folder for the download's own state: which run the files belong to, receipts, and partial files."""
 _OWNER = "download.json"
 _STALE_S = 3600.0
 _MAX_NAME_BYTES = 255
@@ -26,7 +26,7 @@ _MAX_PARTS = 32
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to fetch: its ``path`` in the folder, a link, and the ``sha256`` and ``size`` that its bytes must have."""
+    """A file to fetch: ``path`` in the folder, link, and the expected ``sha256`` and ``size`` in bytes."""
 
     path: str
     url: str
@@ -35,55 +35,52 @@ class RemoteFile:
 
 
 class DownloadFolder:
-    """The folder ``root`` for the download of ``owner``, "job j7ybr17pesw6kn47yb0" say. May be used from many
-    threads."""
+    """The folder ``root`` for the download of ``owner``, such as "job j7ybr17pesw6kn47yb0". Thread-safe."""
 
     def __init__(self, root: str | Path, owner: str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.owner = owner
 
     def open(self) -> None:
-        """Makes the folder, or takes up an earlier download. Raises FolderTaken for a folder that holds anything else.
+        """Creates the folder, or continues an earlier download. Raises FolderTaken if it holds anything else.
 
-        What killed downloads left half-way is removed, once nobody can be at it any more.
+        Partial files that killed downloads left behind are removed once they are an hour old.
         """
-        mark = self.root / KEPT / _OWNER
+        mark = self.root / STATE_DIR / _OWNER
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            # In this order: of another process that fetches the same, files are seen only once its mark is there.
-            has_files = any(entry.name != KEPT for entry in self.root.iterdir())
+            # in this order: another process that fetches the same writes its mark before any file
+            has_files = any(entry.name != STATE_DIR for entry in self.root.iterdir())
             if not mark.exists():
                 if has_files:
                     raise FolderTaken(
-                        f"{self.root} is not empty, and nothing was downloaded to it; name a new folder for {self.owner}"
+                        f"{self.root} is not empty, and holds no earlier download; name a new folder for {self.owner}"
                     )
                 self.write_json(mark, {"format": 1, "owner": self.owner})
             owner = json.loads(mark.read_text(encoding="utf-8")).get("owner")
         except (OSError, ValueError, AttributeError) as error:
-            raise FolderTaken(
-                f"{self.root} cannot be used as a folder for a download ({error}); name another"
-            ) from None
+            raise FolderTaken(f"{self.root} cannot be used as a download folder ({error}); name another") from None
         if owner != self.owner:
             raise FolderTaken(f"{self.root} holds {owner}, not {self.owner}; name another folder")
         self._clear()
 
     def target(self, path: str) -> Path:
-        """Where the file ``path`` belongs. Raises DownloadRefused for a path that leads elsewhere."""
+        """The place of the file ``path``. Raises DownloadRefused for a path that leads out of the folder."""
         parts = path.split("/")
-        strange = any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts)
+        invalid = any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts)
         if (
-            strange
+            invalid
             or any(character in path for character in "\0\\:")
             or len(parts) > _MAX_PARTS
-            or parts[0].casefold() == KEPT
+            or parts[0].casefold() == STATE_DIR
         ):
             raise DownloadRefused(
-                f"the server names a file {path[:200]!r}, which has no place in a folder; it was not written"
+                f"the server names a file {path[:200]!r}, which is not a path inside the folder; it was not written"
             )
         return self.root.joinpath(*parts)
 
     def holds(self, path: str, sha256: str, size: int) -> bool:
-        """Whether the file is there with just these bytes."""
+        """Whether the file is there with exactly these bytes."""
         target = self.target(path)
         try:
             return target.stat().st_size == size and file_sha256(target) == sha256
@@ -91,38 +88,38 @@ class DownloadFolder:
             return False
 
     def scratch(self, suffix: str) -> Path:
-        """A path that nobody else has, in the same file system."""
-        return self.root / KEPT / f"{uuid.uuid4().hex}{suffix}"
+        """A new unique path in the same file system."""
+        return self.root / STATE_DIR / f"{uuid.uuid4().hex}{suffix}"
 
     def place(self, fetched: Path, path: str) -> None:
-        """Puts a whole file where it belongs, over what was there. Raises DownloadRefused where that cannot be."""
+        """Moves a complete file to its place, over an older one. Raises DownloadRefused if a folder is in the way."""
         target = self.target(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(fetched, target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise DownloadRefused(
-                f"{path!r} cannot be written to {self.root}: a folder has its name, or a file its folder's"
+                f"{path!r} cannot be written to {self.root}: a folder has its name, or a file has its folder's"
             ) from None
         except OSError as error:
             raise _unwritable(path, error) from None
 
     def write_json(self, target: Path, value: Any) -> None:
-        """Writes a file of our own, whole or not at all."""
+        """Writes a state file, whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = self.scratch(".part")
         draft.write_text(json.dumps(value, indent=1), encoding="utf-8")
         os.replace(draft, target)
 
     def read_json(self, target: Path) -> Any:
-        """What :meth:`write_json` wrote; None where that is not there, or was cut."""
+        """The value that :meth:`write_json` wrote; None if the file is missing or truncated."""
         try:
             return json.loads(target.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
     def _clear(self) -> None:
-        for left in (self.root / KEPT).glob("*.part"):
+        for left in (self.root / STATE_DIR).glob("*.part"):
             try:
                 if time.time() - left.stat().st_mtime > _STALE_S:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -131,8 +128,10 @@ class DownloadFolder:
 
 
 class PartialFile:
-    """A file on its way: a sink whose bytes become the file ``path`` only by :meth:`keep`. As a context it leaves
-    nothing behind."""
+    """A file being received: a sink whose bytes become the file ``path`` only with :meth:`commit`.
+
+    Leaving the context without a commit leaves nothing behind.
+    """
 
     def __init__(
         self,
@@ -140,15 +139,15 @@ class PartialFile:
         path: str,
         *,
         max_bytes: int | None = None,
-        moved: Callable[[int], None] = lambda more: None,
+        on_progress: Callable[[int], None] = lambda more: None,
     ) -> None:
-        """``max_bytes`` refuses what is longer; ``moved`` hears of every byte that came, and as a negative number of
-        those given up."""
+        """``max_bytes``: a longer file is refused. ``on_progress`` is called with the number of bytes received, and
+        with a negative number for bytes that are discarded."""
         folder.target(path)
         self._folder = folder
         self._path = path
-        self._most = max_bytes
-        self._moved = moved
+        self._max_bytes = max_bytes
+        self._moved = on_progress
         self.file = folder.scratch(".part")
         self._out: BinaryIO | None = None
         self._hash = hashlib.sha256()
@@ -165,19 +164,21 @@ class PartialFile:
         self.file.unlink(missing_ok=True)
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """What comes next is all of the file, or goes on where it broke off. Raises DownloadRefused for a part from
-        elsewhere."""
+        """Called before the body: starts over, or with status 206 continues at ``size``.
+
+        Raises DownloadRefused for a range that begins elsewhere.
+        """
         if status == 206:
             if not headers.get("content-range", "").startswith(f"bytes {self.size}-"):
                 told = headers.get("content-range", "")[:60]
                 raise DownloadRefused(
-                    f"{self._path} was asked for from byte {self.size} on, and came as {told!r}; fetch it again"
+                    f"{self._path} was requested from byte {self.size} on, and arrived as {told!r}; download again"
                 )
             return
         self.restart()
 
     def restart(self) -> None:
-        """Gives up what has come."""
+        """Discards the bytes received so far."""
         assert self._out is not None
         self._out.seek(0)
         self._out.truncate()
@@ -185,21 +186,23 @@ class PartialFile:
         self._moved(-self.size)
         self.size = 0
 
-    def write(self, piece: bytes) -> None:
-        """Takes what comes next. Raises DownloadRefused past ``max_bytes``."""
+    def write(self, chunk: bytes) -> None:
+        """Takes the next bytes. Raises DownloadRefused past ``max_bytes``."""
         assert self._out is not None
         try:
-            self._out.write(piece)
+            self._out.write(chunk)
         except OSError as error:
             raise _unwritable(self._path, error) from None
-        self._hash.update(piece)
-        self.size += len(piece)
-        self._moved(len(piece))
-        if self._most is not None and self.size > self._most:
-            raise DownloadRefused(f"{self._path} was announced with {self._most} bytes, and more came; it was given up")
+        self._hash.update(chunk)
+        self.size += len(chunk)
+        self._moved(len(chunk))
+        if self._max_bytes is not None and self.size > self._max_bytes:
+            raise DownloadRefused(
+                f"{self._path} was announced with {self._max_bytes} bytes, and more arrived; it was discarded"
+            )
 
     def digest(self) -> str:
-        """The sha256 of what has come; it is all on disk then."""
+        """The sha256 of the bytes received so far, which are flushed to disk first."""
         assert self._out is not None
         try:
             self._out.flush()
@@ -207,8 +210,8 @@ class PartialFile:
             raise _unwritable(self._path, error) from None
         return self._hash.hexdigest()
 
-    def keep(self) -> None:
-        """The file is whole: puts it in its place."""
+    def commit(self) -> None:
+        """Moves the complete file to its place."""
         self._close()
         self._folder.place(self.file, self._path)
 

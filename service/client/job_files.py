@@ -1,4 +1,4 @@
-"""The files of a job's twins, as ``twinset generate`` lays them out too."""
+"""Download of a job's twins, in the folder layout that ``twinset generate`` writes too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.client.client import BaseClient
 from service.client.downloading import Download, Fetcher, check_workers, fetch_pages, fetch_whole
-from service.client.effects import Flow, Request, Work
+from service.client.effects import Call, Flow, Request
 from service.client.errors import ApiProblem
 from service.client.folder import DownloadFolder, PartialFile, RemoteFile
 from service.client.paging import Page
@@ -26,14 +26,14 @@ def fetch_job(
     workers: int,
     progress: bool,
 ) -> Flow[Download]:
-    """Fetches the twins of an ended job. The manifest comes last: with it the folder is complete."""
+    """Fetches the twins of an ended job. The manifest is written last, so its presence marks a complete folder."""
     check_workers(workers)
     place = DownloadFolder(folder, f"job {info.id}")
-    yield Work(place.open)
+    yield Call(place.open)
     download = Download(place.root)
     yield from _fetch_card(client, place, info.parameters.model)
-    with client.board.bar(progress, "Fetching", "files") as bar:
-        bar.show(0, None)
+    with client.progress_display.bar(progress, "Fetching", "files") as bar:
+        bar.update(0, None)
         fetcher = Fetcher(client.config, place, bar)
 
         def pages(cursor: str | None) -> Flow[Page[RemoteFile]]:
@@ -41,7 +41,7 @@ def fetch_job(
             files = [file for sample in page.entries for file in files_of(sample)]
             if cursor is None and page.entries:
                 made = [sample for sample in page.entries if sample.error is None]
-                bar.show(0, info.done * len(files) / len(made) if made else None)
+                bar.update(0, info.done * len(files) / len(made) if made else None)
             return Page(files, page.next_cursor)
 
         yield from fetch_pages(pages, fetcher.file, download, workers=workers)
@@ -51,29 +51,29 @@ def fetch_job(
 
 
 def files_of(sample: Sample) -> list[RemoteFile]:
-    """The pictures of a twin; a sample that was given up has none."""
+    """Image and mask of a twin; a failed sample has none."""
     kinds: list[tuple[str, SampleFileInfo | None]] = [("images", sample.image), ("masks", sample.mask)]
-    # names are made from the number alone
+    # file names are made from the index alone, never from text of the server
     return [
-        RemoteFile(f"{folder}/{sample.index:08d}.png", picture.url, picture.sha256, picture.bytes)
-        for folder, picture in kinds
-        if picture is not None and sample.error is None
+        RemoteFile(f"{folder}/{sample.index:08d}.png", file.url, file.sha256, file.bytes)
+        for folder, file in kinds
+        if file is not None and sample.error is None
     ]
 
 
 def _fetch_card(client: BaseClient, place: DownloadFolder, model: str) -> Flow[None]:
-    """The card of the model: it alone tells what the numbers in the masks mean."""
+    """Writes the model's card as ``card.json``: it names the classes that the masks' indices stand for."""
     try:
-        answer = yield from send(client.config, Request("GET", path("models", model)))
+        response = yield from send(client.config, Request("GET", path("models", model)))
     except ApiProblem as problem:
         if problem.status == 404:
-            return  # the model was taken away since; its twins are there all the same
+            return  # the model has been removed since; its twins are still there
         raise
-    card = json.dumps(json.loads(answer.content)["card"], indent=2, ensure_ascii=False) + "\n"
+    card = json.dumps(json.loads(response.content)["card"], indent=2, ensure_ascii=False) + "\n"
 
     def write() -> None:
         with PartialFile(place, "card.json") as part:
             part.write(card.encode())
-            part.keep()
+            part.commit()
 
-    yield Work(write)
+    yield Call(write)

@@ -1,4 +1,4 @@
-"""Jobs: asked for, looked at, and fetched."""
+"""Jobs: generating twins, listing and reading jobs, downloading their twins."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from service.client.client import BaseClient
 from service.client.downloading import Download
-from service.client.effects import Flow, Request, Together, Work
+from service.client.effects import Call, Flow, Gather, Request
 from service.client.errors import ApiProblem
 from service.client.job_files import fetch_job
 from service.client.masks import Mask, MaskFile, mask_files
 from service.client.paging import Page
-from service.client.requests import page_of, posted
+from service.client.requests import page_request, post_request
 from service.client.retries import parse, send
-from service.client.runs import ResourceKind, Run, check_end, until_ended
+from service.client.runs import ResourceKind, Run, raise_if_failed, wait_until_ended
 from service.client.views import JobInfo, JobInfoPage, Sample, SampleInfoPage, UploadInfo
 from service.client.wire import path
 from service.kit.states import JobState
@@ -26,20 +26,20 @@ from service.kit.states import JobState
 if TYPE_CHECKING:
     from service.client.torch_dataset import Transform, TwinDataset
 
-JOBS = ResourceKind("job", JobInfo, lambda info: path("jobs", info.id), "Making", "twins")
-_SAMPLES_A_PAGE = 500
-_JOBS_A_PAGE = 100
-_SENT_AT_ONCE = 8
+JOBS = ResourceKind("job", JobInfo, lambda info: path("jobs", info.id), "Generating", "twins")
+_SAMPLES_PER_PAGE = 500
+_JOBS_PER_PAGE = 100
+_MAX_CONCURRENT_UPLOADS = 8
 
 
 class JobRun(Run[JobInfo]):
-    """A job, of either client."""
+    """Base class of :class:`Job` and :class:`AsyncJob`."""
 
     kind = JOBS
 
     @property
     def source(self) -> dict[str, str]:
-        """What an export calls it."""
+        """The job as a source of an export."""
         return {"job": self.id}
 
 
@@ -67,20 +67,42 @@ def generate(
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[JobInfo]:
-    """Asks for ``count`` twins of a model, by ``prompt``, ``classes`` or ``mask``, as its card allows; the job,
-    accepted.
+    """Starts a job that generates ``count`` twins of a model, and returns it.
 
-    ``mask`` is a path, a PNG's bytes, a Pillow image or an array of class indices, or a list of these, which take
-    turns; ``count`` may then be left out, for one twin each. What is left out is the model's default, and ``seed``
-    drawn: same seed and parameters, same twins. ``size`` is a side in pixels. An ``idempotency_key`` of your own makes
-    a script that is started again find its job rather than make another. ``wait`` holds until the job has ended, as
-    :meth:`Job.wait` does. Raises ApiProblem with every fault of the request, and InvalidRequest for what is no mask.
+    The twins are described by a ``prompt``, by ``classes`` or by a ``mask``, as the model's card allows. Example::
+
+        job = client.generate(model="cosimgen-dubai", classes=["water", "roads"], count=100, seed=7)
+        job.wait().download("twins")
+
+    ``mask``: a path, PNG bytes, a Pillow image, an array of class indices ``(H, W)``, or a list of these; without
+    ``count``, one twin is made for each mask, and with it the masks are used in turn. ``seed``: drawn if left out; the
+    same seed and parameters give the same twins. ``steps``, ``guidance_scale``, ``guidance_target``, ``eta``: the
+    sampler's settings, by default those of the card. ``size``: side of image and mask in pixels. ``pairs=True``:
+    refuse a request whose twins would have no masks. ``priority="interactive"``: a small job that goes ahead of others.
+    ``layout``: how the store holds the files. ``name``: your own name for the job. ``callback_url``: where a signed
+    webhook is sent when it ends. ``idempotency_key``: calls with the same key return the same job, so that a restarted
+    script finds its job. ``wait``: wait until the job has ended, as :meth:`Job.wait` does, with a bar if ``progress``.
+
+    Raises ApiProblem with every fault of the request, and InvalidRequest for something that is not a mask.
     """
     given = {
-        "model": model, "prompt": prompt, "classes": None if classes is None else list(classes), "count": count, "seed": seed,
-        "steps": steps, "guidance_scale": guidance_scale, "guidance_target": guidance_target, "eta": eta, "size": size,
-        "mask_encoding": mask_encoding, "pairs": pairs, "priority": priority, "layout": layout, "name": name, "callback_url": callback_url,
-    }  # fmt: skip
+        "model": model,
+        "prompt": prompt,
+        "classes": None if classes is None else list(classes),
+        "count": count,
+        "seed": seed,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "guidance_target": guidance_target,
+        "eta": eta,
+        "size": size,
+        "mask_encoding": mask_encoding,
+        "pairs": pairs,
+        "priority": priority,
+        "layout": layout,
+        "name": name,
+        "callback_url": callback_url,
+    }
     body: dict[str, Any] = {member: value for member, value in given.items() if value is not None}
     names: list[str] = []
     if mask is not None:
@@ -88,55 +110,67 @@ def generate(
         names = [name for name, _ in uploads]
         body["mask"] = [{"upload": upload} for _, upload in uploads]
     try:
-        answer = yield from send(client.config, posted("/generate", body, idempotency_key))
+        response = yield from send(client.config, post_request("/generate", body, idempotency_key))
     except ApiProblem as problem:
         raise _naming_masks(problem, names) from None
-    info = parse(JobInfo, answer)
+    info = parse(JobInfo, response)
     if wait:
-        info = yield from until_ended(client, JOBS, info, progress=progress, timeout=None)
-        check_end(JOBS, info)
+        info = yield from wait_until_ended(client, JOBS, info, progress=progress, timeout=None)
+        raise_if_failed(JOBS, info)
     return info
 
 
 def job(client: BaseClient, id: str) -> Flow[JobInfo]:
-    """The job of this id. Raises ApiProblem of status 404 if there is none of yours."""
+    """Returns the job with this id. Raises ApiProblem (404) if you have none."""
     return parse(JobInfo, (yield from send(client.config, Request("GET", path("jobs", id)))))
 
 
 def jobs_page(client: BaseClient, cursor: str | None, *, state: JobState | str | None = None) -> Flow[Page[JobInfo]]:
-    """Your jobs, newest first; only those in ``state``, if it is given."""
-    request = page_of("/jobs", cursor, _JOBS_A_PAGE, state=None if state is None else str(state))
+    """Iterates over your jobs, newest first; with ``state``, over those in that state. Example::
+
+    for job in client.jobs(state="running"):
+        print(job.id, job.done, job.total)
+    """
+    request = page_request("/jobs", cursor, _JOBS_PER_PAGE, state=None if state is None else str(state))
     page = parse(JobInfoPage, (yield from send(client.config, request)))
     return Page(page.jobs, page.next_cursor)
 
 
 def samples_page(run: Run[Any], cursor: str | None) -> Flow[Page[Sample]]:
-    """The twins made so far, by index, with links to their pictures that hold for a while; samples given up have an
-    ``error``."""
+    """Iterates over the twins made so far, by index, with signed links; failed samples have an ``error``. Example::
+
+    for sample in job.samples():
+        print(sample.index, sample.seed, [found.name for found in sample.classes], sample.error)
+    """
     page = parse(
-        SampleInfoPage, (yield from send(run._client.config, page_of(f"{run.path}/samples", cursor, _SAMPLES_A_PAGE)))
+        SampleInfoPage,
+        (yield from send(run._client.config, page_request(f"{run.path}/samples", cursor, _SAMPLES_PER_PAGE))),
     )
     return Page(page.samples, page.next_cursor)
 
 
 def retry(run: JobRun) -> Flow[JobInfo]:
-    """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
-    twins."""
+    """Starts a job that makes the missing twins of this one, which must have ended, with the same indices and seeds."""
     return parse(JobInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
 
 
 def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
-    """Waits for the job's end and fetches its twins: ``images/``, ``masks/``, ``manifest.jsonl`` and the model's
-    ``card.json``.
+    """Waits until the job has ended and downloads its twins to ``folder``.
 
-    Every picture is compared with its sha256, and is there whole or not at all. Called again, also after a kill, it
-    fetches what is missing or was changed. The folder must be new, or an earlier download of this job. Raises
-    FolderTaken, RunFailed for a job that made nothing, and DownloadFailed naming files that did not come as recorded,
-    once the others are there.
+    The folder then has ``images/``, ``masks/``, ``manifest.jsonl`` and the model's ``card.json``. Every file is
+    compared with its sha256 and written whole or not at all; ``workers`` (1 to 64) files are fetched concurrently. A
+    second call, also after a kill, fetches only what is missing or was changed. The folder must be new, or an earlier
+    download of this job. Example::
+
+        result = job.download("twins")
+        print(result.fetched, "fetched,", result.unchanged, "already there")
+
+    Raises FolderTaken; RunFailed for a job without any twin; DownloadFailed with the files that could not be fetched,
+    once all others are there.
     """
-    run.info = yield from until_ended(run._client, JOBS, run.info, progress=progress, timeout=None)
+    run.info = yield from wait_until_ended(run._client, JOBS, run.info, progress=progress, timeout=None)
     if not run.info.done:
-        check_end(JOBS, run.info)
+        raise_if_failed(JOBS, run.info)
     pages = partial(samples_page, run)
     return (yield from fetch_job(run._client, run.info, folder, pages, workers=workers, progress=progress))
 
@@ -144,25 +178,34 @@ def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: boo
 def torch_dataset(
     run: JobRun, folder: str | Path, *, transform: Transform | None = None, workers: int = 8, progress: bool = True
 ) -> Flow[TwinDataset]:
-    """Downloads the twins to ``folder``, as :meth:`download` does, and opens them for PyTorch."""
+    """Downloads the twins to ``folder``, as :meth:`download` does, and opens them as a PyTorch dataset.
+
+    Items are ``(image, mask)``: float32 ``(3, H, W)`` in 0..1 and int64 ``(H, W)`` of class indices, 255 = ignore;
+    ``transform(image, mask)`` replaces them by what it returns. Example::
+
+        dataset = job.torch_dataset("twins")
+        loader = torch.utils.data.DataLoader(dataset, batch_size=16, num_workers=4)
+
+    Raises what :meth:`download` raises, and TorchMissing without PyTorch.
+    """
     yield from download(run, folder, workers=workers, progress=progress)
     from service.client.torch_dataset import TwinDataset
 
-    opened: TwinDataset = yield Work(lambda: TwinDataset(folder, transform=transform))
+    opened: TwinDataset = yield Call(lambda: TwinDataset(folder, transform=transform))
     return opened
 
 
 def _send_masks(client: BaseClient, given: Mask | Sequence[Mask]) -> Flow[list[tuple[str, str]]]:
-    """Sends the masks, equal ones once; the name and the upload of each, in order."""
+    """Uploads the masks, equal ones once; returns name and upload id of each, in order."""
     files = mask_files(given)
     named: list[tuple[str, str]] = []
     uploads: dict[str, str] = {}
-    while batch := (yield Work(lambda: list(islice(files, _SENT_AT_ONCE)))):
+    while batch := (yield Call(lambda: list(islice(files, _MAX_CONCURRENT_UPLOADS)))):
         digests = [hashlib.sha256(file.data).hexdigest() for file in batch]
-        fresh = {digest: file for digest, file in zip(digests, batch) if digest not in uploads}
-        answered = yield Together([_send_mask(client, file) for file in fresh.values()], _SENT_AT_ONCE)
-        uploads.update(zip(fresh, answered))
-        named += [(file.name, uploads[digest]) for file, digest in zip(batch, digests)]
+        new = {digest: file for digest, file in zip(digests, batch, strict=True) if digest not in uploads}
+        uploaded = yield Gather([_send_mask(client, file) for file in new.values()], _MAX_CONCURRENT_UPLOADS)
+        uploads.update(zip(new, uploaded, strict=True))
+        named += [(file.name, uploads[digest]) for file, digest in zip(batch, digests, strict=True)]
     return named
 
 
@@ -179,7 +222,7 @@ def _send_mask(client: BaseClient, file: MaskFile) -> Flow[str]:
 
 
 def _naming_masks(problem: ApiProblem, names: Sequence[str]) -> ApiProblem:
-    """The problem of a request, with the mask's name before what is wrong with it: the server knows them by number."""
+    """The problem with the name of each mask at fault put before its detail: the server knows masks by number only."""
     faults, named = [], False
     for fault in problem.errors:
         _, _, number = str(fault.get("pointer", "")).partition("/mask/")

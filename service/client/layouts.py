@@ -1,7 +1,7 @@
-"""A downloaded set on disk, pair by pair in any order: an image, and the class of each pixel.
+"""Random access to the pairs of a downloaded set: an image, and the class of each pixel.
 
-A job's twins and exports to ``folders`` are read file by file, exports to ``webdataset`` out of their shards where they
-lie, and every other format that ``twinset datasets`` reads by its reader.
+A job's twins and exports to ``folders`` are read file by file, exports to ``webdataset`` directly out of their shards,
+and every other format by the reader of ``twinset datasets``.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ _IMAGE_ENDINGS = frozenset({"png", "jpg", "jpeg"})
 
 
 class Pair(Protocol):
-    """An image with its mask, not yet read."""
+    """An image with its mask, not yet loaded."""
 
     @property
     def name(self) -> str:
-        """What the set calls it."""
+        """The pair's name in the set."""
 
     @property
     def split(self) -> str | None:
-        """Its split; None for none."""
+        """The pair's split; None if it has none."""
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image ``(H, W, 3)`` uint8 RGB and class indices ``(H, W)`` uint8, 255 none. Raises InvalidDataset naming what
-        cannot be read."""
+        """Image ``(H, W, 3)`` uint8 RGB and class indices ``(H, W)`` uint8, 255 = ignore.
+
+        Raises InvalidDataset naming the file that cannot be read.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ class Layout:
 
     pairs: list[Pair]
     classes: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes of a file: all of it, or ``size`` from ``offset`` on."""
+    """Bytes of a file: all of them, or ``size`` bytes from ``offset`` on."""
 
     path: str
     offset: int = 0
@@ -72,7 +74,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class FilePair:
-    """An image file, and a mask file whose samples are class indices."""
+    """An image file, and a mask file of class indices."""
 
     name: str
     split: str | None
@@ -81,21 +83,21 @@ class FilePair:
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Pair`."""
-        with self._open(self.image, "image") as picture:
-            pixels = np.array(as_rgb(picture))
-        with self._open(self.mask, "mask") as picture:
-            if picture.mode not in ("L", "P"):
+        with self._open(self.image, "image") as image:
+            pixels = np.array(as_rgb(image))
+        with self._open(self.mask, "mask") as image:
+            if image.mode not in ("L", "P"):
                 raise InvalidDataset(
-                    f"the mask of {self.name!r} has mode {picture.mode}; class indices are an 8-bit PNG of one channel"
+                    f"the mask of {self.name!r} has mode {image.mode}; class indices are an 8-bit PNG of one channel"
                 )
-            labels = np.array(picture)
+            labels = np.array(image)
         return pixels, labels
 
     def _open(self, part: ByteRange, what: str) -> Image.Image:
         try:
-            picture = Image.open(io.BytesIO(part.read()))
-            picture.load()
-            return picture
+            image = Image.open(io.BytesIO(part.read()))
+            image.load()
+            return image
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise InvalidDataset(
                 f"the {what} of {self.name!r} cannot be read ({error}); download the set again"
@@ -104,7 +106,7 @@ class FilePair:
 
 @dataclass(frozen=True)
 class EntryPair:
-    """A pair of a format whose masks are not files of class indices."""
+    """A pair of a format whose annotations are not files of class indices."""
 
     name: str
     split: str | None
@@ -113,19 +115,19 @@ class EntryPair:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Pair`."""
         try:
-            with Image.open(self.entry.image) as picture:
-                pixels = np.array(as_rgb(picture))
+            with Image.open(io.BytesIO(self.entry.image.read_bytes())) as image:
+                pixels = np.array(as_rgb(image))
             return pixels, self.entry.annotate(pixels.shape[1], pixels.shape[0]).labels
         except (OSError, SyntaxError, ValueError, EntryFault, Image.DecompressionBombError) as error:
             raise InvalidDataset(
-                f"{self.name!r} cannot be read ({error}); 'twinset datasets check' looks at all of the set"
+                f"{self.name!r} cannot be read ({error}); 'twinset datasets check' checks the whole set"
             ) from None
 
 
 def read_layout(folder: Path) -> Layout:
-    """What is in ``folder``. Raises InvalidDataset for a folder that holds no set, or one that is not all there."""
+    """The layout of ``folder``. Raises InvalidDataset if it holds no set, or an incomplete one."""
     if not folder.is_dir():
-        raise InvalidDataset(f"{folder} is no folder; download a job or an export there first")
+        raise InvalidDataset(f"{folder} is not a folder; download a job or an export there first")
     if (folder / "card.json").is_file() and (folder / "manifest.jsonl").is_file():
         return _job(folder)
     if (folder / "dataset.json").is_file() and (folder / "images").is_dir() and (folder / "masks").is_dir():
@@ -136,22 +138,22 @@ def read_layout(folder: Path) -> Layout:
 
 
 def _job(folder: Path) -> Layout:
-    """Twins by index, as the manifest lists them."""
+    """A job's twins by index, as the manifest lists them."""
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         classes = tuple(str(entry["name"]) for entry in sorted(card["classes"], key=lambda entry: entry["index"]))
         twins = [(int(line["index"]), line.get("mask") is not None) for line in _lines(folder / "manifest.jsonl")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidDataset(
-            f"card.json or manifest.jsonl in {folder} is not that of a job ({error!r}); download it again"
+            f"card.json or manifest.jsonl in {folder} cannot be read ({error!r}); download the job again"
         ) from None
     pairs: list[Pair] = []
-    left_out = []
+    skipped = []
     there = {kind: {path.name for path in images(folder / kind)} for kind in ("images", "masks")}
     for index, has_mask in twins:
         file = f"{index:08d}.png"
         if not has_mask:
-            left_out.append(f"images/{file} was made from text alone, and has no mask")
+            skipped.append(f"images/{file} has no mask")
             continue
         for kind, names in there.items():
             if file not in names:
@@ -163,30 +165,30 @@ def _job(folder: Path) -> Layout:
                 f"{index:08d}", None, ByteRange(str(folder / "images" / file)), ByteRange(str(folder / "masks" / file))
             )
         )
-    return Layout(pairs, classes, tuple(left_out))
+    return Layout(pairs, classes, tuple(skipped))
 
 
 def _folders(folder: Path) -> Layout:
-    """Images and masks of the same stem; a stem's split is that whose list it is in."""
+    """Images and masks with the same stem; the split is the one whose list has the stem."""
     masks = {_stem(path, folder / "masks"): path for path in images(folder / "masks")}
     listed = stem_lists(folder, _own_splits(folder))
     pairs: list[Pair] = []
     for image in images(folder / "images"):
         stem = _stem(image, folder / "images")
         if stem not in masks:
-            return _by_reader(folder)  # no export of ours: names its masks otherwise, or lacks some
+            return _by_reader(folder)  # not an export of Twinset: its masks are named otherwise, or some are missing
         pairs.append(FilePair(stem, listed.get(stem), ByteRange(str(image)), ByteRange(str(masks[stem]))))
     if missing := sorted(listed.keys() - {pair.name for pair in pairs}):
         raise InvalidDataset(
-            f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, and not there; download the export again"
+            f"{missing[0]!r} and {len(missing) - 1} more are listed in {folder}, but not there; download it again"
         )
     return Layout(pairs, _class_names(folder))
 
 
 def _shards(folder: Path) -> Layout:
-    """Pairs of a key in tar shards; a shard's name begins with its split."""
+    """Pairs with the same key in tar shards; a shard's name begins with its split."""
     pairs: list[Pair] = []
-    left_out = []
+    skipped = []
     for shard in sorted(folder.glob("*.tar")):
         split = shard.stem.rpartition("-")[0] or None
         found: dict[str, dict[str, ByteRange]] = {}
@@ -195,10 +197,10 @@ def _shards(folder: Path) -> Layout:
         for key, parts in found.items():
             image = next((parts[ending] for ending in sorted(parts) if ending in _IMAGE_ENDINGS), None)
             if image is None or _MASK_ENDING not in parts:
-                left_out.append(f"{key} in {shard.name} has no {'mask' if image else 'image'}")
+                skipped.append(f"{key} in {shard.name} has no {'mask' if image else 'image'}")
                 continue
             pairs.append(FilePair(key, split, image, parts[_MASK_ENDING]))
-    return Layout(pairs, _class_names(folder), tuple(left_out))
+    return Layout(pairs, _class_names(folder), tuple(skipped))
 
 
 def _by_reader(folder: Path) -> Layout:
@@ -212,7 +214,7 @@ def _by_reader(folder: Path) -> Layout:
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, ByteRange]]:
-    """Key, ending and place of each file in a shard."""
+    """Key, ending and byte range of each file in a shard."""
     try:
         with tarfile.open(shard, "r:") as file:
             for info in file:
@@ -229,12 +231,12 @@ def _stem(path: Path, folder: Path) -> str:
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     classes = find_classes(folder)
-    assert classes is not None  # dataset.json is there, and lists them or has been refused
+    assert classes is not None  # dataset.json is there and lists them, or has been rejected before
     return classes.names
 
 
 def _own_splits(folder: Path) -> frozenset[str]:
-    """The names of further splits that dataset.json lists."""
+    """The names of the further splits that dataset.json lists."""
     try:
         named = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("splits", [])
         return frozenset(name for name in named if isinstance(name, str)) - SPLIT_NAMES.keys()
@@ -248,14 +250,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def check_pair(name: str, image: np.ndarray, labels: np.ndarray, classes: int) -> None:
-    """Raises InvalidDataset for a mask of another size than its image, or with values that are neither a class nor
-    255."""
+    """Raises InvalidDataset if the mask has another size than its image, or a value that is neither a class nor 255."""
     if image.shape[:2] != labels.shape:
         raise InvalidDataset(
-            f"{name!r}: the image is {image.shape[:2]} (H, W) and its mask {labels.shape}; make both anew from one source"
+            f"{name!r}: the image is {image.shape[:2]} (H, W) and its mask {labels.shape}; export the set again"
         )
-    strange = labels[(labels >= classes) & (labels != IGNORE)]
-    if strange.size:
+    unknown = labels[(labels >= classes) & (labels != IGNORE)]
+    if unknown.size:
         raise InvalidDataset(
-            f"{name!r}: the mask holds {int(strange[0])}; the classes are 0 to {classes - 1}, and 255 is none"
+            f"{name!r}: the mask holds {int(unknown[0])}; the classes are 0 to {classes - 1}, and 255 means ignore"
         )

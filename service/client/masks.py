@@ -1,4 +1,4 @@
-"""Masks as they come to hand, as the PNG files that the server takes."""
+"""Masks in any form (path, PNG bytes, Pillow image, array) as the PNG files that the server takes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Mask: TypeAlias = Union[str, Path, bytes, "Image.Image", "np.ndarray"]
-"""A PNG's path, or its bytes; a picture of Pillow's; or an array: class indices ``(H, W)`` of whole numbers 0..255 (255
-none) or of bool, or the classes' colours ``(H, W, 3)`` uint8."""
+"""A mask: a PNG's path or bytes, a Pillow image, or an array.
+
+An array holds class indices ``(H, W)``, integers 0..255 (255 = ignore) or bool, or the classes' colours ``(H, W, 3)``
+uint8.
+"""
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A PNG, and what to call it where it is refused."""
+    """A PNG file, and the name that errors use for it."""
 
     name: str
     data: bytes
 
 
 def mask_files(given: Any) -> Iterator[MaskFile]:
-    """The files of ``given``, one :data:`Mask` or a list of them; a folder stands for its ``*.png``, by name.
+    """The files of ``given``: one :data:`Mask` or a list of them; a folder stands for its ``*.png``, sorted by name.
 
-    One is in memory at a time. Raises InvalidRequest naming what is no mask.
+    One file is in memory at a time. Raises InvalidRequest naming what is not a mask.
     """
     if isinstance(given, (list, tuple)):
         if not given:
@@ -46,13 +49,15 @@ def _files(one: Any, name: str) -> Iterator[MaskFile]:
         path = Path(one).expanduser()
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png") if path.is_dir() else [path]
         if not inside:
-            raise InvalidRequest(f"{name} is the folder {path}, which has no *.png files; give another, or a file")
+            raise InvalidRequest(
+                f"{name} is the folder {path}, which has no *.png files; give another folder, or a file"
+            )
         for file in inside:
             yield MaskFile(str(file), _read(file))
     elif isinstance(one, (bytes, bytearray)):
         yield MaskFile(name, bytes(one))
     elif hasattr(one, "save") and hasattr(one, "mode"):
-        yield MaskFile(name, _from_picture(one, name))
+        yield MaskFile(name, _from_image(one, name))
     elif hasattr(one, "__array__"):
         yield MaskFile(name, _from_array(one, name))
     else:
@@ -69,10 +74,10 @@ def _read(path: Path) -> bytes:
         raise InvalidRequest(f"the mask {path} cannot be read ({error.strerror}); give a PNG's path") from None
 
 
-def _from_picture(picture: Image.Image, name: str) -> bytes:
+def _from_image(image: Image.Image, name: str) -> bytes:
     out = io.BytesIO()
     try:
-        picture.save(out, "PNG")
+        image.save(out, "PNG")
     except (OSError, ValueError, KeyError) as error:
         raise InvalidRequest(
             f"{name} cannot be saved as PNG ({error}); convert it to mode 'L' of class indices, or to 'RGB'"
@@ -95,6 +100,6 @@ def _from_array(given: Any, name: str) -> bytes:
         )
     if array.min() < 0 or array.max() > 255:
         raise InvalidRequest(
-            f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 is none"
+            f"{shown} and holds {array.min()} to {array.max()}; class indices are 0 to 254, and 255 means ignore"
         )
     return encode_indices(array.astype(np.uint8))

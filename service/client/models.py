@@ -1,4 +1,4 @@
-"""Models: their cards."""
+"""Models: listing them, and reading a model's card."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from service.client.wire import path
 
 
 def models(client: BaseClient) -> Flow[list[Model]]:
-    """The newest version of each model, by name."""
+    """Lists the newest version of each model, by name. Example::
+
+    for model in client.models():
+        print(model.id, model.card.inputs, [entry.name for entry in model.card.classes])
+    """
     return parse(ModelInfoList, (yield from send(client.config, Request("GET", "/models")))).models
 
 
 def model(client: BaseClient, name: str) -> Flow[Model]:
-    """A model's card, by its name, for the newest version, or name@version. Raises ApiProblem of status 404 if there is
-    none."""
+    """Returns a model by its name (the newest version) or name@version. Raises ApiProblem (404) if there is none."""
     return parse(Model, (yield from send(client.config, Request("GET", path("models", name)))))

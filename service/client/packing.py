@@ -1,4 +1,4 @@
-"""A dataset on disk as one archive to send: an archive as it is, a folder packed into a tar."""
+"""A dataset on disk as one archive to upload: an archive as it is, a folder packed into a tar."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from service.client.effects import PIECE_BYTES
+from service.client.effects import CHUNK_BYTES
 from service.errors import InvalidRequest
 
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-_HOW = "pack the dataset as .zip, .tar or .tar.gz, or give its folder"
+_REMEDY = "pack the dataset as .zip, .tar or .tar.gz, or give its folder"
 _USTAR_AT = 257
 
 
 class Archive:
-    """An archive that is read while it is sent. As a context it holds the file open; a packed one is gone at its
-    end."""
+    """An archive that is read while it is sent. Its context closes the file, which deletes a temporary one."""
 
-    def __init__(self, file: IO[bytes], content_type: str, moved: Callable[[int], None] = lambda more: None) -> None:
+    def __init__(
+        self, file: IO[bytes], content_type: str, on_progress: Callable[[int], None] = lambda more: None
+    ) -> None:
         self._file = file
         self.content_type = content_type
         self.size = file.seek(0, os.SEEK_END)
-        self.moved = moved
-        """Hears of the bytes that have gone; as a negative number, of those that have to go again."""
+        self.on_progress = on_progress
+        """Called with the number of bytes sent; with a negative number for bytes that have to be sent again."""
 
-    def pieces(self) -> Iterator[bytes]:
-        """All of it, from the beginning."""
+    def chunks(self) -> Iterator[bytes]:
+        """The whole archive, from the beginning."""
         self._file.seek(0)
         sent = 0
         try:
-            while piece := self._file.read(PIECE_BYTES):
-                yield piece
-                sent += len(piece)
-                self.moved(len(piece))
+            while chunk := self._file.read(CHUNK_BYTES):
+                yield chunk
+                sent += len(chunk)
+                self.on_progress(len(chunk))
         finally:
             if sent < self.size:
-                self.moved(-sent)
+                self.on_progress(-sent)
 
     def __enter__(self) -> Archive:
         return self
@@ -53,7 +54,7 @@ class Archive:
 
 
 def open_archive(given: str | Path) -> Archive:
-    """The archive at a path, or the folder there as one. Raises InvalidRequest naming what cannot be sent."""
+    """Opens the archive at a path, or packs the folder there. Raises InvalidRequest naming what cannot be sent."""
     path = Path(given).expanduser()
     try:
         if path.is_dir():
@@ -66,7 +67,7 @@ def open_archive(given: str | Path) -> Archive:
     kind = _kind(file)
     if kind is None:
         file.close()
-        raise InvalidRequest(f"{path} is no zip, tar or tar.gz; {_HOW}")
+        raise InvalidRequest(f"{path} is not a zip, tar or tar.gz; {_REMEDY}")
     return Archive(file, kind)
 
 
@@ -81,8 +82,8 @@ def _kind(file: IO[bytes]) -> str | None:
 
 
 def _packed(folder: Path) -> IO[bytes]:
-    """The files below ``folder`` as a tar, in a temporary file without a name. The same files give the same bytes."""
-    out = tempfile.TemporaryFile(prefix="twinset-", buffering=PIECE_BYTES)  # noqa: SIM115
+    """A tar of the files below ``folder``, in an unnamed temporary file. The same files give the same bytes."""
+    out = tempfile.TemporaryFile(prefix="twinset-", buffering=CHUNK_BYTES)  # noqa: SIM115
     count = 0
     try:
         with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -94,12 +95,12 @@ def _packed(folder: Path) -> IO[bytes]:
         raise
     if not count:
         out.close()
-        raise InvalidRequest(f"the folder {folder} has no files; {_HOW}")
+        raise InvalidRequest(f"the folder {folder} has no files; {_REMEDY}")
     return out
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files in the order of their paths; hidden ones and litter are left out. Raises InvalidRequest for a link."""
+    """All files in path order, without hidden ones and system files. Raises InvalidRequest for a link."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith(".") or entry.name in _LITTER:
             continue
@@ -108,18 +109,18 @@ def _files(folder: Path) -> Iterator[Path]:
         elif entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
         else:
-            # left out silently, a dataset of links would arrive empty
+            # skipping links silently would upload a dataset of links as an empty one
             raise InvalidRequest(
-                f"{entry.path} is a link or no plain file, and links are not followed; put the file there, or take it out"
+                f"{entry.path} is not a plain file, and links are not followed; put the file itself there, or remove it"
             )
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
-    # looked at through the open file, so that nothing is exchanged between the look and the reading
+    # checked through the open file, so that it cannot be replaced between the check and the reading
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise InvalidRequest(f"{path} is no plain file any more; leave the folder as it is while it is packed")
+            raise InvalidRequest(f"{path} is no longer a plain file; do not change the folder while it is packed")
         info = tarfile.TarInfo(name)
         info.size = status.st_size
         info.mode = 0o644

@@ -1,4 +1,4 @@
-"""Lists that come in pages."""
+"""Pages of a list, and methods that iterate over all of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Page(Generic[Entry]):
-    """Entries, and the cursor of the page behind them; None where there is none."""
+    """Entries of a list, and the cursor of the next page; None for the last page."""
 
     entries: Sequence[Entry]
     next_cursor: str | None
 
 
 def as_paged(method: Callable[..., Any], page: Callable[..., Any]) -> Callable[..., Any]:
-    """``method`` with the name, the documentation and the parameters of the flow ``page``, but for its cursor."""
+    """``method`` with the name, docstring and parameters of the flow ``page``, except its cursor."""
     update_wrapper(method, page)
     signature = inspect.signature(page)
     kept = [parameter for name, parameter in signature.parameters.items() if name != "cursor"]

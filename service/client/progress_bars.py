@@ -1,4 +1,4 @@
-"""Progress bars on standard error, where somebody watches; several at once stand below one another."""
+"""Progress bars on standard error, in a terminal or notebook only; concurrent bars are stacked."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class Bar(Protocol):
-    """Something that shows how far a thing has come."""
+    """A progress bar."""
 
-    def show(self, done: float, total: float | None, note: str = "") -> None:
-        """``done`` of ``total``, None where that is not known yet, and what there is to say."""
+    def update(self, done: float, total: float | None, message: str = "") -> None:
+        """Shows ``done`` of ``total`` (None if unknown), and a message beside it."""
 
     def advance(self, more: float) -> None:
-        """So much more is done; negative where some of it has to be done again."""
+        """Adds ``more``; negative where some of it has to be done again."""
 
 
-class _Nothing:
-    def show(self, done: float, total: float | None, note: str = "") -> None:
+class _NoBar:
+    def update(self, done: float, total: float | None, message: str = "") -> None:
         pass
 
     def advance(self, more: float) -> None:
@@ -34,15 +34,15 @@ class _RichBar:
         self._progress = progress
         self._task = task
 
-    def show(self, done: float, total: float | None, note: str = "") -> None:
-        self._progress.update(self._task, completed=done, total=total, note=note)
+    def update(self, done: float, total: float | None, message: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, message=message)
 
     def advance(self, more: float) -> None:
         self._progress.advance(self._task, more)
 
 
-class Board:
-    """All bars of a client. One display for them, since a terminal has room for one."""
+class ProgressDisplay:
+    """All progress bars of a client, on one display."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,18 +51,19 @@ class Board:
 
     @contextmanager
     def bar(self, wanted: bool, label: str, unit: str) -> Iterator[Bar]:
-        """A bar for as long as the context lasts; one that shows nothing if it is not ``wanted``, or nobody watches.
+        """A bar for the duration of the context.
 
-        ``unit`` is what is counted, in the plural; "bytes" are shown as such.
+        It shows nothing if not ``wanted``, or if standard error is neither a terminal nor a notebook. ``unit`` is what
+        is counted, in the plural; "bytes" are shown with a decimal prefix.
         """
         with self._lock:
             if wanted and self._progress is None:
                 self._progress = _display()
             progress = self._progress if wanted else None
             if progress is None:
-                shown: Bar = _Nothing()
+                shown: Bar = _NoBar()
             else:
-                task = progress.add_task(label, total=None, unit=unit, note="")
+                task = progress.add_task(label, total=None, unit=unit, message="")
                 shown = _RichBar(progress, task)
                 if not self._bars:
                     progress.start()
@@ -80,7 +81,7 @@ class Board:
 
 
 def _display() -> Progress | None:
-    """A display on standard error; None where that is neither a terminal nor a notebook."""
+    """A display on standard error; None if that is neither a terminal nor a notebook."""
     from rich.console import Console
     from rich.filesize import decimal
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -101,7 +102,7 @@ def _display() -> Progress | None:
     console = Console(stderr=True, highlight=False)
     if not (console.is_terminal or console.is_jupyter):
         return None
-    note = TextColumn("{task.fields[note]}", style="dim", markup=False)
+    message = TextColumn("{task.fields[message]}", style="dim", markup=False)
     return Progress(
-        TextColumn("{task.description:<10}", markup=False), BarColumn(bar_width=32), Count(), note, console=console
+        TextColumn("{task.description:<10}", markup=False), BarColumn(bar_width=32), Count(), message, console=console
     )

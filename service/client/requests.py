@@ -1,4 +1,4 @@
-"""Requests that several kinds of run have in common."""
+"""Requests that jobs, datasets, exports and augmentations share: idempotent POSTs and pages of lists."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from service.client.effects import Request
 from service.errors import InvalidRequest
 
 
-def posted(url: str, body: dict[str, Any], idempotency_key: str | None) -> Request:
-    """A POST that makes something, once however often it is sent. Raises as :func:`key_header`."""
-    return Request("POST", url, json=body, headers=key_header(idempotency_key))
+def post_request(url: str, body: dict[str, Any], idempotency_key: str | None) -> Request:
+    """A POST that creates something once, however often it is sent. Raises as :func:`idempotency_header`."""
+    return Request("POST", url, json=body, headers=idempotency_header(idempotency_key))
 
 
-def key_header(idempotency_key: str | None) -> dict[str, str]:
-    """What makes a request once however often it is sent: the key given, or one that no other call has.
+def idempotency_header(idempotency_key: str | None) -> dict[str, str]:
+    """The ``Idempotency-Key`` header: the given key, or a new random one.
 
-    Raises InvalidRequest for a key that no header can carry.
+    Raises InvalidRequest for a key that is not 1 or more visible ASCII characters.
     """
     if idempotency_key is not None and not (
         idempotency_key and all("!" <= character <= "~" for character in idempotency_key)
@@ -28,7 +28,7 @@ def key_header(idempotency_key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
 
 
-def page_of(url: str, cursor: str | None, limit: int, **params: str | None) -> Request:
-    """A GET of the page behind ``cursor``; of the first, if that is None."""
+def page_request(url: str, cursor: str | None, limit: int, **params: str | None) -> Request:
+    """A GET of the page after ``cursor``; of the first page if it is None."""
     given = {"cursor": cursor, **params}
     return Request("GET", url, {"limit": limit, **{name: value for name, value in given.items() if value is not None}})

@@ -1,4 +1,4 @@
-"""Requests repeated while that may help, and answers taken apart: the same for both clients."""
+"""Retries of requests with growing pauses, and parsing of responses, for both clients."""
 
 from __future__ import annotations
 
@@ -15,185 +15,186 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.client.config import Config
-from service.client.effects import Answer, BodySink, Fetch, Flow, Request, Send, Sleep
+from service.client.effects import BodySink, Fetch, Flow, Request, Response, Send, Sleep
 from service.client.errors import ApiProblem, ServerUnreachable, UnexpectedAnswer
 from service.errors import TwinsetError
 
 View = TypeVar("View", bound=BaseModel)
-_MAY_PASS = frozenset({429, 502, 503, 504})
+_TEMPORARY_STATUSES = frozenset({429, 502, 503, 504})
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 8.0
-_WORTH_TELLING_S = 0.4
-"""Whoever waits in front of a script wants to know why; of a moment's hitch nobody does."""
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.2, 8.0
+_WARN_FROM_PAUSE_S = 0.4
+"""Shorter pauses are not worth a warning; from this one on, the user should know why the script waits."""
 _SHOWN_CHARS = 500
 _log = logging.getLogger("twinset.client")
 
 
-def send(config: Config, request: Request) -> Flow[Answer]:
-    """Sends a request, and again while that may help; the answer, a 2xx.
+def send(config: Config, request: Request) -> Flow[Response]:
+    """Sends a request, with retries, and returns its 2xx response.
 
-    Repeated are requests that may be, after a broken connection and 429, 502, 503, 504, and every request after a
-    connection that never was and 429, for ``config.patience_s`` seconds in all. Raises ApiProblem, ServerUnreachable.
+    Repeatable requests are retried after a broken connection and after 429, 502, 503 and 504; all others only if no
+    connection was made, and after 429. Retries end after ``config.retry_timeout_s`` seconds in all. Raises ApiProblem
+    or ServerUnreachable.
     """
-    patience = _Patience(config)
+    backoff = _Backoff(config)
     while True:
         try:
-            answer: Answer = yield Send(request)
+            response: Response = yield Send(request)
         except httpx.TransportError as error:
-            yield from patience.after(request, unreachable(config, request, error), broken=error)
+            yield from backoff.pause_or_raise(request, unreachable(config, request, error), transport_error=error)
         else:
-            if answer.is_success:
-                return answer
-            yield from patience.after(request, problem_of(config, answer), answer=answer)
+            if response.is_success:
+                return response
+            yield from backoff.pause_or_raise(request, problem_from(config, response), response=response)
 
 
-def fetch(config: Config, request: Request, sink: BodySink) -> Flow[Answer]:
-    """As :func:`send`, with the body to ``sink``. What broke off goes on where it did, and patience begins anew with
-    all that came."""
-    patience = _Patience(config)
+def fetch(config: Config, request: Request, sink: BodySink) -> Flow[Response]:
+    """As :func:`send`, with the body streamed to ``sink``.
+
+    A broken transfer continues where it broke off, and every transfer that brought data resets the retry timeout.
+    """
+    backoff = _Backoff(config)
     while True:
         so_far = sink.size
         try:
-            answer: Answer = yield Fetch(_from(request, so_far), sink)
+            response: Response = yield Fetch(_range_request(request, so_far), sink)
         except httpx.TransportError as error:
             if sink.size > so_far:
-                patience = _Patience(config)
-            yield from patience.after(request, unreachable(config, request, error), broken=error)
+                backoff = _Backoff(config)
+            yield from backoff.pause_or_raise(request, unreachable(config, request, error), transport_error=error)
         else:
-            if answer.is_success:
-                return answer
-            if answer.status == 416 and so_far:
-                return answer  # it broke off behind the last byte: there is no more
-            yield from patience.after(request, problem_of(config, answer), answer=answer)
+            if response.is_success:
+                return response
+            if response.status == 416 and so_far:
+                return response  # it broke off after the last byte: the body is complete
+            yield from backoff.pause_or_raise(request, problem_from(config, response), response=response)
 
 
-def parse(model: type[View], answer: Answer) -> View:
-    """The answer's JSON. Raises UnexpectedAnswer where it is not that of the API."""
+def parse(model: type[View], response: Response) -> View:
+    """The response's JSON as a ``model``. Raises UnexpectedAnswer if it does not match."""
     try:
-        return model.model_validate_json(answer.content)
+        return model.model_validate_json(response.content)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
         raise UnexpectedAnswer(
-            f"the server answered {answer.status} with what is no {model.__name__} ({what}). Is the address that of Twinset's API, and "
-            "the server about as new as this client?"
+            f"the server answered {response.status} with a body that is not a {model.__name__} ({what}). Is the "
+            "address that of Twinset's API, and does the server's version fit this client's?"
         ) from None
 
 
-def link(config: Config, url: str) -> Request:
-    """A GET of a signed link, which the answer of a server may give as a path on it. Raises UnexpectedAnswer for what
-    is no link."""
+def link_request(config: Config, url: str) -> Request:
+    """A GET of a signed link, which may be a path on the server. Raises UnexpectedAnswer if it is not an HTTP link."""
     whole = urljoin(f"{config.url}/", url)
     if urlsplit(whole).scheme not in ("http", "https") or not urlsplit(whole).hostname:
         raise UnexpectedAnswer(f"the server gave {url[:100]!r} as a link; links begin with http:// or https://")
     return Request("GET", whole, signed=True)
 
 
-def problem_of(config: Config, answer: Answer) -> ApiProblem:
-    """The error that an answer tells of."""
-    kind = answer.headers.get("content-type", "")
+def problem_from(config: Config, response: Response) -> ApiProblem:
+    """The error that a response describes."""
+    kind = response.headers.get("content-type", "")
     try:
-        document = json.loads(answer.content) if kind.startswith("application/problem+json") else None
+        document = json.loads(response.content) if kind.startswith("application/problem+json") else None
     except ValueError:
         document = None
     if isinstance(document, dict):
-        return ApiProblem(document, answer.status)
-    title = f"The server answered {answer.status}"
-    if 300 <= answer.status < 400:
-        there = urlsplit(answer.headers.get("location", ""))
+        return ApiProblem(document, response.status)
+    title = f"The server answered {response.status}"
+    if 300 <= response.status < 400:
+        there = urlsplit(response.headers.get("location", ""))
         elsewhere = f"{there.scheme}://{there.netloc}{there.path}"
-        detail = f"{config.url} sends elsewhere ({elsewhere}); give the address at which the API itself answers"
+        detail = f"{config.url} redirects to {elsewhere}; give the address at which the API itself answers"
     else:
-        text = answer.content.decode("utf-8", "replace").strip()[:_SHOWN_CHARS]
-        detail = f"the answer was {answer.status}, and no problem document: {text or 'it was empty'}"
-    return ApiProblem({"title": title, "detail": detail}, answer.status)
+        text = response.content.decode("utf-8", "replace").strip()[:_SHOWN_CHARS]
+        detail = f"the response had status {response.status} and no problem document: {text or 'it was empty'}"
+    return ApiProblem({"title": title, "detail": detail}, response.status)
 
 
 def unreachable(config: Config, request: Request, error: httpx.TransportError) -> ServerUnreachable:
-    """What a broken connection is called, with what may be done about it."""
+    """The error for a broken connection, with its remedy."""
     reason = str(error) or type(error).__name__
-    asked = urlsplit(request.url)
-    if asked.netloc and f"{asked.scheme}://{asked.netloc}" != config.url:
+    target = urlsplit(request.url)
+    if target.netloc and f"{target.scheme}://{target.netloc}" != config.url:
         return ServerUnreachable(
-            f"the server at {config.url} gave a link to {asked.scheme}://{asked.netloc}, which does not answer ({reason}). "
-            "Its TWINSET_PUBLIC_URL, or the endpoint of its store, must be an address that clients can reach."
+            f"the server at {config.url} gave a link to {target.scheme}://{target.netloc}, which does not answer "
+            f"({reason}). Its TWINSET_PUBLIC_URL, or the endpoint of its store, must be reachable by clients."
         )
     if not request.repeatable and not isinstance(error, _NEVER_SENT):
         return ServerUnreachable(
-            f"the connection to {config.url} broke during {request} ({reason}). Whether it was accepted is not known: look before you "
-            "send it again."
+            f"the connection to {config.url} broke during {request} ({reason}). It may have been accepted: check "
+            "before you send it again."
         )
     return ServerUnreachable(
-        f"{config.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) or 'twinset serve', "
-        "or name another: url=..., or in the environment TWINSET_PUBLIC_URL."
+        f"{config.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) or "
+        "'twinset serve', or name another: url=..., or in the environment TWINSET_PUBLIC_URL."
     )
 
 
-class _Patience:
-    """How long to wait before a request is sent again, and when not to any more."""
+class _Backoff:
+    """Growing pauses between the attempts of one request, until the retry timeout."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._deadline = config.clock() + config.patience_s
+        self._deadline = config.clock() + config.retry_timeout_s
         self._pause_s = _FIRST_PAUSE_S
-        self._told = False
+        self._warned = False
 
-    def after(
+    def pause_or_raise(
         self,
         request: Request,
         failure: TwinsetError,
         *,
-        answer: Answer | None = None,
-        broken: httpx.TransportError | None = None,
+        response: Response | None = None,
+        transport_error: httpx.TransportError | None = None,
     ) -> Flow[None]:
-        """Passes the time until the next attempt. Raises ``failure`` where there is none."""
+        """Sleeps until the next attempt. Raises ``failure`` if there is none."""
         wait_s = self._next_pause_s()
-        told_s = retry_after_s(answer.headers) if answer is not None else None
-        if told_s is not None:
-            wait_s = told_s + wait_s * 0.1
-        may_pass = _may_be_sent_again(request, failure, answer, broken)
+        requested_s = retry_after_s(response.headers) if response is not None else None
+        if requested_s is not None:
+            wait_s = requested_s + wait_s * 0.1
+        may_retry = _may_retry(request, failure, response, transport_error)
         left_s = self._deadline - self._config.clock()
-        if not may_pass or wait_s > left_s:
-            raise failure from broken
-        if broken is not None and wait_s >= _WORTH_TELLING_S and not self._told:
-            self._told = True
-            _log.warning("%s; asking again for up to %.0f s", failure.detail.partition(". ")[0], left_s)
+        if not may_retry or wait_s > left_s:
+            raise failure from transport_error
+        if transport_error is not None and wait_s >= _WARN_FROM_PAUSE_S and not self._warned:
+            self._warned = True
+            _log.warning("%s; retrying for up to %.0f s", failure.detail.partition(". ")[0], left_s)
         yield Sleep(wait_s)
 
     def _next_pause_s(self) -> float:
-        # Jittered, so that the many workers of one training do not all come back in the same moment.
+        # jittered, so that the many processes of one training do not all retry at the same moment
         pause_s = self._pause_s * (0.5 + 0.5 * self._config.jitter())
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._pause_s = min(2 * self._pause_s, _MAX_PAUSE_S)
         return pause_s
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, in seconds, given as such or as a date; None where it is not there, or
-    unintelligible."""
-    told = headers.get("retry-after", "").strip()
-    if told.isdecimal() and len(told) <= 9:
-        return float(told)
+    """The ``Retry-After`` header in seconds, from a number or a date; None if it is missing or malformed."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal() and len(value) <= 9:
+        return float(value)
     try:
-        until = parsedate_to_datetime(told)
+        until = parsedate_to_datetime(value)
     except ValueError:
         return None
     return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _may_be_sent_again(
-    request: Request, failure: TwinsetError, answer: Answer | None, broken: httpx.TransportError | None
+def _may_retry(
+    request: Request, failure: TwinsetError, response: Response | None, transport_error: httpx.TransportError | None
 ) -> bool:
-    if isinstance(broken, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+    if isinstance(transport_error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         return False
-    if broken is not None:
-        return request.repeatable or isinstance(broken, _NEVER_SENT)
-    assert answer is not None
+    if transport_error is not None:
+        return request.repeatable or isinstance(transport_error, _NEVER_SENT)
+    assert response is not None
     if isinstance(failure, ApiProblem) and failure.is_kind("object-damaged"):
-        return False  # the server has read it again and again already
-    return answer.status == 429 or (request.repeatable and answer.status in _MAY_PASS)
+        return False  # the server has already re-read it several times
+    return response.status == 429 or (request.repeatable and response.status in _TEMPORARY_STATUSES)
 
 
-def _from(request: Request, so_far: int) -> Request:
-    # as stored: bytes that are compressed on their way cannot be asked for from the middle on
+def _range_request(request: Request, so_far: int) -> Request:
+    # identity: a range of a compressed transfer would not be a range of the stored bytes
     headers = {**request.headers, "Accept-Encoding": "identity"}
     return replace(request, headers={**headers, "Range": f"bytes={so_far}-"} if so_far else headers)

@@ -1,4 +1,4 @@
-"""What jobs, datasets, exports and augmentations have in common: they begin, go on, and end."""
+"""Runs: what jobs, datasets, exports and augmentations share. They start, progress and end on the server."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from service.kit.states import JobState
 
 V = TypeVar("V", bound=RunInfo)
 R = TypeVar("R", bound="Run[Any]")
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _GROWTH = 0.2, 2.0, 1.3
+_FIRST_PAUSE_S, _MAX_PAUSE_S, _PAUSE_GROWTH = 0.2, 2.0, 1.3
 
 
 @dataclass(frozen=True)
 class ResourceKind(Generic[V]):
-    """A kind of run: what its answers are, where it is, and what is said of it. ``unit`` is what it counts."""
+    """A kind of run: its value class, its path on the server, the label of its progress bar, and the unit it counts."""
 
     name: str
     view: type[V]
     path: Callable[[V], str]
-    doing: str
+    label: str
     unit: str
 
 
 class Run(Generic[V]):
-    """A run on the server, as it was when last looked at: ``info`` has all that was told."""
+    """A run on the server. ``info`` is its state when it was last fetched; :meth:`refresh` fetches it again."""
 
     kind: ClassVar[ResourceKind[Any]]
 
@@ -41,42 +41,42 @@ class Run(Generic[V]):
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The run's id."""
         return self.info.id
 
     @property
     def name(self) -> str | None:
-        """Your own words for it."""
+        """The name you gave it."""
         return self.info.name
 
     @property
     def state(self) -> JobState:
-        """queued, running, cancelling, succeeded, partial, failed or cancelled."""
+        """The state: queued, running, cancelling, succeeded, partial, failed or cancelled."""
         return self.info.state
 
     @property
     def ended(self) -> bool:
-        """Whether its state is its last."""
+        """Whether the state is final: succeeded, partial, failed or cancelled."""
         return self.state.ended
 
     @property
     def done(self) -> int:
-        """How many are done."""
+        """Number of twins, items or files done so far."""
         return self.info.done
 
     @property
     def total(self) -> int | None:
-        """How many there are to be; None while that is not known."""
+        """Number of twins, items or files in all; None while it is unknown."""
         return self.info.total
 
     @property
     def reason(self) -> str | None:
-        """Why it ended as it did, where there is more to say."""
+        """Why it ended as it did, if there is more to say than the state."""
         return self.info.reason
 
     @property
     def path(self) -> str:
-        """Its path on the server."""
+        """The run's path on the server."""
         return self.kind.path(self.info)
 
     def __repr__(self) -> str:
@@ -85,70 +85,75 @@ class Run(Generic[V]):
 
     def __getstate__(self) -> None:
         raise TypeError(
-            f"{self!r} holds a connection and cannot be pickled; hand on its id, or the folder that it was fetched into"
+            f"{self!r} holds a connection and cannot be pickled; pass its id, or the folder it was downloaded to"
         )
 
 
 def refresh(run: R) -> Flow[R]:
-    """Looks again; returns itself."""
-    run.info = yield from look(run._client, run.kind, run.info)
+    """Fetches the current state into ``info``, and returns the run itself."""
+    run.info = yield from fetch_info(run._client, run.kind, run.info)
     return run
 
 
 def wait(run: R, *, progress: bool = True, timeout: float | None = None, check: bool = True) -> Flow[R]:
-    """Waits for the end, at most ``timeout`` seconds; returns itself.
+    """Waits until the run has ended, at most ``timeout`` seconds, and returns the run itself.
 
-    A bar shows how far it is, if ``progress`` and somebody watches. Raises RunFailed for one that ended failed or
-    cancelled, unless ``check`` is false, and StillRunning, a TimeoutError, after ``timeout``: it goes on. One that
-    ended partial is no error; look at ``state`` and ``reason``.
+    With ``progress``, a bar is shown in terminals and notebooks. Raises RunFailed if the run failed or was cancelled,
+    unless ``check`` is false, and StillRunning (a TimeoutError) after ``timeout``; the run then continues on the
+    server. ``partial`` is not an error: see ``state`` and ``reason``. Example::
+
+        try:
+            job.wait(timeout=600)
+        except TimeoutError:
+            print(job.done, "of", job.total)
     """
-    run.info = yield from until_ended(run._client, run.kind, run.info, progress=progress, timeout=timeout)
+    run.info = yield from wait_until_ended(run._client, run.kind, run.info, progress=progress, timeout=timeout)
     if check:
-        check_end(run.kind, run.info)
+        raise_if_failed(run.kind, run.info)
     return run
 
 
 def cancel(run: R) -> Flow[R]:
-    """Cancels it; what was made before stays. Asking again changes nothing. Returns itself, cancelled or cancelling."""
-    answer = yield from send(run._client.config, Request("POST", f"{run.path}/cancel"))
-    run.info = parse(run.kind.view, answer)
+    """Cancels the run and returns it, cancelled or cancelling. What is done stays; a second cancel changes nothing."""
+    response = yield from send(run._client.config, Request("POST", f"{run.path}/cancel"))
+    run.info = parse(run.kind.view, response)
     return run
 
 
 def delete(run: Run[Any]) -> Flow[bool]:
-    """Deletes it with all it made; nothing brings it back. True once it is gone.
+    """Deletes the run with all its results, for good. Returns True once it is gone.
 
-    False for one that has not ended: it is cancelled, and stays until it has ended and is deleted in turn.
+    Returns False for a run that has not ended: it is cancelled instead, and can be deleted once it has ended.
     """
     try:
-        answer = yield from send(run._client.config, Request("DELETE", run.path))
+        response = yield from send(run._client.config, Request("DELETE", run.path))
     except ApiProblem as problem:
         if problem.status == 404:
-            return True  # gone already, or by a first attempt whose answer was lost
+            return True  # deleted before, or by a first attempt whose response was lost
         raise
-    if answer.status == 204:
+    if response.status == 204:
         return True
-    run.info = parse(run.kind.view, answer)
+    run.info = parse(run.kind.view, response)
     return False
 
 
-def look(client: BaseClient, kind: ResourceKind[V], info: V) -> Flow[V]:
-    """The run as it is now."""
+def fetch_info(client: BaseClient, kind: ResourceKind[V], info: V) -> Flow[V]:
+    """The current state of the run."""
     return parse(kind.view, (yield from send(client.config, Request("GET", kind.path(info)))))
 
 
-def until_ended(
+def wait_until_ended(
     client: BaseClient, kind: ResourceKind[V], info: V, *, progress: bool, timeout: float | None
 ) -> Flow[V]:
-    """The run as it has ended. Raises StillRunning after ``timeout`` seconds."""
+    """The final state of the run, once it has ended. Raises StillRunning after ``timeout`` seconds."""
     if info.state.ended:
         return info
     clock = client.config.clock
     deadline = None if timeout is None else clock() + timeout
     pause_s = _FIRST_PAUSE_S
-    with client.board.bar(progress, kind.doing, kind.unit) as bar:
+    with client.progress_display.bar(progress, kind.label, kind.unit) as bar:
         while True:
-            info = yield from look(client, kind, info)
+            info = yield from fetch_info(client, kind, info)
             _show(bar, info)
             if info.state.ended:
                 return info
@@ -156,19 +161,20 @@ def until_ended(
             if left_s <= 0:
                 of = "" if info.total is None else f" of {info.total}"
                 raise StillRunning(
-                    f"{kind.name} {info.id} is {info.state.value} after {timeout:g} s, {info.done}{of} {kind.unit} done. It goes on: "
-                    "wait again, with a longer timeout or none"
+                    f"{kind.name} {info.id} is {info.state.value} after {timeout:g} s, {info.done}{of} {kind.unit} "
+                    "done. It continues: wait again, with a longer timeout or none"
                 )
             yield Sleep(min(pause_s, left_s))
-            pause_s = min(_GROWTH * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(_PAUSE_GROWTH * pause_s, _MAX_PAUSE_S)
 
 
-def check_end(kind: ResourceKind[Any], info: RunInfo) -> None:
+def raise_if_failed(kind: ResourceKind[Any], info: RunInfo) -> None:
     """Raises RunFailed for a run that failed or was cancelled."""
     if info.state in (JobState.FAILED, JobState.CANCELLED):
         of = "" if info.total is None else f" of {info.total}"
+        how = "failed" if info.state is JobState.FAILED else "was cancelled"
         raise RunFailed(
-            f"{kind.name} {info.id} {'failed' if info.state is JobState.FAILED else 'was cancelled'}, {info.done}{of} {kind.unit} done"
+            f"{kind.name} {info.id} {how}, {info.done}{of} {kind.unit} done"
             + (f": {info.reason}" if info.reason else ""),
             state=info.state.value,
             reason=info.reason,
@@ -178,15 +184,15 @@ def check_end(kind: ResourceKind[Any], info: RunInfo) -> None:
 def _show(bar: Bar, info: RunInfo) -> None:
     stalled = getattr(info, "stalled", None)
     if stalled is not None:
-        note = f"waiting: {stalled.reason}"
+        message = f"waiting: {stalled.reason}"
     elif info.state is not JobState.RUNNING:
-        note = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(
+        message = {JobState.QUEUED: "waiting for a worker", JobState.CANCELLING: "stopping"}.get(
             info.state, info.state.value
         )
     else:
-        # what an augmentation set counts stands still while a round is made, and only its words move
+        # the count of an augmentation stands still while a round is made; ``doing`` shows the progress of the round
         parts = [doing] if (doing := getattr(info, "doing", None)) else []
         parts += [f"{info.rate:.3g}/s"] if info.rate else []
         parts += [f"{info.seconds_left:.0f} s left"] if info.seconds_left is not None else []
-        note = ", ".join(parts)
-    bar.show(info.done, info.total, note)
+        message = ", ".join(parts)
+    bar.update(info.done, info.total, message)

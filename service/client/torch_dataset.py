@@ -1,7 +1,4 @@
-"""A downloaded set as a dataset of PyTorch.
-
-The one module here that needs torch, which the base install does not bring.
-"""
+"""A downloaded set as a PyTorch dataset. The only module of the client that needs torch."""
 
 from __future__ import annotations
 
@@ -20,19 +17,22 @@ try:
     import torch
     from torch.utils.data import Dataset
 except ImportError:
-    _how = "a dataset for PyTorch needs torch, which is not installed: pip install torch, or 'twinset[worker]'"
-    raise TorchMissing(_how, extra="worker") from None
+    _remedy = "a dataset for PyTorch needs torch, which is not installed: pip install torch, or 'twinset[worker]'"
+    raise TorchMissing(_remedy, extra="worker") from None
 
 Transform = Callable[[torch.Tensor, torch.Tensor], Any]
-"""From image and mask to what ``__getitem__`` gives in their place."""
+"""Function of image and mask; ``__getitem__`` returns what it returns."""
 
 
 class TwinDataset(Dataset[Any]):
-    """Pairs as ``(image, mask)``: float32 ``(3, H, W)`` in 0..1, and int64 ``(H, W)`` of class indices, in which 255 is
-    none.
+    """PyTorch dataset of pairs ``(image, mask)``.
 
-    255 is what losses take as ``ignore_index=255``. ``classes`` has the classes' names by index. It can be pickled, and
-    holds no open files, so that a DataLoader may have any number of workers, forked or spawned.
+    ``image`` is float32 ``(3, H, W)`` in 0..1, ``mask`` int64 ``(H, W)`` of class indices, where 255 means ignore (the
+    ``ignore_index=255`` of losses). ``classes`` has the class names by index, ``splits`` the names of the splits. It
+    can be pickled and holds no open files, so a DataLoader may have any number of workers, forked or spawned. Example::
+
+        dataset = TwinDataset("twins")
+        image, mask = dataset[0]
     """
 
     classes: tuple[str, ...]
@@ -47,42 +47,40 @@ class TwinDataset(Dataset[Any]):
         workers: int = 8,
         progress: bool = True,
     ) -> None:
-        """``source`` is a folder that was downloaded, or a Job or Export of :class:`Twinset`, which is fetched into
-        ``folder`` first.
+        """Opens a downloaded folder, or downloads a :class:`Job` or :class:`Export` to ``folder`` first.
 
-        ``split`` takes only the items of that split; ``transform`` is called with image and mask, and ``workers`` fetch
-        at once. Raises InvalidRequest for a split that there is not, InvalidDataset for a folder that holds no set or
-        not all of it, and what downloading raises. Warns of items that have no mask.
+        ``split``: only the items of this split. ``transform``: called with image and mask. ``workers``: files that are
+        fetched concurrently. Warns of items without a mask, which are left out. Raises InvalidRequest for an unknown
+        split, InvalidDataset for a folder without a set or with an incomplete one, and what downloading raises.
         """
         self.root = _folder_of(source, folder, workers, progress)
         layout = read_layout(self.root)
-        if layout.left_out:
+        if layout.skipped:
             warnings.warn(
-                f"{len(layout.left_out)} items of {self.root} are left out: {layout.left_out[0]}, ...", stacklevel=2
+                f"{len(layout.skipped)} items of {self.root} are left out: {layout.skipped[0]}, ...", stacklevel=2
             )
         self.classes = layout.classes
         self.splits = tuple(sorted({pair.split for pair in layout.pairs if pair.split is not None}))
         if split is not None and split not in self.splits:
-            there = (
+            available = (
                 f"it has {', '.join(self.splits)}"
                 if self.splits
-                else "it has none; export with splits={'train': 0.9, 'val': 0.1}, say"
+                else "it has none; export with splits, such as {'train': 0.9, 'val': 0.1}"
             )
-            raise InvalidRequest(f"there is no split {split!r} in {self.root}; {there}")
+            raise InvalidRequest(f"{self.root} has no split {split!r}; {available}")
         self.split = split
         self.transform = transform
         self._pairs = [pair for pair in layout.pairs if split is None or pair.split == split]
         if not self._pairs:
             raise InvalidRequest(
-                f"{self.root} has no pair of image and mask; pairs=True has a request refused that would make no masks"
+                f"{self.root} has no pair of image and mask; generate(pairs=True) refuses to make images without masks"
             )
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Any:
-        """The pair at ``index``. Raises InvalidDataset naming one that cannot be read, or whose mask holds what is no
-        class."""
+        """The pair at ``index``. Raises InvalidDataset if it cannot be read, or if its mask has an unknown class."""
         pair = self._pairs[index]
         pixels, labels = pair.read()
         check_pair(pair.name, pixels, labels, len(self.classes))
@@ -91,7 +89,7 @@ class TwinDataset(Dataset[Any]):
         return (image, mask) if self.transform is None else self.transform(image, mask)
 
     def name(self, index: int) -> str:
-        """What the set calls the pair at ``index``."""
+        """The name of the pair at ``index`` in the set."""
         return self._pairs[index].name
 
     def __repr__(self) -> str:
@@ -105,7 +103,7 @@ def _folder_of(source: str | Path | Run[Any], folder: str | Path | None, workers
             raise InvalidRequest(f"source is the folder {source} already; leave out folder={str(folder)!r}")
         return Path(source).expanduser().absolute()
     if folder is None:
-        raise InvalidRequest(f"name a folder to fetch {source!r} into: TwinDataset(source, folder)")
+        raise InvalidRequest(f"name a folder to download {source!r} to: TwinDataset(source, folder)")
     if not hasattr(source, "download"):
         raise InvalidRequest(f"{source!r} has no files of its own; export it, and take the export")
     fetched = source.download(folder, workers=workers, progress=progress)

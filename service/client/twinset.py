@@ -1,7 +1,7 @@
-"""The client for scripts and notebooks: every call returns when it is done.
+"""Twinset, the blocking client for scripts and notebooks.
 
-What the methods do is written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
-here they are bound to a runner that blocks.
+The operations are written once, as flows, in ``jobs``, ``datasets``, ``exports``, ``augmentations`` and ``models``;
+here they are bound to a runner of threads.
 """
 
 from __future__ import annotations
@@ -17,65 +17,74 @@ from service.client import exports as _exports
 from service.client import jobs as _jobs
 from service.client import models as _models
 from service.client import runs as _runs
-from service.client.blocking import BlockingRunner, blocking, blocking_pages
 from service.client.client import BaseClient
-from service.client.config import Config, keep_signatures_out_of_logs
-from service.client.progress_bars import Board
+from service.client.config import Config, install_signature_filter
+from service.client.progress_bars import ProgressDisplay
+from service.client.sync_runner import SyncRunner, sync_iterator, sync_method
 from service.client.views import AugmentationInfo, PlanInfo
 
 
 class _Blocking:
-    """What every kind of run can do."""
+    """Methods that all kinds of runs share."""
 
-    refresh = blocking(_runs.refresh)
-    wait = blocking(_runs.wait)
-    cancel = blocking(_runs.cancel)
-    delete = blocking(_runs.delete)
+    refresh = sync_method(_runs.refresh)
+    wait = sync_method(_runs.wait)
+    cancel = sync_method(_runs.cancel)
+    delete = sync_method(_runs.delete)
 
 
 class Job(_jobs.JobRun, _Blocking):
-    """A job: twins in the making, or made."""
+    """A job: twins that are being generated, or have been."""
 
-    samples = blocking_pages(_jobs.samples_page)
-    download = blocking(_jobs.download)
-    torch_dataset = blocking(_jobs.torch_dataset)
+    samples = sync_iterator(_jobs.samples_page)
+    download = sync_method(_jobs.download)
+    torch_dataset = sync_method(_jobs.torch_dataset)
 
     def retry(self) -> Job:
-        """A new job with what is missing of this one, which must have ended: the same indices and seeds, so the same
-        twins."""
+        """Starts a job that makes the missing twins of this one, which must have ended, and returns it.
+
+        Indices and seeds are the same, so the twins are too.
+        """
         return Job(self._client, self._client.runner.run(_jobs.retry(self)))
 
 
 class DatasetRef(_datasets.DatasetRun, _Blocking):
     """One version of an uploaded dataset."""
 
-    report = blocking(_datasets.report)
-    statistics = blocking(_datasets.statistics)
+    report = sync_method(_datasets.report)
+    statistics = sync_method(_datasets.statistics)
 
 
 class Export(_exports.ExportRun, _Blocking):
-    """An export: a set in the making, or written."""
+    """An export: a set that is being written, or has been."""
 
-    files = blocking_pages(_exports.files_page)
-    download = blocking(_exports.download)
-    torch_dataset = blocking(_exports.torch_dataset)
+    files = sync_iterator(_exports.files_page)
+    download = sync_method(_exports.download)
+    torch_dataset = sync_method(_exports.torch_dataset)
 
 
 class Augmentation(_augmentations.AugmentationRun, _Blocking):
-    """An augmentation: a dataset being extended, or extended."""
+    """An augmentation: a dataset that is being extended with twins, or has been."""
 
-    samples = blocking_pages(_jobs.samples_page)
-    export = blocking(_augmentations.export, Export)
+    samples = sync_iterator(_jobs.samples_page)
+    export = sync_method(_augmentations.export, Export)
 
 
 class Twinset(BaseClient):
-    """A client of the Twinset server at ``url``, else at the environment's ``TWINSET_PUBLIC_URL``, else on this
-    machine.
+    """Client of a Twinset server, for scripts and notebooks; every call blocks until it is done. Example::
 
-    ``api_key``, else the environment's ``TWINSET_API_KEY``, goes to the server and nowhere else. Requests that may be
-    repeated are, for ``patience_s`` seconds, while the server cannot be reached or asks to wait; ``timeout_s`` is how
-    long one answer may take to begin, or to go on. May be used from many threads; close it, or use it as a context.
-    Raises SettingsError for an address or a key that is none.
+        with Twinset() as client:
+            job = client.generate(model="cosimgen-dubai", classes=["water"], count=100, seed=7)
+            job.download("twins")
+
+    ``url``: the server's address; by default ``TWINSET_PUBLIC_URL`` of the environment, else this machine's port 8000.
+    ``api_key``: by default ``TWINSET_API_KEY`` of the environment; it is sent to the server only, never to a link.
+    ``retry_timeout_s``: for how long requests are retried while the server cannot be reached or asks to wait; requests
+    that create something carry an idempotency key, so a retry creates nothing twice. ``timeout_s``: how long one
+    response may take to begin, or to continue. ``transport``: an httpx transport, for tests.
+
+    Thread-safe. Close it with :meth:`close`, or use it as a context manager. Raises SettingsError for an invalid
+    argument.
     """
 
     def __init__(
@@ -83,15 +92,15 @@ class Twinset(BaseClient):
         url: str | None = None,
         api_key: str | None = None,
         *,
-        patience_s: float = 30.0,
+        retry_timeout_s: float = 30.0,
         timeout_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        keep_signatures_out_of_logs()
-        self.config = Config.read(url, api_key, patience_s=patience_s, timeout_s=timeout_s)
-        self.board = Board()
+        install_signature_filter()
+        self.config = Config.read(url, api_key, retry_timeout_s=retry_timeout_s, timeout_s=timeout_s)
+        self.progress_display = ProgressDisplay()
         self._http = httpx.Client(transport=transport, **self.config.http_options())
-        self.runner = BlockingRunner(self.config, self._http)
+        self.runner = SyncRunner(self.config, self._http)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -105,37 +114,52 @@ class Twinset(BaseClient):
     ) -> None:
         self.close()
 
-    models = blocking(_models.models)
-    model = blocking(_models.model)
-    generate = blocking(_jobs.generate, Job)
-    job = blocking(_jobs.job, Job)
-    jobs = blocking_pages(_jobs.jobs_page, Job)
-    upload_dataset = blocking(_datasets.upload_dataset, DatasetRef)
-    import_dataset = blocking(_datasets.import_dataset, DatasetRef)
-    dataset = blocking(_datasets.dataset, DatasetRef)
-    datasets = blocking_pages(_datasets.datasets_page, DatasetRef)
-    export = blocking(_exports.export, Export)
-    find_export = blocking(_exports.find_export, Export)
-    exports = blocking_pages(_exports.exports_page, Export)
-    augmentation = blocking(_augmentations.augmentation, Augmentation)
-    augmentations = blocking_pages(_augmentations.augmentations_page, Augmentation)
+    models = sync_method(_models.models)
+    model = sync_method(_models.model)
+    generate = sync_method(_jobs.generate, Job)
+    job = sync_method(_jobs.job, Job)
+    jobs = sync_iterator(_jobs.jobs_page, Job)
+    upload_dataset = sync_method(_datasets.upload_dataset, DatasetRef)
+    import_dataset = sync_method(_datasets.import_dataset, DatasetRef)
+    dataset = sync_method(_datasets.dataset, DatasetRef)
+    datasets = sync_iterator(_datasets.datasets_page, DatasetRef)
+    export = sync_method(_exports.export, Export)
+    get_export = sync_method(_exports.get_export, Export)
+    exports = sync_iterator(_exports.exports_page, Export)
+    augmentation = sync_method(_augmentations.augmentation, Augmentation)
+    augmentations = sync_iterator(_augmentations.augmentations_page, Augmentation)
 
-    if TYPE_CHECKING:  # what comes back depends on dry_run, which no one signature says
+    if TYPE_CHECKING:  # the return type depends on dry_run, which takes overloads
 
         @overload
         def augment(
-            self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
-            dry_run: Literal[True], **options: Any,
-        ) -> PlanInfo: ...  # fmt: skip
+            self,
+            *,
+            dataset: _datasets.DatasetRun | str,
+            model: str,
+            count: int | None = None,
+            ratio: float | None = None,
+            dry_run: Literal[True],
+            **options: Any,
+        ) -> PlanInfo: ...
         @overload
         def augment(
-            self, *, dataset: _datasets.DatasetRun | str, model: str, count: int | None = None, ratio: float | None = None,
-            idempotency_key: str | None = None, wait: bool = False, progress: bool = True, dry_run: Literal[False] = False, **options: Any,
-        ) -> Augmentation: ...  # fmt: skip
+            self,
+            *,
+            dataset: _datasets.DatasetRun | str,
+            model: str,
+            count: int | None = None,
+            ratio: float | None = None,
+            idempotency_key: str | None = None,
+            wait: bool = False,
+            progress: bool = True,
+            dry_run: Literal[False] = False,
+            **options: Any,
+        ) -> Augmentation: ...
         def augment(self, **given: Any) -> Augmentation | PlanInfo: ...
 
     else:
-        augment = blocking(_augmentations.augment, lambda client, found: _augmented(client, found))
+        augment = sync_method(_augmentations.augment, lambda client, found: _augmented(client, found))
 
 
 def _augmented(client: BaseClient, found: AugmentationInfo | PlanInfo) -> Augmentation | PlanInfo:

@@ -1,7 +1,6 @@
-"""The zip parts of an export, unpacked into its folder without harm: nothing outside of it, no links, each file whole
-or not at all.
+"""Safe unpacking of an export's zip parts: nothing outside the folder, no links, each file whole or not at all.
 
-A receipt says what a part held, so that it is not fetched again while all of that is there.
+A receipt lists the files of each part, so that a part is not fetched again while all of them are there.
 """
 
 from __future__ import annotations
@@ -10,16 +9,16 @@ import shutil
 from pathlib import Path
 
 from service.client.errors import DownloadRefused
-from service.client.folder import KEPT, DownloadFolder, RemoteFile, file_sha256
+from service.client.folder import STATE_DIR, DownloadFolder, RemoteFile, file_sha256
 from service.datasets.reading.unpacking import unpack
 from service.errors import ArchiveRefused
 
 BESIDE = frozenset({"manifest.jsonl", "README.md"})
-"""Files that are listed beside the parts; the copies in the last part are left alone."""
+"""Files that the server also lists beside the parts; their copies in the last part are skipped."""
 
 
 def is_unpacked(folder: DownloadFolder, part: RemoteFile) -> bool:
-    """Whether all that the part held is in the folder."""
+    """Whether all files of the part are in the folder, unchanged."""
     receipt = folder.read_json(_receipt(folder, part))
     if (
         not isinstance(receipt, dict)
@@ -31,8 +30,7 @@ def is_unpacked(folder: DownloadFolder, part: RemoteFile) -> bool:
 
 
 def unpack_part(folder: DownloadFolder, part: RemoteFile, archive: Path) -> None:
-    """Unpacks ``archive``, the fetched part, and writes its receipt. Raises DownloadRefused for one that must not
-    be."""
+    """Unpacks ``archive``, the fetched part, and writes its receipt. Raises DownloadRefused for an unsafe archive."""
     fresh = folder.scratch(".part")
     try:
         unpack(archive, fresh)
@@ -51,4 +49,4 @@ def unpack_part(folder: DownloadFolder, part: RemoteFile, archive: Path) -> None
 
 
 def _receipt(folder: DownloadFolder, part: RemoteFile) -> Path:
-    return folder.root / KEPT / f"{part.sha256}.json"
+    return folder.root / STATE_DIR / f"{part.sha256}.json"

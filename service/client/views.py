@@ -1,6 +1,6 @@
-"""What the server answers, as values. Moments are in UTC, durations in seconds, shares 0..1.
+"""Value classes of the client: what the server answers. Times are in UTC, durations in seconds, shares 0..1.
 
-They keep what they do not know (``model_extra``), so that a newer server may tell more.
+All are immutable. Members that this client does not know are kept in ``model_extra``, so a newer server may send more.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.card import ModelCard
+from service.augmentations.plan_values import PlanShares
 from service.kit.states import JobState
 
 
@@ -19,40 +20,40 @@ class _View(BaseModel):
 
 
 class RunInfo(_View):
-    """What jobs, datasets, exports and augmentations have in common."""
+    """State of a run: the members that jobs, datasets, exports and augmentations share."""
 
     id: str
-    name: str | None = None
+    name: str | None = Field(None, description="the name you gave it")
     state: JobState
     done: int = 0
-    total: int | None = Field(None, description="None while it is not known")
-    rate: float | None = Field(None, description="a second")
-    seconds_left: float | None = None
-    reason: str | None = Field(None, description="why it ended as it did, where there is more to say")
+    total: int | None = Field(None, description="None while it is unknown")
+    rate: float | None = Field(None, description="twins or items per second")
+    seconds_left: float | None = Field(None, description="estimate; None while it is unknown")
+    reason: str | None = Field(None, description="why it ended as it did, if there is more to say than the state")
     created_at: datetime
     finished_at: datetime | None = None
     seconds: float | None = Field(None, description="from acceptance to the end")
-    callback: dict[str, Any] | None = Field(None, description="what became of its callback_url, where it has one")
+    callback: dict[str, Any] | None = Field(None, description="delivery of its webhook, if it has a callback_url")
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
 class StalledInfo(_View):
-    """What keeps a job from going on for now."""
+    """Why a job cannot continue for now, and since when."""
 
     since: datetime
     reason: str
 
 
 class GivenMaskInfo(_View):
-    """A mask that was given: the id of its file."""
+    """A mask that was given as input: the id of its uploaded file."""
 
     upload: str
 
 
 class ParametersInfo(_View):
-    """What a job is made with, everything filled in."""
+    """The parameters a job is made with, defaults filled in."""
 
-    model: str
+    model: str = Field(description="name@version")
     prompt: str | None = None
     classes: tuple[str, ...] | None = None
     mask: tuple[GivenMaskInfo, ...] | None = None
@@ -63,30 +64,33 @@ class ParametersInfo(_View):
     guidance_scale: float
     guidance_target: str | None = None
     eta: float
-    size: int
+    size: int = Field(description="side of image and mask in pixels")
     priority: str = "normal"
+    layout: str | None = Field(None, description="how the store holds the files: objects or shards")
 
 
 class JobInfo(RunInfo):
-    """A job."""
+    """State of a job."""
 
     total: int
-    failed: int | None = Field(None, description="samples given up; None while not all of them are counted")
-    sequence: int = 0
+    failed: int | None = Field(None, description="samples that failed for good; None while not all are counted")
+    sequence: int = Field(0, description="never falls: of two states, the one with the larger number is newer")
     started_at: datetime | None = None
-    stalled: StalledInfo | None = None
-    retry_of: str | None = None
-    retried_by: str | None = None
+    stalled: StalledInfo | None = Field(None, description="set while the twins cannot be stored")
+    retry_of: str | None = Field(None, description="the job whose missing samples this one makes")
+    retried_by: str | None = Field(None, description="the job that makes the missing samples of this one")
     parameters: ParametersInfo
 
 
 class JobInfoPage(_View):
+    """A page of jobs."""
+
     jobs: list[JobInfo]
     next_cursor: str | None = None
 
 
 class FoundClass(_View):
-    """A class in a mask, and its share of the mask's pixels."""
+    """A class that a mask contains, and its share of the mask's pixels."""
 
     name: str
     index: int
@@ -94,7 +98,7 @@ class FoundClass(_View):
 
 
 class SampleFileInfo(_View):
-    """An image or a mask: ``url`` opens it until it expires."""
+    """An image or mask file: a signed link that holds until it expires, sha256 and size."""
 
     url: str = Field(repr=False)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -102,33 +106,39 @@ class SampleFileInfo(_View):
 
 
 class Sample(_View):
-    """One twin; or one sample that was given up, with ``error`` and without pictures. ``job`` is told by
-    augmentations."""
+    """One twin, or one failed sample: that has an ``error``, and neither image nor mask.
+
+    ``job`` is set where the samples of an augmentation are listed.
+    """
 
     index: int = Field(ge=0)
     seed: int
     job: str | None = None
     classes: tuple[FoundClass, ...] = ()
-    confident_share: float | None = None
-    mean_confidence: float | None = None
+    confident_share: float | None = Field(None, description="share of the mask's pixels that are confident")
+    mean_confidence: float | None = Field(None, description="mean confidence of the mask's pixels")
     image: SampleFileInfo | None = None
     mask: SampleFileInfo | None = None
     error: str | None = None
 
 
 class SampleInfoPage(_View):
+    """A page of samples."""
+
     samples: list[Sample]
     next_cursor: str | None = None
     links_expire_at: datetime | None = None
 
 
 class UploadInfo(_View):
+    """An uploaded mask: its id and size."""
+
     upload: str
     bytes: int
 
 
 class Model(_View):
-    """A model's card, and the versions there are of it, newest first. ``id`` is name@version."""
+    """A model's card, and all its versions, newest first. ``id`` is name@version."""
 
     id: str
     versions: tuple[str, ...] = ()
@@ -136,6 +146,8 @@ class Model(_View):
 
 
 class ModelInfoList(_View):
+    """All models."""
+
     models: list[Model]
 
 
@@ -149,40 +161,44 @@ class DatasetClassInfo(_View):
 
 
 class DatasetInfo(RunInfo):
-    """One version of an uploaded dataset. ``id`` is name@version."""
+    """State of one version of an uploaded dataset. ``id`` is name@version."""
 
     name: str
     version: int = Field(ge=1)
-    format: str | None = None
-    items: int | None = None
-    left_out: int | None = None
+    format: str | None = Field(None, description="the format it was uploaded in")
+    items: int | None = Field(None, description="pairs of image and mask; None until all have been read")
+    skipped: int | None = Field(None, description="entries that could not be read; the report lists them")
     bytes: int | None = None
     classes: tuple[DatasetClassInfo, ...] | None = None
 
 
 class DatasetInfoPage(_View):
+    """A page of datasets."""
+
     datasets: list[DatasetInfo]
     next_cursor: str | None = None
 
 
 class ExportInfo(RunInfo):
-    """An export. ``items`` counts real and synthetic ones; ``left_out`` is by reason."""
+    """State of an export."""
 
     format: str
-    items: dict[str, int] | None = None
-    left_out: dict[str, int] | None = None
+    items: dict[str, int] | None = Field(None, description="number of real and of synthetic items")
+    skipped: dict[str, int] | None = Field(None, description="number of skipped items by reason")
     files: int | None = None
     bytes: int | None = None
     request: dict[str, Any] | None = None
 
 
 class ExportInfoPage(_View):
+    """A page of exports."""
+
     exports: list[ExportInfo]
     next_cursor: str | None = None
 
 
 class ExportFileInfo(_View):
-    """A file of an export."""
+    """A file of an export: path in the set, signed link, sha256 and size."""
 
     path: str
     url: str = Field(repr=False)
@@ -191,33 +207,46 @@ class ExportFileInfo(_View):
 
 
 class ExportFileInfoPage(_View):
+    """A page of an export's files."""
+
     files: list[ExportFileInfo]
     next_cursor: str | None = None
     links_expire_at: datetime | None = None
 
 
 class AugmentationInfo(RunInfo):
-    """An augmentation: ``done`` of ``count`` wanted twins accepted, ``tried`` made of at most ``budget``; ``rejected``
-    is by reason."""
+    """State of an augmentation: ``done`` of ``count`` twins are accepted."""
 
-    model: str | None = None
-    dataset: str | None = None
-    count: int | None = None
-    tried: int | None = None
-    budget: int | None = None
-    rejected: dict[str, int] | None = None
-    target: dict[str, Any] | None = None
-    planned: dict[str, Any] | None = None
-    achieved: dict[str, Any] | None = None
-    jobs: tuple[str, ...] = ()
+    model: str | None = Field(None, description="name@version")
+    dataset: str | None = Field(None, description="name@version")
+    count: int | None = Field(None, description="number of twins requested")
+    seed: int | None = None
+    tried: int | None = Field(None, description="samples judged so far")
+    budget: int | None = Field(None, description="maximum number of samples")
+    rejected: dict[str, int] | None = Field(None, description="number of rejected samples by reason")
+    plan: PlanShares | None = Field(None, description="real, target, feasible and planned share of each class")
+    achieved: dict[str, float] | None = Field(None, description="share of each class in the accepted twins, at the end")
+    jobs: tuple[str, ...] = Field((), description="the jobs that make it, newest first")
     request: dict[str, Any] | None = None
 
 
 class AugmentationInfoPage(_View):
+    """A page of augmentations."""
+
     augmentations: list[AugmentationInfo]
     next_cursor: str | None = None
 
 
 class PlanInfo(_View):
-    """What an augmentation would set out to make; nothing of it is kept. Members are the server's:
-    ``plan.model_extra``."""
+    """The answer to a dry run: what an augmentation would make. Nothing is made or stored.
+
+    ``plan.notes`` says in sentences what cannot be met; ``plan.classes`` has the real, target, feasible and planned
+    share of each class.
+    """
+
+    model: str = Field(description="name@version")
+    dataset: str = Field(description="name@version")
+    seed: int = Field(description="as given, or as drawn; sent with the request, it gives this plan")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="what every twin would be made with")
+    plan: PlanShares
+    picture: str = Field("", repr=False, description="the plan as a chart: a PNG in base64")

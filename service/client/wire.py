@@ -1,4 +1,4 @@
-"""From our requests to httpx's, and from its answers to ours; the one place where the API key is written down."""
+"""Conversion to httpx's requests and from its responses; the only place that puts the API key into a header."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from urllib.parse import quote
 import httpx
 
 from service.client.config import Config
-from service.client.effects import Answer, Request
+from service.client.effects import Request, Response
 from service.errors import InvalidRequest
 
 MAX_ERROR_BYTES = 1 << 16
-"""Of an error's body in place of a file no more is read: it may be another's."""
+"""Largest error body that is read where a file was expected: it may come from another program."""
 
 
 def arguments(config: Config, request: Request) -> dict[str, Any]:
-    """Arguments for httpx's ``build_request``, but for the body.
+    """Arguments for httpx's ``build_request``, except the body.
 
-    The key goes to paths on the server alone. A signed link opens by its signature, is perhaps to another host, and the
-    key is none of its business. Raises InvalidRequest for numbers that JSON has no word for.
+    The key is sent to paths on the server only: a signed link needs none and may lead to another host. Raises
+    InvalidRequest for numbers that JSON cannot express.
     """
     headers = dict(request.headers)
     try:
         json.dumps(request.json, allow_nan=False)
     except ValueError:
         raise InvalidRequest(
-            "a number of the request is not finite, and JSON has no word for it; give another, or leave it out"
+            "a number in the request is not finite, and JSON cannot express it; give another, or leave it out"
         ) from None
     if not request.signed and config.api_key is not None:
         headers["Authorization"] = f"Bearer {config.api_key.get_secret_value()}"
@@ -43,14 +43,14 @@ def arguments(config: Config, request: Request) -> dict[str, Any]:
     }
 
 
-def answer_of(response: httpx.Response, content: bytes = b"") -> Answer:
-    """The answer, with ``content`` as its body."""
-    return Answer(response.status_code, response.headers, content)
+def from_httpx(response: httpx.Response, content: bytes = b"") -> Response:
+    """An httpx response as a :class:`Response` with ``content`` as its body."""
+    return Response(response.status_code, response.headers, content)
 
 
 def path(*parts: str | int) -> str:
-    """``path("jobs", id, "samples")`` -> ``/jobs/{id}/samples``; what a part holds is never more than one part."""
+    """``path("jobs", id, "samples")`` -> ``/jobs/{id}/samples``. Each part is quoted, so it stays one path segment."""
     for part in parts:
         if str(part) in ("", ".", ".."):
-            raise ValueError(f"{part!r} is no part of a path")
+            raise ValueError(f"{part!r} cannot be a path segment")
     return "".join(f"/{quote(str(part), safe='@')}" for part in parts)

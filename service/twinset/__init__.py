@@ -1,8 +1,8 @@
-"""Twinset from Python: ``from twinset import Twinset, AsyncTwinset``. All of it is in :mod:`service.client`."""
+"""Import name of the Python client: ``from twinset import Twinset, AsyncTwinset``. See :mod:`service.client`."""
 
 from __future__ import annotations
 
 from service import __version__, client
-from service.client import *  # noqa: F403 - what service.client offers, and no second list of it
+from service.client import *  # noqa: F403 - exports exactly what service.client does
 
-__all__ = [*client.__all__, "__version__"]  # noqa: PLE0604
+__all__ = [*client.__all__, "__version__"]

@@ -1,4 +1,4 @@
-"""Flows run by threads: what :class:`~service.client.Twinset` is made of."""
+"""Runner of flows in threads, and the decorators that make blocking methods for :class:`~service.client.Twinset`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 import httpx
 
 from service.client.config import Config
-from service.client.effects import Answer, Effect, Fetch, Flow, Request, Send, Sleep, Together, Work
+from service.client.effects import Call, Effect, Fetch, Flow, Gather, Request, Response, Send, Sleep
 from service.client.paging import Page, as_paged
-from service.client.wire import MAX_ERROR_BYTES, answer_of, arguments
+from service.client.wire import MAX_ERROR_BYTES, arguments, from_httpx
 
 Result = TypeVar("Result")
-Made = TypeVar("Made")
+Wrapped = TypeVar("Wrapped")
 Owner = TypeVar("Owner")
 P = ParamSpec("P")
 
 
-class Stopped(Exception):
-    """Raised in a flow that runs beside others, when one of them has failed or the user wants no more."""
+class FlowStopped(Exception):
+    """Raised in a concurrent flow when another one has failed or the user has interrupted them."""
 
 
-class BlockingRunner:
+class SyncRunner:
     """Runs flows in the caller's thread. May be used from many threads."""
 
     def __init__(self, config: Config, http: httpx.Client) -> None:
@@ -33,14 +33,14 @@ class BlockingRunner:
         self._http = http
 
     def run(self, flow: Flow[Result], stop: threading.Event | None = None) -> Result:
-        """The flow's result, or what it raises. Once ``stop`` is set, the flow is, with its ``finally`` blocks run."""
+        """The flow's result. Once ``stop`` is set, FlowStopped is raised in the flow, so its ``finally`` blocks run."""
         stop = stop or threading.Event()
         try:
             effect = next(flow)
             while True:
                 try:
                     outcome = self._do(effect, stop)
-                except BaseException as error:  # KeyboardInterrupt too: the flow cleans up behind itself
+                except BaseException as error:  # KeyboardInterrupt too: the flow cleans up after itself
                     effect = flow.throw(error)
                 else:
                     effect = flow.send(outcome)
@@ -53,63 +53,62 @@ class BlockingRunner:
         match effect:
             case Send(request):
                 response = self._http.send(self._request(request))
-                return answer_of(response, response.content)
+                return from_httpx(response, response.content)
             case Fetch():
                 return self._fetch(effect, stop)
             case Sleep(seconds):
                 stop.wait(seconds)
                 return _check(stop)
-            case Work(call):
+            case Call(call):
                 return call()
-            case Together(flows, at_once):
-                return self._together(flows, at_once)
+            case Gather(flows, max_concurrency):
+                return self._together(flows, max_concurrency)
 
     def _request(self, request: Request) -> httpx.Request:
         body = request.content
-        content = body if body is None or isinstance(body, bytes) else body.pieces()
+        content = body if body is None or isinstance(body, bytes) else body.chunks()
         return self._http.build_request(content=content, **arguments(self._config, request))
 
-    def _fetch(self, effect: Fetch, stop: threading.Event) -> Answer:
+    def _fetch(self, effect: Fetch, stop: threading.Event) -> Response:
         response = self._http.send(self._request(effect.request), stream=True)
         try:
             if response.status_code in (200, 206):
                 effect.sink.begin(response.status_code, response.headers)
-                for piece in response.iter_bytes():  # of no size of ours: httpx would hold back, and lose, what is less
+                for chunk in response.iter_bytes():  # no chunk size: httpx would hold back, and lose, a shorter rest
                     _check(stop)
-                    effect.sink.write(piece)
-                return answer_of(response)
+                    effect.sink.write(chunk)
+                return from_httpx(response)
             content = b""
-            for piece in response.iter_bytes():
-                content += piece
+            for chunk in response.iter_bytes():
+                content += chunk
                 if len(content) > MAX_ERROR_BYTES:
                     break
-            return answer_of(response, content)
+            return from_httpx(response, content)
         finally:
             response.close()
 
-    def _together(self, flows: Iterable[Flow[Any]], at_once: int) -> list[Any]:
-        beside = _Beside()
+    def _together(self, flows: Iterable[Flow[Any]], max_concurrency: int) -> list[Any]:
+        concurrent = _ConcurrentFlows()
         futures: list[Future[Any]] = []
-        pool = ThreadPoolExecutor(at_once, thread_name_prefix="twinset")
+        pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="twinset")
         try:
             for flow in flows:
-                futures.append(pool.submit(beside.run, self.run, flow))
+                futures.append(pool.submit(concurrent.run, self.run, flow))
             wait(futures, return_when=FIRST_EXCEPTION)
             failures = [failure for future in futures if future.done() and (failure := future.exception())]
             if failures:
                 raise failures[0]
             return [future.result() for future in futures]
         except BaseException:  # Ctrl-C too
-            beside.stop.set()
+            concurrent.stop.set()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            beside.until_all_ended()
+            concurrent.wait_until_done()
 
 
-class _Beside:
-    """Counts the flows that run side by side: after a Ctrl-C in the midst of starting one, the pool does not know of
-    it."""
+class _ConcurrentFlows:
+    """Counts the flows that are running: the pool loses track of one whose start is interrupted by Ctrl-C."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -127,53 +126,55 @@ class _Beside:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def until_all_ended(self) -> None:
+    def wait_until_done(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._running)
 
 
 def _check(stop: threading.Event) -> None:
     if stop.is_set():
-        raise Stopped
+        raise FlowStopped
 
 
 @overload
-def blocking(flow: Callable[Concatenate[Owner, P], Flow[Result]]) -> Callable[Concatenate[Owner, P], Result]: ...
+def sync_method(flow: Callable[Concatenate[Owner, P], Flow[Result]]) -> Callable[Concatenate[Owner, P], Result]: ...
 @overload
-def blocking(
-    flow: Callable[Concatenate[Any, P], Flow[Result]], made: Callable[[Any, Result], Made]
-) -> Callable[Concatenate[Any, P], Made]: ...
-def blocking(flow: Callable[..., Flow[Any]], made: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
-    """The flow as a method, of anything with a ``_client``; it returns the flow's result, or what ``made(client,
-    result)`` makes of it."""
+def sync_method(
+    flow: Callable[Concatenate[Any, P], Flow[Result]], wrap: Callable[[Any, Result], Wrapped]
+) -> Callable[Concatenate[Any, P], Wrapped]: ...
+def sync_method(flow: Callable[..., Flow[Any]], wrap: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
+    """Makes a blocking method of a flow, for a class with a ``_client``.
+
+    The method returns the flow's result, or ``wrap(client, result)`` if ``wrap`` is given.
+    """
 
     @wraps(flow)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = self._client.runner.run(flow(self, *args, **kwargs))
-        return result if made is None else made(self._client, result)
+        return result if wrap is None else wrap(self._client, result)
 
     return method
 
 
 @overload
-def blocking_pages(
+def sync_iterator(
     page: Callable[Concatenate[Any, str | None, P], Flow[Page[Result]]],
 ) -> Callable[Concatenate[Any, P], Iterator[Result]]: ...
 @overload
-def blocking_pages(
-    page: Callable[Concatenate[Any, str | None, P], Flow[Page[Result]]], made: Callable[[Any, Result], Made]
-) -> Callable[Concatenate[Any, P], Iterator[Made]]: ...
-def blocking_pages(
-    page: Callable[..., Flow[Page[Any]]], made: Callable[[Any, Any], Any] | None = None
+def sync_iterator(
+    page: Callable[Concatenate[Any, str | None, P], Flow[Page[Result]]], wrap: Callable[[Any, Result], Wrapped]
+) -> Callable[Concatenate[Any, P], Iterator[Wrapped]]: ...
+def sync_iterator(
+    page: Callable[..., Flow[Page[Any]]], wrap: Callable[[Any, Any], Any] | None = None
 ) -> Callable[..., Any]:
-    """The flow of a page, by the cursor it is given, as a method that iterates over all pages."""
+    """Makes an iterator over all pages of a flow that fetches the page at a cursor."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         cursor: str | None = None
         while True:
             found = self._client.runner.run(page(self, cursor, *args, **kwargs))
             for entry in found.entries:
-                yield entry if made is None else made(self._client, entry)
+                yield entry if wrap is None else wrap(self._client, entry)
             cursor = found.next_cursor
             if cursor is None:
                 return
