@@ -2,11 +2,10 @@
 
     python tests/benchmarks/bench_api.py [--rounds 6] [--seconds 1] [--connections 8]
 
-All servers are processes of their own, with uvicorn's settings as ``twinset serve`` has them (one process, its access
-log on), over one embedded broker; the API has a folder store on the disk of TMPDIR. One more process keeps the
-connections busy. In each round every figure is taken right beside those of the bare endpoints, in turn before and after
-them, so that whatever else the machine does falls on all; ratios are medians over the rounds. Both bare endpoints GET a
-key:
+Each server is a process of its own, with the uvicorn settings of ``twinset serve`` (one process, access log on), over
+one embedded broker; the API has a folder store on the disk of TMPDIR. One more process keeps the connections busy. In
+each round every figure is measured right beside those of the bare endpoints, alternately before and after them, so that
+other load on the machine affects all of them; ratios are medians over the rounds. Both bare endpoints GET a key:
 
   threads     a plain function that asks ``redis``, so that FastAPI calls it in its thread pool
   async       an ``async`` function that asks ``redis.asyncio``
@@ -17,7 +16,7 @@ Measured against them:
   ended       GET /jobs/{id}, eight jobs of 64 twins that have succeeded
   generate-8  POST /generate for 8 twins: one chunk is sent. Each answer's spec is on the disk, fsync'd, before it
   generate    POST /generate for 100 twins: four chunks are sent
-  put         spec-sized objects a second that as many threads put into the store: what its disk has to give
+  put         spec-sized objects a second that as many threads put into the store: the limit that its disk sets
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from service.jobs.repository import JobRepository
 from service.kit.ids import new_job_id
 from service.kit.states import JobState
 from service.local.broker import EmbeddedBroker
-from service.local.children import Family
+from service.local.children import ChildProcesses
 from service.settings import Settings
 from service.store import keys
 from service.store.opening import open_store
@@ -57,7 +56,8 @@ from fastapi import FastAPI
 app = FastAPI()
 """
 _SERVE = """
-uvicorn.Server(uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=3)).run(sockets=[socket.socket(fileno=int(sys.argv[-1]))])
+listener = socket.socket(fileno=int(sys.argv[-1]))
+uvicorn.Server(uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=3)).run(sockets=[listener])
 """
 BARE = {
     "async": """
@@ -81,7 +81,7 @@ ASKED = {"model": "cosimgen-dubai", "classes": ["water", "vegetation"], "seed": 
 
 @dataclass(frozen=True)
 class Request:
-    """What is measured."""
+    """A request that is measured."""
 
     name: str
     method: str
@@ -90,13 +90,13 @@ class Request:
 
 
 @dataclass
-class Taken:
+class Measured:
     """A request's figures over the rounds, each with those of the bare endpoints beside it, by their names."""
 
     rounds: list[dict[str, Load]] = field(default_factory=list)
 
     def summary(self, name: str) -> dict[str, float]:
-        """Medians of what the server ``name`` did."""
+        """Medians of the figures of the server ``name``."""
         loads = [loads[name] for loads in self.rounds]
         return {
             "per_s": round(statistics.median(load.per_s for load in loads), 1),
@@ -109,7 +109,7 @@ class Taken:
 
 
 class Servers:
-    """The API and the bare endpoints, over one broker, while their stack lasts; ``ports`` by their names."""
+    """The API and the bare endpoints over one broker, until ``stack`` closes; ``ports`` by their names."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         broker = stack.enter_context(EmbeddedBroker(folder / "data"))
@@ -118,7 +118,7 @@ class Servers:
             "TWINSET_DATA_DIR": str(folder / "data"),
             "TWINSET_BROKER_URL": broker.url,
         }
-        self._family = stack.enter_context(Family(folder / "logs"))
+        self._family = stack.enter_context(ChildProcesses(folder / "logs"))
         self.ports = {"api": self._serve("api", "service.cli", ["serve", "--fd"], "/healthz")}
         for name, source in BARE.items():
             (folder / f"bare_{name}.py").write_text(_IMPORTS + source + _SERVE)
@@ -126,7 +126,7 @@ class Servers:
         self.settings = Settings(data_dir=folder / "data", broker_url=broker.url)
 
     def _serve(self, name: str, module: str, arguments: list[str], first: str) -> int:
-        """Starts a server and waits for its first answer; its port."""
+        """Starts a server, waits for its first answer and returns its port."""
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             port, fd = listener.getsockname()[1], listener.fileno()
             self._family.start(name, module, [*arguments, str(fd)], environment=self.environment, pass_fds=[fd])
@@ -141,7 +141,7 @@ def _get(port: int, path: str) -> bytes:
 
 
 def start_job(port: int, count: int) -> str:
-    """A job's id."""
+    """Asks for a job and returns its id."""
     body = json.dumps(ASKED | {"count": count}).encode()
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/generate", body, {"Content-Type": "application/json"})
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=60) as answer:
@@ -149,7 +149,7 @@ def start_job(port: int, count: int) -> str:
 
 
 def lay_out(servers: Servers) -> list[Request]:
-    """Makes the jobs that are looked at; all requests."""
+    """Makes the jobs that are read, and returns all requests to measure."""
     repository = JobRepository(open_store(servers.settings))
     live_state = LiveState(servers.settings.broker_url)
     running, ended = [], []
@@ -175,7 +175,7 @@ def lay_out(servers: Servers) -> list[Request]:
 
 
 def _looked_at(servers: Servers, job: str, state: str, done: int) -> str:
-    """The job's path, once the API has read its records, which it does some at a time."""
+    """The job's path, once the API has read all its records, which it does some at a time."""
     path = f"/jobs/{job}"
     found = json.loads(_get(servers.ports["api"], path))
     while found["failed"] is None:
@@ -185,7 +185,7 @@ def _looked_at(servers: Servers, job: str, state: str, done: int) -> str:
 
 
 def puts_per_s(servers: Servers, threads: int, seconds: float) -> float:
-    """Objects of a spec's size, each in a new folder as a spec is, that ``threads`` put into the store in a second."""
+    """Spec-sized objects a second that ``threads`` put into the store, each in a new folder as a spec is."""
     store = open_store(servers.settings)
     ends_at = time.perf_counter() + seconds
 
@@ -213,7 +213,7 @@ def main() -> None:
         client = stack.enter_context(load_client())
         requests = [each for each in lay_out(servers) if each.name in (options.only or each.name)]
         bare = Request("bare", "GET", ("/bare",))
-        taken = {request.name: Taken() for request in requests}
+        measured = {request.name: Measured() for request in requests}
         for number in range(-1, options.rounds):
             for request in requests:
                 turns = [("threads", bare), ("api", request), ("async", bare)]
@@ -221,22 +221,22 @@ def main() -> None:
                     turns.reverse()
                 found = {name: _run(client, servers.ports[name], each, options) for name, each in turns}
                 if number >= 0:  # the first round warms all up
-                    taken[request.name].rounds.append(found)
+                    measured[request.name].rounds.append(found)
         put = puts_per_s(servers, options.connections, options.seconds)
-    _show(taken, put)
+    _show(measured, put)
 
 
-def _show(taken: dict[str, Taken], put_per_s: float) -> None:
+def _show(measured: dict[str, Measured], put_per_s: float) -> None:
     head = "".join(f"{name:>9}" for name in ("1/s", "p50 ms", "p99 ms"))
     print(f"{'':12}{head}" + "".join(f"{name:>11}: 1/s   ratio" for name in BARE))
     figures: dict[str, Any] = {"put_per_s": round(put_per_s, 1)}
-    for name, each in taken.items():
+    for name, each in measured.items():
         row = each.summary("api")
         figures[name] = row | {bare: each.summary(bare) | {"ratio": each.ratio(bare)} for bare in BARE}
         print(f"{name:12}{row['per_s']:9.0f}{row['p50_ms']:9.2f}{row['p99_ms']:9.2f}", end="")
         print("".join(f"{figures[name][bare]['per_s']:17.0f}{figures[name][bare]['ratio']:8.2f}" for bare in BARE))
     for bare in BARE:
-        rows = [figures[name][bare] for name in taken]
+        rows = [figures[name][bare] for name in measured]
         print(
             f"bare {bare:7}{'':9}"
             + "".join(f"{statistics.median(row[part] for row in rows):9.2f}" for part in ("p50_ms", "p99_ms"))

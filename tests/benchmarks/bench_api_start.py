@@ -1,10 +1,10 @@
-"""How long the API takes to start, and how much memory it holds, against an empty FastAPI application.
+"""Start-up time and memory of the API, against an empty FastAPI application.
 
     python tests/benchmarks/bench_api_start.py [--rounds 5]
 
-Both are started in turn, in one run, by the same uvicorn in a fresh process; the figure to follow is their ratio. Time
-is from the process's start to the first answer; memory is the resident set after it. A bare interpreter stands beside
-them.
+Both are started alternately, in one run, by the same uvicorn in a fresh process; the figure to follow is their ratio.
+Time is from the process's start to the first answer; memory is the resident set after it. A bare interpreter is timed
+for comparison.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from service.local.children import Family
+from service.local.children import ChildProcesses
 
 EMPTY_API = """
 import socket, sys
@@ -35,14 +35,14 @@ uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[socket.soc
 
 
 def measure(folder: Path, module: str, arguments: list[str]) -> tuple[float, float]:
-    """Seconds to the first answer of ``/healthz``, and megabytes resident then."""
+    """Seconds to the first answer of ``/healthz``, and resident megabytes at that moment."""
     environment = {
         "PYTHONPATH": str(folder),
         "TWINSET_DATA_DIR": str(folder / "data"),
         "TWINSET_LOG_LEVEL": "warning",
     }
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with Family(folder / "logs") as family, socket.create_server(("127.0.0.1", 0)) as listener:
+    with ChildProcesses(folder / "logs") as family, socket.create_server(("127.0.0.1", 0)) as listener:
         port, fd = listener.getsockname()[1], listener.fileno()
         began = time.perf_counter()
         child = family.start("api", module, [*arguments, str(fd)], environment=environment, pass_fds=[fd])
@@ -55,7 +55,7 @@ def measure(folder: Path, module: str, arguments: list[str]) -> tuple[float, flo
 
 
 def interpreter_seconds() -> float:
-    """What Python itself takes to start and end."""
+    """Seconds that Python itself takes to start and end."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
     return time.perf_counter() - began
@@ -74,8 +74,8 @@ def main() -> None:
             twinset.append(measure(folder, "service.cli", ["serve", "--fd"]))
             empty.append(measure(folder, "empty_api", []))
             bare.append(interpreter_seconds())
-    seconds, megabytes = (statistics.median(values) for values in zip(*twinset))
-    empty_seconds, empty_megabytes = (statistics.median(values) for values in zip(*empty))
+    seconds, megabytes = (statistics.median(values) for values in zip(*twinset, strict=True))
+    empty_seconds, empty_megabytes = (statistics.median(values) for values in zip(*empty, strict=True))
     print(f"{'':22}{'start, s':>10}{'memory, MB':>12}")
     print(f"{'twinset serve':22}{seconds:10.2f}{megabytes:12.0f}")
     print(f"{'an empty FastAPI':22}{empty_seconds:10.2f}{empty_megabytes:12.0f}")

@@ -1,14 +1,14 @@
-"""A job's archive: how soon it begins, how fast it comes, and what the API holds of it, for few twins and for many.
+"""First byte, rate and API memory of a job's archive, for few twins and for many.
 
     python tests/benchmarks/bench_archive.py [--few 100] [--many 50000] [--side 16] [--rounds 5]
 
-Two jobs of each layout lie in a folder store, their records and pictures (noise of a few kinds under many indices)
+Two jobs of each layout are in a folder store; their records and images (a few images of noise under many indices) are
 written straight to its folder without waiting for the disk. An API process of its own serves each layout, first the
-small job, then the large one; one client reads the archive and lets it go. "first byte" is from sending the request to
-the first byte of the body, "first picture" to the head of the first image in it, both medians; "peak" is the most
-memory that the API process ever had resident, after the small job and after the large one. The yardstick of the rate is
-a loop that reads the same PNG files one by one and puts them into a zip with Python's ``zipfile``, all in one process
-and without a network; once before and once after. Bars: first byte < 0.5 s, peak grown by < 32 MB.
+small job, then the large one; one client reads the archive and discards it. "first byte" is from sending the request to
+the first byte of the body, "first image" to the header of the first image in it, both medians; "peak" is the peak
+resident memory of the API process, after the small job and after the large one. The rate is compared with a loop that
+reads the same PNG files one by one and puts them into a zip with Python's ``zipfile``, all in one process and without a
+network, once before and once after. Limits: first byte < 0.5 s, growth of the peak < 32 MB.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from service.jobs.spec import JobSpec, Layout
 from service.kit.ids import new_job_id
 from service.kit.png import encode_image, encode_mask
 from service.kit.seeds import sample_seed
-from service.local.children import Child, Family
+from service.local.children import ChildProcess, ChildProcesses
 from service.local.stack import listen_on
 from service.settings import Settings
 from service.store import keys
@@ -64,7 +64,7 @@ def spec_of(count: int, layout: Layout) -> JobSpec:
 
 
 def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]) -> None:
-    """All that workers leave of a job before its end, straight into the store's folder."""
+    """Writes all objects that workers store for a job before its end, straight into the store's folder."""
 
     def write(key: str, data: bytes) -> None:
         path = root / key
@@ -95,18 +95,18 @@ def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]
 
 @dataclass
 class Api:
-    """An API process, and where it listens."""
+    """An API process and its port."""
 
-    child: Child
+    child: ChildProcess
     port: int
 
     def peak_mb(self) -> float:
-        """The most that it ever had resident."""
+        """Peak resident memory of the process."""
         status = Path(f"/proc/{self.child.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
     def read_archive(self, job: str, *, whole: bool = True) -> dict[str, float]:
-        """Seconds to the first byte, to the first picture and in all, and the bytes that came."""
+        """Seconds to the first byte, to the first image and in all, and the bytes received."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         began = time.perf_counter()
         connection.request("GET", f"/jobs/{job}/archive")
@@ -116,7 +116,7 @@ class Api:
         found = {"first_byte_s": time.perf_counter() - began}
         while b"images/00000000.png" not in head:
             head += answer.read1(_PIECE)
-        found["first_picture_s"] = time.perf_counter() - began
+        found["first_image_s"] = time.perf_counter() - began
         size = len(head)
         while whole and (piece := answer.read1(_PIECE)):
             size += len(piece)
@@ -127,10 +127,10 @@ class Api:
 
 @contextmanager
 def api(settings: Settings) -> Iterator[Api]:
-    """The API in a process of its own, answering."""
+    """The API in a process of its own, once it answers."""
     environment = {"TWINSET_DATA_DIR": str(settings.data_dir), "TWINSET_BROKER_URL": settings.broker_url}
     with ExitStack() as stack:
-        family = stack.enter_context(Family(settings.data_dir / "logs"))
+        family = stack.enter_context(ChildProcesses(settings.data_dir / "logs"))
         with listen_on("127.0.0.1", 0) as listener:
             fd, port = listener.fileno(), listener.getsockname()[1]
             child = family.start(
@@ -143,7 +143,7 @@ def api(settings: Settings) -> Iterator[Api]:
 
 
 def zipped_twins_a_s(root: Path, spec: JobSpec) -> float:
-    """Twins a second that ``zipfile`` takes from the PNG files of a job of objects."""
+    """Twins a second that ``zipfile`` packs from the PNG files of a job in the layout ``objects``."""
     began = time.perf_counter()
     with zipfile.ZipFile(_Nowhere(), "w", zipfile.ZIP_STORED) as archive:
         for index in range(spec.count):
@@ -153,7 +153,7 @@ def zipped_twins_a_s(root: Path, spec: JobSpec) -> float:
 
 
 class _Nowhere(io.RawIOBase):
-    """Takes what is written, and keeps none of it."""
+    """A file that discards what is written to it."""
 
     def writable(self) -> bool:
         return True
@@ -163,7 +163,7 @@ class _Nowhere(io.RawIOBase):
 
 
 def main() -> None:
-    """Prints the figures, which of the bars hold, and one line of JSON for machines."""
+    """Prints the figures, which limits are met, and one line of JSON for machines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", type=int, default=100)
     parser.add_argument("--many", type=int, default=50_000)
@@ -195,7 +195,8 @@ def main() -> None:
             repository.write_spec(spec)
             write_job(root, spec, images, masks)
         print(
-            f"{'':9}{'twins':>8}{'first byte':>12}{'first picture':>15}{'twins/s':>10}{'MB/s':>8}{'of zipfile':>12}{'peak, MB':>10}"
+            f"{'':9}{'twins':>8}{'first byte':>12}{'first image':>15}{'twins/s':>10}{'MB/s':>8}"
+            f"{'of zipfile':>12}{'peak, MB':>10}"
         )
         for layout in get_args(Layout):
             with api(settings) as served:
@@ -206,8 +207,7 @@ def main() -> None:
                     whole = served.read_archive(spec.job)
                     plain = statistics.mean((before, zipped_twins_a_s(root, specs["objects", spec.count])))
                     found = {
-                        key: statistics.median(look[key] for look in looks)
-                        for key in ("first_byte_s", "first_picture_s")
+                        key: statistics.median(look[key] for look in looks) for key in ("first_byte_s", "first_image_s")
                     }
                     found |= {
                         "twins_a_s": spec.count / whole["seconds"],
@@ -215,7 +215,7 @@ def main() -> None:
                     }
                     found |= {"of_zipfile": found["twins_a_s"] / plain, "peak_mb": served.peak_mb()}
                     print(
-                        f"{layout:9}{spec.count:8}{found['first_byte_s']:10.3f} s{found['first_picture_s']:13.3f} s"
+                        f"{layout:9}{spec.count:8}{found['first_byte_s']:10.3f} s{found['first_image_s']:13.3f} s"
                         f"{found['twins_a_s']:10.0f}{found['mb_a_s']:8.1f}{found['of_zipfile']:12.2f}{found['peak_mb']:10.1f}",
                         flush=True,
                     )
@@ -223,16 +223,15 @@ def main() -> None:
     grown = {
         layout: figures[f"{layout}_many_peak_mb"] - figures[f"{layout}_few_peak_mb"] for layout in get_args(Layout)
     }
-    print(
-        f"shards against objects: {figures['shards_many_twins_a_s'] / figures['objects_many_twins_a_s']:.2f} x the twins/s of the large job"
-    )
-    held = {
+    ratio = figures["shards_many_twins_a_s"] / figures["objects_many_twins_a_s"]
+    print(f"shards against objects: {ratio:.2f} x the twins/s of the large job")
+    met = {
         f"first byte < {FIRST_BYTE_S} s": all(
             value < FIRST_BYTE_S for key, value in figures.items() if key.endswith("first_byte_s")
         ),
         f"peak grown by < {GROWTH_MB:.0f} MB": all(value < GROWTH_MB for value in grown.values()),
     }
-    print("; ".join(f"{bar}: {'held' if holds else 'MISSED'}" for bar, holds in held.items()))
+    print("; ".join(f"{limit}: {'met' if holds else 'MISSED'}" for limit, holds in met.items()))
     print(json.dumps(figures))
 
 

@@ -1,10 +1,10 @@
-"""Seconds from ``twinset demo`` to the contact sheet, and where they go.
+"""Seconds from ``twinset demo`` to the contact sheet, by part.
 
     python tests/benchmarks/bench_demo.py [--model cosimgen-dubai] [--count 8] [--rounds 1]
 
-The command is run as a person runs it, in a process of its own. Its parts are read from what it leaves: the moments in
-the job's spec, chunk records and summary, the time of the contact sheet, and the process's end. The ratio to follow is
-the whole against the sampling alone: what it costs to bring a stack up and down around it.
+The command runs in a process of its own, as a user runs it. The times of its parts come from its files (the job's spec,
+chunk records and summary, and the contact sheet) and from the process's end. The ratio to follow is the whole against
+the sampling alone: the cost of starting and stopping a stack around it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PARTS = (
 
 
 def measure(model: str, count: int, folder: Path) -> dict[str, float]:
-    """Runs the demo once; the seconds of each part."""
+    """Runs the demo once and returns the seconds of each part."""
     command = [
         sys.executable,
         "-m",
@@ -53,7 +53,7 @@ def measure(model: str, count: int, folder: Path) -> dict[str, float]:
     made = moment(json.loads((job / "summary.json").read_text())["finished_at"])
     sheet = (folder / "contact_sheet.png").stat().st_mtime
     times = (began, accepted, claimed, made, sheet, ended)
-    parts = {name: after - before for (name, _), before, after in zip(PARTS, times, times[1:])}
+    parts = {name: after - before for (name, _), before, after in zip(PARTS, times, times[1:], strict=False)}
     return {**parts, "to_sheet_s": sheet - began, "total_s": ended - began}
 
 
@@ -70,7 +70,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        runs = [measure(options.model, options.count, Path(temporary) / str(turn)) for turn in range(options.rounds)]
+        runs = [
+            measure(options.model, options.count, Path(temporary) / str(number)) for number in range(options.rounds)
+        ]
     median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     for name, what in PARTS:
         print(f"{what:48}{median[name]:8.2f} s")

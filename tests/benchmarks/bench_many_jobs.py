@@ -1,13 +1,12 @@
-"""What ten jobs of 100,000 samples cost the API and the sweeper: nothing is laid out for them, so memory and times stay
-flat.
+"""Cost of ten jobs of 100,000 samples to the API and the sweeper: memory, and seconds of each request and sweep.
 
     python tests/benchmarks/bench_many_jobs.py [--jobs 10] [--count 100000] [--records 3000]
 
-The jobs are asked for over HTTP from an API process of its own, looked at, and cancelled; then asked for again, and
-given so many chunk records each, written without waiting for the disk. The sweeper runs in this process, over the same
-folder store and the embedded broker, with no worker to do anything: first as one that has just started, then once more.
-"with a gap" has the first chunk of each job missing, so that no pass can begin where the one before left off. Memory is
-resident megabytes of the API process, against those after one small job.
+The jobs are requested over HTTP from an API process of its own, read, and cancelled; then requested again, and given
+``--records`` chunk records each, written without waiting for the disk. The sweeper runs in this process, over the same
+folder store and the embedded broker, without any worker: first as one that has just started, then once more. "with a
+gap" has the first chunk of each job missing, so that no sweep can start where the last one ended. Memory is resident
+megabytes of the API process, against those after one small job.
 """
 
 from __future__ import annotations
@@ -27,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import httpx
 from redis import Redis
 
+from service.broker import redis_keys
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.local.broker import EmbeddedBroker
-from service.local.children import Child, Family
+from service.local.children import ChildProcess, ChildProcesses
 from service.local.stack import listen_on
 from service.settings import Settings
 from service.store import keys
@@ -47,10 +47,10 @@ class Api:
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         environment = {"TWINSET_DATA_DIR": str(settings.data_dir), "TWINSET_BROKER_URL": settings.broker_url}
-        family = stack.enter_context(Family(settings.data_dir / "logs"))
+        family = stack.enter_context(ChildProcesses(settings.data_dir / "logs"))
         with listen_on("127.0.0.1", 0) as listener:
             fd, port = listener.fileno(), listener.getsockname()[1]
-            self._child: Child = family.start(
+            self._child: ChildProcess = family.start(
                 "api", "service.cli", ["serve", "--fd", str(fd)], environment=environment, pass_fds=[fd]
             )
         self._client = stack.enter_context(
@@ -58,26 +58,26 @@ class Api:
         )
 
     def megabytes(self) -> float:
-        """Resident now."""
+        """Resident memory now."""
         status = Path(f"/proc/{self._child.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
     def start(self, count: int) -> tuple[str, float]:
-        """A job's id, and the seconds of the request."""
+        """Asks for a job: its id, and the seconds of the request."""
         began = time.perf_counter()
         answer = self._client.post("/generate", json=ASKED | {"count": count})
         answer.raise_for_status()
         return str(answer.json()["id"]), time.perf_counter() - began
 
     def look(self, job: str) -> tuple[dict[str, object], float]:
-        """The job, and the seconds of the request."""
+        """Reads the job: its view, and the seconds of the request."""
         began = time.perf_counter()
         answer = self._client.get(f"/jobs/{job}")
         answer.raise_for_status()
         return answer.json(), time.perf_counter() - began
 
     def cancel(self, job: str) -> tuple[str, float]:
-        """The job's state after it, and the seconds of the request."""
+        """Cancels the job: its state, and the seconds of the request."""
         began = time.perf_counter()
         answer = self._client.post(f"/jobs/{job}/cancel")
         answer.raise_for_status()
@@ -85,7 +85,7 @@ class Api:
 
 
 def write_records(settings: Settings, spec: JobSpec, chunks: range) -> None:
-    """Records as workers write them, straight into the store's folder: to flush each to the disk would take minutes."""
+    """Writes records as workers do, but straight into the store's folder: flushing each would take minutes."""
     root = settings.data_dir / "store"
     for chunk in chunks:
         path = root / keys.job_chunk(spec.job, chunk)
@@ -93,8 +93,8 @@ def write_records(settings: Settings, spec: JobSpec, chunks: range) -> None:
         path.write_text(record(spec, chunk).model_dump_json())
 
 
-def passes_s(worker: Worker) -> dict[str, float]:
-    """Seconds of the first pass of a sweeper that has just started, and of its next one."""
+def sweeps_s(worker: Worker) -> dict[str, float]:
+    """Seconds of the first sweep of a sweeper that has just started, and of its next one."""
     sweeper = Sweeper(worker)
     times = []
     for _ in range(2):
@@ -102,7 +102,7 @@ def passes_s(worker: Worker) -> dict[str, float]:
         assert sweeper.run_once()
         times.append(time.perf_counter() - began)
     sweeper.stop()
-    worker.redis.delete("twinset:sweeper")
+    worker.redis.delete(redis_keys.leader("chunk-sweeper"))
     return {"first_s": times[0], "next_s": times[1]}
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     figures: dict[str, float] = {}
 
-    def note(name: str, value: float, unit: str, what: str) -> None:
+    def report(name: str, value: float, unit: str, what: str) -> None:
         figures[name] = round(value, 4)
         print(f"{what:64}{value:10.{3 if unit == 's' else 1}f} {unit}", flush=True)
 
@@ -129,22 +129,23 @@ def main() -> None:
         stack.callback(worker.close)
 
         first, _ = api.start(8)
-        api.look(first), api.cancel(first)
+        api.look(first)
+        api.cancel(first)
         before = api.megabytes()
         print(f"{options.jobs} jobs of {options.count} samples")
         started = [api.start(options.count) for _ in range(options.jobs)]
         jobs = [job for job, _ in started]
-        note("post_s", statistics.median(s for _, s in started), "s", "POST /generate, median")
-        note("post_worst_s", max(s for _, s in started), "s", "the same, the slowest")
-        note("look_s", statistics.median(api.look(job)[1] for job in jobs), "s", "GET /jobs/{id}, median")
-        note("during_mb", api.megabytes() - before, "MB", "the API's memory while they live, more than before")
-        times = passes_s(worker)
-        note("sweep_first_s", times["first_s"], "s", "sweeper's pass over them, the first of its process")
-        note("sweep_next_s", times["next_s"], "s", "the next one")
+        report("post_s", statistics.median(s for _, s in started), "s", "POST /generate, median")
+        report("post_worst_s", max(s for _, s in started), "s", "the same, the slowest")
+        report("look_s", statistics.median(api.look(job)[1] for job in jobs), "s", "GET /jobs/{id}, median")
+        report("during_mb", api.megabytes() - before, "MB", "the API's memory while they live, more than before")
+        times = sweeps_s(worker)
+        report("sweep_first_s", times["first_s"], "s", "the sweeper's first sweep over them")
+        report("sweep_next_s", times["next_s"], "s", "the next one")
         ended = [api.cancel(job) for job in jobs]
         assert {state for state, _ in ended} == {"cancelled"}, ended
-        note("cancel_s", statistics.median(s for _, s in ended), "s", "POST /jobs/{id}/cancel, median")
-        note("after_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
+        report("cancel_s", statistics.median(s for _, s in ended), "s", "POST /jobs/{id}/cancel, median")
+        report("after_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
 
         specs = [repository.read_spec(api.start(options.count)[0]) for _ in range(options.jobs)]
         for spec in specs:
@@ -156,20 +157,20 @@ def main() -> None:
                 for spec in specs:
                     write_records(settings, spec, range(1))
             Redis.from_url(broker.url).flushall()
-            times = passes_s(worker)
-            note(f"sweep_{name}_first_s", times["first_s"], "s", f"sweeper's first pass, {gap}")
-            note(f"sweep_{name}_next_s", times["next_s"], "s", "the next one")
+            times = sweeps_s(worker)
+            report(f"sweep_{name}_first_s", times["first_s"], "s", f"the sweeper's first sweep, {gap}")
+            report(f"sweep_{name}_next_s", times["next_s"], "s", "the next one")
             looks = [api.look(spec.job)[1] for spec in specs]
-            note(f"look_{name}_first_s", statistics.median(looks), "s", f"GET /jobs/{{id}}, {gap}: the first, median")
+            report(f"look_{name}_first_s", statistics.median(looks), "s", f"GET /jobs/{{id}}, {gap}: the first, median")
         while any(api.look(spec.job)[0]["failed"] is None for spec in specs):
             pass  # records are read some at a time
         looks = [api.look(spec.job)[1] for spec in specs]
-        note("look_read_s", statistics.median(looks), "s", "GET /jobs/{id}, once all records are read")
-        note("records_mb", api.megabytes() - before, "MB", "the API's memory, more than before")
+        report("look_read_s", statistics.median(looks), "s", "GET /jobs/{id}, once all records are read")
+        report("records_mb", api.megabytes() - before, "MB", "the API's memory, more than before")
         states = [api.cancel(spec.job) for spec in specs]
         assert {state for state, _ in states} == {"cancelling"}, states
-        note("cancel_records_s", statistics.median(s for _, s in states), "s", "POST /jobs/{id}/cancel, median")
-        note("end_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
+        report("cancel_records_s", statistics.median(s for _, s in states), "s", "POST /jobs/{id}/cancel, median")
+        report("end_mb", api.megabytes() - before, "MB", "the API's memory after, more than before")
     print(
         json.dumps(
             {

@@ -1,17 +1,17 @@
-"""Seconds from a worker's SIGKILL to the last twin of the job that it had in hand, and where they go.
+"""Seconds from a worker's SIGKILL to the last twin of the job it was working on, by part.
 
     python tests/benchmarks/bench_recovery.py [--kills 6] [--steps 150]
 
 Two real worker processes with the default lease and sweep share jobs of four chunks of the tests' tiny model, over the
-embedded broker's server and a folder store. In each turn one of the two is killed, by its process id and from outside,
-at another moment of a job, and replaced once the job has ended. Printed for each kill, in seconds from it:
+embedded broker's server and a folder store. In each round one of the two is killed from outside, at another moment of a
+job, and replaced once the job has ended. Printed for each kill, in seconds from it:
 
-  at       when, after the job's first lease was taken
-  lost     chunks that it had in hand
-  turn     whether it had the sweeper's turn, which must then run out too
-  lease    until the last lease of what it had in hand has run out
-  found    until the sweeper has sent the last of it again
-  taken    until the other worker has taken that up
+  at       the moment of the kill, after the job's first lease was acquired
+  lost     chunks that the killed worker had claimed
+  leader   whether it was the sweeper's leader, whose lock must then expire too
+  lease    until the last lease of its chunks has expired
+  found    until the sweeper has sent the last of them again
+  claimed  until the other worker has claimed that
   made     until the job's last twin is recorded
 """
 
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from redis import Redis
 
+from service.broker import redis_keys
 from service.jobs.spec import JobSpec
 from service.settings import Settings
 from service.store.folder import FolderStore
@@ -43,35 +44,33 @@ from tests.tiny_model import write_tiny_model
 from tests.waiting import until
 
 CHUNKS, CHUNK_SIZE = 4, 2
-PARTS = ("lease", "found", "taken", "made")
+PARTS = ("lease", "found", "claimed", "made")
 _POLL_INTERVAL_S = 0.01
 _LONGEST_S = 120.0
 
 
 @dataclass
 class Job:
-    """A job under way, as Redis and the store show it."""
+    """A running job, as Redis and the store show it."""
 
     ground: Ground
     spec: JobSpec
     redis: Redis
 
     def leased(self) -> set[int]:
-        """The chunks in some worker's hands, or in a dead one's."""
+        """The chunks with a lease, of a live worker or a dead one."""
         with self.redis.pipeline(transaction=False) as pipe:
             for chunk in range(CHUNKS):
-                pipe.exists(f"twinset:lease:{self.spec.job}:{chunk}")
+                pipe.exists(redis_keys.lease(self.spec.job, chunk))
             return {chunk for chunk, there in enumerate(pipe.execute()) if there}
 
     def sent(self) -> set[int]:
-        """The chunks that a worker, its sweeper above all, has sent and nobody has taken up."""
-        return {int(chunk) for chunk in self.redis.zrange(f"twinset:sent:{self.spec.job}", 0, -1)}
+        """The chunks that a worker or its sweeper has sent and no worker has claimed."""
+        return {int(chunk) for chunk in self.redis.zrange(redis_keys.sent(self.spec.job), 0, -1)}
 
     def epochs(self) -> dict[int, int]:
-        """How often each chunk has been taken up."""
-        return {
-            int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(f"twinset:epochs:{self.spec.job}").items()
-        }
+        """How often each chunk has been claimed."""
+        return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(redis_keys.epochs(self.spec.job)).items()}
 
     def recorded(self) -> set[int]:
         return {chunk for chunk, _ in self.ground.repository.recorded_chunks(self.spec.job)}
@@ -83,7 +82,7 @@ class Kill:
 
     at: float
     lost: int
-    had_turn: bool = False
+    was_leader: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -94,48 +93,46 @@ def start_job(ground: Ground, redis: Redis, steps: int, seed: int) -> Job:
 
 
 def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
-    """Kills ``victim`` so long after the job's first lease, and watches until the job is made; None if it had
-    nothing."""
+    """Kills ``victim`` ``after_s`` after the job's first lease and follows the job; None if the victim had no chunk."""
     until(job.leased)
     time.sleep(after_s)
-    turn = job.redis.get("twinset:sweeper")
+    leader = job.redis.get(redis_keys.leader("chunk-sweeper"))
     victim.kill()
     died = time.monotonic()
     at_death, recorded = job.leased(), job.recorded()
     seconds: dict[int, dict[str, float]] = {chunk: {} for chunk in at_death - recorded}
-    had_turn = False
+    was_leader = False
 
-    def note(chunk: int, part: str) -> None:
+    def record(chunk: int, part: str) -> None:
         seconds[chunk].setdefault(part, time.monotonic() - died)
 
     while not job.ground.repository.read_summary(job.spec.job):
         assert time.monotonic() - died < _LONGEST_S, "the job does not end"
         leased, sent, epochs, recorded = job.leased(), job.sent(), job.epochs(), job.recorded()
         for chunk in seconds:
-            taken = epochs.get(chunk, 0) > 1
-            if taken or chunk not in leased:
-                note(chunk, "lease")
-            if taken or chunk in sent:
-                note(chunk, "found")
-                had_turn |= job.redis.get("twinset:sweeper") != turn
-            if taken:
-                note(chunk, "taken")
-            if taken and chunk in recorded:
-                note(chunk, "made")
+            claimed = epochs.get(chunk, 0) > 1
+            if claimed or chunk not in leased:
+                record(chunk, "lease")
+            if claimed or chunk in sent:
+                record(chunk, "found")
+                was_leader |= job.redis.get(redis_keys.leader("chunk-sweeper")) != leader
+            if claimed:
+                record(chunk, "claimed")
+            if claimed and chunk in recorded:
+                record(chunk, "made")
         time.sleep(_POLL_INTERVAL_S)
-    # What the other worker had in hand was taken up once. A record may come with the summary, between two looks.
-    lost = {chunk: parts for chunk, parts in seconds.items() if "taken" in parts}
+    # The other worker's own chunks were claimed once. A record may appear with the summary, between two polls.
+    lost = {chunk: parts for chunk, parts in seconds.items() if "claimed" in parts}
     for chunk in lost:
-        note(chunk, "made")
+        record(chunk, "made")
     if not lost:
         return None
     last: Callable[[str], float] = lambda part: max(parts[part] for parts in lost.values())  # noqa: E731
-    return Kill(after_s, len(lost), had_turn, {part: last(part) for part in PARTS})
+    return Kill(after_s, len(lost), was_leader, {part: last(part) for part in PARTS})
 
 
 def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
-    """A folder store with the tiny model in it, and workers' settings as by default, but for the speed of a small
-    CPU."""
+    """A folder store with the tiny model in it, and workers with the default lease, sweep and concurrency."""
     write_tiny_model(folder / "tiny")
     usual = Settings()
     store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -154,14 +151,14 @@ def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
 
 
 def undisturbed_s(ground: Ground, redis: Redis, steps: int) -> float:
-    """What the job takes when nobody is killed."""
+    """Seconds that the job takes when no worker is killed."""
     job, began = start_job(ground, redis, steps, seed=0), time.monotonic()
     ground.ended(job.spec)
     return time.monotonic() - began
 
 
 def start_worker(ground: Ground, redis: Redis) -> Process:
-    """A worker that has loaded the model and takes its part: short jobs come until one of their chunks is its own."""
+    """A worker that has loaded the model: short jobs are run until it has made a chunk of one."""
     process = ground.worker()
 
     def has_made_one() -> bool:
@@ -189,26 +186,26 @@ def main() -> None:
         workers = [start_worker(ground, redis), start_worker(ground, redis)]
         alone_s = undisturbed_s(ground, redis, options.steps)
         print(f"undisturbed, the job takes {alone_s:.1f} s")
-        print(f"{'at':>6}{'lost':>6}{'turn':>6}" + "".join(f"{part:>8}" for part in PARTS))
-        turn = 0
+        print(f"{'at':>6}{'lost':>6}{'leader':>8}" + "".join(f"{part:>8}" for part in PARTS))
+        round_number = 0
         while len(kills) < options.kills:
-            turn += 1
-            # Across the job's life, and past renewals of its leases where it lasts for so long.
-            after_s = alone_s * ((turn * 0.37) % 0.9)
-            # The survivor comes by the sweeper's turn; so each place is killed twice running, and not all victims have
-            # it.
-            victim = turn // 2 % 2
-            kill = kill_one(start_job(ground, redis, options.steps, seed=turn), workers[victim], after_s)
+            round_number += 1
+            # Spread over the job's life, and beyond renewals of its leases where it lasts long enough.
+            after_s = alone_s * ((round_number * 0.37) % 0.9)
+            # The survivor becomes the sweeper's leader; each worker is killed twice in succession, so that not every
+            # victim is the leader.
+            victim = round_number // 2 % 2
+            kill = kill_one(start_job(ground, redis, options.steps, seed=round_number), workers[victim], after_s)
             workers[victim] = start_worker(ground, redis)
             if kill is None:
                 continue
             kills.append(kill)
             row = "".join(f"{kill.seconds[part]:8.1f}" for part in PARTS)
-            print(f"{kill.at:6.1f}{kill.lost:6d}{'yes' if kill.had_turn else 'no':>6}{row}", flush=True)
+            print(f"{kill.at:6.1f}{kill.lost:6d}{'yes' if kill.was_leader else 'no':>8}{row}", flush=True)
     median = {part: statistics.median(kill.seconds[part] for kill in kills) for part in PARTS}
     worst = {part: max(kill.seconds[part] for kill in kills) for part in PARTS}
     for name, figures in (("median", median), ("worst", worst)):
-        print(f"{name:18}" + "".join(f"{figures[part]:8.1f}" for part in PARTS))
+        print(f"{name:20}" + "".join(f"{figures[part]:8.1f}" for part in PARTS))
     rounded = {
         name: {part: round(s, 2) for part, s in figures.items()}
         for name, figures in (("median", median), ("worst", worst))

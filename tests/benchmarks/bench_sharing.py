@@ -1,13 +1,13 @@
-"""A job of one while a bulk job runs, against the same alone, through the whole stack: API, broker, worker and store.
+"""Time of a job of one twin while a bulk job runs, against the same alone, through the whole stack.
 
     python tests/benchmarks/bench_sharing.py [--model cosimgen-dubai] [--bulk 500] [--singles 8] [--steps 20]
 
-The bulk job and the jobs of one ask for the same model and steps. Alone and beside take turns, so that whatever else
-the machine does falls on both. Printed as JSON:
+API, broker, worker and store are real. The bulk job and the jobs of one ask for the same model and steps. Measurements
+alone and beside the bulk job alternate, so that other load on the machine affects both. Printed as JSON:
   one_alone_s, one_beside_s  seconds from POST to the stored twin, medians
   ratio                      the second over the first
-  work_kept                  twins/s of bulk and singles together while both run, over the bulk job's alone; at 1 the bulk job
-                             loses no more than what the singles were given
+  work_kept                  twins/s of bulk and singles together while both run, over the bulk job's alone; at 1 the
+                             bulk job loses no more than the singles get
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from service.local.stack import EmbeddedStack
 
 
 class Api:
-    """The few calls that are needed."""
+    """The API calls that the benchmark needs."""
 
     def __init__(self, url: str, model: str, steps: int) -> None:
         self._client = httpx.Client(base_url=url, timeout=120.0)
@@ -43,11 +43,12 @@ class Api:
         began = time.perf_counter()
         answer = self._client.post("/generate", json=self._asked | {"count": 1} | more, headers={"Prefer": "wait=60"})
         answer.raise_for_status()
-        assert answer.status_code == 200 and answer.json()["state"] == "succeeded", answer.text
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["state"] == "succeeded", answer.text
         return time.perf_counter() - began
 
     def done(self, job: str) -> float:
-        """Twins' worth of the job's work, as far as it has got."""
+        """Twins of the job that are stored."""
         found = self._client.get(f"/jobs/{job}").json()
         assert found["state"] in ("queued", "running"), f"the bulk job is {found['state']}: give it more twins"
         return float(found["done"])

@@ -1,15 +1,15 @@
-"""Twins per second of the worker against the same network in a plain loop: float32, diffusers' DDIMScheduler, one by
-one.
+"""Twins per second of the worker against a plain float32 loop over the same network, one sample at a time.
 
     python tests/benchmarks/bench_worker.py [--system cosimgen] [--preset small|paper] [--samples 16] [--steps 10]
     [--rounds 3]
 
-The network has the preset's shape and untrained weights; speed does not depend on them. Loop and engine take turns
-within one run, so that whatever else the machine does falls on both. Printed are medians over the rounds, as JSON:
+The network has the preset's shape and untrained weights; speed does not depend on them. The loop uses diffusers'
+DDIMScheduler. Loop and engine alternate within one run, so that other load on the machine affects both. Printed are
+medians over the rounds, as JSON:
   ratio                 engine's twins/s over the plain loop's
-  ratio_at_peak         what that would be if the engine's rows ran at the machine's measured matmul rate: no engine in this
-                        number format can do better here
-  utilisation           FLOP/s of the engine's forwards over the machine's measured matmul rate in the same number format
+  ratio_at_peak         the same if the engine's rows ran at the machine's measured matmul rate: the upper limit in this
+                        number format
+  utilisation           FLOP/s of the engine's forwards over the machine's measured matmul rate in that number format
   stored_over_denoised  twins/s down to PNG files in a folder store, over twins/s of denoising alone
   outside_network       share of the engine's time that is not the network's forward
 """

@@ -1,5 +1,4 @@
-"""A client that costs little: a fixed number of kept-alive connections, each sending its next request once it has its
-answer.
+"""A cheap HTTP client: a fixed number of keep-alive connections, each sending its next request after each answer.
 
     python tests/benchmarks/http_load.py     a JSON line on its standard input each, {"host", "port", "method", "paths",
                                              "body", "connections", "seconds"}; a JSON line on its standard output for
@@ -26,8 +25,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Load:
-    """What a run came to: answers a second, and every answer's seconds from the first byte sent to the last
-    received."""
+    """Figures of a run: answers a second, and each answer's seconds from the first byte sent to the last received."""
 
     per_s: float
     seconds: list[float]
@@ -39,7 +37,7 @@ class Load:
 
 
 class LoadClient:
-    """The client process, from its side of the pipe."""
+    """The client process, as seen from the process that started it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -47,7 +45,7 @@ class LoadClient:
     def run(
         self, port: int, method: str, paths: Sequence[str], *, body: Any = None, connections: int, seconds: float
     ) -> Load:
-        """Sends the request over and over to 127.0.0.1. Raises RuntimeError if the server answers anything but 2xx."""
+        """Sends the request repeatedly to 127.0.0.1. Raises RuntimeError if the server answers anything but 2xx."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"host": "127.0.0.1", "port": port, "method": method, "paths": list(paths), "body": body}
@@ -61,7 +59,7 @@ class LoadClient:
 
 @contextmanager
 def load_client() -> Iterator[LoadClient]:
-    """A client process, while the block lasts."""
+    """A client process for the duration of the block."""
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -71,7 +69,7 @@ def load_client() -> Iterator[LoadClient]:
 
 
 class _Connection:
-    """One connection, with one request under way at a time."""
+    """One connection, with one request in flight at a time."""
 
     def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.socket = socket.create_connection(address)
@@ -86,7 +84,7 @@ class _Connection:
         self.socket.sendall(self._request)
 
     def answered(self) -> bool:
-        """Reads what has come; True once the answer is whole."""
+        """Reads the bytes received; True once the answer is complete."""
         piece = self.socket.recv(1 << 18)
         if not piece:
             raise RuntimeError("the server closed a connection")
@@ -103,8 +101,8 @@ class _Connection:
 
 
 def measure(address: tuple[str, int], requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Keeps ``connections`` busy for ``seconds``, and then waits for the answers under way."""
-    taken: list[float] = []
+    """Keeps ``connections`` busy for ``seconds``, and then waits for the answers in flight."""
+    seconds_taken: list[float] = []
     with selectors.DefaultSelector() as waiting:
         for number in range(connections):
             connection = _Connection(address, requests[number % len(requests)])
@@ -118,7 +116,7 @@ def measure(address: tuple[str, int], requests: Sequence[bytes], connections: in
                 if not connection.answered():
                     continue
                 now = time.perf_counter()
-                taken.append(now - connection.sent_at)
+                seconds_taken.append(now - connection.sent_at)
                 if now - began < seconds:
                     counted += 1
                     connection.send()
@@ -126,7 +124,7 @@ def measure(address: tuple[str, int], requests: Sequence[bytes], connections: in
                     busy -= 1
                     waiting.unregister(connection.socket)
                     connection.socket.close()
-    return Load(counted / seconds, taken)
+    return Load(counted / seconds, seconds_taken)
 
 
 def _request(host: str, method: str, path: str, body: Any) -> bytes:
@@ -136,7 +134,7 @@ def _request(host: str, method: str, path: str, body: Any) -> bytes:
 
 
 def main() -> None:
-    """Answers each line."""
+    """Runs the measurement of each line of standard input."""
     for line in sys.stdin:
         asked = json.loads(line)
         requests = [_request(asked["host"], asked["method"], path, asked["body"]) for path in asked["paths"]]

@@ -1,4 +1,4 @@
-"""Chunk records as a worker writes them: all that API and sweeper read of a job."""
+"""Chunk records as a worker writes them, without the images: API and sweeper read nothing else of a job."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ IMAGE_BYTES, MASK_BYTES, TWIN_BYTES = 90_000, 4_000, 97_280
 
 
 def record(spec: JobSpec, chunk: int) -> ChunkRecord:
-    """The record of a chunk of which every twin was made, in the job's layout, without the pictures that it speaks
-    of."""
+    """The record of a chunk of which every twin was made, in the job's layout; the images themselves do not exist."""
     indices = spec.chunk_range(chunk)
     if spec.layout == "objects":
         return record_of(

@@ -1,5 +1,4 @@
-"""Models of a preset's shape with untrained weights, for benchmarks: speed does not depend on what they have
-learned."""
+"""Models of a preset's shape with untrained weights, for benchmarks: speed does not depend on the weights."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ class NoWords:
 
 
 def build(system: str, preset: str, device: torch.device, dtype: torch.dtype) -> System:
-    """cosimgen, siamese-diffusion or pathdiff, of the preset paper or small; always the same weights."""
+    """A cosimgen, siamese-diffusion or pathdiff of the preset paper or small; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _cosimgen(preset, device, dtype) if system == "cosimgen" else _latent(system, preset, device, dtype)
