@@ -1,13 +1,13 @@
 """Python client of a Twinset server: generate twins, upload datasets, download sets, open them in PyTorch.
 
-    from service.client import Twinset
+    from twinset import Twinset
 
     with Twinset() as client:
         job = client.generate(model="cosimgen-dubai", classes=["water"], count=100)
         dataset = job.torch_dataset("twins")
 
-``from twinset import Twinset`` imports the same. :class:`AsyncTwinset` has the same methods for asyncio. Importing this
-package loads neither torch nor numpy, Pillow or any part of the server; see README.md for more examples.
+:class:`AsyncTwinset` has the same methods for asyncio. ``twinset`` is the import name of this package. Importing it
+loads neither torch nor numpy, Pillow or any part of the server. See README.md for more examples.
 
     twinset, async_twinset         the two clients, and the runs that their methods return
     views, errors                  value classes of the API's answers, and all errors

@@ -1,4 +1,4 @@
-"""Both clients behind one face, so that a test is written once and holds for each."""
+"""One interface to both clients, so that a test is written once and runs for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from service.client.runs import Run
 
 
 class Awaited:
-    """An object of :class:`AsyncTwinset` whose calls are awaited here: coroutines give results, async iterators
-    lists."""
+    """Wraps an object of :class:`AsyncTwinset` and awaits its calls: coroutines give results, async iterators lists."""
 
     def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
         self.runner = runner
@@ -21,27 +20,27 @@ class Awaited:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
-        return self._calling(found) if callable(found) else found
+        return self._awaiting(found) if callable(found) else found
 
     def __repr__(self) -> str:
         return repr(self.inner)
 
-    def _calling(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _awaiting(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            kwargs = {name: _bare(value) for name, value in kwargs.items()}
-            result = method(*map(_bare, args), **kwargs)
+            kwargs = {name: _unwrapped(value) for name, value in kwargs.items()}
+            result = method(*map(_unwrapped, args), **kwargs)
             if hasattr(result, "__aiter__"):
-                return iter([self._shown(entry) for entry in self.runner.run(_listed(result))])
-            return self._shown(self.runner.run(result)) if asyncio.iscoroutine(result) else result
+                return iter([self._wrapped(entry) for entry in self.runner.run(_listed(result))])
+            return self._wrapped(self.runner.run(result)) if asyncio.iscoroutine(result) else result
 
         return call
 
-    def _shown(self, value: Any) -> Any:
+    def _wrapped(self, value: Any) -> Any:
         return Awaited(self.runner, value) if isinstance(value, Run) else value
 
 
 class BothClients:
-    """Makes clients of one kind, and closes them at the end."""
+    """Makes clients of one kind, "sync" or "async", and closes them at the end."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -49,10 +48,9 @@ class BothClients:
         self._made: list[Any] = []
 
     def __call__(self, url: str | None = None, api_key: str | None = None, **options: Any) -> Any:
-        blocking = self.kind == "blocking"
         client: Any = (
             Twinset(url, api_key, **options)
-            if blocking
+            if self.kind == "sync"
             else Awaited(self._runner, AsyncTwinset(url, api_key, **options))
         )
         self._made.append(client)
@@ -65,7 +63,7 @@ class BothClients:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for client in self._made:
-            client.close() if self.kind == "blocking" else client.aclose()
+            client.close() if self.kind == "sync" else client.aclose()
         self._runner.close()
 
 
@@ -73,7 +71,7 @@ async def _listed(entries: Any) -> list[Any]:
     return [entry async for entry in entries]
 
 
-def _bare(value: Any) -> Any:
+def _unwrapped(value: Any) -> Any:
     if isinstance(value, list):
-        return [_bare(entry) for entry in value]
+        return [_unwrapped(entry) for entry in value]
     return value.inner if isinstance(value, Awaited) else value

@@ -1,4 +1,4 @@
-"""A client of either kind, the real API on a port, and a stub of what the API has yet to learn."""
+"""Fixtures: a client of either kind, and the real API on a port."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["live_api"]
 
 
 @pytest.fixture(autouse=True)
-def nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TWINSET_PUBLIC_URL", "TWINSET_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(params=["blocking", "cooperative"])
+@pytest.fixture(params=["sync", "async"])
 def make_client(request: pytest.FixtureRequest) -> Iterator[BothClients]:
     """Makes clients: ``Twinset`` in one run of the test, ``AsyncTwinset`` in the other."""
     with BothClients(request.param) as clients:

@@ -1,8 +1,7 @@
-"""A server that answers by the contract of datasets, exports and augmentations, from memory; and a store of its own, on
-another host.
+"""Stub of the API of datasets, exports and augmentations, from memory, and of an object store on another host.
 
-It notes every request, and can be told to misbehave: ``faults`` holds, by path, what to answer in place of the truth,
-one after the other; links are good while their ``age`` is.
+It records every request, and can be made to misbehave: ``faults`` holds, by path, the responses to give in place of the
+true ones, one after the other. Links are valid while their ``age`` is the current one.
 """
 
 from __future__ import annotations
@@ -19,13 +18,21 @@ import httpx
 
 API = "https://twins.example"
 STORE = "https://store.example"
-MOMENT = "2026-01-31T12:00:00Z"
+TIME = "2026-01-31T12:00:00Z"
+PLAN = {
+    "by": "pixels", "count": 4, "tries": 8, "items": 4, "left_out": {}, "sources": {"classes": 1.0}, "masks": 4.0,
+    "classes": [
+        {"index": 1, "name": "water", "colour": [0, 0, 255], "real": 0.4, "target": 0.5, "feasible": 0.5,
+         "planned": 0.5, "met": True}
+    ],
+    "notes": ["water has at most 50 % of the pixels."],
+}  # fmt: skip
 Fault = Callable[[httpx.Request], httpx.Response]
 
 
 @dataclass
 class Stub:
-    """What the server has. ``looks`` is after how many looks a run has ended."""
+    """The stub server. A run has ended after ``looks`` requests for its state."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     format: str = "folders"
@@ -42,7 +49,7 @@ class Stub:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def transport(self) -> httpx.MockTransport:
-        """For either client."""
+        """A transport for either client."""
         return httpx.MockTransport(self.handle)
 
     def handle(self, request: httpx.Request) -> httpx.Response:
@@ -59,11 +66,11 @@ class Stub:
         return getattr(self, f"_{parts[0]}")(request, parts[1:])
 
     def sent(self, method: str, path: str) -> list[httpx.Request]:
-        """The requests to a path."""
+        """The requests that were sent to a path."""
         return [request for request in self.requests if (request.method, request.url.path) == (method, path)]
 
     def fetched(self) -> list[str]:
-        """The files that were asked for, in order."""
+        """The files that were requested, in order."""
         return [
             request.url.path.removeprefix("/files/") for request in self.requests if request.url.host == "store.example"
         ]
@@ -81,17 +88,26 @@ class Stub:
         data = self.files[request.url.path.removeprefix("/files/")]
         start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if start:
-            told = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-            return httpx.Response(206, content=data[start:], headers=told)
+            headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+            return httpx.Response(206, content=data[start:], headers=headers)
         return httpx.Response(200, content=data)
 
     def _run(self, id: str, name: str | None, **members: Any) -> dict[str, Any]:
         ended = self._looked >= self.looks
         return {
-            "id": id, "name": name, "state": self.state if ended else "running", "done": 4 if ended else 1, "total": 4, "reason": None,
-            "created_at": MOMENT, "finished_at": MOMENT if ended else None, "seconds": 2.5 if ended else None, "links": {},
-            "doing": None if ended else self.doing, **members,
-        }  # fmt: skip
+            "id": id,
+            "name": name,
+            "state": self.state if ended else "running",
+            "done": 4 if ended else 1,
+            "total": 4,
+            "reason": None,
+            "created_at": TIME,
+            "finished_at": TIME if ended else None,
+            "seconds": 2.5 if ended else None,
+            "links": {},
+            "doing": None if ended else self.doing,
+            **members,
+        }
 
     def _look(self, request: httpx.Request) -> None:
         if request.method == "GET":
@@ -103,11 +119,19 @@ class Stub:
         if request.method == "DELETE":
             return httpx.Response(204)
         self._look(request)
-        asked = json.loads(self.bodies[-1]) if not parts and request.method == "POST" else {}
+        body = json.loads(self.bodies[-1]) if not parts and request.method == "POST" else {}
         view = self._run(
-            "e7ybr17pesw6kn47yb0", asked.get("name"), format=asked.get("format", self.format), rate=None, seconds_left=None,
-            items={"real": 1, "synthetic": 3}, left_out={}, files=len(self.files), bytes=sum(map(len, self.files.values())), request=asked,
-        )  # fmt: skip
+            "e7ybr17pesw6kn47yb0",
+            body.get("name"),
+            format=body.get("format", self.format),
+            rate=None,
+            seconds_left=None,
+            items={"real": 1, "synthetic": 3},
+            skipped={},
+            files=len(self.files),
+            bytes=sum(map(len, self.files.values())),
+            request=body,
+        )
         if not parts and request.method == "GET":
             return httpx.Response(200, json={"exports": [view], "next_cursor": None})
         return httpx.Response(202 if request.method == "POST" else 200, json=view)
@@ -126,7 +150,7 @@ class Stub:
         ]
         end = start + self.page
         return httpx.Response(
-            200, json={"files": files, "next_cursor": str(end) if end < len(named) else None, "links_expire_at": MOMENT}
+            200, json={"files": files, "next_cursor": str(end) if end < len(named) else None, "links_expire_at": TIME}
         )
 
     def _datasets(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
@@ -143,7 +167,7 @@ class Stub:
         version = int(parts[1]) if len(parts) > 1 else 3
         classes = [{"index": 0, "name": "water", "colour": [0, 0, 255], "background": False}]
         view = self._run(
-            f"{name}@{version}", name, version=version, format="folders", items=4, left_out=0, bytes=9, classes=classes
+            f"{name}@{version}", name, version=version, format="folders", items=4, skipped=0, bytes=9, classes=classes
         )
         if not parts and request.method == "GET":
             return httpx.Response(200, json={"datasets": [view], "next_cursor": None})
@@ -154,14 +178,26 @@ class Stub:
             return self._samples(request)
         if request.method == "DELETE":
             return httpx.Response(204)
-        asked = json.loads(self.bodies[-1]) if not parts and request.method == "POST" else {}
-        if asked.get("dry_run"):
-            return httpx.Response(200, json={"feasible": True, "shares": {"water": 0.5}})
+        body = json.loads(self.bodies[-1]) if not parts and request.method == "POST" else {}
+        if body.get("dry_run"):
+            plan = {"model": "aerial@1.0.0", "dataset": "tiles@3", "seed": 5, "parameters": {"steps": 50}, "plan": PLAN}
+            return httpx.Response(200, json={**plan, "picture": "iVBORw0KGgo="})
         self._look(request)
         view = self._run(
-            "a7ybr17pesw6kn47yb0", asked.get("name"), model="aerial@1.0.0", dataset="tiles@3", count=4, tried=6, budget=8,
-            rejected={"low_confidence": 2}, target=None, planned={}, achieved={}, jobs=["j7ybr17pesw6kn47yb0"], request=asked,
-        )  # fmt: skip
+            "a7ybr17pesw6kn47yb0",
+            body.get("name"),
+            model="aerial@1.0.0",
+            dataset="tiles@3",
+            count=4,
+            seed=5,
+            tried=6,
+            budget=8,
+            rejected={"low_confidence": 2},
+            plan=PLAN,
+            achieved={"water": 0.5},
+            jobs=["j7ybr17pesw6kn47yb0"],
+            request=body,
+        )
         if not parts and request.method == "GET":
             return httpx.Response(200, json={"augmentations": [view], "next_cursor": None})
         return httpx.Response(202 if request.method == "POST" else 200, json=view)
@@ -169,26 +205,26 @@ class Stub:
     def _samples(self, request: httpx.Request) -> httpx.Response:
         start = int(request.url.params.get("cursor", 0))
         digest = hashlib.sha256(b"").hexdigest()
-        picture = {"url": f"{STORE}/files/x?age=0", "sha256": digest, "bytes": 0}
+        file = {"url": f"{STORE}/files/x?age=0", "sha256": digest, "bytes": 0}
         samples = [
             {
                 "index": index,
                 "seed": index,
                 "job": "j7ybr17pesw6kn47yb0",
                 "classes": [],
-                "image": picture,
-                "mask": picture,
+                "image": file,
+                "mask": file,
                 "error": None,
             }
             for index in range(start, min(start + 3, 4))
         ]
         return httpx.Response(
-            200, json={"samples": samples, "next_cursor": "3" if start == 0 else None, "links_expire_at": MOMENT}
+            200, json={"samples": samples, "next_cursor": "3" if start == 0 else None, "links_expire_at": TIME}
         )
 
 
 def problem(status: int, slug: str = "not-ready", **headers: str) -> Fault:
-    """Answers with a problem."""
+    """A response with a problem document."""
     document = {"type": f"/problems/{slug}", "title": "No", "status": status, "detail": f"it is {slug}"}
     return lambda request: httpx.Response(
         status, json=document, headers={**headers, "Content-Type": "application/problem+json"}
@@ -196,7 +232,7 @@ def problem(status: int, slug: str = "not-ready", **headers: str) -> Fault:
 
 
 def other_bytes(data: bytes) -> Fault:
-    """Answers with these bytes, whatever was recorded."""
+    """A response with these bytes in place of the recorded ones."""
     return lambda request: httpx.Response(200, content=data)
 
 
@@ -214,12 +250,12 @@ class _Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 def broken_after(data: bytes) -> Fault:
-    """Answers with the beginning, and breaks."""
+    """A response that breaks off after ``data``."""
     return lambda request: httpx.Response(200, stream=_Broken(data))
 
 
 def raising(error: BaseException) -> Fault:
-    """Answers not at all."""
+    """No response: ``error`` is raised."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise error

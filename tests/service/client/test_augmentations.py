@@ -1,4 +1,4 @@
-"""Augmentations; by the contract, against a stub."""
+"""Augmentations through both clients, against a stub of the API."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from service.augmentations.plan_values import PlanShares
 from service.client import PlanInfo
 from service.errors import InvalidRequest
 from tests.service.client.both import BothClients
-from tests.service.client.stub import API, Stub
+from tests.service.client.stub import API, PLAN, Stub
 
 
 @pytest.fixture
@@ -29,31 +30,35 @@ def test_a_dataset_is_extended_by_a_plan(client: Any, stub: Stub) -> None:
         dataset=dataset, model="aerial", ratio=2.0, balance="even", masks={"flip": True}, seed=None
     )
     request = stub.sent("POST", "/augmentations")[0]
-    asked = {"dataset": "tiles@3", "model": "aerial", "ratio": 2.0, "balance": "even", "masks": {"flip": True}}
-    assert json.loads(request.content) == asked
+    expected = {"dataset": "tiles@3", "model": "aerial", "ratio": 2.0, "balance": "even", "masks": {"flip": True}}
+    assert json.loads(request.content) == expected
     assert len(request.headers["idempotency-key"]) == 36
     assert augmentation.wait().state == "succeeded"
     assert augmentation.source == {"augmentation": "a7ybr17pesw6kn47yb0"}
     assert (augmentation.info.tried, augmentation.info.rejected) == (6, {"low_confidence": 2})
+    assert augmentation.info.plan == PlanShares.model_validate(PLAN)
+    assert augmentation.info.achieved == {"water": 0.5}
 
 
-def test_numbers_that_json_does_not_know_are_not_sent(client: Any, stub: Stub) -> None:
+def test_numbers_that_json_cannot_express_are_not_sent(client: Any, stub: Stub) -> None:
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(InvalidRequest, match="not finite"):
             client.augment(dataset="tiles", model="aerial", ratio=wrong)
     assert stub.sent("POST", "/augmentations") == []
 
 
-def test_a_dry_run_keeps_nothing(client: Any, stub: Stub) -> None:
+def test_a_dry_run_returns_the_plan_and_creates_nothing(client: Any, stub: Stub) -> None:
     plan = client.augment(dataset="tiles", model="aerial", count=4, dry_run=True)
     assert isinstance(plan, PlanInfo)
-    assert plan.model_extra == {"feasible": True, "shares": {"water": 0.5}}
+    assert (plan.model, plan.dataset, plan.seed, plan.parameters) == ("aerial@1.0.0", "tiles@3", 5, {"steps": 50})
+    assert plan.plan == PlanShares.model_validate(PLAN)
+    assert plan.picture == "iVBORw0KGgo="
     request = stub.sent("POST", "/augmentations")[0]
     assert json.loads(request.content)["dry_run"] is True
     assert "idempotency-key" not in request.headers
 
 
-def test_accepted_twins_come_page_after_page(client: Any) -> None:
+def test_accepted_twins_are_listed_over_all_pages(client: Any) -> None:
     samples = list(client.augmentation("a7ybr17pesw6kn47yb0").samples())
     assert [(sample.job, sample.index) for sample in samples] == [("j7ybr17pesw6kn47yb0", index) for index in range(4)]
 

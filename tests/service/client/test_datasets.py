@@ -1,4 +1,4 @@
-"""Datasets sent, and what is told of them; by the contract, against a stub."""
+"""Datasets through both clients: uploads, imports, reports; against a stub of the API."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stub() -> Stub:
 
 @pytest.fixture
 def client(stub: Stub, make_client: BothClients) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), patience_s=1.0)
+    return make_client(API, "tws_key", transport=stub.transport(), retry_timeout_s=1.0)
 
 
 @pytest.fixture
@@ -51,11 +51,11 @@ def tiles(tmp_path: Path) -> Path:
 
 
 def uploads(stub: Stub) -> list[tuple[httpx.Request, bytes]]:
-    both = zip(stub.requests, stub.bodies)
+    both = zip(stub.requests, stub.bodies, strict=True)
     return [(request, body) for request, body in both if (request.method, request.url.path) == ("POST", "/datasets")]
 
 
-def test_a_folder_arrives_as_it_is(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
+def test_a_folder_arrives_unchanged(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
     (tiles / ".git").mkdir()
     (tiles / ".git/config").write_text("hidden")
     (tiles / "Thumbs.db").write_text("litter")
@@ -81,20 +81,21 @@ def test_a_folder_arrives_as_it_is(client: Any, stub: Stub, tiles: Path, tmp_pat
     assert repr(dataset).endswith("tiles@3: succeeded, 4 of 4 items>")
 
 
-def test_the_same_files_are_the_same_archive_whoever_has_them(tiles: Path, tmp_path: Path) -> None:
+def test_the_same_files_make_the_same_archive_whatever_their_owner_and_time(tiles: Path, tmp_path: Path) -> None:
     with open_archive(tiles) as archive:
-        first = b"".join(archive.pieces())
-        assert b"".join(archive.pieces()) == first and len(first) == archive.size, "it can be read again"
+        first = b"".join(archive.chunks())
+        assert b"".join(archive.chunks()) == first, "it can be read again"
+        assert len(first) == archive.size
     for path in sorted(tiles.rglob("*"), reverse=True):
         os.utime(path, (1, 1))
         if path.is_file():
             path.chmod(0o600)
     with open_archive(tiles) as archive:
-        assert b"".join(archive.pieces()) == first
+        assert b"".join(archive.chunks()) == first
 
 
 @pytest.mark.parametrize("kind", ["zip", "x-tar", "gzip"])
-def test_an_archive_goes_as_it_is(client: Any, stub: Stub, tmp_path: Path, kind: str) -> None:
+def test_an_archive_is_sent_unchanged(client: Any, stub: Stub, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "archive of some kind"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as file:
@@ -108,7 +109,7 @@ def test_an_archive_goes_as_it_is(client: Any, stub: Stub, tmp_path: Path, kind:
     assert "transfer-encoding" not in request.headers
 
 
-def test_what_cannot_be_sent_is_refused_before_it_is(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_sent_is_refused_before_a_request(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty").mkdir()
     (tmp_path / "deep/images").mkdir(parents=True)
@@ -118,33 +119,33 @@ def test_what_cannot_be_sent_is_refused_before_it_is(client: Any, stub: Stub, ti
     linked = tmp_path / "linked"
     linked.mkdir()
     (linked / "images").symlink_to(tiles / "images")
-    for name, told in (
-        ("picture.png", "is no zip, tar or tar.gz"),
+    for name, message in (
+        ("picture.png", "is not a zip, tar or tar.gz"),
         ("empty", "has no files"),
         ("nowhere", "cannot be read: No such file"),
         ("deep", "links are not followed"),
         ("linked", "links are not followed"),
-        ("fifo", "no plain file"),
+        ("fifo", "is not a plain file"),
     ):
-        with pytest.raises(InvalidRequest, match=told):
+        with pytest.raises(InvalidRequest, match=message):
             client.upload_dataset("tiles", tmp_path / name)
     assert uploads(stub) == []
 
 
-def test_a_folder_given_by_a_link_is_taken(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
+def test_a_folder_given_by_a_link_is_accepted(client: Any, stub: Stub, tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "here").symlink_to(tiles)
     client.upload_dataset("tiles", tmp_path / "here")
     assert len(uploads(stub)) == 1
 
 
-def test_whether_the_key_holds_is_asked_before_gigabytes_are_sent(client: Any, stub: Stub, tiles: Path) -> None:
+def test_the_key_is_checked_before_gigabytes_are_sent(client: Any, stub: Stub, tiles: Path) -> None:
     stub.faults["/datasets"] = [problem(401, "unauthorized")]
     with pytest.raises(ApiProblem, match="TWINSET_API_KEY"):
         client.upload_dataset("tiles", tiles)
     assert uploads(stub) == []
 
 
-def test_an_upload_that_broke_off_goes_again_under_the_same_key(client: Any, stub: Stub, tiles: Path) -> None:
+def test_a_broken_upload_is_sent_again_with_the_same_key(client: Any, stub: Stub, tiles: Path) -> None:
     listed = lambda request: httpx.Response(200, json={"datasets": [], "next_cursor": None})  # noqa: E731
     stub.faults["/datasets"] = [
         listed,
@@ -168,14 +169,14 @@ def test_an_upload_that_broke_off_goes_again_under_the_same_key(client: Any, stu
         client.upload_dataset("tiles", tiles, idempotency_key="two words")
 
 
-def test_objects_in_the_store_are_taken_by_their_prefix(client: Any, stub: Stub) -> None:
+def test_objects_in_the_store_are_imported_by_their_prefix(client: Any, stub: Stub) -> None:
     client.import_dataset("tiles", "2026/january", format="coco")
     ((request, body),) = uploads(stub)
     assert request.headers["content-type"] == "application/json"
     assert httpx.Response(200, content=body).json() == {"name": "tiles", "prefix": "2026/january", "format": "coco"}
 
 
-def test_report_and_statistics_come_as_they_were_written(client: Any, stub: Stub, tiles: Path) -> None:
+def test_report_and_statistics_are_those_of_the_server(client: Any, stub: Stub, tiles: Path) -> None:
     (tiles / "images" / "stray.png").write_bytes((next((tiles / "images").iterdir())).read_bytes())
     _, report, _ = read(tiles)
     collector = StatisticsCollector(GROUND)
@@ -203,12 +204,12 @@ def test_datasets_are_found_by_name_and_version(client: Any, stub: Stub) -> None
     stub.faults["/datasets/../jobs"] = [problem(404, "unknown-dataset")]
     with pytest.raises(ApiProblem):
         client.dataset("../jobs")
-    assert stub.requests[-1].url.raw_path == b"/datasets/..%2Fjobs", "a name is one part of a path, whatever it holds"
-    with pytest.raises(ValueError, match="no part of a path"):
+    assert stub.requests[-1].url.raw_path == b"/datasets/..%2Fjobs", "a name is one path segment, whatever it holds"
+    with pytest.raises(ValueError, match="cannot be a path segment"):
         client.dataset("..")
 
 
-def test_a_dataset_that_fails_its_check_is_told(client: Any, stub: Stub, tiles: Path) -> None:
+def test_a_dataset_that_fails_its_check_raises(client: Any, stub: Stub, tiles: Path) -> None:
     stub.state = "failed"
     with pytest.raises(RunFailed, match="dataset tiles@3 failed"):
         client.upload_dataset("tiles", tiles, wait=True)

@@ -1,4 +1,4 @@
-"""Fetching files: what is whole stays, what is not comes again, and nothing half-written is ever left."""
+"""Downloads: complete files stay, others are fetched again, and no half-written file is ever left."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def stub() -> Stub:
-    """An export of seven shards, which are kept as they are."""
+    """An export of seven files, which are not unpacked."""
     files = {f"train-{number:06d}.tar": os.urandom(100 + 50 * number) for number in range(5)}
     return Stub({**files, "dataset.json": b"{}", "deep/er/README.md": b"# Read me"}, format="webdataset", looks=0)
 
 
 def export_of(stub: Stub, make_client: BothClients, **options: Any) -> Any:
-    return make_client(API, "tws_key", transport=stub.transport(), **{"patience_s": 1.0, **options}).find_export(
+    return make_client(API, "tws_key", transport=stub.transport(), **{"retry_timeout_s": 1.0, **options}).get_export(
         "e7ybr17pesw6kn47yb0"
     )
 
@@ -54,14 +54,14 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob("*.part"))
 
 
-def test_files_come_side_by_side_and_once(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_files_are_fetched_concurrently_and_once(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     export = export_of(stub, make_client)
     assert export.download(tmp_path / "set", workers=3, progress=False).fetched == 7
     assert files(tmp_path / "set") == stub.files
     assert leftovers(tmp_path) == []
     stub.requests.clear()
     again = export.download(tmp_path / "set")
-    assert (again.fetched, again.kept) == (0, 7)
+    assert (again.fetched, again.unchanged) == (0, 7)
     assert stub.fetched() == []
 
 
@@ -75,7 +75,7 @@ def test_only_what_is_missing_or_changed_is_fetched_again(stub: Stub, make_clien
     stub.requests.clear()
     again = export.download(tmp_path / "set")
     assert sorted(stub.fetched()) == ["dataset.json", "train-000001.tar", "train-000003.tar"]
-    assert (again.fetched, again.kept) == (3, 4)
+    assert (again.fetched, again.unchanged) == (3, 4)
     assert files(tmp_path / "set") == stub.files
 
 
@@ -87,7 +87,7 @@ def test_other_bytes_than_were_recorded_are_fetched_again(stub: Stub, make_clien
     assert files(tmp_path / "set") == stub.files
 
 
-def test_a_file_that_stays_wrong_is_named_and_the_others_come(
+def test_a_file_that_stays_wrong_is_named_and_the_others_are_fetched(
     stub: Stub, make_client: BothClients, tmp_path: Path
 ) -> None:
     stub.faults["/files/train-000002.tar"] = [other_bytes(b"no")] * 9
@@ -96,7 +96,7 @@ def test_a_file_that_stays_wrong_is_named_and_the_others_come(
     with pytest.raises(DownloadFailed, match="3 of 7 files could not be fetched") as caught:
         export_of(stub, make_client).download(tmp_path / "set")
     assert {path: reason[:24] for path, reason in caught.value.files} == {
-        "train-000002.tar": "it came 3 times with oth",
+        "train-000002.tar": "it arrived 3 times with ",
         "train-000004.tar": "it is object-not-found",
         "dataset.json": "dataset.json was announc",
     }
@@ -106,7 +106,7 @@ def test_a_file_that_stays_wrong_is_named_and_the_others_come(
     assert export_of(stub, make_client).download(tmp_path / "set").fetched == 3
 
 
-def test_a_broken_connection_goes_on_where_it_broke(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_a_broken_transfer_continues_where_it_broke_off(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     name = "train-000004.tar"
     stub.faults[f"/files/{name}"] = [broken_after(stub.files[name][:120]), raising(httpx.ConnectError("refused"))]
     export_of(stub, make_client).download(tmp_path / "set")
@@ -115,14 +115,14 @@ def test_a_broken_connection_goes_on_where_it_broke(stub: Stub, make_client: Bot
     assert files(tmp_path / "set") == stub.files
 
 
-def test_a_store_that_is_asked_too_much_is_given_time(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_an_overloaded_store_is_retried_later(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     stub.faults["/files/train-000000.tar"] = [problem(503), problem(429, **{"Retry-After": "0"})]
     stub.faults["/exports/e7ybr17pesw6kn47yb0/files"] = [problem(503)]
     export_of(stub, make_client).download(tmp_path / "set")
     assert files(tmp_path / "set") == stub.files
 
 
-def test_links_that_expire_on_the_way_are_asked_for_again(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_expired_links_are_requested_again(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     stub.page, stub.link_uses = 7, 3
     export_of(stub, make_client).download(tmp_path / "set", workers=2)
     assert files(tmp_path / "set") == stub.files
@@ -130,22 +130,22 @@ def test_links_that_expire_on_the_way_are_asked_for_again(stub: Stub, make_clien
     assert stub.age == 2
 
 
-def test_links_that_never_hold_end_the_download(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_links_that_never_work_end_the_download(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     class Refusing(dict[str, list[Any]]):
         def get(self, path: Any, default: Any = None) -> Any:
             return [problem(403, "link-expired")] if path.startswith("/files/") else []
 
     stub.faults = Refusing()
-    with pytest.raises(DownloadFailed, match="refused as soon as they are made"):
+    with pytest.raises(DownloadFailed, match="are refused at once"):
         export_of(stub, make_client).download(tmp_path / "set")
     assert files(tmp_path / "set") == {}
 
 
-def test_one_link_that_never_holds_is_named(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_one_link_that_never_works_is_named(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     stub.faults["/files/train-000001.tar"] = [problem(403, "link-invalid")] * 20
     with pytest.raises(DownloadFailed, match="1 of 7 files") as caught:
         export_of(stub, make_client).download(tmp_path / "set")
-    assert caught.value.files == (("train-000001.tar", "its link is refused as soon as it is made"),)
+    assert caught.value.files == (("train-000001.tar", "its link is refused even when new"),)
 
 
 ELSEWHERE = ["../out", "/etc/out", "a/../../out", "a\\..\\out", "C:out", "a//b", ".", "a/./b", "a\0b", "n" * 300]
@@ -157,24 +157,24 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(
 ) -> None:
     stub.files[path] = b"hostile"
     before = set(tmp_path.rglob("*"))
-    with pytest.raises(DownloadRefused, match="has no place in a folder"):
+    with pytest.raises(DownloadRefused, match="is not a path inside the folder"):
         export_of(stub, make_client).download(tmp_path / "deep/er/set")
     new = {found for found in tmp_path.rglob("*") if found.is_file()} - before
     assert all(found.read_bytes() != b"hostile" and found.is_relative_to(tmp_path / "deep/er/set") for found in new)
 
 
-def test_a_name_that_is_taken_by_a_folder_is_told(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_folder_is_refused(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     stub.files["deep"] = b"a file where a folder is"
     with pytest.raises(DownloadRefused, match="a folder has its name"):
         export_of(stub, make_client).download(tmp_path / "set", workers=1)
 
 
-def test_a_cursor_that_leads_back_is_not_followed_for_ever(
+def test_a_cursor_that_leads_to_itself_is_not_followed_for_ever(
     stub: Stub, make_client: BothClients, tmp_path: Path
 ) -> None:
     page = {"files": [], "next_cursor": "1"}
     stub.faults["/exports/e7ybr17pesw6kn47yb0/files"] = [lambda request: httpx.Response(200, json=page)] * 2
-    with pytest.raises(Exception, match="the one behind itself"):
+    with pytest.raises(Exception, match="as its own successor"):
         export_of(stub, make_client).download(tmp_path / "set")
 
 
@@ -195,8 +195,8 @@ def test_ctrl_c_leaves_nothing_half_written(stub: Stub, tmp_path: Path) -> None:
     with Twinset(API, transport=stub.transport()) as client:
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            client.find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", workers=4)
-    assert time.monotonic() - begun < 20, "the others were told to stop, and did not try for as long as patience lasts"
+            client.get_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", workers=4)
+    assert time.monotonic() - begun < 20, "the other flows were stopped, and did not retry until the timeout"
     assert leftovers(tmp_path) == []
     assert files(tmp_path / "set").items() <= stub.files.items()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("twinset")]
@@ -219,7 +219,7 @@ def test_a_cancelled_task_leaves_nothing_half_written(stub: Stub, tmp_path: Path
     async def main() -> None:
         stub.files["train-000004.tar"] = bytes(10**7)
         async with AsyncTwinset(API, transport=httpx.MockTransport(handle)) as client:
-            export = await client.find_export("e7ybr17pesw6kn47yb0")
+            export = await client.get_export("e7ybr17pesw6kn47yb0")
             task = asyncio.create_task(export.download(tmp_path / "set"))  # type: ignore[arg-type]
             while not leftovers(tmp_path):
                 await asyncio.sleep(0.01)
@@ -233,7 +233,7 @@ def test_a_cancelled_task_leaves_nothing_half_written(stub: Stub, tmp_path: Path
     assert "train-000004.tar" not in files(tmp_path / "set")
 
 
-def test_a_download_that_was_killed_goes_on_where_it_was(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
+def test_a_killed_download_continues_where_it_was(stub: Stub, make_client: BothClients, tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import os, pickle, sys, httpx
         from service.client import Twinset
@@ -269,7 +269,7 @@ def test_a_download_that_was_killed_goes_on_where_it_was(stub: Stub, make_client
     assert files(tmp_path / "set") == stub.files
 
 
-def test_what_a_killed_download_left_goes_once_nobody_can_be_at_it(
+def test_partial_files_of_a_killed_download_are_removed_once_they_are_old(
     stub: Stub, make_client: BothClients, tmp_path: Path
 ) -> None:
     export = export_of(stub, make_client)
@@ -284,11 +284,11 @@ def test_what_a_killed_download_left_goes_once_nobody_can_be_at_it(
     assert leftovers(tmp_path) == [fresh], "another process may be writing it"
 
 
-def test_several_processes_may_fetch_the_same_at_once(stub: Stub, tmp_path: Path) -> None:
+def test_several_downloads_may_fetch_the_same_concurrently(stub: Stub, tmp_path: Path) -> None:
     def fetch() -> None:
         try:
             with Twinset(API, transport=stub.transport()) as client:
-                client.find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", workers=2)
+                client.get_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set", workers=2)
         except BaseException as error:
             failures.append(error)
 
@@ -303,16 +303,16 @@ def test_several_processes_may_fetch_the_same_at_once(stub: Stub, tmp_path: Path
     assert leftovers(tmp_path) == []
 
 
-def test_a_full_disk_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_a_full_disk_raises_with_the_remedy(tmp_path: Path) -> None:
     folder = DownloadFolder(tmp_path / "set", "export e1")
     folder.open()
     with PartialFile(folder, "a.tar") as part:
         part._out = open("/dev/full", "wb", buffering=0)  # type: ignore[assignment]  # noqa: SIM115
-        with pytest.raises(DownloadFailed, match="No space left on device.*make room"):
+        with pytest.raises(DownloadFailed, match=r"No space left on device.*make room"):
             part.write(b"more")
 
 
-def test_a_damaged_mark_is_no_licence(tmp_path: Path) -> None:
+def test_a_folder_with_a_damaged_state_file_is_refused(tmp_path: Path) -> None:
     for text in ("", "[]", '{"owner": 3}'):
         folder = DownloadFolder(tmp_path / "set", "export e1")
         (tmp_path / "set/.twinset").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Jobs from Python, against a real API on a real port."""
+"""Jobs through both clients, against a real API on a real port."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.service.cli.conftest import LiveApi
 from tests.service.client.both import BothClients
 from tests.service.masks.support import pillow_file, stripes
 
-ASKED: dict[str, Any] = {"model": "aerial", "classes": ["water", "plants"], "count": 7, "seed": 5}
+PARAMETERS: dict[str, Any] = {"model": "aerial", "classes": ["water", "plants"], "count": 7, "seed": 5}
 
 
 @pytest.fixture
 def client(live_api: LiveApi, make_client: BothClients) -> Any:
-    return make_client(live_api.url, patience_s=5.0)
+    return make_client(live_api.url, retry_timeout_s=5.0)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -41,11 +41,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_a_set_in_three_lines(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
-    job = client.generate(**ASKED)
+def test_a_job_is_generated_and_downloaded(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
+    job = client.generate(**PARAMETERS)
     fetched = job.download(tmp_path / "twins", workers=3, progress=False)
 
-    assert (fetched.folder, fetched.files, fetched.fetched, fetched.kept) == (tmp_path / "twins", 14, 14, 0)
+    assert (fetched.folder, fetched.files, fetched.fetched, fetched.unchanged) == (tmp_path / "twins", 14, 14, 0)
     assert (job.state, job.done, job.total) == ("succeeded", 7, 7)
     found = files(tmp_path / "twins")
     names = [f"{index:08d}.png" for index in range(7)]
@@ -64,9 +64,9 @@ def test_a_set_in_three_lines(client: Any, live_api: LiveApi, tmp_path: Path) ->
 
 def test_both_clients_fetch_the_same_bytes(live_api: LiveApi, tmp_path: Path) -> None:
     fetched = []
-    for kind in ("blocking", "cooperative"):
+    for kind in ("sync", "async"):
         with BothClients(kind) as clients:
-            job = clients(live_api.url).generate(**ASKED, idempotency_key="the-same")
+            job = clients(live_api.url).generate(**PARAMETERS, idempotency_key="the-same")
             job.download(tmp_path / kind)
             fetched.append((job.id, files(tmp_path / kind)))
     assert fetched[0] == fetched[1]
@@ -75,9 +75,18 @@ def test_both_clients_fetch_the_same_bytes(live_api: LiveApi, tmp_path: Path) ->
 
 def test_every_parameter_reaches_the_server(client: Any) -> None:
     job = client.generate(
-        model="aerial@1.0.0", prompt="A photo of water", count=2, seed=9, steps=3, guidance_scale=1.5, eta=0.5, size=128,
-        priority="interactive", name="mine", pairs=True,
-    )  # fmt: skip
+        model="aerial@1.0.0",
+        prompt="A photo of water",
+        count=2,
+        seed=9,
+        steps=3,
+        guidance_scale=1.5,
+        eta=0.5,
+        size=128,
+        priority="interactive",
+        name="mine",
+        pairs=True,
+    )
     expected = {
         "steps": 3,
         "guidance_scale": 1.5,
@@ -92,19 +101,19 @@ def test_every_parameter_reaches_the_server(client: Any) -> None:
     assert job.name == "mine"
 
 
-def test_the_same_key_is_the_same_job_and_no_key_another(client: Any) -> None:
-    first, second = (client.generate(**ASKED, idempotency_key="script-1") for _ in range(2))
-    assert first.id == second.id != client.generate(**ASKED).id
+def test_the_same_idempotency_key_gives_the_same_job(client: Any) -> None:
+    first, second = (client.generate(**PARAMETERS, idempotency_key="script-1") for _ in range(2))
+    assert first.id == second.id != client.generate(**PARAMETERS).id
     with pytest.raises(ApiProblem) as caught:
-        client.generate(**{**ASKED, "count": 8}, idempotency_key="script-1")
+        client.generate(**{**PARAMETERS, "count": 8}, idempotency_key="script-1")
     assert caught.value.status == 409
     assert caught.value.is_kind("idempotency-conflict")
     for bad in ("", "two words", "schlüssel"):
         with pytest.raises(InvalidRequest, match="idempotency_key is"):
-            client.generate(**ASKED, idempotency_key=bad)
+            client.generate(**PARAMETERS, idempotency_key=bad)
 
 
-def test_faults_of_a_request_are_told_all_at_once(client: Any) -> None:
+def test_all_faults_of_a_request_are_reported_at_once(client: Any) -> None:
     with pytest.raises(ApiProblem) as caught:
         client.generate(model="aerial", classes=["wter"], count=0, eta=3.0)
     assert caught.value.status == 422
@@ -127,10 +136,10 @@ def test_models_are_listed_with_their_cards(client: Any) -> None:
 
 def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveApi) -> None:
     live_api.worker.idle = True
-    job = client.generate(**ASKED)
+    job = client.generate(**PARAMETERS)
     assert job.state == "queued"
     assert "7 twins" in repr(job)
-    with pytest.raises(StillRunning, match="0 of 7 twins done. It goes on") as caught:
+    with pytest.raises(StillRunning, match=r"0 of 7 twins done\. It continues") as caught:
         job.wait(timeout=0.05)
     assert isinstance(caught.value, TimeoutError)
     repository = JobRepository(live_api.store)
@@ -143,31 +152,31 @@ def test_waiting_returns_the_job_once_it_has_ended(client: Any, live_api: LiveAp
     assert client.job(job.id).refresh().info == job.info
 
 
-def test_a_failed_or_cancelled_job_raises_unless_told_not_to(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
+def test_a_failed_or_cancelled_job_raises_unless_check_is_false(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
     live_api.worker.failing = tuple(range(7))
-    failed = client.generate(**ASKED)
+    failed = client.generate(**PARAMETERS)
     with pytest.raises(RunFailed, match=f"job {failed.id} failed, 0 of 7 twins done"):
         failed.wait()
     with pytest.raises(RunFailed):
-        client.generate(**ASKED, wait=True)
+        client.generate(**PARAMETERS, wait=True)
     with pytest.raises(RunFailed):
         failed.download(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
     assert failed.wait(check=False).state == "failed"
 
     live_api.worker.idle = True
-    cancelled = client.generate(**ASKED)
+    cancelled = client.generate(**PARAMETERS)
     assert cancelled.cancel().state in ("cancelling", "cancelled")
     assert cancelled.cancel().wait(check=False).state == "cancelled"
     with pytest.raises(RunFailed, match="was cancelled"):
         cancelled.wait()
 
 
-def test_a_partial_job_is_fetched_without_its_gaps_and_its_retry_makes_the_rest(
+def test_a_partial_job_is_downloaded_and_its_retry_makes_the_rest(
     client: Any, live_api: LiveApi, tmp_path: Path
 ) -> None:
     live_api.worker.failing = (2, 5)
-    job = client.generate(**ASKED, wait=True)
+    job = client.generate(**PARAMETERS, wait=True)
     assert (job.state, job.done, job.info.failed) == ("partial", 5, 2)
     assert [sample.index for sample in job.samples() if sample.error] == [2, 5]
     assert job.download(tmp_path / "some").files == 10
@@ -180,12 +189,14 @@ def test_a_partial_job_is_fetched_without_its_gaps_and_its_retry_makes_the_rest(
     assert job.retry().id == again.id
 
 
-def test_samples_and_jobs_come_page_after_page(client: Any, live_api: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_and_jobs_are_listed_over_all_pages(
+    client: Any, live_api: LiveApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from service.client import jobs
 
-    monkeypatch.setattr(jobs, "_SAMPLES_A_PAGE", 3)
-    monkeypatch.setattr(jobs, "_JOBS_A_PAGE", 2)
-    made = [client.generate(**{**ASKED, "count": 7 if number == 0 else 1}) for number in range(5)]
+    monkeypatch.setattr(jobs, "_SAMPLES_PER_PAGE", 3)
+    monkeypatch.setattr(jobs, "_JOBS_PER_PAGE", 2)
+    made = [client.generate(**{**PARAMETERS, "count": 7 if number == 0 else 1}) for number in range(5)]
     samples = list(made[0].samples())
     assert [sample.index for sample in samples] == list(range(7))
     assert samples[0].classes[0].name == "water"
@@ -196,11 +207,11 @@ def test_samples_and_jobs_come_page_after_page(client: Any, live_api: LiveApi, m
 
 
 def test_deleting_says_whether_it_is_gone(client: Any, live_api: LiveApi) -> None:
-    job = client.generate(**ASKED, wait=True)
+    job = client.generate(**PARAMETERS, wait=True)
     assert job.delete() is True
-    assert job.delete() is True, "gone is gone"
+    assert job.delete() is True, "a second delete finds it gone"
     live_api.worker.idle = True
-    running = client.generate(**ASKED)
+    running = client.generate(**PARAMETERS)
     assert running.delete() is False
     assert running.state in ("cancelling", "cancelled")
 
@@ -213,12 +224,11 @@ def masks_of_every_kind(folder: Path) -> dict[str, Any]:
     several.mkdir()
     for number in range(3):
         (several / f"{number}.png").write_bytes(pillow_file(np.roll(labels, number + 1, axis=0)))
-    picture = Image.fromarray(labels)
     return {
         "a path": file,
         "a path as text": str(file),
         "bytes": file.read_bytes(),
-        "a Pillow image": picture,
+        "a Pillow image": Image.fromarray(labels),
         "an array": labels,
         "an array of int64": labels.astype(np.int64),
         "a folder": several,
@@ -241,12 +251,13 @@ def test_a_list_of_masks_keeps_its_order_and_sends_equal_ones_once(client: Any, 
     one, other = stripes(64), np.roll(stripes(64), 5, axis=0)
     job = client.generate(model="tissue", prompt="glands", mask=[one, other, one, Image.fromarray(other)] * 5)
     uploads = [mask.upload for mask in JobRepository(live_api.store).read_spec(job.id).masks or ()]
-    assert len(uploads) == 20 and len(set(uploads)) == 3, "Pillow compresses otherwise"
+    assert len(uploads) == 20
+    assert len(set(uploads)) == 3, "Pillow compresses the same pixels to other bytes"
     assert uploads[0] == uploads[2] == uploads[4] != uploads[1] == uploads[5]
 
 
 @pytest.mark.parametrize(
-    ("mask", "told"),
+    ("mask", "message"),
     [
         ([], "empty list"),
         (7, "of type int"),
@@ -257,10 +268,10 @@ def test_a_list_of_masks_keeps_its_order_and_sends_equal_ones_once(client: Any, 
         (Image.new("F", (8, 8)), "cannot be saved as PNG"),
     ],
 )
-def test_what_is_no_mask_is_refused_before_anything_is_sent(make_client: BothClients, mask: Any, told: str) -> None:
+def test_an_invalid_mask_is_refused_before_anything_is_sent(make_client: BothClients, mask: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        make_client("http://127.0.0.1:1", patience_s=0).generate(model="tissue", mask=mask)
-    assert told in str(caught.value)
+        make_client("http://127.0.0.1:1", retry_timeout_s=0).generate(model="tissue", mask=mask)
+    assert message in str(caught.value)
 
 
 def test_a_mask_that_the_server_refuses_is_named(client: Any, tmp_path: Path) -> None:
@@ -279,25 +290,25 @@ def test_a_twin_without_a_mask_has_none(client: Any, live_api: LiveApi, tmp_path
     assert not (tmp_path / "images only/masks").exists()
 
 
-def test_a_key_opens_what_is_its_tenants(
+def test_a_key_gives_access_to_its_tenant(
     live_api: LiveApi, make_client: BothClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = KeyStore(live_api.store).create("acme")[0].text()
     with pytest.raises(ApiProblem, match="TWINSET_API_KEY"):
         make_client(live_api.url).models()
-    assert make_client(live_api.url, key).generate(**ASKED).id
+    assert make_client(live_api.url, key).generate(**PARAMETERS).id
     monkeypatch.setenv("TWINSET_API_KEY", key)
     monkeypatch.setenv("TWINSET_PUBLIC_URL", live_api.url + "/")
     assert len(list(make_client().jobs())) == 1
 
 
-def test_nobody_there_is_told_with_the_remedy(make_client: BothClients) -> None:
+def test_an_unreachable_server_raises_with_the_remedy(make_client: BothClients) -> None:
     with pytest.raises(ServerUnreachable, match="twinset up"):
-        make_client("http://127.0.0.1:1", patience_s=0).models()
+        make_client("http://127.0.0.1:1", retry_timeout_s=0).models()
 
 
-def test_a_folder_of_something_else_is_left_alone(client: Any, tmp_path: Path) -> None:
-    job, other = client.generate(**ASKED), client.generate(**ASKED)
+def test_a_folder_that_holds_something_else_is_not_touched(client: Any, tmp_path: Path) -> None:
+    job, other = client.generate(**PARAMETERS), client.generate(**PARAMETERS)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/README.md").write_text("my own")
     with pytest.raises(FolderTaken, match="is not empty"):
@@ -311,15 +322,15 @@ def test_a_folder_of_something_else_is_left_alone(client: Any, tmp_path: Path) -
         job.download(tmp_path / "file")
 
 
-def test_a_number_of_workers_that_is_none_is_refused(client: Any, tmp_path: Path) -> None:
+def test_an_invalid_number_of_workers_is_refused(client: Any, tmp_path: Path) -> None:
     for workers in (0, 65):
         with pytest.raises(SettingsError, match="workers is"):
-            client.generate(**ASKED).download(tmp_path / "twins", workers=workers)
+            client.generate(**PARAMETERS).download(tmp_path / "twins", workers=workers)
 
 
-def test_a_damaged_object_is_named_and_the_others_come(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
+def test_a_damaged_object_is_named_and_the_others_are_fetched(client: Any, live_api: LiveApi, tmp_path: Path) -> None:
     live_api.worker.damaged_mask = 3
-    job = client.generate(**ASKED)
+    job = client.generate(**PARAMETERS)
     with pytest.raises(DownloadFailed, match="1 of 14 files could not be fetched") as caught:
         job.download(tmp_path / "twins")
     assert [path for path, _ in caught.value.files] == ["masks/00000003.png"]
@@ -329,7 +340,7 @@ def test_a_damaged_object_is_named_and_the_others_come(client: Any, live_api: Li
     assert "manifest.jsonl" not in found
 
 
-def test_the_views_have_all_that_the_server_tells() -> None:
+def test_the_value_classes_have_all_members_of_the_api() -> None:
     for servers, ours in ((ServersView, JobInfo), (ParametersView, ParametersInfo), (SampleView, Sample)):
         missing = servers.model_fields.keys() - ours.model_fields.keys()
         assert missing <= {"layout"}, "a new member is kept as it is, and wants a type"

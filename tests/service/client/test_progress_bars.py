@@ -1,4 +1,4 @@
-"""Bars are shown where somebody watches, and nowhere else."""
+"""Progress bars are shown in a terminal, and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client.progress_bars import Board
+from service.client.progress_bars import ProgressDisplay
 from service.jobs.repository import JobRepository
 from tests.service.api.support import finish
 from tests.service.cli.conftest import LiveApi
@@ -16,13 +16,13 @@ from tests.service.client.stub import API, Stub
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error passes for a terminal."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error looks like a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_nothing_is_shown_where_nobody_watches(
+def test_nothing_is_shown_without_a_terminal(
     live_api: LiveApi, make_client: BothClients, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     job = make_client(live_api.url).generate(model="aerial", classes=["water"], count=3)
@@ -30,8 +30,8 @@ def test_nothing_is_shown_where_nobody_watches(
     assert "Fetching" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.usefixtures("watched")
-def test_a_bar_says_what_is_done_of_how_much(
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_shows_done_of_total(
     live_api: LiveApi, make_client: BothClients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live_api.worker.idle = True
@@ -41,39 +41,39 @@ def test_a_bar_says_what_is_done_of_how_much(
     later.start()
     job.download(tmp_path / "twins")
     later.join()
-    told = capsys.readouterr()
-    for words in ("Making", "waiting for a worker", "3 of 3 twins", "Fetching", "6 of 6 files"):
-        assert words in told.err, words
-    assert told.out == "", "what a script prints is its own"
+    printed = capsys.readouterr()
+    for words in ("Generating", "waiting for a worker", "3 of 3 twins", "Fetching", "6 of 6 files"):
+        assert words in printed.err, words
+    assert printed.out == "", "standard output belongs to the script"
     job.download(tmp_path / "again", progress=False)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.usefixtures("watched")
-def test_several_bars_stand_below_one_another(capsys: pytest.CaptureFixture[str]) -> None:
-    board = Board()
+@pytest.mark.usefixtures("terminal")
+def test_several_bars_are_shown_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress_display = ProgressDisplay()
     with (
-        board.bar(True, "One", "bytes") as one,
-        board.bar(True, "Other", "items") as other,
-        board.bar(False, "Unwanted", "items") as none,
+        progress_display.bar(True, "One", "bytes") as one,
+        progress_display.bar(True, "Other", "items") as other,
+        progress_display.bar(False, "Unwanted", "items") as none,
     ):
-        one.show(1_500_000, 3_000_000)
+        one.update(1_500_000, 3_000_000)
         one.advance(500_000)
-        other.show(2, None, "[bold]as it is[/bold]")
-        none.show(1, 2)
+        other.update(2, None, "[bold]as it is[/bold]")
+        none.update(1, 2)
         none.advance(1)
     text = capsys.readouterr().err
     assert "2.0 MB of 3.0 MB" in text
     assert "2 items" in text
     assert "[bold]as it is[/bold]" in text
     assert "Unwanted" not in text
-    with board.bar(True, "A later one", "items") as later:
-        later.show(1, 1)
+    with progress_display.bar(True, "A later one", "items") as later:
+        later.update(1, 1)
     assert "A later one" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("watched")
-def test_what_a_run_is_at_is_shown_while_its_count_stands_still(
+@pytest.mark.usefixtures("terminal")
+def test_the_activity_of_a_run_is_shown_while_its_count_stands_still(
     make_client: BothClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stub = Stub(looks=2, doing="round 1: 37 of 90 made")

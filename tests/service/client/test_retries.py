@@ -1,4 +1,4 @@
-"""Requests that are sent again, and those that are not; against scripted answers, in a time that nobody waits for."""
+"""Which requests are retried, and when; against scripted responses, with a clock that does not wait."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from service.client.config import Config
-from service.client.effects import Answer, Fetch, Flow, Request, Send, Sleep
+from service.client.effects import Fetch, Flow, Request, Response, Send, Sleep
 from service.client.errors import ApiProblem, ServerUnreachable, UnexpectedAnswer
 from service.client.retries import (
     fetch,
-    link,
+    link_request,
     parse,
     retry_after_s,
     send,
@@ -26,12 +26,12 @@ from service.client.views import JobInfoPage
 
 GET = Request("GET", "/jobs")
 UNSAFE = Request("POST", "/datasets", repeatable=False)
-OK = Answer(200, {}, b"{}")
+OK = Response(200, {}, b"{}")
 
 
 @dataclass
 class Script:
-    """Plays outcomes in turn, passes time without waiting, and notes what was sent and slept."""
+    """Plays outcomes in order, advances the clock without waiting, and records what was sent and slept."""
 
     outcomes: list[Any]
     now: float = 1000.0
@@ -40,7 +40,7 @@ class Script:
 
     @property
     def config(self) -> Config:
-        return Config("http://twins.example", patience_s=30.0, clock=lambda: self.now, jitter=lambda: 1.0)
+        return Config("http://twins.example", retry_timeout_s=30.0, clock=lambda: self.now, jitter=lambda: 1.0)
 
     def play(self, flow: Flow[Any]) -> Any:
         try:
@@ -61,9 +61,9 @@ class Script:
             return end.value
 
 
-def refused(status: int, headers: Mapping[str, str] | None = None, **members: Any) -> Answer:
+def refused(status: int, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
     document = {"type": "/problems/x", "title": "No", "status": status, "detail": "because", **members}
-    return Answer(
+    return Response(
         status,
         httpx.Headers({"content-type": "application/problem+json", **(headers or {})}),
         json.dumps(document).encode(),
@@ -87,7 +87,7 @@ def test_jitter_takes_up_to_half_of_a_pause() -> None:
     assert script.slept == [0.1]
 
 
-def test_patience_ends() -> None:
+def test_retries_end_after_the_timeout() -> None:
     script = Script([httpx.ConnectError("refused")])
     with pytest.raises(ServerUnreachable, match="twinset up") as caught:
         script.play(send(script.config, GET))
@@ -97,14 +97,14 @@ def test_patience_ends() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 500, 501])
-def test_what_will_not_pass_is_told_at_once(status: int) -> None:
+def test_permanent_errors_are_raised_at_once(status: int) -> None:
     script = Script([refused(status)])
     with pytest.raises(ApiProblem) as caught:
         script.play(send(script.config, GET))
     assert (caught.value.status, script.slept, len(script.sent)) == (status, [], 1)
 
 
-def test_a_damaged_object_was_read_again_by_the_server_already() -> None:
+def test_a_damaged_object_is_not_retried() -> None:
     script = Script([refused(503, type="/problems/object-damaged")])
     with pytest.raises(ApiProblem):
         script.play(send(script.config, GET))
@@ -112,24 +112,24 @@ def test_a_damaged_object_was_read_again_by_the_server_already() -> None:
 
 
 @pytest.mark.parametrize("outcome", [httpx.ReadError("reset"), httpx.ReadTimeout("slow"), refused(503), refused(502)])
-def test_what_may_have_been_accepted_is_not_sent_again(outcome: Any) -> None:
+def test_a_request_that_may_have_been_accepted_is_not_sent_again(outcome: Any) -> None:
     script = Script([outcome])
     with pytest.raises((ApiProblem, ServerUnreachable)) as caught:
         script.play(send(script.config, UNSAFE))
     assert script.slept == []
     if isinstance(outcome, httpx.ReadError):
-        assert "look before you send it again" in str(caught.value)
+        assert "check before you send it again" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "outcome", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), refused(429, {"retry-after": "1"})]
 )
-def test_what_was_surely_not_accepted_is(outcome: Any) -> None:
+def test_a_request_that_was_certainly_not_accepted_is_sent_again(outcome: Any) -> None:
     script = Script([outcome, OK])
     assert script.play(send(script.config, UNSAFE)) == OK
 
 
-def test_retry_after_is_heeded_in_seconds_and_as_a_date() -> None:
+def test_retry_after_is_respected_in_seconds_and_as_a_date() -> None:
     script = Script([refused(429, {"retry-after": "7"}), refused(503, {"retry-after": "3"}), OK])
     script.play(send(script.config, GET))
     assert script.slept == [pytest.approx(7.02), pytest.approx(3.04)]
@@ -139,7 +139,7 @@ def test_retry_after_is_heeded_in_seconds_and_as_a_date() -> None:
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
 
 
-def test_a_wait_beyond_patience_is_not_begun() -> None:
+def test_a_wait_beyond_the_timeout_is_not_begun() -> None:
     script = Script([refused(429, {"retry-after": "31"})])
     with pytest.raises(ApiProblem):
         script.play(send(script.config, GET))
@@ -157,11 +157,11 @@ class Bytes:
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         self.data = self.data if status == 206 else b""
 
-    def write(self, piece: bytes) -> None:
-        self.data += piece
+    def write(self, chunk: bytes) -> None:
+        self.data += chunk
 
 
-def test_what_broke_off_goes_on_where_it_did_and_patience_begins_anew() -> None:
+def test_a_broken_transfer_continues_and_resets_the_timeout() -> None:
     whole = bytes(range(100))
 
     def broken(effect: Fetch) -> Exception:
@@ -170,10 +170,10 @@ def test_what_broke_off_goes_on_where_it_did_and_patience_begins_anew() -> None:
         effect.sink.write(whole[start : start + 10])
         return httpx.ReadError("reset")
 
-    def rest(effect: Fetch) -> Answer:
+    def rest(effect: Fetch) -> Response:
         effect.sink.begin(206, {})
         effect.sink.write(whole[effect.sink.size :])
-        return Answer(206, {})
+        return Response(206, {})
 
     sink = Bytes()
     script = Script([broken] * 9 + [rest])
@@ -186,7 +186,7 @@ def test_what_broke_off_goes_on_where_it_did_and_patience_begins_anew() -> None:
     assert script.slept == [0.2] * 9
 
 
-def test_a_body_that_broke_behind_its_last_byte_is_whole() -> None:
+def test_a_body_that_broke_off_after_its_last_byte_is_complete() -> None:
     def broken(effect: Fetch) -> Exception:
         effect.sink.write(b"all")
         return httpx.ReadError("reset")
@@ -197,7 +197,7 @@ def test_a_body_that_broke_behind_its_last_byte_is_whole() -> None:
     assert sink.data == b"all"
 
 
-def test_a_problem_tells_all_of_its_faults_and_what_to_do() -> None:
+def test_a_problem_lists_all_faults_and_the_remedy() -> None:
     faults = [
         {"pointer": "/count", "detail": "count is 0; give 1 or more"},
         {"pointer": "/eta", "detail": "eta is 2; give 0 to 1"},
@@ -212,26 +212,26 @@ def test_a_problem_tells_all_of_its_faults_and_what_to_do() -> None:
         script.play(send(script.config, GET))
 
 
-def test_an_answer_of_another_program_is_told_as_such() -> None:
-    page = Answer(200, httpx.Headers({"content-type": "text/html"}), b"<html>Please log in</html>")
+def test_a_response_of_another_program_is_recognised() -> None:
+    page = Response(200, httpx.Headers({"content-type": "text/html"}), b"<html>Please log in</html>")
     with pytest.raises(UnexpectedAnswer, match="Is the address that of Twinset's API"):
         parse(JobInfoPage, page)
-    script = Script([Answer(302, httpx.Headers({"location": "https://login.example/sso?next=secret"}), b"")])
-    with pytest.raises(ApiProblem, match="sends elsewhere") as caught:
+    script = Script([Response(302, httpx.Headers({"location": "https://login.example/sso?next=secret"}), b"")])
+    with pytest.raises(ApiProblem, match="redirects to") as caught:
         script.play(send(script.config, GET))
     assert "secret" not in str(caught.value)
-    script = Script([Answer(500, httpx.Headers(), b"Traceback")])
+    script = Script([Response(500, httpx.Headers(), b"Traceback")])
     with pytest.raises(ApiProblem, match="no problem document: Traceback"):
         script.play(send(script.config, GET))
 
 
-def test_links_may_be_paths_of_the_server_and_nothing_but_http() -> None:
+def test_links_are_http_or_paths_on_the_server() -> None:
     config = Config("https://twins.example/api")
-    assert link(config, "/api/objects/a?signature=x").url == "https://twins.example/api/objects/a?signature=x"
-    assert link(config, "https://store.example/a?signature=x").url == "https://store.example/a?signature=x"
+    assert link_request(config, "/api/objects/a?signature=x").url == "https://twins.example/api/objects/a?signature=x"
+    assert link_request(config, "https://store.example/a?signature=x").url == "https://store.example/a?signature=x"
     for bad in ("file:///etc/passwd", "ftp://store.example/a", "http://"):
         with pytest.raises(UnexpectedAnswer):
-            link(config, bad)
+            link_request(config, bad)
     for bad in (httpx.UnsupportedProtocol("no"), httpx.LocalProtocolError("no")):
         script = Script([bad])
         with pytest.raises(ServerUnreachable):
@@ -239,9 +239,9 @@ def test_links_may_be_paths_of_the_server_and_nothing_but_http() -> None:
         assert script.slept == []
 
 
-def test_a_server_that_stays_away_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_server_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     script = Script([httpx.ConnectError("refused")] * 5 + [OK])
     script.play(send(script.config, GET))
     assert [record.message for record in caplog.records] == [
-        "http://twins.example does not answer (refused); asking again for up to 30 s"
+        "http://twins.example does not answer (refused); retrying for up to 30 s"
     ]

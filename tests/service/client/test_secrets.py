@@ -1,4 +1,4 @@
-"""The key goes to the server and nowhere else, and neither it nor a link's signature is ever shown."""
+"""The API key is sent to the server only; neither it nor a link's signature is ever shown or logged."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.service.client.stub import API, Stub
 KEY = "tws_4mw1y7kq02zt_0123456789abcdefghjkmnpqrstvwxyz0123456789abcdefghjk"
 
 
-def test_the_key_goes_to_the_api_alone(make_client: BothClients, tmp_path: Path) -> None:
+def test_the_key_is_sent_to_the_api_only(make_client: BothClients, tmp_path: Path) -> None:
     stub = Stub({"a.tar": b"a", "b.tar": b"b"}, format="webdataset", looks=0)
-    make_client(API, KEY, transport=stub.transport()).find_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set")
+    make_client(API, KEY, transport=stub.transport()).get_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set")
     by_host: dict[str, set[str | None]] = {}
     for request in stub.requests:
         by_host.setdefault(request.url.host, set()).add(request.headers.get("authorization"))
     assert by_host == {"twins.example": {f"Bearer {KEY}"}, "store.example": {None}}
 
 
-def test_a_link_to_the_server_itself_goes_without_the_key_too(make_client: BothClients, tmp_path: Path) -> None:
+def test_a_signed_link_to_the_server_is_fetched_without_the_key_too(make_client: BothClients, tmp_path: Path) -> None:
     stub = Stub({"a.tar": b"a"}, format="webdataset", looks=0)
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -41,27 +41,27 @@ def test_a_link_to_the_server_itself_goes_without_the_key_too(make_client: BothC
             return httpx.Response(200, json=listed)
         return answer
 
-    export = make_client(API, KEY, transport=httpx.MockTransport(handle)).find_export("e7ybr17pesw6kn47yb0")
+    export = make_client(API, KEY, transport=httpx.MockTransport(handle)).get_export("e7ybr17pesw6kn47yb0")
     assert export.download(tmp_path / "set").fetched == 1
 
 
 def test_a_redirect_is_not_followed_with_the_key(make_client: BothClients) -> None:
-    asked = []
+    hosts = []
 
     def handle(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
+        hosts.append(request.url.host)
         return httpx.Response(307, headers={"Location": "https://elsewhere.example/jobs"})
 
-    with pytest.raises(ApiProblem, match="sends elsewhere"):
+    with pytest.raises(ApiProblem, match="redirects to"):
         make_client(API, KEY, transport=httpx.MockTransport(handle)).models()
-    assert asked == ["twins.example"]
+    assert hosts == ["twins.example"]
 
 
 def test_nothing_shows_the_key(make_client: BothClients, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     stub = Stub({"a.tar": b"a"}, format="webdataset", looks=0)
     client = make_client(API, KEY, transport=stub.transport())
-    export = client.find_export("e7ybr17pesw6kn47yb0")
+    export = client.get_export("e7ybr17pesw6kn47yb0")
     export.download(tmp_path / "set")
     list(export.files())
     shown = [repr(client), repr(client.config), repr(export), repr(export.info), repr(next(iter(export.files())))]
@@ -74,12 +74,12 @@ def test_nothing_shows_the_key(make_client: BothClients, tmp_path: Path, caplog:
 
 
 def test_a_run_cannot_be_pickled_with_its_connection(make_client: BothClients) -> None:
-    export = make_client(API, KEY, transport=Stub().transport()).find_export("e7ybr17pesw6kn47yb0")
-    with pytest.raises(TypeError, match="hand on its id"):
+    export = make_client(API, KEY, transport=Stub().transport()).get_export("e7ybr17pesw6kn47yb0")
+    with pytest.raises(TypeError, match="pass its id"):
         pickle.dumps(getattr(export, "inner", export))
 
 
-def test_where_the_server_is() -> None:
+def test_address_and_key_are_arguments_or_from_the_environment() -> None:
     assert Config.read(environ={}).url == DEFAULT_URL
     assert Config.read(environ={}).api_key is None
     environ = {"TWINSET_PUBLIC_URL": "https://twins.example/", "TWINSET_API_KEY": f" {KEY}\n"}
@@ -88,8 +88,8 @@ def test_where_the_server_is() -> None:
     assert config.api_key is not None
     assert config.api_key.get_secret_value() == KEY
     assert Config.read("http://other.example", "", environ=environ).api_key is None, "an empty key is no key"
-    strange = ("twins.example", "ftp://twins.example", "https://")
-    for url in (*strange, "https://user:secret@twins.example", "https://twins.example?key=secret"):
+    invalid = ("twins.example", "ftp://twins.example", "https://")
+    for url in (*invalid, "https://user:secret@twins.example", "https://twins.example?key=secret"):
         with pytest.raises(SettingsError) as caught:
             Config.read(url, environ={})
         assert "secret" not in str(caught.value)
@@ -97,12 +97,12 @@ def test_where_the_server_is() -> None:
         with pytest.raises(SettingsError) as caught:
             Config.read(None, key, environ={})
         assert key not in str(caught.value)
-    for limits in ({"patience_s": -1}, {"timeout_s": 0}):
+    for limits in ({"retry_timeout_s": -1}, {"timeout_s": 0}):
         with pytest.raises(SettingsError):
             Config.read(environ={}, **limits)  # type: ignore[arg-type]
 
 
-def test_a_proxy_of_the_environment_does_not_come_between_us_and_our_own_machine(
+def test_requests_to_this_machine_do_not_use_the_proxy_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")

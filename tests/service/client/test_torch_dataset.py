@@ -1,4 +1,4 @@
-"""A downloaded set for PyTorch is, pixel for pixel, what the PNGs hold."""
+"""Downloaded sets as PyTorch datasets: every pixel is that of the PNGs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import pickle
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import service.client
+import service.twinset
 from service.client import AsyncTwinset, Export, Job, Twinset
 from service.client.torch_dataset import TwinDataset
 from service.datasets.items import DatasetItem
@@ -37,12 +39,12 @@ SPLITS = {"train": 0.5, "val": 0.5}
 
 
 def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.array(picture)
+    with Image.open(path) as image:
+        return np.array(image)
 
 
 def expected(items: list[DatasetItem]) -> dict[bytes, np.ndarray]:
-    """The mask of each image, by the image's pixels: whatever a format calls its files, these must go together."""
+    """The mask of each image, by the image's pixels: they belong together whatever a format names its files."""
     return {np.array(Image.open(io.BytesIO(item.image_bytes))).tobytes(): item.labels for item in items}
 
 
@@ -50,7 +52,7 @@ def as_pixels(image: torch.Tensor) -> np.ndarray:
     return (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def test_a_loader_of_two_workers_gives_what_the_pictures_hold(tmp_path: Path) -> None:
+def test_a_loader_of_two_workers_gives_the_pixels_of_the_files(tmp_path: Path) -> None:
     same_size = [item for item in scenes(8) if item.labels.shape == scene(0).shape] * 3
     items = [
         DatasetItem(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)
@@ -61,12 +63,12 @@ def test_a_loader_of_two_workers_gives_what_the_pictures_hold(tmp_path: Path) ->
     assert len(dataset) == 6
     assert dataset.classes == GROUND.names
     loader = DataLoader(dataset, batch_size=4, num_workers=2)
-    images, masks = (torch.cat(parts) for parts in zip(*loader))
+    images, masks = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert images.dtype == torch.float32
     assert masks.dtype == torch.int64
     assert images.shape == (6, 3, *scene(0).shape)
     assert masks.shape == (6, *scene(0).shape)
-    for name, image, mask in zip(names, images, masks):
+    for name, image, mask in zip(names, images, masks, strict=True):
         stored = pixels(folder / f"images/{name}.png")
         assert torch.equal(image, torch.from_numpy(stored.astype(np.float32) / 255).permute(2, 0, 1))
         assert np.array_equal(mask.numpy(), pixels(folder / f"masks/{name}.png"))
@@ -80,7 +82,7 @@ def np_picture(seed: int, shape: tuple[int, ...]) -> bytes:
 
 @pytest.mark.parametrize("form", ["folders", "webdataset", "coco", "voc", "cityscapes", "yolo"])
 def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
-    # a ground is what formats of objects leave without annotation, and 255 is what most of them cannot say
+    # formats of objects leave the background without annotation, and most of them cannot express 255
     items = [DatasetItem(f"item {n}", np_picture(n, scene(0).shape), scene(0)) for n in range(6)]
     items += [DatasetItem(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
     folder = export(items, GROUND, tmp_path / form, format=form)
@@ -91,7 +93,7 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
     wanted = expected(items)
     assert found.keys() == wanted.keys()
     assert len(found) == 9
-    if form not in ("yolo", "cityscapes"):  # YOLO keeps no ground, and Cityscapes numbers classes its own way
+    if form not in ("yolo", "cityscapes"):  # YOLO has no background, and Cityscapes numbers classes its own way
         assert dataset.classes == GROUND.names
     for image, labels in wanted.items():
         if form != "yolo":
@@ -115,7 +117,7 @@ def test_masks_with_ignored_pixels_and_jpegs_and_splits(tmp_path: Path, form: st
     labels = {scene(number // 2).tobytes() for number in range(12)}
     assert {whole[index][1].numpy().astype(np.uint8).tobytes() for index in range(12)} == labels
     assert any((whole[index][1] == 255).any() for index in range(12))
-    with pytest.raises(InvalidRequest, match="no split 'test'.*it has train, val"):
+    with pytest.raises(InvalidRequest, match=r"no split 'test'.*it has train, val"):
         TwinDataset(folder, split="test")
     assert "split 'val'" in repr(parts["val"])
 
@@ -137,7 +139,7 @@ def test_a_job_becomes_a_dataset(live_api: LiveApi, make_client: BothClients, tm
 def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -> None:
     written = export(scenes(), GROUND, tmp_path / "written", format="folders", splits=SPLITS)
     stub = Stub(in_parts(written), format="folders", looks=1)
-    one = make_client(API, transport=stub.transport()).find_export("e7ybr17pesw6kn47yb0")
+    one = make_client(API, transport=stub.transport()).get_export("e7ybr17pesw6kn47yb0")
     dataset = one.torch_dataset(
         tmp_path / "set", split="val", transform=lambda image, mask: (image.shape, int(mask.max()))
     )
@@ -145,59 +147,59 @@ def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -
     assert len(dataset) == len(same) > 0
     assert [dataset[index] for index in range(len(dataset))] == [(image.shape, int(mask.max())) for image, mask in same]
     stub.format = "huggingface"
-    with pytest.raises(InvalidRequest, match="datasets.load_dataset"):
+    with pytest.raises(InvalidRequest, match=r"datasets\.load_dataset"):
         one.refresh().torch_dataset(tmp_path / "other")
 
 
-def test_a_dataset_may_be_made_from_a_run_itself(live_api: LiveApi, tmp_path: Path) -> None:
+def test_a_dataset_can_be_made_from_a_run(live_api: LiveApi, tmp_path: Path) -> None:
     with Twinset(live_api.url) as client:
         job: Job = client.generate(model="aerial", classes=["water"], count=2)
         assert len(TwinDataset(job, tmp_path / "twins", progress=False)) == 2
-        with pytest.raises(InvalidRequest, match="name a folder"):
+        with pytest.raises(InvalidRequest, match="name a folder to download"):
             TwinDataset(job)
         with pytest.raises(InvalidRequest, match="leave out folder"):
             TwinDataset(tmp_path / "twins", tmp_path)
     stub = Stub(in_parts(export(scenes(), GROUND, tmp_path / "written", format="folders")), looks=0)
     with Twinset(API, transport=stub.transport()) as client:
-        fetched: Export = client.find_export("e7ybr17pesw6kn47yb0")
+        fetched: Export = client.get_export("e7ybr17pesw6kn47yb0")
         assert len(TwinDataset(fetched, tmp_path / "set")) == 8
         with pytest.raises(InvalidRequest, match="export it"):
             TwinDataset(client.augmentation("a7ybr17pesw6kn47yb0"), tmp_path / "x")
 
-    async def cooperative() -> None:
+    async def use_async_client() -> None:
         async with AsyncTwinset(API, transport=stub.transport()) as client:
-            with pytest.raises(InvalidRequest, match="await source.torch_dataset"):
-                TwinDataset(await client.find_export("e7ybr17pesw6kn47yb0"), tmp_path / "y")
+            with pytest.raises(InvalidRequest, match=r"await source\.torch_dataset"):
+                TwinDataset(await client.get_export("e7ybr17pesw6kn47yb0"), tmp_path / "y")
 
-    asyncio.run(cooperative())
+    asyncio.run(use_async_client())
 
 
-def test_a_set_that_is_not_all_there_is_refused(live_api: LiveApi, tmp_path: Path) -> None:
+def test_an_incomplete_set_is_refused(live_api: LiveApi, tmp_path: Path) -> None:
     with Twinset(live_api.url) as client:
         client.generate(model="aerial", classes=["water"], count=3).download(tmp_path / "twins", progress=False)
     (tmp_path / "twins/masks/00000001.png").unlink()
-    with pytest.raises(InvalidDataset, match="masks/00000001.png is not in .*download the job again"):
+    with pytest.raises(InvalidDataset, match=r"masks/00000001\.png is not in .*download the job again"):
         TwinDataset(tmp_path / "twins")
     folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
     lost = next((folder / "images").iterdir())
     (folder / "masks" / f"{lost.stem}.png").unlink()
     lost.unlink()
-    with pytest.raises(InvalidDataset, match="not there; download the export again"):
+    with pytest.raises(InvalidDataset, match="not there; download it again"):
         TwinDataset(folder)
-    with pytest.raises(InvalidDataset, match="is no folder"):
+    with pytest.raises(InvalidDataset, match="is not a folder"):
         TwinDataset(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidDataset, match="A dataset is one of"):
         TwinDataset(tmp_path / "empty")
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
     dataset = TwinDataset(folder)
     image, mask = (folder / f"{kind}/{dataset.name(0)}.png" for kind in ("images", "masks"))
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InvalidDataset, match="the image of .*download the set again"):
+    with pytest.raises(InvalidDataset, match=r"the image of .*download the set again"):
         dataset[0]
     image.write_bytes(whole)
     Image.fromarray(pixels(mask)[:-1]).save(mask)
@@ -211,12 +213,12 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         dataset[0]
 
 
-def test_twins_without_masks_are_left_out_and_told_of(live_api: LiveApi, tmp_path: Path) -> None:
+def test_twins_without_masks_are_left_out_with_a_warning(live_api: LiveApi, tmp_path: Path) -> None:
     live_api.worker.with_masks = False
     with Twinset(live_api.url) as client:
         job = client.generate(model="tissue", prompt="glands", count=2)
         with (
-            pytest.warns(UserWarning, match="2 items of .* are left out"),
+            pytest.warns(UserWarning, match=r"2 items of .* are left out"),
             pytest.raises(InvalidRequest, match="no pair"),
         ):
             job.torch_dataset(tmp_path / "twins", progress=False)
@@ -231,7 +233,7 @@ def test_twins_without_masks_are_left_out_and_told_of(live_api: LiveApi, tmp_pat
     assert [dataset.name(index) for index in range(len(dataset))] == ["00000001"]
 
 
-def test_a_set_of_your_own_is_read_as_the_commands_read_it(tmp_path: Path) -> None:
+def test_a_dataset_of_your_own_is_read_too(tmp_path: Path) -> None:
     for kind in ("images", "masks"):
         (tmp_path / "own" / kind).mkdir(parents=True)
     (tmp_path / "own/classes.txt").write_text("ground\nobject\n")
@@ -257,6 +259,7 @@ def test_the_example_of_the_documentation_works(
         example.append(line[4:])
     monkeypatch.setenv("TWINSET_PUBLIC_URL", live_api.url)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "twinset", service.twinset)
     names: dict[str, object] = {}
     exec("\n".join(example).replace("count=100", "count=3"), names)
     assert isinstance(names["client"], Twinset)
