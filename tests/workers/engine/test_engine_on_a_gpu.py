@@ -16,7 +16,7 @@ from workers.engine import Engine, EngineModel, SampleFailed, SampleRequest
 from workers.engine.forward import ForwardWay
 from workers.generation.warmup import any_request
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda")
 SYSTEMS = ["cosimgen", "siamese-diffusion", "pathdiff"]
 

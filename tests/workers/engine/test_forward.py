@@ -24,7 +24,6 @@ needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None or not HEADERS.is_file(),
     reason="torch.compile needs a C++ compiler and Python's headers",
 )
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_clock_tells_each_forward_once(engine: Engine) -> None:
     assert clock.take() == []
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_cuda_graph_makes_what_the_forward_makes() -> None:
     system = TinySystem()
     system.device = torch.device("cuda")
