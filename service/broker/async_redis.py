@@ -1,4 +1,4 @@
-"""Asking Redis from an event loop: all that is asked at the same moment goes in one exchange."""
+"""Questions to Redis from an event loop: all that are asked in the same moment share one exchange."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 2.0
-_log = logging.getLogger("twinset.hints")
+_log = logging.getLogger("twinset.live_state")
 Command = tuple[str, ...]
 Answers = list[Any] | None
 
 
 @dataclass
-class _Asked:
-    """What is asked for by one event loop, with its client of Redis."""
+class _LoopState:
+    """The Redis client of one event loop, with its waiting and running questions."""
 
     loop: asyncio.AbstractEventLoop
     client: Redis
     waiting: list[tuple[tuple[Command, ...], asyncio.Future[Answers]]] = field(default_factory=list)
-    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    running: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class AsyncRedis:
-    """Asks the Redis at ``broker_url``. For one event loop at a time; another's begins anew."""
+    """Asks the Redis at ``broker_url``. Serves one event loop at a time; a new loop gets a new client."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
-        self._asked: _Asked | None = None
-        self._silent_until = 0.0
+        self._state: _LoopState | None = None
+        self._paused_until = 0.0
 
     async def ask(self, *commands: Command) -> Answers:
-        """What Redis answers to ``commands``, each its name and arguments; None where it does not answer."""
-        # As with all hints: a Redis that hangs is left alone for a moment after each failure.
-        if time.monotonic() < self._silent_until:
+        """The answers of Redis to ``commands``, each its name and arguments; None if it does not answer."""
+        # As with all live state: after a failure, a Redis that hangs is not asked for a moment.
+        if time.monotonic() < self._paused_until:
             return None
         loop = asyncio.get_running_loop()
-        asked = self._asked
-        if asked is None or asked.loop is not loop:
-            asked = self._asked = _Asked(loop, self._connect())
+        state = self._state
+        if state is None or state.loop is not loop:
+            state = self._state = _LoopState(loop, self._connect())
         answer: asyncio.Future[Answers] = loop.create_future()
-        asked.waiting.append((commands, answer))
-        if len(asked.waiting) == 1:
-            loop.call_soon(self._ask_soon, asked)
+        state.waiting.append((commands, answer))
+        if len(state.waiting) == 1:
+            loop.call_soon(self._ask_soon, state)
         return await answer
 
     async def close(self) -> None:
-        """Gives the connections back. To be called in the loop that has asked."""
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            await asyncio.gather(*asked.under_way)
-            await asked.client.aclose()
+        """Closes the connections. Call it in the loop that asked."""
+        state, self._state = self._state, None
+        if state is not None:
+            await asyncio.gather(*state.running)
+            await state.client.aclose()
 
-    def _ask_soon(self, asked: _Asked) -> None:
-        waiting, asked.waiting = asked.waiting, []
-        task = asked.loop.create_task(self._ask(asked.client, waiting), name="twinset-hearing")
-        asked.under_way.add(task)
-        task.add_done_callback(asked.under_way.discard)
+    def _ask_soon(self, state: _LoopState) -> None:
+        waiting, state.waiting = state.waiting, []
+        task = state.loop.create_task(self._ask(state.client, waiting), name="twinset-ask-redis")
+        state.running.add(task)
+        task.add_done_callback(state.running.discard)
 
     async def _ask(self, client: Redis, waiting: list[tuple[tuple[Command, ...], asyncio.Future[Answers]]]) -> None:
         from redis.exceptions import RedisError
@@ -75,13 +75,13 @@ class AsyncRedis:
                         pipe.execute_command(*command)
                 found = await pipe.execute()
         except (RedisError, OSError) as error:
-            self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
-            _log.debug("no hints: %s", error)
+            self._paused_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            _log.debug("no answer from Redis: %s", error)
         finally:
             following = iter(found or ())
             for commands, answer in waiting:
                 answers = None if found is None else [next(following) for _ in commands]
-                if not answer.done():  # whoever was cancelled waits no more
+                if not answer.done():  # the caller may have been cancelled
                     answer.set_result(answers)
 
     def _connect(self) -> Redis:

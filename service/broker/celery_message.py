@@ -1,8 +1,8 @@
-"""A task's message as it lies in Redis for Celery's workers: Celery's message protocol 2, in kombu's envelope.
+"""A task's message as Celery's workers read it from Redis: Celery's message protocol 2, in kombu's envelope.
 
-Written here, because a producer of Celery's takes ten times as long over each message, makes a client of Redis for it,
-and costs the API a third of its start. The worker's side is Celery's own, and a test holds each member to what it would
-write.
+It is written here because Celery's own producer takes ten times as long for each message, makes a Redis client for it,
+and costs the API a third of its start. The worker's side is Celery's own; a test compares each member with what Celery
+would write.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import uuid
 from typing import Any
 
 _REPLY_TO = str(uuid.uuid4())
-"""Where results would go, if there were any."""
+"""Celery wants an address for results, though there are none."""
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def task_message(task: str, kwargs: dict[str, Any], *, queue: str) -> str:
-    """The message that asks for ``task`` with ``kwargs``, whose values are of JSON, under an id of its own; to be
-    pushed to the left of the list ``queue``."""
+    """A message that asks for ``task`` with ``kwargs``, which must be JSON values, under a new id.
+
+    Push it to the left of the Redis list ``queue``.
+    """
     task_id = str(uuid.uuid4())
     body = json.dumps([[], kwargs, _EMBEDDED]).encode()
     return json.dumps(

@@ -1,12 +1,7 @@
-"""Hints: what Redis says of jobs at this moment. All of it may be missing, late or lost, and nothing depends on it.
+"""Live state of jobs in Redis: their rate, stalls and cancel flags. All of it may be missing, late or lost.
 
-    twinset:progress:{job}   hash     rate, in twins per second
-    twinset:events:{job}     channel  {"done", "state"}, published with each word of progress; runs have such channels, too
-    twinset:cancel:{job}     flag     the cancel object exists in the store
-    twinset:stalled:{job}    hash     since, reason: why nothing of the job can be stored now; gone with the next record
-
-Readers get None where Redis does not answer; writers carry on. :mod:`service.auth` keeps its own, by
-:meth:`LiveState.ask`.
+Nothing depends on it. If Redis does not answer, readers get None and writers carry on. The keys are on the page of
+:mod:`service.broker.redis_keys`. Other modules keep live state of their own through :meth:`LiveState.ask`.
 """
 
 from __future__ import annotations
@@ -17,8 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from service.broker import redis_keys
 from service.broker.async_redis import AsyncRedis
 from service.errors import BrokerUnavailable
 from service.kit.states import JobState
@@ -26,96 +22,98 @@ from service.kit.states import JobState
 if TYPE_CHECKING:
     from redis import Redis
 
-EVENTS_CHANNEL = "twinset:events:"
 _TTL_S = 86_400
 _STALLED_TTL_S = 600
 _TIMEOUT_S = 1.0
 _PAUSE_AFTER_FAILURE_S = 2.0
-_log = logging.getLogger("twinset.hints")
+_log = logging.getLogger("twinset.live_state")
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Stalled:
-    """What keeps a job from going on for now, through no fault of its own, and since when. It goes on by itself."""
+    """A stall of a job: what keeps it from going on for now, and since when. It goes on by itself.
+
+    The cause lies outside the job, such as a full store.
+    """
 
     since: datetime
     reason: str
 
 
-Heard = tuple[float | None, Stalled | None]
-"""A job's rate in twins per second, and its trouble, as far as anything is known."""
+JobLiveState = tuple[float | None, Stalled | None]
+"""A job's rate in twins per second, and its stall; each None if there is none or Redis does not answer."""
 
 
 class LiveState:
-    """The hints in the Redis at ``broker_url``. May be used from many threads."""
+    """The live state in the Redis at ``broker_url``. May be used from many threads."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._client: Redis | None = None
         self._async_redis = AsyncRedis(broker_url)
-        self._silent_until = 0.0
+        self._paused_until = 0.0
 
     def publish_progress(self, job: str, *, state: JobState, done: int, rate: float | None = None) -> None:
-        """Says where the job stands: its rate to readers, the rest to those who wait on its channel."""
+        """Stores the job's rate for readers, and publishes its state and count on the job's channel."""
 
-        def say(client: Redis) -> None:
-            key = f"twinset:progress:{job}"
+        def publish(client: Redis) -> None:
+            key = redis_keys.progress(job)
             with client.pipeline(transaction=True) as pipe:
                 pipe.hset(key, "rate", "" if rate is None else f"{rate:.6g}")
                 pipe.expire(key, _TTL_S)
                 pipe.execute()
-            client.publish(EVENTS_CHANNEL + job, json.dumps({"done": done, "state": state.value}))
+            client.publish(redis_keys.events(job), json.dumps({"done": done, "state": state.value}))
 
-        self.ask(say, None)
+        self.ask(publish, None)
 
     def publish_stalled(self, job: str, reason: str) -> None:
-        """Says why nothing of the job can be stored now; to be said again while it lasts, or it is forgotten."""
+        """Records why nothing of the job can be stored now. It expires, so repeat it while the stall lasts."""
 
-        def say(client: Redis) -> None:
-            key = f"twinset:stalled:{job}"
+        def publish(client: Redis) -> None:
+            key = redis_keys.stalled(job)
             with client.pipeline(transaction=True) as pipe:
                 pipe.hsetnx(key, "since", datetime.now(UTC).isoformat())
                 pipe.hset(key, "reason", reason[:2000])
                 pipe.expire(key, _STALLED_TTL_S)
                 is_new = pipe.execute()[0]
             if is_new:
-                client.publish(EVENTS_CHANNEL + job, json.dumps({"stalled": reason[:200]}))
+                client.publish(redis_keys.events(job), json.dumps({"stalled": reason[:200]}))
 
-        self.ask(say, None)
+        self.ask(publish, None)
 
     def clear_stalled(self, job: str) -> None:
-        """Says that the job goes on."""
+        """Ends the job's stall, if it has one."""
 
-        def say(client: Redis) -> None:
-            if client.delete(f"twinset:stalled:{job}"):
-                client.publish(EVENTS_CHANNEL + job, json.dumps({"stalled": None}))
+        def clear(client: Redis) -> None:
+            if client.delete(redis_keys.stalled(job)):
+                client.publish(redis_keys.events(job), json.dumps({"stalled": None}))
 
-        self.ask(say, None)
+        self.ask(clear, None)
 
-    def standing(self, job: str) -> Heard:
-        """What the store does not know of a job that lives, in one exchange."""
+    def read_job(self, job: str) -> JobLiveState:
+        """The live state of a job that has not ended, in one exchange with Redis."""
 
-        def question(client: Redis) -> Heard:
+        def read(client: Redis) -> JobLiveState:
             with client.pipeline(transaction=False) as pipe:
-                for command in _standing(job):
+                for command in _job_commands(job):
                     pipe.execute_command(*command)
-                return _heard(*pipe.execute())
+                return _job_live_state(*pipe.execute())
 
-        return self.ask(question, (None, None))
+        return self.ask(read, (None, None))
 
-    async def hear(self, job: str) -> Heard:
-        """:meth:`standing` for those in an event loop."""
-        answers = await self._async_redis.ask(*_standing(job))
-        return (None, None) if answers is None else _heard(*answers)
+    async def read_job_async(self, job: str) -> JobLiveState:
+        """:meth:`read_job`, for an event loop."""
+        answers = await self._async_redis.ask(*_job_commands(job))
+        return (None, None) if answers is None else _job_live_state(*answers)
 
     def flag_cancel(self, job: str) -> None:
-        """Lets workers see the job's cancel without asking the store."""
-        self.ask(lambda client: client.set(f"twinset:cancel:{job}", "1", ex=_TTL_S), None)
+        """Flags the job as cancelled, so that workers see it without asking the store."""
+        self.ask(lambda client: client.set(redis_keys.cancel(job), "1", ex=_TTL_S), None)
 
     def is_cancel_flagged(self, job: str) -> bool:
-        """Whether the flag is up. False proves nothing: the truth is the cancel object."""
-        return self.ask(lambda client: bool(client.exists(f"twinset:cancel:{job}")), False)
+        """Whether the job is flagged as cancelled. False proves nothing: the truth is the cancel object."""
+        return self.ask(lambda client: bool(client.exists(redis_keys.cancel(job))), False)
 
     def ping(self) -> None:
         """Raises :class:`BrokerUnavailable` unless Redis answers."""
@@ -127,12 +125,12 @@ class LiveState:
             raise BrokerUnavailable(f"Redis does not answer: {error}; see TWINSET_BROKER_URL") from error
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         if self._client is not None:
             self._client.close()
 
     async def aclose(self) -> None:
-        """The same for those who have used :meth:`hear`, in their event loop."""
+        """Closes the connections, also those of :meth:`read_job_async`; call it in their event loop."""
         await self._async_redis.close()
         self.close()
 
@@ -145,27 +143,27 @@ class LiveState:
             )
         return self._client
 
-    def ask(self, question: Callable[[Redis], Answer], otherwise: Answer) -> Answer:
-        """What ``question`` finds out from Redis, or ``otherwise`` where it does not answer."""
+    def ask(self, question: Callable[[Redis], Answer], default: Answer) -> Answer:
+        """What ``question`` returns, called with the Redis client; ``default`` if Redis does not answer."""
         from redis.exceptions import RedisError
 
-        # A Redis that hangs would cost every request the timeout; after a failure it is left alone for a moment.
-        if time.monotonic() < self._silent_until:
-            return otherwise
+        # A Redis that hangs would cost every request the timeout; after a failure it is not asked for a moment.
+        if time.monotonic() < self._paused_until:
+            return default
         try:
             return question(self._connected())
         except (RedisError, OSError) as error:
-            self._silent_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
-            _log.debug("no hint: %s", error)
-            return otherwise
+            self._paused_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
+            _log.debug("no answer from Redis: %s", error)
+            return default
 
 
-def _standing(job: str) -> tuple[tuple[str, ...], ...]:
-    return ("HGET", f"twinset:progress:{job}", "rate"), ("HMGET", f"twinset:stalled:{job}", "since", "reason")
+def _job_commands(job: str) -> tuple[tuple[str, ...], ...]:
+    return ("HGET", redis_keys.progress(job), "rate"), ("HMGET", redis_keys.stalled(job), "since", "reason")
 
 
-def _heard(rate: str | None, stalled: list[str | None]) -> Heard:
-    return _number(rate), _stalled(dict(zip(("since", "reason"), stalled)))
+def _job_live_state(rate: str | None, stalled: tuple[str | None, str | None]) -> JobLiveState:
+    return _number(rate), _stalled(*stalled)
 
 
 def _number(text: str | None) -> float | None:
@@ -175,8 +173,10 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _stalled(values: dict[Any, Any]) -> Stalled | None:
+def _stalled(since: str | None, reason: str | None) -> Stalled | None:
+    if since is None or reason is None:
+        return None
     try:
-        return Stalled(datetime.fromisoformat(values["since"]), values["reason"])
-    except (KeyError, TypeError, ValueError):
+        return Stalled(datetime.fromisoformat(since), reason)
+    except ValueError:
         return None

@@ -5,5 +5,4 @@ from __future__ import annotations
 from typing import Literal
 
 Priority = Literal["normal", "interactive"]
-"""Whether somebody waits for the job's twins as they come: it decides when they are made, and on none of their
-pixels."""
+"""``interactive``: a user waits for the job's twins. It decides when they are made and changes none of their pixels."""

@@ -1,4 +1,4 @@
-"""Sending messages to Celery's workers: straight into the Redis list that their queue is."""
+"""The producer of messages for Celery's workers, written straight into the Redis list of their queue."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ SEND_TIMEOUT_S = 2.0
 
 
 class Producer:
-    """A broker that is down makes a send fail within seconds, never hang. May be used from many threads."""
+    """Sends messages. If the broker is down, a send fails within seconds. May be used from many threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.broker_url
         self._client: Redis | None = None
 
     def send(self, queue: str, task: str, arguments: Iterable[dict[str, Any]], *, what: str) -> None:
-        """Sends a message of ``task`` for each of ``arguments``, one at least, in one go, the first to be taken first.
+        """Sends a message of ``task`` for each of ``arguments`` (at least one) in one call, in order.
 
-        Raises :class:`BrokerUnavailable`, which says that ``what`` could not be sent; then it may be that none was, or
-        all.
+        Raises :class:`BrokerUnavailable`, whose message names ``what``; then either none or all were sent.
         """
         from redis.exceptions import RedisError
 
@@ -39,7 +38,7 @@ class Producer:
             ) from error
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         if self._client is not None:
             self._client.close()
 
@@ -53,9 +52,9 @@ class Producer:
                 self._url,
                 socket_timeout=SEND_TIMEOUT_S,
                 socket_connect_timeout=SEND_TIMEOUT_S,
-                # A Unix socket has no TCP that could be kept alive, and redis-py refuses to be asked.
+                # A Unix socket has no TCP keep-alive, and redis-py refuses the option.
                 **({} if self._url.startswith("unix:") else {"socket_keepalive": True}),
-                # Once more at once, for a connection that a restarted broker has closed; what is sent twice is made
+                # One retry at once, for a connection that a restarted broker has closed; a chunk sent twice is made
                 # once.
                 retry=Retry(NoBackoff(), 1),
             )

@@ -1,12 +1,12 @@
-"""The queue: chunks handed to Celery's workers, by task name only.
+"""The queues of chunks for Celery's workers, who know the task by name only.
 
-There are two, so that interactive jobs need not wait behind all others: their chunks have a queue of their own, which a
-worker looks at first (:class:`InteractiveFirst`). Kombu's Redis priorities would not do: there a message without a
-priority has the highest, and workers of every version read all the lists. A worker from before interactive jobs cannot
-read their specs; it does not know their queue either, so that their chunks wait for a worker that does.
+There are two queues, so that interactive jobs do not wait behind all others: a worker looks at the interactive queue
+first (:class:`InteractiveFirst`). Kombu's Redis priorities would not do: there a message without a priority has the
+highest, and workers of every version read all the lists. A worker from before interactive jobs cannot read their specs,
+and does not know their queue either, so their chunks wait for a newer worker.
 
-The queue is a hint. A spec is in the object store before its chunks are sent, so a send that fails, or a broker that
-forgets, costs seconds until a sweeper sends the chunk again, and never a job.
+Losing a queue loses no job. A spec is in the object store before its chunks are sent, so if a send fails or the broker
+forgets messages, a sweeper sends the chunks again within seconds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ GENERATE_TASK = "twinset.generate_chunk"
 GENERATE_QUEUE = "generate"
 INTERACTIVE_QUEUE = "generate-interactive"
 QUEUES: dict[Priority, str] = {"normal": GENERATE_QUEUE, "interactive": INTERACTIVE_QUEUE}
-"""The queue, which is a Redis list of the same name, of each priority."""
+"""The queue of each priority, a Redis list of the same name."""
 INTERACTIVE_IN_A_ROW = 4
-"""As many interactive chunks a worker takes before it takes a normal one that waits: the engine's weight of them."""
+"""After so many interactive chunks a worker takes a normal one: the engine gives interactive jobs the same weight."""
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
-    """The configuration of the workers' Celery.
+    """The Celery configuration of the workers.
 
     ``unacked_restore_interval`` and ``unacked_restore_throttle`` of 1 bring a lost worker's message back within a
     second of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
@@ -61,8 +61,8 @@ def celery_options(settings: Settings) -> dict[str, Any]:
 class InteractiveFirst:
     """The order in which a worker looks at its queues, as kombu's ``queue_order_strategy``.
 
-    The interactive one first; but after :data:`INTERACTIVE_IN_A_ROW` messages of it the other first, once, so that no
-    number of interactive jobs keeps the others waiting for good.
+    The interactive queue comes first. After :data:`INTERACTIVE_IN_A_ROW` of its messages the other comes first once, so
+    that interactive jobs never starve the others.
     """
 
     def __init__(self, it: Iterable[str] = ()) -> None:
@@ -70,48 +70,50 @@ class InteractiveFirst:
         self._in_a_row = 0
 
     def update(self, it: Iterable[str]) -> None:
-        """Takes the queues that are read now, in any order."""
+        """Sets the queues that are read now, in any order."""
         self._queues = list(it)
 
     def consume(self, n: int) -> list[str]:
-        """The ``n`` queues in the order to look at them."""
+        """The first ``n`` queues, in the order to look at them."""
         first = INTERACTIVE_QUEUE if self._in_a_row < INTERACTIVE_IN_A_ROW else GENERATE_QUEUE
         return sorted(self._queues[:n], key=lambda queue: queue != first)
 
     def rotate(self, last_used: str) -> str:
-        """Notes that a message came from the queue ``last_used``."""
+        """Records that a message came from the queue ``last_used``."""
         self._in_a_row = self._in_a_row + 1 if last_used == INTERACTIVE_QUEUE else 0
         return last_used
 
 
 def priority_in(queue: str | None) -> Priority:
-    """The priority of what came from ``queue``; whatever came another way is normal."""
+    """The priority of a message from ``queue``; that of any other message is normal."""
     return "interactive" if queue == INTERACTIVE_QUEUE else "normal"
 
 
 class ChunkSender(Protocol):
-    """What hands chunks over; tests give a small one that notes what it was sent."""
+    """Sends chunks to the workers; tests pass a fake that records what it was sent."""
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
-        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises
-        :class:`BrokerUnavailable`."""
+        """Sends a chunk of ``job`` to the queue of the job's ``priority``. Raises :class:`BrokerUnavailable`."""
 
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
-        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then
-        it may be that none was sent, or all."""
+        """Sends chunks (at least one) in one call, in order.
+
+        Raises :class:`BrokerUnavailable`; then either none or all were sent.
+        """
 
 
 class JobQueue(Producer):
     """The producer of chunks."""
 
     def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
-        """Sends chunk ``chunk`` of ``job``, which has ``priority``, to the workers. Raises
-        :class:`BrokerUnavailable`."""
+        """Sends a chunk of ``job`` to the queue of the job's ``priority``. Raises :class:`BrokerUnavailable`."""
         self.send_chunks(job, (chunk,), priority)
 
     def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
-        """Sends several in one go, the first to be taken first; one at least. Raises :class:`BrokerUnavailable`; then
-        it may be that none was sent, or all."""
+        """Sends chunks (at least one) in one call, in order.
+
+        Raises :class:`BrokerUnavailable`; then either none or all were sent.
+        """
         which = f"chunk {chunks[0]}" if len(chunks) == 1 else f"chunks {chunks[0]} to {chunks[-1]}"
         arguments = ({"job": job, "chunk": chunk} for chunk in chunks)
         self.send(QUEUES[priority], GENERATE_TASK, arguments, what=f"{which} of job {job}")

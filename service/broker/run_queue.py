@@ -1,5 +1,4 @@
-"""The queue of runs: one message names one run. It is a hint, as that of chunks is: a sweeper sends again what is
-lost."""
+"""The queue of runs: one message names one run. A sweeper sends lost messages again, as it does for chunks."""
 
 from __future__ import annotations
 
@@ -11,11 +10,11 @@ from service.settings import Settings
 
 RUN_TASK = "twinset.run"
 RUN_QUEUE = "bulk"
-"""A queue of its own, so that no export waits behind twins, and no GPU behind an export."""
+"""The queue of runs is separate, so that no export waits behind twins, and no GPU behind an export."""
 
 
 def run_celery_options(settings: Settings) -> dict[str, Any]:
-    """The configuration of the Celery of those who read that queue."""
+    """The Celery configuration of the workers that read the queue of runs."""
     options = celery_options(settings)
     transport = {
         key: value for key, value in options["broker_transport_options"].items() if key != "queue_order_strategy"
@@ -30,7 +29,7 @@ def run_celery_options(settings: Settings) -> dict[str, Any]:
 
 
 class RunSender(Protocol):
-    """What hands runs over; tests give a small one that notes what it was sent."""
+    """Sends runs to the workers; tests pass a fake that records what it was sent."""
 
     def send_run(self, run: str) -> None:
         """Sends the run to the workers. Raises :class:`BrokerUnavailable`."""

@@ -1,4 +1,4 @@
-"""The engine: one thread that gives each model with work a step in turn, and never waits for anything but work."""
+"""The engine: one thread that steps the batches of all models by turns and waits for nothing but work."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ logger = logging.getLogger(__name__)
 
 
 class EngineStopped(RuntimeError):
-    """The engine was stopped before the sample was done; it may be asked for again elsewhere."""
+    """The engine was stopped before the sample was done; another worker can make it."""
 
 
 class Engine:
-    """One a process. ``submit`` from any thread; results come as futures of x_0, ``(C, h, w)`` float32 on the device.
+    """The process's one engine. Results are futures of x_0, ``(C, h, w)`` float32 on the device.
 
-    ``Future.cancel()`` takes a sample out before its next step. A sample that ends badly carries
-    :class:`~workers.engine.model_batch.SampleFailed`; a forward that raises fails the samples that were in it, no
-    others.
+    ``submit`` may be called from any thread. ``Future.cancel()`` takes a sample out before its next step. A sample that
+    cannot be made raises :class:`~workers.engine.model_batch.SampleFailed`; if a forward raises, only the samples in it
+    fail.
     """
 
     def __init__(self, *, cpu_threads: int = 0, on_device_lost: Callable[[], None] | None = None) -> None:
-        """``on_device_lost`` is called, from the engine's thread, when the process cannot compute any more."""
+        """``on_device_lost`` is called from the engine's thread when the process can compute no more."""
         self._cpu_threads = cpu_threads
         self._on_device_lost = on_device_lost
         self.device_lost = False
@@ -48,8 +48,10 @@ class Engine:
         self._thread.start()
 
     def submit(self, model: EngineModel, requests: Sequence[SampleRequest]) -> list[Future[Tensor]]:
-        """Hands samples over and returns at once. Raises ValueError for a request that no step could serve, and
-        :class:`EngineStopped` after :meth:`stop`."""
+        """Queues samples and returns at once.
+
+        Raises ValueError for a request that no step could serve, and :class:`EngineStopped` after :meth:`stop`.
+        """
         batch = [Waiting(request, needed_conditions(_checked(request, model))) for request in requests]
         with self._changed:
             if self._stopped:
@@ -67,16 +69,16 @@ class Engine:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """(forwards run, rows of them that held a sample), since the start."""
+        """(forwards run, rows of them that held a sample) since the start."""
         return self._forwards, self._rows_used
 
     @property
     def preemptions(self) -> int:
-        """How often a sample gave up its place for another's, since the start."""
+        """The number of samples preempted for another since the start."""
         return self._preemptions
 
     def queue(self, model: EngineModel) -> tuple[int, int]:
-        """(samples of a model that wait for a place, rows that hold one), as far as another thread can tell."""
+        """(samples of a model that wait for a slot, rows that hold one), as seen from another thread."""
         model_batch = self._batches.get(model)
         arrived = sum(other is model for other, _ in list(self._inbox))
         return (arrived, 0) if model_batch is None else (arrived + len(model_batch.waiting), model_batch.rows_held)
@@ -85,22 +87,22 @@ class Engine:
         if self._cpu_threads:
             use_threads(self._cpu_threads)
         with torch.inference_mode():
-            while self._take_in():
-                # models get equal times, not equal numbers of steps: a large one would take all of it
+            while self._receive():
+                # models get equal times, not equal numbers of steps, or a large one would take nearly all of it
                 model = min(self._batches, key=lambda model: self._batches[model].clock)
                 model_batch, since = self._batches[model], time.monotonic()
                 weight = model_batch.waiting.weight
                 self._step(model, model_batch)
                 model_batch.clock += (time.monotonic() - since) / weight
                 if not model_batch.busy:
-                    # an idle model's tensors are the model cache's to keep or drop
+                    # an idle model's tensors are left to the model cache
                     self._batches.pop(model, None)
-        unfinished = [waiting for model_batch in self._batches.values() for waiting in _empty(model_batch)]
+        unfinished = [waiting for model_batch in self._batches.values() for waiting in _drain(model_batch)]
         for waiting in [*unfinished, *(waiting for _, waiting in self._inbox)]:
             _settle(waiting, EngineStopped("the worker stopped before this sample was done"))
 
-    def _take_in(self) -> bool:
-        """Moves submitted samples to their lanes, sleeping while there is nothing to do; False when stopped."""
+    def _receive(self) -> bool:
+        """Moves submitted samples to their batches, sleeping while there is no work; False when stopped."""
         with self._changed:
             while not self._stopped and not self._inbox and not self._batches:
                 self._changed.wait()
@@ -110,15 +112,15 @@ class Engine:
             self._inbox.clear()
         for model, waiting in arrived:
             try:
-                model_batch = self._batches.get(model) or self._begin(model)
+                model_batch = self._batches.get(model) or self._create_batch(model)
             except Exception as error:
-                logger.exception("no batch for model %s", model.system.card.id)
+                logger.exception("model %s: no batch could be set up", model.system.card.id)
                 _settle(waiting, SampleFailed(f"no batch of {model.rows} rows could be set up: {error}"))
                 continue
             model_batch.waiting.add(waiting)
         return True
 
-    def _begin(self, model: EngineModel) -> ModelBatch:
+    def _create_batch(self, model: EngineModel) -> ModelBatch:
         try:
             model_batch = ModelBatch(model)
         except torch.OutOfMemoryError as error:
@@ -126,7 +128,7 @@ class Engine:
                 raise
             self._halve(model, error)
             model_batch = ModelBatch(model)
-        # whoever comes later has no claim to the time before
+        # a model that comes later has no claim to the time before
         model_batch.clock = min((other.clock for other in self._batches.values()), default=0.0)
         self._batches[model] = model_batch
         return model_batch
@@ -140,7 +142,7 @@ class Engine:
             return
         except Exception as error:
             if is_device_broken(error):
-                self._give_up_device(error)
+                self._stop_on_lost_device(error)
                 return
             self._fail(model_batch, error)
             return
@@ -151,16 +153,16 @@ class Engine:
             _settle(waiting, result)
 
     def _fail(self, model_batch: ModelBatch, error: Exception) -> None:
-        logger.error("a forward failed; its samples end with the reason", exc_info=error)
+        logger.error("a forward failed, and its samples fail with the reason", exc_info=error)
         for waiting in model_batch.fail_active(error):
             _settle(waiting, SampleFailed(f"the forward failed: {type(error).__name__}: {error}"))
 
     def _out_of_memory(self, model: EngineModel, model_batch: ModelBatch, error: Exception) -> None:
-        """Goes on with half the rows, once; all samples of the model start again, as another shape gives other bits."""
+        """Goes on with half the rows, once. All samples of the model restart, as another shape gives other bits."""
         if not model.can_halve:
             self._fail(model_batch, error)
             return
-        everything = model_batch.start_again()
+        everything = model_batch.restart()
         del self._batches[model], model_batch
         self._halve(model, error)
         with self._changed:
@@ -178,9 +180,8 @@ class Engine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _give_up_device(self, error: Exception) -> None:
-        """Nothing more can be computed in this process: stops, so that all samples are handed back, and tells its
-        owner."""
+    def _stop_on_lost_device(self, error: Exception) -> None:
+        """Stops the engine, so that all samples are requeued, and calls ``on_device_lost``."""
         logger.critical("the device is lost, this process cannot go on: %s", error)
         self.device_lost = True
         with self._changed:
@@ -195,7 +196,7 @@ def is_device_broken(error: Exception) -> bool:
 
 
 def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
-    """The request if a batch can take it; found here, a bad one fails its caller and not the batch."""
+    """The request, if a batch can take it: a bad one must fail its caller and not the batch."""
     total = model.system.card.sampler.train_timesteps
     if not 0 <= request.seed < 2**63:
         raise ValueError(f"seed is {request.seed}; it must lie between 0 and 2**63 - 1")
@@ -211,7 +212,7 @@ def _checked(request: SampleRequest, model: EngineModel) -> SampleRequest:
     return request
 
 
-def _empty(model_batch: ModelBatch) -> list[Waiting]:
+def _drain(model_batch: ModelBatch) -> list[Waiting]:
     return [*(sample.waiting for sample in model_batch.active), *model_batch.waiting.drain()]
 
 

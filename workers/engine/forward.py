@@ -1,7 +1,7 @@
-"""How a model's forward runs over its canonical shape: as it is, compiled, as one CUDA graph, or both.
+"""The forward of a model over its canonical shape: eager, compiled, as one CUDA graph, or both.
 
-Compiling and graphs are for one shape, which is what the engine's batches have. Each way gives bits of its own, so the
-way stands in the record.
+Compiling and graphs need one shape, which is what the engine's batches have. Each way gives different bits, so the
+record names the way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WARM_UPS = 3
 
 @dataclass(frozen=True)
 class ForwardWay:
-    """``compiled``: through torch.compile. ``graph``: replayed as a CUDA graph, on CUDA only."""
+    """How a forward runs. ``compiled``: by torch.compile. ``graph``: replayed as a CUDA graph, on CUDA only."""
 
     compiled: bool = False
     graph: bool = False
@@ -33,11 +33,14 @@ class ForwardWay:
         )
 
 
-def build_forward(system: System, rows: int, way: ForwardWay) -> Forward:
-    """The forward over exactly ``rows`` rows, warmed up: the first step that calls it waits for nothing.
+EAGER = ForwardWay()
+"""Neither compiled nor a graph."""
 
-    Its output may be overwritten by the next call. Raises what compiling or capturing raises, and
-    ``torch.OutOfMemoryError``.
+
+def build_forward(system: System, rows: int, way: ForwardWay) -> Forward:
+    """The forward over exactly ``rows`` rows, warmed up, so that the first step does not wait.
+
+    The next call may overwrite its output. Raises what compiling or capturing raises, and ``torch.OutOfMemoryError``.
     """
     forward: Forward = torch.compile(system.forward, dynamic=False) if way.compiled else system.forward
     example = _example(system, rows)
@@ -61,7 +64,7 @@ class GraphedForward:
                 forward(self._x, self._t, self._condition)
         torch.cuda.current_stream(self._x.device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # other threads decode and load on the same device meanwhile
+        # other threads decode and load on the same device at the same time
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._output = forward(self._x, self._t, self._condition)
 
@@ -69,7 +72,7 @@ class GraphedForward:
         self._x.copy_(x)
         self._t.copy_(t)
         if condition is not self._copied:
-            # the batch keeps its conditions until a sample joins or leaves
+            # the batch keeps the same conditions until a sample joins or leaves
             for name, value in condition.items():
                 self._condition[name].copy_(value)
             self._copied = condition
@@ -78,8 +81,7 @@ class GraphedForward:
 
 
 class ForwardClock:
-    """Seconds that forwards took on their device. On CUDA they are known some steps later, for the engine never
-    waits."""
+    """Times forwards on their device. On CUDA a time is known some steps later, as the engine never waits."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -87,7 +89,7 @@ class ForwardClock:
         self._seconds: list[float] = []
 
     def run(self, forward: Forward, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """``forward``'s output, timed."""
+        """Runs ``forward``, timed, and returns its output."""
         if self._cuda:
             began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             began.record()
@@ -101,7 +103,7 @@ class ForwardClock:
         return output
 
     def take(self) -> list[float]:
-        """The times that have become known since the last call."""
+        """The times in seconds that have become known since the last call."""
         while self._pending and self._pending[0][1].query():
             began, ended = self._pending.popleft()
             self._seconds.append(began.elapsed_time(ended) / 1e3)

@@ -14,15 +14,15 @@ from workers.engine.sample import Active, Waiting, activate
 
 
 class SampleFailed(Exception):
-    """One sample could not be made; the message is the reason, its neighbours go on."""
+    """One sample could not be made; the message is the reason. The other samples of its batch go on."""
 
 
 class ModelBatch:
-    """The active samples of one model. All of it runs on the engine's thread.
+    """The active samples of one model. It is used on the engine's thread only.
 
-    Every tensor has ``rows`` as its first dimension, always: ``x`` holds a sample a slot, and the network's rows are
-    gathered from slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read). Only
-    where shapes may float does the network get no more rows than are used, rounded up to a power of two.
+    Every tensor always has ``rows`` as its first dimension: ``x`` holds one sample a slot, and the network's rows are
+    gathered from the slots (a guided sample's slot feeds two rows, an unused row repeats slot 0 and is never read).
+    Only with floating shapes does the network get just the used rows, rounded up to a power of two.
     """
 
     def __init__(self, model: EngineModel) -> None:
@@ -55,7 +55,7 @@ class ModelBatch:
 
     @property
     def rows_held(self) -> int:
-        """Rows that samples hold."""
+        """The number of rows that samples hold."""
         return sum(sample.waiting.rows for sample in self.active)
 
     @property
@@ -63,7 +63,7 @@ class ModelBatch:
         return [sample for sample in self._slots if sample is not None]
 
     def step(self) -> list[tuple[Waiting, Tensor | SampleFailed]]:
-        """Lets samples leave and join, then brings every active one a timestep further; returns those that ended."""
+        """Lets samples leave and join, then takes every active one a timestep further; returns those that ended."""
         self._drop_cancelled()
         self._admit()
         if self._joined_or_left:
@@ -87,24 +87,23 @@ class ModelBatch:
                 sample.waiting.request.on_step(sample.done)
         return self._take_ended(active)
 
-    def start_again(self) -> list[Waiting]:
-        """All samples, active and waiting, as if none had been started: for a batch of another shape, whose bits are
-        others."""
+    def restart(self) -> list[Waiting]:
+        """All samples, active and waiting, reset to their start: a batch of another shape gives other bits."""
         everything = [*(sample.waiting for sample in self.active), *self.waiting.drain()]
         for waiting in everything:
             waiting.preempted = None
         return everything
 
     def fail_active(self, error: Exception) -> list[Waiting]:
-        """Empties the batch after a step that raised; ``error`` is for each of the samples returned."""
-        lost = [sample.waiting for sample in self.active]
-        for waiting in lost:
+        """Empties the batch after a step that raised ``error``; returns the samples that fail with it."""
+        failed = [sample.waiting for sample in self.active]
+        for waiting in failed:
             self.waiting.leave(waiting)
         self._slots = [None] * self.rows
-        # what the failed step left behind must not poison the next
+        # values left by the failed step must not reach the next
         self._x = torch.zeros_like(self._x)
         self._joined_or_left = True
-        return lost
+        return failed
 
     def _drop_cancelled(self) -> None:
         for slot, sample in enumerate(self._slots):
@@ -118,12 +117,12 @@ class ModelBatch:
                 continue
             free_rows = self.rows - self.rows_held
             if waiting.rows > free_rows:
-                # one that does not fit is waited for, not jumped, or samples of one row could starve guided ones
-                parted = self.waiting.select_victims(waiting, self._by_admission(), free_rows)
-                if not parted:
+                # if one does not fit, the ones behind it wait too, or samples of one row could starve guided ones
+                victims = self.waiting.select_victims(waiting, self._by_admission(), free_rows)
+                if not victims:
                     return
-                for claim in parted:
-                    self._park(claim)
+                for victim in victims:
+                    self._preempt(victim)
             self.waiting.admit(waiting)
             slot = self._slots.index(None)
             sample = activate(waiting, self._ddim, self._system.sample_shape)
@@ -137,8 +136,8 @@ class ModelBatch:
     def _by_admission(self) -> list[Waiting]:
         return [sample.waiting for sample in sorted(self.active, key=lambda sample: sample.admission)]
 
-    def _park(self, waiting: Waiting) -> None:
-        """Takes a sample out of the batch as it stands; its bits do not depend on when it goes on."""
+    def _preempt(self, waiting: Waiting) -> None:
+        """Takes a sample out of the batch with its state; its bits do not depend on when it resumes."""
         slot, sample = next((i, s) for i, s in enumerate(self._slots) if s is not None and s.waiting is waiting)
         sample.x, waiting.preempted = self._x[slot].clone(), sample
         self._slots[slot] = None
@@ -147,7 +146,7 @@ class ModelBatch:
         self._joined_or_left = True
 
     def _vacate(self, slot: int) -> None:
-        """A sample that has ended, however, leaves its slot."""
+        """Frees the slot of a sample that has ended in any way."""
         sample = self._slots[slot]
         assert sample is not None
         self.waiting.leave(sample.waiting)
@@ -155,7 +154,7 @@ class ModelBatch:
         self._joined_or_left = True
 
     def _lay_out_rows(self) -> None:
-        """Which slot feeds each row, and which rows hold the two branches of each slot."""
+        """Lays out the rows: which slot feeds each row, and which rows hold the two branches of each slot."""
         cond_row, null_row = [0] * self.rows, [0] * self.rows
         row_slot: list[int] = []
         scale, eta = [1.0] * self.rows, [0.0] * self.rows
@@ -172,7 +171,7 @@ class ModelBatch:
             eta[slot] = sample.waiting.request.eta
         rows = self._model.rows_for(len(conditions))
         row_slot += [0] * (rows - len(row_slot))
-        # a step without samples is never run, so there is a condition to fill the unused rows with
+        # no forward runs without samples, so there is always a condition to fill the unused rows with
         padding = conditions[:1] * (rows - len(conditions))
         self._conditions = stack_conditions([*conditions, *padding]) if conditions else {}
         self._row_slot, self._cond_row, self._null_row = (self._indices(i) for i in (row_slot, cond_row, null_row))
@@ -181,7 +180,7 @@ class ModelBatch:
         self._joined_or_left = False
 
     def _inputs(self, active: list[tuple[int, Active]]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """t and t_prev of every slot (an empty one steps from 0 to the end, unread), and fresh noise where eta > 0."""
+        """t and t_prev of every slot (an empty one steps from 0 to the end, unread), and new noise where eta > 0."""
         t, t_prev = [0] * self.rows, [-1] * self.rows
         noise: Tensor | None = None
         for slot, sample in active:
@@ -193,14 +192,14 @@ class ModelBatch:
         return self._indices(t), self._indices(t_prev), None if noise is None else noise.to(self._device)
 
     def _take_ended(self, active: list[tuple[int, Active]]) -> list[tuple[Waiting, Tensor | SampleFailed]]:
-        """Takes finished samples out, and broken ones as soon as they show."""
-        # reading a verdict off a GPU would make every step wait for it; there a broken sample ends with its last step
+        """Takes out finished samples, and broken ones as soon as they are seen."""
+        # on a GPU this check would make every step wait, so there a broken sample ends with its last step
         if self._device.type != "cpu" and not any(sample.finished for _, sample in active):
             return []
-        sound = torch.isfinite(self._x).flatten(1).all(dim=1).tolist()
+        finite = torch.isfinite(self._x).flatten(1).all(dim=1).tolist()
         ended: list[tuple[Waiting, Tensor | SampleFailed]] = []
         for slot, sample in active:
-            if not sound[slot]:
+            if not finite[slot]:
                 reason = f"the network's output is not finite after step {sample.done} of {len(sample.timesteps)}"
                 ended.append((sample.waiting, SampleFailed(reason)))
             elif sample.finished:

@@ -1,4 +1,4 @@
-"""A sample as the engine sees it: what is asked for, and where an admitted one stands."""
+"""A sample in the engine: its request, its place in the queue, and its state in the batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from model_store.interface import Condition, GuidanceInputs
 class SampleRequest:
     """One sample to be denoised.
 
-    seed: 0 .. 2**53 - 1, the only source of its noise. branches: as ``System.guidance_inputs`` gives them. steps:
-    number of DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group wait
-    their turn behind one another, the others beside one another as :mod:`workers.engine.policy` says. on_step: told the
-    number of steps done after each, from the engine's thread, so it must return at once.
+    seed: 0 .. 2**53 - 1, the only source of its noise. guidance_inputs: of ``System.guidance_inputs``. steps: number of
+    DDIM steps. eta: 0 (deterministic) .. 1. tenant, priority and group (a job): samples of one group are served in
+    order, groups share the batch as :mod:`workers.engine.policy` says. on_step: called with the number of steps done
+    after each, from the engine's thread, so it must return at once.
     """
 
     seed: int
@@ -36,9 +36,9 @@ class SampleRequest:
 
 @dataclass(eq=False)
 class Waiting:
-    """A request with the future that its x_0 will be set on; cancelling the future takes the sample out.
+    """A request with the future of its x_0; cancelling the future takes the sample out.
 
-    ``preempted``: where it stands, if it was in the batch before.
+    ``preempted``: its state, if it was in the batch before.
     """
 
     request: SampleRequest
@@ -48,20 +48,20 @@ class Waiting:
 
     @property
     def path(self) -> tuple[str, str, str]:
-        """(tenant, priority, job), by which the policy keeps account."""
+        """(tenant, priority, job), by which the policy accounts."""
         return (self.request.tenant, self.request.priority, self.request.group)
 
     @property
     def rows(self) -> int:
-        """Rows of a batch it takes: 2 when guidance compares two different branches, else 1."""
+        """The rows of a batch that it takes: 2 if guidance compares two different branches, else 1."""
         return len(self.conditions)
 
 
 @dataclass(eq=False)
 class Active:
-    """A sample in the batch: its stream of noise, its timesteps and how many of them are done.
+    """A sample in the batch: its noise stream, its timesteps and how many of them are done.
 
-    ``x`` is its state ``(C, h, w)`` while it is parked; in the batch, the batch holds it.
+    ``x`` is its state ``(C, h, w)`` while it is preempted; otherwise the batch holds the state.
     """
 
     waiting: Waiting
@@ -86,10 +86,10 @@ class Active:
 
 
 def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
-    """The conditions whose outputs guidance needs, the null branch first when there are two.
+    """The conditions whose outputs guidance needs; the null branch first if there are two.
 
-    Scale 1 needs the condition alone, scale 0 the null alone, and branches that are the same need one: null + scale *
-    (condition - null) is then exact with one forward.
+    Scale 1 needs the condition alone, scale 0 the null alone, and equal branches need one: null + scale * (condition -
+    null) is then exact with one forward.
     """
     guidance_inputs = request.guidance_inputs
     if request.guidance_scale == 0.0:
@@ -100,8 +100,7 @@ def needed_conditions(request: SampleRequest) -> tuple[Condition, ...]:
 
 
 def activate(waiting: Waiting, ddim: DDIM, shape: tuple[int, int, int]) -> Active:
-    """Starts a sample, or goes on with a parked one: its timesteps by the model's convention, its noise from its own
-    seed."""
+    """Starts a sample, with timesteps by the model's convention and noise from its seed; or resumes a preempted one."""
     if waiting.preempted is not None:
         preempted, waiting.preempted = waiting.preempted, None
         return preempted

@@ -1,10 +1,9 @@
-"""The canonical batch shape of a model on a device: a fixed number of rows, so that a sample's bits never depend on
-company.
+"""The canonical batch shape of a model on a device: a fixed number of rows.
 
-Libraries choose their kernels by the whole shape of a call; with one shape for every call, a row's arithmetic is always
-the same. How many rows is measured once: the fewest at which a row costs little more than at any number. More rows
-would gain a bulk job little, and make small jobs pay for padding. :mod:`workers.models.batch_shapes` keeps the choice,
-so that the same machine type has the same shape tomorrow, whatever a stopwatch says then.
+It makes a sample's bits independent of the other samples: libraries choose their kernels by the whole shape of a call,
+and with one shape for every call a row's arithmetic is always the same. The number of rows is measured once: the fewest
+at which a row costs little more than at any number. More rows would gain a bulk job little, and make small jobs pay for
+padding. :mod:`workers.models.batch_shapes` stores the choice, so that a machine type keeps its shape.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from model_store.interface import System
 logger = logging.getLogger(__name__)
 
 MIN_ROWS = 2
-"""A guided sample takes two."""
+"""The fewest rows: a guided sample takes two."""
 KNEE = 1.25
-"""A row may cost this many times what it costs at the best number of rows."""
+"""A row may cost this many times its cost at the best number of rows."""
 MAX_STEP_S = 2.0
-"""No more rows are tried once a forward takes this long: whoever comes waits up to a step to join."""
+"""No more rows are tried once a forward takes this long: a new sample waits up to a step to join."""
 _CPU_ROWS = (2, 4, 8, 16, 32)
 _CUDA_ROWS = (4, 8, 16, 32, 64, 128, 256)
 _REPEATS = 3
 
 
 def check_rows(rows: int) -> int:
-    """``rows`` set by hand. Raises ValueError for fewer than :data:`MIN_ROWS`."""
+    """Returns ``rows`` of the settings. Raises ValueError for fewer than :data:`MIN_ROWS`."""
     if rows < MIN_ROWS:
         raise ValueError(
             f"batch_shape is {rows}; it must be 0 (choose) or at least {MIN_ROWS}: guidance takes two rows"
@@ -40,8 +39,7 @@ def check_rows(rows: int) -> int:
 
 
 def choose_rows(seconds_per_row: Mapping[int, float]) -> int:
-    """The fewest rows whose cost a row is within :data:`KNEE` of the least. Raises ValueError without any
-    measurement."""
+    """The fewest rows whose cost a row is within :data:`KNEE` of the least. ValueError if nothing was measured."""
     if not seconds_per_row:
         raise ValueError("no batch of any number of rows could be run")
     least = min(seconds_per_row.values())
@@ -49,7 +47,7 @@ def choose_rows(seconds_per_row: Mapping[int, float]) -> int:
 
 
 def measure_rows(system: System, time_forward: Callable[[System, int], float] | None = None) -> dict[int, float]:
-    """Seconds a row at growing numbers of rows, until it gains nothing more, takes too long, or memory ends."""
+    """Seconds a row by number of rows, which grows until it gains nothing, takes too long, or memory ends."""
     time_forward = time_forward or forward_seconds
     found: dict[int, float] = {}
     for rows in _CUDA_ROWS if system.device.type == "cuda" else _CPU_ROWS:
@@ -68,7 +66,7 @@ def measure_rows(system: System, time_forward: Callable[[System, int], float] | 
 
 
 def forward_seconds(system: System, rows: int) -> float:
-    """Seconds of one forward over ``rows`` rows: the best of three, after one that warms up."""
+    """Seconds of one forward over ``rows`` rows: the best of three after a warm-up."""
     x = torch.randn((rows, *system.sample_shape), generator=torch.Generator().manual_seed(rows)).to(system.device)
     t = torch.full((rows,), system.card.sampler.train_timesteps // 2, dtype=torch.int64, device=system.device)
     condition = {

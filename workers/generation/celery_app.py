@@ -1,4 +1,4 @@
-"""The worker's Celery application: small tasks on threads, acknowledged when done, one in hand a thread."""
+"""The worker's Celery application: small tasks on threads, one at a time a thread, acknowledged when done."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workers.runtime.celery_options import worker_options
 
 
 def create_app(settings: Settings, worker: Worker) -> Celery:
-    """The application whose tasks work with ``worker``.
+    """The application whose tasks use ``worker``.
 
-    What is in hand when the process dies is delivered again by the broker after its visibility timeout, and by the
-    sweeper long before.
+    If the process dies, the broker delivers its messages again after the visibility timeout; the sweeper sends their
+    chunks long before that.
     """
     app = Celery("twinset", set_as_current=False)
     app.conf.update(celery_options(settings) | worker_options(settings.worker_threads))

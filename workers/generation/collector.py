@@ -1,4 +1,4 @@
-"""A worker's state as Prometheus metrics, read when they are asked for."""
+"""The collector of a worker's state as Prometheus metrics, read at each request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class WorkerCollector:
-    """What is read off a worker at the moment when somebody asks."""
+    """Reads queues, batches, memory and utilisation of a worker."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -25,7 +25,7 @@ class WorkerCollector:
     def collect(self) -> Iterator[Metric]:
         worker = self._worker
         waiting = GaugeMetricFamily("twinset_stage_waiting", "Samples that wait for a stage.", labels=["stage"])
-        working = GaugeMetricFamily("twinset_stage_working", "Samples that a stage is at.", labels=["stage"])
+        working = GaugeMetricFamily("twinset_stage_working", "Samples that a stage works on.", labels=["stage"])
         for stage in (worker.pipeline.decoding, worker.pipeline.storing):
             waiting.add_metric([stage.name], stage.waiting)
             working.add_metric([stage.name], stage.working)
@@ -42,7 +42,7 @@ class WorkerCollector:
         )
         used = GaugeMetricFamily(
             "twinset_engine_flop_utilisation",
-            "FLOP/s of rows that held a sample, in the forwards of the last minute, over the device's matmul rate (0..1).",
+            "FLOP/s of rows that held a sample, in the last minute's forwards, over the device's matmul rate (0..1).",
             labels=["model"],
         )
         for loaded, (_, rows) in queues.items():
@@ -54,19 +54,18 @@ class WorkerCollector:
         yield from (held, shape, memory, used)
         samples, slots = worker.pipeline.occupancy
         yield GaugeMetricFamily(
-            "twinset_worker_samples_held", "Samples on their way, from condition to store.", value=samples
+            "twinset_worker_samples_held", "Samples in the pipeline, from condition to store.", value=samples
         )
         yield GaugeMetricFamily(
-            "twinset_worker_samples_capacity", "Samples that may be on their way at once.", value=slots
+            "twinset_worker_samples_capacity", "Samples that fit in the pipeline at once.", value=slots
         )
         yield CounterMetricFamily(
-            "twinset_engine_preemptions", "Samples that made place for another's.", value=worker.engine.preemptions
+            "twinset_engine_preemptions", "Samples that were preempted for another's.", value=worker.engine.preemptions
         )
 
 
 def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
-    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and number
-    format."""
+    """FLOP/s of the used rows in the last minute's forwards, over the measured matmul rate of device and dtype."""
     rows = loaded.engine_model.used_rows_per_second()
     if not rows:
         return 0.0
@@ -75,6 +74,5 @@ def flop_utilisation(loaded: LoadedModel, cpu_threads: int) -> float:
 
 
 def expose(worker: Worker, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` where the port cannot be
-    had."""
+    """Serves ``/metrics`` on ``address:port`` from a thread. Raises :class:`SettingsError` if the port is not free."""
     serve_metrics(WorkerCollector(worker), port, address, registry)

@@ -1,10 +1,8 @@
-"""The window: few chunks of a job are queued or running at once, and finishing one sends the next.
+"""Chunk dispatch: few chunks of a job are queued or running at once, and finishing one sends the next.
 
-    twinset:next:{job}       string  the lowest chunk number that has never been sent
-    twinset:sent:{job}       zset    chunk -> when it was sent (s), until a worker takes it up
-    twinset:attempts:{job}   hash    chunk -> attempts begun and not called off; "{chunk}:error" -> the last reason
-
-All of it is a hint. What is lost here the sweeper finds in the store and sends again.
+The keys are :func:`~service.broker.redis_keys.next_chunk` (the lowest number that was never sent), ``sent`` (chunks on
+their way to a worker) and ``attempts``. If Redis loses them, the sweeper finds the missing chunks in the store and
+sends them again.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from typing import TypeVar
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.broker import redis_keys
 from service.broker.priority import Priority
 from service.broker.queues import QUEUES, ChunkSender
 from service.errors import BrokerUnavailable
@@ -25,19 +24,19 @@ from service.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
 _TTL_S = 7 * 86_400
-LONGEST_READ = 2000
-"""Messages of a queue that are read to know what waits in it: about 2 MB."""
+MAX_MESSAGES_READ = 2000
+"""A queue of more messages is not read to find out which chunks wait in it; so many are about 2 MB."""
 Answer = TypeVar("Answer")
 
-# KEYS next; ARGV first, kept_s. Returns a chunk number that no one else gets; never below `first`.
-_CLAIM = """
+# KEYS next; ARGV first, ttl_s. Returns a chunk number, at least `first`, that no other caller gets.
+_TAKE_NEXT = """
 local chunk = math.max(tonumber(redis.call('GET', KEYS[1]) or ARGV[1]), tonumber(ARGV[1]))
 redis.call('SET', KEYS[1], chunk + 1, 'EX', ARGV[2])
 return chunk
 """
 
-# KEYS next, sent; ARGV chunk, kept_s.
-_NOTE_SENT = """
+# KEYS next, sent; ARGV chunk, ttl_s.
+_RECORD_SENT = """
 local now = redis.call('TIME')
 redis.call('ZADD', KEYS[2], now[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
@@ -48,103 +47,98 @@ return 1
 
 
 class ChunkDispatcher:
-    """Sends chunks and notes it. ``redis`` decodes its answers; ``width`` is ``chunks_in_flight``."""
+    """Sends chunks, at most ``max_in_flight`` of a job at once, and counts attempts. ``redis`` decodes its answers."""
 
-    def __init__(self, redis: Redis, queue: ChunkSender, width: int) -> None:
+    def __init__(self, redis: Redis, queue: ChunkSender, max_in_flight: int) -> None:
         self._redis = redis
         self._queue = queue
-        self.width = width
+        self.max_in_flight = max_in_flight
 
     def send(self, job: str, chunk: int, priority: Priority = "normal") -> bool:
-        """Sends the chunk to the queue of its job's ``priority``; False (and a log line) if the broker would not take
-        it."""
+        """Sends the chunk to the queue of its job's ``priority``; False, with a log line, if the broker fails."""
         try:
             self._queue.send_chunk(job, chunk, priority)
         except BrokerUnavailable as error:
             logger.warning("job=%s chunk=%d not sent: %s", job, chunk, error.detail)
             return False
-        self._ask(lambda: self._redis.eval(_NOTE_SENT, 2, _next(job), _sent(job), chunk, _TTL_S), None)
+        self._ask(
+            lambda: self._redis.eval(_RECORD_SENT, 2, redis_keys.next_chunk(job), redis_keys.sent(job), chunk, _TTL_S),
+            None,
+        )
         return True
 
     def send_next(self, spec: JobSpec, finished: int) -> int | None:
-        """Sends the next chunk after ``finished`` is done: one that was never sent. None if there is none."""
-        # the first `width` chunks were sent with the job's acceptance
-        first = max(self.width, finished + 1)
-        claimed = self._ask(lambda: int(self._redis.eval(_CLAIM, 1, _next(spec.job), first, _TTL_S)), None)
-        if claimed is None or claimed >= spec.chunks:
+        """Sends a chunk that was never sent, now that ``finished`` is done, and returns it; None if there is none."""
+        # the API sends the first `max_in_flight` chunks when it accepts the job
+        first = max(self.max_in_flight, finished + 1)
+        chunk = self._ask(
+            lambda: int(self._redis.eval(_TAKE_NEXT, 1, redis_keys.next_chunk(spec.job), first, _TTL_S)), None
+        )
+        if chunk is None or chunk >= spec.chunks:
             return None
-        return claimed if self.send(spec.job, claimed, spec.priority) else None
+        return chunk if self.send(spec.job, chunk, spec.priority) else None
 
-    def claimed(self, job: str, chunk: int) -> None:
-        """Notes that the chunk is in a worker's hands, no longer in the queue."""
-        self._ask(lambda: self._redis.zrem(_sent(job), chunk), None)
+    def record_received(self, job: str, chunk: int) -> None:
+        """Records that a worker has received the chunk from the queue."""
+        self._ask(lambda: self._redis.zrem(redis_keys.sent(job), chunk), None)
 
     def waiting(self, job: str) -> dict[int, float]:
-        """Chunks sent and not taken up, with seconds since. Raises RedisError if nobody can tell."""
+        """Chunks sent that no worker has received, with the seconds since. Raises RedisError if Redis fails."""
         now_s, _ = self._redis.time()
         return {
-            int(chunk): now_s - sent_at for chunk, sent_at in self._redis.zrange(_sent(job), 0, -1, withscores=True)
+            int(chunk): now_s - sent_at
+            for chunk, sent_at in self._redis.zrange(redis_keys.sent(job), 0, -1, withscores=True)
         }
 
     def queue_length(self, priority: Priority | None = None) -> int:
-        """Chunks that wait in the queue: of jobs with ``priority``, or of all. Raises RedisError if nobody can tell."""
+        """The number of chunks in the queue of ``priority``, or in all queues. Raises RedisError if Redis fails."""
         queues = QUEUES.values() if priority is None else [QUEUES[priority]]
         return sum(int(self._redis.llen(queue)) for queue in queues)
 
     def queued(self, priority: Priority) -> set[tuple[str, int]] | None:
-        """(job, chunk) of all that waits in the queue; None if it is too long to be read. Raises RedisError if nobody
-        can tell."""
-        messages = self._redis.lrange(QUEUES[priority], 0, LONGEST_READ)
-        if len(messages) > LONGEST_READ:
+        """(job, chunk) of every message in the queue; None if it is too long to read. Raises RedisError if Redis
+        fails."""
+        messages = self._redis.lrange(QUEUES[priority], 0, MAX_MESSAGES_READ)
+        if len(messages) > MAX_MESSAGES_READ:
             return None
         return {named for message in messages if (named := _named_in(message)) is not None}
 
     def begin_attempt(self, job: str, chunk: int) -> int:
-        """Counts an attempt and returns its number, from 1. Counted before the work, so that a chunk which kills its
-        worker is counted too."""
-        attempt = self._ask(lambda: int(self._redis.hincrby(_attempts(job), str(chunk), 1)), 1)
-        self._ask(lambda: self._redis.expire(_attempts(job), _TTL_S), None)
+        """Counts an attempt and returns its number, from 1. Call it before the work, so that a fatal one counts too."""
+        attempt = self._ask(lambda: int(self._redis.hincrby(redis_keys.attempts(job), str(chunk), 1)), 1)
+        self._ask(lambda: self._redis.expire(redis_keys.attempts(job), _TTL_S), None)
         return attempt
 
     def cancel_attempt(self, job: str, chunk: int) -> None:
-        """Takes an attempt back that ended through no fault of the chunk."""
-        self._ask(lambda: self._redis.hincrby(_attempts(job), str(chunk), -1), None)
+        """Takes back an attempt that ended through no fault of the chunk."""
+        self._ask(lambda: self._redis.hincrby(redis_keys.attempts(job), str(chunk), -1), None)
 
     def record_error(self, job: str, chunk: int, reason: str) -> None:
-        """Keeps the reason why an attempt failed, for when the chunk is given up."""
-        self._ask(lambda: self._redis.hset(_attempts(job), f"{chunk}:error", reason[:2000]), None)
+        """Keeps the reason why an attempt failed, for the record of a chunk that fails for good."""
+        self._ask(lambda: self._redis.hset(redis_keys.attempts(job), f"{chunk}:error", reason[:2000]), None)
 
     def last_error(self, job: str, chunk: int) -> str | None:
-        return self._ask(lambda: self._redis.hget(_attempts(job), f"{chunk}:error"), None)
+        """The reason why the chunk's last attempt failed; None if it is not known."""
+        return self._ask(lambda: self._redis.hget(redis_keys.attempts(job), f"{chunk}:error"), None)
 
     def forget(self, job: str) -> None:
-        """Drops what is kept of a job that has ended."""
-        self._ask(lambda: self._redis.delete(_next(job), _sent(job), _attempts(job)), None)
+        """Deletes the state of a job that has ended."""
+        self._ask(
+            lambda: self._redis.delete(redis_keys.next_chunk(job), redis_keys.sent(job), redis_keys.attempts(job)), None
+        )
 
-    def _ask(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+    def _ask(self, question: Callable[[], Answer], default: Answer) -> Answer:
         try:
             return question()
         except RedisError as error:
-            logger.debug("no hint: %s", error)
-            return otherwise
+            logger.debug("no answer from Redis: %s", error)
+            return default
 
 
 def _named_in(message: str) -> tuple[str, int] | None:
-    """The chunk that a message of Celery's names, None where it is no such message."""
+    """The (job, chunk) that a Celery message names; None for any other message."""
     try:
         _, named, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
         return str(named["job"]), int(named["chunk"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _next(job: str) -> str:
-    return f"twinset:next:{job}"
-
-
-def _sent(job: str) -> str:
-    return f"twinset:sent:{job}"
-
-
-def _attempts(job: str) -> str:
-    return f"twinset:attempts:{job}"

@@ -1,4 +1,4 @@
-"""From a decoded twin to the bytes of its files, and what is said of its mask. Nothing here knows a store."""
+"""Encoding of a decoded twin: the bytes of its files and the scores of its mask, without any store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.generation.scores import Scores, score
 
 @dataclass(frozen=True)
 class EncodedTwin:
-    """A twin as it is stored: two PNG files (``mask`` is None for an image alone), and the scores of its mask."""
+    """An encoded twin: two PNG files (``mask`` is None for an image alone), and the scores of its mask."""
 
     image: bytes
     mask: bytes | None
@@ -26,7 +26,7 @@ class EncodedTwin:
 def encode_twin(spec: JobSpec, index: int, card: ModelCard, twin: Twin, given_mask: MaskInput | None) -> EncodedTwin:
     """The files of sample ``index``; the same arguments give the same bytes."""
     provenance = provenance_of(spec, index)
-    # a mask that was given is stored as it was given; its image follows it or not, but it is not up for change
+    # a given mask is stored unchanged, whether the image follows it or not
     mask = twin.mask if given_mask is None else given_mask.indices
     scores = score(mask, twin.confidence, card)
     image_file = encode_image(twin.image, provenance)
@@ -35,8 +35,10 @@ def encode_twin(spec: JobSpec, index: int, card: ModelCard, twin: Twin, given_ma
 
 
 def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
-    """What the files say of their making: all that decides on their pixels, and neither job nor time, so that the same
-    request gives the same bytes in every job."""
+    """The provenance in the files: everything that decides their pixels.
+
+    It holds neither job nor time, so that the same request gives the same bytes in every job.
+    """
     wanted: dict[str, Any] = {}
     if spec.prompt is not None:
         wanted["prompt"] = spec.prompt

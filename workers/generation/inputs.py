@@ -1,5 +1,4 @@
-"""What each sample of a job is asked to show, with the mask that was given for it, fetched from the store and
-checked."""
+"""The inputs of each sample of a job: its condition, with its mask fetched from the store and checked."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ from service.store import keys
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
-_MASKS_KEPT = 64
+_MAX_MASKS = 64
 
 
 class InputDamaged(RuntimeError):
-    """A given mask that is no longer the one the job was accepted with; in another worker's reading it may be."""
+    """A given mask differs from the one the job was accepted with; another read may give the right one."""
 
 
 class JobInputs:
-    """Reads the given masks of jobs, and keeps the last few. May be used from many threads."""
+    """Reads the given masks of jobs and caches the last few. May be used from many threads."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -33,8 +32,10 @@ class JobInputs:
         self._lock = threading.Lock()
 
     def request(self, spec: JobSpec, index: int) -> ConditionRequest:
-        """The condition of sample ``index``. Raises a store's error if its mask cannot be read, :class:`InputDamaged`
-        if it is not the one accepted."""
+        """The condition of sample ``index``.
+
+        Raises a store's error if its mask cannot be read, :class:`InputDamaged` if it is not the accepted one.
+        """
         number = spec.mask_number(index)
         mask = (
             None
@@ -60,6 +61,6 @@ class JobInputs:
             mask = MaskInput(sha256, np.asarray(file))
         with self._lock:
             self._masks[sha256] = mask
-            while len(self._masks) > _MASKS_KEPT:
+            while len(self._masks) > _MAX_MASKS:
                 self._masks.popitem(last=False)
         return mask

@@ -1,6 +1,6 @@
-"""What the worker tells Prometheus.
+"""The worker's Prometheus counters.
 
-Rates are for Prometheus to take: ``rate(twinset_worker_samples_total{result="made"}[1m])`` are twins a second,
+Prometheus takes the rates: ``rate(twinset_worker_samples_total{result="made"}[1m])`` are twins a second,
 ``rate(twinset_engine_steps_total[1m])`` steps a second of all samples, and
 ``rate(twinset_engine_rows_total[1m]) / rate(twinset_engine_capacity_rows_total[1m])`` is how full the forwards are.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 
-from workers.engine.model import StepSeen
+from workers.engine.model import StepStats
 
 if TYPE_CHECKING:
     from workers.models.loaded_model import LoadedModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FORWARD_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 CHUNKS = Counter("twinset_worker_chunks_total", "Deliveries of chunks, by how they ended.", ["outcome"])
-SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or given up.", ["result"])
+SAMPLES = Counter("twinset_worker_samples_total", "Samples recorded, made or failed.", ["result"])
 FORWARDS = Histogram(
     "twinset_engine_forward_seconds", "Time of a forward on its device.", ["model"], buckets=_FORWARD_BUCKETS
 )
@@ -33,7 +33,7 @@ def watch(loaded: LoadedModel) -> None:
     model = loaded.card.id
     forwards, steps, rows, capacity = (metric.labels(model) for metric in (FORWARDS, STEPS, ROWS, CAPACITY))
 
-    def on_step(seen: StepSeen) -> None:
+    def on_step(seen: StepStats) -> None:
         steps.inc(seen.samples)
         rows.inc(seen.used)
         capacity.inc(seen.rows)

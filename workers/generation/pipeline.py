@@ -1,13 +1,13 @@
-"""From a seed to stored files: each stage on threads of its own, so that none waits for another's kind of work.
+"""The pipeline from a seed to stored files: each stage on its own threads, so that no stage waits for another's work.
 
-    condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time) -> scores, PNG, store
-    (a few)
+    condition -> engine (1 thread) -> decode and super-resolution (1 thread, one sample at a time)
+              -> scores, PNG, store (a few threads)
 
-Where a chunk's twins go into one shard, the last stage ends with the files, and whoever started the samples holds them.
+In a job of shards the last stage ends with the files in memory, and the chunk packs them into one shard.
 
-A fixed number of rooms bounds the whole: a sample holds one from its start to its end, so the engine never waits for a
-disk, and a full house is felt by whoever wants to start another sample. Decoded twins, the largest things on the way,
-are bounded once more: where the store is slow, decoding waits for it.
+The pipeline has a fixed number of slots. A sample holds one from its start to its end, so the engine never waits for a
+disk; at capacity :meth:`Pipeline.start` returns None, so callers back off. Decoded twins, the largest things in the
+pipeline, are bounded once more: if the store is slow, decoding waits for it.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ from workers.models.loaded_model import LoadedModel
 
 
 class Abandoned(Exception):
-    """Work on the sample was given up on purpose (cancel, shutdown, lost lease); nothing is to be recorded of it."""
+    """The sample was abandoned on purpose (cancel, shutdown, lost lease), so nothing is recorded of it."""
 
 
 @dataclass(eq=False)
 class InFlightSample:
-    """One sample on its way. ``item`` comes to hold the finished item; of a job of shards, the twin that is yet to be
-    packed.
+    """One sample in the pipeline. ``item``: its finished item, or in a job of shards the twin that is yet to be packed.
 
-    A sample that cannot be made gives an item with its error in either case. The store's failures, and
-    :class:`Abandoned`, are raised by ``item.result()`` instead: they say nothing about the sample.
+    A sample that cannot be made gives an item with its error in either case. The store's errors and :class:`Abandoned`
+    are raised by ``item.result()`` instead: they say nothing about the sample.
     """
 
     model: LoadedModel
@@ -58,10 +57,10 @@ class InFlightSample:
     latent: Future[Tensor] | None = None
 
     @classmethod
-    def refused(cls, model: LoadedModel, spec: JobSpec, index: int, reason: str) -> InFlightSample:
-        """A sample that ended before it began."""
+    def failed(cls, model: LoadedModel, spec: JobSpec, index: int, reason: str) -> InFlightSample:
+        """A sample that failed before it started."""
         in_flight = cls(model, spec, index)
-        in_flight.item.set_result(given_up(spec, index, reason))
+        in_flight.item.set_result(failed_item(spec, index, reason))
         return in_flight
 
     @property
@@ -69,7 +68,7 @@ class InFlightSample:
         return sample_seed(self.spec.seed, self.index)
 
     def abandon(self) -> None:
-        """Takes the sample out at the next chance."""
+        """Takes the sample out of the pipeline at the next chance."""
         self.abandoned.set()
         if self.latent is not None:
             self.latent.cancel()
@@ -91,7 +90,7 @@ class Pipeline:
 
     @property
     def occupancy(self) -> tuple[int, int]:
-        """(samples in the house, rooms of it)."""
+        """(samples in the pipeline, slots of it)."""
         return self._started - self._ended, self._capacity
 
     def start(
@@ -102,15 +101,15 @@ class Pipeline:
         request: ConditionRequest,
         on_step: Callable[[int], None] | None,
     ) -> InFlightSample | None:
-        """Sends a sample on its way, or returns None if the house is full. Raises :class:`EngineStopped`.
+        """Starts a sample; at capacity returns None, so callers back off. Raises :class:`EngineStopped`.
 
-        A sample that the model cannot take (ValueError) ends with the reason, and its neighbours go on.
+        If the model refuses the sample (ValueError), its item has the reason as its error.
         """
         if not self._slots.acquire(blocking=False):
             return None
         in_flight = InFlightSample(model, spec, index, request.mask)
         self._count(started=1)
-        in_flight.item.add_done_callback(lambda _: self._leave())
+        in_flight.item.add_done_callback(lambda _: self._free_slot())
         try:
             sample = SampleRequest(
                 seed=in_flight.seed,
@@ -125,20 +124,22 @@ class Pipeline:
             )
             [in_flight.latent] = self._engine.submit(model.engine_model, [sample])
         except ValueError as error:
-            in_flight.item.set_result(given_up(spec, index, str(error)))
+            in_flight.item.set_result(failed_item(spec, index, str(error)))
             return in_flight
         except Exception as error:
             in_flight.item.set_exception(error)
             raise
-        in_flight.latent.add_done_callback(lambda latent: self._pass_on(in_flight, self.decoding, self._decode, latent))
+        in_flight.latent.add_done_callback(
+            lambda latent: self._queue_stage(in_flight, self.decoding, self._decode, latent)
+        )
         return in_flight
 
     def close(self) -> None:
-        """Waits for the samples that have left the engine, and ends the threads."""
+        """Waits for the samples that have left the engine, then ends the threads."""
         self.decoding.close()
         self.storing.close()
 
-    def _leave(self) -> None:
+    def _free_slot(self) -> None:
         self._count(ended=1)
         self._slots.release()
 
@@ -148,15 +149,15 @@ class Pipeline:
             self._ended += ended
 
     def _decode(self, in_flight: InFlightSample, latent: Future[Tensor]) -> None:
-        """One sample a call, whatever else waits, so that no sample's bits depend on its company."""
+        """Decodes one sample a call, even if others wait, so that a sample's bits do not depend on other samples."""
         if latent.cancelled():
-            raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was given up")
+            raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was abandoned")
         with torch.inference_mode():
             [twin] = in_flight.model.system.decode(latent.result()[None], in_flight.spec.size_px)
-        self._pass_on(in_flight, self.storing, self._keep, twin)
+        self._queue_stage(in_flight, self.storing, self._save, twin)
 
-    def _keep(self, in_flight: InFlightSample, twin: Twin) -> None:
-        """Image first, mask second; the chunk's record, which makes them count, comes after both."""
+    def _save(self, in_flight: InFlightSample, twin: Twin) -> None:
+        """Stores the image, then the mask; they count once the chunk's record is written after them."""
         spec, index = in_flight.spec, in_flight.index
         encoded = encode_twin(spec, index, in_flight.model.card, twin, in_flight.mask)
         scores = encoded.scores
@@ -178,23 +179,23 @@ class Pipeline:
             self._store.put(mask, made.mask)
         in_flight.item.set_result(made.at(Place(image), Place(mask)))
 
-    def _pass_on(
+    def _queue_stage(
         self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any
     ) -> None:
-        """Queues the next stage; whatever goes wrong in it ends this sample and no other."""
+        """Queues the sample's next stage; an error in it ends this sample and no other."""
 
         def run() -> None:
             try:
                 if in_flight.abandoned.is_set():
-                    raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was given up")
+                    raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was abandoned")
                 work(in_flight, value)
             except (Abandoned, EngineStopped, StoreError) as error:
                 in_flight.item.set_exception(error)
             except SampleFailed as error:
-                in_flight.item.set_result(given_up(in_flight.spec, in_flight.index, str(error)))
+                in_flight.item.set_result(failed_item(in_flight.spec, in_flight.index, str(error)))
             except Exception as error:
                 reason = f"{work.__name__.strip('_')} failed: {type(error).__name__}: {error}"
-                in_flight.item.set_result(given_up(in_flight.spec, in_flight.index, reason))
+                in_flight.item.set_result(failed_item(in_flight.spec, in_flight.index, reason))
 
         try:
             stage.put(run)
@@ -202,6 +203,6 @@ class Pipeline:
             in_flight.item.set_exception(Abandoned(f"the worker is stopping: {error}"))
 
 
-def given_up(spec: JobSpec, index: int, reason: str) -> SampleRecord:
-    """The item of a sample that could not be made."""
+def failed_item(spec: JobSpec, index: int, reason: str) -> SampleRecord:
+    """The item of a sample that could not be made, with the reason as its error."""
     return SampleRecord(index=index, seed=sample_seed(spec.seed, index), error=reason[:2000])

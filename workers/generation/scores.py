@@ -1,4 +1,4 @@
-"""What a twin's mask holds: its classes with their shares, and how sure the decoding was of its pixels."""
+"""Scores of a twin's mask: its classes with their shares, and the decoder's confidence in its pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.jobs.spec import ItemClass
 class Scores:
     """``confident_share``: pixels of the mask that are not `ignore`; ``mean_confidence``: over all pixels; both 0..1.
 
-    Both are None for a mask that was given, and for no mask: nothing was decoded, so there is nothing to be sure of.
+    Both are None for a mask that was given, and for no mask, as no mask was decoded.
     """
 
     classes: tuple[ItemClass, ...] = ()
@@ -24,8 +24,7 @@ class Scores:
 
 
 def score(mask: np.ndarray | None, confidence: np.ndarray | None, card: ModelCard) -> Scores:
-    """Scores a mask ``(H, W)`` uint8; classes come largest share first. Shares are of all pixels, also the `ignore`
-    ones."""
+    """Scores a mask ``(H, W)`` uint8. Classes come largest share first; shares are of all pixels, with `ignore`."""
     if mask is None:
         return Scores()
     counts = np.bincount(mask.ravel(), minlength=256)

@@ -1,4 +1,4 @@
-"""A stage of the pipeline: threads of its own behind a queue that cannot grow past its bound."""
+"""A stage of the pipeline: threads behind a queue of bounded length."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class Stage:
-    """Runs pieces of work in the order in which they come. ``waiting`` and ``working`` may be read at any time."""
+    """Runs tasks first in, first out. ``waiting`` and ``working`` count them and may be read at any time."""
 
     def __init__(
         self, name: str, threads: int, *, bound: int | None = None, initializer: Callable[[], None] | None = None
     ) -> None:
-        """``bound``: pieces that may wait; None where whoever puts them bounds them already."""
+        """``bound``: tasks that may wait; None if the callers bound them already."""
         self.name = name
         self.waiting = 0
         self.working = 0
@@ -21,31 +21,30 @@ class Stage:
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(threads, name, initializer=initializer)
 
-    def put(self, work: Callable[[], None]) -> None:
-        """Queues ``work``, which must not raise; waits while the queue is full. RuntimeError once the stage is
-        closed."""
+    def put(self, task: Callable[[], None]) -> None:
+        """Queues ``task``, which must not raise; waits while the queue is full. Raises RuntimeError once closed."""
         if self._bound is not None:
             self._bound.acquire()
         self._count(waiting=1)
         try:
-            self._threads.submit(self._run, work)
+            self._threads.submit(self._run, task)
         except RuntimeError:
-            self._taken()
+            self._leave_queue()
             raise
 
     def close(self) -> None:
-        """Does what waits, then ends the threads."""
+        """Runs the waiting tasks, then ends the threads."""
         self._threads.shutdown()
 
-    def _run(self, work: Callable[[], None]) -> None:
-        self._taken()
+    def _run(self, task: Callable[[], None]) -> None:
+        self._leave_queue()
         self._count(working=1)
         try:
-            work()
+            task()
         finally:
             self._count(working=-1)
 
-    def _taken(self) -> None:
+    def _leave_queue(self) -> None:
         self._count(waiting=-1)
         if self._bound is not None:
             self._bound.release()

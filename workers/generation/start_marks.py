@@ -1,5 +1,4 @@
-"""The mark that a worker has begun with a job: written to the store before anything is made of it, once a job and
-process."""
+"""Start marks: an object in the store says that a worker has begun with a job, before it makes anything of it."""
 
 from __future__ import annotations
 
@@ -7,11 +6,11 @@ import threading
 
 from service.jobs.repository import JobRepository
 
-_JOBS_REMEMBERED = 4096
+_MAX_JOBS = 4096
 
 
 class StartMarks:
-    """Marks jobs as begun, and remembers which it has. May be used from many threads."""
+    """Marks jobs as begun, each once a process. May be used from many threads."""
 
     def __init__(self, repository: JobRepository) -> None:
         self._repository = repository
@@ -19,12 +18,12 @@ class StartMarks:
         self._lock = threading.Lock()
 
     def mark(self, job: str) -> None:
-        """Marks the job as begun, unless it is known to be marked. Raises a store's error."""
+        """Marks the job as begun, unless this process has. Raises a store's error."""
         with self._lock:
             if job in self._marked:
                 return
         self._repository.record_started(job)
         with self._lock:
-            if len(self._marked) >= _JOBS_REMEMBERED:
+            if len(self._marked) >= _MAX_JOBS:
                 self._marked.clear()
             self._marked.add(job)

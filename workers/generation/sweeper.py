@@ -1,8 +1,8 @@
-"""The sweeper: finds in the store what Redis, or a dead worker, let fall, and sends or ends it.
+"""The sweeper: requeues chunks that Redis or a dead worker lost, and ends jobs that no worker ended.
 
-Every worker has one; a turn in Redis lets one at a time sweep. A pass costs what is alive, not what has ever been: ids
-of jobs list newest first, so a pass looks at the head of the listing until it meets ids that it knows, takes one page
-more of the rest (so that all of it comes by in time), and then tends the jobs it knows to be alive.
+Every worker starts one; a leader lock in Redis lets one at a time sweep. A sweep costs what the open jobs cost, not all
+jobs ever: ids of jobs list newest first, so a sweep reads the head of the listing until it finds known ids, reads one
+more page of the rest (so that it sees every job in time), and then reconciles the open jobs.
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
+from service.broker import redis_keys
 from service.broker.queues import QUEUES
 from service.errors import StoreError, TwinsetError
 from service.jobs.spec import JobSpec
 from service.store import keys
-from workers.generation.completion import end_if_cancelled, end_if_complete
 from workers.generation.worker import Worker
 from workers.runtime.periodic_task import PeriodicTask
 
 logger = logging.getLogger(__name__)
-_LEADER_LOCK = "twinset:sweeper"
-_KNOWN_IN_A_ROW = 20
+_LEADER_LOCK = redis_keys.leader("chunk-sweeper")
+_MAX_KNOWN_IN_A_ROW = 20
 _MAX_NEW = 2000
 _PAGE = 500
-_IN_LONG_QUEUE_S = 120.0
-"""Where the queue is too long to be read, a chunk sent is taken to wait in it for so long before it is sent a second
-time, which costs no more than a message that is read and dropped."""
+_RESEND_AFTER_S = 120.0
+"""If the queue is too long to read, a sent chunk is assumed to wait in it for so long before it is sent again.
+
+A second message costs little: a worker reads and drops it.
+"""
 
 
 @dataclass
-class _Alive:
+class _OpenJob:
     """A job without a summary. All chunks below ``frontier`` are recorded."""
 
     spec: JobSpec
@@ -41,41 +43,41 @@ class _Alive:
 
 @dataclass
 class Sweeper(PeriodicTask):
-    """Sweeps for ``worker``, in a thread of its own between :meth:`start` and :meth:`stop`."""
+    """The periodic sweep of chunks and jobs, with the parts of ``worker``."""
 
     worker: Worker
-    _alive: dict[str, _Alive] = field(default_factory=dict)
+    _open: dict[str, _OpenJob] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _page_after: str | None = None
 
     def __post_init__(self) -> None:
-        # no longer than a lease, if it can be: a dead sweeper must not keep the others from what was in its worker's
-        # hands
+        # no longer than a lease, if possible: after a worker's death its chunks are requeued as soon as their leases
+        # expire
         settings = self.worker.settings
         interval_s = settings.sweep_interval_s
         super().__init__(
             self.worker.redis,
             _LEADER_LOCK,
             name="sweeper",
-            lasts_s=max(settings.lease_s, 3 * interval_s),
+            ttl_s=max(settings.lease_s, 3 * interval_s),
             interval_s=interval_s,
         )
 
     def run_once(self) -> bool:
-        """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell."""
-        if not self._leader_lock.take():
+        """Sweeps once; False if another worker leads. Raises RedisError if Redis fails."""
+        if not self._leader_lock.acquire():
             return False
         self._find_jobs()
         queued = {priority: self.worker.dispatcher.queued(priority) for priority in QUEUES}
-        for job, alive in list(self._alive.items()):
+        for job, open_job in list(self._open.items()):
             if not self._should_continue():
                 break
             try:
-                if self._reconcile(alive, queued[alive.spec.priority]):
-                    self._alive.pop(job)
+                if self._reconcile(open_job, queued[open_job.spec.priority]):
+                    self._open.pop(job)
                     self._ended.add(job)
             except TwinsetError as error:
-                logger.warning("job=%s not tended: %s", job, error.detail)
+                logger.warning("job=%s not reconciled: %s", job, error.detail)
                 if isinstance(error, StoreError):
                     self.worker.live_state.publish_stalled(job, error.detail)
         return True
@@ -84,7 +86,7 @@ class Sweeper(PeriodicTask):
         known_in_a_row = 0
         for job in self.worker.repository.jobs(limit=_MAX_NEW):
             known_in_a_row = known_in_a_row + 1 if self._discover(job) else 0
-            if known_in_a_row >= _KNOWN_IN_A_ROW:
+            if known_in_a_row >= _MAX_KNOWN_IN_A_ROW:
                 break
         page = list(self.worker.repository.jobs(start_after=self._page_after, limit=_PAGE))
         for job in page:
@@ -92,63 +94,65 @@ class Sweeper(PeriodicTask):
         self._page_after = page[-1] if len(page) == _PAGE else None
 
     def _discover(self, job: str) -> bool:
-        """Looks at a job unless it is known; True if it was."""
-        if job in self._ended or job in self._alive:
+        """Adds the job to the open or the ended ones; True if it was known."""
+        if job in self._ended or job in self._open:
             return True
         try:
             if self.worker.repository.read_summary(job) is not None:
                 self._ended.add(job)
             else:
-                self._alive[job] = _Alive(self.worker.repository.read_spec(job))
+                self._open[job] = _OpenJob(self.worker.repository.read_spec(job))
         except TwinsetError as error:
-            # a folder without a spec is no job yet, or the store is having a bad moment: it comes by again
-            logger.info("job=%s not met: %s", job, error.detail)
+            # the spec is not written yet, or the store fails for a moment: a later sweep sees the job again
+            logger.info("job=%s not read: %s", job, error.detail)
         return False
 
-    def _reconcile(self, alive: _Alive, queued: set[tuple[str, int]] | None) -> bool:
-        """Sends what is missing and nowhere, or ends the job; True if it has ended."""
-        worker, spec = self.worker, alive.spec
+    def _reconcile(self, open_job: _OpenJob, queued: set[tuple[str, int]] | None) -> bool:
+        """Sends the chunks that are missing and neither queued nor leased, or ends the job; True if it has ended."""
+        worker, spec = self.worker, open_job.spec
         if worker.repository.read_summary(spec.job) is not None:
             return True
         if worker.repository.store.head(keys.job_spec(spec.job)) is None:
-            # ended by another worker, and deleted since
+            # another worker ended it, and it has been deleted since
             return True
         if worker.repository.is_cancelled(spec.job):
-            return end_if_cancelled(worker, spec)
+            return worker.completion.end_if_cancelled(spec)
         busy = self._waiting(spec, queued)
         busy |= worker.leases.live(spec.job)
-        missing = list(islice(self._missing(alive), worker.dispatcher.width + len(busy)))
+        missing = list(islice(self._missing(open_job), worker.dispatcher.max_in_flight + len(busy)))
         if not missing:
-            return end_if_complete(worker, spec)
+            return worker.completion.end_if_complete(spec)
         busy &= set(missing) | {chunk for chunk in busy if chunk > missing[-1]}
-        for chunk in [chunk for chunk in missing if chunk not in busy][: max(0, worker.dispatcher.width - len(busy))]:
-            logger.info("job=%s chunk=%d is missing and nowhere at work; sending it", spec.job, chunk)
+        for chunk in [chunk for chunk in missing if chunk not in busy][
+            : max(0, worker.dispatcher.max_in_flight - len(busy))
+        ]:
+            logger.info("job=%s chunk=%d is neither recorded, queued nor leased; sending it", spec.job, chunk)
             if not worker.dispatcher.send(spec.job, chunk, spec.priority):
                 break
         return False
 
     def _waiting(self, spec: JobSpec, queued: set[tuple[str, int]] | None) -> set[int]:
-        """Chunks that wait in the queue, or were sent so short a time ago that they are on their way.
+        """Chunks that wait in the queue, or were sent so recently that they are still on their way.
 
-        What has left the queue and is not taken up within the life of a lease was dropped.
+        A chunk that has left the queue and that no worker receives within the life of a lease was lost.
         """
         dispatcher = self.worker.dispatcher
-        trusted_s = self.worker.settings.lease_s if queued is not None else _IN_LONG_QUEUE_S
+        trusted_s = self.worker.settings.lease_s if queued is not None else _RESEND_AFTER_S
         waiting = {chunk for job, chunk in queued or () if job == spec.job}
         waiting |= {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if age_s < trusted_s}
         if (datetime.now(UTC) - spec.created_at).total_seconds() < trusted_s:
-            # the first ones were sent by the API, which notes nothing
-            waiting |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.width, spec.chunks)))
+            # the API sent the first ones, and does not record it
+            waiting |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.max_in_flight, spec.chunks)))
         return waiting
 
-    def _missing(self, alive: _Alive) -> Iterator[int]:
-        """Chunks without a record, in order, from the frontier on, which moves up on the way."""
-        expected = alive.frontier
+    def _missing(self, open_job: _OpenJob) -> Iterator[int]:
+        """Chunks without a record, in order, from the frontier on; advances the frontier."""
+        expected = open_job.frontier
         contiguous = True
-        for chunk, _ in self.worker.repository.recorded_chunks(alive.spec.job, start_at=alive.frontier):
+        for chunk, _ in self.worker.repository.recorded_chunks(open_job.spec.job, start_at=open_job.frontier):
             contiguous = contiguous and chunk == expected
             if contiguous:
-                alive.frontier = chunk + 1
+                open_job.frontier = chunk + 1
             yield from range(expected, chunk)
             expected = chunk + 1
-        yield from range(expected, alive.spec.chunks)
+        yield from range(expected, open_job.spec.chunks)

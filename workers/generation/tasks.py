@@ -1,4 +1,4 @@
-"""The Celery tasks. They carry names of things only; everything else is read from the store."""
+"""The Celery tasks. Their messages carry ids only; everything else is read from the store."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ logger = logging.getLogger(__name__)
 
 
 def register(app: Celery, worker: Worker) -> None:
-    """Gives ``app`` the tasks of ``worker``."""
+    """Registers the tasks of ``worker`` with ``app``."""
 
     @app.task(name=GENERATE_TASK, bind=True, shared=False, acks_late=True, ignore_result=True)
     def generate(task: Task, job: str, chunk: int) -> str:
-        """Makes a chunk of a job. Never raises: what goes wrong is in the store, or is tried again by the sweeper."""
-        # a message names its queue as its routing key
+        """Makes a chunk of a job. Never raises: errors are recorded in the store, or the sweeper requeues the chunk."""
+        # a message's routing key is the name of its queue
         return run_generate(worker, job, chunk, priority_in((task.request.delivery_info or {}).get("routing_key")))
 
 
 def run_generate(worker: Worker, job: object, chunk: object, priority: Priority = "normal") -> str:
-    """The task's body: refuses a message that names no chunk, and keeps a thread alive whatever happens.
+    """The task's body: drops a message that names no chunk, and never raises.
 
-    ``priority`` is that of the queue the message came from, where it goes back to if there is no time left for it.
+    ``priority`` is that of the queue the message came from; after the grace time the chunk is sent back to it.
     """
     if not isinstance(job, str) or not is_job_id(job) or not isinstance(chunk, int) or isinstance(chunk, bool):
-        logger.warning("a message that names no chunk was dropped: job=%.80r chunk=%.80r", job, chunk)
+        logger.warning("dropped a message that names no chunk: job=%.80r chunk=%.80r", job, chunk)
         return ChunkOutcome.NOTHING_TO_DO.value
     if worker.shutdown.out_of_time:
         worker.dispatcher.send(job, chunk, priority)
@@ -39,5 +39,5 @@ def run_generate(worker: Worker, job: object, chunk: object, priority: Priority 
     try:
         return generate_chunk(worker, job, chunk).value
     except Exception:
-        logger.exception("job=%s chunk=%d left to the sweeper", job, chunk)
-        return ChunkOutcome.FAILED.value
+        logger.exception("job=%s chunk=%d failed, the sweeper will requeue it", job, chunk)
+        return ChunkOutcome.RETRY.value

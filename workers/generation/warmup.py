@@ -1,4 +1,4 @@
-"""A model's first twin, made at the start and kept nowhere, so that the first request finds everything warm."""
+"""Warm-up: a model's first sample at the worker's start, which is not stored, so that the first request is fast."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from workers.generation.worker import Worker
 
 
 def warm_up(worker: Worker, model: str) -> None:
-    """Loads ``name@version`` and takes one sample through condition, two steps and decoding. Raises what any of it
-    raises."""
+    """Loads ``name@version`` and takes one sample through condition, two steps and decoding.
+
+    Raises what any of these raises.
+    """
     with worker.models.use(model) as loaded:
         sample = SampleRequest(
             0,
@@ -27,7 +29,7 @@ def warm_up(worker: Worker, model: str) -> None:
 
 
 def any_request(card: ModelCard) -> ConditionRequest:
-    """A request that the model takes, of as many inputs as can be: each may have something to load."""
+    """A request with as many inputs as the model accepts at once: each may have something to load."""
     given = max(card.accepted_inputs, key=lambda names: (len(names), "prompt" in names))
     size = card.generation_size_px
     return ConditionRequest(

@@ -1,4 +1,4 @@
-"""Everything that one worker process holds: its engine, its models, its ways to the store and to Redis."""
+"""The worker: everything that one process holds, from its engine and models to its store and Redis."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from service.settings import Settings
 from service.store import open_store
 from service.store.base import ObjectStore
 from workers.engine import Engine
+from workers.generation.claims import Claims
+from workers.generation.completion import JobCompletion
 from workers.generation.dispatch import ChunkDispatcher
 from workers.generation.inputs import JobInputs
 from workers.generation.metrics import watch
@@ -34,16 +36,15 @@ from workers.runtime.shutdown import Shutdown
 
 @dataclass(frozen=True)
 class Worker:
-    """One a process. ``name`` stands in the records that it writes."""
+    """The parts of one worker process. ``name`` is in the records that it writes."""
 
     settings: Settings
     repository: JobRepository
     live_state: LiveState
     leases: Leases
-    renewer: LeaseRenewer
     dispatcher: ChunkDispatcher
-    start_marks: StartMarks
-    progress: ProgressPublisher
+    claims: Claims
+    completion: JobCompletion
     inputs: JobInputs
     models: ModelCache
     engine: Engine
@@ -54,9 +55,9 @@ class Worker:
     closed: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
-        """Stops the engine and ends the stages. Call it when no task runs any more."""
+        """Stops the engine and the pipeline and closes connections. Call it when no task runs any more."""
         self.closed.set()
-        self.renewer.close()
+        self.claims.close()
         self.engine.stop()
         self.pipeline.close()
         self.live_state.close()
@@ -71,39 +72,50 @@ def open_worker(
     load: Load | None = None,
     grace_s: float = 8.0,
 ) -> Worker:
-    """Builds a worker from settings. Touches neither network nor models; ``load`` replaces the loading of models."""
+    """Builds a worker from settings, without touching network or models. ``load`` replaces the loading of models."""
     store = store or open_store(settings)
     redis = connect(settings)
     live_state = LiveState(settings.broker_url)
     leases = Leases(redis, settings.lease_s)
     cpu_threads = settings.cpu_threads or available_cores()
     repository = JobRepository(store)
+    dispatcher = ChunkDispatcher(redis, queue or JobQueue(settings), settings.chunks_in_flight)
+    progress = ProgressPublisher(redis, live_state)
+    shutdown = Shutdown(grace_s)
     engine = Engine(cpu_threads=cpu_threads, on_device_lost=_end_process)
     return Worker(
         settings=settings,
         repository=repository,
         live_state=live_state,
         leases=leases,
-        renewer=LeaseRenewer(leases, settings.lease_s),
-        dispatcher=ChunkDispatcher(redis, queue or JobQueue(settings), settings.chunks_in_flight),
-        start_marks=StartMarks(repository),
-        progress=ProgressPublisher(redis, live_state),
+        dispatcher=dispatcher,
+        claims=Claims(
+            repository=repository,
+            live_state=live_state,
+            leases=leases,
+            renewer=LeaseRenewer(leases, settings.lease_s),
+            dispatcher=dispatcher,
+            start_marks=StartMarks(repository),
+            progress=progress,
+            shutdown=shutdown,
+        ),
+        completion=JobCompletion(repository, leases, dispatcher, progress),
         inputs=JobInputs(store),
         models=ModelCache(settings, store, cpu_threads=cpu_threads, load=load, on_loaded=watch),
         engine=engine,
         pipeline=Pipeline(engine, store),
         redis=redis,
         name=f"{platform.node() or 'worker'}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        shutdown=Shutdown(grace_s),
+        shutdown=shutdown,
     )
 
 
 def _end_process() -> None:
-    """Asks this process to end in good order; whoever runs it starts it afresh."""
+    """Sends SIGTERM to this process, so that it shuts down; its supervisor starts a new one."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def available_cores() -> int:
-    """The cores that this process may use, hyper-threads left out where torch knows."""
+    """The number of cores that this process may use, without hyper-threads if torch knows them."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, torch.get_num_threads()))

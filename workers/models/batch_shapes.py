@@ -1,10 +1,9 @@
-"""The shapes chosen by measurement, one for each model and machine type, kept in the store so that they stay what they
-are.
+"""Batch shapes chosen by measurement, stored once for each model and machine type.
 
     shapes/{model}/{version}/{sha256 of the machine type}.json
 
-All workers of a machine type run a model in the shape that the first of them chose: a twin made again next month, or by
-another worker, has the same bits.
+All workers of a machine type run a model in the shape that the first of them chose, so that a twin made again next
+month, or by another worker, has the same bits.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class ShapeChoice(BaseModel):
-    """A choice and what it was made from. ``seconds_per_row`` has the number of rows as its keys."""
+    """A chosen shape and its measurements; the keys of ``seconds_per_row`` are numbers of rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -44,16 +43,16 @@ def shape_for(
     machine: dict[str, str],
     measure: Callable[[System], dict[int, float]] = measure_rows,
 ) -> ShapeChoice:
-    """The shape of ``system`` on a machine type, measured if nobody did before.
+    """The shape of ``system`` on a machine type, measured and stored if the store has none.
 
-    Raises a store's error if nobody can tell; ValueError if no batch could be run at all.
+    Raises a store's error; ValueError if no batch could be run at all.
     """
     model = system.card.id
     name, _, version = model.partition("@")
     key = keys.shape_choice(name, version, _digest(machine))
-    kept = _read(store, key)
-    if kept is not None:
-        return kept
+    stored = _read(store, key)
+    if stored is not None:
+        return stored
     seconds = measure(system)
     choice = ShapeChoice(
         model=model, machine=machine, rows=choose_rows(seconds), seconds_per_row=seconds, chosen_at=datetime.now(UTC)
@@ -61,9 +60,9 @@ def shape_for(
     try:
         store.put(key, choice.model_dump_json(indent=1).encode(), if_absent=True)
     except ObjectExists:
-        # another worker of the type was quicker, and may have made twins already
+        # another worker of the machine type stored its choice first, and may have made twins already
         return _read(store, key) or choice
-    logger.info("%s: batches of %d rows on %s, ms a row: %s", model, choice.rows, machine["device"], _in_words(seconds))
+    logger.info("%s: batches of %d rows on %s, ms a row: %s", model, choice.rows, machine["device"], _as_text(seconds))
     return choice
 
 
@@ -75,7 +74,7 @@ def _read(store: ObjectStore, key: str) -> ShapeChoice | None:
     try:
         return ShapeChoice.model_validate_json(text)
     except ValidationError as error:
-        # a torn one names no shape that anything was made in; it is made anew
+        # no twin was made in a shape whose file is torn, so it can be chosen again
         logger.warning("%s is damaged and is measured again: %s", key, error)
         store.delete(key)
         return None
@@ -85,5 +84,5 @@ def _digest(machine: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
 
 
-def _in_words(seconds: dict[int, float]) -> str:
+def _as_text(seconds: dict[int, float]) -> str:
     return ", ".join(f"{rows}: {value * 1e3:.3g}" for rows, value in seconds.items())

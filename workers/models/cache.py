@@ -1,8 +1,7 @@
-"""The process's loaded models, within a budget of memory: each loaded once, the least recently used one dropped for
-another.
+"""The cache of a process's loaded models within a memory budget: the least recently used one is dropped for another.
 
-A model at work is never dropped. Where the budget is full of models at work, whoever needs another waits; once it has
-waited for :data:`WAIT_TIMEOUT_S`, models that would have to go take on no more work until it has had its turn.
+A model in use is never dropped. If the budget is full of models in use, a caller that needs another model waits. Once
+it has waited for :data:`WAIT_TIMEOUT_S`, the models in its way get no new work until it has been served.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from service.errors import CardError, WeightsError
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineModel
-from workers.engine.forward import ForwardWay
+from workers.engine.forward import EAGER, ForwardWay
 from workers.engine.shape import check_rows
-from workers.engine.threads import apart, use_threads
+from workers.engine.threads import run_in_own_thread, use_threads
 from workers.models.batch_shapes import shape_for
 from workers.models.files import WEIGHTS_FILE, Load, ModelFiles
 from workers.models.loaded_model import LoadedModel, build_versions, machine_type
@@ -42,7 +41,7 @@ _POLL_INTERVAL_S = 0.25
 
 
 class ModelCache:
-    """Loaded models by ``name@version``. Of several threads that ask for one, one loads it and the others wait."""
+    """Loaded models by ``name@version``. If several threads need a model, one loads it and the others wait."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class ModelCache:
         load: Load | None = None,
         on_loaded: Callable[[LoadedModel], None] | None = None,
     ) -> None:
-        """``on_loaded`` is told of each model as it is ready, before it makes anything."""
+        """``on_loaded`` is called with each loaded model before its first use."""
         self._settings = settings
         self._store = store
         self.cpu_threads = cpu_threads
@@ -65,7 +64,7 @@ class ModelCache:
         self._on_loaded = on_loaded
         self._budget = settings.model_memory_bytes or _half_of_memory(settings.device)
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._at_work: dict[str, int] = {}
+        self._uses: dict[str, int] = {}
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._waiting: OrderedDict[str, float] = OrderedDict()
         self._changed = threading.Condition()
@@ -79,71 +78,70 @@ class ModelCache:
             return list(self._loaded.values())
 
     def get(self, model: str, weights_sha256: str | None = None) -> LoadedModel:
-        """As :meth:`use`, for one who looks at the model and does not mind if it is dropped meanwhile."""
+        """As :meth:`use`, for a caller that does not mind if the model is dropped while it looks at it."""
         with self.use(model, weights_sha256) as loaded:
             return loaded
 
     @contextmanager
     def use(
-        self, model: str, weights_sha256: str | None = None, look_around: Callable[[], None] = lambda: None
+        self, model: str, weights_sha256: str | None = None, while_waiting: Callable[[], None] = lambda: None
     ) -> Iterator[LoadedModel]:
-        """The model ``name@version``, kept in memory until the block ends. ``look_around`` is called while it is waited
-        for.
+        """The model ``name@version``, held in memory until the block ends.
 
-        Raises :class:`UnknownModel`, :class:`CardError`, :class:`WeightsError` (also where the weights are not those
-        with ``weights_sha256``, or are larger than the budget), a store's error if it could not be fetched, or what
-        ``look_around`` raises.
+        ``while_waiting`` is called again and again until the model is loaded. Raises :class:`UnknownModel`,
+        :class:`CardError`, :class:`WeightsError` (also if the weights do not have ``weights_sha256``, or are larger
+        than the budget), a store's error if the model could not be fetched, or what ``while_waiting`` raises.
         """
-        loaded = self._take(model, look_around)
+        loaded = self._acquire(model, while_waiting)
         try:
             _check_weights(loaded, weights_sha256)
             yield loaded
         finally:
             with self._changed:
-                self._at_work[model] -= 1
+                self._uses[model] -= 1
                 self._changed.notify_all()
 
-    def _take(self, model: str, look_around: Callable[[], None]) -> LoadedModel:
+    def _acquire(self, model: str, while_waiting: Callable[[], None]) -> LoadedModel:
         while True:
             with self._changed:
-                if model in self._loaded and not self._must_step_aside(model):
+                if model in self._loaded and not self._must_yield(model):
                     self._loaded.move_to_end(model)
-                    self._at_work[model] = self._at_work.get(model, 0) + 1
+                    self._uses[model] = self._uses.get(model, 0) + 1
                     return self._loaded[model]
                 loading = None if model in self._loaded else self._loading.get(model)
                 if loading is None and model not in self._loaded:
                     loading = self._loading[model] = self._loader.submit(
-                        apart, self.cpu_threads, partial(self._prepare, model)
+                        run_in_own_thread, self.cpu_threads, partial(self._prepare, model)
                     )
-                    loading.add_done_callback(lambda _: self._no_longer_loading(model))
+                    loading.add_done_callback(lambda _: self._end_loading(model))
                 if loading is None:
                     self._changed.wait(_POLL_INTERVAL_S)
             if loading is not None:
                 wait_for([loading], timeout=_POLL_INTERVAL_S)
                 if loading.done():
-                    # what loading raised, each who waited for it gets
+                    # every caller that waited gets what loading raised
                     loading.result()
-            look_around()
+            while_waiting()
 
-    def _no_longer_loading(self, model: str) -> None:
+    def _end_loading(self, model: str) -> None:
         with self._changed:
             self._loading.pop(model, None)
             self._changed.notify_all()
 
-    def _must_step_aside(self, model: str) -> bool:
-        """Whether somebody has waited long enough for the memory that this model holds."""
+    def _must_yield(self, model: str) -> bool:
+        """Whether another model has waited too long for the memory that this one holds."""
         return any(
             time.monotonic() - since > WAIT_TIMEOUT_S for other, since in self._waiting.items() if other != model
         )
 
     def _prepare(self, model: str) -> LoadedModel:
-        """Makes room for a model and loads it, on the loader's thread."""
+        """Frees memory for a model and loads it, on the loader's thread."""
         try:
-            self._make_room(model, self._estimate(model))
+            self._free_memory(model, self._estimate(model))
             loaded = self._load(model)
             with self._changed:
                 self._loaded[model] = loaded
-                # where the weights turned out larger than their files said
+                # the weights may be larger in memory than their files
                 while self._bytes_held() > self._budget and self._drop_one_for(model):
                     pass
                 self._changed.notify_all()
@@ -172,12 +170,12 @@ class ModelCache:
         return loaded
 
     def _estimate(self, model: str) -> int:
-        """Bytes that the weights will take at most: a file holds 2 bytes a number or more."""
+        """The most bytes that the weights can take: a file holds at least 2 bytes a number."""
         _, dtype = device_and_dtype(self._settings)
         return sum(file.bytes for file in self._files.card(model).files.values()) * dtype.itemsize // 2
 
-    def _make_room(self, model: str, need: int) -> None:
-        """Drops models until ``need`` more bytes have room, waiting for those at work."""
+    def _free_memory(self, model: str, need: int) -> None:
+        """Drops models until ``need`` more bytes fit, waiting for those in use."""
         if need > self._budget:
             raise WeightsError(
                 f"{model} takes up to {need} bytes of memory, and all models together may take {self._budget}; "
@@ -196,11 +194,11 @@ class ModelCache:
         return sum(loaded.memory_bytes for loaded in self._loaded.values())
 
     def _drop_one_for(self, model: str) -> bool:
-        """Drops the least recently used model that is not at work; False if there is none."""
-        idle = next((name for name in self._loaded if name != model and not self._at_work.get(name)), None)
+        """Drops the least recently used model that is not in use; False if there is none."""
+        idle = next((name for name in self._loaded if name != model and not self._uses.get(name)), None)
         if idle is None:
             return False
-        logger.info("%s is dropped from memory for %s", idle, model)
+        logger.info("dropped %s from memory for %s", idle, model)
         del self._loaded[idle]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -208,21 +206,21 @@ class ModelCache:
 
 
 def device_and_dtype(settings: Settings) -> tuple[torch.device, torch.dtype]:
-    """Where the networks run, and in which number format."""
+    """The device and dtype of the networks."""
     device = choose_device(settings.device)
     return device, choose_dtype(settings.dtype, device)
 
 
 def _warm(model: EngineModel) -> None:
-    """Builds the forward; one that cannot be compiled or captured runs as it is, and the record says so."""
+    """Builds the forward. One that cannot be compiled or captured runs eagerly, and the record says so."""
     try:
-        model.forward  # noqa: B018
+        _ = model.forward
     except torch.OutOfMemoryError:
-        # the engine halves the shape as it begins
-        logger.warning("%s: no memory to build its forward over %d rows", model.system.card.id, model.rows)
+        # the engine will halve the shape at the first step
+        logger.warning("%s: out of memory while its forward over %d rows was built", model.system.card.id, model.rows)
     except Exception:
-        logger.exception("%s runs as it is, for its forward could not be built as %s", model.system.card.id, model.way)
-        model.way = ForwardWay()
+        logger.exception("%s runs eagerly, as its forward could not be built as %s", model.system.card.id, model.way)
+        model.way = EAGER
 
 
 def _check_weights(loaded: LoadedModel, weights_sha256: str | None) -> None:
@@ -230,13 +228,13 @@ def _check_weights(loaded: LoadedModel, weights_sha256: str | None) -> None:
     found = files[WEIGHTS_FILE].sha256 if WEIGHTS_FILE in files else None
     if weights_sha256 is not None and found != weights_sha256:
         raise WeightsError(
-            f"{loaded.card.id} has weights {found}, but the job was accepted for {weights_sha256}; a version never changes its "
-            "weights, so register the new ones under a new version and submit again"
+            f"{loaded.card.id} has weights {found}, but the job was accepted for {weights_sha256}; "
+            "a version never changes its weights, so register the new ones under a new version and submit again"
         )
 
 
 def _half_of_memory(device: str) -> int:
-    """Half of the GPU's memory, or of the machine's: the rest is for what a batch needs."""
+    """Half of the GPU's memory, or of the machine's, in bytes: the rest is for the batches."""
     if device != "cpu" and torch.cuda.is_available():
         index = torch.device(device).index if device.startswith("cuda:") else None
         return torch.cuda.get_device_properties(index or 0).total_memory // 2

@@ -1,4 +1,4 @@
-"""A model's folder on local disk: the package's own, or one filled from the store and healed where it is damaged."""
+"""A model's folder on local disk: the bundled one, or one filled from the store and repaired if damaged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Load = Callable[[Path], System]
 
 
 class ModelFiles:
-    """Finds models by ``name@version`` and loads them. Every file is checked by its card's sha256 as it is loaded."""
+    """Finds models by ``name@version`` and loads them. Loading checks every file against its card's sha256."""
 
     def __init__(self, store: ObjectStore, cache: Path, load: Load) -> None:
         self._store = store
@@ -47,12 +47,12 @@ class ModelFiles:
         try:
             return self._load(folder)
         except WeightsInvalid:
-            # the copy on disk may have been damaged; the store's is the true one
+            # the copy on disk may be damaged; the store has the original
             shutil.rmtree(folder, ignore_errors=True)
             return self._load(self._fetch(name, version))
 
     def _fetch(self, name: str, version: str) -> Path:
-        """The model's folder in the cache, filled from the store with what it lacks."""
+        """The model's folder in the cache, with missing files downloaded from the store."""
         text = self._card_text(name, version)
         card = parse_card(text, where=keys.model_card(name, version))
         folder = self._cache / name / version
@@ -61,7 +61,7 @@ class ModelFiles:
             path = folder / file
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 self._download(keys.model_file(name, version, file), path)
-        _write_whole(folder / "card.json", text)
+        _write_atomically(folder / "card.json", text)
         return folder
 
     def _card_text(self, name: str, version: str) -> bytes:
@@ -90,7 +90,7 @@ def _bundled(name: str, version: str) -> Path | None:
     return folder if (folder / "card.json").is_file() else None
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     temporary.write_bytes(data)
     os.replace(temporary, path)

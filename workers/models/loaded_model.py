@@ -1,4 +1,4 @@
-"""A loaded model, and what a record says of how it runs."""
+"""A loaded model, and what records say of how it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service import __version__
 from workers.engine import EngineModel
 from workers.engine.peak import flops_per_row
 
-_CONDITIONS_KEPT = 256
+_MAX_CONDITIONS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,12 @@ class LoadedModel:
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """(rows, C, h, w): the canonical shape of every forward; where shapes float, the largest."""
+        """(rows, C, h, w): the canonical shape of every forward; with floating shapes, the largest."""
         return (self.engine_model.rows, *self.system.sample_shape)
 
     @property
     def build(self) -> dict[str, str]:
-        """What decides on the bits besides model, spec, shape and device."""
+        """What decides the bits besides model, spec, shape and device: versions and the way of the forward."""
         return self.versions | {"forward": str(self.engine_model.way)}
 
     @property
@@ -53,7 +53,7 @@ class LoadedModel:
 
     @property
     def device_name(self) -> str:
-        """The device and its make; both decide on the last bits."""
+        """The device and its make, as both decide the last bits."""
         return device_name(self.system.device)
 
     @cached_property
@@ -67,34 +67,36 @@ class LoadedModel:
         return flops_per_row(self.system)
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
-        """The conditions of a sample, worked out once for all samples that ask for the same. Raises what the system
-        raises for a request that it cannot take."""
+        """The conditions of a sample, encoded once for all samples with the same request.
+
+        Raises what the system raises for a request that it cannot take.
+        """
         with self._lock:
             if request in self._guidance_inputs:
                 self._guidance_inputs.move_to_end(request)
                 return self._guidance_inputs[request]
-        # one by one and on one thread, so that the bits of a condition depend on nothing else
+        # encoded one by one on one thread, so that the bits of a condition depend on nothing else
         guidance_inputs = self._encoder.submit(lambda: self.system.guidance_inputs(request)).result()
         with self._lock:
             self._guidance_inputs[request] = guidance_inputs
-            while len(self._guidance_inputs) > _CONDITIONS_KEPT:
+            while len(self._guidance_inputs) > _MAX_CONDITIONS:
                 self._guidance_inputs.popitem(last=False)
         return guidance_inputs
 
 
 def device_name(device: torch.device) -> str:
-    """``cpu`` or ``cuda:0``, with its make."""
+    """The device with its make, such as ``cuda:0 (NVIDIA H100)``."""
     make = device_make(device)
     return f"{device} ({make})" if make else str(device)
 
 
 def device_make(device: torch.device) -> str:
-    """The GPU's or the CPU's own name; empty where nobody tells."""
+    """The name of the GPU or CPU; empty if it is unknown."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def build_versions(cpu_threads: int) -> dict[str, str]:
-    """What decides on the bits besides model, spec and device: versions, CPU features, threads."""
+    """What decides the bits besides model, spec and device: versions, CPU features, threads."""
     return {
         "twinset": __version__,
         "torch": torch.__version__,
@@ -106,8 +108,7 @@ def build_versions(cpu_threads: int) -> dict[str, str]:
 
 
 def machine_type(system: System, cpu_threads: int) -> dict[str, str]:
-    """What makes two machines alike to a model's forward: where this is equal, so are the bits and roughly the
-    speed."""
+    """The machine type: on machines where it is equal, a forward gives the same bits at roughly the same speed."""
     machine = {
         "device": device_make(system.device),
         "dtype": str(system.dtype).removeprefix("torch."),
@@ -119,7 +120,7 @@ def machine_type(system: System, cpu_threads: int) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The CPU's model, where the system tells it."""
+    """The CPU's model name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:

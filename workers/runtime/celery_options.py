@@ -1,4 +1,4 @@
-"""What Celery is told in every worker."""
+"""The Celery options that all workers share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def worker_options(threads: int) -> dict[str, Any]:
-    """Options of an application that works on ``threads`` threads, one task in hand a thread.
+    """The options of an application that works on ``threads`` threads, each with one task at a time.
 
     Threads and never forks: a process that has loaded torch must not be copied.
     """
@@ -21,7 +21,7 @@ def worker_options(threads: int) -> dict[str, Any]:
         # a task goes on while the broker is away: its record does not need one
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_max_retries": None,
-        # a broker that answers with a refusal (its disk is full, its memory, its replicas are away) is waited for like
-        # one that is gone
+        # a broker that refuses commands (its disk or memory is full, its replicas are away) is waited for like one that
+        # is gone
         "broker_channel_error_retry": True,
     }

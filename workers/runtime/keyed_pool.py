@@ -1,5 +1,4 @@
-"""Lanes: many small pieces of work that mostly wait, on few threads, so that one slow lane does not hold up the
-others."""
+"""Keyed thread pool: many small tasks that mostly wait, with a limit for each key: a slow key delays no other."""
 
 from __future__ import annotations
 
@@ -12,74 +11,73 @@ logger = logging.getLogger(__name__)
 
 
 class KeyedPool:
-    """Runs work on at most ``most`` threads, ``width`` of them a lane; lanes with work waiting take turns.
+    """Runs tasks on at most ``max_threads`` threads, ``max_threads_per_key`` for each key; waiting keys alternate.
 
     The threads are daemons: a process that ends does not wait for them.
     """
 
-    def __init__(self, name: str, *, most: int, width: int) -> None:
+    def __init__(self, name: str, *, max_threads: int, max_threads_per_key: int) -> None:
         self._name = name
-        self._most = most
-        self._width = width
-        self._waiting: OrderedDict[str, deque[tuple[str, Callable[[], None]]]] = OrderedDict()
+        self._max_threads = max_threads
+        self._max_threads_per_key = max_threads_per_key
+        self._waiting: OrderedDict[str, deque[tuple[str, Callable[[], object]]]] = OrderedDict()
         self._busy: dict[str, int] = {}
-        self._keys: set[str] = set()
+        self._task_ids: set[str] = set()
         self._changed = threading.Condition()
 
-    def __contains__(self, key: str) -> bool:
-        """Whether the work called ``key`` waits or runs."""
+    def __contains__(self, task_id: str) -> bool:
+        """Whether the task waits or runs."""
         with self._changed:
-            return key in self._keys
+            return task_id in self._task_ids
 
-    def add(self, lane: str, key: str, work: Callable[[], None]) -> None:
-        """Has ``work`` done in its lane, unless there is such work already. What it raises is logged."""
+    def add(self, key: str, task_id: str, task: Callable[[], object]) -> None:
+        """Queues ``task`` under ``key``, unless ``task_id`` waits or runs already. If it raises, that is logged."""
         with self._changed:
-            if key in self._keys:
+            if task_id in self._task_ids:
                 return
-            self._keys.add(key)
-            self._waiting.setdefault(lane, deque()).append((key, work))
-            if sum(self._busy.values()) < self._most and self._busy.get(lane, 0) < self._width:
-                self._busy[lane] = self._busy.get(lane, 0) + 1
-                threading.Thread(target=self._run, args=(lane,), name=f"{self._name}-{lane}", daemon=True).start()
+            self._task_ids.add(task_id)
+            self._waiting.setdefault(key, deque()).append((task_id, task))
+            if sum(self._busy.values()) < self._max_threads and self._busy.get(key, 0) < self._max_threads_per_key:
+                self._busy[key] = self._busy.get(key, 0) + 1
+                threading.Thread(target=self._run, args=(key,), name=f"{self._name}-{key}", daemon=True).start()
 
     def drop_waiting(self) -> None:
-        """Forgets what has not begun."""
+        """Drops the tasks that have not begun."""
         with self._changed:
             for queue in self._waiting.values():
-                self._keys.difference_update(key for key, _ in queue)
+                self._task_ids.difference_update(task_id for task_id, _ in queue)
             self._waiting.clear()
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until nothing waits or runs; False if something still does after ``timeout_s``."""
+        """Waits until no task waits or runs; False if one still does after ``timeout_s``."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._keys, timeout_s)
+            return self._changed.wait_for(lambda: not self._task_ids, timeout_s)
 
-    def _run(self, lane: str) -> None:
-        """One thread: a piece of work from its lane, the next from whichever lane's turn it is, until none may be
-        taken."""
-        while (taken := self._next(lane)) is not None:
-            lane, key, work = taken
+    def _run(self, key: str) -> None:
+        """Runs tasks on one thread: first one of ``key``, then of any key below its limit, until none is left."""
+        while (taken := self._next(key)) is not None:
+            key, task_id, task = taken
             try:
-                work()
+                task()
             except Exception:
-                logger.exception("%s: %s failed", self._name, key)
+                logger.exception("%s: %s failed", self._name, task_id)
             finally:
                 with self._changed:
-                    self._keys.discard(key)
+                    self._task_ids.discard(task_id)
                     self._changed.notify_all()
 
-    def _next(self, before: str) -> tuple[str, str, Callable[[], None]] | None:
+    def _next(self, previous_key: str) -> tuple[str, str, Callable[[], object]] | None:
         with self._changed:
-            self._busy[before] -= 1
-            if not self._busy[before]:
-                del self._busy[before]
-            for lane, queue in self._waiting.items():
-                if self._busy.get(lane, 0) < self._width:
-                    key, work = queue.popleft()
-                    self._waiting.move_to_end(lane)
+            self._busy[previous_key] -= 1
+            if not self._busy[previous_key]:
+                del self._busy[previous_key]
+            for key, queue in self._waiting.items():
+                if self._busy.get(key, 0) < self._max_threads_per_key:
+                    task_id, task = queue.popleft()
+                    self._waiting.move_to_end(key)
                     if not queue:
-                        del self._waiting[lane]
-                    self._busy[lane] = self._busy.get(lane, 0) + 1
-                    return lane, key, work
+                        del self._waiting[key]
+                    self._busy[key] = self._busy.get(key, 0) + 1
+                    return key, task_id, task
             return None

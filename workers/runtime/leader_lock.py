@@ -1,4 +1,4 @@
-"""Turns: what every worker could do and one at a time does, for as long as it comes back to say so."""
+"""Leader lock in Redis: one worker at a time runs a periodic task, for as long as it renews the lock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
-_TAKE = """
+# KEYS lock; ARGV token, ttl_ms. Returns 1 if the lock is ours now, 0 if another worker holds it.
+_ACQUIRE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -20,33 +21,35 @@ return 1
 
 
 class LeaderLock:
-    """The turn called ``name``. A hint as all of Redis: flushed, two may have it for a moment, which must do no
-    harm."""
+    """A leader lock under ``key``, which expires ``ttl_s`` after its holder acquired or renewed it.
 
-    def __init__(self, redis: Redis, name: str, *, lasts_s: float) -> None:
+    Two workers may hold it for a moment after Redis lost its data, so the task must bear that.
+    """
+
+    def __init__(self, redis: Redis, key: str, *, ttl_s: float) -> None:
         self._redis = redis
-        self._name = name
-        self._lasts_s = lasts_s
+        self._key = key
+        self._ttl_s = ttl_s
         self._token = uuid.uuid4().hex
         self._until = 0.0
 
-    def take(self) -> bool:
-        """Takes the turn, or holds it for longer; False if another has it. Raises RedisError if nobody can tell."""
+    def acquire(self) -> bool:
+        """Acquires the lock, or renews it; False if another worker holds it. Raises RedisError if Redis fails."""
         asked_at = time.monotonic()
-        taken = bool(self._redis.eval(_TAKE, 1, self._name, self._token, int(self._lasts_s * 1000)))
-        self._until = asked_at + self._lasts_s if taken else 0.0
-        return taken
+        acquired = bool(self._redis.eval(_ACQUIRE, 1, self._key, self._token, int(self._ttl_s * 1000)))
+        self._until = asked_at + self._ttl_s if acquired else 0.0
+        return acquired
 
     @property
     def is_ours(self) -> bool:
-        """Whether the turn cannot have passed to another yet, as far as our own clock tells."""
+        """Whether no other worker can hold the lock yet, by this process's clock."""
         return time.monotonic() < self._until
 
-    def give_back(self) -> None:
-        """Lets another have the turn at once."""
+    def release(self) -> None:
+        """Releases the lock, so that another worker can acquire it at once."""
         self._until = 0.0
         try:
-            if self._redis.get(self._name) == self._token:
-                self._redis.delete(self._name)
+            if self._redis.get(self._key) == self._token:
+                self._redis.delete(self._key)
         except RedisError as error:
-            logger.debug("%s stays taken until it expires: %s", self._name, error)
+            logger.debug("%s is not released and will expire: %s", self._key, error)

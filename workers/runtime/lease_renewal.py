@@ -1,9 +1,8 @@
-"""Keeping leases alive while their holders are busy: loading a model, waiting for a slow store, encoding prompts.
+"""Lease renewal: keeps leases alive while their holders load a model, wait for a slow store, or encode prompts.
 
-A holder says now and then that it is still there; a thread of its own renews in between, for one wait on a store with
-all its retries takes longer than a lease lives. A holder that says nothing for :data:`HANG_TIMEOUT_S` is taken to hang,
-and its lease is left to run out, so that another worker may try. A process that is stopped as a whole renews nothing
-either.
+A thread of its own renews the leases, because one wait on a store with all its retries takes longer than a lease lives.
+The holder sends a heartbeat now and then. After :data:`HANG_TIMEOUT_S` without one the holder is taken to hang, and its
+lease is left to expire, so that another worker may try. A process that is stopped as a whole renews nothing either.
 """
 
 from __future__ import annotations
@@ -23,76 +22,76 @@ HANG_TIMEOUT_S = 600.0
 
 @dataclass(eq=False)
 class RenewedLease:
-    """A lease in the keeper's hands; ``lost`` once another worker is known to have taken the chunk."""
+    """A lease that is being renewed. ``lost`` once another worker is known to have taken it."""
 
     lease: Lease
     lost: bool = False
-    heard_at: float = field(default_factory=time.monotonic)
+    heartbeat_at: float = field(default_factory=time.monotonic)
 
     def heartbeat(self) -> bool:
-        """Says that the holder is at work; False if it need not be any more, since the lease is lost."""
-        self.heard_at = time.monotonic()
+        """Records that the holder is at work; False once the lease is lost, so that the holder can stop."""
+        self.heartbeat_at = time.monotonic()
         return not self.lost
 
 
 class LeaseRenewer:
-    """Renews the leases of one process three times in the life of each. May be used from many threads."""
+    """Renews the leases of one process, each three times in its life. May be used from many threads."""
 
-    def __init__(self, leases: Leases, lease_s: float, *, silence_s: float = HANG_TIMEOUT_S) -> None:
+    def __init__(self, leases: Leases, lease_s: float, *, hang_timeout_s: float = HANG_TIMEOUT_S) -> None:
         self._leases = leases
         self._interval_s = lease_s / 3
-        self._silence_s = silence_s
-        self._kept: set[RenewedLease] = set()
+        self._hang_timeout_s = hang_timeout_s
+        self._renewed: set[RenewedLease] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keep(self, lease: Lease) -> Iterator[RenewedLease]:
-        """Renews the lease until the block ends, then gives it back."""
-        kept = RenewedLease(lease)
+    def renewing(self, lease: Lease) -> Iterator[RenewedLease]:
+        """Renews the lease until the block ends, then releases it."""
+        renewed = RenewedLease(lease)
         with self._lock:
-            self._kept.add(kept)
+            self._renewed.add(renewed)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
         try:
-            yield kept
+            yield renewed
         finally:
-            self.release(kept)
+            self.release(renewed)
 
-    def release(self, kept: RenewedLease) -> None:
-        """Gives the lease back before the block ends; a second time changes nothing."""
+    def release(self, renewed: RenewedLease) -> None:
+        """Releases the lease before the block ends; a second call changes nothing."""
         with self._lock:
-            self._kept.discard(kept)
-        self._leases.release(kept.lease)
+            self._renewed.discard(renewed)
+        self._leases.release(renewed.lease)
 
     def close(self) -> None:
-        """Ends the thread; what is kept runs out, unless it is released."""
+        """Ends the thread. Leases that are not released expire."""
         self._closed.set()
 
-    def renew(self) -> None:
-        """Renews once what is kept."""
+    def renew_all(self) -> None:
+        """Renews every lease once."""
         with self._lock:
-            everything = list(self._kept)
-        for kept in everything:
-            if kept.lost:
+            everything = list(self._renewed)
+        for renewed in everything:
+            if renewed.lost:
                 continue
-            lease = kept.lease
-            if time.monotonic() - kept.heard_at > self._silence_s:
-                logger.error("job=%s chunk=%d seems to hang; its lease is left to run out", lease.job, lease.chunk)
+            lease = renewed.lease
+            if time.monotonic() - renewed.heartbeat_at > self._hang_timeout_s:
+                logger.error("job=%s chunk=%d seems to hang; its lease is left to expire", lease.job, lease.chunk)
                 continue
-            if not self._leases.hold(lease):
-                kept.lost = True
+            if not self._leases.renew(lease):
+                renewed.lost = True
             with self._lock:
-                ended = kept not in self._kept
-            if ended and not kept.lost:
-                # given back while it was being renewed: nobody may have to wait for it to run out
+                released = renewed not in self._renewed
+            if released and not renewed.lost:
+                # released while it was being renewed: no other worker should have to wait until it expires
                 self._leases.release(lease)
 
     def _run(self) -> None:
         while not self._closed.wait(self._interval_s):
             try:
-                self.renew()
+                self.renew_all()
             except Exception:
                 logger.exception("leases were not renewed")

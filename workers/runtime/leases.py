@@ -1,12 +1,11 @@
-"""Leases: one worker at a time on a chunk, and fencing for one that was stopped past its lease and woke up again.
+"""Leases in Redis: one worker at a time on a chunk, and fencing for a worker that was stopped past its lease.
 
-    twinset:lease:{job}:{chunk}   string  the holder's token, expires by itself
-    twinset:epochs:{job}          hash    chunk -> epoch, counted up each time the chunk's lease is taken
-    twinset:leases:{job}          zset    chunk -> when its lease runs out (ms), to count the living ones
+The keys are :func:`~service.broker.redis_keys.lease` (the holder's token, which expires), ``epochs`` (counted up each
+time a lease is taken) and ``leases`` (when the live ones expire).
 
-A lease only saves work. Redis may forget it all, or not answer: then two workers may make the same chunk, in the same
-bytes, and the store lets one of them commit it. So nothing here ever stops a worker unless another one is known to have
-taken over.
+A lease only saves work. If Redis loses its data or does not answer, two workers may make the same chunk, in the same
+bytes, and the store lets one of them commit it. So a lease stops a worker only if another one is known to have taken
+the chunk.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from dataclasses import dataclass, field
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.broker import redis_keys
+
 logger = logging.getLogger(__name__)
 _TTL_S = 7 * 86_400
 
-# KEYS lease, epochs, leases; ARGV token, lease_ms, chunk, kept_s. Returns the epoch, or 0 if another holds the lease.
-# Asked again with the same token, after an answer that got lost, it gives the same epoch.
+# KEYS lease, epochs, leases; ARGV token, lease_ms, chunk, ttl_s. Returns the epoch, or 0 if another holds the lease.
+# A second call with the same token, after an answer that got lost, returns the same epoch.
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then return tonumber(redis.call('HGET', KEYS[2], ARGV[3])) end
@@ -37,8 +38,8 @@ redis.call('EXPIRE', KEYS[3], ARGV[4])
 return epoch
 """
 
-# As above, with ARGV[5] the holder's epoch. Returns 1 if the lease is ours (again), 0 if another has taken it since.
-_HOLD = """
+# As above, with ARGV[5] the holder's epoch. Returns 1 if the lease is ours (again), 0 if another worker has taken it.
+_RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 if not holder then
@@ -71,7 +72,7 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], now[1] * 1000 + math.floor(now[2] / 
 
 @dataclass(frozen=True)
 class Lease:
-    """A chunk in one worker's hands. ``epoch`` is 0 where Redis could not be asked."""
+    """A lease on a chunk of a job, or on a run (chunk 0). ``epoch`` is 0 if Redis did not answer."""
 
     job: str
     chunk: int
@@ -80,11 +81,12 @@ class Lease:
 
     @property
     def key(self) -> str:
-        return f"twinset:lease:{self.job}:{self.chunk}"
+        """The Redis key that holds its token."""
+        return redis_keys.lease(self.job, self.chunk)
 
 
 class Leases:
-    """Takes, keeps and gives back leases in ``redis`` (which decodes its answers), each ``lease_s`` seconds long."""
+    """Takes, renews and releases leases of ``lease_s`` seconds in ``redis``, which decodes its answers."""
 
     def __init__(self, redis: Redis, lease_s: float) -> None:
         self._redis = redis
@@ -93,57 +95,48 @@ class Leases:
     def take(self, job: str, chunk: int) -> Lease | None:
         """The chunk's lease, or None while another worker holds it."""
         wanted = Lease(job, chunk, 0)
-        keys = (wanted.key, _epochs(job), _leases(job))
+        keys = (wanted.key, redis_keys.epochs(job), redis_keys.leases(job))
         try:
             epoch = int(self._redis.eval(_TAKE, 3, *keys, wanted.token, self._lease_ms, chunk, _TTL_S))
         except RedisError as error:
-            logger.warning("job=%s chunk=%d works without a lease: %s", job, chunk, error)
+            logger.warning("job=%s chunk=%d goes on without a lease: %s", job, chunk, error)
             return wanted
         return Lease(job, chunk, epoch, wanted.token) if epoch else None
 
-    def hold(self, lease: Lease) -> bool:
-        """Renews the lease. False only if another worker has taken the chunk since; then nothing may be committed.
+    def renew(self, lease: Lease) -> bool:
+        """Renews the lease. False only if another worker has taken the chunk; then nothing may be committed.
 
-        A lease that ran out, or that Redis forgot, is ours again as long as nobody else took it.
+        A lease that expired, or that Redis lost, is ours again unless another worker took it.
         """
-        keys = (lease.key, _epochs(lease.job), _leases(lease.job))
+        keys = (lease.key, redis_keys.epochs(lease.job), redis_keys.leases(lease.job))
         arguments = (lease.token, self._lease_ms, lease.chunk, _TTL_S, lease.epoch)
         try:
-            return bool(self._redis.eval(_HOLD, 3, *keys, *arguments))
+            return bool(self._redis.eval(_RENEW, 3, *keys, *arguments))
         except RedisError as error:
             logger.warning("job=%s chunk=%d lease not renewed: %s", lease.job, lease.chunk, error)
             return True
 
     def release(self, lease: Lease) -> None:
-        """Gives the lease back, if it is still ours."""
+        """Releases the lease, if it is still ours."""
         try:
-            self._redis.eval(_RELEASE, 2, lease.key, _leases(lease.job), lease.token, lease.chunk)
+            self._redis.eval(_RELEASE, 2, lease.key, redis_keys.leases(lease.job), lease.token, lease.chunk)
         except RedisError as error:
             logger.warning("job=%s chunk=%d lease not released: %s", lease.job, lease.chunk, error)
 
     def live(self, job: str) -> set[int]:
-        """The chunks of the job that are in some worker's hands. Raises RedisError if nobody can tell."""
-        return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, _leases(job))}
+        """The chunks of the job that have a live lease. Raises RedisError if Redis fails."""
+        return {int(chunk) for chunk in self._redis.eval(_LIVE, 1, redis_keys.leases(job))}
 
     def never_taken(self, job: str, chunks: Sequence[int]) -> set[int]:
-        """Those of ``chunks`` that no worker has had yet, as far as Redis remembers. Raises RedisError if nobody can
-        tell."""
+        """The ``chunks`` whose lease was never taken, as far as Redis remembers. Raises RedisError if Redis fails."""
         if not chunks:
             return set()
-        epochs = self._redis.hmget(_epochs(job), [str(chunk) for chunk in chunks])
+        epochs = self._redis.hmget(redis_keys.epochs(job), [str(chunk) for chunk in chunks])
         return {chunk for chunk, epoch in zip(chunks, epochs, strict=True) if epoch is None}
 
     def forget(self, job: str) -> None:
-        """Drops what is kept of a job that has ended."""
+        """Deletes the epochs and leases of a job that has ended."""
         try:
-            self._redis.delete(_epochs(job), _leases(job))
+            self._redis.delete(redis_keys.epochs(job), redis_keys.leases(job))
         except RedisError as error:
-            logger.debug("job=%s leases not forgotten: %s", job, error)
-
-
-def _epochs(job: str) -> str:
-    return f"twinset:epochs:{job}"
-
-
-def _leases(job: str) -> str:
-    return f"twinset:leases:{job}"
+            logger.debug("job=%s leases not deleted: %s", job, error)

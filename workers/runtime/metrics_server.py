@@ -1,4 +1,4 @@
-"""Serving a worker's metrics to Prometheus, on a port of its own; without one nothing listens."""
+"""The HTTP server of a worker's Prometheus metrics, on a port of its own; off by default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.errors import SettingsError
 
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
-    """Lets a worker be told where: ``metrics_port`` is 0 where nothing is to be served."""
+    """Adds ``--metrics-port`` (0: off) and ``--metrics-host`` to a worker's command line."""
     parser.add_argument(
         "--metrics-port", type=int, default=0, help="serve Prometheus metrics on this port (default: off)"
     )
@@ -19,15 +19,15 @@ def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def serve_metrics(collector: Collector, port: int, address: str, registry: CollectorRegistry = REGISTRY) -> None:
-    """Serves ``/metrics`` on ``address:port`` from a thread: what was counted, and what ``collector`` reads off at that
-    moment.
+    """Serves ``/metrics`` on ``address:port`` from a thread: the counters, and what ``collector`` reads at the request.
 
-    Raises :class:`SettingsError` where the port cannot be had.
+    Raises :class:`SettingsError` if the port cannot be opened.
     """
     try:
         start_http_server(port, addr=address, registry=registry)
     except (OSError, OverflowError) as error:
         raise SettingsError(
-            f"port {port} on {address} cannot be had for metrics ({error}); another process may use it. Choose another with --metrics-port"
+            f"cannot serve metrics on port {port} of {address} ({error}); another process may use the port. "
+            "Choose another with --metrics-port"
         ) from None
     registry.register(collector)

@@ -1,5 +1,4 @@
-"""Going through what is old, a page at a time: ids list newest first, so all from before a moment is the end of their
-listing."""
+"""Pages of old ids. Ids list newest first, so the ids from before a moment are the end of the listing."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ def utc_now() -> datetime:
 
 
 class Listing(Protocol):
-    """Lists ids, newest first."""
+    """A listing of ids, newest first."""
 
     def __call__(self, *, start_after: str, limit: int) -> Iterator[str]:
-        """Those after ``start_after``, at most ``limit``."""
+        """The ids after ``start_after``, at most ``limit``."""
 
 
 @dataclass
 class OldestFirstPages:
-    """The pages of ``listing``, whose ids begin with ``letter``; after the last one comes the first again."""
+    """The pages of ``listing``, whose ids begin with ``letter``. After the last page the first comes again."""
 
     listing: Listing
     size: int
@@ -34,11 +33,11 @@ class OldestFirstPages:
 
     @property
     def at_start(self) -> bool:
-        """Whether the page to come is the first."""
+        """Whether the next page is the first."""
         return self._after is None
 
     def page(self, before: datetime) -> Iterator[str]:
-        """A page of the ids from before that moment. It comes again if the caller does not take all of it."""
+        """The next page of ids from before that moment. It comes again if the caller does not take all of it."""
         ids = list(self.listing(start_after=max(oldest_at(before, self.letter), self._after or ""), limit=self.size))
         yield from ids
         self._after = ids[-1] if len(ids) == self.size else None

@@ -1,4 +1,4 @@
-"""Passes over what there is to tend, again and again, by one worker at a time."""
+"""Periodic tasks: work that every worker could do and one at a time does, again and again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from workers.runtime.leader_lock import LeaderLock
 
 logger = logging.getLogger(__name__)
 
-_SAID_AGAIN_AFTER_S = 60.0
+_REPEAT_WARNING_AFTER_S = 60.0
 
 
 class PeriodicTask(ABC):
-    """A thread of its own between :meth:`start` and :meth:`stop`. A pass that fails is logged, and the next one comes
-    all the same; while the reason stays the same it is said once a minute, so that a broker's outage does not fill a
-    disk.
+    """A task that calls :meth:`run_once` on a thread of its own between :meth:`start` and :meth:`stop`.
 
-    Every worker has one of a kind; a turn in Redis lets one at a time make them.
+    A run that fails is logged and the next one comes all the same. While the reason stays the same it is logged once a
+    minute, so that an outage of the broker does not fill a disk. Every worker starts the task; a leader lock lets one
+    worker at a time run it.
     """
 
-    def __init__(self, redis: Redis, turn: str, *, name: str, lasts_s: float, interval_s: float) -> None:
-        """``turn`` is the turn's key, which another may have ``lasts_s`` after its holder was last heard of; ``name``
-        the thread's."""
-        self._leader_lock = LeaderLock(redis, turn, lasts_s=lasts_s)
+    def __init__(self, redis: Redis, lock_key: str, *, name: str, ttl_s: float, interval_s: float) -> None:
+        """``lock_key`` and ``ttl_s``: the leader lock; if its holder dies, another worker leads after ``ttl_s``.
+
+        ``name``: of the task, in its thread's name and in log lines.
+        """
+        self._leader_lock = LeaderLock(redis, lock_key, ttl_s=ttl_s)
         self._name = name
         self._interval_s = interval_s
         self._stop = threading.Event()
@@ -37,42 +39,42 @@ class PeriodicTask(ABC):
 
     @abstractmethod
     def run_once(self) -> bool:
-        """One pass; False if it is another worker's turn. Raises RedisError if nobody can tell, or a store's error."""
+        """Runs the task once; False if another worker leads. Raises RedisError if Redis fails, or a store's error."""
 
     @property
     def pause_s(self) -> float:
-        """Seconds from a pass to the next."""
+        """Seconds between two runs."""
         return self._interval_s
 
     def start(self) -> None:
-        """Starts the thread; the first pass comes at once."""
+        """Starts the thread; the first run comes at once."""
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after what it is at."""
+        """Ends the thread after the step it is in."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
     def _should_continue(self) -> bool:
-        """Whether a pass may go on to what comes next: not stopped, and the turn still ours."""
-        return not self._stop.is_set() and (self._leader_lock.is_ours or self._leader_lock.take())
+        """Whether a run may go on with its next step: the task is not stopped, and this worker still leads."""
+        return not self._stop.is_set() and (self._leader_lock.is_ours or self._leader_lock.acquire())
 
     def _run(self) -> None:
-        failure, said_at = "", 0.0
+        failure, logged_at = "", 0.0
         while not self._stop.is_set():
             try:
                 self.run_once()
                 if failure:
-                    logger.info("the %s makes its passes again", self._name)
+                    logger.info("the %s runs again", self._name)
                 failure = ""
             except (RedisError, TwinsetError) as error:
-                what = str(error) or type(error).__name__
-                if what != failure or time.monotonic() - said_at > _SAID_AGAIN_AFTER_S:
-                    logger.warning("no pass of the %s: %s", self._name, what)
-                    failure, said_at = what, time.monotonic()
+                reason = str(error) or type(error).__name__
+                if reason != failure or time.monotonic() - logged_at > _REPEAT_WARNING_AFTER_S:
+                    logger.warning("the %s cannot run: %s", self._name, reason)
+                    failure, logged_at = reason, time.monotonic()
             except Exception:
-                logger.exception("a pass of the %s failed", self._name)
+                logger.exception("the %s failed", self._name)
             self._stop.wait(self.pause_s)
-        self._leader_lock.give_back()
+        self._leader_lock.release()

@@ -1,4 +1,4 @@
-"""A worker's own connection to Redis."""
+"""A worker's connection to Redis."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TIMEOUT_S = 2.0
 
 
 def connect(settings: Settings) -> Redis:
-    """A client that decodes its answers and never waits long: all that it carries is hints. Touches no network yet."""
+    """A client that decodes its answers and never waits long: live state may be lost. It connects at its first use."""
     return Redis.from_url(
         settings.broker_url,
         socket_timeout=_TIMEOUT_S,
         socket_connect_timeout=_TIMEOUT_S,
         decode_responses=True,
-        # once more at once, for a connection that a restarted broker has closed
+        # one retry at once, for a connection that a restarted broker has closed
         retry=Retry(NoBackoff(), 1),
     )

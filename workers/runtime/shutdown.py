@@ -1,4 +1,4 @@
-"""A worker's end, asked for once."""
+"""A worker's shutdown: requested once, then a grace time for the work in hand."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 @dataclass
 class Shutdown:
-    """The worker's end: asked for once, then work in hand has ``grace_s`` seconds before it is handed back."""
+    """The shutdown of a worker. After :meth:`request`, its work has ``grace_s`` seconds before it is requeued."""
 
     grace_s: float = 8.0
-    _asked_at: float | None = None
+    _requested_at: float | None = None
 
-    def ask(self) -> None:
-        """Asks the worker to stop; a second time changes nothing."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+    def request(self) -> None:
+        """Requests the shutdown; a second call changes nothing."""
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
 
     @property
-    def asked(self) -> bool:
-        return self._asked_at is not None
+    def requested(self) -> bool:
+        return self._requested_at is not None
 
     @property
     def out_of_time(self) -> bool:
-        """Whether work in hand must be put down now."""
-        return self._asked_at is not None and time.monotonic() - self._asked_at >= self.grace_s
+        """Whether the grace time is over, so that work must be released now."""
+        return self._requested_at is not None and time.monotonic() - self._requested_at >= self.grace_s

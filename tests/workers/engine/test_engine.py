@@ -1,4 +1,4 @@
-"""The engine: bits that do not depend on company, arithmetic that is diffusers', samples that come and go."""
+"""The engine: bits that do not depend on other samples, the arithmetic of diffusers, samples that come and go."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def bits(result: Tensor) -> bytes:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_samples_bits_do_not_depend_on_its_company_slot_or_time_of_arrival(
+def test_a_samples_bits_do_not_depend_on_other_samples_its_slot_or_its_time_of_arrival(
     engine: Engine, dtype: torch.dtype
 ) -> None:
     system = TinySystem(dtype=dtype)
@@ -124,7 +124,7 @@ def test_a_sample_of_equal_branches_takes_one_row_and_every_forward_has_the_cano
     assert bits(first.result(30)) == bits(second.result(30))
 
 
-def test_a_nan_ends_one_sample_with_its_reason_and_its_neighbours_never_notice(engine: Engine) -> None:
+def test_a_nan_fails_one_sample_with_its_reason_and_no_other(engine: Engine) -> None:
     system = TinySystem()
     model = model_of(system)
     sound = [request_for(system, number, steps=6, guidance_scale=2.0) for number in range(3)]
@@ -158,13 +158,13 @@ def test_a_cancelled_sample_leaves_before_the_next_step(engine: Engine) -> None:
 
 def test_a_job_of_one_does_not_queue_behind_a_bulk_job(engine: Engine) -> None:
     system = TinySystem()
-    both_are_in, forward = threading.Event(), system.forward
+    both_submitted, forward = threading.Event(), system.forward
 
-    def forward_once_both_are_in(*given: Tensor) -> Tensor:
-        both_are_in.wait(30)
+    def forward_once_both_submitted(*given: Tensor) -> Tensor:
+        both_submitted.wait(30)
         return forward(*given)
 
-    system.forward = forward_once_both_are_in  # type: ignore[method-assign]
+    system.forward = forward_once_both_submitted  # type: ignore[method-assign]
     model = model_of(system, rows=2)
     finished: list[str] = []
     bulk = [request_for(system, n, steps=4, guidance_scale=2.0, group="bulk") for n in range(20)]
@@ -173,7 +173,7 @@ def test_a_job_of_one_does_not_queue_behind_a_bulk_job(engine: Engine) -> None:
     futures += engine.submit(model, [single])
     for number, future in enumerate(futures):
         future.add_done_callback(lambda _, number=number: finished.append("single" if number == 20 else "bulk"))
-    both_are_in.set()
+    both_submitted.set()
     wait(futures, 60)
     assert finished.index("single") <= 2
 
@@ -217,7 +217,7 @@ def test_a_request_no_step_could_serve_is_refused_at_once(engine: Engine) -> Non
             engine.submit(model_of(system), [request_for(system, 1, **changes)])
 
 
-def test_a_stopped_engine_fails_what_it_has_not_done_and_takes_nothing_more() -> None:
+def test_a_stopped_engine_fails_its_unfinished_samples_and_accepts_no_more() -> None:
     engine, system = Engine(cpu_threads=1), TinySystem()
     started = threading.Event()
     futures = engine.submit(
@@ -232,7 +232,7 @@ def test_a_stopped_engine_fails_what_it_has_not_done_and_takes_nothing_more() ->
         engine.submit(model_of(system), [request_for(system, 1)])
 
 
-def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
+def test_a_preempted_sample_resumes_to_the_same_bits(engine: Engine) -> None:
     system = TinySystem()
     model = model_of(system, rows=4)
     bulk = [request_for(system, n, steps=40, guidance_scale=2.0, eta=1.0, group="bulk") for n in range(2)]
@@ -251,8 +251,8 @@ def test_a_parked_sample_goes_on_to_the_same_bits(engine: Engine) -> None:
     second = dataclasses.replace(bulk[1], on_step=lambda done: order.append(f"bulk {done}"))
     assert [bits(future.result(30)) for future in engine.submit(model, [first, second])] == alone
     assert engine.preemptions == 1
-    place = order.index("single")
-    assert order[place : place + 6] == ["single"] * 5 + ["bulk 11"], (
+    start = order.index("single")
+    assert order[start : start + 6] == ["single"] * 5 + ["bulk 11"], (
         "the second stood still for the five steps of the single"
     )
 
@@ -269,10 +269,10 @@ def test_models_share_the_engine_by_time_not_by_steps(engine: Engine) -> None:
     together = engine.submit(model_of(slow), [request_for(slow, 1, steps=20)])
     together += engine.submit(model_of(quick), [request_for(quick, 2, steps=900)])
     together[1].result(60)
-    assert len(slow.forwards) < 450, "a step each in turn would have let the slow one take nearly all of the time"
+    assert len(slow.forwards) < 450, "equal numbers of steps would have given the slow one nearly all of the time"
 
 
-def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(
+def test_out_of_memory_halves_the_shape_once_and_restarts_the_samples(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = TinySystem()
@@ -302,7 +302,7 @@ def test_out_of_memory_halves_the_shape_once_and_the_samples_start_again(
     assert model.rows == 4
 
 
-def test_a_lost_device_stops_the_engine_and_hands_everything_back() -> None:
+def test_a_lost_device_stops_the_engine_and_fails_every_sample_as_stopped() -> None:
     lost = threading.Event()
     engine, system = Engine(cpu_threads=1, on_device_lost=lost.set), TinySystem()
 

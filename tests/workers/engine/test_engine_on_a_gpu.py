@@ -49,7 +49,7 @@ def requests_for(system: System, count: int, **changes: object) -> list[SampleRe
 
 @pytest.mark.parametrize("way", [ForwardWay(), ForwardWay(graph=True)], ids=str)
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_bits_do_not_depend_on_company(engine: Engine, name: str, way: ForwardWay) -> None:
+def test_bits_do_not_depend_on_other_samples(engine: Engine, name: str, way: ForwardWay) -> None:
     system = build(name, "small", DEVICE, torch.bfloat16)
     model = EngineModel(system, 8, way=way)
     requests = requests_for(system, 12)
@@ -79,7 +79,7 @@ def test_it_equals_a_loop_of_diffusers(engine: Engine, name: str, way: ForwardWa
             torch.testing.assert_close(result, x[0], rtol=2e-3, atol=2e-3)
 
 
-def test_out_of_memory_halves_the_shape_and_the_samples_still_come(engine: Engine) -> None:
+def test_out_of_memory_halves_the_shape_and_the_samples_are_still_made(engine: Engine) -> None:
     system = build("cosimgen", "small", DEVICE, torch.bfloat16)
     model = EngineModel(system, 1 << 16)
     torch.cuda.set_per_process_memory_fraction(0.02)

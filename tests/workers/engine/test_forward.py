@@ -41,7 +41,7 @@ def made(engine: Engine, model: EngineModel) -> list[np.ndarray]:
     return [future.result(300).cpu().numpy() for future in engine.submit(model, requests)]
 
 
-def test_the_ways_have_names_for_the_record() -> None:
+def test_the_ways_have_names_in_the_record() -> None:
     assert [str(ForwardWay(*way)) for way in ((), (True,), (False, True), (True, True))] == [
         "eager",
         "compiled",
@@ -68,7 +68,7 @@ def test_a_compiled_forward_makes_the_same_samples_to_rounding_and_the_record_sa
     assert record.build["forward"] == "compiled"
 
 
-def test_a_forward_that_cannot_be_built_runs_as_it_is_and_the_record_does_not_lie(
+def test_a_forward_that_cannot_be_built_runs_eagerly_and_the_record_says_so(
     hire: Hire, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_compiler(*_: object, **__: object) -> None:
@@ -82,7 +82,7 @@ def test_a_forward_that_cannot_be_built_runs_as_it_is_and_the_record_does_not_li
     assert all(np.isfinite(x).all() for x in made(worker.engine, loaded.engine_model))
 
 
-def test_memory_that_ends_while_a_forward_is_built_halves_the_shape(
+def test_out_of_memory_while_a_forward_is_built_halves_the_shape(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = TinySystem()
@@ -102,7 +102,7 @@ def test_memory_that_ends_while_a_forward_is_built_halves_the_shape(
     assert (model.rows, model.halved) == (4, True)
 
 
-def test_a_clock_tells_each_forward_once(engine: Engine) -> None:
+def test_the_clock_times_each_forward_once(engine: Engine) -> None:
     clock, system = ForwardClock(torch.device("cpu")), TinySystem()
     x, t = torch.zeros(2, 6, 8, 8), torch.zeros(2, dtype=torch.int64)
     condition = {"class": torch.zeros(2, 8)}
@@ -115,7 +115,7 @@ def test_a_clock_tells_each_forward_once(engine: Engine) -> None:
 
 
 @pytest.mark.gpu
-def test_a_cuda_graph_makes_what_the_forward_makes() -> None:
+def test_a_cuda_graph_gives_the_forwards_output() -> None:
     system = TinySystem()
     system.device = torch.device("cuda")
     system.network.cuda()

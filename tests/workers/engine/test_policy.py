@@ -1,5 +1,4 @@
-"""The policy by simulation: thousands of steps of a batch, without a network, in which nobody starves and shares are
-kept."""
+"""The policy by simulation: thousands of steps of a batch without a network; no job starves and shares hold."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from workers.engine.policy import QUANTUM, WEIGHTS, FairQueue
 
 @dataclass(eq=False)
 class Sample:
-    """A claim of ``steps`` steps, which remembers when it came, when it was first admitted and when it was done."""
+    """A sample of ``steps`` steps, with the steps at which it came, was first admitted and ended."""
 
     path: tuple[str, str, str]
     steps: int = 50
@@ -28,7 +27,7 @@ class Sample:
 
 @dataclass
 class Batch:
-    """What the engine's lane does with the policy, and nothing else."""
+    """What the engine's batch does with the policy, and nothing else."""
 
     rows: int = 8
     queue: FairQueue[Sample] = field(default_factory=FairQueue)
@@ -46,10 +45,10 @@ class Batch:
         while (sample := self.queue.next()) is not None:
             free = self.rows - sum(s.rows for s in self.active)
             if sample.rows > free:
-                parted = self.queue.select_victims(sample, self.active, free)
-                if not parted:
+                victims = self.queue.select_victims(sample, self.active, free)
+                if not victims:
                     break
-                for victim in parted:
+                for victim in victims:
                     self.active.remove(victim)
                     self.queue.preempt(victim)
                     self.preemptions += 1
@@ -75,7 +74,7 @@ class Batch:
 
 
 def keep_waiting(batch: Batch, path: tuple[str, str, str], **changes: int) -> Callable[[], None]:
-    """Has always a few samples of a job in the queue: a job that asks for all it can get."""
+    """Keeps a few samples of a job in the queue at all times: a job that takes all it can get."""
     backlog: list[Sample] = []
 
     def refill() -> None:
@@ -97,7 +96,8 @@ def test_samples_of_a_job_come_in_their_order_and_fill_the_batch() -> None:
     batch.add(*samples)
     batch.run(150)
     assert [s.ended for s in samples] == [50] * 4 + [100] * 4 + [150] * 4
-    assert len(batch.queue) == 0 and not batch.queue._nodes, "nothing is remembered of who is gone"
+    assert len(batch.queue) == 0
+    assert not batch.queue._nodes, "no node is left of jobs that are gone"
 
 
 @pytest.mark.parametrize("priority", ["normal", "interactive"])
@@ -111,11 +111,11 @@ def test_a_job_of_one_is_admitted_within_one_step_beside_a_bulk_job_and_runs_on(
     batch.add(single)
     batch.run(5000)
     assert single.admitted == single.came
-    assert single.ended == single.came + single.steps, "it is not parked in its turn"
+    assert single.ended == single.came + single.steps, "it is not preempted itself"
     assert all(s.ended is not None for s in bulk)
 
 
-def test_jobs_share_equally_and_tenants_do_whatever_they_ask_for() -> None:
+def test_jobs_share_equally_and_so_do_tenants_whatever_they_ask_for() -> None:
     batch = Batch(rows=8)
     refill = together(
         keep_waiting(batch, ("a", "normal", "1")),
@@ -146,7 +146,7 @@ def test_interactive_jobs_get_their_share_and_bulk_never_starves(rows: int) -> N
     assert batch.given["t/normal"] > 0
 
 
-def test_two_that_share_one_place_change_over_by_the_quantum_not_by_the_step() -> None:
+def test_two_that_share_one_slot_alternate_by_the_quantum_not_by_the_step() -> None:
     batch = Batch(rows=2)
     refill = together(
         keep_waiting(batch, ("a", "normal", "1"), steps=1000), keep_waiting(batch, ("b", "normal", "2"), steps=1000)
@@ -156,7 +156,7 @@ def test_two_that_share_one_place_change_over_by_the_quantum_not_by_the_step() -
     assert 1 < batch.preemptions <= 6000 * 2 / QUANTUM + 2
 
 
-def test_nobody_saves_up_by_being_idle() -> None:
+def test_an_idle_tenant_saves_up_no_credit() -> None:
     batch = Batch(rows=4)
     busy = keep_waiting(batch, ("busy", "normal", "1"))
     lazy = Sample(("lazy", "normal", "2"), steps=1)
@@ -167,26 +167,26 @@ def test_nobody_saves_up_by_being_idle() -> None:
     assert batch.given["busy"] - before >= (500 * 4 - 2 * QUANTUM) / 2 * 0.95
 
 
-def test_everyone_who_comes_at_random_is_done_in_time_and_the_batch_is_never_idle() -> None:
+def test_samples_that_come_at_random_are_done_in_time_and_the_batch_is_never_idle() -> None:
     draw, batch = random.Random(5), Batch(rows=8)
-    everyone: list[Sample] = []
+    samples_so_far: list[Sample] = []
     for _ in range(4000):
         if draw.random() < 0.02:
-            path = (draw.choice("abc"), draw.choice(["normal", "normal", "interactive"]), f"job-{len(everyone)}")
+            path = (draw.choice("abc"), draw.choice(["normal", "normal", "interactive"]), f"job-{len(samples_so_far)}")
             samples = [
                 Sample(path, steps=draw.choice([5, 20, 50]), rows=draw.choice([1, 2]))
                 for _ in range(draw.choice([1, 1, 4, 9]))
             ]
-            everyone += samples
+            samples_so_far += samples
             batch.add(*samples)
         batch.step()
     batch.run(4000)
-    assert len(everyone) > 200
-    assert all(s.done == s.steps for s in everyone)
-    assert max(s.ended - s.came for s in everyone if s.ended is not None) < 2000
+    assert len(samples_so_far) > 200
+    assert all(s.done == s.steps for s in samples_so_far)
+    assert max(s.ended - s.came for s in samples_so_far if s.ended is not None) < 2000
 
 
-def test_a_sample_of_two_rows_is_not_jumped_by_those_of_one() -> None:
+def test_samples_of_one_row_do_not_overtake_one_of_two_rows() -> None:
     batch = Batch(rows=2)
     ones = keep_waiting(batch, ("t", "normal", "ones"), rows=1, steps=3)
     batch.run(4, ones)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from workers.engine.threads import apart, use_threads
+from workers.engine.threads import run_in_own_thread, use_threads
 
 
 def product() -> int:
@@ -17,7 +17,7 @@ def product() -> int:
     return torch.get_num_threads()
 
 
-def test_what_others_set_before_and_after_changes_nothing() -> None:
+def test_numbers_set_by_other_threads_before_and_after_change_nothing() -> None:
     before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(1) as engine, ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as late:
@@ -31,12 +31,12 @@ def test_what_others_set_before_and_after_changes_nothing() -> None:
         torch.set_num_threads(before)
 
 
-def test_what_is_called_apart_leaves_no_thread_behind_and_raises_here() -> None:
+def test_a_call_in_its_own_thread_leaves_no_thread_behind_and_raises_here() -> None:
     before, threads = torch.get_num_threads(), threading.active_count()
     try:
-        assert apart(2, product) == 2
+        assert run_in_own_thread(2, product) == 2
         with pytest.raises(ZeroDivisionError):
-            apart(1, lambda: 1 // 0)
+            run_in_own_thread(1, lambda: 1 // 0)
         assert threading.active_count() == threads
     finally:
         torch.set_num_threads(before)

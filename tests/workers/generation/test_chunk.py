@@ -21,6 +21,7 @@ from torch import Tensor
 from model_store.card import load_card
 from model_store.interface import Condition, System
 from model_store.masks.decode import Twin
+from service.broker import redis_keys
 from service.jobs.cancel import cancel
 from service.jobs.spec import JobSpec
 from service.kit.states import JobState
@@ -107,7 +108,7 @@ def test_the_same_request_and_seed_give_the_same_bytes_in_another_job_with_other
     assert files_of(store, first) != files_of(store, other_seed)
 
 
-def test_a_chunk_delivered_again_is_left_without_any_work(worker: Worker, post: Post) -> None:
+def test_a_chunk_delivered_again_costs_no_work(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=4, chunk_size=2)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     forwards, _ = worker.engine.counts
@@ -126,7 +127,7 @@ def test_a_message_that_names_no_chunk_is_dropped(worker: Worker, message: tuple
 
 @pytest.mark.parametrize("fail_on", ["images/00000001", "masks/00000000", "chunks/", "summary", "manifest"])
 @pytest.mark.parametrize("after_success", [False, True])
-def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the_same_bytes(
+def test_a_write_that_fails_anywhere_leaves_no_partial_state_and_a_repeat_gives_the_same_bytes(
     hire: Hire, post: Post, tmp_path: Path, fail_on: str, after_success: bool
 ) -> None:
     store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -138,7 +139,7 @@ def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the
     spec = accept(worker, post, count=2, chunk_size=2)
     store.fail_on, store.after_success = fail_on, after_success
     for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert generate_chunk(worker, spec.job, 0) in (ChunkOutcome.FAILED, ChunkOutcome.NOTHING_TO_DO)
+        assert generate_chunk(worker, spec.job, 0) in (ChunkOutcome.RETRY, ChunkOutcome.NOTHING_TO_DO)
         if fail_on.startswith(("images", "masks")):
             assert worker.repository.read_chunk(spec.job, 0) is None
     store.fail_on = None
@@ -153,7 +154,7 @@ def test_a_write_that_fails_anywhere_leaves_no_half_truth_and_a_repeat_gives_the
     ]
 
 
-def test_a_sample_that_breaks_ends_with_its_reason_and_the_job_ends_partial(
+def test_a_sample_that_fails_has_its_reason_and_the_job_ends_partial(
     hire: Hire, post: Post, store: FolderStore
 ) -> None:
     class BreaksOnce(TinySystem):
@@ -198,7 +199,7 @@ def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(
     assert files_of(store, sound) == files_of(store, alone)
 
 
-def test_a_cancelled_job_is_left_and_ended_with_what_it_has(worker: Worker, post: Post) -> None:
+def test_a_cancelled_job_ends_with_the_twins_it_has(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=6, chunk_size=2)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     cancel(spec, worker.repository, worker.live_state)
@@ -241,7 +242,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, re
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(self.forwards) == 2:
                 # the lease runs out while this worker is stopped, and another one takes the chunk up
-                redis.delete(f"twinset:lease:{specs[0].job}:0")
+                redis.delete(redis_keys.lease(specs[0].job, 0))
                 assert Leases(redis, 30).take(specs[0].job, 0) is not None
             return super().forward(x, t, condition)
 
@@ -251,7 +252,7 @@ def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, re
     assert worker.repository.read_chunk(specs[0].job, 0) is None
     assert worker.repository.read_summary(specs[0].job) is None
     assert worker.leases.live(specs[0].job) == {0}, "the other's lease stays"
-    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.TAKEN
+    assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.LEASED
 
 
 def test_the_same_chunk_delivered_five_times_at_once_to_two_workers_is_recorded_once(
@@ -286,53 +287,53 @@ def test_without_any_redis_a_chunk_is_made_and_the_job_ends_all_the_same(hire: H
     assert record.epoch == 0
 
 
-def test_a_chunk_that_keeps_failing_is_given_up_with_its_reason(hire: Hire, post: Post) -> None:
+def test_a_chunk_that_keeps_failing_fails_for_good_with_its_reason(hire: Hire, post: Post) -> None:
     def explode(folder: Path) -> System:
         raise MemoryError("the model is larger than this machine")
 
     worker = hire(load=explode)
     spec = accept(worker, post, count=2, chunk_size=2)
     assert [generate_chunk(worker, spec.job, 0) for _ in range(3)] == [
+        ChunkOutcome.RETRY,
+        ChunkOutcome.RETRY,
         ChunkOutcome.FAILED,
-        ChunkOutcome.FAILED,
-        ChunkOutcome.GIVEN_UP,
     ]
     summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     assert (summary.state, summary.failed) == (JobState.FAILED, 2)
-    assert "given up after 3 attempts" in (summary.reason or "")
+    assert "failed after 3 attempts" in (summary.reason or "")
     assert "larger than this machine" in (summary.reason or "")
 
 
-def test_a_chunk_that_kills_its_worker_each_time_is_given_up_too(worker: Worker, post: Post) -> None:
+def test_a_chunk_that_kills_its_worker_each_time_fails_for_good_too(worker: Worker, post: Post) -> None:
     spec = accept(worker, post, count=4, chunk_size=2)
     for _ in range(worker.settings.max_chunk_attempts):
         worker.dispatcher.begin_attempt(spec.job, 0)
-    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.RECORDED
     summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     assert (summary.state, summary.done, summary.failed) == (JobState.PARTIAL, 2, 2)
-    assert "ended with its worker each time" in (summary.reason or "")
+    assert "its worker died each time" in (summary.reason or "")
 
 
 def test_a_model_that_is_gone_or_changed_ends_the_job_at_once_and_says_so(worker: Worker, post: Post) -> None:
     gone = accept(worker, post, model="nowhere@1.0.0", count=1)
     changed = accept(worker, post, weights_sha256="0" * 64, count=1)
     for spec, words in ((gone, "neither bundled nor registered"), (changed, "a version never changes its weights")):
-        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.GIVEN_UP
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
         summary = worker.repository.read_summary(spec.job)
         assert summary is not None
         assert summary.state is JobState.FAILED
         assert words in (summary.reason or "")
 
 
-def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> None:
+def test_a_worker_that_shuts_down_requeues_its_chunk(hire: Hire, post: Post) -> None:
     workers: list[Worker] = []
 
     class Stops(TinySystem):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            workers[0].shutdown.ask()
+            workers[0].shutdown.request()
             return super().forward(x, t, condition)
 
     workers.append(hire(load=lambda folder: Stops(load_card(folder)), grace_s=0.0))
@@ -345,10 +346,10 @@ def test_a_worker_asked_to_stop_hands_its_chunk_back(hire: Hire, post: Post) -> 
     assert workers[0].dispatcher.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"
 
 
-def test_with_time_left_a_worker_asked_to_stop_finishes_its_chunk(hire: Hire, post: Post) -> None:
+def test_within_the_grace_time_a_worker_finishes_its_chunk(hire: Hire, post: Post) -> None:
     worker = hire(grace_s=60.0)
     spec = accept(worker, post, count=2, chunk_size=2)
-    worker.shutdown.ask()
+    worker.shutdown.request()
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
 
 
@@ -358,7 +359,7 @@ def test_progress_moves_with_the_steps_of_a_single_chunk(hire: Hire, post: Post,
 
     class Watched(TinySystem):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-            value = redis.hget(f"twinset:pace:{specs[0].job}", "c0")
+            value = redis.hget(redis_keys.throughput(specs[0].job), "c0")
             seen.append(float(value or 0.0))
             return super().forward(x, t, condition)
 

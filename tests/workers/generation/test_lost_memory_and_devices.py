@@ -30,7 +30,7 @@ class ShortOfMemory(TinySystem):
         return super().forward(x, t, condition)
 
 
-def test_a_chunk_during_which_the_shape_was_halved_is_of_one_shape_and_says_so(
+def test_a_chunk_whose_shape_was_halved_midway_is_of_one_shape_and_records_it(
     hire: Hire, post: Post, store: FolderStore
 ) -> None:
     small = hire(batch_shape=4)
@@ -44,7 +44,7 @@ def test_a_chunk_during_which_the_shape_was_halved_is_of_one_shape_and_says_so(
     assert files_of(store, spec) == files_of(store, expected)
 
 
-def test_a_lost_device_asks_the_process_to_end_and_the_chunk_is_requeued(
+def test_a_lost_device_ends_the_process_and_the_chunk_is_requeued(
     hire: Hire, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Lost(TinySystem):

@@ -65,7 +65,7 @@ def pixels(data: bytes) -> np.ndarray:
         return np.asarray(file)
 
 
-def test_every_twin_of_a_job_over_masks_has_the_mask_that_was_given(
+def test_every_twin_of_a_job_over_masks_has_the_given_mask(
     worker: Worker, post: Post, store: FolderStore, card: ModelCard
 ) -> None:
     spec = accept(worker, post, card, MASKS, prompt="few nuclei", count=7, chunk_size=2)
@@ -99,7 +99,7 @@ def test_the_same_masks_and_seed_give_the_same_bytes_in_another_job(
     assert files_of(store, first) != files_of(store, swapped)
 
 
-def test_by_text_alone_twins_have_no_mask_and_the_manifest_says_so(
+def test_from_text_alone_twins_have_no_mask_and_the_manifest_says_so(
     worker: Worker, post: Post, store: FolderStore, card: ModelCard
 ) -> None:
     spec = accept(worker, post, card, prompt="many nuclei", count=3)

@@ -17,7 +17,7 @@ from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation.test_chunk import accept, work
 from workers.engine.model import EngineModel
 from workers.engine.peak import flops_per_row, matmul_rate
-from workers.generation import metrics
+from workers.generation import collector
 from workers.generation.collector import WorkerCollector, flop_utilisation
 
 
@@ -51,7 +51,7 @@ def test_steps_rows_and_forwards_are_counted_by_model(hire: Hire, post: Post) ->
     assert grown("twinset_worker_samples_total", "made") == 6
 
 
-def test_the_page_tells_queues_memory_and_utilisation(hire: Hire, post: Post) -> None:
+def test_the_page_shows_queues_memory_and_utilisation(hire: Hire, post: Post) -> None:
     worker = hire(batch_shape=8)
     accept(worker, post, count=6, chunk_size=6, steps=4)
     work(worker, post)
@@ -70,7 +70,7 @@ def test_the_page_tells_queues_memory_and_utilisation(hire: Hire, post: Post) ->
 
 
 def test_the_page_is_served(hire: Hire, redis: Redis, free_tcp_port: int) -> None:
-    metrics.expose(hire(), free_tcp_port, "127.0.0.1", CollectorRegistry())
+    collector.expose(hire(), free_tcp_port, "127.0.0.1", CollectorRegistry())
     with urllib.request.urlopen(f"http://127.0.0.1:{free_tcp_port}/metrics", timeout=10) as answer:
         assert "twinset_worker_samples_held 0.0" in answer.read().decode()
 
@@ -107,5 +107,5 @@ def test_utilisation_is_useful_flops_over_time_and_the_devices_rate(
     for _ in range(2):
         model.record_step(samples=3, used=6, rows=8, seconds=[0.5])
     assert model.used_rows_per_second() == 12.0
-    monkeypatch.setattr(metrics, "matmul_rate", lambda *_: 100.0 * loaded.flops_per_row)
+    monkeypatch.setattr(collector, "matmul_rate", lambda *_: 100.0 * loaded.flops_per_row)
     assert flop_utilisation(loaded, 1) == pytest.approx(0.12)

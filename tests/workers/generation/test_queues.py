@@ -87,7 +87,7 @@ def test_a_later_interactive_chunk_is_taken_before_earlier_normal_ones(
         assert reader.take(2) == [(bulk, 1, "generate"), (bulk, 2, "generate")]
 
 
-def test_of_many_interactive_chunks_four_are_taken_for_each_normal_one_that_waits(
+def test_four_interactive_chunks_are_taken_for_each_normal_one_that_waits(
     settings: Settings, worker: Worker, queue: JobQueue
 ) -> None:
     bulk, urgent = tiny_spec().job, tiny_spec().job
@@ -118,20 +118,18 @@ def test_an_older_worker_leaves_interactive_chunks_and_an_older_sender_is_read(
     older.close()
 
 
-def test_a_chunk_for_which_no_time_is_left_goes_back_to_the_queue_it_came_from(
-    settings: Settings, hire: Hire, post: Post
-) -> None:
+def test_after_the_grace_time_a_chunk_goes_back_to_its_queue(settings: Settings, hire: Hire, post: Post) -> None:
     worker = hire(grace_s=0.0)
-    worker.shutdown.ask()
+    worker.shutdown.request()
     task = create_app(settings, worker).tasks[GENERATE_TASK]
     jobs = [tiny_spec().job for _ in range(3)]
-    for job, queue in zip(jobs, ("generate-interactive", "generate", None)):
+    for job, queue in zip(jobs, ("generate-interactive", "generate", None), strict=True):
         assert task.apply(kwargs={"job": job, "chunk": 2}, routing_key=queue).get() == ChunkOutcome.REQUEUED.value
     assert post.sent == [(job, 2) for job in jobs]
     assert post.interactive == [(jobs[0], 2)]
 
 
-def test_the_order_does_not_depend_on_that_in_which_the_queues_came() -> None:
+def test_the_order_does_not_depend_on_that_of_the_queues() -> None:
     for queues in (["generate", "generate-interactive"], ["generate-interactive", "generate"]):
         order = InteractiveFirst(queues)
         assert order.consume(2) == ["generate-interactive", "generate"]

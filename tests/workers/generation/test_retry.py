@@ -30,7 +30,7 @@ from workers.tools.verify import (
 
 
 def retries(worker: Worker, store: FolderStore, post: Post) -> Retries:
-    uploads = Uploads(store, "default")
+    uploads = Uploads(store)
     parts: Any = (Catalogue(store), post, uploads, MaskReader(worker.settings, uploads))
     return Retries(
         JobSubmitter(worker.settings, worker.repository, *parts, Quotas(worker.repository.usage, worker.live_state))
@@ -72,7 +72,7 @@ def test_a_quarantined_chunk_is_made_by_the_retry_to_the_byte(
     assert verdict(list(verify(drawn, store, worker.settings, load=load))) is VerifyVerdict.SAME
 
 
-def test_samples_that_broke_here_and_there_are_made_by_the_retry_to_the_byte(
+def test_samples_that_failed_here_and_there_are_made_by_the_retry_to_the_byte(
     hire: Hire, post: Post, store: FolderStore, whole: JobSpec
 ) -> None:
     class BreaksNowAndThen(TinySystem):

@@ -16,7 +16,8 @@ from torch import Tensor
 from model_store.card import load_card
 from model_store.interface import Condition
 from model_store.masks.decode import Twin
-from service.jobs.sample_files import pictures_of, read_picture
+from service.broker import redis_keys
+from service.jobs.sample_files import read_sample_file, sample_files_of
 from service.jobs.spec import JobSpec
 from service.kit.states import JobState
 from service.store import keys
@@ -47,11 +48,13 @@ class NotingStore(FolderStore):
 def assert_all_readable(worker: Worker, spec: JobSpec) -> None:
     """Every recorded picture is where its record says."""
     for _, item in worker.repository.iterate_items(spec):
-        for picture in pictures_of(item):
-            assert hashlib.sha256(read_picture(worker.repository.store, picture)).hexdigest() == picture.sha256
+        for picture in sample_files_of(item):
+            assert hashlib.sha256(read_sample_file(worker.repository.store, picture)).hexdigest() == picture.sha256
 
 
-def test_both_layouts_give_the_same_pictures_and_shards_a_write_a_chunk(hire: Hire, post: Post, tmp_path: Path) -> None:
+def test_both_layouts_give_the_same_files_and_shards_take_one_write_a_chunk(
+    hire: Hire, post: Post, tmp_path: Path
+) -> None:
     store = NotingStore(tmp_path / "noting")
     register(store)
     worker = hire(store=store)
@@ -105,14 +108,14 @@ def test_shards_are_the_same_bytes_in_another_job_and_from_another_worker(
     assert shards[0] == shards[1]
 
 
-def test_a_shard_that_cannot_be_stored_is_tried_for_as_long_as_it_takes(hire: Hire, post: Post, tmp_path: Path) -> None:
+def test_a_shard_that_cannot_be_stored_is_retried_until_it_is(hire: Hire, post: Post, tmp_path: Path) -> None:
     store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     register(store)
     worker = hire(store=store)
     spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
     store.fail_on = "shards/"
     for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+        assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
         assert worker.repository.read_chunk(spec.job, 0) is None
     store.fail_on = None
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
@@ -123,7 +126,7 @@ def test_a_shard_that_cannot_be_stored_is_tried_for_as_long_as_it_takes(hire: Hi
 
 
 @pytest.mark.parametrize(("fail_on", "after_success"), [("shards/", True), ("chunks/", False), ("chunks/", True)])
-def test_ended_between_shard_and_record_the_chunk_is_made_again_with_the_same_bytes(
+def test_after_a_crash_between_shard_and_record_the_chunk_is_made_again_with_the_same_bytes(
     hire: Hire, post: Post, tmp_path: Path, fail_on: str, after_success: bool
 ) -> None:
     store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -131,7 +134,7 @@ def test_ended_between_shard_and_record_the_chunk_is_made_again_with_the_same_by
     worker = hire(store=store)
     spec = accept(worker, post, count=2, chunk_size=2, **SHARDS)
     store.fail_on, store.after_success = fail_on, after_success
-    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
     store.fail_on = None
     key = keys.job_shard(spec.job, 0)
     before, data = store.head(key), store.get(key)
@@ -171,7 +174,7 @@ def breaking(*at: int) -> Any:
     return load
 
 
-def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_failed_samples_are_not_in_the_shard(hire: Hire, post: Post, store: FolderStore) -> None:
     worker = hire(load=breaking(2, 5, 6))
     spec = accept(worker, post, count=6, chunk_size=4, **SHARDS)
     work(worker, post)
@@ -190,7 +193,7 @@ def test_samples_that_were_given_up_are_not_in_the_shard(hire: Hire, post: Post,
     assert_all_readable(worker, spec)
 
 
-def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(
+def test_an_attempt_that_lost_a_sample_and_died_does_not_damage_the_next_one(
     hire: Hire, post: Post, tmp_path: Path
 ) -> None:
     store = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -198,7 +201,7 @@ def test_an_attempt_that_lost_a_sample_and_died_leaves_the_next_one_whole(
     worker = hire(store=store, load=breaking(1))
     spec = accept(worker, post, count=3, chunk_size=3, **SHARDS)
     store.fail_on = "chunks/"
-    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.FAILED
+    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
     store.fail_on = None
     short = store.get(keys.job_shard(spec.job, 0))
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
@@ -221,7 +224,7 @@ def test_a_worker_that_lost_its_lease_commits_no_shard(
     class Robbed(TinySystem):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(self.forwards) == 2:
-                redis.delete(f"twinset:lease:{specs[0].job}:0")
+                redis.delete(redis_keys.lease(specs[0].job, 0))
                 assert Leases(redis, 30).take(specs[0].job, 0) is not None
             return super().forward(x, t, condition)
 

@@ -20,7 +20,7 @@ from tests.workers.generation.test_chunk import accept, work
 from workers.generation.stage import Stage
 
 
-def test_a_full_stage_makes_whoever_puts_work_wait() -> None:
+def test_a_full_stage_makes_its_callers_wait() -> None:
     stage = Stage("store", 1, bound=2)
     gate, put = threading.Event(), []
 
@@ -55,7 +55,7 @@ class SlowStore(FolderStore):
         return super().put(key, data, **options)
 
 
-def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(
+def test_a_store_that_hangs_holds_back_decoding_and_not_the_engine(
     hire: Hire, redis: Redis, store: FolderStore
 ) -> None:
     slow = SlowStore(store.root, link_secret=b"0" * 16, public_url="http://127.0.0.1:8000")
@@ -75,9 +75,7 @@ def test_a_store_that_stands_still_holds_back_decoding_and_not_the_engine(
     until(lambda: pipeline.occupancy == (0, 256))
 
 
-def test_a_sample_that_the_model_cannot_take_ends_with_its_reason_and_its_neighbours_never_notice(
-    hire: Hire, post: Post
-) -> None:
+def test_a_sample_that_the_model_refuses_has_its_reason_and_no_other_is_affected(hire: Hire, post: Post) -> None:
     class Choosy(TinySystem):
         asked = 0
 
@@ -95,7 +93,7 @@ def test_a_sample_that_the_model_cannot_take_ends_with_its_reason_and_its_neighb
     assert [item.error for item in record.items] == ["the mask is 9 x 8 px; tiny takes 8 x 8", None, None, None]
 
 
-def test_a_thousand_samples_leave_no_memory_behind(hire: Hire, post: Post) -> None:
+def test_a_thousand_samples_leak_no_memory(hire: Hire, post: Post) -> None:
     worker = hire()
 
     def run(count: int) -> tuple[int, int, int]:

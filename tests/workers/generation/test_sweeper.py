@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from service.broker import redis_keys
 from service.broker.queues import JobQueue
 from service.jobs.cancel import cancel
 from service.jobs.spec import JobSpec
@@ -18,7 +19,7 @@ from service.store.folder import FolderStore
 from tests.workers.conftest import Hire
 from tests.workers.fakes import CountingStore, Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
-from workers.generation.dispatch import LONGEST_READ
+from workers.generation.dispatch import MAX_MESSAGES_READ
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
 
@@ -35,7 +36,7 @@ def run(worker: Worker, post: Post) -> None:
     list(post.deliver_all(lambda job, chunk: generate_chunk(worker, job, chunk)))
 
 
-def test_a_job_that_was_never_sent_is_sent_as_far_as_the_window_goes_and_only_once(worker: Worker, post: Post) -> None:
+def test_a_job_that_was_never_sent_is_sent_once_up_to_the_chunks_in_flight(worker: Worker, post: Post) -> None:
     spec = old_job(worker, count=10, chunk_size=2)
     sweeper = Sweeper(worker)
     assert sweeper.run_once()
@@ -48,7 +49,7 @@ def test_a_job_that_was_never_sent_is_sent_as_far_as_the_window_goes_and_only_on
     assert post.sent == [(spec.job, chunk) for chunk in range(5)]
 
 
-def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(
+def test_after_a_flush_in_the_middle_of_a_job_it_goes_on_from_the_store(
     worker: Worker, post: Post, redis: Redis
 ) -> None:
     spec = old_job(worker, count=12, chunk_size=2)
@@ -66,9 +67,7 @@ def test_a_flushed_redis_in_the_middle_of_a_job_is_healed_from_the_store(
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 12)
 
 
-def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_again(
-    worker: Worker, post: Post, redis: Redis
-) -> None:
+def test_a_leased_chunk_is_not_sent_and_a_dead_workers_is_sent_again(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     lease = worker.leases.take(spec.job, 0)
     assert lease is not None
@@ -76,19 +75,17 @@ def test_a_chunk_in_a_workers_hands_is_let_alone_and_a_dead_workers_is_sent_agai
     sweeper.run_once()
     assert post.sent == []
     # the worker dies: its lease runs out
-    redis.zadd(f"twinset:leases:{spec.job}", {"0": 0})
+    redis.zadd(redis_keys.leases(spec.job), {"0": 0})
     redis.delete(lease.key)
     sweeper.run_once()
     assert post.sent == [(spec.job, 0)]
 
 
-def test_a_chunk_that_waits_in_the_queue_is_not_sent_twice_but_one_that_was_dropped_is(
-    worker: Worker, post: Post, redis: Redis
-) -> None:
+def test_a_queued_chunk_is_not_sent_twice_but_a_lost_one_is(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     sweeper = Sweeper(worker)
     sweeper.run_once()
-    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 600})
+    redis.zadd(redis_keys.sent(spec.job), {"0": redis.time()[0] - 600})
     queue = JobQueue(worker.settings)
     queue.send_chunk(spec.job, 0)
     queue.send_chunk(new_job_id(datetime.now(UTC)), 0)
@@ -100,20 +97,20 @@ def test_a_chunk_that_waits_in_the_queue_is_not_sent_twice_but_one_that_was_drop
     assert len(post.sent) == 2, "another job's chunk waits, this one was popped and dropped"
 
 
-def test_in_a_queue_too_long_to_be_read_a_chunk_is_taken_to_wait_for_two_minutes(
+def test_in_a_queue_too_long_to_read_a_chunk_is_assumed_to_wait_for_two_minutes(
     worker: Worker, post: Post, redis: Redis
 ) -> None:
     spec = old_job(worker, count=2, chunk_size=2)
     sweeper = Sweeper(worker)
     sweeper.run_once()
-    redis.rpush("generate", *["another job's chunk"] * (LONGEST_READ + 1))
+    redis.rpush("generate", *["another job's chunk"] * (MAX_MESSAGES_READ + 1))
     for age_s, sent in ((60, 1), (130, 2)):
-        redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - age_s})
+        redis.zadd(redis_keys.sent(spec.job), {"0": redis.time()[0] - age_s})
         sweeper.run_once()
         assert len(post.sent) == sent
 
 
-def test_what_a_dead_worker_held_is_sent_again_within_thirty_seconds() -> None:
+def test_a_dead_workers_chunk_is_sent_again_within_thirty_seconds() -> None:
     settings = Settings()
     turn_s = max(settings.lease_s, 3 * settings.sweep_interval_s)
     # the lease, or the turn of the dead worker's sweeper, may just have been renewed; the look at it may just have been
@@ -121,14 +118,14 @@ def test_what_a_dead_worker_held_is_sent_again_within_thirty_seconds() -> None:
     assert max(settings.lease_s, turn_s) + settings.sweep_interval_s <= 20, "10 s are left for the passes themselves"
 
 
-def test_a_dead_sweepers_turn_ends_with_its_leases(hire: Hire, redis: Redis) -> None:
+def test_a_dead_sweepers_leader_lock_expires_with_its_leases(hire: Hire, redis: Redis) -> None:
     dead, heir = hire(lease_s=15.0, sweep_interval_s=5.0), hire(lease_s=15.0, sweep_interval_s=5.0)
     assert Sweeper(dead).run_once()
     assert not Sweeper(heir).run_once()
-    assert 0 < redis.pttl("twinset:sweeper") <= 15_000
+    assert 0 < redis.pttl(redis_keys.leader("chunk-sweeper")) <= 15_000
 
 
-def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_dropped_one(
+def test_of_a_new_job_nothing_is_sent_beside_the_apis_chunks_unless_a_worker_lost_one(
     worker: Worker, post: Post, redis: Redis
 ) -> None:
     spec = old_job(worker, age_s=1.0, count=6, chunk_size=2)
@@ -148,14 +145,14 @@ def test_a_new_job_is_left_to_the_chunks_that_the_api_sent_unless_a_worker_has_d
     assert (old.job, 0) not in post.sent, "it still waits in the queue"
 
 
-def test_an_interactive_job_is_sent_as_one_and_a_long_normal_queue_does_not_hide_that_it_was_dropped(
+def test_an_interactive_job_is_sent_as_one_and_found_lost_beside_a_long_normal_queue(
     worker: Worker, post: Post, redis: Redis
 ) -> None:
     spec = old_job(worker, count=6, chunk_size=2, priority="interactive")
     sweeper = Sweeper(worker)
     sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)]
-    redis.zadd(f"twinset:sent:{spec.job}", {"0": redis.time()[0] - 60, "1": redis.time()[0] - 60})
+    redis.zadd(redis_keys.sent(spec.job), {"0": redis.time()[0] - 60, "1": redis.time()[0] - 60})
     redis.rpush("generate", "another job's chunk")
     queue = JobQueue(worker.settings)
     for chunk in range(2):
@@ -184,9 +181,9 @@ def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Po
     assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 4
 
 
-def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post, redis: Redis) -> None:
+def test_a_cancelled_job_is_ended_once_it_has_no_live_lease(worker: Worker, post: Post, redis: Redis) -> None:
     spec = old_job(worker, count=4, chunk_size=2)
-    worker.start_marks.mark(spec.job)
+    worker.claims.start_marks.mark(spec.job)
     lease = worker.leases.take(spec.job, 0)
     assert lease is not None
     cancel(spec, worker.repository, worker.live_state)
@@ -202,7 +199,7 @@ def test_a_cancelled_job_is_ended_once_no_lease_lives(worker: Worker, post: Post
     assert post.sent == []
 
 
-def test_a_pass_reads_nothing_of_jobs_that_it_knows_to_have_ended(hire: Hire, post: Post, store: FolderStore) -> None:
+def test_a_sweep_reads_nothing_of_jobs_known_to_have_ended(hire: Hire, post: Post, store: FolderStore) -> None:
     counting = CountingStore(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     worker = hire(store=counting)
     for _ in range(6):
@@ -241,7 +238,7 @@ def test_one_sweeper_at_a_time_and_another_takes_over(hire: Hire) -> None:
     assert second.run_once()
 
 
-def test_a_folder_that_is_no_job_and_a_spec_that_is_torn_do_not_stop_the_others(
+def test_a_folder_without_a_job_and_a_torn_spec_do_not_stop_the_others(
     worker: Worker, post: Post, store: FolderStore
 ) -> None:
     torn = new_job_id(datetime.now(UTC))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from service.broker import redis_keys
 from service.jobs.quotas import Quotas
 from service.store import keys
 from service.store.folder import FolderStore
@@ -28,7 +29,7 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
     assert record is not None
     assert record.bytes > 0
     for _ in range(2):
-        assert redis.hgetall("twinset:stored:acme") == {spec.job: str(record.bytes)}
+        assert redis.hgetall(redis_keys.stored("acme")) == {spec.job: str(record.bytes)}
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
     assert worker.repository.usage.queued_samples("acme") == {spec.job: 4}
 
@@ -41,7 +42,7 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
     assert worker.repository.usage.queued_samples("acme") == {}
 
 
-def test_without_redis_the_end_tells_all_the_same(hire: Hire, post: Post) -> None:
+def test_without_redis_the_bytes_are_counted_at_the_end(hire: Hire, post: Post) -> None:
     worker = hire(broker_url="redis://127.0.0.1:1/0")
     spec = tiny_spec(tenant="acme", count=2, chunk_size=2)
     worker.repository.write_spec(spec)

@@ -26,7 +26,7 @@ def test_the_fewest_rows_are_chosen_that_cost_little_more_than_the_best() -> Non
         choose_rows({})
 
 
-def test_measuring_stops_where_more_rows_gain_nothing_take_too_long_or_find_no_memory() -> None:
+def test_measuring_stops_when_more_rows_gain_nothing_take_too_long_or_exceed_the_memory() -> None:
     system = TinySystem()
 
     def measured(seconds: dict[int, float]) -> list[int]:
@@ -52,7 +52,7 @@ def test_a_forwards_time_is_that_of_its_rows() -> None:
     assert set(system.forwards) == {4}
 
 
-def test_a_choice_is_kept_in_the_store_for_all_workers_of_the_machine_type(store: FolderStore) -> None:
+def test_a_choice_is_stored_for_all_workers_of_the_machine_type(store: FolderStore) -> None:
     system = TinySystem()
     machine = machine_type(system, 1)
     first = shape_for(store, system, machine, lambda _: {2: 2.0, 4: 1.0})
@@ -64,7 +64,7 @@ def test_a_choice_is_kept_in_the_store_for_all_workers_of_the_machine_type(store
     assert one != two
 
 
-def test_of_two_workers_that_measure_at_once_the_first_to_write_decides(store: FolderStore) -> None:
+def test_if_two_workers_measure_at_once_the_first_to_write_decides(store: FolderStore) -> None:
     system = TinySystem()
     machine = machine_type(system, 1)
 
@@ -75,7 +75,7 @@ def test_of_two_workers_that_measure_at_once_the_first_to_write_decides(store: F
     assert shape_for(store, system, machine, slow).rows == 2
 
 
-def test_a_damaged_choice_is_measured_anew(store: FolderStore) -> None:
+def test_a_damaged_choice_is_measured_again(store: FolderStore) -> None:
     system = TinySystem()
     machine = machine_type(system, 1)
     shape_for(store, system, machine, lambda _: {2: 1.0})
@@ -85,7 +85,7 @@ def test_a_damaged_choice_is_measured_anew(store: FolderStore) -> None:
     assert shape_for(store, system, machine, lambda _: {8: 1.0}).rows == 4
 
 
-def test_a_worker_measures_where_no_shape_is_set_and_every_worker_after_it_takes_that(
+def test_a_worker_measures_if_no_shape_is_set_and_later_workers_use_its_choice(
     hire: Hire, post: Post, store: FolderStore
 ) -> None:
     rows = hire(batch_shape=0).models.get("tiny@1.0.0").engine_model.rows
@@ -103,11 +103,11 @@ def test_a_worker_measures_where_no_shape_is_set_and_every_worker_after_it_takes
 
 
 def test_a_shape_of_one_row_is_refused_with_the_reason(hire: Hire) -> None:
-    with pytest.raises(Exception, match="batch_shape is 1; it must be 0 .choose. or at least 2"):
+    with pytest.raises(Exception, match=r"batch_shape is 1; it must be 0 \(choose\) or at least 2"):
         hire(batch_shape=1).models.get("tiny@1.0.0")
 
 
-def test_floating_shapes_take_no_more_rows_than_are_used_and_the_record_says_so(
+def test_floating_shapes_run_only_the_used_rows_and_the_record_says_so(
     hire: Hire, post: Post, store: FolderStore
 ) -> None:
     systems: list[TinySystem] = []

@@ -1,5 +1,4 @@
-"""Several models within a budget of memory: the least recently used goes, one at work never does, and nobody waits for
-ever."""
+"""Several models in a memory budget: the least recently used is dropped, never one in use, and no caller starves."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def hired(hire: Hire, models_that_fit: float, loads: list[str] | None = None) ->
     return hire(load=load, model_memory_bytes=int(models_that_fit * size_of_one()) + 100)
 
 
-def test_the_least_recently_used_model_goes_when_the_budget_is_full(hire: Hire, three: None) -> None:
+def test_the_least_recently_used_model_is_dropped_when_the_budget_is_full(hire: Hire, three: None) -> None:
     loads: list[str] = []
     worker = hired(hire, 2, loads)
     for name in ("alpha", "beta", "alpha", "gamma"):
@@ -66,13 +65,13 @@ def test_the_least_recently_used_model_goes_when_the_budget_is_full(hire: Hire, 
     assert worker.models.loaded[0].memory_bytes == size_of_one()
 
 
-def test_a_model_at_work_is_never_dropped_and_the_next_waits_until_it_is_done(hire: Hire, three: None) -> None:
+def test_a_model_in_use_is_never_dropped_and_the_next_waits_until_it_is_free(hire: Hire, three: None) -> None:
     worker = hired(hire, 1)
     looked = threading.Event()
     got: list[str] = []
 
     def want_beta() -> None:
-        with worker.models.use("beta@1.0.0", look_around=looked.set) as loaded:
+        with worker.models.use("beta@1.0.0", while_waiting=looked.set) as loaded:
             got.append(loaded.card.name)
 
     with worker.models.use("alpha@1.0.0") as alpha:
@@ -81,13 +80,13 @@ def test_a_model_at_work_is_never_dropped_and_the_next_waits_until_it_is_done(hi
         assert looked.wait(10)
         assert names(worker) == ["alpha"]
         assert not got
-        assert worker.models.get("alpha@1.0.0") is alpha, "still there for others, at first"
+        assert worker.models.get("alpha@1.0.0") is alpha, "others may still use it, at first"
     waiter.join(10)
     assert got == ["beta"]
     assert names(worker) == ["beta"]
 
 
-def test_one_that_waited_long_has_its_turn_though_the_model_in_its_way_never_idles(
+def test_a_caller_that_waited_long_is_served_though_the_model_in_its_way_is_always_in_use(
     hire: Hire, three: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "WAIT_TIMEOUT_S", 0.3)
@@ -117,16 +116,16 @@ def test_one_that_waited_long_has_its_turn_though_the_model_in_its_way_never_idl
     assert served[-1] == "alpha"
 
 
-def test_whoever_is_called_away_while_it_waits_leaves_nothing_behind(hire: Hire, three: None) -> None:
-    class Called(Exception):
+def test_a_caller_that_leaves_while_it_waits_leaves_nothing_behind(hire: Hire, three: None) -> None:
+    class Left(Exception):
         pass
 
-    def away() -> None:
-        raise Called
+    def leave() -> None:
+        raise Left
 
     worker = hired(hire, 1)
-    with worker.models.use("alpha@1.0.0"), pytest.raises(Called), worker.models.use("beta@1.0.0", look_around=away):
-        raise AssertionError("there was no room for it")
+    with worker.models.use("alpha@1.0.0"), pytest.raises(Left), worker.models.use("beta@1.0.0", while_waiting=leave):
+        raise AssertionError("it must not fit")
     until(lambda: names(worker) == ["beta"])
     assert worker.models.get("alpha@1.0.0").card.name == "alpha"
 
@@ -139,7 +138,7 @@ def test_a_model_larger_than_the_budget_is_refused_with_the_remedy(hire: Hire, t
     assert hired(hire, 1).models.get("alpha@1.0.0").card.name == "alpha"
 
 
-def test_models_that_turn_out_larger_than_their_files_said_are_dropped_after(
+def test_models_larger_in_memory_than_their_files_are_dropped_afterwards(
     hire: Hire, three: None, store: FolderStore
 ) -> None:
     worker = hired(hire, 1.5)

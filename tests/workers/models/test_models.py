@@ -61,18 +61,18 @@ def test_weights_that_are_damaged_in_the_store_are_refused(worker: Worker, store
         worker.models.get("tiny@1.0.0")
 
 
-def test_what_is_missing_or_no_card_is_named(worker: Worker, store: FolderStore) -> None:
-    with pytest.raises(UnknownModel, match="tiny@2.0.0 is neither bundled nor registered"):
+def test_a_missing_model_an_invalid_card_and_missing_weights_are_named(worker: Worker, store: FolderStore) -> None:
+    with pytest.raises(UnknownModel, match=r"tiny@2\.0\.0 is neither bundled nor registered"):
         worker.models.get("tiny@2.0.0")
     store.put(keys.model_card("odd", "1.0.0"), b"{}")
-    with pytest.raises(CardError, match="odd@1.0.0 cannot be loaded"):
+    with pytest.raises(CardError, match=r"odd@1\.0\.0 cannot be loaded"):
         worker.models.get("odd@1.0.0")
     store.put(keys.model_card("bare", "1.0.0"), tiny_card(name="bare").model_dump_json().encode())
-    with pytest.raises(WeightsError, match="models/bare/1.0.0/model.safetensors is not in the store"):
+    with pytest.raises(WeightsError, match=r"models/bare/1\.0\.0/model\.safetensors is not in the store"):
         worker.models.get("bare@1.0.0")
 
 
-def test_a_condition_is_worked_out_once_and_alone(hire: Hire, redis: Redis) -> None:
+def test_a_condition_is_encoded_once_and_alone(hire: Hire, redis: Redis) -> None:
     asked: list[ConditionRequest] = []
 
     class Asked(TinySystem):

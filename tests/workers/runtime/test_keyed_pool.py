@@ -1,4 +1,4 @@
-"""Lanes: a slow one does not hold up the others, and nothing is forgotten."""
+"""The keyed pool: a slow key does not delay the others, and no task is lost."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import time
 from workers.runtime.keyed_pool import KeyedPool
 
 
-def test_all_is_done_once_and_no_lane_and_no_crowd_is_wider_than_allowed() -> None:
-    pool = KeyedPool("test", most=5, width=2)
+def test_every_task_runs_once_and_no_key_and_no_pool_has_more_threads_than_allowed() -> None:
+    pool = KeyedPool("test", max_threads=5, max_threads_per_key=2)
     lock = threading.Lock()
     running: dict[str, int] = {}
     widest: dict[str, int] = {}
     done: list[str] = []
 
-    def work(lane: str, key: str) -> None:
+    def work(group: str, key: str) -> None:
         with lock:
-            running[lane] = running.get(lane, 0) + 1
-            widest[lane] = max(widest.get(lane, 0), running[lane])
+            running[group] = running.get(group, 0) + 1
+            widest[group] = max(widest.get(group, 0), running[group])
             widest["all"] = max(widest.get("all", 0), sum(running.values()))
         time.sleep(0.002)
         with lock:
-            running[lane] -= 1
+            running[group] -= 1
             done.append(key)
 
-    keys = [f"{lane}{number}" for number in range(20) for lane in "abcde"]
+    keys = [f"{group}{number}" for number in range(20) for group in "abcde"]
     for key in keys:
         pool.add(key[0], key, lambda key=key: work(key[0], key))
     assert pool.wait(20)
@@ -35,11 +35,12 @@ def test_all_is_done_once_and_no_lane_and_no_crowd_is_wider_than_allowed() -> No
     meeting = threading.Barrier(2)
     for number in range(2):
         pool.add("a", f"meets {number}", lambda: meeting.wait(10))
-    assert pool.wait(20) and not meeting.broken, "a lane has room for two at once"
+    assert pool.wait(20)
+    assert not meeting.broken, "a key may have two threads at once"
 
 
-def test_a_lane_that_hangs_leaves_the_others_their_way() -> None:
-    pool = KeyedPool("test", most=3, width=2)
+def test_a_key_whose_tasks_hang_does_not_delay_the_others() -> None:
+    pool = KeyedPool("test", max_threads=3, max_threads_per_key=2)
     hold, done = threading.Event(), []
     for number in range(5):
         pool.add("slow", f"slow{number}", lambda: hold.wait(20) and done.append("slow"))
@@ -56,8 +57,8 @@ def test_a_lane_that_hangs_leaves_the_others_their_way() -> None:
     assert done.count("slow") == 5
 
 
-def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped() -> None:
-    pool = KeyedPool("test", most=1, width=1)
+def test_a_task_is_known_until_it_has_ended_and_can_be_dropped_before_it_begins() -> None:
+    pool = KeyedPool("test", max_threads=1, max_threads_per_key=1)
     begun, hold, done = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -79,8 +80,8 @@ def test_work_is_known_until_it_has_ended_and_what_has_not_begun_can_be_dropped(
     assert done == ["first"]
 
 
-def test_work_that_fails_takes_nothing_with_it() -> None:
-    pool = KeyedPool("test", most=1, width=1)
+def test_a_task_that_fails_affects_no_other() -> None:
+    pool = KeyedPool("test", max_threads=1, max_threads_per_key=1)
     done: list[str] = []
 
     def fail() -> None:

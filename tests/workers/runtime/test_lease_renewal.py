@@ -9,6 +9,7 @@ from typing import Any
 from redis import Redis
 
 from model_store.interface import System
+from service.broker import redis_keys
 from service.jobs.spec import JobSpec
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
@@ -56,7 +57,7 @@ def deliver(worker: Worker, spec: JobSpec) -> tuple[threading.Thread, list[Chunk
 def outlives(redis: Redis, spec: JobSpec, lease_s: float) -> bool:
     """Whether the chunk's lease is renewed: taken once, and alive after twice its life."""
     ended = threading.Event()
-    return not ended.wait(2 * lease_s) and bool(redis.exists(f"twinset:lease:{spec.job}:0"))
+    return not ended.wait(2 * lease_s) and bool(redis.exists(redis_keys.lease(spec.job, 0)))
 
 
 def test_a_lease_is_renewed_while_the_store_does_not_answer(hire: Hire, redis: Redis, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_lease_is_renewed_while_the_store_does_not_answer(hire: Hire, redis: R
         store.let.set()
         thread.join()
         assert outcomes == [ChunkOutcome.RECORDED]
-        assert not redis.exists(f"twinset:lease:{spec.job}:0")
+        assert not redis.exists(redis_keys.lease(spec.job, 0))
 
 
 def test_a_lease_is_renewed_while_the_model_is_loaded(hire: Hire, redis: Redis) -> None:
@@ -97,24 +98,24 @@ def test_a_lease_is_renewed_while_the_model_is_loaded(hire: Hire, redis: Redis) 
 
 def test_a_holder_that_hangs_loses_its_lease_in_time(redis: Redis) -> None:
     leases = Leases(redis, 1.0)
-    renewer = LeaseRenewer(leases, 1.0, silence_s=0.0)
+    renewer = LeaseRenewer(leases, 1.0, hang_timeout_s=0.0)
     lease = leases.take(JOB, 0)
     assert lease is not None
-    with renewer.keep(lease):
+    with renewer.renewing(lease):
         until(lambda: not redis.exists(lease.key), timeout_s=5)
     renewer.close()
 
 
-def test_a_holder_learns_that_another_has_taken_over_and_leaves_the_heirs_lease_alone(redis: Redis) -> None:
+def test_a_holder_sees_that_another_took_over_and_does_not_touch_its_lease(redis: Redis) -> None:
     leases = Leases(redis, 30.0)
     renewer = LeaseRenewer(leases, 30.0)
     lease = leases.take(JOB, 0)
     assert lease is not None
-    with renewer.keep(lease) as kept:
+    with renewer.renewing(lease) as kept:
         redis.delete(lease.key)
         heir = leases.take(JOB, 0)
         assert heir is not None
-        renewer.renew()
+        renewer.renew_all()
         assert not kept.heartbeat()
     renewer.close()
     assert leases.live(JOB) == {0}

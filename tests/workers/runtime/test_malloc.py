@@ -40,6 +40,6 @@ def test_another_threads_large_allocations_cost_no_page_faults() -> None:
     assert faults("keep") < 0.1 * faults("as it is")
 
 
-def test_elsewhere_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_other_systems_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_memory() is False

@@ -1,4 +1,4 @@
-"""Passes that fail: said, but not at every pass."""
+"""Periodic tasks that fail: the failure is logged, but not at every run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OUTCOMES = ["no broker", "no broker", "no broker", "a full broker", "", "", "no 
 
 
 class Scripted(PeriodicTask):
-    """Passes that fail as the script says, then end."""
+    """A task whose runs fail as the script says, then end."""
 
     def __init__(self) -> None:
-        super().__init__(Redis(port=1), "turn", name="tests", lasts_s=1, interval_s=0)
+        super().__init__(Redis(port=1), "lock", name="task", ttl_s=1, interval_s=0)
         self.outcomes = iter(OUTCOMES)
         self.over = threading.Event()
 
@@ -32,16 +32,16 @@ class Scripted(PeriodicTask):
         return True
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="workers.runtime.periodic_task")
-    passes = Scripted()
-    passes.start()
-    assert passes.over.wait(timeout=30)
-    passes.stop()
+    task = Scripted()
+    task.start()
+    assert task.over.wait(timeout=30)
+    task.stop()
     assert [record.getMessage() for record in caplog.records] == [
-        "no pass of the tests: no broker",
-        "no pass of the tests: a full broker",
-        "the tests makes its passes again",
-        "no pass of the tests: no broker",
-        "the tests makes its passes again",
+        "the task cannot run: no broker",
+        "the task cannot run: a full broker",
+        "the task runs again",
+        "the task cannot run: no broker",
+        "the task runs again",
     ]
