@@ -102,7 +102,7 @@ def create_app(
         uploads=sent,
         submitter=JobSubmitter(settings, repository, catalogue, queue, sent, MaskReader(settings, sent), limits),
         runs=RunRepository(store),
-        acceptance=RunSubmitter(RunRepository(store), run_queue),
+        run_submitter=RunSubmitter(RunRepository(store), run_queue),
         watcher=Watcher(settings.broker_url),
         metrics=Metrics(),
         look_up=Lookups().run if settings.store_url.startswith("file:") else run_in_threadpool,

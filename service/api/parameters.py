@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Header, Query
 
 from service.errors import InvalidRequest
-from service.jobs.submit import MAX_KEY_CHARS
+from service.jobs.idempotency import MAX_KEY_CHARS
 from service.kit.validation import truncated_repr
 
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]

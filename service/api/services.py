@@ -50,7 +50,7 @@ class Services:
     uploads: Uploads
     submitter: JobSubmitter
     runs: RunRepository
-    acceptance: RunSubmitter
+    run_submitter: RunSubmitter
     watcher: Watcher
     metrics: Metrics
     look_up: LookUp

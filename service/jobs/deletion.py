@@ -8,7 +8,6 @@ It holds what has to be known once the job's spec is gone, so that whoever goes 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import ObjectExists, ObjectNotFound, StoreError
+from service.jobs import idempotency
 from service.kit.ids import JOB_ID_PATTERN, is_job_id
 from service.kit.tenants import TENANT_PATTERN
 from service.store import keys
@@ -51,7 +51,7 @@ class Deletions:
     def enqueue(self, spec: JobSpec, why: Why) -> None:
         """Makes the job be gone: from here on it is unknown, and its objects go in the background."""
         key = spec.idempotency_key
-        record = None if key is None else keys.idempotency(spec.tenant, hashlib.sha256(key.encode()).hexdigest())
+        record = None if key is None else idempotency.record_key(tenant=spec.tenant, key=key)
         now = datetime.now(UTC)
         self._write(
             Deletion(

@@ -4,7 +4,7 @@ The store tells both (:mod:`service.jobs.usage`), so that no loss of Redis forge
 jobs that are still running, which workers count up there with each chunk; without it, those count once the job has
 ended.
 
-    twinset:stored:{tenant}   hash   job -> bytes of its chunks so far
+The Redis hash is :func:`service.broker.redis_keys.stored`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.broker import redis_keys
 from service.broker.live_state import LiveState
 from service.errors import LimitReached
 from service.jobs.spec import ChunkRecord, JobSpec
@@ -70,7 +71,7 @@ class Quotas:
             f"{self.queued_samples} it may have at once; {remedy}, or {_ASK}",
             retry_after_s=_QUEUE_RETRY_S,
             limit="TWINSET_LIMIT_QUEUED_SAMPLES",
-            most=self.queued_samples,
+            max=self.queued_samples,
             used=queued,
         )
 
@@ -79,7 +80,7 @@ class Quotas:
         if self.queued_samples > 0:
             self.usage.drop_open(spec)
 
-    def check_stored(self, tenant: str) -> None:
+    def check_stored(self, *, tenant: str) -> None:
         """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have come to the limit.
 
         What has ended is counted every 30 s, so a tenant may go over by what it stores meanwhile.
@@ -95,7 +96,7 @@ class Quotas:
                 f"until some of it is gone: delete jobs that are done with (DELETE /jobs/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
-                most=self.stored_bytes,
+                max=self.stored_bytes,
                 used=used,
             )
 
@@ -116,13 +117,13 @@ class Quotas:
 
     def _running(self, tenant: str) -> dict[str, int]:
         return self.live_state.ask(
-            lambda client: {job: int(size) for job, size in client.hgetall(_key(tenant)).items()}, {}
+            lambda client: {job: int(size) for job, size in client.hgetall(redis_keys.stored(tenant)).items()}, {}
         )
 
     def _drop_ended(self, tenant: str, ended: dict[str, int]) -> None:
         counted_twice = ended.keys() & self._running(tenant).keys()
         if counted_twice:
-            self.live_state.ask(lambda client: client.hdel(_key(tenant), *counted_twice), None)
+            self.live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), *counted_twice), None)
 
     def _reconcile(self, tenant: str) -> bool:
         """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good
@@ -140,12 +141,12 @@ class Quotas:
 def count_stored(live_state: LiveState, spec: JobSpec, record: ChunkRecord) -> None:
     """Counts the bytes of a chunk that was recorded just now."""
     if record.bytes:
-        live_state.ask(lambda client: _add(client, _key(spec.tenant), spec.job, record.bytes), None)
+        live_state.ask(lambda client: _add(client, redis_keys.stored(spec.tenant), spec.job, record.bytes), None)
 
 
 def forget_stored(live_state: LiveState, tenant: str, job: str) -> None:
     """Counts no more what a job stored that has been deleted."""
-    live_state.ask(lambda client: client.hdel(_key(tenant), job), None)
+    live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), job), None)
 
 
 def _add(client: Redis, key: str, job: str, size: int) -> None:
@@ -153,7 +154,3 @@ def _add(client: Redis, key: str, job: str, size: int) -> None:
         pipe.hincrby(key, job, size)
         pipe.expire(key, _TTL_S)
         pipe.execute()
-
-
-def _key(tenant: str) -> str:
-    return f"twinset:stored:{tenant}"

@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.errors import JobStateConflict, ObjectDamaged, ObjectNotFound, UnknownJob
+from service.jobs.idempotency import RESERVATION_TTL
 from service.jobs.spec import JobSpec, Run, runs_of
-from service.jobs.submit import FILLED_IN_FOR, JobSubmitter
+from service.jobs.submit import JobSubmitter
 from service.jobs.validate import check_count
 from service.kit.ids import accepted_at, new_job_id
 from service.kit.validation import Faults
@@ -26,7 +27,7 @@ _COPIES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Retries:
-    """Takes in the retries of whoever ``submitter`` are."""
+    """Makes retries of jobs, by ``submitter``. A retry belongs to its job's tenant."""
 
     submitter: JobSubmitter
 
@@ -56,7 +57,7 @@ class Retries:
                 state=summary.state.value,
             )
         retry = self._spec(spec, reserved, missing)
-        submitter.limits.check_stored(submitter.tenant)
+        submitter.limits.check_stored(tenant=spec.tenant)
         submitter.limits.take_queue(retry)
         if reserved is None:
             reserved = repository.reserve_retry(spec.job, retry.job)
@@ -77,7 +78,7 @@ class Retries:
                 f"job {job} was retried as {reserved}, which is being deleted; ask again in a minute"
             )
         gone = repository.store.head(keys.job_spec(reserved)) is None
-        if gone and self.submitter.now() - accepted_at(reserved) > FILLED_IN_FOR:
+        if gone and self.submitter.now() - accepted_at(reserved) > RESERVATION_TTL:
             repository.store.delete(keys.job_retry(job))
             return None
         return reserved

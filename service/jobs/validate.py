@@ -46,8 +46,10 @@ class JobParameters:
     callback: Callback | None
 
 
-def admit(request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader) -> JobParameters:
-    """The parameters of the job asked for.
+def admit(
+    request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader, *, tenant: str
+) -> JobParameters:
+    """The parameters of the job asked for. Masks named by their ids are looked for among the uploads of ``tenant``.
 
     Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's
     error, where a mask is to be read from it.
@@ -63,7 +65,7 @@ def admit(request: GenerateRequest, card: ModelCard, settings: Settings, reader:
     guidance = request.guidance_scale if request.guidance_scale is not None else defaults.guidance_scale
     eta = request.eta if request.eta is not None else defaults.eta
     size = request.size if request.size is not None else card.default_size_px
-    masks = _masks(request, card, size if size in card.sizes_px else card.default_size_px, reader, faults)
+    masks = _masks(request, card, size if size in card.sizes_px else card.default_size_px, reader, faults, tenant)
     # Masks without a count are one twin each; where there is neither, the masks' own faults say why.
     count = request.count if request.count is not None else len(masks or ())
 
@@ -104,7 +106,7 @@ def check_count(count: int, priority: Priority, settings: Settings, faults: Faul
 
 
 def _masks(
-    request: GenerateRequest, card: ModelCard, size_px: int, reader: MaskReader, faults: Faults
+    request: GenerateRequest, card: ModelCard, size_px: int, reader: MaskReader, faults: Faults, tenant: str
 ) -> tuple[ReadMask, ...] | None:
     if request.mask is None:
         if "mask_encoding" in request.model_fields_set:
@@ -118,7 +120,7 @@ def _masks(
         has = f"black and white are the classes of models that have two, and {card.id} has {len(card.classes)}"
         faults.add("mask_encoding", "binary", f"{has}; give index or colours")
         return None
-    return reader.read(request.mask, card, request.mask_encoding, size_px, faults)
+    return reader.read(request.mask, card, request.mask_encoding, size_px, faults, tenant=tenant)
 
 
 def _guidance_target(request: GenerateRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:

@@ -29,26 +29,26 @@ class GivenFile:
     data: bytes | None = None
 
 
-def parse_masks(value: Any, *, most: int, faults: Faults) -> list[GivenFile]:
-    """The masks that ``value`` gives; what is not of their form, or more than ``most``, is noted in ``faults``."""
+def parse_masks(value: Any, *, max_masks: int, faults: Faults) -> list[GivenFile]:
+    """The masks that ``value`` gives; what is not of their form, or more than ``max_masks``, is noted in ``faults``."""
     if not isinstance(value, list):
         return _parsed([("mask", "/mask", value)], faults)
     if not value:
-        faults.add("mask", [], f"it gives none; give 1 to {most}")
-    elif len(value) > most:
-        faults.add_plain("/mask", f"mask lists {len(value)} masks; a job takes 1 to {most}, so ask in several jobs")
+        faults.add("mask", [], f"it gives none; give 1 to {max_masks}")
+    elif len(value) > max_masks:
+        faults.add_plain("/mask", f"mask lists {len(value)} masks; a job takes 1 to {max_masks}, so ask in several jobs")
         return []
     return _parsed([(f"mask[{number}]", f"/mask/{number}", entry) for number, entry in enumerate(value)], faults)
 
 
-def with_references(given: Mapping[str, Any], *, most: int) -> dict[str, Any]:
+def with_references(given: Mapping[str, Any], *, max_masks: int) -> dict[str, Any]:
     """The request's body with each file in it replaced by its id; what is no such file stays as it is.
 
     So a mask sent along and the same one sent before make the same request: one fingerprint for an Idempotency-Key, and
-    a spec that does not carry files. A list of more than ``most`` stays as it is, for it will be refused.
+    a spec that does not carry files. A list of more than ``max_masks`` stays as it is, for it will be refused.
     """
     mask = given.get("mask")
-    if mask is None or (isinstance(mask, list) and len(mask) > most):
+    if mask is None or (isinstance(mask, list) and len(mask) > max_masks):
         return dict(given)
     return {**given, "mask": [_reference(entry) for entry in mask] if isinstance(mask, list) else _reference(mask)}
 

@@ -33,19 +33,15 @@ class ReadMask:
 
 
 class MaskReader:
-    """Reads masks that come along, and those among ``uploads``. May be used from many threads."""
+    """Reads masks that come with a request, and those among a tenant's uploads. May be used from many threads."""
 
-    def __init__(self, settings: Settings, uploads: Uploads, room: threading.BoundedSemaphore | None = None) -> None:
+    def __init__(self, settings: Settings, uploads: Uploads) -> None:
         self._settings = settings
         self._uploads = uploads
-        self._room = room or threading.BoundedSemaphore(_MAX_CONCURRENCY)
-
-    def of(self, tenant: str) -> MaskReader:
-        """One that looks among the uploads of ``tenant``, in the same room: memory is the process's, whoever asks."""
-        return MaskReader(self._settings, self._uploads.of(tenant), self._room)
+        self._slots = threading.BoundedSemaphore(_MAX_CONCURRENCY)
 
     def read(
-        self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults
+        self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults, *, tenant: str
     ) -> tuple[ReadMask, ...]:
         """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults``
         instead.
@@ -53,7 +49,7 @@ class MaskReader:
         A file that is given several times is read once. After 20 bad ones the rest is not looked at. May raise a
         store's error.
         """
-        files = parse_masks(value, most=self._settings.max_masks, faults=faults)
+        files = parse_masks(value, max_masks=self._settings.max_masks, faults=faults)
         unlike: dict[str, GivenFile] = {}
         for file in files:
             # Where the same file is also sent along, it need not have been sent before.
@@ -61,7 +57,7 @@ class MaskReader:
                 unlike[file.upload] = file
         masks: dict[str, ReadMask] = {}
         refused = 0
-        with closing(prefetch(self._data, unlike.values())) as found:
+        with closing(prefetch(lambda file: self._data(file, tenant), unlike.values())) as found:
             for file, data in found:
                 try:
                     if data is None:
@@ -79,8 +75,8 @@ class MaskReader:
                         break
         return tuple(masks[file.upload] for file in files if file.upload in masks)
 
-    def _data(self, file: GivenFile) -> bytes | None:
-        return file.data if file.data is not None else self._uploads.get(file.upload)
+    def _data(self, file: GivenFile, tenant: str) -> bytes | None:
+        return file.data if file.data is not None else self._uploads.get(file.upload, tenant=tenant)
 
     def _read_one(
         self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int
@@ -90,7 +86,7 @@ class MaskReader:
         from service.kit.png import encode_mask
         from service.masks.labels import read_labels
 
-        with self._room:
+        with self._slots:
             labels = read_labels(check_png(data, max_side_px=self._settings.max_mask_px), card, encoding)
             # No provenance: the same classes are to be the same bytes, whichever file and request they come from.
             png = encode_mask(majority_resize(labels, size_px), [entry.colour for entry in card.classes], {})

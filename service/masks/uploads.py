@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from service.errors import ObjectNotFound, StoreError
 from service.store import keys
@@ -12,25 +12,20 @@ from service.store.base import ObjectStore
 
 @dataclass(frozen=True)
 class Uploads:
-    """The files of ``tenant`` in ``store``."""
+    """The files that tenants have sent, in ``store``. Each tenant has its own."""
 
     store: ObjectStore
-    tenant: str
 
-    def of(self, tenant: str) -> Uploads:
-        """Those of another tenant."""
-        return replace(self, tenant=tenant)
-
-    def keep(self, data: bytes) -> str:
+    def put(self, data: bytes, *, tenant: str) -> str:
         """Stores the file; its id. Storing it again changes nothing, and mends it if it was damaged."""
         upload = upload_id(data)
-        self.store.put(keys.upload(self.tenant, upload), data)
+        self.store.put(keys.upload(tenant, upload), data)
         return upload
 
-    def get(self, upload: str) -> bytes | None:
+    def get(self, upload: str, *, tenant: str) -> bytes | None:
         """The file, or None if there is none of this id. Raises :class:`StoreError` if it is no longer what was
         sent."""
-        key = keys.upload(self.tenant, upload)
+        key = keys.upload(tenant, upload)
         try:
             data = self.store.get(key)
         except ObjectNotFound:

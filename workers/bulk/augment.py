@@ -25,7 +25,7 @@ from service.augmentations.rounds import (
     WantedLine,
 )
 from service.augmentations.stored import AugmentationWork, PlannedAugmentation, reopen
-from service.augmentations.tally import SetTally
+from service.augmentations.set_counts import SetCounts
 from service.errors import LimitReached, UnknownJob
 from service.jobs.request import GenerateRequest
 from service.kit.png import encode_indices
@@ -57,7 +57,7 @@ def cancel_augmentation(context: RunContext) -> Finished:
     rounds = Rounds(context.worker.store, context.spec.run)
     cancel_jobs(context.worker, context.spec.run)
     _, state = rounds.last_state()
-    accepted = 0 if state is None else int(state.tally["accepted"])
+    accepted = 0 if state is None else int(state.counts["accepted"])
     return Finished(JobState.CANCELLED, done=accepted, reason="cancelled", result=_counts(rounds, state))
 
 
@@ -74,57 +74,57 @@ class AugmentationRun:
         """Judges finished rounds and submits new ones; returns the end, or when to look again."""
         judged, state = self.rounds.last_state()
         while True:
-            tally = self._tally(state)
-            ended = self._end(judged, state, tally)
+            counts = self._counts(state)
+            ended = self._end(judged, state, counts)
             if ended is not None:
                 return ended
             try:
-                self._send(judged, tally)
+                self._send(judged, counts)
             except LimitReached as limit:
                 # the round after this one can wait; this one may be finished already
                 if self.rounds.read_jobs(judged) is None:
                     self.context.report_progress(
-                        tally.accepted, self.work.count, "waiting: the tenant's limit is reached"
+                        counts.accepted, self.work.count, "waiting: the tenant's limit is reached"
                     )
                     return RetryLater(float(limit.retry_after_s))
-            if not self._is_made(judged, tally):
+            if not self._is_made(judged, counts):
                 return RetryLater(_POLL_INTERVAL_S)
-            state = self._judge(judged, state, tally)
+            state = self._judge(judged, state, counts)
             judged += 1
 
-    def _end(self, judged: int, state: RoundState | None, tally: SetTally) -> Finished | None:
+    def _end(self, judged: int, state: RoundState | None, counts: SetCounts) -> Finished | None:
         """The end, if the set is full or all tries are spent; otherwise None."""
         plan = self.augmentation.plan
-        if tally.accepted < plan.count and (tally.tried < plan.tries or self.rounds.read_plan(judged) is not None):
+        if counts.accepted < plan.count and (counts.tried < plan.max_samples or self.rounds.read_plan(judged) is not None):
             return None
-        full = tally.accepted >= plan.count
+        full = counts.accepted >= plan.count
         reason = None
         if not full:
             rejected = ", ".join(
                 f"{count} {why.replace('_', ' ')}" for why, count in (state.rejected if state else {}).items()
             )
-            tries = f"all {tally.tried} tries are spent"
-            reason = f"{tally.accepted} of {plan.count} accepted, and {tries}. Rejected: {rejected}"
-        outcome = JobState.SUCCEEDED if full else JobState.PARTIAL if tally.accepted else JobState.FAILED
+            tries = f"all {counts.tried} tries are spent"
+            reason = f"{counts.accepted} of {plan.count} accepted, and {tries}. Rejected: {rejected}"
+        outcome = JobState.SUCCEEDED if full else JobState.PARTIAL if counts.accepted else JobState.FAILED
         return Finished(
             outcome,
-            done=tally.accepted,
+            done=counts.accepted,
             total=plan.count,
             reason=reason,
             result={
                 **_counts(self.rounds, state),
-                "achieved": self._achieved(tally),
+                "achieved": self._achieved(counts),
                 "planned": report(plan).model_dump(mode="json"),
             },
         )
 
-    def _achieved(self, tally: SetTally) -> dict[str, float]:
-        shares = tally.shares(self.augmentation.parameters.balance_by)
+    def _achieved(self, counts: SetCounts) -> dict[str, float]:
+        shares = counts.shares(self.augmentation.parameters.balance_by)
         return {entry.name: round(float(shares[entry.index]), 6) for entry in self.augmentation.card.classes}
 
-    def _send(self, judged: int, tally: SetTally) -> None:
+    def _send(self, judged: int, counts: SetCounts) -> None:
         """Submits the round that is judged next, and the one after it if more twins will be needed."""
-        assumed = tally.copy()
+        assumed = counts.copy()
         for number in (judged, judged + 1):
             lines = self.rounds.read_plan(number)
             if lines is None:
@@ -135,14 +135,14 @@ class AugmentationRun:
             if self.rounds.read_jobs(number) is None:
                 self._submit(number, lines)
             for line in lines:
-                assumed.expect(int(line.wanted["item"]), np.array(line.shares))
+                assumed.add_pending(int(line.wanted["item"]), np.array(line.shares))
 
     def _max_in_a_round(self) -> int:
         """Maximum number of samples in a round, such that two rounds fit into the tenant's limit of queued samples."""
         limit = self.context.worker.settings.limit_queued_samples
         return min(MAX_ROUND_SAMPLES, max(1, limit // 2)) if limit > 0 else MAX_ROUND_SAMPLES
 
-    def _plan(self, number: int, assumed: SetTally, size: int) -> list[WantedLine]:
+    def _plan(self, number: int, assumed: SetCounts, size: int) -> list[WantedLine]:
         """Plans a round and stores its masks. The plan is written last, so a stored plan has all its masks."""
         uploads, tenant = self.context.worker.submitter.uploads, self.context.spec.tenant
         lines = []
@@ -178,7 +178,7 @@ class AugmentationRun:
             self.context.check()
             body = GenerateRequest.model_validate(request)
             key = self.rounds.job_key(number, place)
-            made, _ = worker.submitter.submit(body, tenant=spec.tenant, given=request, idempotency_key=key)
+            made, _ = worker.submitter.submit(body, tenant=spec.tenant, body=request, idempotency_key=key)
             jobs.append(RoundJob(job=made.job, lines=tuple(members)))
         self.rounds.write_jobs(number, RoundJobs(jobs=tuple(jobs)))
 
@@ -216,7 +216,7 @@ class AugmentationRun:
                 yield chosen, request
                 place += 1
 
-    def _is_made(self, number: int, tally: SetTally) -> bool:
+    def _is_made(self, number: int, counts: SetCounts) -> bool:
         """Whether all jobs of the round have ended; reports the progress."""
         repository = self.context.worker.repository
         jobs = self.rounds.read_jobs(number)
@@ -235,7 +235,7 @@ class AugmentationRun:
             left += 1
             made += min(len(job.lines), spec.chunk_size * sum(1 for _ in repository.recorded_chunks(job.job)))
         size = sum(len(job.lines) for job in jobs.jobs)
-        done = min(self.work.count, tally.accepted + made)
+        done = min(self.work.count, counts.accepted + made)
         self.context.report_progress(
             done,
             self.work.count,
@@ -243,22 +243,22 @@ class AugmentationRun:
         )
         return not left
 
-    def _judge(self, number: int, state: RoundState | None, tally: SetTally) -> RoundState:
+    def _judge(self, number: int, state: RoundState | None, counts: SetCounts) -> RoundState:
         lines, jobs = self.rounds.read_plan(number), self.rounds.read_jobs(number)
         assert lines is not None
         assert jobs is not None
         fingerprints = self.rounds.read_fingerprints(number - 1) if number else None
-        judge = Judge(self.context, self.augmentation, tally, dict(state.rejected) if state else {}, fingerprints)
+        judge = Judge(self.context, self.augmentation, counts, dict(state.rejected) if state else {}, fingerprints)
         twins = judge.judge(lines, jobs)
-        after = RoundState(tally=tally.to_json(), rejected=judge.rejected)
+        after = RoundState(counts=counts.to_json(), rejected=judge.rejected)
         self.rounds.finish(number, twins, judge.fingerprints(), after)
         metrics.ACCEPTED.inc(len(twins))
         for reason, count in judge.rejected.items():
             metrics.REJECTED.labels(reason).inc(count - (state.rejected.get(reason, 0) if state else 0))
         return after
 
-    def _tally(self, state: RoundState | None) -> SetTally:
-        return SetTally.empty(len(self.augmentation.card.classes)) if state is None else SetTally.from_json(state.tally)
+    def _counts(self, state: RoundState | None) -> SetCounts:
+        return SetCounts.empty(len(self.augmentation.card.classes)) if state is None else SetCounts.from_json(state.counts)
 
 
 class _Plans:
@@ -289,5 +289,5 @@ _MASK = np.empty((0, 0), dtype=np.uint8)
 
 
 def _counts(rounds: Rounds, state: RoundState | None) -> dict[str, object]:
-    tried = 0 if state is None else int(state.tally["tried"])
+    tried = 0 if state is None else int(state.counts["tried"])
     return {"tried": tried, "rejected": {} if state is None else state.rejected, "rounds": len(rounds.numbers())}

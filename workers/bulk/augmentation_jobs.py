@@ -7,6 +7,7 @@ from itertools import count
 
 from service.augmentations.rounds import Rounds
 from service.errors import UnknownJob
+from service.jobs import idempotency
 from service.jobs.cancel import cancel
 from workers.bulk.worker import BulkWorker
 
@@ -45,7 +46,7 @@ def _jobs(worker: BulkWorker, run: str) -> Iterator[str]:
         return
     for number in rounds.half_sent():
         for place in count():
-            job = worker.submitter.reserved_job(rounds.job_key(number, place), tenant=spec.tenant)
+            job = idempotency.find(worker.store, tenant=spec.tenant, key=rounds.job_key(number, place))
             if job is None:
                 break
             yield job

@@ -66,38 +66,42 @@ def ask_for_augmentation(
     if body.dry_run:
         planned, _ = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
+    spec = _accept(services, tenant, body, idempotency_key)
+    view = augmentation_view(services, spec, progress_of(services, spec))
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
+
+
+def _accept(services: Services, tenant: str, body: AugmentationRequest, idempotency_key: str | None) -> RunSpec:
+    """The run of the set: made now, or by an earlier request with the same key. Its plan is stored before its spec."""
     services.limits.check_stored(tenant=tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
-
-    plans: list[tuple[int, bytes, bytes]] = []
-
-    def make(run: str, idempotency: str | None) -> RunSpec:
-        planned, callback = _plan(services, tenant, body)
-        plans.append((planned.work.seed, _shares(planned).model_dump_json().encode(), _picture(planned)))
-        return RunSpec(
-            run=run,
+    submitter = services.run_submitter
+    reservation = submitter.reserve(RunKind.AUGMENTATION, tenant=tenant, key=idempotency_key, body=given)
+    if (existing := submitter.find(reservation)) is not None:
+        return existing
+    planned, callback = _plan(services, tenant, body)
+    seed, shares, picture = planned.work.seed, _shares(planned).model_dump_json().encode(), _picture(planned)
+    reservation = reservation.bind()
+    if (existing := submitter.find(reservation)) is not None:
+        return existing
+    services.store.put(plan_key(reservation.id, seed), shares)
+    services.store.put(picture_key(reservation.id, seed), picture)
+    spec, _ = submitter.submit(
+        RunSpec(
+            run=reservation.id,
             tenant=tenant,
             name=planned.parameters.name,
             created_at=datetime.now(UTC),
             total=planned.parameters.count,
             work=planned.work.model_dump(mode="json"),
             request=given,
-            idempotency=idempotency,
+            idempotency=reservation.record,
             callback=callback,
         )
-
-    def keep_plan(run: str) -> None:
-        seed, shares, picture = plans[-1]
-        services.store.put(plan_key(run, seed), shares)
-        services.store.put(picture_key(run, seed), picture)
-
-    spec, _ = services.acceptance.accept(
-        RunKind.AUGMENTATION, tenant, given, make, before=keep_plan, idempotency_key=idempotency_key
     )
-    view = augmentation_view(services, spec, progress_of(services, spec))
-    return Response(
-        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
-    )
+    return spec
 
 
 @router.get(

@@ -26,7 +26,7 @@ from service.api.services import Services, ServicesDep
 from service.datasets.stored import layout
 from service.datasets.stored.scratch import scratch_folder
 from service.errors import InvalidKey, InvalidRequest, ObjectExists
-from service.jobs.submit import check_idempotency_key
+from service.jobs import idempotency
 from service.kit.run_kinds import RunKind
 from service.kit.validation import truncated_repr
 from service.runs.dataset_request import DatasetFromStore
@@ -102,8 +102,8 @@ async def send_dataset(
     its bytes, compared by their sha256, its name and its format are; a prefix if the body is, whatever lies below it by
     then. Anything else is refused."""
     if idempotency_key is not None:
-        # before gigabytes are read for one that is none
-        check_idempotency_key(idempotency_key)
+        # before gigabytes are read for a malformed key
+        idempotency.check_key(idempotency_key)
     if _kind(request) == "application/json":
         asked = _read_json(await request.body())
         _check_name(asked.name, "body")
@@ -190,7 +190,7 @@ class _Files:
 def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
     """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before
     takes no more."""
-    if idempotency_key is None or not services.acceptance.knows(RunKind.DATASET, tenant, idempotency_key):
+    if idempotency_key is None or not services.run_submitter.knows(RunKind.DATASET, tenant=tenant, key=idempotency_key):
         services.limits.check_stored(tenant=tenant)
 
 
@@ -199,27 +199,32 @@ def _accept(
 ) -> RunSpec:
     """The run that takes the dataset in: first its files are in the store, then its version is given, then it
     exists."""
-
-    def make(run: str, idempotency: str | None) -> RunSpec:
+    submitter = services.run_submitter
+    reservation = submitter.reserve(RunKind.DATASET, tenant=tenant, key=idempotency_key, body=files.given)
+    spec, made = submitter.find(reservation), False
+    if spec is None:
         services.limits.check_stored(tenant=tenant)
-        return RunSpec(run=run, tenant=tenant, created_at=datetime.now(UTC), work={}, idempotency=idempotency)
-
-    def keep(run: str) -> None:
+        reservation = reservation.bind()
+        spec = submitter.find(reservation)
+    if spec is None:
         if files.archive is not None:
-            # there already, it is the same: the key says so
+            # If the archive is there already, it is the same: the key says so.
             with suppress(ObjectExists):
-                services.store.put_file(layout.archive(run), files.archive, if_absent=True)
-
-    def numbered(spec: RunSpec) -> RunSpec:
-        version = services.datasets(tenant).take_version(name, spec.run)
+                services.store.put_file(layout.archive(reservation.id), files.archive, if_absent=True)
+        version = services.datasets(tenant).take_version(name, reservation.id)
         work = DatasetWork(name=name, version=version, prefix=files.prefix, read_as=read_as)
-        return spec.model_copy(update={"name": work.id, "work": work.model_dump(mode="json")})
-
-    spec, made = services.acceptance.accept(
-        RunKind.DATASET, tenant, files.given, make, before=keep, complete=numbered, idempotency_key=idempotency_key
-    )
+        spec, made = submitter.submit(
+            RunSpec(
+                run=reservation.id,
+                tenant=tenant,
+                name=work.id,
+                created_at=datetime.now(UTC),
+                work=work.model_dump(mode="json"),
+                idempotency=reservation.record,
+            )
+        )
     if not made and services.runs.read_summary(spec.run) is not None:
-        # put there by the slower of two with one key, when the other's had been read already
+        # Two requests had one key, and the slower one stored the archive after the run had read the other's.
         services.store.delete(layout.archive(spec.run))
     return spec
 

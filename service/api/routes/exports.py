@@ -93,35 +93,44 @@ def ask_for_export(
     """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC,
     Cityscapes, YOLO-seg, Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes
     from."""
+    spec = _accept(services, tenant, body, idempotency_key)
+    view = export_view(services, spec, progress_of(services, spec))
+    return Response(
+        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
+    )
+
+
+def _accept(services: Services, tenant: str, body: ExportRequest, idempotency_key: str | None) -> RunSpec:
+    """The run of the export: made now, or by an earlier request with the same key."""
     # numpy and all the formats are for those who export
     from service.exports.resolve import SourceLookup, resolve
 
     services.limits.check_stored(tenant=tenant)
     given = body.model_dump(mode="json", exclude_unset=True)
-
-    def make(run: str, idempotency: str | None) -> RunSpec:
-        faults = Faults()
-        callback = admit_callback(body.callback_url, services.settings, faults)
-        work, total = resolve(
-            SourceLookup(services.repository, services.runs, services.catalogue), tenant, body, faults
-        )
-        return RunSpec(
-            run=run,
+    submitter = services.run_submitter
+    reservation = submitter.reserve(RunKind.EXPORT, tenant=tenant, key=idempotency_key, body=given)
+    if (existing := submitter.find(reservation)) is not None:
+        return existing
+    faults = Faults()
+    callback = admit_callback(body.callback_url, services.settings, faults)
+    work, total = resolve(SourceLookup(services.repository, services.runs, services.catalogue), tenant, body, faults)
+    reservation = reservation.bind()
+    if (existing := submitter.find(reservation)) is not None:
+        return existing
+    spec, _ = submitter.submit(
+        RunSpec(
+            run=reservation.id,
             tenant=tenant,
             name=(body.name or "").strip() or None,
             created_at=datetime.now(UTC),
             total=total,
             work=work.model_dump(mode="json"),
             request=given,
-            idempotency=idempotency,
+            idempotency=reservation.record,
             callback=callback,
         )
-
-    spec, _ = services.acceptance.accept(RunKind.EXPORT, tenant, given, make, idempotency_key=idempotency_key)
-    view = export_view(services, spec, progress_of(services, spec))
-    return Response(
-        as_json(view), status_code=202, headers={"Location": view.links["self"]}, media_type="application/json"
     )
+    return spec
 
 
 @router.get("/exports", response_model=ExportPage, summary="List exports", responses=answers(422, 503))

@@ -14,10 +14,10 @@ from service.api.openapi import answers
 from service.api.routes import callbacks
 from service.api.schemas.jobs import JobView, as_json, job_view
 from service.api.services import ServicesDep
+from service.jobs.idempotency import MAX_KEY_CHARS
 from service.jobs.progress import Progress, accepted
 from service.jobs.request import GenerateRequest
 from service.jobs.spec import JobSpec
-from service.jobs.submit import MAX_KEY_CHARS
 
 router = APIRouter(route_class=JsonRoute, tags=["jobs"])
 
@@ -62,7 +62,7 @@ async def generate(
     given = body.model_dump(mode="json", exclude_unset=True)
 
     def submit() -> tuple[JobSpec, Progress]:
-        spec, made = services.submitter.submit(body, tenant=tenant, given=given, idempotency_key=idempotency_key)
+        spec, made = services.submitter.submit(body, tenant=tenant, body=given, idempotency_key=idempotency_key)
         if not made:
             return spec, services.progress.read(spec)
         services.metrics.jobs.labels(spec.model).inc()

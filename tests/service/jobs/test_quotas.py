@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from service.auth.rate_limit import check_rate
+from service.broker import redis_keys
 from service.broker.live_state import LiveState
 from service.errors import LimitReached
 from service.jobs.quotas import Quotas, count_stored
@@ -81,11 +82,11 @@ def test_requests_come_out_of_a_bucket_that_fills_with_time(live_state: LiveStat
     assert caught.value.headers == {"Retry-After": "1"}
     check_rate(live_state, "other", 2.0)
     # half a second ago by Redis' clock: one token more, and no second
-    redis.hset("twinset:rate:acme", "at", float(redis.hget("twinset:rate:acme", "at") or 0) - 0.5)
+    redis.hset(redis_keys.rate_limit("acme"), "at", float(redis.hget(redis_keys.rate_limit("acme"), "at") or 0) - 0.5)
     check_rate(live_state, "acme", 2.0)
     with pytest.raises(LimitReached):
         check_rate(live_state, "acme", 2.0)
-    assert 0 < redis.pttl("twinset:rate:acme") <= 3000
+    assert 0 < redis.pttl(redis_keys.rate_limit("acme")) <= 3000
     redis.flushall()
     check_rate(live_state, "acme", 2.0)
 
@@ -120,7 +121,7 @@ def test_samples_are_queued_until_their_job_has_ended(repository: JobRepository)
         "status": 429,
         "detail": "",
         "limit": "TWINSET_LIMIT_QUEUED_SAMPLES",
-        "most": 20,
+        "max": 20,
         "used": 20,
     }
     assert int(caught.value.headers["Retry-After"]) >= 1
@@ -195,8 +196,8 @@ def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(repository: JobRepo
     clock = Clock()
     limits = limits_over(repository, stored_bytes=10**9, clock=clock)
     spec = accept(repository, limits, count=5)
-    Uploads(repository.store, "acme").keep(b"x" * 1000)
-    Uploads(repository.store, "other").keep(b"x" * 5000)
+    Uploads(repository.store).put(b"x" * 1000, tenant="acme")
+    Uploads(repository.store).put(b"x" * 5000, tenant="other")
     finish(repository, spec, failed=(2,))
     files = [
         info.size
@@ -206,14 +207,14 @@ def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(repository: JobRepo
     assert len(files) == 9
     assert repository.usage.stored_bytes("acme") == {spec.job: sum(files)}
     limits.stored_bytes = sum(files) + 1001
-    limits.check_stored("acme")
+    limits.check_stored(tenant="acme")
     limits.stored_bytes -= 1
     with pytest.raises(
         LimitReached, match=f"'acme' has {sum(files) + 1000} bytes stored, of {sum(files) + 1000}"
     ) as caught:
-        limits.check_stored("acme")
+        limits.check_stored(tenant="acme")
     assert caught.value.headers == {"Retry-After": "3600"}
-    limits.check_stored("other-still")
+    limits.check_stored(tenant="other-still")
 
 
 def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(
@@ -232,7 +233,7 @@ def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(
     clock.seconds += 30
     [whole] = repository.usage.stored_bytes("acme").values()
     assert limits._stored("acme") == whole > record.bytes
-    assert redis.hgetall("twinset:stored:acme") == {}
+    assert redis.hgetall(redis_keys.stored("acme")) == {}
 
 
 def test_what_was_removed_from_the_store_counts_no_more(repository: JobRepository) -> None:
