@@ -1,8 +1,8 @@
 """Which tests are ``slow``, and the promise of the others, which are ``fast``.
 
-A test is slow that starts processes or servers, trains, or waits: by the folder it is in, by a fixture it uses, or by
-``@pytest.mark.slow``. Every other test is fast, a new one too. Fast tests that take longer than ``FAST_LIMIT_S`` are
-reported at the end of a run.
+A test that starts processes or servers, trains, or waits is slow: its folder or file, a fixture or parameter that it
+uses, or ``@pytest.mark.slow`` says so. Every other test is fast, also a new one. Fast tests that take longer than
+``FAST_LIMIT_S`` are reported at the end of a run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from tests.readmes import ROOT
 FAST_LIMIT_S = 3.0
 SLOW_PLACES = (
     "tests/faults",
+    "tests/service/api/test_hostile_files.py",
+    "tests/service/api/test_hostile_names.py",
+    "tests/service/api/test_openapi_fuzz.py",
+    "tests/service/cli/test_keys.py",
+    "tests/service/cli/test_serve_and_worker.py",
+    "tests/service/local",
+    "tests/service/store/test_s3_failures.py",
     "tests/test_end_to_end.py",
     "tests/workers/bulk",
     "tests/workers/evaluation",
@@ -24,6 +31,7 @@ SLOW_PLACES = (
     "tests/workers/training",
 )
 SLOW_FIXTURES = frozenset({"live_api", "broker", "broker_url", "moto", "s3_endpoint"})
+SLOW_PARAMETERS = frozenset({"s3"})
 SLOW_MARKERS = ("gpu", "slow", "soak")
 
 _durations_s: dict[str, float] = defaultdict(float)
@@ -31,10 +39,13 @@ _fast: set[str] = set()
 
 
 def is_slow(item: pytest.Item) -> bool:
-    """Whether a test is slow: by mark, fixture or place."""
+    """Whether a test is slow: by marker, fixture, parameter or place."""
     if any(item.get_closest_marker(name) for name in SLOW_MARKERS):
         return True
     if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        return True
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if SLOW_PARAMETERS & {value for value in parameters if isinstance(value, str)}:
         return True
     path = Path(item.path).relative_to(ROOT)
     return any(path.is_relative_to(place) for place in SLOW_PLACES)

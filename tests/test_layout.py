@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.markers import SLOW_PLACES
 from tests.readmes import PACKAGES, ROOT, Readme, each_readme
 
 ROOMS_WITH_A_README = (
@@ -47,6 +48,11 @@ def test_workers_holds_its_two_entry_points_and_otherwise_folders() -> None:
 def test_every_package_ships_its_types() -> None:
     for package in (*PACKAGES, "service/twinset"):
         assert (ROOT / package / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("place", SLOW_PLACES)
+def test_a_place_of_slow_tests_exists(place: str) -> None:
+    assert (ROOT / place).exists()
 
 
 @pytest.mark.parametrize("room", ROOMS_WITH_A_README)
