@@ -1,4 +1,4 @@
-"""A model's card: everything it declares of itself, and the only thing the service floor knows about a model.
+"""Model card: all that a model declares about itself, and all that the service knows of a model.
 
 The card is a frozen value. It fixes the classes and their colours, the sizes, the sampler convention (spacing, offset,
 final alpha and clipping change the picture that a seed gives), the limits a request is checked against, and where the
@@ -26,7 +26,7 @@ GuidanceTarget = Literal["text", "mask", "joint"]
 
 
 class CardInvalid(ValueError):
-    """A card that is not one: the message names the file, the field and what it should be."""
+    """An invalid card; the message names the file, the field and what it should be."""
 
 
 class _Frozen(BaseModel):
@@ -49,7 +49,7 @@ class ClassEntry(_Frozen):
 
 
 class PaletteRef(_Frozen):
-    """Which palette paints the masks; ``fibonacci-rgb`` version 1 is :func:`model_store.masks.palette.fibonacci_rgb`.
+    """The palette that paints masks; ``fibonacci-rgb`` version 1 is :func:`model_store.masks.palette.fibonacci_rgb`.
 
     ``listed`` is no formula: the colours are whatever the classes list, as a dataset came with them.
     """
@@ -60,8 +60,10 @@ class PaletteRef(_Frozen):
 
 
 class SamplerConvention(_Frozen):
-    """The DDIM convention, in the words of diffusers' ``DDIMScheduler``; each point changes the picture a seed
-    gives."""
+    """The DDIM convention, with the field names of diffusers' ``DDIMScheduler``.
+
+    Each field changes the image that a seed gives.
+    """
 
     schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     beta_start: float = Field(1e-4, description="not read by squaredcos_cap_v2, the cosine schedule")
@@ -76,7 +78,7 @@ class SamplerConvention(_Frozen):
 
 
 class Defaults(_Frozen):
-    """What a request gets that names no value of its own."""
+    """The values of a request's parameters that it does not give."""
 
     steps: int = 50
     guidance_scale: float = 1.0
@@ -114,7 +116,7 @@ class WeightsFile(_Frozen):
 
 
 class ModelCard(_Frozen):
-    """All that a model says of itself. ``card.id`` is ``name@version`` and never changes its meaning."""
+    """The card of a model. ``card.id`` is ``name@version`` and never changes its meaning."""
 
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
@@ -260,7 +262,7 @@ class ModelCard(_Frozen):
 
 
 class NamedClass(Protocol):
-    """What :func:`check_words` reads of a class."""
+    """The part of a class that :func:`check_words` reads."""
 
     @property
     def name(self) -> str: ...
@@ -270,7 +272,7 @@ class NamedClass(Protocol):
 
 
 def check_words(classes: Iterable[NamedClass]) -> None:
-    """Raises ValueError if a word, whatever its case, names two classes: a request with it could mean either."""
+    """Raises ValueError if a word, in any case, names two classes: a request with it could mean either."""
     spoken: dict[str, str] = {}
     for entry in classes:
         for word in {entry.name.casefold(), *(alias.casefold() for alias in entry.aliases)}:
@@ -306,7 +308,7 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Writes ``card.json`` whole, indented for reading."""
+    """Writes ``card.json`` atomically, indented for reading."""
     fresh = folder / "card.tmp"
     fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     fresh.replace(folder / "card.json")

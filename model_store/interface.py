@@ -1,4 +1,4 @@
-"""What a loaded model can do: condition -> denoise -> decode, the one interface of the three systems."""
+"""The interface of a loaded model, the same for all systems: condition -> denoise -> decode."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from model_store.masks.decode import Twin
 
 
 class WeightsInvalid(RuntimeError):
-    """A model folder whose weights are missing, or are not those of its card; the message names the file and both
-    hashes."""
+    """Weights that are missing or do not match the model's card; the message names the file and both hashes."""
 
 
 @dataclass(frozen=True)
 class MaskInput:
-    """A mask that a sample is to follow: class indices ``(H, W)`` uint8, every one of them a class of the card.
+    """A mask that a sample shall follow: class indices ``(H, W)`` uint8, each of them a class of the card.
 
-    Two are equal if their fingerprints are, so that what is worked out from one can be kept for the next.
+    Two are equal if their fingerprints are, so that what is computed from one can be cached for the next.
     """
 
     sha256: str
@@ -32,8 +31,10 @@ class MaskInput:
 
     @classmethod
     def of(cls, indices: np.ndarray) -> MaskInput:
-        """The input for ``indices``; the fingerprint is of shape and pixels. Raises ValueError unless ``(H, W)``
-        uint8."""
+        """The input for ``indices``; the fingerprint covers shape and pixels.
+
+        Raises ValueError unless they are ``(H, W)`` uint8.
+        """
         if indices.ndim != 2 or indices.dtype != np.uint8:
             raise ValueError(f"a mask is (H, W) uint8 class indices, not {indices.shape} {indices.dtype}")
         return cls(
@@ -43,7 +44,7 @@ class MaskInput:
 
 @dataclass(frozen=True)
 class ConditionRequest:
-    """What one sample is asked to show: classes alone, or a prompt, or a mask, or prompt and mask.
+    """The condition of one sample: classes alone, or a prompt, or a mask, or prompt and mask.
 
     ``guidance_target`` is for systems whose card lists several.
     """
@@ -77,7 +78,7 @@ class GuidanceInputs:
 
 
 def stack_conditions(conditions: Sequence[Condition]) -> dict[str, Tensor]:
-    """Conditions of ``B`` samples, in a batch: each tensor becomes ``(B, ...)``."""
+    """The conditions of ``B`` samples as a batch: each tensor becomes ``(B, ...)``."""
     return {name: torch.stack([condition[name] for condition in conditions]) for name in conditions[0]}
 
 
@@ -104,14 +105,16 @@ class System(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
-        """Conditions of one sample, on the device: all that does not depend on the timestep, worked out once.
+        """The conditions of one sample, on the device: all that does not depend on the timestep, computed once.
 
         Raises ValueError for a request that the model cannot take.
         """
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """x ``(B, C, h, w)`` float32, t ``(B,)`` int64, stacked conditions -> the network's output, ``(B, C, h, w)``
-        float32."""
+        """The network's output ``(B, C, h, w)`` float32, for stacked conditions.
+
+        x ``(B, C, h, w)`` float32, t ``(B,)`` int64.
+        """
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
         """x_0 ``(B, C, h, w)`` -> twins of ``size_px``, one of the card's sizes (ValueError for any other).

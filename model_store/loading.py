@@ -15,9 +15,9 @@ NUMBER_FORMATS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16
 
 
 def choose_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; anything else is torch's name for a device.
+    """``auto`` is CUDA if torch finds a GPU, else the CPU; anything else is torch's name of a device.
 
-    Raises ValueError for a name that is none, and for a CUDA device where torch finds no GPU.
+    Raises ValueError for an unknown name, and for a CUDA device where torch finds no GPU.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,8 +33,10 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 on CUDA and on CPUs with bfloat16 instructions, else float32; or a name: bfloat16, float32,
-    float16."""
+    """The number format: ``bfloat16``, ``float32`` or ``float16`` by name, or ``auto``.
+
+    ``auto`` is bfloat16 on CUDA and on CPUs with bfloat16 instructions, else float32.
+    """
     if dtype != "auto":
         if dtype not in NUMBER_FORMATS:
             raise ValueError(f"dtype {dtype!r} is unknown; give auto, {', '.join(NUMBER_FORMATS)}")

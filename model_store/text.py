@@ -24,11 +24,11 @@ _loaded: dict[str, SentenceTransformer] = {}
 
 
 class TextEncoderMissing(RuntimeError):
-    """The text encoder's weights are not on this machine; the message says how to get them."""
+    """Missing weights of the text encoder; the message says how to get them."""
 
 
 def text_encoder_folder() -> Path:
-    """Where the sentence transformer lies. Raises :class:`TextEncoderMissing` if it is nowhere."""
+    """The folder of the sentence transformer. Raises :class:`TextEncoderMissing` if it is not found."""
     named = os.environ.get("TWINSET_TEXT_ENCODER_DIR")
     if named:
         if not (Path(named) / "model.safetensors").is_file():
@@ -51,8 +51,7 @@ def hide_loading_bar() -> None:
 
 
 class SentenceTransformer:
-    """Encodes texts one by one, so that a text's bits do not depend on the texts beside it; repeats come from a
-    cache."""
+    """Encodes texts one by one, so that a text's bits do not depend on other texts; repeats come from a cache."""
 
     def __init__(self, folder: Path, ref: TextEncoderRef = ALL_MINILM, cached_texts: int = 4096) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -66,7 +65,7 @@ class SentenceTransformer:
         self._lock = threading.Lock()
 
     def tokens(self, text: str) -> int:
-        """How many tokens the text has, the two special ones included."""
+        """The number of tokens of a text, the two special ones included."""
         return len(self._tokenizer(text)["input_ids"])
 
     def encode(self, texts: Sequence[str]) -> Tensor:

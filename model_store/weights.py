@@ -1,5 +1,4 @@
-"""Filling networks from safetensors: tensor by tensor, each into its final place and number format, with no second
-copy."""
+"""Filling networks from safetensors, tensor by tensor, each at its final device and number format."""
 
 from __future__ import annotations
 
@@ -47,8 +46,7 @@ def load_network(
     device: torch.device | str = "cpu",
     dtype: Callable[[str], torch.dtype] = lambda _: torch.float32,
 ) -> Module:
-    """Builds a network without memory for its weights, and fills it with the tensors of ``path`` whose names start with
-    ``prefix``.
+    """Builds a network without memory for its weights, and fills it from the tensors of ``path`` with the ``prefix``.
 
     ``dtype`` gives the number format of a parameter by its name in the network. Beside the network itself there is
     never more in memory than the tensor being read. Raises RuntimeError, as ``load_state_dict`` does, unless names and

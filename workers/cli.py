@@ -59,7 +59,7 @@ def train() -> None:
     cls=WorkerGroup,
     table={
         "cosimgen": (
-            "workers.evaluation.command:cosimgen",
+            "workers.evaluation.cosimgen_command:cosimgen",
             "Compare a CoSimGen model's twins with a dataset's test split.",
         ),
         "pathdiff": (

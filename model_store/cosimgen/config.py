@@ -1,4 +1,4 @@
-"""The shape of a CoSimGen network: a value that lies in the card and from which the network is built again."""
+"""The shape of a CoSimGen network, which is stored in the card and from which the network is rebuilt."""
 
 from __future__ import annotations
 

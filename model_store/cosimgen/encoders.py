@@ -1,5 +1,4 @@
-"""CoSimGen's three encoders (sections 3.3.1 to 3.3.3): classes, text and timestep, each to a D-dimensional
-embedding."""
+"""CoSimGen's encoders (sections 3.3.1 to 3.3.3): classes, text and timestep, each to a D-dimensional embedding."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ def projection(input_dims: int, output_dims: int) -> nn.Sequential:
 
 
 class ClassEncoder(nn.Module):
-    """Rows of W_c masked by the multi-hot M and summed, then projected. M = 0 gives the zero vector: the null
-    condition."""
+    """Rows of W_c masked by the multi-hot M and summed, then projected.
+
+    M = 0 gives the zero vector: the null condition.
+    """
 
     def __init__(self, num_classes: int, feature_dims: int, embedding_dims: int) -> None:
         super().__init__()

@@ -17,8 +17,7 @@ def diffusion_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def derangement(count: int, generator: torch.Generator) -> Tensor:
-    """A permutation of ``count`` >= 2 that leaves nothing in its place: a random cycle (Sattolo), ``(count,)``
-    int64."""
+    """A permutation of ``count`` >= 2 without a fixed point, ``(count,)`` int64: a random cycle (Sattolo)."""
     order = torch.randperm(count, generator=generator)
     result = torch.empty(count, dtype=torch.int64)
     result[order] = order.roll(1)
@@ -26,8 +25,7 @@ def derangement(count: int, generator: torch.Generator) -> Tensor:
 
 
 def triplet_loss(text: Tensor, classes: Tensor, multi_hot: Tensor, negatives: Tensor) -> Tensor:
-    """Eq. 4, with the text embedding as the anchor: mean of max(0, |Z - C|^2 - |Z - C~|^2 + 1) over the usable
-    triplets.
+    """Eq. 4 with the text embedding as the anchor: the mean of max(0, |Z - C|^2 - |Z - C~|^2 + 1) over usable triplets.
 
     text, classes: ``(B, D)``. multi_hot ``(B, K)``; negatives ``(B,)`` int64, a derangement. A negative with the same
     class set as its anchor is left out: it would hold the loss at 1 or more for ever. Zero if none is usable.
@@ -40,7 +38,7 @@ def triplet_loss(text: Tensor, classes: Tensor, multi_hot: Tensor, negatives: Te
 
 
 def alignment_loss(text: Tensor, classes: Tensor) -> Tensor:
-    """Ours, off in the paper preset: mean |Z - sg[C]|^2, which draws text onto classes and leaves the classes alone.
+    """Ours, off in the paper preset: mean |Z - sg[C]|^2, which draws text towards classes and leaves classes unchanged.
 
     The triplet is satisfied once the right class embedding is nearer than a wrong one by the margin; hot-swapping at
     inference wants the text embedding on the very spot that the U-Net has learned.

@@ -1,4 +1,4 @@
-"""ESPCN (Shi et al. 2016): all convolutions run at the low resolution, and a pixel shuffle brings the high one.
+"""ESPCN (Shi et al. 2016): all convolutions run at the low resolution, and a pixel shuffle gives the high one.
 
 Image and painted mask go through one network together, as 6 channels. It doubles a size, and is trained at both scales
 that it is used at, so that it can be applied twice (CoSimGen, section 3.6).
@@ -22,7 +22,7 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 class ESPCNConfig(BaseModel):
-    """The shape of an ESPCN; it lies in the card, and the network is built again from it.
+    """The shape of an ESPCN; it is stored in the card, and the network is rebuilt from it.
 
     The defaults are the paper's: (f1, n1) = (5, 64), (f2, n2) = (3, 32), f3 = 3, tanh.
     """
@@ -68,8 +68,10 @@ class _Residual(nn.Module):
 
 
 class ESPCN(nn.Module):
-    """``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, 2h, 2w)``, near [-1, 1] (not clamped, so that gradients live at its
-    ends)."""
+    """``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, 2h, 2w)``, near [-1, 1].
+
+    The output is not clamped, so that gradients survive at the ends of the range.
+    """
 
     def __init__(self, config: ESPCNConfig) -> None:
         super().__init__()
@@ -96,8 +98,9 @@ class ESPCN(nn.Module):
 
 
 def keep_means(high: Tensor, low: Tensor) -> Tensor:
-    """``high`` ``(B, 6, 2h, 2w)``, shifted so that the 2 x 2 pixels of its image average to the pixel of ``low`` ``(B,
-    6, h, w)``.
+    """Shifts ``high`` so that each 2 x 2 pixels of its image average to the pixel of ``low``.
+
+    ``high`` is ``(B, 6, 2h, 2w)``, ``low`` ``(B, 6, h, w)``.
 
     A small real image is the average of the large one, so this is what any true enlargement keeps. A small mask is not:
     its pixels take the class that covers most of them. The painted mask is left alone.
@@ -110,8 +113,7 @@ def keep_means(high: Tensor, low: Tensor) -> Tensor:
 
 
 def upscale(model: nn.Module, x0: Tensor, times: int) -> Tensor:
-    """Applies ``model`` ``times`` times: ``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, h 2^times, w 2^times)``, clamped to
-    [-1, 1].
+    """Applies ``model`` ``times`` times: ``(B, 6, h, w)`` in [-1, 1] -> ``(B, 6, h 2^times, w 2^times)``, clamped.
 
     Without gradients. ``times`` = 0 gives the clamped input. Raises ValueError for a negative ``times``.
     """

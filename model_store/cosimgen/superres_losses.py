@@ -1,4 +1,4 @@
-"""The losses of super-resolution: CoSimGen, equations 7 to 9, and nothing else."""
+"""Losses of super-resolution: CoSimGen, equations 7 to 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoSimGen behind the interface that the sampling engine drives."""
+"""CoSimGen as a :class:`model_store.interface.System`, which the sampling engine runs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ WEIGHTS_FILE = "model.safetensors"
 class CoSimGenSystem:
     """A CoSimGen generator with its super-resolution, on one device.
 
-    The U-Net runs in ``dtype``; the encoders, whose cost is nothing, stay float32. Conditions are worked out one by one
-    and twins decoded one by one, so that no sample's bits depend on its company.
+    The U-Net runs in ``dtype``; the encoders, which cost almost nothing, stay float32. Conditions are computed and
+    twins decoded one by one, so that no sample's bits depend on the other samples of its batch.
     """
 
     def __init__(
@@ -70,8 +70,7 @@ class CoSimGenSystem:
         return cls(card, network, superres, device, dtype)
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
-        """C_emb for classes; for a prompt Z_emb, hot-swapped into its place; against the class encoder's answer to M =
-        0."""
+        """C_emb for classes, or Z_emb for a prompt, against the class encoder's embedding of M = 0."""
         with torch.no_grad():
             null = self.network.class_encoder(torch.zeros(1, len(self.card.classes), device=self.device))
             return GuidanceInputs({"class": self._condition_one(request)[0]}, {"class": null[0]})

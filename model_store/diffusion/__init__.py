@@ -1,1 +1,1 @@
-"""model_store/diffusion."""
+"""Diffusion: noise schedules (``schedule``), seeded noise (``noise``), DDIM (``ddim``), a plain loop (``sampling``)."""

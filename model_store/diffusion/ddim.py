@@ -1,4 +1,4 @@
-"""Batched DDIM (Song et al. 2021, eq. 12): one step over samples that are each at a timestep of their own.
+"""Batched DDIM (Song et al. 2021, eq. 12): one step of samples, each at its own timestep.
 
 The convention (spacing, offset, final alpha, clipping) is the card's, in the words of diffusers' ``DDIMScheduler``,
 which this matches to rounding for any number of steps, also where it does not divide the training's. All of it is
@@ -16,7 +16,7 @@ from model_store.diffusion.schedule import alphas_cumprod, per_sample, predicted
 
 
 class DDIM:
-    """The sampler of one convention; it holds no state of any sample."""
+    """The sampler of one convention; it holds no state of samples."""
 
     def __init__(self, convention: SamplerConvention, device: torch.device | str = "cpu") -> None:
         self.convention = convention
@@ -71,6 +71,5 @@ class DDIM:
 
 
 def guide(null_output: Tensor, cond_output: Tensor, scale: Tensor) -> Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022): null + scale (cond - null); scale ``(B,)``, 1 gives
-    ``cond_output``."""
+    """Classifier-free guidance (Ho & Salimans 2022): null + scale (cond - null), scale ``(B,)``."""
     return null_output + per_sample(scale, cond_output) * (cond_output - null_output)

@@ -1,5 +1,4 @@
-"""Noise that belongs to one sample: drawn from its own seed, on the CPU, in float32, whatever device then works on
-it."""
+"""Seeded noise of one sample: drawn on the CPU in float32, whatever device then computes with it."""
 
 from __future__ import annotations
 
@@ -10,8 +9,10 @@ from torch import Tensor
 
 
 class SampleNoise:
-    """The stream of Gaussian noise of one sample. The first draw is x_T; the following ones are DDIM's, when eta >
-    0."""
+    """The stream of Gaussian noise of one sample.
+
+    The first draw is x_T; the following ones are DDIM's, when eta > 0.
+    """
 
     def __init__(self, seed: int, shape: Sequence[int]) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)

@@ -32,8 +32,7 @@ def sample(
     eta: float = 0.0,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """x_0 ``(B, C, h, w)`` float32, in about [-1, 1] where x is pixels, for stacked conditions of ``B`` samples and
-    their seeds.
+    """x_0 ``(B, C, h, w)`` float32, in about [-1, 1] where x is pixels, for ``B`` stacked conditions and their seeds.
 
     ``null``: the other side of guidance; None where it is the same as ``condition``. ``on_step`` is told the number of
     steps done. With guidance 1, or without ``null``, each sample takes one row of the forward, else two.

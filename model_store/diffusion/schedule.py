@@ -1,4 +1,4 @@
-"""The forward process: beta schedules, and going to and fro between x_t, x_0, noise and velocity.
+"""The forward process: beta schedules, and conversions between x_t, x_0, noise and velocity.
 
 Symbols as in DDPM (Ho et al. 2020) and DDIM (Song et al. 2021): abar_t is the cumulative product of 1 - beta_t, and x_t
 = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps. Velocity, v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0, is Salimans & Ho 2022.
@@ -47,8 +47,7 @@ def velocity(x0: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
 
 
 def predicted_x0_and_noise(x: Tensor, output: Tensor, abar: Tensor, prediction_type: str) -> tuple[Tensor, Tensor]:
-    """(x0_hat, eps_hat) from x_t and what the network put out, by its prediction type (``epsilon`` or
-    ``v_prediction``)."""
+    """(x0_hat, eps_hat) from x_t and the network's output, by prediction type (``epsilon`` or ``v_prediction``)."""
     abar = per_sample(abar, x)
     alpha, sigma = abar.sqrt(), (1.0 - abar).sqrt()
     if prediction_type == "epsilon":

@@ -1,2 +1,1 @@
-"""Latent diffusion, what Siamese-Diffusion and PathDiff stand on: autoencoder, text tokens, denoiser and its control
-copy."""
+"""Latent diffusion, on which Siamese-Diffusion and PathDiff build: autoencoder, text tokens, denoiser, control copy."""

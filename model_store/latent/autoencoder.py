@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class AutoencoderConfig(BaseModel):
-    """The shape of an autoencoder; it lies in the card, and the network is built again from it."""
+    """The shape of an autoencoder; it is stored in the card, and the network is rebuilt from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,8 +64,10 @@ def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
 
 
 def encode_moments(autoencoder: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents of images ``(B, 3, H, W)`` in [-1, 1], scaled: ``(B, c, H/f, W/f)``
-    each."""
+    """Mean and standard deviation of the scaled latents of images, ``(B, c, H/f, W/f)`` each.
+
+    Images are ``(B, 3, H, W)`` in [-1, 1].
+    """
     posterior = autoencoder.encode(images).latent_dist
     scale: float = autoencoder.config["scaling_factor"]
     return posterior.mean * scale, posterior.std * scale

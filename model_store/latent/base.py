@@ -1,8 +1,7 @@
-"""A latent base: the text-to-image model that a mask system is trained on top of, with its autoencoder and its text
-encoder.
+"""A latent base: the text-to-image model under a mask system, with its autoencoder and its text encoder.
 
-It lies in a folder of one of two kinds: what ``twinset train base`` writes (``base.safetensors`` and ``base.json``), or
-a Stable Diffusion 1.5 in diffusers' layout, which :mod:`model_store.latent.stable_diffusion` reads.
+Its folder is of one of two kinds: what ``twinset train base`` writes (``base.safetensors`` and ``base.json``), or a
+Stable Diffusion 1.5 in diffusers' layout, which :mod:`model_store.latent.stable_diffusion` reads.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ AUTOENCODER_WEIGHTS, AUTOENCODER_ABOUT = "autoencoder.safetensors", "autoencoder
 
 
 class BaseInvalid(ValueError):
-    """A folder that holds no base, or one that this version cannot run; the message names the file, the value and the
-    remedy."""
+    """A folder without a base, or with one that this version cannot run; the message names file, value and remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ class LatentBase:
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def at_latent_size(self, latent_px: int) -> LatentBase:
-        """The same networks for latents of another side, for they are convolutional.
+        """The same networks for latents of another side: they are convolutional.
 
         Raises :class:`BaseInvalid` for a side that the U-Net cannot halve as often as it has levels.
         """
@@ -82,8 +80,10 @@ class LatentBase:
 
 
 def read_about(path: Path, command: str) -> dict[str, Any]:
-    """The JSON that a training wrote beside its weights. Raises :class:`BaseInvalid` unless it is there and of format
-    1."""
+    """The JSON that a training wrote beside its weights.
+
+    Raises :class:`BaseInvalid` unless it exists and is of format 1.
+    """
     if not path.is_file():
         raise BaseInvalid(f"{path} does not exist; give a folder that '{command}' wrote")
     try:
@@ -108,8 +108,10 @@ def read_value(kind: type[Value], about: Mapping[str, Any], name: str, path: Pat
 
 
 def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A safetensors file whose sha256 is the one that ``about`` gives. Raises :class:`BaseInvalid` if it is missing or
-    another."""
+    """The tensors of a safetensors file, after a check of the sha256 that ``about`` gives.
+
+    Raises :class:`BaseInvalid` if the file is missing or differs.
+    """
     path = folder / name
     if not path.is_file():
         raise BaseInvalid(
@@ -122,8 +124,10 @@ def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[s
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Loads the tensors with ``prefix`` into a module, as float32. Raises :class:`BaseInvalid` unless they are exactly
-    its own."""
+    """Loads the tensors with ``prefix`` into a module, as float32.
+
+    Raises :class:`BaseInvalid` unless they are exactly the module's own.
+    """
     part = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
     try:
         module.load_state_dict(part)

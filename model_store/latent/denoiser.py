@@ -1,8 +1,7 @@
-"""The latent denoiser and its control copy: diffusers' ``UNet2DConditionModel`` and ``ControlNetModel`` (Zhang et al.
-2023).
+"""The latent denoiser and its control copy: diffusers' U-Net and ControlNet (Zhang et al. 2023).
 
-The hint network is no part of the control copy here: what it makes of a mask depends on neither x_t nor t, so it runs
-once a sample, and the control copy is handed its features at every step.
+The hint network is not part of the control copy here: its features of a mask depend on neither x_t nor t, so they are
+computed once a sample and given to the control copy at every step.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class DenoiserConfig(BaseModel):
-    """The shape of a latent U-Net, in few words; it lies in the card, and the networks are built again from it."""
+    """The shape of a latent U-Net; it is stored in the card, and the networks are rebuilt from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,8 +47,7 @@ class DenoiserConfig(BaseModel):
 
     @property
     def residuals(self) -> int:
-        """How many residuals the control copy hands to the U-Net: 13 for Stable Diffusion's four levels of two
-        layers."""
+        """The number of residuals from control copy to U-Net: 13 for Stable Diffusion's four levels of two layers."""
         levels = len(self.widths)
         return 1 + levels * self.layers_per_block + (levels - 1) + 1
 
@@ -122,7 +120,7 @@ def control_copy(unet: UNet2DConditionModel) -> ControlNetModel:
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the control copy adds to the U-Net's skip connections and its middle: shallowest first, the middle last."""
+    """The control copy's additions to the U-Net's skip connections and middle: shallowest first, the middle last."""
 
     down: tuple[Tensor, ...]
     middle: Tensor
@@ -131,7 +129,7 @@ class Residuals:
         return iter((*self.down, self.middle))
 
     def detach(self) -> Residuals:
-        """The same, cut off from gradients (sg in the papers)."""
+        """The same values without gradients (sg in the papers)."""
         return Residuals(tuple(value.detach() for value in self.down), self.middle.detach())
 
     def mixed(self, other: Residuals, own: float, others: float) -> Residuals:
@@ -141,14 +139,16 @@ class Residuals:
 
 
 def control_residuals(control: nn.Module, z: Tensor, t: Tensor, text: Tensor, hint: Tensor) -> Residuals:
-    """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hint ``(B, widths[0], h, w)`` -> one residual a skip, and the
-    middle's."""
+    """The residuals, one a skip and the middle's.
+
+    z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hint ``(B, widths[0], h, w)``.
+    """
     down, middle = control(z, t, encoder_hidden_states=text, controlnet_cond=hint, return_dict=False)
     return Residuals(tuple(down), middle)
 
 
 def denoise(unet: nn.Module, z: Tensor, t: Tensor, text: Tensor, residuals: Residuals | None = None) -> Tensor:
-    """The U-Net's output ``(B, c, h, w)``, controlled where there are residuals."""
+    """The U-Net's output ``(B, c, h, w)``, with residuals or without."""
     extra: dict[str, Any] = {}
     if residuals is not None:
         extra = {"down_block_additional_residuals": residuals.down, "mid_block_additional_residual": residuals.middle}

@@ -55,8 +55,7 @@ def load_base(
 
 
 def load_autoencoder(folder: Path | str) -> tuple[AutoencoderKL, AutoencoderConfig, dict[str, Any]]:
-    """(network, its shape, its provenance) of a folder of ``twinset train autoencoder``, or of a Stable Diffusion's
-    ``vae/``.
+    """An autoencoder, its shape and its provenance, of ``twinset train autoencoder`` or a Stable Diffusion's ``vae/``.
 
     Raises :class:`BaseInvalid`.
     """

@@ -1,8 +1,8 @@
-"""Reading a Stable Diffusion 1.5 from a folder in diffusers' layout, into the configs that our own cards hold.
+"""Reading a Stable Diffusion 1.5 from a folder in diffusers' layout, into the configs of our own cards.
 
-Everything is local and safetensors. The configs are compared field by field with those of the networks that we build,
-so that a model which differs in anything (another block, another norm, a rescaled schedule) is refused by that field's
-name and value, and never run as something else.
+All files are local and safetensors. The configs are compared field by field with those of the networks that we build,
+so a model that differs in anything (another block, another norm, a rescaled schedule) is refused with that field's name
+and value.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ PLAIN_FIELDS = {"trained_betas": None, "thresholding": False, "rescale_betas_zer
 
 
 def load_stable_diffusion(folder: Path, *, chunks: int = 1, tokens: TokenEncoder | None = None) -> LatentBase:
-    """The base of a folder with ``model_index.json``, ``unet/``, ``vae/``, ``text_encoder/``, ``tokenizer/`` and
-    ``scheduler/``.
+    """The base of a folder in diffusers' layout.
+
+    It has ``model_index.json``, ``unet/``, ``vae/``, ``text_encoder/``, ``tokenizer/`` and ``scheduler/``.
 
     Raises :class:`BaseInvalid` for a missing piece, for weights that are not safetensors, and for anything that our
     configs do not express; :class:`model_store.text.TextEncoderMissing` for a text encoder without safetensors.
@@ -147,8 +148,9 @@ def denoiser_shape(config: Mapping[str, Any], path: Path) -> DenoiserConfig:
 
 
 def sampler_convention(config: Mapping[str, Any], path: Path) -> SamplerConvention:
-    """Any of diffusers' schedulers with betas -> the convention that DDIM runs by. Raises :class:`BaseInvalid` naming
-    field and value.
+    """The DDIM convention of any of diffusers' schedulers with betas.
+
+    Raises :class:`BaseInvalid` naming field and value.
 
     What belongs to the folder's own sampler alone (PNDM's ``skip_prk_steps``) is not read, since sampling is by DDIM.
     """
@@ -233,8 +235,10 @@ def _plain(value: Any) -> Any:
 
 
 def _fill(module: nn.Module, kind: type[DiffusersModel], path: Path) -> dict[str, str]:
-    """Loads the folder's safetensors into a module, by way of diffusers, which knows old names and shards; their
-    sha256."""
+    """Loads the folder's safetensors into a module and returns their sha256.
+
+    They are read by diffusers, which knows old names and shards.
+    """
     names = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
     weights = [name for name in names if name.endswith(".safetensors")]
     if WEIGHTS_NAME not in names and f"{WEIGHTS_NAME}.index.json" not in names:

@@ -1,5 +1,4 @@
-"""A latent model behind the interface that the sampling engine drives; the two papers differ in what they condition
-on."""
+"""A latent model as a :class:`model_store.interface.System`; the two papers differ in their conditions."""
 
 from __future__ import annotations
 
@@ -42,7 +41,8 @@ class LatentSystem(ABC):
     """Autoencoder, U-Net, control copy and hint network on one device.
 
     U-Net and control copy run in ``dtype``; hint network and autoencoder, which run once a sample, stay float32.
-    Conditions are worked out one by one and images decoded one by one, so that no sample's bits depend on its company.
+    Conditions are computed and images decoded one by one, so that no sample's bits depend on the other samples of its
+    batch.
     """
 
     name: ClassVar[str]
@@ -59,7 +59,7 @@ class LatentSystem(ABC):
         *,
         tokens: TokenEncoder | None = None,
     ) -> None:
-        """``tokens`` takes the place of the card's text encoder, which is else loaded at the first text."""
+        """``tokens`` replaces the card's text encoder, which is otherwise loaded at the first text."""
         config = DenoiserConfig.model_validate(card.network["denoiser"])
         self.card, self.device, self.dtype = card, device, dtype
         self.sample_shape = config.latent_shape
@@ -129,8 +129,7 @@ class LatentSystem(ABC):
             return denoise(self.unet, z, t, text, residuals).float()
 
     def decode(self, x0: Tensor, size_px: int) -> list[Twin]:
-        """Images of the latents; masks are given, not made. Raises ValueError for a size that the card does not
-        list."""
+        """Images of the latents, without masks. Raises ValueError for a size that the card does not list."""
         if size_px not in self.card.sizes_px:
             raise ValueError(f"{self.card.id} makes sizes {list(self.card.sizes_px)}, not {size_px}")
         with torch.no_grad():

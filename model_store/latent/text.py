@@ -1,8 +1,8 @@
-"""Text as tokens: what cross-attention reads is the hidden state of every token, not one vector for the whole.
+"""Text as tokens: cross-attention reads the hidden state of every token.
 
 Two encoders: ``all-MiniLM-L6-v2``, which every installation has, and a CLIP text encoder from a folder in diffusers'
-layout (``tokenizer/``, ``text_encoder/``), as Stable Diffusion's and PLIP's. The weights are not part of a model
-folder; a card that asks for a CLIP names it by the sha256 of its weights, and ``TWINSET_CLIP_DIR`` says where it lies.
+layout (``tokenizer/``, ``text_encoder/``), as Stable Diffusion's and PLIP's. Their weights are not part of a model
+folder; a card that needs a CLIP names it by the sha256 of its weights, and ``TWINSET_CLIP_DIR`` names its folder.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class MiniLMTokens:
 
 
 class ClipTokens:
-    """Last hidden states of a CLIP text encoder, filled up as CLIP was trained to be (with its end token).
+    """Last hidden states of a CLIP text encoder, padded as in CLIP's training (with its end token).
 
-    ``chunks`` windows of the tokenizer's length (77) stand behind one another, each with its own start and end:
-    PathDiff reads two, 154 tokens.
+    ``chunks`` chunks of the tokenizer's length (77) follow one another, each with its own start and end: PathDiff reads
+    two, 154 tokens.
     """
 
     def __init__(self, folder: Path, *, chunks: int = 1) -> None:
@@ -107,7 +107,7 @@ def clip_fingerprint(folder: Path) -> str:
 
 @lru_cache(4)
 def load_token_encoder(ref: TextEncoderRef) -> TokenEncoder:
-    """The process's token encoder for a card. Raises :class:`TextEncoderMissing` where it is not to be had."""
+    """The process's token encoder for a card. Raises :class:`TextEncoderMissing` if its weights are missing."""
     if ref.name == ALL_MINILM.name:
         return MiniLMTokens(ref.max_tokens)
     if ref.name != CLIP_NAME:

@@ -1,1 +1,1 @@
-"""model_store/masks."""
+"""Masks: class colours (``palette``), decoding of painted masks (``decode``) and resizing by majority (``resize``)."""

@@ -1,4 +1,4 @@
-"""From a painted mask back to class indices, without ghost classes, and with a confidence for every pixel.
+"""Decoding of painted masks to class indices, without ghost classes, with a confidence for every pixel.
 
 A blend of two class colours can lie next to a third class's colour (62 % of the pairs of 13 classes do), so that
 blended borders, which every upscaling makes, would grow thin lines of classes that are not there. Hence: decode the
@@ -20,8 +20,9 @@ from model_store.card import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Twin:
-    """A decoded pair: image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in
-    [0, 1].
+    """A decoded pair of an image and its mask.
+
+    Image ``(H, W, 3)`` uint8, mask ``(H, W)`` uint8 (255 = ignore), confidence ``(H, W)`` float32 in [0, 1].
 
     Where the model makes images alone, mask and confidence are None.
     """
@@ -32,8 +33,10 @@ class Twin:
 
 
 def colour_distances(painted: Tensor, colours: Tensor) -> Tensor:
-    """Euclidean distances of ``(B, 3, H, W)`` in [-1, 1] to ``(K, 3)`` colours in [-1, 1] -> ``(B, K, H, W)``
-    float32."""
+    """Euclidean distances of painted pixels to class colours, ``(B, K, H, W)`` float32.
+
+    painted ``(B, 3, H, W)`` and colours ``(K, 3)`` in [-1, 1].
+    """
     difference = painted.float()[:, None] - colours.float()[None, :, :, None, None]
     return difference.square().sum(dim=2).sqrt()
 
@@ -89,8 +92,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 
 def decode_pairs(high: Tensor, low: Tensor, colours: Tensor, threshold: float) -> list[Twin]:
-    """Pairs ``(B, 6, H, W)``, with the generated ``(B, 6, h, w)`` they were scaled up from -> one :class:`Twin`
-    each."""
+    """One :class:`Twin` for each pair ``(B, 6, H, W)``, given the pairs ``(B, 6, h, w)`` that were enlarged to them."""
     masks, confidence = decode_masks(high[:, 3:], low[:, 3:], colours, threshold)
     images = to_pixels(high[:, :3])
     return [

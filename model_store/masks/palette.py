@@ -50,8 +50,7 @@ def paint(mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def nearest_class(painted: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`paint`: ``(..., H, W, 3)`` in [-1, 1] -> ``(..., H, W)`` uint8, the nearest colour's
-    index."""
+    """The inverse of :func:`paint`: ``(..., H, W, 3)`` in [-1, 1] -> nearest colours' indices ``(..., H, W)`` uint8."""
     points = colours.astype(np.float32) / 127.5 - 1.0
     # |x - p|^2 up to |x|^2, which is the same for every p
     scores = np.square(points).sum(axis=1) - 2.0 * painted.astype(np.float32) @ points.T

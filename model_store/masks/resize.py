@@ -1,4 +1,4 @@
-"""Masks of class indices at another size, by rules that know labels: a class is chosen, never blended."""
+"""Resizing of masks of class indices: each new pixel takes a class, and classes are never blended."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""PathDiff's mask condition: a label map in colours with the edges of its objects, or the null mask; and its shallow
-CNN."""
+"""PathDiff's mask condition: a coloured label map with object edges, or the null mask; and its shallow CNN."""
 
 from __future__ import annotations
 
@@ -14,8 +13,10 @@ is a label."""
 
 
 class PathDiffHintConfig(BaseModel):
-    """The shape of the shallow CNN; it lies in the card. Every width after the first halves the side: (16, 32, 96) is
-    f4."""
+    """The shape of the shallow CNN; it is stored in the card.
+
+    Every width after the first halves the side: (16, 32, 96) is f4.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,8 +35,7 @@ def build_hint(config: PathDiffHintConfig) -> nn.Module:
 
 
 def object_edges(labels: Tensor) -> Tensor:
-    """``(B, H, W)`` integer labels (of classes, or of instances) -> ``(B, H, W)`` bool: pixels beside one of another
-    label."""
+    """Pixels beside one of another label, ``(B, H, W)`` bool; labels ``(B, H, W)`` are of classes or of instances."""
     edges = torch.zeros_like(labels, dtype=torch.bool)
     across, down = labels[:, :, 1:] != labels[:, :, :-1], labels[:, 1:] != labels[:, :-1]
     edges[:, :, 1:] |= across
@@ -63,6 +63,8 @@ def mask_hint(indices: Tensor, colours: Tensor, instances: Tensor | None = None)
 
 
 def null_hint(count: int, size_px: int, device: torch.device | str = "cpu") -> Tensor:
-    """The null mask, ``(count, 7, size, size)``: no pixel has a label. Ours: a validity of 0, which no real label has,
-    however dark."""
+    """The null mask, ``(count, 7, size, size)``: no pixel has a label.
+
+    Ours: a validity of 0, which no real label has, however dark.
+    """
     return torch.zeros(count, HINT_CHANNELS, size_px, size_px, device=device)

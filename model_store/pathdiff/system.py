@@ -1,4 +1,4 @@
-"""PathDiff behind the engine's interface: text, mask, or both, guided towards the one, the other, or both."""
+"""PathDiff as a :class:`model_store.interface.System`: text, mask or both, with guidance towards text, mask or both."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from model_store.pathdiff.hint import PathDiffHintConfig, build_hint, mask_hint,
 
 
 class PathDiffSystem(LatentSystem):
-    """e = null + s (condition - null), where the guidance target says what ``null`` lacks.
+    """e = null + s (condition - null), where the guidance target decides what ``null`` lacks.
 
     text, the paper's: e(m, "") + s (e(m, t) - e(m, "")); mask and joint are ours: e(none, t) and e(none, "") as the
-    null side. With nothing to take away both sides are one, and a step is one forward.
+    null side. If the request has nothing to leave out, both sides are one, and a step is one forward.
     """
 
     name = "PathDiff"

@@ -1,5 +1,7 @@
-"""Joint training on unpaired data (section 3.2, Algorithm 1): a sample comes from one of two datasets, and lacks the
-other's condition."""
+"""Joint training on unpaired data (section 3.2, Algorithm 1).
+
+A sample comes from one of two datasets, and lacks the other's condition.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ P_UNCOND = 0.1
 
 @dataclass(frozen=True)
 class Draw:
-    """For ``B`` samples, bool each: drawn from the text dataset (else from the mask dataset), with its text, with its
-    mask."""
+    """The conditions of ``B`` samples, bool each.
+
+    Drawn from the text dataset (else from the mask dataset), with its text, with its mask.
+    """
 
     from_text: Tensor
     with_text: Tensor

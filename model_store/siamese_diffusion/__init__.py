@@ -1,2 +1,1 @@
-"""Siamese-Diffusion (Qiu et al. 2025): mask -> medical image, its fidelity raised by a noise-consistency loss in
-training."""
+"""Siamese-Diffusion (Qiu et al. 2025): mask -> medical image, trained with a noise-consistency loss for fidelity."""

@@ -1,5 +1,4 @@
-"""Dense Hint Input (section 3.4): the hint network that takes dense pictures as well as masks, in place of
-ControlNet's."""
+"""Dense Hint Input (section 3.4): a hint network for images as well as masks, in place of ControlNet's."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ PAPER_WIDTHS = (16, 32, 64, 128, 256)
 
 
 class DenseHintConfig(BaseModel):
-    """The shape of a hint network; it lies in the card."""
+    """The shape of a hint network; it is stored in the card."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,8 +62,10 @@ class PatchMerge(nn.Module):
 
 
 class DenseHintInput(nn.Module):
-    """Hint ``(B, 3, H, W)`` in [0, 1] -> features ``(B, out, H/f, W/f)``, zero until trained. The paper's has 3.26 M
-    parameters."""
+    """Hint ``(B, 3, H, W)`` in [0, 1] -> features ``(B, out, H/f, W/f)``, zero until trained.
+
+    The paper's has 3.26 M parameters.
+    """
 
     def __init__(self, config: DenseHintConfig) -> None:
         super().__init__()

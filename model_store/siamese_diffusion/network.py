@@ -1,4 +1,4 @@
-"""The trained parts of Siamese-Diffusion together, with its two branches over one set of weights."""
+"""The trained parts of Siamese-Diffusion, with its two branches over one set of weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class SiameseNetwork(nn.Module):
         self.hint = hint
 
     def freeze_encoder(self) -> None:
-        """Leaves the U-Net's decoder (up blocks and output) to be trained; its encoder, middle and time embedding
-        stay."""
+        """Freezes the U-Net except for its decoder (up blocks and output)."""
         self.unet.requires_grad_(False)
         for part in (self.unet.up_blocks, self.unet.conv_norm_out, self.unet.conv_out):
             part.requires_grad_(True)
@@ -43,7 +42,7 @@ class SiameseNetwork(nn.Module):
 
 
 class _Called(nn.Module):
-    """A U-Net whose call is :func:`denoise`, so that its parameters can be exchanged for that call."""
+    """A U-Net whose call is :func:`denoise`, so that its parameters can be replaced for that call."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()

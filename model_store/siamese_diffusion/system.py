@@ -1,4 +1,4 @@
-"""Siamese-Diffusion behind the engine's interface: sampling is by the mask branch alone, guided by the text."""
+"""Siamese-Diffusion as a :class:`model_store.interface.System`: the mask branch alone, with guidance on the text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_store.siamese_diffusion.hint import DenseHintConfig, build_hint, mask
 
 
 class SiameseDiffusionSystem(LatentSystem):
-    """A mask and, where it is given, a prompt; guidance takes the prompt away and keeps the mask (section 4)."""
+    """A mask with an optional prompt; guidance leaves the prompt out and keeps the mask (section 4)."""
 
     name = "Siamese-Diffusion"
 

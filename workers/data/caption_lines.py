@@ -1,5 +1,4 @@
-"""The lines of a dataset's ``captions.jsonl``: ``{"stem": ..., "text": ...}``, and whatever else a line may say of its
-image."""
+"""The lines of a dataset's ``captions.jsonl``: ``{"stem": ..., "text": ...}``, with any further members."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from workers.data.files import DatasetInvalid
 
 
 class CaptionLine(NamedTuple):
-    """A line: where it stands, the stem of its image, its text without blanks around it ("" if it has none), and all
-    its members."""
+    """One line: its number, the stem of its image, its text without surrounding blanks, and all members."""
 
     number: int
     stem: str
@@ -22,8 +20,10 @@ class CaptionLine(NamedTuple):
 
 
 def caption_lines(path: Path) -> Iterator[CaptionLine]:
-    """The lines of a file that are not blank, in order. Raises :class:`DatasetInvalid` naming the first line that is no
-    caption."""
+    """The lines of a file that are not blank, in order.
+
+    Raises :class:`DatasetInvalid` naming the first invalid line.
+    """
     try:
         # not splitlines: JSON text may hold the line separators of Unicode as they stand
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -1,4 +1,4 @@
-"""The captions of images, ``captions.jsonl``, and their tokens as training draws them."""
+"""Captions of images, ``captions.jsonl``, and their tokens as training draws them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from workers.data.caption_lines import caption_lines
 from workers.data.files import DatasetInvalid
 from workers.data.segmentation_folder import repeat_factors
 
-TEXTS_KEPT = 8192
+MAX_CACHED_TEXTS = 8192
 """How many texts stay encoded in memory; the others are encoded again when they are drawn."""
 
 
 def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The texts of each stem, from ``folder/captions.jsonl``: ``{"stem": ..., "text": ...}`` a line, several lines a
-    stem allowed.
+    """The texts of each stem, from ``folder/captions.jsonl``.
 
-    Raises :class:`DatasetInvalid` naming the line that is none, or the first stem that has no text: a missing caption
-    must not pass for the empty one, which is the null text.
+    A line is ``{"stem": ..., "text": ...}``; a stem may have several lines.
+
+    Raises :class:`DatasetInvalid` naming the invalid line, or the first stem without a text: a missing caption must not
+    be read as the empty one, which is the null text.
     """
     path = folder / "captions.jsonl"
     if not path.is_file():
@@ -45,15 +46,17 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
     return tuple(tuple(found[stem]) for stem in stems)
 
 
-def commonest(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]:
-    """Up to ``most`` different texts, those of most images first."""
+def most_common_texts(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]:
+    """Up to ``max_texts`` different texts, those of most images first."""
     counts = Counter(text for row in texts for text in row)
     return tuple(sorted(counts, key=lambda text: (-counts[text], text))[:most])
 
 
 def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
-    """How often to draw each row, by how many rows have the same first caption: ``repeat_factors``; None (all alike)
-    for 0."""
+    """How often to draw each row, by how many rows share its first caption; None (all alike) if ``below`` is 0.
+
+    See :func:`workers.data.segmentation_folder.repeat_factors`.
+    """
     if not below:
         return None
     _, same = np.unique([row[0] for row in texts], return_inverse=True)
@@ -61,7 +64,7 @@ def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray 
 
 
 def repeats_deviation(below: float) -> list[str]:
-    """The same in words for a card; none for 0."""
+    """The same as sentences for a card; none if ``below`` is 0."""
     return (
         [f"Images whose caption is rarer than {below:.0%} are drawn sqrt({below:g} / its share) times as often."]
         if below
@@ -75,7 +78,7 @@ class CaptionBank:
     def __init__(self, texts: Sequence[Sequence[str]], tokens: TokenEncoder) -> None:
         self.texts = tuple(map(tuple, texts))
         self.ref = tokens.ref
-        self.encode = lru_cache(TEXTS_KEPT)(tokens.encode)
+        self.encode = lru_cache(MAX_CACHED_TEXTS)(tokens.encode)
 
     def draw(self, rows: Sequence[int], kept: Tensor, generator: torch.Generator) -> Tensor:
         """One caption of each row, or the null text "" where ``kept`` ``(B,)`` is false: ``(B, L, d)`` float32."""

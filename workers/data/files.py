@@ -1,4 +1,4 @@
-"""The files of a training folder, one by one: its description, its lists of stems, its images."""
+"""The single files of a training folder: its description, its lists of stems, its images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBom
 
 
 class DatasetInvalid(ValueError):
-    """A folder that is no training set; the message names the file and what is wrong with it."""
+    """An invalid training folder; the message names the file and what is wrong with it."""
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """``dataset.json``, members that are null left out. Raises :class:`DatasetInvalid` unless it is a JSON object of
-    the known kinds."""
+    """``dataset.json`` without its null members.
+
+    Raises :class:`DatasetInvalid` unless it is a JSON object whose known members have the right types.
+    """
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -38,7 +40,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def listed_stems(path: Path) -> tuple[str, ...]:
-    """The stems of a file, one a line. Raises :class:`DatasetInvalid` if there are none, or one stands there twice."""
+    """The stems of a file, one a line. Raises :class:`DatasetInvalid` if there are none, or one is listed twice."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -53,8 +55,7 @@ def listed_stems(path: Path) -> tuple[str, ...]:
 
 
 def without_test(folder: Path, stems: Iterable[str]) -> tuple[str, ...]:
-    """``stems`` less those in ``folder/test.txt``, if it is there: what nobody lists is trained on, but for what is
-    held out."""
+    """``stems`` without those in ``folder/test.txt``, if it exists: without a ``train.txt``, the rest is trained on."""
     held_out = frozenset(listed_stems(folder / "test.txt") if (folder / "test.txt").is_file() else ())
     kept = tuple(stem for stem in stems if stem not in held_out)
     if held_out and not kept:

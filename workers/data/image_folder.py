@@ -1,4 +1,4 @@
-"""Folders of images alone, for what needs no masks: the autoencoder and the text-to-image base."""
+"""Folders of images alone, for the autoencoder and the text-to-image base, which need no masks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from workers.data.segmentation_folder import dihedral, fit_square
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """``images/``, with ``train.txt``/``test.txt`` and ``dataset.json`` (name, licence, has_up) where they are there.
+    """A folder with ``images/``, optionally ``train.txt``, ``test.txt`` and ``dataset.json`` (name, licence, has_up).
 
-    ``listing`` is a file of stems that takes the place of ``train.txt``.
+    ``listing`` is a file of stems that replaces ``train.txt``.
     """
 
     folder: Path
@@ -52,8 +52,9 @@ class ImageFolder:
         return ImageFiles(self.folder / "images")
 
     def stems(self, split: str = "train") -> tuple[str, ...]:
-        """The stems of a split; without ``train.txt`` (or a listing), ``train`` is every image that is not in
-        ``test.txt``.
+        """The stems of a split.
+
+        Without ``train.txt`` (or a listing), ``train`` is every image that is not in ``test.txt``.
 
         Raises :class:`DatasetInvalid` for a split that is not there, or is empty.
         """
@@ -78,8 +79,10 @@ class ImageFolder:
         return self._files[stem]
 
     def images(self, stems: Sequence[str], size_px: int) -> np.ndarray:
-        """``(N, s, s, 3)`` uint8, each the centred square of its image. Raises :class:`DatasetInvalid` for one that
-        cannot be read."""
+        """The centred square of each image, ``(N, s, s, 3)`` uint8.
+
+        Raises :class:`DatasetInvalid` for an unreadable one.
+        """
         with ThreadPoolExecutor(4) as pool:
             return np.stack(list(pool.map(lambda stem: self._image(stem, size_px), stems)))
 
@@ -114,7 +117,7 @@ def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence
 
 
 def as_images(pixels: np.ndarray, turns: Sequence[int] | None = None) -> Tensor:
-    """``(B, s, s, 3)`` uint8, each in its turn 0..7 -> ``(B, 3, s, s)`` float32 in [-1, 1]."""
+    """Images ``(B, s, s, 3)`` uint8 as ``(B, 3, s, s)`` float32 in [-1, 1], flipped and rotated by ``turns`` 0..7."""
     turned = pixels if turns is None else [dihedral(image, turn) for image, turn in zip(pixels, turns, strict=True)]
     return (
         torch.from_numpy(np.stack([np.ascontiguousarray(image) for image in turned])).permute(0, 3, 1, 2).float()
@@ -124,12 +127,12 @@ def as_images(pixels: np.ndarray, turns: Sequence[int] | None = None) -> Tensor:
 
 
 def as_indices(masks: np.ndarray, turns: Sequence[int]) -> Tensor:
-    """``(B, s, s)`` uint8 class indices, each in its turn 0..7 -> ``(B, s, s)`` int64."""
+    """Masks ``(B, s, s)`` uint8 as class indices ``(B, s, s)`` int64, flipped and rotated by ``turns`` 0..7."""
     return torch.from_numpy(
         np.stack([np.ascontiguousarray(dihedral(mask, turn)) for mask, turn in zip(masks, turns, strict=True)])
     ).long()
 
 
 def draw_turns(count: int, turns: int, generator: torch.Generator) -> list[int]:
-    """``count`` of the first ``turns`` flips and right-angle turns; 1 leaves every image as it is."""
+    """``count`` random ones of the first ``turns`` flips and right-angle turns; 1 leaves every image unchanged."""
     return torch.randint(turns, (count,), generator=generator).tolist()

@@ -1,4 +1,4 @@
-"""How well arrays and masks are reproduced: signal to noise, and the rate of wrong pixels."""
+"""Image quality: peak signal-to-noise ratio, and the share of wrong mask pixels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from model_store.card import IGNORE_INDEX
 
 
 def psnr(a: np.ndarray, b: np.ndarray, value_range: float) -> float:
-    """Peak signal-to-noise ratio in dB of two arrays whose values span ``value_range``; infinite where they are
-    equal."""
+    """Peak signal-to-noise ratio in dB of two arrays whose values span ``value_range``; infinite if they are equal."""
     error = float(np.mean(np.square(a.astype(np.float64) - b.astype(np.float64))))
     return float("inf") if error == 0.0 else float(10.0 * np.log10(value_range**2 / error))
 

@@ -1,10 +1,8 @@
-"""Reading a training folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes) and ``train.txt`` if
-there.
+"""Segmentation folder: ``images/``, ``masks/`` (class indices), ``dataset.json`` (classes), optionally ``train.txt``.
 
 ``dataset.json`` needs ``classes``, a list of ``{"index", "name"}``; it may add per class ``aliases`` and ``queryable``
-(false for unlabelled ground, which is also the default for names such as "Unlabeled" and "Background"), and for the
-whole set ``"has_up": false`` where scenes have no up, so that flips and right-angle turns are still true pictures of
-it.
+(false for unlabelled background, which is also the default for names such as "Unlabeled" and "Background"), and for the
+whole set ``"has_up": false`` if its scenes have no up, so that flips and right-angle turns are true images of it.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ class TrainingClass:
 
 @dataclass(frozen=True)
 class SegmentationFolder:
-    """A dataset on disk. It is read when asked for pixels, not when made."""
+    """A dataset on disk. Pixels are read on request, not when it is opened."""
 
     folder: Path
     name: str
@@ -92,8 +90,10 @@ class SegmentationFolder:
         return replace(self, classes=classes)
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """The stems of ``{split}.txt``; without such a file, ``train`` is every image that has a mask and is not in
-        ``test.txt``."""
+        """The stems of ``{split}.txt``.
+
+        Without a ``train.txt``, ``train`` is every image that has a mask and is not in ``test.txt``.
+        """
         listing = self.folder / f"{split}.txt"
         if listing.is_file():
             stems = listed_stems(listing)
@@ -121,8 +121,10 @@ class SegmentationFolder:
         return path
 
     def check_held_out(self) -> None:
-        """Raises :class:`DatasetInvalid` if an image is in both splits: figures of what was trained on say nothing of
-        new images."""
+        """Raises :class:`DatasetInvalid` if an image is in both splits.
+
+        Figures on images that were trained on say nothing of new ones.
+        """
         shared = sorted(set(self.stems("train")) & set(self.stems("test")))
         if shared:
             raise DatasetInvalid(
@@ -131,8 +133,7 @@ class SegmentationFolder:
             )
 
     def arrays(self, split: str, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of a split: images ``(N, s, s, 3)`` uint8 and masks ``(N, s, s)`` uint8 class indices, 255 =
-        ignore.
+        """All pairs of a split: images ``(N, s, s, 3)`` uint8, masks ``(N, s, s)`` uint8 class indices, 255 = ignore.
 
         Centre-cropped to a square; images are area-averaged, masks take the class that covers most of the new pixel.
         """
@@ -142,10 +143,10 @@ class SegmentationFolder:
         return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
     def training_arrays(self, size_px: int, stems: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """:meth:`arrays` of the train split, for what learns from its masks.
+        """:meth:`arrays` of the train split, for training on its masks.
 
-        Raises :class:`DatasetInvalid` where no mask has a pixel of a class that can be asked for: nothing could be
-        learnt of any, and masks in black and white, whose 255 is read as ignore, look just so.
+        Raises :class:`DatasetInvalid` if no mask has a pixel of a queryable class: nothing could be learnt of any, and
+        masks in black and white, whose 255 is read as ignore, look just so.
         """
         images, masks = self.arrays("train", size_px, stems)
         wanted = [entry for entry in self.classes if entry.queryable]
@@ -177,7 +178,7 @@ class SegmentationFolder:
 
 
 def _training_class(entry: dict[str, Any]) -> TrainingClass:
-    """An entry of ``classes``. Raises ValueError, KeyError, TypeError or AttributeError for what is none."""
+    """An entry of ``classes``. Raises ValueError, KeyError, TypeError or AttributeError for an invalid one."""
     name, aliases = entry["name"], entry.get("aliases", ())
     if not isinstance(name, str) or isinstance(aliases, str) or not all(isinstance(word, str) for word in aliases):
         raise ValueError(f"name is text and aliases a list of text, unlike in {entry}")
@@ -193,8 +194,7 @@ def centre_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def fit_square(image: Image.Image, size_px: int) -> np.ndarray:
-    """The centred square of an RGB image as ``(s, s, 3)`` uint8: area-averaged if that makes it smaller, else
-    bicubic."""
+    """The centred square of an RGB image as ``(s, s, 3)`` uint8, area-averaged if smaller, bicubic if larger."""
     box = centre_square(image.size)
     smaller = min(image.size) >= size_px
     return np.asarray(
@@ -209,11 +209,11 @@ def present_classes(masks: np.ndarray, count: int, share: float = PRESENT_SHARE)
 
 
 def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.ndarray:
-    """``(N, H, W)`` masks -> the rows in which no queryable class (``(K,)`` bool) is about as large as counts as
-    present.
+    """The rows of ``(N, H, W)`` masks in which every queryable class is clearly present or clearly absent.
 
-    About: from :data:`PRESENT_SHARE` / ``margin`` up to it times ``margin``. Such a class set says little of what the
-    picture shows, and a model that learns it draws specks. All rows, where less than half of them would be left.
+    ``queryable`` is ``(K,)`` bool. Unclear is a share from :data:`PRESENT_SHARE` / ``margin`` up to it times
+    ``margin``: such a class set says little of the image, and a model that learns it draws specks. All rows are
+    returned if less than half of them would be left.
     """
     everything = np.arange(len(masks))
     if margin <= 1.0:
@@ -225,8 +225,7 @@ def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.nd
 
 
 def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
-    """``(N, K)`` class sets -> ``(N,)`` float: how often to draw each row, max(1, sqrt(below / f)) for a set of
-    frequency f.
+    """How often to draw each row, ``(N,)`` float: max(1, sqrt(below / f)) for a class set of frequency f.
 
     The repeat factors of LVIS (Gupta et al. 2019, section 5), for whole class sets in place of single classes: a model
     that seldom sees a combination draws its more common neighbour instead.
@@ -236,6 +235,6 @@ def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
 
 
 def dihedral(pairs: np.ndarray, turn: int) -> np.ndarray:
-    """One of the 8 flips and right-angle turns of ``(H, W, ...)``: ``turn`` 0..7, 0 leaves it as it is."""
+    """One of the 8 flips and right-angle turns of ``(H, W, ...)``: ``turn`` 0..7, 0 leaves it unchanged."""
     turned = np.rot90(pairs, turn % 4, axes=(0, 1))
     return turned[:, ::-1] if turn >= 4 else turned

@@ -1,4 +1,4 @@
-"""Keeping trained judges: one file each, named by all that decided its weights."""
+"""Cache of trained auxiliary models: one file each, named by the settings and data that decided its weights."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-def kept_path(cache: Path, name: str, key: dict[str, Any]) -> Path:
-    """Where the weights lie that ``key`` (JSON-able: settings, data, split) leads to."""
+def cached_path(cache: Path, name: str, key: dict[str, Any]) -> Path:
+    """The file of the weights that belong to ``key`` (JSON-able: settings, data, split)."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return cache / f"{name}-{digest}.safetensors"
 
 
 def content_sha256(paths: Iterable[Path]) -> str:
-    """One digest of the bytes of files, in their order: a judge of images that were since changed, or relabelled, is
-    another."""
+    """One digest of the bytes of files, in their order, so that changed or relabelled images give another model."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def read_kept(path: Path, network: nn.Module) -> bool:
-    """Fills ``network`` from ``path`` and sets it to eval mode; False if nothing is kept there, or it is damaged."""
+def load_cached(path: Path, network: nn.Module) -> bool:
+    """Fills ``network`` from ``path`` and sets it to eval mode; False if the file is missing or damaged."""
     if not path.is_file():
         return False
     try:
@@ -40,8 +39,8 @@ def read_kept(path: Path, network: nn.Module) -> bool:
     return True
 
 
-def keep(path: Path, network: nn.Module) -> None:
-    """Writes the weights whole or not at all."""
+def save_cached(path: Path, network: nn.Module) -> None:
+    """Writes the weights atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")
     save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, fresh)

@@ -1,4 +1,4 @@
-"""What the dataset says of its images in words: ``captions.jsonl``, one ``{"stem", "text", ...}`` a line."""
+"""Captions of the test images: ``captions.jsonl``, one ``{"stem", "text", ...}`` a line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workers.data.segmentation_folder import SegmentationFolder
 
 @dataclass(frozen=True)
 class Caption:
-    """The text of an image, and the label that the member asked for holds, if it is there."""
+    """The text of an image, and the label in the requested member, if there is one."""
 
     text: str
     label: str | None = None
 
 
 def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[str, Caption]:
-    """The first caption of every stem; empty where the dataset has none.
+    """The first caption of every stem; empty if the dataset has none.
 
     ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line
     without stem or text, or whose label is no word.
@@ -40,8 +40,10 @@ def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[st
 
 
 def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[str, Caption]) -> list[str] | None:
-    """The text of every stem, in order; None where no stem has one. Raises :class:`DatasetInvalid` where only some
-    have."""
+    """The text of every stem, in order; None if no stem has one.
+
+    Raises :class:`DatasetInvalid` if only some have one.
+    """
     without = [stem for stem in stems if stem not in captions]
     if len(without) == len(stems):
         return None
@@ -54,7 +56,7 @@ def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[s
 
 
 def labelled(stems: Sequence[str], captions: dict[str, Caption]) -> Iterator[tuple[str, Caption]]:
-    """The stems whose captions have a label, with them, in order."""
+    """The stems whose captions have a label, with their captions, in order."""
     for stem in stems:
         caption = captions.get(stem)
         if caption is not None and caption.label is not None:

@@ -1,5 +1,4 @@
-"""The auxiliary classifier: a few convolutions trained on real images, a second opinion on which label a picture
-shows."""
+"""Auxiliary classifier: a small convolutional network, trained on real images, that tells an image's label."""
 
 from __future__ import annotations
 
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.cache import (
+    cached_path,
     content_sha256,
-    keep,
-    kept_path,
-    read_kept,
+    load_cached,
+    save_cached,
 )
 from workers.evaluation.fit import (
     Batch,
@@ -30,12 +29,12 @@ from workers.evaluation.fit import (
 )
 from workers.evaluation.sampling import images_as_tensor
 
-LARGEST_CLASSIFIER_PX = 64
+MAX_CLASSIFIER_PX = 64
 """A label is a matter of colour, texture and layout, which this size still shows."""
 
 
 class ClassifierSettings(FitSettings):
-    """All that decides a classifier; its cache is keyed by them, by the data and by the labels."""
+    """The settings of a classifier; its cache is keyed by them, by the data and by the labels."""
 
     epochs: int = Field(30, ge=1)
     size_px: int = Field(64, ge=8, description="side of the images it sees")
@@ -43,8 +42,10 @@ class ClassifierSettings(FitSettings):
 
 
 class Classifier(nn.Module):
-    """Four convolutions (w, 2w, 2w, 4w), each at half the side of the last, then the mean: RGB ``(B, 3, H, W)`` ->
-    logits ``(B, L)``."""
+    """RGB ``(B, 3, H, W)`` -> logits ``(B, L)``.
+
+    Four convolutions (w, 2w, 2w, 4w), each at half the side of the last, then the mean.
+    """
 
     def __init__(self, labels: int, width: int = 24) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A classifier with the size it works at and the labels it tells apart, in the order of its answers."""
+    """A classifier with the size of its images and its labels, in the order of its outputs."""
 
     network: Classifier
     size_px: int
@@ -75,7 +76,7 @@ class TrainedClassifier:
 
     @torch.no_grad()
     def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """The label of each uint8 image ``(N, s, s, 3)`` of its own size, as an index: ``(N,)`` int64.
+        """The label's index of each uint8 image ``(N, s, s, 3)`` of the classifier's size: ``(N,)`` int64.
 
         Raises ValueError for another size.
         """
@@ -92,8 +93,10 @@ class TrainedClassifier:
 
 
 def inverse_frequencies(targets: np.ndarray, labels: int) -> np.ndarray:
-    """Weights ``(L,)`` that give every label that occurs the same sum over ``targets`` ``(N,)``, and a mean weight of 1
-    an image."""
+    """Weights ``(L,)`` by which every label that occurs has the same sum over ``targets`` ``(N,)``.
+
+    Their mean over the images is 1.
+    """
     counts = np.bincount(targets, minlength=labels).astype(np.float64)
     occurring = np.count_nonzero(counts)
     weights: np.ndarray = np.divide(counts.sum(), occurring * counts, out=np.zeros(labels), where=counts > 0)
@@ -110,8 +113,10 @@ def train_classifier(
     device: torch.device | str = "cpu",
     on_iteration: OnIteration | None = None,
 ) -> TrainedClassifier:
-    """Trains on uint8 images ``(N, s, s, 3)`` and their labels' indices ``(N,)``: cross-entropy, rare labels weighing
-    more."""
+    """Trains on uint8 images ``(N, s, s, 3)`` and their labels' indices ``(N,)``, by weighted cross-entropy.
+
+    Rare labels weigh more, see :func:`inverse_frequencies`.
+    """
     device = torch.device(device)
     torch.manual_seed(settings.seed)
     network = to_channels_last(Classifier(len(labels), settings.width), device)
@@ -138,8 +143,7 @@ def cached_classifier(
     device: torch.device | str = "cpu",
     on_iteration: OnIteration | None = None,
 ) -> TrainedClassifier:
-    """The classifier of the training images ``label_of`` (stem -> one of ``labels``), from ``cache``, or trained now
-    and put there."""
+    """The classifier of training images ``label_of`` (stem -> one of ``labels``), from ``cache`` or newly trained."""
     up = data.has_up if has_up is None else has_up
     content = content_sha256(map(data.image_path, label_of))
     key = {
@@ -149,13 +153,13 @@ def cached_classifier(
         "labels": list(labels),
         "has_up": up,
     }
-    path = kept_path(cache, f"classifier-{settings.size_px}px", key)
+    path = cached_path(cache, f"classifier-{settings.size_px}px", key)
     network = to_channels_last(Classifier(len(labels), settings.width), device)
-    if read_kept(path, network):
+    if load_cached(path, network):
         return TrainedClassifier(network, settings.size_px, tuple(labels))
     stems = list(label_of)
     images, _ = data.arrays("train", settings.size_px, stems)
     targets = np.array([list(labels).index(label_of[stem]) for stem in stems], dtype=np.int64)
     trained = train_classifier(images, targets, labels, settings, has_up=up, device=device, on_iteration=on_iteration)
-    keep(path, trained.network)
+    save_cached(path, trained.network)
     return trained

@@ -1,5 +1,4 @@
-"""Dice of masks, the measure of PathDiff's faithfulness scores (section 4.3): twice the overlap over the sum of both
-areas.
+"""Dice of masks, twice the overlap over the sum of both areas: PathDiff's faithfulness scores (section 4.3).
 
 Masks are ``(N, H, W)`` uint8 class indices; class 0 is background and not scored. Pixels of 255 in the true mask are
 not counted.
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.evaluation.measures import confusion_matrix
+from workers.evaluation.metrics import confusion_matrix
 
 
 def foreground_of(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
@@ -20,8 +19,7 @@ def foreground_of(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
 
 
 def class_dices(confusion: np.ndarray) -> np.ndarray:
-    """2 hits / (true + predicted) by class, ``(K, K)`` -> ``(K,)``; NaN for a class that is nowhere, true or
-    predicted."""
+    """2 hits / (true + predicted) by class, ``(K, K)`` -> ``(K,)``; NaN for a class that occurs in neither."""
     hits = np.diag(confusion).astype(np.float64)
     areas = confusion.sum(axis=0) + confusion.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -29,7 +27,7 @@ def class_dices(confusion: np.ndarray) -> np.ndarray:
 
 
 def pooled_dice(true: np.ndarray, predicted: np.ndarray, num_classes: int, classes: Sequence[int]) -> float:
-    """Dice over all pixels of all images at once, the mean over ``classes``; NaN when none of them is anywhere.
+    """Dice over all pixels of all images, the mean over ``classes``; NaN if none of them occurs.
 
     An image counts by its foreground, so an empty one only by what is wrongly found in it.
     """

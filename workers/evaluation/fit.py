@@ -1,4 +1,4 @@
-"""Training the small networks that judge pictures: turned, mirrored and lit differently; AdamW, one cycle."""
+"""Training of the auxiliary models: turned, mirrored and brightened images, AdamW, one cycle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnIteration = Callable[[int, int, float], None]
 
 
 class FitSettings(BaseModel):
-    """How a judge is trained."""
+    """The settings of an auxiliary model's training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,28 +31,27 @@ class FitSettings(BaseModel):
     seed: int = 0
 
     def iterations(self, count: int) -> int:
-        """How many batches ``count`` images are shown in."""
+        """The number of batches for ``count`` images."""
         return self.epochs * max(1, count // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Which images of the training set come next, and how each is changed: its ``rows``, its turn, its contrast and
-    brightness."""
+    """The next rows of the training set, and each one's turn, contrast and brightness."""
 
     rows: np.ndarray
     turns: list[int]
     change: Tensor
 
     def images(self, images: np.ndarray, device: torch.device) -> Tensor:
-        """Of uint8 ``(N, s, s, 3)``: ``(B, 3, s, s)`` float32 around [-1, 1], changed, channels last in memory."""
+        """The batch of uint8 ``(N, s, s, 3)`` as ``(B, 3, s, s)`` float32 around [-1, 1], changed, channels last."""
         turned = images_as_tensor(self._turned(images)).to(device)
         contrast, brightness = self.change.to(device)
         changed: Tensor = turned * (1 + contrast) + brightness
         return changed.to(memory_format=torch.channels_last)
 
     def masks(self, masks: np.ndarray, device: torch.device) -> Tensor:
-        """Of uint8 ``(N, s, s)``: ``(B, s, s)`` int64, turned as the images are."""
+        """The batch of uint8 ``(N, s, s)``: ``(B, s, s)`` int64, turned as the images are."""
         return torch.from_numpy(self._turned(masks)).long().to(device)
 
     def _turned(self, pictures: np.ndarray) -> np.ndarray:
@@ -60,8 +59,7 @@ class Batch:
 
 
 def draw_batches(count: int, settings: FitSettings, *, has_up: bool) -> Iterator[Batch]:
-    """The batches of a training on ``count`` images: all images in a new order each epoch, mirrored, and turned where
-    nothing is up."""
+    """The batches of a training on ``count`` images: a new order each epoch, mirrored, and turned if nothing is up."""
     turns = (0, 4) if has_up else tuple(range(8))
     rounds = max(1, count // settings.batch_size)
     order = np.arange(count)

@@ -1,4 +1,4 @@
-"""Pictures in rows and columns, with headings and captions: what a person looks at before believing a figure."""
+"""Grids of images with headings and captions, for a look at what the figures measure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARGIN, _GAP, _GROUP_GAP, _LINE_PX, _SMALL_PX = 24, 6, 28, 28, 22
 
 @dataclass(frozen=True)
 class Row:
-    """Tiles beside one another, and a line under them."""
+    """Tiles side by side, and a line under them."""
 
     tiles: Sequence[Image.Image]
     caption: str = ""
@@ -30,8 +30,7 @@ def image_tile(image: np.ndarray, tile_px: int = TILE_PX) -> Image.Image:
 
 
 def mask_tile(mask: np.ndarray, classes: Sequence[ClassEntry], tile_px: int = TILE_PX) -> Image.Image:
-    """A mask ``(s, s)`` uint8 painted in its classes' colours; never interpolated, as a blend may be a third class's
-    colour."""
+    """A mask ``(s, s)`` uint8 in its classes' colours; not interpolated, as a blend may be a third class's colour."""
     return paint_mask(Image.fromarray(mask), classes).resize((tile_px, tile_px), Image.Resampling.NEAREST)
 
 
@@ -44,10 +43,9 @@ def draw_grid(
     groups: int = 1,
     tile_px: int = TILE_PX,
 ) -> Image.Image:
-    """The picture: a title and ``lines`` of text, then the rows under their ``headings``, in ``groups`` beside one
-    another.
+    """A sheet: title, ``lines`` of text, then the rows under their ``headings``, in ``groups`` side by side.
 
-    Every row has at most as many tiles as there are headings. Raises ValueError where there is no row.
+    Every row has at most as many tiles as there are headings. Raises ValueError if there are no rows.
     """
     if not rows:
         raise ValueError("a grid needs at least one row of pictures, and was given none")

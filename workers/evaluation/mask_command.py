@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from workers.evaluation.options import Common, check_system, common_options, find_model
-from workers.evaluation.progress_bar import Bars
-from workers.training.running import errors_in_one_line
+from workers.evaluation.options import CommonOptions, check_system, common_options, find_model
+from workers.evaluation.progress_bar import ProgressBars
+from workers.training.command_support import errors_in_one_line
 
 if TYPE_CHECKING:
     from model_store.card import ModelCard
@@ -54,7 +54,7 @@ _OPTIONS = (
 
 
 def mask_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of :func:`measure`; the words behind ``--ablations A`` are ablations too."""
+    """Adds the options of :func:`measure` to a command; the words after ``--ablations A`` are ablations too."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -63,7 +63,7 @@ def mask_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("siamese")
 @common_options
 @mask_options
-def siamese(common: Common, **chosen: Any) -> None:
+def siamese(common: CommonOptions, **chosen: Any) -> None:
     """Measure a Siamese-Diffusion model: do its images follow their masks, and does its text decide what they show?
 
     A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
@@ -75,7 +75,7 @@ def siamese(common: Common, **chosen: Any) -> None:
 @click.command("pathdiff")
 @common_options
 @mask_options
-def pathdiff(common: Common, **chosen: Any) -> None:
+def pathdiff(common: CommonOptions, **chosen: Any) -> None:
     """Measure a PathDiff model: do its images follow their masks, and does its text decide what they show?
 
     A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
@@ -85,7 +85,7 @@ def pathdiff(common: Common, **chosen: Any) -> None:
 
 
 def measure(
-    system_name: str, common: Common, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any
+    system_name: str, common: CommonOptions, *, ablations: tuple[str, ...], further: tuple[str, ...], **chosen: Any
 ) -> None:
     """Measures ``common.model``, which must be of the system, and writes figures, sheets and, if asked, the card."""
     from model_store.loading import load_system
@@ -96,7 +96,7 @@ def measure(
 
     if further and not ablations:
         raise click.UsageError(f"unexpected argument {further[0]!r}; models to compare with come behind --ablations")
-    progress = Bars()
+    progress = ProgressBars()
     try:
         with errors_in_one_line():
             folder = find_model(common.model)
@@ -122,7 +122,7 @@ def measure(
     console.print("wrote " + ", ".join(map(str, written)), soft_wrap=True)
 
 
-def _ablation(name: str, common: Common) -> Ablation:
+def _ablation(name: str, common: CommonOptions) -> Ablation:
     from model_store.card import load_card
     from model_store.loading import load_system
     from workers.evaluation.mask_evaluate import Ablation
@@ -133,7 +133,7 @@ def _ablation(name: str, common: Common) -> Ablation:
 
 def _plan(
     card: ModelCard,
-    common: Common,
+    common: CommonOptions,
     *,
     count: int | None,
     by: str,

@@ -1,5 +1,4 @@
-"""Measuring a model that follows masks: faithfulness, hold of its text, originality; and several models side by
-side."""
+"""Evaluation of models that follow masks: faithfulness, text control, originality, and ablations side by side."""
 
 from __future__ import annotations
 
@@ -16,35 +15,35 @@ from model_store.interface import ConditionRequest, System
 from service.kit.seeds import sample_seed
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.captions import captions_of, read_captions
-from workers.evaluation.classifier import LARGEST_CLASSIFIER_PX, ClassifierSettings, cached_classifier
-from workers.evaluation.evaluate import Progress
+from workers.evaluation.classifier import MAX_CLASSIFIER_PX, ClassifierSettings, cached_classifier
+from workers.evaluation.cosimgen_evaluate import Progress
+from workers.evaluation.cosimgen_requests import check_same_classes
 from workers.evaluation.mask_faithfulness import Reference, classes_to_follow
 from workers.evaluation.mask_requests import (
     MaskWay,
-    ask_by_mask,
     check_takes_masks,
     given_mask,
     mask_ways,
+    requests_by_mask,
     takes,
     text_way,
     texts_to_show,
 )
 from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality
-from workers.evaluation.requests import check_same_classes
 from workers.evaluation.sampling import OnStep, SamplingSettings, make_images
 from workers.evaluation.segmenter import SegmenterSettings, cached_segmenter
 from workers.evaluation.text_control import DEFAULT_LABEL, Labels, control_text, read_labels
 
-MASKS_DRAWN_BY_SEVERAL_TEXTS = 4
+MAX_MASKS_BY_TEXT = 4
 
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """What to measure and how.
+    """The plan of a measurement.
 
     ``ways``: None for all that card and captions allow; ``count``: how many test images, None for all; ``label``: the
-    captions' member for the text control, None for ``modality`` where they have it; ``text_count``: its images, 0 for
-    no text control.
+    captions' member for the text control, None for ``modality`` if they have it; ``text_count``: its images, 0 for no
+    text control.
     """
 
     sampling: SamplingSettings
@@ -60,7 +59,7 @@ class MaskPlan:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Another model to measure beside the first; it is loaded when its turn comes."""
+    """Another model to measure beside the first; it is loaded just before its measurement."""
 
     name: str
     card: ModelCard
@@ -68,9 +67,8 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What the figures are of: test images and masks, the images made for them by each way, of each label, and of
-    several texts."""
+class EvaluationImages:
+    """The images behind the figures: test images and masks, and images made by each way, label and text."""
 
     real: np.ndarray
     masks: np.ndarray
@@ -82,17 +80,17 @@ class Pictures:
 
 
 def default_segmenter(card: ModelCard) -> SegmenterSettings:
-    """At the generated size, as thin borders are what a mask is about; smaller batches where the size is large."""
+    """Settings for the generated size, since a mask is about thin borders; smaller batches if the size is large."""
     return SegmenterSettings(size_px=card.generation_size_px, batch_size=32 if card.generation_size_px <= 128 else 8)
 
 
 def default_classifier(card: ModelCard) -> ClassifierSettings:
-    """At the generated size, yet none larger than :data:`LARGEST_CLASSIFIER_PX`."""
-    return ClassifierSettings(size_px=min(card.generation_size_px, LARGEST_CLASSIFIER_PX))
+    """Settings for the generated size, but at most :data:`MAX_CLASSIFIER_PX`."""
+    return ClassifierSettings(size_px=min(card.generation_size_px, MAX_CLASSIFIER_PX))
 
 
 def check_comparable(card: ModelCard, other: ModelCard) -> None:
-    """Raises ValueError for a model that cannot stand in one table with ``card``'s."""
+    """Raises ValueError for a model with other classes or another size than ``card``'s."""
     check_takes_masks(other)
     names, others = ([entry.name for entry in each.classes] for each in (card, other))
     if names != others or card.generation_size_px != other.generation_size_px:
@@ -111,12 +109,11 @@ def evaluate_masks(
     ablations: Sequence[Ablation] = (),
     has_up: bool | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], Pictures]:
+) -> tuple[dict[str, Any], EvaluationImages]:
     """Measures a model against a dataset's test split: one image for each test mask and way, all at the generated size.
 
-    Returns the figures (JSON-able) and the pictures they are of. Whatever cannot be measured is refused before anything
-    is trained or made: :class:`workers.data.segmentation_folder.DatasetInvalid` for the data, ValueError for the models
-    and the plan.
+    Returns the figures (JSON-able) and their images. Whatever cannot be measured is refused before anything is trained
+    or made: :class:`workers.data.files.DatasetInvalid` for the data, ValueError for the models and the plan.
     """
     card, tell = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)
@@ -142,7 +139,7 @@ def evaluate_masks(
     )
     reference = Reference.of(segmenter, images, masks)
     seen, _ = data.arrays("train", COPY_CHECK_PX)
-    pictures = Pictures(images, masks)
+    pictures = EvaluationImages(images, masks)
     figures: dict[str, Any] = {
         "model": card.id,
         "data": {"name": data.name, "split": "test", "images": len(data.stems("test"))},
@@ -187,8 +184,8 @@ def evaluate_masks(
     return figures, pictures
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of the places 0..count-1, evenly apart."""
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Up to ``max_count`` of the places 0..count-1, evenly spaced."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
@@ -222,19 +219,23 @@ def _labels(card: ModelCard, data: SegmentationFolder, plan: MaskPlan, captions:
 def _make(
     system: System, masks: np.ndarray, way: MaskWay, texts: Sequence[str] | None, plan: MaskPlan, on_step: OnStep
 ) -> np.ndarray:
-    asks = ask_by_mask(masks, way, texts, seed=plan.seed, target=plan.sampling.guidance_target)
+    requests = requests_by_mask(masks, way, texts, seed=plan.seed, target=plan.sampling.guidance_target)
     return make_images(
-        system, [ask.request for ask in asks], [ask.seed for ask in asks], plan.sampling, on_step=on_step
+        system,
+        [request.condition for request in requests],
+        [request.seed for request in requests],
+        plan.sampling,
+        on_step=on_step,
     )
 
 
 def _draw_by_texts(
     system: System, masks: np.ndarray, texts: Sequence[str], plan: MaskPlan, on_step: OnStep
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A few masks, each with one image a text; the images of a mask share their seed."""
+    """A few masks, each with one image a text; the images of a mask have the same seed."""
     if len(texts) < 2:
         return []
-    rows = spread(len(masks), MASKS_DRAWN_BY_SEVERAL_TEXTS)
+    rows = evenly_spaced(len(masks), MAX_MASKS_BY_TEXT)
     target = plan.sampling.guidance_target
     requests = [
         ConditionRequest(prompt=text, mask=given_mask(masks[row]), guidance_target=target)

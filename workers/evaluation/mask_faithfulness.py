@@ -1,5 +1,4 @@
-"""Does an image follow the mask it was made for? PathDiff's faithfulness scores (section 4.3), by a segmenter S of real
-images.
+"""PathDiff's faithfulness scores (section 4.3): does an image follow its mask, in the view of a segmenter S?
 
     FS1 = Dice(S(made), given mask)      FS2 = Dice(S(made), S(real))      reference = Dice(S(real), given mask)
 
@@ -16,17 +15,16 @@ import numpy as np
 
 from workers.data.files import DatasetInvalid
 from workers.evaluation.dice import class_dices, dice_by_image, foreground_of, pooled_dice
-from workers.evaluation.measures import confusion_matrix
+from workers.evaluation.metrics import confusion_matrix
 from workers.evaluation.realism import rounded
 from workers.evaluation.segmenter import TrainedSegmenter
 
-BAR = 0.90
+TARGET_RATIO = 0.90
 """The ratio of FS1 to the reference that a model is to reach."""
 
 
 def classes_to_follow(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
-    """The foreground classes of the masks. Raises :class:`DatasetInvalid` where there are none, as there is then
-    nothing to follow."""
+    """The foreground classes of the masks. Raises :class:`DatasetInvalid` if there are none."""
     classes = foreground_of(masks, num_classes)
     if not classes:
         raise DatasetInvalid(
@@ -37,8 +35,7 @@ def classes_to_follow(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Reference:
-    """Real test images ``(N, s, s, 3)`` and masks ``(N, s, s)``, what S finds in the images, and the foreground classes
-    that occur."""
+    """Real test images ``(N, s, s, 3)`` and masks ``(N, s, s)``, with S's prediction and the foreground classes."""
 
     segmenter: TrainedSegmenter
     images: np.ndarray
@@ -58,7 +55,7 @@ class Reference:
         return self.segmenter.network.head.out_channels
 
     def figures(self) -> dict[str, Any]:
-        """How well S does on the real test images."""
+        """The figures of S on the real test images."""
         return {
             "dice": rounded(self._pooled(self.masks, self.found)),
             "dice_mean_of_images": rounded(dice_by_image(self.masks, self.found, self.num_classes).mean()),
@@ -66,8 +63,7 @@ class Reference:
         }
 
     def faithfulness(self, made: np.ndarray) -> dict[str, Any]:
-        """FS1, FS2 and their ratio to the reference, of images ``(N, s, s, 3)`` made for the masks, one each and in
-        order.
+        """FS1, FS2 and their ratio to the reference, of images ``(N, s, s, 3)``, one for each mask in order.
 
         Dice is over all pixels of all images at once, the mean over the foreground classes that occur in the masks; the
         means of the images' own Dice stand beside it.

@@ -1,5 +1,4 @@
-"""What a model that follows masks is asked: each test mask, with its own caption or without, and captions by their
-label."""
+"""Requests to a model that follows masks: each test mask, with its caption or without, and captions by label."""
 
 from __future__ import annotations
 
@@ -22,10 +21,10 @@ TextWay = Literal["caption", "mask+caption"]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One image to make."""
+class ImageRequest:
+    """The request of one image: its condition and its seed."""
 
-    request: ConditionRequest
+    condition: ConditionRequest
     seed: int
 
 
@@ -35,7 +34,7 @@ def takes(card: ModelCard, *inputs: InputName) -> bool:
 
 
 def check_takes_masks(card: ModelCard) -> None:
-    """Raises ValueError for a model that follows no masks."""
+    """Raises ValueError for a model that takes no masks."""
     if not (takes(card, "mask") or takes(card, "mask", "prompt")):
         raise ValueError(
             f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`"
@@ -43,8 +42,7 @@ def check_takes_masks(card: ModelCard) -> None:
 
 
 def mask_ways(card: ModelCard, captions: Sequence[str] | None) -> tuple[MaskWay, ...]:
-    """How the model can be asked for a test image: by its mask alone, and by mask and caption where there are
-    ``captions``."""
+    """The ways to request a test image: by its mask, and by mask and caption if there are ``captions``."""
     ways: list[MaskWay] = ["mask"] if takes(card, "mask") else []
     if captions is not None and takes(card, "mask", "prompt"):
         ways.append("mask+caption")
@@ -52,8 +50,10 @@ def mask_ways(card: ModelCard, captions: Sequence[str] | None) -> tuple[MaskWay,
 
 
 def text_way(card: ModelCard) -> TextWay | None:
-    """How the model's hold on its text is tried: by text alone where it can be, else by text over masks; None if it
-    reads none."""
+    """The way to measure a model's text control: by text alone if possible, else by text over masks.
+
+    None for a model that reads no text.
+    """
     if takes(card, "prompt"):
         return "caption"
     return "mask+caption" if takes(card, "mask", "prompt") else None
@@ -64,11 +64,10 @@ def given_mask(mask: np.ndarray) -> MaskInput:
     return MaskInput.of(np.where(mask == IGNORE_INDEX, 0, mask).astype(np.uint8))
 
 
-def ask_by_mask(
+def requests_by_mask(
     masks: np.ndarray, way: MaskWay, captions: Sequence[str] | None, *, seed: int, target: GuidanceTarget | None = None
-) -> list[Ask]:
-    """One image for each mask ``(N, H, W)``; the same seeds for all ways and models, so that they differ in nothing
-    else."""
+) -> list[ImageRequest]:
+    """One image for each mask ``(N, H, W)``, with the same seeds for all ways and models."""
     if way == "mask":
         texts: Sequence[str | None] = [None] * len(masks)
     elif captions is None:
@@ -78,41 +77,42 @@ def ask_by_mask(
     else:
         texts = captions
     return [
-        Ask(ConditionRequest(prompt=text, mask=given_mask(mask), guidance_target=target), sample_seed(seed, index))
+        ImageRequest(
+            ConditionRequest(prompt=text, mask=given_mask(mask), guidance_target=target), sample_seed(seed, index)
+        )
         for index, (mask, text) in enumerate(zip(masks, texts, strict=True))
     ]
 
 
-def ask_by_label(
+def requests_by_label(
     texts: Mapping[str, Sequence[str]],
     masks: np.ndarray | None,
     *,
     count: int,
     seed: int,
     target: GuidanceTarget | None = None,
-) -> tuple[list[Ask], np.ndarray]:
-    """``count`` images by captions of each label in turn: the requests, and the labels' indices ``(count,)``.
+) -> tuple[list[ImageRequest], np.ndarray]:
+    """``count`` images by captions of each label in rotation: the requests, and the labels' indices ``(count,)``.
 
     ``texts`` lists each label's captions, drawn in a random order, again and again; ``masks`` ``(N, H, W)`` likewise.
-    Image i is of label i mod L and round i // L; a round has one seed and one mask, so that its images differ by their
+    Image i is of label i mod L and round i // L; a round has one seed and one mask, so that its images differ in their
     text alone.
     """
     rng = np.random.default_rng(seed)
     rounds = -(-count // len(texts))
     spoken = [list(_shuffled(own, rounds, rng)) for own in texts.values()]
     places = None if masks is None else list(_shuffled(range(len(masks)), rounds, rng))
-    asks = []
+    requests = []
     for index in range(count):
         round_, label = divmod(index, len(texts))
         mask = None if masks is None or places is None else given_mask(masks[places[round_]])
         request = ConditionRequest(prompt=spoken[label][round_], mask=mask, guidance_target=target)
-        asks.append(Ask(request, sample_seed(seed, round_)))
-    return asks, np.arange(count) % len(texts)
+        requests.append(ImageRequest(request, sample_seed(seed, round_)))
+    return requests, np.arange(count) % len(texts)
 
 
 def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], most: int = 4) -> list[str]:
-    """Texts to draw one mask by: the most frequent of each label, or, without labels, of all captions; the first
-    ``most``."""
+    """Up to ``max_texts`` texts for one mask: the most frequent of each label, or, without labels, of all captions."""
     if texts:
         return [mode(own) for own in texts.values()][:most]
     return [text for text, _ in nlargest(most, Counter(captions).items(), key=itemgetter(1))]

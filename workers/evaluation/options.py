@@ -1,4 +1,4 @@
-"""What every ``twinset evaluate`` command is told: which model, which data, how to sample, where to write."""
+"""Options that all ``twinset evaluate`` commands share: model, data, sampling and output."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Common:
-    """The values of the options that all commands have; None where the card, the data or the size decides."""
+class CommonOptions:
+    """The values of the options that all commands have; None if the card, the data or the size decides."""
 
     model: str
     data: Path
@@ -77,7 +77,7 @@ class Common:
 
     @property
     def cache(self) -> Path:
-        """Where trained judges are kept."""
+        """The folder of trained auxiliary models."""
         return self.segmenters or self.out / "segmenters"
 
     @property
@@ -86,8 +86,7 @@ class Common:
         return None if self.no_up is None else not self.no_up
 
     def open_features(self) -> FeatureNetwork | None:
-        """The feature network that ``--features`` names, if any. Raises what :func:`model_store.features.open_features`
-        does."""
+        """The feature network of ``--features``, if any. Raises as :func:`model_store.features.open_features` does."""
         from model_store.features import best_available, open_features
 
         return (
@@ -98,11 +97,11 @@ class Common:
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of :class:`Common`, whose values are its first argument."""
+    """Adds the options of :class:`CommonOptions` to a command, whose first argument they become."""
 
     @functools.wraps(command)
     def gathered(**given: Any) -> None:
-        command(Common(**{field.name: given.pop(field.name) for field in fields(Common)}), **given)
+        command(CommonOptions(**{field.name: given.pop(field.name) for field in fields(CommonOptions)}), **given)
 
     decorated: Callable[..., None] = gathered
     for option in reversed(_OPTIONS):
@@ -123,8 +122,10 @@ def check_system(folder: Path, system_name: str) -> None:
 
 
 def find_model(model: str) -> Path:
-    """A folder with a card.json, or that of a bundled ``name`` (its newest version) or ``name@version``. Raises
-    ValueError."""
+    """The folder of a model: one with a card.json, or a bundled ``name`` (newest version) or ``name@version``.
+
+    Raises ValueError if there is none.
+    """
     folder = Path(model)
     if (folder / "card.json").is_file():
         return folder

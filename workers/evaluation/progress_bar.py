@@ -1,11 +1,11 @@
-"""What a measurement shows while it runs."""
+"""Progress bars of a measurement."""
 
 from __future__ import annotations
 
 from tqdm import tqdm
 
 
-class Bars:
+class ProgressBars:
     """One progress bar after another, each with its seconds left, from (what, done, total)."""
 
     def __init__(self) -> None:

@@ -1,5 +1,4 @@
-"""How made images compare with real ones, whatever they were asked to show: copying, diversity, and a Frechet
-distance."""
+"""Realism of made images, whatever their request: copying, diversity, and a Frechet distance."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model_store.features import FeatureNetwork, pooled_features
-from workers.evaluation.measures import frechet_distance, nearest_distances
+from workers.evaluation.metrics import frechet_distance, nearest_distances
 from workers.evaluation.sampling import images_as_tensor, reduce_images
 
 COPY_CHECK_PX = 16
@@ -16,8 +15,7 @@ COPY_CHECK_PX = 16
 
 
 def originality(made: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
-    """Median nearest distances (of [0, 1] pixel values, at 16 px): of made to training images, and of real test images
-    to them.
+    """Median nearest distances (of [0, 1] pixel values, at 16 px) to the training images, of made and real test images.
 
     Each ``(N, s, s, 3)`` uint8; ``seen`` are the training images. A ratio far below 1 would be copying. ``diversity``
     is made images among themselves, over real test images among themselves.
@@ -34,13 +32,12 @@ def originality(made: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[st
 
 
 def can_halve(made: np.ndarray, real: np.ndarray) -> bool:
-    """Whether there are images enough for :func:`frechet`: both sides are halved, and a covariance takes two."""
+    """Whether there are enough images for :func:`frechet`: both sides are halved, and a covariance takes two."""
     return min(len(made), len(real)) >= 4
 
 
 def frechet(features: FeatureNetwork, made: np.ndarray, real: np.ndarray, seed: int) -> dict[str, Any]:
-    """The Frechet distance of made to real test images on a named feature space, and what two halves of the real ones
-    score.
+    """The Frechet distance of made to real test images in a named feature space, and that of halves of the real ones.
 
     Images ``(N, s, s, 3)`` uint8, at least 4 on each side; as many of each as the fewer are. Raises ValueError for
     fewer.
@@ -64,7 +61,7 @@ def frechet(features: FeatureNetwork, made: np.ndarray, real: np.ndarray, seed: 
 
 
 def rounded(value: float) -> float | None:
-    """Four places; None for what is not a number, as JSON has none."""
+    """Four decimal places; None for NaN and infinity, as JSON has neither."""
     return round(float(value), 4) if np.isfinite(value) else None
 
 

@@ -1,5 +1,4 @@
-"""What a measurement leaves behind: measured.json, the figures on the card, a sheet of twins for each way of asking,
-and a table."""
+"""Report of a measurement: measured.json, the figures on the card, sheets of twins, and a table."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from model_store.card import ModelCard, load_card, write_card
 from model_store.cosimgen.system import WEIGHTS_FILE
 from service.kit.contact_sheet import MAX_TWINS, SheetTwin, draw_contact_sheet
-from workers.evaluation.requests import Query, Way
+from workers.evaluation.cosimgen_requests import Query, Way
 from workers.evaluation.sampling import Twins
 
 
@@ -27,8 +26,7 @@ def write_figures(figures: dict[str, Any], out: Path) -> Path:
 
 
 def write_on_card(figures: dict[str, Any], folder: Path) -> Path:
-    """Puts the figures on the card in ``folder``, with the hash of the weights that they are of; returns the card's
-    path."""
+    """Writes the figures, with the hash of their weights, on the card in ``folder``; returns the card's path."""
     card = load_card(folder)
     weights = {"weights_sha256": card.files[WEIGHTS_FILE].sha256}
     write_card(folder, card.model_copy(update={"measured": {**figures, **weights}}))
@@ -36,7 +34,7 @@ def write_on_card(figures: dict[str, Any], folder: Path) -> Path:
 
 
 def write_sheet(card: ModelCard, way: Way, queries: Sequence[Query], twins: Twins, out: Path) -> Path:
-    """Writes the first twins as PNG files under ``twins-{way}/``, and the sheet of them, whose path is returned."""
+    """Writes the first twins as PNG files under ``twins-{way}/``, and their sheet, whose path is returned."""
     folder = out / f"twins-{way}"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
@@ -54,7 +52,7 @@ def write_sheet(card: ModelCard, way: Way, queries: Sequence[Query], twins: Twin
 
 
 def table(figures: dict[str, Any]) -> Table:
-    """The figures that tell whether a model is good, one column for each way of asking."""
+    """The main figures of a model, one column for each way of requesting."""
     found = Table(
         title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} twins of {figures['size_px']} px"
     )
@@ -63,7 +61,7 @@ def table(figures: dict[str, Any]) -> Table:
         found.add_column(f"by {way}", justify="right")
 
     def row(name: str, *path: str) -> None:
-        found.add_row(name, *(shown(each, path) for each in figures["by"].values()))
+        found.add_row(name, *(format_figure(each, path) for each in figures["by"].values()))
 
     row("queried classes found (PPV)", "ppv")
     row("found classes queried (converse)", "converse")
@@ -77,7 +75,7 @@ def table(figures: dict[str, Any]) -> Table:
 
 
 def add_realism(row: Callable[..., None], by: dict[str, dict[str, Any]]) -> None:
-    """The rows that every measurement has: originality, diversity, and the Frechet distance if it was taken."""
+    """Adds the rows that every measurement has: originality, diversity, and the Frechet distance if there is one."""
     row("distance to training images", "distance_to_training")
     row("  of real test images", "real_test_distance_to_training")
     row("diversity, of real", "diversity")
@@ -86,8 +84,8 @@ def add_realism(row: Callable[..., None], by: dict[str, dict[str, Any]]) -> None
         row("  between halves of real", "frechet", "real_half_to_real_half")
 
 
-def shown(found: dict[str, Any], path: Sequence[str]) -> str:
-    """The figure at ``path`` in three places, or a dash where there is none."""
+def format_figure(found: dict[str, Any], path: Sequence[str]) -> str:
+    """The figure at ``path`` with three decimal places, or a dash if there is none."""
     value: Any = found
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None

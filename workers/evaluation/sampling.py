@@ -1,4 +1,4 @@
-"""Making what is measured, with the model's own system and the plain sampling loop."""
+"""Sampling for a measurement, with the model's own system and the plain sampling loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model_store.interface import (
     stack_conditions,
 )
 from model_store.masks.resize import majority_resize
-from workers.evaluation.requests import Query, Way
+from workers.evaluation.cosimgen_requests import Query, Way
 
 OnStep = Callable[[int, int], None]
 """Told (steps done, all steps), over all batches."""
@@ -28,7 +28,7 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How samples are made; the card's defaults unless the command says otherwise."""
+    """The sampling parameters; the card's defaults unless the command says otherwise."""
 
     steps: int
     guidance_scale: float
@@ -37,7 +37,7 @@ class SamplingSettings:
 
 
 def check_within(card: ModelCard, what: str, value: float | None, least: float, most: float) -> None:
-    """Raises ValueError if a value that was given lies beyond the card's limits for it."""
+    """Raises ValueError if a given value is beyond the card's limits."""
     if value is not None and not least <= value <= most:
         raise ValueError(f"{card.id} takes {what} from {least:g} to {most:g}, not {value:g}")
 
@@ -50,8 +50,11 @@ def sampling_for(
     eta: float | None,
     guidance_target: GuidanceTarget | None = None,
 ) -> SamplingSettings:
-    """The card's defaults with what was given over them. Raises ValueError for a guidance target that the card does not
-    list, and for steps or a guidance scale beyond its limits."""
+    """The card's defaults, overridden by the given values.
+
+    Raises ValueError for a guidance target that the card does not list, and for steps or a guidance scale beyond its
+    limits.
+    """
     chosen = card.defaults
     if guidance_target is not None and guidance_target not in card.guidance_targets:
         listed = ", ".join(card.guidance_targets) or "none, so leave it out"
@@ -76,7 +79,7 @@ class Twins:
 
     @property
     def size_px(self) -> int:
-        """The side of the pictures."""
+        """The side of the images."""
         return int(self.masks.shape[1])
 
     def reduced(self, size_px: int) -> Twins:
@@ -97,7 +100,7 @@ def reduce_images(images: np.ndarray, size_px: int) -> np.ndarray:
     )
 
 
-def sampled(
+def sample_batches(
     system: System,
     requests: Sequence[ConditionRequest],
     seeds: Sequence[int],
@@ -108,8 +111,8 @@ def sampled(
 ) -> Iterator[Tensor]:
     """x_0 of the requests in their order, a batch ``(B, C, h, w)`` at a time.
 
-    Samples that guidance has nothing to compare for take one forward a step, so within a batch they are made by
-    themselves.
+    Samples for which guidance has nothing to compare take one forward a step, so they form a group of their own in a
+    batch.
     """
     ddim = DDIM(system.card.sampler, system.device)
     total = settings.steps * -(-len(requests) // batch_size)
@@ -158,7 +161,7 @@ def make_twins(
     """One twin for each query, decoded at each of ``sizes_px``."""
     parts: dict[int, list[Twins]] = {size: [] for size in sizes_px}
     requests, seeds = [query.condition(way) for query in queries], [query.seed for query in queries]
-    for x0 in sampled(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step):
+    for x0 in sample_batches(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step):
         for size in sizes_px:
             made = system.decode(x0, size)
             masks = [twin.mask for twin in made if twin.mask is not None]
@@ -180,10 +183,9 @@ def make_images(
     batch_size: int = 16,
     on_step: OnStep | None = None,
 ) -> np.ndarray:
-    """One image for each request at the generated size: ``(N, s, s, 3)`` uint8; a mask that a system makes beside it is
-    not kept."""
+    """One image for each request at the generated size, ``(N, s, s, 3)`` uint8, without its mask."""
     size_px = system.card.generation_size_px
-    batches = sampled(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step)
+    batches = sample_batches(system, requests, seeds, settings, batch_size=batch_size, on_step=on_step)
     return np.stack([twin.image for x0 in batches for twin in system.decode(x0, size_px)])
 
 
@@ -193,7 +195,7 @@ def images_as_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 def _alike(guidance_inputs: Sequence[GuidanceInputs]) -> list[list[int]]:
-    """The rows with two sides of guidance, and those with one, each in their order."""
+    """The rows with two sides of guidance, and those with one, each in order."""
     two_sided = [row for row, each in enumerate(guidance_inputs) if each.uncond is not each.cond]
     one_sided = [row for row, each in enumerate(guidance_inputs) if each.uncond is each.cond]
     return [rows for rows in (two_sided, one_sided) if rows]

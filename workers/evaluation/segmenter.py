@@ -1,7 +1,7 @@
-"""The auxiliary segmenter: a small U-Net trained on real pairs, a second opinion on what a picture shows.
+"""Auxiliary segmenter: a small U-Net, trained on real pairs, that tells what an image shows.
 
-A twin tells one story when the segmenter, shown the made image, finds what the made mask says; measured as mIoU against
-its mIoU on real test images at the same size. It is cached, as training it takes minutes.
+Image and mask of a twin agree if the segmenter finds in the image what the mask says; measured as mIoU against its mIoU
+on real test images at the same size. It is cached, as training it takes minutes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from model_store.card import IGNORE_INDEX
 from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.cache import (
+    cached_path,
     content_sha256,
-    keep,
-    kept_path,
-    read_kept,
+    load_cached,
+    save_cached,
 )
 from workers.evaluation.fit import (
     Batch,
@@ -35,7 +35,7 @@ from workers.evaluation.sampling import images_as_tensor
 
 
 class SegmenterSettings(FitSettings):
-    """All that decides a segmenter; its cache is keyed by them and by the data."""
+    """The settings of a segmenter; its cache is keyed by them and by the data."""
 
     size_px: int = Field(64, ge=16, description="side of the images it sees, a multiple of 8")
     width: int = Field(32, ge=4)
@@ -74,7 +74,7 @@ class Segmenter(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedSegmenter:
-    """A segmenter with the size it works at and the classes it may answer."""
+    """A segmenter with the size of its images and the classes it may answer."""
 
     network: Segmenter
     size_px: int
@@ -82,7 +82,7 @@ class TrainedSegmenter:
 
     @torch.no_grad()
     def predict(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """Classes of uint8 images ``(N, s, s, 3)`` of its own size -> ``(N, s, s)`` uint8; only answerable classes.
+        """Classes of uint8 images ``(N, s, s, 3)`` of its size -> ``(N, s, s)`` uint8; only answerable classes.
 
         Raises ValueError for another size.
         """
@@ -100,7 +100,7 @@ class TrainedSegmenter:
 
 
 def labels_of(masks: np.ndarray, answerable: tuple[int, ...]) -> np.ndarray:
-    """Masks with every class that is not answerable, and 255, as 255: what is neither learnt nor counted."""
+    """Masks with 255 in place of every class that is not answerable: such pixels are neither learnt nor counted."""
     return np.where(np.isin(masks, answerable), masks, IGNORE_INDEX).astype(np.uint8)
 
 
@@ -148,9 +148,9 @@ def cached_segmenter(
     device: torch.device | str = "cpu",
     on_iteration: OnIteration | None = None,
 ) -> TrainedSegmenter:
-    """The segmenter of this data's train split, from ``cache`` if it lies there, else trained now and put there.
+    """The segmenter of this data's train split, from ``cache`` or newly trained.
 
-    ``answerable``: the classes it learns and may answer; unless given, those that a request may name, so no background.
+    ``answerable``: the classes it learns and may answer; by default those that a request may name, so no background.
     """
     classes = (
         tuple(entry.index for entry in data.classes if entry.queryable) if answerable is None else tuple(answerable)
@@ -165,13 +165,13 @@ def cached_segmenter(
         "answerable": classes,
         "has_up": up,
     }
-    path = kept_path(cache, f"segmenter-{settings.size_px}px", key)
+    path = cached_path(cache, f"segmenter-{settings.size_px}px", key)
     network = to_channels_last(Segmenter(len(data.classes), settings.width), device)
-    if read_kept(path, network):
+    if load_cached(path, network):
         return TrainedSegmenter(network, settings.size_px, classes)
     images, masks = data.arrays("train", settings.size_px, stems)
     trained = train_segmenter(
         images, masks, len(data.classes), classes, settings, has_up=up, device=device, on_iteration=on_iteration
     )
-    keep(path, trained.network)
+    save_cached(path, trained.network)
     return trained

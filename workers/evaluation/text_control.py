@@ -1,5 +1,4 @@
-"""Does the text decide what kind of image is made? A classifier of real images tells the label of images asked for by
-captions."""
+"""Text control: does the text decide the kind of image? A classifier of real images predicts the label of made ones."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from workers.data.files import DatasetInvalid
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.captions import Caption, labelled
 from workers.evaluation.classifier import TrainedClassifier
-from workers.evaluation.mask_requests import ask_by_label, text_way
-from workers.evaluation.measures import confusion_matrix
+from workers.evaluation.mask_requests import requests_by_label, text_way
+from workers.evaluation.metrics import confusion_matrix
 from workers.evaluation.realism import rounded
 from workers.evaluation.sampling import (
     OnStep,
@@ -29,7 +28,7 @@ DEFAULT_LABEL = "modality"
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels that can be told and asked for, the training images of each, and the test captions of each."""
+    """The labels of a text control, the training images of each, and the test captions of each."""
 
     member: str
     names: tuple[str, ...]
@@ -66,20 +65,20 @@ def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: 
     )
 
 
-def told_right(asked: np.ndarray, told: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """The share told right, and by label what was told: labels' indices asked (or true) and told, ``(N,)`` each."""
+def label_accuracy(asked: np.ndarray, told: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """The accuracy, and the predictions by label; requested (or true) and predicted indices are ``(N,)`` each."""
     confusion = confusion_matrix(asked, told, len(names))
     counts = confusion.sum(axis=1)
     shares = [confusion[row, row] / counts[row] if counts[row] else float("nan") for row in range(len(names))]
     return {
         "images": int(counts.sum()),
-        "told_right": rounded(np.trace(confusion) / counts.sum()),
+        "accuracy": rounded(np.trace(confusion) / counts.sum()),
         "mean_over_labels": rounded(np.nanmean(shares)),
         "by_label": {
             name: {
                 "images": int(counts[row]),
-                "told_right": rounded(shares[row]),
-                "told_as": {other: int(confusion[row, column]) for column, other in enumerate(names)},
+                "accuracy": rounded(shares[row]),
+                "predicted_as": {other: int(confusion[row, column]) for column, other in enumerate(names)},
             }
             for row, name in enumerate(names)
         },
@@ -98,19 +97,24 @@ def control_text(
     seed: int,
     on_step: OnStep | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Asks for ``count`` images, the labels in turn, by text alone where the model can be asked so, else by text over
-    ``masks``.
+    """Makes ``count`` images, the labels in rotation, by text alone if the model can, else by text over ``masks``.
 
-    Returns the figures of :func:`told_right`, with those of the real test images beside them (``on_real``), and each
-    label's images. Raises ValueError for a model that reads no text.
+    Returns the figures of :func:`label_accuracy`, with those of the real test images beside them (``on_real``), and
+    each label's images. Raises ValueError for a model that reads no text.
     """
     way = text_way(system.card)
     if way is None:
         raise ValueError(f"{system.card.id} reads no text, so there is no hold on it to measure")
-    asks, asked = ask_by_label(
+    requests, asked = requests_by_label(
         labels.texts, masks if way == "mask+caption" else None, count=count, seed=seed, target=sampling.guidance_target
     )
-    made = make_images(system, [ask.request for ask in asks], [ask.seed for ask in asks], sampling, on_step=on_step)
+    made = make_images(
+        system,
+        [request.condition for request in requests],
+        [request.seed for request in requests],
+        sampling,
+        on_step=on_step,
+    )
     told = classifier.predict(reduce_images(made, classifier.size_px))
     real, _ = data.arrays("test", classifier.size_px, list(labels.test))
     true = np.array([labels.names.index(name) for name in labels.test.values()])
@@ -118,7 +122,7 @@ def control_text(
         "by": way,
         "label": labels.member,
         "labels_left_out": list(labels.left_out),
-        **told_right(asked, told, labels.names),
-        "on_real": told_right(true, classifier.predict(real), labels.names),
+        **label_accuracy(asked, told, labels.names),
+        "on_real": label_accuracy(true, classifier.predict(real), labels.names),
     }
     return figures, {name: made[asked == row] for row, name in enumerate(labels.names)}

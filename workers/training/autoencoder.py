@@ -1,5 +1,4 @@
-"""The training recipe of the latent autoencoder (Rombach et al. 2022, section 3.1): reconstruction, features, and a
-slight KL term.
+"""Training recipe of the latent autoencoder (Rombach et al. 2022, section 3.1): reconstruction, features, slight KL.
 
     L = MSE + lambda_p * feature distance + lambda_kl * KL(q(z|x) || N(0, 1)) / (3 H W)
 
@@ -43,7 +42,7 @@ PAPER_SHAPES = {"siamese": stable_diffusion_autoencoder, "pathdiff": pathdiff_au
 
 
 class AutoencoderTraining(RunSettings):
-    """All that decides a run."""
+    """The settings of a run."""
 
     size_px: int = Field(ge=8, description="side of the images")
     kl_weight: float = Field(
@@ -55,7 +54,7 @@ class AutoencoderTraining(RunSettings):
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """Where this training leaves Rombach's, in words for the card."""
+        """Where this training differs from Rombach's, as sentences for the card."""
         seen = f"a feature distance through {self.features}" if self.perceptual_weight else "no perceptual term"
         return (
             f"The autoencoder is our own: trained by MSE, {seen} and KL {self.kl_weight:g}, without a discriminator.",
@@ -63,8 +62,10 @@ class AutoencoderTraining(RunSettings):
 
 
 def preset_autoencoder(preset: str, size_px: int, *, paper: str = "siamese", **changes: Any) -> AutoencoderTraining:
-    """The papers' networks (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them
-    (None: unchanged)."""
+    """The settings of a preset, with those ``changes`` that are not None.
+
+    ``paper`` builds the network of a paper (siamese or pathdiff); ``small`` the one for CPUs.
+    """
     values: dict[str, Any] = {"preset": preset, "size_px": size_px, "clip_norm": 1.0, "decay_from": 0.5}
     if preset == "paper":
         values |= {
@@ -87,7 +88,7 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 class AutoencoderObjective(nn.Module):
-    """The autoencoder's whole way in one forward, as data parallelism wants it."""
+    """Encoder and decoder in one forward, as data parallelism needs it."""
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class AutoencoderObjective(nn.Module):
 
 
 class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
-    """One run: images in memory, network, optimiser."""
+    """An autoencoder run: images in memory, network, optimiser."""
 
     settings: AutoencoderTraining
 
@@ -115,8 +116,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         features_weights: Path | None = None,
         has_up: bool | None = None,
     ) -> None:
-        """``has_up`` overrides what the datasets say. Raises ValueError for a size that the network cannot make
-        smaller."""
+        """``has_up`` overrides the datasets'. Raises ValueError for a size that the network cannot divide."""
         super().__init__(out, settings, accelerator)
         if settings.size_px % settings.network.factor:
             raise ValueError(
@@ -162,14 +162,13 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         return {key: value.item() for key, value in losses.items()} | {"gradient_norm": norm}
 
     def held_out(self) -> tuple[str, np.ndarray]:
-        """(split, images) to look at and measure with: the test split's, or the training's where a dataset has no
-        other."""
+        """(split, images) for samples and figures: the test split, or the train split if a dataset has no other."""
         split = "test" if all(folder.held_out_split == "test" for folder in self.data) else "train"
         return split, np.concatenate(
             [folder.images(folder.stems(split), self.settings.size_px) for folder in self.data]
         )
 
-    def picture(self, iteration: int) -> None:
+    def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: a few held-out images, real and reconstructed, a row each."""
         images = self.held_out()[1]
         images = images[:: max(1, len(images) // 8)][:8]
@@ -180,8 +179,7 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         Image.fromarray(grid([images, made])).save(path)
 
     def finish(self, iterations: int, precision: str) -> dict[str, Any]:
-        """Writes ``autoencoder.safetensors`` and ``autoencoder.json`` after so many iterations; returns what the latter
-        holds.
+        """Writes ``autoencoder.safetensors`` and ``autoencoder.json``; returns the content of the latter.
 
         The scaling factor, by which latents are multiplied, is 1 / std of the training images' latents (Rombach et al.,
         section G).

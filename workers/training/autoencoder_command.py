@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 
 from model_store.features import FEATURE_NETWORKS
+from workers.training.command_support import errors_in_one_line, pop_intervals, run_to_end
 from workers.training.options import READ_FILE, READ_FOLDER, run_options
-from workers.training.running import errors_in_one_line, run_through, taken_every
 
 
 @click.command("autoencoder")
@@ -65,14 +65,14 @@ def autoencoder(
 
     if listing is not None and len(folders) > 1:
         raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")
-    console, every = Console(), taken_every(changes)
+    console, every = Console(), pop_intervals(changes)
     with errors_in_one_line():
         settings = preset_autoencoder(preset, size_px, paper=paper, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         data = [ImageFolder.open(folder, listing) for folder in folders]
         has_up = None if no_up is None else not no_up
         trainer = AutoencoderTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
-        done = run_through(trainer, out, console, **every)
+        done = run_to_end(trainer, out, console, **every)
         if accelerator.is_main_process:
             about = trainer.finish(done, precision)
             found = about["measured"]

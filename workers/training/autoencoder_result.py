@@ -1,4 +1,4 @@
-"""What a trained autoencoder is worth, how wide its latents are, and its folder."""
+"""Figures of a trained autoencoder, the width of its latents, and its folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.training.latents import LatentBank
 
 
 def reconstructed(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """Images ``(B, 3, H, W)`` in [-1, 1] through the means of their latents and back."""
+    """Images ``(B, 3, H, W)`` in [-1, 1], encoded to the means of their latents and decoded."""
     with torch.no_grad():
         made: Tensor = autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample
     return made
@@ -50,8 +50,7 @@ def latent_deviation(bank: LatentBank, scaling_factor: float) -> float:
 def save_autoencoder(
     autoencoder: AutoencoderKL, config: AutoencoderConfig, scaling_factor: float, folder: Path, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes weights (float32) and description into ``folder``; returns the description, with the config as
-    measured."""
+    """Writes weights (float32) and description into ``folder``; returns the description, with the measured config."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / AUTOENCODER_WEIGHTS
     save_file(

@@ -1,5 +1,4 @@
-"""What the card of every trained model says, and how: fingerprints, versions, the log's end, and what the model is
-for."""
+"""Parts of every trained model's card: fingerprints, versions, the end of the log, intended use."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.card import WeightsFile
-from workers.training.loop import read_log
+from workers.training.training_log import read_log
 
 INTENDED_USE = "More training images for segmentation models of the same kind of scene, mixed with real ones."
 LIMITS_OF_USE = (
@@ -20,7 +19,7 @@ LIMITS_OF_USE = (
 
 
 class ExportImpossible(ValueError):
-    """There is nothing to export yet, or it does not fit; the message says what is missing or wrong."""
+    """A model that cannot be exported; the message says what is missing or wrong."""
 
 
 def weights_file(path: Path) -> WeightsFile:
@@ -31,7 +30,7 @@ def weights_file(path: Path) -> WeightsFile:
 
 
 def last_log_line(path: Path) -> dict[str, Any] | None:
-    """The last line of a training log, or None where nothing was logged."""
+    """The last line of a training log, or None if it is empty or missing."""
     lines = list(read_log(path)) if path.is_file() else []
     return lines[-1] if lines else None
 
@@ -42,5 +41,5 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def joined_licences(licences: Iterable[str]) -> str:
-    """The licences of all that went into a model, each once, in the order they came."""
+    """The licences of all training data, each once, in order."""
     return "; ".join(dict.fromkeys(licence for licence in licences if licence))

@@ -1,4 +1,4 @@
-"""What runs on top of a base share: its frozen parts, the classes' colours, and pictures of masks followed."""
+"""Training on top of a latent base, as Siamese-Diffusion and PathDiff have it: frozen parts, colours, sample images."""
 
 from __future__ import annotations
 
@@ -64,8 +64,7 @@ class ControlledNetwork(Protocol):
 
 
 def controlled(network: ControlledNetwork) -> Denoiser:
-    """How a network with ``unet`` and ``control`` denoises: conditions are ``text`` ``(B, L, d)`` and hint features
-    ``hint``."""
+    """The denoiser of a controlled network; its conditions are ``text`` ``(B, L, d)`` and hint features ``hint``."""
 
     def forward(x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         residuals = control_residuals(network.control, x, t, condition["text"], condition["hint"])
@@ -75,8 +74,7 @@ def controlled(network: ControlledNetwork) -> Denoiser:
 
 
 class ControlledTrainer(NetworkTrainer[Network]):
-    """A run that trains a control copy and a hint network on a base, and, where a paper says so, a part of its
-    U-Net."""
+    """A run that trains a control copy and a hint network on a base, and, in Siamese-Diffusion, a part of its U-Net."""
 
     guidance_scale: float = 1.0
 
@@ -107,7 +105,7 @@ class ControlledTrainer(NetworkTrainer[Network]):
         }
 
     def sampled(self, network: ControlledNetwork, condition: dict[str, Tensor], null: dict[str, Tensor]) -> np.ndarray:
-        """What the network makes of stacked conditions, by few steps: ``(B, H, W, 3)`` uint8."""
+        """Images of stacked conditions, in few steps: ``(B, H, W, 3)`` uint8."""
         return sample_images(
             controlled(network),
             self.autoencoder,
@@ -119,15 +117,15 @@ class ControlledTrainer(NetworkTrainer[Network]):
             guidance_scale=self.guidance_scale,
         )
 
-    def write_picture(self, iteration: int, columns: Sequence[np.ndarray]) -> None:
-        """Writes ``samples/{iteration}.png`` of columns of images ``(B, H, W, 3)``."""
+    def write_sample_image(self, iteration: int, columns: Sequence[np.ndarray]) -> None:
+        """Writes ``samples/{iteration}.png`` from columns of images ``(B, H, W, 3)``."""
         path = self.out / "samples" / f"{iteration:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grid(columns)).save(path)
 
 
 def base_deviations(base: LatentBase, paper_px: int) -> list[str]:
-    """Where a base leaves a paper's, in words for the card of a model trained on it."""
+    """Where a base differs from a paper's, as sentences for the card of a model trained on it."""
     found = list(base.about["deviations"])
     if base.size_px != paper_px:
         found.append(f"Images are {base.size_px} px, not {paper_px}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,45 +38,27 @@ from workers.data.segmentation_folder import (
     present_classes,
     repeat_factors,
 )
-from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.grids import sample_grid
-from workers.training.loop import (
-    Ema,
-    EndlessRows,
-    attention_kernel,
+from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
     flatten_optimizer,
-    iteration_generator,
     load_checkpoint,
     restore_optimizer,
     save_checkpoint,
-    stratified_timesteps,
 )
+from workers.training.cosimgen_objective import CoSimGenObjective, align_projection
+from workers.training.cosimgen_settings import CoSimGenTraining
+from workers.training.grids import sample_grid
+from workers.training.loop import Ema, EndlessRows, attention_kernel, iteration_generator, stratified_timesteps
 from workers.training.prompts import PromptBank, many_class_sets
 from workers.training.trainer import Trainer, check_gradient
 
 
-class CoSimGenObjective(nn.Module):
-    """The network with everything that training reads from it in one forward, as data parallelism wants it."""
-
-    def __init__(self, network: CoSimGenNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, x: Tensor, t: Tensor, multi_hot: Tensor, dropped: Tensor, text: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """-> output ``(B, 6, h, w)``, C_emb ``(B, D)``, Z_emb ``(B, D)``; ``dropped`` ``(B,)`` bool rows see the null
-        condition."""
-        classes = self.network.class_encoder(multi_hot)
-        null = self.network.class_encoder(torch.zeros_like(multi_hot))
-        condition = torch.where(dropped[:, None], null, classes)
-        return self.network(x, t, condition), classes, self.network.text_encoder(text)
-
-
 class CoSimGenTrainer(Trainer):
-    """One run: data in memory, networks, optimisers; :meth:`step` is one iteration, :meth:`run` all that are left."""
+    """A CoSimGen run: data in memory, networks, optimisers.
+
+    :meth:`step` is one iteration, :meth:`run` all that are left.
+    """
 
     settings: CoSimGenTraining
 
@@ -91,7 +72,7 @@ class CoSimGenTrainer(Trainer):
         has_up: bool | None = None,
         encode: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
-        """``has_up`` overrides what the dataset says; ``encode`` takes the sentence transformer's place.
+        """``has_up`` overrides the dataset's; ``encode`` replaces the sentence transformer.
 
         Raises ValueError if ``out`` holds a run of another network.
         """
@@ -115,15 +96,17 @@ class CoSimGenTrainer(Trainer):
         ]
         self._resume(optimizers)
         prepared = accelerator.prepare(objective, self.discriminator, *optimizers)
-        self.objective, self.judge, self.optimizer, self.judge_optimizer = prepared
+        self.objective, self.prepared_discriminator, self.optimizer, self.discriminator_optimizer = prepared
         self.ema.shadow = [value.to(accelerator.device) for value in self.ema.shadow]
         self.abar = alphas_cumprod(settings.convention).to(accelerator.device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Class encoder, text encoder, Spectron's class maps, and the rest, each clipped by itself: the triplet drives
-        the encoders hard, which must not scale the U-Net's gradient. A step of Adam moves an embedding, or a map, by
-        its rate times the sum of all its inputs: at the U-Net's rate that is further in one step than two class sets
-        lie apart. Only the text may hurry, for it has to keep up with the classes."""
+        """Class encoder, text encoder, Spectron's class maps, and the rest, each with a gradient norm of its own.
+
+        The triplet drives the encoders hard, which must not scale the U-Net's gradient. A step of Adam moves an
+        embedding, or a map, by its rate times the sum of all its inputs: at the U-Net's rate that is further in one
+        step than two class sets lie apart. The text alone takes the full rate, for it has to follow the classes.
+        """
         groups: dict[str, list[nn.Parameter]] = {"class": [], "text": [], "maps": [], "rest": []}
         for name, parameter in self.network.named_parameters():
             kind = (
@@ -165,7 +148,7 @@ class CoSimGenTrainer(Trainer):
         for module, prefix in ((self.network, "network."), (self.discriminator, "discriminator.")):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
         self.ema.shadow = [tensors[f"ema.{name}"] for name, _ in self.network.named_parameters()]
-        for optimizer, prefix in zip(optimizers, ("optimizer.", "judge_optimizer."), strict=True):
+        for optimizer, prefix in zip(optimizers, ("optimizer.", "discriminator_optimizer."), strict=True):
             restore_optimizer(optimizer, tensors, prefix)
 
     def save(self, iteration: int) -> None:
@@ -179,7 +162,7 @@ class CoSimGenTrainer(Trainer):
             for (name, _), value in zip(self.network.named_parameters(), self.ema.shadow, strict=True)
         }
         tensors |= flatten_optimizer(self.optimizer, "optimizer.") | flatten_optimizer(
-            self.judge_optimizer, "judge_optimizer."
+            self.discriminator_optimizer, "discriminator_optimizer."
         )
         about = {
             "settings": self.settings.model_dump(mode="json"),
@@ -226,7 +209,7 @@ class CoSimGenTrainer(Trainer):
         abar = self.abar[t]
         x = add_noise(x0, noise, abar)
         target = noise if settings.prediction_type == "epsilon" else velocity(x0, noise, abar)
-        for optimizer in (self.optimizer, self.judge_optimizer):
+        for optimizer in (self.optimizer, self.discriminator_optimizer):
             self.set_rate(optimizer, iteration)
         with self.accelerator.autocast(), attention_kernel(device):
             output, classes, texts = self.objective(x, t, multi_hot, dropped, text)
@@ -242,7 +225,7 @@ class CoSimGenTrainer(Trainer):
             total = total + settings.alignment_weight * losses["alignment"]
         if settings.adversarial_weight:
             losses["discriminator"] = self._discriminator_step(x0, x0_hat.detach())
-            losses["adversarial"] = self._judged(x0_hat)
+            losses["adversarial"] = self._adversarial_loss(x0_hat)
             total = total + settings.adversarial_weight * losses["adversarial"]
         self.accelerator.backward(total)
         *_, norm = (
@@ -258,14 +241,14 @@ class CoSimGenTrainer(Trainer):
     def _discriminator_step(self, real: Tensor, fake: Tensor) -> Tensor:
         """Trains the discriminator on real pairs against denoised ones; returns its loss."""
         with self.accelerator.autocast():
-            logits = self.judge(torch.cat([real, fake]))
+            logits = self.prepared_discriminator(torch.cat([real, fake]))
         loss = discriminator_loss(logits[: len(real)], logits[len(real) :])
         self.accelerator.backward(loss)
-        self.judge_optimizer.step()
-        self.judge_optimizer.zero_grad(set_to_none=True)
+        self.discriminator_optimizer.step()
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _judged(self, fake: Tensor) -> Tensor:
+    def _adversarial_loss(self, fake: Tensor) -> Tensor:
         """L_adv by the discriminator, which is frozen here: its own parameters receive no gradient."""
         self.discriminator.requires_grad_(False)
         with self.accelerator.autocast():
@@ -274,39 +257,24 @@ class CoSimGenTrainer(Trainer):
         return loss
 
     def align_text(self) -> float:
-        """Ends a run: moves the averaged text projection onto the averaged class embeddings, all else frozen, and
-        saves.
+        """Ends a run: moves the averaged text projection onto the averaged class embeddings, and saves.
 
-        The triplet only sees class sets that occur in the data, and rests once each text is nearer to its own set than
-        to another. This sees every set that a user may ask for, in many words. Returns the mean |Z - C|^2 that is left.
+        All other weights are frozen. The triplet sees class sets of the data alone, and stops once each text is nearer
+        to its own set than to another; this sees every set that a user may ask for, in many words. Returns the
+        remaining mean |Z - C|^2.
         """
-        network, settings = self.averaged().requires_grad_(False), self.settings
-        projection = network.text_encoder.requires_grad_(True)
+        network, settings = self.averaged(), self.settings
         rng = np.random.default_rng(settings.seed)
         queryable = np.array([entry.queryable for entry in self.data.classes])
         sets = many_class_sets(self.present, queryable, rng)
         # captions belong to the class sets of their images, so those rows come first and carry the stems
         rows = np.concatenate([self.present, sets])
         bank = PromptBank(self.data, rows, [*self.stems, *[""] * len(sets)], self._encode, others=24)
-        sets = bank.class_sets
-        classes = network.class_encoder(torch.from_numpy(sets.astype(np.float32)).to(self.accelerator.device))
-        optimizer = torch.optim.Adam(projection.parameters(), lr=3e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.alignment_iterations)
-        recent: deque[float] = deque(maxlen=100)
-        for iteration in range(settings.alignment_iterations):
-            generator = iteration_generator(settings.seed, iteration, -1)
-            chosen = torch.randint(len(sets), (64,), generator=generator)
-            texts = projection(bank.draw(sets[chosen.numpy()], generator).to(self.accelerator.device))
-            loss = alignment_loss(texts, classes[chosen.to(classes.device)])
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            recent.append(loss.item())
+        left = align_projection(network, bank, iterations=settings.alignment_iterations, seed=settings.seed)
         self.ema.shadow = [parameter.detach().clone() for parameter in network.parameters()]
         self.aligned = True
-        self.save(self.settings.iterations)
-        return sum(recent) / max(1, len(recent))
+        self.save(settings.iterations)
+        return left
 
     def averaged(self) -> CoSimGenNetwork:
         """A copy of the network with the averaged weights, in evaluation mode."""
@@ -314,7 +282,7 @@ class CoSimGenTrainer(Trainer):
         self.ema.copy_to(network)
         return network.eval()
 
-    def picture(self, iteration: int) -> None:
+    def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: pairs sampled for class sets of the training data."""
         chosen = np.random.default_rng(self.settings.seed).choice(len(self.present), 8)
         with self.accelerator.autocast():

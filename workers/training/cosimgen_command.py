@@ -8,8 +8,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workers.training.command_support import (
+    errors_in_one_line,
+    pop_intervals,
+    report_written,
+    run_to_end,
+)
 from workers.training.options import MAX_GUIDANCE, check_name, check_version, model_name, parse_aliases
-from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("cosimgen")
@@ -129,7 +134,7 @@ def cosimgen(
     from workers.training.cosimgen_settings import preset_training
     from workers.training.export import export_model, open_superres
 
-    console, every = Console(), taken_every(changes)
+    console, every = Console(), pop_intervals(changes)
     with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
@@ -139,7 +144,7 @@ def cosimgen(
             )  # what does not fit is told before the training, not behind it
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        run_through(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **every)
         if accelerator.is_main_process and settings.alignment_iterations and not trainer.aligned:
             left = trainer.align_text()
             console.print(f"aligned the text projection with all class sets: mean |Z - C|^2 is {left:.3f}")
@@ -157,4 +162,4 @@ def cosimgen(
                 eta=eta,
                 notes=notes,
             )
-            say_written(card, folder, console)
+            report_written(card, folder, console)

@@ -1,4 +1,4 @@
-"""What a CoSimGen training is set to, and the two presets: the paper's and the small one for CPUs."""
+"""Settings of a CoSimGen training, and its two presets: the paper's and the small one for CPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.training.loop import NOISY_FIFTH
 
 
 class CoSimGenTraining(BaseModel):
-    """All that decides a run. Kept in the checkpoint and in the model's card."""
+    """The settings of a run, stored in the checkpoint and in the model's card."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +59,7 @@ class CoSimGenTraining(BaseModel):
 
 
 def preset_training(preset: str, num_classes: int, **changes: Any) -> CoSimGenTraining:
-    """The paper's settings, or the small ones for CPUs, with ``changes`` over them (None means unchanged)."""
+    """The paper's settings, or the small ones for CPUs, with those ``changes`` that are not None."""
     if preset == "paper":
         values: dict[str, Any] = {
             "preset": "paper",

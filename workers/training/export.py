@@ -1,4 +1,4 @@
-"""From a finished run to a model folder: averaged weights as half floats in one safetensors, and the card."""
+"""Export of a CoSimGen run to a model folder: averaged weights as half floats in one safetensors, and the card."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from workers.training.card_parts import (
     versions,
     weights_file,
 )
+from workers.training.checkpoints import checkpoint_settings, load_checkpoint
 from workers.training.cosimgen_settings import CoSimGenTraining
-from workers.training.loop import NOISY_FIFTH, checkpoint_settings, load_checkpoint
+from workers.training.loop import NOISY_FIFTH
 from workers.training.prompts import CANONICAL_TEMPLATE
 from workers.training.superres_result import load_result
 
@@ -41,7 +42,7 @@ OPEN_DETAILS = (
 
 
 def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> tuple[str, ...]:
-    """Where a training leaves the paper, in words for the card."""
+    """Where a training differs from the paper, as sentences for the card."""
     network, found = settings.network, list(OPEN_DETAILS)
     paper = CoSimGenConfig(num_classes=network.num_classes)
     if network.size_px != paper.size_px:
@@ -94,7 +95,7 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
 
 
 def open_superres(folder: Path, size_px: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights of a super-resolution, which must be one of pairs of ``size_px``.
+    """Description and weights of a super-resolution for pairs of ``size_px``.
 
     Raises :class:`ExportImpossible` if it is of another size, missing or damaged.
     """

@@ -1,4 +1,4 @@
-"""Sample grids: what the network makes of a few conditions, as a picture."""
+"""Sample grids of CoSimGen: pairs made for a few conditions, as one image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from model_store.diffusion.ddim import DDIM
 from model_store.diffusion.sampling import sample
 
 
-def to_picture(x: Tensor) -> np.ndarray:
-    """``(B, 6, h, w)`` in [-1, 1] -> one ``(2 h, B w, 3)`` uint8 picture: images above, painted masks below."""
+def pairs_image(x: Tensor) -> np.ndarray:
+    """``(B, 6, h, w)`` in [-1, 1] -> one ``(2 h, B w, 3)`` uint8 image: images above, painted masks below."""
     pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
     return np.concatenate(
         [np.concatenate(list(pixels[..., :3]), axis=1), np.concatenate(list(pixels[..., 3:]), axis=1)], axis=0
@@ -32,7 +32,7 @@ def sample_grid(
     steps: int = 25,
     guidance_scale: float = 1.0,
 ) -> None:
-    """Samples one pair for each class set ``(B, K)``, seeds 0..B-1, and writes the picture to ``path``."""
+    """Samples one pair for each class set ``(B, K)``, seeds 0..B-1, and writes their image to ``path``."""
     with torch.no_grad():
         condition, null = (
             network.class_encoder(multi_hot).float(),
@@ -49,4 +49,4 @@ def sample_grid(
             guidance_scale=guidance_scale,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_picture(made)).save(path)
+    Image.fromarray(pairs_image(made)).save(path)

@@ -1,5 +1,4 @@
-"""The training recipe of a base: text-to-image diffusion on latents (Rombach et al. 2022), which the mask systems start
-from.
+"""Training recipe of a base: text-to-image diffusion on latents (Rombach et al. 2022), on which mask systems build.
 
 L = E |target - U-Net(z_t, t, tokens of a caption)|^2, the caption dropped for "" with p_uncond
 """
@@ -64,7 +63,7 @@ PREVIEWS = 6
 
 
 class BaseTraining(CaptionedRun):
-    """All that decides a run."""
+    """The settings of a run."""
 
     p_uncond: float = Field(0.1, ge=0, le=1, description='how often the caption is dropped for ""')
     convention: SamplerConvention
@@ -72,7 +71,7 @@ class BaseTraining(CaptionedRun):
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What a model on this base must say of it."""
+        """The deviations of every model on this base, as sentences for the card."""
         network, found = self.network, []
         found.append(
             f"The base is our own text-to-image model, not a published one: U-Net widths {list(network.widths)}, "
@@ -92,8 +91,9 @@ class BaseTraining(CaptionedRun):
 def preset_base(
     preset: str, autoencoder: AutoencoderConfig, size_px: int, text_dims: int, *, paper: str = "siamese", **changes: Any
 ) -> BaseTraining:
-    """The papers' U-Nets (``paper``: siamese or pathdiff) or the small one for CPUs, with ``changes`` over them (None:
-    unchanged).
+    """The settings of a preset, with those ``changes`` that are not None.
+
+    ``paper`` builds the U-Net of a paper (siamese or pathdiff); ``small`` the one for CPUs.
 
     Raises ValueError where the paper's U-Net does not fit the autoencoder.
     """
@@ -126,7 +126,7 @@ def preset_base(
 
 
 class BaseObjective(nn.Module):
-    """The U-Net as data parallelism wants it: called by position."""
+    """The U-Net, called by position, as data parallelism needs it."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class BaseObjective(nn.Module):
 
 
 class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
-    """One run: latents and captions in memory, network, optimiser."""
+    """A run of a base: latents and captions in memory, network, optimiser."""
 
     settings: BaseTraining
 
@@ -152,7 +152,7 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         tokens: TokenEncoder,
         has_up: bool | None = None,
     ) -> None:
-        """``autoencoder`` is network, shape and provenance; ``has_up`` overrides what the dataset says.
+        """``autoencoder`` is network, shape and provenance; ``has_up`` overrides the dataset's.
 
         Raises :class:`workers.data.files.DatasetInvalid` for an image without a caption.
         """
@@ -199,9 +199,8 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         norm = self.optimise(loss, iteration)
         return {"denoising": loss.item(), "gradient_norm": norm}
 
-    def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``: images sampled for captions of the training data, without guidance and
-        with 3."""
+    def save_samples(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``: images for captions of the training data, without guidance and with 3."""
         chosen = np.random.default_rng(self.settings.seed).choice(len(self.captions.texts), PREVIEWS)
         device = self.accelerator.device
         condition = {
@@ -227,8 +226,7 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         Image.fromarray(grid(columns)).save(path)
 
     def finish(self, iterations: int, precision: str) -> dict[str, Any]:
-        """Writes ``base.safetensors`` (float32) and ``base.json`` after so many iterations; returns what the latter
-        holds."""
+        """Writes ``base.safetensors`` (float32) and ``base.json``; returns the content of the latter."""
         path = self.out / BASE_WEIGHTS
         with self.result() as unet:
             parts: dict[str, nn.Module] = {"autoencoder": self.autoencoder, "unet": unet}

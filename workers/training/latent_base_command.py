@@ -1,4 +1,4 @@
-"""``twinset train base``: trains the text-to-image model that the mask systems start from."""
+"""``twinset train base``: trains the text-to-image model on which the mask systems build."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workers.training.command_support import errors_in_one_line, pop_intervals, run_to_end
 from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_options
-from workers.training.running import errors_in_one_line, run_through, taken_every
 
 
 @click.command("base")
@@ -77,7 +77,7 @@ def base(
     from workers.data.image_folder import ImageFolder
     from workers.training.latent_base import BaseTrainer, preset_base
 
-    console, every = Console(), taken_every(changes)
+    console, every = Console(), pop_intervals(changes)
     with errors_in_one_line():
         loaded = load_autoencoder(autoencoder_folder)
         size_px = size_px or loaded[2].get("settings", {}).get("size_px")
@@ -89,7 +89,7 @@ def base(
         folder = ImageFolder.open(data, listing)
         has_up = None if no_up is None else not no_up
         trainer = BaseTrainer(folder, out, settings, accelerator, autoencoder=loaded, tokens=encoder, has_up=has_up)
-        done = run_through(trainer, out, console, **every)
+        done = run_to_end(trainer, out, console, **every)
         if accelerator.is_main_process:
             trainer.finish(done, precision)
             console.print(

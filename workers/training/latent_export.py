@@ -1,5 +1,4 @@
-"""From a finished run on a base to a model folder: all four networks as half floats in one safetensors, and the
-card."""
+"""Export of a run on a base to a model folder: all four networks as half floats in one safetensors, and the card."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from model_store.card import CardLimits, ClassEntry, Defaults, GuidanceTarget, ModelCard, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
-from workers.data.captions import commonest, read_texts
+from workers.data.captions import most_common_texts, read_texts
 from workers.data.image_folder import ImageFolder
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import (
@@ -27,9 +26,9 @@ from workers.training.card_parts import (
     versions,
     weights_file,
 )
+from workers.training.checkpoints import load_checkpoint
 from workers.training.controlled import class_palette
 from workers.training.latents import latent_data
-from workers.training.loop import load_checkpoint
 from workers.training.network_trainer import RunSettings, result_weights
 from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining, mask_stems
 from workers.training.siamese import GUIDANCE, SiameseTraining
@@ -51,11 +50,10 @@ def export_siamese(
     guidance_scale: float | None = None,
     notes: Sequence[str] = (),
 ) -> ModelCard:
-    """Writes ``out/model.safetensors`` and ``out/card.json`` from a run's checkpoint and its base. Weights first, card
-    last.
+    """Writes ``out/model.safetensors``, then ``out/card.json``, from a run's checkpoint and its base.
 
-    ``notes`` say what the settings do not; ``guidance_scale`` is the card's default. Raises :class:`ExportImpossible`
-    if the run has no checkpoint, or is one of another system or base.
+    ``notes`` add what the settings do not say; ``guidance_scale`` is the card's default. Raises
+    :class:`ExportImpossible` if the run has no checkpoint, or is of another system or base.
     """
     iteration, tensors, about, settings = _finished(run, base, SiameseTraining)
     card = _card(
@@ -78,7 +76,7 @@ def export_siamese(
             latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base, len(data.classes)))),
-        example_prompts=commonest(read_texts(data.folder, data.stems("train"))),
+        example_prompts=most_common_texts(read_texts(data.folder, data.stems("train"))),
         licence=joined_licences([base.about["licence"], data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -99,8 +97,10 @@ def export_pathdiff(
     guidance_target: GuidanceTarget = "text",
     notes: Sequence[str] = (),
 ) -> ModelCard:
-    """The same for PathDiff, whose text and masks come from two datasets; ``guidance_target``, the card's default, is
-    one of :data:`TARGETS`."""
+    """The same for PathDiff, whose text and masks come from two datasets.
+
+    ``guidance_target``, the card's default, is one of :data:`TARGETS`.
+    """
     iteration, tensors, about, settings = _finished(run, base, PathDiffTraining)
     both = " and ".join(dict.fromkeys([text_data.name, mask_data.name]))
     card = _card(
@@ -127,7 +127,7 @@ def export_pathdiff(
             latent_data(mask_data.name, mask_data.licence, len(mask_stems(mask_data, mask_list)), "masks"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base))),
-        example_prompts=commonest(read_texts(text_data.folder, text_data.stems())),
+        example_prompts=most_common_texts(read_texts(text_data.folder, text_data.stems())),
         licence=joined_licences([base.about["licence"], text_data.licence, mask_data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -136,7 +136,7 @@ def export_pathdiff(
 def _finished(
     run: Path, base: LatentBase, kind: type[Settings]
 ) -> tuple[int, dict[str, Tensor], dict[str, Any], Settings]:
-    """(iteration, what was trained, about, settings) of a run's checkpoint."""
+    """(iteration, trained weights, about, settings) of a run's checkpoint."""
     found = load_checkpoint(run)
     if found is None:
         raise ExportImpossible(f"{run} holds no checkpoint to export; train it first")
@@ -205,7 +205,7 @@ def _card(
 
 
 def _write(out: Path, base: LatentBase, trained: dict[str, Tensor], card: ModelCard) -> ModelCard:
-    """Weights, of which the trained take the place of the base's, and then the card with their fingerprint."""
+    """Writes the weights, the trained ones in place of the base's, and then the card with their fingerprint."""
     frozen: dict[str, nn.Module] = {"autoencoder": base.autoencoder, "unet": base.unet}
     weights = {
         f"{part}.{name}": value for part, module in frozen.items() for name, value in module.state_dict().items()

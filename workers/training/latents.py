@@ -1,4 +1,4 @@
-"""What runs on latents share: latents encoded once, noise and targets by a convention, and pictures by DDIM."""
+"""Latents in training: encoded once, noised by a convention, and sampled by DDIM."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from workers.training.loop import stratified_timesteps
 
 
 class LatentBank:
-    """Means and standard deviations of the latents of images in each of their turns, worked out once, before training.
+    """Means and standard deviations of the latents of images in each of their turns, computed once, before training.
 
-    An autoencoder does not commute with turning, so a turned image has latents of its own. They are kept in memory as
+    An autoencoder does not commute with turning, so a turned image has latents of its own. They are held in memory as
     float32: 74 kB for each turn of an image of 384 px at f8.
     """
 
@@ -54,7 +54,7 @@ class LatentBank:
 
 @dataclass(frozen=True)
 class Noised:
-    """z_t with all that a loss needs: z, noise and target ``(B, c, h, w)``, t ``(B,)`` int64, abar_t ``(B,)``."""
+    """z_t with the inputs of a loss: z, noise and target ``(B, c, h, w)``, t ``(B,)`` int64, abar_t ``(B,)``."""
 
     z: Tensor
     noise: Tensor
@@ -64,10 +64,9 @@ class Noised:
 
 
 def noise_latents(z0: Tensor, abar_all: Tensor, prediction_type: str, generator: torch.Generator) -> Noised:
-    """Noises z_0 ``(B, c, h, w)`` (on the CPU) at timesteps that cover the range; the result is on the device of
-    ``abar_all`` ``(T,)``.
+    """Noises z_0 ``(B, c, h, w)`` (on the CPU) at timesteps that cover the range ``(T,)`` of ``abar_all``.
 
-    The target is the noise, or the velocity where that is what the network predicts.
+    The result is on the device of ``abar_all``. The target is the noise, or the velocity if the network predicts that.
     """
     t = stratified_timesteps(len(z0), len(abar_all), generator)
     noise = torch.randn(z0.shape, generator=generator)
@@ -88,8 +87,7 @@ def sample_images(
     steps: int,
     guidance_scale: float,
 ) -> np.ndarray:
-    """Images ``(B, H, W, 3)`` uint8 of ``B`` stacked conditions, seeds 0..B-1, through latents of ``shape`` (c, h,
-    w)."""
+    """Images ``(B, H, W, 3)`` uint8 of ``B`` stacked conditions, seeds 0..B-1, from latents of ``shape`` (c, h, w)."""
     first = next(iter(condition.values()))
     z0 = sample(
         denoise,
@@ -106,11 +104,11 @@ def sample_images(
 
 
 def grid(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Columns of images ``(B, H, W, 3)`` uint8 -> one ``(B H, columns W, 3)`` picture, a row a sample."""
+    """Columns of images ``(B, H, W, 3)`` uint8 -> one ``(B H, columns W, 3)`` image, a row a sample."""
     wide = np.concatenate(list(columns), axis=2)
     return wide.reshape(-1, *wide.shape[2:])
 
 
 def latent_data(name: str, licence: str, images: int, use: str) -> dict[str, Any]:
-    """A dataset's entry in a card's or a base's list of what it was trained on."""
+    """A dataset's entry in the training data of a card or a base."""
     return {"name": name, "split": "train", "images": images, "licence": licence, "for": use}

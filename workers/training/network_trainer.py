@@ -1,4 +1,4 @@
-"""A run that trains one network, or some parts of one, by one optimizer: what the latent recipes have in common."""
+"""Training of one network, or parts of one, by one optimizer: the base of the latent recipes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from model_store.weights import to_channels_last
-from workers.training.loop import (
-    Ema,
-    EndlessRows,
+from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
     flatten_optimizer,
@@ -25,13 +23,14 @@ from workers.training.loop import (
     restore_optimizer,
     save_checkpoint,
 )
+from workers.training.loop import Ema, EndlessRows
 from workers.training.trainer import Trainer, check_gradient
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class RunSettings(BaseModel):
-    """What decides every run; a recipe adds its own. Kept in the checkpoint, and beside the result or on the card."""
+    """The settings of every run, to which a recipe adds its own; stored in the checkpoint and in the result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,10 +57,10 @@ class CaptionedRun(RunSettings):
 
 
 class NetworkTrainer(Trainer, Generic[Network]):
-    """A subclass builds its network, freezes what is not trained, and calls :meth:`begin`.
+    """A run of one network. A subclass builds it, freezes parts of it, and calls :meth:`begin`.
 
-    Checkpoints hold what is trained and nothing else: the rest is where it came from, and :meth:`identity` tells
-    whether a checkpoint's is the same.
+    Checkpoints hold the trained parameters alone; :meth:`identity` tells whether a checkpoint's other parts are the
+    same.
     """
 
     settings: RunSettings
@@ -72,20 +71,20 @@ class NetworkTrainer(Trainer, Generic[Network]):
         torch.manual_seed(settings.seed)
 
     def identity(self) -> Mapping[str, Any]:
-        """What must be the same for a run to go on, by name; plain JSON."""
+        """The values that must be the same when a run resumes, by name; plain JSON."""
         return {}
 
     def about(self) -> Mapping[str, Any]:
-        """What the checkpoint says beside settings, identity and :attr:`dataset_name`; plain JSON."""
+        """The members that a checkpoint holds beside settings, identity and :attr:`dataset_name`; plain JSON."""
         return {}
 
     @property
     @abstractmethod
     def dataset_name(self) -> str:
-        """What the run learns from, as its result will say."""
+        """The name of the training data, as in the result."""
 
     def begin(self, network: Network, objective: nn.Module | None = None) -> None:
-        """Takes the checkpoint up, if there is one, and hands ``objective`` (which holds the network) to accelerate.
+        """Resumes the checkpoint, if there is one, and gives ``objective`` (which holds the network) to accelerate.
 
         Raises ValueError if ``out`` holds a run whose :meth:`identity` is another.
         """
@@ -136,8 +135,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
         save_checkpoint(self.out, iteration, tensors, about)
 
     def optimise(self, loss: torch.Tensor, iteration: int) -> float:
-        """One step of the optimizer down the gradient of ``loss``; returns the gradient's norm before it was
-        clipped."""
+        """One step of the optimizer down the gradient of ``loss``; returns the gradient's norm before clipping."""
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(list(self.trained), self.settings.clip_norm or math.inf)
         check_gradient(norm, iteration)
@@ -149,8 +147,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
 
     @contextmanager
     def result(self) -> Iterator[Network]:
-        """The network with the weights that the run is for, the averaged ones if there are any, while the context
-        lasts."""
+        """The network with its resulting weights, the averaged ones if there are any, inside the context."""
         kept = [parameter.detach().clone() for parameter in self.trained] if self.ema else None
         training = self.network.training
         try:
@@ -174,7 +171,6 @@ class NetworkTrainer(Trainer, Generic[Network]):
 
 
 def result_weights(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a checkpoint's run is for, by the network's names: the averaged weights if there are any, else the plain
-    ones."""
+    """The resulting weights of a checkpoint by their names in the network: averaged if there are any, else plain."""
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "network."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

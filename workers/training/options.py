@@ -1,4 +1,4 @@
-"""The options that several training commands share."""
+"""Options that several training commands share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_GUIDANCE = 20.0
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuses a name that no card may have, before the training and not behind it."""
+    """Refuses a name that no card may have, before the training starts."""
     from model_store.card import NAME_PATTERN
 
     if value is not None and not re.fullmatch(NAME_PATTERN, value):
@@ -123,17 +123,17 @@ def captioned_run_options(command: Command) -> Command:
 
 
 def run_options(command: Command) -> Command:
-    """Where a run lies, how long it takes, and on what."""
+    """The options of a run: its folder, length, precision and device."""
     return _with(_RUN, command)
 
 
 def model_options(command: Command) -> Command:
-    """What the exported model is called, and what its card says."""
+    """The options of the exported model: its name, and what its card says."""
     return _with(_MODEL, command)
 
 
 def base_options(command: Command) -> Command:
-    """The latent base that a mask system is trained on."""
+    """The options of the latent base that a mask system is trained on."""
     return _with(_BASE, command)
 
 
@@ -157,7 +157,6 @@ def parse_aliases(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def model_name(system: str, folder: Path) -> str:
-    """A model's name where none is given: ``siamese-kvasir-seg`` for ``kvasir_seg``; what no name may have is left
-    out."""
+    """The default name of a model: ``siamese-kvasir-seg`` for ``kvasir_seg``, without characters that no name has."""
     words = re.findall(r"[a-z0-9]+", folder.resolve().name.lower())
     return "-".join([system, *words])[:63].rstrip("-")

@@ -1,5 +1,4 @@
-"""PathDiff's joint training (section 3.2, Algorithm 1): a control copy and a hint network, on text and masks of
-unpaired datasets.
+"""PathDiff's joint training (section 3.2, Algorithm 1): control copy and hint network, on unpaired text and masks.
 
 L = E |target - eps_theta(z_t, t, c_m, c_t)|^2, where each sample has its text, or its mask, or neither, and the U-Net
 is frozen
@@ -53,14 +52,14 @@ OPEN_DETAILS = (
 
 
 class PathDiffTraining(CaptionedRun):
-    """All that decides a run. Kept in the checkpoint and in the model's card."""
+    """The settings of a run, stored in the checkpoint and in the model's card."""
 
     p_split: float = Field(P_SPLIT, ge=0, le=1, description="how often a sample comes from the text dataset")
     p_uncond: float = Field(P_UNCOND, ge=0, le=1, description="how often a sample's condition is dropped")
     hint: PathDiffHintConfig
 
     def deviations(self, base: LatentBase) -> tuple[str, ...]:
-        """Where this training leaves the paper, or settles what it leaves open, in words for the card."""
+        """Where this training differs from the paper, or settles what it leaves open, as sentences for the card."""
         found = [*OPEN_DETAILS, *base_deviations(base, PAPER_PX)]
         if base.tokens.ref.dims != 512 or base.tokens.ref.chunks != 2:
             found.append(
@@ -84,8 +83,7 @@ class PathDiffTraining(CaptionedRun):
 
 
 def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) -> PathDiffTraining:
-    """The paper's settings (60 epochs over ``images``), or the small ones for CPUs, with ``changes`` over them (None:
-    unchanged)."""
+    """The paper's settings (60 epochs over ``images``), or the small ones for CPUs, with ``changes`` not None."""
     factor = base.autoencoder_config.factor
     if factor not in HINT_WIDTHS:
         raise ValueError(
@@ -112,15 +110,16 @@ class PathDiffNetwork(nn.Module):
         self.hint = hint
 
     def forward(self, z: Tensor, t: Tensor, text: Tensor, masks: Tensor) -> Tensor:
-        """z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hints of masks ``(B, 7, H, W)`` -> the output ``(B, c, h,
-        w)``."""
+        """The output ``(B, c, h, w)``.
+
+        z ``(B, c, h, w)``, t ``(B,)``, text ``(B, L, d)``, hints of masks ``(B, 7, H, W)``.
+        """
         features: Tensor = self.hint(masks)
         return denoise(self.unet, z, t, text, control_residuals(self.control, z, t, text, features))
 
 
 class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
-    """One run: the latents of two datasets, captions of the one and masks of the other in memory, network,
-    optimiser."""
+    """A PathDiff run: two datasets' latents, captions of one and masks of the other in memory, network, optimiser."""
 
     settings: PathDiffTraining
     guidance_scale = GUIDANCE_SCALE
@@ -137,8 +136,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         mask_list: Path | None = None,
         has_up: bool | None = None,
     ) -> None:
-        """``mask_list`` names the mask dataset's stems in the place of its train.txt; ``has_up`` overrides what both
-        datasets say.
+        """``mask_list`` replaces the mask dataset's train.txt; ``has_up`` overrides both datasets'.
 
         Raises :class:`workers.data.files.DatasetInvalid` for an image in both, or a text image without a
         caption.
@@ -204,9 +202,11 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         norm = self.optimise(loss, iteration)
         return {"denoising": loss.item(), "gradient_norm": norm}
 
-    def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``, a row a sample: a mask and its real image, and what is made of the mask
-        alone, of a caption alone, and of both."""
+    def save_samples(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``, a row a sample.
+
+        Each row has a mask and its real image, then images for the mask alone, for a caption alone, and for both.
+        """
         device, random = self.accelerator.device, np.random.default_rng(self.settings.seed)
         count = min(PREVIEWS, len(self.masks), len(self.captions.texts))
         masks, texts = (
@@ -227,7 +227,7 @@ class PathDiffTrainer(ControlledTrainer[PathDiffNetwork]):
         painted = np.concatenate([class_palette(len(self.colours)), np.zeros((256 - len(self.colours), 3), np.uint8)])[
             self.masks[masks]
         ]
-        self.write_picture(iteration, [painted, self.mask_images[masks], *made])
+        self.write_sample_image(iteration, [painted, self.mask_images[masks], *made])
 
 
 def mask_stems(data: SegmentationFolder, listing: Path | None) -> tuple[str, ...]:

@@ -9,6 +9,12 @@ import click
 from rich.console import Console
 
 from model_store.card import GuidanceTarget
+from workers.training.command_support import (
+    errors_in_one_line,
+    pop_intervals,
+    report_written,
+    run_to_end,
+)
 from workers.training.options import (
     READ_FILE,
     READ_FOLDER,
@@ -18,7 +24,6 @@ from workers.training.options import (
     model_options,
     parse_aliases,
 )
-from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("pathdiff")
@@ -83,7 +88,7 @@ def pathdiff(
     from workers.training.latent_export import export_pathdiff
     from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
 
-    console, every = Console(), taken_every(changes)
+    console, every = Console(), pop_intervals(changes)
     with errors_in_one_line():
         texts = ImageFolder.open(text_data, text_list)
         masks = SegmentationFolder.open(mask_data).with_aliases(parse_aliases(aliases))
@@ -94,7 +99,7 @@ def pathdiff(
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         has_up = None if no_up is None else not no_up
         trainer = PathDiffTrainer(texts, masks, base, out, settings, accelerator, mask_list=mask_list, has_up=has_up)
-        run_through(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **every)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_pathdiff(
@@ -111,4 +116,4 @@ def pathdiff(
                 guidance_target=guidance_target,
                 notes=notes,
             )
-            say_written(card, folder, console)
+            report_written(card, folder, console)

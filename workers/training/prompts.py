@@ -1,5 +1,4 @@
-"""The texts a class set is trained with: the card's template, other ways of saying it, and the dataset's own
-captions."""
+"""Prompts of CoSimGen's training: the card's template, other wordings, and the dataset's own captions."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def phrase(entry: TrainingClass, rng: random.Random | None = None) -> str:
 
 
 def canonical_prompt(classes: Sequence[TrainingClass]) -> str:
-    """ "A photo of buildings, roads and water": the classes in the order given, which is by index."""
+    """The prompt of classes in the given order, by index: "A photo of buildings, roads and water"."""
     return CANONICAL_TEMPLATE.format(classes=join_words([phrase(entry) for entry in classes]))
 
 
@@ -50,8 +49,10 @@ def other_prompts(classes: Sequence[TrainingClass], rng: random.Random, count: i
 def many_class_sets(
     present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, most: int = 256
 ) -> np.ndarray:
-    """Class sets a user may ask for, ``(S, K)`` bool: those that occur, and all others if they are no more than
-    ``most``, else random ones up to that number."""
+    """Class sets a user may ask for, ``(S, K)`` bool: those of the data, and others up to ``max_sets``.
+
+    All others if they are no more than that, else random ones.
+    """
     found = {row.tobytes(): row for row in present if row.any()}
     choices = np.flatnonzero(queryable)
     every = 2 ** len(choices) - 1
@@ -65,10 +66,9 @@ def many_class_sets(
 
 
 def read_captions(data: SegmentationFolder) -> Iterator[tuple[str, str, np.ndarray | None]]:
-    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of the dataset's ``captions.jsonl``, if
-    any.
+    """(stem, text, the classes it names as ``(K,)`` bool or None) of each line of ``captions.jsonl``, if it exists.
 
-    Raises :class:`DatasetInvalid` for a line that is no caption, or whose ``classes`` is no list.
+    Raises :class:`DatasetInvalid` for an invalid line, or one whose ``classes`` is no list.
     """
     path = data.folder / "captions.jsonl"
     if not path.is_file():
@@ -93,7 +93,7 @@ class PromptBank:
     """Sentence embeddings of the texts of every class set that occurs, computed once before training.
 
     ``captions.jsonl`` of the dataset (``{"stem", "text"}`` a line) adds each caption to the texts of a class set: that
-    of its ``classes`` (names) where it lists them, else its image's.
+    of its ``classes`` (names) if it lists them, else its image's.
     """
 
     def __init__(
@@ -132,8 +132,7 @@ class PromptBank:
         return np.stack([np.frombuffer(key, dtype=np.uint8).astype(bool) for key in self._embeddings])
 
     def draw(self, present: np.ndarray, generator: torch.Generator) -> Tensor:
-        """For ``(B, K)`` class sets: one text embedding each, ``(B, text_dims)``; the canonical one half of the
-        time."""
+        """One text embedding for each of ``(B, K)`` class sets, ``(B, text_dims)``; half are of the canonical text."""
         rows = []
         chances = torch.rand(len(present), 2, generator=generator).tolist()
         for row, (canonical, which) in zip(present, chances, strict=True):

@@ -1,5 +1,4 @@
-"""Siamese-Diffusion's training recipe (sections 3 and 4.2): control, hint network and the U-Net's decoder, on a frozen
-base."""
+"""Siamese-Diffusion's training recipe (sections 3 and 4.2): control, hint network and U-Net decoder on a base."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ GUIDANCE = {"paper": 9.0, "small": 2.0}
 
 
 class SiameseTraining(CaptionedRun):
-    """All that decides a run. Kept in the checkpoint and in the model's card."""
+    """The settings of a run, stored in the checkpoint and in the model's card."""
 
     p_uncond: float = Field(0.05, ge=0, le=1, description='how often the prompt is dropped for ""; the mask never is')
     consistency: bool = Field(True, description="the noise consistency loss L_c")
@@ -48,7 +47,7 @@ class SiameseTraining(CaptionedRun):
     hint: DenseHintConfig
 
     def deviations(self, base: LatentBase, classes: int) -> tuple[str, ...]:
-        """Where this training leaves the paper, in words for the card."""
+        """Where this training differs from the paper, as sentences for the card."""
         paper, found = preset_siamese("paper", base), base_deviations(base, PAPER_PX)
         if classes > 2:
             found.append(
@@ -87,8 +86,7 @@ class SiameseTraining(CaptionedRun):
 
 
 def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes: Any) -> SiameseTraining:
-    """The paper's settings, or the small ones for CPUs, for a base, with ``changes`` over them (None means
-    unchanged)."""
+    """The paper's settings, or the small ones for CPUs, for a base, with those ``changes`` that are not None."""
     factor = base.autoencoder_config.factor
     # a doubling of the width for each halving of the side, after two at full size
     widths = PAPER_WIDTHS[: factor.bit_length() + 1]
@@ -112,7 +110,7 @@ def preset_siamese(preset: str, base: LatentBase, *, dhi: bool = True, **changes
 
 
 class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
-    """One run: latents, images, masks and captions in memory, network, optimiser."""
+    """A Siamese-Diffusion run: latents, images, masks and captions in memory, network, optimiser."""
 
     settings: SiameseTraining
 
@@ -126,7 +124,7 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
         *,
         has_up: bool | None = None,
     ) -> None:
-        """``has_up`` overrides what the dataset says.
+        """``has_up`` overrides the dataset's.
 
         Raises :class:`DatasetInvalid` for an image without a caption, or a mask with pixels of no class.
         """
@@ -166,8 +164,10 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
         return super().identity() | {"number of iterations": self.settings.iterations}
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """z_0 ``(B, c, h, w)``, text ``(B, L, d)``, class indices ``(B, H, W)`` and images ``(B, 3, H, W)`` in [-1, 1],
-        on the CPU."""
+        """z_0 ``(B, c, h, w)``, text ``(B, L, d)``, class indices ``(B, H, W)``, images ``(B, 3, H, W)``; on the CPU.
+
+        Images are in [-1, 1].
+        """
         rows = self.rows_of(self.rows, iteration)
         turns = draw_turns(len(rows), self.turns, generator)
         z0 = self.latents.draw(rows, turns, generator)
@@ -202,9 +202,8 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
         norm = self.optimise(torch.stack(list(losses.values())).sum(), iteration)
         return {key: value.item() for key, value in losses.items()} | {"gradient_norm": norm}
 
-    def picture(self, iteration: int) -> None:
-        """Writes ``samples/{iteration}.png``, a row a sample: mask, real image, and what is made of mask and
-        caption."""
+    def save_samples(self, iteration: int) -> None:
+        """Writes ``samples/{iteration}.png``, a row a sample: mask, real image, image made for mask and caption."""
         rows = np.random.default_rng(self.settings.seed).choice(
             len(self.masks), min(PREVIEWS, len(self.masks)), replace=False
         )
@@ -217,4 +216,6 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
                 {"text": value, "hint": hint} for value in (text, self.captions.encode("").to(device).expand_as(text))
             )
             made = self.sampled(network, condition, null)
-        self.write_picture(iteration, [class_palette(len(self.colours))[self.masks[rows]], self.images[rows], made])
+        self.write_sample_image(
+            iteration, [class_palette(len(self.colours))[self.masks[rows]], self.images[rows], made]
+        )

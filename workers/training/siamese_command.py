@@ -8,6 +8,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from workers.training.command_support import (
+    errors_in_one_line,
+    pop_intervals,
+    report_written,
+    run_to_end,
+)
 from workers.training.options import (
     READ_FOLDER,
     base_options,
@@ -16,7 +22,6 @@ from workers.training.options import (
     model_options,
     parse_aliases,
 )
-from workers.training.running import errors_in_one_line, run_through, say_written, taken_every
 
 
 @click.command("siamese")
@@ -69,7 +74,7 @@ def siamese(
     from workers.training.latent_export import export_siamese
     from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
 
-    console, every = Console(), taken_every(changes)
+    console, every = Console(), pop_intervals(changes)
     with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
@@ -77,7 +82,7 @@ def siamese(
         settings = preset_siamese(preset, base, dhi=dhi, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = SiameseTrainer(dataset, base, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        run_through(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **every)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_siamese(
@@ -91,4 +96,4 @@ def siamese(
                 guidance_scale=guidance_scale,
                 notes=notes,
             )
-            say_written(card, folder, console)
+            report_written(card, folder, console)

@@ -1,4 +1,4 @@
-"""Siamese-Diffusion's losses (section 3) over one batch, in one forward as data parallelism wants it.
+"""Siamese-Diffusion's losses (section 3) over one batch, in one forward as data parallelism needs it.
 
     mask branch     c_m from the mask                        L_m  = |eps_m - eps|^2
     image branch    c_mix = w_i c_i + sg[c_m]                L_i  = |eps_mix - eps|^2, the U-Net's weights cut off
@@ -30,7 +30,7 @@ from workers.training.latents import Noised
 
 
 class SiameseObjective(nn.Module):
-    """All losses of an iteration, weighted: they are summed as they come."""
+    """All losses of an iteration, weighted, so that they can be summed."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SiameseObjective(nn.Module):
 
     @property
     def image_branch(self) -> bool:
-        """Whether anything reads what the image branch predicts."""
+        """Whether a loss reads what the image branch predicts."""
         return self.consistency or self.augmentation
 
     def forward(
@@ -64,8 +64,11 @@ class SiameseObjective(nn.Module):
         images: Tensor,
         iteration: int,
     ) -> dict[str, Tensor]:
-        """z, noise, target ``(B, c, h, w)``, t and abar_t ``(B,)``, text ``(B, L, d)``, hints of masks and images ``(B,
-        3, H, W)``."""
+        """The losses by name.
+
+        z, noise, target ``(B, c, h, w)``, t and abar_t ``(B,)``, text ``(B, L, d)``, hints of masks and images ``(B, 3,
+        H, W)``.
+        """
         network, noised = self.network, Noised(z, noise, target, t, abar)
         # what the hint network makes of a mask depends on neither z_t nor t, so that the augmented forward takes it
         # again
@@ -86,8 +89,10 @@ class SiameseObjective(nn.Module):
     def image_branch_output(
         self, noised: Noised, text: Tensor, images: Tensor, by_mask: Residuals, iteration: int
     ) -> Tensor:
-        """eps_mix by the copy (eq. 5, 8): gradients reach control and hint through c_i alone, and no weight of the
-        U-Net."""
+        """eps_mix by the copy (eq. 5, 8).
+
+        Gradients reach control and hint through c_i alone, and no weight of the U-Net.
+        """
         by_image = self.network.residuals(noised.z, noised.t, text, images)
         mixed = by_image.mixed(by_mask.detach(), image_weight(iteration, self.iterations), 1.0)
         return self.network.denoise_by_copy(noised.z, noised.t, text, mixed)

@@ -1,5 +1,4 @@
-"""The training recipe of super-resolution (CoSimGen, sections 3.6 and 3.7.3): MSE and feature distance, at both
-scales."""
+"""Training recipe of super-resolution (CoSimGen, sections 3.6 and 3.7.3): MSE and feature distance, at both scales."""
 
 from __future__ import annotations
 
@@ -23,23 +22,22 @@ from model_store.cosimgen.superres_losses import superres_loss
 from model_store.features import FALLBACK, FeatureNetwork, open_features
 from model_store.weights import to_channels_last
 from workers.data.segmentation_folder import SegmentationFolder
-from workers.training.loop import (
-    Ema,
+from workers.training.checkpoints import (
     check_same_data,
     checkpoint_settings,
     flatten_optimizer,
-    iteration_generator,
     load_checkpoint,
     restore_optimizer,
     save_checkpoint,
 )
+from workers.training.loop import Ema, iteration_generator
 from workers.training.superres_data import Pyramid, degrade, patch_batch, read_pyramid, supported_sizes
-from workers.training.superres_result import measure, sample_picture, save_result
+from workers.training.superres_result import comparison_image, measure, save_result
 from workers.training.trainer import Trainer, check_gradient
 
 
 class SuperresTraining(BaseModel):
-    """All that decides a run. Kept in the checkpoint and beside the result."""
+    """The settings of a run, stored in the checkpoint and beside the result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +76,7 @@ class SuperresTraining(BaseModel):
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """Where this training leaves the paper, or settles what it leaves open, in words for the card."""
+        """Where this training differs from the paper, or settles what it leaves open, as sentences for the card."""
         paper, found = paper_espcn(), []
         if self.network != paper:
             found.append(
@@ -108,8 +106,10 @@ class SuperresTraining(BaseModel):
 
 
 def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
-    """The paper's settings (128 -> 512), or the small ones for CPUs (64 -> 256), with ``changes`` over them (None:
-    unchanged)."""
+    """The settings of a preset, with those ``changes`` that are not None.
+
+    ``paper`` enlarges 128 px to 512, ``small``, for CPUs, 64 px to 256.
+    """
     if preset == "paper":
         values: dict[str, Any] = {
             "preset": "paper",
@@ -125,7 +125,10 @@ def preset_superres(preset: str, **changes: Any) -> SuperresTraining:
 
 
 class SuperresTrainer(Trainer):
-    """One run: pairs in memory, network, optimiser; :meth:`step` is one iteration, :meth:`run` all that are left."""
+    """A super-resolution run: pairs in memory, network, optimiser.
+
+    :meth:`step` is one iteration, :meth:`run` all that are left.
+    """
 
     settings: SuperresTraining
 
@@ -184,10 +187,9 @@ class SuperresTrainer(Trainer):
         save_checkpoint(self.out, iteration, tensors, about)
 
     def batch(self, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """This process's patches at the scale whose turn it is: degraded low ``(B, 6, p, p)``, high ``(B, 6, 2p, 2p)``.
+        """This process's patches at the iteration's scale: degraded low ``(B, 6, p, p)``, high ``(B, 6, 2p, 2p)``.
 
-        Where a higher scale is to start from the network's own enlargement, low is of the scale below: ``(B, 6, p/2,
-        p/2)``.
+        If a higher scale starts from the network's own enlargement, low is of the scale below: ``(B, 6, p/2, p/2)``.
         """
         settings, scales = self.settings, self.pyramid.sizes[:-1]
         scale = iteration % len(scales)
@@ -204,7 +206,7 @@ class SuperresTrainer(Trainer):
         return degrade(low, noise=settings.noise, blur_px=settings.blur_px, generator=generator), high
 
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration, at the scale whose turn it is; returns its losses."""
+        """One iteration, at one of the scales in rotation; returns its losses."""
         settings, device = self.settings, self.accelerator.device
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
         low, high = (v.to(device, memory_format=torch.channels_last) for v in self.batch(iteration, generator))
@@ -233,11 +235,11 @@ class SuperresTrainer(Trainer):
         self.ema.copy_to(network)
         return network.eval()
 
-    def picture(self, iteration: int) -> None:
+    def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``: a few pairs enlarged from the smallest size to the largest."""
         path = self.out / "samples" / f"{iteration:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sample_picture(self.averaged(), self.held_out(rows=4))).save(path)
+        Image.fromarray(comparison_image(self.averaged(), self.held_out(rows=4))).save(path)
 
     @property
     def held_out_split(self) -> str:
@@ -262,8 +264,7 @@ def train_superres(
     has_up: bool | None = None,
     **cadence: int,
 ) -> dict[str, Any]:
-    """Trains (or goes on with) a run in ``out`` and writes its result there: ``superres.safetensors``,
-    ``superres.json``.
+    """Trains, or resumes, a run in ``out`` and writes ``superres.safetensors`` and ``superres.json`` there.
 
     Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``cadence`` goes to :meth:`SuperresTrainer.run`.
     Returns what superres.json holds: the settings, and what the averaged weights measure on the test split.

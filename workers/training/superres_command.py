@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model_store.features import FEATURE_NETWORKS
-from workers.training.running import errors_in_one_line
+from workers.training.command_support import errors_in_one_line
 
 _DATA = click.Path(exists=True, file_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)

@@ -1,5 +1,4 @@
-"""Pairs of sizes for super-resolution: real pairs at every size it is used at, and batches of degraded patches of
-them."""
+"""Data of super-resolution: real pairs at every size it is used at, and batches of their degraded patches."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ from workers.data.segmentation_folder import SegmentationFolder, dihedral
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The same pairs at sizes that double: ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)``
-    uint8."""
+    """The same pairs at sizes that double.
+
+    ``images[s]`` is ``(N, s, s, 3)`` uint8, ``masks[s]`` is ``(N, s, s)`` uint8.
+    """
 
     sizes: tuple[int, ...]
     images: dict[int, np.ndarray]
@@ -42,7 +43,7 @@ def as_pair(images: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> Tenso
 
 
 def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of ``sizes`` that the images really have: no more than half of them are smaller.
+    """Those of ``sizes`` that at least half of the images have.
 
     An enlarged image holds no detail to learn from. Raises :class:`DatasetInvalid` when fewer than two sizes are left.
     """
@@ -62,8 +63,7 @@ def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]
 def read_pyramid(
     data: SegmentationFolder, split: str, sizes: tuple[int, ...], stems: Sequence[str] | None = None
 ) -> Pyramid:
-    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, both straight from the
-    full pixels."""
+    """Reads a split (or only ``stems``) at every size: images area-averaged, masks by majority, from full pixels."""
     images, masks = {}, {}
     for size in sizes:
         images[size], masks[size] = data.arrays(split, size, stems)
@@ -107,7 +107,7 @@ def patch_batch(
 
 
 def degrade(low: Tensor, *, noise: float, blur_px: float, generator: torch.Generator) -> Tensor:
-    """What a generator's output has and an averaged real pair has not: softness, and a small Gaussian noise.
+    """Blurs and noises clean pairs as a generator's output is: soft, and with a small Gaussian noise.
 
     Each sample of ``(B, 6, h, w)`` is blurred by a sigma from U(0, ``blur_px``), then gets noise of a sigma from
     U(0, ``noise``). The paper adds the noise alone (section 3.6).

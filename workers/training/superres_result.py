@@ -1,5 +1,4 @@
-"""What a super-resolution network is worth: against bicubic images and nearest-pixel masks, as figures and as a
-picture."""
+"""Figures of a super-resolution network against bicubic images and nearest-pixel masks, and its folder."""
 
 from __future__ import annotations
 
@@ -27,8 +26,7 @@ ABOUT_FILE = "superres.json"
 
 
 def bicubic(pair: Tensor, factor: int) -> Tensor:
-    """The plain enlargement that the network is compared with: ``(B, C, h, w)`` in [-1, 1] -> ``factor`` times the
-    size."""
+    """The plain enlargement to compare with: ``(B, C, h, w)`` in [-1, 1] -> ``factor`` times the size."""
     return F.interpolate(pair, scale_factor=factor, mode="bicubic", align_corners=False).clamp(-1.0, 1.0)
 
 
@@ -72,8 +70,8 @@ def _measure_scale(network: ESPCN, pyramid: Pyramid, low_size: int, high_size: i
     return figures | {"pairs": len(pyramid)}
 
 
-def sample_picture(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
-    """All pairs of a small pyramid, from its smallest size to its largest, as one uint8 RGB picture.
+def comparison_image(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
+    """All pairs of a small pyramid, from its smallest size to its largest, as one uint8 RGB image.
 
     A row a pair: the image repeated, bicubic, by the network, real; then the painted mask repeated, by the network,
     real.
@@ -98,8 +96,7 @@ def sample_picture(network: ESPCN, pyramid: Pyramid) -> np.ndarray:
 
 
 def load_result(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights that :func:`save_result` wrote. Raises :class:`ExportImpossible` if either is missing or
-    damaged."""
+    """Description and weights of :func:`save_result`. Raises :class:`ExportImpossible` if one is missing or damaged."""
     try:
         about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
         return about, load_file(folder / WEIGHTS_FILE)

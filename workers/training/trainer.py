@@ -1,4 +1,4 @@
-"""What the trainers have in common: the loop over what is left of a run, and the learning rate."""
+"""Trainer: the loop over a run's remaining iterations, with checkpoints, samples and the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 
-from workers.training.loop import TrainingLog, learning_rate
+from workers.training.loop import learning_rate
+from workers.training.training_log import TrainingLog
 
 
 class LoopSettings(Protocol):
@@ -29,7 +30,7 @@ class LoopSettings(Protocol):
 
 
 class Trainer(ABC):
-    """One run. A subclass has these four, and takes ``start`` from its checkpoint."""
+    """One run. A subclass sets these four attributes, and ``start`` from its checkpoint."""
 
     out: Path
     settings: LoopSettings
@@ -45,13 +46,13 @@ class Trainer(ABC):
         """Writes the checkpoint after ``iteration`` iterations (main process only)."""
 
     @abstractmethod
-    def picture(self, iteration: int) -> None:
+    def save_samples(self, iteration: int) -> None:
         """Writes ``samples/{iteration}.png``."""
 
     def run(
         self, *, checkpoint_every: int = 500, sample_every: int = 1000, log_every: int = 50, until: int | None = None
     ) -> int:
-        """Trains to the end (or to iteration ``until``), saving and drawing on the way; returns the iterations done."""
+        """Trains to the end, or to iteration ``until``, with checkpoints and samples; returns the iterations done."""
         end = min(self.settings.iterations, until or self.settings.iterations)
         main = self.accelerator.is_main_process
         self.out.mkdir(parents=True, exist_ok=True)
@@ -64,14 +65,14 @@ class Trainer(ABC):
                 if done % checkpoint_every == 0 or done == end:
                     self.save(done)
                 if main and (done % sample_every == 0 or done == end):
-                    self.picture(done)
+                    self.save_samples(done)
             log.note(done)
         finally:
             log.close()
         return done
 
     def set_rate(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
-        """Gives every group the iteration's rate, times the group's ``share`` where it has one."""
+        """Sets every group's rate to the iteration's, times the group's ``share`` if it has one."""
         settings = self.settings
         rate = learning_rate(
             iteration,

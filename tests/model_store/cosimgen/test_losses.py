@@ -1,4 +1,4 @@
-"""CoSimGen's losses against hand computations, and who is trained by which."""
+"""CoSimGen's losses against hand computations, and which networks each one trains."""
 
 from __future__ import annotations
 

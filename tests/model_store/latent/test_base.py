@@ -1,5 +1,4 @@
-"""Reading a base: a Stable Diffusion's weights land as diffusers loads them, and what cannot be run is refused by
-name."""
+"""Reading a base: a Stable Diffusion's weights as diffusers loads them, and refusals that name what cannot be run."""
 
 from __future__ import annotations
 

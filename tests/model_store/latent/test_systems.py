@@ -1,5 +1,4 @@
-"""The two mask systems behind the engine: guidance by target, forwards counted, hint and text worked out once a
-sample."""
+"""The two mask systems behind the engine: guidance by target, number of forwards, hint and text once a sample."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A Stable Diffusion 1.5 in miniature, in diffusers' layout: its own classes and block types, untrained, 64 px over
-latents of 8."""
+"""A Stable Diffusion 1.5 in miniature, in diffusers' layout: its own classes, untrained, 64 px over latents of 8."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""PathDiff's conditions: hints with edges, a null mask apart from every label, and which condition is null how
-often."""
+"""PathDiff's conditions: hints with edges, the null mask, and how often which condition is null."""
 
 from __future__ import annotations
 

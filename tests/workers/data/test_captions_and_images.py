@@ -16,7 +16,7 @@ from tests.workers.training.scenes import tiny_base, write_scenes
 from workers.data.captions import (
     CaptionBank,
     caption_repeats,
-    commonest,
+    most_common_texts,
     read_texts,
     repeats_deviation,
 )
@@ -176,8 +176,8 @@ def test_images_with_rare_captions_are_drawn_more_often() -> None:
 
 def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None:
     texts = (("many", "a cell"), ("few",), ("many",), ("dots",), ("few",))
-    assert commonest(texts) == ("few", "many", "a cell", "dots")
-    assert commonest(texts, most=3) == ("few", "many", "a cell")
+    assert most_common_texts(texts) == ("few", "many", "a cell", "dots")
+    assert most_common_texts(texts, most=3) == ("few", "many", "a cell")
 
 
 def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> None:

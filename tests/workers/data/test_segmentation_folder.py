@@ -22,18 +22,12 @@ from workers.data.segmentation_folder import (
     majority_resize,
     present_classes,
 )
+from workers.training.checkpoints import CheckpointInvalid, load_checkpoint, save_checkpoint
+from workers.training.command_support import errors_in_one_line
 from workers.training.cosimgen_command import parse_aliases
-from workers.training.loop import (
-    CheckpointInvalid,
-    TrainingLog,
-    iteration_generator,
-    learning_rate,
-    load_checkpoint,
-    read_log,
-    save_checkpoint,
-)
+from workers.training.loop import iteration_generator, learning_rate
 from workers.training.prompts import CANONICAL_SHARE, PromptBank
-from workers.training.running import errors_in_one_line
+from workers.training.training_log import TrainingLog, read_log
 
 
 @pytest.fixture
@@ -297,7 +291,7 @@ def test_half_a_checkpoint_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatc
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("workers.training.loop.save_file", full)
+    monkeypatch.setattr("workers.training.checkpoints.save_file", full)
     with (
         pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"),
         errors_in_one_line(),

@@ -84,8 +84,7 @@ def coast_card() -> ModelCard:
 
 
 class Painter:
-    """A System whose network always predicts, whatever the noise, a first row that carries the condition; decoding
-    paints it.
+    """A System whose network always predicts a first row that carries the condition; decoding paints it.
 
     ``liar``: paints the picture of other classes than the mask names. ``forgetful``: leaves the last class out.
     """

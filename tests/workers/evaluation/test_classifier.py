@@ -1,4 +1,4 @@
-"""The auxiliary classifier: it learns rare labels too, weighs them as it says, and is kept."""
+"""The auxiliary classifier: it learns rare labels too, weighs them as documented, and is cached."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workers.evaluation.dice import class_dices, dice_by_image, foreground_of, pooled_dice
-from workers.evaluation.measures import confusion_matrix
+from workers.evaluation.metrics import confusion_matrix
 
 
 def masks(*rows: list[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Models that follow their masks and their text, and models that do not, are told apart by their figures."""
+"""Models that follow their masks and their text have other figures than models that do not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.evaluation.mask_evaluate import (
     default_classifier,
     default_segmenter,
     evaluate_masks,
-    spread,
+    evenly_spaced,
 )
 from workers.evaluation.mask_faithfulness import Reference
 from workers.evaluation.mask_report import tables, write_sheets
@@ -63,7 +63,7 @@ def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: Segment
         assert found["diversity"] > 0
     control = figures["text_control"]
     assert (control["by"], control["label"], control["images"]) == ("caption", "modality", 18)
-    assert control["told_right"] == 1.0
+    assert control["accuracy"] == 1.0
     assert {each["images"] for each in control["by_label"].values()} == {6}
     assert control["on_real"]["images"] == 15
     assert control["on_real"]["mean_over_labels"] == 1.0
@@ -88,14 +88,18 @@ def test_one_that_ignores_its_text_is_found_out(discs: SegmentationFolder, kept:
     figures, _ = evaluate_masks(Follower(disc_card(system), deaf=True), discs, _plan(ways=("mask",)), kept)
     control = figures["text_control"]
     assert control["by"] == ("caption" if system == "pathdiff" else "mask+caption")
-    assert control["told_right"] == pytest.approx(1 / 3, abs=1e-4), "all are dark, as a third was asked to be"
-    assert control["by_label"]["red"] == {"images": 6, "told_right": 0.0, "told_as": {"bright": 0, "dark": 6, "red": 0}}
+    assert control["accuracy"] == pytest.approx(1 / 3, abs=1e-4), "all are dark, as a third was asked to be"
+    assert control["by_label"]["red"] == {
+        "images": 6,
+        "accuracy": 0.0,
+        "predicted_as": {"bright": 0, "dark": 6, "red": 0},
+    }
     assert figures["by"]["mask"]["ratio"] >= 0.9, "it still follows its mask"
 
 
 def test_text_over_masks_tells_an_obedient_model_too(discs: SegmentationFolder, kept: Path) -> None:
     figures, _ = evaluate_masks(Follower(disc_card("siamese-diffusion")), discs, _plan(ways=("mask",)), kept)
-    assert figures["text_control"]["told_right"] == 1.0
+    assert figures["text_control"]["accuracy"] == 1.0
 
 
 def test_ablations_stand_side_by_side_and_everything_is_shown(
@@ -183,6 +187,6 @@ def test_judges_work_at_the_generated_size_and_pictures_are_spread() -> None:
     assert (default_segmenter(large).size_px, default_segmenter(large).batch_size) == (384, 8)
     assert (default_segmenter(disc_card()).size_px, default_segmenter(disc_card()).batch_size) == (16, 32)
     assert (default_classifier(large).size_px, default_classifier(disc_card()).size_px) == (64, 16)
-    assert spread(100, 4) == [0, 33, 66, 99]
-    assert spread(2, 12) == [0, 1]
-    assert spread(1, 4) == [0]
+    assert evenly_spaced(100, 4) == [0, 33, 66, 99]
+    assert evenly_spaced(2, 12) == [0, 1]
+    assert evenly_spaced(1, 4) == [0]

@@ -17,16 +17,16 @@ from tests.workers.evaluation.discs import (
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.evaluation.captions import captions_of, read_captions
 from workers.evaluation.mask_requests import (
-    ask_by_label,
-    ask_by_mask,
     check_takes_masks,
     given_mask,
     mask_ways,
+    requests_by_label,
+    requests_by_mask,
     text_way,
     texts_to_show,
 )
 from workers.evaluation.sampling import SamplingSettings, make_images, sampling_for
-from workers.evaluation.text_control import read_labels, told_right
+from workers.evaluation.text_control import label_accuracy, read_labels
 
 
 def some_masks(count: int) -> np.ndarray:
@@ -48,31 +48,31 @@ def test_ways_differ_in_their_text_alone_and_unknown_pixels_are_given_as_backgro
     masks = some_masks(3)
     masks[0, 0, 0] = 255
     plain, spoken = (
-        ask_by_mask(masks, "mask", None, seed=1),
-        ask_by_mask(masks, "mask+caption", ["a", "b", "c"], seed=1, target="text"),
+        requests_by_mask(masks, "mask", None, seed=1),
+        requests_by_mask(masks, "mask+caption", ["a", "b", "c"], seed=1, target="text"),
     )
-    assert [ask.request.prompt for ask in spoken] == ["a", "b", "c"]
-    assert {ask.request.prompt for ask in plain} == {None}
-    assert [(a.seed, a.request.mask) for a in plain] == [(b.seed, b.request.mask) for b in spoken]
-    assert len({ask.seed for ask in plain}) == 3
-    assert spoken[0].request.guidance_target == "text"
+    assert [request.condition.prompt for request in spoken] == ["a", "b", "c"]
+    assert {request.condition.prompt for request in plain} == {None}
+    assert [(a.seed, a.condition.mask) for a in plain] == [(b.seed, b.condition.mask) for b in spoken]
+    assert len({request.seed for request in plain}) == 3
+    assert spoken[0].condition.guidance_target == "text"
     assert given_mask(masks[0]).indices[0, 0] == 0
     with pytest.raises(ValueError, match="leave that way out"):
-        ask_by_mask(masks, "mask+caption", None, seed=1)
+        requests_by_mask(masks, "mask+caption", None, seed=1)
 
 
 def test_labels_are_asked_for_in_turn_and_the_images_of_a_round_differ_by_their_text_alone() -> None:
     masks, texts = some_masks(4), {"dark": ["d1", "d2"], "red": ["r1"]}
-    asks, asked = ask_by_label(texts, masks, count=9, seed=3)
+    requests, asked = requests_by_label(texts, masks, count=9, seed=3)
     assert asked.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
-    assert sorted(ask.request.prompt for ask in asks[:4]) == ["d1", "d2", "r1", "r1"], (
+    assert sorted(request.condition.prompt for request in requests[:4]) == ["d1", "d2", "r1", "r1"], (
         "every caption before any comes again"
     )
-    for first, second in zip(asks[0:8:2], asks[1:8:2], strict=True):
-        assert (first.seed, first.request.mask) == (second.seed, second.request.mask)
-    assert len({ask.request.mask for ask in asks[0:8:2]}) == 4, "every mask before any comes again"
-    alone, _ = ask_by_label(texts, None, count=4, seed=3)
-    assert all(ask.request.mask is None and ask.request.prompt for ask in alone)
+    for first, second in zip(requests[0:8:2], requests[1:8:2], strict=True):
+        assert (first.seed, first.condition.mask) == (second.seed, second.condition.mask)
+    assert len({request.condition.mask for request in requests[0:8:2]}) == 4, "every mask before any comes again"
+    alone, _ = requests_by_label(texts, None, count=4, seed=3)
+    assert all(request.condition.mask is None and request.condition.prompt for request in alone)
 
 
 def test_the_texts_shown_are_the_most_frequent_of_each_label_or_of_all() -> None:
@@ -82,8 +82,8 @@ def test_the_texts_shown_are_the_most_frequent_of_each_label_or_of_all() -> None
 
 def test_samples_that_guidance_compares_and_those_it_cannot_are_made_apart_and_come_back_in_order() -> None:
     system, masks, told = Follower(), some_masks(5), []
-    with_text = ask_by_mask(masks, "mask+caption", ["A red picture", "", "A bright picture", "", ""], seed=0)
-    requests, seeds = [ask.request for ask in with_text], [ask.seed for ask in with_text]
+    with_text = requests_by_mask(masks, "mask+caption", ["A red picture", "", "A bright picture", "", ""], seed=0)
+    requests, seeds = [request.condition for request in with_text], [request.seed for request in with_text]
     settings = SamplingSettings(steps=3, guidance_scale=1.2, eta=0.0)
     made = make_images(system, requests, seeds, settings, on_step=lambda done, total: told.append((done, total)))
     assert system.rows == [4, 4, 4, 3, 3, 3], "two with two sides, three with one"
@@ -138,8 +138,8 @@ def test_labels_of_one_split_alone_are_left_out_and_named(discs: SegmentationFol
 
 
 def test_the_confusion_table_by_hand() -> None:
-    found = told_right(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("a", "b", "c"))
-    assert found["told_right"] == 0.75
+    found = label_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("a", "b", "c"))
+    assert found["accuracy"] == 0.75
     assert found["mean_over_labels"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
-    assert found["by_label"]["a"] == {"images": 3, "told_right": 0.6667, "told_as": {"a": 2, "b": 1, "c": 0}}
-    assert found["by_label"]["c"] == {"images": 0, "told_right": None, "told_as": {"a": 0, "b": 0, "c": 0}}
+    assert found["by_label"]["a"] == {"images": 3, "accuracy": 0.6667, "predicted_as": {"a": 2, "b": 1, "c": 0}}
+    assert found["by_label"]["c"] == {"images": 0, "accuracy": None, "predicted_as": {"a": 0, "b": 0, "c": 0}}

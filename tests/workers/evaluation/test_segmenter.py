@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from workers.data.segmentation_folder import SegmentationFolder
-from workers.evaluation.measures import confusion_matrix, mean_iou
+from workers.evaluation.metrics import confusion_matrix, mean_iou
 from workers.evaluation.segmenter import Segmenter, SegmenterSettings, cached_segmenter, labels_of, train_segmenter
 
 QUICK = SegmenterSettings(size_px=16, width=8, epochs=12, batch_size=8, learning_rate=5e-3)
@@ -47,21 +47,21 @@ def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_t
     data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
     settings, trained = QUICK.model_copy(update={"epochs": 1}), []
 
-    def ask() -> int:
+    def request() -> int:
         trained.clear()
         cached_segmenter(data, settings, tmp_path / "kept", on_iteration=lambda *told: trained.append(told))
         return len(trained)
 
-    assert ask() > 0
-    assert ask() == 0
+    assert request() > 0
+    assert request() == 0
     (kept,) = (tmp_path / "kept").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
-    assert ask() > 0
-    assert ask() == 0
+    assert request() > 0
+    assert request() == 0
     mask = data.mask_path(data.stems("train")[0])
     Image.fromarray((4 - np.asarray(Image.open(mask)).clip(1, 3)).astype(np.uint8)).save(mask)
-    assert ask() > 0
-    assert ask() == 0
+    assert request() > 0
+    assert request() == 0
 
 
 def test_the_same_seed_gives_the_same_segmenter(coast: SegmentationFolder) -> None:

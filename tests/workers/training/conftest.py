@@ -1,4 +1,4 @@
-"""A small made-up dataset: bright discs (class 1) and dark squares (class 2) on plain ground (class 0)."""
+"""A small made-up dataset: bright discs (class 1) and dark squares (class 2) on a plain background (class 0)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from workers.data.segmentation_folder import SegmentationFolder
 
 
 @pytest.fixture(autouse=True)
-def _small_and_alone() -> None:
-    """One thread, and none of accelerate's process-wide state of an earlier test with another precision."""
+def one_thread() -> None:
+    """Runs torch on one thread: networks this small are slower on several."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_accelerator() -> None:
+    """Resets accelerate's process-wide state, which keeps the precision of an earlier test."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

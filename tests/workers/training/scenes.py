@@ -1,4 +1,4 @@
-"""A captioned dataset of bright squares (class 1) on dark ground (class 0), and a base in miniature to train on it."""
+"""A captioned dataset of bright squares (class 1) on a dark background (class 0), and a miniature base for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.model_store.latent.tiny import (
     SIZE_PX,
     LetterTokens,
 )
-from workers.training.loop import read_log
+from workers.training.training_log import read_log
 
 
 def write_scenes(folder: Path, count: int = 8, *, seed: int = 0, **about: Any) -> Path:

@@ -1,4 +1,4 @@
-"""CoSimGen's training: it learns a toy dataset, resumes to the same losses, and keeps its players apart."""
+"""CoSimGen's training: it learns a toy dataset, resumes to the same losses, and separates its two optimisers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from model_store.masks.palette import fibonacci_rgb, nearest_class
 from tests.workers.training.toy import letters, write_toy_dataset
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
 from workers.training.card_parts import ExportImpossible
+from workers.training.checkpoints import CheckpointInvalid, save_checkpoint
 from workers.training.cosimgen import CoSimGenTrainer
 from workers.training.cosimgen_settings import CoSimGenTraining
 from workers.training.export import export_model
-from workers.training.loop import CheckpointInvalid, save_checkpoint
 from workers.training.superres_result import save_result
 
 NETWORK = CoSimGenConfig(
@@ -124,15 +124,15 @@ def test_the_discriminator_is_frozen_in_the_generators_step_and_the_generator_in
 ) -> None:
     run = trainer(toy, tmp_path)
     fake = torch.zeros(2, 6, 16, 16, requires_grad=True)
-    run._judged(fake).backward()
+    run._adversarial_loss(fake).backward()
     assert fake.grad is not None
     assert fake.grad.abs().sum() > 0
     assert all(p.grad is None for p in run.discriminator.parameters())
     before = [p.clone() for p in run.network.parameters()]
-    judged_before = [p.clone() for p in run.discriminator.parameters()]
+    weights_before = [p.clone() for p in run.discriminator.parameters()]
     run._discriminator_step(torch.ones(2, 6, 16, 16), torch.zeros(2, 6, 16, 16))
     assert all(p.grad is None and torch.equal(p, was) for p, was in zip(run.network.parameters(), before, strict=True))
-    assert any(not torch.equal(p, was) for p, was in zip(run.discriminator.parameters(), judged_before, strict=True))
+    assert any(not torch.equal(p, was) for p, was in zip(run.discriminator.parameters(), weights_before, strict=True))
 
 
 def test_the_condition_is_dropped_as_often_as_p_uncond_says(toy: SegmentationFolder, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""The commands from end to end: an autoencoder, a base on it, and both mask systems, loaded as the service loads
-them."""
+"""The commands from end to end: an autoencoder, a base on it, and both mask systems, loaded as the service does."""
 
 from __future__ import annotations
 
@@ -22,9 +21,9 @@ from tests.model_store.latent.tiny_stable_diffusion import write_tiny_stable_dif
 from tests.workers.training.scenes import write_scenes
 from workers.cli import train
 from workers.training.autoencoder_command import autoencoder
+from workers.training.checkpoints import save_checkpoint
 from workers.training.cosimgen_command import cosimgen
 from workers.training.latent_base_command import base
-from workers.training.loop import save_checkpoint
 from workers.training.options import MAX_GUIDANCE, model_name
 from workers.training.pathdiff_command import pathdiff
 from workers.training.siamese_command import siamese

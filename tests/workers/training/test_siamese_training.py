@@ -1,5 +1,4 @@
-"""Siamese-Diffusion's training: it learns, resumes to the same losses, leaves what is frozen alone, and exports what it
-trained."""
+"""Siamese-Diffusion's training: it learns, resumes to the same losses, keeps frozen weights, and exports."""
 
 from __future__ import annotations
 

@@ -13,10 +13,13 @@ from safetensors.torch import load_file
 
 from model_store.cosimgen.superres import ESPCN, ESPCNConfig, small_espcn
 from workers.data.segmentation_folder import SegmentationFolder
-from workers.training.loop import iteration_generator, read_log, save_checkpoint
+from workers.training.checkpoints import save_checkpoint
+from workers.training.loop import iteration_generator
 from workers.training.superres import SuperresTrainer, SuperresTraining, preset_superres, train_superres
 from workers.training.superres_command import superres
+from workers.training.training_log import read_log
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 TINY = ESPCNConfig(layers=((3, 16),), residual_blocks=1, activation="relu", skip="bilinear")
 
 

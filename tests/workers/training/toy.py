@@ -15,8 +15,10 @@ CLASSES = ("nothing", "night", "day")
 
 
 def write_toy_dataset(folder: Path, pairs: int = 12, size: int = 32) -> Path:
-    """Class 1 is dark blue, class 2 bright yellow; a third of the pairs is one, a third the other, a third split in
-    two."""
+    """Writes pairs of class 1, dark blue, and class 2, bright yellow.
+
+    A third of the pairs is one, a third the other, a third split in two.
+    """
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)

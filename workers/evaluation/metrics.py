@@ -1,7 +1,7 @@
-"""Measures of made twins, as pure functions: arrays in, numbers out.
+"""Metrics of twins, as pure functions: arrays in, numbers out.
 
 Masks are ``(N, H, W)`` uint8 class indices, 255 where no class is confident. Which classes are in a mask, ``(N, K)``
-bool, is told by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its
+bool, is decided by :func:`workers.data.segmentation_folder.present_classes`: those that hold at least 0.5 % of all its
 pixels, 255 counted too.
 """
 
@@ -17,15 +17,14 @@ from model_store.card import IGNORE_INDEX
 def positive_predicted_value(queried: np.ndarray, found: np.ndarray) -> float:
     """The share of all queried classes that were found: ``(N, K)`` bool each -> [0, 1]; NaN when none was queried.
 
-    This is CoSimGen's PPV, over all samples at once. A noisy mask holds every class and scores 1, so it is never told
-    without :func:`converse_predicted_value`.
+    This is CoSimGen's PPV, over all samples at once. A noisy mask holds every class and scores 1, so it is never
+    reported without :func:`converse_predicted_value`.
     """
     return _ratio((queried & found).sum(), queried.sum())
 
 
 def converse_predicted_value(queried: np.ndarray, found: np.ndarray, countable: np.ndarray) -> float:
-    """The share of all found classes that were queried, among the ``(K,)`` bool ``countable`` (queryable) ones; or
-    NaN."""
+    """The share of all found classes that were queried, among the ``(K,)`` bool ``countable`` ones; or NaN."""
     found = found & countable[None]
     return _ratio((queried & found).sum(), found.sum())
 
@@ -76,11 +75,10 @@ def ghost_share(masks: np.ndarray, allowed: np.ndarray) -> float:
 
 
 def nearest_distances(made: np.ndarray, others: np.ndarray, *, same: bool = False) -> np.ndarray:
-    """The root-mean-square distance of each row of ``made`` to its nearest row of ``others``: ``(N, D)``, ``(M, D)`` ->
-    ``(N,)``.
+    """The root-mean-square distance of each row of ``made`` ``(N, D)`` to its nearest row of ``others`` ``(M, D)``.
 
-    Against the training images it tells copying: a memorised twin lies far nearer than real test images do. With
-    ``same`` the two arrays are one and each row's own match is left out, which tells how diverse they are.
+    Returns ``(N,)``. Against the training images it shows copying: a memorised twin is far nearer than real test images
+    are. With ``same`` the two arrays are one and each row's own match is left out, which shows how diverse they are.
     """
     a, b = made.astype(np.float64), others.astype(np.float64)
     squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2.0 * a @ b.T

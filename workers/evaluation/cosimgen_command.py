@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from workers.evaluation.options import Common, check_system, common_options, find_model
-from workers.evaluation.progress_bar import Bars
-from workers.training.running import errors_in_one_line
+from workers.evaluation.options import CommonOptions, check_system, common_options, find_model
+from workers.evaluation.progress_bar import ProgressBars
+from workers.training.command_support import errors_in_one_line
 
 
 @click.command("cosimgen")
@@ -21,18 +21,18 @@ from workers.training.running import errors_in_one_line
     help="How the model is asked.",
 )
 @click.option("--size", type=click.IntRange(1), help="One of the card's sizes [default: the card's].")
-def cosimgen(common: Common, count: int, by: str, size: int | None) -> None:
+def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> None:
     """Measure a CoSimGen model: what was asked against what was made, and whether image and mask agree.
 
     A small segmenter is trained on the real train split first (minutes on a CPU) and kept for the next time.
     """
     from model_store.loading import load_system
     from workers.data.segmentation_folder import SegmentationFolder
-    from workers.evaluation.evaluate import MeasurementPlan, default_segmenters, evaluate
+    from workers.evaluation.cosimgen_evaluate import MeasurementPlan, default_segmenters, evaluate
     from workers.evaluation.report import table, write_figures, write_on_card, write_sheet
     from workers.evaluation.sampling import sampling_for
 
-    progress = Bars()
+    progress = ProgressBars()
     try:
         with errors_in_one_line():
             folder = find_model(common.model)

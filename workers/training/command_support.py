@@ -1,5 +1,4 @@
-"""What the training commands do alike: a run that goes on and says so, errors in one line, a model that is ready to be
-registered."""
+"""What the training commands share: resuming a run, errors in one line, and the last message."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """What a user can put right, as a message without a traceback."""
+    """Shows errors that a user can correct as a message without a traceback."""
     from pydantic import ValidationError
     from safetensors import SafetensorError
 
@@ -40,7 +39,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def _of_files(error: Exception) -> str:
-    """What the disk or a file on it refused. safetensors tells a full disk in words alone."""
+    """The message of a file error. safetensors reports a full disk in words alone."""
     reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     if (
         getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
@@ -51,19 +50,21 @@ def _of_files(error: Exception) -> str:
     return reason
 
 
-def taken_every(options: dict[str, Any]) -> dict[str, int]:
-    """Takes out of a command's options how often a run is to note, show and say something."""
+def pop_intervals(options: dict[str, Any]) -> dict[str, int]:
+    """Removes from a command's options the intervals of checkpoints, samples and log lines."""
     return {name: options.pop(name) for name in ("checkpoint_every", "sample_every", "log_every")}
 
 
-def run_through(trainer: Trainer, out: Path, console: Console, **every: int) -> int:
-    """Runs to the end, from the checkpoint in ``out`` where there is one; the iterations that are done. See
-    :func:`taken_every`."""
+def run_to_end(trainer: Trainer, out: Path, console: Console, **every: int) -> int:
+    """Runs to the end, from the checkpoint in ``out`` if there is one; returns the number of iterations done.
+
+    ``intervals`` are those of :func:`pop_intervals`.
+    """
     if trainer.start and trainer.accelerator.is_main_process:
         console.print(f"goes on from iteration {trainer.start} of {trainer.settings.iterations} in {out}")
     return trainer.run(**every)
 
 
-def say_written(card: ModelCard, folder: Path, console: Console) -> None:
-    """Where the model lies, and how a server gets it."""
+def report_written(card: ModelCard, folder: Path, console: Console) -> None:
+    """Prints where the model is, and how to register it."""
     console.print(f"wrote {card.id} to {folder}; register it with: twinset models add {folder}", soft_wrap=True)

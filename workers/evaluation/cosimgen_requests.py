@@ -1,5 +1,4 @@
-"""What is asked of the model under measurement: class sets of real test masks, so that no impossible scene is asked
-for."""
+"""Requests to a CoSimGen model: class sets of real test masks, so that no impossible scene is requested."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ Way = Literal["classes", "prompts"]
 
 @dataclass(frozen=True)
 class Query:
-    """One twin to make: the class set as ``(K,)`` bool, its names in canonical order, the prompt for it, and the
-    sample's seed."""
+    """One twin to make: its class set ``(K,)`` bool, their names in canonical order, their prompt, and the seed."""
 
     multi_hot: np.ndarray
     names: tuple[str, ...]
@@ -33,7 +31,7 @@ class Query:
 
 
 def queryable_mask(card: ModelCard) -> np.ndarray:
-    """``(K,)`` bool: the classes that may be asked for."""
+    """The classes that may be requested, ``(K,)`` bool."""
     return np.array([entry.queryable for entry in card.classes])
 
 
@@ -47,10 +45,10 @@ def check_same_classes(card: ModelCard, data: SegmentationFolder) -> None:
 
 
 def draw_queries(card: ModelCard, masks: np.ndarray, *, count: int, seed: int) -> list[Query]:
-    """``count`` class sets of real masks ``(N, H, W)``: those at 0.5 % of the pixels or more, all masks in a random
-    order, again and again.
+    """``count`` class sets of real masks ``(N, H, W)``, all masks in a random order, again and again.
 
-    Masks without a queryable class are passed over; raises ValueError when that leaves none.
+    A set holds the classes at 0.5 % of the pixels or more. Masks without a queryable class are skipped; raises
+    ValueError if that leaves none.
     """
     sets = present_classes(masks, len(card.classes)) & queryable_mask(card)
     sets = sets[sets.any(axis=1)]

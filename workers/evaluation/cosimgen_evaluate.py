@@ -1,4 +1,4 @@
-"""Measuring CoSimGen: does a twin hold what was asked, and do its image and its mask tell the same story?"""
+"""Evaluation of CoSimGen: does a twin hold what was requested, and do its image and its mask agree?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from model_store.card import ModelCard
 from model_store.features import FeatureNetwork
 from model_store.interface import System
 from workers.data.segmentation_folder import SegmentationFolder, present_classes
-from workers.evaluation.measures import (
+from workers.evaluation.cosimgen_requests import (
+    Query,
+    Way,
+    check_same_classes,
+    draw_queries,
+    queryable_mask,
+)
+from workers.evaluation.metrics import (
     class_ious,
     confident_share,
     confusion_matrix,
@@ -22,19 +29,20 @@ from workers.evaluation.measures import (
     positive_predicted_value,
 )
 from workers.evaluation.realism import COPY_CHECK_PX, can_halve, frechet, originality, rounded
-from workers.evaluation.requests import Query, Way, check_same_classes, draw_queries, queryable_mask
 from workers.evaluation.sampling import SamplingSettings, Twins, make_twins
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 
-LARGEST_SEGMENTER_PX = 64
+MAX_SEGMENTER_PX = 64
 """Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in
 minutes on a CPU tells what is where at this size as well as it needs to."""
 
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """What to measure and how. ``segmenters``: settings by size; ``features``: what the Frechet distance looks through,
-    if any."""
+    """The plan of a measurement.
+
+    ``segmenters``: settings by size; ``features``: the feature network of the Frechet distance, if any.
+    """
 
     count: int
     ways: tuple[Way, ...]
@@ -50,13 +58,13 @@ Progress = Callable[[str, int, int], None]
 
 
 def measured_sizes(card: ModelCard, size_px: int) -> tuple[int, ...]:
-    """The sizes a measurement looks at: the generator's, and the one asked for."""
+    """The sizes of a measurement: the generator's, and the requested one."""
     return tuple(sorted({card.generation_size_px, size_px}))
 
 
 def default_segmenters(card: ModelCard, size_px: int) -> dict[int, SegmenterSettings]:
-    """One segmenter for each measured size, none larger than :data:`LARGEST_SEGMENTER_PX`."""
-    working = {min(size, LARGEST_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
+    """One segmenter for each measured size, none larger than :data:`MAX_SEGMENTER_PX`."""
+    working = {min(size, MAX_SEGMENTER_PX) for size in measured_sizes(card, size_px)}
     return {size: SegmenterSettings(size_px=size) for size in sorted(working)}
 
 
@@ -114,7 +122,7 @@ def evaluate(
         found = faithfulness(queries, twins[plan.size_px].masks, answerable, [entry.name for entry in card.classes])
         found["agreement"] = {
             str(size): agreement(
-                segmenters[min(size, LARGEST_SEGMENTER_PX)], twins[size], real[min(size, LARGEST_SEGMENTER_PX)]
+                segmenters[min(size, MAX_SEGMENTER_PX)], twins[size], real[min(size, MAX_SEGMENTER_PX)]
             )
             for size in sizes
         }
@@ -155,8 +163,7 @@ def real_miou(segmenter: TrainedSegmenter, real: Twins) -> float:
 
 
 def agreement(segmenter: TrainedSegmenter, made: Twins, real: Twins) -> dict[str, Any]:
-    """How well a segmenter of real pictures finds the made masks in the made images, against how well it does on real
-    ones.
+    """How well a segmenter of real images finds the made masks in the made images, against real pairs.
 
     ``made`` is reduced to the segmenter's size. The ratio is mIoU(made) / mIoU(real); 1 means as good as real.
     """

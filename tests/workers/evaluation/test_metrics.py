@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.data.image_quality import error_rate, psnr
-from workers.evaluation.measures import (
+from workers.evaluation.metrics import (
     class_ious,
     confident_share,
     confusion_matrix,

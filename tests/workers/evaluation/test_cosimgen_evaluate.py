@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from model_store.card import ModelCard
 from model_store.features import open_features
 from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
-from workers.evaluation import command, options
-from workers.evaluation.evaluate import MeasurementPlan, default_segmenters, evaluate
+from workers.evaluation import cosimgen_command, options
+from workers.evaluation.cosimgen_evaluate import MeasurementPlan, default_segmenters, evaluate
+from workers.evaluation.cosimgen_requests import draw_queries
 from workers.evaluation.report import table, write_figures, write_sheet
-from workers.evaluation.requests import draw_queries
 from workers.evaluation.sampling import Twins, sampling_for
 from workers.evaluation.segmenter import SegmenterSettings
 
@@ -176,7 +176,7 @@ def test_figures_table_and_sheet_are_written(
 
 
 def test_the_command_names_a_model_that_is_not_there(coast: SegmentationFolder) -> None:
-    result = CliRunner().invoke(command.cosimgen, ["--model", "no-such-model", "--data", str(coast.folder)])
+    result = CliRunner().invoke(cosimgen_command.cosimgen, ["--model", "no-such-model", "--data", str(coast.folder)])
     assert result.exit_code == 1
     assert "'no-such-model' is neither a folder with a card.json nor a bundled model" in result.output
 
@@ -188,11 +188,11 @@ def test_the_command_tells_another_systems_model_and_a_device_that_is_not_here_b
     told = {
         ("siamese-nuclei", "cpu"): "measure it with `twinset evaluate siamese`",
         ("cosimgen-dubai", "cuda"): "finds no CUDA GPU here; give auto or cpu",
-        ("cosimgen-dubai", "toaster"): "device 'toaster' is none that torch knows",
+        ("cosimgen-dubai", "toaster"): "torch knows no device 'toaster'",
     }
     for (model, device), message in told.items():
         result = CliRunner().invoke(
-            command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device]
+            cosimgen_command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device]
         )
         assert result.exit_code == 1 and message in result.output, result.output
 
