@@ -7,7 +7,7 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     ├── InvalidRequest               422  invalid-request          errors=[{"pointer", "detail"}, ...]
     │   └── UnknownClass             422  unknown-class
     ├── Unauthorized                 401  unauthorized
-    ├── LimitReached                 429  limit-reached            limit=..., most=..., used=...
+    ├── LimitReached                 429  limit-reached            limit=..., max=..., used=...
     ├── UnknownApiKey                404  unknown-api-key
     ├── UnknownModel                 404  unknown-model
     ├── UnknownJob                   404  unknown-job
@@ -24,7 +24,7 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
     │   ├── ObjectNotFound           404  object-not-found         key=...
     │   ├── ObjectExists             409  object-exists            key=...
     │   ├── InvalidKey               400  invalid-key              key=...
-    │   ├── ObjectTooLarge           413  object-too-large         key=..., size=..., most=...
+    │   ├── ObjectTooLarge           413  object-too-large         key=..., size=..., max=...
     │   ├── ObjectDamaged            503  object-damaged           key=...
     │   └── StoreUnavailable         503  store-unavailable
     ├── CardError                    422  card-error
@@ -102,7 +102,7 @@ class Unauthorized(TwinsetError):
 class LimitReached(TwinsetError):
     """A tenant's limit: of requests a second, of queued samples, or of stored bytes.
 
-    ``limit`` names the setting, ``most`` is its value, ``used`` how much of it is taken where that is counted.
+    ``limit`` names the setting, ``max`` its value, ``used`` how much of it is taken where that is counted.
     """
 
     status = 429

@@ -16,7 +16,7 @@ from starlette.routing import Match
 
 from service.errors import InvalidRequest, TwinsetError
 from service.jobs.request import GenerateRequest
-from service.kit.validation import closest_match, told, truncated_repr
+from service.kit.validation import closest_match, listed_faults, truncated_repr
 
 PROBLEM_TYPE = "application/problem+json"
 _log = logging.getLogger("twinset.api")
@@ -162,7 +162,7 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
     # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of
     # another
     inner = {error["pointer"].rpartition("/")[0] for error in errors if error.get("pointer")}
-    errors = told([error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")])
+    errors = listed_faults([error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")])
     return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
 
 

@@ -30,7 +30,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "A valid API key is needed",
         "no API key came along; send one as 'Authorization: Bearer tws_...'",
     ),
-    403: ("link-expired", "The link has expired", "the link is past its time; ask the job for a new one"),
+    403: ("link-expired", "The link has expired", "the link has expired; ask the job for a new one"),
     404: ("unknown-job", "No such job", "job 'j7ybr17pesw6kn47yb0' does not exist; GET /jobs lists those that do"),
     409: (
         "job-state-conflict",

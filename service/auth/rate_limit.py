@@ -1,6 +1,6 @@
 """Requests a second: a token bucket for each tenant, in Redis, so that all API processes draw from the same one.
 
-    twinset:rate:{tenant}   hash   tokens, at (seconds since 1970 by Redis' clock)
+The bucket is the hash :func:`service.broker.redis_keys.rate_limit`.
 
 A hint as all else in Redis: where it does not answer, requests pass.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from service.broker import redis_keys
 from service.broker.live_state import LiveState
 from service.errors import LimitReached
 
@@ -37,7 +38,7 @@ def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
     if rate_per_s <= 0:
         return
     most = max(1.0, BURST_S * rate_per_s)
-    wait_ms = live_state.ask(lambda client: int(client.eval(_TAKE, 1, f"twinset:rate:{tenant}", rate_per_s, most)), 0)
+    wait_ms = live_state.ask(lambda client: int(client.eval(_TAKE, 1, redis_keys.rate_limit(tenant), rate_per_s, most)), 0)
     if wait_ms > 0:
         wait_s = math.ceil(wait_ms / 1000)
         raise LimitReached(
@@ -45,5 +46,5 @@ def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
             "or ask whoever runs this service for more",
             retry_after_s=wait_s,
             limit="TWINSET_LIMIT_REQUESTS_PER_S",
-            most=rate_per_s,
+            max=rate_per_s,
         )

@@ -1,4 +1,4 @@
-"""Twins in the store as items: those of a job, or those of an augmentation set that were accepted."""
+"""Twins in the store as dataset items: those of a job, or the accepted ones of an augmentation set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from model_store.card import ModelCard
 from service.datasets.classes import ClassList
 from service.datasets.items import DatasetItem
-from service.datasets.reading.twins import card_classes, twin_caption, twin_mask, twin_metadata
-from service.datasets.stored.dataset import Absent
+from service.datasets.reading.twins import card_classes, twin_caption, twin_metadata, twin_source_mask
+from service.datasets.stored.dataset import UnavailableItem
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.jobs.manifest import manifest_entry
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import neighbours, pictures_of, read_pictures
+from service.jobs.sample_files import neighbours, read_sample_files, sample_files_of
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.jobs.spec import SampleRecord as Sample
 from service.kit.prefetch import prefetch
@@ -23,7 +23,7 @@ from service.kit.prefetch import prefetch
 
 @dataclass(frozen=True)
 class SourceTwin:
-    """A sample at its position among its source's; ``about`` is what is known besides of how it came to be."""
+    """A sample with its position in its source; ``about`` is further metadata on how it was made."""
 
     position: int
     spec: JobSpec
@@ -58,8 +58,8 @@ class JobSource:
         summary = self.repository.read_summary(self.spec.job)
         return self.spec.count if summary is None else summary.done
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
-        """The twins with index above ``start_after``."""
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
+        """The twins with an index above ``start_after``."""
         found = self.repository.iterate_items(self.spec, after=start_after)
         with closing(found):
             twins = (SourceTwin(sample.index, self.spec, record, sample) for record, sample in found)
@@ -68,21 +68,22 @@ class JobSource:
 
 def as_items(
     repository: JobRepository, card: ModelCard, twins: Iterable[SourceTwin]
-) -> Iterator[tuple[int, DatasetItem | Absent]]:
-    """The twins as items with their positions, their pictures read ahead, neighbours in a shard by one request."""
+) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
+    """The twins as items with their positions; files are read ahead, those adjacent in a shard by one request."""
 
-    def read(group: list[tuple[SourceTwin, Sample]]) -> list[DatasetItem | Absent]:
+    def read(group: list[tuple[SourceTwin, Sample]]) -> list[DatasetItem | UnavailableItem]:
         try:
             data = iter(
-                read_pictures(repository.store, [picture for _, sample in group for picture in pictures_of(sample)])
+                read_sample_files(
+                    repository.store, [picture for _, sample in group for picture in sample_files_of(sample)]
+                )
             )
-            return [_item(card, twin, [next(data) for _ in pictures_of(sample)]) for twin, sample in group]
+            return [_item(card, twin, [next(data) for _ in sample_files_of(sample)]) for twin, sample in group]
         except (ObjectDamaged, ObjectNotFound) as error:
             if len(group) > 1:
                 return [found for pair in group for found in read([pair])]
-            return [
-                Absent(group[0][0].name, "damaged" if isinstance(error, ObjectDamaged) else "missing", error.detail)
-            ]
+            reason = "damaged" if isinstance(error, ObjectDamaged) else "missing"
+            return [UnavailableItem(group[0][0].name, reason, error.detail)]
 
     with closing(prefetch(read, neighbours((twin, twin.sample) for twin in twins))) as groups:
         for group, items in groups:
@@ -90,9 +91,9 @@ def as_items(
                 yield twin.position, item
 
 
-def _item(card: ModelCard, twin: SourceTwin, files: list[bytes]) -> DatasetItem | Absent:
+def _item(card: ModelCard, twin: SourceTwin, files: list[bytes]) -> DatasetItem | UnavailableItem:
     if len(files) < 2:
-        return Absent(twin.name, "no_mask", "it was made from text alone, and has no mask")
+        return UnavailableItem(twin.name, "no_mask", "it was made from text alone and has no mask")
     line = manifest_entry(twin.spec, twin.record, twin.sample)
     item = DatasetItem(
         name=twin.name,
@@ -100,9 +101,9 @@ def _item(card: ModelCard, twin: SourceTwin, files: list[bytes]) -> DatasetItem 
         mask=files[1],
         source="synthetic",
         caption=twin_caption(line, card),
-        source_mask=twin.source_mask or twin_mask(line),
+        source_mask=twin.source_mask or twin_source_mask(line),
         metadata={**twin_metadata(line), **twin.about},
     )
-    # compared as it was read
+    # the bytes were compared with it when they were read
     item.image_sha256 = str(twin.sample.image_sha256)
     return item

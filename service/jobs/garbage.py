@@ -41,7 +41,7 @@ def remove_job(repository: JobRepository, deletion: Deletion, *, most: int) -> i
 
 def _objects(store: ObjectStore, job: str) -> Iterator[str]:
     """The keys of all that lies under the job but its spec and summary, in the order in which it may go."""
-    first = (*keys.job_pictures_prefixes(job), keys.job_inputs_prefix(job), keys.job_chunks_prefix(job))
+    first = (*keys.job_sample_prefixes(job), keys.job_inputs_prefix(job), keys.job_chunks_prefix(job))
     for prefix in first:
         yield from (info.key for info in store.list(prefix))
     last = (keys.job_spec(job), keys.job_summary(job))
@@ -80,7 +80,7 @@ def remove_strays(repository: JobRepository, spec: JobSpec, summary: Summary, be
     counted = _counted(repository, spec, summary)
     strays = (
         info.key
-        for prefix in keys.job_pictures_prefixes(spec.job)
+        for prefix in keys.job_sample_prefixes(spec.job)
         for info in repository.store.list(prefix)
         if info.modified < before and _called(info.key) not in counted
     )

@@ -40,7 +40,7 @@ class SampleFile:
         return self.key if start is None else f"{self.key} (bytes {start} to {end})"
 
 
-def pictures_of(item: SampleRecord) -> tuple[SampleFile, ...]:
+def sample_files_of(item: SampleRecord) -> tuple[SampleFile, ...]:
     """The image, then the mask if there is one; nothing of a sample that was given up."""
     found: list[SampleFile] = []
     if item.image_key is not None and item.image_sha256 is not None and item.image_bytes is not None:
@@ -50,7 +50,7 @@ def pictures_of(item: SampleRecord) -> tuple[SampleFile, ...]:
     return tuple(found)
 
 
-def read_picture(store: ObjectStore, picture: SampleFile) -> bytes:
+def read_sample_file(store: ObjectStore, picture: SampleFile) -> bytes:
     """The picture's bytes; read again where they are not those of its sha256.
 
     Raises :class:`ObjectDamaged` if they stay others, or what the store raises.
@@ -67,12 +67,12 @@ def read_as_stored(store: ObjectStore, picture: SampleFile) -> bytes:
 
 def neighbours(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
     """The made ones of the pairs, in order, those together whose pictures one request can read: see
-    :func:`read_pictures`."""
+    :func:`read_sample_files`."""
     held: list[tuple[Owner, SampleRecord]] = []
     for pair in pairs:
         if pair[1].error is not None:
             continue
-        if held and not _one_request([*pictures_of(held[0][1]), *pictures_of(pair[1])]):
+        if held and not _one_request([*sample_files_of(held[0][1]), *sample_files_of(pair[1])]):
             yield held
             held = []
         held.append(pair)
@@ -80,13 +80,13 @@ def neighbours(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tup
         yield held
 
 
-def read_pictures(store: ObjectStore, pictures: Sequence[SampleFile]) -> list[bytes]:
-    """The bytes of pictures in their order, as :func:`read_picture` gives them.
+def read_sample_files(store: ObjectStore, pictures: Sequence[SampleFile]) -> list[bytes]:
+    """The bytes of pictures in their order, as :func:`read_sample_file` gives them.
 
     Of several in one shard that lie within :data:`READ_TOGETHER_BYTES`, in ascending order, all come by one request.
     """
     if len(pictures) < 2 or not _one_request(pictures):
-        return [read_picture(store, picture) for picture in pictures]
+        return [read_sample_file(store, picture) for picture in pictures]
     first, last = pictures[0].offset or 0, pictures[-1].span[1]
     run = memoryview(store.get(pictures[0].key, start=first, end=last))
     found = []
@@ -94,7 +94,7 @@ def read_pictures(store: ObjectStore, pictures: Sequence[SampleFile]) -> list[by
         at = (picture.offset or 0) - first
         data = bytes(run[at : at + picture.bytes])
         # torn or damaged: by itself it is read again, and told by name if it stays so
-        found.append(data if hashlib.sha256(data).hexdigest() == picture.sha256 else read_picture(store, picture))
+        found.append(data if hashlib.sha256(data).hexdigest() == picture.sha256 else read_sample_file(store, picture))
     return found
 
 

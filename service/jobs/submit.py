@@ -29,7 +29,6 @@ from service.jobs.request import GenerateRequest
 from service.jobs.spec import JobSpec
 from service.jobs.validate import admit
 from service.kit.ids import accepted_at, new_job_id
-from service.kit.seeds import new_job_seed
 from service.masks.given import with_references
 from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
@@ -111,37 +110,25 @@ class JobSubmitter:
         self, request: GenerateRequest, tenant: str, body: dict[str, Any], reservation: Reservation
     ) -> tuple[JobSpec, tuple[ReadMask, ...]]:
         card = self.catalogue.resolve(request.model)
-        parameters = admit(request, card, self.settings, self.reader, tenant=tenant)
+        checked = admit(request, card, self.settings, self.reader, tenant=tenant)
         weights = card.files.get(WEIGHTS_FILE)
         if weights is None:
             raise CardError(f"the card of {card.id} names no {WEIGHTS_FILE}, so it can make nothing; register it again")
         spec = JobSpec(
+            **dict(checked.parameters),
             job=reservation.id,
             tenant=tenant,
-            name=parameters.name,
+            name=checked.name,
             created_at=self.now(),
-            model=card.id,
             weights_sha256=weights.sha256,
             system=card.system,
-            prompt=parameters.prompt,
-            classes=parameters.classes,
-            masks=None if parameters.masks is None else tuple(mask.given for mask in parameters.masks),
-            count=parameters.count,
-            seed=parameters.seed if parameters.seed is not None else new_job_seed(),
-            steps=parameters.steps,
-            guidance_scale=parameters.guidance_scale,
-            guidance_target=parameters.guidance_target,
-            eta=parameters.eta,
-            size_px=parameters.size_px,
             sampler=card.sampler,
             chunk_size=self.settings.chunk_size,
-            priority=request.priority,
-            layout=parameters.layout,
-            callback=parameters.callback,
+            callback=checked.callback,
             request=body,
             idempotency_key=reservation.key,
         )
-        return spec, parameters.masks or ()
+        return spec, checked.masks
 
     def _store_masks(self, spec: JobSpec, masks: Sequence[ReadMask]) -> None:
         """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same

@@ -18,7 +18,7 @@ from model_store.card import IGNORE_INDEX, ClassEntry
 from service.kit.validation import escape_control
 
 MAX_TWINS = 24
-"""More would make a picture that no screen shows."""
+"""More would make an image too large for any screen."""
 
 _IGNORE_COLOUR = (70, 70, 74)
 _PAPER, _INK, _FAINT = (250, 250, 248), (28, 28, 30), (120, 120, 124)
@@ -30,7 +30,7 @@ _IMAGES_A_ROW = 6
 
 @dataclass(frozen=True)
 class SheetTwin:
-    """One twin on the sheet: its two PNG files, or the image's alone, and a line to stand under them."""
+    """One twin on the sheet: its image and mask files (PNG), or the image alone, and a caption."""
 
     image: Path
     mask: Path | None
@@ -46,7 +46,7 @@ def draw_contact_sheet(
     tile_px: int = 224,
     ignored: str = "unsure",
 ) -> Image.Image:
-    """The sheet as an RGB picture: a title, a subtitle, a legend, then one row of three tiles a twin.
+    """The sheet as an RGB image: a title, a subtitle, a legend, then one row of three tiles for each twin.
 
     More than three twins stand in two groups of columns. Where no twin has a mask there are images alone, up to six a
     row, and no legend. The first :data:`MAX_TWINS` are drawn. ``classes`` are the card's; mask pixels of value 255
@@ -66,7 +66,7 @@ def draw_contact_sheet(
     # Never narrower than one twin with its mask: the title needs room.
     width = 2 * _MARGIN + max(groups * group_width + (groups - 1) * _GROUP_GAP, 3 * tile_px + 2 * _GAP)
     font, bold, small = _font(16), _font(22), _font(14)
-    title_lines = _wrap(title, bold, width - 2 * _MARGIN, most=3)
+    title_lines = _wrap(title, bold, width - 2 * _MARGIN, max_lines=3)
     legend = _legend_rows(classes, ignored, font, width - 2 * _MARGIN) if columns > 1 else []
     grid_top = _MARGIN + _LINE_PX * (len(title_lines) + bool(subtitle) + len(legend)) + _CAPTION_PX + 8
     row_px = tile_px + _CAPTION_PX + _GAP
@@ -84,10 +84,10 @@ def draw_contact_sheet(
         _draw_legend_row(draw, entries, y, font)
         y += _LINE_PX
 
-    for number, (twin, tiles) in enumerate(zip(shown, drawn)):
+    for number, (twin, tiles) in enumerate(zip(shown, drawn, strict=True)):
         group, row = divmod(number, rows)
         left, top = _MARGIN + group * (group_width + _GROUP_GAP), grid_top + row * row_px
-        for column, (name, tile) in enumerate(zip(_COLUMNS, tiles)):
+        for column, (name, tile) in enumerate(zip(_COLUMNS, tiles, strict=False)):
             x = left + column * (tile_px + _GAP)
             if row == 0:
                 draw.text((x, top - _CAPTION_PX), name, fill=_FAINT, font=small)
@@ -133,7 +133,7 @@ def _tiles(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image,
 
 
 def _within(size: tuple[int, int], side_px: int) -> tuple[int, int]:
-    """The largest size of the same proportions in a square."""
+    """The largest size with the same aspect ratio that fits in a square."""
     longest = max(size)
     return max(1, round(size[0] * side_px / longest)), max(1, round(size[1] * side_px / longest))
 
@@ -143,8 +143,7 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text on one line, cut with an ellipsis to fit ``width`` pixels; what would break the line or turn it around
-    is spelled out."""
+    """The text on one line, cut with an ellipsis to fit ``width`` pixels; control characters are escaped."""
     text = escape_control(text)
     # no letter is narrower than a pixel, and texts of any length come here
     if len(text) <= width and font.getlength(text) <= width:
@@ -155,11 +154,11 @@ def fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return text[:fits].rstrip() + "..."
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, most: int) -> list[str]:
-    """The text in at most ``most`` lines that fit ``width`` pixels, the last one cut."""
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, *, max_lines: int) -> list[str]:
+    """The text in at most ``max_lines`` lines that fit ``width`` pixels, the last one cut."""
     lines: list[str] = []
     words = text.split()
-    while words and len(lines) < most - 1:
+    while words and len(lines) < max_lines - 1:
         taken = 1
         while taken < len(words) and font.getlength(" ".join(words[: taken + 1])) <= width:
             taken += 1

@@ -1,7 +1,7 @@
 """Job ids that sort newest first.
 
-An id is ``j``, then ten Crockford base-32 digits of ``2**48 - 1 - milliseconds since 1970``, then eight random ones. A
-plain listing of ``jobs/`` in the store is thereby a listing of jobs, newest first, without any index to keep.
+An id is ``j``, then ten Crockford base-32 digits of ``2**48 - 1 - milliseconds since 1970``, then eight random ones. So
+a plain listing of ``jobs/`` in the store lists jobs newest first, and no index is needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def new_job_id(now: datetime | None = None) -> str:
 
 
 def new_id(letter: str, now: datetime | None = None) -> str:
-    """A new id of the same form for something else than a job, told from it by its letter."""
+    """A new id of the same form for another kind of resource, with its own ``letter``."""
     moment = now if now is not None else datetime.now(UTC)
     elapsed_ms = int(moment.timestamp() * 1000)
     if not 0 <= elapsed_ms <= _LAST_MS:
@@ -42,7 +42,7 @@ def new_id(letter: str, now: datetime | None = None) -> str:
 
 
 def accepted_at(job: str) -> datetime:
-    """The moment that a job id holds."""
+    """The time of acceptance that a job id contains."""
     value = 0
     for digit in job[1 : 1 + _TIME_DIGITS]:
         value = value * 32 + _DIGITS.index(digit)
@@ -50,11 +50,13 @@ def accepted_at(job: str) -> datetime:
 
 
 def oldest_at(moment: datetime, letter: str = "j") -> str:
-    """A text that sorts after the ids of all jobs accepted after ``moment``, and before those of all accepted earlier;
-    or of what else has ids that begin with ``letter``."""
+    """A text that sorts between the ids accepted after ``moment`` (which come first) and those accepted earlier.
+
+    The ids are those that begin with ``letter``; jobs by default.
+    """
     return new_id(letter, moment)[: 1 + _TIME_DIGITS] + "~"
 
 
 def is_job_id(text: str) -> bool:
-    """Whether ``text`` has the form of a job id; nothing else may become part of a store key."""
+    """Whether ``text`` has the form of a job id. Nothing else may become part of a store key."""
     return _JOB_ID.match(text) is not None

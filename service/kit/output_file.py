@@ -1,4 +1,4 @@
-"""A file of an export, whole in memory or on disk, and the temporary files that long ones are gathered in."""
+"""Output files of exports (ExportFile), and the temporary files in which long ones are written (Spool)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import IO
 
 BLOCK_BYTES = 1 << 18
-_MAX_WAITING = 4
+_MAX_PENDING = 4
 
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A file at ``path`` (parts joined by "/", safe on every system) of ``size`` bytes.
+    """A file of an export: ``size`` bytes at ``path`` (parts joined by "/", safe on every system).
 
-    ``pieces()`` are its bytes in order; it may be called again, until the next file of the export is taken.
-    ``move(target)``, for a file that lies on disk already, puts it at ``target`` without copying it, and says whether
-    it could. ``sha256`` is that of its bytes, in hex, where it was worked out while they were written.
+    ``pieces()`` yields its bytes in order; it may be called repeatedly until the next file of the export is requested.
+    ``move(target)`` moves a file that is on disk already to ``target`` without copying, and returns whether it could.
+    ``sha256`` is that of its bytes, in hex, if it was computed while they were written.
     """
 
     path: str
@@ -34,15 +34,15 @@ class ExportFile:
 
     @classmethod
     def of(cls, path: str, data: bytes) -> ExportFile:
-        """A file that is whole in memory."""
+        """A file whose bytes are all in memory."""
         return cls(path, len(data), lambda: iter((data,)))
 
     def read(self) -> bytes:
-        """All of it."""
+        """All its bytes."""
         return b"".join(self.pieces())
 
     def digest(self) -> str:
-        """Its sha256, in hex."""
+        """The sha256 of the file, in hex."""
         if self.sha256 is not None:
             return self.sha256
         digest = hashlib.sha256()
@@ -52,15 +52,14 @@ class ExportFile:
 
 
 class Spool(io.RawIOBase):
-    """Bytes gathered one after another, on disk from a block on; a file object, so that other libraries can write here.
+    """An append-only temporary file: in memory up to one block, then on disk. Other libraries can write to it.
 
-    What goes to disk is written by a thread of its own, a block at a time, which leaves the interpreter to whoever
-    makes the bytes. The blocks are used again: fresh memory for each would cost as much as hashing it.
+    A background thread writes to disk, a block at a time, which leaves the interpreter to the producer of the bytes.
+    Blocks are reused: fresh memory for each would cost as much as hashing it.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
-        """``scratch`` is the folder for what goes to disk; without one it is the system's, and the file has no name
-        there."""
+        """``scratch`` is the folder of the file on disk; without it that is the system's, and the file has no name."""
         super().__init__()
         self._scratch = scratch
         self._block = _new_block()
@@ -69,15 +68,15 @@ class Spool(io.RawIOBase):
         self._name: Path | None = None
         self._digest = hashlib.sha256()
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[memoryview]] = deque()
+        self._pending: deque[Future[memoryview]] = deque()
         self.size = 0
 
     def writable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Adds to the end. Raises OSError, perhaps of earlier bytes, where the disk takes no more."""
+        """Appends bytes. Raises OSError, perhaps for earlier bytes, if the disk is full."""
         count = len(data)
         end = self._filled + count
         if end < BLOCK_BYTES:
@@ -89,12 +88,12 @@ class Spool(io.RawIOBase):
         return count
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """Everything written so far, from byte ``start`` on; nothing may be written before the last piece is taken."""
+        """Everything written so far, from byte ``start`` on; nothing may be written until the last piece is read."""
         if self._file is None:
             if start < self.size:
                 yield bytes(self._block[start : self._filled])
             return
-        self._settle()
+        self._flush()
         self._file.seek(start)
         left = self.size - start
         while left:
@@ -104,14 +103,14 @@ class Spool(io.RawIOBase):
         self._file.seek(0, os.SEEK_END)
 
     def as_file(self, path: str) -> ExportFile:
-        """What was written, as a file of the export; once that was moved, nothing more may be written."""
-        self._settle()
+        """The bytes written so far as a file of the export; once that is moved, nothing more may be written."""
+        self._flush()
         digest = self._digest.copy()
         digest.update(self._block[: self._filled])
         return ExportFile(path, self.size, self.pieces, self._move, digest.hexdigest())
 
     def close(self) -> None:
-        """Frees the disk."""
+        """Removes the file on disk."""
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
         if self._file is not None:
@@ -122,35 +121,35 @@ class Spool(io.RawIOBase):
         super().close()
 
     def _write_over(self, data: memoryview) -> None:
-        """Adds what does not fit in the open block."""
+        """Appends bytes that do not fit in the open block."""
         while len(data) >= BLOCK_BYTES - self._filled:
-            taken = BLOCK_BYTES - self._filled
-            self._block[self._filled :] = data[:taken]
-            self._filled, data = BLOCK_BYTES, data[taken:]
+            free = BLOCK_BYTES - self._filled
+            self._block[self._filled :] = data[:free]
+            self._filled, data = BLOCK_BYTES, data[free:]
             self._drain()
         self._block[: len(data)] = data
         self._filled = len(data)
 
     def _drain(self) -> None:
-        """Hands the open block to the thread, and opens another; waits where the thread lags behind."""
+        """Queues the open block for the thread and opens another; waits if the thread lags behind."""
         if self._file is None:
             self._file = self._opened()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-spool")
         assert self._thread is not None
-        # hashed here, as the thread would wait for the interpreter once more between hashing and writing
+        # hashed here: in the thread, it would wait for the interpreter once more between hashing and writing
         self._digest.update(self._block[: self._filled])
-        self._waiting.append(self._thread.submit(self._keep, self._block, self._filled))
-        self._block = self._waiting.popleft().result() if len(self._waiting) >= _MAX_WAITING else _new_block()
+        self._pending.append(self._thread.submit(self._write_block, self._block, self._filled))
+        self._block = self._pending.popleft().result() if len(self._pending) >= _MAX_PENDING else _new_block()
         self._filled = 0
 
-    def _settle(self) -> None:
-        """Brings all to disk, if some of it is."""
+    def _flush(self) -> None:
+        """Writes the rest to disk, if some of it is there already."""
         if self._file is not None and self._filled:
             self._drain()
-        while self._waiting:
-            self._waiting.popleft().result()
+        while self._pending:
+            self._pending.popleft().result()
 
-    def _keep(self, block: memoryview, filled: int) -> memoryview:
+    def _write_block(self, block: memoryview, filled: int) -> memoryview:
         assert self._file is not None
         left = block[:filled]
         while left:
@@ -167,17 +166,17 @@ class Spool(io.RawIOBase):
     def _move(self, target: Path) -> bool:
         if self._name is None or self._file is None:
             return False
-        self._settle()
+        self._flush()
         try:
             os.replace(self._name, target)
         except OSError:
             return False
-        # temporary files are their owner's alone
+        # temporary files are readable by their owner alone
         os.chmod(target, 0o644)
         self._name = None
         return True
 
 
 def _new_block() -> memoryview:
-    # through a view bytes are copied in once, into a slice of the bytearray itself twice
+    # through a view, bytes are copied in once; into a slice of the bytearray itself, twice
     return memoryview(bytearray(BLOCK_BYTES))

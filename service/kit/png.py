@@ -47,8 +47,7 @@ def encode_mask(mask: np.ndarray, colours: Sequence[tuple[int, int, int]], prove
 
 
 def encode_indices(mask: np.ndarray) -> bytes:
-    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: black to look at, and the same to every
-    reader."""
+    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: it looks black, every reader agrees on it."""
     _check(mask, 2)
     height, width = mask.shape
     return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])
@@ -74,7 +73,7 @@ def mask_palette(colours: Sequence[tuple[int, int, int]]) -> bytes:
 
 
 def _unfiltered(mask: np.ndarray) -> np.ndarray:
-    """Every row behind filter 0: indices are labels, not brightness, so differences between neighbours mean nothing."""
+    """Every row with filter 0: indices are labels, not brightness, so differences between neighbours mean nothing."""
     return np.concatenate([np.zeros((len(mask), 1), dtype=np.uint8), np.ascontiguousarray(mask)], axis=1)
 
 
@@ -86,7 +85,7 @@ def _check(pixels: np.ndarray, dimensions: int) -> None:
 
 
 def _filtered(rows: np.ndarray, step: int) -> np.ndarray:
-    """Every row behind its filter's number, by the filter whose bytes have the least sum as signed numbers.
+    """Every row with its filter's number: the filter whose bytes have the smallest absolute sum as signed numbers.
 
     rows ``(H, W * step)`` uint8, with ``step`` bytes a pixel -> ``(H, 1 + W * step)``. The sum is the specification's
     heuristic (12.7); the first filter wins ties.

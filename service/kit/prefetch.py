@@ -1,4 +1,4 @@
-"""Reading ahead: many small objects, in order, without waiting for one before asking for the next."""
+"""Prefetching: many small reads in order, several of them in flight at once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 def prefetch(
     read: Callable[[Argument], Result], arguments: Iterable[Argument], *, ahead: int = 8
 ) -> Generator[tuple[Argument, Result], None, None]:
-    """Yields ``(argument, read(argument))`` in order, with at most ``ahead`` reads under way or waiting to be taken.
+    """Yields ``(argument, read(argument))`` in order, with at most ``ahead`` reads in flight or waiting to be yielded.
 
-    The first read that fails raises here, in its place in the order. Closing the iterator stops the reading.
+    A read that fails raises here, in its place in the order. Closing the iterator stops the reading.
     """
     pool = ThreadPoolExecutor(max_workers=ahead, thread_name_prefix="prefetch")
     waiting: deque[tuple[Argument, Future[Result]]] = deque()

@@ -1,5 +1,4 @@
-"""The kinds of runs, and their ids: a letter for the kind, then time and chance as in a job's, so that they list newest
-first."""
+"""The kinds of runs, and their ids: a letter for the kind, then time and random digits, so that they list newest first."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from service.kit.ids import ID_BODY, new_id
 
 
 class RunKind(StrEnum):
-    """What a run does."""
+    """The kind of a run."""
 
     DATASET = "dataset"
     AUGMENTATION = "augmentation"
@@ -19,12 +18,12 @@ class RunKind(StrEnum):
 
     @property
     def letter(self) -> str:
-        """The first letter of ids."""
+        """The first letter of its ids."""
         return self.value[0]
 
     @property
     def plural(self) -> str:
-        """What its paths begin with, in the API and in the store."""
+        """The first part of its paths, in the API and in the store."""
         return f"{self.value}s"
 
     @property
@@ -43,8 +42,10 @@ def new_run_id(kind: RunKind, now: datetime | None = None) -> str:
 
 
 def kind_of(run: str) -> RunKind | None:
-    """The kind of the run that an id names; None for a text that is no run's id, which must not become part of a store
-    key."""
+    """The kind of the run that an id names; None for a text that is not a run's id.
+
+    Nothing but a run's id may become part of a store key.
+    """
     if _RUN_ID.match(run) is None:
         return None
     return next(kind for kind in RunKind if kind.letter == run[0])

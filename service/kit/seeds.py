@@ -1,6 +1,6 @@
-"""Seeds: one for a job, and from it one for each of its samples.
+"""Seeds: one for a job, and derived from it one for each sample.
 
-Fifty-three bits, so that a seed survives every JSON reader, also one that keeps numbers as doubles.
+They have 53 bits, so that a seed survives every JSON reader, also one that keeps numbers as doubles.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SEED_MAX = 2**SEED_BITS - 1
 
 
 def new_job_seed() -> int:
-    """A seed drawn for a request that names none: 0..2**53-1."""
+    """A random seed for a request that names none: 0..2**53-1."""
     return secrets.randbits(SEED_BITS)
 
 

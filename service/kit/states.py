@@ -6,9 +6,9 @@
             v
         cancelling ──> cancelled          (or, when the cancel came too late, succeeded | partial | failed)
 
-A state is never stored while a job lives: it follows from which objects exist. These are only ever added (a mark that a
-worker has begun, chunk records, a cancel, at last the summary), so a state never goes back, whoever reads it, and
-counting them gives a number that never falls. Only the job's end is written, once, as the summary.
+The state of a running job is never stored: it follows from which objects exist. Objects are only ever added (a mark
+that a worker has begun, chunk records, a cancel, at last the summary), so a state never goes back, in whichever process
+it is read, and counting the objects gives a number that never falls. Only the end is written, once, as the summary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job or a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -52,12 +52,12 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 
 def may_follow(before: JobState, after: JobState) -> bool:
-    """Whether who saw ``before`` may see ``after`` next: the same, or what legal changes lead to."""
+    """Whether a reader that saw ``before`` may see ``after`` next: the same state, or one that legal changes lead to."""
     return before is after or any(may_follow(between, after) for between in TRANSITIONS[before])
 
 
 def current_state(*, ended: JobState | None, cancel_asked: bool, started: bool) -> JobState:
-    """The state that the store's objects amount to.
+    """The state that follows from the store's objects.
 
     ``ended`` is the summary's state, if there is a summary; ``cancel_asked`` whether the cancel object exists;
     ``started`` whether a worker has marked the job as begun, or a chunk has been recorded.
@@ -70,16 +70,16 @@ def current_state(*, ended: JobState | None, cancel_asked: bool, started: bool) 
 
 
 def sequence_number(*, ended: bool, cancel_asked: bool, started: bool, recorded: int, chunks: int) -> int:
-    """How far a job of ``chunks`` chunks has come, ``recorded`` of them: a number that never falls.
+    """A number that never falls while a job of ``chunks`` chunks, ``recorded`` of them, goes on.
 
-    It counts objects of the store, which only get more, so all processes agree on it and no loss of Redis sets it back.
-    An end is past all else, and then it stays: what a straggler records after it changes nothing any more.
+    It counts objects of the store, which only increase: all processes agree on it, and losing Redis does not set it back.
+    At the end it takes its largest value; records that a slow worker adds later do not change it.
     """
     return chunks + 3 if ended else min(recorded, chunks) + started + cancel_asked
 
 
 def final_state(*, done: int, failed: int, total: int, cancelled: bool) -> JobState:
-    """The state in which a job ends with ``done`` twins made and ``failed`` given up of ``total`` asked for.
+    """The final state of a job with ``done`` twins made and ``failed`` samples failed, of ``total`` requested.
 
     A cancel that came after the last sample changes nothing.
     """

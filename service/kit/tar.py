@@ -1,4 +1,4 @@
-"""Tar files whose bytes hang on names and contents alone (POSIX ustar; pax headers for names that do not fit)."""
+"""Tar files whose bytes depend on names and contents alone (POSIX ustar; pax headers for names that do not fit)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _HEADER = b"".join(
     )
 )
 _CONSTANT_SUM = sum(_HEADER % (b"", b"", 0)) - sum(b"000000\x00 ") + 8 * ord(" ")
-"""What every header's checksum has of its constant parts; its own eight bytes count as spaces."""
+"""The share of every header's checksum that comes from its constant parts; the checksum field counts as spaces."""
 
 
 def members(*files: tuple[str, bytes]) -> bytes:
-    """Files, name and contents, as they stand in a tar: header, contents, padding. Mode 0644, no owner, no time."""
+    """Files (name, contents) as tar members: header, contents, padding. Mode 0644, no owner, no time."""
     return b"".join(
         [
             part
@@ -32,7 +32,7 @@ def members(*files: tuple[str, bytes]) -> bytes:
 
 
 def end(size: int) -> bytes:
-    """What closes a tar of ``size`` bytes: two empty blocks, and zeros up to a whole record."""
+    """The end of a tar of ``size`` bytes: two empty blocks, and zeros up to a whole record."""
     return bytes(2 * BLOCK_BYTES + -(size + 2 * BLOCK_BYTES) % RECORD_BYTES)
 
 
@@ -42,7 +42,7 @@ def _header(name: str, size: int) -> bytes:
         info = tarfile.TarInfo(name)
         info.size = size
         return info.tobuf(tarfile.PAX_FORMAT)
-    # tarfile's own headers take longer than all else an item needs, so the common case is written here
+    # tarfile's headers take longer than everything else an item needs, so the common case is written here
     length = b"%011o" % size
     checksum = _CONSTANT_SUM + sum(encoded) + sum(length)
     return _HEADER % (encoded.ljust(100, b"\0"), length, checksum)

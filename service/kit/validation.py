@@ -1,4 +1,4 @@
-"""Faults of a request: collected while it is looked through, and told all at once."""
+"""Faults of a request: collected during validation and raised together; and how values are shown in messages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from service.errors import InvalidRequest, UnknownClass
 
 UNPRINTABLE = "it holds control characters or halves of surrogate pairs; leave them out"
-MAX_TOLD = 50
-"""Faults that one answer lists: no request is mended from more of them, and a body can hold a million."""
+MAX_LISTED = 50
+"""Faults that one answer lists. More would not help anyone fix a request, and a body can have a million."""
 
 
 class Faults:
@@ -24,53 +24,53 @@ class Faults:
         self._only_unknown_classes = True
 
     def add(self, member: str, value: Any, what: str, *, unknown_class: bool = False) -> None:
-        """Notes that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` is to be done."""
+        """Records that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` to do about it."""
         self._only_unknown_classes &= unknown_class
         pointer = "".join(f"/{part}" for part in member.split("."))
         self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {truncated_repr(value)}: {what}"})
 
     def add_plain(self, pointer: str, detail: str) -> None:
-        """Notes a fault that is no single member's value; ``pointer`` may be "", the whole body."""
+        """Records a fault that is no single member's value; ``pointer`` may be "", the whole body."""
         self._only_unknown_classes = False
         self._found.append({"pointer": pointer, "detail": detail})
 
     def outside(self, member: str, value: float, low: float, high: float, remedy: str) -> None:
-        """Notes ``value`` if it lies outside ``low`` to ``high``."""
+        """Records ``value`` as a fault if it lies outside ``low`` to ``high``."""
         if not low <= value <= high:
             self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
 
     def raise_if_any(self) -> None:
-        """Raises what has been noted, if anything: :class:`InvalidRequest`, or :class:`UnknownClass` if that is all."""
+        """Raises the faults, if any: as :class:`UnknownClass` if all are unknown classes, else :class:`InvalidRequest`."""
         if self._found:
             kind = UnknownClass if self._only_unknown_classes else InvalidRequest
-            errors = told(self._found)
+            errors = listed_faults(self._found)
             raise kind("; ".join(fault["detail"] for fault in errors), errors=errors)
 
 
-def told(found: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The faults that an answer lists: the first :data:`MAX_TOLD`, and how many more there are."""
-    if len(found) <= MAX_TOLD:
+def listed_faults(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The faults that an answer lists: the first :data:`MAX_LISTED`, then how many more there are."""
+    if len(found) <= MAX_LISTED:
         return found
-    return [*found[:MAX_TOLD], {"pointer": "", "detail": f"and {len(found) - MAX_TOLD} more, which are not listed"}]
+    return [*found[:MAX_LISTED], {"pointer": "", "detail": f"and {len(found) - MAX_LISTED} more, which are not listed"}]
 
 
-def truncated_repr(value: Any, *, most: int = 80) -> str:
-    """A value for a message: as JSON, in ASCII, cut short. What is cut off is not written out first."""
+def truncated_repr(value: Any, *, max_chars: int = 80) -> str:
+    """A value for a message: as JSON, in ASCII, cut to ``max_chars``. A long value is not serialised whole first."""
     if isinstance(value, str):
-        value = value[: most + 1]
+        value = value[: max_chars + 1]
     try:
         text = ""
         for piece in json.JSONEncoder().iterencode(value):
             text += piece
-            if len(text) > most:
+            if len(text) > max_chars:
                 break
     except (TypeError, ValueError):
         text = ascii(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
 
 
 def unprintable(text: str) -> bool:
-    """Whether ``text`` holds what is no text: it could not be written as UTF-8, or not be shown."""
+    """Whether ``text`` holds control characters or lone surrogates, which UTF-8 or a terminal cannot show."""
     return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 
@@ -78,8 +78,10 @@ _HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 def escape_control(text: str, *, keep: str = "") -> str:
-    """A text from outside as it may be shown: what commands a terminal, turns the text around or is no text is written
-    as ``\\x1b``."""
+    """A text from outside, safe to show on a terminal.
+
+    Control characters, bidirectional overrides and lone surrogates are written as escapes, such as ``\\x1b``.
+    """
     return _HIDDEN.sub(
         lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text
     )
@@ -90,15 +92,15 @@ def _number(limit: float) -> str:
 
 
 def closest_match(word: str, known: Iterable[str]) -> str | None:
-    """The word of ``known`` that ``word`` was probably meant to be, whatever its case; None if nothing is close."""
+    """The word of ``known`` that ``word`` probably means, ignoring case; None if nothing is close."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
     close = difflib.get_close_matches(word[:200].casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 
-def join_list(words: Sequence[str], *, most: int = 40) -> str:
-    """``words`` for a message, cut after ``most``."""
+def join_list(words: Sequence[str], *, max_items: int = 40) -> str:
+    """``words`` joined by commas for a message, cut after ``max_items``."""
     if not words:
         return "none"
-    rest = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + rest
+    rest = f" and {len(words) - max_items} more" if len(words) > max_items else ""
+    return ", ".join(words[:max_items]) + rest

@@ -1,5 +1,4 @@
-"""Webhook secrets as text: ``whsec_`` and base64 of 24 to 64 bytes; several, while one is being replaced, are separated
-by spaces."""
+"""Webhook secrets as text: ``whsec_`` and base64 of 24 to 64 bytes, separated by spaces while one is being replaced."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ _BYTES_MIN, _BYTES_MAX = 24, 64
 
 
 def new_secret() -> str:
-    """A secret of 32 random bytes, as it is written."""
+    """A new secret of 32 random bytes, as text."""
     return written(secrets.token_bytes(32))
 
 
 def written(key: bytes) -> str:
-    """``key`` as secrets are written."""
+    """``key`` as text."""
     return PREFIX + base64.b64encode(key).decode()
 
 
@@ -41,7 +40,7 @@ def _key(word: str, number: int) -> bytes:
 
 
 def parse_secrets(text: str) -> tuple[bytes, ...]:
-    """The keys of secrets as they are written, separated by spaces. Raises ValueError, which quotes none of them."""
+    """The keys of secrets in ``text``, separated by spaces. Raises ValueError, whose message quotes none of them."""
     keys = tuple(_key(word, number) for number, word in enumerate(text.split(), start=1))
     if not keys:
         raise ValueError(f"it is empty; {_REMEDY}")

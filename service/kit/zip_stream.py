@@ -1,4 +1,4 @@
-"""A zip file, written as it is read: members go in one at a time, bytes come out, nothing is kept but the directory.
+"""A streamed zip file: members go in one at a time, bytes come out, only the directory is kept in memory.
 
 Members are stored, not deflated: PNG does not shrink. Each stands behind a header with its size and checksum already in
 it, so that readers which cannot seek can read the file too; Python's own ``zipfile``, writing to a stream, puts them
@@ -39,7 +39,7 @@ class Member:
 
 
 def member(name: str, data: bytes, *, modified: datetime) -> Member:
-    """A file that is whole in memory."""
+    """A file whose bytes are in memory."""
     return Member(name, modified, len(data), zlib.crc32(data), (data,))
 
 
@@ -63,7 +63,7 @@ def zip_stream(members: Iterable[Member], *, offset: int = 0) -> Iterator[bytes]
 
 
 def local_header(item: Member) -> bytes:
-    """What stands before a member's bytes."""
+    """The local header of a member."""
     large = item.size >= _MAX32
     extra = struct.pack("<2H2Q", 1, 16, item.size, item.size) if large else b""
     name = item.name.encode()
@@ -71,7 +71,7 @@ def local_header(item: Member) -> bytes:
 
 
 def contents(item: Member) -> Iterator[bytes]:
-    """A member's bytes. Raises ValueError where they are not those that it said they were."""
+    """A member's bytes. Raises ValueError if their size or checksum is not the announced one."""
     size, crc32 = 0, 0
     for piece in item.pieces:
         size, crc32 = size + len(piece), zlib.crc32(piece, crc32)
@@ -81,7 +81,7 @@ def contents(item: Member) -> Iterator[bytes]:
 
 
 def directory_entry(item: Member, position: int) -> bytes:
-    """What the directory, behind all members, says of the one whose header is at ``position``."""
+    """The directory entry of the member whose header is at ``position``."""
     far = [item.size, item.size] if item.size >= _MAX32 else []
     far += [position] if position >= _MAX32 else []
     extra = struct.pack(f"<2H{len(far)}Q", 1, 8 * len(far), *far) if far else b""

@@ -1,4 +1,4 @@
-"""The ``mask`` member of a request: one mask or a list, each a PNG in base64 or the id of a file sent before."""
+"""The ``mask`` member of a request: one mask or a list, each a PNG in base64 or the id of an upload."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 
 @dataclass(frozen=True)
 class GivenFile:
-    """A mask as the request names it: ``name`` and JSON ``pointer`` for messages, the file's id, and the file if it
-    came along."""
+    """A mask of a request: ``name`` and JSON ``pointer`` for messages, the file's id, and its bytes if sent."""
 
     name: str
     pointer: str
@@ -30,22 +29,22 @@ class GivenFile:
 
 
 def parse_masks(value: Any, *, max_masks: int, faults: Faults) -> list[GivenFile]:
-    """The masks that ``value`` gives; what is not of their form, or more than ``max_masks``, is noted in ``faults``."""
+    """The masks of the member ``value``. Wrong forms, and more than ``max_masks``, are recorded in ``faults``."""
     if not isinstance(value, list):
         return _parsed([("mask", "/mask", value)], faults)
     if not value:
-        faults.add("mask", [], f"it gives none; give 1 to {max_masks}")
+        faults.add("mask", [], f"the list is empty; give 1 to {max_masks} masks")
     elif len(value) > max_masks:
-        faults.add_plain("/mask", f"mask lists {len(value)} masks; a job takes 1 to {max_masks}, so ask in several jobs")
+        faults.add_plain("/mask", f"mask lists {len(value)} masks; a job takes 1 to {max_masks}; send several jobs")
         return []
     return _parsed([(f"mask[{number}]", f"/mask/{number}", entry) for number, entry in enumerate(value)], faults)
 
 
 def with_references(given: Mapping[str, Any], *, max_masks: int) -> dict[str, Any]:
-    """The request's body with each file in it replaced by its id; what is no such file stays as it is.
+    """The request's body with each mask file replaced by its id; anything else stays as it is.
 
-    So a mask sent along and the same one sent before make the same request: one fingerprint for an Idempotency-Key, and
-    a spec that does not carry files. A list of more than ``max_masks`` stays as it is, for it will be refused.
+    A mask in the request and the same one uploaded before thus make the same request: one fingerprint for an
+    Idempotency-Key, and a spec without files. A list of more than ``max_masks`` stays, because it will be refused.
     """
     mask = given.get("mask")
     if mask is None or (isinstance(mask, list) and len(mask) > max_masks):
@@ -70,7 +69,7 @@ def _parsed(entries: list[tuple[str, str, Any]], faults: Faults) -> list[GivenFi
             elif _is_form(entry, "upload"):
                 if not isinstance(entry["upload"], str) or not _UPLOAD.fullmatch(entry["upload"]):
                     raise MaskRefused(
-                        f"has the upload {truncated_repr(entry['upload'])}, which is no id; POST /uploads answers with one"
+                        f"has the upload {truncated_repr(entry['upload'])}, which is not an id; POST /uploads gives one"
                     )
                 files.append(GivenFile(name, pointer, entry["upload"]))
             else:
@@ -87,13 +86,11 @@ def _is_form(entry: Any, member: str) -> bool:
 
 
 def _decoded(text: Any) -> bytes:
-    """The bytes of a file in base64. Raises :class:`MaskRefused` naming what is not base64 in it."""
+    """The bytes of a file in base64. Raises :class:`MaskRefused`, which names the first wrong character."""
     if not isinstance(text, str):
         raise MaskRefused(f"has the png {truncated_repr(text)}; {_EITHER}")
     if text.startswith("data:"):
-        raise MaskRefused(
-            "has a png that begins with 'data:'; leave out all that stands before the base64, and the comma"
-        )
+        raise MaskRefused("has a png that begins with 'data:'; send the base64 alone, without what precedes the comma")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,7 +1,7 @@
 """From a PNG to the class index of every pixel.
 
-A file tells classes by index, by the card's colours, or in black and white. Where it is not said which, and a file can
-be read in two ways that differ, it is refused: a mask that is silently read wrong spoils every twin made from it.
+A file encodes classes by index, by the card's colours, or in black and white. If the request does not say which, and
+two readings differ, the file is refused: a mask that is silently misread spoils every twin made from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.masks.raster import Colour, Raster, TooManyColours, read_raster
 from service.masks.types import MaskEncoding
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-_NAMES_SHOWN = 12
+_MAX_NAMES = 12
 _SAVE_INDICES = "or save its class indices as an 8-bit PNG of one channel"
 
 Table = dict[int, int]
@@ -25,19 +25,17 @@ Table = dict[int, int]
 
 
 def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.ndarray:
-    """The class indices ``(s, s)`` uint8 of a mask for the model of ``card``, all of them classes of it.
+    """The class indices ``(s, s)`` uint8 of a mask, all of them classes of ``card``.
 
-    Raises :class:`MaskRefused` for a file that cannot be read so.
+    Raises :class:`MaskRefused` for a file that cannot be read in this encoding.
     """
     if encoding == "index" and file.colour in (RGB, RGB_ALPHA):
-        raise MaskRefused(
-            "is an RGB picture, which holds no class indices; give mask_encoding 'colours', " + _SAVE_INDICES
-        )
+        raise MaskRefused("is an RGB image, which has no class indices; give mask_encoding 'colours', " + _SAVE_INDICES)
     try:
         raster = read_raster(file)
-    except TooManyColours as soup:
+    except TooManyColours as error:
         raise MaskRefused(
-            _no_classes_colour(*soup.unknown_labels(_told_by_colour(card, encoding)), card, encoding)
+            _unknown_colour(*error.unknown_colours(_known_colours(card, encoding)), card, encoding)
         ) from None
     readers = {"auto": _auto, "index": _by_index, "colours": _by_colours, "binary": _binary}
     table = readers[encoding](raster, card)
@@ -47,20 +45,20 @@ def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.nd
 
 
 def _auto(raster: Raster, card: ModelCard) -> Table:
-    shows = _if_it_fits(_by_colours, raster, card)
-    if shows is None and len(card.classes) == 2:
-        shows = _if_it_fits(_binary, raster, card)
-    # One bit of grey is what a picture in black and white comes in, and no sign that its samples were meant as indices.
+    by_colour = _if_it_fits(_by_colours, raster, card)
+    if by_colour is None and len(card.classes) == 2:
+        by_colour = _if_it_fits(_binary, raster, card)
+    # Black-and-white images come as grey with one bit, so that is no sign that the samples are meant as indices.
     if raster.kind == "rgb" or (raster.kind == "grey" and raster.depth == 1):
-        return shows or _nothing_fits(raster, card)
-    stores = _if_it_fits(_by_index, raster, card)
-    if raster.kind == "palette" and stores and shows and stores != shows:
-        sample = next(sample for sample in stores if stores[sample] != shows[sample])
+        return by_colour or _nothing_fits(raster, card)
+    by_index = _if_it_fits(_by_index, raster, card)
+    if raster.kind == "palette" and by_index and by_colour and by_index != by_colour:
+        sample = next(sample for sample in by_index if by_index[sample] != by_colour[sample])
         raise MaskRefused(
-            f"can be read in two ways: by index its label {sample} is {_named(stores[sample], card)}, by the colour of its "
-            f"palette {_named(shows[sample], card)}; say which with mask_encoding 'index', 'colours' or 'binary'"
+            f"is ambiguous: by index its label {sample} is {_named(by_index[sample], card)}, by palette colour "
+            f"{_named(by_colour[sample], card)}; say which with mask_encoding 'index', 'colours' or 'binary'"
         )
-    return stores or shows or _nothing_fits(raster, card)
+    return by_index or by_colour or _nothing_fits(raster, card)
 
 
 def _by_index(raster: Raster, card: ModelCard) -> Table:
@@ -68,10 +66,10 @@ def _by_index(raster: Raster, card: ModelCard) -> Table:
     has = f"{card.id} has classes 0 to {last}: {_names(card)}"
     faults = []
     if unknown_labels := [str(sample) for sample in raster.counts if sample > last and sample != IGNORE_INDEX]:
-        faults.append(f"holds labels that the model does not have, {join_list(unknown_labels)}; {has}")
+        faults.append(f"has labels that the model does not know: {join_list(unknown_labels)}; {has}")
     if unsure := raster.counts.get(IGNORE_INDEX):
         faults.append(
-            f"holds 255, 'ignore', at {in_pixels(unsure)}, and a model cannot draw 'ignore'; give each a class. {has}"
+            f"has 255, 'ignore', at {in_pixels(unsure)}, which a model cannot draw; give each pixel a class. {has}"
         )
     if faults:
         raise MaskRefused("; it ".join(faults))
@@ -90,34 +88,37 @@ def _binary(raster: Raster, card: ModelCard) -> Table:
 
 
 def _table(raster: Raster, classes: dict[Colour, int], card: ModelCard, encoding: MaskEncoding) -> Table:
-    """The class of each sample by its colour. Raises :class:`MaskRefused` naming the first colour that has none."""
+    """The class of each sample by its colour. Raises :class:`MaskRefused`, which names the first unknown colour."""
     unknown_labels = [sample for sample, colour in raster.colours.items() if colour not in classes]
     if unknown_labels:
         sample, place = raster.first_of(unknown_labels)
         colour = raster.colours[sample]
         if colour is None:
             x, y = place
-            raise MaskRefused(f"has index {sample} at x {x}, y {y}, for which its palette has no colour; save it anew")
-        raise MaskRefused(_no_classes_colour(len(unknown_labels), colour, place, card, encoding))
+            raise MaskRefused(
+                f"has index {sample} at x {x}, y {y}, for which its palette has no colour; save the file again"
+            )
+        raise MaskRefused(_unknown_colour(len(unknown_labels), colour, place, card, encoding))
     return {sample: classes[colour] for sample, colour in raster.colours.items() if colour is not None}
 
 
-def _told_by_colour(card: ModelCard, encoding: MaskEncoding) -> Sequence[Colour]:
+def _known_colours(card: ModelCard, encoding: MaskEncoding) -> Sequence[Colour]:
     return (BLACK, WHITE) if encoding == "binary" else [entry.colour for entry in card.classes]
 
 
-def _no_classes_colour(
-    count: int, colour: Colour, place: tuple[int, int], card: ModelCard, encoding: MaskEncoding
-) -> str:
-    """What is wrong with a picture of which ``count`` colours stand for nothing, ``colour`` at ``place`` the first."""
+def _unknown_colour(count: int, colour: Colour, place: tuple[int, int], card: ModelCard, encoding: MaskEncoding) -> str:
+    """The message for an image with ``count`` unknown colours, the first of them ``colour`` at ``place``."""
     x, y = place
     where = f"has the colour {_hex(colour)} at x {x}, y {y}"
     are = "is" if count == 1 else "are"
     if encoding == "binary":
-        return f"{where}; {count} of its colours {are} neither black nor white, and a binary mask has these alone: draw a threshold"
-    colours = join_list([f"{_hex(entry.colour)} {entry.name}" for entry in card.classes], most=_NAMES_SHOWN)
+        return (
+            f"{where}; {count} of its colours {are} neither black nor white, and a binary mask has only these: "
+            "apply a threshold"
+        )
+    colours = join_list([f"{_hex(entry.colour)} {entry.name}" for entry in card.classes], max_items=_MAX_NAMES)
     return (
-        f"{where}; {count} of its colours {are} no class's. Paint it in exactly those of {card.id}, without smoothing "
+        f"{where}; {count} of its colours {are} not a class's. Use exactly the colours of {card.id}, without smoothing "
         f"({colours}), {_SAVE_INDICES}"
     )
 
@@ -130,15 +131,13 @@ def _if_it_fits(read: Callable[[Raster, ModelCard], Table], raster: Raster, card
 
 
 def _nothing_fits(raster: Raster, card: ModelCard) -> Table:
-    """Raises :class:`MaskRefused` with the reason that says most about a picture which is read in no way."""
+    """Raises :class:`MaskRefused` with the most helpful reason for an image that no encoding fits."""
     two_tone = set(raster.colours.values()) <= {BLACK, WHITE}
-    only_of_two = (
-        f"black and white tell classes apart only where a model has two, and {card.id} has {len(card.classes)}"
-    )
+    only_of_two = f"black and white can stand only for two classes, and {card.id} has {len(card.classes)}"
     if raster.kind == "grey" and raster.depth == 1:
         raise MaskRefused(
-            f"is of 1 bit a pixel, and {only_of_two}; save its class indices as an 8-bit PNG, or give mask_encoding 'index' "
-            "for black as class 0 and white as class 1"
+            f"has 1 bit a pixel, and {only_of_two}; save its class indices as an 8-bit PNG, or give mask_encoding "
+            "'index' for black as class 0 and white as class 1"
         )
     if raster.kind == "rgb":
         return _by_colours(raster, card)
@@ -156,7 +155,7 @@ def _nothing_fits(raster: Raster, card: ModelCard) -> Table:
 
 
 def _names(card: ModelCard) -> str:
-    return join_list([entry.name for entry in card.classes], most=_NAMES_SHOWN)
+    return join_list([entry.name for entry in card.classes], max_items=_MAX_NAMES)
 
 
 def _named(index: int, card: ModelCard) -> str:

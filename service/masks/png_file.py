@@ -1,7 +1,7 @@
-"""Is it a whole and harmless PNG? Looked at chunk by chunk, before any of it is unpacked.
+"""Checks that a file is a complete and harmless PNG, chunk by chunk, before any of it is unpacked.
 
-What is handed on to the decoder is made anew of header, palette and pixel data alone, so that nothing in the file's
-text and profile chunks is ever unpacked. The specification is the W3C's, "Portable Network Graphics (PNG)", third
+The decoder gets a new file of header, palette and pixel data alone, so that nothing in the file's text and profile
+chunks is ever unpacked. The specification is the W3C's, "Portable Network Graphics (PNG)", third
 edition.
 """
 
@@ -20,11 +20,11 @@ _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALP
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _READ = _CRITICAL | {b"tRNS"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column, first row, and the steps of both, of each pass of an interlaced file (8.2)."""
+"""First column, first row, and the steps of both, for each pass of an interlaced file (8.2)."""
 _MAX_CHUNKS = 20_000
-"""The largest body holds a million, and each takes a while. No encoder writes pixel data in pieces that small."""
+"""The largest body could have a million, which take long to read. No encoder writes such small chunks."""
 _PIECE_BYTES = 1 << 20
-_DAMAGED, _SEND_AGAIN = "is damaged", "send the file again, or save it anew"
+_DAMAGED, _SEND_AGAIN = "is damaged", "save the file again and send it"
 _LOOKS_LIKE = (
     (b"\xff\xd8\xff", "a JPEG"),
     (b"GIF8", "a GIF"),
@@ -36,12 +36,12 @@ _LOOKS_LIKE = (
     (b"\x93NUMPY", "a numpy array"),
     (b"\x1f\x8b", "a gzip file"),
     (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
-    (b"\x89PNG", "a PNG whose line ends were changed on its way, as sending it as text does"),
+    (b"\x89PNG", "a PNG whose line ends were changed, as sending it as text does"),
 )
 
 
 class MaskRefused(ValueError):
-    """A file that is no mask for the model; the message goes on from "the mask ..." with value, limit and remedy."""
+    """A file that is not a mask for the model. The message continues "the mask ..." with value, limit and remedy."""
 
 
 def in_pixels(count: int) -> str:
@@ -51,7 +51,7 @@ def in_pixels(count: int) -> str:
 
 @dataclass(frozen=True)
 class PngFile:
-    """A PNG that was found whole: what it says of itself, and ``data``, a file of the same pixels and nothing else.
+    """A complete PNG: the values of its header, and ``data``, a file of the same pixels and nothing else.
 
     ``palette`` is 3 bytes a colour (PLTE), ``transparency`` as the colour type has it (tRNS); None where there is none.
     """
@@ -65,10 +65,10 @@ class PngFile:
 
 
 def check_png(data: bytes, *, max_side_px: int) -> PngFile:
-    """The file, found whole and of a kind that a mask may be.
+    """Checks that the file is complete and of a kind that a mask may have.
 
-    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``, which is looked at in the header before anything
-    else. Raises :class:`MaskRefused`.
+    Its sides must be equal and ``MIN_SIDE_PX`` to ``max_side_px``; that is checked in the header before anything else.
+    Raises :class:`MaskRefused`.
     """
     depth, colour, interlaced, side = _header(data, max_side_px)
     palette: bytes | None = None
@@ -82,7 +82,7 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
         before = kind
         if kind == b"acTL":
             frames = struct.unpack(">I", body[:4])[0] if len(body) >= 4 else "several"
-            raise MaskRefused(f"is animated, with {frames} frames; a mask is one picture, so save one of them")
+            raise MaskRefused(f"is animated, with {frames} frames; a mask is one image, so save one frame")
         if kind == b"PLTE":
             palette = body
         elif kind == b"tRNS":
@@ -90,26 +90,26 @@ def check_png(data: bytes, *, max_side_px: int) -> PngFile:
         elif kind == b"IDAT":
             pixels.append(body)
         elif not kind[0] & 0x20 and kind not in _CRITICAL:
-            raise MaskRefused(f"has a chunk {kind.decode('latin-1')!r} that PNG does not know; save it anew")
+            raise MaskRefused(f"has a chunk {kind.decode('latin-1')!r} that PNG does not know; save the file again")
     if colour == PALETTE and (palette is None or len(palette) % 3 or not 3 <= len(palette) <= 3 << depth):
         raise MaskRefused(
             f"{_DAMAGED}: its palette has {len(palette or b'')} bytes, not 3 to {3 << depth}; {_SEND_AGAIN}"
         )
     _check_pixels(pixels, _packed_bytes(side, depth, colour, interlaced))
-    kept = {
+    needed = {
         b"IHDR": data[16:29],
         b"PLTE": palette if colour == PALETTE else None,
         b"IDAT": b"".join(pixels),
         b"IEND": b"",
     }
-    clean = b"".join(_chunk(kind, body) for kind, body in kept.items() if body is not None)
+    clean = b"".join(_chunk(kind, body) for kind, body in needed.items() if body is not None)
     return PngFile(side, depth, colour, palette, transparency, SIGNATURE + clean)
 
 
 def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) -> None:
-    """Raises :class:`MaskRefused` for a chunk that stands where it may not (5.6).
+    """Raises :class:`MaskRefused` for a chunk in a wrong place (5.6).
 
-    Of two headers or two palettes one decoder takes the first and another the last: such a file is no one mask.
+    Of two headers or two palettes one decoder takes the first and another the last, so such a file is ambiguous.
     """
     name = kind.decode("latin-1")
     if kind == b"IHDR":
@@ -119,9 +119,7 @@ def _check_place(kind: bytes, before: bytes, *, has_pixels: bool, has_it: bool) 
     if kind in (b"PLTE", b"tRNS") and has_pixels:
         raise MaskRefused(f"{_DAMAGED}: its chunk {name!r} comes after the pixel data; {_SEND_AGAIN}")
     if kind == b"IDAT" and has_pixels and before != b"IDAT":
-        raise MaskRefused(
-            f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} breaks its pixel data apart; {_SEND_AGAIN}"
-        )
+        raise MaskRefused(f"{_DAMAGED}: a chunk {before.decode('latin-1')!r} interrupts its pixel data; {_SEND_AGAIN}")
 
 
 def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
@@ -138,9 +136,9 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
         ">I4sIIBBBBB", data[8:29]
     )
     if (length, kind) != (13, b"IHDR") or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
-        raise MaskRefused(f"{_DAMAGED}: its header is not what a PNG begins with; {_SEND_AGAIN}")
+        raise MaskRefused(f"{_DAMAGED}: its header is not that of a PNG; {_SEND_AGAIN}")
     if depth not in _DEPTHS.get(colour, ()) or (packing, filtering) != (0, 0) or interlacing > 1 or not width * height:
-        raise MaskRefused(f"{_DAMAGED}: its header has values that PNG does not know; {_SEND_AGAIN}")
+        raise MaskRefused(f"{_DAMAGED}: its header has values that PNG does not allow; {_SEND_AGAIN}")
     size = f"{width} x {height} px"
     if width != height:
         raise MaskRefused(
@@ -156,7 +154,7 @@ def _header(data: bytes, max_side_px: int) -> tuple[int, int, bool, int]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk behind the header. Of those that are not read, the content is left out."""
+    """Kind and content of each chunk after the header; the content is empty for chunks that are not needed."""
     place = 33
     for _ in range(_MAX_CHUNKS):
         if place + 12 > len(data):
@@ -164,23 +162,20 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack(">I4s", data[place : place + 8])
         name, end = kind.decode("latin-1"), place + 12 + length
         if not kind.isalpha():
-            raise MaskRefused(f"{_DAMAGED}: at byte {place} there should be a chunk, and is none; {_SEND_AGAIN}")
+            raise MaskRefused(f"{_DAMAGED}: there is no chunk at byte {place}; {_SEND_AGAIN}")
         if end > len(data):
             raise MaskRefused(f"breaks off after {len(data)} bytes, within its chunk {name!r}; send the whole file")
         if kind in _READ and zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise MaskRefused(
-                f"{_DAMAGED}: the checksum of its chunk {name!r} at byte {place} does not fit; {_SEND_AGAIN}"
-            )
+            raise MaskRefused(f"{_DAMAGED}: the checksum of its chunk {name!r} at byte {place} is wrong; {_SEND_AGAIN}")
         if kind == b"IEND":
             return
         yield kind, data[place + 8 : end - 4] if kind in _READ or kind == b"acTL" else b""
         place = end
-    raise MaskRefused(f"is cut into more than {_MAX_CHUNKS} chunks; save it anew")
+    raise MaskRefused(f"has more than {_MAX_CHUNKS} chunks; save the file again")
 
 
 def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:
-    """How many bytes the pixel data unpack to: a byte for the filter and the samples of each row, of each pass (7.2,
-    8.2)."""
+    """The size of the unpacked pixel data: a filter byte and the samples of each row, for each pass (7.2, 8.2)."""
     bits = depth * _CHANNELS[colour]
     total = 0
     for left, top, step_x, step_y in _ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -191,9 +186,9 @@ def _packed_bytes(side: int, depth: int, colour: int, interlaced: bool) -> int:
 
 
 def _check_pixels(pieces: Sequence[bytes], expected: int) -> None:
-    """Unpacks the pixel data, keeping nothing, to see that they are as many as the header says.
+    """Unpacks the pixel data, keeping nothing, to check their size against the header.
 
-    A decoder would leave missing rows at 0, which is a class. What goes on beyond its size is not unpacked.
+    A decoder would leave missing rows at 0, which is a class. Data beyond the expected size are not unpacked.
     """
     unpacker = zlib.decompressobj()
     found = 0
@@ -206,7 +201,7 @@ def _check_pixels(pieces: Sequence[bytes], expected: int) -> None:
         raise MaskRefused(f"{_DAMAGED}: its pixel data cannot be unpacked ({error}); {_SEND_AGAIN}") from None
     if found > expected:
         raise MaskRefused(
-            f"{_DAMAGED}: its pixel data go on beyond the {expected} bytes that its size needs; save it anew"
+            f"{_DAMAGED}: its pixel data have more than the {expected} bytes of its size; save the file again"
         )
     if found < expected:
         raise MaskRefused(f"{_DAMAGED}: its pixel data end after {found} of {expected} bytes; {_SEND_AGAIN}")

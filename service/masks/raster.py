@@ -1,6 +1,6 @@
-"""A PNG as samples, and the colour that each sample stands for.
+"""A PNG as samples, and the colour of each sample.
 
-A picture that can be a mask has no more than 256 colours, so all that is left of it to decide on are tables of 256.
+An image that can be a mask has at most 256 colours, so everything after this works on tables of 256 entries.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from service.masks.png_file import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, Ma
 
 Colour = tuple[int, int, int]
 Kind = Literal["grey", "palette", "rgb"]
-_ROWS_AT_ONCE = 128
+_ROW_BLOCK = 128
 _MAX_COLOURS = 256
 
 
 @dataclass(frozen=True)
 class Raster:
-    """Samples ``(s, s)`` uint8; of the samples that occur, in ascending order, the pixels that have each and its
-    colour.
+    """Samples ``(s, s)`` uint8; for each sample that occurs, in ascending order, its number of pixels and its colour.
 
     A sample is what the file stores: a grey level in the file's own bit depth, an index into its palette, or, for
     ``rgb``, a number given here to each colour. A colour is None where the palette has none for the index.
@@ -45,7 +44,7 @@ class Raster:
 
 
 def read_raster(file: PngFile) -> Raster:
-    """The picture of a file that :func:`service.masks.png_file.check_png` found whole.
+    """The samples of a file that :func:`service.masks.png_file.check_png` has accepted.
 
     Raises :class:`MaskRefused` for pixels that cannot be decoded, are not opaque, or have more than 256 colours.
     """
@@ -74,15 +73,15 @@ def _decoded(file: PngFile) -> np.ndarray:
             image.load()
             pixels = np.array(image, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise MaskRefused(f"cannot be decoded ({error}); save it anew") from None
+        raise MaskRefused(f"cannot be decoded ({error}); save the file again") from None
     if file.colour == GREY and 1 < file.depth < 8:
-        # Pillow has made brightness of them: 2 bits of 3 are 255.
+        # Pillow has scaled them to brightness: of 2 bits, 3 has become 255.
         pixels //= 255 // (2**file.depth - 1)
     return pixels
 
 
 def _transparent(pixels: np.ndarray, file: PngFile) -> np.ndarray:
-    """Which pixels the file's tRNS chunk makes less than opaque, ``(s, s)`` bool (11.3.1.1)."""
+    """The pixels that the file's tRNS chunk makes transparent, ``(s, s)`` bool (11.3.1.1)."""
     given = file.transparency or b""
     if file.colour == PALETTE:
         alpha = np.full(256, 255, dtype=np.uint8)
@@ -90,16 +89,18 @@ def _transparent(pixels: np.ndarray, file: PngFile) -> np.ndarray:
         return alpha[pixels] < 255
     channels = 1 if file.colour == GREY else 3
     if len(given) != 2 * channels:
-        raise MaskRefused(f"is damaged: its transparency has {len(given)} bytes, not {2 * channels}; save it anew")
+        raise MaskRefused(
+            f"is damaged: its transparency has {len(given)} bytes, not {2 * channels}; save the file again"
+        )
     wanted = np.frombuffer(given, dtype=">u2")
     return (pixels.reshape(*pixels.shape[:2], channels) == wanted).all(axis=-1)
 
 
-def _check_opaque(see_through: np.ndarray) -> None:
-    if see_through.any():
-        row, column = divmod(int(see_through.argmax()), see_through.shape[1])
+def _check_opaque(transparent: np.ndarray) -> None:
+    if transparent.any():
+        row, column = divmod(int(transparent.argmax()), transparent.shape[1])
         raise MaskRefused(
-            f"is not opaque at {in_pixels(int(see_through.sum()))}, the first at x {column}, y {row}; "
+            f"is not opaque at {in_pixels(int(transparent.sum()))}, the first at x {column}, y {row}; "
             "save it without transparency"
         )
 
@@ -111,29 +112,29 @@ def _numbered(pixels: np.ndarray) -> tuple[np.ndarray, list[Colour]]:
         raise TooManyColours(pixels)
     packed = np.array(sorted(_packed(np.array([colour for _, colour in found]))), dtype=np.uint32)
     samples = np.empty(pixels.shape[:2], dtype=np.uint8)
-    for top in range(0, len(pixels), _ROWS_AT_ONCE):
-        rows = slice(top, top + _ROWS_AT_ONCE)
+    for top in range(0, len(pixels), _ROW_BLOCK):
+        rows = slice(top, top + _ROW_BLOCK)
         samples[rows] = np.searchsorted(packed, _packed(pixels[rows]))
     return samples, [(int(value >> 16), int(value >> 8 & 255), int(value & 255)) for value in packed]
 
 
 class TooManyColours(MaskRefused):
-    """An RGB picture of more colours than there can be classes."""
+    """An RGB image with more colours than there can be classes."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         super().__init__(f"has more than {_MAX_COLOURS} colours")
         self.pixels = pixels
 
-    def unknown_labels(self, colours: Sequence[Colour]) -> tuple[int, Colour, tuple[int, int]]:
-        """How many of its colours are none of ``colours``, the first of them, and its place ``(x, y)``, row by row."""
+    def unknown_colours(self, colours: Sequence[Colour]) -> tuple[int, Colour, tuple[int, int]]:
+        """The number of its colours that are not in ``colours``, the first of them by rows, and its place ``(x, y)``."""
         known = _packed(np.array(colours))
         seen = np.zeros(1 << 24, dtype=bool)
         first: tuple[Colour, tuple[int, int]] | None = None
-        for top in range(0, len(self.pixels), _ROWS_AT_ONCE):
-            packed = _packed(self.pixels[top : top + _ROWS_AT_ONCE])
+        for top in range(0, len(self.pixels), _ROW_BLOCK):
+            packed = _packed(self.pixels[top : top + _ROW_BLOCK])
             seen[packed] = True
-            if first is None and (strange := ~np.isin(packed, known)).any():
-                row, column = divmod(int(strange.argmax()), strange.shape[1])
+            if first is None and (unknown := ~np.isin(packed, known)).any():
+                row, column = divmod(int(unknown.argmax()), unknown.shape[1])
                 first = tuple(map(int, self.pixels[top + row, column])), (column, top + row)  # type: ignore[assignment]
         seen[known] = False
         assert first is not None  # more than 256 colours, and at most 255 are known

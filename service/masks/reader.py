@@ -1,4 +1,4 @@
-"""From the masks of a request to class indices at the job's size, for admission: nothing is written here."""
+"""Reads the masks of a request as class indices at the job's size, for validation. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from service.masks.uploads import Uploads
 from service.settings import Settings
 
 _MAX_CONCURRENCY = 2
-"""Masks that one process unpacks at the same time: the largest takes hundreds of megabytes while it is."""
+"""Masks that one process decodes at the same time: the largest takes hundreds of megabytes meanwhile."""
 _MAX_REFUSED = 20
 
 
 @dataclass(frozen=True)
 class ReadMask:
-    """A mask that can be drawn: what the spec says of it, the PNG of its class indices, and its file if that is yet to
-    be kept."""
+    """A valid mask: its reference in the spec, the PNG of its class indices, and its file if that is not stored yet."""
 
     given: GivenMask
     png: bytes
@@ -33,7 +32,7 @@ class ReadMask:
 
 
 class MaskReader:
-    """Reads masks that come with a request, and those among a tenant's uploads. May be used from many threads."""
+    """Reads masks in requests and among a tenant's uploads. Safe to use from many threads."""
 
     def __init__(self, settings: Settings, uploads: Uploads) -> None:
         self._settings = settings
@@ -43,35 +42,32 @@ class MaskReader:
     def read(
         self, value: Any, card: ModelCard, encoding: MaskEncoding, size_px: int, faults: Faults, *, tenant: str
     ) -> tuple[ReadMask, ...]:
-        """The masks of the member ``value``, in order, at ``size_px``; those that are refused are noted in ``faults``
-        instead.
+        """The masks of the member ``value``, in order, at ``size_px``. Refused ones are recorded in ``faults`` instead.
 
-        A file that is given several times is read once. After 20 bad ones the rest is not looked at. May raise a
-        store's error.
+        A file that is given several times is read once. After 20 refused masks the rest is not read. May raise the
+        store's errors.
         """
         files = parse_masks(value, max_masks=self._settings.max_masks, faults=faults)
-        unlike: dict[str, GivenFile] = {}
+        distinct: dict[str, GivenFile] = {}
         for file in files:
-            # Where the same file is also sent along, it need not have been sent before.
-            if file.upload not in unlike or unlike[file.upload].data is None:
-                unlike[file.upload] = file
+            # If the request also has the file itself, it need not have been uploaded.
+            if file.upload not in distinct or distinct[file.upload].data is None:
+                distinct[file.upload] = file
         masks: dict[str, ReadMask] = {}
         refused = 0
-        with closing(prefetch(lambda file: self._data(file, tenant), unlike.values())) as found:
+        with closing(prefetch(lambda file: self._data(file, tenant), distinct.values())) as found:
             for file, data in found:
                 try:
                     if data is None:
                         raise MaskRefused(
-                            f"has the upload '{file.upload}', which is not here; send its file by POST /uploads"
+                            f"has the upload '{file.upload}', which does not exist; send its file by POST /uploads"
                         )
                     masks[file.upload] = self._read_one(file, data, card, encoding, size_px)
                 except MaskRefused as error:
                     refused += 1
                     faults.add_plain(file.pointer, f"{file.name} {error}")
-                    if refused == _MAX_REFUSED and len(unlike) > len(masks) + refused:
-                        faults.add_plain(
-                            "/mask", f"{refused} masks are refused; those after {file.name} were not looked at"
-                        )
+                    if refused == _MAX_REFUSED and len(distinct) > len(masks) + refused:
+                        faults.add_plain("/mask", f"{refused} masks are refused; those after {file.name} were not read")
                         break
         return tuple(masks[file.upload] for file in files if file.upload in masks)
 
@@ -81,13 +77,13 @@ class MaskReader:
     def _read_one(
         self, file: GivenFile, data: bytes, card: ModelCard, encoding: MaskEncoding, size_px: int
     ) -> ReadMask:
-        # numpy and Pillow are for those who send masks; a process that nobody sends one stays without.
+        # numpy and Pillow are loaded by the first request with a mask, not at the start of the API
         from model_store.masks.resize import majority_resize
         from service.kit.png import encode_mask
         from service.masks.labels import read_labels
 
         with self._slots:
             labels = read_labels(check_png(data, max_side_px=self._settings.max_mask_px), card, encoding)
-            # No provenance: the same classes are to be the same bytes, whichever file and request they come from.
+            # No provenance: equal classes give equal bytes, whichever file and request they come from.
             png = encode_mask(majority_resize(labels, size_px), [entry.colour for entry in card.classes], {})
         return ReadMask(GivenMask(upload=file.upload, sha256=hashlib.sha256(png).hexdigest()), png, file.data)

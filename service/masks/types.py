@@ -1,22 +1,26 @@
-"""The values by which requests and specs name a given mask."""
+"""The values by which requests and specs refer to a mask."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from service.kit.frozen import SHA256_PATTERN, _Frozen
 
 
-class GivenMask(_Frozen):
-    """A mask that the request gave."""
+class MaskReference(_Frozen):
+    """A mask that a request gave, by the id of its file."""
 
     upload: str = Field(
-        pattern=SHA256_PATTERN, description="sha256 of the file as it was given; its id among the uploads"
+        pattern=SHA256_PATTERN,
+        description="the id of its file, the sha256 of its bytes; POST /uploads would answer the same",
     )
+
+
+class GivenMask(MaskReference):
+    """A mask that a request gave, with what was drawn from its file."""
+
     sha256: str = Field(pattern=SHA256_PATTERN, description="of the PNG under inputs/: class indices at the job's size")
 
 

@@ -1,4 +1,4 @@
-"""Files that were sent, kept under the sha256 of their bytes: sent twice, they are there once."""
+"""Uploaded files, stored under the sha256 of their bytes: a file that is sent twice is stored once."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from service.store.base import ObjectStore
 
 @dataclass(frozen=True)
 class Uploads:
-    """The files that tenants have sent, in ``store``. Each tenant has its own."""
+    """The uploaded files in ``store``. Each tenant sees only its own."""
 
     store: ObjectStore
 
     def put(self, data: bytes, *, tenant: str) -> str:
-        """Stores the file; its id. Storing it again changes nothing, and mends it if it was damaged."""
+        """Stores the file and returns its id. Storing it again changes nothing, and repairs a damaged copy."""
         upload = upload_id(data)
         self.store.put(keys.upload(tenant, upload), data)
         return upload
 
     def get(self, upload: str, *, tenant: str) -> bytes | None:
-        """The file, or None if there is none of this id. Raises :class:`StoreError` if it is no longer what was
-        sent."""
+        """The file, or None if there is none with this id. Raises :class:`StoreError` if the stored file is damaged."""
         key = keys.upload(tenant, upload)
         try:
             data = self.store.get(key)
         except ObjectNotFound:
             return None
         if upload_id(data) != upload:
-            raise StoreError(f"{key} is not what was sent; it is damaged. Send the file again by POST /uploads")
+            raise StoreError(
+                f"{key} is damaged: its bytes do not have this sha256; send the file again by POST /uploads"
+            )
         return data
 
 

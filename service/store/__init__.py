@@ -1,4 +1,13 @@
-"""Where results lie: one object store, on S3 or in a folder, and the keys of everything in it."""
+"""The object store, on S3 or in a folder, and the keys of all its objects.
+
+base            the protocol that both stores implement
+opening         from settings to a store
+s3, s3_bucket, s3_errors                             the store on S3
+folder, folder_walk, adopt_file, disk_errors         the store in a folder
+keys, run_keys, round_keys                           where everything lies
+signing         links that the API serves itself
+checked         reading and writing with checksums
+"""
 
 from __future__ import annotations
 

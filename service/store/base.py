@@ -1,6 +1,6 @@
-"""What an object store is to Twinset: keys, bytes, conditional writes, ordered listings and signed links.
+"""The protocol of an object store: keys, bytes, conditional writes, ordered listings and signed links.
 
-A folder and S3 both are one, and one contract test holds both. Both may be used from many threads at once.
+A folder store and an S3 store implement it, and one contract test checks both. Both are safe to use from many threads.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Protocol, runtime_checkable
 
 from service.errors import ObjectTooLarge
 
-LONGEST_LINK_S = 604_800
-"""A week: the longest life S3 gives a presigned URL, so the longest anywhere."""
+MAX_LINK_S = 604_800
+"""A week: the longest life of a presigned URL on S3, so the longest of any link."""
 MAX_OBJECT_BYTES = 5 << 30
-"""5 GiB: the most S3 takes in one request, so the most an object has anywhere."""
+"""5 GiB: the maximum that S3 accepts in one request, so the maximum size of an object in any store."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ObjectInfo:
 
 @runtime_checkable
 class ObjectStore(Protocol):
-    """Keys are as :func:`service.store.keys.check_key` allows; any other raises InvalidKey.
+    """An object store. Keys have the form that :func:`service.store.keys.check_key` allows; others raise InvalidKey.
 
     Every method may raise StoreUnavailable, whose message names the store and the remedy.
     """
@@ -53,16 +53,16 @@ class ObjectStore(Protocol):
         if_absent: bool = False,
         consume: bool = False,
     ) -> ObjectInfo:
-        """Write a whole object from a file, as :meth:`put` does, and never whole in memory.
+        """Write a whole object from a file, as :meth:`put` does, without reading it into memory whole.
 
-        With ``consume`` the file is given away: the store may take it as it is instead of copying it, so nobody may
-        write to it any more, and it may be gone afterwards, also after a failure; otherwise it stays. Raises OSError
+        With ``consume`` the store may move the file instead of copying it: nobody may write to it any more, and it may
+        be gone afterwards, also after a failure. Otherwise it stays. Raises OSError
         where the file cannot be read, and ObjectTooLarge beyond :data:`MAX_OBJECT_BYTES`.
         """
         ...
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
-        """The object's bytes, or those in ``[start, end)`` as far as it goes. Raises ObjectNotFound."""
+        """The object's bytes, or those in ``[start, end)`` that exist. Raises ObjectNotFound."""
         ...
 
     def stream(self, key: str, *, chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
@@ -73,7 +73,7 @@ class ObjectStore(Protocol):
         ...
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What is known of an object without reading it; None where there is none."""
+        """The object's size, etag and time without reading it; None where there is no object."""
         ...
 
     def list(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[ObjectInfo]:
@@ -84,10 +84,10 @@ class ObjectStore(Protocol):
         ...
 
     def list_folders(self, prefix: str, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
-        """The "folders" right below ``prefix``, which is '' or ends in '/': next parts of keys that go on.
+        """The "folders" right below ``prefix``, which is '' or ends in '/': the next part of every longer key.
 
         Given ``jobs/a/spec.json`` and ``jobs/b/spec.json``, ``list_folders("jobs/")`` yields ``a`` and ``b``;
-        in the order of the UTF-8 bytes of ``name + "/"``, so that paging by ``start_after`` (a name) meets
+        in the order of the UTF-8 bytes of ``name + "/"``, so that paging by ``start_after`` (a name) yields
         each once.
         """
         ...
@@ -97,9 +97,9 @@ class ObjectStore(Protocol):
         ...
 
     def sign(self, key: str, *, expires_s: int, content_type: str | None = None, sha256: str | None = None) -> str:
-        """A URL that anyone may GET for ``expires_s`` seconds, 1 to LONGEST_LINK_S; no look at the object.
+        """A URL that anyone may GET for ``expires_s`` seconds, 1 to MAX_LINK_S. The object itself is not checked.
 
-        Where we serve the link ourselves, other bytes than those with ``sha256`` are not served by it.
+        Where the API serves the link, it serves no other bytes than those with ``sha256``.
         """
         ...
 
@@ -109,27 +109,27 @@ class ObjectStore(Protocol):
 
 
 def check_size(key: str, size: int) -> int:
-    """A size in bytes that an object may have. Raises ObjectTooLarge."""
+    """``size``, if an object may have as many bytes. Raises ObjectTooLarge."""
     if size > MAX_OBJECT_BYTES:
         raise ObjectTooLarge(
-            f"{key} would have {size} bytes; an object has {MAX_OBJECT_BYTES} at most, so it has to be divided",
+            f"{key} would have {size} bytes; the maximum is {MAX_OBJECT_BYTES}, so divide it",
             key=key,
             size=size,
-            most=MAX_OBJECT_BYTES,
+            max=MAX_OBJECT_BYTES,
         )
     return size
 
 
 def check_range(start: int | None, end: int | None) -> tuple[int, int | None]:
-    """A byte range as ``(start, end)`` with its start filled in. Raises ValueError where it is none."""
+    """A byte range as ``(start, end)`` with its start filled in. Raises ValueError for an invalid range."""
     first = 0 if start is None else start
     if first < 0 or (end is not None and end < first):
-        raise ValueError(f"byte range [{start}, {end}) is none: it needs 0 <= start <= end")
+        raise ValueError(f"byte range [{start}, {end}) is not valid: it needs 0 <= start <= end")
     return first, end
 
 
 def check_expiry(expires_s: int) -> int:
-    """The life of a link in seconds. Raises ValueError outside 1 to LONGEST_LINK_S."""
-    if not 1 <= expires_s <= LONGEST_LINK_S:
-        raise ValueError(f"a link may live 1 to {LONGEST_LINK_S} s, not {expires_s}")
+    """The life of a link in seconds. Raises ValueError outside 1 to MAX_LINK_S."""
+    if not 1 <= expires_s <= MAX_LINK_S:
+        raise ValueError(f"a link may live 1 to {MAX_LINK_S} s, not {expires_s}")
     return int(expires_s)

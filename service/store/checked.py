@@ -1,4 +1,4 @@
-"""Reading what has a known hash: read torn, it is read again; damaged for good, it is never passed on."""
+"""Reads and writes with checksums: wrong bytes are read again, and never returned if they stay wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.errors import ObjectDamaged
 from service.store.base import ObjectStore
 
 READS = 3
-"""Times that an object is read before bytes that are not those of its hash count as its own."""
+"""How often an object is read before a wrong hash counts as damage."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _PIECE_BYTES = 1 << 20
@@ -22,10 +22,10 @@ _PIECE_BYTES = 1 << 20
 def read_checked(
     store: ObjectStore, key: str, sha256: str, *, start: int | None = None, end: int | None = None
 ) -> bytes:
-    """The object's bytes, or those in ``[start, end)``, if they are those with ``sha256``.
+    """The object's bytes, or those in ``[start, end)``, if they have the hash ``sha256``.
 
-    Whole in memory, so that nobody gets a first half before the second turns out wrong. Raises :class:`ObjectDamaged`,
-    or what the store raises.
+    They are read into memory whole, so that no reader gets a first half before the second turns out wrong. Raises
+    :class:`ObjectDamaged`, or what the store raises.
     """
     for attempt in range(READS):
         if attempt:
@@ -45,8 +45,7 @@ def read_checked(
 
 
 def checked_pieces(pieces: Iterator[bytes], sha256: str, *, key: str, where: str) -> Iterator[bytes]:
-    """The pieces, the last one only if all of them have the sha256 that was stored along; else
-    :class:`ObjectDamaged`."""
+    """The pieces; the last one only if all of them have the hash ``sha256``, else raises :class:`ObjectDamaged`."""
     found = hashlib.sha256()
     held = b""
     for piece in pieces:
@@ -56,8 +55,8 @@ def checked_pieces(pieces: Iterator[bytes], sha256: str, *, key: str, where: str
         held = piece
     if found.hexdigest() != sha256:
         raise ObjectDamaged(
-            f"{key} in {where} came with sha256 {found.hexdigest()}, but was stored with {sha256}; read it again, and if it "
-            "stays, restore it",
+            f"{key} in {where} was read with sha256 {found.hexdigest()}, but stored with {sha256}; "
+            "read it again, and restore it if that does not help",
             key=key,
         )
     if held:
@@ -65,18 +64,17 @@ def checked_pieces(pieces: Iterator[bytes], sha256: str, *, key: str, where: str
 
 
 def pause(attempt: int) -> None:
-    """Waits before another try, number 1 and up: longer each time, and at random, so that those who failed together do
-    not come back together."""
+    """Waits before try ``attempt`` + 1: longer each time, and at random, so that clients do not retry all at once."""
     time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)))
 
 
 def content_md5(data: bytes) -> str:
-    """What S3 compares with the bytes that arrive, as ``Content-MD5``."""
+    """The ``Content-MD5`` of ``data``, which S3 compares with the bytes that arrive."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def file_digests(file: IO[bytes]) -> tuple[str, str]:
-    """The sha256 in hex of all that is left of a file, and its ``Content-MD5``; read in pieces."""
+    """The sha256 in hex and the ``Content-MD5`` of the rest of a file, read in pieces."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     while piece := file.read(_PIECE_BYTES):
         sha256.update(piece)

@@ -1,4 +1,4 @@
-"""What the operating system says of a folder store, as our errors: which object, which folder, what to do."""
+"""Errors of the operating system in a folder store, as the store's errors with object, folder and remedy."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _REMEDIES = {
 
 @contextmanager
 def disk_errors(root: Path, key: str = "") -> Iterator[None]:
-    """Raises InvalidKey or StoreUnavailable for what goes wrong with the object ``key`` in the folder ``root``."""
+    """Turns OSErrors about the object ``key`` in the folder ``root`` into InvalidKey or StoreUnavailable."""
     try:
         yield
     except TwinsetError:
         raise
     except NotAFolder as error:
         what = "a symbolic link, which the store does not follow" if error.is_link else "an object, not a folder"
-        raise InvalidKey(f"{key} cannot be: in {root}, {error.name!r} is {what}", key=key) from error
+        raise InvalidKey(f"{key} cannot be stored: in {root}, {error.name!r} is {what}", key=key) from error
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InvalidKey(f"{key} is a symbolic link in {root}; the store follows none", key=key) from error
+            raise InvalidKey(f"{key} is a symbolic link in {root}; the store does not follow links", key=key) from error
         if error.errno in (errno.EISDIR, errno.ENOTEMPTY):
             raise InvalidKey(f"{key} is a folder in {root}; an object needs another name", key=key) from error
         remedy = _REMEDIES.get(error.errno or 0, "look at the disk")

@@ -1,9 +1,9 @@
-"""The object store as plain files in a folder: same keys, same promises as S3, for one machine.
+"""The object store as plain files in a folder: the same keys and guarantees as S3, for one machine.
 
-Writes go to ``.incoming/`` inside the root, are flushed to the disk, and then take their place by rename (or
-by hard link, which fails if the name is taken: that is ``if_absent``). Since no part of a key starts with
-'.', nothing there is ever listed or read. Paths are walked part by part through directory descriptors that
-follow no symbolic link, so no key leaves the root, whatever lies in it.
+Writes go to ``.incoming/`` inside the root, are flushed to disk, and are then renamed to their key (or hard-linked,
+which fails if the name is taken: that is ``if_absent``). No part of a key starts with '.', so nothing in ``.incoming/``
+is ever listed or read. Paths are walked part by part through directory descriptors that follow no symbolic link, so no
+key leads out of the root.
 
 A folder cannot hold both an object ``a`` and an object ``a/b``, as S3 can: the second raises InvalidKey.
 """
@@ -24,7 +24,7 @@ from typing import IO
 
 from service.errors import ObjectExists, ObjectNotFound, StoreUnavailable
 from service.store import signing
-from service.store.adopt_file import takes_place
+from service.store.adopt_file import move_into_place
 from service.store.base import (
     ObjectInfo,
     check_expiry,
@@ -43,14 +43,14 @@ from service.store.keys import check_key, check_prefix, check_start
 
 INCOMING = ".incoming"
 LEFTOVER_AGE_S = 3600
-"""A temporary file untouched for so long has lost its writer: nobody waits an hour between two pieces."""
+"""A temporary file not written to for so long is abandoned: no writer waits an hour between two pieces."""
 COPY_BYTES = 1 << 20
-PLACING_ATTEMPTS = 100
-"""Tries at putting a file into a folder which others, deleting its last object, keep taking away."""
+RENAME_ATTEMPTS = 100
+"""Tries at moving a file into a folder that other processes keep removing by deleting its last object."""
 
 
 class FolderStore:
-    """An ObjectStore in ``root``, which is made if need be. Raises StoreUnavailable where it cannot be."""
+    """An ObjectStore in ``root``, which is created if needed. Raises StoreUnavailable where it cannot be."""
 
     def __init__(self, root: Path, *, link_secret: bytes, public_url: str) -> None:
         self.root = root
@@ -70,7 +70,7 @@ class FolderStore:
         check_size(key, len(data))
         with self._draft(key) as (incoming, draft, file):
             file.write(data)
-            return self._settle(key, incoming, draft, file, len(data), if_absent=if_absent)
+            return self._commit(key, incoming, draft, file, len(data), if_absent=if_absent)
 
     def put_file(
         self,
@@ -81,8 +81,7 @@ class FolderStore:
         if_absent: bool = False,
         consume: bool = False,
     ) -> ObjectInfo:
-        """Write a whole object from a file; see ObjectStore. A file given away on the store's own disk is not
-        copied."""
+        """Write a whole object from a file; see ObjectStore. A consumed file on the store's own disk is not copied."""
         self._check_new(key, if_absent)
         with open(path, "rb", buffering=0) as source:
             found = os.fstat(source.fileno())
@@ -90,13 +89,13 @@ class FolderStore:
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
             check_size(key, found.st_size)
             with self._draft(key) as (incoming, draft, file):
-                if consume and takes_place(path, source.fileno(), found, incoming, draft, file.fileno()):
-                    return self._settle(key, incoming, draft, source, found.st_size, if_absent=if_absent)
+                if consume and move_into_place(path, source.fileno(), found, incoming, draft, file.fileno()):
+                    return self._commit(key, incoming, draft, source, found.st_size, if_absent=if_absent)
                 left = found.st_size
                 while left and (piece := source.read(min(left, COPY_BYTES))):
                     file.write(piece)
                     left -= len(piece)
-                return self._settle(key, incoming, draft, file, found.st_size, if_absent=if_absent)
+                return self._commit(key, incoming, draft, file, found.st_size, if_absent=if_absent)
 
     def get(self, key: str, *, start: int | None = None, end: int | None = None) -> bytes:
         first, last = check_range(start, end)
@@ -168,7 +167,7 @@ class FolderStore:
                 os.unlink(name, dir_fd=folder)
                 os.fsync(folder)
             while folders:
-                # S3 knows no empty folder, so neither do we; rmdir stops at the first that holds something.
+                # S3 has no empty folders, so neither has this store; rmdir stops at the first folder that is not empty.
                 *folders, name = folders
                 with self._folder(*folders) as folder:
                     try:
@@ -184,7 +183,7 @@ class FolderStore:
         return self._public_url + signing.sign_path(self._secret, check_key(key), expires, sha256)
 
     def check_link(self, key: str, expires: int | str, signature: str) -> None:
-        """Return if a link made by ``sign`` is good. Raises LinkInvalid or LinkExpired."""
+        """Checks a link made by ``sign``. Raises LinkInvalid or LinkExpired."""
         signing.check_signature(self._secret, check_key(key), expires, signature)
 
     def check(self) -> None:
@@ -194,7 +193,7 @@ class FolderStore:
             os.unlink(probe, dir_fd=incoming)
 
     def remove_leftovers(self) -> None:
-        """Removes temporary files whose writers died, as opening the store does. Raises StoreUnavailable."""
+        """Removes abandoned temporary files, as opening the store does. Raises StoreUnavailable."""
         with self._disk_errors():
             self._remove_drafts()
 
@@ -205,7 +204,7 @@ class FolderStore:
 
     @contextmanager
     def _draft(self, key: str) -> Iterator[tuple[int, str, IO[bytes]]]:
-        """An empty temporary file: the descriptor of its folder, its name there, and the file; gone at the end."""
+        """An empty temporary file, removed at the end: the descriptor of its folder, its name there, and the file."""
         with self._disk_errors(key), self._folder(INCOMING) as incoming:
             draft = f"{os.getpid()}-{secrets.token_hex(12)}"
             try:
@@ -217,23 +216,23 @@ class FolderStore:
                 with suppress(FileNotFoundError):
                     os.unlink(draft, dir_fd=incoming)
 
-    def _settle(
+    def _commit(
         self, key: str, incoming: int, draft: str, file: IO[bytes], size: int, *, if_absent: bool
     ) -> ObjectInfo:
-        """Flushes the draft, which ``file`` is open on, to the disk, and gives it its name."""
+        """Flushes the temporary file ``draft``, open as ``file``, to disk, and moves it to its key."""
         if file.writable():
             file.flush()
         os.fsync(file.fileno())
         info = _info(key, os.fstat(file.fileno()))
         if info.size != size:
             raise OSError(errno.EIO, f"{info.size} of {size} bytes are on the disk")
-        self._place(incoming, draft, key, if_absent=if_absent)
+        self._rename(incoming, draft, key, if_absent=if_absent)
         return info
 
-    def _place(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
-        """Give the draft its name; again, where others took the folder away with its last object."""
+    def _rename(self, incoming: int, draft: str, key: str, *, if_absent: bool) -> None:
+        """Moves the temporary file to its key; again, where another process removed the folder meanwhile."""
         *folders, name = key.split("/")
-        for attempt in range(PLACING_ATTEMPTS):
+        for attempt in range(RENAME_ATTEMPTS):
             try:
                 with self._folder(*folders, make=True) as folder:
                     if if_absent:
@@ -243,7 +242,7 @@ class FolderStore:
                     os.fsync(folder)
                 return
             except FileNotFoundError:
-                if attempt + 1 == PLACING_ATTEMPTS:
+                if attempt + 1 == RENAME_ATTEMPTS:
                     raise
             except FileExistsError:
                 if self.head(key) is None:
@@ -255,7 +254,7 @@ class FolderStore:
         *folders, name = check_key(key).split("/")
         try:
             with self._folder(*folders) as folder:
-                # Non-blocking, so that a named pipe somebody left here cannot hold us up.
+                # Non-blocking, so that a named pipe in the folder cannot block the read.
                 descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -272,7 +271,9 @@ class FolderStore:
         try:
             descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise StoreUnavailable(f"the folder of the store, {self.root}, is gone; restore it or restart") from None
+            raise StoreUnavailable(
+                f"the folder of the store, {self.root}, no longer exists; restore it or restart"
+            ) from None
         try:
             for part in parts:
                 below = open_below(descriptor, part, make=make)

@@ -1,4 +1,4 @@
-"""Walking a folder as a flat, ordered list of keys, through directory descriptors and past symbolic links."""
+"""A folder as a flat, ordered list of keys, read through directory descriptors; symbolic links are skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 class NotAFolder(Exception):
     """A part of a path that is a file or a symbolic link (``is_link``) where a folder must be.
 
-    No OSError, so that nobody who means a missing folder passes over a link by mistake.
+    It is not an OSError, so that code which handles a missing folder does not skip a link by mistake.
     """
 
     def __init__(self, name: str, *, is_link: bool) -> None:
@@ -26,14 +26,13 @@ class NotAFolder(Exception):
 
 
 CHANGED = (FileNotFoundError, NotADirectoryError, NotAFolder)
-"""What opening a folder raises when another process changed it since we saw its name."""
+"""The errors of opening a folder that another process has changed since it was listed."""
 
 
 def open_below(parent: int, name: str, *, make: bool = False) -> int:
-    """A descriptor of the folder ``name`` in ``parent``; with ``make`` it is made, durably, if absent.
+    """A descriptor of the folder ``name`` in ``parent``; with ``make`` it is created, durably, if absent.
 
-    Raises NotAFolder where a symbolic link stands there, or, with ``make``, a file; FileNotFoundError,
-    NotADirectoryError.
+    Raises NotAFolder for a symbolic link or, with ``make``, a file; FileNotFoundError; NotADirectoryError.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
     try:
@@ -59,13 +58,13 @@ def scan(folder: int, after: str = "") -> list[str]:
     """Names in the folder, folders with a trailing '/', in the order their keys have: 'a.b' before 'a/'.
 
     Files only after ``after``, and folders that may hold something after it. Python orders text by code point, which is
-    the order of its UTF-8 bytes. Whatever cannot be part of a key, and every symbolic link, is left out.
+    the order of its UTF-8 bytes. Names that cannot be part of a key, and symbolic links, are skipped.
     """
     names = []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            # Asked first, for it costs least: who looks for what is new in a large folder passes over nearly all of it.
+            # The cheapest check comes first: it skips nearly all names of a large folder when listing what is new.
             if name <= after and f"{name}/" <= after and not after.startswith(f"{name}/"):
                 continue
             if not is_part(name):
@@ -82,8 +81,8 @@ def scan(folder: int, after: str = "") -> list[str]:
 def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
     """Keys and status of the files below ``folder``, whose key is ``base``, in the order of the keys.
 
-    Only keys that start with ``prefix`` and come after ``after``; folders that can hold none are not entered.
-    What vanishes on the way is left out.
+    Only keys that start with ``prefix`` and come after ``after``; folders without such keys are not entered.
+    Files that disappear meanwhile are skipped.
     """
     if after.startswith(base):
         within = after[len(base) :]
@@ -111,7 +110,7 @@ def walk(folder: int, base: str, prefix: str, after: str) -> Iterator[tuple[str,
 
 
 def holds_object(parent: int, name: str) -> bool:
-    """Whether any file lies below the folder ``name``; an empty one, left by a killed writer, is none."""
+    """Whether any file lies below the folder ``name``; a killed writer may have left empty folders."""
     try:
         folder = open_below(parent, name)
     except CHANGED:

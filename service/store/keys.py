@@ -1,6 +1,6 @@
-"""The names of objects: which are allowed, and where each kind of object lies.
+"""Keys of objects: which are valid, and where each kind of object lies.
 
-One rule for both stores, so that what a folder takes, S3 takes, and no key can leave the folder.
+One rule for both stores: a key that is valid in a folder is valid on S3, and no key can lead out of the folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from service.errors import InvalidKey
 
 MAX_KEY_BYTES = 512
 MAX_PART_BYTES = 200
-"""Filesystems allow 255 bytes a name; the rest is room for the suffix of temporary files."""
+"""Filesystems allow names of 255 bytes; the rest is for the suffix of temporary files."""
 
 _CONTENT_TYPES = {
     "png": "image/png",
@@ -25,16 +25,16 @@ _CONTENT_TYPES = {
 }
 OCTET_STREAM = "application/octet-stream"
 SHARD_SUFFIX = ".tar"
-# What nearly every name is made of, and harmless at a glance; only of others is each character looked at.
+# Nearly every name has this form and needs no further check; other names are checked character by character.
 _PLAIN_PART = re.compile(rf"[\w-][\w.-]{{0,{MAX_PART_BYTES - 1}}}", re.ASCII)
 _PLAIN_TEXT = re.compile(rf"[\w./-]{{0,{MAX_KEY_BYTES}}}", re.ASCII)
 
 
 def check_key(key: str) -> str:
-    """The key itself, when it names an object that any store can hold.
+    """The key itself, if any store can hold an object of this name.
 
-    Refused with InvalidKey: empty keys and parts (so a leading, trailing or double '/'), parts that start
-    with '.' (so '.' and '..', and names we keep for ourselves), backslashes, control characters (so NUL and
+    Raises InvalidKey for: empty keys and parts (so a leading, trailing or double '/'), parts that start
+    with '.' (so '.' and '..', and reserved names), backslashes, control characters (so NUL and
     newlines), unpaired surrogates, keys over MAX_KEY_BYTES and parts over MAX_PART_BYTES of UTF-8.
     """
     for part in _checked(key, "key").split("/"):
@@ -45,7 +45,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
-    """The prefix itself, when it may begin a key; its last part may be empty or unfinished.
+    """The prefix itself, if a key may begin with it; its last part may be empty or incomplete.
 
     With ``whole_parts`` it must be '' or end in '/'. Raises InvalidKey.
     """
@@ -53,7 +53,7 @@ def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
         return prefix
     *parts, last = _checked(prefix, "prefix").split("/")
     if whole_parts and last:
-        raise InvalidKey(f"prefix {prefix!r} names no folder; end it with '/'", key=prefix)
+        raise InvalidKey(f"prefix {prefix!r} is not a folder; end it with '/'", key=prefix)
     for part in parts:
         if not part:
             raise InvalidKey(f"prefix {prefix!r} has an empty part; parts are joined by single '/'", key=prefix)
@@ -64,12 +64,12 @@ def check_prefix(prefix: str, *, whole_parts: bool = False) -> str:
 
 
 def check_start(start_after: str | None) -> str | None:
-    """A place to go on listing from: any text that a key could be compared with. Raises InvalidKey."""
+    """The start of a listing: any text that a key can be compared with. Raises InvalidKey."""
     return _checked(start_after, "start_after") if start_after else None
 
 
 def is_key(key: str) -> bool:
-    """Whether a name found in a store is a key; others, such as S3's folder markers, are none of ours."""
+    """Whether a name found in a store is a valid key; others, such as S3's folder markers, are ignored."""
     try:
         return bool(check_key(key))
     except InvalidKey:
@@ -93,11 +93,11 @@ def _checked(text: str, what: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise InvalidKey(f"{what} {text!r} is not text that UTF-8 can hold", key=ascii(text)) from None
+        raise InvalidKey(f"{what} {text!r} cannot be encoded as UTF-8", key=ascii(text)) from None
     if size > MAX_KEY_BYTES:
         raise InvalidKey(f"{what} {text[:60]!r}... has {size} bytes; the limit is {MAX_KEY_BYTES}", key=text)
     if "\\" in text or any(unicodedata.category(character) == "Cc" for character in text):
-        raise InvalidKey(f"{what} {text!r} holds a backslash or a control character; leave it out", key=text)
+        raise InvalidKey(f"{what} {text!r} has a backslash or a control character; leave it out", key=text)
     return text
 
 
@@ -109,7 +109,7 @@ def _check_part(part: str, key: str) -> None:
 
 
 def content_type(key: str) -> str:
-    """The media type that belongs to a key's suffix; application/octet-stream where none does."""
+    """The media type of a key's suffix; application/octet-stream for an unknown one."""
     return _CONTENT_TYPES.get(key.rpartition(".")[2].lower(), OCTET_STREAM)
 
 
@@ -143,12 +143,12 @@ def job_mask(job: str, index: int) -> str:
 
 
 def job_shard(job: str, chunk: int) -> str:
-    """Where the twins of a chunk lie together."""
+    """The tar with all twins of a chunk."""
     return f"jobs/{job}/shards/{chunk:06d}{SHARD_SUFFIX}"
 
 
 def job_shard_beside(job: str, chunk: int, sha256: str) -> str:
-    """The same for a shard with ``sha256`` that met another one there."""
+    """The key of a shard with ``sha256`` where another shard has the chunk's usual key already."""
     return f"jobs/{job}/shards/{chunk:06d}.{_checked_sha256(sha256)}{SHARD_SUFFIX}"
 
 
@@ -156,13 +156,13 @@ def job_shards_prefix(job: str) -> str:
     return f"jobs/{job}/shards/"
 
 
-def job_pictures_prefixes(job: str) -> tuple[str, ...]:
-    """Below these lies all that a job's records count."""
+def job_sample_prefixes(job: str) -> tuple[str, ...]:
+    """The prefixes of all objects that a job's records refer to."""
     return f"jobs/{job}/images/", f"jobs/{job}/masks/", job_shards_prefix(job)
 
 
 def job_input(job: str, number: int) -> str:
-    """Where given mask ``number`` (0, 1, ...) lies, as class indices at the job's size."""
+    """Input mask ``number`` (0, 1, ...), as class indices at the job's size."""
     return f"jobs/{job}/inputs/{number:06d}.png"
 
 
@@ -187,7 +187,7 @@ def job_summary(job: str) -> str:
 
 
 def job_retry(job: str) -> str:
-    """Which job makes what is missing of this one."""
+    """The record of the job that retries this one."""
     return f"jobs/{job}/retry.json"
 
 
@@ -196,7 +196,7 @@ def job_callbacks_prefix(job: str) -> str:
 
 
 def job_callback(job: str, attempt: int) -> str:
-    """Where attempt ``attempt`` (1, 2, ...) at the job's callback is recorded."""
+    """The record of attempt ``attempt`` (1, 2, ...) at the job's webhook."""
     return f"jobs/{job}/callbacks/{attempt:04d}.json"
 
 
@@ -205,7 +205,7 @@ def pending_callbacks_prefix() -> str:
 
 
 def pending_callback(subject: str) -> str:
-    """The note that the callback of a job, or of a run, is due, or soon will be."""
+    """The entry of a job or a run whose webhook is due, or soon will be."""
     return f"callbacks/pending/{subject}.json"
 
 
@@ -214,7 +214,7 @@ def deletions_prefix() -> str:
 
 
 def deletion(job: str) -> str:
-    """The note that the job is deleted: from the moment it is there, the job is not."""
+    """The entry of a deleted job: once it exists, the job no longer does."""
     return f"deleting/{job}.json"
 
 
@@ -235,17 +235,17 @@ def model_file(name: str, version: str, file: str) -> str:
 
 
 def shape_choice(name: str, version: str, machine_sha256: str) -> str:
-    """Where the batch shape of a model on a machine type is remembered."""
+    """The batch shape measured for a model on a machine type."""
     return f"shapes/{name}/{version}/{_checked_sha256(machine_sha256)}.json"
 
 
 def idempotency(tenant: str, sha256: str) -> str:
-    """Where the job of an Idempotency-Key is remembered; hashed, for such a key may hold anything."""
+    """The job of an Idempotency-Key, which is hashed because it may contain any character."""
     return f"idempotency/{tenant}/{_checked_sha256(sha256)}.json"
 
 
 def upload(tenant: str, sha256: str) -> str:
-    """Where a file that was sent lies, under the sha256 of its bytes."""
+    """An uploaded file, by the sha256 of its bytes."""
     return f"uploads/{tenant}/{_checked_sha256(sha256)}.png"
 
 
@@ -258,7 +258,7 @@ def api_keys_prefix() -> str:
 
 
 def api_key(key_id: str) -> str:
-    """Where an API key's record lies: whose it is, and the hash of its secret."""
+    """The record of an API key: its tenant, and the hash of its secret."""
     return f"keys/{key_id}.json"
 
 
@@ -271,7 +271,7 @@ def tenant_jobs_prefix(tenant: str) -> str:
 
 
 def tenant_job(tenant: str, job: str) -> str:
-    """The entry by which a job is found among its tenant's; empty, for its name says all."""
+    """The entry in the list of the tenant's jobs; an empty object, only its key counts."""
     return f"tenants/{tenant}/jobs/{job}"
 
 
@@ -280,7 +280,7 @@ def tenant_open_prefix(tenant: str) -> str:
 
 
 def tenant_open_job(tenant: str, job: str, samples: int) -> str:
-    """The entry of a job that has not ended, with its samples in its name, so that a listing tells their sum."""
+    """The entry of a job that has not ended, with its number of samples in the key, so that a listing gives the sum."""
     return f"tenants/{tenant}/open/{job}.{samples}"
 
 
@@ -289,11 +289,11 @@ def tenant_stored_prefix(tenant: str) -> str:
 
 
 def tenant_stored_job(tenant: str, job: str, size: int) -> str:
-    """The entry of a job that has ended, with the bytes of its files in its name."""
+    """The entry of a job that has ended, with the bytes of its files in the key."""
     return f"tenants/{tenant}/stored/{job}.{size}"
 
 
 def _checked_sha256(sha256: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ValueError(f"{sha256!r} is no sha256 in hex")
+        raise ValueError(f"{sha256!r} is not a sha256 in hex")
     return sha256

@@ -1,4 +1,4 @@
-"""From settings to the object store they name."""
+"""Opens the object store that the settings name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.store.signing import load_or_create_secret
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """The store of ``settings.store_url``; a folder is made if it is not there, a bucket must exist.
+    """The store of ``settings.store_url``; a missing folder is created, a bucket must exist.
 
-    Does not touch the network. Raises SettingsError for a URL that names no store, StoreUnavailable for a
-    folder that cannot be made.
+    No network is used. Raises SettingsError for a URL of no known store, StoreUnavailable for a
+    folder that cannot be created.
     """
     url = urlsplit(settings.store_url)
     if url.scheme == "file":
@@ -23,7 +23,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
         return FolderStore(Path(unquote(url.path)), link_secret=link_secret(settings), public_url=settings.public_url)
     if url.scheme == "s3" and url.netloc:
-        # boto3 takes a third of a second and 30 MB, so only those who use S3 pay for it.
+        # importing boto3 takes a third of a second and 30 MB, so it is imported only for S3
         from service.store.s3 import S3Store
 
         return S3Store(
@@ -34,26 +34,26 @@ def open_store(settings: Settings) -> ObjectStore:
             region=settings.s3_region,
         )
     raise SettingsError(
-        f"TWINSET_STORE_URL={settings.store_url} names no store; write file:///absolute/folder or s3://bucket/prefix"
+        f"TWINSET_STORE_URL={settings.store_url} is not the URL of a store; write file:///absolute/folder or s3://bucket/prefix"
     )
 
 
 def link_secret(settings: Settings) -> bytes:
-    """The secret of the links that the API serves itself: the setting, else the one kept in ``data_dir/secret``.
+    """The secret of the links that the API serves itself: the setting, else the one in ``data_dir/secret``.
 
-    A secret is made only beside a folder store: API processes that meet in S3 would each make its own, and refuse each
-    other's links. Raises :class:`SettingsError` there, and where it cannot be read or made.
+    A secret is created only beside a folder store: several API processes on S3 would each create their own, and refuse
+    each other's links. Raises :class:`SettingsError` on S3, and where the file cannot be read or created.
     """
     if settings.link_secret is not None:
         return settings.link_secret.get_secret_value().encode()
     if not can_sign_links(settings):
         raise SettingsError(
-            "links into shards are signed, and this service has no secret to sign them with; set TWINSET_LINK_SECRET, to the "
-            "same for all API processes"
+            "links into shards are signed, and this service has no secret to sign them with; set TWINSET_LINK_SECRET "
+            "to the same value for all API processes"
         )
     return load_or_create_secret(settings.data_dir / "secret")
 
 
 def can_sign_links(settings: Settings) -> bool:
-    """Whether there is a secret that all API processes share."""
+    """Whether all API processes share a secret for links."""
     return settings.link_secret is not None or urlsplit(settings.store_url).scheme == "file"

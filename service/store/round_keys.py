@@ -1,9 +1,9 @@
-"""Where the rounds of an augmentation set lie, and what is said of a twin that counts.
+"""Keys of the rounds of an augmentation set, and the record of an accepted twin.
 
-rounds/{number:06d}/plan.jsonl       what was wanted, a sample a line
-rounds/{number:06d}/jobs.json        the jobs that make it, and which samples each
-rounds/{number:06d}/accepted.jsonl   those that count: :class:`AcceptedLine`
-rounds/{number:06d}/state.json       written last of the round
+rounds/{number:06d}/plan.jsonl       the samples planned, one a line
+rounds/{number:06d}/jobs.json        the jobs that make them, and which samples each makes
+rounds/{number:06d}/accepted.jsonl   the accepted ones: :class:`AcceptedLine`
+rounds/{number:06d}/state.json       written last
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from service.store.run_keys import run_prefix
 
 
 class AcceptedLine(BaseModel):
-    """A twin that counts. ``source_mask`` names the real mask, or masks joined by '+', that it came from; ``made_from``
-    says which real item that was and what was done to its mask."""
+    """An accepted twin.
+
+    ``source_mask`` names the real mask, or masks joined by '+', that it came from; ``made_from`` has the real item and
+    the transforms of its mask.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,8 +36,7 @@ def round_prefix(run: str, number: int) -> str:
 
 
 def round_numbers(store: ObjectStore, run: str) -> list[int]:
-    """The rounds of which anything is there, in order; one after the other from 0 on, of a store that has lost
-    nothing."""
+    """The numbers of the rounds that have any object, in order: 0, 1, ... unless the store has lost some."""
     return [int(name) for name in store.list_folders(f"{run_prefix(run)}rounds/") if name.isascii() and name.isdigit()]
 
 

@@ -1,11 +1,11 @@
-"""Where a run's objects lie in the store.
+"""Keys of runs.
 
-{kind}s/{run}/spec.json  started.json  cancel.json  summary.json  and what the run makes
-{kind}s/{run}/callbacks/{n:04d}.json            attempt n at its callback (:mod:`service.webhooks.outbox`)
-runs/open/{run}                                 the run has no summary yet, or what it does not keep is still to be removed
-runs/deleting/{run}                             the run is gone; its objects are being removed
-tenants/{tenant}/runs/{kind}s/{run}             the entry by which it is found among its tenant's
-tenants/{tenant}/datasets/{name}/{version}.json the dataset, a run, of a name and version
+{kind}s/{run}/spec.json  started.json  cancel.json  summary.json   and what the run makes
+{kind}s/{run}/callbacks/{n:04d}.json             attempt n of its webhook (:mod:`service.webhooks.outbox`)
+runs/open/{run}                                  no summary yet, or temporary objects still to be removed
+runs/deleting/{run}                              deleted; its objects are being removed
+tenants/{tenant}/runs/{kind}s/{run}              the entry in the list of its tenant's runs
+tenants/{tenant}/datasets/{name}/{version}.json  the run of a dataset's name and version
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from service.kit.run_kinds import RunKind, kind_of
 
 
 def kind_prefix(kind: RunKind) -> str:
-    """Below it lie all runs of a kind, of all tenants."""
+    """The prefix of all runs of a kind, of all tenants."""
     return f"{kind.plural}/"
 
 
 def run_prefix(run: str) -> str:
-    """Raises ValueError for a text that is no run's id."""
+    """The prefix of a run's objects. Raises ValueError for a text that is not a run's id."""
     kind = kind_of(run)
     if kind is None:
-        raise ValueError(f"{run!r} is no run's id")
+        raise ValueError(f"{run!r} is not a run's id")
     return f"{kind_prefix(kind)}{run}/"
 
 
@@ -48,7 +48,7 @@ def run_callbacks_prefix(run: str) -> str:
 
 
 def run_callback(run: str, attempt: int) -> str:
-    """Where attempt ``attempt`` (1, 2, ...) at the run's callback is recorded."""
+    """The record of attempt ``attempt`` (1, 2, ...) at the run's webhook."""
     return f"{run_callbacks_prefix(run)}{attempt:04d}.json"
 
 
@@ -73,7 +73,7 @@ def tenant_runs_prefix(tenant: str, kind: RunKind) -> str:
 
 
 def tenant_run(tenant: str, run: str) -> str:
-    """Empty, for its name says all."""
+    """The entry in the list of the tenant's runs; an empty object, only its key counts."""
     kind = kind_of(run)
     assert kind is not None
     return f"{tenant_runs_prefix(tenant, kind)}{run}"
@@ -88,5 +88,5 @@ def tenant_dataset_prefix(tenant: str, name: str) -> str:
 
 
 def tenant_dataset(tenant: str, name: str, version: int) -> str:
-    """Which run a dataset's version is. Written once: who writes it has the version."""
+    """The run of a dataset's version. Written once: the run that writes it first gets the version."""
     return f"tenants/{tenant}/datasets/{name}/{version:08d}.json"

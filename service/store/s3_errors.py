@@ -1,4 +1,4 @@
-"""What S3 and the network say, as our errors: what happened, at which bucket and endpoint, and the remedy."""
+"""Errors of S3 and of the network, as the store's errors with bucket, endpoint and remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REMEDIES = {
     "301": "set TWINSET_S3_REGION to the bucket's region",
     "AuthorizationHeaderMalformed": "set TWINSET_S3_REGION to the bucket's region",
     "PreconditionFailed": "the object was overwritten while it was read; read it again",
-    "NotImplemented": "use a store that knows conditional writes (If-None-Match)",
+    "NotImplemented": "use a store that supports conditional writes (If-None-Match)",
 }
 
 
@@ -39,7 +39,7 @@ def unavailable(error: Exception, bucket: str, endpoint_url: str | None) -> Stor
     if isinstance(error, ClientError):
         code = _code(error)
         said = error.response.get("Error", {}).get("Message") or "no message"
-        remedy = _REMEDIES.get(code, "try again; if it stays, look at the store's own log")
+        remedy = _REMEDIES.get(code, "try again; if that does not help, see the store's own log")
         return StoreUnavailable(f"{where} answered {code} ({said}); {remedy}", bucket=bucket)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return StoreUnavailable(f"{where} needs credentials and there are none; {_CREDENTIALS}", bucket=bucket)
@@ -51,28 +51,27 @@ def unavailable(error: Exception, bucket: str, endpoint_url: str | None) -> Stor
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether the object (not the bucket) is absent. To HEAD, S3 gives the status for a code."""
+    """Whether the object (not the bucket) is absent. The code of an answer to HEAD is its status."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")
 
 
 def is_taken(error: ClientError) -> bool:
-    """Whether a conditional write found its name taken."""
+    """Whether a conditional write found an object under its key."""
     return _code(error) in ("PreconditionFailed", "412")
 
 
 def is_unsettled(error: ClientError) -> bool:
-    """Whether a conditional write met another one under way."""
+    """Whether a conditional write conflicted with another one in progress."""
     return _code(error) in ("ConditionalRequestConflict", "409")
 
 
 def is_torn(error: ClientError) -> bool:
-    """Whether the bytes of a write did not arrive as they were sent."""
+    """Whether the bytes of a write arrived damaged or incomplete."""
     return _code(error) in ("BadDigest", "IncompleteBody")
 
 
 def may_have_happened(error: Exception) -> bool:
-    """Whether a write that ended so may have taken effect: the store was reached and gave no answer, or none that
-    says."""
+    """Whether a write that ended in ``error`` may have taken effect: the store was reached, its answer is unknown."""
     if isinstance(error, ClientError):
         return error.response["ResponseMetadata"].get("HTTPStatusCode") in (500, 502, 504)
     return not isinstance(

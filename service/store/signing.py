@@ -1,6 +1,6 @@
-"""Signed links that the API serves itself: who holds the link may GET that one object, or picture, until it expires.
+"""Signed links that the API serves itself: anyone who has the link may GET that one object until it expires.
 
-The signature is HMAC-SHA256 over what the link opens and the time, in hex. S3 signs its own links to objects.
+The signature is the HMAC-SHA256 of key and expiry time, in hex. S3 signs its own links to objects.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ LINK_PATH = "/objects/"
 
 
 def signature(secret: bytes, key: str, expires: int, sha256: str | None = None) -> str:
-    """The signature of a link to ``key``, with these very bytes if ``sha256`` is given, that ends at ``expires``
-    (seconds since 1970). No key holds a line break, so no two links have the same message."""
+    """The signature of a link to ``key`` that expires at ``expires`` (seconds since 1970).
+
+    With ``sha256`` the link is to these bytes only. No key contains a line break, so no two links share a message.
+    """
     return sign_message(secret, f"twinset-link-v1\n{expires}\n{key}" + (f"\n{sha256}" if sha256 else ""))
 
 
 def sign_message(secret: bytes, message: str) -> str:
-    """The signature of what a kind of link says; a message begins with the kind's own name. Raises
-    UnicodeEncodeError."""
+    """The signature of a link's message, which begins with the name of the kind of link. Raises UnicodeEncodeError."""
     return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
 
 
@@ -41,15 +42,15 @@ def sign_path(secret: bytes, key: str, expires: int, sha256: str | None = None) 
 def check_signature(
     secret: bytes, key: str, expires: int | str, given: str, *, sha256: str | None = None, now: float | None = None
 ) -> None:
-    """Return if the link is good. Raises LinkInvalid where the signature does not fit, then LinkExpired.
+    """Checks a link. Raises LinkInvalid if the signature is wrong, otherwise LinkExpired if it is too late.
 
-    In that order, and in constant time, so that a forger learns nothing.
+    The signature is checked first, and in constant time, so that a forger learns nothing.
     """
     check_message(lambda until: signature(secret, key, until, sha256), expires, given, now=now)
 
 
 def check_message(sign: Callable[[int], str], expires: int | str, given: str, *, now: float | None = None) -> None:
-    """As :func:`check_signature`, of a link whose signature ``sign`` makes for the time at which it ends."""
+    """As :func:`check_signature`, for a link whose signature is ``sign(expires)``."""
     try:
         until = int(expires)
         fits = hmac.compare_digest(sign(until).encode(), given.encode())
@@ -58,7 +59,7 @@ def check_message(sign: Callable[[int], str], expires: int | str, given: str, *,
     if not fits:
         raise LinkInvalid("the link was changed or signed by another server; ask the job for a new one")
     if (time.time() if now is None else now) >= until:
-        raise LinkExpired("the link is past its time; ask the job for a new one", expires=until)
+        raise LinkExpired("the link has expired; ask the job for a new one", expires=until)
 
 
 def load_or_create_secret(
@@ -68,9 +69,9 @@ def load_or_create_secret(
     name: str = "link secret",
     setting: str = "TWINSET_LINK_SECRET",
 ) -> bytes:
-    """The secret kept at ``path``, made on first use for its owner's eyes; racing processes agree on one.
+    """The secret in the file ``path``, created on first use with mode 0600; racing processes agree on one.
 
-    Raises SettingsError that calls it ``name`` and tells of the ``setting`` which would do instead.
+    Raises SettingsError, which calls the secret ``name`` and mentions the ``setting`` that would replace it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,8 @@ def load_or_create_secret(
         secret = path.read_text().strip().encode()
     except OSError as error:
         raise SettingsError(
-            f"the {name} at {path} cannot be read or made ({error.strerror}); make the folder writable, or set {setting}"
+            f"the {name} at {path} cannot be read or created ({error.strerror}); "
+            f"make the folder writable, or set {setting}"
         ) from error
     if len(secret) < 16:
         raise SettingsError(f"the {name} at {path} is shorter than 16 characters; delete it to get a new one")

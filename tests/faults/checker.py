@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from service.errors import ObjectNotFound
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import SampleFile, pictures_of, read_as_stored
+from service.jobs.sample_files import SampleFile, sample_files_of, read_as_stored
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
@@ -64,7 +64,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
             continue
         if (item.image_sha256, item.mask_sha256) != reference[item.index]:
             findings.differing.append(f"{spec.job}#{item.index}")
-        for picture in pictures_of(item):
+        for picture in sample_files_of(item):
             expected_keys.add(picture.key)
             if _sha256(store, picture) != picture.sha256:
                 findings.damaged.append(picture.place)
@@ -77,7 +77,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
             findings.lost.append(f"{spec.job}#{index}")
         if recorded[index] > 1 or listed[index] > 1:
             findings.doubled.append(f"{spec.job}#{index}")
-    for prefix in keys.job_pictures_prefixes(spec.job):
+    for prefix in keys.job_sample_prefixes(spec.job):
         found = {info.key for info in store.list(prefix)}
         findings.stray += sorted(found - expected_keys)
     findings.stray += [f"{spec.job}#{index}" for index in recorded.keys() | listed.keys() if index >= spec.count]

@@ -22,7 +22,7 @@ from service.api.own_jobs import OwnJob
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
-from service.jobs.sample_files import neighbours, pictures_of, read_pictures
+from service.jobs.sample_files import neighbours, sample_files_of, read_sample_files
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.kit.prefetch import prefetch
 from service.kit.zip_stream import Member, member, zip_stream
@@ -101,8 +101,8 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
 def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) -> list[list[tuple[str, bytes]]]:
     """Of each twin image and mask under their names in the archive, checked against the record before their entry
     begins."""
-    pictures = [pictures_of(item) for _, item in run]
-    data = iter(read_pictures(services.store, [picture for of_one in pictures for picture in of_one]))
+    pictures = [sample_files_of(item) for _, item in run]
+    data = iter(read_sample_files(services.store, [picture for of_one in pictures for picture in of_one]))
     return [
         [(f"{picture.kind}s/{item.index:08d}.png", next(data)) for picture in of_one]
         for (_, item), of_one in zip(run, pictures, strict=True)
@@ -151,13 +151,13 @@ def _asked(spec: JobSpec) -> str:
         given.append(f"the prompt {spec.prompt!r}")
     if spec.classes is not None:
         given.append(f"the classes {', '.join(spec.classes)}")
-    if spec.masks is not None:
-        given.append("a given mask" if len(spec.masks) == 1 else f"{len(spec.masks)} given masks, in turn")
+    if spec.mask is not None:
+        given.append("a given mask" if len(spec.mask) == 1 else f"{len(spec.mask)} given masks, in turn")
     return " and ".join(given)
 
 
 def _about_masks(spec: JobSpec, card: ModelCard | None) -> str:
-    if spec.masks is not None:
+    if spec.mask is not None:
         return "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel"
     if card is not None and not card.makes_mask(spec.inputs):
         return "- no masks: the model draws a picture for a mask, and this job gave it none"

@@ -207,12 +207,11 @@ def _shares(planned: PlannedAugmentation) -> PlanShares:
 
 
 def _plan_view(planned: PlannedAugmentation) -> PlanView:
-    names = ("steps", "guidance_scale", "guidance_target", "eta", "size_px")
     return PlanView(
         model=planned.work.model,
         dataset=planned.work.dataset,
         seed=planned.work.seed,
-        parameters={name: getattr(planned.work, name) for name in names},
+        parameters=planned.work.sampling.described(),
         plan=_shares(planned),
         picture=base64.b64encode(_picture(planned)).decode(),
     )

@@ -14,9 +14,9 @@ from service.api.auth import KeyedRoute
 from service.api.openapi import answers
 from service.api.own_jobs import OwnJob
 from service.api.parameters import Cursor, numeric_cursor
-from service.api.schemas.jobs import PictureView, SamplePage, SampleView
+from service.api.schemas.jobs import SampleFileView, SamplePage, SampleView
 from service.api.services import Services, ServicesDep
-from service.jobs.sample_files import SampleFile, pictures_of
+from service.jobs.sample_files import SampleFile, sample_files_of
 from service.jobs.sample_links import TwinLink
 from service.jobs.spec import SampleRecord
 from service.store.opening import link_secret
@@ -49,7 +49,7 @@ def list_samples(
 
 def sample_view(item: SampleRecord, links: Links) -> SampleView:
     """The sample for an answer."""
-    found = {picture.kind: links.view(item.index, picture) for picture in pictures_of(item)}
+    found = {picture.kind: links.view(item.index, picture) for picture in sample_files_of(item)}
     return SampleView(
         index=item.index,
         seed=item.seed,
@@ -71,7 +71,7 @@ class Links:
     job: str
     expires: int
 
-    def view(self, index: int, picture: SampleFile) -> PictureView:
+    def view(self, index: int, picture: SampleFile) -> SampleFileView:
         """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
         settings, sha256 = self.services.settings, picture.sha256
         if picture.offset is None:
@@ -80,7 +80,7 @@ class Links:
             )
         else:
             url = settings.public_url + TwinLink.to(self.job, index, picture, self.expires).signed(self._secret)
-        return PictureView(url=url, sha256=sha256, bytes=picture.bytes)
+        return SampleFileView(url=url, sha256=sha256, bytes=picture.bytes)
 
     @cached_property
     def _secret(self) -> bytes:

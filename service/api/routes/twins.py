@@ -11,7 +11,7 @@ from service.api.openapi import answers
 from service.api.routes.objects import SERVED_AS_IT_IS, byte_range, is_unchanged
 from service.api.services import ServicesDep
 from service.errors import ObjectNotFound
-from service.jobs.sample_files import read_picture
+from service.jobs.sample_files import read_sample_file
 from service.jobs.sample_links import TwinLink
 from service.store.opening import link_secret
 
@@ -69,7 +69,7 @@ def read_twin(
         return Response(status_code=status, headers=headers, media_type="image/png")
     try:
         # whole, whatever part is asked for, since only the whole can be compared with its hash
-        data = read_picture(services.store, found)
+        data = read_sample_file(services.store, found)
     except ObjectNotFound:
         raise gone from None
     return Response(data[start:end], status, headers, "image/png")

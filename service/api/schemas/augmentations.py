@@ -90,7 +90,7 @@ def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) ->
     result = stands.summary.result if stands.summary else None
     if result is None:
         _, state = rounds.last_state()
-        tried = 0 if state is None else int(state.tally["tried"])
+        tried = 0 if state is None else int(state.counts["tried"])
         result = {"tried": tried, "rejected": {} if state is None else state.rejected}
     plan = _stored_plan(services, spec)
     own = services.path(f"/augmentations/{spec.run}")
@@ -105,7 +105,7 @@ def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) ->
         count=work["count"],
         seed=work["seed"],
         tried=result.get("tried", 0),
-        budget=work["count"] if plan is None else plan.tries,
+        budget=work["count"] if plan is None else plan.max_samples,
         rejected=result.get("rejected", {}),
         plan=plan,
         achieved=result.get("achieved") if stands.state is not JobState.RUNNING else None,

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model_store.card import ModelCard
-from service.broker.priority import Priority
+from service.jobs.parameters import GenerationParameters
 from service.jobs.progress import Progress
 from service.jobs.request import EXAMPLE_UPLOAD
-from service.jobs.spec import ItemClass, JobSpec, Layout
+from service.jobs.spec import ItemClass, JobSpec
 from service.kit.states import JobState
 from service.runs.webhook_payload import message_id
 from service.webhooks.outbox import CallbackState, DeliveryStatus
@@ -65,34 +65,6 @@ JOB_EXAMPLE: JsonValue = {
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-
-class MaskView(_View):
-    """A mask that was given."""
-
-    upload: str = Field(description="the id of its file; POST /uploads would answer the same")
-
-
-class ParametersView(_View):
-    """What the job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry,
-    sent with a ``count`` past its last index, these and those between them.)"""
-
-    model: str = Field(description="name@version")
-    prompt: str | None
-    classes: tuple[str, ...] | None = Field(description="the card's names, in its order")
-    mask: tuple[MaskView, ...] | None = Field(description="sample i follows mask i modulo their number")
-    mask_encoding: str | None = Field(description="how the masks were read; null without masks")
-    count: int
-    seed: int = Field(description="as given, or as drawn")
-    steps: int
-    guidance_scale: float
-    guidance_target: str | None = Field(description="what guidance strengthens; null where the model has no choice")
-    eta: float
-    size: int = Field(description="side of image and mask in pixels")
-    priority: Priority = Field(description="interactive jobs are made first; the twins are the same")
-    layout: Layout = Field(
-        description="objects are stored one by one, shards a chunk in a tar; the pictures are the same"
-    )
 
 
 class AttemptView(_View):
@@ -151,7 +123,7 @@ class JobView(_View):
     callback: CallbackView | None = Field(description="null where the request gave no callback_url")
     retry_of: str | None = Field(description="the job of which this one makes what is missing, under the same indices")
     retried_by: str | None = Field(description="the job that makes what is missing of this one, once it was asked for")
-    parameters: ParametersView
+    parameters: GenerationParameters
     links: dict[str, str]
 
 
@@ -175,7 +147,7 @@ class UploadView(_View):
     height: int = Field(description="in pixels")
 
 
-class PictureView(_View):
+class SampleFileView(_View):
     """An image or a mask."""
 
     url: str = Field(description="signed: anyone who has it may read it until it expires")
@@ -193,8 +165,10 @@ class SampleView(_View):
         description="share of the mask's pixels that are confident, 0 to 1; null where the model made no mask"
     )
     mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1; null likewise")
-    image: PictureView | None
-    mask: PictureView | None = Field(description="null where the image has none: a mask model's, asked by prompt alone")
+    image: SampleFileView | None
+    mask: SampleFileView | None = Field(
+        description="null where the image has none: a mask model's, asked by prompt alone"
+    )
     error: str | None
 
 
@@ -259,22 +233,7 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
         callback=callback_view(spec.job, spec.callback, progress.callback),
         retry_of=spec.retry_of,
         retried_by=progress.retried_by,
-        parameters=ParametersView(
-            model=spec.model,
-            prompt=spec.prompt,
-            classes=spec.classes,
-            mask=None if spec.masks is None else tuple(MaskView(upload=mask.upload) for mask in spec.masks),
-            mask_encoding=None if spec.masks is None else spec.request.get("mask_encoding", "auto"),
-            count=spec.count,
-            seed=spec.seed,
-            steps=spec.steps,
-            guidance_scale=spec.guidance_scale,
-            guidance_target=spec.guidance_target,
-            eta=spec.eta,
-            size=spec.size_px,
-            priority=spec.priority,
-            layout=spec.layout,
-        ),
+        parameters=spec.parameters,
         links={
             "self": here,
             "samples": f"{here}/samples",

@@ -225,7 +225,7 @@ def test_uploads_are_a_tenants_own(acme: TestClient, other: TestClient, store: O
     body = {"model": "polyps", "mask": {"upload": upload}}
     refused = other.post("/generate", json=body)
     assert refused.status_code == 422
-    assert "which is not here" in refused.json()["detail"]
+    assert "which does not exist" in refused.json()["detail"]
     assert [info.key for info in store.list("uploads/")] == [keys.upload("acme", upload)]
 
 
@@ -287,7 +287,7 @@ def test_queued_samples_are_limited_and_a_refusal_takes_nothing(
     problem = refused(
         client.post("/generate", json=BODY, headers={"Idempotency-Key": "b"}), "TWINSET_LIMIT_QUEUED_SAMPLES"
     )
-    assert (problem["most"], problem["used"]) == (20, 15)
+    assert (problem["max"], problem["used"]) == (20, 15)
     assert "ask for 5" in problem["detail"]
     assert len(list(repository.jobs())) == 1
     again = client.post("/generate", json={**BODY, "count": 15}, headers={"Idempotency-Key": "a"})
@@ -313,7 +313,7 @@ def test_stored_bytes_are_limited(settings: Settings, store: ObjectStore, reposi
     known = plain.post("/generate", json=BODY, headers=headers).json()["id"]
     client = limited(settings, store, limit_stored_bytes=100)
     problem = refused(client.post("/generate", json=BODY), "TWINSET_LIMIT_STORED_BYTES")
-    assert problem["used"] > problem["most"] == 100
+    assert problem["used"] > problem["max"] == 100
     refused(client.post("/uploads", content=PNG, headers=KIND), "TWINSET_LIMIT_STORED_BYTES")
     assert client.post("/generate", json=BODY, headers=headers).json()["id"] == known
     assert client.get("/jobs").status_code == 200, "what there is can still be had"

@@ -78,22 +78,22 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     ),
     "too small": (sent(pillow_file(LABELS[:7, :7].copy())), "/mask", "its side must be 8 to 4096 px"),
     "a bomb": (sent(bomb()), "/mask", "mask is 30000 x 30000 px; its side must be 8 to 4096 px"),
-    "blurred": (sent(blurred()), "/mask", "of its colours are no class's. Paint it in exactly those of tissue@1.0.0"),
+    "blurred": (sent(blurred()), "/mask", "of its colours are not a class's. Use exactly the colours of tissue@1.0.0"),
     "labels of no class": (
         sent(pillow_file(LABELS + 2)),
         "/mask",
-        "the model does not have, 4, 5; tissue@1.0.0 has classes 0 to 3",
+        "the model does not know: 4, 5; tissue@1.0.0 has classes 0 to 3",
     ),
-    "ignore": (sent(pillow_file(np.where(LABELS == 3, 255, LABELS).astype(np.uint8))), "/mask", "cannot draw 'ignore'"),
+    "ignore": (sent(pillow_file(np.where(LABELS == 3, 255, LABELS).astype(np.uint8))), "/mask", "which a model cannot draw"),
     "bad base64": ({"png": "iVBO*"}, "/mask", 'not base64: "*" at character 4'),
     "unknown upload": (
         {"upload": "ab" * 32},
         "/mask",
-        f"has the upload '{'ab' * 32}', which is not here; send its file by POST",
+        f"has the upload '{'ab' * 32}', which does not exist; send its file by POST",
     ),
-    "no upload id": ({"upload": "../../jobs"}, "/mask", 'the upload "../../jobs", which is no id'),
+    "no upload id": ({"upload": "../../jobs"}, "/mask", 'the upload "../../jobs", which is not an id'),
     "a path": ("mask.png", "/mask", 'mask is "mask.png"; give {"png"'),
-    "an empty list": ([], "/mask", "mask is []: it gives none; give 1 to 1000"),
+    "an empty list": ([], "/mask", "mask is []: the list is empty; give 1 to 1000 masks"),
     "too many": ([{"upload": "0" * 64}] * 1001, "/mask", "mask lists 1001 masks; a job takes 1 to 1000"),
     "the second of two": ([sent(PNG), sent(PNG[:-40])], "/mask/1", "mask[1] breaks off after"),
 }
@@ -137,7 +137,7 @@ def test_the_same_bad_file_is_told_once_and_after_twenty_the_rest_is_not_looked_
     masks = [sent(b"GIF8" + bytes([number])) for number in range(100)]
     many = client.post("/generate", json={"model": "tissue", "mask": masks}).json()["errors"]
     assert [fault["pointer"] for fault in many] == [f"/mask/{number}" for number in range(20)] + ["/mask"]
-    assert many[-1]["detail"] == "20 masks are refused; those after mask[19] were not looked at"
+    assert many[-1]["detail"] == "20 masks are refused; those after mask[19] were not read"
 
 
 @pytest.mark.parametrize("mask", ["NaN", "[" * 400 + "]" * 400, '[{"png": "x"}, -Infinity]'])
@@ -168,7 +168,7 @@ def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(
     body = {"model": "tissue", "mask": sent(pillow_file(image))}
     refused = client.post("/generate", json=body)
     assert refused.status_code == 422
-    assert "can be read in two ways" in refused.json()["detail"]
+    assert "is ambiguous" in refused.json()["detail"]
     assert "mask_encoding" in refused.json()["detail"]
     for encoding, wanted in (("index", LABELS), ("colours", 3 - LABELS)):
         job = client.post("/generate", json={**body, "mask_encoding": encoding}).json()["id"]
@@ -184,7 +184,7 @@ def test_an_upload_that_was_damaged_is_no_fault_of_the_request(
     store.put(keys.upload("default", upload), PNG[:-1])
     broken = client.post("/generate", json={"model": "tissue", "mask": {"upload": upload}})
     assert (broken.status_code, broken.json()["type"]) == (503, "/problems/store-error")
-    assert "Send the file again" in broken.json()["detail"]
+    assert "send the file again" in broken.json()["detail"]
     assert list(repository.jobs()) == []
     along = client.post("/generate", json={"model": "tissue", "mask": [{"upload": upload}, sent(PNG)]})
     assert along.status_code == 202

@@ -72,9 +72,9 @@ def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colou
     assert np.array_equal(np.asarray(image), majority_resize(LABELS, 64))
     assert np.array_equal(np.asarray(image.convert("RGB")), painted(majority_resize(LABELS, 64)))
     spec = repository.read_spec(job["id"])
-    assert spec.masks is not None
-    assert [mask.upload for mask in spec.masks] == [sha256(PNG)]
-    assert spec.masks[0].sha256 == sha256(repository.store.get(keys.job_input(job["id"], 0)))
+    assert spec.mask is not None
+    assert [mask.upload for mask in spec.mask] == [sha256(PNG)]
+    assert spec.mask[0].sha256 == sha256(repository.store.get(keys.job_input(job["id"], 0)))
     assert repository.store.get(keys.upload("default", sha256(PNG))) == PNG
 
 
@@ -117,8 +117,8 @@ def test_samples_take_the_masks_in_turn_and_the_manifest_says_which(
     finish(repository, spec)
     lines = [json.loads(line) for line in client.get(f"/jobs/{spec.job}/manifest").text.splitlines()]
     assert [line["given_mask"]["number"] for line in lines] == [0, 1, 2, 0, 1, 2, 0]
-    assert spec.masks is not None
-    assert lines[4]["given_mask"] == {"number": 1, "upload": ids[1]["upload"], "sha256": spec.masks[1].sha256}
+    assert spec.mask is not None
+    assert lines[4]["given_mask"] == {"number": 1, "upload": ids[1]["upload"], "sha256": spec.mask[1].sha256}
     assert {line["guidance_target"] for line in lines} == {"text"}
     plain = repository.read_spec(
         client.post("/generate", json={"model": "aerial", "prompt": "p", "count": 1}).json()["id"]

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from service.api.app import create_app
 from service.errors import LinkInvalid
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import pictures_of
+from service.jobs.sample_files import sample_files_of
 from service.jobs.sample_links import TwinLink
 from service.jobs.spec import JobSpec
 from service.settings import Settings
@@ -149,7 +149,7 @@ def test_a_link_that_was_changed_in_any_part_is_refused_before_the_store_is_aske
 
 def test_a_link_expires(client: TestClient, spec: JobSpec, repository: JobRepository, settings: Settings) -> None:
     [first, *_] = [item for _, item in repository.iterate_items(spec)]
-    [image, _] = pictures_of(first)
+    [image, _] = sample_files_of(first)
     now = int(time.time())
     for expires, status in ((now - 1, 403), (now + 60, 200)):
         answer = client.get(TwinLink.to(spec.job, 0, image, expires).signed(link_secret(settings)))
@@ -236,7 +236,7 @@ def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(s3_stor
         assert hashlib.sha256(other.get(link).content).hexdigest() == samples[0][kind]["sha256"]
     answer = without.get(f"/jobs/{spec.job}/samples")
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/settings-error")
-    assert "set TWINSET_LINK_SECRET, to the same for all API processes" in answer.json()["detail"]
+    assert "set TWINSET_LINK_SECRET to the same value for all API processes" in answer.json()["detail"]
     assert not (tmp_path / "secret").exists(), "none is made up that others would not know"
     loose = repository.read_spec(without.post("/generate", json={**BODY, "layout": "objects"}).json()["id"])
     finish(repository, loose)

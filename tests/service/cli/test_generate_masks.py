@@ -96,8 +96,8 @@ def test_a_mask_that_the_model_refuses_is_told_by_its_file(
     bad = write_mask(tmp_path / "folder" / "b.png", 9)
     assert generate(live_api, tmp_path / "twins", "--mask", tmp_path / "folder") == 1
     error = capsys.readouterr().err
-    assert f"{bad}: mask[1] holds labels that the model does not have, 9; tissue@1.0.0 has classes 0 to 3" in error
-    assert error.count("does not have") == 1
+    assert f"{bad}: mask[1] has labels that the model does not know: 9; tissue@1.0.0 has classes 0 to 3" in error
+    assert error.count("does not know") == 1
 
 
 def test_images_without_masks_come_alone(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +115,6 @@ def test_classes_and_masks_do_not_go_together(tmp_path: Path, capsys: pytest.Cap
     mask = write_mask(tmp_path / "mask.png", 0)
     common = ["generate", "--model", "m", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
     assert run([*common, "--mask", str(mask), "--classes", "water"]) == 2
-    assert "--classes goes alone" in capsys.readouterr().err
+    assert "--classes cannot be combined" in capsys.readouterr().err
     assert run([*common, "--mask", str(mask), "--mask-encoding", "rgb"]) == 2
     assert "colours" in capsys.readouterr().err

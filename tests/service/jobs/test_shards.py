@@ -16,10 +16,10 @@ from service.jobs import sample_files
 from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
     neighbours,
-    pictures_of,
     read_as_stored,
-    read_picture,
-    read_pictures,
+    read_sample_file,
+    read_sample_files,
+    sample_files_of,
 )
 from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import (
@@ -139,7 +139,11 @@ def test_images_without_masks_have_none_in_the_shard_either() -> None:
     shard = pack_shard(spec(), 0, [made(0, mask=None)])
     assert shard is not None
     [item] = shard.items
-    assert (item.mask_key, item.mask_offset, [picture.kind for picture in pictures_of(item)]) == (None, None, ["image"])
+    assert (item.mask_key, item.mask_offset, [picture.kind for picture in sample_files_of(item)]) == (
+        None,
+        None,
+        ["image"],
+    )
     with tarfile.open(fileobj=io.BytesIO(shard.data)) as tar:
         assert tar.getnames() == ["00000000.png", "00000000.json"]
         assert json.loads(tar.extractfile("00000000.json").read())["mask"] is None  # type: ignore[union-attr]
@@ -155,7 +159,10 @@ def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> 
     repository = JobRepository(store)
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
     records = [make_chunk(repository, each, 0) for each in both]
-    found = [[read_picture(store, picture) for item in each.items for picture in pictures_of(item)] for each in records]
+    found = [
+        [read_sample_file(store, picture) for item in each.items for picture in sample_files_of(item)]
+        for each in records
+    ]
     assert len(found[0]) == 8 and found[0] == found[1] and len(set(found[0])) == 5, (
         "four images; masks are all the same"
     )
@@ -166,7 +173,7 @@ def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> 
 def test_a_shard_is_damaged_or_gone_and_no_other_bytes_pass_for_a_picture(store: ObjectStore) -> None:
     shard = packed(spec())
     store.put(shard.key, shard.data)
-    image, mask = pictures_of(shard.items[1])
+    image, mask = sample_files_of(shard.items[1])
     start, end = image.span
     assert start is not None
     assert end is not None
@@ -176,17 +183,17 @@ def test_a_shard_is_damaged_or_gone_and_no_other_bytes_pass_for_a_picture(store:
     with pytest.raises(
         ObjectDamaged, match=rf"000001.tar \(bytes {start} to {end}\) in the object store has sha256 .*restore it"
     ):
-        read_picture(store, image)
-    assert read_picture(store, mask) == made(5, *LENGTHS[1]).mask, "its neighbours are sound"
+        read_sample_file(store, image)
+    assert read_sample_file(store, mask) == made(5, *LENGTHS[1]).mask, "its neighbours are sound"
     assert read_as_stored(store, image) == bytes(changed[start:end])
     store.put(shard.key, shard.data[: start + 100])
     with pytest.raises(ObjectDamaged):
-        read_picture(store, image)
+        read_sample_file(store, image)
     with pytest.raises(ObjectDamaged):
-        read_picture(store, mask)  # past the end of what is left
+        read_sample_file(store, mask)  # past the end of what is left
     store.delete(shard.key)
     with pytest.raises(ObjectNotFound):
-        read_picture(store, image)
+        read_sample_file(store, image)
 
 
 class Torn(FolderStore):
@@ -212,21 +219,21 @@ def torn(tmp_path: Path) -> Torn:
 def test_what_comes_torn_is_read_again(torn: Torn) -> None:
     shard = packed(spec())
     torn.put(shard.key, shard.data)
-    every = [picture for item in shard.items for picture in pictures_of(item)]
+    every = [picture for item in shard.items for picture in sample_files_of(item)]
     wanted = [
         data
         for place, index in enumerate(range(4, 8))
         for data in (made(index, *LENGTHS[place]).image, made(index, *LENGTHS[place]).mask)
     ]
     torn.torn = 2
-    assert read_picture(torn, every[0]) == wanted[0]
+    assert read_sample_file(torn, every[0]) == wanted[0]
     assert torn.gets == 3
     torn.torn, torn.gets = 1, 0
-    assert read_pictures(torn, every) == wanted
+    assert read_sample_files(torn, every) == wanted
     assert torn.gets == 2, "all together, and the one that was torn by itself"
     torn.torn = 10**6
     with pytest.raises(ObjectDamaged):
-        read_pictures(torn, every)
+        read_sample_files(torn, every)
 
 
 def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_once(
@@ -249,7 +256,7 @@ def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_o
         monkeypatch.setattr(sample_files, "READ_TOGETHER_BYTES", bound)
         torn.gets = 0
         read = [
-            read_pictures(torn, [picture for _, item in run for picture in pictures_of(item)])
+            read_sample_files(torn, [picture for _, item in run for picture in sample_files_of(item)])
             for run in neighbours(pairs)
         ]
         assert sum(map(len, read)) == 2 * 12
@@ -280,8 +287,8 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
         assert store.get(shard.key) == shard.data
         for item in shard.items:
             assert all(
-                hashlib.sha256(read_picture(store, picture)).hexdigest() == picture.sha256
-                for picture in pictures_of(item)
+                hashlib.sha256(read_sample_file(store, picture)).hexdigest() == picture.sha256
+                for picture in sample_files_of(item)
             )
     drop_uncounted(repository, whole)
     assert store.head(stopped.key) is not None, "nothing is recorded yet"

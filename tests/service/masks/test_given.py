@@ -17,9 +17,9 @@ PNG = base64.b64decode(EXAMPLE_MASK_PNG)
 OTHER = "ab" * 32
 
 
-def faults_of(value: Any, most: int = 5) -> list[tuple[str, str]]:
+def faults_of(value: Any, max_masks: int = 5) -> list[tuple[str, str]]:
     faults = Faults()
-    parse_masks(value, most=most, faults=faults)
+    parse_masks(value, max_masks=max_masks, faults=faults)
     with pytest.raises(InvalidRequest) as raised:
         faults.raise_if_any()
     return [(fault["pointer"], fault["detail"]) for fault in raised.value.extra["errors"]]
@@ -27,10 +27,10 @@ def faults_of(value: Any, most: int = 5) -> list[tuple[str, str]]:
 
 def test_one_mask_and_a_list_of_masks_are_told_apart_by_their_pointers() -> None:
     faults = Faults()
-    assert parse_masks({"png": EXAMPLE_MASK_PNG}, most=5, faults=faults) == [
+    assert parse_masks({"png": EXAMPLE_MASK_PNG}, max_masks=5, faults=faults) == [
         GivenFile("mask", "/mask", EXAMPLE_UPLOAD, PNG)
     ]
-    assert parse_masks([{"upload": OTHER}, {"png": EXAMPLE_MASK_PNG}], most=2, faults=faults) == [
+    assert parse_masks([{"upload": OTHER}, {"png": EXAMPLE_MASK_PNG}], max_masks=2, faults=faults) == [
         GivenFile("mask[0]", "/mask/0", OTHER),
         GivenFile("mask[1]", "/mask/1", EXAMPLE_UPLOAD, PNG),
     ]
@@ -48,16 +48,16 @@ def test_one_mask_and_a_list_of_masks_are_told_apart_by_their_pointers() -> None
         ({"image": "x"}, ['{"image": "x"}']),
         ({"png": 7}, ["png 7"]),
         ({"png": None}, ["png null"]),
-        ({"upload": None}, ["upload null, which is no id"]),
-        ({"upload": "../../etc"}, ["no id; POST /uploads answers with one"]),
-        ({"upload": OTHER.upper()}, ["no id"]),
+        ({"upload": None}, ["upload null, which is not an id"]),
+        ({"upload": "../../etc"}, ["not an id; POST /uploads gives one"]),
+        ({"upload": OTHER.upper()}, ["not an id"]),
         ({"png": "iVBO*w0K"}, ['not base64: "*" at character 4', "one line"]),
         ({"png": "iVBO\niVBO"}, ['"\\n" at character 4']),
         ({"png": "iVBO-_"}, ['"-" at character 4', "alphabet with + and /"]),
         ({"png": "iVBOx"}, ["not base64", "with its padding"]),
-        ({"png": "data:image/png;base64," + EXAMPLE_MASK_PNG}, ["begins with 'data:'; leave out"]),
-        ([], ["mask is []: it gives none; give 1 to 5"]),
-        ([{"upload": OTHER}] * 6, ["mask lists 6 masks; a job takes 1 to 5, so ask in several jobs"]),
+        ({"png": "data:image/png;base64," + EXAMPLE_MASK_PNG}, ["begins with 'data:'; send the base64 alone"]),
+        ([], ["mask is []: the list is empty; give 1 to 5 masks"]),
+        ([{"upload": OTHER}] * 6, ["mask lists 6 masks; a job takes 1 to 5; send several jobs"]),
     ],
 )
 def test_what_is_no_mask_member_is_told_with_the_form_it_should_have(value: Any, words: list[str]) -> None:
@@ -75,8 +75,8 @@ def test_every_wrong_entry_of_a_list_is_told() -> None:
 
 def test_files_are_named_instead_of_carried_and_nothing_else_is_changed() -> None:
     body = {"model": "m", "count": 2, "mask": [{"png": EXAMPLE_MASK_PNG}, {"upload": OTHER}, {"png": "?"}, 7]}
-    named = with_references(body, most=10)
+    named = with_references(body, max_masks=10)
     assert named == {**body, "mask": [{"upload": EXAMPLE_UPLOAD}, {"upload": OTHER}, {"png": "?"}, 7]}
-    assert with_references(named, most=10) == named
-    assert with_references({"mask": {"png": EXAMPLE_MASK_PNG}}, most=10) == {"mask": {"upload": EXAMPLE_UPLOAD}}
-    assert with_references({"model": "m"}, most=10) == {"model": "m"}
+    assert with_references(named, max_masks=10) == named
+    assert with_references({"mask": {"png": EXAMPLE_MASK_PNG}}, max_masks=10) == {"mask": {"upload": EXAMPLE_UPLOAD}}
+    assert with_references({"model": "m"}, max_masks=10) == {"model": "m"}

@@ -137,8 +137,8 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         TISSUE,
         "auto",
         [
-            "holds 255, 'ignore', at 2 pixels",
-            "cannot draw 'ignore'",
+            "has 255, 'ignore', at 2 pixels",
+            "which a model cannot draw",
             "classes 0 to 3: building, water, vegetation, unlabelled",
         ],
     ),
@@ -146,19 +146,19 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         pillow_file(with_pixel(with_pixel(FOUR, 3, 2, 9), 4, 4, 7)),
         TISSUE,
         "auto",
-        ["labels that the model does not have, 7, 9; tissue@1.0.0 has classes 0 to 3"],
+        ["labels that the model does not know: 7, 9; tissue@1.0.0 has classes 0 to 3"],
     ),
     "labels of no class, and ignore": (
         pillow_file(with_pixel(with_pixel(FOUR, 3, 2, 255), 4, 4, 4)),
         TISSUE,
         "index",
-        ["does not have, 4;", "; it holds 255, 'ignore', at 1 pixel,"],
+        ["does not know: 4;", "; it has 255, 'ignore', at 1 pixel,"],
     ),
     "black and white for four classes": (
         pillow_file(TWO * 255),
         TISSUE,
         "auto",
-        ["'ignore'", "black and white tell classes apart only where a model has two, and tissue@1.0.0 has 4"],
+        ["'ignore'", "black and white can stand only for two classes, and tissue@1.0.0 has 4"],
     ),
     "one bit for four classes": (
         pillow_file(Image.fromarray(TWO * 255).convert("1")),
@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         pillow_file(with_pixel(painted(FOUR), 5, 9, (18, 52, 86))),
         TISSUE,
         "auto",
-        ["has the colour #123456 at x 5, y 9; 1 of its colours is no class's", "#0000ff water", "without smoothing"],
+        ["has the colour #123456 at x 5, y 9; 1 of its colours is not a class's", "#0000ff water", "without smoothing"],
     ),
     "colour soup": (
         pillow_file(noise()),
@@ -186,7 +186,7 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         "binary",
         ["neither black nor white", "threshold"],
     ),
-    "RGB for indices": (pillow_file(painted(FOUR)), TISSUE, "index", ["is an RGB picture", "mask_encoding 'colours'"]),
+    "RGB for indices": (pillow_file(painted(FOUR)), TISSUE, "index", ["is an RGB image", "mask_encoding 'colours'"]),
     "grey between black and white": (
         pillow_file(with_pixel(TWO * 255, 2, 3, 128)),
         POLYPS,
@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         palette_file(FOUR + 4, [(1, 1, 1)] * 8),
         TISSUE,
         "auto",
-        ["does not have, 4, 5, 6, 7", "and by the colours of its palette, it has the colour #010101 at x 0, y 0"],
+        ["does not know: 4, 5, 6, 7", "and by the colours of its palette, it has the colour #010101 at x 0, y 0"],
     ),
     "a palette that ends before its index": (
         palette_file(FOUR, COLOURS[:2]),
@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         TISSUE,
         "auto",
         [
-            "read in two ways",
+            "is ambiguous",
             "label 0 is 0 (building)",
             "2 (vegetation)",
             "mask_encoding 'index', 'colours' or 'binary'",
@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[bytes, ModelCard, MaskEncoding, list[str]]] = {
         palette_file(TWO, [(255, 255, 255), (0, 0, 0)], depth=1),
         POLYPS,
         "auto",
-        ["read in two ways", "label 0 is 0 (ground), by the colour of its palette 1 (polyp)"],
+        ["is ambiguous", "label 0 is 0 (ground), by palette colour 1 (polyp)"],
     ),
     "see-through": (
         pillow_file(with_pixel(with_pixel(with_alpha(painted(FOUR)), 3, 2, 0), 7, 6, (255, 0, 0, 254))),
@@ -277,7 +277,7 @@ def test_rows_that_pillow_cannot_unfilter_are_refused() -> None:
     from tests.service.masks.support import file, header
 
     rows = b"".join(b"\x09" + bytes(16) for _ in range(16))
-    with pytest.raises(MaskRefused, match="cannot be decoded .*save it anew"):
+    with pytest.raises(MaskRefused, match="cannot be decoded .*save the file again"):
         read(file(header(16, 16), chunk(b"IDAT", zlib.compress(rows))))
 
 

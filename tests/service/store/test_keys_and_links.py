@@ -38,7 +38,7 @@ def test_keys_are_those_of_the_layout() -> None:
     assert keys.idempotency("default", "ab" * 32) == f"idempotency/default/{'ab' * 32}.json"
     assert keys.upload("default", "ab" * 32) == f"uploads/default/{'ab' * 32}.png"
     for key in (keys.idempotency, keys.upload):
-        with pytest.raises(ValueError, match="no sha256"):
+        with pytest.raises(ValueError, match="not a sha256"):
             key("default", "../../etc")
 
 

@@ -42,7 +42,7 @@ def test_a_link_secret_given_is_used_and_none_is_made(tmp_path: Path) -> None:
 def test_a_link_secret_is_made_up_beside_a_folder_alone(tmp_path: Path) -> None:
     in_s3 = Settings(data_dir=tmp_path, store_url="s3://twins")
     assert not can_sign_links(in_s3)
-    with pytest.raises(SettingsError, match="set TWINSET_LINK_SECRET, to the same for all API processes"):
+    with pytest.raises(SettingsError, match="set TWINSET_LINK_SECRET to the same value for all API processes"):
         link_secret(in_s3)
     assert not (tmp_path / "secret").exists()
     shared = Settings(data_dir=tmp_path, store_url="s3://twins", link_secret="0123456789abcdef")
