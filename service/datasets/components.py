@@ -1,4 +1,4 @@
-"""The objects of a mask: given instances, or connected runs of pixels of one class."""
+"""The objects of a mask: given instances, or connected regions of one class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Regions:
-    """``map`` ``(H, W)`` int32: 0 no region, 1..N a region; ``values`` ``(N,)`` int64: what the pixels of each hold."""
+    """Regions of a mask: ``map`` ``(H, W)`` int32 is 0 for no region, 1..N a region; ``values`` ``(N,)`` int64.
+
+    ``values`` are the mask's value in each region.
+    """
 
     map: np.ndarray
     values: np.ndarray
@@ -18,26 +21,26 @@ class Regions:
         return len(self.values)
 
     def areas(self) -> np.ndarray:
-        """Pixels of each region ``(N,)``."""
+        """The number of pixels of each region ``(N,)``."""
         return np.bincount(self.map.reshape(-1), minlength=len(self) + 1)[1:]
 
     def boxes(self) -> np.ndarray:
-        """``(N, 4)`` int64: left, top, width, height of each region in pixels."""
+        """The bounding boxes ``(N, 4)`` int64: left, top, width, height of each region in pixels."""
         rows, columns = np.nonzero(self.map)
         owners = self.map[rows, columns]
-        least = np.full((len(self) + 1, 2), np.iinfo(np.int64).max)
-        most = np.full((len(self) + 1, 2), -1, dtype=np.int64)
-        for axis, places in enumerate((columns, rows)):
-            np.minimum.at(least[:, axis], owners, places)
-            np.maximum.at(most[:, axis], owners, places)
-        return np.concatenate([least, most - least + 1], axis=1)[1:]
+        low = np.full((len(self) + 1, 2), np.iinfo(np.int64).max)
+        high = np.full((len(self) + 1, 2), -1, dtype=np.int64)
+        for axis, positions in enumerate((columns, rows)):
+            np.minimum.at(low[:, axis], owners, positions)
+            np.maximum.at(high[:, axis], owners, positions)
+        return np.concatenate([low, high - low + 1], axis=1)[1:]
 
 
-def connected(values: np.ndarray, nothing: set[int]) -> Regions:
+def connected(values: np.ndarray, excluded: set[int]) -> Regions:
     """Connected regions of equal values of ``(H, W)``, by shared sides (4-connectivity), numbered by their first pixel.
 
-    Pixels whose value is in ``nothing`` are in no region. Pixels that meet at a corner alone are two regions: each then
-    has one outer border, which a polygon can follow.
+    Pixels whose value is in ``excluded`` are in no region. Pixels that touch only at a corner are in two regions, so
+    that each region has one outer border, which a polygon can follow.
     """
     height, width = values.shape
     first_of_run = np.ones(values.shape, dtype=bool)
@@ -45,35 +48,34 @@ def connected(values: np.ndarray, nothing: set[int]) -> Regions:
     run = (np.cumsum(first_of_run) - 1).reshape(height, width)
     run_value = values[first_of_run].astype(np.int64)
     same = values[1:] == values[:-1]
-    # a pair of runs meets where either of them begins, so those pixels say it all
-    meets = same & (first_of_run[1:] | first_of_run[:-1])
-    root = _joined(len(run_value), run[:-1][meets], run[1:][meets])
-    taken = np.ones(len(run_value), dtype=bool)
-    for value in nothing:
-        taken &= run_value != value
-    # the least run of a region is its root, so counting roots in order numbers regions by their first pixel
-    is_root = taken & (root == np.arange(len(root)))
-    number = np.where(taken, np.cumsum(is_root)[root], 0).astype(np.int32)
+    # if two runs touch, they also touch at a pixel where one of them begins, so those pixels suffice
+    touching = same & (first_of_run[1:] | first_of_run[:-1])
+    root = _joined(len(run_value), run[:-1][touching], run[1:][touching])
+    included = np.ones(len(run_value), dtype=bool)
+    for value in excluded:
+        included &= run_value != value
+    # the lowest run of a region is its root, so counting roots in order numbers regions by their first pixel
+    is_root = included & (root == np.arange(len(root)))
+    number = np.where(included, np.cumsum(is_root)[root], 0).astype(np.int32)
     roots = np.flatnonzero(is_root)
     return Regions(number[run], run_value[roots])
 
 
-def objects(labels: np.ndarray, instances: np.ndarray | None, nothing: set[int]) -> Regions:
-    """The objects of class indices ``(H, W)``: those of ``instances``, and where it has none, connected regions of a
-    class.
+def objects(labels: np.ndarray, instances: np.ndarray | None, excluded: set[int]) -> Regions:
+    """The objects of class indices ``(H, W)``: the given ``instances``, and connected regions of the other pixels.
 
-    ``nothing`` holds the labels that are no objects. ``values`` are the objects' class indices. An instance may have
-    parts that do not touch; where its pixels have several classes, it is one object for each.
+    Pixels with a label in ``excluded`` belong to no object. ``values`` are the objects' class indices. An instance may
+    have parts that do not touch; if its pixels have several classes, it is one object for each.
     """
-    regions = connected(labels, nothing)
+    regions = connected(labels, excluded)
     if instances is None or not instances.any():
         return regions
     given = (instances > 0) & (regions.map > 0)
     keys = np.where(given, (instances.astype(np.int64) << 8) | labels, -regions.map.astype(np.int64))
     keys[regions.map == 0] = 0
     if (connected_needed := ~given & (regions.map > 0)).any():
-        # what instances cut away may leave a region in pieces
-        rest = connected(np.where(connected_needed, labels, 255).astype(np.int64), {*nothing, 255})
+        # instances cut out of a region may leave it in pieces
+        rest = connected(np.where(connected_needed, labels, 255).astype(np.int64), {*excluded, 255})
         keys[connected_needed] = -rest.map[connected_needed].astype(np.int64)
     found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     kept = found != 0
@@ -84,7 +86,7 @@ def objects(labels: np.ndarray, instances: np.ndarray | None, nothing: set[int])
 
 
 def _joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The least member of each of ``count`` nodes' group, where ``left[i]`` and ``right[i]`` are of one group."""
+    """The lowest node of each node's group, for ``count`` nodes and edges ``left[i]`` to ``right[i]`` (union-find)."""
     root = np.arange(count)
     while True:
         low, high = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])

@@ -1,4 +1,4 @@
-"""Packages that only some formats need, imported when one of these is asked for."""
+"""Optional packages, imported when a format needs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.errors import MissingExtra
 
 
 def optional(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """The module. Raises MissingExtra naming the extra that brings it."""
+    """The module, imported. Raises MissingExtra naming the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -1,4 +1,4 @@
-"""One image with its mask, as readers yield and writers take it."""
+"""Dataset items: one image with its mask, as readers yield and writers accept them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ from PIL import ExifTags, Image
 from service.datasets.classes import Source
 from service.errors import InvalidDataset
 
-_PLACE = re.compile(r"image file (<.*>|'.*')")
+_SOURCE = re.compile(r"image file (<.*>|'.*')")
 
 
 def decoding_fault(error: Exception) -> str:
-    """What Pillow says of a picture that it cannot decode, without the place in memory or on disk where it stood."""
-    return _PLACE.sub("it as an image", str(error))
+    """Pillow's message on an image that it cannot decode, without the memory address or path of the file."""
+    return _SOURCE.sub("it as an image", str(error))
 
 
-def as_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in RGB. Grey of 16 bits keeps its upper eight, as colours of 16 bits do: Pillow by itself makes nearly
-    all of it white."""
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture.convert("RGB")
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image in RGB; 16-bit grey keeps its upper eight bits (Pillow's own conversion makes it almost white)."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
-def is_turned(picture: Image.Image) -> bool:
-    """Whether a picture's EXIF data ask for it to be shown turned or mirrored."""
-    return picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+def is_turned(image: Image.Image) -> bool:
+    """Whether an image's EXIF data ask for it to be shown rotated or mirrored."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 @dataclass(eq=False)
 class DatasetItem:
-    """An image, its mask, and what is known of them.
+    """An image, its mask, and their metadata.
 
     ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a
-    PNG that holds them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 tells objects of one class
-    apart: 0 for none, and every other number's pixels have one class. ``source_mask`` is the same for all items that
-    were made from one mask, so that they stay on one side of a split.
+    PNG with them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 separates objects of one class: 0
+    for none; the pixels of any other number have one class. ``source_mask`` is the same for all items that were made
+    from one mask, so that they stay in one split.
     """
 
     name: str
@@ -60,7 +59,7 @@ class DatasetItem:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The class indices ``(H, W)`` uint8. Raises InvalidDataset for a mask that holds none."""
+        """The class indices ``(H, W)`` uint8. Raises InvalidDataset for a mask that is not of that form."""
         if isinstance(self.mask, np.ndarray):
             if self.mask.ndim != 2 or self.mask.dtype != np.uint8 or not self.mask.size:
                 raise InvalidDataset(
@@ -84,12 +83,12 @@ class DatasetItem:
 
     @property
     def mask_png(self) -> bytes | None:
-        """The mask's file, where it came as one."""
+        """The mask's PNG file, or None if the mask is an array."""
         return None if isinstance(self.mask, np.ndarray) else self.mask
 
     @property
     def image_bytes(self) -> bytes:
-        """The image's file, read where it is a path. Raises InvalidDataset if it cannot be."""
+        """The bytes of the image file. Raises InvalidDataset if it cannot be read."""
         if isinstance(self.image, bytes):
             return self.image
         try:
@@ -100,15 +99,14 @@ class DatasetItem:
 
     @cached_property
     def image_sha256(self) -> str:
-        """The sha256 of the image's file, in hex; whoever has compared the bytes with it may set it, so that it is
-        worked out once."""
+        """The sha256 of the image file, in hex; code that has verified the bytes may set it, to avoid a second hash."""
         return hashlib.sha256(self.image_bytes).hexdigest()
 
     @property
     def mask_group(self) -> str:
-        """What keeps items of one mask together: ``source_mask``, or a hash of the class indices."""
+        """The key that keeps items of one mask together: ``source_mask``, or a hash of the class indices."""
         if self.source_mask is not None:
             return self.source_mask
         digest = hashlib.sha256(repr(self.labels.shape).encode())
-        digest.update(np.ascontiguousarray(self.labels))
+        digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()

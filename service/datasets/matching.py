@@ -1,4 +1,4 @@
-"""The classes of several datasets as one list, and names under which their items do not meet."""
+"""The classes of several datasets as one list, and name prefixes that keep their items apart."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from service.datasets.writing.options import ExportOptions
 from service.errors import InvalidDataset
 
 
-class Described(Protocol):
-    """What has to be known of a dataset before any item is read: how it is called, its format, its classes."""
+class DatasetWithClasses(Protocol):
+    """What is known of a dataset before any item is read: its label, format and classes."""
 
     @property
     def label(self) -> str: ...
@@ -25,71 +25,75 @@ class Described(Protocol):
     def classes(self) -> ClassList: ...
 
 
-class Matching:
-    """How the classes of each part become one list.
+class ClassMatching:
+    """The mapping of each part's classes to one common list.
 
-    Classes are matched by name, whatever their case, after ``rename``; their order and colours are those of the first
-    part, or the order of ``keep``. Where real data and twins are mixed, an item's name begins with its part's label;
-    twins are named by their job, which is no other's.
+    Classes are matched by name, ignoring case, after ``rename``; their order and colours are those of the first part,
+    or the order of ``keep``. In a mix, the name of a real item begins with its part's label; twins are already named by
+    their job.
     """
 
     def __init__(
         self,
-        parts: Sequence[Described],
+        parts: Sequence[DatasetWithClasses],
         keep: Sequence[str] | None,
         rename: Mapping[str, str] | None,
         dropped: str | None,
     ) -> None:
         """``keep`` names classes by their old or new names; the pixels of others become ``dropped``, or 255 without it.
 
-        Raises InvalidDataset where the parts' classes do not agree, naming those that differ.
+        Raises InvalidDataset if the parts' classes do not agree, naming those that differ.
         """
         self._rename = dict(rename or {})
         self._parts = parts
         known = {name for part in parts for name in part.classes.names}
-        if strange := [name for name in self._rename if name not in known]:
+        if unknown := [name for name in self._rename if name not in known]:
             raise InvalidDataset(
-                f"rename names {strange[0]!r}, which is no class; there are {', '.join(sorted(known))}"
+                f"rename names {unknown[0]!r}, which is not a class; there are {', '.join(sorted(known))}"
             )
         wanted = self._wanted(keep)
         self.mappings: list[ClassMapping] = [
             self._mapping(part, wanted, dropped, selecting=keep is not None) for part in parts
         ]
-        """For each part."""
+        """The mapping of each part."""
         self.classes: ClassList = self.mappings[0].classes
         self.prefixes: list[str] = [f"{label}/" if label else "" for label in _distinct(parts)]
-        """For each part, what the names of its items begin with."""
+        """The prefix of the names of each part's items."""
 
     def _wanted(self, keep: Sequence[str] | None) -> list[str]:
         """The new names of the classes, in their new order."""
         if keep is None:
-            # a name that the first part writes in another case is the same class
+            # names that differ only in case are the same class
             return _unique(self._renamed(name) for name in self._parts[0].classes.names)
         return _unique(self._renamed(name) for name in keep)
 
-    def _mapping(self, part: Described, wanted: list[str], dropped: str | None, *, selecting: bool) -> ClassMapping:
+    def _mapping(
+        self, part: DatasetWithClasses, wanted: list[str], dropped: str | None, *, selecting: bool
+    ) -> ClassMapping:
         of_name: dict[str, list[str]] = {}
         for name in part.classes.names:
             of_name.setdefault(self._renamed(name).casefold(), []).append(name)
-        lacking = [name for name in wanted if name.casefold() not in of_name]
-        extra = of_name.keys() - {name.casefold() for name in wanted}
-        more = [self._renamed(name) for folded, names in of_name.items() for name in names[:1] if folded in extra]
-        if lacking or (more and not selecting):
-            self._refuse(part, lacking, more)
+        missing = [name for name in wanted if name.casefold() not in of_name]
+        unwanted = of_name.keys() - {name.casefold() for name in wanted}
+        extra = [self._renamed(name) for folded, names in of_name.items() for name in names[:1] if folded in unwanted]
+        if missing or (extra and not selecting):
+            self._refuse(part, missing, extra)
         kept = [old for name in wanted for old in of_name[name.casefold()]]
         renames = {old: name for name in wanted for old in of_name[name.casefold()]}
         options = ExportOptions(format="folders", classes=tuple(kept), rename=renames, dropped=dropped)
         return class_mapping(part.classes, options)
 
-    def _refuse(self, part: Described, lacking: list[str], more: list[str]) -> None:
-        has = ", ".join(part.classes.names)
+    def _refuse(self, part: DatasetWithClasses, missing: list[str], extra: list[str]) -> None:
+        names = ", ".join(part.classes.names)
         if len(self._parts) == 1:
-            raise InvalidDataset(f"classes names {lacking[0]!r}, which is no class of {part.label!r}; there are {has}")
-        said = [f"lacks {', '.join(map(repr, lacking))}"] if lacking else []
-        said += [f"has {', '.join(map(repr, more))} besides"] if more else []
+            raise InvalidDataset(
+                f"classes names {missing[0]!r}, which is not a class of {part.label!r}; there are {names}"
+            )
+        differences = [f"lacks {', '.join(map(repr, missing))}"] if missing else []
+        differences += [f"also has {', '.join(map(repr, extra))}"] if extra else []
         raise InvalidDataset(
-            f"the classes do not agree: {part.label!r} {' and '.join(said)} (its classes are {has}). "
-            "Rename those that are the same (--rename A=B), or keep those that all have (--classes A,B)"
+            f"the classes do not agree: {part.label!r} {' and '.join(differences)} (its classes are {names}). "
+            "Rename classes that are the same (--rename A=B), or keep only common ones (--classes A,B)"
         )
 
     def _renamed(self, name: str) -> str:
@@ -100,9 +104,8 @@ def _unique(names: Iterable[str]) -> list[str]:
     return list({name.casefold(): name for name in reversed(list(names))}.values())[::-1]
 
 
-def _distinct(parts: Sequence[Described]) -> list[str]:
-    """The label of each part, empty for twins: no label is the beginning of another, whatever characters become of
-    it."""
+def _distinct(parts: Sequence[DatasetWithClasses]) -> list[str]:
+    """The label of each part, empty for twins; no label is a prefix of another, even after unsafe characters change."""
     if len(parts) == 1:
         return [""]
     labels: list[str] = []
@@ -112,7 +115,7 @@ def _distinct(parts: Sequence[Described]) -> list[str]:
             continue
         stem = file_stem(part.label)
         label, number = stem, 1
-        while any(taken and _overlap(label, taken) for taken in labels):
+        while any(other and _overlap(label, other) for other in labels):
             number += 1
             label = f"{stem}-{number}"
         labels.append(label)

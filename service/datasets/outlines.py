@@ -1,9 +1,9 @@
 """The borders of a mask's objects as polygons, exact to the pixel.
 
-A border runs between pixels, along their sides, with the object on its right. Traced so, it is a polygon that holds the
-centres of the object's pixels and no others. A polygon of most formats has no holes: an object with holes is cut open
-from each hole to the nearest border on its left, along the middle of a row, so that one closed line goes around all of
-it.
+A border runs between pixels, along their sides, with the object on its right. The polygon so traced contains the
+centres of the object's pixels and no others. Polygons of most formats have no holes, so an object with holes is cut
+open from each hole to the nearest border on its left, along the middle of a row: one closed line then goes around all
+of it.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ import numpy as np
 _STEP = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 """(x, y) of a step right, down, left, up: the directions 0..3."""
 _LEFT = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
-"""Where the pixel on the border's left is, seen from the one on its right."""
+"""The offset from the pixel on the border's right to the one on its left."""
 _START = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-"""The corner of the pixel at which its side begins."""
+"""The corner of the pixel at which its side starts."""
 _DOWN, _UP = 1, 3
 _Stretch = tuple[np.ndarray, int | None]
-"""Points ``(n, 2)`` of a line, and the side at their end from which a seam leads to a hole, if one does."""
+"""Points ``(n, 2)`` of a line, and the side at its end from which a seam leads to a hole, if there is one."""
 
 
 @dataclass(frozen=True)
 class _Borders:
-    """Every side of a pixel at which its region ends: side ``e`` belongs to ``region[e]``, is followed by side
-    ``following[e]``."""
+    """Every pixel side at which a region ends: side ``e`` belongs to ``region[e]``, and ``following[e]`` follows it."""
 
     region: np.ndarray
     direction: np.ndarray
     pixel: np.ndarray
     following: np.ndarray
     number: np.ndarray
-    """``(4, H + 2, W + 2)``: which side a direction and pixel (counted with a margin of 1) are."""
+    """``(4, H + 2, W + 2)``: the side of a direction and pixel (with a margin of 1), or -1."""
 
 
 def polygons(regions: np.ndarray, count: int, *, inset_px: float = 0.0) -> list[list[np.ndarray]]:
-    """For each region 1..``count`` of ``(H, W)`` int32, the polygons that hold it: ``(n, 2)`` float64 of (x, y).
+    """The polygons of each region 1..``count`` of ``(H, W)`` int32: ``(n, 2)`` float64 of (x, y).
 
     Pixel (column, row) covers [column, column + 1) x [row, row + 1). A region has one polygon for each of its parts
     that are connected by sides, cut open at holes. ``inset_px`` (0 to below 0.5) draws every border that far into the
     object: its corners then lie inside the object's border pixels, and a reader that rounds them down to pixels and
-    fills with the border included gets the same object as one that asks for pixel centres.
+    fills with the border included gets the same object as one that tests pixel centres.
     """
     borders = _borders(np.pad(regions, 1))
     found: list[list[np.ndarray]] = [[] for _ in range(count)]
@@ -51,10 +50,10 @@ def polygons(regions: np.ndarray, count: int, *, inset_px: float = 0.0) -> list[
         return found
     rings = _rings(borders.following)
     outward = _around_objects(rings, borders)
-    outer = [ring for ring, is_outer in zip(rings, outward) if is_outer]
-    inner = [ring for ring, is_outer in zip(rings, outward) if not is_outer]
+    outer = [ring for ring, is_outer in zip(rings, outward, strict=True) if is_outer]
+    inner = [ring for ring, is_outer in zip(rings, outward, strict=True) if not is_outer]
     whole = _cut_open(outer, inner, regions, borders, inset_px) if inner else {}
-    for number, (ring, points) in enumerate(zip(outer, _corners(outer, borders, inset_px))):
+    for number, (ring, points) in enumerate(zip(outer, _corners(outer, borders, inset_px), strict=True)):
         found[borders.region[ring[0]] - 1].append(whole.get(number, points))
     return found
 
@@ -66,11 +65,11 @@ def _borders(padded: np.ndarray) -> _Borders:
     beside = [step[1] * width + step[0] for step in _LEFT]
     onward = [step[1] * width + step[0] for step in _STEP]
     directions, pixels = [], []
-    for direction in range(4):
+    for heading in range(4):
         inside = np.flatnonzero(flat)
-        ends = inside[flat[inside] != flat[inside + beside[direction]]]
+        ends = inside[flat[inside] != flat[inside + beside[heading]]]
         pixels.append(ends)
-        directions.append(np.full(len(ends), direction))
+        directions.append(np.full(len(ends), heading))
     pixel, direction = np.concatenate(pixels), np.concatenate(directions)
     number = np.full((4, flat.size), -1, dtype=np.int64)
     number[direction, pixel] = np.arange(len(pixel))
@@ -85,7 +84,7 @@ def _borders(padded: np.ndarray) -> _Borders:
 
 
 def _rings(following: np.ndarray) -> list[np.ndarray]:
-    """The closed walks along ``following``, each from its first side on."""
+    """The closed rings of sides along ``following``, each from its first side on."""
     after = following.tolist()
     seen = bytearray(len(after))
     rings = []
@@ -102,14 +101,15 @@ def _rings(following: np.ndarray) -> list[np.ndarray]:
 
 
 def _around_objects(rings: list[np.ndarray], borders: _Borders) -> np.ndarray:
-    """Which rings run around an object and not around a hole: those whose signed area is positive."""
+    """Whether each ring runs around an object (positive signed area) and not around a hole."""
     sides = np.concatenate(rings)
     _row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
     direction = borders.direction[sides]
-    # only upright sides sweep an area in y; those on an object's right run down
+    # only vertical sides contribute area in y; those on an object's right run down
     swept = (column + _START[direction, 0]) * _STEP[direction, 1]
     starts = np.cumsum([0, *map(len, rings[:-1])])
-    return np.add.reduceat(swept, starts) > 0
+    areas: np.ndarray = np.add.reduceat(swept, starts)
+    return areas > 0
 
 
 def _corners(rings: list[np.ndarray], borders: _Borders, inset_px: float) -> list[np.ndarray]:
@@ -131,23 +131,24 @@ def _points(
     row, column = np.divmod(borders.pixel[sides], borders.number.shape[2])
     corner = np.stack([column - 1, row - 1], axis=1) + _START[direction]
     # inward is away from the pixel on the left, for the side that ends in the corner and for the one that begins there
-    return corner - inset_px * (_LEFT[direction] + _LEFT[before])
+    moved: np.ndarray = corner - inset_px * (_LEFT[direction] + _LEFT[before])
+    return moved
 
 
 def _cut_open(
     outer: list[np.ndarray], inner: list[np.ndarray], regions: np.ndarray, borders: _Borders, inset_px: float
 ) -> dict[int, np.ndarray]:
-    """The polygons of those outer rings that have holes, by their place in ``outer``."""
+    """The polygons of the outer rings that have holes, by their index in ``outer``."""
     rings = outer + inner
     owner = np.empty(len(borders.region), dtype=np.int64)
     for number, ring in enumerate(rings):
         owner[ring] = number
     seams: dict[int, int] = {}
-    """From the side at which a seam meets a border on the left to the side of the hole from which it comes."""
+    """For the side at which a seam reaches the border on its left, the side of the hole at which the seam starts."""
     holed = set()
     column_of = borders.pixel % borders.number.shape[2]
     for ring in inner:
-        # the hole's leftmost side; it looks to the left, so no other side of this hole is in its way
+        # the hole's leftmost side; it faces left, so no other side of this hole is in its way
         sides = ring[borders.direction[ring] == _DOWN]
         side = int(sides[np.argmin(column_of[sides])])
         row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
@@ -193,22 +194,21 @@ def _walk(
 def _stretches(
     ring: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px: float, skip_first: bool = False
 ) -> Iterator[_Stretch]:
-    """The corners of a ring in stretches, each up to a side at which a seam begins (with the seam's two ends around
-    it)."""
+    """The corners of a ring in stretches, each up to a side at which a seam starts, with the seam's two ends."""
     direction = borders.direction[ring]
     before = np.roll(direction, 1)
     turns = direction != before
     if skip_first:
         turns[0] = False
     corners = _points(ring, direction, before, borders, inset_px)
-    begun = 0
-    for place in [place for place, side in enumerate(ring.tolist()) if side in seams]:
-        stretch = corners[begun : place + 1][turns[begun : place + 1]]
-        middle = _middle(int(ring[place]), borders, inset_px)
-        yield np.concatenate([stretch, middle]), int(ring[place])
+    start = 0
+    for index in [index for index, side in enumerate(ring.tolist()) if side in seams]:
+        stretch = corners[start : index + 1][turns[start : index + 1]]
+        middle = _middle(int(ring[index]), borders, inset_px)
+        yield np.concatenate([stretch, middle]), int(ring[index])
         yield middle, None
-        begun = place + 1
-    yield corners[begun:][turns[begun:]], None
+        start = index + 1
+    yield corners[start:][turns[start:]], None
 
 
 def _around(hole: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px: float) -> Iterator[_Stretch]:
@@ -222,12 +222,13 @@ def _around(hole: np.ndarray, seams: dict[int, int], borders: _Borders, inset_px
 
 
 def _corners_at(hole: np.ndarray, borders: _Borders, inset_px: float) -> np.ndarray:
-    """The corner at which a ring's first side begins, which is where its last one ends."""
+    """The corner at which a ring's first side starts and its last one ends."""
     return _points(hole[:1], borders.direction[hole[:1]], borders.direction[hole[-1:]], borders, inset_px)
 
 
 def _middle(side: int, borders: _Borders, inset_px: float) -> np.ndarray:
-    """The middle of an upright side, ``(1, 2)``."""
+    """The middle of a vertical side, ``(1, 2)``."""
     row, column = divmod(int(borders.pixel[side]), borders.number.shape[2])
     x = column if borders.direction[side] == _DOWN else column - 1
-    return np.array([[x, row - 0.5]]) - inset_px * _LEFT[borders.direction[side]]
+    middle: np.ndarray = np.array([[x, row - 0.5]]) - inset_px * _LEFT[borders.direction[side]]
+    return middle

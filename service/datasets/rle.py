@@ -1,8 +1,8 @@
-"""Run-length encodings of masks as COCO has them: column by column, runs of zeros and ones in turn, zeros first.
+"""COCO's run-length encodings of masks: column by column, alternating runs of zeros and ones, zeros first.
 
-Compressed, a run is written as its difference from the run two before it, five bits to a character from ASCII 48 on.
-(COCO API, ``maskApi.c``.) Written here and not taken from pycocotools, whose C code trusts what it is given: encodings
-come from uploaded files. The tests hold both to the same bytes.
+In the compressed form, a run is written as its difference from the run two before it, five bits per character from
+ASCII 48 on (COCO API, ``maskApi.c``). It is implemented here because encodings come from uploaded files, and the C code
+of pycocotools trusts its input. The tests check that both give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 _FEW = 100
 _MAX_GROUPS = 7
-"""35 bits: more than any run of a mask that is allowed."""
+"""35 bits: more than the run of any allowed mask."""
 
 
 class RleInvalid(ValueError):
-    """A run-length encoding that is none, or not one of a mask of this size."""
+    """The encoding is malformed, or does not match the size of the mask."""
 
 
 def encode(mask: np.ndarray) -> np.ndarray:
-    """Runs ``(n,)`` int64 of a mask ``(H, W)`` bool."""
+    """The runs ``(n,)`` int64 of a mask ``(H, W)`` bool."""
     return encode_regions(mask.astype(np.int32), 1)[0]
 
 
@@ -33,11 +33,11 @@ def encode_regions(regions: np.ndarray, count: int) -> list[np.ndarray]:
     owners = flat[starts]
     order = np.argsort(owners, kind="stable")
     firsts = np.searchsorted(owners[order], np.arange(1, count + 2))
-    # the borders between zeros and ones, in order; a run is the way from one border to the next
+    # the borders between zeros and ones, in order; a run is the distance from one border to the next
     borders = np.stack([starts[order], ends[order]], axis=1).reshape(-1)
     lengths = np.diff(borders, prepend=0)
     runs = []
-    for first, last in zip((2 * firsts[:-1]).tolist(), (2 * firsts[1:]).tolist()):
+    for first, last in zip((2 * firsts[:-1]).tolist(), (2 * firsts[1:]).tolist(), strict=True):
         rest = flat.size - (borders[last - 1] if last > first else 0)
         mine = np.append(lengths[first:last], rest) if rest else lengths[first:last].copy()
         if last > first:
@@ -47,7 +47,7 @@ def encode_regions(regions: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def decode(runs: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The mask ``(H, W)`` bool of runs. Raises :class:`RleInvalid` unless they cover exactly its pixels."""
+    """The mask ``(H, W)`` bool of the runs. Raises :class:`RleInvalid` unless they cover its pixels exactly."""
     runs = np.asarray(runs, dtype=np.int64)
     if runs.ndim != 1 or (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise RleInvalid(f"its runs do not cover the {width} x {height} pixels of its image exactly")
@@ -56,15 +56,15 @@ def decode(runs: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def compress(runs: np.ndarray) -> str:
-    """Runs as COCO's string."""
+    """The runs as COCO's compressed string."""
     return _compress_few(runs.tolist()) if len(runs) <= _FEW else _compress_many(runs)
 
 
 def _compress_few(runs: list[int]) -> str:
-    """One by one, which is faster for most objects: numpy takes its time to begin."""
+    """A loop over the runs, which is faster for most objects than numpy with its overhead."""
     text = bytearray()
-    for place, run in enumerate(runs):
-        value = run - runs[place - 2] if place > 2 else run
+    for index, run in enumerate(runs):
+        value = run - runs[index - 2] if index > 2 else run
         while True:
             bits, value = value & 0x1F, value >> 5
             if value == (-1 if bits & 0x10 else 0):
@@ -85,17 +85,18 @@ def _compress_many(runs: np.ndarray) -> str:
     place = np.arange(ends[-1]) - np.repeat(ends - groups, groups)
     bits = values[owner] >> 5 * place & 0x1F
     bits[place < groups[owner] - 1] |= 0x20
-    return (bits + 48).astype(np.uint8).tobytes().decode("ascii")
+    characters: bytes = (bits + 48).astype(np.uint8).tobytes()
+    return characters.decode("ascii")
 
 
 def decompress(text: str) -> np.ndarray:
-    """The runs of COCO's string. Raises :class:`RleInvalid` for what is none."""
+    """The runs of COCO's compressed string. Raises :class:`RleInvalid` for a malformed one."""
     try:
         characters = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:
-        raise RleInvalid("its counts hold characters that no run-length encoding has") from None
+        raise RleInvalid("its counts hold characters that are not allowed in a run-length encoding") from None
     if not characters.size or (characters < 0).any() or (characters > 63).any() or characters[-1] & 0x20:
-        raise RleInvalid("its counts are no whole run-length encoding")
+        raise RleInvalid("its counts are not a complete run-length encoding")
     last = characters & 0x20 == 0
     ends = np.flatnonzero(last)
     starts = np.append(0, ends[:-1] + 1)

@@ -1,4 +1,4 @@
-"""What a dataset holds: how often each class, which ones together, how large, and where."""
+"""Statistics of a dataset: how often each class occurs, with which others, how large, and where."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from service.datasets.classes import IGNORE, ClassList
 from service.datasets.statistics_values import ClassStatistics, DatasetStatistics
 
 HEAT_SIDE = 16
-"""Cells a side of a heat map."""
+"""Cells per side of a heat map."""
 SIZE_EDGES = (0.001, 0.01, 0.05, 0.2, 0.5)
-"""Shares of an image at which the bins of class sizes meet: up to 0.1 %, 1 %, 5 %, 20 %, 50 %, and above."""
+"""The edges of the bins of class sizes, as shares of an image: up to 0.1 %, 1 %, 5 %, 20 %, 50 %, and above."""
 _MAX_SIZES = 20
 
 
 class StatisticsCollector:
-    """Counts masks one at a time."""
+    """Collects the statistics of masks one at a time."""
 
     def __init__(self, classes: ClassList) -> None:
         count = len(classes)
@@ -33,10 +33,9 @@ class StatisticsCollector:
         self._image_sizes: Counter[tuple[int, int]] = Counter()
 
     def add(self, labels: np.ndarray) -> None:
-        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for one that holds other
-        values."""
-        if strange := self._classes.unknown_labels(labels):
-            raise ValueError(f"the mask holds {strange[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
+        """Counts a mask ``(H, W)`` uint8 of class indices, 255 none. Raises ValueError for other values."""
+        if unknown := self._classes.unknown_labels(labels):
+            raise ValueError(f"the mask holds {unknown[:5]}; the classes are 0 to {len(self._classes) - 1}, and 255")
         height, width = labels.shape
         rows = np.arange(height) * HEAT_SIDE // height
         columns = np.arange(width) * HEAT_SIDE // width
@@ -80,7 +79,7 @@ class StatisticsCollector:
             classes=classes,
             cooccurrence=tuple(
                 tuple(float(both / count) if count else None for both in row.tolist())
-                for row, count in zip(self._together, images)
+                for row, count in zip(self._together, images, strict=True)
             ),
         )
 
@@ -93,12 +92,12 @@ class StatisticsCollector:
 
 
 def _median(sizes: np.ndarray) -> float:
-    """The median of binned shares, taken to lie evenly in their bins; 0 for none."""
+    """The median of binned shares, assumed to be uniform within each bin; 0 for none."""
     total = int(sizes.sum())
     if not total:
         return 0.0
     edges = (0.0, *SIZE_EDGES, 1.0)
     reached = np.cumsum(sizes)
-    place = int(np.searchsorted(reached, total / 2))
-    before = int(reached[place - 1]) if place else 0
-    return float(edges[place] + (edges[place + 1] - edges[place]) * (total / 2 - before) / sizes[place])
+    bin_ = int(np.searchsorted(reached, total / 2))
+    before = int(reached[bin_ - 1]) if bin_ else 0
+    return float(edges[bin_] + (edges[bin_ + 1] - edges[bin_]) * (total / 2 - before) / sizes[bin_])

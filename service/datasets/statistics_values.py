@@ -1,4 +1,4 @@
-"""What is said of a dataset's contents."""
+"""The values of a dataset's statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Frozen(BaseModel):
 
 
 class ClassStatistics(_Frozen):
-    """A class in the dataset. Shares are 0..1."""
+    """The statistics of one class. Shares are 0..1."""
 
     entry: DatasetClass
     pixels: int = Field(ge=0)
@@ -20,10 +20,10 @@ class ClassStatistics(_Frozen):
     images: int = Field(ge=0, description="images in which it occurs")
     image_share: float
     size_median: float = Field(
-        description="the middle share of an image that it covers where it occurs; within its bin of `sizes`"
+        description="the median share of an image that it covers where it occurs, interpolated in its bin of `sizes`"
     )
     sizes: tuple[int, ...] = Field(
-        description="images by the share it covers: bins meet at 0.1 %, 1 %, 5 %, 20 % and 50 %"
+        description="images by the share it covers: bin edges at 0.1 %, 1 %, 5 %, 20 % and 50 %"
     )
     heat: tuple[tuple[float, ...], ...] = Field(
         description="16 rows of 16 cells: the mean share of the cell it covers where it occurs"
@@ -31,7 +31,7 @@ class ClassStatistics(_Frozen):
 
 
 class DatasetStatistics(_Frozen):
-    """All classes, and how they go together."""
+    """The statistics of all classes, and their co-occurrence."""
 
     images: int = Field(ge=0)
     ignored_share: float = Field(description="of all pixels")
@@ -40,5 +40,5 @@ class DatasetStatistics(_Frozen):
     )
     classes: tuple[ClassStatistics, ...]
     cooccurrence: tuple[tuple[float | None, ...], ...] = Field(
-        description="[i][j]: the probability that class j occurs in an image in which class i does; null where class i never does"
+        description="[i][j]: the probability that class j occurs in an image with class i; null if class i never occurs"
     )

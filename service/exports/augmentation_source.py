@@ -1,4 +1,4 @@
-"""The twins of an augmentation set that were accepted, in the order of their rounds."""
+"""The accepted twins of an augmentation set, in the order of their rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_store.card import ModelCard
 from service.datasets.classes import ClassList
 from service.datasets.items import DatasetItem
 from service.datasets.reading.twins import card_classes
-from service.datasets.stored.dataset import Absent
+from service.datasets.stored.dataset import UnavailableItem
 from service.errors import ObjectNotFound, StoreError, UnknownJob
 from service.exports.job_source import SourceTwin, as_items
 from service.jobs.repository import JobRepository
@@ -22,7 +22,7 @@ from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec
 from service.store.round_keys import AcceptedLine, accepted, round_numbers
 
-_CHUNKS_REMEMBERED = 64
+_CACHED_CHUNKS = 64
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AugmentationSource:
 
     @classmethod
     def open(cls, repository: JobRepository, run: RunSpec, card: ModelCard) -> AugmentationSource:
-        """Counts its rounds: those whose twins have been judged."""
+        """The source with all rounds whose twins have been judged."""
         for number in reversed(round_numbers(repository.store, run.run)):
             if repository.store.head(accepted(run.run, number)) is not None:
                 return cls(repository, run, card, number + 1)
@@ -56,7 +56,7 @@ class AugmentationSource:
         return summary.done if summary is not None else sum(1 for _ in self.lines())
 
     def lines(self, start_after: int | None = None) -> Iterator[tuple[int, AcceptedLine]]:
-        """The accepted twins by position; a round's in memory at a time."""
+        """The accepted twins with their positions, one round in memory at a time."""
         position = 0
         for number in range(self.rounds):
             for line in read_accepted(self.repository, self.run.run, number):
@@ -65,20 +65,20 @@ class AugmentationSource:
                 position += 1
 
     def twins(self, start_after: int | None = None) -> Iterator[SourceTwin]:
-        """The same, each with its record. Of a job that was deleted nothing comes."""
+        """The accepted twins with their records; twins of deleted jobs are omitted."""
         return (twin for _, _, twin in self._found(start_after) if twin is not None)
 
     def _found(self, start_after: int | None) -> Iterator[tuple[int, AcceptedLine, SourceTwin | None]]:
-        """The accepted twins by position, each with its record, or None where its job was deleted."""
+        """The accepted twins with their positions, each with its record, or None if its job was deleted."""
 
-        @lru_cache(maxsize=_CHUNKS_REMEMBERED)
+        @lru_cache(maxsize=_CACHED_CHUNKS)
         def spec_of(job: str) -> JobSpec | None:
             try:
                 return self.repository.read_spec(job)
             except UnknownJob:
                 return None
 
-        @lru_cache(maxsize=_CHUNKS_REMEMBERED)
+        @lru_cache(maxsize=_CACHED_CHUNKS)
         def chunk_of(job: str, chunk: int) -> ChunkRecord | None:
             return self.repository.read_chunk(job, chunk)
 
@@ -93,20 +93,20 @@ class AugmentationSource:
                 twin = SourceTwin(position, spec, record, sample, line.source_mask, about)
             yield position, line, twin
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
-        """The accepted twins after that position."""
-        gone: deque[tuple[int, Absent]] = deque()
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
+        """The accepted twins after position ``start_after``; an UnavailableItem for each whose job was deleted."""
+        gone: deque[tuple[int, UnavailableItem]] = deque()
 
-        def there() -> Iterator[SourceTwin]:
+        def available() -> Iterator[SourceTwin]:
             for position, line, twin in self._found(start_after):
                 if twin is not None:
                     yield twin
                 else:
-                    detail = f"job {line.job}, which made it, has been deleted"
-                    gone.append((position, Absent(f"{line.job}/{line.index:08d}", "missing", detail)))
+                    detail = f"its job {line.job} was deleted"
+                    gone.append((position, UnavailableItem(f"{line.job}/{line.index:08d}", "missing", detail)))
 
-        for position, item in as_items(self.repository, self.card, there()):
-            # twins are looked up ahead of those that come: what is gone before this one is known by now
+        for position, item in as_items(self.repository, self.card, available()):
+            # twins are looked up ahead of the items that come out: what is gone before this item is known by now
             while gone and gone[0][0] < position:
                 yield gone.popleft()
             yield position, item
@@ -114,7 +114,7 @@ class AugmentationSource:
 
 
 def read_accepted(repository: JobRepository, run: str, number: int) -> list[AcceptedLine]:
-    """The accepted twins of a round. Raises StoreError where the round is not what was written."""
+    """The accepted twins of a round. Raises StoreError if their list is gone or not valid."""
     key = accepted(run, number)
     try:
         return [AcceptedLine.model_validate_json(line) for line in repository.store.get(key).splitlines()]
@@ -122,5 +122,5 @@ def read_accepted(repository: JobRepository, run: str, number: int) -> list[Acce
         raise StoreError(f"{key} is gone from the object store; restore it") from None
     except ValidationError as error:
         raise StoreError(
-            f"{key} in the object store is no list of accepted twins: {error.errors()[0]['msg']}"
+            f"{key} in the object store is not a list of accepted twins: {error.errors()[0]['msg']}"
         ) from None

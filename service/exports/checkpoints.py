@@ -1,9 +1,9 @@
-"""How far an export is, in the store: small JSON, and what was gathered since the checkpoint before.
+"""Checkpoints of an export in the store, each with what the spools gained since the one before.
 
-A checkpoint costs what came since the last one, however much there is in all: the bytes that the spools gained lie one
-behind the other in ``{number:06d}.pieces``, and ``{number:06d}.json``, written after them, says whose they are and
-holds everything small. Taken up again, all checkpoints are read in order. Their bytes hang on the items alone, so two
-that write the same one, because one of them was taken for dead, write the same.
+The size of a checkpoint depends on what came since the last one, not on the total: the new bytes of all spools are
+concatenated in ``{number:06d}.pieces``, and ``{number:06d}.json``, written after it, lists which spool each piece
+belongs to and holds everything small. To resume, all checkpoints are read in order. Their bytes depend on the items
+alone, so two workers that write the same checkpoint (the first was presumed dead) write the same bytes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.datasets.writing.state import WriterState
 from service.errors import ObjectDamaged, ObjectNotFound
-from service.exports.location import StorePlace, canonical
-from service.exports.uploader import Sender
+from service.exports.location import ExportLocation, canonical
+from service.exports.uploader import Uploader
 from service.kit.output_file import ExportFile, Spool
 from service.store.checked import READS
 
 logger = logging.getLogger(__name__)
-_WINDOW_BYTES = 4 << 20
+_READ_BYTES = 4 << 20
 
 
 class SpoolPiece(BaseModel):
-    """What a spool gained: ``bytes`` bytes from its byte ``start`` on. Pieces lie in the order in which they are
-    listed."""
+    """The bytes that a spool gained: ``bytes`` of them from its byte ``start`` on, in the order of the list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,8 +39,10 @@ class SpoolPiece(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """``values`` and the sizes of all ``spools`` are of that moment, ``pieces`` are what came since the checkpoint
-    before."""
+    """The writer's state at one moment.
+
+    ``values`` and the sizes of all ``spools`` are of that moment; ``pieces`` came since the checkpoint before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +54,7 @@ class Checkpoint(BaseModel):
 
 
 class _Broken(Exception):
-    """Checkpoint ``number`` cannot be used."""
+    """Checkpoint ``number`` is damaged or incomplete."""
 
     def __init__(self, number: int, detail: str) -> None:
         super().__init__(detail)
@@ -61,23 +62,22 @@ class _Broken(Exception):
 
 
 class Checkpoints:
-    """Those of one export. Checkpoints with another ``fingerprint`` are of something else, and are written over."""
+    """The checkpoints of one export; those with another ``fingerprint`` are of another export and are overwritten."""
 
-    def __init__(self, place: StorePlace, fingerprint: str, scratch: Path, sender: Sender) -> None:
-        """``sender`` puts them into the store, behind the files that they count."""
-        self._place = place
-        self._sender = sender
+    def __init__(self, location: ExportLocation, fingerprint: str, scratch: Path, uploader: Uploader) -> None:
+        """``uploader`` puts them into the store, after the files that they count."""
+        self._location = location
+        self._uploader = uploader
         self._fingerprint = fingerprint
         self._scratch = scratch
         self._number = 0
         self._saved: dict[str, int] = {}
 
     def save(self, states: Mapping[str, WriterState]) -> None:
-        """Sends the next checkpoint on its way, with everything as it is now. Raises what the store raised of anything
-        sent."""
+        """Queues the next checkpoint with the present state. Raises what the store raised for any earlier upload."""
         number = self._number + 1
         pieces, sizes = [], {}
-        with Spool(self._scratch) as gathered:
+        with Spool(self._scratch) as gained:
             for name, spool in _spools(states):
                 start, sizes[name] = self._saved.get(name, 0), spool.size
                 if spool.size == start:
@@ -85,10 +85,10 @@ class Checkpoints:
                 digest = hashlib.sha256()
                 for data in spool.pieces(start):
                     digest.update(data)
-                    gathered.write(data)
+                    gained.write(data)
                 pieces.append(SpoolPiece(spool=name, start=start, bytes=spool.size - start, sha256=digest.hexdigest()))
             if pieces:
-                self._sender.send(self._pieces_key(number), gathered.as_file(""))
+                self._uploader.upload(self._pieces_key(number), gained.as_file(""))
         checkpoint = Checkpoint(
             fingerprint=self._fingerprint,
             number=number,
@@ -96,13 +96,13 @@ class Checkpoints:
             spools=sizes,
             pieces=tuple(pieces),
         )
-        self._sender.send(self._json_key(number), ExportFile.of("", canonical(checkpoint.model_dump(mode="json"))))
+        self._uploader.upload(self._json_key(number), ExportFile.of("", canonical(checkpoint.model_dump(mode="json"))))
         self._number, self._saved = number, sizes
 
     def load(self) -> dict[str, WriterState] | None:
-        """What the last checkpoint that is whole had; None where there is none. Raises what the store raises.
+        """The states of the last whole checkpoint, or None if there is none. Raises what the store raises.
 
-        One that is damaged, or lacks its pieces, is passed over for the one before.
+        A checkpoint that is damaged, or lacks its pieces, is ignored in favour of the one before it.
         """
         chain, tries = self._chain(), 0
         while chain:
@@ -111,8 +111,8 @@ class Checkpoints:
                 states = self._restored(chain)
             except _Broken as broken:
                 if tries < READS:
-                    continue  # read torn, most likely
-                logger.warning("checkpoint %d in %s is not used: %s", broken.number, self._place.prefix, broken)
+                    continue  # most likely a torn read
+                logger.warning("checkpoint %d in %s is ignored: %s", broken.number, self._location.prefix, broken)
                 chain, tries = chain[: broken.number - 1], 0
                 continue
             self._number, self._saved = len(chain), dict(chain[-1].spools)
@@ -120,20 +120,22 @@ class Checkpoints:
         return None
 
     def _chain(self) -> list[Checkpoint]:
-        """Checkpoints 1, 2, ... as far as they go."""
+        """Checkpoints 1, 2, ... up to the first that is missing, damaged or of another export."""
         chain: list[Checkpoint] = []
         while True:
             number = len(chain) + 1
             try:
-                found = Checkpoint.model_validate_json(self._place.store.get(self._json_key(number)))
+                found = Checkpoint.model_validate_json(self._location.store.get(self._json_key(number)))
             except ObjectNotFound:
                 return chain
             except (ValidationError, ObjectDamaged) as error:
-                logger.warning("checkpoint %d in %s is not used: %s", number, self._place.prefix, error)
+                logger.warning("checkpoint %d in %s is ignored: %s", number, self._location.prefix, error)
                 return chain
             if found.fingerprint != self._fingerprint or found.number != number:
                 logger.warning(
-                    "checkpoint %d in %s is of another export or version, and not used", number, self._place.prefix
+                    "checkpoint %d in %s is ignored: it belongs to another export or version of the code",
+                    number,
+                    self._location.prefix,
                 )
                 return chain
             chain.append(found)
@@ -145,7 +147,7 @@ class Checkpoints:
             for checkpoint in chain:
                 at = 0
                 for piece in checkpoint.pieces:
-                    # spools that were finished since are not needed any more
+                    # spools that were finished since are no longer needed
                     if piece.spool in spools:
                         self._read(checkpoint.number, at, piece, spools[piece.spool])
                     at += piece.bytes
@@ -165,14 +167,16 @@ class Checkpoints:
         }
 
     def _read(self, number: int, at: int, piece: SpoolPiece, spool: Spool) -> None:
-        """Adds a piece to its spool, a window in memory at a time."""
+        """Appends a piece to its spool, ``_READ_BYTES`` in memory at a time."""
         if spool.size != piece.start:
             raise _Broken(number, f"a piece of {piece.spool} begins at {piece.start}, not {spool.size}")
         digest = hashlib.sha256()
         end = at + piece.bytes
         try:
-            for start in range(at, end, _WINDOW_BYTES):
-                data = self._place.store.get(self._pieces_key(number), start=start, end=min(start + _WINDOW_BYTES, end))
+            for start in range(at, end, _READ_BYTES):
+                data = self._location.store.get(
+                    self._pieces_key(number), start=start, end=min(start + _READ_BYTES, end)
+                )
                 digest.update(data)
                 spool.write(data)
         except (ObjectNotFound, ObjectDamaged) as error:
@@ -181,10 +185,10 @@ class Checkpoints:
             raise _Broken(number, f"the piece of {piece.spool} is damaged")
 
     def _json_key(self, number: int) -> str:
-        return f"{self._place.checkpoints_prefix}{number:06d}.json"
+        return f"{self._location.checkpoints_prefix}{number:06d}.json"
 
     def _pieces_key(self, number: int) -> str:
-        return f"{self._place.checkpoints_prefix}{number:06d}.pieces"
+        return f"{self._location.checkpoints_prefix}{number:06d}.pieces"
 
 
 def _spools(states: Mapping[str, WriterState]) -> Iterator[tuple[str, Spool]]:

@@ -1,4 +1,4 @@
-"""Where an export lies in the object store, and what it consists of once it is there."""
+"""The keys of an export's objects in the store, and the result that lists what it consists of."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.datasets.writing.skipped import LeftOutGroup
+from service.datasets.writing.skipped import SkippedGroup
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.store.base import ObjectStore
 
-_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class StoredFile(BaseModel):
-    """A file of the export: ``path`` below its files, as it is to be called by whoever fetches it."""
+    """A file of the export. ``path`` is relative to its files' prefix, and the name to give it after download."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -26,29 +26,31 @@ class StoredFile(BaseModel):
 
 
 class ExportResult(BaseModel):
-    """A finished export. ``items`` counts those written by source, ``splits`` by split; ``bytes`` is the sum of its
-    files."""
+    """A finished export: items written by source, items by split, items skipped by reason, and its files.
+
+    ``bytes`` is the sum of the files' sizes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     items: dict[str, int] = Field(description='{"real": ..., "synthetic": ...}')
     splits: dict[str, int]
-    left_out: dict[str, int] = Field(description="items that are not in it, by reason")
-    left_out_first: tuple[LeftOutGroup, ...] = Field(
-        description="each reason with what it means, and the first that it met"
+    skipped: dict[str, int] = Field(description="items that are not in it, by reason")
+    skipped_details: tuple[SkippedGroup, ...] = Field(
+        description="each reason with its meaning and the first items skipped for it"
     )
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
 
 
 @dataclass(frozen=True)
-class StorePlace:
-    """Everything below ``prefix``, which ends in '/', belongs to one export:
+class ExportLocation:
+    """The objects of one export, all below ``prefix``, which ends in '/':
 
     files/{path}                    its files, each whole
-    checkpoints/{number:06d}.json   how far it is; .pieces beside it, what was gathered since the checkpoint before
+    checkpoints/{number:06d}.json   the writer's state; .pieces beside it, what the spools gained since the last one
     files.jsonl                     its files, a line each: path, bytes, sha256
-    result.json                     the last to be written: the export is whole
+    result.json                     written last: the export is whole
     """
 
     store: ObjectStore
@@ -64,12 +66,12 @@ class StorePlace:
 
     @property
     def files_prefix(self) -> str:
-        """What the keys of all files begin with."""
+        """The common prefix of all files' keys."""
         return f"{self.prefix}files/"
 
     @property
     def checkpoints_prefix(self) -> str:
-        """What the keys of all checkpoints begin with."""
+        """The common prefix of all checkpoints' keys."""
         return f"{self.prefix}checkpoints/"
 
     @property
@@ -83,7 +85,7 @@ class StorePlace:
         return f"{self.prefix}result.json"
 
     def read_result(self) -> ExportResult | None:
-        """The result; None while the export is not whole. Raises ObjectDamaged, or what the store raises."""
+        """The result, or None while the export is not whole. Raises ObjectDamaged, or what the store raises."""
         try:
             text = self.store.get(self.result)
         except ObjectNotFound:
@@ -93,24 +95,24 @@ class StorePlace:
         except ValidationError as error:
             fault = error.errors()[0]["msg"]
             raise ObjectDamaged(
-                f"{self.result} in the object store is no result of an export ({fault}); delete it", key=self.result
+                f"{self.result} in the object store is not a valid export result ({fault}); delete it", key=self.result
             ) from None
 
     def read_files(self) -> Iterator[StoredFile]:
         """The files of a whole export in the order in which they were written, one in memory at a time."""
-        for line in _lines(self.store.stream(self.index, chunk_bytes=_PIECE_BYTES)):
+        for line in _lines(self.store.stream(self.index, chunk_bytes=_CHUNK_BYTES)):
             yield StoredFile.model_validate_json(line)
 
 
-def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
-    for piece in pieces:
-        *whole, held = (held + piece).split(b"\n")
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
-    if held:
-        yield held
+    if rest:
+        yield rest
 
 
 def canonical(value: object) -> bytes:
-    """A value as JSON: the same bytes whatever order its members came in."""
+    """A value as JSON with sorted members, so that equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

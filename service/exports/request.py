@@ -1,5 +1,7 @@
-"""The body of ``POST /exports``: its members and their types. Whether they go together is seen when the sources are
-looked up."""
+"""The body of ``POST /exports``: its members and their types.
+
+:mod:`service.exports.resolve` checks the members against one another and against the sources.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class _Part(BaseModel):
 
 
 class SourceRef(_Part):
-    """One of three: a job that has ended, an augmentation set that has, or a dataset."""
+    """A source: exactly one of a finished job, a finished augmentation set, or a dataset."""
 
     job: str | None = Field(None, max_length=64, description="A job's id.")
     augmentation: str | None = Field(None, max_length=64, description="An augmentation set's id.")
@@ -56,38 +58,40 @@ class ExportRequest(_Part):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
     )
 
-    sources: list[SourceRef] = Field(min_length=1, max_length=MAX_SOURCES, description="What goes in, in this order.")
+    sources: list[SourceRef] = Field(
+        min_length=1, max_length=MAX_SOURCES, description="What the export consists of, in this order."
+    )
     format: Format = Field(description="The layout of the set.")
     image_format: ImageFormat = Field("png", description="Images already in it are copied byte for byte.")
     classes: list[str] | None = Field(
-        None, min_length=1, max_length=254, description="Classes to keep, in their new order."
+        None, min_length=1, max_length=254, description="Classes to keep, in their new order; all by default."
     )
     rename: dict[str, str] = Field(
         default_factory=dict, max_length=254, description="New names of classes; two that are renamed alike become one."
     )
     dropped: str | None = Field(
         None,
-        description="The kept class that takes the pixels of those left out; without it they are to be ignored (255).",
+        description="The kept class that takes the pixels of dropped classes; without it they become 255 (ignore).",
     )
     splits: dict[str, float] | None = Field(
         None,
         max_length=16,
-        description="Shares by split, drawn by source mask; left out, items keep the split they have, or are in train.",
+        description="Shares by split, drawn by source mask; without it items keep their split, or are in train.",
     )
-    seed: Whole = Field(0, ge=0, le=2**53 - 1, description="Of the draw of splits.")
+    seed: Whole = Field(0, ge=0, le=2**53 - 1, description="The seed of the draw of splits.")
     polygons: bool = Field(
-        False, description="COCO: outlines in place of run-length encodings; the IoU lost is in the manifest."
+        False, description="COCO: polygons in place of run-length encodings; the IoU lost is in the manifest."
     )
-    shard_items: Whole = Field(10_000, ge=1, le=10**6, description="Items in a shard, or a zip, at most.")
+    shard_items: Whole = Field(10_000, ge=1, le=10**6, description="Maximum number of items in a shard or zip.")
     shard_bytes: Whole = Field(
-        256 << 20, ge=1 << 16, le=4 << 30, description="A shard, or a zip, ends with the item that reaches this."
+        256 << 20, ge=1 << 16, le=4 << 30, description="A shard or zip ends with the item that reaches this size."
     )
     min_confident_share: Share | None = Field(
-        None, description="Twins with a smaller confident share of their mask are left out."
+        None, description="Twins with a smaller confident share of their mask are skipped."
     )
-    min_mean_confidence: Share | None = Field(None, description="Twins with a smaller mean confidence are left out.")
+    min_mean_confidence: Share | None = Field(None, description="Twins with a smaller mean confidence are skipped.")
     title: str | None = Field(
-        None, json_schema_extra={"maxLength": TITLE_MAX_CHARS}, description="What the dataset's card is headed."
+        None, json_schema_extra={"maxLength": TITLE_MAX_CHARS}, description="The heading of the dataset's card."
     )
     name: str | None = Field(
         None, json_schema_extra={"maxLength": NAME_MAX_CHARS}, description="Your own words for the export."
@@ -97,7 +101,7 @@ class ExportRequest(_Part):
     @field_validator("splits", mode="before")
     @classmethod
     def _shares(cls, splits: Any) -> Any:
-        # whole numbers are shares, too: {"train": 1}
+        # whole numbers are shares too: {"train": 1}
         if not isinstance(splits, dict):
             return splits
         return {name: float(share) if type(share) is int else share for name, share in splits.items()}

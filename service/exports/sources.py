@@ -1,5 +1,4 @@
-"""Datasets and twins in the object store as one: read from any place on, so that an export of them can be cut and gone
-on with."""
+"""Several sources in the object store as one sequence of items, readable from any position so that exports resume."""
 
 from __future__ import annotations
 
@@ -11,20 +10,19 @@ from typing import Any, Protocol
 from service.datasets.classes import ClassList
 from service.datasets.filtering import ConfidenceFilter
 from service.datasets.items import DatasetItem
-from service.datasets.matching import Matching
-from service.datasets.seen import Seen
-from service.datasets.stored.dataset import Absent
-from service.datasets.writing.skipped import SAME_IMAGE, LeftOut
+from service.datasets.matching import ClassMatching
+from service.datasets.seen_hashes import SeenHashes
+from service.datasets.stored.dataset import UnavailableItem
+from service.datasets.writing.skipped import SAME_IMAGE, SkippedItems
 from service.datasets.writing.state import WriterState
 from service.errors import InvalidDataset
 from service.kit.output_file import Spool
 
 
 class StoredSource(Protocol):
-    """A job's twins, those of an augmentation, or a dataset.
+    """The twins of a job or of an augmentation set, or a stored dataset.
 
-    ``label`` is how messages call it and what the names of its items begin with, ``format`` is ``"twins"`` or
-    ``"dataset"``.
+    ``label`` names it in messages and prefixes the names of its items; ``format`` is ``"twins"`` or ``"dataset"``.
     """
 
     @property
@@ -37,23 +35,24 @@ class StoredSource(Protocol):
     def classes(self) -> ClassList: ...
 
     def count(self) -> int:
-        """How many items there are at most."""
+        """The maximum number of items."""
         ...
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
         """The items after position ``start_after``, or all, each with its position; one in memory at a time.
 
-        Positions ascend, and are always the same for the same items. An item that cannot be read may be given as
-        :class:`Absent`: it is left out and counted. Raises what the store raises.
+        Positions ascend, and are always the same for the same items. A source may yield an :class:`UnavailableItem` for
+        an item that cannot be read: it is skipped and counted. Raises what the store raises.
         """
         ...
 
 
 class StoredMix:
-    """As :class:`service.datasets.mixing.Mix`, over sources in the store, and with a place to go on from.
+    """A mix of sources in the store: :class:`service.datasets.mixing.Mix`, but resumable.
 
-    Classes are matched by name as there; an item's name begins with its source's label where real data is mixed with
-    others; images that are the same byte for byte come once; twins that the filter does not let through are left out.
+    Classes are matched by name as there. If real data is mixed with other sources, an item's name begins with its
+    source's label. Images that are the same byte for byte come once. Twins that the confidence filter rejects are
+    skipped.
     """
 
     def __init__(
@@ -63,32 +62,31 @@ class StoredMix:
         keep: Sequence[str] | None = None,
         rename: Mapping[str, str] | None = None,
         dropped: str | None = None,
-        confidence: ConfidenceFilter = ConfidenceFilter(),
+        confidence: ConfidenceFilter | None = None,
     ) -> None:
         """``keep`` names classes by their old or new names; the pixels of others become ``dropped``, or 255 without it.
 
-        Raises InvalidDataset where there are no parts, or their classes do not agree, naming those that differ.
+        Raises InvalidDataset if there are no parts, or if their classes do not agree, naming those that differ.
         """
         if not parts:
             raise InvalidDataset("there is nothing to mix; name at least one job, augmentation or dataset")
         self.parts = tuple(parts)
         self.keep, self.rename, self.dropped = None if keep is None else tuple(keep), dict(rename or {}), dropped
-        self.confidence = confidence
-        self.matching = Matching(self.parts, keep, rename, dropped)
+        self.confidence = confidence or ConfidenceFilter()
+        self.matching = ClassMatching(self.parts, keep, rename, dropped)
         self.classes: ClassList = self.matching.classes
 
     def count(self) -> int:
-        """How many items there are at most, before any is left out."""
+        """The maximum number of items, before any is skipped."""
         return sum(part.count() for part in self.parts)
 
     def __iter__(self) -> Iterator[DatasetItem]:
-        """All items in turn, one in memory at a time."""
-        with closing(Walk(self)) as walk:
-            yield from (item for item in walk if item is not None)
+        """All items of all sources, one in memory at a time."""
+        with closing(MixIterator(self)) as items:
+            yield from (item for item in items if item is not None)
 
     def describe(self) -> dict[str, Any]:
-        """What decides on its items, but for the sources' own, as JSON: two mixes that agree in it may go on for one
-        another."""
+        """The sources and settings of the mix as JSON; an export may resume one with an equal description."""
         return {
             "parts": [[part.format, part.label, part.classes.table()] for part in self.parts],
             "keep": self.keep,
@@ -98,51 +96,51 @@ class StoredMix:
         }
 
 
-class Walk:
-    """One pass over a mix: an item for each step, or None for one that was left out, which ``left_out`` counts.
+class MixIterator:
+    """A resumable iterator over a mix: an item at each step, or None for one that was skipped and counted.
 
-    Between two steps its :meth:`state` may be taken; a walk that is given it goes on behind the item before.
+    Between two steps its :meth:`state` may be taken; an iterator created with it continues after the last item.
     """
 
     def __init__(self, mix: StoredMix, scratch: Path | None = None, state: WriterState | None = None) -> None:
-        """``scratch`` is the folder for what is gathered on disk; the spools of ``state`` are this walk's from now
-        on."""
+        """``scratch`` is the folder for temporary files. The iterator takes over the spools of ``state``."""
         self._mix = mix
-        self.left_out = LeftOut()
+        self.skipped = SkippedItems()
         self._part = 0
         self._position: int | None = None
         self._log = Spool(scratch) if state is None else state.spools["images"]
-        self._seen = Seen.of_log(self._log)
+        self._seen = SeenHashes.of_log(self._log)
         if state is not None:
             self._part, self._position = state.values["part"], state.values["position"]
-            self.left_out.restore(state.values["left_out"])
+            self.skipped.restore(state.values["skipped"])
 
     def __iter__(self) -> Iterator[DatasetItem | None]:
         parts = self._mix.parts
         while self._part < len(parts):
-            for self._position, item in parts[self._part].items(self._position):
-                yield self._taken(item)
+            for position, item in parts[self._part].items(self._position):
+                self._position = position
+                yield self._mixed(item)
             self._part, self._position = self._part + 1, None
 
     def state(self) -> WriterState:
-        """Where the walk is, and what it has met."""
-        self._seen.note()
-        values = {"part": self._part, "position": self._position, "left_out": self.left_out.state()}
+        """The position, the hashes of the images so far, and the skipped items."""
+        self._seen.flush()
+        values = {"part": self._part, "position": self._position, "skipped": self.skipped.state()}
         return WriterState(values, {"images": self._log})
 
     def close(self) -> None:
         """Frees the disk."""
         self._log.close()
 
-    def _taken(self, item: DatasetItem | Absent) -> DatasetItem | None:
-        """The item as it is in the mix; None where it is left out."""
+    def _mixed(self, item: DatasetItem | UnavailableItem) -> DatasetItem | None:
+        """The item with the mix's name and classes, or None if it is skipped."""
         matching = self._mix.matching
         name = matching.prefixes[self._part] + item.name
-        if isinstance(item, Absent):
-            self.left_out.add(item.reason, name, item.detail)
+        if isinstance(item, UnavailableItem):
+            self.skipped.add(item.reason, name, item.detail)
             return None
         if fault := self._mix.confidence.fault(item):
-            self.left_out.add(fault[0], name, fault[1])
+            self.skipped.add(fault[0], name, fault[1])
             return None
         mapping = matching.mappings[self._part]
         try:
@@ -150,14 +148,14 @@ class Walk:
             # a mask that stays as it is need not be decoded, and its file can be copied
             mask = item.mask if mapping.table is None else mapping.apply(item.labels)
         except InvalidDataset as error:
-            self.left_out.add(error.extra.get("reason", ""), name, error.detail)
+            self.skipped.add(error.extra.get("reason", ""), name, error.detail)
             return None
-        taken = DatasetItem(
+        mixed = DatasetItem(
             name, image, mask, item.instances, item.split, item.source, item.caption, item.source_mask, item.metadata
         )
         if isinstance(item.image, bytes):
-            taken.image_sha256 = item.image_sha256
-        if not self._seen.add_sha256(taken.image_sha256):
-            self.left_out.add(SAME_IMAGE, name, "an item before has the same image")
+            mixed.image_sha256 = item.image_sha256
+        if not self._seen.add_sha256(mixed.image_sha256):
+            self.skipped.add(SAME_IMAGE, name, "an earlier item has the same image")
             return None
-        return taken
+        return mixed

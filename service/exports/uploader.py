@@ -1,4 +1,4 @@
-"""Objects on their way into the store, one behind the other, while what comes next is made."""
+"""Uploads to the store in order by a background thread, while the next files are written."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from pathlib import Path
 from service.kit.output_file import ExportFile
 from service.store.base import ObjectStore
 
-_MAX_WAITING = 3
-"""A shard and its checkpoint: that much may lie in the scratch folder besides what is being made."""
+_MAX_PENDING = 3
+"""A shard and its checkpoint: so much may lie in the scratch folder besides what is being written."""
 
 
-class Sender:
-    """Puts files into the store in the order in which they are given, by a thread of its own.
+class Uploader:
+    """Puts files into the store in the order of the :meth:`upload` calls, by one background thread.
 
-    Once a put has failed none after it is done, so that whatever is in the store, all that was sent before it is too.
+    After a put has failed no later one is tried: if an object is in the store, so is every one uploaded before it.
     """
 
     def __init__(self, store: ObjectStore, scratch: Path) -> None:
         self._store = store
         self._scratch = scratch
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-sender")
-        self._waiting: deque[Future[None]] = deque()
-        self._sent = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-upload")
+        self._pending: deque[Future[None]] = deque()
+        self._count = 0
         self._error: Exception | None = None
 
-    def send(self, key: str, file: ExportFile) -> None:
-        """Takes a file, whose bytes need not stay, and goes on; waits where others are still on their way.
+    def upload(self, key: str, file: ExportFile) -> None:
+        """Queues a file, whose bytes may go afterwards; waits while too many are pending.
 
-        Raises what the store raised of this or an earlier one.
+        Raises what the store raised for this file or an earlier one.
         """
-        while len(self._waiting) >= _MAX_WAITING:
-            self._waiting.popleft().result()
+        while len(self._pending) >= _MAX_PENDING:
+            self._pending.popleft().result()
         self._raise()
-        self._sent += 1
-        path = self._scratch / f".export-{self._sent}.part"
+        self._count += 1
+        path = self._scratch / f".export-{self._count}.part"
         # what is in memory is small
         body = path if file.move(path) else file.read()
-        self._waiting.append(self._thread.submit(self._put, key, body))
+        self._pending.append(self._thread.submit(self._put, key, body))
 
     def flush(self) -> None:
-        """Waits until all is in the store. Raises what the store raised."""
-        while self._waiting:
-            self._waiting.popleft().result()
+        """Waits until every queued file is in the store. Raises what the store raised."""
+        while self._pending:
+            self._pending.popleft().result()
         self._raise()
 
     def close(self) -> None:
-        """Waits for what is on its way, whatever becomes of it."""
+        """Waits for the pending uploads, whether they succeed or not."""
         self._thread.shutdown()
 
     def _put(self, key: str, body: bytes | Path) -> None:

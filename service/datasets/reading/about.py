@@ -1,4 +1,4 @@
-"""A dataset's own words of itself: its name and its licence."""
+"""The name and licence that a dataset states in ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from service.datasets.writing.about import TrainingData
 from service.errors import InvalidDataset
 
 
-def about_data(root: Path, label: str) -> TrainingData:
-    """Name and licence as ``dataset.json`` has them; ``label`` is the name where it has none."""
+def read_training_data(root: Path, label: str) -> TrainingData:
+    """The name and licence in ``dataset.json``; ``label`` is the name if it has none."""
     path = root / "dataset.json"
     try:
         about = json.loads(read_text(path)) if path.is_file() else {}
     except (ValueError, RecursionError, InvalidDataset):
         about = {}
-    said = {
+    stated = {
         key: about[key]
         for key in ("name", "licence")
         if isinstance(about, dict) and isinstance(about.get(key), str) and about[key]
     }
-    return TrainingData(**{key: as_text(text) for key, text in {"name": label, **said}.items()})
+    return TrainingData(**{key: as_text(text) for key, text in {"name": label, **stated}.items()})

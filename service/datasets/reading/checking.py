@@ -1,4 +1,4 @@
-"""From entries to items: every file decoded, compared and counted; what is wrong is noted and left out."""
+"""From entries to items: every file is decoded, compared and counted; faulty entries are reported and skipped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import DatasetItem, is_turned
-from service.datasets.reading.entry import Annotation, Entry, SourceOfEntries
-from service.datasets.reading.mask_files import open_picture
+from service.datasets.reading.entry import Annotation, DatasetSource, Entry
+from service.datasets.reading.mask_files import open_image
 from service.datasets.reading.provenance import Manifest, Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, relative
@@ -19,30 +19,32 @@ from service.datasets.reading.tree import as_text, relative
 _WIDE = ("F", "I")
 
 
-def read_items(source: SourceOfEntries, findings: Findings) -> Iterator[DatasetItem]:
-    """The items of a dataset, one in memory at a time; ``findings`` is complete when they have all been taken.
+def read_items(source: DatasetSource, findings: Findings) -> Iterator[DatasetItem]:
+    """The items of a dataset, one in memory at a time; ``findings`` is complete once all have been read.
 
-    Of images that are the same byte for byte the first is read: a copy in another split would be a leak.
+    Of images that are the same byte for byte only the first is read: a copy in another split would be a leak.
     """
     with Manifest(source.root) as manifest:
         yield from _items(source, findings, manifest)
 
 
-def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> Iterator[DatasetItem]:
+def _items(source: DatasetSource, findings: Findings, manifest: Manifest) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
     for entry in source.entries(findings):
-        file = entry.place or (relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name)
+        file = entry.report_path or (
+            relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name
+        )
         try:
             data = _bytes(entry)
-            picture = open_picture(data)
-            if picture.mode in _WIDE:
+            image = open_image(data)
+            if image.mode in _WIDE:
                 raise EntryFault(
                     "unreadable",
-                    "its pixels are 32-bit numbers, of which none is white; save it with 8 or 16 bits a channel",
+                    "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel",
                 )
-            turned = is_turned(picture)
-            annotation = entry.annotate(picture.width, picture.height)
-            _compare(annotation, picture.size, source.classes, turned=turned)
+            turned = is_turned(image)
+            annotation = entry.annotate(image.width, image.height)
+            _compare(annotation, image.size, source.classes, turned=turned)
             digest = hashlib.sha256(data).digest()[:16]
             if (first := first_with.setdefault(digest, file)) != file:
                 raise EntryFault("duplicate", f"it is the same image as {first}")
@@ -54,19 +56,21 @@ def _items(source: SourceOfEntries, findings: Findings, manifest: Manifest) -> I
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
         if turned:
-            findings.add("turned", file, "its mask is taken to lie on it as it is stored; look whether it does")
+            findings.add("turned", file, "its mask is assumed to match the image as stored; check that it does")
         findings.read(entry.split)
-        known = manifest.of(entry.listed or file) or entry.known or Provenance(source_mask=_mask_digest(entry))
+        provenance = (
+            manifest.of(entry.manifest_path or file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
+        )
         yield DatasetItem(
-            name=as_text(known.name or entry.name),
+            name=as_text(provenance.name or entry.name),
             image=data,
             mask=annotation.labels,
             instances=annotation.instances,
             split=entry.split,
-            source=known.source,
+            source=provenance.source,
             caption=None if entry.caption is None else as_text(entry.caption),
-            source_mask=known.source_mask,
-            metadata=known.metadata,
+            source_mask=provenance.source_mask,
+            metadata=provenance.metadata,
         )
 
 
@@ -78,7 +82,7 @@ def _bytes(entry: Entry) -> bytes:
 
 
 def _mask_digest(entry: Entry) -> str | None:
-    """The sha256 of the mask's file: by it a job names the mask that its twins were drawn for, whatever their size."""
+    """The sha256 of the mask's file, by which a job names the mask of its twins, at any size."""
     return None if entry.mask_file is None else hashlib.sha256(entry.mask_file.read_bytes()).hexdigest()
 
 
@@ -87,16 +91,16 @@ def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList, 
     if turned and labels.shape == size and size[0] != size[1]:
         raise EntryFault(
             "size_differs",
-            f"the image is stored as {size[0]} x {size[1]} px with EXIF data that turn it, and its mask is drawn on the turned one; "
-            "save the image turned, without these data",
+            f"the image is stored as {size[0]} x {size[1]} px with EXIF data that rotate it, and its mask matches the "
+            "rotated image; save the image rotated, without EXIF data",
         )
     if labels.shape != size[::-1]:
         raise EntryFault(
             "size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}"
         )
-    if strange := classes.unknown_labels(labels):
+    if unknown := classes.unknown_labels(labels):
         raise EntryFault(
-            "unknown_labels", f"its mask holds {strange[:5]}; the classes are 0 to {len(classes) - 1}, and 255"
+            "unknown_labels", f"its mask holds {unknown[:5]}; the classes are 0 to {len(classes) - 1}, and 255"
         )
 
 
@@ -104,8 +108,8 @@ def _empty(labels: np.ndarray, classes: ClassList) -> str | None:
     """Why a mask is empty, or None."""
     present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=256)).tolist()
     if present == [IGNORE]:
-        return "all of its mask is 255, to be ignored"
-    ground = classes.background
-    if ground is not None and set(present) <= {ground.index, IGNORE}:
-        return f"its mask holds nothing but {ground.name}"
+        return "all of its mask is 255 (ignore)"
+    background = classes.background
+    if background is not None and set(present) <= {background.index, IGNORE}:
+        return f"its mask holds nothing but {background.name}"
     return None

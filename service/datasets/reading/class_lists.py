@@ -1,4 +1,4 @@
-"""Files that list a dataset's classes, in the forms that are about."""
+"""Files that list a dataset's classes: dataset.json, labelmap.txt, class_dict.csv, classes.txt."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.tree import read_text
 from service.errors import InvalidDataset
 
-_HOW = (
-    'give one: dataset.json with {"classes": [{"index": 0, "name": "background", "colour": [0, 0, 0]}, ...]}, labelmap.txt with '
-    '"name:r,g,b::" lines, class_dict.csv with name,r,g,b, or classes.txt with a name a line'
+_HELP = (
+    'give one: dataset.json with {"classes": [{"index": 0, "name": "background", "colour": [0, 0, 0]}, ...]}, '
+    'labelmap.txt with "name:r,g,b::" lines, class_dict.csv with name,r,g,b, or classes.txt with one name per line'
 )
-
-
 _COLOURED = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
 
 
 def find_classes(root: Path) -> ClassList | None:
-    """The classes that a file in ``root`` lists, or None. Raises InvalidDataset for a list that is none."""
+    """The classes that a file in ``root`` lists, or None without such a file. Raises InvalidDataset for a bad list."""
     readers: dict[str, Callable[[str], ClassList]] = {
         "dataset.json": _from_json,
         "labelmap.txt": _from_labelmap,
@@ -37,20 +35,20 @@ def find_classes(root: Path) -> ClassList | None:
             try:
                 return read(read_text(root / name))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InvalidDataset(f"{name} lists no classes ({_short(error)}); {_HOW}") from None
+                raise InvalidDataset(f"{name} is not a valid list of classes ({_short(error)}); {_HELP}") from None
     return None
 
 
-def need_classes(root: Path, given: ClassList | None) -> ClassList:
-    """The classes given, or found. Raises InvalidDataset saying how to list them."""
+def require_classes(root: Path, given: ClassList | None) -> ClassList:
+    """The given classes, or those found in ``root``. Raises InvalidDataset that explains how to list them."""
     classes = given or find_classes(root)
     if classes is None:
-        raise InvalidDataset(f"the dataset has no list of its classes; {_HOW}")
+        raise InvalidDataset(f"the dataset has no list of its classes; {_HELP}")
     return classes
 
 
 def class_list(names: list[str], colours: dict[str, Colour], background: str | bool | None = True) -> ClassList:
-    """Classes that a format's own file lists. Raises InvalidDataset."""
+    """The classes listed in a format's own file. Raises InvalidDataset."""
     try:
         return ClassList.of(names, colours, background=background)
     except ValueError as error:
@@ -58,7 +56,7 @@ def class_list(names: list[str], colours: dict[str, Colour], background: str | b
 
 
 def read_colour(value: Any) -> Colour | None:
-    """``[r, g, b]`` or ``"#rrggbb"``; None for what is no colour."""
+    """A colour given as ``[r, g, b]`` or ``"#rrggbb"``; None for anything else."""
     if isinstance(value, str) and value.startswith("#") and len(value) == 7:
         try:
             value = list(bytes.fromhex(value[1:]))
@@ -73,25 +71,28 @@ def _from_json(text: str) -> ClassList:
     entries = sorted(json.loads(text)["classes"], key=lambda entry: entry["index"])
     names = [str(entry["name"]) for entry in entries]
     if [entry["index"] for entry in entries] != list(range(len(entries))):
-        raise ValueError("its indices are not 0, 1, 2, ... without a gap")
+        raise ValueError("its indices are not 0, 1, 2, ... without gaps")
     found = {
-        name: read_colour(entry.get("colour") or entry.get("original_colour")) for name, entry in zip(names, entries)
+        name: read_colour(entry.get("colour") or entry.get("original_colour"))
+        for name, entry in zip(names, entries, strict=True)
     }
     colours = {name: colour for name, colour in found.items() if colour is not None}
     if len(set(colours.values())) < len(colours):
         colours = {}
     if any("background" in entry for entry in entries):
-        ground = next((name for name, entry in zip(names, entries) if entry.get("background") is True), None)
-        return ClassList.of(names, colours, background=ground)
+        background = next(
+            (name for name, entry in zip(names, entries, strict=True) if entry.get("background") is True), None
+        )
+        return ClassList.of(names, colours, background=background)
     return ClassList.of(names, colours)
 
 
 def _from_labelmap(text: str) -> ClassList:
     names, colours = [], {}
     for line in text.splitlines():
-        # a line that begins so is a comment, unless it gives a colour: then it is the class's name that begins so
+        # a line with # is a comment, unless it gives a colour: then # is part of the class's name
         if line.strip() and (not line.startswith("#") or _COLOURED.search(line)):
-            # the name may hold colons; what follows it never does
+            # the name may hold colons; the other fields never do
             name, colour, *_ = line.rstrip("\n").rsplit(":", 3)
             names.append(name)
             if colour:
@@ -104,7 +105,7 @@ def _from_csv(text: str) -> ClassList:
     if rows and not rows[0][1].strip().isdigit():
         rows = rows[1:]
     names = [row[0].strip() for row in rows]
-    return ClassList.of(names, {name: _rgb(row[1:4]) for name, row in zip(names, rows)})
+    return ClassList.of(names, {name: _rgb(row[1:4]) for name, row in zip(names, rows, strict=True)})
 
 
 def _from_lines(text: str) -> ClassList:
@@ -118,11 +119,11 @@ def _rgb(parts: list[str]) -> Colour:
 
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(_told(fault["msg"], fault["input"]) for fault in error.errors()[:3])
+        return "; ".join(_fault_text(fault["msg"], fault["input"]) for fault in error.errors()[:3])
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _told(said: str, value: Any) -> str:
-    """A complaint of pydantic's, with the value where it does not name it: ours do."""
-    ours = said.removeprefix("Value error, ")
-    return ours if ours != said else f"{said}, not {value!r:.60}"
+def _fault_text(message: str, value: Any) -> str:
+    """A validation message; pydantic's own ones get the value, which this project's validators already name."""
+    ours = message.removeprefix("Value error, ")
+    return ours if ours != message else f"{message}, not {value!r:.60}"

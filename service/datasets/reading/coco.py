@@ -1,4 +1,4 @@
-"""COCO: polygons and run-length encodings of objects in JSON files."""
+"""The source for COCO: polygons and run-length encodings of objects in JSON files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.filling import fill_coco
 from service.datasets.reading.class_lists import class_list, read_colour
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.painting import Painted, paint
+from service.datasets.reading.painting import PaintedObject, paint
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import SPLIT_NAMES, inside, read_text, relative
 from service.datasets.rle import RleInvalid, as_runs, decode
@@ -25,16 +25,16 @@ from service.errors import InvalidDataset
 IGNORE_NAME = "ignore"
 MAX_JSON_BYTES = 1 << 30
 _MEMBERS = ("images", "annotations", "categories")
-_FAR = 3.0
-"""A polygon's corner may lie so many times the image's side away; farther ones are mistakes, and costly to follow."""
+_MAX_DISTANCE = 3.0
+"""The maximum distance of a polygon's corner, in image sides; farther corners are mistakes, and costly to fill."""
 
 
 class CocoSource:
-    """One or several COCO files and the images that they name.
+    """Source of one or several COCO files and the images that they name.
 
     A file's annotations are in memory while it is read, its images are not. Pixels of no object are the background: the
-    one that an export of ours names, a category called so, or a class 0 made for it. Where objects overlap the smaller
-    one is kept. A crowd region is its class without instance; a category "ignore" is no class, and its pixels are 255.
+    class that a Twinset export names, a category "background", or an added class 0. Where objects overlap, the smaller
+    one wins. A crowd region has its class but no instance; a category "ignore" is not a class: its pixels are 255.
     """
 
     format = "coco"
@@ -44,12 +44,13 @@ class CocoSource:
         self._files = coco_files(root)
         if not self._files:
             raise InvalidDataset(
-                "there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the images"
+                "there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the "
+                "images"
             )
         tables = [_categories(_load(path), path.name) for path in self._files]
         if any(table != tables[0] for table in tables[1:]):
             raise InvalidDataset("the dataset's COCO files list different categories; give all of them the same list")
-        self.classes, self._labels, self._ground = tables[0].classes()
+        self.classes, self._labels, self._background = tables[0].classes()
         if classes is not None and classes.names != self.classes.names:
             raise InvalidDataset(
                 f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}"
@@ -57,7 +58,7 @@ class CocoSource:
         self.classes = classes or self.classes
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """File by file, images in the order of their ids."""
+        """The entries, file by file in the order of their images."""
         for path in self._files:
             data = _load(path)
             split = _split_of(path)
@@ -74,12 +75,15 @@ class CocoSource:
                     continue
                 found = next((file for folder in folders if (file := inside(self.root, f"{folder}{name}"))), None)
                 if found is None:
-                    findings.add("missing_partner", name, f"{path.name} names it, and it is not in the dataset")
+                    findings.add("missing_partner", name, f"{path.name} names it, but it is not in the dataset")
                     continue
                 key = _key(image.get("id"))
                 if ids[key] > 1:
-                    said = f"{path.name} lists {ids[key]} images of the id {key!r:.40}, so no annotation tells whose it is; number anew"
-                    findings.add("bad_annotation", name, said)
+                    detail = (
+                        f"{path.name} lists {ids[key]} images with the id {key!r:.40}, so their annotations are "
+                        "ambiguous; give each image its own id"
+                    )
+                    findings.add("bad_annotation", name, detail)
                     continue
                 caption = image.get("caption")
                 yield Entry(
@@ -94,35 +98,38 @@ class CocoSource:
             listed = {_key(image.get("id")) for image in data["images"] if isinstance(image, dict)}
             count = sum(len(some) for key, some in annotations.items() if key not in listed)
             if count:
-                of = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
-                findings.add("missing_partner", relative(self.root, path), f"{of} that it does not list")
+                subject = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
+                findings.add("missing_partner", relative(self.root, path), f"{subject} that it does not list")
 
     def _annotate(
         self, annotations: Sequence[dict[str, Any]], listed: tuple[Any, Any], width: int, height: int
     ) -> Annotation:
         if annotations and all(type(side) is int for side in listed) and listed != (width, height):
-            said = f"the file is {width} x {height} px, and listed with {listed[0]} x {listed[1]}: its annotations are of another size"
-            raise EntryFault("size_differs", said)
+            raise EntryFault(
+                "size_differs",
+                f"the file is {width} x {height} px, but listed with {listed[0]} x {listed[1]}: its annotations are of "
+                "another size",
+            )
         return paint(
-            (self._object(annotation, height, width) for annotation in annotations), height, width, self._ground
+            (self._object(annotation, height, width) for annotation in annotations), height, width, self._background
         )
 
-    def _object(self, annotation: dict[str, Any], height: int, width: int) -> Painted:
+    def _object(self, annotation: dict[str, Any], height: int, width: int) -> PaintedObject:
         number = annotation.get("id")
         label = self._labels.get(_key(annotation.get("category_id")))
         if label is None:
             raise EntryFault(
                 "unknown_labels",
-                f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is none",
+                f"annotation {number} has the category {annotation.get('category_id')!r:.40}, which is not listed",
             )
         try:
             mask = _mask(annotation.get("segmentation"), height, width)
         except (RleInvalid, ValueError) as error:
             raise EntryFault("bad_annotation", f"annotation {number}: {error}") from None
-        return Painted(mask, label, single=not annotation.get("iscrowd") and label != IGNORE)
+        return PaintedObject(mask, label, single=not annotation.get("iscrowd") and label != IGNORE)
 
     def _image_folders(self, path: Path) -> list[str]:
-        """Where images may lie, seen from the root: beside the file, or in folders named after it."""
+        """The folders that may hold the images, relative to the root: beside the file, or named after it."""
         beside = relative(self.root, path.parent)
         named = path.stem.removeprefix("instances_")
         folders = [f"images/{named}", named, "images", f"data/{named}", "data", beside, f"{beside}/images", "."]
@@ -130,12 +137,12 @@ class CocoSource:
 
 
 class _Categories:
-    """The categories of a file by id, those of them that are no class, and what it says of the background."""
+    """The categories of a file by id, the ids of its "ignore" category, and its entry for the background."""
 
-    def __init__(self, entries: list[tuple[Any, str, Colour | None]], void: set[Any], ground: Any) -> None:
+    def __init__(self, entries: list[tuple[Any, str, Colour | None]], void: set[Any], background: Any) -> None:
         self.real = [entry for entry in entries if entry[0] not in void]
         self.void = void
-        self.ground = ground
+        self.background = background
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Categories):
@@ -145,18 +152,18 @@ class _Categories:
     __hash__ = None  # type: ignore[assignment]
 
     def classes(self) -> tuple[ClassList, dict[Any, int], int]:
-        """The class list, the class index of each category id, and that of pixels without annotation."""
+        """The class list, the class index of each category id, and the label of pixels without annotation."""
         real = self.real
         names = [name for _, name, _ in real]
         colours = {name: colour for _, name, colour in real if colour is not None}
         background: str | None = None
-        if isinstance(self.ground, dict) and isinstance(self.ground.get("name"), str):
-            background = self.ground["name"]
-            place = self.ground.get("index")
-            names.insert(place if isinstance(place, int) and 0 <= place <= len(names) else 0, background)
-            if (colour := read_colour(self.ground.get("color"))) is not None:
+        if isinstance(self.background, dict) and isinstance(self.background.get("name"), str):
+            background = self.background["name"]
+            index = self.background.get("index")
+            names.insert(index if isinstance(index, int) and 0 <= index <= len(names) else 0, background)
+            if (colour := read_colour(self.background.get("color"))) is not None:
                 colours[background] = colour
-        elif self.ground != "none":
+        elif self.background != "none":
             background = next((name for name in names if name.casefold() == "background"), None)
             if background is None:
                 background = "background"
@@ -166,8 +173,7 @@ class _Categories:
         listed = class_list(names, colours, background=background)
         labels = {key: listed.names.index(name) for key, name, _ in real}
         labels |= dict.fromkeys(self.void, IGNORE)
-        ground = listed.background
-        return listed, labels, IGNORE if ground is None else ground.index
+        return listed, labels, IGNORE if listed.background is None else listed.background.index
 
 
 def coco_files(root: Path) -> list[Path]:
@@ -181,7 +187,7 @@ def coco_files(root: Path) -> list[Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
-    """Whether the file's members are named in it; it is read whole only when it is opened."""
+    """Whether the file contains the names of COCO's members; the JSON is parsed only when the source opens it."""
     missing = {f'"{member}"'.encode() for member in _MEMBERS}
     tail = b""
     with path.open("rb") as file:
@@ -195,7 +201,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_text(path, MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path.name} is no JSON ({error}); save it anew") from None
+        raise InvalidDataset(f"{path.name} is not valid JSON ({error}); save it anew") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(member), list) for member in _MEMBERS):
         raise InvalidDataset(f"{path.name} is not COCO: it needs the lists {', '.join(_MEMBERS)}")
     return data
@@ -230,23 +236,23 @@ def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
             raise RleInvalid(f"its size is {str(segmentation.get('size'))[:40]}, its image's [{height}, {width}]")
         return decode(as_runs(segmentation.get("counts")), height, width)
     if not isinstance(segmentation, list) or not segmentation:
-        raise ValueError("it has no segmentation; boxes alone are no masks")
+        raise ValueError("it has no segmentation; a box alone is not a mask")
     return fill_coco([_polygon(part, height, width) for part in segmentation], height, width)
 
 
 def _polygon(part: Any, height: int, width: int) -> np.ndarray:
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
-        raise ValueError("a polygon is a list of at least 3 corners, x and y in turn")
+        raise ValueError("a polygon must be a list of at least 3 corners: x1, y1, x2, y2, ...")
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in part):
-        raise ValueError("a polygon's corners are numbers")
+        raise ValueError("a polygon's corners must be finite numbers")
     points = np.array(part, dtype=np.float64).reshape(-1, 2)
-    if (np.abs(points) > _FAR * np.array([width, height]) + 16).any():
+    if (np.abs(points) > _MAX_DISTANCE * np.array([width, height]) + 16).any():
         raise ValueError(f"a corner lies far outside of the {width} x {height} px of its image")
     return points
 
 
 def _split_of(path: Path) -> str | None:
-    """The split that a file's name, or else its folder's, speaks of; an export of ours may name any."""
+    """The split named by the file, or else by its folder; a Twinset export may name any split."""
     name = path.stem.removeprefix("instances_")
     if name != path.stem and name.rstrip("0123456789") not in SPLIT_NAMES:
         return name
@@ -254,5 +260,5 @@ def _split_of(path: Path) -> str | None:
 
 
 def _key(value: Any) -> Any:
-    """An id as a key: numbers and texts; anything else is none."""
+    """An id as a key: a number or text, or None for anything else."""
     return value if isinstance(value, (int, str)) else None

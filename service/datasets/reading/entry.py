@@ -1,4 +1,4 @@
-"""What a source of a format yields: entries, each with a way to its mask."""
+"""The entries that a source yields, and the interface of a source."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from service.datasets.reading.report import Findings
 
 @dataclass(frozen=True)
 class Annotation:
-    """Class indices ``(H, W)`` uint8; instances ``(H, W)`` int32, 0 none, where the format has them; pixels of several
-    objects."""
+    """A decoded mask: class indices ``(H, W)`` uint8, and instances ``(H, W)`` int32 (0 none) if the format has them.
+
+    ``overlap_px`` counts the pixels that belong to several objects.
+    """
 
     labels: np.ndarray
     instances: np.ndarray | None = None
@@ -25,21 +27,20 @@ class Annotation:
 
 
 class FileBytes(Protocol):
-    """A file, by itself or inside of another."""
+    """A file on disk, or inside another file."""
 
     def read_bytes(self) -> bytes:
-        """All of it. Raises OSError, or EntryFault, where it cannot be read."""
+        """All its bytes. Raises OSError or EntryFault if it cannot be read."""
         ...
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of a dataset. ``annotate(width, height)`` reads its mask; it raises EntryFault for one that cannot be
-    read.
+    """An image of a dataset with a function that reads its mask.
 
-    ``known`` is what the format itself tells of the image's origin. ``mask_file`` is the file that holds its mask and
-    no other. An image that is no file by itself has a ``place``, by which reports name it; ``listed`` is the path by
-    which the manifest of an export does, where that is another.
+    ``annotate(width, height)`` raises EntryFault for a mask that cannot be read. ``provenance`` is what the format
+    itself records of the image's origin. ``mask_file`` is the file with this image's mask alone. ``report_path`` names
+    an image inside another file in reports; ``manifest_path`` is its path in an export's manifest, if that differs.
     """
 
     name: str
@@ -47,13 +48,13 @@ class Entry:
     annotate: Callable[[int, int], Annotation]
     split: str | None = None
     caption: str | None = None
-    known: Provenance | None = None
+    provenance: Provenance | None = None
     mask_file: FileBytes | None = None
-    place: str | None = None
-    listed: str | None = None
+    report_path: str | None = None
+    manifest_path: str | None = None
 
 
-class SourceOfEntries(Protocol):
+class DatasetSource(Protocol):
     """A dataset in one format."""
 
     format: str
@@ -61,5 +62,5 @@ class SourceOfEntries(Protocol):
     classes: ClassList
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Every image that has a mask, in a fixed order; notes in ``findings`` what has no partner."""
+        """Every image that has a mask, in a fixed order; images or masks without a partner go to ``findings``."""
         ...

@@ -1,4 +1,4 @@
-"""Folders of images and masks, the project's own layout among them."""
+"""The source for folders of images and masks, including the project's own layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from service.datasets.classes import ClassList
-from service.datasets.reading.class_lists import need_classes
+from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Annotation, Entry
 from service.datasets.reading.mask_files import MaskEncoding, choose_encoding, read_mask
 from service.datasets.reading.report import Findings
@@ -19,38 +19,37 @@ from service.errors import InvalidDataset
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 _MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations", "gt")
 _MASK_ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_seg")
-_LOOKED_AT = 64
-"""Masks that are looked at to see how classes are told."""
+_MAX_SAMPLED = 64
+"""The number of masks per folder that are sampled to detect their encoding."""
 
 
 class FoldersSource:
-    """``images/`` and ``masks/`` side by side, at the root or in a folder for each split; masks have their image's
-    stem.
+    """Source of ``images/`` and ``masks/`` side by side, at the root or per split; masks have their image's stem.
 
-    With ``dataset.json`` the masks are class indices, as in every set of ours that has one, unless ``encoding`` says
-    otherwise. Without, and without ``encoding``, some masks are looked at.
+    With ``dataset.json`` the masks are class indices, as in every Twinset export, unless ``encoding`` names another
+    form. Without both, the encoding is detected from a sample of the masks.
     """
 
     format = "folders"
 
     def __init__(self, root: Path, classes: ClassList | None = None, encoding: MaskEncoding | None = None) -> None:
         self.root = root
-        self.classes = need_classes(root, classes)
+        self.classes = require_classes(root, classes)
         self._pairs = folder_pairs(root)
         if not self._pairs:
             raise InvalidDataset(
                 f"there is no folder {' or '.join(_IMAGE_FOLDERS)} with a folder {' or '.join(_MASK_FOLDERS)} beside it"
             )
         own = (root / "dataset.json").is_file() and classes is None
-        sample = [path for _, masks, _ in self._pairs for path in islice(images(masks), _LOOKED_AT)]
-        self._encoding: MaskEncoding = encoding or self._chosen(own, sample)
+        sample = [path for _, masks, _ in self._pairs for path in islice(images(masks), _MAX_SAMPLED)]
+        self._encoding: MaskEncoding = encoding or self._detected(own, sample)
 
-    def _chosen(self, own: bool, sample: list[Path]) -> MaskEncoding:
-        seen = choose_encoding(sample, self.classes, by_palette=not own)
-        return "index" if own and seen == "binary" else seen
+    def _detected(self, own: bool, sample: list[Path]) -> MaskEncoding:
+        found = choose_encoding(sample, self.classes, by_palette=not own)
+        return "index" if own and found == "binary" else found
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Pairs in the order of the images' paths."""
+        """The entries in the order of the images' paths."""
         splits = stem_lists(self.root, _own_splits(self.root))
         captions = _captions(self.root)
         for image_folder, mask_folder, folder_split in self._pairs:
@@ -65,8 +64,11 @@ class FoldersSource:
                     )
                     continue
                 if (first := used.setdefault(stem + ending, image)) != image:
-                    said = f"its mask {masks[stem + ending].name} is that of {first.name} too; give each image a name and a mask of its own"
-                    findings.add("missing_partner", relative(self.root, image), said)
+                    detail = (
+                        f"its mask {masks[stem + ending].name} is also that of {first.name}; give each image its own "
+                        "name and mask"
+                    )
+                    findings.add("missing_partner", relative(self.root, image), detail)
                     continue
                 name = stem if folder_split is None else f"{folder_split}/{stem}"
                 yield Entry(
@@ -91,10 +93,11 @@ class FoldersSource:
 
 
 def folder_pairs(root: Path) -> list[tuple[Path, Path, str | None]]:
-    """Folders of images with the folder of their masks, and the split that the folder above them names."""
-    above = [(root, None)] + [(root / name, split) for name, split in SPLIT_NAMES.items() if (root / name).is_dir()]
+    """Folders of images with the folder of their masks, and the split named by their parent folder."""
+    split_folders = [(root / name, split) for name, split in SPLIT_NAMES.items() if (root / name).is_dir()]
+    parents: list[tuple[Path, str | None]] = [(root, None), *split_folders]
     found = []
-    for folder, split in above:
+    for folder, split in parents:
         image_folder = next((folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), None)
         mask_folder = next((folder / name for name in _MASK_FOLDERS if (folder / name).is_dir()), None)
         if image_folder is not None and mask_folder is not None:
@@ -103,7 +106,7 @@ def folder_pairs(root: Path) -> list[tuple[Path, Path, str | None]]:
 
 
 def _own_splits(root: Path) -> frozenset[str]:
-    """The names of further splits that ``dataset.json`` lists."""
+    """The names of the splits that ``dataset.json`` lists."""
     path = root / "dataset.json"
     if not path.is_file():
         return frozenset()
@@ -115,7 +118,7 @@ def _own_splits(root: Path) -> frozenset[str]:
 
 
 def _captions(root: Path) -> dict[str, str]:
-    """The first text of each stem in ``captions.jsonl``. Raises InvalidDataset naming the line that is none."""
+    """The first text of each stem in ``captions.jsonl``. Raises InvalidDataset naming an invalid line."""
     path = root / "captions.jsonl"
     captions: dict[str, str] = {}
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Masks that come as pictures: their class indices, told by index, by colour, or in black and white."""
+"""Mask images decoded to class indices: they encode classes by index, by colour, or in black and white."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from service.datasets.reading.report import EntryFault
 
 MaskEncoding = Literal["index", "colours", "binary"]
 MAX_PIXELS = 1 << 27
-"""134 million: an image of half a gigabyte unpacked."""
+"""134 million: an image of half a gigabyte when decoded."""
 _IGNORE_COLOURS = ((255, 255, 255), (224, 224, 192))
-"""White, as here, and Pascal VOC's void; where no class has them."""
+"""White, which Twinset uses, and Pascal VOC's void, unless a class has that colour."""
 _THRESHOLD = 128
 
 
-def open_picture(source: Path | bytes) -> Image.Image:
-    """A picture, a file or its bytes, decoded. Raises EntryFault for one that cannot be, or has more than
-    :data:`MAX_PIXELS`."""
+def open_image(source: Path | bytes) -> Image.Image:
+    """The decoded image of a file or its bytes. Raises EntryFault for one that cannot be decoded or is too large."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -32,29 +31,28 @@ def open_picture(source: Path | bytes) -> Image.Image:
                 if file.width * file.height > MAX_PIXELS:
                     raise EntryFault(
                         "unreadable",
-                        f"it has {file.width} x {file.height} pixels; at most {MAX_PIXELS} are read. Cut it",
+                        f"it has {file.width} x {file.height} pixels; the limit is {MAX_PIXELS}. Cut it into tiles",
                     )
                 file.load()
                 return file
     except Image.DecompressionBombError:
         raise EntryFault(
-            "unreadable", f"it has more than {MAX_PIXELS} pixels, the most that are read; cut it"
+            "unreadable", f"it has more than {MAX_PIXELS} pixels, which is the limit. Cut it into tiles"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise EntryFault("unreadable", f"it cannot be decoded ({decoding_fault(error)})") from None
 
 
 def read_samples(source: Path | bytes) -> np.ndarray:
-    """The numbers of a picture's one channel ``(H, W)``; of colour pictures that are grey, any channel. Raises
-    EntryFault."""
-    picture = open_picture(source)
-    if picture.mode in ("L", "P", "1", "I", "I;16", "I;16B", "F"):
-        samples = np.array(picture)
+    """The samples of a one-channel image ``(H, W)``, or of one channel of a grey RGB image. Raises EntryFault."""
+    image = open_image(source)
+    if image.mode in ("L", "P", "1", "I", "I;16", "I;16B", "F"):
+        samples = np.array(image)
         return samples.astype(np.uint8) if samples.dtype == bool else samples
-    pixels = np.array(picture.convert("RGB"))
+    pixels = np.array(image.convert("RGB"))
     if (pixels != pixels[..., :1]).any():
         raise EntryFault(
-            "unknown_labels", "it is a colour picture, and the other masks hold class indices; save its class indices"
+            "unknown_labels", "it is a colour image, but the other masks hold class indices; save its class indices"
         )
     return pixels[..., 0]
 
@@ -62,7 +60,7 @@ def read_samples(source: Path | bytes) -> np.ndarray:
 def read_mask(path: Path, classes: ClassList, encoding: MaskEncoding) -> np.ndarray:
     """The class indices ``(H, W)`` uint8 of a mask file. Raises EntryFault."""
     if encoding == "colours":
-        return _by_colour(np.array(open_picture(path).convert("RGB")), classes)
+        return _by_colour(np.array(open_image(path).convert("RGB")), classes)
     samples = read_samples(path)
     if encoding == "binary":
         return (samples >= _THRESHOLD).astype(np.uint8)
@@ -70,62 +68,63 @@ def read_mask(path: Path, classes: ClassList, encoding: MaskEncoding) -> np.ndar
 
 
 def as_labels(samples: np.ndarray, classes: ClassList) -> np.ndarray:
-    """Samples that are class indices, or 255, as uint8. Raises EntryFault naming those that are neither."""
+    """Samples that are class indices, or 255, as uint8. Raises EntryFault naming other values."""
     values, counts = np.unique(samples, return_counts=True)
-    strange = [
-        (value, count) for value, count in zip(values.tolist(), counts.tolist()) if not _is_label(value, len(classes))
+    unknown = [
+        (value, count)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+        if not _is_label(value, len(classes))
     ]
-    if strange:
-        shown = ", ".join(f"{value:g} ({count} px)" for value, count in strange[:5]) + (
-            " and more" if len(strange) > 5 else ""
+    if unknown:
+        listed = ", ".join(f"{value:g} ({count} px)" for value, count in unknown[:5]) + (
+            " and more" if len(unknown) > 5 else ""
         )
         raise EntryFault(
-            "unknown_labels", f"it holds {shown}; the classes are 0 to {len(classes) - 1}, and 255 is to be ignored"
+            "unknown_labels", f"it holds {listed}; the classes are 0 to {len(classes) - 1}, and 255 is to be ignored"
         )
     return samples.astype(np.uint8)
 
 
 def choose_encoding(paths: list[Path], classes: ClassList, *, by_palette: bool = True) -> MaskEncoding:
-    """How a dataset's masks tell classes, from some of them.
+    """The encoding of a dataset's masks, detected from a sample of them.
 
-    One rule for the whole set: a mask of 0 and 255 alone may be black and white, or class 0 with pixels to ignore, and
-    only the others show which. A few masks of another kind among many do not decide. ``by_palette`` takes a palette at
-    its word which paints nothing but colours of classes, each of another class than the index says: there are tools
-    that number colours as they come.
+    There is one encoding for the whole set: a mask of only 0 and 255 may be black and white, or class 0 with pixels to
+    ignore, and only the other masks show which. A few masks of another kind among many do not decide. With
+    ``by_palette``, masks count as colour-encoded if their palette holds only colours of classes, but of other classes
+    than their indices: some tools number colours in the order in which they occur.
     """
     binary = len(classes) == 2
     coloured = indexed = 0
     for path in paths:
         try:
-            picture = open_picture(path)
+            image = open_image(path)
         except EntryFault:
             continue
-        if picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
-            pixels = np.array(picture.convert("RGB"))
+        if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+            pixels = np.array(image.convert("RGB"))
             if (pixels != pixels[..., :1]).any():
                 coloured += 1
                 continue
             samples = pixels[..., 0]
         else:
-            samples = np.array(picture)
-            if by_palette and _numbered_otherwise(picture, samples, classes):
+            samples = np.array(image)
+            if by_palette and _has_own_numbering(image, samples, classes):
                 coloured += 1
                 continue
             indexed += 1
         found = set(np.unique(samples).tolist())
-        if picture.mode == "1" or not found <= {0, 255}:
+        if image.mode == "1" or not found <= {0, 255}:
             binary = False
     if coloured:
         return "colours" if coloured >= indexed else "index"
     return "binary" if binary and paths else "index"
 
 
-def _numbered_otherwise(picture: Image.Image, samples: np.ndarray, classes: ClassList) -> bool:
-    """Whether a palette paints all of a mask in colours of classes, and not in those of the classes that its samples
-    number."""
-    if picture.mode != "P":
+def _has_own_numbering(image: Image.Image, samples: np.ndarray, classes: ClassList) -> bool:
+    """Whether a mask's palette holds only colours of classes, but of other classes than its indices."""
+    if image.mode != "P":
         return False
-    palette = np.array(picture.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    palette = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(samples)
     if used[-1] >= len(palette):
         return False
@@ -139,21 +138,22 @@ def _by_colour(pixels: np.ndarray, classes: ClassList) -> np.ndarray:
     known = np.array(sorted(table), dtype=np.uint32)
     wide = pixels.astype(np.uint32)
     codes = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    place = np.searchsorted(known, codes).clip(max=len(known) - 1)
-    strange = known[place] != codes
-    if strange.any():
-        row, column = divmod(int(strange.argmax()), strange.shape[1])
+    index = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    unknown = known[index] != codes
+    if unknown.any():
+        row, column = divmod(int(unknown.argmax()), unknown.shape[1])
         colour = "#" + bytes(pixels[row, column].tolist()).hex()
         raise EntryFault(
             "unknown_labels",
-            f"{int(strange.sum())} px have colours that are no class's, the first {colour} at x {column}, y {row}; masks are painted "
-            "in exactly the classes' colours, without smoothing, and never saved as JPEG",
+            f"{int(unknown.sum())} px have colours of no class, the first {colour} at x {column}, y {row}; masks must "
+            "be painted in exactly the classes' colours, without smoothing, and never saved as JPEG",
         )
-    return np.array([table[int(code)] for code in known], dtype=np.uint8)[place]
+    labels: np.ndarray = np.array([table[int(code)] for code in known], dtype=np.uint8)[index]
+    return labels
 
 
 def _colour_table(classes: ClassList) -> dict[int, int]:
-    """The class index, or 255, of each colour that stands for one."""
+    """The class index, or 255, of each known colour."""
     ignored = {_packed(colour): IGNORE for colour in _IGNORE_COLOURS}
     return ignored | {_packed(entry.colour): entry.index for entry in classes.classes}
 

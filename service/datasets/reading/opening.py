@@ -1,4 +1,4 @@
-"""Which format is it?"""
+"""Format detection: opens the dataset in a folder as a source of entries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from service.datasets.classes import ClassList
 from service.datasets.reading.cityscapes import CityscapesSource
 from service.datasets.reading.coco import CocoSource, coco_files
-from service.datasets.reading.entry import SourceOfEntries
+from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.folders import FoldersSource, folder_pairs
 from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shards
 from service.datasets.reading.mask_files import MaskEncoding
@@ -23,7 +23,7 @@ READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "
 
 
 def detect_format(root: Path) -> str | None:
-    """The format of the dataset in ``root``, by what lies there; None if it is none of :data:`READ_FORMATS`."""
+    """The format of the dataset in ``root``, by its files; None if it is not one of :data:`READ_FORMATS`."""
     if (root / "SegmentationClass").is_dir() and (root / "JPEGImages").is_dir():
         return "voc"
     if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
@@ -47,19 +47,19 @@ def detect_format(root: Path) -> str | None:
 
 def open_dataset(
     folder: Path, *, format: str | None = None, classes: ClassList | None = None, encoding: MaskEncoding | None = None
-) -> SourceOfEntries:
-    """The dataset in a folder, in the named format or in the one that is found.
+) -> DatasetSource:
+    """The dataset in a folder, in the named format or the detected one.
 
-    ``classes`` take the place of those that the dataset lists; ``encoding`` says how the masks of ``folders`` tell
-    classes. Raises InvalidDataset naming what is missing.
+    ``classes`` replace those that the dataset lists; ``encoding`` is the mask encoding of ``folders``. Raises
+    InvalidDataset naming what is missing.
     """
     if not folder.is_dir():
-        raise InvalidDataset(f"{folder.name} is no folder")
+        raise InvalidDataset(f"{folder.name} is not a folder")
     root = dataset_root(folder)
     found = format or detect_format(root)
     if found == "folders":
         return FoldersSource(root, classes, encoding)
-    sources: dict[str | None, Callable[[Path, ClassList | None], SourceOfEntries]] = {
+    sources: dict[str | None, Callable[[Path, ClassList | None], DatasetSource]] = {
         "coco": CocoSource,
         "voc": VocSource,
         "cityscapes": CityscapesSource,
@@ -70,9 +70,9 @@ def open_dataset(
     }
     if found not in sources:
         raise InvalidDataset(
-            f"{'the format ' + repr(found) if found else 'what is in the folder'} is not known. A dataset is one of: folders (images/ and "
-            "masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), cityscapes (leftImg8bit/ and gtFine/), "
-            "yolo (data.yaml), huggingface (data/train-00000.parquet), webdataset (train-000000.tar), twins (images/ and "
-            "manifest.jsonl, as 'twinset generate' writes them)"
+            f"{'the format ' + repr(found) if found else 'the format of the folder'} is not known. A dataset is one "
+            "of: folders (images/ and masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), "
+            "cityscapes (leftImg8bit/ and gtFine/), yolo (data.yaml), huggingface (data/train-00000.parquet), "
+            "webdataset (train-000000.tar), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
         )
     return sources[found](root, classes)

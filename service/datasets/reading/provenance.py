@@ -1,5 +1,4 @@
-"""What an export's ``manifest.jsonl`` says of its items, so that what is synthetic stays marked so when it is read
-again."""
+"""The provenance that an export's ``manifest.jsonl`` records, so that synthetic items stay marked when read again."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from service.datasets.items import Source
+from service.datasets.classes import Source
 
 _MANIFEST = "manifest.jsonl"
 _MAX_LINE_BYTES = 1 << 20
@@ -20,7 +19,7 @@ _MAX_NAME = 1000
 
 @dataclass(frozen=True)
 class Provenance:
-    """An item's name before it became a file's, its source, the mask it was made from, and its metadata."""
+    """An item's original name, its source, its source mask, and its metadata."""
 
     name: str | None = None
     source: Source = "real"
@@ -29,31 +28,31 @@ class Provenance:
 
 
 class Manifest(AbstractContextManager["Manifest"]):
-    """The lines of a manifest by their images' paths; of each only its place in the file is in memory.
+    """The lines of a manifest by their images' paths; only their offsets in the file are in memory.
 
-    A line that is not of our form says nothing, and neither does a dataset without a manifest: its items are real.
+    Lines of another form are ignored. Items without a line, or of a dataset without a manifest, are real.
     """
 
     def __init__(self, root: Path) -> None:
-        self._places: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         path = root / _MANIFEST
         self._file: IO[bytes] | None = path.open("rb") if path.is_file() and not path.is_symlink() else None
         while self._file is not None:
-            place = self._file.tell()
+            offset = self._file.tell()
             line = self._file.readline(_MAX_LINE_BYTES)
             if not line:
                 break
             image = _parsed(line).get("image")
             if isinstance(image, dict) and isinstance(image.get("path"), str):
-                self._places[image["path"]] = place
+                self._offsets[image["path"]] = offset
 
     def of(self, path: str) -> Provenance | None:
-        """What is said of the image at ``path``, seen from the dataset's root; None where nothing is."""
-        place = self._places.get(path)
-        if place is None or self._file is None:
+        """The provenance of the image at ``path``, relative to the dataset's root; None if it has no line."""
+        offset = self._offsets.get(path)
+        if offset is None or self._file is None:
             return None
-        self._file.seek(place)
-        return told(_parsed(self._file.readline(_MAX_LINE_BYTES)))
+        self._file.seek(offset)
+        return parse_provenance(_parsed(self._file.readline(_MAX_LINE_BYTES)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -62,9 +61,8 @@ class Manifest(AbstractContextManager["Manifest"]):
             self._file.close()
 
 
-def told(entry: Mapping[str, Any]) -> Provenance:
-    """What a line of an export's manifest, or another text of an item in an export, tells of it; what is not of our
-    form says nothing."""
+def parse_provenance(entry: Mapping[str, Any]) -> Provenance:
+    """The provenance in an item's manifest line, or in its JSON in a shard; members of another form are ignored."""
     name, mask, metadata = entry.get("name"), entry.get("source_mask"), entry.get("metadata")
     return Provenance(
         name=name if isinstance(name, str) and 0 < len(name) <= _MAX_NAME else None,
@@ -75,7 +73,7 @@ def told(entry: Mapping[str, Any]) -> Provenance:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether JSON can be written as UTF-8: halves of surrogate pairs, which it may hold as escapes, can not."""
+    """Whether a JSON value can be encoded as UTF-8; lone surrogates, which it may hold as escapes, cannot."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Tar shards in a dataset: what lies where in them, without unpacking, and nothing but plain files."""
+"""Tar shards of a dataset: the offsets of their files, found without unpacking; only plain files are allowed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from service.datasets.reading.report import EntryFault
-from service.datasets.reading.unpacking import UnpackLimits, plain_members, safe_parts
+from service.datasets.reading.unpacking import DEFAULT_LIMITS, UnpackLimits, plain_members, safe_parts
 from service.errors import ArchiveRefused
 
 MAX_MEMBER_BYTES = 1 << 28
-"""256 MB: far above any image, and little enough to be in memory."""
+"""256 MB: far above any image, and small enough for memory."""
 _MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ShardMember:
-    """``size`` bytes at ``offset`` of the file ``shard``, which are the file ``name`` in it."""
+    """The file ``name`` in the tar ``shard``: ``size`` bytes from ``offset`` on."""
 
     shard: Path
     name: str
@@ -27,26 +27,26 @@ class ShardMember:
     size: int
 
     def read_bytes(self) -> bytes:
-        """All of it. Raises EntryFault where the shard ends before, or OSError."""
+        """The file's bytes. Raises OSError, or EntryFault if the shard is cut off."""
         with open(self.shard, "rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
             raise EntryFault(
-                "damaged", f"{self.shard.name} ends in the middle of it: it was cut off on its way; fetch it anew"
+                "damaged", f"{self.shard.name} ends in the middle of it: the shard is cut off; fetch it anew"
             )
         return data
 
 
-def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterator[ShardMember]:
-    """The files in a tar that is not packed, in their order.
+def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterator[ShardMember]:
+    """The files of an uncompressed tar, in their order.
 
-    Raises ArchiveRefused for links, devices, names that lead elsewhere, members above :data:`MAX_MEMBER_BYTES` and more
-    of them than the limits allow; and EntryFault at the place where the tar is damaged.
+    Raises ArchiveRefused for links, devices, names that lead out of the folder, members above
+    :data:`MAX_MEMBER_BYTES` and more members than the limits allow; and EntryFault where the tar is damaged.
     """
     count = 0
     try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:  # type: ignore[call-overload]
+        with open(shard, "rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
             for info in plain_members(tar):
                 count += 1
                 if count > limits.max_entries:
@@ -54,19 +54,19 @@ def shard_members(shard: Path, limits: UnpackLimits = UnpackLimits()) -> Iterato
                 name = "/".join(safe_parts(info.name))
                 if info.size > MAX_MEMBER_BYTES:
                     raise ArchiveRefused(
-                        f"{shard.name} holds {name[:100]!r} with {info.size} bytes; at most {MAX_MEMBER_BYTES} are read"
+                        f"{shard.name} holds {name[:100]!r} with {info.size} bytes; the limit is {MAX_MEMBER_BYTES}"
                     )
                 if info.isreg():
                     yield ShardMember(shard, name, info.offset_data, info.size)
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise EntryFault("damaged", "it ends before its end mark: it was cut off on its way; fetch it anew")
+                raise EntryFault("damaged", "it ends before its end mark: it is cut off; fetch it anew")
     except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
-        raise EntryFault("unreadable", f"it is no tar, or damaged ({error}); fetch it anew") from None
+        raise EntryFault("unreadable", f"it is not a tar file, or damaged ({error}); fetch it anew") from None
 
 
 class _Bounded:
-    """A file for tarfile, which otherwise reads a header as long as it says it is, whatever memory that takes."""
+    """A file that limits tarfile's reads: it would read a header of any stated length into memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -74,7 +74,7 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MAX_HEADER_BYTES:
             raise ArchiveRefused(
-                f"a shard holds a header of {size} bytes; at most {_MAX_HEADER_BYTES} are read. Pack it anew"
+                f"a shard holds a header of {size} bytes; the limit is {_MAX_HEADER_BYTES}. Pack it anew"
             )
         return self._file.read(size)
 

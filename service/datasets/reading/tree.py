@@ -1,4 +1,4 @@
-"""A dataset's folder: what is in it, and nothing that is not."""
+"""The files of a dataset's folder, found without following links out of it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-_MAX_DEEP = 12
+_MAX_DEPTH = 12
 _MAX_TEXT_BYTES = 64 << 20
 
 
 def dataset_root(folder: Path) -> Path:
-    """The folder itself, or the one below it that holds everything, as archives often have it."""
-    for _ in range(_MAX_DEEP):
-        inside = [path for path in folder.iterdir() if path.name not in _LITTER and not path.name.startswith(".")]
-        if len(inside) != 1 or not inside[0].is_dir() or inside[0].is_symlink():
+    """The folder itself, or the only folder in it, as archives often have one top folder."""
+    for _ in range(_MAX_DEPTH):
+        entries = [path for path in folder.iterdir() if path.name not in _LITTER and not path.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
             break
-        folder = inside[0]
+        folder = entries[0]
     return folder
 
 
 def files(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """The files below ``folder`` with these suffixes, in the order of their paths; links are not followed, hidden files
-    not seen."""
+    """The files below ``folder`` with these suffixes, in the order of their paths, without links and hidden files."""
     if not folder.is_dir():
         return
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -54,8 +53,7 @@ def images(folder: Path) -> Iterator[Path]:
 
 
 def inside(root: Path, name: str) -> Path | None:
-    """The file that a dataset's own text names, if it lies in the dataset: not above its root, nor behind a link out of
-    it."""
+    """The file of a name given in the dataset, if it is inside ``root`` and not behind a link out of it; else None."""
     if not name or "\0" in name or len(name) > 1000:
         return None
     path = root / name.replace("\\", "/")
@@ -71,18 +69,17 @@ def relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def as_text(words: str) -> str:
-    """Words that can be written as UTF-8: a file's name may have bytes that are none, and JSON halves of surrogate
-    pairs."""
-    return words.encode("utf-8", "backslashreplace").decode()
+def as_text(text: str) -> str:
+    """A text that can be encoded as UTF-8: file names may hold invalid bytes, and JSON lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
-    """A text file of the dataset. Raises InvalidDataset naming it if it is no UTF-8, or longer than ``max_bytes``."""
+    """A text file of the dataset. Raises InvalidDataset if it is not UTF-8, or longer than ``max_bytes``."""
     try:
         if path.stat().st_size > max_bytes:
             raise InvalidDataset(
-                f"{path.name} has {path.stat().st_size} bytes; at most {max_bytes} are read. Divide the dataset"
+                f"{path.name} has {path.stat().st_size} bytes; the limit is {max_bytes}. Divide the dataset"
             )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,8 +87,7 @@ def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
 
 
 def listed_split(splits: Mapping[str, str], root: Path, folder: Path, image: Path) -> str | None:
-    """The split of an image in ``folder`` as :func:`stem_lists` has it: by its stem, its name, or its path from
-    ``root``."""
+    """The split of an image in ``folder`` from :func:`stem_lists`, by its stem, its name, or its path from ``root``."""
     name = image.relative_to(folder)
     return next(
         (
@@ -104,7 +100,7 @@ def listed_split(splits: Mapping[str, str], root: Path, folder: Path, image: Pat
 
 
 def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The split of each stem, from ``train.txt`` and so on in ``folder``; a line is a stem, or an image's path."""
+    """The split of each stem, from ``train.txt`` and so on in ``folder``, where a line is a stem or an image's path."""
     splits: dict[str, str] = {}
     for path in sorted(folder.glob("*.txt")):
         split = SPLIT_NAMES.get(path.stem) or (path.stem if path.stem in extra else None)

@@ -1,5 +1,4 @@
-"""Twins as ``twinset generate`` leaves them, and as a job's archive holds them: images, masks, how each was made, the
-model's card."""
+"""The source for twins as ``twinset generate`` and a job's archive store them: images, masks, manifest, model card."""
 
 from __future__ import annotations
 
@@ -24,29 +23,28 @@ from service.errors import InvalidDataset
 
 _MANIFEST = "manifest.jsonl"
 _MAX_LINE_BYTES = 1 << 20
-_LOOKED_AT = 16
+_MAX_SAMPLED = 16
 _PARAMETERS = ("steps", "guidance_scale", "guidance_target", "eta", "size_px", "sampler")
 _MADE_ON = ("batch_shape", "shapes", "dtype", "device", "build")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class TwinsSource:
-    """``images/`` and ``masks/`` by index, and ``manifest.jsonl`` with a line a twin; the classes are those of the
-    model's card.
+    """Source of ``images/`` and ``masks/`` by index, with a line per twin in ``manifest.jsonl``.
 
-    The card is ``card.json``, or the bundled model's that the manifest names. All items are synthetic; files that are
-    not those of the manifest's hashes are not read.
+    The classes are those of the model's card: ``card.json``, or that of the bundled model which the manifest names. All
+    items are synthetic; files that do not match the manifest's hashes are not read.
     """
 
     format = "twins"
 
     def __init__(self, root: Path, classes: ClassList | None = None) -> None:
-        """Raises InvalidDataset for a folder without a card, or with that of another model."""
+        """Raises InvalidDataset for a folder without the model's card, or with the card of another model."""
         self.root = root
         first = next(_lines(root), None)
         if first is None:
             raise InvalidDataset(
-                f"{_MANIFEST} has no line of a twin; fetch the job again with 'twinset generate', or its archive"
+                f"{_MANIFEST} lists no twins; fetch the job again with 'twinset generate', or its archive"
             )
         self.model = str(first["model"])
         self.card = _card(root, self.model)
@@ -54,37 +52,39 @@ class TwinsSource:
 
     @cached_property
     def job_seeds(self) -> tuple[int, ...]:
-        """The seeds of the jobs that the twins are from, ascending."""
+        """The seeds of the twins' jobs, ascending."""
         return tuple(sorted({line["job_seed"] for line in _lines(self.root) if isinstance(line.get("job_seed"), int)}))
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The sampling parameters of the first twin; a job's are all the same."""
+        """The sampling parameters of the first twin; all twins of a job have the same."""
         return _parameters(next(_lines(self.root)))
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Twins in the order of the manifest; those without a mask are noted."""
+        """The twins in the order of the manifest; those without a mask go to ``findings``."""
         for line in _lines(self.root):
-            # names are made from the number alone: what a manifest says is no path
+            # file names are made from the index alone: a manifest's text is never used as a path
             file = f"{line['index']:08d}.png"
             image, mask = self.root / "images" / file, self.root / "masks" / file
             if line["model"] != self.model:
                 other = line["model"][:80]
                 raise InvalidDataset(
-                    f"{_MANIFEST} has twins of {self.model} and of {other}; keep models in folders of their own"
+                    f"{_MANIFEST} has twins of {self.model} and of {other}; use a folder of its own for each model"
                 )
             if not image.is_file():
                 findings.add("missing_partner", f"images/{file}", f"{_MANIFEST} lists it, but it is not there")
                 continue
             if line.get("mask") is None:
-                findings.add("missing_partner", f"images/{file}", "it was made from text alone, and has no mask")
+                findings.add("missing_partner", f"images/{file}", "it was made from text alone and has no mask")
                 continue
             yield Entry(
                 name=f"{line['job']}/{line['index']:08d}",
                 image=image,
                 annotate=partial(self._annotate, line, image, mask),
                 caption=twin_caption(line, self.card),
-                known=Provenance(source="synthetic", source_mask=twin_mask(line), metadata=twin_metadata(line)),
+                provenance=Provenance(
+                    source="synthetic", source_mask=twin_source_mask(line), metadata=twin_metadata(line)
+                ),
             )
 
     def _annotate(self, line: Mapping[str, Any], image: Path, mask: Path, width: int, height: int) -> Annotation:
@@ -96,34 +96,36 @@ class TwinsSource:
             recorded = line[what].get("sha256") if isinstance(line[what], dict) else None
             if found != recorded:
                 raise EntryFault(
-                    "damaged", f"its {what} has sha256 {found[:12]}..., and {_MANIFEST} says {str(recorded)[:12]}..."
+                    "damaged", f"its {what} has sha256 {found[:12]}..., but {_MANIFEST} has {str(recorded)[:12]}..."
                 )
         return Annotation(read_mask(mask, self.classes, "index"))
 
 
 def is_twin_folder(root: Path) -> bool:
-    """Whether the folder's manifest is of twins as a job made them, and not of an export."""
-    # the first lines tell: an export's manifest may be long, and has none of a job's
-    return (root / "images").is_dir() and next(_lines(root, most=_LOOKED_AT), None) is not None
+    """Whether the folder's manifest lists a job's twins, and is not that of an export."""
+    # the first lines suffice: an export's manifest may be long, and has no line of a job's form
+    return (root / "images").is_dir() and next(_lines(root, max_lines=_MAX_SAMPLED), None) is not None
 
 
 def card_classes(card: ModelCard) -> ClassList:
-    """The classes that a model draws; the one that no request may name is the background, if there is one. Raises
-    InvalidDataset."""
-    unasked = [entry.name for entry in card.classes if not entry.queryable]
+    """A model's classes; the background is the only one that is not queryable, if exactly one is not.
+
+    Raises InvalidDataset for classes that are not consistent.
+    """
+    unqueryable = [entry.name for entry in card.classes if not entry.queryable]
     names = [entry.name for entry in card.classes]
     return class_list(
-        names, {entry.name: entry.colour for entry in card.classes}, unasked[0] if len(unasked) == 1 else True
+        names, {entry.name: entry.colour for entry in card.classes}, unqueryable[0] if len(unqueryable) == 1 else True
     )
 
 
-def _lines(root: Path, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The lines that tell of a twin, of all of the manifest's or of the first ``most``; one in memory at a time."""
+def _lines(root: Path, max_lines: int | None = None) -> Iterator[dict[str, Any]]:
+    """The twins' lines among all lines of the manifest, or among the first ``max_lines``; one in memory at a time."""
     path = root / _MANIFEST
     if not path.is_file() or path.is_symlink():
         return
     with path.open("rb") as file:
-        for line in islice(iter(partial(file.readline, _MAX_LINE_BYTES), b""), most):
+        for line in islice(iter(partial(file.readline, _MAX_LINE_BYTES), b""), max_lines):
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
@@ -144,14 +146,14 @@ def _is_twin(entry: Mapping[str, Any]) -> bool:
 
 
 def _card(root: Path, model: str) -> ModelCard:
-    """The card of the model that made the twins. Raises InvalidDataset saying how to get it."""
+    """The card of the model that made the twins. Raises InvalidDataset that explains how to get it."""
     name, _, version = model.partition("@")
     folder = root if (root / "card.json").is_file() else None
     if folder is None and re.fullmatch(NAME_PATTERN, name) and re.fullmatch(VERSION_PATTERN, version):
         folder = bundled_folder() / name / version
     if folder is None or not (folder / "card.json").is_file():
         raise InvalidDataset(
-            f"nothing in the folder tells the classes of {model[:80]!r}: put the model's card beside {_MANIFEST} with "
+            f"the folder does not list the classes of {model[:80]!r}: put the model's card beside {_MANIFEST} with "
             f"twinset models show {model[:80]} --json > card.json"
         )
     try:
@@ -160,20 +162,20 @@ def _card(root: Path, model: str) -> ModelCard:
         raise InvalidDataset(f"{error}; put the model's own card there") from None
     if card.id != model:
         raise InvalidDataset(
-            f"card.json is that of {card.id}, but the twins are of {model[:80]!r}; put that model's card there"
+            f"card.json is the card of {card.id}, but the twins are of {model[:80]!r}; put that model's card there"
         )
     return card
 
 
-def twin_mask(line: Mapping[str, Any]) -> str | None:
-    """The sha256 of the file that the twin was drawn for, the same at whatever size it was drawn."""
+def twin_source_mask(line: Mapping[str, Any]) -> str | None:
+    """The sha256 of the uploaded mask that the twin was drawn for, whatever the size of the twin."""
     given = line.get("given_mask")
     digest = given.get("upload") if isinstance(given, dict) else None
     return digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else None
 
 
 def twin_caption(line: Mapping[str, Any], card: ModelCard) -> str | None:
-    """The prompt, or the words that stand for the classes that were asked for."""
+    """The twin's prompt, or the card's prompt for the requested classes."""
     prompt, classes = line.get("prompt"), line.get("classes")
     if isinstance(prompt, str) and prompt:
         return prompt
@@ -187,8 +189,8 @@ def _parameters(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def twin_metadata(line: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the manifest knows of how the twin was made, and how sure the model was."""
-    kept = (
+    """The twin's metadata for an export: its model, job, seeds, request, parameters, scores and machine."""
+    copied = (
         "model",
         "weights_sha256",
         "system",
@@ -202,7 +204,7 @@ def twin_metadata(line: Mapping[str, Any]) -> dict[str, Any]:
         "classes_found",
     )
     return {
-        **{key: line[key] for key in kept if line.get(key) is not None},
+        **{key: line[key] for key in copied if line.get(key) is not None},
         "parameters": _parameters(line),
         "scores": {key: line[key] for key in ("confident_share", "mean_confidence") if line.get(key) is not None},
         "made_on": {key: line[key] for key in _MADE_ON if key in line},

@@ -1,7 +1,7 @@
-"""Archives unpacked without harm: nothing outside of the folder, no links, no more than is allowed.
+"""Safe unpacking of archives: nothing outside the folder, no links, and limits on size and number.
 
-Sizes are counted as bytes come out, not as the archive states them. What an archive calls a member is never a path
-until each of its parts has been looked at.
+Sizes are counted while unpacking, not taken from the archive. A member's name is used as a path only after each of its
+parts has been checked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import IO
 
 from service.errors import ArchiveRefused
 
-_PIECE_BYTES = 1 << 18
-_FLAT_BYTES = 1 << 20
-"""Below this, no ratio is too high: small text packs well."""
+_CHUNK_BYTES = 1 << 18
+_RATIO_FREE_BYTES = 1 << 20
+"""Below this size the ratio is not checked: small texts compress well."""
 _MAX_NAME_BYTES = 255
 _MAX_PARTS = 32
 _MAX_PADDING = 16 << 20
@@ -30,7 +30,7 @@ _MAX_PADDING = 16 << 20
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """``max_ratio`` is bytes unpacked for each byte of the archive."""
+    """Limits on an archive's contents; ``max_ratio`` is the unpacked bytes per byte of the archive."""
 
     max_bytes: int = 50 << 30
     max_entries: int = 2_000_000
@@ -44,12 +44,15 @@ class _Member:
     contents: IO[bytes] | None
 
 
-def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -> int:
-    """Unpacks a zip, tar or tar.gz into ``folder``, which is made and must be empty; the number of files.
+DEFAULT_LIMITS = UnpackLimits()
 
-    Raises ArchiveRefused for an archive that is none of these or damaged, for members that are links or devices, whose
-    names are absolute, lead upwards or come twice, and beyond the limits. What was unpacked until then stays in
-    ``folder``, for the caller to remove.
+
+def unpack(archive: Path, folder: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> int:
+    """Unpacks a zip, tar or tar.gz into ``folder``, which must be empty or not exist; returns the number of files.
+
+    Raises ArchiveRefused for another kind of file or a damaged one, for members that are links or devices, or whose
+    names are absolute, lead upwards or come twice, and beyond the limits. Files unpacked until then stay in ``folder``
+    for the caller to delete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -68,10 +71,10 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with member.contents as contents, open(target, "xb") as out:
-                    while piece := contents.read(_PIECE_BYTES):
-                        written += len(piece)
+                    while chunk := contents.read(_CHUNK_BYTES):
+                        written += len(chunk)
                         _check_size(written, packed_bytes, limits)
-                        out.write(piece)
+                        out.write(chunk)
                 files += 1
     except FileExistsError as error:
         name = Path(error.filename or "").name
@@ -86,18 +89,16 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = UnpackLimits()) -
         ValueError,
     ) as error:
         raise ArchiveRefused(
-            f"the archive is damaged, encrypted or packed in a way that is not read ({error}); pack it anew"
+            f"the archive is damaged, encrypted or packed in an unsupported way ({error}); pack it anew"
         ) from None
     except NotADirectoryError:
         raise ArchiveRefused("the archive has a name as a file and as a folder; pack it anew") from None
     except OSError as error:
-        raise ArchiveRefused(
-            f"the archive cannot be unpacked ({error.strerror or error}); is there room on the disk?"
-        ) from None
+        raise ArchiveRefused(f"the archive cannot be unpacked ({error.strerror or error}); is the disk full?") from None
     return files
 
 
-def _members(archive: Path, limits: UnpackLimits) -> Iterator[_Member]:
+def _members(archive: Path, limits: UnpackLimits) -> Generator[_Member, None, None]:
     with open(archive, "rb") as file:
         head = file.read(4)
     if head[:2] == b"PK" and zipfile.is_zipfile(archive):
@@ -105,27 +106,27 @@ def _members(archive: Path, limits: UnpackLimits) -> Iterator[_Member]:
     return _tar_members(archive)
 
 
-def _zip_members(archive: Path, limits: UnpackLimits) -> Iterator[_Member]:
+def _zip_members(archive: Path, limits: UnpackLimits) -> Generator[_Member, None, None]:
     with zipfile.ZipFile(archive) as file:
         if len(file.infolist()) > limits.max_entries:
             raise ArchiveRefused(
-                f"the archive has {len(file.infolist())} entries; at most {limits.max_entries} are unpacked. Divide it"
+                f"the archive has {len(file.infolist())} entries; the limit is {limits.max_entries}. Divide it"
             )
         for info in file.infolist():
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ArchiveRefused(
-                    f"the archive holds {info.filename[:100]!r}, a link or device; pack files and folders alone"
+                    f"the archive holds {info.filename[:100]!r}, a link or device; pack only files and folders"
                 )
             yield _Member(info.filename, info.is_dir(), None if info.is_dir() else file.open(info))
 
 
-def _tar_members(archive: Path) -> Iterator[_Member]:
+def _tar_members(archive: Path) -> Generator[_Member, None, None]:
     try:
         file = tarfile.open(archive, "r:*")  # noqa: SIM115
     except tarfile.ReadError:
         raise ArchiveRefused(
-            "the file is no zip, tar or tar.gz that can be read; pack the dataset as one of these"
+            "the file is not a readable zip, tar or tar.gz; pack the dataset as one of these"
         ) from None
     with file:
         for info in plain_members(file):
@@ -134,43 +135,45 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def plain_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files and folders in a tar, one in memory at a time. Raises ArchiveRefused for anything else in it, or what
-    tarfile raises."""
+    """The files and folders of a tar, one in memory at a time.
+
+    Raises ArchiveRefused for anything else in it, or what tarfile raises.
+    """
     while (info := file.next()) is not None:
         # tarfile keeps every header it has seen
         file.members = []  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise ArchiveRefused(
-                f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack files and folders alone"
+                f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack only files and folders"
             )
         yield info
 
 
 def _check_end(file: tarfile.TarFile) -> None:
-    """Refuses a tar that was cut off: tarfile takes the end of the file for the end of the archive, and does not look
-    at gzip's sum."""
+    """Raises ArchiveRefused for a tar that is cut off, which tarfile does not notice, nor a wrong gzip checksum."""
     rest = file.fileobj
     assert rest is not None
     rest.seek(file.offset)
     if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ArchiveRefused("the archive ends before its end mark: it was cut off on its way. Send it again")
-    for _ in range(_MAX_PADDING // _PIECE_BYTES):
-        if not rest.read(_PIECE_BYTES):
+        raise ArchiveRefused("the archive ends before its end mark: it is cut off. Send it again")
+    for _ in range(_MAX_PADDING // _CHUNK_BYTES):
+        if not rest.read(_CHUNK_BYTES):
             return
-    raise ArchiveRefused(f"the archive goes on for more than {_MAX_PADDING} bytes behind its end mark; pack it anew")
+    raise ArchiveRefused(f"the archive has more than {_MAX_PADDING} bytes after its end mark; pack it anew")
 
 
 def safe_parts(name: str) -> list[str]:
-    """The parts of a member's name, each of them a plain name. Raises ArchiveRefused."""
-    shown = name[:100]
+    """The parts of a member's name, each a plain file name. Raises ArchiveRefused."""
+    short = name[:100]
     if "\0" in name or name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
-        raise ArchiveRefused(f"the archive holds {shown!r}, an absolute path; pack it from inside of its folder")
+        raise ArchiveRefused(f"the archive holds {short!r}, an absolute path; pack it from inside its folder")
     parts = [part for part in unicodedata.normalize("NFC", name).replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise ArchiveRefused(f"the archive holds {shown!r}, which leads out of it; pack it from inside of its folder")
+        raise ArchiveRefused(f"the archive holds {short!r}, which leads out of it; pack it from inside its folder")
     if len(parts) > _MAX_PARTS or any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
         raise ArchiveRefused(
-            f"the archive holds {shown!r}, deeper than {_MAX_PARTS} folders or longer than {_MAX_NAME_BYTES} bytes a name"
+            f"the archive holds {short!r}, which is deeper than {_MAX_PARTS} folders or has a name longer than "
+            f"{_MAX_NAME_BYTES} bytes"
         )
     return parts
 
@@ -178,7 +181,8 @@ def safe_parts(name: str) -> list[str]:
 def _check_size(written: int, packed_bytes: int, limits: UnpackLimits) -> None:
     if written > limits.max_bytes:
         raise ArchiveRefused(f"the archive unpacks to more than {limits.max_bytes} bytes; divide it")
-    if written > _FLAT_BYTES and written / packed_bytes > limits.max_ratio:
+    if written > _RATIO_FREE_BYTES and written / packed_bytes > limits.max_ratio:
         raise ArchiveRefused(
-            f"the archive unpacks to more than {limits.max_ratio:g} times its {packed_bytes} bytes, which images do not; pack it anew"
+            f"the archive unpacks to more than {limits.max_ratio:g} times its {packed_bytes} bytes, unlike images; "
+            "pack it anew"
         )

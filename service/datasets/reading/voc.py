@@ -1,4 +1,4 @@
-"""Pascal VOC, segmentation."""
+"""The source for Pascal VOC segmentation."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.mask_files import choose_encoding, read_mask, read_samples
+from service.datasets.reading.mask_files import MaskEncoding, choose_encoding, read_mask, read_samples
 from service.datasets.reading.report import Findings
 from service.datasets.reading.tree import images, read_text, relative
 from service.errors import InvalidDataset
 
 VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_LOOKED_AT = 32
+_MAX_SAMPLED = 32
 _BOTH = "trainval"
 
 
 class VocSource:
-    """``JPEGImages``, ``SegmentationClass`` and, where it is there, ``SegmentationObject``; 255 is void.
+    """Source of ``JPEGImages``, ``SegmentationClass`` and, optionally, ``SegmentationObject``; 255 is void.
 
-    The classes are those of ``labelmap.txt``, or VOC's own 21. Of the images only those with a mask are read, as most
-    of VOC's have none; what ``ImageSets/Segmentation`` lists without one is missing.
+    The classes are those of ``labelmap.txt``, or VOC's own 21. Only images with a mask are read, because most of VOC's
+    have none; images that ``ImageSets/Segmentation`` lists without a mask are reported as missing.
     """
 
     format = "voc"
@@ -39,26 +39,26 @@ class VocSource:
             raise InvalidDataset("there are no folders SegmentationClass and JPEGImages")
         self.classes = classes or find_classes(root) or class_list(list(VOC_CLASSES), voc_colours())
         self._masks = {path.stem: path for path in images(root / "SegmentationClass")}
-        # real VOC files have a palette, so they are read by index; converters often leave painted ones
-        sample = list(self._masks.values())[:_LOOKED_AT]
-        self._encoding = "colours" if choose_encoding(sample, self.classes) == "colours" else "index"
+        # VOC's own masks have a palette and are read by index; converters often leave painted RGB masks
+        sample = list(self._masks.values())[:_MAX_SAMPLED]
+        self._encoding: MaskEncoding = "colours" if choose_encoding(sample, self.classes) == "colours" else "index"
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """In the order of the masks' names."""
-        pictures = {path.stem: path for path in images(self.root / "JPEGImages")}
+        """The entries in the order of the masks' names."""
+        image_files = {path.stem: path for path in images(self.root / "JPEGImages")}
         objects = {path.stem: path for path in images(self.root / "SegmentationObject")}
         splits = self._splits()
         for stem in sorted(splits.keys() - self._masks.keys()):
             findings.add(
-                "missing_partner", stem, "ImageSets/Segmentation lists it, and there is no mask in SegmentationClass"
+                "missing_partner", stem, "ImageSets/Segmentation lists it, but there is no mask in SegmentationClass"
             )
         for stem, mask in self._masks.items():
-            if stem not in pictures:
+            if stem not in image_files:
                 findings.add("missing_partner", relative(self.root, mask), f"there is no image {stem} in JPEGImages")
                 continue
             yield Entry(
                 name=stem,
-                image=pictures[stem],
+                image=image_files[stem],
                 annotate=partial(self._annotate, mask, objects.get(stem)),
                 split=splits.get(stem),
             )
@@ -84,7 +84,7 @@ class VocSource:
 
 
 def voc_colours() -> dict[str, Colour]:
-    """The colours of VOC's classes: three bits of the index at a time, spread over red, green and blue."""
+    """VOC's colours of its classes: three bits of the index at a time, spread over red, green and blue."""
     colours: dict[str, Colour] = {}
     for index, name in enumerate(VOC_CLASSES):
         channels = [

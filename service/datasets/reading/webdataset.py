@@ -1,4 +1,4 @@
-"""WebDataset: tar shards, in each the files of an item side by side under one key."""
+"""The source for WebDataset: tar shards in which the files of an item lie side by side under one key."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from service.datasets.classes import ClassList
-from service.datasets.reading.class_lists import need_classes
+from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Annotation, Entry, FileBytes
 from service.datasets.reading.mask_files import as_labels, read_samples
-from service.datasets.reading.provenance import told
+from service.datasets.reading.provenance import parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.shards import ShardMember, shard_members
 from service.datasets.reading.tree import IMAGE_SUFFIXES, SPLIT_NAMES
@@ -28,24 +28,25 @@ _MAX_JSON_BYTES = 1 << 20
 
 
 class WebDatasetSource:
-    """``{split}-{number:06d}.tar`` with ``{key}.png`` or another image, ``{key}.mask.png`` of class indices, and
-    ``{key}.json``."""
+    """Source of ``{split}-{number:06d}.tar`` with an image, ``{key}.mask.png`` and ``{key}.json`` per item.
+
+    The image is ``{key}.png`` or of another suffix; the mask holds class indices.
+    """
 
     format = "webdataset"
 
     def __init__(self, root: Path, classes: ClassList | None = None) -> None:
         self.root = root
-        self.classes = need_classes(root, classes)
+        self.classes = require_classes(root, classes)
         self._shards = tar_shards(root)
         if not self._shards:
             raise InvalidDataset("there are no shards: files called train-000000.tar and so on")
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Shard by shard, in the order in which items lie there. Raises ArchiveRefused for a shard that holds what none
-        does."""
+        """The entries, shard by shard in their order. Raises ArchiveRefused for a shard with unsafe members."""
         for shard in self._shards:
             split = shard.name.rpartition("-")[0]
-            for key, members in groupby(_whole(shard, findings), key=_key):
+            for key, members in groupby(_intact_members(shard, findings), key=_key):
                 entry = self._entry(key, _known(members), SPLIT_NAMES.get(split, split), findings)
                 if entry is not None:
                     yield entry
@@ -69,30 +70,30 @@ class WebDatasetSource:
             annotate=partial(annotate, mask, self.classes),
             split=split,
             caption=caption if isinstance(caption, str) else None,
-            known=told(about) if about else None,
+            provenance=parse_provenance(about) if about else None,
             mask_file=mask,
-            place=f"{image.shard.name}/{image.name}",
-            listed=image.name,
+            report_path=f"{image.shard.name}/{image.name}",
+            manifest_path=image.name,
         )
 
 
 def tar_shards(root: Path) -> list[Path]:
-    """The files in a folder that are called as shards are, by their names."""
+    """The files in a folder that are named like shards, sorted by name."""
     return sorted(
         path for path in root.glob("*.tar") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
     )
 
 
 def annotate(mask: FileBytes, classes: ClassList, width: int, height: int) -> Annotation:
-    """The mask of class indices in a file. Raises EntryFault."""
+    """The annotation from a mask file of class indices. Raises EntryFault."""
     try:
         return Annotation(as_labels(read_samples(mask.read_bytes()), classes))
     except OSError as error:
         raise EntryFault("unreadable", f"its mask cannot be read ({error.strerror or error})") from None
 
 
-def _whole(shard: Path, findings: Findings) -> Iterator[ShardMember]:
-    """The files in a shard up to where it is damaged, which is noted."""
+def _intact_members(shard: Path, findings: Findings) -> Iterator[ShardMember]:
+    """The files of a shard, up to the first damage, which goes to ``findings``."""
     try:
         yield from shard_members(shard)
     except EntryFault as fault:
@@ -105,7 +106,7 @@ def _key(member: ShardMember) -> str:
 
 
 def _known(members: Iterator[ShardMember]) -> dict[str, ShardMember]:
-    """The image, the mask and the JSON of an item, the first of each; however many other files lie there."""
+    """The first image, mask and JSON among an item's files; other files are ignored."""
     known: dict[str, ShardMember] = {}
     for member in members:
         suffix = member.name[len(_key(member)) :].lower()
@@ -116,7 +117,7 @@ def _known(members: Iterator[ShardMember]) -> dict[str, ShardMember]:
 
 
 def _about(member: ShardMember | None) -> dict[str, Any]:
-    """What an item's JSON says; nothing where there is none of ours."""
+    """The members of an item's JSON; empty if it has none or it is not an object."""
     if member is None or member.size > _MAX_JSON_BYTES:
         return {}
     try:

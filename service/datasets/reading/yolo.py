@@ -1,4 +1,4 @@
-"""YOLO-seg: ``data.yaml``, images, and a text file of polygons for each."""
+"""The source for YOLO-seg: ``data.yaml``, images, and a text file of polygons for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.filling import fill_with_border
 from service.datasets.reading.class_lists import class_list, read_colour
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.painting import Painted, paint
+from service.datasets.reading.painting import PaintedObject, paint
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import SPLIT_NAMES, files, images, read_text, relative
 from service.errors import InvalidDataset
@@ -26,12 +26,11 @@ _MAX_CORNERS = 1_000_000
 
 
 class YoloSource:
-    """The images of the folders that ``data.yaml`` names, with ``labels/`` in place of ``images/`` for their text
-    files.
+    """Source of the images in the folders that ``data.yaml`` names, with their text files in ``labels/``.
 
-    An image without one has no objects. Polygons are filled as trainers fill them: corners rounded down to pixels,
-    borders included. Pixels of no object are the background: the one that an export of ours names, else a class 0 made
-    for it.
+    An image without a text file has no objects. Polygons are filled as trainers fill them: corners rounded down to
+    pixels, borders included. Pixels of no object are the background: the class that a Twinset export names, or else an
+    added class 0.
     """
 
     format = "yolo"
@@ -43,37 +42,33 @@ class YoloSource:
             raise InvalidDataset("there is no data.yaml with names, and images/train or the like")
         about = _load(path)
         names, colours = _names(about), _colours(about)
-        ground = about.get("background", "unsaid")
+        entry = about.get("background", "not stated")
         background: str | None = None
-        place = 0
-        if isinstance(ground, dict) and isinstance(ground.get("name"), str):
-            background = ground["name"]
-            place = (
-                ground["index"] if isinstance(ground.get("index"), int) and 0 <= ground["index"] <= len(names) else 0
-            )
-            if (colour := read_colour(ground.get("colour"))) is not None:
+        index = 0
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            background = entry["name"]
+            index = entry["index"] if isinstance(entry.get("index"), int) and 0 <= entry["index"] <= len(names) else 0
+            if (colour := read_colour(entry.get("colour"))) is not None:
                 colours[background] = colour
-        elif ground is not None:
+        elif entry is not None:
             background = next(name for name in ("background", "_background_", "no object") if name not in names)
-        listed = list(names) if background is None else [*names[:place], background, *names[place:]]
+        listed = list(names) if background is None else [*names[:index], background, *names[index:]]
         found = class_list(listed, colours if len(set(colours.values())) == len(colours) else {}, background=background)
         if classes is not None and classes.names != found.names:
             raise InvalidDataset(f"the file's classes are {', '.join(found.names)}, not {', '.join(classes.names)}")
         self.classes = classes or found
         self._labels = [found.names.index(name) for name in names]
-        self._ground = IGNORE if background is None else listed.index(background)
+        self._background = IGNORE if background is None else listed.index(background)
         self._path = path
         self._folders, self._missing = _split_folders(root, path.parent, about)
         if not self._folders:
-            raise InvalidDataset(
-                f"{path.name} names no folder of images that is in the dataset; write train: images/train"
-            )
+            raise InvalidDataset(f"{path.name} names no folder of images in the dataset; write train: images/train")
 
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """Split by split, in the order of the images' paths."""
+        """The entries, split by split in the order of the images' paths."""
         for split, named in self._missing:
-            said = f"its {split} is {named[:200]!r}, which is no folder in the dataset"
-            findings.add("missing_partner", relative(self.root, self._path), said)
+            detail = f"its {split} is {named[:200]!r}, which is not a folder in the dataset"
+            findings.add("missing_partner", relative(self.root, self._path), detail)
         for split, folder in self._folders:
             for image in images(folder):
                 label = _label_file(self.root, image)
@@ -86,32 +81,34 @@ class YoloSource:
 
     def _annotate(self, label: Path, width: int, height: int) -> Annotation:
         if not label.is_file():
-            return Annotation(np.full((height, width), self._ground, dtype=np.uint8))
+            return Annotation(np.full((height, width), self._background, dtype=np.uint8))
         try:
             text = read_text(label, _MAX_LABEL_BYTES)
         except InvalidDataset as error:
             raise EntryFault("bad_annotation", error.detail) from None
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        return paint((self._object(number, line, height, width) for number, line in lines), height, width, self._ground)
+        painted = (self._object(number, line, height, width) for number, line in lines)
+        return paint(painted, height, width, self._background)
 
-    def _object(self, number: int, line: str, height: int, width: int) -> Painted:
+    def _object(self, number: int, line: str, height: int, width: int) -> PaintedObject:
         parts = line.split()
         if len(parts) == 5:
-            raise EntryFault(
-                "bad_annotation", f"line {number} of its labels is a box; this is a set of masks, so give polygons"
-            )
+            raise EntryFault("bad_annotation", f"line {number} of its labels is a box; segmentation needs polygons")
         if len(parts) < 7 or len(parts) % 2 == 0 or len(parts) > _MAX_CORNERS:
             raise EntryFault(
-                "bad_annotation", f"line {number} of its labels is not a class and at least 3 corners, x and y in turn"
+                "bad_annotation",
+                f"line {number} of its labels is not a class and at least 3 corners: class x1 y1 x2 y2 x3 y3 ...",
             )
         try:
             index, corners = _index(parts[0]), [float(part) for part in parts[1:]]
         except ValueError:
-            raise EntryFault("bad_annotation", f"line {number} of its labels holds what is no number") from None
+            raise EntryFault(
+                "bad_annotation", f"line {number} of its labels holds a value that is not a number"
+            ) from None
         if not all(math.isfinite(value) and -0.01 <= value <= 1.01 for value in corners):
             raise EntryFault(
                 "bad_annotation",
-                f"line {number} of its labels has corners outside of 0 to 1, shares of width and height",
+                f"line {number} of its labels has corners outside 0 to 1; they are shares of width and height",
             )
         if not 0 <= index < len(self._labels):
             raise EntryFault(
@@ -119,11 +116,11 @@ class YoloSource:
                 f"line {number} of its labels has class {index}; there are 0 to {len(self._labels) - 1}",
             )
         polygon = np.array(corners).reshape(-1, 2) * [width, height]
-        return Painted(fill_with_border(polygon, height, width), self._labels[index])
+        return PaintedObject(fill_with_border(polygon, height, width), self._labels[index])
 
 
 def _index(text: str) -> int:
-    """A class's number; there are tools that write it as 0.0. Raises ValueError."""
+    """A class index, which some tools write as 0.0. Raises ValueError."""
     number = float(text)
     if not number.is_integer():
         raise ValueError(text)
@@ -131,18 +128,18 @@ def _index(text: str) -> int:
 
 
 def named_yaml(root: Path) -> Path | None:
-    """``data.yaml`` or ``data.yml`` beside label files, whatever is in it."""
+    """The file ``data.yaml`` or ``data.yml`` beside label files, whatever its contents; None without both."""
     found = next(
         (path for path in (root / "data.yaml", root / "data.yml") if path.is_file() and not path.is_symlink()), None
     )
-    places = [root / "labels", *(root / split / "labels" for split in SPLIT_NAMES)]
-    return (
-        found if found is not None and any(next(files(place, frozenset({".txt"})), None) for place in places) else None
-    )
+    folders = [root / "labels", *(root / split / "labels" for split in SPLIT_NAMES)]
+    if found is not None and any(next(files(folder, frozenset({".txt"})), None) for folder in folders):
+        return found
+    return None
 
 
 def yaml_file(root: Path) -> Path | None:
-    """The file that describes a YOLO set: ``data.yaml``, or another at the root that lists names."""
+    """The file that describes a YOLO set: ``data.yaml``, or another YAML file at the root that lists names."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda path: (path.stem != "data", path.name))
     for path in paths:
         if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MAX_YAML_BYTES:
@@ -158,9 +155,9 @@ def _load(path: Path) -> dict[Any, Any]:
     try:
         about = yaml.safe_load(read_text(path, _MAX_YAML_BYTES))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path.name} is no YAML ({str(error).splitlines()[0]}); save it anew") from None
+        raise InvalidDataset(f"{path.name} is not valid YAML ({str(error).splitlines()[0]}); save it anew") from None
     if not isinstance(about, dict):
-        raise InvalidDataset(f"{path.name} is not what YOLO expects: names, and the folders of train and val")
+        raise InvalidDataset(f"{path.name} must list what YOLO expects: names, and the folders of train and val")
     return about
 
 
@@ -168,10 +165,10 @@ def _names(about: dict[Any, Any]) -> list[str]:
     names = about.get("names")
     if isinstance(names, dict) and sorted(names, key=str) and all(isinstance(key, int) for key in names):
         if sorted(names) != list(range(len(names))):
-            raise InvalidDataset("data.yaml has names that are not numbered 0, 1, 2, ... without a gap")
+            raise InvalidDataset("data.yaml has names that are not numbered 0, 1, 2, ... without gaps")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, (str, int, float)) for name in names):
-        raise InvalidDataset("data.yaml has no names: a list, or a name for each of 0, 1, 2, ...")
+        raise InvalidDataset("data.yaml has no names; give a list, or a name for each of 0, 1, 2, ...")
     return [str(name) for name in names]
 
 
@@ -186,7 +183,7 @@ def _colours(about: dict[Any, Any]) -> dict[str, Colour]:
 def _split_folders(
     root: Path, beside: Path, about: dict[Any, Any]
 ) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
-    """The folders of images by split, each once; and what is named under a split's name and is not there."""
+    """The folders of images by split, each once; and the folders named for a split that do not exist."""
     found: dict[Path, str] = {}
     missing = []
     known = {"path", "names", "nc", "colours", "background", "download"}
@@ -202,8 +199,7 @@ def _split_folders(
 
 
 def _folder(root: Path, beside: Path, name: str) -> Path | None:
-    """A folder that ``data.yaml`` names, if it lies in the dataset. Some tools write ``../train/images`` for
-    ``train/images``."""
+    """A folder named in ``data.yaml``, if it is in the dataset; some tools write ``../train/images`` for it."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("..", ".", "/")]
     for start in range(len(parts)):
         folder = beside.joinpath(*parts[start:])
@@ -213,9 +209,9 @@ def _folder(root: Path, beside: Path, name: str) -> Path | None:
 
 
 def _label_file(root: Path, image: Path) -> Path:
-    """``labels`` in place of the last ``images`` in the image's path, as trainers look for it."""
+    """The label file of an image: ``labels`` replaces the last ``images`` in its path, as trainers expect."""
     parts = list(image.relative_to(root).parts)
-    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
-    if places:
-        parts[places[-1]] = "labels"
+    indices = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if indices:
+        parts[indices[-1]] = "labels"
     return root.joinpath(*parts).with_suffix(".txt")

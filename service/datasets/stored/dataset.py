@@ -1,4 +1,4 @@
-"""A dataset in the store, read one item at a time."""
+"""A dataset in the object store, read one item at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.store.checked import read_checked
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """The dataset of run ``run``. Positions are 0, 1, ... in the order in which it was read."""
+    """The dataset of run ``run``. Positions of items are 0, 1, ... in the order in which they were read."""
 
     store: ObjectStore
     run: str
@@ -34,23 +34,23 @@ class StoredDataset:
 
     @classmethod
     def open(cls, store: ObjectStore, run: str) -> StoredDataset:
-        """Raises :class:`UnknownDataset` where it has not been read to its end."""
+        """The dataset of a run. Raises :class:`UnknownDataset` if it was not read to its end, or was deleted."""
         try:
             text = store.get(layout.about(run))
         except ObjectNotFound:
             raise UnknownDataset(
-                f"dataset {run} has not been taken in, or was deleted; GET /datasets lists those that are there"
+                f"dataset {run} has not been imported, or was deleted; GET /datasets lists the datasets"
             ) from None
         try:
             return cls(store, run, DatasetAbout.model_validate_json(text))
         except ValidationError as error:
             raise StoreError(
-                f"{layout.about(run)} in the object store is no dataset: {error.errors()[0]['msg']}"
+                f"{layout.about(run)} in the object store is not a valid dataset: {error.errors()[0]['msg']}"
             ) from None
 
     @property
     def label(self) -> str:
-        """What names of its items begin with where it is mixed with others."""
+        """The prefix of the names of its items in a mix."""
         return self.about.name
 
     @property
@@ -58,11 +58,11 @@ class StoredDataset:
         return self.about.classes
 
     def count(self) -> int:
-        """Items in all."""
+        """The number of items."""
         return self.about.items
 
     def records(self, start_after: int | None = None) -> Iterator[tuple[int, StoredItem]]:
-        """What the index says of each item after position ``start_after``, a shard's index in memory at a time."""
+        """The index entries after position ``start_after``, the index of one shard in memory at a time."""
         first = 0 if start_after is None else start_after + 1
         for number in range(self._shard_of(first), len(self.about.shards)):
             position = self._begins[number]
@@ -72,32 +72,34 @@ class StoredDataset:
                 position += 1
 
     def record(self, position: int) -> StoredItem:
-        """What the index says of one item. Raises IndexError."""
+        """The index entry of one item. Raises IndexError."""
         found = next(self.records(position - 1 if position else None), None)
         if found is None or found[0] != position:
             raise IndexError(f"dataset {self.about.id} has items 0 to {self.about.items - 1}, not {position}")
         return found[1]
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
-        """The items after that position, read ahead; in the place of one whose files are damaged or gone,
-        :class:`Absent`."""
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
+        """The items after position ``start_after``, read ahead.
+
+        An item whose files are damaged or missing is an :class:`UnavailableItem`.
+        """
         read_ahead = prefetch(self._item_or_absent, self.records(start_after))
         with closing(read_ahead):
             for (position, _), found in read_ahead:
                 yield position, found
 
-    def _item_or_absent(self, entry: tuple[int, StoredItem]) -> DatasetItem | Absent:
+    def _item_or_absent(self, entry: tuple[int, StoredItem]) -> DatasetItem | UnavailableItem:
         position, record = entry
         try:
             return self.item(position, record)
         except ObjectNotFound as error:
-            return Absent(record.name, "missing", error.detail)
+            return UnavailableItem(record.name, "missing", error.detail)
         except ObjectDamaged as error:
-            return Absent(record.name, "damaged", error.detail)
+            return UnavailableItem(record.name, "damaged", error.detail)
 
     def item(self, position: int, record: StoredItem) -> DatasetItem:
         """The item of an index entry."""
-        instances = None if record.instances is None else self._picture(position, record.instances).astype(np.int32)
+        instances = None if record.instances is None else self._read_image(position, record.instances).astype(np.int32)
         item = DatasetItem(
             name=record.name,
             image=self.read(position, record.image),
@@ -109,17 +111,17 @@ class StoredDataset:
             source_mask=record.source_mask,
             metadata=record.metadata,
         )
-        item.image_sha256 = record.image.sha256  # compared as it was read
+        item.image_sha256 = record.image.sha256  # verified when it was read
         return item
 
     def labels(self, position: int, record: StoredItem) -> np.ndarray:
         """The class indices ``(H, W)`` uint8 of an item."""
-        return self._picture(position, record.mask).astype(np.uint8)
+        return self._read_image(position, record.mask).astype(np.uint8)
 
-    def read(self, position: int, piece: ShardFile) -> bytes:
-        """A file of an item, checked."""
+    def read(self, position: int, file: ShardFile) -> bytes:
+        """The bytes of an item's file, verified against its sha256."""
         key = layout.shard(self.run, self._shard_of(position))
-        return read_checked(self.store, key, piece.sha256, start=piece.offset, end=piece.offset + piece.bytes)
+        return read_checked(self.store, key, file.sha256, start=file.offset, end=file.offset + file.bytes)
 
     @cached_property
     def _begins(self) -> list[int]:
@@ -136,20 +138,19 @@ class StoredDataset:
                 yield StoredItem.model_validate_json(line)
         except ValidationError as error:
             raise StoreError(
-                f"{key} in the object store is no index of a dataset: {error.errors()[0]['msg']}"
+                f"{key} in the object store is not a valid index of a dataset: {error.errors()[0]['msg']}"
             ) from None
 
-    def _picture(self, position: int, piece: ShardFile) -> np.ndarray:
+    def _read_image(self, position: int, file: ShardFile) -> np.ndarray:
         from PIL import Image
 
-        with Image.open(io.BytesIO(self.read(position, piece))) as file:
-            return np.array(file)
+        with Image.open(io.BytesIO(self.read(position, file))) as image:
+            return np.array(image)
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What a source has in the place of an item that it cannot give: one of ``writing.left_out.MEANINGS``, and a
-    sentence."""
+class UnavailableItem:
+    """An item that its source cannot read: the reason, one of ``writing.skipped.SKIP_REASONS``, and a sentence."""
 
     name: str
     reason: str

@@ -1,7 +1,7 @@
-"""Where a dataset's objects lie under its run, and what its index says.
+"""The keys of a dataset's objects under its run, and the entries of its index.
 
 shards/{number:06d}.tar     images, masks and instances of a thousand items or 64 MB, under WebDataset's naming
-items/{number:06d}.jsonl    an item of that shard a line: :class:`StoredItem`
+items/{number:06d}.jsonl    one line per item of that shard: :class:`StoredItem`
 about.json                  :class:`DatasetAbout`, written last
 report.json  statistics.json  statistics.png  preview.png
 """
@@ -24,7 +24,7 @@ class _Frozen(BaseModel):
 
 
 class ShardFile(_Frozen):
-    """A file inside a shard: ``bytes`` bytes at ``offset``."""
+    """A file inside a shard: ``bytes`` bytes from ``offset`` on."""
 
     offset: int = Field(ge=0)
     bytes: int = Field(ge=0)
@@ -32,7 +32,7 @@ class ShardFile(_Frozen):
 
 
 class StoredItem(_Frozen):
-    """An item of a dataset. ``pixels`` counts the mask's pixels by class index; those of no class are in none."""
+    """An index entry. ``pixels`` counts the mask's pixels by class index, without those of no class."""
 
     name: str
     width: int
@@ -50,7 +50,7 @@ class StoredItem(_Frozen):
 
 
 class ShardAbout(_Frozen):
-    """A shard, by how many items it has."""
+    """A shard: its number of items, its size and its hash."""
 
     items: int = Field(ge=1)
     bytes: int
@@ -58,27 +58,27 @@ class ShardAbout(_Frozen):
 
 
 class DatasetAbout(_Frozen):
-    """A dataset as a whole."""
+    """The description of a whole dataset."""
 
     format: Literal[1] = 1
     name: str
     version: int
-    read_as: str = Field(description="the format that it came in")
+    read_as: str = Field(description="the format from which it was read")
     title: str
     licence: str
     classes: ClassList
     items: int
-    left_out: int
+    skipped: int
     shards: tuple[ShardAbout, ...]
 
     @property
     def id(self) -> str:
-        """name@version"""
+        """The id, name@version."""
         return f"{self.name}@{self.version}"
 
     @property
     def bytes(self) -> int:
-        """What all shards come to."""
+        """The total size of all shards."""
         return sum(shard.bytes for shard in self.shards)
 
 
@@ -102,7 +102,7 @@ def statistics(run: str) -> str:
     return f"{run_prefix(run)}statistics.json"
 
 
-def statistics_picture(run: str) -> str:
+def statistics_chart(run: str) -> str:
     return f"{run_prefix(run)}statistics.png"
 
 
@@ -111,5 +111,5 @@ def preview(run: str) -> str:
 
 
 def archive(run: str) -> str:
-    """The file that the dataset came in, until it has been read."""
+    """The key of the uploaded archive, which is deleted once it has been read."""
     return f"{run_prefix(run)}source/archive"

@@ -1,4 +1,4 @@
-"""Folders on this machine for what passes through on its way to or from the store."""
+"""Temporary folders on this machine for data on its way to or from the store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from pathlib import Path
 
 @contextmanager
 def scratch_folder(data_dir: Path) -> Iterator[Path]:
-    """An empty folder below ``data_dir/scratch``, gone at the end; what dead processes of this machine left there goes
-    at the next call. Those of other machines are let be: nobody here can tell whether they live."""
+    """An empty folder below ``data_dir/scratch``, deleted at the end.
+
+    It first deletes folders of dead processes of this machine; those of other machines stay, because it cannot tell
+    whether their processes are alive.
+    """
     root = data_dir / "scratch" / (re.sub(r"[^A-Za-z0-9._-]", "_", platform.node()) or "machine")
     root.mkdir(parents=True, exist_ok=True)
-    for left in root.iterdir():
-        owner = left.name.partition("-")[0]
+    for stale in root.iterdir():
+        owner = stale.name.partition("-")[0]
         if owner.isdecimal() and not _is_alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=root, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

@@ -1,4 +1,4 @@
-"""A dataset into the store: a shard at a time, each with its index; ``about.json`` last."""
+"""Writing a dataset into the store: one shard at a time, each with its index."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from service.kit.png import encode_grey_16, encode_mask
 from service.store.base import ObjectStore
 
 
-class DatasetKeeper:
-    """Keeps items of the run ``run``. The same items give the same objects, so a dataset may be read again from its
-    start."""
+class StoredDatasetWriter:
+    """Writes the items of run ``run``; the same items give the same objects, so an import may start over."""
 
     def __init__(self, store: ObjectStore, run: str, classes: ClassList, scratch: Path) -> None:
         self._store = store
@@ -34,7 +33,7 @@ class DatasetKeeper:
         self.shards: list[ShardAbout] = []
 
     def add(self, item: DatasetItem) -> None:
-        """Keeps an item, which has an image that is whole in memory. Raises a store's error."""
+        """Adds an item. Raises what the store raises."""
         if self._file is None:
             self._file = open(self._path, "wb")  # noqa: SIM115
             self._digest = hashlib.sha256()
@@ -64,7 +63,7 @@ class DatasetKeeper:
             self._put_shard()
 
     def finish(self) -> None:
-        """Puts the shard that is not full."""
+        """Uploads the last shard, which is not full."""
         if self._lines:
             self._put_shard()
 
@@ -99,8 +98,7 @@ class DatasetKeeper:
 
 
 def _instances_png(instances: np.ndarray) -> bytes:
-    """Instance numbers as a grey PNG of 16 bits. Numbers are renumbered from 1 in their order; beyond 65535 there are
-    none."""
+    """Instance numbers as a 16-bit grey PNG, renumbered from 1 in their order; those beyond 65535 become 0."""
     found, numbers = np.unique(instances, return_inverse=True)
     first = 0 if found[0] == 0 else 1
     renumbered = numbers.reshape(instances.shape) + first

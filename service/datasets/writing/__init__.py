@@ -1,22 +1,22 @@
-"""Datasets out: items in, files out, one at a time.
+"""Writing datasets: items in, files out, one at a time.
 
-    options       what is asked for: format, classes, splits, shards
-    export        the one way through: items -> files
-    preparing     an item as it is written: its classes, its split, its files' bytes
-    formats       one writer a format: folders, coco, voc, cityscapes, yolo, huggingface, webdataset
-    manifest      what is in the export, a line an item
-    card          README.md: what made it, what it may be used for, and what not
-    sinks         where files go: a folder, a zip, an object store
+    options       the options of an export: format, classes, splits, shards
+    export        the pipeline: items -> files
+    prepare       an item ready to write: its classes, split, stem and encoded files
+    base          the interface of a format's writer
+    formats       the writers by format: folders, coco, voc, cityscapes, yolo, huggingface, webdataset
+    mapping       classes selected, renamed and merged
+    splitting     the draw of splits by source mask
+    names         safe file names
+    images        image files copied or encoded
+    mask_iou      how much of an object a format preserves
+    manifest      manifest.jsonl, one line per item
+    card, about   README.md: the set's origin, licences, use and limits, and the information it needs
+    skipped       the items that an export skipped, by reason
+    sinks         destinations: a folder, an object store, a zip
+    zip_parts     zips of whole items, for formats without shards
+    state         the state of a writer, for checkpoints
 
-An export that can be cut and gone on with, into the object store:
-
-    resumable     the run: from the last checkpoint to the last file
-    place         where its files, its checkpoints and its result lie
-    parts         the files of formats without shards, in zips of whole items
-    state         what has been gathered, in a form that can be put away
-    checkpoints   states, in the store
-    sending       files on their way there while the next are made
-    left_out      what is not in it, and why
-
-The same items and options always give the same bytes: no clock, no random names, one order.
+:mod:`service.exports` writes resumable exports into the object store with these parts. The same items and options
+always give the same bytes: no clock, no random names, one order.
 """

@@ -1,4 +1,4 @@
-"""What an export's card says that its items do not: given by whoever asks for the export."""
+"""Information for an export's card that its items do not hold: title, models, parameters, training data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class _Frozen(BaseModel):
 
 
 class TrainingData(_Frozen):
-    """A dataset that a model learned from: its pictures' licence binds those made from it."""
+    """A dataset that a model was trained on; its licence may bind the images generated from it."""
 
     name: str
     licence: str = "not stated"
 
 
 class ModelAbout(_Frozen):
-    """A model that made items, as its card tells."""
+    """A model that generated items, as its card describes it."""
 
     id: str = Field(description="name@version")
     title: str = ""
@@ -32,7 +32,7 @@ class ModelAbout(_Frozen):
 
     @classmethod
     def of_card(cls, card: ModelCard) -> ModelAbout:
-        """What the card says."""
+        """The card's fields that an export's card repeats."""
         # a card lists a dataset for each of its uses
         data = dict.fromkeys(
             TrainingData(name=str(entry.get("name", "unnamed")), licence=str(entry.get("licence", "not stated")))
@@ -49,8 +49,10 @@ class ModelAbout(_Frozen):
 
 
 class ExportAbout(_Frozen):
-    """Title, models, and the parameters that all synthetic items share; ``real_data`` are the datasets that real items
-    come from."""
+    """The title, models, parameters and seeds of an export.
+
+    ``parameters`` are those that all synthetic items share; ``real_data`` are the datasets of the real items.
+    """
 
     title: str = "Image-mask pairs"
     models: tuple[ModelAbout, ...] = ()

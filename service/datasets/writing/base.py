@@ -1,52 +1,52 @@
-"""What a writer of a format is."""
+"""The interface of a format's writer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 
 
 class FormatWriter(Protocol):
-    """Turns items into the files of one format. Each file is taken before the next is made.
+    """A writer that turns items into the files of one format; each file is consumed before the next is made.
 
-    ``replaced`` are the characters that mean something in the format's file names, and what stands for them in stems.
-    ``sharded`` says that its files are shards of many items, few enough to be objects of their own.
+    ``replaced`` maps characters with a meaning in the format's file names to their replacements in stems. ``sharded``
+    formats write shards of many items, few enough to be objects of their own.
     """
 
     replaced: ClassVar[dict[str, str]]
     sharded: ClassVar[bool]
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
-        """The files that are complete with this item; notes in ``prepared.files`` and ``.lost`` what became of it.
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
+        """The files that this item completes; records in ``prepared.files`` and ``.lost`` what was written of it.
 
-        Raises InvalidDataset for an item that cannot be written, before anything of it is kept or given.
+        Raises InvalidDataset for an item that cannot be written, before any of it is stored or yielded.
         """
         ...
 
     def finish(self) -> Iterator[ExportFile]:
-        """The files that are complete only now."""
+        """The files that are complete only after the last item."""
         ...
 
     def state(self) -> WriterState:
-        """What was gathered so far, between two items; its spools stay this writer's."""
+        """The writer's state between two items; its spools still belong to this writer."""
         ...
 
     def restore(self, state: WriterState) -> None:
-        """Goes on, as a new writer, where another one had that state; the spools are this writer's from now on."""
+        """Restores a state into a new writer, which takes over its spools."""
         ...
 
     def front_matter(self) -> str:
-        """What the format wants at the head of README.md; empty for most."""
+        """The metadata block that the format wants at the head of README.md; empty for most."""
         ...
 
     def layout(self) -> list[str]:
-        """Lines for README.md: which file holds what."""
+        """Lines for README.md that describe the files."""
         ...
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         ...

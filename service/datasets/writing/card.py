@@ -1,4 +1,4 @@
-"""The dataset card, ``README.md``: what made the set, from what, what it is for, and what it must not be used for."""
+"""The dataset card, ``README.md``: the set's origin, contents, licences, intended use and limits."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from service.datasets.classes import ClassList
 from service.datasets.writing.about import ExportAbout, ModelAbout
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 
 NEVER_CLINICAL = (
-    "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a system "
-    "which makes such decisions works. Test on real data that no model here was trained on."
+    "Never use it for clinical decisions: not for diagnosis, not for treatment, and not as the only evidence that a "
+    "system which makes such decisions works. Test on real data that no model here was trained on."
 )
 _SYNTHETIC = (
-    "Synthetic images were drawn by generative models. They show no real place, patient or specimen; they may hold what no real "
-    "image would, and they repeat what was rare or wrong in the data that the models learned from."
+    "Synthetic images were drawn by generative models. They show no real place, patient or specimen; they may hold "
+    "what no real image would, and they repeat what was rare or wrong in the data that the models learned from."
 )
 _MAX_MODELS = 100
 
 
 class CardTally:
-    """What the card says in numbers, counted as items go by."""
+    """The numbers on the card, counted item by item."""
 
     def __init__(self) -> None:
         self.items: Counter[tuple[str, str]] = Counter()
@@ -32,8 +32,8 @@ class CardTally:
         self.seeds: dict[str, tuple[int, int]] = {}
         self.between_splits = 0
 
-    def add(self, prepared: Prepared) -> None:
-        """Counts an item; of its metadata, ``model`` and ``seed`` are looked at."""
+    def add(self, prepared: PreparedItem) -> None:
+        """Counts an item, with the ``model`` and ``seed`` of its metadata."""
         item = prepared.item
         self.items[prepared.split, item.source] += 1
         model, seed = item.metadata.get("model"), item.metadata.get("seed")
@@ -55,7 +55,7 @@ class CardTally:
         )
 
     def restore(self, state: WriterState) -> None:
-        """Goes on from those counts."""
+        """Restores the counts."""
         self.items = Counter({(split, source): count for split, source, count in state.values["items"]})
         self.models = Counter(dict(state.values["models"]))
         self.seeds = {model: (low, high) for model, (low, high) in state.values["seeds"].items()}
@@ -63,7 +63,10 @@ class CardTally:
 
     def splits(self) -> dict[str, int]:
         """Items by split."""
-        return {split: sum(count for (of, _), count in self.items.items() if of == split) for split in _splits(self)}
+        return {
+            split: sum(count for (of_split, _), count in self.items.items() if of_split == split)
+            for split in _splits(self)
+        }
 
     def of(self, source: str) -> int:
         """Items of a source."""
@@ -83,7 +86,8 @@ def dataset_card(
     lines = [
         front_matter + f"# {_line(about.title)}",
         "",
-        f"{real + synthetic} pairs of an image and its segmentation mask: {synthetic} synthetic, {real} real. Format: {options.format}.",
+        f"{real + synthetic} pairs of an image and its segmentation mask: {synthetic} synthetic, {real} real. "
+        f"Format: {options.format}.",
         *(["", f"**{_SYNTHETIC}**"] if synthetic else []),
         "",
         "| split | real | synthetic |",
@@ -98,14 +102,16 @@ def dataset_card(
         "## Files",
         "",
         *(f"- {line}" for line in layout),
-        "- `manifest.jsonl`: a line for each item: name, source (real or synthetic), split, sha256 of its files, and its metadata",
+        "- `manifest.jsonl`: a line for each item: name, source (real or synthetic), split, sha256 of its files, and "
+        "its metadata",
         "",
         "## Classes",
         "",
         "| index | class | colour |",
         "|---|---|---|",
         *(
-            f"| {entry.index} | {_cell(entry.name)}{' (background)' if entry.background else ''} | #{bytes(entry.colour).hex()} |"
+            f"| {entry.index} | {_cell(entry.name)}{' (background)' if entry.background else ''} "
+            f"| #{bytes(entry.colour).hex()} |"
             for entry in classes.classes
         ),
         "| 255 | none: ignore | |",
@@ -129,15 +135,15 @@ def _splits(tally: CardTally) -> list[str]:
 
 def _about_splits(options: ExportOptions, tally: CardTally) -> str:
     if options.splits is None:
-        return "Items are in the splits that they came with."
+        return "Items keep the splits of their sources."
     shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
-    left_out = (
-        f" {tally.between_splits} items merged from masks of different splits were left out."
+    skipped = (
+        f" {tally.between_splits} items merged from masks of different splits were skipped."
         if tally.between_splits
         else ""
     )
     return (
-        f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{left_out}"
+        f"Splits are drawn by source mask ({shares}; seed {options.seed}), so that no mask is in two of them.{skipped}"
     )
 
 
@@ -149,11 +155,11 @@ def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
     lines = ["## How it was made", ""]
     for model in models:
         seeds = tally.seeds.get(model.id)
-        said = [
+        parts = [
             f"{tally.models[model.id]} items" if tally.models[model.id] else "",
             f"seeds {seeds[0]} to {seeds[1]}" if seeds else "",
         ]
-        detail = ", ".join(part for part in said if part)
+        detail = ", ".join(part for part in parts if part)
         title = f": {_line(model.title)}" if model.title else ""
         lines.append(f"- `{_line(model.id)}`{title}{f' ({detail})' if detail else ''}")
     if about.seeds:
@@ -172,7 +178,7 @@ def _how_made(about: ExportAbout, tally: CardTally) -> list[str]:
 def _licences(about: ExportAbout) -> list[str]:
     if not about.models and not about.real_data:
         return []
-    lines = ["## Licences", "", "What was made from data may be bound by its licence.", ""]
+    lines = ["## Licences", "", "Generated images may be bound by the licence of the training data.", ""]
     for model in about.models:
         lines.append(f"- model `{_line(model.id)}`: {_line(model.licence)}")
         lines += [f"  - trained on {_line(data.name)}: {_line(data.licence)}" for data in model.training_data]
@@ -181,12 +187,12 @@ def _licences(about: ExportAbout) -> list[str]:
 
 
 def _uses(model: ModelAbout) -> list[str]:
-    said = [text for text in (model.intended_use, model.limits_of_use) if text]
-    return ["", f"Of `{_line(model.id)}`: {' '.join(map(_line, said))}"] if said else []
+    texts = [text for text in (model.intended_use, model.limits_of_use) if text]
+    return ["", f"Of `{_line(model.id)}`: {' '.join(map(_line, texts))}"] if texts else []
 
 
 def _line(text: str) -> str:
-    """Text from outside as part of one line, so that it cannot end the section it stands in, nor be taken for HTML."""
+    """Foreign text made safe within one line of Markdown: it can neither end a section nor hold HTML."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""Cityscapes-style: images and masks side by side in two trees, ``leftImg8bit`` and ``gtFine``, by split and city."""
+"""The writer for Cityscapes-style sets: the trees ``leftImg8bit`` and ``gtFine``, by split and city."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 from service.kit.png import encode_grey_16, encode_image
 
-INSTANCES_A_CLASS = 1000
+INSTANCES_PER_CLASS = 1000
 
 
 class CityscapesWriter:
-    """Names are ``{city}_{stem}_000000_...``; the city is the item's source, ``real`` or ``synthetic``.
+    """Writer of ``{city}_{stem}_000000_...`` files; the city is the item's source, ``real`` or ``synthetic``.
 
     ``labelIds`` are the class indices, 255 ignored; ``instanceIds`` are 16 bits: an object's class times 1000 plus its
-    number in the class, or the bare class index of the background; ``color`` is the mask painted. ``dataset.json`` has
+    number in the class, or the bare class index of the background; ``color`` is the painted mask. ``dataset.json`` has
     the classes.
     """
 
     replaced: ClassVar[dict[str, str]] = {"_": "-"}
-    """Underscores divide the parts of a name."""
+    """Underscores separate the parts of a name."""
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
@@ -36,56 +36,58 @@ class CityscapesWriter:
         self._painted = np.full((256, 3), 255, dtype=np.uint8)
         self._painted[: len(classes)] = classes.colours
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
         """The image and three forms of its mask."""
         city = prepared.item.source
-        place = f"{prepared.split}/{city}/{city}_{prepared.stem}_000000"
+        base = f"{prepared.split}/{city}/{city}_{prepared.stem}_000000"
         for what, path, data in (
-            ("image", f"leftImg8bit/{place}_leftImg8bit.{prepared.suffix}", prepared.image),
-            ("mask", f"gtFine/{place}_gtFine_labelIds.png", prepared.index_png),
-            ("mask_colour", f"gtFine/{place}_gtFine_color.png", encode_image(self._painted[prepared.labels], {})),
-            ("objects", f"gtFine/{place}_gtFine_instanceIds.png", encode_grey_16(self._instances(prepared))),
+            ("image", f"leftImg8bit/{base}_leftImg8bit.{prepared.suffix}", prepared.image),
+            ("mask", f"gtFine/{base}_gtFine_labelIds.png", prepared.index_png),
+            ("mask_colour", f"gtFine/{base}_gtFine_color.png", encode_image(self._painted[prepared.labels], {})),
+            ("objects", f"gtFine/{base}_gtFine_instanceIds.png", encode_grey_16(self._instances(prepared))),
         ):
-            prepared.note(what, path, data)
+            prepared.record_file(what, path, data)
             yield ExportFile.of(path, data)
 
-    def _instances(self, prepared: Prepared) -> np.ndarray:
-        """``(H, W)`` uint16. At 254 classes an object's id still fits, up to 65535: those that do not keep the bare
-        class."""
+    def _instances(self, prepared: PreparedItem) -> np.ndarray:
+        """Instance ids ``(H, W)`` uint16; objects whose id would exceed 65535 keep the bare class index."""
         regions = prepared.objects
         ids = prepared.labels.astype(np.int64)
         numbers = np.zeros(len(regions) + 1, dtype=np.int64)
         for value in np.unique(regions.values):
             of_class = np.flatnonzero(regions.values == value)
-            wanted = value * INSTANCES_A_CLASS + np.arange(len(of_class))
-            fits = (np.arange(len(of_class)) < INSTANCES_A_CLASS) & (wanted <= 0xFFFF) & (wanted >= INSTANCES_A_CLASS)
+            wanted = value * INSTANCES_PER_CLASS + np.arange(len(of_class))
+            fits = (
+                (np.arange(len(of_class)) < INSTANCES_PER_CLASS) & (wanted <= 0xFFFF) & (wanted >= INSTANCES_PER_CLASS)
+            )
             numbers[of_class + 1] = np.where(fits, wanted, value)
             if not fits.all() and value:
                 prepared.lost["objects_without_id"] = prepared.lost.get("objects_without_id", 0) + int((~fits).sum())
         return np.where(regions.map > 0, numbers[regions.map], ids).astype(np.uint16)
 
     def finish(self) -> Iterator[ExportFile]:
-        """The classes."""
+        """``dataset.json`` with the classes."""
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table(), "ignore": IGNORE}))
 
     def state(self) -> WriterState:
-        """Nothing is gathered."""
+        """An empty state."""
         return WriterState()
 
     def restore(self, state: WriterState) -> None:
-        """Nothing is taken up."""
+        """Nothing to restore."""
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
             "`leftImg8bit/{split}/{city}/`: the images; the city is `real` or `synthetic`",
-            "`gtFine/{split}/{city}/`: `labelIds` (class indices, 255 none), `color` (painted), `instanceIds` (class x 1000 + number)",
+            "`gtFine/{split}/{city}/`: `labelIds` (class indices, 255 none), `color` (painted), `instanceIds` (class x "
+            "1000 + number)",
             "`dataset.json`: the classes; their indices are the label ids, not those of the Cityscapes benchmark",
         ]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""

@@ -1,4 +1,4 @@
-"""COCO: one JSON a split, written as it comes; objects as run-length encodings, or as polygons on request."""
+"""The writer for COCO: one JSON file per split; objects as run-length encodings, or as polygons on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.datasets.outlines import polygons
 from service.datasets.rle import compress, encode, encode_regions
 from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
@@ -24,7 +24,7 @@ IGNORE_NAME = "ignore"
 
 
 class _Split:
-    """The images and annotations of a split so far, as members of JSON lists."""
+    """The images and annotations of a split so far, as elements of JSON lists."""
 
     def __init__(self, images: Spool, annotations: Spool, count: int = 0, ignores: bool = False) -> None:
         self.images = images
@@ -33,18 +33,18 @@ class _Split:
         self.ignores = ignores
 
     def add_annotation(self, annotation: dict[str, Any]) -> None:
-        """Numbers an annotation, from 1 on: pycocotools takes number 0 for no match."""
+        """Adds an annotation with an id, from 1 on: pycocotools takes id 0 for no match."""
         self.count += 1
         _append(self.annotations, {"id": self.count, **annotation})
 
 
 class CocoWriter:
-    """``images/{split}/`` and ``annotations/instances_{split}.json``.
+    """Writer of ``images/{split}/`` and ``annotations/instances_{split}.json``.
 
-    A class's category id is its index + 1, or its index where class 0 is the background, so that no category is 0,
-    which many trainers take for the background. An annotation is an object: an instance, or a connected region of a
-    class. Pixels of the background have none; those of no class are one annotation with ``iscrowd`` 1 of a category
-    "ignore", which is listed only where there are any.
+    A class's category id is its index + 1, or its index if class 0 is the background, so that no category is 0, which
+    many trainers take for the background. An annotation is an object: an instance, or a connected region of a class.
+    Pixels of the background have none; those of no class are one annotation with ``iscrowd`` 1 of a category "ignore",
+    which is listed only if there are any.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -55,11 +55,11 @@ class CocoWriter:
         self._scratch = scratch
         self._polygons = options.polygons
         self._splits: dict[str, _Split] = {}
-        ground = classes.background
-        self._first_id = 0 if ground is not None and ground.index == 0 else 1
+        background = classes.background
+        self._first_id = 0 if background is not None and background.index == 0 else 1
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
-        """The image; its annotations wait for the end."""
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
+        """The image; the annotations are written last."""
         objects = list(self._objects(prepared))
         if prepared.split not in self._splits:
             self._splits[prepared.split] = _Split(Spool(self._scratch), Spool(self._scratch))
@@ -78,7 +78,7 @@ class CocoWriter:
             split.ignores = True
             split.add_annotation({"image_id": image_id, **self._ignored(ignored)})
         path = f"images/{prepared.split}/{name}"
-        prepared.note("image", path, prepared.image)
+        prepared.record_file("image", path, prepared.image)
         yield ExportFile.of(path, prepared.image)
 
     def finish(self) -> Iterator[ExportFile]:
@@ -99,12 +99,11 @@ class CocoWriter:
                 spool.write(b"}\n")
                 yield spool.as_file(f"annotations/instances_{name}.json")
 
-    def _objects(self, prepared: Prepared) -> Iterator[dict[str, Any]]:
+    def _objects(self, prepared: PreparedItem) -> Iterator[dict[str, Any]]:
         regions = prepared.objects
-        _height, _width = regions.map.shape
         areas, boxes = regions.areas().tolist(), regions.boxes().astype(float).tolist()
         segmentations = self._outlines(prepared, regions) if self._polygons else _encodings(regions)
-        for value, area, box, segmentation in zip(regions.values.tolist(), areas, boxes, segmentations):
+        for value, area, box, segmentation in zip(regions.values.tolist(), areas, boxes, segmentations, strict=True):
             yield {
                 "category_id": value + self._first_id,
                 "segmentation": segmentation,
@@ -113,8 +112,8 @@ class CocoWriter:
                 "iscrowd": 0,
             }
 
-    def _outlines(self, prepared: Prepared, regions: Regions) -> list[list[list[float]]]:
-        """The objects as polygons; notes what they lose, filled again as the COCO API does."""
+    def _outlines(self, prepared: PreparedItem, regions: Regions) -> list[list[list[float]]]:
+        """The objects as polygons; records the IoU they lose when the COCO API fills them again."""
         height, width = regions.map.shape
         outlines = polygons(regions.map, len(regions))
         scores = [
@@ -123,7 +122,7 @@ class CocoWriter:
         ]
         prepared.lost["objects"] = len(scores)
         prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0
-        prepared.lost["iou_most"] = float(1 - min(scores)) if scores else 0.0
+        prepared.lost["iou_max"] = float(1 - min(scores)) if scores else 0.0
         return [[part.reshape(-1).tolist() for part in parts] for parts in outlines]
 
     def _ignored(self, ignored: np.ndarray) -> dict[str, Any]:
@@ -159,13 +158,17 @@ class CocoWriter:
         return listed
 
     def _info(self) -> dict[str, Any]:
-        ground = self._classes.background
-        shown = None if ground is None else {"index": ground.index, "name": ground.name, "color": list(ground.colour)}
-        return {"description": "Twinset export", "version": "1", "background": shown}
+        background = self._classes.background
+        entry = (
+            None
+            if background is None
+            else {"index": background.index, "name": background.name, "color": list(background.colour)}
+        )
+        return {"description": "Twinset export", "version": "1", "background": entry}
 
     def state(self) -> WriterState:
         """The images and annotations of each split."""
-        spools = {}
+        spools: dict[str, Spool] = {}
         for name, split in self._splits.items():
             spools |= {f"images:{name}": split.images, f"annotations:{name}": split.annotations}
         return WriterState(
@@ -173,27 +176,28 @@ class CocoWriter:
         )
 
     def restore(self, state: WriterState) -> None:
-        """Takes up both."""
+        """Restores the images and annotations of each split."""
         self._splits = {
             name: _Split(state.spools[f"images:{name}"], state.spools[f"annotations:{name}"], **counted)
             for name, counted in state.values.items()
         }
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         form = "polygons, cut open at holes" if self._polygons else "compressed run-length encodings"
         return [
             "`images/{split}/`: the images",
-            f"`annotations/instances_{{split}}.json`: COCO; an annotation for each object, as {form}. Category ids begin at 1; "
-            "the background has no annotations; pixels of no class are annotations of the category `ignore` with `iscrowd` 1",
+            f"`annotations/instances_{{split}}.json`: COCO; an annotation for each object, as {form}. Category ids "
+            "begin at 1; the background has no annotations; pixels of no class are annotations of the category "
+            "`ignore` with `iscrowd` 1",
         ]
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         for split in self._splits.values():
             split.images.close()
             split.annotations.close()

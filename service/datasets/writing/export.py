@@ -1,4 +1,4 @@
-"""The one way through: items in, files out."""
+"""The export pipeline: items in, the files of a format out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from service.datasets.writing.formats import format_writer
 from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared, Preparing
+from service.datasets.writing.prepare import PreparedItem, Preparer
 from service.datasets.writing.splitting import BETWEEN_SPLITS
 from service.errors import InvalidDataset
 from service.kit.output_file import ExportFile, Spool
 
-ItemWritten = Callable[[Prepared], None]
+ItemWritten = Callable[[PreparedItem], None]
 
 
 def export_files(
@@ -31,24 +31,24 @@ def export_files(
     on_item: ItemWritten | None = None,
     scratch: Path | None = None,
 ) -> Iterator[ExportFile]:
-    """The files of an export, in a fixed order; each is to be taken before the next is asked for.
+    """The files of an export, in a fixed order; each must be consumed before the next is requested.
 
     The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for
-    progress. ``scratch`` is a folder for what is gathered on disk; without one it is the system's. On the file system
-    of a FolderSink's folder it saves copying; a killed export leaves ``.export-*.part`` in it. An item that was made
-    from masks on several sides of the split is left out, and counted on the card. One item is in memory at a time.
-    Raises InvalidDataset naming the item that cannot be written, or the option that cannot be met, and MissingExtra
-    where the format needs packages that are not installed.
+    progress. ``scratch`` is the folder for temporary files; by default it is the system's. On the file system of a
+    FolderSink's folder it saves copying; a killed export leaves ``.export-*.part`` in it. An item whose mask was merged
+    from masks of several splits is skipped, and counted on the card. One item is in memory at a time. Raises
+    InvalidDataset naming the item that cannot be written, or the option that cannot be met, and MissingExtra if the
+    format needs packages that are not installed.
     """
     mapping = class_mapping(classes, options)
     writer = format_writer(mapping.classes, options, scratch)
-    prepare = Preparing(mapping, options, writer.replaced)
+    prepare = Preparer(mapping, options, writer.replaced)
     return _files(items, prepare, writer, mapping.classes, options, about or ExportAbout(), on_item, Spool(scratch))
 
 
 def _files(
     items: Iterable[DatasetItem],
-    prepare: Preparing,
+    prepare: Preparer,
     writer: FormatWriter,
     classes: ClassList,
     options: ExportOptions,

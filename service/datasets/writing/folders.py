@@ -1,4 +1,4 @@
-"""Folders of images and masks: the layout that ``twinset train`` reads."""
+"""The writer for folders of images and masks, the layout that ``twinset train`` reads."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import ClassVar
 from service.datasets.classes import ClassList
 from service.datasets.writing.manifest import json_line, json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
 
 class FoldersWriter:
-    """``images/``, ``masks/`` (grey, levels are class indices), ``masks_colour/`` (indices with a palette),
-    ``dataset.json``, a list of stems for each split, and ``captions.jsonl`` where items have captions."""
+    """Writer of ``images/``, ``masks/``, ``masks_colour/``, ``dataset.json``, split lists and ``captions.jsonl``.
+
+    ``masks/`` are grey, with class indices as levels; ``masks_colour/`` are indices with a palette. There is a list of
+    stems for each split, and ``captions.jsonl`` if items have captions.
+    """
 
     replaced: ClassVar[dict[str, str]] = {}
     sharded: ClassVar[bool] = False
@@ -27,7 +30,7 @@ class FoldersWriter:
         self._splits: dict[str, Spool] = {}
         self._captions = Spool(self._scratch)
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
         """The image and two forms of the mask."""
         image = f"images/{prepared.stem}.{prepared.suffix}"
         mask, colour = f"masks/{prepared.stem}.png", f"masks_colour/{prepared.stem}.png"
@@ -36,7 +39,7 @@ class FoldersWriter:
             ("mask", mask, prepared.index_png),
             ("mask_colour", colour, prepared.mask_png),
         ):
-            prepared.note(what, path, data)
+            prepared.record_file(what, path, data)
             yield ExportFile.of(path, data)
         if prepared.split not in self._splits:
             self._splits[prepared.split] = Spool(self._scratch)
@@ -45,7 +48,7 @@ class FoldersWriter:
             self._captions.write(json_line({"stem": prepared.stem, "text": prepared.item.caption}))
 
     def finish(self) -> Iterator[ExportFile]:
-        """The lists, and what the classes are."""
+        """``dataset.json`` with the classes, the split lists and the captions."""
         about = {"name": "Twinset export", "classes": self._classes.table(), "splits": sorted(self._splits)}
         yield ExportFile.of("dataset.json", json_page(about))
         for split, stems in sorted(self._splits.items()):
@@ -60,7 +63,7 @@ class FoldersWriter:
         )
 
     def restore(self, state: WriterState) -> None:
-        """Takes up both."""
+        """Restores the stems and captions."""
         self._captions.close()
         self._captions = state.spools["captions"]
         self._splits = {
@@ -68,19 +71,20 @@ class FoldersWriter:
         }
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
             "`images/`: the images",
-            "`masks/`: one grey PNG an image, same stem; the level of a pixel is its class index, 255 none",
+            "`masks/`: one grey PNG per image, with its stem; the level of a pixel is its class index, 255 none",
             "`masks_colour/`: the same indices with the classes' colours as palette",
-            "`dataset.json`: the classes; `train.txt` and so on: the stems of each split; `captions.jsonl`: texts, if there are any",
+            "`dataset.json`: the classes; `train.txt` and so on: the stems of each split; `captions.jsonl`: texts, if "
+            "there are any",
         ]
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         for spool in (self._captions, *self._splits.values()):
             spool.close()

@@ -1,4 +1,4 @@
-"""The writer of each format."""
+"""The writers by format."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ _WRITERS: dict[Format, type[FormatWriter]] = {
 
 
 def format_writer(classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> FormatWriter:
-    """The writer that the options ask for. Raises MissingExtra where its packages are not installed."""
+    """The writer of the requested format. Raises MissingExtra if its packages are not installed."""
     return _WRITERS[options.format](classes, options, scratch)  # type: ignore[call-arg]

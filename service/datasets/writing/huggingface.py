@@ -1,5 +1,4 @@
-"""Hugging Face: parquet shards whose image columns ``datasets`` loads as images, and a card that says where they
-are."""
+"""The writer for Hugging Face: parquet shards that ``datasets`` loads, and a card whose metadata lists them."""
 
 from __future__ import annotations
 
@@ -14,13 +13,13 @@ from service.datasets.classes import ClassList
 from service.datasets.extras import optional
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 
 _GROUP_ITEMS = 100
 _GROUP_BYTES = 16 << 20
-"""A row group ends at either: it is what a reader, and this writer, has in memory at a time."""
+"""A row group ends at either limit: a reader, and this writer, hold one in memory at a time."""
 _LENGTHS = struct.Struct("<3I")
 _IMAGE = {"_type": "Image"}
 _STRING = {"dtype": "string", "_type": "Value"}
@@ -36,10 +35,9 @@ _FEATURES: dict[str, Any] = {
 
 @dataclass
 class _Shard:
-    """The open shard of a split: its rows, one behind the other.
+    """The open shard of a split: its rows, one after another in a spool.
 
-    They become parquet when all are there: what a parquet file has in memory until its end could not be put away
-    half-way.
+    They become parquet once the shard is full: a checkpoint cannot save the state of a half-written parquet file.
     """
 
     path: str
@@ -47,22 +45,22 @@ class _Shard:
     items: int = 0
 
     def add(self, row: dict[str, Any]) -> None:
-        """A row, whose image and mask are (path, bytes)."""
+        """Adds a row, whose image and mask are (path, bytes)."""
         (image, image_bytes), (mask, mask_bytes) = row["image"], row["mask"]
         head = json.dumps({**row, "image": image, "mask": mask}).encode()
         self.rows.write(_LENGTHS.pack(len(head), len(image_bytes), len(mask_bytes)) + head + image_bytes + mask_bytes)
         self.items += 1
 
     def groups(self) -> Iterator[list[dict[str, Any]]]:
-        """The rows as parquet has them, as many as go into a row group at a time."""
+        """The rows as parquet stores them, one row group at a time."""
         group: list[dict[str, Any]] = []
         group_bytes = 0
-        take = _Taking(self.rows.pieces())
+        read = _ChunkReader(self.rows.pieces())
         for _ in range(self.items):
-            head_bytes, *sizes = _LENGTHS.unpack(take(_LENGTHS.size))
-            row = json.loads(take(head_bytes))
-            for column, size in zip(("image", "mask"), sizes):
-                row[column] = {"bytes": take(size), "path": row[column]}
+            head_bytes, *sizes = _LENGTHS.unpack(read(_LENGTHS.size))
+            row = json.loads(read(head_bytes))
+            for column, size in zip(("image", "mask"), sizes, strict=True):
+                row[column] = {"bytes": read(size), "path": row[column]}
                 group_bytes += size
             group.append(row)
             if len(group) >= _GROUP_ITEMS or group_bytes >= _GROUP_BYTES:
@@ -72,27 +70,29 @@ class _Shard:
             yield group
 
 
-class _Taking:
-    """So many bytes at a time of what comes in other pieces."""
+class _ChunkReader:
+    """Reads a given number of bytes at a time from an iterator of chunks."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._at = 0
 
     def __call__(self, size: int) -> bytes:
-        while len(self._held) - self._at < size:
-            del self._held[: self._at]
+        while len(self._buffer) - self._at < size:
+            del self._buffer[: self._at]
             self._at = 0
-            self._held += next(self._pieces)
-        taken = bytes(self._held[self._at : self._at + size])
+            self._buffer += next(self._pieces)
+        data = bytes(self._buffer[self._at : self._at + size])
         self._at += size
-        return taken
+        return data
 
 
 class HuggingFaceWriter:
-    """``data/{split}-{number:05d}.parquet``; the README's head names the splits, so ``load_dataset`` needs no
-    script."""
+    """Writer of ``data/{split}-{number:05d}.parquet``.
+
+    The metadata at the head of README.md lists the splits, so ``load_dataset`` needs no script.
+    """
 
     replaced: ClassVar[dict[str, str]] = {}
     sharded: ClassVar[bool] = True
@@ -112,8 +112,8 @@ class HuggingFaceWriter:
         self._shards: dict[str, int] = {}
         self._items = 0
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
-        """The shard that this item fills, if it does."""
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
+        """The shard, if this item fills it."""
         split, item, mask_png = prepared.split, prepared.item, prepared.mask_png
         if split not in self._open:
             number = self._shards.get(split, 0)
@@ -121,8 +121,8 @@ class HuggingFaceWriter:
             self._open[split] = _Shard(self._path(split, number), Spool(self._scratch))
         shard = self._open[split]
         image, mask = f"{prepared.stem}.{prepared.suffix}", f"{prepared.stem}_mask.png"
-        prepared.note("image", image, prepared.image, shard=shard.path)
-        prepared.note("mask", mask, mask_png, shard=shard.path)
+        prepared.record_file("image", image, prepared.image, shard=shard.path)
+        prepared.record_file("mask", mask, mask_png, shard=shard.path)
         self._items += 1
         shard.add(
             {
@@ -138,7 +138,7 @@ class HuggingFaceWriter:
             yield from self._finish_shard(split)
 
     def finish(self) -> Iterator[ExportFile]:
-        """The shards that are not full, and what the classes are."""
+        """The shards that are not full, and ``dataset.json`` with the classes."""
         for split in sorted(self._open):
             yield from self._finish_shard(split)
         yield ExportFile.of("dataset.json", json_page({"classes": self._classes.table()}))
@@ -158,13 +158,13 @@ class HuggingFaceWriter:
         return f"data/{split}-{number:05d}.parquet"
 
     def state(self) -> WriterState:
-        """The rows of the open shards, and how many there are."""
+        """The rows of the open shards, and the number of shards of each split."""
         counted = {split: shard.items for split, shard in self._open.items()}
         values = {"items": self._items, "open": counted, "shards": dict(self._shards)}
         return WriterState(values, {shard.path: shard.rows for shard in self._open.values()})
 
     def restore(self, state: WriterState) -> None:
-        """Takes up the rows."""
+        """Restores the open shards."""
         self._items, self._shards = state.values["items"], dict(state.values["shards"])
         for split, items in state.values["open"].items():
             path = self._path(split, self._shards[split] - 1)
@@ -173,7 +173,7 @@ class HuggingFaceWriter:
     def front_matter(self) -> str:
         """The card's metadata: task, size, and the files of each split."""
         sizes = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**12, "n>1M")]
-        size = next(name for most, name in sizes if self._items < most)
+        size = next(name for limit, name in sizes if self._items < limit)
         lines = [
             "---",
             "task_categories:",
@@ -189,19 +189,19 @@ class HuggingFaceWriter:
         return "\n".join([*lines, "---", "", ""])
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
-            "`data/{split}-NNNNN.parquet`: columns `name`, `image`, `mask` (class indices with a palette, 255 none), `source`, "
-            "`caption`, `metadata` (JSON)",
+            "`data/{split}-NNNNN.parquet`: columns `name`, `image`, `mask` (class indices with a palette, 255 none), "
+            "`source`, `caption`, `metadata` (JSON)",
             "`dataset.json`: the classes",
         ]
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         for shard in self._open.values():
             shard.rows.close()
 
 
 def _text(text: str) -> str:
-    """A text that UTF-8 can hold: names may come from files whose names are none."""
+    """A text that can be encoded as UTF-8: file names may hold bytes that are not valid UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Image files as an export wants them: copied where they are so already, else encoded anew."""
+"""Image files in an export's format: copied byte for byte if they are in it already, else encoded anew."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from service.kit.png import SIGNATURE, encode_image
 SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 _JPEG = b"\xff\xd8\xff"
 _EXIF = (b"Exif\0\0", b"eXIf")
-"""How JPEG and PNG mark EXIF data; most images have none, and are not opened."""
+"""How JPEG and PNG mark EXIF data. Most images have none and need not be opened."""
 _HEAD_BYTES = 1 << 17
-"""Where they stand, if at all: in front of the pixels, behind colour profiles and the like."""
+"""EXIF data lie within these first bytes: before the pixels, after colour profiles and the like."""
 _QUALITY = 95
 
 
 def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
-    """The image in the wanted format. Raises InvalidDataset for bytes that are no image.
+    """The image in the wanted format. Raises InvalidDataset for bytes that are not an image.
 
-    One whose EXIF data ask for it to be turned is encoded anew without them: the mask lies on it as it is stored, and
-    there are readers that would turn the image alone.
+    An image whose EXIF data ask for a rotation is encoded anew without them: its mask matches the stored pixels, and
+    some readers would rotate the image alone.
     """
-    like = data.startswith(SIGNATURE if wanted == "png" else _JPEG)
-    if like and not any(mark in data[:_HEAD_BYTES] for mark in _EXIF):
+    matches = data.startswith(SIGNATURE if wanted == "png" else _JPEG)
+    if matches and not any(mark in data[:_HEAD_BYTES] for mark in _EXIF):
         return data
     try:
         with Image.open(io.BytesIO(data)) as file:
-            if like and not is_turned(file):
+            if matches and not is_turned(file):
                 return data
             image = as_rgb(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -41,14 +41,16 @@ def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
     if wanted == "png":
         return encode_image(np.asarray(image), {})
     out = io.BytesIO()
-    # colours at full resolution: halved, they would bleed over the borders that the mask draws
+    # colour at full resolution: subsampled, it would bleed over the borders in the mask
     image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
     return out.getvalue()
 
 
 def size_of(data: bytes, name: str, what: str = "image") -> tuple[int, int]:
-    """Width and height in pixels, from the file's header. Raises InvalidDataset for bytes that are no image, saying
-    ``what`` they are."""
+    """Width and height in pixels, from the file's header.
+
+    Raises InvalidDataset for bytes that cannot be decoded; ``what`` names the file in the message.
+    """
     if data.startswith(SIGNATURE) and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
     try:
@@ -59,7 +61,7 @@ def size_of(data: bytes, name: str, what: str = "image") -> tuple[int, int]:
 
 
 def suffix_of(data: bytes) -> str:
-    """The suffix of an image's file, by its first bytes; ``img`` for what only its reader knows."""
+    """The suffix of an image file, by its first bytes; ``img`` for an unknown format."""
     for suffix, begins in (("png", SIGNATURE), ("jpg", _JPEG), ("bmp", b"BM"), ("tif", b"II*\0"), ("tif", b"MM\0*")):
         if data.startswith(begins):
             return suffix

@@ -1,4 +1,4 @@
-"""``manifest.jsonl``: a line an item, with where it lies, what it is, and all that is known of how it was made."""
+"""``manifest.jsonl``: one line per item with its files, source, split and metadata."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from service.datasets.writing.prepare import LINE, Prepared
+from service.datasets.writing.prepare import LINE, PreparedItem
 
 MANIFEST = "manifest.jsonl"
 
 text = json.encoder.encode_basestring_ascii
-"""A text as JSON, quotes included; ASCII."""
+"""A text as ASCII JSON, with its quotes."""
 
 
-def manifest_line(prepared: Prepared) -> bytes:
-    """The line of an item that was written, with its line feed.
+def manifest_line(prepared: PreparedItem) -> bytes:
+    """The manifest line of a written item, with its line feed.
 
-    ``image`` and ``mask`` are the files with path, sha256 and size; a format that keeps masks in another form has
-    ``labels_sha256`` in place of ``mask``: of the class indices, row by row, a byte each. ``lost`` says what the format
-    could not hold, where it could not.
+    ``image`` and ``mask`` are the files with path, sha256 and size. A format that stores masks in another form has
+    ``labels_sha256`` in place of ``mask``: the hash of the class indices, row by row, one byte each. ``lost`` lists
+    what the format could not represent, if anything.
     """
     item = prepared.item
     width, height = prepared.size
@@ -37,24 +37,22 @@ def manifest_line(prepared: Prepared) -> bytes:
         "source_mask": item.source_mask,
     }
     if "mask" not in prepared.files:
-        entry["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(prepared.labels)).hexdigest()
+        entry["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(prepared.labels).data).hexdigest()
     if prepared.lost:
         entry["lost"] = prepared.lost
     return line_with_metadata(LINE.encode(entry), prepared)
 
 
-def line_with_metadata(entry: str, prepared: Prepared) -> bytes:
-    """``entry``, a JSON object, as a line that ends in the item's metadata, encoded once however many lines it stands
-    in."""
+def line_with_metadata(entry: str, prepared: PreparedItem) -> bytes:
+    """``entry``, a JSON object, as a line that ends in the item's metadata, which are encoded only once per item."""
     return f'{entry[:-1]},"metadata":{prepared.metadata_json}}}\n'.encode()
 
 
 def json_line(value: Any) -> bytes:
-    """A value as one line of JSON, the same bytes whatever order its members came in; ASCII, as some readers end lines
-    at U+2028."""
+    """A value as one line of JSON with sorted members; ASCII, because some readers end lines at U+2028."""
     return LINE.encode(value).encode() + b"\n"
 
 
 def json_page(value: Any) -> bytes:
-    """A value as JSON for people to read, members in the order given."""
+    """A value as indented JSON, members in the order given."""
     return json.dumps(value, indent=1).encode() + b"\n"

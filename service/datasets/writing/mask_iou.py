@@ -1,4 +1,4 @@
-"""How much of an object a format keeps."""
+"""Intersection over union: how much of an object a format preserves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the files of an export go."""
+"""Destinations for the files of an export: a folder, an object store, a zip stream."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from service.store.base import ObjectStore
 
 
 class Sink(Protocol):
-    """Takes the files of an export one after another."""
+    """A destination that receives the files of an export one after another."""
 
     def __call__(self, file: ExportFile) -> None:
-        """Keeps the file, whole, before it returns."""
+        """Writes the whole file before returning."""
         ...
 
 
 class FolderSink:
-    """Files in a folder, each there whole or not at all.
+    """A folder in which each file is there whole or not at all.
 
-    An export whose ``scratch`` is on the folder's file system has its long files put here without copying them.
+    If the export's ``scratch`` is on the folder's file system, long files are moved here without copying.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,8 +33,7 @@ class FolderSink:
         self._made: set[Path] = set()
 
     def __call__(self, file: ExportFile) -> None:
-        """Writes the file, over one that is there. Raises OSError, or InvalidDataset for a path that leads out of the
-        folder."""
+        """Writes or replaces the file. Raises OSError, or InvalidDataset for a path that leads out of the folder."""
         parts = PurePosixPath(file.path).parts
         if not parts or ".." in parts or parts[0] == "/":
             raise InvalidDataset(f"{file.path!r} leads out of the folder it is to be written in")
@@ -51,19 +50,19 @@ class FolderSink:
 
 
 class StoreSink:
-    """Objects under a prefix of an object store, which take one file's bytes at a time."""
+    """A prefix of an object store; one file's bytes are in memory at a time."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
         self._prefix = prefix.rstrip("/")
 
     def __call__(self, file: ExportFile) -> None:
-        """Puts the file at ``prefix/path``. Raises InvalidKey for a path that no store takes, and StoreUnavailable."""
+        """Puts the file at ``prefix/path``. Raises InvalidKey for an invalid path, or StoreUnavailable."""
         self._store.put(f"{self._prefix}/{file.path}", file.read())
 
 
 def write_all(files: Iterable[ExportFile], sink: Sink) -> int:
-    """Sends every file to the sink; how many there were."""
+    """Writes every file to the sink; returns the number of files."""
     count = 0
     for file in files:
         sink(file)
@@ -72,5 +71,5 @@ def write_all(files: Iterable[ExportFile], sink: Sink) -> int:
 
 
 def zip_pieces(files: Iterable[ExportFile]) -> Iterator[bytes]:
-    """The bytes of a zip of the files, as they come; its directory alone is kept in memory."""
+    """The bytes of a zip of the files, as a stream; only the zip's directory is kept in memory."""
     return zip_stream(zip_member(file) for file in files)

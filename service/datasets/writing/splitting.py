@@ -1,4 +1,4 @@
-"""Which side of a split an item is on: the same for all items of one source mask."""
+"""The draw of splits: all items of one source mask are in the same split."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from service.errors import InvalidDataset
 
 DEFAULT_SPLIT = "train"
 BETWEEN_SPLITS = "between_splits"
-"""Why an item is left out that can be on no side."""
+"""The reason for skipping an item whose mask was merged from masks of several splits."""
 
 
 def split_of(item: DatasetItem, shares: Mapping[str, float] | None, seed: int) -> str:
-    """The item's split: drawn by a hash of seed and mask, or without ``shares`` the one it has.
+    """The item's split: drawn by a hash of seed and source mask, or without ``shares`` the split that it has.
 
-    A hash and no generator, so that an item's side does not hang on which others there are: added items move no others.
-    An item whose mask was merged from several (``source_mask`` joins them by "+") may have them on several sides, and
-    can then be on none: it raises InvalidDataset.
+    It is a hash and not a random generator, so that an item's split does not depend on the other items: adding items
+    moves none. Raises InvalidDataset for an item whose mask was merged from masks (joined by "+" in ``source_mask``) of
+    several splits.
     """
     if shares is None:
         split = item.split or DEFAULT_SPLIT
         if not re.fullmatch(SPLIT_PATTERN, split):
             raise InvalidDataset(
-                f"{item.name!r} is in the split {split[:40]!r}; a split's name is of lower-case letters, digits, - and _"
+                f"{item.name!r} is in the split {split[:40]!r}; a split's name consists of at most 32 lower-case "
+                "letters, digits, - and _"
             )
         return split
     drawn = {_drawn(seed, mask, tuple(shares.items())) for mask in item.mask_group.split("+")}
     if len(drawn) > 1:
-        sides = " and ".join(sorted(drawn))
+        splits = " and ".join(sorted(drawn))
         raise InvalidDataset(
-            f"the mask of {item.name!r} was merged from masks that are in {sides}", reason=BETWEEN_SPLITS
+            f"the mask of {item.name!r} was merged from masks that are in {splits}", reason=BETWEEN_SPLITS
         )
     return drawn.pop()
 

@@ -1,4 +1,4 @@
-"""What a part of an export has gathered so far, in a form that can be put away and taken up again."""
+"""The state of one component of an export, in a form that a checkpoint can store and restore."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from service.kit.output_file import Spool
 
 @dataclass(frozen=True)
 class WriterState:
-    """``values`` are small and JSON-able; what grows is in ``spools``, to which bytes are only ever added.
+    """A component's state: ``values`` are small and JSON-able; what grows is in the append-only ``spools``.
 
-    A spool is known by its name: another one, even if it takes the place of one that was finished, has another name.
+    A spool is identified by its name: the successor of a finished spool has another name.
     """
 
     values: dict[str, Any] = field(default_factory=dict)

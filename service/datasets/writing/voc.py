@@ -1,4 +1,4 @@
-"""Pascal VOC, segmentation: images, masks whose palette indices are the classes, and lists of names by split."""
+"""The writer for Pascal VOC segmentation: images, palette masks of class indices, and lists of names by split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.writing.manifest import json_page
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile, Spool
 from service.kit.png import encode_mask
@@ -20,11 +20,10 @@ MAX_OBJECTS = 254
 
 
 class VocWriter:
-    """``JPEGImages/``, ``SegmentationClass/``, ``SegmentationObject/``, ``ImageSets/Segmentation/`` and
-    ``labelmap.txt``.
+    """Writer of ``JPEGImages/``, ``Segmentation{Class,Object}/``, ``ImageSets/Segmentation/`` and ``labelmap.txt``.
 
-    Index 255 is void, as published; the classes keep their indices, so class 0 is VOC's background only where the
-    dataset has one there. An image's objects are numbered from 1; beyond 254 they do not fit, and the rest is void in
+    Index 255 is void, as published; the classes keep their indices, so class 0 is VOC's background only if the dataset
+    has its background there. An image's objects are numbered from 1; those beyond 254 do not fit, and are void in
     ``SegmentationObject``.
     """
 
@@ -37,7 +36,7 @@ class VocWriter:
         self._splits: dict[str, Spool] = {}
         self._object_colours = _voc_colours(IGNORE)
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
         """The image and both its masks."""
         image = f"JPEGImages/{prepared.stem}.{prepared.suffix}"
         mask, objects = f"SegmentationClass/{prepared.stem}.png", f"SegmentationObject/{prepared.stem}.png"
@@ -46,13 +45,13 @@ class VocWriter:
             ("mask", mask, prepared.mask_png),
             ("objects", objects, self._objects(prepared)),
         ):
-            prepared.note(what, path, data)
+            prepared.record_file(what, path, data)
             yield ExportFile.of(path, data)
         if prepared.split not in self._splits:
             self._splits[prepared.split] = Spool(self._scratch)
         self._splits[prepared.split].write(f"{prepared.stem}\n".encode())
 
-    def _objects(self, prepared: Prepared) -> bytes:
+    def _objects(self, prepared: PreparedItem) -> bytes:
         regions = prepared.objects
         numbers = np.minimum(regions.map, IGNORE).astype(np.uint8)
         numbers[prepared.labels == IGNORE] = IGNORE
@@ -61,7 +60,7 @@ class VocWriter:
         return encode_mask(numbers, self._object_colours, {})
 
     def finish(self) -> Iterator[ExportFile]:
-        """The lists of names, and what the classes are."""
+        """The lists of names, ``dataset.json`` and ``labelmap.txt``."""
         for split, stems in sorted(self._splits.items()):
             yield stems.as_file(f"ImageSets/Segmentation/{split}.txt")
         if {"train", "val"} <= self._splits.keys():
@@ -82,15 +81,15 @@ class VocWriter:
         return WriterState(spools=dict(self._splits))
 
     def restore(self, state: WriterState) -> None:
-        """Takes up the names."""
+        """Restores the names."""
         self._splits = dict(state.spools)
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
             "`JPEGImages/`: the images",
             "`SegmentationClass/`: masks; palette indices are the class indices, 255 is void",
@@ -99,14 +98,13 @@ class VocWriter:
         ]
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         for spool in self._splits.values():
             spool.close()
 
 
 def _voc_colours(count: int) -> list[tuple[int, int, int]]:
-    """VOC's own colours of numbers 0..count - 1: three bits of the number at a time, spread over red, green and
-    blue."""
+    """VOC's colours of numbers 0..count - 1: three bits of the number at a time, spread over red, green and blue."""
     colours = []
     for number in range(count):
         channels = [0, 0, 0]

@@ -1,4 +1,4 @@
-"""WebDataset: tar shards, in each the files of an item side by side under one key."""
+"""The writer for WebDataset: tar shards in which the files of an item lie side by side under one key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 from service.datasets.classes import ClassList
 from service.datasets.writing.manifest import json_page, line_with_metadata, text
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit import tar
 from service.kit.output_file import ExportFile, Spool
@@ -25,7 +25,7 @@ class _Shard:
 
 
 class WebDatasetWriter:
-    """``{split}-{number:06d}.tar`` with ``{key}.png``, ``{key}.mask.png`` and ``{key}.json`` an item."""
+    """Writer of ``{split}-{number:06d}.tar`` with ``{key}.png``, ``{key}.mask.png`` and ``{key}.json`` per item."""
 
     replaced: ClassVar[dict[str, str]] = {".": "_"}
     """A key ends at the first dot of a file's name."""
@@ -38,8 +38,8 @@ class WebDatasetWriter:
         self._open: dict[str, _Shard] = {}
         self._shards: dict[str, int] = {}
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
-        """The shard that this item fills, if it does."""
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
+        """The shard, if this item fills it."""
         split, mask_png = prepared.split, prepared.mask_png
         if split not in self._open:
             number = self._shards.get(split, 0)
@@ -48,15 +48,15 @@ class WebDatasetWriter:
         shard = self._open[split]
         key = prepared.stem
         image, mask = f"{key}.{prepared.suffix}", f"{key}.mask.png"
-        prepared.note("image", image, prepared.image, shard=shard.path)
-        prepared.note("mask", mask, mask_png, shard=shard.path)
+        prepared.record_file("image", image, prepared.image, shard=shard.path)
+        prepared.record_file("mask", mask, mask_png, shard=shard.path)
         shard.spool.write(tar.members((image, prepared.image), (mask, mask_png), (f"{key}.json", _about(prepared))))
         shard.items += 1
         if shard.items >= self._max_items or shard.spool.size >= self._max_bytes:
             yield from self._finish_shard(split)
 
     def finish(self) -> Iterator[ExportFile]:
-        """The shards that are not full, and what the classes are."""
+        """The shards that are not full, and ``dataset.json`` with the classes."""
         for split in sorted(self._open):
             yield from self._finish_shard(split)
         yield ExportFile.of(
@@ -74,38 +74,38 @@ class WebDatasetWriter:
             yield spool.as_file(shard.path)
 
     def state(self) -> WriterState:
-        """The open shards, and how many each split has."""
+        """The open shards, and the number of shards of each split."""
         counted = {split: shard.items for split, shard in self._open.items()}
         return WriterState(
             {"items": counted, "shards": dict(self._shards)}, {shard.path: shard.spool for shard in self._open.values()}
         )
 
     def restore(self, state: WriterState) -> None:
-        """Takes up the shards."""
+        """Restores the open shards."""
         self._shards = dict(state.values["shards"])
         for split, items in state.values["items"].items():
             path = self._path(split, self._shards[split] - 1)
             self._open[split] = _Shard(path, state.spools[path], items)
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
-            "`{split}-NNNNNN.tar`: shards; of each item `KEY.png` or `KEY.jpg` (the image), `KEY.mask.png` (class indices with a "
-            "palette, 255 none) and `KEY.json` (name, source, caption, metadata)",
-            "`dataset.json`: the classes, and how many shards each split has",
+            "`{split}-NNNNNN.tar`: shards; for each item `KEY.png` or `KEY.jpg` (the image), `KEY.mask.png` (class "
+            "indices with a palette, 255 none) and `KEY.json` (name, source, caption, metadata)",
+            "`dataset.json`: the classes, and the number of shards of each split",
         ]
 
     def close(self) -> None:
-        """Frees what is held on disk."""
+        """Frees the disk."""
         for shard in self._open.values():
             shard.spool.close()
 
 
-def _about(prepared: Prepared) -> bytes:
+def _about(prepared: PreparedItem) -> bytes:
     item = prepared.item
     caption = "" if item.caption is None else f'"caption":{text(item.caption)},'
     start = f'{{{caption}"name":{text(item.name)},"source":"{item.source}","split":"{prepared.split}"}}'

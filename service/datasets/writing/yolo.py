@@ -1,4 +1,4 @@
-"""YOLO-seg: a text file an image, a line an object: its class and one polygon in shares of width and height."""
+"""The writer for YOLO-seg: a text file per image, a line per object with its class and one relative polygon."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from service.datasets.filling import fill_with_border
 from service.datasets.outlines import polygons
 from service.datasets.writing.mask_iou import iou
 from service.datasets.writing.options import ExportOptions
-from service.datasets.writing.prepare import Prepared
+from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
 from service.kit.output_file import ExportFile
 
 INSET_PX = 0.25
-"""So far inside the object its outline runs: rounded down to pixels, as trainers do, it lies on the object's border
-pixels."""
+"""How far inside the object's edge its outline runs: rounded down to pixels, as trainers do, it lies on the object's
+border pixels."""
 _DECIMALS = 6
 
 
 class YoloWriter:
-    """``images/{split}/``, ``labels/{split}/`` and ``data.yaml``.
+    """Writer of ``images/{split}/``, ``labels/{split}/`` and ``data.yaml``.
 
-    One line holds one closed outline, so an object with holes is cut open to them, and one whose parts do not touch is
-    a line for each. The background is no class here. What YOLO has no word for, pixels to be ignored, is counted as
-    lost.
+    One line holds one closed outline, so an object with holes is cut open to them, and an object in several parts has a
+    line for each. The background is not a class here. YOLO cannot represent pixels to ignore; they are counted as lost.
     """
 
     replaced: ClassVar[dict[str, str]] = {}
@@ -40,20 +39,20 @@ class YoloWriter:
         self._ids = {entry.index: number for number, entry in enumerate(classes.objects)}
         self._splits: set[str] = set()
 
-    def add(self, prepared: Prepared) -> Iterator[ExportFile]:
-        """The image and its lines."""
+    def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:
+        """The image and its label file."""
         image = f"images/{prepared.split}/{prepared.stem}.{prepared.suffix}"
         label = f"labels/{prepared.split}/{prepared.stem}.txt"
         lines = self._lines(prepared)
         self._splits.add(prepared.split)
         for what, path, data in (("image", image, prepared.image), ("annotation", label, lines)):
-            prepared.note(what, path, data)
+            prepared.record_file(what, path, data)
             yield ExportFile.of(path, data)
 
-    def _lines(self, prepared: Prepared) -> bytes:
+    def _lines(self, prepared: PreparedItem) -> bytes:
         height, width = prepared.labels.shape
         objects = prepared.objects
-        # an instance in several parts is connected here, part by part
+        # an instance in several parts is split into its connected parts
         parts = connected(objects.map, {0})
         scale = np.array([width, height])
         lines, scores = [], []
@@ -68,7 +67,7 @@ class YoloWriter:
             )
         prepared.lost["objects"] = len(scores)
         prepared.lost["iou_mean"] = float(1 - np.mean(scores)) if scores else 0.0
-        prepared.lost["iou_most"] = float(1 - min(scores)) if scores else 0.0
+        prepared.lost["iou_max"] = float(1 - min(scores)) if scores else 0.0
         prepared.lost["ignore_pixels"] = int(np.count_nonzero(prepared.labels == IGNORE))
         return "".join(lines).encode()
 
@@ -79,7 +78,7 @@ class YoloWriter:
     def _yaml(self) -> str:
         lines = ["path: .", *(f"{split}: images/{split}" for split in sorted(self._splits))]
         if "val" not in self._splits and self._splits:
-            # trainers refuse a set without one
+            # trainers reject a set without a val split
             lines.append(f"val: images/{min(self._splits, key=lambda name: (name == 'train', name))}")
         lines += [
             "names:",
@@ -89,42 +88,42 @@ class YoloWriter:
             "colours:",
             *(f"  {number}: {list(entry.colour)}" for number, entry in enumerate(self._classes.objects)),
         ]
-        ground = self._classes.background
-        about = (
+        background = self._classes.background
+        entry = (
             "null"
-            if ground is None
-            else f"{{index: {ground.index}, name: {_quoted(ground.name)}, colour: {list(ground.colour)}}}"
+            if background is None
+            else f"{{index: {background.index}, name: {_quoted(background.name)}, colour: {list(background.colour)}}}"
         )
-        return "\n".join([*lines, f"background: {about}"]) + "\n"
+        return "\n".join([*lines, f"background: {entry}"]) + "\n"
 
     def state(self) -> WriterState:
         """The splits."""
         return WriterState({"splits": sorted(self._splits)})
 
     def restore(self, state: WriterState) -> None:
-        """Takes up the splits."""
+        """Restores the splits."""
         self._splits = set(state.values["splits"])
 
     def front_matter(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def layout(self) -> list[str]:
-        """Which file holds what."""
+        """Lines for README.md that describe the files."""
         return [
             "`images/{split}/`: the images",
-            "`labels/{split}/`: a line for each object: class, then the outline's corners as shares of width and height. Objects are "
-            "cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which round corners down to "
-            "pixels and tools which ask for pixel centres both get the object exactly",
-            "`data.yaml`: the splits and the classes. YOLO asks for a split `val`; where there is none, its `val` is another split",
-            "pixels of no class (255) cannot be told in YOLO: to a trainer they are background. `lost.ignore_pixels` in the manifest "
-            "counts them",
+            "`labels/{split}/`: a line for each object: class, then the outline's corners as shares of width and height."
+            " Objects are cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which "
+            "round corners down to pixels and tools which test pixel centres both get the object exactly",
+            "`data.yaml`: the splits and the classes. YOLO requires a split `val`; without one, `val` is another split",
+            "YOLO cannot represent pixels of no class (255): to a trainer they are background. `lost.ignore_pixels` in "
+            "the manifest counts them",
         ]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML writes it in double quotes (5.7): what cannot be printed by its code point."""
+    """A text in YAML's double quotes (YAML 1.2, 5.7), with unprintable characters as their code points."""
     return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'

@@ -1,4 +1,4 @@
-"""The files of whole items in zips ``part-00000.zip``, ``part-00001.zip``, ..., to be unpacked into one folder."""
+"""Zip parts ``part-00000.zip``, ``part-00001.zip``, ... of whole items, to be unpacked into one folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from service.kit.zip_stream import (
 )
 
 NO_TIME = datetime(1980, 1, 1)
-"""The first moment that a zip can name: exports have no clock."""
+"""The earliest time that a zip can state: exports hold no timestamps."""
 
 
 def zip_member(file: ExportFile) -> Member:
-    """A file of an export as a zip has it."""
+    """A file of an export as a member of a zip."""
     checksum = 0
     for piece in file.pieces():
         checksum = zlib.crc32(piece, checksum)
@@ -31,8 +31,7 @@ def zip_member(file: ExportFile) -> Member:
 
 
 class ZipParts:
-    """Files go in one after another; a part comes out with the item that fills it, by the options' shard_items or
-    shard_bytes."""
+    """Packs files into zips; a part ends with the item that reaches the options' shard_items or shard_bytes."""
 
     def __init__(self, options: ExportOptions, scratch: Path | None = None) -> None:
         self._max_items, self._max_bytes = options.shard_items, options.shard_bytes
@@ -44,7 +43,7 @@ class ZipParts:
         self._directory: Spool | None = None
 
     def add(self, file: ExportFile) -> None:
-        """Puts a file into the open part."""
+        """Adds a file to the open part."""
         if self._body is None or self._directory is None:
             self._body, self._directory = Spool(self._scratch), Spool(self._scratch)
         item = zip_member(file)
@@ -54,18 +53,18 @@ class ZipParts:
             self._body.write(piece)
         self._members += 1
 
-    def item_ends(self) -> Iterator[ExportFile]:
-        """The part, if the item whose files were added fills it. The file is to be taken before another is added."""
+    def end_item(self) -> Iterator[ExportFile]:
+        """The open part, if the item just added fills it. It must be consumed before another file is added."""
         self._items += 1
-        yield from self.file_ends()
+        yield from self.pop_full()
 
-    def file_ends(self) -> Iterator[ExportFile]:
-        """The part, if it is full."""
+    def pop_full(self) -> Iterator[ExportFile]:
+        """The open part, if it is full."""
         if self._items >= self._max_items or (self._body is not None and self._body.size >= self._max_bytes):
             yield from self.finish()
 
     def finish(self) -> Iterator[ExportFile]:
-        """The part that is open, if one is."""
+        """The open part, if there is one."""
         if self._body is None or self._directory is None:
             return
         body, directory = self._body, self._directory
@@ -79,12 +78,12 @@ class ZipParts:
         self._items = self._members = 0
 
     def state(self) -> WriterState:
-        """How many parts there are. None may be open: a part is packed anew from its first item."""
-        assert self._body is None, "only between two parts"
+        """The number of finished parts. No part may be open: a part is packed anew from its first item."""
+        assert self._body is None, "state() is only allowed between two parts"
         return WriterState({"finished": self._finished})
 
     def restore(self, state: WriterState) -> None:
-        """Goes on after those parts."""
+        """Restores the number of finished parts."""
         self._finished = state.values["finished"]
 
     def close(self) -> None:

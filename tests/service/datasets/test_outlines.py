@@ -31,7 +31,7 @@ def by_pillow(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def flood(labels: np.ndarray) -> list[np.ndarray]:
     """Connected regions that are not 0, the slow and plain way."""
-    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(labels))}
+    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(labels), strict=True)}
     found = []
     for start in sorted(left):
         if start not in left:

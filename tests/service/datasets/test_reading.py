@@ -13,7 +13,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from service.datasets.classes import IGNORE
-from service.datasets.reading.about import about_data
+from service.datasets.reading.about import read_training_data
 from service.errors import InvalidDataset
 from tests.service.datasets.scenes import picture, png, read
 from tests.service.datasets.written import (
@@ -66,7 +66,7 @@ def test_every_fault_is_reported_by_its_file(tmp_path: Path) -> None:
         "duplicate": ["images/same.png"],
         "empty_mask": ["images/empty.png", "images/ignored.png"],
     }
-    assert (report.items, report.left_out) == (3, 8)
+    assert (report.items, report.skipped) == (3, 8)
     details = {group.kind: group.first[0].detail for group in report.faults}
     assert "7 (24 px)" in details["unknown_labels"]
     assert "0 to 1" in details["unknown_labels"]
@@ -169,7 +169,7 @@ def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp
     assert sorted(items) == ["0", "1", "3"]
     assert all(np.array_equal(item.labels, SQUARE) for item in items.values())
     assert faults(report) == {"unknown_labels": ["images/2.png"]}
-    assert "colour picture" in report.faults[0].first[0].detail
+    assert "colour image" in report.faults[0].first[0].detail
 
 
 def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: 
     assert (item.name, item.caption, item.source, item.metadata) == ("ok\\udcff", "half \\ud800", "synthetic", {})
     assert report.faults[0].first[0].file == "images/bad\\udcff\\x1b[31m.png"
     assert report.model_dump_json()
-    assert about_data(tmp_path, "label").name == "a\\ud800"
+    assert read_training_data(tmp_path, "label").name == "a\\ud800"
 
 
 def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_dr
     assert list(items) == ["stored"]
     assert faults(report) == {"size_differs": ["images/turned.jpg"], "turned": ["images/stored.jpg"]}
     assert "EXIF" in report.faults[0].first[0].detail
-    assert report.left_out == 1
+    assert report.skipped == 1
 
 
 def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
@@ -248,12 +248,12 @@ def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        ('{"classes": [{"index": 1, "name": "a"}]}', "without a gap"),
-        ('{"classes": [{"index": 0}]}', "lists no classes"),
-        ("[]", "lists no classes"),
-        ("[" * 100_000, "lists no classes"),
-        (listed(["a", "a"]), "stands for two"),
-        (listed(["a", "b\ud800"]), "lists no classes"),
+        ('{"classes": [{"index": 1, "name": "a"}]}', "without gaps"),
+        ('{"classes": [{"index": 0}]}', "is not a valid list of classes"),
+        ("[]", "is not a valid list of classes"),
+        ("[" * 100_000, "is not a valid list of classes"),
+        (listed(["a", "a"]), "two classes have"),
+        (listed(["a", "b\ud800"]), "is not a valid list of classes"),
         (listed(["a", "long" * 31]), "not 'longlong"),
         (listed([str(number) for number in range(255)]), "dataset.json"),
     ],
@@ -280,4 +280,4 @@ def test_an_image_of_too_many_pixels_is_not_unpacked(tmp_path: Path) -> None:
     _, report, _ = read(tmp_path)
     (group,) = report.faults
     assert group.kind == "unreadable"
-    assert "pixels, the most that are read" in group.first[0].detail
+    assert "pixels, which is the limit" in group.first[0].detail

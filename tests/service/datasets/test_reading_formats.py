@@ -110,7 +110,7 @@ def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> N
     os.symlink(tmp_path / "secret.jpg", folder / "val2017/link.jpg")
     items, report, _ = read(folder)
     assert not items
-    assert report.left_out == len(names)
+    assert report.skipped == len(names)
 
 
 def test_annotations_of_an_image_of_another_size_leave_it_out(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_images_of_one_id_are_all_left_out(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"categories": [{"id": 1}]}, "a category has an id"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "stands for two"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two classes have"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "'a' and 'b' have the id 1"),
         ({"images": {}}, "is not COCO"),
     ],
@@ -236,7 +236,11 @@ def test_a_yolo_line_that_is_none_leaves_its_image_out(tmp_path: Path, label: st
 
 @pytest.mark.parametrize(
     ("yaml", "said"),
-    [("names: [cat\n", "no YAML"), ("nc: 2\ntrain: train/images\n", "has no names"), ("names: {0: a, 2: b}\n", "gap")],
+    [
+        ("names: [cat\n", "not valid YAML"),
+        ("nc: 2\ntrain: train/images\n", "has no names"),
+        ("names: {0: a, 2: b}\n", "gap"),
+    ],
 )
 def test_what_is_wrong_with_a_yolo_description_is_said_of_it(tmp_path: Path, yaml: str, said: str) -> None:
     with pytest.raises(InvalidDataset, match=f"data.yaml.*{said}"):
@@ -248,7 +252,7 @@ def test_a_yolo_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
     items, report, _ = read(yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5", yaml))
     assert list(items) == ["a"]
     assert faults(report) == {"missing_partner": ["data.yaml"]}
-    assert report.faults[0].first[0].detail == "its val is '../valid/images', which is no folder in the dataset"
+    assert report.faults[0].first[0].detail == "its val is '../valid/images', which is not a folder in the dataset"
 
 
 @pytest.mark.parametrize(

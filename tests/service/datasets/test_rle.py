@@ -46,12 +46,12 @@ def test_regions_are_encoded_in_one_pass_as_one_by_one(regions: np.ndarray) -> N
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no whole"),
+        ("", "not a complete"),
         ("é", "characters"),
-        ("o", "no whole"),
-        ("\x01", "no whole"),
+        ("o", "not a complete"),
+        ("\x01", "not a complete"),
         ("oooooooo0", "longer than any"),
-        ("00P", "no whole"),
+        ("00P", "not a complete"),
     ],
 )
 def test_a_string_that_is_none_is_refused(text: str, why: str) -> None:

@@ -32,7 +32,7 @@ HAVE_CAPTIONS = ("folders", "coco", "huggingface", "webdataset")
 def test_items_come_back(tmp_path: Path, format: str, classes: ClassList) -> None:
     export(scenes(), classes, tmp_path, format=format, splits={"train": 0.4, "test": 0.2, "fold-b": 0.4})
     items, report, found = read(tmp_path)
-    assert (report.format, report.items, report.left_out) == (format, 8, 0)
+    assert (report.format, report.items, report.skipped) == (format, 8, 0)
     splits = {
         line["name"]: line["split"] for line in map(json.loads, (tmp_path / "manifest.jsonl").read_text().splitlines())
     }
@@ -55,7 +55,7 @@ def test_254_classes_come_back(tmp_path: Path, format: str) -> None:
     export(many_classes(), MANY, tmp_path, format=format)
     items, report, found = read(tmp_path)
     (item,) = many_classes()
-    assert report.left_out == 0
+    assert report.skipped == 0
     assert found == MANY
     assert np.array_equal(items["all"].labels, item.labels)
     assert len(np.unique(item.labels)) == 255
@@ -68,7 +68,7 @@ def test_class_names_may_hold_anything(tmp_path: Path, format: str) -> None:
     )
     export(scenes(), classes, tmp_path, format=format)
     items, report, found = read(tmp_path)
-    assert report.left_out == 0
+    assert report.skipped == 0
     assert len(items) == 8
     assert found == classes
 
@@ -79,7 +79,7 @@ def test_a_class_called_ignore_is_told_from_pixels_to_ignore(tmp_path: Path, for
     classes = ClassList.of(names, {name: (index, 9 * index, 7) for index, name in enumerate(names)})
     export(scenes(), classes, tmp_path, format=format)
     items, report, found = read(tmp_path)
-    assert report.left_out == 0
+    assert report.skipped == 0
     assert found == classes
     for item in scenes():
         # YOLO has no word for pixels of no class

@@ -69,7 +69,7 @@ def test_a_tar_that_webdatasets_own_writer_made_is_read(tmp_path: Path) -> None:
             )
     (tmp_path / "dataset.json").write_text(LISTED)
     items, report, classes = read(tmp_path)
-    assert (report.format, report.items, report.left_out, classes) == ("webdataset", 3, 0, GROUND)
+    assert (report.format, report.items, report.skipped, classes) == ("webdataset", 3, 0, GROUND)
     assert list(items) == ["sub/item0", "sub/item1", "sub/item2"]
     for number, item in enumerate(items.values()):
         assert (item.split, item.caption, item.source) == ("val", f"text {number}", "real")
@@ -130,7 +130,7 @@ def test_a_shard_over_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ArchiveRefused, match="more than 8 entries"):
         list(shard_members(shard, UnpackLimits(max_entries=8)))
     monkeypatch.setattr(shards, "MAX_MEMBER_BYTES", 99)
-    with pytest.raises(ArchiveRefused, match="with 100 bytes; at most 99"):
+    with pytest.raises(ArchiveRefused, match="with 100 bytes; the limit is 99"):
         list(shard_members(shard))
 
 
@@ -211,7 +211,7 @@ def test_parquet_that_others_wrote_is_read(tmp_path: Path) -> None:
             "no column 'image' of images .* its columns are img, mask",
         ),
         ([{**row(0), "mask": b"bytes alone"}], "no column 'mask'"),
-        ([{**row(0), "name": 5}], "a column 'name' that is no text"),
+        ([{**row(0), "name": 5}], "a column 'name' that is not text"),
     ],
 )
 def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
@@ -226,7 +226,7 @@ def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(huggingface, "MAX_GROUP_BYTES", 1000)
     export(scenes(), GROUND, tmp_path, format="huggingface")
-    with pytest.raises(InvalidDataset, match="a row group of .* at most 1000"):
+    with pytest.raises(InvalidDataset, match=r"a row group of \d+ bytes; the limit is 1000"):
         list(open_dataset(tmp_path).entries(Findings()))
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.statistics import DatasetStatistics, StatisticsCollector
-from service.datasets.statistics_picture import draw_statistics
+from service.datasets.statistics_chart import draw_statistics
 from tests.service.datasets.scenes import MANY, many_classes
 
 THREE = ClassList.of(["background", "a", "b"])

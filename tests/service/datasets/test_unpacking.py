@@ -132,7 +132,7 @@ def test_more_entries_than_allowed_are_refused(tmp_path: Path, make: Callable[..
 
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path, make: Callable[..., Path]) -> None:
-    with pytest.warns(UserWarning) if make is zipped else _nothing():
+    with pytest.warns(UserWarning, match="Duplicate name") if make is zipped else _nothing():
         archive = (
             make(tmp_path / "set.bin", ("a", b"1"), ("./a", b"2"))
             if make is tarred
@@ -159,8 +159,7 @@ def test_what_is_damaged_or_no_archive_is_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / "bad").write_bytes(data)
         with pytest.raises(ArchiveRefused):
-            count = unpack(tmp_path / "bad", tmp_path / f"out{number}", SMALL)
-            pytest.fail(f"number {number} was unpacked to {count} files")
+            unpack(tmp_path / "bad", tmp_path / f"out{number}", SMALL)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:

@@ -13,16 +13,13 @@ from typing import Any
 
 from service.datasets.classes import ClassList
 from service.datasets.items import DatasetItem
+from service.datasets.stored.dataset import UnavailableItem
 from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.options import ExportOptions
 from service.errors import StoreUnavailable
-from service.exports.run import (
-    Absent,
-    ExportResult,
-    StoredMix,
-    StorePlace,
-    run_export,
-)
+from service.exports.location import ExportLocation, ExportResult
+from service.exports.run import run_export
+from service.exports.sources import StoredMix
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 
@@ -34,7 +31,7 @@ ABOUT = ExportAbout(title="Cut and gone on with", seeds=(1, 2))
 class Source:
     """Items at positions 0, 2, 4, ..., made anew for each reading; ``read`` are the positions that were."""
 
-    make: Callable[[], Iterator[DatasetItem | Absent]]
+    make: Callable[[], Iterator[DatasetItem | UnavailableItem]]
     classes: ClassList
     label: str = "first"
     format: str = "twins"
@@ -43,7 +40,7 @@ class Source:
     def count(self) -> int:
         return sum(1 for _ in self.make())
 
-    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | Absent]]:
+    def items(self, start_after: int | None = None) -> Iterator[tuple[int, DatasetItem | UnavailableItem]]:
         for number, item in enumerate(self.make()):
             if start_after is None or 2 * number > start_after:
                 self.read.append(2 * number)
@@ -88,9 +85,9 @@ def run(
     end."""
     scratch.mkdir(parents=True, exist_ok=True)
     mix = StoredMix(sources, **(mixing or {}))
-    place = StorePlace(store, PREFIX)
+    location = ExportLocation(store, PREFIX)
     try:
-        return run_export(mix, ExportOptions.model_validate(options), ABOUT, place, scratch=scratch, **hooks)
+        return run_export(mix, ExportOptions.model_validate(options), ABOUT, location, scratch=scratch, **hooks)
     finally:
         assert not list(scratch.iterdir()), "nothing is left on disk, whatever happens"
 

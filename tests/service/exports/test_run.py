@@ -16,17 +16,13 @@ import numpy as np
 import pytest
 
 from service.datasets.items import DatasetItem
+from service.datasets.stored.dataset import UnavailableItem
 from service.datasets.writing.export import export_files
 from service.datasets.writing.options import ExportOptions
 from service.errors import InvalidDataset, StoreUnavailable
 from service.exports import run as module
-from service.exports.run import (
-    Absent,
-    ExportProgress,
-    ExportStopped,
-    StorePlace,
-    clean,
-)
+from service.exports.location import ExportLocation
+from service.exports.run import ExportProgress, ExportStopped, clean_up
 from tests.service.datasets.scenes import (
     GROUND,
     picture,
@@ -84,14 +80,14 @@ def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> N
     options = ExportOptions.model_validate(asked(format))
     plain = {file.path: file.read() for file in export_files(in_turn(), GROUND, options, ABOUT)}
     assert unpacked(store) == plain
-    place = StorePlace(store, PREFIX)
-    listed, result = list(place.read_files()), place.read_result()
+    location = ExportLocation(store, PREFIX)
+    listed, result = list(location.read_files()), location.read_result()
     assert {file.path: file.sha256 for file in listed} == objects(store, "files/")
-    assert all(file.bytes == len(store.get(place.file(file.path))) for file in listed)
+    assert all(file.bytes == len(store.get(location.file(file.path))) for file in listed)
     assert result is not None
     assert (result.files, result.bytes) == (len(listed), sum(file.bytes for file in listed))
     assert result.items == {"real": 3, "synthetic": 4}
-    assert result.left_out == {}
+    assert result.skipped == {}
     lines = [json.loads(line) for line in plain["manifest.jsonl"].splitlines()]
     assert result.splits == {
         split: sum(line["split"] == split for line in lines) for split in {line["split"] for line in lines}
@@ -152,8 +148,8 @@ def should_continue(root: Path, scratch: Path, format: str, whole: CutStore) -> 
     checkpoint, ended = last_checkpoint(store), store.head(f"{PREFIX}result.json") is not None
     position, files = -1, set()
     if checkpoint is not None:
-        position = checkpoint["values"]["walk"]["position"]
-        files = set([key for key in whole.written if "/files/" in key][: checkpoint["values"]["lists"]["files"]])
+        position = checkpoint["values"]["items"]["position"]
+        files = set([key for key in whole.written if "/files/" in key][: checkpoint["values"]["progress"]["files"]])
     run(store, [again], scratch, asked(format))
     assert objects(store) == objects(whole)
     assert again.read == ([] if ended else [place for place in range(0, 2 * ITEMS, 2) if place > position])
@@ -170,13 +166,13 @@ def test_a_whole_export_is_not_done_again(tmp_path: Path) -> None:
     assert (again.read, store.written) == ([], [])
     assert objects(store) == before
     store.put(f"{PREFIX}files/stray.zip", b"of another try")
-    clean(StorePlace(store, PREFIX))
+    clean_up(ExportLocation(store, PREFIX))
     kept = {key: value for key, value in before.items() if not key.startswith("checkpoints/")}
     assert objects(store) == kept
     assert len(kept) < len(before)
     assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
     assert again.read == []
-    clean(StorePlace(store, PREFIX))
+    clean_up(ExportLocation(store, PREFIX))
 
 
 def test_an_export_that_was_given_up_is_cleaned_of_its_checkpoints(tmp_path: Path) -> None:
@@ -184,14 +180,15 @@ def test_an_export_that_was_given_up_is_cleaned_of_its_checkpoints(tmp_path: Pat
     with pytest.raises(ExportStopped):
         run(store, [source()], tmp_path / "scratch", asked("voc"), should_stop=stop_at(5))
     assert last_checkpoint(store) is not None
-    clean(StorePlace(store, PREFIX))
+    clean_up(ExportLocation(store, PREFIX))
     assert all(key.startswith("files/") for key in objects(store))
 
 
 def test_a_process_that_is_killed_leaves_what_another_goes_on_from(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from tests.service.exports.resuming import CutStore, run; from tests.service.exports.test_run import asked, source\n"
+        "from tests.service.exports.resuming import CutStore, run\n"
+        "from tests.service.exports.test_run import asked, source\n"
         "class Killed(CutStore):\n"
         "    def _cutting(self, write, key, *arguments, **options):\n"
         "        if len(self.written) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -222,7 +219,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
         assert last is not None
         assert last["number"] >= 2
         key = f"{PREFIX}checkpoints/{last['number']:06d}.{'json' if what == 'json' else 'pieces'}"
-        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["walk"][
+        position = json.loads(store.get(f"{PREFIX}checkpoints/{last['number'] - 1:06d}.json"))["values"]["items"][
             "position"
         ]
         if what == "gone":
@@ -265,7 +262,8 @@ def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, forma
         for ending in ("json", "pieces")
     }
     for ending, found in sizes.items():
-        assert len(found) == 30 and max(found[20:]) <= 1.1 * max(found[1:5]), ending
+        assert len(found) == 30, ending
+        assert max(found[20:]) <= 1.1 * max(found[1:5]), ending
 
 
 def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) -> None:
@@ -290,7 +288,7 @@ def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) 
     assert {progress.total for progress in totals} == {ITEMS}
 
 
-def faulty() -> Iterator[DatasetItem | Absent]:
+def faulty() -> Iterator[DatasetItem | UnavailableItem]:
     small = scene(0)[:, :-1]
     yield DatasetItem("good", picture(1, *scene(0).shape), scene(0))
     yield DatasetItem("size", picture(2, *scene(0).shape), small)
@@ -300,8 +298,8 @@ def faulty() -> Iterator[DatasetItem | Absent]:
     yield DatasetItem("nowhere", Path("/nowhere/at/all.png"), scene(0))
     yield DatasetItem("GOOD", picture(5, *scene(0).shape), scene(0))
     yield DatasetItem("again", picture(1, *scene(0).shape), scene(0))
-    yield Absent("gone", "missing", "there is no such object")
-    yield Absent("strange", "no reason of ours", "who knows")
+    yield UnavailableItem("gone", "missing", "there is no such object")
+    yield UnavailableItem("strange", "no reason of ours", "who knows")
     yield DatasetItem("split", picture(6, *scene(0).shape), scene(0), split="../up")
     yield DatasetItem("last", picture(7, *scene(0).shape), scene(0))
 
@@ -312,10 +310,16 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
     result = run(store, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1})
     assert result.items == {"real": 2, "synthetic": 0}
     unreadable = 3
-    assert result.left_out == {
-        "same_image": 1, "same_name": 1, "missing": 1, "unreadable": unreadable, "size_differs": 1, "unknown_labels": 1, "invalid": 2
-    }  # fmt: skip
-    named = {group.reason: [entry.name for entry in group.first] for group in result.left_out_first}
+    assert result.skipped == {
+        "same_image": 1,
+        "same_name": 1,
+        "missing": 1,
+        "unreadable": unreadable,
+        "size_differs": 1,
+        "unknown_labels": 1,
+        "invalid": 2,
+    }
+    named = {group.reason: [entry.name for entry in group.first] for group in result.skipped_details}
     assert named["unreadable"] == ["image", "mask", "nowhere"]
     assert named["same_name"] == ["GOOD"]
     assert named["invalid"] == ["strange", "split"]
@@ -338,10 +342,10 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
 
 def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
     store = CutStore(tmp_path / "store")
-    with pytest.raises(InvalidDataset, match="no pair to export; left out were: 1 missing"):
+    with pytest.raises(InvalidDataset, match="no pair to export; skipped: 1 missing"):
         run(
             store,
-            [Source(lambda: iter([Absent("gone", "missing", "gone")]), GROUND)],
+            [Source(lambda: iter([UnavailableItem("gone", "missing", "gone")]), GROUND)],
             tmp_path / "scratch",
             {"format": "coco"},
         )
@@ -350,7 +354,7 @@ def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_no_store_takes_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 10_000)
-    with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes, and an object has 10000 at most"):
+    with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes; an object has at most 10000"):
         run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2})
 
 

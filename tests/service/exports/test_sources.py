@@ -17,7 +17,7 @@ from service.datasets.items import DatasetItem
 from service.datasets.mixing import Mix, MixPart
 from service.datasets.reading.opening import open_dataset
 from service.errors import InvalidDataset
-from service.exports.sources import StoredMix, Walk
+from service.exports.sources import MixIterator, StoredMix
 from service.kit.png import encode_mask
 from tests.service.datasets.scenes import (
     GROUND,
@@ -89,7 +89,7 @@ def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any],
 
 def test_classes_that_do_not_agree_are_refused_in_the_same_words() -> None:
     strange = ClassList.of(["background", "wasser", "tree"])
-    with pytest.raises(InvalidDataset, match="the classes do not agree: 'second' lacks .* and has 'tree' besides"):
+    with pytest.raises(InvalidDataset, match=r"the classes do not agree: 'second' lacks .* and also has 'tree'"):
         StoredMix([Source(scenes, GROUND), Source(scenes, strange, "second")])
     with pytest.raises(InvalidDataset, match="at least one job"):
         StoredMix([])
@@ -98,21 +98,21 @@ def test_classes_that_do_not_agree_are_refused_in_the_same_words() -> None:
 def test_a_walk_goes_on_from_any_place() -> None:
     sources = [Source(lambda: scenes(8), GROUND, "a"), Source(other, OTHER, "b", "dataset")]
     mix = StoredMix(sources)
-    whole = Walk(mix)
+    whole = MixIterator(mix)
     steps = [item.name if item is not None else None for item in whole]
     assert len(steps) == 14
     assert steps.count(None) == 2
-    assert whole.left_out.counts == {"same_image": 2}
+    assert whole.skipped.counts == {"same_image": 2}
     for cut in range(15):
-        first = Walk(mix)
-        taken = [item for _, item in zip(range(cut), first)]
+        first = MixIterator(mix)
+        taken = [item for _, item in zip(range(cut), first, strict=False)]
         state = first.state()
         for source in sources:
             source.read.clear()
-        second = Walk(mix, None, state)
+        second = MixIterator(mix, None, state)
         rest = [item.name if item is not None else None for item in second]
         assert [item.name if item is not None else None for item in taken] + rest == steps
-        assert second.left_out.groups() == whole.left_out.groups()
+        assert second.skipped.groups() == whole.skipped.groups()
         assert sum(len(source.read) for source in sources) == 14 - cut, "nothing before the cut is read again"
 
 
@@ -151,9 +151,8 @@ def test_twins_below_the_bounds_are_left_out_and_counted(tmp_path: Path) -> None
     bounds = ConfidenceFilter(min_confident_share=0.5, min_mean_confidence=0.6)
     mix = StoredMix([Source(doubtful, GROUND)], confidence=bounds)
     assert [item.name for item in mix] == ["sure", "just", "real", "again"]
-    assert [item.name for item in StoredMix([Source(doubtful, GROUND)], confidence=ConfidenceFilter(min_mean_confidence=0.85))] == [
-        "share", "nan", "text", "real"
-    ]  # fmt: skip
+    confident = StoredMix([Source(doubtful, GROUND)], confidence=ConfidenceFilter(min_mean_confidence=0.85))
+    assert [item.name for item in confident] == ["share", "nan", "text", "real"]
     assert len(list(StoredMix([Source(doubtful, GROUND)]))) == 10
     result = run(
         CutStore(tmp_path / "s"),
@@ -163,9 +162,9 @@ def test_twins_below_the_bounds_are_left_out_and_counted(tmp_path: Path) -> None
         {"confidence": bounds},
     )
     assert result.items == {"real": 1, "synthetic": 3}
-    assert result.left_out == {"low_confidence": 3, "no_scores": 4}
-    named = {group.reason: {entry.name: entry.detail for entry in group.first} for group in result.left_out_first}
-    assert named["low_confidence"]["share"] == "its confident_share is 0.49, and at least 0.5 was asked for"
+    assert result.skipped == {"low_confidence": 3, "no_scores": 4}
+    named = {group.reason: {entry.name: entry.detail for entry in group.first} for group in result.skipped_details}
+    assert named["low_confidence"]["share"] == "its confident_share is 0.49; the minimum is 0.5"
     assert list(named["no_scores"]) == ["half", "text", "none", "odd"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.errors import StoreUnavailable
-from service.exports.uploader import Sender
+from service.exports.uploader import Uploader
 from service.kit.output_file import BLOCK_BYTES, ExportFile, Spool
 from service.store.base import ObjectInfo
 from tests.service.exports.resuming import CutStore
@@ -41,34 +41,34 @@ def long_file(scratch: Path, data: bytes) -> tuple[Spool, ExportFile]:
 
 
 def test_files_come_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path) -> None:
-    sender, data = Sender(store, tmp_path), os.urandom(3 << 20)
+    uploader, data = Uploader(store, tmp_path), os.urandom(3 << 20)
     spool, file = long_file(tmp_path, data)
-    sender.send("a/long", file)
+    uploader.upload("a/long", file)
     spool.close()
-    sender.send("a/short", ExportFile.of("short", b"x"))
+    uploader.upload("a/short", ExportFile.of("short", b"x"))
     assert store.written == []
     store.gate.set()
-    sender.flush()
+    uploader.flush()
     assert store.written == ["a/long", "a/short"]
     assert store.get("a/long") == data
-    sender.close()
+    uploader.close()
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) -> None:
     store.cut = 1
-    sender = Sender(store, tmp_path)
+    uploader = Uploader(store, tmp_path)
     spool, file = long_file(tmp_path, bytes(3 << 20))
-    sender.send("a/0", ExportFile.of("", b"0"))
-    sender.send("a/1", file)
+    uploader.upload("a/0", ExportFile.of("", b"0"))
+    uploader.upload("a/1", file)
     spool.close()
-    sender.send("a/2", ExportFile.of("", b"2"))
+    uploader.upload("a/2", ExportFile.of("", b"2"))
     store.gate.set()
     with pytest.raises(StoreUnavailable, match="a/1"):
-        sender.flush()
+        uploader.flush()
     with pytest.raises(StoreUnavailable, match="a/1"):
-        sender.send("a/3", ExportFile.of("", b"3"))
-    sender.close()
+        uploader.upload("a/3", ExportFile.of("", b"3"))
+    uploader.close()
     assert store.written == ["a/0"]
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
