@@ -1,4 +1,4 @@
-"""A new folder or zip that is there whole or not at all."""
+"""Atomic output: a new folder or zip that appears at its path only when it is complete."""
 
 from __future__ import annotations
 
@@ -15,42 +15,39 @@ _OTHER_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".7z", ".ra
 
 
 def require_new(target: Path) -> None:
-    """Raises a usage error if something is at ``target``, or nothing could be put there."""
+    """Raises a usage error if ``target`` exists or cannot be created."""
     if os.path.lexists(target):
-        raise click.UsageError(f"--out {target} is there already; name a new folder, or a new *.zip")
+        raise click.UsageError(f"--out {target} exists already; name a new folder, or a new *.zip")
     if not target.name.endswith(".zip") and target.name.endswith(_OTHER_ARCHIVES):
-        raise click.UsageError(
-            f"--out {target} would be a folder of that name; name a folder, or a *.zip, the one archive that is written"
-        )
+        raise click.UsageError(f"--out {target}: this kind of archive cannot be written; name a folder, or a *.zip")
     if not target.absolute().parent.is_dir():
-        raise click.UsageError(
-            f"--out {target} would lie in {target.absolute().parent}, which is no folder; make it first"
-        )
+        raise click.UsageError(f"--out {target}: the folder {target.absolute().parent} does not exist; create it first")
 
 
-def require_fetched_to(target: Path) -> None:
-    """As :func:`require_new`, for what a server writes: it is fetched into a folder, and no zip is made of it."""
+def require_download_folder(target: Path) -> None:
+    """As :func:`require_new`, but refuses a zip: what a server writes is downloaded into a folder."""
     if target.suffix.lower() == ".zip":
-        raise click.UsageError(f"--out {target}: what a server writes is fetched into a folder; name one")
+        raise click.UsageError(f"--out {target}: the result is downloaded into a folder, not a zip; name a folder")
     require_new(target)
 
 
 @contextmanager
-def whole_or_nothing(target: Path) -> Iterator[tuple[Path, Path, Callable[[], None]]]:
-    """``(new, scratch, keep)``: where to build what is to be at ``target``, a folder for temporary files on the same
-    file system, and what to call when it is complete. Both are gone in the end, however that comes. Raises a usage
-    error for a target that is there.
+def atomic_target(target: Path) -> Iterator[tuple[Path, Path, Callable[[], None]]]:
+    """Yields ``(new, scratch, commit)`` to build ``target`` with.
+
+    ``new`` is the path to build it at, ``scratch`` a folder for temporary files on the same file system. ``commit()``
+    renames ``new`` to ``target``; without it nothing is left. Raises a usage error if ``target`` exists.
     """
     require_new(target)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.absolute().parent))
-    new, scratch = work / "new", work / "scratch"
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.absolute().parent))
+    new, scratch = folder / "new", folder / "scratch"
 
-    def keep() -> None:
+    def commit() -> None:
         require_new(target)
         os.rename(new, target)
 
     try:
         scratch.mkdir()
-        yield new, scratch, keep
+        yield new, scratch, commit
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

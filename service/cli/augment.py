@@ -1,4 +1,4 @@
-"""``twinset augment``: a dataset in, a set out that has so many twins more, in the format that training wants."""
+"""``twinset augment``: extends a dataset with twins and writes the result in a training format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import click
 
 from service.cli.export import WRITTEN_FORMATS, named_shares, shares_option
 from service.cli.numbers import FiniteFloat
-from service.cli.stored_datasets import open_client, send
+from service.cli.stored_datasets import open_client, upload_and_wait
 
 if TYPE_CHECKING:
-    from service.client import Augmentation, DatasetRef, Plan, Twinset
+    from service.client import Augmentation, DatasetRef, PlanInfo, Twinset
 
 
 def _balance(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | dict[str, float] | None:
     if text is None or text in ("even", "inverse"):
         return text
-    return named_shares(ctx, parameter, text, "is neither even nor inverse, nor like water=0.2,road=0.1")
+    return named_shares(ctx, parameter, text, "is not even, inverse, or shares like water=0.2,road=0.1")
 
 
 def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any]:
@@ -31,50 +31,56 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     try:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{path} cannot be read as JSON ({error})", ctx, parameter) from None
+        raise click.BadParameter(f"{path} is not valid JSON ({error})", ctx, parameter) from None
     if not isinstance(given, dict):
-        raise click.BadParameter(f"{path} holds no JSON object", ctx, parameter)
+        raise click.BadParameter(f"{path} must hold a JSON object", ctx, parameter)
     return given
 
 
 @click.command()
 @click.argument("source", metavar="DATASET")
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
-@click.option("--out", "target", type=click.Path(path_type=Path), help="A new folder for the set.")
-@click.option("--count", type=click.IntRange(min=1), help="How many twins to add; or give --ratio.")
-@click.option(
-    "--ratio", type=FiniteFloat(), help="How many twins to add for each real item: 3 for three times as many."
-)
+@click.option("--out", "target", type=click.Path(path_type=Path), help="A new folder for the result.")
+@click.option("--count", type=click.IntRange(min=1), help="Number of twins to add; or give --ratio.")
+@click.option("--ratio", type=FiniteFloat(), help="Twins to add for each real item: 3 adds three times as many.")
 @click.option(
     "--balance",
     callback=_balance,
     metavar="even|inverse|A=0.3,B=0.2",
-    help="What the twins' classes should come to.  [default: as they are]",
-)
-@click.option("--balance-by", type=click.Choice(["pixels", "images"]), help="What a share is of.  [default: pixels]")
-@click.option("--transforms", metavar="flip,scale,...", help="How real masks are changed.  [default: the usual ones]")
-@click.option(
-    "--prompt", multiple=True, help="A template: {classes}, {article} and {caption} are filled in. May be repeated."
+    help="Target class shares.  [default: those of the dataset]",
 )
 @click.option(
-    "--min-confident-share", type=FiniteFloat(), help="Least share of confident pixels, for models that draw masks."
+    "--balance-by",
+    type=click.Choice(["pixels", "images"]),
+    help="Shares of pixels, or of images with the class.  [default: pixels]",
 )
 @click.option(
-    "--min-class-agreement", type=FiniteFloat(), help="Least share of the asked classes that are in the mask."
+    "--transforms", metavar="flip,scale,...", help="Transforms of the real masks.  [default: a standard selection]"
 )
-@click.option("--no-near-duplicates", is_flag=True, help="Leave out twins that look like one before.")
-@click.option("--budget", type=FiniteFloat(), help="Samples made at most, for each twin wanted.  [default: 2]")
-@click.option("--seed", type=int, help="Same seed and parameters, same set. Drawn if not given.")
+@click.option(
+    "--prompt", multiple=True, help="Prompt template; {classes}, {article} and {caption} are replaced. May be repeated."
+)
+@click.option(
+    "--min-confident-share", type=FiniteFloat(), help="Minimum share of confident pixels, for models that draw masks."
+)
+@click.option(
+    "--min-class-agreement",
+    type=FiniteFloat(),
+    help="Minimum share of the requested classes that the mask must contain.",
+)
+@click.option("--no-near-duplicates", is_flag=True, help="Reject twins that look like an earlier one.")
+@click.option("--budget", type=FiniteFloat(), help="Maximum samples to make per twin.  [default: 2]")
+@click.option("--seed", type=int, help="Same seed and parameters give the same set.  [default: random]")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
-@click.option("--guidance-scale", type=FiniteFloat(), help="How strongly the request steers.  [default: the model's]")
-@click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
+@click.option("--guidance-scale", type=FiniteFloat(), help="Strength of the guidance.  [default: the model's]")
+@click.option("--size", type=int, help="Side length of image and mask in pixels.  [default: the model's]")
 @click.option(
     "--request",
     "more",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=_object,
     metavar="FILE.json",
-    help="Anything else that POST /augmentations takes.",
+    help="Further fields of POST /augmentations, as JSON.",
 )
 @click.option(
     "--format",
@@ -82,73 +88,78 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     default="folders",
     show_default=True,
     type=click.Choice(WRITTEN_FORMATS),
-    help="How the set is laid out.",
+    help="Format of the result.",
 )
 @shares_option
-@click.option("--only-twins", is_flag=True, help="Leave the real items out.")
-@click.option("--dry-run", is_flag=True, help="Show the plan, and make nothing.")
+@click.option("--only-twins", is_flag=True, help="Leave out the real items.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option(
-    "--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw the plan, too."
+    "--chart",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Also draw the plan as a chart.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Without a server: where models of your own are registered, and everything is kept.  [default: a temporary folder]",
+    help="Without a server: the data folder, with your own models.  [default: a temporary folder]",
 )
-@click.option("--url", help="A server.  [default: TWINSET_PUBLIC_URL; without either, all is done on this machine]")
+@click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else everything runs on this machine]")
 def augment(
     source: str,
     target: Path | None,
     dry_run: bool,
-    picture: Path | None,
+    chart: Path | None,
     data_dir: Path | None,
     url: str | None,
-    **asked: Any,
+    **options: Any,
 ) -> None:
-    """Extend a dataset with twins, as a plan says.
+    """Extend a dataset with twins, by a plan.
 
-    DATASET is a folder or an archive, or the name of one that the server has. The plan is shown first: what each class
-    comes to beside what was asked for. Then twins are made in rounds, and judged, until there are enough; the set, real
-    items and twins with a manifest and a card, is written into --out. Without a server, broker, API and workers run on
-    this machine for as long as it takes.
+    DATASET is a folder, an archive, or the name of a dataset on the server. The plan is shown first, with the planned
+    and the target share of each class. Then twins are made in rounds and checked until there are enough. The result is
+    written to --out: real items and twins, with a manifest and a dataset card. Without a server, the command starts
+    broker, API and workers on this machine and stops them at the end.
     """
     if target is None and not dry_run:
-        raise click.UsageError("give --out, a new folder for the set; or --dry-run, to see the plan alone")
-    if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
-        raise click.UsageError(f"--picture {picture} must be a *.png in a folder that exists")
+        raise click.UsageError("give --out, a new folder for the result; or --dry-run, to see only the plan")
+    if chart is not None and (chart.suffix.lower() != ".png" or not chart.absolute().parent.is_dir()):
+        raise click.UsageError(f"--chart {chart} must be a *.png in a folder that exists")
     if target is not None:
-        from service.cli.atomic_output import require_fetched_to
+        from service.cli.atomic_output import require_download_folder
 
-        require_fetched_to(target)
+        require_download_folder(target)
+    from service.cli.augment_output import print_dataset, print_summary, show_plan
+
     path = Path(source)
-    request = _request(asked)
+    request = _request(options)
     with _client(url, data_dir, path.exists()) as client:
         dataset = _dataset(client, source, path)
-        plan: Plan = client.augment(dataset=dataset, dry_run=True, **request)
-        _show_plan(plan, picture)
+        plan: PlanInfo = client.augment(dataset=dataset, dry_run=True, **request)
+        show_plan(plan, chart)
         if dry_run or target is None:
             return
-        # the plan that was shown is the one that is carried out
+        # the same seed, so that the plan that was shown is executed
         request["seed"] = plan.model_dump()["seed"]
-        made = _see_through(client.augment(dataset=dataset, **request))
-        _tell(made)
-        if not made.done:
+        augmentation = _wait_or_cancel(client.augment(dataset=dataset, **request))
+        print_summary(augmentation)
+        if not augmentation.done:
             raise click.exceptions.Exit(1)
-        export = made.export(
-            format=asked["wanted"],
-            with_dataset=not asked["only_twins"],
-            **({"splits": asked["splits"]} if asked["splits"] else {}),
+        export = augmentation.export(
+            format=options["wanted"],
+            with_dataset=not options["only_twins"],
+            **({"splits": options["splits"]} if options["splits"] else {}),
             title=f"{plan.model_dump()['dataset']}, extended by {plan.model_dump()['model']}",
         ).wait()
         export.download(target)
-        _tell_set(export.info, target)
-    if made.state.value != "succeeded":
+        print_dataset(export.info, target)
+    if augmentation.state.value != "succeeded":
         raise click.exceptions.Exit(1)
 
 
 @contextmanager
 def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Iterator[Twinset]:
-    """A client of the server that is named; without one, of a stack that runs for as long as the command does."""
+    """A client of the given server, or else of an embedded stack that runs as long as the command."""
     from service.settings import read_settings
 
     settings = read_settings()
@@ -157,21 +168,19 @@ def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Itera
             yield client
         return
     if url is not None:
-        raise click.UsageError(
-            "--data-dir is for work on this machine, and --url for that of a server; give one of them"
-        )
+        raise click.UsageError("--data-dir is for running on this machine, --url for a server; give only one of them")
     if not local_source and data_dir is None:
         raise click.UsageError(
-            "DATASET is no folder or archive here; give one, or name the server that has it with --url"
+            "DATASET is not a folder or archive on this machine; give one, or name its server with --url"
         )
-    from service.cli.local_stack import staged
+    from service.cli.local_stack import running_stack
     from service.client import Twinset
 
     with ExitStack() as stack:
         folder = data_dir or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="twinset-", ignore_cleanup_errors=True))
         )
-        running = stack.enter_context(staged(folder, grace_s=2.0))
+        running = stack.enter_context(running_stack(folder, grace_s=2.0))
         yield stack.enter_context(Twinset(running.url))
 
 
@@ -184,12 +193,12 @@ def _dataset(client: Twinset, source: str, path: Path) -> DatasetRef:
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-"
         for letter in plain_name(path).lower()
     )
-    return send(client, plain.strip("_-")[:63] or "dataset", path)
+    return upload_and_wait(client, plain.strip("_-")[:63] or "dataset", path)
 
 
-def _request(asked: dict[str, Any]) -> dict[str, Any]:
-    """The body of the request, but for the dataset; what options say stands over what the file says."""
-    request = dict(asked["more"])
+def _request(options: dict[str, Any]) -> dict[str, Any]:
+    """The body of the request, without the dataset; options override the fields of --request."""
+    request = dict(options["more"])
     for name in (
         "model",
         "count",
@@ -202,15 +211,17 @@ def _request(asked: dict[str, Any]) -> dict[str, Any]:
         "guidance_scale",
         "size",
     ):
-        if asked[name] is not None:
-            request[name] = asked[name]
-    if asked["prompt"]:
-        request["prompt"] = asked["prompt"][0] if len(asked["prompt"]) == 1 else list(asked["prompt"])
-    if asked["transforms"] is not None:
-        names = [name.strip() for name in asked["transforms"].split(",") if name.strip()]
+        if options[name] is not None:
+            request[name] = options[name]
+    if options["prompt"]:
+        request["prompt"] = options["prompt"][0] if len(options["prompt"]) == 1 else list(options["prompt"])
+    if options["transforms"] is not None:
+        names = [name.strip() for name in options["transforms"].split(",") if name.strip()]
         request["masks"] = {**request.get("masks", {}), "transforms": names}
-    accepts = {name: asked[name] for name in ("min_confident_share", "min_class_agreement") if asked[name] is not None}
-    if asked["no_near_duplicates"]:
+    accepts = {
+        name: options[name] for name in ("min_confident_share", "min_class_agreement") if options[name] is not None
+    }
+    if options["no_near_duplicates"]:
         accepts["no_near_duplicates"] = True
     if accepts:
         request["acceptance"] = {**request.get("acceptance", {}), **accepts}
@@ -219,7 +230,7 @@ def _request(asked: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
-def _see_through(augmentation: Augmentation) -> Augmentation:
+def _wait_or_cancel(augmentation: Augmentation) -> Augmentation:
     """Waits for the set; Ctrl-C cancels it."""
     from service.cli.console import err
 
@@ -228,79 +239,3 @@ def _see_through(augmentation: Augmentation) -> Augmentation:
     except (KeyboardInterrupt, SystemExit):
         err.print(f"Set {augmentation.id} is {augmentation.cancel().state.value}.")
         raise
-
-
-def _show_plan(plan: Plan, picture: Path | None) -> None:
-    import base64
-
-    from rich.table import Table
-
-    from service.augmentations.pool import FOUND_SHARE
-    from service.cli.console import escape, out
-
-    told = plan.model_dump()
-    shares = told["plan"]
-    out.print(
-        f"[bold]{escape(told['dataset'])}[/] by [bold]{escape(told['model'])}[/]: {shares['count']} twins after "
-        f"{shares['items']} real items, seed {told['seed']}",
-        soft_wrap=True,
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for heading in ("class", "real", "target", "planned", ""):
-        table.add_column(heading, justify="left" if heading in ("class", "") else "right")
-    for one in shares["classes"]:
-        colour = ",".join(map(str, one["colour"]))
-        table.add_row(
-            f"[rgb({colour})]■[/] {escape(one['name'])}",
-            f"{one['real']:.1%}",
-            "" if one["target"] is None else f"{one['target']:.1%}",
-            f"{one['planned']:.1%}",
-            "" if one["target"] is None else "[green]✓[/]" if one["met"] else "[yellow]not reached[/]",
-        )
-    out.print(table)
-    has = "" if shares["by"] == "pixels" else f": one has a class from {FOUND_SHARE:.1%} of its pixels on"
-    out.print(f"[dim]Shares of {shares['by']}{has}. At most {shares['tries']} samples are made.[/]")
-    for note in shares["notes"]:
-        out.print(f"[yellow]![/] {escape(note)}", soft_wrap=True)
-    if picture is not None:
-        picture.write_bytes(base64.b64decode(told["picture"]))
-        out.print(f"[dim]Picture[/] {escape(str(picture))}", soft_wrap=True)
-
-
-def _tell(made: Augmentation) -> None:
-    from service.cli.console import duration, err, escape, out
-
-    info = made.info.model_dump()
-    seconds = f" in {duration(info['seconds'])}" if info["seconds"] is not None else ""
-    out.print(
-        f"[green]✓[/] [bold]{info['done']}[/] of {info['count']} twins accepted, of {info['tried']} made{seconds}"
-    )
-    if info["rejected"]:
-        out.print(
-            f"  [dim]{'Rejected':<16}[/]",
-            ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in info["rejected"].items()),
-        )
-    if info["achieved"]:
-        shown = [(name, share) for name, share in info["achieved"].items() if share > 0]
-        out.print(
-            f"  [dim]{'Came to':<16}[/]",
-            escape(", ".join(f"{name} {share:.1%}" for name, share in shown)),
-            soft_wrap=True,
-        )
-    if made.state.value != "succeeded":
-        reason = f": {escape(info['reason'])}" if info["reason"] else ""
-        err.print(f"[bold red]Error:[/] the set ended {made.state.value}{reason}", soft_wrap=True)
-
-
-def _tell_set(info: Any, target: Path) -> None:
-    from rich.text import Text
-
-    from service.cli.console import out
-
-    told = info.model_dump()
-    out.print(
-        f"  [dim]{'Pairs':<16}[/]",
-        f"{told['items']['real']} real, {told['items']['synthetic']} synthetic, as {told['format']}",
-    )
-    out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
-    out.print(f"  [dim]{'What is in it':<16}[/]", Text(f"{target}/README.md, {target}/manifest.jsonl"), soft_wrap=True)

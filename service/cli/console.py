@@ -1,4 +1,4 @@
-"""What the commands print with: one console for results, one for errors, and how a problem looks."""
+"""Console output of the commands: one console for results, one for errors, and the format of a problem."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def escape(text: str) -> str:
-    """A text as rich prints it to the letter, without what would command the terminal: names in datasets may hold
-    anything."""
+    """A text that rich prints literally, with control characters escaped: names in datasets may contain anything."""
     from service.kit.validation import escape_control
 
     return markup.escape(escape_control(text, keep="\n\t"))
 
 
 def show_problem(problem: Mapping[str, Any]) -> None:
-    """Prints a problem document (RFC 9457): its title, its detail with the remedy, and each member at fault."""
+    """Prints a problem document (RFC 9457): its title, its detail with the remedy, and each invalid field."""
     err.print(f"[bold red]Error:[/] [bold]{escape(str(problem.get('title', 'something went wrong')))}[/]")
     detail = problem.get("detail")
     faults = [(str(fault.get("pointer", "")), str(fault.get("detail", ""))) for fault in problem.get("errors") or ()]
-    # a detail that only strings its faults together would say all of it twice
+    # a detail that only joins its faults would repeat them
     if detail and (len(faults) < 2 or detail != "; ".join(what for _, what in faults)):
         err.print(f"  {escape(str(detail))}", soft_wrap=True)
     for where, what in faults:

@@ -1,4 +1,4 @@
-"""``twinset datasets``: what a dataset is, what is wrong with it, what it holds; and those of a server."""
+"""``twinset datasets``: checks and counts datasets on this machine, and manages those of a server."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from service.cli.sources import READ_FORMATS
 if TYPE_CHECKING:
     from service.datasets.classes import ClassList
     from service.datasets.reading.report import ReadReport
-    from service.datasets.statistics import DatasetStatistics
+    from service.datasets.statistics_values import DatasetStatistics
 
 _source = click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
-_format = click.option(
-    "--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]"
-)
-_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+_format = click.option("--format", "given", type=click.Choice(READ_FORMATS), help="Its format.  [default: detected]")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _MAX_IN_MATRIX = 12
 
 
 @click.group()
 def datasets() -> None:
-    """Check datasets, count what is in them, and send them to a server.
+    """Check datasets, count their classes, and upload them to a server.
 
     A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg,
-    or what 'twinset generate' and 'twinset export' wrote.
+    or the output of 'twinset generate' and 'twinset export'.
     """
 
 
@@ -40,19 +38,19 @@ for command in (stored_datasets.push, stored_datasets.list_datasets, stored_data
 @_source
 @_format
 @_json
-@click.option("--all", "every", is_flag=True, help="Every file at fault.  [default: the first 20 of each fault]")
+@click.option("--all", "every", is_flag=True, help="List every faulty file.  [default: the first 20 of each fault]")
 def check(source: Path, given: str | None, as_json: bool, every: bool) -> None:
-    """Say what a dataset is, and which of its files are at fault.
+    """Check a dataset and list its faulty files.
 
-    Every image and mask is decoded and compared. The exit code is 1 if any had to be left out.
+    Decodes every image and mask. The exit code is 1 if any of them is skipped.
     """
-    from service.cli.sources import counted, opened_dataset, with_bar
+    from service.cli.sources import count_entries, opened_dataset, with_progress_bar
     from service.datasets.reading.checking import read_items
     from service.datasets.reading.report import FIRST_OF_EACH, Findings
 
     with opened_dataset(source, given) as opened:
         findings = Findings(10**9 if every else FIRST_OF_EACH)
-        for _ in with_bar(read_items(opened, findings), counted([opened]), "Checking"):
+        for _ in with_progress_bar(read_items(opened, findings), count_entries([opened]), "Checking"):
             pass
         report, classes = findings.report(opened.format), opened.classes
     if as_json:
@@ -75,36 +73,39 @@ def check(source: Path, given: str | None, as_json: bool, every: bool) -> None:
 @_source
 @_format
 @_json
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw them, too.")
-def stats(source: Path, given: str | None, as_json: bool, picture: Path | None) -> None:
-    """Count classes: their share of pixels and of images, their sizes, and which occur together.
+@click.option(
+    "--chart", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Also draw the statistics."
+)
+def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) -> None:
+    """Count the classes of a dataset.
 
-    The picture also shows where in the image each class lies.
+    Shows their shares of pixels and images, their sizes, and which of them occur together. The chart also shows where
+    in the image each class lies.
     """
-    if picture is not None and (picture.suffix.lower() != ".png" or not picture.absolute().parent.is_dir()):
-        raise click.UsageError(f"--picture {picture} must be a *.png in a folder that exists")
+    if chart is not None and (chart.suffix.lower() != ".png" or not chart.absolute().parent.is_dir()):
+        raise click.UsageError(f"--chart {chart} must be a *.png in a folder that exists")
 
-    from service.cli.sources import counted, opened_dataset, plain_name, tell_left_out, with_bar
+    from service.cli.sources import count_entries, opened_dataset, plain_name, print_skipped, with_progress_bar
     from service.datasets.reading.checking import read_items
     from service.datasets.reading.report import Findings
     from service.datasets.statistics import StatisticsCollector
 
     with opened_dataset(source, given) as opened:
         findings, collector = Findings(), StatisticsCollector(opened.classes)
-        for item in with_bar(read_items(opened, findings), counted([opened]), "Counting"):
+        for item in with_progress_bar(read_items(opened, findings), count_entries([opened]), "Counting"):
             collector.add(item.labels)
         report = findings.report(opened.format)
     statistics = collector.result()
     name = plain_name(source)
-    if picture is not None:
-        from service.datasets.statistics_picture import draw_statistics
+    if chart is not None:
+        from service.datasets.statistics_chart import draw_statistics
 
-        draw_statistics(statistics, title=name).save(picture, "PNG", optimize=True)
+        draw_statistics(statistics, title=name).save(chart, "PNG", optimize=True)
     if as_json:
         click.echo(statistics.model_dump_json(indent=2))
     else:
-        _show_statistics(name, statistics, picture)
-    tell_left_out(name, report)
+        _show_statistics(name, statistics, chart)
+    print_skipped(name, report)
 
 
 def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
@@ -118,7 +119,7 @@ def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
     )
     out.print(f"[dim]Classes[/]  {swatches}")
     for group in report.faults:
-        mark = "[red]✗[/]" if group.left_out else "[yellow]![/]"
+        mark = "[red]✗[/]" if group.skipped else "[yellow]![/]"
         out.print(
             f"\n{mark} [bold]{group.kind.replace('_', ' ')}[/], {group.count}: {escape(group.meaning)}", soft_wrap=True
         )
@@ -126,15 +127,15 @@ def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:
             out.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
         if group.count > len(group.first):
             out.print(f"    [dim]and {group.count - len(group.first)} more; --all shows them[/]")
-    if report.left_out:
-        out.print(f"\n[red]✗[/] [bold]{report.left_out}[/] left out", soft_wrap=True)
+    if report.skipped:
+        out.print(f"\n[red]✗[/] [bold]{report.skipped}[/] skipped", soft_wrap=True)
     elif not report.items:
-        out.print("[red]✗[/] There is no pair of an image and its mask")
+        out.print("[red]✗[/] No pair of an image and its mask was found")
     else:
-        out.print(f"[green]✓[/] Nothing had to be left out of [bold]{report.items}[/]")
+        out.print(f"[green]✓[/] All [bold]{report.items}[/] are valid")
 
 
-def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | None) -> None:
+def _show_statistics(name: str, statistics: DatasetStatistics, chart: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -161,10 +162,11 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
             f"{one.size_median:.1%}" if one.images else "",
         )
     out.print(table)
-    left_out = len(order) - len(shown)
-    only = f" (the {len(shown)} most frequent classes)" if left_out else ""
+    skipped = len(order) - len(shown)
+    only = f" (the {len(shown)} most frequent classes)" if skipped else ""
     out.print(
-        f"\n[dim]Of 100 images with the class of the row, so many also have that of the column{only}[/]", soft_wrap=True
+        f"\n[dim]Of 100 images with the row's class, the number that also have the column's class{only}[/]",
+        soft_wrap=True,
     )
     matrix = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     matrix.add_column("")
@@ -172,9 +174,11 @@ def _show_statistics(name: str, statistics: DatasetStatistics, picture: Path | N
         matrix.add_column(str(one.entry.index), justify="right", no_wrap=True)
     for row in shown:
         chances = [statistics.cooccurrence[row.entry.index][column.entry.index] for column in shown]
-        cells = ["[dim]·[/]" if chance is None else f"[dim]{100:.0f}[/]" if row is column else f"{100 * chance:.0f}"
-                 for chance, column in zip(chances, shown)]  # fmt: skip
+        cells = [
+            "[dim]·[/]" if chance is None else f"[dim]{100:.0f}[/]" if row is column else f"{100 * chance:.0f}"
+            for chance, column in zip(chances, shown, strict=True)
+        ]
         matrix.add_row(f"[dim]{row.entry.index}[/] {escape(row.entry.name)}", *cells)
     out.print(matrix)
-    if picture is not None:
-        out.print("\n[dim]Picture[/] ", Text(str(picture)), soft_wrap=True)
+    if chart is not None:
+        out.print("\n[dim]Chart[/] ", Text(str(chart)), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``twinset demo``: from nothing to a contact sheet, through the whole stack, and nothing left running."""
+"""``twinset demo``: makes twins with an embedded stack, draws a contact sheet, and stops everything again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CLASSES_IN_PROMPT = 4
     "--model",
     default="cosimgen-dubai",
     show_default=True,
-    help="A bundled model, NAME or NAME@VERSION; or a model folder, as training exports it.",
+    help="A bundled model (NAME or NAME@VERSION), or a folder of a trained model.",
 )
-@click.option("--prompt", help="What the pictures show, in words.  [default: a few of the model's classes]")
-@click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="How many twins to make.")
-@click.option("--seed", type=int, help="Same seed, same twins. Drawn if not given.")
+@click.option("--prompt", help="What the images show, in words.  [default: some of the model's classes]")
+@click.option("--count", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of twins to make.")
+@click.option("--seed", type=int, help="The same seed gives the same twins.  [default: random]")
 @click.option(
     "--out",
     "folder",
@@ -29,10 +29,10 @@ _CLASSES_IN_PROMPT = 4
     help="A new folder.  [default: twinset-demo, or twinset-demo-2, ...]",
 )
 def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: Path | None) -> None:
-    """Make eight twins on this machine and look at them.
+    """Make eight twins on this machine and a contact sheet of them.
 
-    Starts broker, API, worker and store, asks the API for twins as any client would, fetches them, draws a contact
-    sheet, and stops everything again.
+    Starts broker, API, worker and store, requests twins from the API like any other client, downloads them, draws a
+    contact sheet, and stops everything again.
     """
     from service.cli.generate import require_new_folder
 
@@ -44,18 +44,18 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
 
     from model_store.card import ModelCard
     from service.cli.console import duration, out
-    from service.cli.generate import tell
+    from service.cli.generate import print_result
     from service.cli.http_client import ApiClient
-    from service.cli.local_stack import staged
-    from service.cli.progress import follow
-    from service.cli.twin_folder import collect
+    from service.cli.local_stack import running_stack
+    from service.cli.progress import follow_job
+    from service.cli.twin_folder import write_twin_folder
 
     began = time.monotonic()
     if (Path(model) / "card.json").is_file():
         model = _register(Path(model), folder / "data")
-    # Small chunks, so that eight twins make more than one step of the bar; a sample does not depend on them. And nobody
-    # waits for a worker's last chunk once the demo is over, or was stopped.
-    with staged(folder / "data", bulk=False, settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
+    # Small chunks, so that the bar has more than one step; a sample does not depend on the chunk size. A short grace
+    # time, since nobody waits for the worker's last chunk when the demo ends or is stopped.
+    with running_stack(folder / "data", bulk=False, settings={"TWINSET_CHUNK_SIZE": "2"}, grace_s=2.0) as stack:
         out.print(f"[green]✓[/] Broker, API and worker started in {duration(time.monotonic() - began)}")
         with ApiClient(stack.url) as client:
             card = ModelCard.model_validate(client.model(model)["card"])
@@ -67,27 +67,27 @@ def demo(model: str, prompt: str | None, count: int, seed: int | None, folder: P
                 soft_wrap=True,
             )
             out.print(f"  [italic]{escape(words)}[/]", soft_wrap=True)
-            job = follow(client, job["id"], check=stack.check)
-            report = collect(client, job, card, folder) if job["done"] else None
+            job = follow_job(client, job["id"], check=stack.check)
+            report = write_twin_folder(client, job, card, folder) if job["done"] else None
     job_folder = stack.store_dir / "jobs" / job["id"]
-    tell(
+    print_result(
         job,
         report,
         **{
-            "The same, stored": _from_here(job_folder),
-            "Go on with": f"twinset up --data-dir {shlex.quote(_from_here(stack.data_dir))}",
-            "All of it took": duration(time.monotonic() - began),
+            "In the store": _relative(job_folder),
+            "Continue with": f"twinset up --data-dir {shlex.quote(_relative(stack.data_dir))}",
+            "Total time": duration(time.monotonic() - began),
         },
     )
 
 
-def _from_here(path: Path) -> str:
-    """The path as one would type it in the current folder."""
+def _relative(path: Path) -> str:
+    """The path relative to the current folder, if it lies below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _register(model: Path, data_dir: Path) -> str:
-    """Registers a model folder in the demo's own store, before anything runs; its name@version."""
+    """Registers a model folder in the demo's own store; returns its name@version."""
     from service.registry.catalogue import Catalogue
     from service.registry.register import check_model_folder, register
     from service.settings import read_settings

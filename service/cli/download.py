@@ -1,4 +1,4 @@
-"""Fetching a job's twins into a folder: many at once, each checked against the sha256 of its record."""
+"""Download of a job's twins into a folder, several at once, each checked against the sha256 of its record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class FetchedTwin:
-    """One twin on disk, and what its record says."""
+    """One twin on disk, with its record."""
 
     image: Path
     mask: Path | None
@@ -64,7 +64,7 @@ def _checked_bytes(client: ApiClient, picture: dict[str, Any], what: str) -> byt
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[dict[str, Any]], FetchedTwin], samples: Iterator[dict[str, Any]]
 ) -> Iterator[FetchedTwin]:
-    """Results in the order of ``samples``, with a bounded number in flight, however many there are."""
+    """Yields results in the order of ``samples``, with a bounded number in flight."""
     running: deque[Future[FetchedTwin]] = deque()
     try:
         for sample in samples:

@@ -1,5 +1,4 @@
-"""``twinset export``: twins and real datasets in, one dataset out, in the format that training wants; here, or by a
-server."""
+"""``twinset export``: writes twins and real datasets as one dataset in a training format, here or on a server."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from service.datasets.writing.options import ExportOptions
 
 WRITTEN_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
-"""Those of ``service.datasets.writing.options``, which ``--help`` does not have to import."""
+"""The formats of ``service.datasets.writing.options``, repeated so that ``--help`` need not import it."""
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...] | None:
@@ -28,18 +27,21 @@ def _names(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 
 def _renames(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    if wrong := next((text for text, (old, _, new) in zip(texts, pairs) if not old.strip() or not new.strip()), None):
-        raise click.BadParameter(f"{wrong!r} is not OLD=NEW", ctx, parameter)
-    return {old.strip(): new.strip() for old, _, new in pairs}
+    names: dict[str, str] = {}
+    for text in texts:
+        old, _, new = (part.strip() for part in text.partition("="))
+        if not old or not new:
+            raise click.BadParameter(f"{text!r} is not OLD=NEW", ctx, parameter)
+        names[old] = new
+    return names
 
 
 def _shares(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float] | None:
-    return None if text is None else named_shares(ctx, parameter, text, "is not like train=0.8,val=0.1,test=0.1")
+    return None if text is None else named_shares(ctx, parameter, text, "is not of the form train=0.8,val=0.1,test=0.1")
 
 
 def named_shares(ctx: click.Context, parameter: click.Parameter, text: str, otherwise: str) -> dict[str, float]:
-    """``A=0.3,B=0.2`` as shares by name. Raises BadParameter, with ``otherwise`` said of a text that is none."""
+    """Parses ``A=0.3,B=0.2`` into shares by name. Raises BadParameter with the message ``otherwise``."""
     shares: dict[str, float] = {}
     for name, _, share in (part.rpartition("=") for part in text.split(",")):
         if name.strip() in shares:
@@ -56,58 +58,54 @@ shares_option = click.option(
     "splits",
     callback=_shares,
     metavar="train=0.8,val=0.1,test=0.1",
-    help="Draw splits anew, by source mask: twins of one mask stay together.  [default: each item's own, or train]",
+    help="Draw new splits by source mask, so twins of one mask stay together.  [default: each item's own, or train]",
 )
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="How the dataset is laid out."
-)
+@click.option("--format", "wanted", required=True, type=click.Choice(WRITTEN_FORMATS), help="Format of the dataset.")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="A new folder, or a new *.zip.")
 @click.option(
-    "--classes", "keep", callback=_names, metavar="A,B", help="The classes to keep, in their new order.  [default: all]"
+    "--classes", "keep", callback=_names, metavar="A,B", help="Classes to keep, in their new order.  [default: all]"
 )
-@click.option(
-    "--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Another name for a class; may be repeated."
-)
+@click.option("--rename", multiple=True, callback=_renames, metavar="OLD=NEW", help="Rename a class; may be repeated.")
 @click.option(
     "--dropped",
     metavar="NAME",
-    help="The class that takes the pixels of those not kept.  [default: none, they are ignored]",
+    help="Class for the pixels of classes not kept.  [default: none, they are ignored]",
 )
 @shares_option
 @click.option(
-    "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another draw."
+    "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the drawn splits."
 )
 @click.option(
     "--image-format",
     type=click.Choice(["png", "jpeg"]),
     default="png",
     show_default=True,
-    help="Images so already are copied.",
+    help="Images already in this format are copied.",
 )
-@click.option("--polygons", is_flag=True, help="COCO: outlines in place of run-length encodings.")
+@click.option("--polygons", is_flag=True, help="COCO: write polygons instead of run-length encodings.")
 @click.option(
     "--shard-size",
     type=click.IntRange(1, 10**6),
     default=10_000,
     show_default=True,
-    help="Items in a shard at most (huggingface, webdataset).",
+    help="Maximum number of items per shard (huggingface, webdataset).",
 )
-@click.option("--title", help="What the dataset's card is headed.")
+@click.option("--title", help="Title of the dataset card.")
 @click.option(
-    "--url", help="The server of sources that are its own.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]"
+    "--url", help="The server, if it has the sources.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]"
 )
 def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None, **asked: Any) -> None:
-    """Write twins and datasets as one dataset, in the format that you train from.
+    """Write twins and datasets as one dataset, in a format for training.
 
-    A SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and
-    scores), or a real dataset in any format that this writes, or an archive of one. Or all are a server's own: ids of
-    jobs and augmentation sets, and NAME@VERSION of datasets; then the server writes the set. Several are mixed: their
-    classes are matched by name. manifest.jsonl says of each item whether it is real, and README.md what the set was
-    made from and is for.
+    Each SOURCE is a folder of 'twinset generate' (its items are marked synthetic, with model, seed, parameters and
+    scores), or a real dataset in any of the formats, or an archive of one. Several sources are mixed, and their classes
+    matched by name. Or all sources are on a server, as ids of jobs and augmentation sets and NAME@VERSION of datasets;
+    then the server writes the export. manifest.jsonl says for each item whether it is real, and README.md describes the
+    dataset.
     """
     from service.cli.atomic_output import require_new
 
@@ -115,20 +113,25 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
     title = asked.pop("title") or target.absolute().name.removesuffix(".zip")
     keep, rename, dropped = asked.pop("keep"), asked.pop("rename"), asked.pop("dropped")
     if dropped is not None and keep is None:
-        raise click.UsageError("--dropped is for the classes that --classes leaves out; give --classes too")
+        raise click.UsageError("--dropped is for the classes that --classes does not name; give --classes too")
     folders = [Path(source) for source in sources if Path(source).exists()]
     options = _options(wanted, asked)
     if len(folders) < len(sources):
-        from service.cli.server_export import export_by_server, named_source
+        from service.cli.server_export import export_by_server, parse_server_source
 
         if folders:
             elsewhere = next(source for source in sources if not Path(source).exists())
             raise click.UsageError(
-                f"{folders[0]} is here and {elsewhere} is not; either all sources are here, or all are a server's"
+                f"{folders[0]} is on this machine and {elsewhere} is not; sources must be all here, or all on a server"
             )
-        named = [named_source(source) for source in sources]
-        kept = {"classes": list(keep) if keep else None, "rename": rename or None, "dropped": dropped, "title": title}
-        export_by_server(url, named, options, kept, target)
+        parsed = [parse_server_source(source) for source in sources]
+        changes = {
+            "classes": list(keep) if keep else None,
+            "rename": rename or None,
+            "dropped": dropped,
+            "title": title,
+        }
+        export_by_server(url, parsed, options, changes, target)
         return
 
     from service.cli.sources import opened_dataset, plain_name
@@ -141,7 +144,7 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
 
 
 def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
-    """The export's options. Raises a usage error for those that cannot be met."""
+    """The export's options. Raises a usage error if they are invalid."""
     from pydantic import ValidationError
 
     from service.datasets.writing.options import ExportOptions
@@ -155,8 +158,8 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
 
 
 def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: ExportAbout, target: Path) -> None:
-    from service.cli.atomic_output import whole_or_nothing
-    from service.cli.sources import counted, with_bar
+    from service.cli.atomic_output import atomic_target
+    from service.cli.sources import count_entries, with_progress_bar
     from service.datasets.writing.export import export_files
     from service.datasets.writing.sinks import FolderSink, write_all, zip_pieces
 
@@ -168,8 +171,8 @@ def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: Export
         written[prepared.item.source] += 1
         lost_px += prepared.lost.get("ignore_pixels", 0)
 
-    with whole_or_nothing(target) as (new, scratch, done):
-        items = with_bar(mix, counted(part.source for part in parts), "Writing")
+    with atomic_target(target) as (new, scratch, commit):
+        items = with_progress_bar(mix, count_entries(part.source for part in parts), "Writing")
         files = export_files(items, mix.classes, options, about, on_item=count, scratch=scratch)
         try:
             if target.suffix.lower() == ".zip":
@@ -181,20 +184,20 @@ def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: Export
                 write_all(files, FolderSink(new))
         except OSError as error:
             raise click.ClickException(
-                f"{target} cannot be written ({error.strerror or error}); is there room on the disk?"
+                f"{target} cannot be written ({error.strerror or error}); check that the disk is not full"
             ) from None
-        _tell_left_out(mix, parts, options, lost_px)
+        _print_skipped(mix, parts, options, lost_px)
         if not sum(written.values()):
             raise click.ClickException(
-                f"there is no pair of an image and its mask in {', '.join(part.label for part in parts)}"
+                f"no pair of an image and its mask was found in {', '.join(part.label for part in parts)}"
             )
-        done()
-    _tell(target, options, mix, written)
+        commit()
+    _print_summary(target, options, mix, written)
 
 
 def _about(parts: list[MixPart], title: str) -> ExportAbout:
-    """What the dataset's card says of the models and of the real data."""
-    from service.datasets.reading.about import about_data
+    """The models and the real data, for the dataset card."""
+    from service.datasets.reading.about import read_training_data
     from service.datasets.reading.twins import TwinsSource
     from service.datasets.writing.about import ExportAbout, ModelAbout
 
@@ -203,36 +206,36 @@ def _about(parts: list[MixPart], title: str) -> ExportAbout:
     return ExportAbout(
         title=title,
         models=tuple({source.card.id: ModelAbout.of_card(source.card) for source in twins}.values()),
-        # parameters that differ between jobs are each item's own, in the manifest
+        # parameters that differ between jobs are in the manifest, for each item
         parameters={key: value for key, value in shared[0].items() if all(one.get(key) == value for one in shared)}
         if shared
         else {},
         seeds=tuple(sorted({seed for source in twins for seed in source.job_seeds})),
         real_data=tuple(
-            about_data(part.source.root, part.label) for part in parts if not isinstance(part.source, TwinsSource)
+            read_training_data(part.source.root, part.label)
+            for part in parts
+            if not isinstance(part.source, TwinsSource)
         ),
     )
 
 
-def _tell_left_out(mix: Mix, parts: list[MixPart], options: ExportOptions, lost_px: int) -> None:
+def _print_skipped(mix: Mix, parts: list[MixPart], options: ExportOptions, lost_px: int) -> None:
     from service.cli.console import err
-    from service.cli.sources import tell_left_out
+    from service.cli.sources import print_skipped
 
     for part, report in zip(parts, mix.reports(), strict=True):
-        tell_left_out(part.label, report)
-    if mix.copies:
+        print_skipped(part.label, report)
+    if mix.duplicates:
         err.print(
-            f"[yellow]Left out[/] {mix.copies}: the same image, byte for byte, as one of a source before.",
+            f"[yellow]Skipped[/] {mix.duplicates}: the same image, byte for byte, as one of an earlier source.",
             soft_wrap=True,
         )
     if lost_px:
-        said = (
-            f"{lost_px:,} pixels are of no class, which {options.format} cannot say: to a trainer they are background."
-        )
-        err.print(f"[yellow]Lost[/] {said}", soft_wrap=True)
+        lost = f"{lost_px:,} ignored pixels, which {options.format} cannot express: they become background."
+        err.print(f"[yellow]Lost[/] {lost}", soft_wrap=True)
 
 
-def _tell(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int]) -> None:
+def _print_summary(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int]) -> None:
     from rich.text import Text
 
     from service.cli.console import escape, out
@@ -245,4 +248,4 @@ def _tell(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int
     out.print(f"  [dim]{'Classes':<16}[/]", escape(", ".join(mix.classes.names)), soft_wrap=True)
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     inside = "" if target.suffix.lower() == ".zip" else f"{target}/"
-    out.print(f"  [dim]{'What is in it':<16}[/]", Text(f"{inside}README.md, {inside}manifest.jsonl"), soft_wrap=True)
+    out.print(f"  [dim]{'Description':<16}[/]", Text(f"{inside}README.md, {inside}manifest.jsonl"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``twinset generate``: words, classes or masks in, a folder of twins out, through the API of a server."""
+"""``twinset generate``: requests twins from a server by prompt, classes or masks, and downloads them into a folder."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", required=True, help="NAME, or NAME@VERSION; 'twinset models list' shows them.")
-@click.option("--prompt", help="What the pictures show, in words.")
-@click.option("--classes", help="The classes that the pictures hold, by name: A,B,...")
+@click.option("--prompt", help="What the images show, in words.")
+@click.option("--classes", help="The classes that the images contain: A,B,...")
 @click.option(
     "--mask",
     "masks",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="FILE_OR_FOLDER",
-    help="The mask that the pictures follow, a square PNG; or a folder of them. May be repeated: they take turns.",
+    help="The mask that the images follow, a square PNG, or a folder of them. May be repeated; masks are used in turn.",
 )
 @click.option(
     "--mask-encoding",
     type=click.Choice(["auto", "index", "binary", "colours"]),
-    help="How masks tell classes.  [default: auto]",
+    help="How the masks encode classes.  [default: auto]",
 )
-@click.option("--count", type=click.IntRange(min=1), help="How many twins to make.  [default: one for each mask]")
+@click.option("--count", type=click.IntRange(min=1), help="Number of twins to make.  [default: one for each mask]")
 @click.option("--out", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder.")
-@click.option("--seed", type=int, help="Same seed and parameters, same twins. Drawn if not given.")
+@click.option("--seed", type=int, help="The same seed and parameters give the same twins.  [default: random]")
 @click.option("--steps", type=int, help="Sampling steps.  [default: the model's]")
-@click.option("--guidance-scale", type=FiniteFloat(), help="How strongly the request steers.  [default: the model's]")
+@click.option("--guidance-scale", type=FiniteFloat(), help="Strength of the guidance.  [default: the model's]")
 @click.option(
     "--guidance-target",
     type=click.Choice(["text", "mask", "joint"]),
-    help="What guidance strengthens, where the model has a choice.  [default: the model's]",
+    help="What the guidance strengthens, if the model has a choice.  [default: the model's]",
 )
 @click.option("--eta", type=FiniteFloat(), help="Noise added at each step, 0 to 1.  [default: the model's]")
-@click.option("--size", type=int, help="Side of image and mask in pixels.  [default: the model's]")
+@click.option("--size", type=int, help="Side length of image and mask in pixels.  [default: the model's]")
 @click.option(
     "--priority",
     type=click.Choice(["normal", "interactive"]),
-    help="interactive has a small job made before normal ones.  [default: normal]",
+    help="An interactive job must be small and goes before normal ones.  [default: normal]",
 )
 @click.option(
     "--layout",
     type=click.Choice(["objects", "shards"]),
-    help="How the server stores the twins: one by one, or a chunk in a tar.  [default: the server's choice, by the count]",
+    help="Storage on the server: an object per file, or a tar per chunk.  [default: by the count]",
 )
-@click.option("--name", help="Your own words for the job.")
-@click.option("--callback-url", help="An https:// address that is told, by a signed POST, how the job has ended.")
+@click.option("--name", help="A name for the job.")
+@click.option("--callback-url", help="An https:// address to which a signed webhook is sent when the job ends.")
 @click.option("--url", help="The server.  [default: TWINSET_PUBLIC_URL, else http://127.0.0.1:8000]")
-def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: Any) -> None:
-    """Have a server make twins, and fetch them into a folder.
+def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **options: Any) -> None:
+    """Make twins on a server and download them into a folder.
 
-    By --prompt, --classes or --mask, or by --prompt and --mask together, as the model takes them. Writes images/,
-    masks/, manifest.jsonl, the model's card.json and contact_sheet.png into the folder of --out. Ctrl-C offers to
-    cancel the job. Start a server on this machine with: twinset up. The API key of another is read from
-    TWINSET_API_KEY.
+    Give --prompt, --classes or --mask, or --prompt and --mask together, as the model allows. Writes images/, masks/,
+    manifest.jsonl, the model's card.json and contact_sheet.png to --out. Ctrl-C offers to cancel the job.
+
+    Start a server on this machine with 'twinset up'. The API key of a remote server is read from TWINSET_API_KEY.
     """
-    request = {key: value for key, value in asked.items() if value is not None}
+    request = {key: value for key, value in options.items() if value is not None}
     _check_usage(request, masks)
     if "classes" in request:
         request["classes"] = [word.strip() for word in request["classes"].split(",") if word.strip()]
@@ -73,55 +73,55 @@ def generate(folder: Path, url: str | None, masks: tuple[Path, ...], **asked: An
 
     from model_store.card import ModelCard
     from service.cli.http_client import ApiClient, ProblemAnswer
-    from service.cli.mask_uploads import mask_files, naming_files, send_masks
-    from service.cli.twin_folder import collect
+    from service.cli.mask_uploads import mask_files, upload_masks, with_file_names
+    from service.cli.twin_folder import write_twin_folder
     from service.settings import read_settings
 
     files = mask_files(masks)
     settings = read_settings()
-    # The key comes from the environment alone: an argument would stand in the list of processes, for all to see.
+    # The key comes only from the environment: an argument would be visible to all users in the list of processes.
     key = settings.api_key.get_secret_value() if settings.api_key else None
     with ApiClient(url or settings.public_url, api_key=key) as client:
         card = ModelCard.model_validate(client.model(request["model"])["card"])
         if files:
-            request["mask"] = send_masks(client, files)
+            request["mask"] = upload_masks(client, files)
         try:
             accepted = client.submit(request)
         except ProblemAnswer as problem:
-            raise naming_files(problem, files) from None
-        job = _see_through(client, accepted)
+            raise with_file_names(problem, files) from None
+        job = _wait_or_cancel(client, accepted)
         if job["state"] == "cancelled":
             raise click.Abort
-        report = collect(client, job, card, folder) if job["done"] else None
-    tell(job, report)
+        report = write_twin_folder(client, job, card, folder) if job["done"] else None
+    print_result(job, report)
 
 
 def _check_usage(request: dict[str, Any], masks: tuple[Path, ...]) -> None:
-    """Raises a usage error for what no model takes."""
+    """Raises a usage error for combinations of options that no model accepts."""
     if not masks and not request.keys() & {"prompt", "classes"}:
         raise click.UsageError("give --prompt, --classes or --mask; 'twinset models show' says what a model takes")
     if "classes" in request and (masks or "prompt" in request):
-        raise click.UsageError("--classes goes alone; leave out --prompt and --mask, or it")
+        raise click.UsageError("--classes cannot be combined with --prompt or --mask")
     if not masks and "count" not in request:
-        raise click.UsageError("give --count; only masks do without, and then make one twin each")
+        raise click.UsageError("give --count; it may be left out only with --mask, which then makes one twin per mask")
 
 
 def require_new_folder(folder: Path) -> None:
-    """Raises a usage error unless ``folder`` is new or empty: twins of two jobs must not mix."""
+    """Raises a usage error unless ``folder`` is new or empty, so that twins of two jobs do not mix."""
     if folder.exists() and any(folder.iterdir()):
         raise click.UsageError(f"--out {folder} is not empty; name a new folder")
 
 
-def _see_through(client: ApiClient, job: dict[str, Any]) -> dict[str, Any]:
-    """Follows the job to its end; Ctrl-C asks what is to become of it (and cancels, where nobody can be asked)."""
+def _wait_or_cancel(client: ApiClient, job: dict[str, Any]) -> dict[str, Any]:
+    """Follows the job until it ends. Ctrl-C asks whether to cancel it; without a terminal it cancels at once."""
     from service.cli.console import err
-    from service.cli.progress import follow
+    from service.cli.progress import follow_job
 
     try:
-        return follow(client, job["id"])
+        return follow_job(client, job["id"])
     except (KeyboardInterrupt, SystemExit):
         if not _wants_cancel(job["id"]):
-            err.print(f"It goes on. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True)
+            err.print(f"The job continues. Its twins will be at {client.url}/jobs/{job['id']}/archive", soft_wrap=True)
             raise
         state = client.cancel(job["id"])["state"]
         err.print(f"Job {job['id']} is {state}.")
@@ -134,20 +134,19 @@ def _wants_cancel(job: str) -> bool:
     try:
         return click.confirm(f"Cancel job {job}?", default=True, err=True)
     except click.Abort:
-        return True  # Ctrl-C again: whoever is in a hurry wants it gone
+        return True  # Ctrl-C again means yes
 
 
-def tell(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
-    """Says where everything is, ``places`` last; a job that did not make all its twins ends the command with code 1."""
+def print_result(job: dict[str, Any], report: TwinFolder | None, **places: str) -> None:
+    """Prints where everything is, ``places`` last. Exits with code 1 if the job did not make all its twins."""
     from rich.text import Text
 
     from service.cli.console import duration, err, out
 
     if report is not None:
         seconds = f" in {duration(job['seconds'])}" if job["seconds"] is not None else ""
-        out.print(
-            f"[green]✓[/] [bold]{report.twins}[/] {'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}{seconds}"
-        )
+        noun = f"{'twin' if report.masks else 'image'}{'' if report.twins == 1 else 's'}"
+        out.print(f"[green]✓[/] [bold]{report.twins}[/] {noun}{seconds}")
         rows = {"Twins": f"{report.path}/images, {'masks, ' if report.masks else ''}manifest.jsonl"}
         if report.contact_sheet is not None:
             rows = {"Contact sheet": str(report.contact_sheet), **rows}

@@ -1,4 +1,4 @@
-"""A small HTTP client of Twinset's API, as much of it as the command line needs."""
+"""Small HTTP client of Twinset's API, with the parts that the command line needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RETRY_STATUSES = {502, 503, 504}
 
 
 class ProblemAnswer(TwinsetError):
-    """An error that the server answered with; :meth:`problem` is the server's own document."""
+    """An error answer of the server; :meth:`problem` is the server's own document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         super().__init__(str(document.get("detail") or document.get("title") or "the server gave no reason"))
@@ -29,25 +29,24 @@ class ProblemAnswer(TwinsetError):
         return self.document
 
 
-class NoServer(NotReady):
-    """Nobody answers at the server's address."""
+class ServerUnreachable(NotReady):
+    """The server does not answer."""
 
     slug = "server-unreachable"
     title = "No server answers"
 
 
 class ApiClient:
-    """Talks to one server. Requests that can be repeated are, for ``patience_s`` seconds, while it does not answer.
+    """Client of one server. It retries requests for ``wait_timeout_s`` seconds while the server does not answer.
 
-    ``api_key`` goes with requests to the server, and with none to a link, which opens by its signature: the link may be
-    to another host, and the key is none of its business.
+    ``api_key`` is sent only to the server. Absolute links, which may lead to another host, are signed and need no key.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, patience_s: float = 20.0) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, wait_timeout_s: float = 20.0) -> None:
         self.url = url.rstrip("/")
-        self.patience_s = patience_s
+        self.wait_timeout_s = wait_timeout_s
         self._key_header = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # A proxy of the environment must not come between us and our own machine.
+        # requests to this machine must not go through a proxy from the environment
         local = urlsplit(self.url).hostname in _LOOPBACK
         self._http = httpx.Client(base_url=self.url, timeout=httpx.Timeout(30.0, connect=5.0), trust_env=not local)
 
@@ -60,29 +59,27 @@ class ApiClient:
         self._http.close()
 
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """``POST /generate``; the job. Repeating it is safe, by an idempotency key that only this call uses."""
+        """``POST /generate``; returns the job. Retries are safe, since each call has its own idempotency key."""
         return self._json("POST", "/generate", json=dict(request), headers={"Idempotency-Key": str(uuid.uuid4())})
 
     def upload(self, data: bytes) -> str:
-        """``POST /uploads``; the id of a mask's file. Sending it again changes nothing."""
-        return self._json("POST", "/uploads", content=data, headers={"Content-Type": "image/png"})["upload"]
+        """``POST /uploads``; returns the id of the mask file. Repeating it changes nothing."""
+        return str(self._json("POST", "/uploads", content=data, headers={"Content-Type": "image/png"})["upload"])
 
     def job(self, job: str) -> dict[str, Any]:
         """``GET /jobs/{id}``."""
         return self._json("GET", f"/jobs/{job}")
 
     def cancel(self, job: str) -> dict[str, Any]:
-        """``POST /jobs/{id}/cancel``; the job as it stands then. Not DELETE, which deletes a job that has just
-        ended."""
+        """``POST /jobs/{id}/cancel``; returns the job. Not DELETE, which would delete a job that has just ended."""
         return self._json("POST", f"/jobs/{job}/cancel")
 
     def model(self, name: str) -> dict[str, Any]:
-        """``GET /models/{name}``: the card. Asked once only, so that it also tells at once whether a server is
-        there."""
-        return self._json("GET", f"/models/{name}", patience_s=0.0)
+        """``GET /models/{name}``; returns the card. Not retried, so that a missing server is reported at once."""
+        return self._json("GET", f"/models/{name}", wait_timeout_s=0.0)
 
     def samples(self, job: str) -> Iterator[dict[str, Any]]:
-        """``GET /jobs/{id}/samples``, page after page."""
+        """``GET /jobs/{id}/samples``, all pages."""
         cursor: str | None = None
         while True:
             page = self._json("GET", f"/jobs/{job}/samples", params={"cursor": cursor} if cursor else {})
@@ -92,7 +89,7 @@ class ApiClient:
                 return
 
     def save_manifest(self, job: str, path: Path) -> None:
-        """Writes what ``GET /jobs/{id}/manifest`` answers to ``path``."""
+        """Writes the answer of ``GET /jobs/{id}/manifest`` to ``path``."""
         path.write_bytes(self._send("GET", f"/jobs/{job}/manifest").content)
 
     def fetch(self, url: str) -> bytes:
@@ -100,10 +97,11 @@ class ApiClient:
         return self._send("GET", url).content
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        return self._send(method, path, **options).json()
+        document: dict[str, Any] = self._send(method, path, **options).json()
+        return document
 
-    def _send(self, method: str, path: str, *, patience_s: float | None = None, **options: Any) -> httpx.Response:
-        deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
+    def _send(self, method: str, path: str, *, wait_timeout_s: float | None = None, **options: Any) -> httpx.Response:
+        deadline = time.monotonic() + (self.wait_timeout_s if wait_timeout_s is None else wait_timeout_s)
         pause_s = 0.1
         if not urlsplit(path).netloc:
             options["headers"] = {**self._key_header, **options.get("headers", {})}
@@ -111,40 +109,40 @@ class ApiClient:
             try:
                 response = self._http.request(method, path, **options)
                 failure: TwinsetError | None = None if response.is_success else _problem_of(response)
-                may_pass = response.status_code in _RETRY_STATUSES and not _is_damaged(failure)
+                is_retryable = response.status_code in _RETRY_STATUSES and not _is_damaged(failure)
                 if response.status_code == 429:
-                    may_pass, pause_s = True, _retry_after_s(response)
+                    is_retryable, pause_s = True, _retry_after_s(response)
             except httpx.TransportError as error:
-                failure, may_pass = self._unreachable(error, path), True
+                failure, is_retryable = self._unreachable(error, path), True
             if failure is None:
                 return response
-            if not may_pass or time.monotonic() + pause_s > deadline:
+            if not is_retryable or time.monotonic() + pause_s > deadline:
                 raise failure
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 
-    def _unreachable(self, error: httpx.TransportError, path: str) -> NoServer:
+    def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
         reason = str(error) or type(error).__name__
-        asked = urlsplit(path)
-        if asked.netloc and f"{asked.scheme}://{asked.netloc}" != self.url:
-            return NoServer(
-                f"the server at {self.url} gave a link to {asked.scheme}://{asked.netloc}, which does not answer "
+        link = urlsplit(path)
+        if link.netloc and f"{link.scheme}://{link.netloc}" != self.url:
+            return ServerUnreachable(
+                f"the server at {self.url} gave a link to {link.scheme}://{link.netloc}, which does not answer "
                 f"({reason}). Its TWINSET_PUBLIC_URL must be an address that clients can reach."
             )
-        return NoServer(
+        return ServerUnreachable(
             f"{self.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) "
             "or 'twinset serve', or name another with --url or TWINSET_PUBLIC_URL."
         )
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    """How long a server that is asked too much would like to be left alone, in seconds."""
-    told = response.headers.get("retry-after", "")
-    return float(told) if told.isdecimal() else 1.0
+    """The answer's Retry-After in seconds; 1 if it has none."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else 1.0
 
 
 def _is_damaged(failure: TwinsetError | None) -> bool:
-    """Whether the server has read an object again and again already, and found it damaged each time."""
+    """Whether the server found an object damaged; it has retried already, so the client need not."""
     return isinstance(failure, ProblemAnswer) and str(failure.document.get("type")).endswith(f"/{ObjectDamaged.slug}")
 
 

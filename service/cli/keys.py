@@ -1,4 +1,4 @@
-"""``twinset keys``: API keys made, listed and revoked, in the store itself, so that no server need run for it."""
+"""``twinset keys``: creates, lists and revokes API keys directly in the store, without a server."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ import click
 if TYPE_CHECKING:
     from service.auth.key_store import KeyStore
 
-_DAYS_MOST = 3650
+_MAX_DAYS = 3650
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    They lie in the store of TWINSET_STORE_URL (by default the one of 'twinset up' in this folder), as hashes. A key
-    stands for a tenant, and jobs and uploads are a tenant's own. As soon as there is one, the API asks everybody for a
-    key.
+    The keys are stored as hashes in the store of TWINSET_STORE_URL (by default that of 'twinset up' in this folder).
+    Each key belongs to a tenant, and a tenant sees only its own jobs and uploads. As soon as there is a key, all
+    requests to the API need one.
     """
 
 
 @keys.command()
-@click.option("--tenant", required=True, help="Whose it is: lower-case letters, digits and hyphens.")
-@click.option("--name", help="Your own words for the key.")
+@click.option("--tenant", required=True, help="The key's tenant: lower-case letters, digits and hyphens.")
+@click.option("--name", help="A name for the key.")
 @click.option(
     "--expires-in",
     "days",
-    type=click.IntRange(1, _DAYS_MOST),
+    type=click.IntRange(1, _MAX_DAYS),
     metavar="DAYS",
-    help="After so many days it does not hold any more.  [default: it does not expire]",
+    help="Days until the key expires.  [default: it does not expire]",
 )
 def create(tenant: str, name: str | None, days: int | None) -> None:
-    """Make a key, and print it: once, and never again.
+    """Create a key and print it, this one time.
 
-    Clients send it as 'Authorization: Bearer KEY'; 'twinset generate' reads it from TWINSET_API_KEY. The jobs of a
-    server that had no keys belong to the tenant 'default'.
+    Clients send it as 'Authorization: Bearer KEY'; 'twinset generate' reads it from TWINSET_API_KEY. Jobs from before
+    there were keys belong to the tenant 'default'.
     """
     from rich.markup import escape
 
     from service.cli.console import err
 
     key, record = _key_store().create(tenant, name=name, expires_in=None if days is None else timedelta(days=days))
-    # The key alone goes to standard output, so that a shell can catch it without showing it.
+    # only the key goes to standard output, so that a shell can capture it without showing it
     click.echo(key.text())
     until = f"until {record.expires_at:%Y-%m-%d %H:%M} UTC" if record.expires_at else "until it is revoked"
     err.print(
-        f"[green]✓[/] Key [bold]{record.id}[/] of tenant [bold]{escape(record.tenant)}[/], good {until}. "
-        "It is shown this once: the store has only its hash.",
+        f"[green]✓[/] Key [bold]{record.id}[/] of tenant [bold]{escape(record.tenant)}[/], valid {until}. "
+        "It is shown only once: the store has only its hash.",
         soft_wrap=True,
     )
 
 
 @keys.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(as_json: bool) -> None:
-    """List all keys, newest first: whose they are and whether they hold, never what they are."""
+    """List all keys, newest first, without their secrets."""
     key_store = _key_store()
     now = key_store.now()
     found = sorted(key_store.every(), key=lambda key: key.created_at, reverse=True)
@@ -73,14 +73,14 @@ def list_keys(as_json: bool) -> None:
     from service.cli.console import out
 
     if not rows:
-        out.print("There is no key. Make one with 'twinset keys create --tenant NAME'.", soft_wrap=True)
+        out.print("There are no keys. Create one with 'twinset keys create --tenant NAME'.", soft_wrap=True)
         return
 
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading in ("Id", "Tenant", "State", "Made", "Expires"):
+    for heading in ("Id", "Tenant", "State", "Created", "Expires"):
         table.add_column(heading, no_wrap=True)
     table.add_column("Name", overflow="fold")
     for key, row in zip(found, rows, strict=True):
@@ -96,9 +96,9 @@ def list_keys(as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
-    """Take a key back, for ever, by its id, which 'twinset keys list' shows.
+    """Revoke a key for good, by its id from 'twinset keys list'.
 
-    Servers that run hear of it within ten seconds. Signed links that were handed out before work until they expire.
+    Running servers refuse it within ten seconds. Signed links from before keep working until they expire.
     """
     from service.auth.key_store import SEEN_AT_LATEST_S
     from service.cli.console import out
@@ -106,7 +106,7 @@ def revoke(key_id: str) -> None:
     record = _key_store().revoke(key_id)
     out.print(
         f"[green]✓[/] Key [bold]{record.id}[/] of tenant [bold]{record.tenant}[/] is revoked. "
-        f"Servers stop taking it within {SEEN_AT_LATEST_S:.0f} s.",
+        f"Servers refuse it within {SEEN_AT_LATEST_S:.0f} s.",
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""A group of commands of which each lives in a module of its own, imported when it is called."""
+"""Lazy command groups: a command's module is imported only when the command is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by a ``table`` of name -> (``module:attribute``, one line of help)."""
+    """A command group with a ``table`` of name -> (``module:attribute``, one line of help)."""
 
     def __init__(self, *arguments: Any, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
         super().__init__(*arguments, **options)

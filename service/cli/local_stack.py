@@ -1,4 +1,4 @@
-"""The embedded stack around a command: a line that says it starts, a line that says it stops."""
+"""Embedded stack for the duration of a command, with a status line while it starts and stops."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from service.local.stack import EmbeddedStack
 
 
 @contextmanager
-def staged(data_dir: Path, **options: Any) -> Iterator[EmbeddedStack]:
-    """The running stack over ``data_dir``; ``options`` are those of :class:`EmbeddedStack`. Nothing is left
-    afterwards."""
+def running_stack(data_dir: Path, **options: Any) -> Iterator[EmbeddedStack]:
+    """Starts a stack over ``data_dir`` and stops it at the end; ``options`` are those of :class:`EmbeddedStack`."""
     stack = EmbeddedStack(data_dir, **options)
     with out.status("Starting broker, API and worker"):
         stack.start()

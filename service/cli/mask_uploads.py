@@ -1,4 +1,4 @@
-"""Sending masks: files and folders on this machine become uploads that a request can name."""
+"""Upload of masks: files and folders on this machine become uploads that a request refers to."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _MAX_CONCURRENCY = 8
 
 
 def mask_files(given: Sequence[Path]) -> list[Path]:
-    """The files that are meant: those given, and of folders their ``*.png``, by name. Raises a usage error for an empty
-    folder."""
+    """The given files, and the ``*.png`` files of the given folders, sorted by name.
+
+    Raises a usage error for a folder without any.
+    """
     files: list[Path] = []
     for path in given:
         if not path.is_dir():
@@ -28,10 +30,10 @@ def mask_files(given: Sequence[Path]) -> list[Path]:
     return files
 
 
-def send_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]:
-    """Sends the files, several at once; the ``mask`` member of a request, in their order.
+def upload_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]:
+    """Uploads the files, several at once; returns the ``mask`` field of a request, in their order.
 
-    Raises :class:`ProblemAnswer` that names the first file which is refused.
+    Raises :class:`ProblemAnswer` that names the first refused file.
     """
 
     def send(file: Path) -> dict[str, str]:
@@ -45,9 +47,8 @@ def send_masks(client: ApiClient, files: Sequence[Path]) -> list[dict[str, str]]
         return list(pool.map(send, files))
 
 
-def naming_files(problem: ProblemAnswer, files: Sequence[Path]) -> ProblemAnswer:
-    """The problem of a request, with the file's name before what is wrong with a mask: the server knows them by
-    number."""
+def with_file_names(problem: ProblemAnswer, files: Sequence[Path]) -> ProblemAnswer:
+    """The problem of a request, with file names added: the server refers to masks by their number."""
     faults = []
     for fault in problem.document.get("errors") or []:
         _, _, number = str(fault.get("pointer", "")).partition("/mask/")

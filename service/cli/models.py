@@ -1,4 +1,4 @@
-"""``twinset models``: which models there are, what each declares of itself, and how a new one is registered."""
+"""``twinset models``: lists models, shows their cards, and registers new ones."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import click
 if TYPE_CHECKING:
     from model_store.card import ModelCard
 
-_LEFT_TO_JSON = ("weights_sha256", "by_label", "fs1_by_class")
+_ONLY_IN_JSON = ("weights_sha256", "by_label", "fs1_by_class")
 
 
 @click.group()
 def models() -> None:
     """List, show and add models.
 
-    Those that come with Twinset, and those registered in the store of TWINSET_STORE_URL (by default the one of
-    'twinset up' in this folder).
+    Models are bundled with Twinset, or registered in the store of TWINSET_STORE_URL (by default that of 'twinset up' in
+    this folder).
     """
 
 
 @models.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_models(as_json: bool) -> None:
     """List all models, newest version first."""
     from service.cli.console import out
@@ -38,7 +38,7 @@ def list_models(as_json: bool) -> None:
         return
     if not cards:
         out.print(
-            "No model is registered here. Train one with 'twinset train', and add it with 'twinset models add'.",
+            "There are no models. Train one with 'twinset train', and add it with 'twinset models add'.",
             soft_wrap=True,
         )
         return
@@ -54,9 +54,9 @@ def list_models(as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="The card itself.")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 def show(name: str, as_json: bool) -> None:
-    """Show what a model declares of itself: NAME, or NAME@VERSION."""
+    """Show the card of a model, NAME or NAME@VERSION."""
     from service.registry.catalogue import Catalogue
 
     card = Catalogue(_store()).resolve(name)
@@ -77,23 +77,23 @@ def show(name: str, as_json: bool) -> None:
         ("System", card.system),
         ("Takes", ", or ".join(join_words(chosen) for chosen in card.accepted_inputs)),
         ("Classes", "  ".join(swatches)),
-        ("A prompt", escape(_prompts(card)) if "prompt" in card.inputs else ""),
-        ("Sizes", f"{_sizes(card)}; {card.default_size_px} px unless asked otherwise"),
+        ("Prompts", escape(_prompts(card)) if "prompt" in card.inputs else ""),
+        ("Sizes", f"{_sizes(card)}; {card.default_size_px} px by default"),
         ("Steps", f"{limits.steps_min} to {limits.steps_max}; default {defaults.steps}"),
         (
             "Guidance",
             f"{limits.guidance_min:g} to {limits.guidance_max:g}; default {defaults.guidance_scale:g}",
         ),
         (
-            "Guidance of",
+            "Guidance target",
             f"{', '.join(card.guidance_targets)}; default {card.guidance_target}" if card.guidance_targets else "",
         ),
         ("Weights", f"{_megabytes(card)}, {_origin(card)}"),
         ("Trained on", escape("\n".join(_training_data(card.training_data)))),
         ("Measured", escape(_pairs(card.measured))),
-        ("Leaves the paper", escape("\n".join(f"· {line}" for line in card.deviations))),
-        ("Meant for", escape(card.intended_use)),
-        ("Not for", escape(card.limits_of_use)),
+        ("Differs from paper", escape("\n".join(f"· {line}" for line in card.deviations))),
+        ("Intended use", escape(card.intended_use)),
+        ("Limits of use", escape(card.limits_of_use)),
         ("Licence", escape(card.licence)),
     ]
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
@@ -108,9 +108,10 @@ def show(name: str, as_json: bool) -> None:
 @models.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def add(folder: Path) -> None:
-    """Register the model in FOLDER: a card.json and the *.safetensors that it names.
+    """Register the model in FOLDER.
 
-    Every file is checked against the card's sha256. A version that is registered never changes.
+    FOLDER holds a card.json and the *.safetensors that it names. Every file is checked against the card's sha256.
+    A registered version never changes.
     """
     from service.cli.console import out
     from service.registry.catalogue import Catalogue
@@ -125,7 +126,7 @@ def add(folder: Path) -> None:
         )
     else:
         out.print(
-            f"[bold cyan]{card.id}[/] was registered already, with the same card and weights. Nothing to do.",
+            f"[bold cyan]{card.id}[/] is registered already, with the same card and weights. Nothing to do.",
             soft_wrap=True,
         )
 
@@ -152,12 +153,12 @@ def _megabytes(card: ModelCard) -> str:
 
 
 def _prompts(card: ModelCard) -> str:
-    """Prompts in the words of the training, or one in the card's template."""
+    """The card's example prompts, or one made from its template."""
     return "\n".join(card.example_prompts) or card.prompt_for(card.queryable[:3])
 
 
 def _training_data(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """A line a dataset: its name, its licence, and what it was used for."""
+    """One line per dataset: its name, licence and use."""
     uses: dict[str, list[str]] = {}
     for entry in entries:
         licence = f" ({entry['licence']})" if entry.get("licence") else ""
@@ -167,10 +168,10 @@ def _training_data(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _pairs(figures: dict[str, Any], indent: str = "") -> str:
-    """Figures a line each, those of a nested table below its name; how they were taken is in ``--json`` alone."""
+    """One line per figure, nested tables indented below their name; the settings of measurements are left to --json."""
     lines = []
     for name, value in figures.items():
-        if name.endswith("_settings") or name in _LEFT_TO_JSON or value == []:
+        if name.endswith("_settings") or name in _ONLY_IN_JSON or value == []:
             continue
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}", _pairs(value, indent + "  ")]

@@ -1,4 +1,4 @@
-"""Numbers as the commands take them."""
+"""Number types of the commands' options."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import click
 
 
 class FiniteFloat(click.FloatRange):
-    """A number within the range, where there is one. Click's own takes ``nan`` as lying in every range, and JSON has no
-    word for it."""
+    """A finite number, optionally within a range. Click's own type accepts ``nan``, which JSON cannot express."""
 
     name = "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number. Raises a usage error for what is none, for ``nan`` and ``inf``, and outside of the range."""
+        """Parses the number. Raises a usage error if it is invalid, ``nan``, ``inf`` or outside the range."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)

@@ -1,7 +1,6 @@
-"""The table of commands, and how a command's end becomes an exit code.
+"""The root command ``twinset``: the table of commands, and the mapping of errors to exit codes.
 
-Packages above the service floor add
-commands through the entry-point group ``twinset.commands``, since nothing here may import them.
+Higher layers, which this package may not import, add commands through the entry-point group ``twinset.commands``.
 """
 
 from __future__ import annotations
@@ -24,29 +23,29 @@ if TYPE_CHECKING:
 PLUGIN_GROUP = "twinset.commands"
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("service.cli.demo:demo", "Make eight twins on this machine and look at them."),
+    "demo": ("service.cli.demo:demo", "Make eight twins on this machine and a contact sheet of them."),
     "up": ("service.cli.up:up", "Run all of Twinset on this machine until Ctrl-C."),
-    "generate": ("service.cli.generate:generate", "Have a server make twins, and fetch them into a folder."),
-    "augment": ("service.cli.augment:augment", "Extend a dataset with twins, as a plan says."),
+    "generate": ("service.cli.generate:generate", "Make twins on a server and download them into a folder."),
+    "augment": ("service.cli.augment:augment", "Extend a dataset with twins, by a plan."),
     "export": (
         "service.cli.export:export",
-        "Write twins and datasets as one dataset, in the format that you train from.",
+        "Write twins and datasets as one dataset, in a format for training.",
     ),
-    "datasets": ("service.cli.datasets:datasets", "Check datasets, count what is in them, and send them to a server."),
+    "datasets": ("service.cli.datasets:datasets", "Check datasets, count their classes, and upload them to a server."),
     "models": ("service.cli.models:models", "List, show and add models."),
-    "keys": ("service.cli.keys:keys", "Make, list and revoke API keys."),
-    "serve": ("service.cli.serve_and_worker:serve", "Run the API alone, against a given broker and store."),
-    "worker": ("service.cli.serve_and_worker:worker", "Run a worker alone, against a given broker and store."),
+    "keys": ("service.cli.keys:keys", "Create, list and revoke API keys."),
+    "serve": ("service.cli.serve_and_worker:serve", "Run the API, with a given broker and store."),
+    "worker": ("service.cli.serve_and_worker:worker", "Run a worker, with a given broker and store."),
     "webhook-secret": (
         "service.cli.webhook_secret:webhook_secret",
-        "Show the secret that callbacks are signed with.",
+        "Show the secret that webhooks are signed with.",
     ),
-    "settings": ("service.cli.settings:settings", "Show every setting, its value and what it may be."),
+    "settings": ("service.cli.settings:settings", "Show all settings with their values."),
 }
 
 
 class RootGroup(LazyGroup):
-    """The table's commands, and those of other packages."""
+    """The commands of the table and of the entry-point group."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.table, *sorted(_plugins().keys() - self.table.keys())]
@@ -59,7 +58,7 @@ class RootGroup(LazyGroup):
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    # Finding entry points reads every installed distribution, which the commands of the table need not wait for.
+    # finding entry points reads every installed distribution, so the commands of the table do not use it
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=PLUGIN_GROUP)}
@@ -87,14 +86,14 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) 
     help="Show the version and exit.",
 )
 def twinset() -> None:
-    """Twinset makes image-mask pairs, from words, in any number.
+    """Twinset makes twins: pairs of an image and its segmentation mask, by diffusion models.
 
     Start with: twinset demo
     """
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command line and returns its exit code; errors have been printed to standard error."""
+    """Runs one command line and returns its exit code; prints errors to standard error."""
     try:
         with signals_unwind():
             outcome = twinset.main(args=list(arguments), prog_name="twinset", standalone_mode=False)
@@ -113,14 +112,14 @@ def run(arguments: Sequence[str]) -> int:
         show_problem(error.problem())
         return 1
     except BrokenPipeError:
-        # The reader of our output has gone ("twinset models list | head"); Python must not complain of it at exit.
+        # the reader of our output is gone ("twinset models list | head"); keep Python from reporting that at exit
         sys.stderr.close()
         return 128 + signal.SIGPIPE
 
 
 @contextmanager
 def signals_unwind() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave through the ``finally`` blocks as Ctrl-C does, so that no child stays behind."""
+    """Makes SIGTERM and SIGHUP run the ``finally`` blocks, as Ctrl-C does, so that no child process is left."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""``twinset serve`` and ``twinset worker``: the API and the worker, each alone, where ``TWINSET_*`` says so."""
+"""``twinset serve`` and ``twinset worker``: the API and a worker as processes of their own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.cli.numbers import FiniteFloat
 
 
 @click.command()
-@click.option("--host", help="Address to listen on; else TWINSET_HOST, else 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; else TWINSET_PORT, else 8000.")
+@click.option("--host", help="Address to listen on.  [default: TWINSET_HOST, else 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: TWINSET_PORT, else 8000]")
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="A listening socket that was inherited.")
 def serve(host: str | None, port: int | None, fd: int | None) -> None:
-    """Run the API alone, against a given broker and store.
+    """Run the API, with a given broker and store.
 
-    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest. Workers are started with
-    'twinset worker', here or on other machines.
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists all settings. Start workers with
+    'twinset worker', on this or on other machines.
 
-    On an address that other machines reach, it starts only once there is an API key: twinset keys create.
+    On an address that other machines can reach, the API needs an API key to start: twinset keys create.
     """
     import socket
 
@@ -41,20 +41,21 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
             found["public_url"] = url
         settings = settings.model_copy(update=found)
         store = open_store(settings)
-        # By the address that the socket has, not by the name that was given for it.
+        # by the address of the socket, not by the name that was given for it
         settings = require_keys(settings, store, listener.getsockname()[0])
         config = uvicorn.Config(
             create_app(settings, store=store),
             log_level=settings.log_level,
-            # Event streams never end by themselves; a stop does not wait for their readers.
+            # event streams never end by themselves, so a stop does not wait for their readers
             timeout_graceful_shutdown=3,
         )
         server = uvicorn.Server(config)
-        click.echo(f"The API listens at {url}, with its documentation at {url}/docs")
+        click.echo(f"The API listens at {url}; its documentation is at {url}/docs")
         if settings.shards_from_count and not can_sign_links(settings):
             click.echo(
-                "Large jobs are stored an object a picture, and not as shards: links into shards are signed, and "
-                "TWINSET_LINK_SECRET is not set. Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0."
+                "Large jobs are stored as one object per file instead of shards, since links into shards are signed "
+                "and TWINSET_LINK_SECRET is not set. Set it to the same value for all API processes, or set "
+                "TWINSET_SHARDS_FROM_COUNT=0."
             )
         server.run(sockets=[listener])
     if not server.started:
@@ -63,22 +64,24 @@ def serve(host: str | None, port: int | None, fd: int | None) -> None:
 
 @click.command()
 @click.option(
-    "--bulk", is_flag=True, help="A worker for datasets, augmentation sets and exports; it needs no GPU and no torch."
+    "--bulk",
+    is_flag=True,
+    help="Run a bulk worker, for datasets, augmentation sets and exports; needs no torch or GPU.",
 )
 @click.option(
-    "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port; else none are served."
+    "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this port.  [default: off]"
 )
-@click.option("--metrics-host", help="Address of the metrics; else 127.0.0.1.")
-@click.option("--grace-s", type=FiniteFloat(min=0), help="Seconds that chunks in hand may go on after SIGTERM; else 8.")
+@click.option("--metrics-host", help="Address of the metrics.  [default: 127.0.0.1]")
 @click.option(
-    "--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be given several times."
+    "--grace-s", type=FiniteFloat(min=0), help="Seconds to finish running chunks after SIGTERM.  [default: 8]"
 )
+@click.option("--warm", multiple=True, metavar="MODEL", help="Load this model at the start; may be repeated.")
 def worker(
     bulk: bool, metrics_port: int | None, metrics_host: str | None, grace_s: float | None, warm: tuple[str, ...]
 ) -> None:
-    """Run a worker alone, against a given broker and store.
+    """Run a worker, with a given broker and store.
 
-    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists the rest, such as TWINSET_DEVICE.
+    TWINSET_BROKER_URL and TWINSET_STORE_URL name them; 'twinset settings' lists all settings, such as TWINSET_DEVICE.
     """
     from service.local.stack import require_worker_parts
 
@@ -93,6 +96,6 @@ def worker(
         *(("--warm", one) for one in warm),
     ]
     options = [f"{name}={value}" for name, value in given if value is not None]
-    # The worker lies above the service floor, so it is named here and never imported. It takes this process over;
-    # -P, so that a folder named "workers" in the current one is not taken for it.
+    # The workers package is a higher layer, so it is named here and not imported. It replaces this process; with -P,
+    # so that a folder named "workers" in the current folder is not imported instead.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers.bulk.main" if bulk else "workers.main", *options])

@@ -1,4 +1,4 @@
-"""``twinset settings``: every setting, where its value comes from, and what it may be."""
+"""``twinset settings``: shows every setting with its value, default and description."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import click
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def settings(as_json: bool) -> None:
-    """Show every setting, its value and what it may be.
+    """Show all settings with their values.
 
-    Each is set by the environment variable of its name. A value that is not the default is marked with a star.
+    Set a setting by the environment variable of its name. A star marks values that differ from the default.
     """
     from service.cli.settings_table import describe
     from service.settings import read_settings

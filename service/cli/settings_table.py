@@ -1,4 +1,4 @@
-"""The settings as a table: what each is, what it is set to, what it would be otherwise."""
+"""Table of the settings: name, value, default and description."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SettingRow:
 
 
 def describe(settings: Settings) -> list[SettingRow]:
-    """The settings in the order of their declaration, secrets and passwords inside URLs masked."""
+    """The settings in the order of their declaration, with secrets and passwords masked."""
     untouched = Settings.model_construct(data_dir=settings.data_dir)
     rows = []
     for name, field in Settings.model_fields.items():

@@ -1,4 +1,4 @@
-"""Datasets as commands take them: a folder, or an archive unpacked for as long as it is read."""
+"""Datasets as arguments of commands: a folder, or an archive that is unpacked while it is read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from service.datasets.reading.entry import SourceOfEntries
+    from service.datasets.reading.entry import DatasetSource
     from service.datasets.reading.report import ReadReport
 
 READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
-"""Those of ``service.datasets.reading.opening``, which no ``--help`` has to import."""
+"""The formats of ``service.datasets.reading.opening``, repeated so that ``--help`` need not import it."""
 T = TypeVar("T")
 
 
 @contextmanager
-def opened_dataset(path: Path, format: str | None = None) -> Iterator[SourceOfEntries]:
-    """The dataset at ``path``. Raises InvalidDataset, or ArchiveRefused for an archive that is not unpacked."""
+def opened_dataset(path: Path, format: str | None = None) -> Iterator[DatasetSource]:
+    """Opens the dataset at ``path``. Raises InvalidDataset, or ArchiveRefused for an archive that it cannot unpack."""
     from service.datasets.reading.opening import open_dataset
     from service.datasets.reading.unpacking import unpack
 
@@ -33,22 +33,22 @@ def opened_dataset(path: Path, format: str | None = None) -> Iterator[SourceOfEn
 
 
 def plain_name(path: Path) -> str:
-    """The folder's name, or the archive's without its suffixes."""
+    """The name of the folder, or of the archive without its suffix."""
     name = path.absolute().name
     for suffix in (".tar.gz", ".tgz", ".tar", ".zip") if not path.is_dir() else ():
         name = name.removesuffix(suffix)
     return name or "dataset"
 
 
-def counted(sources: Iterable[SourceOfEntries]) -> int:
-    """How many items may come at most."""
+def count_entries(sources: Iterable[DatasetSource]) -> int:
+    """The number of entries in all sources, an upper bound of their items."""
     from service.datasets.reading.report import Findings
 
     return sum(1 for source in sources for _ in source.entries(Findings()))
 
 
-def with_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    """The items, with a progress bar on standard error (results go to standard output) that is gone at the end."""
+def with_progress_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
+    """Yields the items, with a progress bar on standard error that disappears at the end."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from service.cli.console import err
@@ -65,14 +65,13 @@ def with_bar(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
             bar.advance(task)
 
 
-def tell_left_out(label: str, report: ReadReport) -> None:
-    """Says on standard error how many entries of a dataset were left out, and for what."""
+def print_skipped(label: str, report: ReadReport) -> None:
+    """Prints on standard error how many entries of a dataset were skipped, and why."""
     from service.cli.console import err, escape
 
-    if report.left_out:
-        kinds = ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.left_out)
+    if report.skipped:
+        kinds = ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.skipped)
         err.print(
-            f"[yellow]Left out[/] {report.left_out} of {escape(label)}: {kinds}. "
-            f"'twinset datasets check' says which, and why.",
+            f"[yellow]Skipped[/] {report.skipped} of {escape(label)}: {kinds}. 'twinset datasets check' lists them.",
             soft_wrap=True,
         )

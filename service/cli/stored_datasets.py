@@ -1,4 +1,4 @@
-"""``twinset datasets push|list|show|delete``: the datasets of a server."""
+"""``twinset datasets push|list|show|delete``: manages the datasets of a server."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ url_option = click.option("--url", help="The server.  [default: TWINSET_PUBLIC_U
 @click.command()
 @click.argument("name")
 @click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
-@click.option("--format", "given", type=click.Choice(READ_FORMATS), help="How it is laid out.  [default: found out]")
+@click.option("--format", "given", type=click.Choice(READ_FORMATS), help="Its format.  [default: detected]")
 @url_option
 def push(name: str, source: Path, given: str | None, url: str | None) -> None:
-    """Send a dataset to a server, as the next version of NAME.
+    """Upload a dataset to a server, as the next version of NAME.
 
-    Every file is checked there; what cannot be read is left out and reported. A version never changes.
+    The server checks every file; what cannot be read is skipped and reported. A version never changes.
     """
     with open_client(url) as client:
-        tell(send(client, name, source, given))
+        print_dataset(upload_and_wait(client, name, source, given))
 
 
 @click.command(name="list")
 @url_option
 def list_datasets(url: str | None) -> None:
-    """List the datasets of a server, the newest version of each."""
+    """List the datasets of a server, with the newest version of each."""
     from rich.table import Table
 
     from service.cli.console import escape, out
@@ -50,7 +50,7 @@ def list_datasets(url: str | None) -> None:
     if found:
         out.print(table)
     else:
-        out.print("There are none. Send one with: twinset datasets push NAME FOLDER")
+        out.print("There are no datasets. Upload one with: twinset datasets push NAME FOLDER")
 
 
 @click.command()
@@ -59,7 +59,7 @@ def list_datasets(url: str | None) -> None:
 def show(dataset: str, url: str | None) -> None:
     """Show a dataset of a server."""
     with open_client(url) as client:
-        tell(client.dataset(dataset))
+        print_dataset(client.dataset(dataset))
 
 
 @click.command()
@@ -68,14 +68,14 @@ def show(dataset: str, url: str | None) -> None:
 def delete(dataset: str, url: str | None) -> None:
     """Delete a version of a dataset, with all its files."""
     if "@" not in dataset:
-        raise click.UsageError(f"{dataset} names no version; say which, as {dataset}@1")
+        raise click.UsageError(f"{dataset} names no version; give one, like {dataset}@1")
     with open_client(url) as client:
         client.dataset(dataset).delete()
-    click.echo(f"{dataset} is deleted.")
+    click.echo(f"Deleted {dataset}.")
 
 
 def open_client(url: str | None) -> Twinset:
-    """A client of the server at ``url``, else of the settings'. The API key comes from the environment alone."""
+    """A client of the server at ``url``, or of the settings' server. The API key comes only from the environment."""
     from service.client import Twinset
     from service.settings import read_settings
 
@@ -84,13 +84,13 @@ def open_client(url: str | None) -> Twinset:
     return Twinset(url or settings.public_url, api_key=key)
 
 
-def send(client: Twinset, name: str, source: Path, given: str | None = None) -> DatasetRef:
-    """Sends a dataset and waits until it has been taken in, with bars. Raises RunFailed with the reason."""
+def upload_and_wait(client: Twinset, name: str, source: Path, given: str | None = None) -> DatasetRef:
+    """Uploads a dataset and waits until it is imported, with progress bars. Raises RunFailed with the reason."""
     return client.upload_dataset(name, source, format=given).wait()
 
 
-def tell(dataset: DatasetRef) -> None:
-    """Says what a dataset is; one that could not be taken in ends the command with code 1."""
+def print_dataset(dataset: DatasetRef) -> None:
+    """Prints a summary of a dataset. Exits with code 1 if its import failed."""
     from service.cli.console import err, escape, out
 
     info: Any = dataset.info
@@ -108,12 +108,12 @@ def tell(dataset: DatasetRef) -> None:
         f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes
     )
     out.print(f"  [dim]{'Classes':<16}[/]", swatches, soft_wrap=True)
-    if info.left_out:
+    if info.skipped:
         err.print(f"  [yellow]![/] {escape(info.reason or '')}", soft_wrap=True)
     for group in dataset.report().faults:
-        if not group.left_out:
+        if not group.skipped:
             err.print(
                 f"  [yellow]![/] {group.kind.replace('_', ' ')}, {group.count}: {escape(group.meaning)}", soft_wrap=True
             )
-        for fault in group.first[: 3 if group.left_out else 0]:
+        for fault in group.first[: 3 if group.skipped else 0]:
             err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What ``twinset demo`` and ``twinset generate`` share: fetching a job's twins and setting them out in a folder."""
+"""The output folder of ``twinset demo`` and ``twinset generate``: a job's twins, manifest, card and contact sheet."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _CLASSES_IN_CAPTION = 4
 
 @dataclass(frozen=True)
 class TwinFolder:
-    """A folder of fetched twins: ``images/``, ``masks/`` if they have any, ``manifest.jsonl``, ``card.json``,
-    ``contact_sheet.png``."""
+    """A folder of downloaded twins.
+
+    It holds ``images/``, ``masks/`` if the twins have masks, ``manifest.jsonl``, ``card.json``, ``contact_sheet.png``.
+    """
 
     path: Path
     twins: int
@@ -27,11 +29,11 @@ class TwinFolder:
     contact_sheet: Path | None
 
 
-def collect(client: ApiClient, job: dict[str, Any], card: ModelCard, folder: Path) -> TwinFolder:
-    """Fetches the twins of an ended job into ``folder``, with their manifest and a contact sheet of the first ones.
+def write_twin_folder(client: ApiClient, job: dict[str, Any], card: ModelCard, folder: Path) -> TwinFolder:
+    """Downloads the twins of an ended job into ``folder``, with the manifest and a contact sheet of the first ones.
 
-    The manifest is the server's own: its keys are those of the object store, and files here are named by the index. The
-    model's card goes along, since it alone tells what the numbers in the masks mean.
+    The manifest is the server's: its keys are those of the object store, while the files here are named by index. The
+    model's card is included, since only it says what the numbers in the masks mean.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first: list[FetchedTwin] = []
@@ -75,7 +77,7 @@ def _title(parameters: dict[str, Any], card: ModelCard) -> str:
 
 
 def _caption(sample: dict[str, Any]) -> str:
-    """``3   water 61 %, land 30 %   (98 % sure)``; of an image without a mask, its number."""
+    """A caption such as ``3   water 61 %, land 30 %   (98 % sure)``; only the index for an image without a mask."""
     if sample["mask"] is None:
         return str(sample["index"])
     found = [f"{entry['name']} {100 * entry['share']:.0f} %" for entry in sample["classes"][:_CLASSES_IN_CAPTION]]

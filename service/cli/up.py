@@ -1,4 +1,4 @@
-"""``twinset up``: the embedded stack, until Ctrl-C."""
+"""``twinset up``: runs the embedded stack until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,38 +16,44 @@ _POLL_INTERVAL_S = 0.5
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port of the API; 0 takes a free one.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where everything is kept.  [default: TWINSET_DATA_DIR, else ./twinset-data]",
+    help="The data folder.  [default: TWINSET_DATA_DIR, else ./twinset-data]",
 )
 def up(port: int, data_dir: Path | None) -> None:
     """Run all of Twinset on this machine until Ctrl-C.
 
-    Broker, API, worker and store, on 127.0.0.1 only. Jobs and twins are kept in the data folder; what a stop interrupts
-    goes on at the next start.
+    Starts broker, API, workers and store, on 127.0.0.1 only. Jobs and twins are kept in the data folder; interrupted
+    jobs continue at the next start.
     """
     from rich.markup import escape
 
     from service.cli.console import err
-    from service.cli.local_stack import staged
+    from service.cli.local_stack import running_stack
     from service.settings import read_settings
 
-    with staged(data_dir or read_settings().data_dir, port=port) as stack:
-        _say_how_to_try(stack)
+    with running_stack(data_dir or read_settings().data_dir, port=port) as stack:
+        _print_first_steps(stack)
         try:
             while True:
                 time.sleep(_POLL_INTERVAL_S)
-                news = stack.restart_dead()
-                if news:
-                    err.print(f"[yellow]{escape(news)}[/]", soft_wrap=True)
+                message = stack.restart_dead()
+                if message:
+                    err.print(f"[yellow]{escape(message)}[/]", soft_wrap=True)
         except KeyboardInterrupt:
-            pass  # The way to end this command, so not a failure.
+            pass  # the normal way to end this command, so not a failure
     click.echo("Stopped. The data is kept.")
 
 
-def _say_how_to_try(stack: EmbeddedStack) -> None:
+def _print_first_steps(stack: EmbeddedStack) -> None:
     from rich.markup import escape
 
     from service.cli.console import out
@@ -58,14 +64,14 @@ def _say_how_to_try(stack: EmbeddedStack) -> None:
         f"[green]✓[/] Twinset is up at [bold]{stack.url}[/]",
         f"  Documentation  {stack.url}/docs",
         f"  Data           {escape(str(stack.data_dir))}",
-        f"  Logs           {escape(str(stack.family.log_dir))}",
+        f"  Logs           {escape(str(stack.processes.log_dir))}",
         "",
         "Try, in another terminal:",
         f"  curl {stack.url}/generate -H 'Content-Type: application/json' \\",
         f"    -d '{escape(body)}'",
         f"  {command}" + ("" if stack.port == 8000 else f" --url {stack.url}"),
         "",
-        "Ctrl-C stops it.",
+        "Stop it with Ctrl-C.",
     )
     for line in lines:
         out.print(line, soft_wrap=True)

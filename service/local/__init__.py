@@ -1,1 +1,5 @@
-"""The parts that let one machine run all of Twinset without root, docker or a server of its own."""
+"""Embedded stack: all of Twinset on one machine, without root, docker or a separate server.
+
+Modules: ``stack`` (broker, API and workers together), ``broker`` with ``valkey`` and ``tether`` (the Valkey server),
+``children`` with ``lifeline`` (the Python processes).
+"""

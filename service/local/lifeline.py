@@ -1,9 +1,9 @@
-"""Runs a Python module as a process that never outlives the one that started it, however that one ended.
+"""Launcher that runs a Python module as a process which never outlives its parent, even if that is killed.
 
-Started by path, ``python -P lifeline.py FD MODULE [ARGUMENT...]``. FD is the reading end of a pipe whose writing end
-the starter alone holds. When the starter ends, even by SIGKILL, the kernel closes it, and the read here comes back.
-SIGKILL is right then: nobody is left to wait for a clean end, and what was promised is in the object store. (A program
-that is not Python, the broker's server, is held by ``tether.py``.)
+Started by path, ``python -P lifeline.py FD MODULE [ARGUMENT...]``. FD is the read end of a pipe whose write end only
+the parent holds. When the parent ends, even by SIGKILL, the kernel closes it, and the read here returns. Then this
+process kills itself: no parent is left that waits for a clean end, and all accepted work is in the object store. (The
+broker's server, which is not Python, uses ``tether.py``.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     pipe, module, arguments = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     os.set_inheritable(pipe, False)
     threading.Thread(target=_end_with_starter, args=(pipe,), name="lifeline", daemon=True).start()
-    # Behind everything else, and never the current folder: a folder named "workers" there must not be taken for ours.
+    # last, and never the current folder: a folder named "workers" there must not be imported instead
     package_root = str(Path(__file__).resolve().parents[2])
     if package_root not in sys.path:
         sys.path.append(package_root)

@@ -1,12 +1,12 @@
-"""The embedded stack: broker, API and workers on one machine, over one folder, started and stopped together.
+"""Embedded stack: broker, API and workers on one machine, over one folder, started and stopped together.
 
-    EmbeddedStack(folder) as stack:   broker, which locks the folder -> API and workers -> the API says it is ready
-    end of the block:                 API and workers get SIGTERM, then SIGKILL; the broker last; nothing is left
+    EmbeddedStack(folder) as stack:   start the broker, which locks the folder; API and workers; wait for the API
+    end of the block:                 API and workers get SIGTERM, then SIGKILL; then the broker stops
 
-There are two workers: one makes twins, one, without torch, takes datasets in and writes exports.
+There are two workers: one makes twins; the other, the bulk worker, needs no torch.
 
-The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack started on it again goes on
-where the last one was stopped, or killed.
+The folder holds everything (``store/``, ``broker/``, ``logs/``, ``secret``), so a stack that is started on it again
+continues where the last one was stopped or killed.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from pathlib import Path
 from types import TracebackType
 
 from service.errors import NotReady, SettingsError
-from service.local.children import Family
+from service.local.children import ChildProcesses
 
 _READY_TIMEOUT_S = 60.0
-_POLL_S = 0.05
+_POLL_INTERVAL_S = 0.05
 _CRASH_LOOP_S = 20.0
 _WORKERS = {"worker": "workers.main", "bulk-worker": "workers.bulk.main"}
-"""The workers' modules, by the names of their logs."""
+"""The workers' modules, by the name of their log file."""
 
 
 class EmbeddedStack:
-    """Everything that makes twins, while its ``with`` block lasts.
+    """Broker, API, workers and store, while the ``with`` block lasts.
 
-    ``port`` 0 takes a free one. ``grace_s`` is how long a worker may go on with what it has begun once it is told to
-    stop; what it does not end is made again at the next start. Without ``bulk``, there is no worker for datasets,
-    augmentation sets and exports. ``settings`` are environment variables for API and worker. ``on_step`` hears the name
-    of each part as it comes up.
+    ``port`` 0 takes a free one. ``grace_s`` is the time in which a worker may finish running chunks when it is stopped;
+    the others are made again at the next start. Without ``bulk`` there is no bulk worker, so no datasets, augmentation
+    sets or exports. ``settings`` are environment variables for API and workers. ``on_step`` is called with the name of
+    each part when it is up.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EmbeddedStack:
         self.host, self.port, self.grace_s = host, port, grace_s
         self.url = ""
         self.broker_url = ""
-        self.family = Family(self.data_dir / "logs")
+        self.processes = ChildProcesses(self.data_dir / "logs")
         self._bulk = bulk
         self._settings = dict(settings or {})
         self._on_step = on_step
@@ -74,9 +74,9 @@ class EmbeddedStack:
         self.stop()
 
     def start(self) -> None:
-        """Starts all parts and waits until the API is ready; if one does not come up, none is left.
+        """Starts all parts and waits until the API is ready. If one part fails, all are stopped.
 
-        Raises :class:`NotReady`, :class:`BrokerUnavailable`, or :class:`SettingsError` for a port that is taken.
+        Raises :class:`NotReady`, :class:`BrokerUnavailable`, or :class:`SettingsError` if the port is taken.
         """
         require_worker_parts()
         try:
@@ -95,25 +95,25 @@ class EmbeddedStack:
         return self.data_dir / "store"
 
     def check(self) -> None:
-        """Raises :class:`NotReady`, with the last words of its log, if a part has ended by itself."""
-        self.family.check()
+        """Raises :class:`NotReady`, with the last lines of its log, if a part has ended by itself."""
+        self.processes.check()
 
     def restart_dead(self) -> str | None:
-        """Starts a worker again if it has ended, and says so; a worker may run out of memory, and loses nothing by it.
+        """Restarts a worker that has ended, for example without memory; returns a message about it, or None.
 
-        Raises :class:`NotReady` as :meth:`check` does if another part has ended, or a worker soon after its start.
+        Raises :class:`NotReady` like :meth:`check` if another part has ended, or a worker soon after its start.
         """
-        for worker in [child for child in self.family.children if child.name in _WORKERS]:
-            ended = worker.ended()
-            if ended is not None and time.monotonic() - worker.started_at >= _CRASH_LOOP_S:
-                self.family.children.remove(worker)
+        for worker in [child for child in self.processes.children if child.name in _WORKERS]:
+            exit_reason = worker.exit_reason()
+            if exit_reason is not None and time.monotonic() - worker.started_at >= _CRASH_LOOP_S:
+                self.processes.children.remove(worker)
                 self._start_worker(worker.name)
-                return f"the {worker.name} {ended}, and was started again; its log is {worker.log}"
+                return f"the {worker.name} {exit_reason} and was restarted; its log is {worker.log}"
         self.check()
         return None
 
     def _start_worker(self, name: str) -> None:
-        self.family.start(name, _WORKERS[name], environment=self._environment())
+        self.processes.start(name, _WORKERS[name], environment=self._environment())
 
     def _start(self) -> None:
         from service.local.broker import EmbeddedBroker
@@ -122,17 +122,16 @@ class EmbeddedStack:
         listener = self._parts.enter_context(listen_on(self.host, self.port))
         self.port = listener.getsockname()[1]
         self.url = f"http://{local_address(self.host)}:{self.port}"
-        # Its lock on the folder keeps a second stack off.
+        # its lock on the folder keeps a second stack from starting
         broker = self._parts.enter_context(EmbeddedBroker(self.data_dir))
         self.broker_url = broker.url
         self._on_step("broker")
 
-        self._parts.enter_context(self.family)
-        self._parts.callback(self.family.stop, grace_s=self.grace_s)
-        # The worker takes longest to come up, so it is started first and nobody waits for it: a job may be queued
-        # before.
+        self._parts.enter_context(self.processes)
+        self._parts.callback(self.processes.stop, grace_s=self.grace_s)
+        # The worker takes longest to start, so it is first; there is no need to wait for it, since jobs can be queued.
         self._start_worker("worker")
-        self.family.start(
+        self.processes.start(
             "api",
             "service.cli",
             ["serve", "--fd", str(listener.fileno())],
@@ -141,7 +140,7 @@ class EmbeddedStack:
         )
         if self._bulk:
             self._start_worker("bulk-worker")
-        # Ours is closed, so that an API that has ended refuses connections, rather than let them wait for ever.
+        # close our copy, so that connections are refused, instead of waiting for ever, after the API has ended
         listener.close()
         self._wait_until_ready()
         self._on_step("api")
@@ -154,7 +153,7 @@ class EmbeddedStack:
             "TWINSET_HOST": self.host,
             "TWINSET_PORT": str(self.port),
             "TWINSET_PUBLIC_URL": self.url,
-            # OpenMP threads that spin while they wait would take the cores from the rest of the stack.
+            # OpenMP threads that spin while they wait would take the cores from the other processes
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             **self._settings,
         }
@@ -172,19 +171,17 @@ class EmbeddedStack:
                 answer = error.read().decode(errors="replace")
             except OSError as error:
                 answer = str(error)
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_INTERVAL_S)
         raise NotReady(
             f"the API was not ready within {_READY_TIMEOUT_S:.0f} s; its last answer was: {_detail(answer)}. "
-            f"The logs are in {self.family.log_dir}"
+            f"The logs are in {self.processes.log_dir}"
         )
 
 
 def require_worker_parts() -> None:
-    """Raises :class:`NotReady` that names the missing extra unless what a worker needs is installed."""
+    """Raises :class:`NotReady`, which names the missing extra, unless torch is installed."""
     if importlib.util.find_spec("torch") is None:
-        raise NotReady(
-            "the worker needs PyTorch and the like: pip install 'twinset[all]', or 'twinset[worker]' for it alone"
-        )
+        raise NotReady("a worker needs PyTorch: pip install 'twinset[all]', or 'twinset[worker]' for a worker alone")
 
 
 def _detail(answer: str) -> str:
@@ -202,11 +199,11 @@ def local_address(host: str) -> str:
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A listening socket; ``port`` 0 takes a free one. Raises :class:`SettingsError` where it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """A listening socket; ``port`` 0 takes a free one. Raises :class:`SettingsError` if it cannot be opened."""
+    address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-        # Accepted sockets have it from here: asyncio sets it for sockets that say they are TCP, which these do not, and
+        listener = socket.create_server((host, port), family=address_family, backlog=2048)
+        # Accepted sockets inherit it. asyncio sets it only for sockets whose protocol is TCP, which these do not say;
         # without it an answer in two pieces waits 40 ms for the client's acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
@@ -214,9 +211,10 @@ def listen_on(host: str, port: int) -> socket.socket:
         # create_server hides the resolver's error class, not its number
         if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL):
             raise SettingsError(
-                f"{host} is no address of this machine ({error.strerror}); choose one with --host or TWINSET_HOST, 0.0.0.0 for all"
+                f"{host} is not an address of this machine ({error.strerror}); "
+                "choose one with --host or TWINSET_HOST, 0.0.0.0 for all"
             ) from None
         raise SettingsError(
-            f"port {port} on {host} cannot be had ({error.strerror}); another server may use it. "
+            f"cannot listen on port {port} of {host} ({error.strerror}); another server may use it. "
             "Choose another with --port (0 takes a free one)"
         ) from None

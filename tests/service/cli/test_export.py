@@ -149,7 +149,7 @@ def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(
     out = tmp_path / "mixed"
     assert export(twins, real, "--format", "folders", "--out", out) == 1
     said = capsys.readouterr().err
-    assert "'tiles' lacks 'building' and has 'roof' besides" in said
+    assert "'tiles' lacks 'building' and also has 'roof'" in said
     assert "--rename A=B" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiles", "twins"]
     kept = ["--classes", "unlabelled,water", "--dropped", "unlabelled"]
@@ -160,7 +160,7 @@ def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(
             assert np.array_equal(np.array(file), wanted)
     assert export(twins, "--format", "folders", "--out", tmp_path / "n", "--classes", "lava") == 1
     assert export(twins, "--format", "folders", "--out", tmp_path / "n", "--rename", "lava=water") == 1
-    assert capsys.readouterr().err.count("which is no class") == 2
+    assert capsys.readouterr().err.count("which is not a class") == 2
 
 
 def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(
@@ -170,7 +170,7 @@ def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(
     ignored = sum(int((twin_mask(number) == 255).sum()) for number in range(2))
     assert ignored
     assert export(twins, "--format", "yolo", "--out", tmp_path / "yolo") == 0
-    assert f"Lost {ignored:,} pixels are of no class, which yolo cannot say" in capsys.readouterr().err
+    assert f"Lost {ignored:,} ignored pixels, which yolo cannot express" in capsys.readouterr().err
     assert "to a trainer they are background" in (tmp_path / "yolo" / "README.md").read_text()
     assert export(twins, "--format", "coco", "--out", tmp_path / "coco") == 0
     assert "Lost" not in capsys.readouterr().err
@@ -198,12 +198,12 @@ def test_images_without_masks_are_left_out_with_their_count(tmp_path: Path, caps
     out = tmp_path / "set"
     assert export(twin_folder(tmp_path / "some", maskless=(0, 2)), "--format", "voc", "--out", out) == 0
     assert [line["metadata"]["index"] for line in lines(out)] == [1, 3]
-    assert "Left out 2 of some: 2 missing partner" in capsys.readouterr().err
+    assert "Skipped 2 of some: 2 missing partner" in capsys.readouterr().err
     assert (
         export(twin_folder(tmp_path / "none", count=2, maskless=(0, 1)), "--format", "voc", "--out", tmp_path / "n")
         == 1
     )
-    assert "there is no pair of an image and its mask in none" in capsys.readouterr().err
+    assert "no pair of an image and its mask was found in none" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "set", "some"]
 
 
@@ -211,7 +211,7 @@ def test_an_image_that_two_sources_share_is_written_once(tmp_path: Path, capsys:
     twins = twin_folder(tmp_path / "twins", count=3)
     assert export(twins, twins, "--format", "folders", "--out", tmp_path / "set") == 0
     assert len(lines(tmp_path / "set")) == 3
-    assert "Left out 3: the same image" in capsys.readouterr().err
+    assert "Skipped 3: the same image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wanted", WRITTEN_FORMATS)
@@ -246,8 +246,8 @@ def test_wrong_usage_and_what_is_there_already_are_refused(tmp_path: Path, capsy
     for wrong in (*splits, ["--rename", "water"], ["--dropped", "water"], ["--format", "csv"]):
         assert export(*common, out, *wrong) == 2, wrong
     said = capsys.readouterr().err
-    assert "is there already" in said
-    assert "make it first" in said
+    assert "exists already" in said
+    assert "create it first" in said
     assert "add up to 1" in said
     assert "is not OLD=NEW" in said
     assert not out.exists()

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.cli.http_client import ApiClient, NoServer
+from service.cli.http_client import ApiClient, ServerUnreachable
 from service.cli.root import run
 from tests.service.cli.conftest import LiveApi
 
@@ -102,10 +102,10 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
     assert run([*common, "--out", str(tmp_path / "new"), "--prompt", "p", "--classes", "water"]) == 2
     told = capsys.readouterr().err
     assert "give --prompt, --classes or --mask" in told
-    assert "--classes goes alone" in told
+    assert "--classes cannot be combined" in told
     uncounted = ["generate", "--model", "aerial", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
     assert run([*uncounted, "--prompt", "p"]) == 2
-    assert "only masks do without" in capsys.readouterr().err
+    assert "it may be left out only with --mask" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run([*uncounted, "--mask", str(tmp_path / "empty")]) == 2
     assert "folder without *.png files" in capsys.readouterr().err
@@ -247,12 +247,12 @@ def test_the_client_waits_for_a_server_that_restarts() -> None:
     answers: list[str] = []
 
     class Watched(ApiClient):
-        def _unreachable(self, error: httpx.TransportError, path: str) -> NoServer:
+        def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
             refused.set()
             return super()._unreachable(error, path)
 
     def ask() -> None:
-        with Watched(f"http://127.0.0.1:{port}", patience_s=10) as client:
+        with Watched(f"http://127.0.0.1:{port}", wait_timeout_s=10) as client:
             answers.append(client.job("any")["state"])
 
     asking = threading.Thread(target=ask)

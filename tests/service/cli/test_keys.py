@@ -52,7 +52,7 @@ def test_a_key_is_shown_once_and_alone_on_standard_output(key_store: KeyStore, c
     assert key is not None
     assert told.out.count("\n") == 1
     assert key.secret not in told.err
-    assert "shown this once" in told.err
+    assert "shown only once" in told.err
     [record] = key_store.every()
     assert (record.id, record.tenant, record.secret_sha256) == (key.id, "acme", key.sha256())
     assert record.expires_at is not None

@@ -66,7 +66,7 @@ def test_what_goes_together_and_what_guidance_strengthens_is_shown(
     assert run(["models", "show", "tissue"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Takes prompt, or mask, or prompt and mask Classes" in text
-    assert "Guidance of text, mask, joint; default text" in text
+    assert "Guidance target text, mask, joint; default text" in text
     assert run(["models", "show", "polyps"]) == 0
     text = capsys.readouterr().out
     assert "A photo of" not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.cli.console import duration
-from service.cli.progress import Outlook
+from service.cli.progress import ProgressEstimate
 
 
 def view(state: str, done: int = 0, **more: Any) -> dict[str, Any]:
@@ -21,26 +21,26 @@ def view(state: str, done: int = 0, **more: Any) -> dict[str, Any]:
 
 
 def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
-    outlook = Outlook()
-    assert outlook.look(view("queued"), 0.0) == (0.0, "waiting for a worker")
-    assert outlook.look(view("running"), 10.0) == (0.0, "the first twins are on their way")
-    assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 12.0) == (1.0, "0.5 twins/s, 14 s left")
-    assert outlook.look(view("running", rate=0.5, seconds_left=16.0), 16.0) == (3.0, "0.5 twins/s, 10 s left")
+    estimate = ProgressEstimate()
+    assert estimate.update(view("queued"), 0.0) == (0.0, "waiting for a worker")
+    assert estimate.update(view("running"), 10.0) == (0.0, "making the first twins")
+    assert estimate.update(view("running", rate=0.5, seconds_left=16.0), 12.0) == (1.0, "0.5 twins/s, 14 s left")
+    assert estimate.update(view("running", rate=0.5, seconds_left=16.0), 16.0) == (3.0, "0.5 twins/s, 10 s left")
     # Four twins come in, a little late: the bar waits rather than go back.
-    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 20.0) == (
+    assert estimate.update(view("running", 4, rate=0.5, seconds_left=8.0), 20.0) == (
         4.0,
         "0.5 twins/s, 8.0 s left",
     )
-    assert outlook.look(view("running", 4, rate=0.5, seconds_left=8.0), 90.0) == (
+    assert estimate.update(view("running", 4, rate=0.5, seconds_left=8.0), 90.0) == (
         7.9,
         "0.5 twins/s, 0.0 s left",
     )
-    assert outlook.look(view("succeeded", 8, seconds=75.2), 91.0) == (8.0, "in 1 min 15 s")
+    assert estimate.update(view("succeeded", 8, seconds=75.2), 91.0) == (8.0, "in 1 min 15 s")
 
 
 def test_an_end_that_is_no_success_is_named() -> None:
-    assert Outlook().look(view("partial", 7, seconds=5.0), 0.0) == (7.0, "partial in 5.0 s")
-    assert Outlook().look(view("cancelling", 2), 0.0) == (2.0, "stopping")
+    assert ProgressEstimate().update(view("partial", 7, seconds=5.0), 0.0) == (7.0, "partial in 5.0 s")
+    assert ProgressEstimate().update(view("cancelling", 2), 0.0) == (2.0, "stopping")
 
 
 def test_durations_are_said_in_units_that_fit() -> None:

@@ -38,7 +38,7 @@ def test_no_command_of_the_service_floor_loads_torch_or_the_worker() -> None:
     code = (
         "import sys, importlib\nfrom service.cli.root import COMMANDS\n"
         "for place, _ in COMMANDS.values(): importlib.import_module(place.partition(':')[0])\n"
-        "for name in ('making', 'staging', 'following', 'client'): importlib.import_module('service.cli.' + name)\n"
+        "for name in ('twin_folder', 'local_stack', 'progress', 'http_client'): importlib.import_module('service.cli.' + name)\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy', 'workers', 'diffusers')])"
     )
     assert python(code).stdout.strip() == "[]"

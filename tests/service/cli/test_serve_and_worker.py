@@ -123,8 +123,8 @@ def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
     del environment["TWINSET_LINK_SECRET"]
     with running("serve", "--port", "0", environment=environment, log=log):
         until(lambda: "listens at" in log.read_text())
-        said = until(lambda: re.search(r"Large jobs are stored an object a picture.*", log.read_text()))[0]
-    assert "Set it, to the same for all API processes; or TWINSET_SHARDS_FROM_COUNT=0" in said
+        said = until(lambda: re.search(r"Large jobs are stored as one object per file.*", log.read_text()))[0]
+    assert "Set it to the same value for all API processes, or set TWINSET_SHARDS_FROM_COUNT=0" in said
 
 
 def test_options_of_a_worker_that_makes_twins_are_none_of_a_bulk_worker() -> None:
@@ -152,5 +152,5 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             timeout=30,
         )
     assert finished.returncode == 1
-    assert f"port {port} on 127.0.0.1 cannot be had" in finished.stderr
+    assert f"port {port} of 127.0.0.1" in finished.stderr
     assert "--port" in finished.stderr

@@ -31,7 +31,7 @@ def test_each_secret_in_force_has_a_line_and_each_tenant_its_own(
     assert run(["webhook-secret", "--tenant", "lab"]) == 0
     assert capsys.readouterr().out.split() == [written(key) for key in tenant_keys(parse_secrets(text), "lab")]
     assert run(["webhook-secret", "--tenant", "../lab"]) == 2
-    assert "no tenant's name" in capsys.readouterr().err
+    assert "not a tenant's name" in capsys.readouterr().err
 
 
 def test_a_callback_reaches_the_server_and_a_refusal_the_user(

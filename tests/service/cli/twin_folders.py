@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.service.api.support import card
-from tests.service.datasets.scenes import picture, png
+from tests.service.datasets.scenes import noise, png
 
 CLASSES = ["building", "water", "vegetation", "unlabelled"]
 """Those of the card of the tests; the last one is its background."""
@@ -41,7 +41,7 @@ def twin_folder(
     lines = []
     for index in range(count):
         image, mask = (
-            picture(int(hashlib.sha256(f"{job}{index}".encode()).hexdigest()[:8], 16), 24, 24),
+            noise(int(hashlib.sha256(f"{job}{index}".encode()).hexdigest()[:8], 16), 24, 24),
             png(twin_mask(index)),
         )
         entry: dict[str, Any] = {"format": 1, "job": job, "index": index, "seed": 100 + index, "job_seed": 7}
@@ -79,7 +79,7 @@ def real_folder(
     table = np.full(256, 255, dtype=np.uint8)
     table[: len(names)] = order or list(range(len(names)))
     for number in range(count):
-        (folder / "images" / f"real{number}.png").write_bytes(picture(seed + number, 24, 24))
+        (folder / "images" / f"real{number}.png").write_bytes(noise(seed + number, 24, 24))
         (folder / "masks" / f"real{number}.png").write_bytes(png(table[twin_mask(number)]))
     listed = [{"index": index, "name": name} for index, name in enumerate(names)]
     about = {"name": "Surveyed tiles", "licence": "CC BY 4.0", "classes": listed}

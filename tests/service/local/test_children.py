@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotReady
-from service.local.children import Child, Family, last_lines
+from service.local.children import ChildProcess, ChildProcesses, last_lines
 from tests.waiting import until
 
 STUBBORN = """
@@ -39,7 +39,7 @@ def modules(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path)}
 
 
-def said(child: Child, words: str) -> Callable[[], bool]:
+def said(child: ChildProcess, words: str) -> Callable[[], bool]:
     return lambda: words in child.log.read_text()
 
 
@@ -52,13 +52,13 @@ def runs(pid: int) -> bool:
 
 
 def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modules: dict[str, str]) -> None:
-    with Family(tmp_path / "logs") as family:
-        obedient = family.start("obedient", "obedient", environment=modules)
-        stubborn = family.start("stubborn", "stubborn", environment=modules)
+    with ChildProcesses(tmp_path / "logs") as processes:
+        obedient = processes.start("obedient", "obedient", environment=modules)
+        stubborn = processes.start("stubborn", "stubborn", environment=modules)
         until(said(obedient, "ready"))
         until(said(stubborn, "deaf"))
         began = time.monotonic()
-        family.stop(grace_s=0.5)
+        processes.stop(grace_s=0.5)
         assert 0.4 < time.monotonic() - began < 3
         assert obedient.process.returncode == 0
         assert stubborn.process.returncode == -signal.SIGKILL
@@ -66,8 +66,8 @@ def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modu
 
 
 def test_the_end_of_the_block_leaves_nobody_also_after_an_error(tmp_path: Path, modules: dict[str, str]) -> None:
-    with pytest.raises(KeyboardInterrupt), Family(tmp_path / "logs") as family:
-        stubborn = family.start("stubborn", "stubborn", environment=modules)
+    with pytest.raises(KeyboardInterrupt), ChildProcesses(tmp_path / "logs") as processes:
+        stubborn = processes.start("stubborn", "stubborn", environment=modules)
         until(said(stubborn, "deaf"))
         raise KeyboardInterrupt
     assert stubborn.process.returncode == -signal.SIGKILL
@@ -75,11 +75,11 @@ def test_the_end_of_the_block_leaves_nobody_also_after_an_error(tmp_path: Path, 
 
 
 def test_a_child_that_fails_is_noticed_with_its_last_words(tmp_path: Path, modules: dict[str, str]) -> None:
-    with Family(tmp_path / "logs") as family:
-        failing = family.start("worker", "failing", environment=modules)
-        until(lambda: failing.ended() is not None)
+    with ChildProcesses(tmp_path / "logs") as processes:
+        failing = processes.start("worker", "failing", environment=modules)
+        until(lambda: failing.exit_reason() is not None)
         with pytest.raises(NotReady) as failure:
-            family.check()
+            processes.check()
     assert "the worker ended with exit code 1" in failure.value.detail
     assert "no such device" in failure.value.detail
     assert str(failing.log) in failure.value.detail
@@ -87,8 +87,8 @@ def test_a_child_that_fails_is_noticed_with_its_last_words(tmp_path: Path, modul
 
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, modules: dict[str, str]) -> None:
     parent_code = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom service.local.children import Family\n"
-        "family = Family(Path(sys.argv[1])).__enter__()\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom service.local.children import ChildProcesses\n"
+        "family = ChildProcesses(Path(sys.argv[1])).__enter__()\n"
         "child = family.start('stubborn', 'stubborn', environment={})\n"
         "print(child.pid, flush=True)\ntime.sleep(60)"
     )
@@ -116,8 +116,8 @@ def test_the_folder_one_stands_in_is_not_searched_for_modules(
     stray.mkdir(parents=True)
     (stray / "__init__.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path / "project")
-    with Family(tmp_path / "logs") as family:
-        child = family.start("obedient", "obedient", environment=modules)
+    with ChildProcesses(tmp_path / "logs") as processes:
+        child = processes.start("obedient", "obedient", environment=modules)
         until(said(child, "ready"))
 
 
@@ -126,12 +126,12 @@ def test_a_log_grows_over_starts_and_is_put_aside_when_long(
 ) -> None:
     log = tmp_path / "logs" / "failing.log"
     for _ in range(2):
-        with Family(tmp_path / "logs") as family:
-            family.start("failing", "failing", environment=modules).process.wait()
+        with ChildProcesses(tmp_path / "logs") as processes:
+            processes.start("failing", "failing", environment=modules).process.wait()
     assert log.read_text().count("no such device") == 2
     monkeypatch.setattr("service.local.children._LOG_LIMIT_BYTES", 10)
-    with Family(tmp_path / "logs") as family:
-        family.start("failing", "failing", environment=modules).process.wait()
+    with ChildProcesses(tmp_path / "logs") as processes:
+        processes.start("failing", "failing", environment=modules).process.wait()
     assert log.read_text().count("no such device") == 1
     assert log.with_suffix(".log.old").read_text().count("no such device") == 2
 

@@ -122,7 +122,7 @@ def test_a_folder_comes_back_with_twins(url: str, scenes: Path, said: Said, tmp_
     target, plan = tmp_path / "more", tmp_path / "plan.png"
     words = ["augment", str(scenes), "--model", "tissue", "--ratio", "1.5", "--balance", "even", "--seed", "4"]
     assert (
-        run([*words, "--out", str(target), "--format", "voc", "--picture", str(plan), "--split", "train=0.7,val=0.3"])
+        run([*words, "--out", str(target), "--format", "voc", "--chart", str(plan), "--split", "train=0.7,val=0.3"])
         == 0
     )
     told = said()
@@ -155,7 +155,11 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
     ("words", "code", "says"),
     [
         (["--model", "tissue", "--count", "3"], 2, "give --out"),
-        (["--model", "tissue", "--count", "3", "--dry-run", "--balance", "water"], 2, "neither even nor inverse"),
+        (
+            ["--model", "tissue", "--count", "3", "--dry-run", "--balance", "water"],
+            2,
+            "is not even, inverse, or shares",
+        ),
         (["--model", "tissue", "--dry-run"], 1, "neither is given"),
         (["--model", "nobody", "--count", "3", "--dry-run"], 1, "nobody"),
         (["--model", "tissue", "--count", "3", "--dry-run", "--transforms", "wobble"], 1, "wobble"),
@@ -164,7 +168,7 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
             2,
             "names 'water' twice",
         ),
-        (["--model", "tissue", "--count", "3", "--out", "set.zip"], 2, "fetched into a folder"),
+        (["--model", "tissue", "--count", "3", "--out", "set.zip"], 2, "downloaded into a folder"),
         (["--model", "tissue", "--ratio", "nan", "--dry-run"], 2, "'nan' is not a finite number"),
     ],
 )
@@ -192,7 +196,7 @@ def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said,
     counts = [len(json.loads(file.read_text())["images"]) for file in sorted((out / "annotations").iterdir())]
     assert sum(counts) == 14
     assert run(["export", "scenes@1", str(scenes), "--format", "coco", "--out", str(tmp_path / "x")]) == 2
-    assert "either all sources are here, or all are a server's" in said()
+    assert "sources must be all here, or all on a server" in said()
     assert run(["export", "no/such", "--format", "coco", "--out", str(tmp_path / "x")]) == 2
     assert "nothing that a server has" in said()
     assert run(["export", "nothing@1", "--format", "coco", "--out", str(tmp_path / "x")]) == 1
@@ -214,5 +218,5 @@ def test_a_server_and_a_folder_are_not_both_asked(url: str, scenes: Path, said: 
         str(tmp_path / "mine"),
     ]
     assert run(words) == 2
-    assert "give one of them" in said()
+    assert "give only one of them" in said()
     assert not (tmp_path / "mine").exists()
