@@ -9,11 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.markers import pytest_collection_modifyitems, pytest_runtest_logreport, pytest_terminal_summary
+from tests.markers import (
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+    pytest_runtest_logreport,
+    pytest_terminal_summary,
+)
 from tests.service.webhooks.receiver import Receiver, receiving
 from tests.tiny_model import write_tiny_model
 
-__all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_ignore_collect",
+    "pytest_runtest_logreport",
+    "pytest_terminal_summary",
+]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ SLOW_PLACES = (
     "tests/faults",
     "tests/service/api/test_hostile_files.py",
     "tests/service/api/test_hostile_names.py",
+    "tests/service/api/test_lookups.py",
     "tests/service/api/test_openapi_fuzz.py",
     "tests/service/cli/test_keys.py",
     "tests/service/cli/test_serve_and_worker.py",
@@ -27,6 +28,7 @@ SLOW_PLACES = (
     "tests/test_end_to_end.py",
     "tests/workers/bulk",
     "tests/workers/evaluation",
+    "tests/workers/runtime/test_periodic_task.py",
     "tests/workers/test_main.py",
     "tests/workers/training",
 )
@@ -47,14 +49,22 @@ def is_slow(item: pytest.Item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     if SLOW_PARAMETERS & {value for value in parameters if isinstance(value, str)}:
         return True
-    path = Path(item.path).relative_to(ROOT)
-    return any(path.is_relative_to(place) for place in SLOW_PLACES)
+    return in_slow_place(item.path)
+
+
+def in_slow_place(path: Path) -> bool:
+    return any(path.is_relative_to(ROOT / place) for place in SLOW_PLACES)
 
 
 def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spares ``pytest -m fast`` the imports of the slow places."""
+    return True if config.option.markexpr == "fast" and in_slow_place(collection_path) else None
 
 
 @pytest.hookimpl(tryfirst=True)
