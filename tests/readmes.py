@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,13 @@ def twinset_arguments(words: list[str]) -> list[str] | None:
         if module or (wrapped and Path(word).name == "twinset" and words[place - 1] not in ("-t", "install")):
             return words[place + 1 :]
     return None
+
+
+@cache
+def sources() -> str:
+    """All Python sources of the packages, as one text."""
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def all_readmes() -> list[Readme]:

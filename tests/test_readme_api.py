@@ -9,14 +9,7 @@ from typing import Any
 
 from service.api.app import create_app
 from service.settings import Settings
-from tests.readmes import PACKAGES, ROOT, Readme, each_readme
-
-
-@cache
-def sources() -> str:
-    """All Python sources of the packages, as one text."""
-    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+from tests.readmes import ROOT, Readme, each_readme, sources
 
 
 @cache
