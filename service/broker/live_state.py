@@ -96,15 +96,18 @@ class LiveState:
 
         def read(client: Redis) -> JobLiveState:
             with client.pipeline(transaction=False) as pipe:
-                for command in _job_commands(job):
-                    pipe.execute_command(*command)
+                pipe.hget(redis_keys.progress(job), "rate")
+                pipe.hmget(redis_keys.stalled(job), ("since", "reason"))
                 return _job_live_state(*pipe.execute())
 
-        return self.ask(read, (None, None))
+        unknown: JobLiveState = (None, None)
+        return self.ask(read, unknown)
 
     async def read_job_async(self, job: str) -> JobLiveState:
         """:meth:`read_job`, for an event loop."""
-        answers = await self._async_redis.ask(*_job_commands(job))
+        answers = await self._async_redis.ask(
+            ("HGET", redis_keys.progress(job), "rate"), ("HMGET", redis_keys.stalled(job), "since", "reason")
+        )
         return (None, None) if answers is None else _job_live_state(*answers)
 
     def flag_cancel(self, job: str) -> None:
@@ -156,10 +159,6 @@ class LiveState:
             self._paused_until = time.monotonic() + _PAUSE_AFTER_FAILURE_S
             _log.debug("no answer from Redis: %s", error)
             return default
-
-
-def _job_commands(job: str) -> tuple[tuple[str, ...], ...]:
-    return ("HGET", redis_keys.progress(job), "rate"), ("HMGET", redis_keys.stalled(job), "since", "reason")
 
 
 def _job_live_state(rate: str | None, stalled: tuple[str | None, str | None]) -> JobLiveState:

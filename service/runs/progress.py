@@ -1,7 +1,6 @@
 """Where a run stands: its state from the store, its progress from Redis where that answers.
 
-twinset:run:{run}     hash     done, total (items), note; began (unix time) and began_with (items then), from which the rate is taken
-twinset:events:{run}  channel  {"done"}, published with each word of progress, and {"ended"}
+The hash is :func:`service.broker.redis_keys.run_progress`, the channel :func:`service.broker.redis_keys.events`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.broker.live_state import EVENTS_CHANNEL, LiveState
+from service.broker import redis_keys
+from service.broker.live_state import LiveState
 from service.kit.states import JobState, current_state
 from service.runs.repository import RunRepository
 from service.runs.spec import RunSpec, RunSummary
@@ -57,7 +57,7 @@ def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec
     state = current_state(
         ended=None, cancel_asked=repository.is_cancelled(spec.run), started=repository.is_started(spec.run)
     )
-    said = live_state.ask(lambda client: client.hgetall(_key(spec.run)), {})
+    said = live_state.ask(lambda client: client.hgetall(redis_keys.run_progress(spec.run)), {})
     done, total = _number(said.get("done")) or 0, _number(said.get("total"))
     began, began_with = _number(said.get("began")), _number(said.get("began_with")) or 0
     rate = None
@@ -81,14 +81,14 @@ def publish_progress(live_state: LiveState, run: str, done: int, total: int | No
     values = {"done": str(done), "total": "" if total is None else str(total), "note": note, "said": f"{now:.3f}"}
 
     def say(client: Redis) -> None:
-        said = _number(client.hget(_key(run), "said"))
+        said = _number(client.hget(redis_keys.run_progress(run), "said"))
         if said is None or now - said > _HANG_TIMEOUT_S:
             values.update(began=f"{now:.3f}", began_with=str(done))
         with client.pipeline(transaction=True) as pipe:
-            pipe.hset(_key(run), mapping=values)
-            pipe.expire(_key(run), _TTL_S)
+            pipe.hset(redis_keys.run_progress(run), mapping=values)
+            pipe.expire(redis_keys.run_progress(run), _TTL_S)
             pipe.execute()
-        client.publish(EVENTS_CHANNEL + run, json.dumps({"done": done}))
+        client.publish(redis_keys.events(run), json.dumps({"done": done}))
 
     live_state.ask(say, None)
 
@@ -97,14 +97,10 @@ def forget_progress(live_state: LiveState, run: str) -> None:
     """Drops what was said of a run that has ended, and lets those know who wait for that."""
 
     def drop(client: Redis) -> None:
-        client.delete(_key(run))
-        client.publish(EVENTS_CHANNEL + run, json.dumps({"ended": True}))
+        client.delete(redis_keys.run_progress(run))
+        client.publish(redis_keys.events(run), json.dumps({"ended": True}))
 
     live_state.ask(drop, None)
-
-
-def _key(run: str) -> str:
-    return f"twinset:run:{run}"
 
 
 def _number(text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""A real broker, a folder store with the tiny model in it, and workers that run their tasks when a test says so."""
+"""Fixtures for the workers' tests: a real broker, a folder store with the tiny model, and workers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def settings(broker_url: str, redis: Redis, tmp_path: Path) -> Settings:
 
 
 def load_tiny(folder: Path) -> System:
-    """What stands for ``load_system``: checks the hashes as it does, and gives a :class:`TinySystem`."""
+    """A fake of ``load_system``: checks the hashes as it does, and returns a :class:`TinySystem`."""
     card = load_card(folder)
     check_files(folder, card)
     return TinySystem(card)
@@ -86,7 +86,7 @@ Hire = Callable[..., Worker]
 
 @pytest.fixture
 def hire(settings: Settings, store: FolderStore, post: Post) -> Iterator[Hire]:
-    """Makes workers that are closed at the end; arguments replace settings, store, load or grace_s."""
+    """A factory of workers, closed at the end; its arguments replace settings, store, load or grace_s."""
     workers: list[Worker] = []
 
     def hire_one(**changes: object) -> Worker:

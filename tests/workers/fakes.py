@@ -1,4 +1,4 @@
-"""A tiny system with real weights, and small real stand-ins for what surrounds a worker."""
+"""Fakes for the workers' tests: a tiny system with real weights, a queue in memory, stores that fail or count."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TinyNetwork(nn.Module):
 
 
 class TinySystem:
-    """A ``System`` over :class:`TinyNetwork`. The prompt "nan" conditions on NaN: a sample that breaks by itself."""
+    """A ``System`` over :class:`TinyNetwork`. The prompt "nan" conditions on NaN: a sample that fails by itself."""
 
     def __init__(self, card: ModelCard | None = None, *, dtype: torch.dtype = torch.float32) -> None:
         self.card = card or tiny_card()
@@ -126,7 +126,7 @@ def tiny_spec(card: ModelCard | None = None, **changes: Any) -> JobSpec:
         "steps": 4,
         "guidance_scale": 2.0,
         "eta": 0.0,
-        "size_px": 8,
+        "size": 8,
         "sampler": card.sampler,
         "chunk_size": 2,
         "request": {},
@@ -136,7 +136,7 @@ def tiny_spec(card: ModelCard | None = None, **changes: Any) -> JobSpec:
 
 @dataclass
 class Post:
-    """A queue in memory: what is sent waits here until a test delivers it. ``interactive`` is what was sent as that."""
+    """A queue in memory: chunks wait here until a test delivers them. ``interactive``: those of that priority."""
 
     waiting: deque[tuple[str, int]] = field(default_factory=deque)
     sent: list[tuple[str, int]] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Post:
             self.send_chunk(job, chunk, priority)
 
     def deliver_all(self, task: Callable[[str, int], object]) -> Iterator[int]:
-        """Delivers until nothing waits, yielding how many wait after each delivery."""
+        """Delivers until no chunk waits, yielding how many wait after each delivery."""
         while self.waiting:
             task(*self.waiting.popleft())
             yield len(self.waiting)
@@ -182,7 +182,7 @@ class FailingStore(FolderStore):
 
 
 class CountingStore(FolderStore):
-    """A folder store that notes the keys which were read."""
+    """A folder store that records the keys that were read."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -16,6 +16,7 @@ from typing import Any
 from redis import Redis
 
 from model_store.card import load_card
+from service.broker import redis_keys
 from service.broker.queues import JobQueue
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
@@ -91,10 +92,10 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0, log.read_text()
-    assert "handed back at shutdown" in log.read_text()
+    assert "requeued at shutdown" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert repository.read_summary(spec.job) is None
-    assert redis.zcard(f"twinset:leases:{spec.job}") == 0
+    assert redis.zcard(redis_keys.leases(spec.job)) == 0
     assert redis.llen("generate-interactive") > 0 == redis.llen("generate")
 
     with worker_process(settings, store, log):

@@ -57,7 +57,7 @@ class GraphedForward:
     def __init__(self, forward: Forward, example: tuple[Tensor, Tensor, dict[str, Tensor]]) -> None:
         self._x, self._t, self._condition = example
         self._copied: Condition | None = None
-        side = torch.cuda.Stream(self._x.device)
+        side = torch.cuda.Stream(self._x.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._x.device))
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
@@ -91,7 +91,7 @@ class ForwardClock:
     def run(self, forward: Forward, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Runs ``forward``, timed, and returns its output."""
         if self._cuda:
-            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             began.record()
             output = forward(x, t, condition)
             ended.record()
@@ -104,7 +104,7 @@ class ForwardClock:
 
     def take(self) -> list[float]:
         """The times in seconds that have become known since the last call."""
-        while self._pending and self._pending[0][1].query():
+        while self._pending and self._pending[0][1].query():  # type: ignore[no-untyped-call]
             began, ended = self._pending.popleft()
             self._seconds.append(began.elapsed_time(ended) / 1e3)
         taken, self._seconds = self._seconds, []

@@ -54,4 +54,4 @@ def flops_per_row(system: System) -> int:
     }
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         system.forward(x, t, condition)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())

@@ -11,7 +11,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -84,11 +84,9 @@ class ChunkDispatcher:
 
     def waiting(self, job: str) -> dict[int, float]:
         """Chunks sent that no worker has received, with the seconds since. Raises RedisError if Redis fails."""
-        now_s, _ = self._redis.time()
-        return {
-            int(chunk): now_s - sent_at
-            for chunk, sent_at in self._redis.zrange(redis_keys.sent(job), 0, -1, withscores=True)
-        }
+        now_s = int(self._redis.time()[0])
+        sent = cast("list[tuple[str, float]]", self._redis.zrange(redis_keys.sent(job), 0, -1, withscores=True))
+        return {int(chunk): now_s - sent_at for chunk, sent_at in sent}
 
     def queue_length(self, priority: Priority | None = None) -> int:
         """The number of chunks in the queue of ``priority``, or in all queues. Raises RedisError if Redis fails."""
@@ -119,7 +117,8 @@ class ChunkDispatcher:
 
     def last_error(self, job: str, chunk: int) -> str | None:
         """The reason why the chunk's last attempt failed; None if it is not known."""
-        return self._ask(lambda: self._redis.hget(redis_keys.attempts(job), f"{chunk}:error"), None)
+        error = self._ask(lambda: self._redis.hget(redis_keys.attempts(job), f"{chunk}:error"), None)
+        return None if error is None else str(error)
 
     def forget(self, job: str) -> None:
         """Deletes the state of a job that has ended."""
@@ -135,7 +134,7 @@ class ChunkDispatcher:
             return default
 
 
-def _named_in(message: str) -> tuple[str, int] | None:
+def _named_in(message: str | bytes) -> tuple[str, int] | None:
     """The (job, chunk) that a Celery message names; None for any other message."""
     try:
         _, named, _ = json.loads(base64.b64decode(json.loads(message)["body"]))

@@ -31,7 +31,8 @@ CAPACITY = Counter("twinset_engine_capacity_rows_total", "Rows of forwards, padd
 def watch(loaded: LoadedModel) -> None:
     """Counts every step of a model from now on."""
     model = loaded.card.id
-    forwards, steps, rows, capacity = (metric.labels(model) for metric in (FORWARDS, STEPS, ROWS, CAPACITY))
+    forwards, steps = FORWARDS.labels(model), STEPS.labels(model)
+    rows, capacity = ROWS.labels(model), CAPACITY.labels(model)
 
     def on_step(seen: StepStats) -> None:
         steps.inc(seen.samples)

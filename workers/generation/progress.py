@@ -77,10 +77,11 @@ class ProgressPublisher:
 
     def _publish(self, spec: JobSpec) -> None:
         try:
-            values = self._redis.hgetall(redis_keys.throughput(spec.job))
+            found = self._redis.hgetall(redis_keys.throughput(spec.job))
         except RedisError as error:
             logger.debug("no answer from Redis: %s", error)
             return
+        values = {str(name): str(value) for name, value in found.items()}
         recorded = int(values.get("recorded", 0))
         worth = recorded + sum(float(value) for name, value in values.items() if name.startswith("c"))
         rate, moments = rate_of(values.get("base"), values.get("mid"), time.time(), worth)
@@ -92,7 +93,7 @@ class ProgressPublisher:
             return
         try:
             with self._redis.pipeline() as pipe:
-                pipe.hset(redis_keys.throughput(job), mapping=values)
+                pipe.hset(redis_keys.throughput(job), mapping=dict(values.items()))
                 pipe.expire(redis_keys.throughput(job), _TTL_S)
                 pipe.execute()
         except RedisError as error:

@@ -18,11 +18,12 @@ logger = logging.getLogger(__name__)
 def register(app: Celery, worker: Worker) -> None:
     """Registers the tasks of ``worker`` with ``app``."""
 
-    @app.task(name=GENERATE_TASK, bind=True, shared=False, acks_late=True, ignore_result=True)
     def generate(task: Task, job: str, chunk: int) -> str:
         """Makes a chunk of a job. Never raises: errors are recorded in the store, or the sweeper requeues the chunk."""
         # a message's routing key is the name of its queue
         return run_generate(worker, job, chunk, priority_in((task.request.delivery_info or {}).get("routing_key")))
+
+    app.task(generate, name=GENERATE_TASK, bind=True, shared=False, acks_late=True, ignore_result=True)
 
 
 def run_generate(worker: Worker, job: object, chunk: object, priority: Priority = "normal") -> str:

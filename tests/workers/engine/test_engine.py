@@ -187,7 +187,7 @@ def test_two_models_share_the_engine_step_by_step(engine: Engine) -> None:
     wait(both, 30)
     assert trace.count("long") == 30
     assert trace.count("short") == 5
-    assert trace[-1] == "long", "the short one must not have waited for the long one's end"
+    assert trace[-1] == "long", "the short one must not wait for the long one's end"
 
 
 def test_a_forward_that_raises_fails_its_own_samples_and_no_others(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""The engine's promises on CUDA, with networks of the shapes that ship: held wherever the tests run beside a GPU."""
+"""The engine on CUDA, with networks of the shipped shapes: the same bits, and the arithmetic of diffusers."""
 
 from __future__ import annotations
 

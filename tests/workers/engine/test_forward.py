@@ -1,4 +1,4 @@
-"""How a forward runs: as it is, compiled, or as a CUDA graph; and what happens where that cannot be."""
+"""The ways of a forward: eager, compiled or as a CUDA graph, and what happens if it cannot be built."""
 
 from __future__ import annotations
 

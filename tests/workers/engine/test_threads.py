@@ -12,7 +12,7 @@ from workers.engine.threads import run_in_own_thread, use_threads
 
 
 def product() -> int:
-    """A first use of torch, if the thread has had none; then its number."""
+    """The thread's number of CPU threads, after a use of torch."""
     torch.ones(64, 64) @ torch.ones(64, 64)
     return torch.get_num_threads()
 

@@ -1,5 +1,4 @@
-"""A chunk from delivery to record, and a job from its first chunk to its summary, with a real store and a real
-Redis."""
+"""A chunk from delivery to record, and a job from its first chunk to its summary, with a real store and Redis."""
 
 from __future__ import annotations
 
@@ -147,7 +146,7 @@ def test_a_write_that_fails_anywhere_leaves_no_partial_state_and_a_repeat_gives_
     record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None
     assert summary is not None
-    assert summary.state is JobState.SUCCEEDED, "a store's failures never count against the chunk"
+    assert summary.state is JobState.SUCCEEDED, "the store's failures are not counted as attempts at the chunk"
     assert files_of(store, spec) == files_of(store, undisturbed)
     assert [item.image_sha256 for item in record.items] == [
         hashlib.sha256(data).hexdigest() for key, data in files_of(store, spec).items() if key.startswith("images")
@@ -238,20 +237,20 @@ def test_a_cancel_in_the_middle_of_the_steps_stops_them(hire: Hire, post: Post) 
 def test_a_worker_that_lost_its_lease_commits_nothing(hire: Hire, post: Post, redis: Redis) -> None:
     specs: list[JobSpec] = []
 
-    class Robbed(TinySystem):
+    class LosesItsLease(TinySystem):
         def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
             if len(self.forwards) == 2:
-                # the lease runs out while this worker is stopped, and another one takes the chunk up
+                # the lease expires while this worker is stopped, and another worker claims the chunk
                 redis.delete(redis_keys.lease(specs[0].job, 0))
                 assert Leases(redis, 30).take(specs[0].job, 0) is not None
             return super().forward(x, t, condition)
 
-    worker = hire(load=lambda folder: Robbed(load_card(folder)))
+    worker = hire(load=lambda folder: LosesItsLease(load_card(folder)))
     specs.append(accept(worker, post, count=2, chunk_size=2))
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.FENCED
     assert worker.repository.read_chunk(specs[0].job, 0) is None
     assert worker.repository.read_summary(specs[0].job) is None
-    assert worker.leases.live(specs[0].job) == {0}, "the other's lease stays"
+    assert worker.leases.live(specs[0].job) == {0}, "the other worker's lease stays"
     assert generate_chunk(worker, specs[0].job, 0) is ChunkOutcome.LEASED
 
 
@@ -343,7 +342,7 @@ def test_a_worker_that_shuts_down_requeues_its_chunk(hire: Hire, post: Post) -> 
     assert list(post.waiting) == post.interactive == [(spec.job, 0)]
     assert workers[0].repository.read_chunk(spec.job, 0) is None
     assert workers[0].leases.live(spec.job) == set()
-    assert workers[0].dispatcher.begin_attempt(spec.job, 0) == 1, "a stop is no failed attempt"
+    assert workers[0].dispatcher.begin_attempt(spec.job, 0) == 1, "a shutdown is no failed attempt"
 
 
 def test_within_the_grace_time_a_worker_finishes_its_chunk(hire: Hire, post: Post) -> None:

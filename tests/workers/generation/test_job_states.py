@@ -1,8 +1,8 @@
-"""Jobs under random interleavings of all that happens to them, held against a model of what the store must say.
+"""Jobs under random interleavings of events, compared with a model of what the store must contain.
 
 Two workers make chunks, one crashes at a write, Redis is flushed, cancels race with completion; after every step two
-API processes look. No state goes back, no sequence number falls, an end stays to the byte, and of all who would end a
-job one does.
+API processes look. No state goes back, no sequence number falls, a summary stays to the byte, and exactly one of the
+workers that try ends a job.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PLACES = ("started.json", "images/", "masks/", "chunks/", "manifest", "summary")
 
 @dataclass
 class Seen:
-    """What one onlooker has seen of a job so far."""
+    """What one observer has seen of a job so far."""
 
     state: JobState = JobState.QUEUED
     sequence: int = 0
@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass
 class Model:
-    """What must be true of a job, from what was done to it."""
+    """What must be true of a job after the events so far."""
 
     spec: JobSpec
     cancel_asked: bool = False
@@ -66,7 +66,7 @@ class Model:
 
 @dataclass
 class Setting:
-    """The real parts: two workers that crash when their store is told to, and the store as it truly is."""
+    """The real parts: two workers whose store crashes on demand, and the store itself."""
 
     workers: list[Worker]
     stores: list[FailingStore]
@@ -110,7 +110,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(job=st.integers(0, 2), chunk=st.integers(0, CHUNKS - 1), place=st.sampled_from(PLACES), written=st.booleans())
     def crash_at_a_write(self, job: int, chunk: int, place: str, written: bool) -> None:
-        """Before the write or right after it; what Redis holds of the worker is lost with it."""
+        """Crashes before the write or right after it; the worker's state in Redis is lost too."""
         store = self.setting.stores[1]
         store.fail_on, store.after_success = place, written
         try:
@@ -158,7 +158,7 @@ class Jobs(RuleBasedStateMachine):
                 self._look(model, name, reader.read(model.spec))
 
     def _look(self, model: Model, name: str, progress: Progress) -> None:
-        # a process that comes anew has seen what any other has: the newest of all is where it starts
+        # a new process starts from the newest state that any other has seen
         best = max((*model.seen.values(), Seen()), key=lambda seen: seen.sequence)
         assert progress.sequence >= best.sequence
         assert may_follow(best.state, progress.state), f"{progress.state} after {best.state}"
@@ -173,7 +173,7 @@ class Jobs(RuleBasedStateMachine):
             assert progress.done == sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
             return
         data = self.setting.repository.store.get(keys.job_summary(model.spec.job))
-        assert model.end in (None, data), "an end stays as it was written"
+        assert model.end in (None, data), "a summary never changes"
         model.end = data
         made = sum(len(model.spec.chunk_range(chunk)) for chunk in recorded)
         assert (progress.state, progress.done) == (summary.state, summary.done)
@@ -185,7 +185,7 @@ class Jobs(RuleBasedStateMachine):
             assert not model.all_recorded_before_cancel
 
     def teardown(self) -> None:
-        """Whatever has happened, each job comes to its end."""
+        """Ends every job, whatever has happened to it."""
         setting = self.setting
         for model in self.models:
             for chunk in range(model.spec.chunks):

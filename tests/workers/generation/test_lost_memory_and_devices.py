@@ -1,4 +1,4 @@
-"""A device that has too little memory, or is lost, under a whole worker: what is recorded stays true."""
+"""A device with too little memory, or a lost one, under a whole worker: the records stay true."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.generation.chunk import ChunkOutcome, generate_chunk
 
 
 class ShortOfMemory(TinySystem):
-    """Has memory for eight rows, until the third forward."""
+    """A system with memory for eight rows until the third forward."""
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         if len(x) > 4 and len(self.forwards) >= 20:

@@ -1,4 +1,4 @@
-"""What Prometheus is told, read from the worker's own page, and the utilisation against numbers worked out by hand."""
+"""The worker's metrics as Prometheus reads them, and the utilisation against numbers computed by hand."""
 
 from __future__ import annotations
 

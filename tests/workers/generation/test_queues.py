@@ -1,5 +1,4 @@
-"""The two queues over a real broker, read by Celery's own consumer: interactive chunks come first, and nobody
-starves."""
+"""The two queues over a real broker, read by Celery's consumer: interactive chunks first, and no job starves."""
 
 from __future__ import annotations
 

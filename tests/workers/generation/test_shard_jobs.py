@@ -1,4 +1,4 @@
-"""Jobs whose chunks are stored as shards: the same twins in fewer writes, and no attempt spoils another's."""
+"""Jobs whose chunks are stored as shards: the same twins in fewer writes, and no attempt damages another's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHARDS = {"layout": "shards"}
 
 
 class NotingStore(FolderStore):
-    """Notes the keys that are written below jobs/, without the job."""
+    """A store that records the keys written below jobs/, without the job."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -151,7 +151,7 @@ def test_after_a_crash_between_shard_and_record_the_chunk_is_made_again_with_the
 
 
 class Breaks(TinySystem):
-    """Loses the twins that are decoded at the calls ``at``."""
+    """A system that loses the twins decoded at the calls ``at``."""
 
     at: tuple[int, ...] = ()
     calls = 0
@@ -164,7 +164,7 @@ class Breaks(TinySystem):
 
 
 def breaking(*at: int) -> Any:
-    """Loads such a system."""
+    """A loader of such a system."""
 
     def load(folder: Path) -> Breaks:
         system = Breaks(load_card(folder))

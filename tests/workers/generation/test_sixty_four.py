@@ -1,5 +1,4 @@
-"""The engine's promise on whole twins: 64 samples of mixed kinds, in four groupings and orders of arrival, to PNG
-bytes."""
+"""64 samples of mixed kinds, in four groupings and orders of arrival, give identical PNG bytes."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from workers.generation.pipeline import InFlightSample
 from workers.generation.worker import Worker
 
 Sample = tuple[int, int]
-"""(which of the kinds, index in its job)."""
+"""(number of the job, index in it)."""
 
 
 def kinds(draw: random.Random) -> list[dict[str, object]]:
-    """Sixteen jobs that differ in all that a sample may differ in."""
+    """Sixteen jobs that differ in everything in which samples can differ."""
     return [
         {
             "classes": draw.choice([("water",), ("land", "road"), ("land", "water", "road")]),
@@ -86,4 +85,4 @@ def test_64_samples_in_four_groupings_and_orders_give_identical_png_bytes(
         draw = random.Random(order)
         shuffled = draw.sample(everything, 64)
         assert make(worker, store, shuffled, groups, draw) == alone
-    assert worker.engine.preemptions > 0, "some gave up their place on the way"
+    assert worker.engine.preemptions > 0, "some samples were preempted on the way"

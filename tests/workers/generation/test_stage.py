@@ -1,4 +1,4 @@
-"""Stages: queues that cannot grow, a slow store that holds back decoding and not the engine, memory that stays flat."""
+"""Stages: bounded queues, a slow store that holds back decoding but not the engine, and flat memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_full_stage_makes_its_callers_wait() -> None:
 
     filler = threading.Thread(target=fill)
     filler.start()
-    # one at work, two that wait, and the fourth is not let in
+    # one runs, two wait, and the fourth must wait outside
     until(lambda: (stage.working, stage.waiting) == (1, 2))
     assert put == [0, 1, 2]
     gate.set()
@@ -45,7 +45,7 @@ def test_a_full_stage_makes_its_callers_wait() -> None:
 
 
 class SlowStore(FolderStore):
-    """Takes images only once the gate is open."""
+    """A store that accepts images only once the gate is open."""
 
     gate: threading.Event
 
@@ -66,9 +66,9 @@ def test_a_store_that_hangs_holds_back_decoding_and_not_the_engine(
     request = ConditionRequest(classes=("water",))
     makings = [worker.pipeline.start(model, spec, index, request, None) for index in range(100)]
     pipeline = worker.pipeline
-    # 8 being stored, 16 that wait, one in the hands of the decoder; the rest are latents
+    # 8 are being stored, 16 wait, one is in the decoder; the rest are latents
     until(lambda: (pipeline.storing.working, pipeline.storing.waiting, pipeline.decoding.waiting) == (8, 16, 75))
-    assert worker.engine.queue(model.engine_model) == (0, 0), "the engine has done all its work meanwhile"
+    assert worker.engine.queue(model.engine_model) == (0, 0), "the engine has finished all its work"
     assert pipeline.occupancy == (100, 256)
     slow.gate.set()
     assert all(in_flight is not None and in_flight.item.result(30).error is None for in_flight in makings)

@@ -1,4 +1,4 @@
-"""A store that fails is told of at the job, while it lasts, and not counted against the chunk."""
+"""A store that fails: its jobs are stalled while it lasts, and no attempt is counted."""
 
 from __future__ import annotations
 

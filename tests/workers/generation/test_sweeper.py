@@ -1,4 +1,4 @@
-"""The sweeper: what Redis or a dead worker let fall comes back from the store alone."""
+"""The sweeper: chunks that Redis or a dead worker lost come back from the store alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workers.generation.worker import Worker
 
 
 def old_job(worker: Worker, *, age_s: float = 120.0, **changes: Any) -> JobSpec:
-    """A job accepted a while ago, of which no chunk was ever sent: the API died between the two."""
+    """A job accepted a while ago whose chunks were never sent: the API died in between."""
     then = datetime.now(UTC) - timedelta(seconds=age_s)
     spec = tiny_spec(job=new_job_id(then), created_at=then, **changes)
     worker.repository.write_spec(spec)
@@ -74,7 +74,7 @@ def test_a_leased_chunk_is_not_sent_and_a_dead_workers_is_sent_again(worker: Wor
     sweeper = Sweeper(worker)
     sweeper.run_once()
     assert post.sent == []
-    # the worker dies: its lease runs out
+    # the worker dies, and its lease expires
     redis.zadd(redis_keys.leases(spec.job), {"0": 0})
     redis.delete(lease.key)
     sweeper.run_once()
@@ -91,10 +91,10 @@ def test_a_queued_chunk_is_not_sent_twice_but_a_lost_one_is(worker: Worker, post
     queue.send_chunk(new_job_id(datetime.now(UTC)), 0)
     queue.close()
     sweeper.run_once()
-    assert len(post.sent) == 1, "it is in the queue, however long it has been there"
+    assert len(post.sent) == 1, "it is still queued, for however long"
     assert redis.rpop("generate")
     sweeper.run_once()
-    assert len(post.sent) == 2, "another job's chunk waits, this one was popped and dropped"
+    assert len(post.sent) == 2, "another job's chunk is queued, this one was popped and lost"
 
 
 def test_in_a_queue_too_long_to_read_a_chunk_is_assumed_to_wait_for_two_minutes(
@@ -112,10 +112,11 @@ def test_in_a_queue_too_long_to_read_a_chunk_is_assumed_to_wait_for_two_minutes(
 
 def test_a_dead_workers_chunk_is_sent_again_within_thirty_seconds() -> None:
     settings = Settings()
-    turn_s = max(settings.lease_s, 3 * settings.sweep_interval_s)
-    # the lease, or the turn of the dead worker's sweeper, may just have been renewed; the look at it may just have been
-    # made
-    assert max(settings.lease_s, turn_s) + settings.sweep_interval_s <= 20, "10 s are left for the passes themselves"
+    leader_ttl_s = max(settings.lease_s, 3 * settings.sweep_interval_s)
+    # the lease, or the leader lock of the dead worker's sweeper, may just have been renewed; a sweep may just be over
+    assert max(settings.lease_s, leader_ttl_s) + settings.sweep_interval_s <= 20, (
+        "10 s are left for the sweeps themselves"
+    )
 
 
 def test_a_dead_sweepers_leader_lock_expires_with_its_leases(hire: Hire, redis: Redis) -> None:
@@ -142,7 +143,7 @@ def test_of_a_new_job_nothing_is_sent_beside_the_apis_chunks_unless_a_worker_los
     queue.send_chunk(old.job, 0)
     queue.close()
     sweeper.run_once()
-    assert (old.job, 0) not in post.sent, "it still waits in the queue"
+    assert (old.job, 0) not in post.sent, "it is still queued"
 
 
 def test_an_interactive_job_is_sent_as_one_and_found_lost_beside_a_long_normal_queue(
@@ -159,7 +160,7 @@ def test_an_interactive_job_is_sent_as_one_and_found_lost_beside_a_long_normal_q
         queue.send_chunk(spec.job, chunk, "interactive")
     queue.close()
     sweeper.run_once()
-    assert len(post.sent) == 2, "they may wait in the interactive queue"
+    assert len(post.sent) == 2, "they may be in the interactive queue"
     redis.delete("generate-interactive")
     sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)] * 2

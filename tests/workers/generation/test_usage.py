@@ -1,4 +1,4 @@
-"""What a worker adds to its tenants' holdings: bytes while a job runs, and the whole of it at the end."""
+"""A tenant's stored bytes, counted by workers: with each chunk while a job runs, and in all at its end."""
 
 from __future__ import annotations
 

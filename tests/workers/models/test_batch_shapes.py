@@ -1,4 +1,4 @@
-"""Batch shapes: measured once a machine type and kept, set by hand, or floating."""
+"""Batch shapes: measured once for a machine type and stored, set in the settings, or floating."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_choice_is_stored_for_all_workers_of_the_machine_type(store: FolderSto
     machine = machine_type(system, 1)
     first = shape_for(store, system, machine, lambda _: {2: 2.0, 4: 1.0})
     assert (first.rows, first.machine, first.model) == (4, machine, "tiny@1.0.0")
-    # a stopwatch that says something else later changes nothing
+    # a later measurement with another result changes nothing
     assert shape_for(store, system, machine, lambda _: {2: 1.0, 4: 1.0}) == first
     assert shape_for(store, system, machine | {"cpu_threads": "2"}, lambda _: {2: 1.0, 4: 1.0}).rows == 2
     [one, two] = [info.key for info in store.list("shapes/tiny/1.0.0/")]

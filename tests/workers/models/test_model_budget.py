@@ -25,7 +25,7 @@ NAMES = ("alpha", "beta", "gamma")
 
 @pytest.fixture
 def three(store: FolderStore, redis: Redis) -> None:
-    # as long as the weights would be in half precision
+    # as many bytes as the weights would have in half precision
     weights = bytes(size_of_one() // 2)
     files = {"model.safetensors": WeightsFile(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights))}
     for name in NAMES:
@@ -95,7 +95,7 @@ def test_a_caller_that_waited_long_is_served_though_the_model_in_its_way_is_alwa
     over = threading.Event()
 
     def bulk() -> None:
-        # two threads keep the model at work without a gap
+        # two threads keep the model in use without a gap
         while not over.is_set():
             with worker.models.use("alpha@1.0.0"):
                 over.wait(0.05)

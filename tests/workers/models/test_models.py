@@ -1,4 +1,4 @@
-"""Loading models: fetched from the store, checked by sha256, healed on disk, loaded once."""
+"""Loading models: fetched from the store, checked by sha256, repaired on disk, loaded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases are renewed while their holders wait for something slow, and no longer than they live."""
+"""Leases are renewed while their holders wait for something slow, and expire if their holders hang."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JOB = "j" + "0" * 18
 
 
 class SlowStore(FolderStore):
-    """A folder store that answers no question about ``slow`` keys until it is let."""
+    """A folder store that does not answer for ``slow`` keys until a test lets it."""
 
     slow: str | None = None
 
@@ -55,7 +55,7 @@ def deliver(worker: Worker, spec: JobSpec) -> tuple[threading.Thread, list[Chunk
 
 
 def outlives(redis: Redis, spec: JobSpec, lease_s: float) -> bool:
-    """Whether the chunk's lease is renewed: taken once, and alive after twice its life."""
+    """Whether the chunk's lease is still alive after twice its life."""
     ended = threading.Event()
     return not ended.wait(2 * lease_s) and bool(redis.exists(redis_keys.lease(spec.job, 0)))
 
@@ -111,12 +111,12 @@ def test_a_holder_sees_that_another_took_over_and_does_not_touch_its_lease(redis
     renewer = LeaseRenewer(leases, 30.0)
     lease = leases.take(JOB, 0)
     assert lease is not None
-    with renewer.renewing(lease) as kept:
+    with renewer.renewing(lease) as renewed:
         redis.delete(lease.key)
         heir = leases.take(JOB, 0)
         assert heir is not None
         renewer.renew_all()
-        assert not kept.heartbeat()
+        assert not renewed.heartbeat()
     renewer.close()
     assert leases.live(JOB) == {0}
     leases.release(heir)

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: counted in page faults, which are what giving it back costs."""
+"""Freed memory stays with the process, measured in the page faults that returning it would cost."""
 
 from __future__ import annotations
 
