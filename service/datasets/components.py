@@ -78,11 +78,11 @@ def objects(labels: np.ndarray, instances: np.ndarray | None, excluded: set[int]
         rest = connected(np.where(connected_needed, labels, 255).astype(np.int64), {*excluded, 255})
         keys[connected_needed] = -rest.map[connected_needed].astype(np.int64)
     found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    kept = found != 0
-    order = np.argsort(np.where(kept, first, labels.size), kind="stable")
+    is_object = found != 0
+    order = np.argsort(np.where(is_object, first, labels.size), kind="stable")[: is_object.sum()]
     rank = np.zeros(len(found), dtype=np.int32)
-    rank[order[: kept.sum()]] = np.arange(1, kept.sum() + 1)
-    return Regions(rank[inverse].reshape(labels.shape), labels.reshape(-1)[first[order[: kept.sum()]]].astype(np.int64))
+    rank[order] = np.arange(1, len(order) + 1)
+    return Regions(rank[inverse].reshape(labels.shape), labels.reshape(-1)[first[order]].astype(np.int64))
 
 
 def _joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:

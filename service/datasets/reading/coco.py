@@ -209,7 +209,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _categories(data: dict[str, Any], name: str) -> _Categories:
     info = data.get("info")
-    ground = info.get("background", "unsaid") if isinstance(info, dict) else "unsaid"
+    background = info.get("background", "not stated") if isinstance(info, dict) else "not stated"
     entries, void = [], set()
     seen: dict[int, str] = {}
     for entry in data["categories"]:
@@ -218,16 +218,16 @@ def _categories(data: dict[str, Any], name: str) -> _Categories:
             or not isinstance(entry.get("name"), str)
             or not isinstance(entry.get("id"), int)
         ):
-            raise InvalidDataset(f"{name}: a category has an id, a whole number, and a name; {str(entry)[:80]} has not")
+            raise InvalidDataset(f"{name}: a category needs a whole number as id, and a name, unlike {str(entry)[:80]}")
         if entry["id"] in seen:
             both = f"{seen[entry['id']]!r:.60} and {entry['name']!r:.60}"
             raise InvalidDataset(f"{name}: the categories {both} have the id {entry['id']}; give each its own")
         seen[entry["id"]] = entry["name"]
-        # an export of ours tells a class of that name from what is no class
-        if entry["name"] == IGNORE_NAME and (ground == "unsaid" or entry.get("supercategory") != IGNORE_NAME):
+        # a Twinset export may have a class of that name besides the category of pixels without a class
+        if entry["name"] == IGNORE_NAME and (background == "not stated" or entry.get("supercategory") != IGNORE_NAME):
             void.add(entry["id"])
         entries.append((entry["id"], entry["name"], read_colour(entry.get("color"))))
-    return _Categories(sorted(entries, key=lambda entry: entry[0]), void, "none" if ground is None else ground)
+    return _Categories(sorted(entries, key=lambda entry: entry[0]), void, "none" if background is None else background)
 
 
 def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:

@@ -112,8 +112,8 @@ class YoloWriter:
         """Lines for README.md that describe the files."""
         return [
             "`images/{split}/`: the images",
-            "`labels/{split}/`: a line for each object: class, then the outline's corners as shares of width and height."
-            " Objects are cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which "
+            "`labels/{split}/`: a line for each object: class and the outline's corners as shares of width and height. "
+            "Objects are cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which "
             "round corners down to pixels and tools which test pixel centres both get the object exactly",
             "`data.yaml`: the splits and the classes. YOLO requires a split `val`; without one, `val` is another split",
             "YOLO cannot represent pixels of no class (255): to a trainer they are background. `lost.ignore_pixels` in "

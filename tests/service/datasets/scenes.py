@@ -1,4 +1,4 @@
-"""Small datasets with everything in them that formats get wrong."""
+"""Small datasets with everything that formats tend to get wrong."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ from service.datasets.writing.export import export_files
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.sinks import FolderSink, write_all
 
-GROUND = ClassList.of(["background", "wasser", "улица | 道", "never there", "dot"])
-"""Class 0 is the background, and class 3 occurs nowhere."""
-NO_GROUND = ClassList.of(["sky", "wasser", "улица | 道", "never there", "dot"], background=None)
+SCENE_CLASSES = ClassList.of(["background", "wasser", "улица | 道", "never there", "dot"])
+"""Class 0 is the background; class 3 never occurs."""
+CLASSES_WITHOUT_BACKGROUND = ClassList.of(["sky", "wasser", "улица | 道", "never there", "dot"], background=None)
 """The same, with class 0 a class like any other."""
 MANY = ClassList.of([f"class {number}" for number in range(254)], background=None)
 
 
 def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
-    """A PNG by Pillow."""
+    """A PNG written by Pillow."""
     out = io.BytesIO()
     image = Image.fromarray(pixels)
     (image if mode is None else image.convert(mode)).save(out, "PNG")
     return out.getvalue()
 
 
-def picture(seed: int, height: int, width: int) -> bytes:
-    """An image that no other seed gives."""
+def noise(seed: int, height: int, width: int) -> bytes:
+    """A random image, different for each seed."""
     return png(np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8))
 
 
 def scene(number: int) -> np.ndarray:
-    """``(24 + number, 31)``: a ring with an island in it, objects that touch at sides and corners, single pixels,
-    ignored regions."""
+    """A mask ``(24 + number, 31)``: a ring around an island, touching objects, single pixels and ignored regions."""
     labels = np.zeros((24 + number, 31), dtype=np.uint8)
     labels[2:13, 3:15] = 1
     labels[4:10, 5:12] = 0
@@ -63,7 +62,7 @@ def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterato
         labels = scene(number // 2)
         yield DatasetItem(
             name=f"Bild {number} ü/道_v1.{number}",
-            image=picture(number, *labels.shape),
+            image=noise(number, *labels.shape),
             mask=labels,
             source="synthetic" if number % 3 else "real",
             caption=f'caption {number} with "quotes" and a line\u2028break',
@@ -73,10 +72,10 @@ def scenes(count: int = 8, metadata: dict[str, object] | None = None) -> Iterato
 
 
 def many_classes() -> Iterator[DatasetItem]:
-    """One item that holds all of 254 classes."""
+    """One item with all of 254 classes."""
     labels = np.repeat(np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16), 3, axis=0), 3, axis=1)
     labels[labels == 254] = 255
-    yield DatasetItem("all", picture(1, 48, 48), labels)
+    yield DatasetItem("all", noise(1, 48, 48), labels)
 
 
 def export(items: Iterable[DatasetItem], classes: ClassList, folder: Path, **options: object) -> Path:
@@ -86,7 +85,7 @@ def export(items: Iterable[DatasetItem], classes: ClassList, folder: Path, **opt
 
 
 def read(folder: Path, **options: object) -> tuple[dict[str, DatasetItem], ReadReport, ClassList]:
-    """Reads a dataset to its end: items by name, the report, the classes."""
+    """The dataset read to its end: items by name, the report, the classes."""
     source = open_dataset(folder, **options)  # type: ignore[arg-type]
     findings = Findings()
     items = {item.name: item for item in read_items(source, findings)}

@@ -1,4 +1,4 @@
-"""What an export's options do, what its manifest and card say, and what it refuses."""
+"""An export's options, its manifest and card, and the faults it refuses."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from service.kit.output_file import ExportFile, Spool
 from service.kit.png import encode_mask
 from service.store.folder import FolderStore
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     digests,
     export,
-    picture,
+    noise,
     png,
     scene,
     scenes,
@@ -45,7 +45,7 @@ from tests.service.datasets.scenes import (
 
 def written(items: list[DatasetItem], about: ExportAbout | None = None, **options: object) -> dict[str, bytes]:
     chosen = ExportOptions.model_validate({"format": "folders"} | options)
-    return {file.path: file.read() for file in export_files(items, GROUND, chosen, about)}
+    return {file.path: file.read() for file in export_files(items, SCENE_CLASSES, chosen, about)}
 
 
 def mask_in(data: bytes) -> np.ndarray:
@@ -53,26 +53,26 @@ def mask_in(data: bytes) -> np.ndarray:
         return np.array(file)
 
 
-def test_classes_are_chosen_ordered_renamed_and_merged() -> None:
+def test_classes_are_selected_ordered_renamed_and_merged() -> None:
     labels = np.array([[0, 1, 2, 3, 4, 255]], dtype=np.uint8).repeat(4, axis=0)
-    item = DatasetItem("a", picture(1, 4, 6), labels)
+    item = DatasetItem("a", noise(1, 4, 6), labels)
     files = written([item], classes=("dot", "wasser", "background"), rename={"dot": "wet", "wasser": "wet"})
     assert mask_in(files["masks/a.png"])[0].tolist() == [1, 0, IGNORE, IGNORE, 0, IGNORE]
     listed = json.loads(files["dataset.json"])["classes"]
     assert [(entry["name"], entry["background"]) for entry in listed] == [("wet", False), ("background", True)]
-    assert listed[0]["colour"] == list(GROUND.colours[4])
+    assert listed[0]["colour"] == list(SCENE_CLASSES.colours[4])
     files = written([item], classes=("background", "wasser"), dropped="background")
     assert mask_in(files["masks/a.png"])[0].tolist() == [0, 1, 0, 0, 0, IGNORE]
 
 
 @pytest.mark.parametrize("options", [{"classes": ("nobody",)}, {"rename": {"nobody": "x"}}, {"dropped": "nobody"}])
-def test_a_class_that_is_none_is_refused(options: dict[str, object]) -> None:
+def test_an_unknown_class_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidDataset, match="nobody"):
         written([], **options)
 
 
 def many(count: int, masks: int) -> Iterator[DatasetItem]:
-    image = picture(1, 4, 4)
+    image = noise(1, 4, 4)
     for number in range(count):
         labels = (
             np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8)
@@ -82,7 +82,7 @@ def many(count: int, masks: int) -> Iterator[DatasetItem]:
         yield DatasetItem(f"{number}", image, labels)
 
 
-def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
+def test_no_mask_is_in_two_splits_and_shares_are_met() -> None:
     shares = {"train": 0.7, "val": 0.2, "test": 0.1}
     files = written(list(many(800, 125)), format="coco", splits=shares, seed=1)
     lines = [json.loads(line) for line in files["manifest.jsonl"].splitlines()]
@@ -104,16 +104,16 @@ def test_no_mask_is_on_two_sides_of_a_split_and_shares_are_met() -> None:
 @pytest.mark.parametrize(
     "splits", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}, {"../up": 1.0}, {"Train": 1.0}, {"": 1.0}]
 )
-def test_splits_that_are_none_are_refused(splits: dict[str, float]) -> None:
+def test_invalid_splits_are_refused(splits: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ExportOptions(format="coco", splits=splits)
 
 
-def test_an_item_keeps_its_split_unless_it_is_no_name() -> None:
-    files = written([DatasetItem("a", picture(1, 24, 31), scene(0), split="fold-2")])
+def test_an_item_keeps_its_split_unless_the_name_is_invalid() -> None:
+    files = written([DatasetItem("a", noise(1, 24, 31), scene(0), split="fold-2")])
     assert files["fold-2.txt"] == b"a\n"
     with pytest.raises(InvalidDataset, match="split"):
-        written([DatasetItem("a", picture(1, 24, 31), scene(0), split="../../etc")])
+        written([DatasetItem("a", noise(1, 24, 31), scene(0), split="../../etc")])
 
 
 @pytest.mark.parametrize("format", ["webdataset", "huggingface"])
@@ -126,7 +126,7 @@ def test_shards_end_by_items_or_by_bytes(format: str) -> None:
     assert shards(shard_items=3) == 3
     assert shards(shard_items=100) == 1
     big = [
-        DatasetItem(f"{number}", picture(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)
+        DatasetItem(f"{number}", noise(number, 160, 160), np.zeros((160, 160), dtype=np.uint8)) for number in range(6)
     ]
     assert sum(path.endswith(ending) for path in written(big, format=format, shard_bytes=1 << 16)) == 6
 
@@ -136,7 +136,7 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
     flat = Image.new("RGB", (16, 16), (200, 30, 60))
     jpeg = io.BytesIO()
     flat.save(jpeg, "JPEG")
-    given = {"p": picture(1, 16, 16), "j": jpeg.getvalue()}
+    given = {"p": noise(1, 16, 16), "j": jpeg.getvalue()}
     items = [DatasetItem(name, data, labels) for name, data in given.items()]
     as_png, as_jpeg = written(items), written(items, image_format="jpeg")
     assert as_png["images/p.png"] == given["p"]
@@ -145,7 +145,7 @@ def test_images_are_copied_where_they_can_be_and_encoded_where_they_cannot() -> 
     assert as_jpeg["images/p.jpg"][:3] == b"\xff\xd8\xff"
 
 
-def test_a_picture_that_its_exif_data_turn_is_written_as_it_is_stored_without_them() -> None:
+def test_an_image_that_exif_data_rotate_is_written_as_stored_without_them() -> None:
     turned, other = Image.Exif(), Image.Exif()
     turned[ExifTags.Base.Orientation], other[ExifTags.Base.Software] = 6, "a camera"
     flat, files = Image.new("RGB", (16, 12), (200, 30, 60)), {}
@@ -169,47 +169,54 @@ def test_grey_of_16_bits_keeps_its_levels() -> None:
     assert np.abs(found - (deep >> 8)).max() <= 4
 
 
-def test_a_mask_that_is_written_as_ours_already_is_copied() -> None:
-    own = encode_mask(scene(0), GROUND.colours, {"seed": 3})
+def test_a_mask_already_in_the_output_form_is_copied() -> None:
+    own = encode_mask(scene(0), SCENE_CLASSES.colours, {"seed": 3})
     other = encode_mask(scene(0), [(number, 0, 0) for number in range(5)], {})
     files = written(
         [
-            DatasetItem("own", picture(1, 24, 31), own),
-            DatasetItem("other", picture(2, 24, 31), other),
-            DatasetItem("grey", picture(3, 24, 31), png(scene(0))),
+            DatasetItem("own", noise(1, 24, 31), own),
+            DatasetItem("other", noise(2, 24, 31), other),
+            DatasetItem("grey", noise(3, 24, 31), png(scene(0))),
         ]
     )
     assert files["masks_colour/own.png"] == own
     assert (
-        files["masks_colour/other.png"] == files["masks_colour/grey.png"] == encode_mask(scene(0), GROUND.colours, {})
+        files["masks_colour/other.png"]
+        == files["masks_colour/grey.png"]
+        == encode_mask(scene(0), SCENE_CLASSES.colours, {})
     )
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "message"),
     [
-        (DatasetItem("a", picture(1, 24, 30), scene(0)), "30 x 24 px and its mask 31 x 24"),
-        (DatasetItem("a", picture(1, 24, 31), scene(0) + 3), "holds label 5"),
+        (DatasetItem("a", noise(1, 24, 30), scene(0)), "30 x 24 px and its mask 31 x 24"),
+        (DatasetItem("a", noise(1, 24, 31), scene(0) + 3), "holds label 5"),
         (DatasetItem("a", b"no image", scene(0)), "the image of 'a' cannot be decoded"),
-        (DatasetItem("a", picture(1, 24, 31), b"no mask"), "cannot be decoded"),
-        (DatasetItem("a", picture(1, 24, 31), scene(0).astype(np.int32)), "must be"),
+        (DatasetItem("a", noise(1, 24, 31), b"no mask"), "cannot be decoded"),
+        (DatasetItem("a", noise(1, 24, 31), scene(0).astype(np.int32)), "must be"),
         (DatasetItem("a", Path("/nowhere/at/all.png"), scene(0)), "cannot be read"),
     ],
 )
 @pytest.mark.parametrize("format", ["folders", "coco"])
-def test_an_item_that_cannot_be_written_is_named(item: DatasetItem, said: str, format: str) -> None:
-    with pytest.raises(InvalidDataset, match=said):
+def test_an_item_that_cannot_be_written_is_named(item: DatasetItem, message: str, format: str) -> None:
+    with pytest.raises(InvalidDataset, match=message):
         written([item], format=format)
 
 
 def test_two_items_of_one_name_are_refused_even_if_they_differ_in_case() -> None:
     with pytest.raises(InvalidDataset, match="an item before it"):
-        written([DatasetItem("a/B", picture(1, 24, 31), scene(0)), DatasetItem("A:b", picture(2, 24, 31), scene(0))])
+        written(
+            [
+                DatasetItem("a/B", noise(1, 24, 31), scene(0)),
+                DatasetItem("A:b", noise(2, 24, 31), scene(0)),
+            ]
+        )
 
 
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=300))
-def test_any_name_is_a_harmless_file_name(name: str) -> None:
+def test_any_name_becomes_a_safe_file_name(name: str) -> None:
     stem = file_stem(name)
     assert 0 < len(stem.encode()) <= 151
     assert not set(stem) & set('/\\:*?"<>|\0\n\r')
@@ -219,7 +226,7 @@ def test_any_name_is_a_harmless_file_name(name: str) -> None:
     assert stem == stem.strip(" .")
 
 
-def test_seen_knows_what_came_before() -> None:
+def test_seen_hashes_detects_duplicates() -> None:
     seen = SeenHashes()
     assert all(seen.add(str(number)) for number in range(10_000))
     assert not any(seen.add(str(number)) for number in range(0, 10_000, 7))
@@ -249,9 +256,9 @@ def test_a_tar_is_what_tarfile_reads(name: str, data: bytes) -> None:
             assert file.extractfile(first).read() == data  # type: ignore[union-attr]
 
 
-def test_the_manifest_holds_hashes_of_what_lies_there(tmp_path: Path) -> None:
+def test_the_manifest_has_the_hashes_of_the_files(tmp_path: Path) -> None:
     for format in ("folders", "coco", "voc", "cityscapes", "yolo"):
-        folder = export(scenes(), GROUND, tmp_path / format, format=format)
+        folder = export(scenes(), SCENE_CLASSES, tmp_path / format, format=format)
         found, lines = (
             digests(folder),
             [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()],
@@ -272,7 +279,7 @@ def test_the_manifest_holds_hashes_of_what_lies_there(tmp_path: Path) -> None:
         )
 
 
-def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
+def test_the_card_states_origin_and_limits_of_use() -> None:
     model = ModelAbout(
         id="toy@1.0.0",
         title="Toy | scenes",
@@ -305,7 +312,7 @@ def test_the_card_says_what_made_the_set_and_what_it_is_not_for() -> None:
         assert card.startswith("---\ntask_categories:") == (format == "huggingface")
     assert (
         "Synthetic images were drawn"
-        not in written([DatasetItem("a", picture(1, 24, 31), scene(0))])["README.md"].decode()
+        not in written([DatasetItem("a", noise(1, 24, 31), scene(0))])["README.md"].decode()
     )
 
 
@@ -317,11 +324,11 @@ def test_a_format_without_its_packages_names_the_extra(monkeypatch: pytest.Monke
 
 def test_zip_store_and_folder_hold_the_same_files(tmp_path: Path) -> None:
     options = ExportOptions(format="webdataset", shard_items=3)
-    write_all(export_files(scenes(), GROUND, options), FolderSink(tmp_path / "a"))
+    write_all(export_files(scenes(), SCENE_CLASSES, options), FolderSink(tmp_path / "a"))
     store = FolderStore(tmp_path / "store", link_secret=b"s" * 32, public_url="http://example.org")
-    write_all(export_files(scenes(), GROUND, options), StoreSink(store, "exports/e"))
-    packed = b"".join(zip_pieces(export_files(scenes(), GROUND, options)))
-    assert packed == b"".join(zip_pieces(export_files(scenes(), GROUND, options)))
+    write_all(export_files(scenes(), SCENE_CLASSES, options), StoreSink(store, "exports/e"))
+    packed = b"".join(zip_pieces(export_files(scenes(), SCENE_CLASSES, options)))
+    assert packed == b"".join(zip_pieces(export_files(scenes(), SCENE_CLASSES, options)))
     with zipfile.ZipFile(io.BytesIO(packed)) as file:
         assert file.testzip() is None
         in_zip = {name: hashlib.sha256(file.read(name)).hexdigest() for name in file.namelist()}
@@ -333,7 +340,7 @@ def test_zip_store_and_folder_hold_the_same_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../a", "/a", "a/../../b", ""])
-def test_a_folder_takes_no_path_out_of_it(tmp_path: Path, path: str) -> None:
+def test_a_folder_sink_refuses_paths_out_of_the_folder(tmp_path: Path, path: str) -> None:
     with pytest.raises(InvalidDataset, match="leads out"):
         FolderSink(tmp_path / "deep")(ExportFile.of(path, b"x"))
 
@@ -350,32 +357,34 @@ def test_a_spool_may_be_read_twice_and_written_on() -> None:
 def test_long_files_are_moved_from_scratch_and_nothing_is_left_there(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     big = [
-        DatasetItem(f"{number}", picture(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)
+        DatasetItem(f"{number}", noise(number, 400, 400), np.zeros((400, 400), dtype=np.uint8)) for number in range(4)
     ]
     for format in ("webdataset", "huggingface"):
         options = ExportOptions(format=format)
-        write_all(export_files(big, GROUND, options), FolderSink(tmp_path / "a" / format))
-        write_all(export_files(big, GROUND, options, scratch=tmp_path / "b"), FolderSink(tmp_path / "b" / format))
+        write_all(export_files(big, SCENE_CLASSES, options), FolderSink(tmp_path / "a" / format))
+        write_all(
+            export_files(big, SCENE_CLASSES, options, scratch=tmp_path / "b"), FolderSink(tmp_path / "b" / format)
+        )
         assert digests(tmp_path / "a" / format) == digests(tmp_path / "b" / format)
         assert max(path.stat().st_size for path in (tmp_path / "b" / format).rglob("*")) > 1 << 20
     assert not list(tmp_path.rglob("*.part"))
-    files = export_files(big * 1, GROUND, ExportOptions(format="webdataset", shard_items=3), scratch=tmp_path)
+    files = export_files(big * 1, SCENE_CLASSES, ExportOptions(format="webdataset", shard_items=3), scratch=tmp_path)
     next(files)
     assert list(tmp_path.glob(".export-*"))
     files.close()
     assert not list(tmp_path.glob(".export-*"))
 
 
-def test_nothing_is_left_open_when_an_export_is_given_up(tmp_path: Path) -> None:
+def test_an_abandoned_export_closes_its_files(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for format in ("folders", "coco", "webdataset", "huggingface", "voc"):
-        files = export_files(many(10_000, 100), GROUND, ExportOptions(format=format, shard_items=100))
+        files = export_files(many(10_000, 100), SCENE_CLASSES, ExportOptions(format=format, shard_items=100))
         next(files)
         files.close()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
-def test_a_mask_merged_from_two_sides_is_on_neither() -> None:
+def test_a_mask_merged_from_two_splits_is_in_neither() -> None:
     items = list(scenes(40))
     for number, item in enumerate(items):
         item.source_mask = f"mask{number}"
@@ -390,13 +399,13 @@ def test_a_mask_merged_from_two_sides_is_on_neither() -> None:
     merged = [
         DatasetItem(
             "across",
-            picture(101, 8, 8),
+            noise(101, 8, 8),
             np.zeros((8, 8), dtype=np.uint8),
             source_mask=f"{one.source_mask}+{other.source_mask}",
         ),
         DatasetItem(
             "within",
-            picture(102, 8, 8),
+            noise(102, 8, 8),
             np.zeros((8, 8), dtype=np.uint8),
             source_mask=f"{one.source_mask}+{same.source_mask}",
         ),

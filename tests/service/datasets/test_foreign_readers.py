@@ -1,5 +1,4 @@
-"""Every export is read by others' readers, or by the published rules of its format: the same masks, classes and
-splits."""
+"""Exports read by other projects' readers, or by their format's published rules: the same masks, classes and splits."""
 
 from __future__ import annotations
 
@@ -16,14 +15,16 @@ from pycocotools.coco import COCO
 
 from service.datasets.classes import IGNORE, ClassList
 from tests.service.datasets.scenes import (
-    GROUND,
-    NO_GROUND,
+    CLASSES_WITHOUT_BACKGROUND,
+    SCENE_CLASSES,
     export,
     scenes,
 )
 
 SPLITS = {"train": 0.5, "val": 0.5}
-CLASSES = pytest.mark.parametrize("classes", [GROUND, NO_GROUND], ids=["background", "no background"])
+CLASSES = pytest.mark.parametrize(
+    "classes", [SCENE_CLASSES, CLASSES_WITHOUT_BACKGROUND], ids=["background", "no background"]
+)
 
 
 def manifest(folder: Path) -> list[dict]:
@@ -58,8 +59,8 @@ def test_pycocotools_reads_the_masks(tmp_path: Path, classes: ClassList, polygon
             in_split, truth = files[f"images/{split}/{image['file_name']}"]
             assert in_split == split
             assert (image["height"], image["width"]) == truth.shape
-            ground = IGNORE if classes.background is None else classes.background.index
-            labels = np.full(truth.shape, ground, dtype=np.uint8)
+            background = IGNORE if classes.background is None else classes.background.index
+            labels = np.full(truth.shape, background, dtype=np.uint8)
             annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
             for annotation in annotations:
                 name = names[annotation["category_id"]]
@@ -68,7 +69,7 @@ def test_pycocotools_reads_the_masks(tmp_path: Path, classes: ClassList, polygon
                 rows, columns = np.nonzero(mask)
                 assert annotation["bbox"] == [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
                 assert annotation["iscrowd"] == (name == "ignore")
-                assert (labels[mask] == ground).all(), "objects do not overlap"
+                assert (labels[mask] == background).all(), "objects do not overlap"
                 labels[mask] = IGNORE if name == "ignore" else classes.names.index(name)
             assert np.array_equal(labels, truth)
             seen += len(annotations)
@@ -77,7 +78,7 @@ def test_pycocotools_reads_the_masks(tmp_path: Path, classes: ClassList, polygon
 
 
 @CLASSES
-def test_yolo_labels_are_the_masks_to_those_who_round_down(tmp_path: Path, classes: ClassList) -> None:
+def test_yolo_labels_give_the_masks_when_corners_are_rounded_down(tmp_path: Path, classes: ClassList) -> None:
     folder = export(scenes(), classes, tmp_path, format="yolo", splits=SPLITS)
     about = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))
     assert list(about["names"].values()) == [entry.name for entry in classes.objects]
@@ -105,14 +106,14 @@ def test_yolo_labels_are_the_masks_to_those_who_round_down(tmp_path: Path, class
 
 
 def test_voc_by_its_published_rules(tmp_path: Path) -> None:
-    folder = export(scenes(), GROUND, tmp_path, format="voc", splits=SPLITS, image_format="jpeg")
+    folder = export(scenes(), SCENE_CLASSES, tmp_path, format="voc", splits=SPLITS, image_format="jpeg")
     lists = {
         split: (folder / "ImageSets/Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split("\n")[:-1]
         for split in SPLITS
     }
     both = (folder / "ImageSets/Segmentation/trainval.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert sorted(both) == sorted(chain.from_iterable(lists.values()))
-    palette = np.array([(c.colour) for c in GROUND.classes])
+    palette = np.array([(c.colour) for c in SCENE_CLASSES.classes])
     for path, (split, truth) in by_file(folder).items():
         stem = Path(path).name.removesuffix(".jpg")
         assert stem in lists[split]
@@ -133,7 +134,7 @@ def test_voc_by_its_published_rules(tmp_path: Path) -> None:
 
 
 def test_cityscapes_by_its_published_rules(tmp_path: Path) -> None:
-    folder = export(scenes(), GROUND, tmp_path, format="cityscapes", splits=SPLITS)
+    folder = export(scenes(), SCENE_CLASSES, tmp_path, format="cityscapes", splits=SPLITS)
     files = by_file(folder)
     for path, (split, truth) in files.items():
         tree, in_split, city, name = path.split("/")
@@ -155,7 +156,7 @@ def test_cityscapes_by_its_published_rules(tmp_path: Path) -> None:
 
 def test_datasets_loads_images_masks_and_splits(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    folder = export(scenes(), GROUND, tmp_path / "set", format="huggingface", splits=SPLITS, shard_items=2)
+    folder = export(scenes(), SCENE_CLASSES, tmp_path / "set", format="huggingface", splits=SPLITS, shard_items=2)
     assert len(list((folder / "data").iterdir())) == 4
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     truth = {line["name"]: line["split"] for line in manifest(folder)}
@@ -178,7 +179,7 @@ def test_datasets_loads_images_masks_and_splits(tmp_path: Path) -> None:
 
 def test_webdataset_reads_the_shards(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
-    folder = export(scenes(), GROUND, tmp_path, format="webdataset", splits=SPLITS, shard_items=3)
+    folder = export(scenes(), SCENE_CLASSES, tmp_path, format="webdataset", splits=SPLITS, shard_items=3)
     masks, names = expected(), []
     originals = {item.name: item.image for item in scenes()}
     for split in SPLITS:
@@ -199,10 +200,10 @@ def test_folders_are_what_training_reads(tmp_path: Path) -> None:
     from workers.data.captions import read_texts
     from workers.data.segmentation_folder import SegmentationFolder
 
-    folder = export(scenes(), GROUND, tmp_path, format="folders", splits=SPLITS)
+    folder = export(scenes(), SCENE_CLASSES, tmp_path, format="folders", splits=SPLITS)
     truth = {line["image"]["path"]: line for line in manifest(folder)}
     opened = SegmentationFolder.open(folder)
-    assert tuple(entry.name for entry in opened.classes) == GROUND.names
+    assert tuple(entry.name for entry in opened.classes) == SCENE_CLASSES.names
     stems = {split: opened.stems(split) for split in SPLITS}
     assert sum(map(len, stems.values())) == len(truth)
     for split, listed in stems.items():

@@ -30,7 +30,7 @@ def by_pillow(polygon: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def flood(labels: np.ndarray) -> list[np.ndarray]:
-    """Connected regions that are not 0, the slow and plain way."""
+    """Connected regions of non-zero labels, by a slow and simple flood fill."""
     left = {(int(y), int(x)) for y, x in zip(*np.nonzero(labels), strict=True)}
     found = []
     for start in sorted(left):
@@ -51,7 +51,7 @@ def flood(labels: np.ndarray) -> list[np.ndarray]:
 
 @settings(deadline=None)
 @given(label_maps)
-def test_connected_regions_are_those_of_a_flood(labels: np.ndarray) -> None:
+def test_connected_regions_match_a_flood_fill(labels: np.ndarray) -> None:
     regions = connected(labels, {0})
     expected = flood(labels)
     assert len(regions) == len(expected)
@@ -66,7 +66,7 @@ def test_connected_regions_are_those_of_a_flood(labels: np.ndarray) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(label_maps, st.sampled_from([0.0, 0.25, 0.4]))
-def test_an_outline_holds_its_object_and_nothing_else(labels: np.ndarray, inset_px: float) -> None:
+def test_an_outline_contains_its_object_and_nothing_else(labels: np.ndarray, inset_px: float) -> None:
     regions = connected(labels, {0})
     found = polygons(regions.map, len(regions), inset_px=inset_px)
     assert len(found) == len(regions)
@@ -79,7 +79,7 @@ def test_an_outline_holds_its_object_and_nothing_else(labels: np.ndarray, inset_
 
 @settings(max_examples=200, deadline=None)
 @given(label_maps)
-def test_an_outline_a_little_inside_holds_its_object_for_those_who_round_down(labels: np.ndarray) -> None:
+def test_an_inset_outline_gives_its_object_when_rounded_down(labels: np.ndarray) -> None:
     regions = connected(labels, {0})
     for number, parts in enumerate(polygons(regions.map, len(regions), inset_px=0.25), start=1):
         assert np.array_equal(by_pillow(parts[0], labels.shape), regions.map == number)
@@ -107,7 +107,7 @@ def test_an_object_in_parts_has_an_outline_for_each() -> None:
     assert np.array_equal(by_pycocotools(parts, labels.shape), labels == 1)
 
 
-def test_instances_divide_what_touches_and_the_rest_stays_connected() -> None:
+def test_instances_divide_touching_objects_and_the_rest_stays_connected() -> None:
     labels = np.ones((4, 9), dtype=np.uint8)
     instances = np.zeros((4, 9), dtype=np.int32)
     instances[:, 4] = 3

@@ -1,4 +1,4 @@
-"""What is read of a dataset whatever its format: masks, names, splits; and what is wrong in it, file by file."""
+"""Reading datasets of any format: masks, names and splits, and the report of faults by file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from PIL import ExifTags, Image
 from service.datasets.classes import IGNORE
 from service.datasets.reading.about import read_training_data
 from service.errors import InvalidDataset
-from tests.service.datasets.scenes import picture, png, read
-from tests.service.datasets.written import (
+from tests.service.datasets.hand_written import (
     RAW,
     SQUARE,
     TWO,
@@ -25,6 +24,7 @@ from tests.service.datasets.written import (
     listed,
     write,
 )
+from tests.service.datasets.scenes import noise, png, read
 from tests.service.masks.support import chunk, file, header
 
 
@@ -34,25 +34,25 @@ def test_every_fault_is_reported_by_its_file(tmp_path: Path) -> None:
         tmp_path,
         **{
             "dataset.json": listed(["background", "cell"]),
-            "images/good.png": picture(1, 10, 12),
+            "images/good.png": noise(1, 10, 12),
             "masks/good.png": good,
-            "images/same.png": picture(1, 10, 12),
+            "images/same.png": noise(1, 10, 12),
             "masks/same.png": good,
-            "images/broken.png": picture(2, 10, 12)[:120],
+            "images/broken.png": noise(2, 10, 12)[:120],
             "masks/broken.png": good,
             "images/text.jpg": b"no image",
             "masks/text.png": good,
-            "images/brokenmask.png": picture(9, 10, 12),
+            "images/brokenmask.png": noise(9, 10, 12),
             "masks/brokenmask.png": good[:60],
-            "images/size.png": picture(3, 10, 13),
+            "images/size.png": noise(3, 10, 13),
             "masks/size.png": good,
-            "images/strange.png": picture(4, 10, 12),
-            "masks/strange.png": png(SQUARE * 7),
-            "images/empty.png": picture(5, 10, 12),
+            "images/unknown.png": noise(4, 10, 12),
+            "masks/unknown.png": png(SQUARE * 7),
+            "images/empty.png": noise(5, 10, 12),
             "masks/empty.png": png(SQUARE * 0),
-            "images/ignored.png": picture(6, 10, 12),
+            "images/ignored.png": noise(6, 10, 12),
             "masks/ignored.png": png(np.full((10, 12), 255, dtype=np.uint8)),
-            "images/alone.png": picture(7, 10, 12),
+            "images/alone.png": noise(7, 10, 12),
             "masks/lonely.png": good,
         },
     )
@@ -61,7 +61,7 @@ def test_every_fault_is_reported_by_its_file(tmp_path: Path) -> None:
     assert faults(report) == {
         "unreadable": ["images/broken.png", "images/brokenmask.png", "images/text.jpg"],
         "size_differs": ["images/size.png"],
-        "unknown_labels": ["images/strange.png"],
+        "unknown_labels": ["images/unknown.png"],
         "missing_partner": ["images/alone.png", "masks/lonely.png"],
         "duplicate": ["images/same.png"],
         "empty_mask": ["images/empty.png", "images/ignored.png"],
@@ -75,7 +75,7 @@ def test_every_fault_is_reported_by_its_file(tmp_path: Path) -> None:
 
 
 def test_only_the_first_of_many_findings_are_kept_and_all_are_counted(tmp_path: Path) -> None:
-    files = {f"images/{number:03}.png": picture(number, 4, 4) for number in range(50)}
+    files = {f"images/{number:03}.png": noise(number, 4, 4) for number in range(50)}
     write(tmp_path, **files, **{"dataset.json": listed(["a", "b"]), "masks/none.png": png(SQUARE)})
     _, report, _ = read(tmp_path)
     (group,) = report.faults
@@ -95,7 +95,8 @@ def test_masks_by_index(tmp_path: Path, form: str) -> None:
             else png(labels.astype(np.uint16) if form == "16 bits" else labels)
         )
     write(
-        tmp_path, **{"classes.txt": "background\ncell\n", "images/a.png": picture(1, 10, 12), "masks/a_mask.png": data}
+        tmp_path,
+        **{"classes.txt": "background\ncell\n", "images/a.png": noise(1, 10, 12), "masks/a_mask.png": data},
     )
     items, report, classes = read(tmp_path)
     assert report.clean
@@ -105,7 +106,7 @@ def test_masks_by_index(tmp_path: Path, form: str) -> None:
 
 def test_masks_in_black_and_white_are_the_two_classes(tmp_path: Path) -> None:
     for number in range(3):
-        write(tmp_path, **{f"images/{number}.png": picture(number, 10, 12), f"masks/{number}.png": png(SQUARE * 255)})
+        write(tmp_path, **{f"images/{number}.png": noise(number, 10, 12), f"masks/{number}.png": png(SQUARE * 255)})
     write(tmp_path, **{"classes.txt": "background\ncell\n"})
     items, report, _ = read(tmp_path)
     assert report.clean
@@ -122,9 +123,9 @@ def test_masks_by_colour_with_a_list_of_colours(tmp_path: Path) -> None:
         tmp_path,
         **{
             "class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n",
-            "train/images/a.png": picture(1, 10, 12),
+            "train/images/a.png": noise(1, 10, 12),
             "train/masks/a.png": png(painted),
-            "val/images/b.png": picture(2, 10, 12),
+            "val/images/b.png": noise(2, 10, 12),
             "val/masks/b.png": png(blurred),
         },
     )
@@ -137,12 +138,12 @@ def test_masks_by_colour_with_a_list_of_colours(tmp_path: Path) -> None:
     assert "#780505 at x 5, y 5" in report.faults[0].first[0].detail
 
 
-def test_masks_whose_palette_numbers_the_colours_as_they_came_are_read_by_colour(tmp_path: Path) -> None:
+def test_masks_whose_palette_has_its_own_numbering_are_read_by_colour(tmp_path: Path) -> None:
     numbered = Image.fromarray(1 - SQUARE, "P")
     numbered.putpalette([*RAW["cell"], *RAW["background"]])
     out = io.BytesIO()
     numbered.save(out, "PNG")
-    pictures = {"images/a.png": picture(1, 10, 12), "masks/a.png": out.getvalue()}
+    pictures = {"images/a.png": noise(1, 10, 12), "masks/a.png": out.getvalue()}
     write(tmp_path / "set", **pictures, **{"class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n"})
     items, report, _ = read(tmp_path / "set")
     assert report.clean
@@ -154,13 +155,13 @@ def test_masks_whose_palette_numbers_the_colours_as_they_came_are_read_by_colour
     assert np.array_equal(read(tmp_path / "own")[0]["a"].labels, 1 - SQUARE)
 
 
-def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp_path: Path) -> None:
+def test_one_colour_mask_among_many_does_not_decide_the_encoding(tmp_path: Path) -> None:
     painted = np.array([RAW["background"], RAW["cell"]], dtype=np.uint8)[SQUARE]
     for number in range(4):
         write(
             tmp_path,
             **{
-                f"images/{number}.png": picture(number, 10, 12),
+                f"images/{number}.png": noise(number, 10, 12),
                 f"masks/{number}.png": png(painted if number == 2 else SQUARE),
             },
         )
@@ -172,11 +173,14 @@ def test_one_painted_mask_among_many_does_not_decide_how_the_others_are_read(tmp
     assert "colour image" in report.faults[0].first[0].detail
 
 
-def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: Path) -> None:
+def test_names_with_invalid_or_control_characters_are_escaped(tmp_path: Path) -> None:
     about = json.loads(listed(["background", "cell"])) | {"name": "a\ud800"}
     write(tmp_path, **{"dataset.json": json.dumps(about)})
     for number, name in enumerate((b"ok\xff", b"bad\xff\x1b[31m")):
-        for folder, data in (("images", picture(number, 10, 12) if number == 0 else b"none"), ("masks", png(SQUARE))):
+        for folder, data in (
+            ("images", noise(number, 10, 12) if number == 0 else b"none"),
+            ("masks", png(SQUARE)),
+        ):
             (tmp_path / folder).mkdir(exist_ok=True)
             Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/" + name + b".png")).write_bytes(data)
     write(tmp_path, **{"captions.jsonl": json.dumps({"stem": "ok\udcff", "text": "half \ud800"})})
@@ -196,7 +200,7 @@ def test_names_that_are_no_text_or_command_a_terminal_are_spelled_out(tmp_path: 
 
 def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
     for stem in ("a", "b", "c", "d", "e.png"):
-        write(tmp_path, **{f"images/{stem}.png": picture(ord(stem[0]), 10, 12), f"masks/{stem}.png": png(SQUARE)})
+        write(tmp_path, **{f"images/{stem}.png": noise(ord(stem[0]), 10, 12), f"masks/{stem}.png": png(SQUARE)})
     lists = {"train.txt": "\ufeffa\r\nb.png\r\n", "val.txt": "./images/c.png\n", "test.txt": "images\\d.png\ne.png\n"}
     items, _, _ = read(write(tmp_path, **lists, **{"dataset.json": listed(["background", "cell"])}))
     assert {name: item.split for name, item in items.items()} == {
@@ -209,13 +213,17 @@ def test_splits_may_list_stems_names_or_paths(tmp_path: Path) -> None:
 
 
 def test_two_images_do_not_share_a_mask_by_their_stem(tmp_path: Path) -> None:
-    images = {"images/a.jpg": picture(1, 10, 12), "images/a.png": picture(2, 10, 12), "masks/a.png": png(SQUARE)}
+    images = {
+        "images/a.jpg": noise(1, 10, 12),
+        "images/a.png": noise(2, 10, 12),
+        "masks/a.png": png(SQUARE),
+    }
     items, report, _ = read(write(tmp_path, **images, **{"dataset.json": listed(["background", "cell"])}))
     assert list(items) == ["a"]
     assert faults(report) == {"missing_partner": ["images/a.png"]}
 
 
-def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_drawn_on_the_turned_one(
+def test_images_that_exif_data_rotate_are_reported_and_skipped_if_the_mask_is_rotated(
     tmp_path: Path,
 ) -> None:
     exif = Image.Exif()
@@ -233,7 +241,7 @@ def test_pictures_that_exif_data_turn_are_told_and_left_out_where_the_mask_is_dr
     assert report.skipped == 1
 
 
-def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
+def test_an_image_of_32_bit_numbers_is_skipped(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.fromarray(np.linspace(0, 1, 120, dtype=np.float32).reshape(10, 12)).save(out, "TIFF")
     write(
@@ -246,7 +254,7 @@ def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "said"),
+    ("classes", "message"),
     [
         ('{"classes": [{"index": 1, "name": "a"}]}', "without gaps"),
         ('{"classes": [{"index": 0}]}', "is not a valid list of classes"),
@@ -258,23 +266,23 @@ def test_a_picture_of_32_bit_numbers_is_left_out(tmp_path: Path) -> None:
         (listed([str(number) for number in range(255)]), "dataset.json"),
     ],
 )
-def test_a_class_list_that_is_none_is_refused(tmp_path: Path, classes: str, said: str) -> None:
-    write(tmp_path, **{"dataset.json": classes, "images/a.png": picture(1, 10, 12), "masks/a.png": png(SQUARE)})
-    with pytest.raises(InvalidDataset, match=said):
+def test_an_invalid_class_list_is_refused(tmp_path: Path, classes: str, message: str) -> None:
+    write(tmp_path, **{"dataset.json": classes, "images/a.png": noise(1, 10, 12), "masks/a.png": png(SQUARE)})
+    with pytest.raises(InvalidDataset, match=message):
         read(tmp_path)
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="A dataset is one of"):
         read(tmp_path)
-    write(tmp_path, **{"images/a.png": picture(1, 10, 12), "masks/a.png": png(SQUARE)})
+    write(tmp_path, **{"images/a.png": noise(1, 10, 12), "masks/a.png": png(SQUARE)})
     with pytest.raises(InvalidDataset, match="has no list of its classes"):
         read(tmp_path)
     items, _, _ = read(tmp_path, classes=TWO)
     assert np.array_equal(items["a"].labels, SQUARE)
 
 
-def test_an_image_of_too_many_pixels_is_not_unpacked(tmp_path: Path) -> None:
+def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     huge = file(header(40_000, 40_000), chunk(b"IDAT", zlib.compress(bytes(1000))))
     write(tmp_path, **{"classes.txt": "a\nb", "images/a.png": huge, "masks/a.png": png(SQUARE)})
     _, report, _ = read(tmp_path)

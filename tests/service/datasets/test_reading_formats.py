@@ -1,4 +1,4 @@
-"""COCO, VOC, Cityscapes and YOLO as other tools write them; and what is wrong in them."""
+"""COCO, VOC, Cityscapes and YOLO as other tools write them, and their faults."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pycocotools import mask as cocomask
 
 from service.datasets.classes import IGNORE
 from service.errors import InvalidDataset
-from tests.service.datasets.scenes import picture, png, read
-from tests.service.datasets.written import (
+from tests.service.datasets.hand_written import (
     SQUARE,
     faults,
     indexed,
     write,
 )
+from tests.service.datasets.scenes import noise, png, read
 
 
 def coco(**changes: Any) -> dict[str, Any]:
@@ -35,9 +35,7 @@ def coco(**changes: Any) -> dict[str, Any]:
 
 
 def coco_folder(folder: Path, data: dict[str, Any]) -> Path:
-    return write(
-        folder, **{"annotations/instances_val2017.json": json.dumps(data), "val2017/a.jpg": picture(1, 10, 12)}
-    )
+    return write(folder, **{"annotations/instances_val2017.json": json.dumps(data), "val2017/a.jpg": noise(1, 10, 12)})
 
 
 def test_coco_polygons_runs_and_crowds_as_published(tmp_path: Path) -> None:
@@ -94,7 +92,7 @@ def test_coco_polygons_runs_and_crowds_as_published(tmp_path: Path) -> None:
         ({"size": [1000000, 1000000], "counts": [10**12]}, "bad_annotation"),
     ],
 )
-def test_a_segmentation_that_is_none_leaves_its_image_out(tmp_path: Path, segmentation: object, kind: str) -> None:
+def test_an_invalid_segmentation_skips_its_image(tmp_path: Path, segmentation: object, kind: str) -> None:
     data = coco()
     data["annotations"][0]["segmentation"] = segmentation
     items, report, _ = read(coco_folder(tmp_path, data))
@@ -103,7 +101,7 @@ def test_a_segmentation_that_is_none_leaves_its_image_out(tmp_path: Path, segmen
 
 
 def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> None:
-    write(tmp_path, **{"secret.jpg": picture(5, 10, 12)})
+    write(tmp_path, **{"secret.jpg": noise(5, 10, 12)})
     names = ["../secret.jpg", "../../secret.jpg", str(tmp_path / "secret.jpg"), "link.jpg", "", "a\0b", "x" * 2000]
     data = coco(images=[{"id": number, "file_name": name} for number, name in enumerate(names)], annotations=[])
     folder = coco_folder(tmp_path / "set", data)
@@ -113,20 +111,21 @@ def test_a_coco_file_cannot_name_what_is_not_in_the_dataset(tmp_path: Path) -> N
     assert report.skipped == len(names)
 
 
-def test_annotations_of_an_image_of_another_size_leave_it_out(tmp_path: Path) -> None:
+def test_annotations_for_another_image_size_skip_the_image(tmp_path: Path) -> None:
     data = coco(images=[{"id": 7, "file_name": "a.jpg", "width": 24, "height": 20}])
     items, report, _ = read(coco_folder(tmp_path, data))
     assert not items
     assert faults(report) == {"size_differs": ["val2017/a.jpg"]}
 
 
-def test_images_of_one_id_are_all_left_out(tmp_path: Path) -> None:
+def test_images_with_the_same_id_are_all_skipped(tmp_path: Path) -> None:
     data = coco(
         images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}]
     )
     data["annotations"].append({**data["annotations"][0], "id": 2, "image_id": 99})
     folder = write(
-        coco_folder(tmp_path, data), **{"val2017/b.jpg": picture(2, 10, 12), "val2017/c.jpg": picture(3, 10, 12)}
+        coco_folder(tmp_path, data),
+        **{"val2017/b.jpg": noise(2, 10, 12), "val2017/c.jpg": noise(3, 10, 12)},
     )
     items, report, _ = read(folder)
     assert list(items) == ["c"]
@@ -137,16 +136,16 @@ def test_images_of_one_id_are_all_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"categories": [{"id": 1}]}, "a category has an id"),
+        ({"categories": [{"id": 1}]}, "a category needs a whole number as id"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two classes have"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "'a' and 'b' have the id 1"),
         ({"images": {}}, "is not COCO"),
     ],
 )
-def test_a_coco_file_that_is_none_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidDataset, match=said):
+def test_an_invalid_coco_file_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidDataset, match=message):
         read(coco_folder(tmp_path, coco(**change)))
 
 
@@ -156,8 +155,8 @@ def test_voc_with_its_own_classes_and_unlabelled_images(tmp_path: Path) -> None:
     write(
         tmp_path,
         **{
-            "VOCdevkit/VOC2012/JPEGImages/2007_1.jpg": picture(1, 10, 12),
-            "VOCdevkit/VOC2012/JPEGImages/2007_2.jpg": picture(2, 10, 12),
+            "VOCdevkit/VOC2012/JPEGImages/2007_1.jpg": noise(1, 10, 12),
+            "VOCdevkit/VOC2012/JPEGImages/2007_2.jpg": noise(2, 10, 12),
             "VOCdevkit/VOC2012/SegmentationClass/2007_1.png": indexed(labels),
             "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt": "2007_1\n2007_3\n",
             "VOCdevkit/VOC2012/ImageSets/Segmentation/trainval.txt": "2007_1\n2007_3\n",
@@ -178,7 +177,7 @@ def test_cityscapes_with_the_published_ids(tmp_path: Path) -> None:
     write(
         tmp_path,
         **{
-            f"leftImg8bit/train/{base}_leftImg8bit.png": picture(1, 10, 12),
+            f"leftImg8bit/train/{base}_leftImg8bit.png": noise(1, 10, 12),
             f"gtFine/train/{base}_gtFine_labelIds.png": png(labels),
             f"gtFine/train/{base}_gtFine_instanceIds.png": png(ids),
             "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png": png(labels),
@@ -195,7 +194,7 @@ def test_cityscapes_with_the_published_ids(tmp_path: Path) -> None:
 
 
 def yolo_folder(folder: Path, label: str, yaml: str = "train: ../train/images\nnc: 2\nnames: [cat, dog]\n") -> Path:
-    return write(folder, **{"data.yaml": yaml, "train/images/a.jpg": picture(1, 10, 12), "train/labels/a.txt": label})
+    return write(folder, **{"data.yaml": yaml, "train/images/a.jpg": noise(1, 10, 12), "train/labels/a.txt": label})
 
 
 def test_yolo_as_other_tools_write_it(tmp_path: Path) -> None:
@@ -228,26 +227,26 @@ def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
         ("-1 0.1 0.1 0.2 0.1 0.2 0.3", "unknown_labels"),
     ],
 )
-def test_a_yolo_line_that_is_none_leaves_its_image_out(tmp_path: Path, label: str, kind: str) -> None:
+def test_an_invalid_yolo_line_skips_its_image(tmp_path: Path, label: str, kind: str) -> None:
     items, report, _ = read(yolo_folder(tmp_path, label))
     assert not items
     assert faults(report) == {kind: ["train/images/a.jpg"]}
 
 
 @pytest.mark.parametrize(
-    ("yaml", "said"),
+    ("yaml", "message"),
     [
         ("names: [cat\n", "not valid YAML"),
         ("nc: 2\ntrain: train/images\n", "has no names"),
         ("names: {0: a, 2: b}\n", "gap"),
     ],
 )
-def test_what_is_wrong_with_a_yolo_description_is_said_of_it(tmp_path: Path, yaml: str, said: str) -> None:
-    with pytest.raises(InvalidDataset, match=f"data.yaml.*{said}"):
+def test_faults_of_a_yolo_description_are_named(tmp_path: Path, yaml: str, message: str) -> None:
+    with pytest.raises(InvalidDataset, match=f"data.yaml.*{message}"):
         read(yolo_folder(tmp_path, "", yaml))
 
 
-def test_a_yolo_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
+def test_a_missing_yolo_split_is_reported(tmp_path: Path) -> None:
     yaml = "names: [cat]\ntrain: ../train/images\nval: ../valid/images\ntest:\n"
     items, report, _ = read(yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5", yaml))
     assert list(items) == ["a"]
@@ -258,6 +257,6 @@ def test_a_yolo_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "yaml", ["names: [a, b]\ntrain: /etc\n", "names: {0: a, 2: b}\n", "names: !!python/object:os.system {}\n"]
 )
-def test_a_yolo_description_that_is_none_is_refused(tmp_path: Path, yaml: str) -> None:
+def test_an_invalid_yolo_description_is_refused(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(InvalidDataset):
         read(yolo_folder(tmp_path, "", yaml), format="yolo")

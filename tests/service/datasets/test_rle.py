@@ -1,4 +1,4 @@
-"""Run-length encodings are pycocotools' own, to the byte; what is none is refused."""
+"""Run-length encodings match those of pycocotools to the byte; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_mask_is_encoded_as_pycocotools_does(mask: np.ndarray) -> None:
 
 @settings(deadline=None)
 @given(masks)
-def test_what_pycocotools_encoded_is_decoded(mask: np.ndarray) -> None:
+def test_pycocotools_encodings_are_decoded(mask: np.ndarray) -> None:
     assert np.array_equal(decode(decompress(theirs(mask)), *mask.shape), mask)
 
 
@@ -54,7 +54,7 @@ def test_regions_are_encoded_in_one_pass_as_one_by_one(regions: np.ndarray) -> N
         ("00P", "not a complete"),
     ],
 )
-def test_a_string_that_is_none_is_refused(text: str, why: str) -> None:
+def test_an_invalid_string_is_refused(text: str, why: str) -> None:
     with pytest.raises(RleInvalid, match=why):
         decompress(text)
 

@@ -1,4 +1,4 @@
-"""What was written is read again: masks, classes, splits, captions, and what is synthetic."""
+"""Written datasets read again: masks, classes, splits, captions, and which items are synthetic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from service.datasets.classes import IGNORE, ClassList
 from service.datasets.items import DatasetItem
 from tests.service.datasets.scenes import (
-    GROUND,
+    CLASSES_WITHOUT_BACKGROUND,
     MANY,
-    NO_GROUND,
+    SCENE_CLASSES,
     digests,
     export,
     many_classes,
-    picture,
+    noise,
     read,
     scenes,
 )
@@ -27,7 +27,7 @@ FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webda
 HAVE_CAPTIONS = ("folders", "coco", "huggingface", "webdataset")
 
 
-@pytest.mark.parametrize("classes", [GROUND, NO_GROUND], ids=["background", "no background"])
+@pytest.mark.parametrize("classes", [SCENE_CLASSES, CLASSES_WITHOUT_BACKGROUND], ids=["background", "no background"])
 @pytest.mark.parametrize("format", FORMATS)
 def test_items_come_back(tmp_path: Path, format: str, classes: ClassList) -> None:
     export(scenes(), classes, tmp_path, format=format, splits={"train": 0.4, "test": 0.2, "fold-b": 0.4})
@@ -74,7 +74,7 @@ def test_class_names_may_hold_anything(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_class_called_ignore_is_told_from_pixels_to_ignore(tmp_path: Path, format: str) -> None:
+def test_a_class_called_ignore_is_distinct_from_pixels_to_ignore(tmp_path: Path, format: str) -> None:
     names = ["background", "ignore", "# not a comment", "a", "b"]
     classes = ClassList.of(names, {name: (index, 9 * index, 7) for index, name in enumerate(names)})
     export(scenes(), classes, tmp_path, format=format)
@@ -92,7 +92,7 @@ def touching() -> Iterator[DatasetItem]:
     labels[2:10, 2:14] = 1
     instances = np.zeros((12, 16), dtype=np.int32)
     instances[2:10, 2:8], instances[2:10, 8:14] = 5, 9
-    yield DatasetItem("pair", picture(3, 12, 16), labels, instances=instances)
+    yield DatasetItem("pair", noise(3, 12, 16), labels, instances=instances)
 
 
 @pytest.mark.parametrize("format", ["coco", "voc", "cityscapes", "yolo"])
@@ -110,18 +110,18 @@ def test_instances_that_touch_stay_apart(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_same_input_is_the_same_bytes(tmp_path: Path, format: str) -> None:
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, format: str) -> None:
     metadata = {"model": "toy@1.0.0", "seed": 3, "scores": {"b": 1, "a": 2}}
     turned = {"seed": 3, "scores": {"a": 2, "b": 1}, "model": "toy@1.0.0"}
     options = {"format": format, "splits": {"train": 0.6, "val": 0.4}, "shard_items": 3}
-    first = digests(export(scenes(metadata=metadata), GROUND, tmp_path / "a", **options))
-    second = digests(export(scenes(metadata=turned), GROUND, tmp_path / "b", **options))
+    first = digests(export(scenes(metadata=metadata), SCENE_CLASSES, tmp_path / "a", **options))
+    second = digests(export(scenes(metadata=turned), SCENE_CLASSES, tmp_path / "b", **options))
     assert first == second
     assert len(first) >= 5
 
 
-def test_an_export_of_what_was_read_is_the_same_export(tmp_path: Path) -> None:
-    export(scenes(), GROUND, tmp_path / "a", format="folders")
+def test_an_export_read_and_exported_again_is_the_same(tmp_path: Path) -> None:
+    export(scenes(), SCENE_CLASSES, tmp_path / "a", format="folders")
     items, _, classes = read(tmp_path / "a")
     export((items[item.name] for item in scenes()), classes, tmp_path / "b", format="folders")
     assert digests(tmp_path / "a") == digests(tmp_path / "b")

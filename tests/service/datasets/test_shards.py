@@ -1,4 +1,4 @@
-"""Shards are read as they are: others' tars, what is wrong in them, and what no dataset holds."""
+"""Tar and parquet shards: those of other tools, their faults, and unsafe contents."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from service.datasets.reading.shards import shard_members
 from service.datasets.reading.unpacking import UnpackLimits
 from service.errors import ArchiveRefused, InvalidDataset, MissingExtra
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     export,
-    picture,
+    noise,
     png,
     read,
     scene,
     scenes,
 )
 
-LISTED = json.dumps({"classes": GROUND.table()})
+LISTED = json.dumps({"classes": SCENE_CLASSES.table()})
 
 
 def tarred(path: Path, *members: tuple[str, bytes], **fields: object) -> Path:
-    """A tar by Python's own tarfile; ``fields`` are set in every header."""
+    """A tar written by Python's tarfile; ``fields`` are set in every header."""
     with tarfile.open(path, "w") as file:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -47,14 +47,14 @@ def tarred(path: Path, *members: tuple[str, bytes], **fields: object) -> Path:
 
 
 def sample(key: str, number: int) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    return (f"{key}.png", picture(number, *scene(0).shape)), (f"{key}.mask.png", png(scene(0)))
+    return (f"{key}.png", noise(number, *scene(0).shape)), (f"{key}.mask.png", png(scene(0)))
 
 
 def faults(report: Any) -> dict[str, list[str]]:
     return {group.kind: [finding.file for finding in group.first] for group in report.faults}
 
 
-def test_a_tar_that_webdatasets_own_writer_made_is_read(tmp_path: Path) -> None:
+def test_a_tar_written_by_webdataset_is_read(tmp_path: Path) -> None:
     with webdataset.TarWriter(str(tmp_path / "validation-000000.tar")) as sink:
         for number in range(3):
             image, mask = sample("x", number)
@@ -69,26 +69,26 @@ def test_a_tar_that_webdatasets_own_writer_made_is_read(tmp_path: Path) -> None:
             )
     (tmp_path / "dataset.json").write_text(LISTED)
     items, report, classes = read(tmp_path)
-    assert (report.format, report.items, report.skipped, classes) == ("webdataset", 3, 0, GROUND)
+    assert (report.format, report.items, report.skipped, classes) == ("webdataset", 3, 0, SCENE_CLASSES)
     assert list(items) == ["sub/item0", "sub/item1", "sub/item2"]
     for number, item in enumerate(items.values()):
         assert (item.split, item.caption, item.source) == ("val", f"text {number}", "real")
-        assert item.image == picture(number, *scene(0).shape)
+        assert item.image == noise(number, *scene(0).shape)
         assert np.array_equal(item.labels, scene(0))
 
 
-def test_what_is_wrong_in_a_shard_is_reported_by_its_file(tmp_path: Path) -> None:
+def test_faults_in_a_shard_are_reported_by_file(tmp_path: Path) -> None:
     tarred(
         tmp_path / "train-000000.tar",
         *sample("good", 1),
         ("broken.png", b"no image"),
         ("broken.mask.png", png(scene(0))),
-        ("alone.jpg", picture(2, *scene(0).shape)),
+        ("alone.jpg", noise(2, *scene(0).shape)),
         ("lonely.mask.png", png(scene(0))),
-        ("size.png", picture(3, 9, 9)),
+        ("size.png", noise(3, 9, 9)),
         ("size.mask.png", png(scene(0))),
-        ("strange.png", picture(4, *scene(0).shape)),
-        ("strange.mask.png", png(scene(0) * 9)),
+        ("unknown.png", noise(4, *scene(0).shape)),
+        ("unknown.mask.png", png(scene(0) * 9)),
         ("nothing.txt", b"x"),
         (".hidden", b"x"),
     )
@@ -105,7 +105,7 @@ def test_what_is_wrong_in_a_shard_is_reported_by_its_file(tmp_path: Path) -> Non
         "unreadable": ["train-000000.tar/broken.png", "train-000001.tar", "train-000002.tar"],
         "damaged": ["train-000002.tar/second.png", "train-000003.tar"],
         "size_differs": ["train-000000.tar/size.png"],
-        "unknown_labels": ["train-000000.tar/strange.png"],
+        "unknown_labels": ["train-000000.tar/unknown.png"],
         "missing_partner": ["train-000000.tar/alone.jpg", "train-000000.tar/lonely.mask.png"],
         "duplicate": ["train-000003.tar/tsrif.png"],
     }
@@ -120,7 +120,7 @@ def test_a_shard_with_links_or_devices_is_refused(tmp_path: Path, kind: bytes) -
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "a/../../b.png", "C:\\a.png", "x/" * 40 + "a.png"])
-def test_a_shard_with_names_that_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_shard_with_names_that_lead_out_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArchiveRefused):
         list(shard_members(tarred(tmp_path / "train-000000.tar", (name, b"x"))))
 
@@ -134,7 +134,7 @@ def test_a_shard_over_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.
         list(shard_members(shard))
 
 
-def test_a_header_that_says_it_is_long_takes_no_memory(tmp_path: Path) -> None:
+def test_a_header_with_a_huge_stated_length_takes_no_memory(tmp_path: Path) -> None:
     header = tarfile.TarInfo("././@PaxHeader")
     header.type, header.size = tarfile.XHDTYPE, 1 << 32
     path = tmp_path / "train-000000.tar"
@@ -145,7 +145,7 @@ def test_a_header_that_says_it_is_long_takes_no_memory(tmp_path: Path) -> None:
         list(shard_members(path))
 
 
-def test_a_link_in_the_place_of_a_shard_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_named_like_a_shard_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     tarred(tmp_path / "outside.tar", *sample("secret", 1))
     (tmp_path / "set" / "train-000000.tar").symlink_to(tmp_path / "outside.tar")
@@ -166,12 +166,12 @@ def table(rows: list[dict[str, Any]]) -> pyarrow.Table:
 
 def row(number: int) -> dict[str, Any]:
     return {
-        "image": {"bytes": picture(number, *scene(0).shape), "path": f"{number}.png"},
+        "image": {"bytes": noise(number, *scene(0).shape), "path": f"{number}.png"},
         "mask": {"bytes": png(scene(0)), "path": f"{number}_mask.png"},
     }
 
 
-def test_parquet_that_others_wrote_is_read(tmp_path: Path) -> None:
+def test_parquet_written_by_other_tools_is_read(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "dataset.json").write_text(LISTED)
     rows = [
@@ -204,7 +204,7 @@ def test_parquet_that_others_wrote_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (
             [{"img": row(0)["image"], "mask": row(0)["mask"]}],
@@ -214,10 +214,10 @@ def test_parquet_that_others_wrote_is_read(tmp_path: Path) -> None:
         ([{**row(0), "name": 5}], "a column 'name' that is not text"),
     ],
 )
-def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     parquet.write_table(table(rows), tmp_path / "train-00000.parquet")
     (tmp_path / "dataset.json").write_text(LISTED)
-    with pytest.raises(InvalidDataset, match=said):
+    with pytest.raises(InvalidDataset, match=message):
         read(tmp_path)
 
 
@@ -225,21 +225,21 @@ def test_a_row_group_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch
     from service.datasets.reading import huggingface
 
     monkeypatch.setattr(huggingface, "MAX_GROUP_BYTES", 1000)
-    export(scenes(), GROUND, tmp_path, format="huggingface")
+    export(scenes(), SCENE_CLASSES, tmp_path, format="huggingface")
     with pytest.raises(InvalidDataset, match=r"a row group of \d+ bytes; the limit is 1000"):
         list(open_dataset(tmp_path).entries(Findings()))
 
 
 def test_parquet_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(scenes(2), GROUND, tmp_path, format="huggingface")
+    export(scenes(2), SCENE_CLASSES, tmp_path, format="huggingface")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r"pip install 'twinset\[export\]'"):
         open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("format", ["huggingface", "webdataset"])
-def test_an_export_of_shards_that_were_read_is_the_same_export(tmp_path: Path, format: str) -> None:
-    export(scenes(), GROUND, tmp_path / "a", format=format, shard_items=3)
+def test_shards_read_and_exported_again_are_the_same(tmp_path: Path, format: str) -> None:
+    export(scenes(), SCENE_CLASSES, tmp_path / "a", format=format, shard_items=3)
     items, _, classes = read(tmp_path / "a")
     export(items.values(), classes, tmp_path / "b", format=format, shard_items=3)
     first, second = (

@@ -1,4 +1,4 @@
-"""Statistics are what counting by hand gives."""
+"""Statistics against counts by hand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_frequencies_and_co_occurrence(labels: list[np.ndarray]) -> None:
             assert chance == (sum((mask == j).any() for mask in having) / len(having) if having else None)
 
 
-def test_places_and_sizes() -> None:
+def test_positions_and_sizes() -> None:
     corner = np.zeros((32, 64), dtype=np.uint8)
     corner[:2, :8] = 1
     half = np.zeros((32, 64), dtype=np.uint8)
@@ -58,12 +58,12 @@ def test_places_and_sizes() -> None:
     assert 0.001 < found.size_median < 0.01
 
 
-def test_a_mask_with_a_strange_label_is_refused() -> None:
+def test_a_mask_with_an_unknown_label_is_refused() -> None:
     with pytest.raises(ValueError, match="7"):
         collected([np.full((4, 4), 7, dtype=np.uint8)])
 
 
-def test_the_picture_shows_any_set() -> None:
+def test_the_chart_draws_any_set() -> None:
     (item,) = many_classes()
     assert draw_statistics(collected([item.labels], MANY)).size[0] > 500
     few = draw_statistics(collected([np.eye(32, dtype=np.uint8)]), title="Eye")

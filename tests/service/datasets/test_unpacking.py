@@ -1,4 +1,4 @@
-"""Archives are unpacked whole or refused, and nothing ever lands outside of the folder."""
+"""Archives are unpacked whole or refused; nothing is ever written outside the folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from service.datasets.reading.unpacking import UnpackLimits, unpack
 from service.errors import ArchiveRefused
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     digests,
     export,
     read,
@@ -58,7 +58,7 @@ def packed(folder: Path, into: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_a_dataset_comes_out_of_its_archive(tmp_path: Path, kind: str) -> None:
-    folder = export(scenes(), GROUND, tmp_path / "set", format="coco")
+    folder = export(scenes(), SCENE_CLASSES, tmp_path / "set", format="coco")
     archive = packed(folder, tmp_path / f"set.{kind}", kind)
     assert unpack(archive, tmp_path / "out") == len(digests(folder))
     assert digests(tmp_path / "out/top") == digests(folder)
@@ -85,7 +85,7 @@ def both(*names: str) -> list[pytest.param]:
         "n" * 300,
     ),
 )
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, make: Callable[..., Path], name: str) -> None:
     archive = make(tmp_path / "set.bin", ("good.txt", b"good"), (name, b"bad"))
     before = set(tmp_path.rglob("*"))
     with pytest.raises(ArchiveRefused):
@@ -149,7 +149,7 @@ def test_a_file_below_a_file_is_refused(tmp_path: Path, make: Callable[..., Path
         unpack(archive, tmp_path / "out", SMALL)
 
 
-def test_what_is_damaged_or_no_archive_is_refused(tmp_path: Path) -> None:
+def test_damaged_files_and_other_files_are_refused(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "set.zip", ("a", bytes(range(256)) * 40), method=zipfile.ZIP_STORED).read_bytes()
     flipped = bytearray(whole)
     flipped[200] ^= 0xFF
@@ -164,8 +164,8 @@ def test_what_is_damaged_or_no_archive_is_refused(tmp_path: Path) -> None:
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     data = bytearray(zipped(tmp_path / "set.zip", ("a", b"secret")).read_bytes())
-    for place in (data.index(b"PK\3\4") + 6, data.index(b"PK\1\2") + 8):
-        data[place] |= 1
+    for offset in (data.index(b"PK\3\4") + 6, data.index(b"PK\1\2") + 8):
+        data[offset] |= 1
     (tmp_path / "set.zip").write_bytes(data)
     with pytest.raises(ArchiveRefused, match="encrypted"):
         unpack(tmp_path / "set.zip", tmp_path / "out", SMALL)

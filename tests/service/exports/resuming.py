@@ -1,4 +1,4 @@
-"""Exports that are cut: sources which note what is read of them, and stores which fail at a chosen write."""
+"""Helpers for interrupted exports: sources that record which items are read, and stores that fail at a chosen write."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
 
 PREFIX = "exports/e1/"
-ABOUT = ExportAbout(title="Cut and gone on with", seeds=(1, 2))
+ABOUT = ExportAbout(title="Interrupted and resumed", seeds=(1, 2))
 
 
 @dataclass
 class Source:
-    """Items at positions 0, 2, 4, ..., made anew for each reading; ``read`` are the positions that were."""
+    """A source with items at positions 0, 2, 4, ..., made anew for each iteration; ``read`` are the positions read."""
 
     make: Callable[[], Iterator[DatasetItem | UnavailableItem]]
     classes: ClassList
@@ -48,8 +48,7 @@ class Source:
 
 
 class CutStore(FolderStore):
-    """A folder store that fails at write number ``cut`` (0, 1, ...), before it happens or just after; it notes the keys
-    written."""
+    """A folder store that fails just before or after write number ``cut`` (0, 1, ...); ``written`` are its keys."""
 
     def __init__(self, root: Path, cut: int | None = None, after: bool = False) -> None:
         super().__init__(root, link_secret=b"s" * 32, public_url="http://example.org")
@@ -69,11 +68,11 @@ class CutStore(FolderStore):
         info = write(key, *arguments, **options)
         self.written.append(key)
         if now:
-            raise StoreUnavailable(f"{key} was written, and the test says that nobody knows")
+            raise StoreUnavailable(f"{key} was written, but the test reports a failure")
         return info
 
 
-def run(
+def export_into(
     store: FolderStore,
     sources: Sequence[Source],
     scratch: Path,
@@ -81,21 +80,20 @@ def run(
     mixing: dict[str, Any] | None = None,
     **hooks: Any,
 ) -> ExportResult:
-    """An export of the sources into the store, by objects made anew; ``scratch`` is made, and must be empty in the
-    end."""
+    """Exports the sources into the store with new objects; ``scratch`` is created, and must be empty at the end."""
     scratch.mkdir(parents=True, exist_ok=True)
     mix = StoredMix(sources, **(mixing or {}))
     location = ExportLocation(store, PREFIX)
     try:
         return run_export(mix, ExportOptions.model_validate(options), ABOUT, location, scratch=scratch, **hooks)
     finally:
-        assert not list(scratch.iterdir()), "nothing is left on disk, whatever happens"
+        assert not list(scratch.iterdir()), "nothing is left on disk"
 
 
 def stop_at(number: int) -> Callable[[], bool]:
-    """Asks an export to stop the ``number``-th time that it looks (0, 1, ...)."""
-    asked = iter(range(10**9))
-    return lambda: next(asked) >= number
+    """A ``should_stop`` that is True from call ``number`` (0, 1, ...) on."""
+    calls = iter(range(10**9))
+    return lambda: next(calls) >= number
 
 
 def objects(store: FolderStore, below: str = "") -> dict[str, str]:
@@ -107,7 +105,7 @@ def objects(store: FolderStore, below: str = "") -> dict[str, str]:
 
 
 def unpacked(store: FolderStore) -> dict[str, bytes]:
-    """All files of an export as whoever fetches it has them in a folder: zip parts unpacked over one another."""
+    """All files of an export by path, with the zip parts unpacked into one folder."""
     found: dict[str, bytes] = {}
     for info in store.list(f"{PREFIX}files/"):
         path, data = info.key.removeprefix(f"{PREFIX}files/"), store.get(info.key)

@@ -1,4 +1,4 @@
-"""Exports cut at every point and gone on with: the same bytes, and nothing finished is done again."""
+"""Exports interrupted at every point and resumed: the same bytes, and no finished work is repeated."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from service.exports import run as module
 from service.exports.location import ExportLocation
 from service.exports.run import ExportProgress, ExportStopped, clean_up
 from tests.service.datasets.scenes import (
-    GROUND,
-    picture,
+    SCENE_CLASSES,
+    noise,
     scene,
     scenes,
 )
@@ -34,9 +34,9 @@ from tests.service.exports.resuming import (
     PREFIX,
     CutStore,
     Source,
+    export_into,
     last_checkpoint,
     objects,
-    run,
     stop_at,
     unpacked,
 )
@@ -47,38 +47,38 @@ ITEMS = 7
 
 
 def in_turn() -> Iterator[DatasetItem]:
-    """Items of three splits that take turns, so that shards of several are open at once."""
+    """Items that alternate between three splits, so that several shards are open at once."""
     for number, item in enumerate(scenes(ITEMS)):
         yield replace(item, split=("train", "train", "test", "fold-b")[number % 4])
 
 
 def source() -> Source:
-    return Source(in_turn, GROUND)
+    return Source(in_turn, SCENE_CLASSES)
 
 
-def asked(format: str) -> dict[str, Any]:
+def options_for(format: str) -> dict[str, Any]:
     return {"format": format, "shard_items": 2}
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tested is the order of writes; that they are durable is the store's to test."""
+    """Skips fsync: these tests check the order of writes, the store's tests their durability."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module", params=FORMATS)
 def uncut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CutStore]:
-    """The format, and the store with its export as it is without a cut."""
+    """A format, and a store with its uninterrupted export."""
     folder = tmp_path_factory.mktemp(request.param)
     store = CutStore(folder / "store")
-    run(store, [source()], folder / "scratch", asked(request.param))
+    export_into(store, [source()], folder / "scratch", options_for(request.param))
     return request.param, store
 
 
 def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> None:
     format, store = uncut
-    options = ExportOptions.model_validate(asked(format))
-    plain = {file.path: file.read() for file in export_files(in_turn(), GROUND, options, ABOUT)}
+    options = ExportOptions.model_validate(options_for(format))
+    plain = {file.path: file.read() for file in export_files(in_turn(), SCENE_CLASSES, options, ABOUT)}
     assert unpacked(store) == plain
     location = ExportLocation(store, PREFIX)
     listed, result = list(location.read_files()), location.read_result()
@@ -101,13 +101,13 @@ def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> N
         ]
 
 
-def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
+def test_stopped_at_any_item_it_resumes_with_the_same_bytes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
     format, whole = uncut
     stopped = 0
     for number in range(ITEMS + 8):
         store, scratch = CutStore(tmp_path / f"{number}"), tmp_path / "scratch"
         try:
-            run(store, [source()], scratch, asked(format), should_stop=stop_at(number))
+            export_into(store, [source()], scratch, options_for(format), should_stop=stop_at(number))
         except ExportStopped:
             stopped += 1
             should_continue(store.root, scratch, format, whole)
@@ -116,25 +116,25 @@ def test_stopped_at_any_item_it_goes_on_with_the_same_bytes(uncut: tuple[str, Cu
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_any_write_it_goes_on_with_the_same_bytes(
+def test_killed_at_any_write_it_resumes_with_the_same_bytes(
     uncut: tuple[str, CutStore], tmp_path: Path, after: bool
 ) -> None:
     format, whole = uncut
     for number in range(len(whole.written)):
         store, scratch = CutStore(tmp_path / f"{number}", number, after), tmp_path / "scratch"
         with pytest.raises(StoreUnavailable):
-            run(store, [source()], scratch, asked(format))
+            export_into(store, [source()], scratch, options_for(format))
         should_continue(store.root, scratch, format, whole)
 
 
-def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
+def test_killed_at_every_write_in_turn_it_finishes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
     format, whole = uncut
     runs = 0
     for runs in range(100):
         # each run comes one write further than the one before
         store = CutStore(tmp_path / "store", cut=runs)
         try:
-            run(store, [source()], tmp_path / "scratch", asked(format))
+            export_into(store, [source()], tmp_path / "scratch", options_for(format))
             break
         except StoreUnavailable:
             continue
@@ -143,26 +143,26 @@ def test_killed_at_every_write_in_turn_it_comes_to_its_end(uncut: tuple[str, Cut
 
 
 def should_continue(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
-    """Another run takes the export up: what it reads and writes, and that it comes out the same."""
+    """Checks that another run resumes the export: what it reads and writes, and the same result."""
     store, again = CutStore(root), source()
     checkpoint, ended = last_checkpoint(store), store.head(f"{PREFIX}result.json") is not None
     position, files = -1, set()
     if checkpoint is not None:
         position = checkpoint["values"]["items"]["position"]
         files = set([key for key in whole.written if "/files/" in key][: checkpoint["values"]["progress"]["files"]])
-    run(store, [again], scratch, asked(format))
+    export_into(store, [again], scratch, options_for(format))
     assert objects(store) == objects(whole)
-    assert again.read == ([] if ended else [place for place in range(0, 2 * ITEMS, 2) if place > position])
+    assert again.read == ([] if ended else [at for at in range(0, 2 * ITEMS, 2) if at > position])
     assert not files & set(store.written), "files that a checkpoint counts are not written again"
     assert (not store.written) == ended
 
 
-def test_a_whole_export_is_not_done_again(tmp_path: Path) -> None:
+def test_a_whole_export_is_not_repeated(tmp_path: Path) -> None:
     store = CutStore(tmp_path / "store")
-    first = run(store, [source()], tmp_path / "scratch", asked("coco"))
+    first = export_into(store, [source()], tmp_path / "scratch", options_for("coco"))
     before, again = objects(store), source()
     store.written.clear()
-    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
+    assert export_into(store, [again], tmp_path / "scratch", options_for("coco")) == first
     assert (again.read, store.written) == ([], [])
     assert objects(store) == before
     store.put(f"{PREFIX}files/stray.zip", b"of another try")
@@ -170,30 +170,30 @@ def test_a_whole_export_is_not_done_again(tmp_path: Path) -> None:
     kept = {key: value for key, value in before.items() if not key.startswith("checkpoints/")}
     assert objects(store) == kept
     assert len(kept) < len(before)
-    assert run(store, [again], tmp_path / "scratch", asked("coco")) == first
+    assert export_into(store, [again], tmp_path / "scratch", options_for("coco")) == first
     assert again.read == []
     clean_up(ExportLocation(store, PREFIX))
 
 
-def test_an_export_that_was_given_up_is_cleaned_of_its_checkpoints(tmp_path: Path) -> None:
+def test_clean_up_deletes_the_checkpoints_of_a_stopped_export(tmp_path: Path) -> None:
     store = CutStore(tmp_path / "store")
     with pytest.raises(ExportStopped):
-        run(store, [source()], tmp_path / "scratch", asked("voc"), should_stop=stop_at(5))
+        export_into(store, [source()], tmp_path / "scratch", options_for("voc"), should_stop=stop_at(5))
     assert last_checkpoint(store) is not None
     clean_up(ExportLocation(store, PREFIX))
     assert all(key.startswith("files/") for key in objects(store))
 
 
-def test_a_process_that_is_killed_leaves_what_another_goes_on_from(tmp_path: Path) -> None:
+def test_another_process_resumes_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from tests.service.exports.resuming import CutStore, run\n"
-        "from tests.service.exports.test_run import asked, source\n"
+        "from tests.service.exports.resuming import CutStore, export_into\n"
+        "from tests.service.exports.test_run import options_for, source\n"
         "class Killed(CutStore):\n"
         "    def _cutting(self, write, key, *arguments, **options):\n"
         "        if len(self.written) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "        return super()._cutting(write, key, *arguments, **options)\n"
-        "run(Killed(Path(sys.argv[1])), [source()], Path(sys.argv[2]), asked(sys.argv[3]))"
+        "export_into(Killed(Path(sys.argv[1])), [source()], Path(sys.argv[2]), options_for(sys.argv[3]))"
     )
     for format in ("coco", "webdataset"):
         store, whole = tmp_path / format, CutStore(tmp_path / f"{format}-whole")
@@ -202,19 +202,19 @@ def test_a_process_that_is_killed_leaves_what_another_goes_on_from(tmp_path: Pat
         )
         assert ended.returncode == -signal.SIGKILL
         again = source()
-        run(CutStore(store), [again], tmp_path / "scratch", asked(format))
-        run(whole, [source()], tmp_path / "scratch", asked(format))
+        export_into(CutStore(store), [again], tmp_path / "scratch", options_for(format))
+        export_into(whole, [source()], tmp_path / "scratch", options_for(format))
         assert objects(CutStore(store)) == objects(whole)
         assert 0 < len(again.read) < ITEMS
 
 
 @pytest.mark.parametrize("what", ["json", "pieces", "gone"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, what: str) -> None:
+def test_a_damaged_checkpoint_is_ignored_for_the_one_before(tmp_path: Path, what: str) -> None:
     for format in ("voc", "webdataset"):
         store, whole = CutStore(tmp_path / format), CutStore(tmp_path / f"{format}-whole")
-        run(whole, [source()], tmp_path / "scratch", asked(format))
+        export_into(whole, [source()], tmp_path / "scratch", options_for(format))
         with pytest.raises(ExportStopped):
-            run(store, [source()], tmp_path / "scratch", asked(format), should_stop=stop_at(6))
+            export_into(store, [source()], tmp_path / "scratch", options_for(format), should_stop=stop_at(6))
         last = last_checkpoint(store)
         assert last is not None
         assert last["number"] >= 2
@@ -229,19 +229,19 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
             data[len(data) // 2] ^= 1
             store.put(key, bytes(data))
         again = source()
-        run(store, [again], tmp_path / "scratch", asked(format))
+        export_into(store, [again], tmp_path / "scratch", options_for(format))
         assert objects(store) == objects(whole)
         assert again.read[0] == position + 2
 
 
 @pytest.mark.parametrize("other", [{"seed": 3}, {"image_format": "jpeg"}, {"shard_items": 3}])
-def test_checkpoints_of_something_else_are_not_gone_on_from(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_checkpoints_of_another_export_are_ignored(tmp_path: Path, other: dict[str, Any]) -> None:
     store, whole = CutStore(tmp_path / "store"), CutStore(tmp_path / "whole")
     with pytest.raises(ExportStopped):
-        run(store, [source()], tmp_path / "scratch", asked("voc"), should_stop=stop_at(5))
+        export_into(store, [source()], tmp_path / "scratch", options_for("voc"), should_stop=stop_at(5))
     again = source()
-    run(store, [again], tmp_path / "scratch", asked("voc") | other)
-    run(whole, [source()], tmp_path / "scratch", asked("voc") | other)
+    export_into(store, [again], tmp_path / "scratch", options_for("voc") | other)
+    export_into(whole, [source()], tmp_path / "scratch", options_for("voc") | other)
     assert again.read == list(range(0, 2 * ITEMS, 2))
     assert unpacked(store) == unpacked(whole)
 
@@ -249,14 +249,19 @@ def test_checkpoints_of_something_else_are_not_gone_on_from(tmp_path: Path, othe
 def many(count: int) -> Iterator[DatasetItem]:
     for number in range(count):
         yield DatasetItem(
-            f"item-{number:05d}", picture(number, 16, 16), np.zeros((16, 16), dtype=np.uint8), metadata={"seed": number}
+            f"item-{number:05d}",
+            noise(number, 16, 16),
+            np.zeros((16, 16), dtype=np.uint8),
+            metadata={"seed": number},
         )
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, format: str) -> None:
+def test_a_checkpoint_holds_only_what_came_since_the_one_before(tmp_path: Path, format: str) -> None:
     store = CutStore(tmp_path / "store")
-    run(store, [Source(lambda: many(60), GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 2})
+    export_into(
+        store, [Source(lambda: many(60), SCENE_CLASSES)], tmp_path / "scratch", {"format": format, "shard_items": 2}
+    )
     sizes = {
         ending: [info.size for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(ending)]
         for ending in ("json", "pieces")
@@ -266,23 +271,30 @@ def test_a_checkpoint_costs_what_came_since_the_one_before(tmp_path: Path, forma
         assert max(found[20:]) <= 1.1 * max(found[1:5]), ending
 
 
-def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) -> None:
-    def noted(into: list[tuple[int, int, int]]) -> Any:
+def test_progress_is_reported_at_every_item_and_continues_after_a_stop(tmp_path: Path) -> None:
+    def record_into(into: list[tuple[int, int, int]]) -> Any:
         return lambda progress: into.append((progress.done, sum(progress.items.values()), progress.files))
 
     first: list[tuple[int, int, int]] = []
     second: list[tuple[int, int, int]] = []
     store = CutStore(tmp_path / "store")
     with pytest.raises(ExportStopped):
-        run(store, [source()], tmp_path / "scratch", asked("folders"), on_progress=noted(first), should_stop=stop_at(5))
+        export_into(
+            store,
+            [source()],
+            tmp_path / "scratch",
+            options_for("folders"),
+            on_progress=record_into(first),
+            should_stop=stop_at(5),
+        )
     assert first == [(0, 0, 0), (1, 1, 0), (2, 2, 1), (3, 3, 1), (4, 4, 2), (5, 5, 2)]
     totals: list[ExportProgress] = []
-    run(
+    export_into(
         store,
         [source()],
         tmp_path / "scratch",
-        asked("folders"),
-        on_progress=lambda p: (noted(second)(p), totals.append(p)),
+        options_for("folders"),
+        on_progress=lambda p: (record_into(second)(p), totals.append(p)),
     )
     assert second == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3)]
     assert {progress.total for progress in totals} == {ITEMS}
@@ -290,24 +302,26 @@ def test_progress_is_told_at_every_item_and_goes_on_after_a_cut(tmp_path: Path) 
 
 def faulty() -> Iterator[DatasetItem | UnavailableItem]:
     small = scene(0)[:, :-1]
-    yield DatasetItem("good", picture(1, *scene(0).shape), scene(0))
-    yield DatasetItem("size", picture(2, *scene(0).shape), small)
+    yield DatasetItem("good", noise(1, *scene(0).shape), scene(0))
+    yield DatasetItem("size", noise(2, *scene(0).shape), small)
     yield DatasetItem("image", b"no image", small)
-    yield DatasetItem("mask", picture(3, *scene(0).shape), b"no mask")
-    yield DatasetItem("label", picture(4, *scene(0).shape), scene(0) + 3)
+    yield DatasetItem("mask", noise(3, *scene(0).shape), b"no mask")
+    yield DatasetItem("label", noise(4, *scene(0).shape), scene(0) + 3)
     yield DatasetItem("nowhere", Path("/nowhere/at/all.png"), scene(0))
-    yield DatasetItem("GOOD", picture(5, *scene(0).shape), scene(0))
-    yield DatasetItem("again", picture(1, *scene(0).shape), scene(0))
+    yield DatasetItem("GOOD", noise(5, *scene(0).shape), scene(0))
+    yield DatasetItem("again", noise(1, *scene(0).shape), scene(0))
     yield UnavailableItem("gone", "missing", "there is no such object")
     yield UnavailableItem("strange", "no reason of ours", "who knows")
-    yield DatasetItem("split", picture(6, *scene(0).shape), scene(0), split="../up")
-    yield DatasetItem("last", picture(7, *scene(0).shape), scene(0))
+    yield DatasetItem("split", noise(6, *scene(0).shape), scene(0), split="../up")
+    yield DatasetItem("last", noise(7, *scene(0).shape), scene(0))
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: str) -> None:
+def test_items_that_cannot_be_written_are_skipped_and_counted(tmp_path: Path, format: str) -> None:
     store, cut = CutStore(tmp_path / "store"), CutStore(tmp_path / "cut")
-    result = run(store, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1})
+    result = export_into(
+        store, [Source(faulty, SCENE_CLASSES)], tmp_path / "scratch", {"format": format, "shard_items": 1}
+    )
     assert result.items == {"real": 2, "synthetic": 0}
     unreadable = 3
     assert result.skipped == {
@@ -326,43 +340,48 @@ def test_what_cannot_be_written_is_left_out_and_counted(tmp_path: Path, format: 
     files = unpacked(store)
     options = ExportOptions(format=format, shard_items=1)  # type: ignore[arg-type]
     good = [item for item in faulty() if item.name in ("good", "last")]
-    plain = {file.path: file.read() for file in export_files(good, GROUND, options, ABOUT)}  # type: ignore[arg-type]
+    plain = {file.path: file.read() for file in export_files(good, SCENE_CLASSES, options, ABOUT)}  # type: ignore[arg-type]
     assert files == plain, "what was left out has left no trace"
     with pytest.raises(ExportStopped):
-        run(
+        export_into(
             cut,
-            [Source(faulty, GROUND)],
+            [Source(faulty, SCENE_CLASSES)],
             tmp_path / "scratch",
             {"format": format, "shard_items": 1},
             should_stop=stop_at(11),
         )
-    assert run(cut, [Source(faulty, GROUND)], tmp_path / "scratch", {"format": format, "shard_items": 1}) == result
+    assert (
+        export_into(cut, [Source(faulty, SCENE_CLASSES)], tmp_path / "scratch", {"format": format, "shard_items": 1})
+        == result
+    )
     assert objects(cut, "files/") == objects(store, "files/")
 
 
 def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
     store = CutStore(tmp_path / "store")
     with pytest.raises(InvalidDataset, match="no pair to export; skipped: 1 missing"):
-        run(
+        export_into(
             store,
-            [Source(lambda: iter([UnavailableItem("gone", "missing", "gone")]), GROUND)],
+            [Source(lambda: iter([UnavailableItem("gone", "missing", "gone")]), SCENE_CLASSES)],
             tmp_path / "scratch",
             {"format": "coco"},
         )
     assert objects(store) == {}
 
 
-def test_a_file_that_no_store_takes_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_too_large_for_a_store_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 10_000)
     with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes; an object has at most 10000"):
-        run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2})
+        export_into(
+            CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2}
+        )
 
 
-def test_options_that_are_not_the_mixs_are_refused(tmp_path: Path) -> None:
+def test_options_that_contradict_the_mix_are_refused(tmp_path: Path) -> None:
     options = {"format": "folders", "classes": ("dot", "background")}
     with pytest.raises(ValueError, match="the options ask for classes"):
-        run(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options)
-    result = run(
+        export_into(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options)
+    result = export_into(
         CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options, {"keep": ("dot", "background")}
     )
     assert result.items == {"real": 3, "synthetic": 4}

@@ -1,5 +1,4 @@
-"""Sources in the store mixed as folders are: the same classes, names and copies, from any place on; and what filters
-leave out."""
+"""Mixes of stored sources against mixes of folders: classes, names, duplicates, resuming and filters."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ from service.errors import InvalidDataset
 from service.exports.sources import MixIterator, StoredMix
 from service.kit.png import encode_mask
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     export,
-    picture,
+    noise,
     scene,
     scenes,
 )
-from tests.service.exports.resuming import CutStore, Source, run
+from tests.service.exports.resuming import CutStore, Source, export_into
 
 OTHER = ClassList.of(["BACKGROUND", "dot", "wasser", "улица | 道", "never there"])
 
@@ -36,7 +35,7 @@ def other() -> Iterator[DatasetItem]:
     to_other = np.array([0, 2, 3, 4, 1, *range(5, 256)], dtype=np.uint8)
     for number, item in enumerate(scenes(6)):
         labels = to_other[item.labels]
-        image = item.image if number < 2 else picture(100 + number, *labels.shape)
+        image = item.image if number < 2 else noise(100 + number, *labels.shape)
         yield DatasetItem(f"Bild {number} ü/道_v1.{number}", image, labels, split="val", source_mask=f"other-{number}")
 
 
@@ -66,8 +65,8 @@ def all_of(mix: Any) -> list[tuple[Any, ...]]:
     ids=["all", "kept", "merged"],
 )
 @pytest.mark.parametrize("format", ["twins", "dataset"])
-def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any], format: str) -> None:
-    items = {"first": (lambda: scenes(8), GROUND), "first.2": (other, OTHER)}
+def test_a_stored_mix_equals_a_mix_of_folders(tmp_path: Path, options: dict[str, Any], format: str) -> None:
+    items = {"first": (lambda: scenes(8), SCENE_CLASSES), "first.2": (other, OTHER)}
     parts, sources = [], []
     for label, (make, classes) in items.items():
         folder = export(make(), classes, tmp_path / label, format="folders")
@@ -87,16 +86,16 @@ def test_it_is_what_a_mix_of_folders_is(tmp_path: Path, options: dict[str, Any],
     )
 
 
-def test_classes_that_do_not_agree_are_refused_in_the_same_words() -> None:
-    strange = ClassList.of(["background", "wasser", "tree"])
+def test_classes_that_do_not_agree_are_refused_with_the_same_message() -> None:
+    other_classes = ClassList.of(["background", "wasser", "tree"])
     with pytest.raises(InvalidDataset, match=r"the classes do not agree: 'second' lacks .* and also has 'tree'"):
-        StoredMix([Source(scenes, GROUND), Source(scenes, strange, "second")])
+        StoredMix([Source(scenes, SCENE_CLASSES), Source(scenes, other_classes, "second")])
     with pytest.raises(InvalidDataset, match="at least one job"):
         StoredMix([])
 
 
-def test_a_walk_goes_on_from_any_place() -> None:
-    sources = [Source(lambda: scenes(8), GROUND, "a"), Source(other, OTHER, "b", "dataset")]
+def test_iteration_resumes_from_any_position() -> None:
+    sources = [Source(lambda: scenes(8), SCENE_CLASSES, "a"), Source(other, OTHER, "b", "dataset")]
     mix = StoredMix(sources)
     whole = MixIterator(mix)
     steps = [item.name if item is not None else None for item in whole]
@@ -116,19 +115,24 @@ def test_a_walk_goes_on_from_any_place() -> None:
         assert sum(len(source.read) for source in sources) == 14 - cut, "nothing before the cut is read again"
 
 
-def test_a_mask_that_stays_as_it_is_is_not_decoded() -> None:
-    own = encode_mask(scene(0), GROUND.colours, {"seed": 1})
-    (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)])
+def test_an_unchanged_mask_is_not_decoded() -> None:
+    own = encode_mask(scene(0), SCENE_CLASSES.colours, {"seed": 1})
+    (item,) = StoredMix([Source(lambda: iter([DatasetItem("a", noise(1, 24, 31), own)]), SCENE_CLASSES)])
     assert item.mask is own
     (item,) = StoredMix(
-        [Source(lambda: iter([DatasetItem("a", picture(1, 24, 31), own)]), GROUND)], keep=("dot", "background")
+        [Source(lambda: iter([DatasetItem("a", noise(1, 24, 31), own)]), SCENE_CLASSES)],
+        keep=("dot", "background"),
     )
     assert isinstance(item.mask, np.ndarray)
 
 
 def scored(name: str, number: int, scores: Any, source: str = "synthetic") -> DatasetItem:
     return DatasetItem(
-        name, picture(number, 24, 31), scene(0), source=source, metadata={} if scores is None else {"scores": scores}
+        name,
+        noise(number, 24, 31),
+        scene(0),
+        source=source,
+        metadata={} if scores is None else {"scores": scores},
     )  # type: ignore[arg-type]
 
 
@@ -147,16 +151,16 @@ def doubtful() -> Iterator[DatasetItem]:
     yield scored("again", 3, {"confident_share": 0.8, "mean_confidence": 0.9})
 
 
-def test_twins_below_the_bounds_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_twins_below_the_bounds_are_skipped_and_counted(tmp_path: Path) -> None:
     bounds = ConfidenceFilter(min_confident_share=0.5, min_mean_confidence=0.6)
-    mix = StoredMix([Source(doubtful, GROUND)], confidence=bounds)
+    mix = StoredMix([Source(doubtful, SCENE_CLASSES)], confidence=bounds)
     assert [item.name for item in mix] == ["sure", "just", "real", "again"]
-    confident = StoredMix([Source(doubtful, GROUND)], confidence=ConfidenceFilter(min_mean_confidence=0.85))
+    confident = StoredMix([Source(doubtful, SCENE_CLASSES)], confidence=ConfidenceFilter(min_mean_confidence=0.85))
     assert [item.name for item in confident] == ["share", "nan", "text", "real"]
-    assert len(list(StoredMix([Source(doubtful, GROUND)]))) == 10
-    result = run(
+    assert len(list(StoredMix([Source(doubtful, SCENE_CLASSES)]))) == 10
+    result = export_into(
         CutStore(tmp_path / "s"),
-        [Source(doubtful, GROUND)],
+        [Source(doubtful, SCENE_CLASSES)],
         tmp_path / "scratch",
         {"format": "coco"},
         {"confidence": bounds},

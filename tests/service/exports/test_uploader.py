@@ -1,4 +1,4 @@
-"""Files on their way to the store: in order, none behind one that failed; and the spools that they are gathered in."""
+"""Uploads in order, with none after a failed one; and the spools from which files are uploaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.service.exports.resuming import CutStore
 
 
 class GatedStore(CutStore):
-    """Does no write before the gate is open."""
+    """A store that does no write before its gate is open."""
 
     gate: threading.Event
 
@@ -40,7 +40,7 @@ def long_file(scratch: Path, data: bytes) -> tuple[Spool, ExportFile]:
     return spool, spool.as_file("long")
 
 
-def test_files_come_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path) -> None:
+def test_files_are_uploaded_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path) -> None:
     uploader, data = Uploader(store, tmp_path), os.urandom(3 << 20)
     spool, file = long_file(tmp_path, data)
     uploader.upload("a/long", file)
@@ -55,7 +55,7 @@ def test_files_come_in_order_and_need_not_stay(store: GatedStore, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) -> None:
+def test_nothing_is_uploaded_after_a_failure(store: GatedStore, tmp_path: Path) -> None:
     store.cut = 1
     uploader = Uploader(store, tmp_path)
     spool, file = long_file(tmp_path, bytes(3 << 20))
@@ -74,7 +74,7 @@ def test_nothing_is_put_behind_what_failed(store: GatedStore, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES, 5_000_000])
-def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
+def test_a_spool_returns_what_was_written(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     with Spool(tmp_path) as spool:
         for start in range(0, size, 300_001):
@@ -103,7 +103,7 @@ def test_a_spool_is_what_was_written(tmp_path: Path, size: int) -> None:
     ],
     ids=["written on", "taken", "read"],
 )
-def test_a_disk_that_is_full_is_told_to_whoever_writes_or_reads(
+def test_a_full_disk_raises_at_the_next_write_or_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Any
 ) -> None:
     with open("/dev/full", "w+b", buffering=0) as full, Spool(tmp_path) as spool:

@@ -1,4 +1,4 @@
-"""Small datasets written by hand, and what is found in them."""
+"""Helpers for small datasets written by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listed(names: list[str]) -> str:
 
 
 def indexed(labels: np.ndarray) -> bytes:
-    """A PNG with a palette of colours that say nothing."""
+    """A PNG of indices with an arbitrary palette."""
     mask = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
     mask.putpalette([channel for index in range(256) for channel in (index, index // 2, 7)])
     out = io.BytesIO()
