@@ -1,21 +1,25 @@
-"""Augmentation sets: from a dataset and a model to a plan of twins, and from made twins to those that count.
+"""Augmentation sets: planning the twins that extend a dataset, and accepting those that are made.
 
     request          the body of ``POST /augmentations``
-    admission        a request held against card and dataset, all faults at once
-    matching         the dataset's classes as the model's
-    pool             the real items as a plan sees them
-    balance          what the classes should come to, what these masks can reach, and which to take
-    raking           the weights of masks that meet a target and change the real set the least
-    choosing         from weights to a sequence of masks, even at every length
+    admission        checks a request against card and dataset, and reports all faults at once
+    matching         maps the dataset's classes to the model's
+    pool             the real items of a plan: class shares, masks, captions
+    balance          target shares of the classes, and what the masks can reach
+    raking           weights of masks that meet a target and change the real set the least
+    choosing         a sequence of masks from weights, balanced at every length
     class_sets       classes that occur together, for models that draw masks themselves
-    transforms       masks changed without inventing a label
-    prompts          from a template to a prompt
-    plan             all of it together: which twins to make next
-    tally            what has been made and accepted so far
+    transforms       transforms of masks that never invent a label
+    prompts          prompts from templates
+    candidates       the real items that a source of masks can draw from
+    entries          the entries of a plan, and the generation jobs they make
+    plan             the plan itself: which twins to make next
+    plan_values, plan_report    figures of a plan: the answer to a dry run
+    set_counts       counts of a set so far, from which the next entries follow
     fingerprints     perceptual hashes of twins
-    near_duplicates  has something like it come before?
-    acceptance       does a twin count, and if not, why
-    picture          a plan, drawn
+    near_duplicates  search for similar fingerprints
+    acceptance       decides whether a twin is accepted, with the reason if not
+    picture          a plan as an image
+    stored, rounds   what is stored of a set: its decided request, and its rounds of jobs
 
-Pure functions and values on numpy, Pillow and pydantic; nothing here knows HTTP, a store or torch.
+All but the last line are pure functions and values on numpy, Pillow and pydantic: no HTTP, no store, no torch.
 """

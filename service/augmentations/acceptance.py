@@ -1,4 +1,4 @@
-"""Does a made twin count? If not, why, with the value and the limit."""
+"""Acceptance of made twins: a verdict by the request's rules, with the value and the limit of a rejection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.augmentations.near_duplicates import USUAL_BITS, NearDuplicates
+from service.augmentations.near_duplicates import DEFAULT_BITS, NearDuplicates
 from service.augmentations.request import Acceptance
 from service.jobs.spec import SampleRecord
 
@@ -17,22 +17,25 @@ Reason = Literal["failed", "no_mask", "low_confidence", "class_disagreement", "n
 
 @dataclass(frozen=True)
 class Verdict:
-    """Accepted if ``reason`` is None. Otherwise ``value`` met ``limit`` of ``measure``, and a near duplicate is one
-    ``of`` that number."""
+    """The verdict on a twin: accepted if ``reason`` is None.
+
+    Otherwise ``value`` is that of the ``measure`` which missed its ``limit``; ``duplicate_of`` is the number of the
+    twin that a near-duplicate repeats.
+    """
 
     reason: Reason | None = None
     measure: str | None = None
     value: float | None = None
     limit: float | None = None
-    of: int | None = None
+    duplicate_of: int | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether the twin counts."""
+        """Whether the twin is accepted."""
         return self.reason is None
 
     def to_json(self) -> dict[str, Any]:
-        """What there is of it, as JSON-able values."""
+        """The members that are not None, as JSON-able values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -41,19 +44,18 @@ ACCEPTED = Verdict()
 
 def judge(
     item: SampleRecord,
-    asked: Sequence[str],
+    requested: Sequence[str],
     rules: Acceptance,
     *,
     mask_given: bool,
     fingerprint: np.ndarray | None = None,
-    before: NearDuplicates | None = None,
+    earlier: NearDuplicates | None = None,
 ) -> Verdict:
-    """The verdict on a sample of a chunk record, by the first rule that it does not meet.
+    """The verdict on a sample of a chunk record, by the first rule that it fails.
 
-    ``asked`` names the classes that its mask should hold. ``mask_given`` says whether the model was given the mask:
-    then the rules on drawn masks are not applied. ``fingerprint`` is that of its image, and ``before`` those of the
-    twins accepted so far, to which the caller adds it once it is accepted; without both, no near duplicate is looked
-    for.
+    ``requested`` names the classes that its mask should contain. ``mask_given``: the model was given the mask, so the
+    rules on drawn masks do not apply. ``fingerprint`` is that of its image, ``earlier`` those of the twins accepted so
+    far; the caller adds the fingerprint of an accepted twin. Without both, near-duplicates are not searched for.
     """
     if item.error is not None:
         return Verdict("failed")
@@ -67,27 +69,26 @@ def judge(
         for measure, value, limit in confidences:
             if limit is not None and (value is None or value < limit):
                 return Verdict("low_confidence", measure, value, limit)
-        agreement = class_agreement(item, asked)
+        agreement = class_agreement(item, requested)
         if rules.min_class_agreement is not None and agreement < rules.min_class_agreement:
             return Verdict("class_disagreement", "class_agreement", round(agreement, 6), rules.min_class_agreement)
     within = duplicate_bits(rules)
-    if within is not None and fingerprint is not None and before is not None:
-        near = before.find(fingerprint, within)
+    if within is not None and fingerprint is not None and earlier is not None:
+        near = earlier.find(fingerprint, within)
         if near is not None:
             return Verdict("near_duplicate", "differing_bits", near.bits, within, near.number)
     return ACCEPTED
 
 
-def class_agreement(item: SampleRecord, asked: Sequence[str]) -> float:
-    """The share of the ``asked`` classes that are found in the mask, 0..1 (in the papers' words, their PPV); 1 if none
-    is asked."""
+def class_agreement(item: SampleRecord, requested: Sequence[str]) -> float:
+    """The share of the ``requested`` classes that the mask contains, 0..1 (the papers' PPV); 1 if none is requested."""
     found = {entry.name for entry in item.classes}
-    return sum(name in found for name in asked) / len(asked) if asked else 1.0
+    return sum(name in found for name in requested) / len(requested) if requested else 1.0
 
 
 def duplicate_bits(rules: Acceptance) -> int | None:
-    """How many bits of 256 may differ between near duplicates; None where they are not looked for."""
+    """Largest number of differing bits, of 256, between near-duplicates; None if they are allowed."""
     given = rules.no_near_duplicates
     if given is True:
-        return USUAL_BITS
+        return DEFAULT_BITS
     return None if given is False else given

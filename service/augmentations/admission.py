@@ -1,6 +1,6 @@
-"""Admission: a request for a set held against the model's card and the dataset's classes, before anything is made.
+"""Admission of a request for a set: checks against the model's card and the dataset's classes, before anything is made.
 
-All that is wrong is reported at once, each fault with a JSON pointer, the value, the limit and the remedy.
+All faults are reported at once, each with a JSON pointer, the value, the limit and the remedy.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from model_store.card import GuidanceTarget, InputName, ModelCard, join_words
+from model_store.card import InputName, ModelCard, join_words
 from service.augmentations.matching import ClassMatch, match_classes, pointer
 from service.augmentations.prompts import Template, read_template
 from service.augmentations.request import (
@@ -19,10 +19,12 @@ from service.augmentations.request import (
     BalanceBy,
     MaskSource,
 )
-from service.augmentations.transforms.settings import Transforms
+from service.augmentations.transforms.parameters import Transforms
 from service.datasets.classes import ClassList
+from service.jobs.parameters import SamplingParameters
 from service.jobs.request import NAME_MAX_CHARS
 from service.jobs.validate_inputs import accepted
+from service.jobs.validate_sampling import check_sampling
 from service.kit.seeds import new_job_seed
 from service.kit.validation import (
     UNPRINTABLE,
@@ -33,13 +35,12 @@ from service.kit.validation import (
     unprintable,
 )
 
-_DRAWN_ONLY = ("min_confident_share", "min_mean_confidence", "min_class_agreement")
+_RULES_ON_DRAWN_MASKS = ("min_confident_share", "min_mean_confidence", "min_class_agreement")
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentationParameters:
-    """What a set is made with, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to
-    1."""
+    """Parameters of a set, defaults filled in. ``balance`` is by the model's class indices; ``weights`` add up to 1."""
 
     count: int
     balance: str | Mapping[int, float] | None
@@ -52,11 +53,7 @@ class AugmentationParameters:
     acceptance: Acceptance
     budget: float
     seed: int
-    steps: int
-    guidance_scale: float
-    guidance_target: GuidanceTarget | None
-    eta: float
-    size_px: int
+    sampling: SamplingParameters
     name: str | None
 
 
@@ -71,10 +68,10 @@ def admit(
     new_seed: Callable[[], int] = new_job_seed,
     faults: Faults | None = None,
 ) -> AugmentationParameters:
-    """The parameters of the set asked for, after a dataset of ``real_items`` items with ``classes``.
+    """The parameters of the requested set, for a dataset of ``real_items`` items with ``classes``.
 
     ``max_steps`` and ``max_prompt_chars`` are the service's own limits; ``faults`` are those found in the request
-    before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong.
+    before. Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are the only faults.
     """
     faults = Faults() if faults is None else faults
     match = match_classes(classes, card, request.class_map, faults)
@@ -83,17 +80,7 @@ def admit(
     templates = _templates(request, card, max_prompt_chars, faults)
     weights = _weights(request, card, bool(templates), faults)
     _check_acceptance(request, card, weights, faults)
-    limits, defaults = card.limits, card.defaults
-    steps_max = min(limits.steps_max, max_steps)
-    steps = request.steps if request.steps is not None else min(defaults.steps, steps_max)
-    guidance = request.guidance_scale if request.guidance_scale is not None else defaults.guidance_scale
-    size = request.size if request.size is not None else card.default_size_px
-    faults.outside("steps", steps, limits.steps_min, steps_max, f"{card.id} defaults to {defaults.steps}")
-    remedy = f"{card.id} defaults to {defaults.guidance_scale:g}"
-    faults.outside("guidance_scale", guidance, limits.guidance_min, limits.guidance_max, remedy)
-    if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
-    target = _guidance_target(request, card, faults)
+    sampling = check_sampling(request, card, max_steps, faults)
     name = _name(request, faults)
     faults.raise_if_any()
     assert match is not None
@@ -110,17 +97,13 @@ def admit(
         acceptance=request.acceptance,
         budget=request.budget,
         seed=request.seed if request.seed is not None else new_seed(),
-        steps=steps,
-        guidance_scale=guidance,
-        guidance_target=target,
-        eta=request.eta if request.eta is not None else defaults.eta,
-        size_px=size,
+        sampling=sampling,
         name=name,
     )
 
 
 def inputs_of(source: MaskSource, with_prompt: bool) -> tuple[InputName, ...]:
-    """The card's inputs that a sample of a source is made from."""
+    """The inputs of the model that a sample of this source of masks is made from."""
     if source == "classes":
         return ("prompt",) if with_prompt else ("classes",)
     return ("prompt", "mask") if with_prompt else ("mask",)
@@ -132,15 +115,15 @@ def _count(request: AugmentationRequest, real_items: int, faults: Faults) -> int
         faults.add_plain("/count", f"{has}; give either count, or ratio as so many twins for each real item")
         return 1
     if real_items < 1:
-        faults.add("dataset", request.dataset, "it has no items, and there is nothing to follow; take another one")
+        faults.add("dataset", request.dataset, "it has no items to extend; choose another dataset")
         return 1
     if request.count is not None:
         return request.count
     assert request.ratio is not None
     count = max(1, round(request.ratio * real_items))
     if count > COUNT_MAX:
-        said = f"that is {count} twins for {real_items} real items; a set has {COUNT_MAX} at most, ask for less"
-        faults.add("ratio", request.ratio, said)
+        detail = f"that is {count} twins for {real_items} real items; a set has at most {COUNT_MAX}, so lower it"
+        faults.add("ratio", request.ratio, detail)
     return count
 
 
@@ -160,7 +143,8 @@ def _balance(request: AugmentationRequest, card: ModelCard, faults: Faults) -> s
         if entry is None:
             near = closest_match(word, [one.name for one in card.classes])
             meant = f"did you mean {truncated_repr(near)}? " if near else ""
-            detail = f"balance names {truncated_repr(word)}, which is no class of {card.id}; {meant}It has {join_list([c.name for c in card.classes])}"
+            known = join_list([one.name for one in card.classes])
+            detail = f"balance names {truncated_repr(word)}, which is not a class of {card.id}; {meant}It has {known}"
             faults.add_plain(where, detail)
         elif entry.index in shares:
             faults.add_plain(where, f"balance names {entry.name} twice, also as {truncated_repr(word)}; name it once")
@@ -183,7 +167,7 @@ def _templates(request: AugmentationRequest, card: ModelCard, max_chars: int, fa
     members = ["prompt"] if isinstance(request.prompt, str) else [f"prompt.{number}" for number in range(len(texts))]
     read = [
         read_template(text, card, max_chars=max_chars, member=member, faults=faults)
-        for text, member in zip(texts, members)
+        for text, member in zip(texts, members, strict=True)
     ]
     return tuple(template for template in read if template is not None)
 
@@ -191,41 +175,43 @@ def _templates(request: AugmentationRequest, card: ModelCard, max_chars: int, fa
 def _weights(
     request: AugmentationRequest, card: ModelCard, with_prompt: bool, faults: Faults
 ) -> dict[MaskSource, float] | None:
-    asked: dict[MaskSource, float | None] = {
+    given_weights: dict[MaskSource, float | None] = {
         "real": request.masks.real,
         "transformed": request.masks.transformed,
         "classes": request.masks.classes,
     }
-    given = {source: weight for source, weight in asked.items() if weight is not None}
+    given = {source: weight for source, weight in given_weights.items() if weight is not None}
     if not given:
-        usual: dict[MaskSource, float] = (
+        default: dict[MaskSource, float] = (
             {"real": 1.0, "transformed": 3.0} if "mask" in card.inputs else {"classes": 1.0}
         )
-        given = usual
+        given = default
     total = sum(given.values())
     if total <= 0:
         faults.add_plain(
-            "/masks", "masks gives every source the weight 0; give one of real, transformed and classes more"
+            "/masks", "masks gives every source the weight 0; give one of real, transformed and classes a higher weight"
         )
         return None
     weights = {source: weight / total for source, weight in given.items() if weight > 0}
-    takes = [set(chosen) for chosen in card.accepted_inputs]
+    input_sets = [set(chosen) for chosen in card.accepted_inputs]
     for source in weights:
         needs = inputs_of(source, with_prompt or request.prompt is not None)
-        if set(needs) not in takes:
+        if set(needs) not in input_sets:
             why = f"{source} masks mean that {join_words(needs)} {'are' if len(needs) > 1 else 'is'} given"
-            faults.add_plain(f"/masks/{source}", f"{why}; {card.id} takes {accepted(card)}. {_remedy(needs, takes)}")
+            faults.add_plain(
+                f"/masks/{source}", f"{why}; {card.id} takes {accepted(card)}. {_remedy(needs, input_sets)}"
+            )
         elif not card.makes_mask(needs):
-            why = f"{card.id} makes no masks itself, so its twins would come without one"
-            faults.add_plain(f"/masks/{source}", f"{why}; give real or transformed a weight, which are masks")
+            why = f"{card.id} does not draw masks, so its twins would have none"
+            faults.add_plain(f"/masks/{source}", f"{why}; give a weight to real or transformed instead")
     return weights
 
 
-def _remedy(needs: tuple[InputName, ...], takes: list[set[InputName]]) -> str:
+def _remedy(needs: tuple[InputName, ...], input_sets: list[set[InputName]]) -> str:
     without, with_it = set(needs) - {"prompt"}, {*needs, "prompt"}
-    if "prompt" in needs and (without in takes or (not without and {"classes"} in takes)):
+    if "prompt" in needs and (without in input_sets or (not without and {"classes"} in input_sets)):
         return "Leave prompt out"
-    if "prompt" not in needs and with_it in takes:
+    if "prompt" not in needs and with_it in input_sets:
         return "Give a prompt"
     return "Give weight to another source of masks"
 
@@ -235,31 +221,18 @@ def _check_acceptance(
 ) -> None:
     if weights is None or "classes" in weights:
         return
-    for member in _DRAWN_ONLY:
+    for member in _RULES_ON_DRAWN_MASKS:
         if (value := getattr(request.acceptance, member)) is not None:
-            why = "the masks of this set are given to the model, which draws none that could be unsure or lack a class"
+            why = "the masks of this set are given to the model, so they have neither confidence nor missing classes"
             faults.add_plain(
                 f"/acceptance/{member}", f"acceptance has {member} {truncated_repr(value)}: {why}; leave it out"
             )
 
 
-def _guidance_target(request: AugmentationRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:
-    if request.guidance_target is None:
-        return card.guidance_target
-    if request.guidance_target not in card.guidance_targets:
-        choice = (
-            f"can strengthen {join_list(card.guidance_targets)}; take one of these"
-            if card.guidance_targets
-            else "has no choice"
-        )
-        faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
-    return request.guidance_target
-
-
 def _name(request: AugmentationRequest, faults: Faults) -> str | None:
     name = (request.name or "").strip()
     if len(name) > NAME_MAX_CHARS:
-        faults.add("name", name, f"it has {len(name)} characters; at most {NAME_MAX_CHARS} are kept, shorten it")
+        faults.add("name", name, f"it has {len(name)} characters; the limit is {NAME_MAX_CHARS}, shorten it")
     elif unprintable(name):
         faults.add("name", name, UNPRINTABLE)
     return name or None

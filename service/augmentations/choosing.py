@@ -1,5 +1,4 @@
-"""From weights to a sequence of masks that is balanced at every length, and repeats each mask as evenly as its weight
-allows."""
+"""Sequences of masks from weights: balanced at every length, with each mask repeated as evenly as its weight allows."""
 
 from __future__ import annotations
 
@@ -10,26 +9,25 @@ import numpy as np
 from service.augmentations.raking import rake
 
 _BUFFER = 512
-"""Masks that are due and among which the next is chosen."""
-_LEAST_BUFFER = 16
-_WAITS = 4
-"""Lengths of the buffer after which a mask that is due outweighs a typical gain in balance."""
-_OVERUSE = 2.0
-"""What one use beyond a mask's part weighs, against a typical gain in balance."""
+"""Number of due masks among which the next one is chosen."""
+_MIN_BUFFER = 16
+_MAX_WAIT_BUFFERS = 4
+"""After waiting for so many buffer lengths, a due mask outweighs a typical gain in balance."""
+_OVERUSE_COST = 2.0
+"""Cost of one use more than a mask's weight allows, relative to a typical gain in balance."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """What has been chosen before: ``features`` ``(C,)`` summed over ``images`` of them, and ``uses`` ``(P,)`` of each
-    mask."""
+class ChosenSoFar:
+    """What was chosen before: ``features`` ``(C,)`` summed over ``images``, and the ``uses`` ``(P,)`` of each mask."""
 
     features: np.ndarray
     images: float
     uses: np.ndarray
 
     @classmethod
-    def none(cls, masks: int, classes: int) -> Sums:
-        """Nothing."""
+    def none(cls, masks: int, classes: int) -> ChosenSoFar:
+        """Nothing chosen yet."""
         return cls(np.zeros(classes), 0.0, np.zeros(masks))
 
 
@@ -37,75 +35,74 @@ def choose(
     features: np.ndarray,
     target: np.ndarray,
     count: int,
-    already: Sums,
+    already: ChosenSoFar,
     rng: np.random.Generator,
     *,
     horizon: int | None = None,
-    weighed: np.ndarray | None = None,
-    most: float = 1.0,
-    kept: np.ndarray | None = None,
+    constrained: np.ndarray | None = None,
+    max_weight: float = 1.0,
+    yields: np.ndarray | None = None,
 ) -> np.ndarray:
-    """``count`` masks, by their numbers ``(count,)``, with repetition, in the order to take them.
+    """The numbers of ``count`` masks ``(count,)``, with repetition, in the order to use them.
 
-    ``features`` ``(P, C)`` are what the target is a mean of: shares of pixels, or 1 where a class occurs. With what is
-    there ``already``, the mean comes to ``target`` ``(C,)`` after ``horizon`` masks (``count`` if None), as far as
-    these masks can; before that it goes there evenly. Classes that are not ``weighed`` ``(C,)`` are free. Each mask
-    comes as often as its weight says, which is at most ``most``, give or take one, those used least before first. Where
-    of some classes less is ``kept`` ``(C,)`` of what is chosen than of others, relative to all, as much more of them is
-    chosen.
+    ``features`` ``(P, C)`` are what the target is a mean of: shares of pixels, or 1 where a class occurs. Together with
+    what is chosen ``already``, their mean reaches ``target`` ``(C,)`` after ``horizon`` masks (``count`` if None), as
+    far as these masks can, and approaches it evenly before. Classes that are not ``constrained`` ``(C,)`` are free.
+    Each mask is used as often as its weight says, give or take one, the least used first; no weight is above
+    ``max_weight``. ``yields`` ``(C,)``: how much of each class comes out of what is chosen, relative to all classes;
+    of a class with a low yield correspondingly more is chosen.
     """
-    weighed = np.ones(len(target), dtype=bool) if weighed is None else weighed
+    constrained = np.ones(len(target), dtype=bool) if constrained is None else constrained
     horizon = max(count, horizon or count)
-    used = features[:, weighed].astype(np.float64)
-    scale = scales(target[weighed])
-    aim = target[weighed] + (already.images * target[weighed] - already.features[weighed]) / horizon
-    if kept is not None:
+    used = features[:, constrained].astype(np.float64)
+    scale = scales(target[constrained])
+    aim = target[constrained] + (already.images * target[constrained] - already.features[constrained]) / horizon
+    if yields is not None:
         whole = aim.sum()
-        aim = aim / kept[weighed]
-        if weighed.all() and abs(target.sum() - 1) < 1e-6:
+        aim = aim / yields[constrained]
+        if constrained.all() and abs(target.sum() - 1) < 1e-6:
             aim *= whole / aim.sum()  # parts of a whole
-    weights = rake(used, aim, scale, most=most)
-    # what lies beyond reach is left out of the aim, or one kind of mask would wait for ever
+    weights = rake(used, aim, scale, max_weight=max_weight)
+    # the unreachable part of the aim is dropped, or one kind of mask would be preferred for ever
     changes = (used - weights @ used) / scale
     return _sequence(changes, weights, count, horizon, already, rng)
 
 
 def scales(target: np.ndarray) -> np.ndarray:
-    """What a miss of each class is measured by: its target, or 1 % for one that is less."""
+    """The unit in which a miss of each class is measured: its target, but at least 1 %."""
     return np.maximum(target, 0.01)
 
 
 def _sequence(
-    changes: np.ndarray, weights: np.ndarray, count: int, horizon: int, already: Sums, rng: np.random.Generator
+    changes: np.ndarray, weights: np.ndarray, count: int, horizon: int, already: ChosenSoFar, rng: np.random.Generator
 ) -> np.ndarray:
-    """Masks by ``weights`` so that the sum of their ``changes`` ``(P, K)`` stays near 0."""
+    """A sequence of masks by ``weights``, in which the sum of their ``changes`` ``(P, K)`` stays near 0."""
     due = _due(weights, count, horizon, rng)
-    size = min(len(due), max(_LEAST_BUFFER, min(_BUFFER, count // 2, len(changes) // 4)))
-    # where nothing is to be balanced, uses and dues alone decide
+    size = min(len(due), max(_MIN_BUFFER, min(_BUFFER, count // 2, len(changes) // 4)))
+    # if nothing is to be balanced, uses and due times alone decide
     typical = float(weights @ (changes**2).sum(axis=1)) or 1.0
     overuse = already.uses - already.uses.sum() * weights
-    # a mask's own cost: its square, what it was used beyond its part, and how late it became due
-    own = (changes**2).sum(axis=1) + typical * _OVERUSE * overuse
+    # a mask's own cost: its square, its overuse, and how late it became due
+    own = (changes**2).sum(axis=1) + typical * _OVERUSE_COST * overuse
     slot = due[:size].copy()
     slot_changes, slot_cost = changes[slot], own[slot].copy()
     error = np.zeros(changes.shape[1])
     picks = np.empty(count, dtype=np.int64)
     for number in range(count):
-        place = int(np.argmin(slot_cost + 2 * (slot_changes @ error)))
+        place = int(np.argmin(slot_cost + 2 * (slot_changes @ error)))  # least |error + change|^2
         picks[number] = slot[place]
         error += slot_changes[place]
         if size + number < len(due):
             fresh = due[size + number]
             slot[place], slot_changes[place] = fresh, changes[fresh]
-            slot_cost[place] = own[fresh] + typical * number / (_WAITS * size)
+            slot_cost[place] = own[fresh] + typical * number / (_MAX_WAIT_BUFFERS * size)
         else:
             slot_cost[place] = np.inf
     return picks
 
 
 def _due(weights: np.ndarray, count: int, horizon: int, rng: np.random.Generator) -> np.ndarray:
-    """Masks in the order in which they fall due, at least ``count``: each at even steps by its weight, from a random
-    start.
+    """At least ``count`` masks in the order they fall due: each in even steps by its weight, from a random start.
 
     Systematic sampling: in any stretch, a mask falls due as often as its weight says, give or take one.
     """

@@ -1,7 +1,7 @@
-"""Class sets as they occur together in real masks, for models that draw masks themselves.
+"""Class sets: classes that occur together in real masks, for models that draw masks themselves.
 
-New sets are not made up: what never stood together need not be able to. A balance is met by how often each set is
-drawn.
+No new sets are made up, since classes that never occur together may not be able to. A balance is met by how often each
+set is drawn.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from service.augmentations.pool import FOUND_SHARE
 
 @dataclass(frozen=True, eq=False)
 class ClassSets:
-    """The different sets of a pool: ``sets`` ``(S, C)`` bool, none empty, the most frequent first, in ``counts``
-    ``(S,)`` masks each.
+    """The different class sets of a pool, the most frequent first.
 
-    ``of_item`` ``(P,)`` is each mask's set, -1 where it holds no class that may be asked for.
+    ``sets`` ``(S, C)`` bool, none empty; ``counts`` ``(S,)``: the number of masks with each; ``of_item`` ``(P,)``: each
+    mask's set, -1 if it has no class that a request may name.
     """
 
     sets: np.ndarray
@@ -30,8 +30,7 @@ class ClassSets:
         return tuple(int(index) for index in np.flatnonzero(self.sets[self.of_item[item]]))
 
     def means(self, values: np.ndarray) -> np.ndarray:
-        """The means ``(S, C)`` of what masks contribute ``(P, C)``, over the masks of each set: what to expect of a
-        twin of it."""
+        """The mean ``(S, C)`` of what the masks of each set contribute ``(P, C)``: the expectation for its twins."""
         able = self.of_item >= 0
         sums = np.zeros((len(self.sets), values.shape[1]))
         np.add.at(sums, self.of_item[able], values[able])
@@ -39,8 +38,7 @@ class ClassSets:
 
 
 def class_sets(histograms: np.ndarray, askable: np.ndarray) -> ClassSets:
-    """The class sets of masks with ``histograms`` ``(P, C)``: of ``askable`` ``(C,)`` bool classes those that cover at
-    least 0.5 %."""
+    """The class sets of masks with ``histograms`` ``(P, C)``: of ``askable`` ``(C,)`` classes with 0.5 % or more."""
     present = (histograms >= FOUND_SHARE) & askable
     able = present.any(axis=1)
     of_item = np.full(len(present), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The entries of a plan: one sample each, and which of them one generation job can make."""
+"""Entries of a plan, one sample each, and their grouping into generation jobs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from service.augmentations.request import MaskSource
-from service.augmentations.transforms.base import Drawn
+from service.augmentations.transforms.base import TransformArguments
 
 
 @dataclass(frozen=True)
 class Wanted:
     """One sample to make: entry ``index`` of the plan, from real item ``item``.
 
-    A mask is made by the plan from ``seed`` (and from item ``partner``, where objects of another mask may be merged
-    in); ``classes`` are the names to give to a model that draws masks itself, unless there is a ``prompt``. ``asked``
-    names the classes that the twin's mask should hold.
+    The plan makes its mask from ``seed``, and from item ``partner`` if objects of another mask may be merged in.
+    ``classes`` are the class names for a model that draws masks itself, unless there is a ``prompt``. ``requested``
+    names the classes that the twin's mask should contain.
     """
 
     index: int
@@ -28,42 +28,43 @@ class Wanted:
     partner: int | None
     prompt: str | None
     classes: tuple[str, ...] | None
-    asked: tuple[str, ...]
+    requested: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able values."""
+        """The entry as JSON-able values."""
         return {
             **asdict(self),
             "classes": None if self.classes is None else list(self.classes),
-            "asked": list(self.asked),
+            "requested": list(self.requested),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Wanted:
-        """What :meth:`to_json` gave."""
+        """The inverse of :meth:`to_json`."""
         classes = value["classes"]
-        return cls(**{**value, "classes": None if classes is None else tuple(classes), "asked": tuple(value["asked"])})
+        return cls(
+            **{**value, "classes": None if classes is None else tuple(classes), "requested": tuple(value["requested"])}
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class PlanEntry:
-    """A wanted sample with its mask.
+    """An entry of a plan with its mask.
 
-    ``labels`` ``(size, size)`` uint8 of the model's class indices, without 255, and what was ``applied`` to the real
-    mask to get them; None and () where the model draws the mask. ``shares`` ``(C,)`` are those of the mask, or those to
-    be expected of its class set.
+    ``labels`` ``(size, size)`` uint8: the model's class indices, without 255; ``applied``: the transforms of the real
+    mask that gave them. They are None and () if the model draws the mask. ``shares`` ``(C,)``: those of the mask, or
+    those expected of its class set.
     """
 
     wanted: Wanted
     labels: np.ndarray | None
-    applied: tuple[Drawn, ...]
+    applied: tuple[TransformArguments, ...]
     shares: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class JobGroup:
-    """Entries that one generation job can make: they share prompt and classes. ``entries`` give its masks in order, if
-    any."""
+    """Entries that one generation job can make: all have the same prompt and classes, and give its masks in order."""
 
     prompt: str | None
     classes: tuple[str, ...] | None
@@ -71,7 +72,7 @@ class JobGroup:
 
 
 def job_groups(entries: Iterable[PlanEntry]) -> list[JobGroup]:
-    """Entries by what one generation job can make, in the order in which each group's first one came."""
+    """Groups entries into generation jobs, in the order of each group's first entry."""
     groups: dict[tuple[Any, ...], list[PlanEntry]] = {}
     for entry in entries:
         key = (entry.wanted.prompt, entry.wanted.classes, entry.labels is None)

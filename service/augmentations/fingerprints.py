@@ -1,12 +1,11 @@
-"""Fingerprints of twins: 256 bits that stay nearly the same when an image is recompressed, resized, or made lighter or
-darker.
+"""Perceptual fingerprints of twins: 256 bits that hardly change if an image is recompressed, resized or brightened.
 
 The perceptual hash of Zauner (*Implementation and Benchmarking of Perceptual Image Hash Functions*, 2010): whether each
 of the low frequencies of the image's discrete cosine transform is above their median. Here 16 by 16 of them, where 8 by
 8 are usual, since images of one kind (tissue, roofs, roads) differ in more than their coarsest patches.
 
-What a mask says is taken out of its image first, each class's mean grey: two images drawn for one mask are alike in
-that by intention, and would pass for copies. So a fingerprint is of what the mask leaves open.
+Each class's mean grey is subtracted from the image first: two images drawn for one mask share it by intention, and
+would look like copies. So a fingerprint describes what the mask does not determine.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ _FREQUENCIES = 16
 
 
 def fingerprint(image: Image.Image, mask: np.ndarray | None = None) -> np.ndarray:
-    """The fingerprint ``(4,)`` uint64 of an image of any size and mode, and of its mask ``(h, w)`` uint8 if it has
-    one."""
+    """The fingerprint ``(4,)`` uint64 of an image of any size and mode, given its mask ``(h, w)`` uint8, if any."""
     # in floats: the patterns of a flat image are finer than grey levels
     grey = np.array(image.convert("RGB").convert("L"), dtype=np.float32)
     small = _small(grey)
@@ -32,33 +30,32 @@ def fingerprint(image: Image.Image, mask: np.ndarray | None = None) -> np.ndarra
         small -= _small(_explained(grey, mask))
     waves = _WAVES[:_FREQUENCIES]
     frequencies = (waves @ small @ waves.T).reshape(-1)
-    # the first is the mean brightness, which says nothing of what is shown
+    # the first is the mean brightness, which does not depend on the content
     above = frequencies > np.median(frequencies[1:])
     return np.packbits(above, bitorder="little").view(np.uint64)
 
 
 def fingerprint_of(data: bytes, mask: np.ndarray | None = None) -> np.ndarray:
-    """The fingerprint of an image file, and of its mask. Raises ValueError for a file that cannot be decoded."""
+    """The fingerprint of an image file, given its mask. Raises ValueError for a file that cannot be decoded."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return fingerprint(image, mask)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the image cannot be decoded ({error}); store it anew") from None
+        raise ValueError(f"the image cannot be decoded ({error}); store it again") from None
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
-    """How many bits of two fingerprints differ, 0..256. About 128 for images that have nothing to do with each
-    other."""
+    """The number of bits in which two fingerprints differ, 0..256; about 128 for unrelated images."""
     return int(np.bitwise_count(one ^ other).sum())
 
 
 def _small(grey: np.ndarray) -> np.ndarray:
-    """``(H, W)`` float32 as ``(64, 64)`` float64, smoothed so that it comes out alike from any size."""
+    """``(H, W)`` float32 as ``(64, 64)`` float64, smoothed so that the result is the same from any size."""
     return np.array(Image.fromarray(grey).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float64)
 
 
 def _explained(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The mean in ``grey`` ``(H, W)`` of each pixel's class: ``(h, w)`` float32, like the mask."""
+    """The mean ``grey`` ``(H, W)`` of each pixel's class: ``(h, w)`` float32, as large as the mask."""
     labels = np.asarray(Image.fromarray(mask).resize(grey.shape[::-1], Image.Resampling.NEAREST)).reshape(-1)
     means = np.bincount(labels, weights=grey.reshape(-1), minlength=256) / np.maximum(
         np.bincount(labels, minlength=256), 1
@@ -67,7 +64,7 @@ def _explained(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _cosines(side: int) -> np.ndarray:
-    """The orthonormal discrete cosine transform (DCT-II) ``(side, side)``, a frequency a row."""
+    """The orthonormal discrete cosine transform (DCT-II) ``(side, side)``, one frequency per row."""
     place = (2 * np.arange(side) + 1) * np.pi / (2 * side)
     waves = np.cos(np.arange(side)[:, None] * place) * np.sqrt(2 / side)
     waves[0] /= np.sqrt(2)

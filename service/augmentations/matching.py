@@ -1,4 +1,4 @@
-"""The dataset's classes as the model's: matched by name and alias, or as the request says."""
+"""Matching of the dataset's classes to the model's: by name and alias, or by the request's class map."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from service.kit.validation import Faults, closest_match, join_list, truncated_r
 
 @dataclass(frozen=True, eq=False)
 class ClassMatch:
-    """``table`` ``(256,)`` uint8: the model's class index of each of the dataset's, 255 for one that is given to its
-    surroundings.
+    """How a dataset's classes match a model's.
 
-    ``ground`` holds the model's indices of what objects stand on: the dataset's background, and classes that no request
-    may name.
+    ``table`` ``(256,)`` uint8: the model's class index for each index of the dataset, 255 for a class whose pixels go
+    to the classes around them. ``background``: the model's indices of what objects stand on, which are the dataset's
+    background and the classes that no request may name.
     """
 
     table: np.ndarray
-    ground: frozenset[int]
+    background: frozenset[int]
     classes: int
 
     def labels(self, mask: np.ndarray) -> np.ndarray:
-        """The dataset's class indices ``(H, W)`` uint8 as the model's."""
+        """The dataset's class indices ``(H, W)`` uint8 as class indices of the model."""
         return self.table[mask]
 
     def histograms(self, shares: np.ndarray) -> np.ndarray:
@@ -41,16 +41,16 @@ class ClassMatch:
 def match_classes(
     classes: ClassList, card: ModelCard, class_map: Mapping[str, str | None], faults: Faults
 ) -> ClassMatch | None:
-    """How the classes match; None where they do not, which is then noted in ``faults``.
+    """How the classes match; None where they do not, with the reasons added to ``faults``.
 
-    A class is what ``class_map`` says, or the model's class of its name or alias, whatever their case; the dataset's
-    background is also the model's one class with a name for a background. Several may become one.
+    A class matches what ``class_map`` says, else the model's class with its name or alias, ignoring case; the dataset's
+    background also matches the model's only class with a name for a background. Several classes may become one.
     """
-    said, sound = _said(classes, card, class_map, faults)
+    said, valid = _mapped_classes(classes, card, class_map, faults)
     table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
     unmatched: list[str] = []
     matched: set[int] = set()
-    ground = {entry.index for entry in card.classes if not entry.queryable}
+    background = {entry.index for entry in card.classes if not entry.queryable}
     for entry in classes.classes:
         found = said[entry.index] if entry.index in said else _by_name(entry, card)
         if found is None:
@@ -60,22 +60,23 @@ def match_classes(
         table[entry.index] = found.index
         matched.add(found.index)
         if entry.background:
-            ground.add(found.index)
+            background.add(found.index)
     if unmatched:
         has = [entry.name for entry in card.classes]
         example = f"{{{truncated_repr(unmatched[0])}: {truncated_repr(card.classes[-1].name)}}}"
         faults.add_plain(
             "/class_map",
-            f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are {join_list(has)}. Say in class_map "
-            f"which of them each is, as {example}, or null to give its pixels to the classes around them",
+            f"the dataset has {join_list(unmatched)}, which {card.id} does not know; its classes are "
+            f"{join_list(has)}. Name in class_map the class for each, as in {example}, or null to give its pixels "
+            "to the classes around them",
         )
-    elif sound and not matched:
+    elif valid and not matched:
         faults.add_plain(
             "/class_map", f"class_map leaves none of the dataset's classes; its classes are {join_list(classes.names)}"
         )
-    if unmatched or not sound or not matched:
+    if unmatched or not valid or not matched:
         return None
-    return ClassMatch(table, frozenset(ground), len(card.classes))
+    return ClassMatch(table, frozenset(background), len(card.classes))
 
 
 def pointer(*parts: object) -> str:
@@ -83,39 +84,40 @@ def pointer(*parts: object) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def _said(
+def _mapped_classes(
     classes: ClassList, card: ModelCard, class_map: Mapping[str, str | None], faults: Faults
 ) -> tuple[dict[int, ClassEntry | None], bool]:
-    """What the map says of each class of the dataset, by its index, and whether it says nothing wrong."""
+    """The model's class that the map names for each class of the dataset, by index, and whether the map is valid."""
     by_name = {entry.name.casefold(): entry.index for entry in classes.classes}
     said: dict[int, ClassEntry | None] = {}
-    sound = True
+    valid = True
     for name, word in class_map.items():
         where = pointer("class_map", name)
         if name.strip().casefold() not in by_name:
-            sound = False
-            _stranger(faults, where, name, "the dataset", classes.names)
+            valid = False
+            _add_unknown_class(faults, where, name, "the dataset", classes.names)
             continue
         entry = None if word is None else card.find_class(word)
         if word is not None and entry is None:
-            sound = False
-            _stranger(faults, where, word, card.id, [one.name for one in card.classes])
+            valid = False
+            _add_unknown_class(faults, where, word, card.id, [one.name for one in card.classes])
             continue
         said[by_name[name.strip().casefold()]] = entry
-    return said, sound
+    return said, valid
 
 
-def _stranger(faults: Faults, where: str, word: str, whose: str, known: tuple[str, ...] | list[str]) -> None:
+def _add_unknown_class(faults: Faults, where: str, word: str, whose: str, known: tuple[str, ...] | list[str]) -> None:
     near = closest_match(word, known)
     meant = f"did you mean {truncated_repr(near)}? " if near else ""
     faults.add_plain(
-        where, f"class_map names {truncated_repr(word)}, which is no class of {whose}; {meant}It has {join_list(known)}"
+        where,
+        f"class_map names {truncated_repr(word)}, which is not a class of {whose}; {meant}It has {join_list(known)}",
     )
 
 
 def _by_name(entry: DatasetClass, card: ModelCard) -> ClassEntry | None:
     found = card.find_class(entry.name)
     if found is None and entry.background:
-        grounds = [one for one in card.classes if one.name.casefold() in BACKGROUND_NAMES]
-        return grounds[0] if len(grounds) == 1 else None
+        backgrounds = [one for one in card.classes if one.name.casefold() in BACKGROUND_NAMES]
+        return backgrounds[0] if len(backgrounds) == 1 else None
     return found

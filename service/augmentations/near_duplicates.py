@@ -1,7 +1,7 @@
-"""Has an image like this come before? For hundreds of thousands of fingerprints, 32 bytes each.
+"""Search for near-duplicates among hundreds of thousands of fingerprints, 32 bytes each.
 
 Every fingerprint is compared: at the distances that matter, an index of parts of the fingerprint would have to look up
-thousands of keys, which takes longer. The first half alone settles nearly all of them.
+thousands of keys, which takes longer. The first half of the bits alone rules out nearly all of them.
 """
 
 from __future__ import annotations
@@ -13,71 +13,69 @@ import numpy as np
 
 from service.augmentations.fingerprints import BITS, WORDS
 
-USUAL_BITS = 40
-"""Bits that differ at most between an image and a copy of it: recompressed, resized, lighter, darker, slightly
-noisy."""
+DEFAULT_BITS = 40
+"""Largest distance between an image and a recompressed, resized, lighter, darker or slightly noisy copy of it."""
 _MAGIC = b"TWND"
 _FORMAT = 1
 _HEADER = struct.Struct("<4sHHQ")
 _FIRST = WORDS // 2
-_LEAST_ROOM = 256
+_MIN_CAPACITY = 256
 
 
 @dataclass(frozen=True)
-class Near:
-    """The nearest fingerprint: its ``number`` by the order in which they were added, and how many bits differ."""
+class NearestMatch:
+    """The nearest fingerprint: its ``number``, in the order of addition, and the number of bits that differ."""
 
     number: int
     bits: int
 
 
 class NearDuplicates:
-    """Fingerprints, numbered 0, 1, ... as they are added. Not for several threads at once."""
+    """Fingerprints, numbered 0, 1, ... as they are added. Not thread-safe."""
 
     def __init__(self) -> None:
-        # a word a row, so that comparing one word of all is one sweep over memory
-        self._words = np.zeros((WORDS, _LEAST_ROOM), dtype=np.uint64)
+        # one row per word, so that comparing one word of all fingerprints is one sweep over memory
+        self._words = np.zeros((WORDS, _MIN_CAPACITY), dtype=np.uint64)
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, fingerprint: np.ndarray) -> int:
-        """Keeps a fingerprint ``(4,)`` uint64; its number."""
+        """Adds a fingerprint ``(4,)`` uint64 and returns its number."""
         if self._count == self._words.shape[1]:
             self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
         self._words[:, self._count] = fingerprint
         self._count += 1
         return self._count - 1
 
-    def find(self, fingerprint: np.ndarray, within: int = USUAL_BITS) -> Near | None:
-        """The nearest fingerprint of which at most ``within`` bits differ, the first of several; None if there is
-        none."""
+    def find(self, fingerprint: np.ndarray, within: int = DEFAULT_BITS) -> NearestMatch | None:
+        """The nearest fingerprint with at most ``within`` differing bits, the first of several; None without one."""
         half = self._differing(fingerprint, range(_FIRST), np.s_[: self._count])
         able = np.flatnonzero(half <= within)
         if not able.size:
             return None
         bits = half[able] + self._differing(fingerprint, range(_FIRST, WORDS), able)
         best = int(np.argmin(bits))
-        return Near(int(able[best]), int(bits[best])) if bits[best] <= within else None
+        return NearestMatch(int(able[best]), int(bits[best])) if bits[best] <= within else None
 
     def to_bytes(self) -> bytes:
-        """All of them, to go on from later."""
+        """All fingerprints, as bytes that :meth:`from_bytes` reads."""
         header = _HEADER.pack(_MAGIC, _FORMAT, BITS, self._count)
         return header + self._words[:, : self._count].T.astype("<u8").tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> NearDuplicates:
-        """What :meth:`to_bytes` gave. Raises ValueError for anything else."""
+        """The inverse of :meth:`to_bytes`. Raises ValueError for anything else."""
         known = len(data) >= _HEADER.size and data[:4] == _MAGIC
         _, version, bits, count = _HEADER.unpack_from(data) if known else (b"", 0, 0, 0)
         if (version, bits) != (_FORMAT, BITS) or len(data) != _HEADER.size + count * BITS // 8:
             raise ValueError(
-                f"{len(data)} bytes are no fingerprints of {BITS} bits in format {_FORMAT}; compute them anew"
+                f"{len(data)} bytes are not fingerprints of {BITS} bits in format {_FORMAT}; compute them again"
             )
         found = cls()
         words = np.frombuffer(data, dtype="<u8", offset=_HEADER.size).reshape(count, WORDS).T
-        found._words = np.zeros((WORDS, max(_LEAST_ROOM, count)), dtype=np.uint64)
+        found._words = np.zeros((WORDS, max(_MIN_CAPACITY, count)), dtype=np.uint64)
         found._words[:, :count] = words
         found._count = count
         return found

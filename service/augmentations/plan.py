@@ -1,7 +1,7 @@
-"""A plan: which twins to make next, so that what is accepted comes to what was asked for.
+"""Plan of a set: which twins to make next, so that the accepted ones reach the requested shares.
 
-Nothing is random about it but the seed. What comes next depends on the plan and on the tally of what has been made, so
-a plan that is made again from the same request and data goes on where another left off.
+The seed is the only source of randomness. The next entries depend on the plan and on the counts so far, so a plan that
+is made again from the same request and data continues where another one stopped.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from model_store.card import ModelCard
 from service.augmentations.admission import AugmentationParameters
 from service.augmentations.balance import BalanceTarget, Feasibility, feasibility, features, target_of
+from service.augmentations.candidates import Candidates
 from service.augmentations.class_sets import ClassSets, class_sets
 from service.augmentations.entries import JobGroup, PlanEntry, Wanted, job_groups
 from service.augmentations.pool import FOUND_SHARE, Pool, histogram
-from service.augmentations.prompts import spoken
+from service.augmentations.prompts import class_phrases
 from service.augmentations.request import MaskSource
-from service.augmentations.supply import Candidates
-from service.augmentations.tally import SetTally
+from service.augmentations.set_counts import SetCounts
 from service.augmentations.transforms.base import TransformContext
 from service.augmentations.transforms.compose import Composed, compose
 from service.errors import InvalidRequest
@@ -31,158 +31,157 @@ from service.kit.seeds import sample_seed
 __all__ = ["JobGroup", "Plan", "PlanEntry", "Wanted", "job_groups", "make_plan"]
 
 _BLOCK, _FIRST_BLOCKS, _FIRST = 64, 16, 128
-"""Entries that are chosen together, and of the first 128; after them, what they came to is looked at."""
-_LEAST_LABELLED = 0.5
-"""Masks with less of their pixels labelled are not drawn from: most of such a mask would be filled in."""
+"""Entries that are chosen together, also among the first 128; their shares are counted before the next ones."""
+_MIN_LABELLED = 0.5
+"""Masks with a smaller share of labelled pixels are not used: most of such a mask would be filled in."""
 _MAX_CLASS_WEIGHT = 5.0
-"""A class of which ten times as much is wanted as can be had is no more than five times as likely to be cloned: the
-rest lives on."""
-_LEAST_RATE = 0.25
+"""Limit of a class's weight in transforms, however far its target is out of reach; other classes must survive."""
+_MIN_RATE = 0.25
 _GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it, modulo 1, lie evenly however many there are."""
+"""Its multiples, modulo 1, are evenly spread, however many there are."""
 
 
 def make_plan(parameters: AugmentationParameters, card: ModelCard, pool: Pool) -> Plan:
-    """The plan of an admitted request over the real items.
+    """Makes the plan of an admitted request over the real items.
 
-    Raises InvalidRequest where no item can be drawn from, or where the balance leaves shares that no class can take.
+    Raises InvalidRequest if no item can be used, or if the balance leaves shares that no class can take.
     """
     histograms = np.asarray(pool.histograms)
     if histograms.ndim != 2 or histograms.shape[1] != len(card.classes):
         raise ValueError(
-            f"the pool's histograms are {histograms.shape}; {card.id} has {len(card.classes)} classes, one a column"
+            f"the pool's histograms are {histograms.shape}; {card.id} has {len(card.classes)} classes, one per column"
         )
-    left_out: dict[str, int] = {}
-    usable = histograms.sum(axis=1) >= _LEAST_LABELLED
-    left_out["unlabelled"] = int((~usable).sum())
+    skipped: dict[str, int] = {}
+    usable = histograms.sum(axis=1) >= _MIN_LABELLED
+    skipped["unlabelled"] = int((~usable).sum())
     if parameters.templates and all("caption" in template.uses for template in parameters.templates):
         captioned = np.array([bool(pool.caption(item)) for item in range(len(histograms))], dtype=bool)
-        left_out["without_caption"] = int((usable & ~captioned).sum())
+        skipped["without_caption"] = int((usable & ~captioned).sum())
         usable &= captioned
     contributed = features(histograms, parameters.balance_by)
 
-    def most(items: np.ndarray) -> float:
-        # a set of fewer twins than items takes an item once at most anyway
+    def max_weight(items: np.ndarray) -> float:
+        # a set with fewer twins than items uses each item once at most anyway
         return min(1.0, max(parameters.max_uses / max(1, len(items)), 1 / parameters.count))
 
     sets = None
-    supplies: dict[bool, Candidates] = {}
+    candidates: dict[bool, Candidates] = {}
     if parameters.weights.keys() & {"real", "transformed"}:
         items = np.flatnonzero(usable)
-        supplies[False] = Candidates(items, contributed[items], parameters.balance_by, most(items))
+        candidates[False] = Candidates(items, contributed[items], parameters.balance_by, max_weight(items))
     if "classes" in parameters.weights:
         askable = np.array([entry.queryable for entry in card.classes])
         sets = class_sets(np.where(usable[:, None], histograms, 0), askable)
         items = np.flatnonzero(sets.of_item >= 0)
-        left_out["without_class"] = int((usable & (sets.of_item < 0)).sum())
+        skipped["without_class"] = int((usable & (sets.of_item < 0)).sum())
         expected = sets.means(contributed)[sets.of_item[items]]
-        supplies[True] = Candidates(items, expected, parameters.balance_by, most(items))
-    for supply in supplies.values():
-        if not len(supply):
-            _refuse(len(histograms), left_out)
-    first = next(iter(supplies.values()))
-    target = target_of(parameters.balance, parameters.balance_by, first.contributed, parameters.match.ground)
+        candidates[True] = Candidates(items, expected, parameters.balance_by, max_weight(items))
+    for group in candidates.values():
+        if not len(group):
+            _refuse(len(histograms), skipped)
+    first = next(iter(candidates.values()))
+    target = target_of(parameters.balance, parameters.balance_by, first.contributed, parameters.match.background)
     names = [entry.name for entry in card.classes]
     feasible = {
-        drawn: feasibility(supply.contributed, target, names, most=supply.most) for drawn, supply in supplies.items()
+        drawn: feasibility(group.contributed, target, names, max_weight=group.max_weight)
+        for drawn, group in candidates.items()
     }
-    return Plan(parameters, card, pool, target, supplies, feasible, sets, {why: n for why, n in left_out.items() if n})
+    return Plan(parameters, card, pool, target, candidates, feasible, sets, {why: n for why, n in skipped.items() if n})
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Deterministic: the same parameters, card and pool make the same plan, and the same tally the same next entries.
+    """Deterministic: the same parameters, card and pool give the same plan, and the same counts the same next entries.
 
-    ``supplies`` and ``feasible`` are by whether the model draws the masks (True) or is given them (False), of those
-    that are used.
+    The keys of ``candidates`` and ``feasible`` are whether the model draws the masks (True) or is given them (False).
     """
 
     parameters: AugmentationParameters
     card: ModelCard
     pool: Pool
     target: BalanceTarget
-    supplies: Mapping[bool, Candidates]
+    candidates: Mapping[bool, Candidates]
     feasible: Mapping[bool, Feasibility]
     sets: ClassSets | None
-    left_out: Mapping[str, int]
+    skipped: Mapping[str, int]
 
     @property
     def count(self) -> int:
-        """Twins wanted."""
+        """Number of twins requested."""
         return self.parameters.count
 
     @property
-    def tries(self) -> int:
-        """Samples made at most."""
+    def max_samples(self) -> int:
+        """Maximum number of samples that are made."""
         return math.ceil(self.parameters.budget * self.count)
 
-    def lacking(self, tally: SetTally) -> int:
-        """How many entries to make next: as many as twins are lacking, more where few were accepted so far, none beyond
-        ``tries``.
+    def lacking(self, counts: SetCounts) -> int:
+        """How many entries to make next: the number of missing twins, more if few were accepted so far.
 
-        0 with none only expected: the set has ended. Should more than expected be accepted, those above ``count`` are
-        left out.
+        Never beyond ``max_samples``. 0 without pending entries means that the set has ended. Accepted twins beyond
+        ``count`` are not needed.
         """
-        left = self.tries - tally.tried
-        # of the first few nothing can be told, and a bad start is no reason to spend all tries at once
-        rate = max(_LEAST_RATE, tally.rate) if tally.asked.images >= _BLOCK else 1.0
-        lacking = self.count - tally.accepted - rate * tally.expected.images
+        left = self.max_samples - counts.tried
+        # the first few say little about the rate, and a bad start must not spend the whole budget at once
+        rate = max(_MIN_RATE, counts.rate) if counts.requested_totals.images >= _BLOCK else 1.0
+        lacking = self.count - counts.accepted - rate * counts.pending_totals.images
         return max(0, min(left, math.ceil(lacking / rate)))
 
-    def next(self, tally: SetTally, count: int) -> Iterator[PlanEntry]:
-        """The next ``count`` entries after those of ``tally``, one by one as their masks are made; ``tally`` is not
-        changed.
+    def next(self, counts: SetCounts, count: int) -> Iterator[PlanEntry]:
+        """The next ``count`` entries after those of ``counts``, one by one as their masks are made.
 
-        Entry k is numbered ``tally.tried + k``. Of the same tally, fewer entries are the first ones of more.
+        Entry k has the index ``counts.tried + k``. ``counts`` is not changed. From the same counts, fewer entries are
+        the first ones of more.
         """
-        running = tally.copy()
+        running = counts.copy()
         while count > 0:
             for index, item in self._block(running)[:count]:
                 entry = self._entry(index, item)
                 yield entry
-                running.expect(item, entry.shares)
+                running.add_pending(item, entry.shares)
                 count -= 1
 
     def compose(self, wanted: Wanted) -> Composed:
-        """The mask of an entry, made again, and how. Raises ValueError for one whose mask the model draws."""
+        """Makes the mask of an entry again, with the applied transforms. Raises ValueError if the model draws it."""
         if wanted.source == "classes":
-            raise ValueError(f"entry {wanted.index} is made by classes; its mask is the model's, and not known before")
+            raise ValueError(
+                f"entry {wanted.index} is made by classes; its mask is drawn by the model, and not known before"
+            )
         transformed = wanted.source == "transformed"
         return compose(
             self.pool.mask(wanted.item),
             np.random.default_rng(wanted.seed),
             self.parameters.transforms if transformed else None,
             _Partner(self.pool, wanted.partner),
-            size_px=self.parameters.size_px,
-            scene=TransformContext(self._class_weights, self.parameters.match.ground),
+            size_px=self.parameters.sampling.size,
+            context=TransformContext(self._class_weights, self.parameters.match.background),
             fill=True,
         )
 
     def mask(self, wanted: Wanted) -> np.ndarray:
-        """The class indices ``(size, size)`` uint8 of an entry's mask, made again. Raises ValueError as
-        :meth:`compose`."""
+        """The class indices ``(size, size)`` uint8 of an entry's mask. Raises ValueError as :meth:`compose` does."""
         return self.compose(wanted).labels
 
     @cached_property
     def real(self) -> np.ndarray:
-        """The shares ``(C,)`` of the real items that are drawn from."""
-        return next(iter(self.supplies.values())).real
+        """The shares ``(C,)`` of the real items that are used."""
+        return next(iter(self.candidates.values())).real
 
-    def _block(self, tally: SetTally) -> list[tuple[int, int]]:
-        """The next entries as (index, item): as many as are chosen together."""
-        indices = range(tally.tried, tally.tried + (_BLOCK if tally.tried >= _FIRST else _FIRST_BLOCKS))
-        rng = np.random.default_rng([self.parameters.seed, tally.tried])
-        lacking = max(1, round(self.count - tally.accepted - tally.rate * tally.expected.images))
+    def _block(self, counts: SetCounts) -> list[tuple[int, int]]:
+        """The next entries as (index, item); as many as are chosen together."""
+        indices = range(counts.tried, counts.tried + (_BLOCK if counts.tried >= _FIRST else _FIRST_BLOCKS))
+        rng = np.random.default_rng([self.parameters.seed, counts.tried])
+        lacking = max(1, round(self.count - counts.accepted - counts.rate * counts.pending_totals.images))
         drawn = np.array([self._source(index) == "classes" for index in indices])
         items = np.empty(len(indices), dtype=np.int64)
-        for kind, supply in self.supplies.items():
-            if (here := drawn == kind).any():
-                chosen = supply.choose(self.target, int(here.sum()), tally, rng, lacking=lacking)
-                items[here] = supply.items[chosen]
-        return [(index, int(item)) for index, item in zip(indices, items)]
+        for by_model, group in self.candidates.items():
+            if (here := drawn == by_model).any():
+                chosen = group.choose(self.target, int(here.sum()), counts, rng, lacking=lacking)
+                items[here] = group.items[chosen]
+        return [(index, int(item)) for index, item in zip(indices, items, strict=True)]
 
     def _source(self, index: int) -> MaskSource:
-        """The source of entry ``index``: each as often as its weight says, in any stretch of entries."""
+        """The source of entry ``index``: each as often as its weight says, in every stretch of entries."""
         place = math.modf(index * _GOLDEN + self.parameters.seed % 997 / 997)[0]
         *first, last = self.parameters.weights
         for source in first:
@@ -194,7 +193,7 @@ class Plan:
     def _entry(self, index: int, item: int) -> PlanEntry:
         source = self._source(index)
         seed = sample_seed(self.parameters.seed, index)
-        # a generator of its own: what is drawn for a prompt must not change the mask
+        # a separate generator: what is drawn for a prompt must not change the mask
         rng = np.random.default_rng([seed, 1])
         partner = (
             self._partner(rng) if source == "transformed" and self.parameters.transforms.merge is not None else None
@@ -218,27 +217,27 @@ class Plan:
             return None
         caption = self.pool.caption(item)
         able = [template for template in self.parameters.templates if caption or "caption" not in template.uses]
-        return able[int(rng.integers(len(able)))].fill(spoken(self.card, indices), caption)
+        return able[int(rng.integers(len(able)))].fill(class_phrases(self.card, indices), caption)
 
     def _partner(self, rng: np.random.Generator) -> int:
-        """An item from which objects may be merged in: the more its mask helps the balance, the likelier."""
+        """An item from which objects may be merged in, chosen by its weight in the balance."""
         reached = np.cumsum(self.feasible[False].weights)
         place = int(np.searchsorted(reached, rng.random() * reached[-1], side="right"))
-        return int(self.supplies[False].items[min(place, len(reached) - 1)])
+        return int(self.candidates[False].items[min(place, len(reached) - 1)])
 
     @cached_property
     def _set_shares(self) -> np.ndarray:
-        """The shares ``(S, C)`` of pixels to be expected of a twin of each class set."""
+        """The expected shares of pixels ``(S, C)`` of a twin of each class set."""
         assert self.sets is not None
         return self.sets.means(np.asarray(self.pool.histograms))
 
     @cached_property
     def _class_weights(self) -> np.ndarray:
-        """How much each label is wanted ``(256,)``: its target against what the choice of masks alone can reach."""
+        """The weight of each label ``(256,)``: its target relative to what the choice of masks alone can reach."""
         class_weights = np.ones(256)
         if False in self.feasible:
             reached = self.feasible[False].shares
-            able = self.target.weighed & (reached > 0)
+            able = self.target.constrained & (reached > 0)
             class_weights[np.flatnonzero(able)] = np.clip(
                 self.target.shares[able] / reached[able], 1 / _MAX_CLASS_WEIGHT, _MAX_CLASS_WEIGHT
             )
@@ -246,7 +245,7 @@ class Plan:
 
 
 class _Partner(Sequence[np.ndarray]):
-    """The mask of another item, looked up only where it is needed."""
+    """The mask of another item, read only when it is needed."""
 
     def __init__(self, pool: Pool, item: int | None) -> None:
         self._pool = pool
@@ -261,12 +260,12 @@ class _Partner(Sequence[np.ndarray]):
         return self._pool.mask(self._item)
 
 
-def _refuse(items: int, left_out: Mapping[str, int]) -> None:
-    whys = {
+def _refuse(items: int, skipped: Mapping[str, int]) -> None:
+    reasons = {
         "unlabelled": "have less than half of their pixels labelled",
-        "without_caption": "have no caption, which the prompt asks for",
-        "without_class": "hold no class that may be asked for",
+        "without_caption": "have no caption, which the prompt needs",
+        "without_class": "have no class that a request may name",
     }
-    said = ", ".join(f"{number} {whys[why]}" for why, number in left_out.items() if number)
-    detail = f"none of the dataset's {items} items can be drawn from: {said or 'there are none'}"
+    found = ", ".join(f"{number} {reasons[why]}" for why, number in skipped.items() if number)
+    detail = f"none of the dataset's {items} items can be used: {found or 'there are none'}"
     raise InvalidRequest(detail, errors=[{"pointer": "/dataset", "detail": detail}])

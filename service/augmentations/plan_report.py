@@ -1,4 +1,4 @@
-"""What a plan comes to in figures and plain sentences, before anything is made: the answer to a dry run."""
+"""Report of a plan in figures and sentences, before anything is made: the answer to a dry run."""
 
 from __future__ import annotations
 
@@ -8,48 +8,46 @@ from model_store.card import join_words
 from service.augmentations.balance import Feasibility, percent
 from service.augmentations.plan import Plan
 from service.augmentations.plan_values import ClassShares, PlanShares
-from service.augmentations.tally import SetTally
+from service.augmentations.set_counts import SetCounts
 
-_FEW = 0.25
-"""A plan whose weights come to less than this share of the masks leans on few of them, and says so."""
-
-
+_FEW_MASKS_SHARE = 0.25
+"""A note is added if the effective number of masks is below this share of all masks."""
 _MAX_PLANNED = 20_000
-"""Entries that are chosen for the figures of a plan; of more, their shares are the same."""
+"""Largest number of entries that are chosen for the figures; more would have the same shares."""
 
 
 def report(plan: Plan) -> PlanShares:
-    """What ``plan`` comes to, from the real masks' shares alone: no mask is made."""
+    """The figures of ``plan``, from the shares of the real masks; no mask is made."""
     count = min(plan.count, _MAX_PLANNED)
     rng = np.random.default_rng(plan.parameters.seed)
-    nothing = SetTally.empty(len(plan.card.classes))
+    nothing = SetCounts.empty(len(plan.card.classes))
     planned, feasible = np.zeros(len(plan.card.classes)), np.zeros(len(plan.card.classes))
-    for drawn, supply in plan.supplies.items():
+    for drawn, group in plan.candidates.items():
         weight = sum(weight for source, weight in plan.parameters.weights.items() if (source == "classes") == drawn)
         part = max(1, round(count * weight))
-        chosen = supply.choose(plan.target, part, nothing, rng, lacking=part)
-        planned += weight * supply.contributed[chosen].mean(axis=0)
+        chosen = group.choose(plan.target, part, nothing, rng, lacking=part)
+        planned += weight * group.contributed[chosen].mean(axis=0)
         feasible += weight * plan.feasible[drawn].shares
     return _figures(plan, planned, feasible)
 
 
 def _figures(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShares:
-    """The figures of ``plan``, whose masks come to ``planned`` ``(C,)`` and could come to ``feasible`` ``(C,)``."""
+    """The figures of ``plan``, given the ``planned`` ``(C,)`` and the ``feasible`` ``(C,)`` shares of its masks."""
     target, real = plan.target, plan.real
     met = target.met(planned)
     shown = [
         entry
         for entry in plan.card.classes
-        if real[entry.index] > 0 or (target.weighed & (target.shares > 0))[entry.index]
+        if real[entry.index] > 0 or (target.constrained & (target.shares > 0))[entry.index]
     ]
-    items = max(len(supply) for supply in plan.supplies.values())
+    items = max(len(group) for group in plan.candidates.values())
     masks = min(one.masks for one in plan.feasible.values())
     return PlanShares(
         by=target.by,
         count=plan.count,
-        tries=plan.tries,
+        max_samples=plan.max_samples,
         items=items,
-        left_out=dict(plan.left_out),
+        skipped=dict(plan.skipped),
         sources={source: round(weight, 6) for source, weight in plan.parameters.weights.items()},
         masks=round(masks, 1),
         classes=tuple(
@@ -58,7 +56,7 @@ def _figures(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShare
                 name=entry.name,
                 colour=entry.colour,
                 real=round(float(real[entry.index]), 6),
-                target=round(float(target.shares[entry.index]), 6) if target.weighed[entry.index] else None,
+                target=round(float(target.shares[entry.index]), 6) if target.constrained[entry.index] else None,
                 feasible=round(float(feasible[entry.index]), 6),
                 planned=round(float(planned[entry.index]), 6),
                 met=bool(met[entry.index]),
@@ -72,10 +70,13 @@ def _figures(plan: Plan, planned: np.ndarray, feasible: np.ndarray) -> PlanShare
 def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[str]:
     notes = list(dict.fromkeys(sentence for one in plan.feasible.values() for sentence in one.sentences))
     notes = [f"{note}." for note in notes]
-    weighed = zip(plan.feasible.values(), plan.supplies.values())
-    if notes and any(one.weights.max() >= supply.most * 0.999 for one, supply in weighed if supply.most < 1):
+    capped = any(
+        group.max_weight < 1 and plan.feasible[drawn].weights.max() >= group.max_weight * 0.999
+        for drawn, group in plan.candidates.items()
+    )
+    if notes and capped:
         times = f"{plan.parameters.max_uses:g} times as often as on average"
-        notes.append(f"No real item is drawn more than {times}; with a larger masks.max_uses these shares come nearer.")
+        notes.append(f"No real item is drawn more than {times}; a larger masks.max_uses brings these shares nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
     if (
         any(_can_grow(plan, one) for one in plan.feasible.values())
@@ -84,31 +85,30 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
     ):
         prefer = "prefers" if len(adding) == 1 else "prefer"
         notes.append(
-            f"{join_words(adding)} {prefer} what is lacking, so transformed masks may come somewhat nearer than these figures."
+            f"{join_words(adding)} {prefer} lacking classes, so transformed masks may come somewhat nearer than that."
         )
     notes += _rounded(plan, planned)
-    if masks < _FEW * items:
-        most = max(float(one.weights.max()) for one in plan.feasible.values())
-        times = f"the most used one comes about {max(1, round(most * plan.count))} times in {plan.count}"
-        notes.append(f"The plan leans on few masks: it is as if {masks:.0f} of {items} were used alike, and {times}.")
-    told = {
-        "unlabelled": "real items are left out, since less than half of their pixels have a class.",
-        "without_caption": "real items are left out, since they have no caption, which the prompt asks for.",
-        "without_class": "real items are left out, since they hold no class that may be asked for.",
+    if masks < _FEW_MASKS_SHARE * items:
+        largest = max(float(one.weights.max()) for one in plan.feasible.values())
+        times = f"the most used one is repeated about {max(1, round(largest * plan.count))} times in {plan.count}"
+        notes.append(f"The plan relies on few masks: as if {masks:.0f} of {items} were used equally, and {times}.")
+    reasons = {
+        "unlabelled": "real items are skipped, since less than half of their pixels have a class.",
+        "without_caption": "real items are skipped, since they have no caption, which the prompt needs.",
+        "without_class": "real items are skipped, since they have no class that a request may name.",
     }
-    notes += [f"{number} {told[why]}" for why, number in plan.left_out.items()]
+    notes += [f"{number} {reasons[why]}" for why, number in plan.skipped.items()]
     return [note[0].upper() + note[1:] for note in notes]
 
 
 def _can_grow(plan: Plan, found: Feasibility) -> bool:
-    """Whether a class lacks part of its share that is in some of the masks, so that more of it can be put into
-    others."""
+    """Whether a class that misses its share occurs in some masks, so that its objects can be added to others."""
     lacking = ~plan.target.met(found.shares) & (found.shares < plan.target.shares)
     return bool((lacking & (plan.real > 0)).any())
 
 
 def _rounded(plan: Plan, planned: np.ndarray) -> list[str]:
-    """Classes that the masks could bring to their target, and this many whole twins do not."""
+    """Notes on classes whose target is feasible, but not with this number of whole twins."""
     target = plan.target
     missed = ~target.met(planned)
     for one in plan.feasible.values():
@@ -116,6 +116,6 @@ def _rounded(plan: Plan, planned: np.ndarray) -> list[str]:
     of = "pixels" if target.by == "pixels" else "images"
     return [
         f"in {plan.count} whole twins {plan.card.classes[index].name} comes to {percent(planned[index])} of the {of}; "
-        f"{percent(target.shares[index])} are asked for."
+        f"{percent(target.shares[index])} are requested."
         for index in np.flatnonzero(missed)
     ]

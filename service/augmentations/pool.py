@@ -1,4 +1,4 @@
-"""The real items as a plan sees them: shares of the model's classes, masks, captions."""
+"""Pool of real items that a plan draws from: shares of the model's classes, masks, captions."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ import numpy as np
 
 IGNORE = 255
 FOUND_SHARE = 0.005
-"""A class is in an image from this share of the mask on, as in the records of made twins; less is noise."""
+"""Smallest share of a mask from which a class counts as found, as in the records of twins; less is noise."""
 
 
 class Pool(Protocol):
     """The real items, numbered 0 to P - 1, their classes numbered as the model's (C of them).
 
-    ``class_match`` (:mod:`service.augmentations.matching`) makes the model's class indices of the dataset's.
+    :mod:`service.augmentations.matching` converts the dataset's class indices to the model's.
     """
 
     @property
     def histograms(self) -> np.ndarray:
-        """``(P, C)`` float: the share of each mask's pixels that each class has. A row adds up to 1 less the share of
-        255.
+        """``(P, C)`` float: the share of each class in each mask's pixels; a row adds up to 1 minus the share of 255.
 
-        The same array at every call: it is looked at often.
+        The same array at every call, since it is read often.
         """
         ...
 
     def mask(self, item: int) -> np.ndarray:
-        """The class indices ``(H, W)`` uint8 of item ``item`` in the model's numbering, 255 for none. May be slow."""
+        """The class indices ``(H, W)`` uint8 of item ``item`` in the model's numbering, 255 = ignore. May be slow."""
         ...
 
     def caption(self, item: int) -> str | None:
-        """The caption of item ``item``, if it has one. Asked for every item where a prompt uses captions, so it should
-        be at hand."""
+        """The caption of item ``item``, if it has one. Must be fast: prompts with captions read that of every item."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayPool:
-    """A pool of masks in memory, for few of them."""
+    """A pool of few masks, all in memory."""
 
     masks: Sequence[np.ndarray]
     classes: int
@@ -68,8 +66,8 @@ def histogram(mask: np.ndarray, classes: int) -> np.ndarray:
     Raises ValueError for a mask that holds a value which is neither a class nor 255.
     """
     counts = np.bincount(mask.reshape(-1), minlength=256)
-    if (strange := np.flatnonzero(counts[classes:IGNORE])).size:
+    if (unknown := np.flatnonzero(counts[classes:IGNORE])).size:
         raise ValueError(
-            f"the mask holds {strange[0] + classes}; the model's classes are 0 to {classes - 1}, and 255 for none"
+            f"the mask holds {unknown[0] + classes}; the model's classes are 0 to {classes - 1}, and 255 means ignore"
         )
     return counts[:classes] / mask.size

@@ -1,10 +1,10 @@
-"""Raking: weights of masks whose weighted mean meets a target, and which change the given weights the least.
+"""Raking: weights of masks whose weighted mean meets a target while changing the prior weights the least.
 
 Survey statistics knows this as calibration by raking (Deville and Särndal, *Calibration Estimators in Survey Sampling*,
 1992): of all weights that meet the target, those with the least Kullback-Leibler divergence from the prior. They are
 ``prior * exp(features @ slope)`` up to a factor, cut off where no weight may be larger, and ``slope`` solves a convex
-problem with as many unknowns as there are targets, whatever the number of masks. A target that no weights meet gets the
-nearest mean that some reach.
+problem with as many unknowns as there are targets, whatever the number of masks. If no weights meet the target, they
+reach the nearest possible mean.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 _SOFTNESS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-"""What a miss of the target costs is made dearer step by step, each solution the start of the next: so the last one is
-soon found."""
+"""The penalty of a miss is increased step by step, each solution being the start of the next, for fast convergence."""
 _MAX_STEPS = 60
-_SOLVED_ON = 50_000
-"""Masks that the slope is sought on; of more, every n-th, and all of them for the last touch."""
+_MAX_SOLVED_MASKS = 50_000
+"""The slope is solved on at most so many masks, taking every n-th of more; a last solve uses all."""
 
 
 def rake(
@@ -25,24 +24,24 @@ def rake(
     scale: np.ndarray,
     prior: np.ndarray | None = None,
     *,
-    most: float = 1.0,
+    max_weight: float = 1.0,
 ) -> np.ndarray:
-    """Weights ``(P,)``, adding up to 1 and each at most ``most``, so that ``weights @ features`` is ``target`` as far
-    as that can be.
+    """Weights ``(P,)`` for which ``weights @ features`` is as near to ``target`` as possible.
 
-    ``features`` ``(P, K)``, ``target`` ``(K,)``; a miss of ``scale`` ``(K,)`` weighs the same in each. ``prior``
-    ``(P,)`` are the weights that are changed the least, all alike if None; what has none gets none. A ``most`` that
-    would leave weights short of 1 is raised until it does not. Raises ValueError without a mask of any weight.
+    They add up to 1, and none is above ``max_weight``, which is raised if they could not add up to 1 otherwise.
+    ``features`` ``(P, K)``, ``target`` ``(K,)``; a miss of ``scale`` ``(K,)`` costs the same in each component.
+    ``prior`` ``(P,)``: the weights to change the least, equal ones if None; a mask with prior 0 gets weight 0. Raises
+    ValueError if no mask has a prior weight.
     """
     prior = np.ones(len(features)) if prior is None else np.asarray(prior, dtype=np.float64)
     if not (able := prior > 0).any():
         raise ValueError("there is no mask to weigh")
-    # about the target, so that at the solution the mean is 0 and no precision is lost in large exponents
+    # centred on the target: at the solution the mean is 0, and no precision is lost in large exponents
     centred = (np.asarray(features, dtype=np.float64)[able] - target) / scale
     log_prior = np.log(prior[able] / prior.sum())
-    cap = min(1.0, max(most, 1 / len(centred)))
+    cap = min(1.0, max(max_weight, 1 / len(centred)))
     slope = np.zeros(centred.shape[1])
-    step = -(-len(centred) // _SOLVED_ON)
+    step = -(-len(centred) // _MAX_SOLVED_MASKS)
     for softness in _SOFTNESS:
         slope = _solve(centred[::step], log_prior[::step], slope, softness, min(1.0, cap * step))
     if step > 1:
@@ -53,14 +52,13 @@ def rake(
 
 
 def effective_number(weights: np.ndarray) -> float:
-    """How many masks of equal weight are as many as these: the exponential of the weights' entropy, 1 to their
-    number."""
+    """The effective number of masks: the exponential of the weights' entropy, 1 to the number of masks."""
     taken = weights[weights > 0]
     return float(np.exp(-(taken * np.log(taken)).sum()))
 
 
 def _solve(centred: np.ndarray, log_prior: np.ndarray, slope: np.ndarray, softness: float, cap: float) -> np.ndarray:
-    """The slope that minimises the dual, by Newton's method from ``slope`` on.
+    """The slope that minimises the dual, by Newton's method starting at ``slope``.
 
     The dual is max over weights of (weights @ centred) @ slope - KL(weights, prior), plus softness / 2 |slope|^2.
     """
@@ -100,17 +98,16 @@ def _dual(
 
 
 def _weights(exponents: np.ndarray, cap: float) -> np.ndarray:
-    """Weights in proportion to exp(exponents), but none above ``cap``: the largest are cut, and the others share what
-    is left."""
+    """Weights proportional to exp(exponents), none above ``cap``: the largest are cut, the others share the rest."""
     raised = np.exp(exponents - exponents.max())
     weights = raised / raised.sum()
     if weights.max() <= cap:
         return weights
     order = np.argsort(-exponents, kind="stable")
-    # in logarithms: what the others share among them may be far too small to add up
+    # in logarithms: the rest may be far too small to be added up
     rest = np.logaddexp.accumulate(exponents[order][::-1])[::-1]
     left = 1 - cap * np.arange(len(order))
-    # exponents are as large as a miss is dear, and so is the rounding of their differences
+    # exponents grow with the penalty of a miss, and so do the rounding errors of their differences
     fits = np.log(np.maximum(left, 1e-300)) + (exponents[order] - rest) <= np.log(cap) + 1e-9
     fits[-1] = True
     cut = int(np.argmax(fits))

@@ -1,4 +1,4 @@
-"""The body of ``POST /augmentations``: what a set should contain. What it may be is for card and dataset to say."""
+"""The body of ``POST /augmentations``; :mod:`admission` checks it against the model's card and the dataset."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from service.kit.seeds import SEED_MAX
 from service.webhooks.field import callback_member
 
 COUNT_MAX = 1_000_000
-"""Twins of one set. More is several sets, whose exports can be mixed."""
+"""Largest number of twins in one set; for more, make several sets and export them together."""
 RATIO_MAX = 1000.0
 BUDGET_MAX = 100.0
 MAX_USES_LIMIT = 1000.0
 MAX_TEMPLATES = 20
-"""Templates of one request: twins of one prompt make a job together, so each more makes jobs smaller."""
+"""Largest number of templates: each prompt needs a job of its own, so more templates make jobs smaller."""
 MAX_NAMES = 256
-"""Names that a map of classes may list; a dataset and a card have fewer classes."""
+"""Largest number of names in a map of classes; datasets and cards have fewer classes."""
 _MAX_MEMBERS = 100
 
 MaskSource = Literal["real", "transformed", "classes"]
@@ -50,14 +50,14 @@ EXAMPLES: list[JsonValue] = [
 
 
 def _whole(value: object) -> object:
-    # To JSON Schema 8.0 is an integer, and there are languages whose every number is written like that.
+    # JSON Schema counts 8.0 as an integer, and some languages write all numbers like that
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _few(value: object) -> object:
-    # Before the entries are looked at one by one: each that is none would make a fault of its own.
+    # before the entries are validated one by one, each with a fault of its own
     if isinstance(value, Mapping) and len(value) > MAX_NAMES:
-        raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {MAX_NAMES} at most")
+        raise PydanticCustomError("too_many", f"it has {len(value)} entries; give at most {MAX_NAMES}")
     return value
 
 
@@ -66,54 +66,53 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
-    # Strict, as all requests are: "8" is no count and true is no number.
+    # strict, as all requests are: "8" is not a count, and true is not a number
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class MaskOptions(_Part):
-    """Where the masks of the twins come from: weights of three sources, and the transforms of the second.
+    """Sources of the twins' masks: weights of three sources, and the transforms of the second.
 
-    Where no weight is given, a model that follows masks gets ``real`` 1 and ``transformed`` 3, any other ``classes`` 1.
+    Without any weight, a model that follows masks gets ``real`` 1 and ``transformed`` 3, any other ``classes`` 1.
     """
 
     real: float | None = Field(
-        None, ge=0, description="Weight of real masks as they are; their twins differ in the image alone."
+        None, ge=0, description="Weight of unchanged real masks; their twins differ in the image only."
     )
-    transformed: float | None = Field(None, ge=0, description="Weight of real masks that have been transformed.")
+    transformed: float | None = Field(None, ge=0, description="Weight of transformed real masks.")
     classes: float | None = Field(
         None,
         ge=0,
-        description="Weight of class sets as they occur together in real masks, for models that draw masks themselves. The "
-        "set is given as `classes`, or in words where there is a `prompt`.",
+        description="Weight of class sets as they occur together in real masks, for models that draw masks themselves. "
+        "The set is given as `classes`, or in words where there is a `prompt`.",
     )
     transforms: Transforms = Field(
-        default_factory=Transforms.usual,
-        description="How masks are transformed: a list of names, each at its usual strengths, or a map from name to strengths: "
-        f"{', '.join(TRANSFORM_NAMES)}. Each is drawn with its `chance`. None invents a label: sampling is by the nearest "
-        "pixel, borders are mirrored, and a dropped object's place is filled from the labels around it. Usual are "
-        "flip, scale, shift, rotate, elastic, drop and clone.",
+        default_factory=Transforms.default,
+        description="How masks are transformed: a list of names, each with its default parameters, or a map from name "
+        f"to parameters: {', '.join(TRANSFORM_NAMES)}. Each is applied with its `chance`. None invents a label: sampling "
+        "is by the nearest pixel, borders are mirrored, and the place of a dropped object is filled from around it. "
+        "By default flip, scale, shift, rotate, elastic, drop and clone.",
     )
-
     max_uses: float = Field(
         10.0,
         ge=1,
         le=MAX_USES_LIMIT,
-        description="How often a real item may be drawn, as a multiple of the average, 1 (all alike) to 1000. Where a balance would "
-        "need more of few masks, it gives way.",
+        description="How often a real item may be used, as a multiple of the average, 1 (all equally) to 1000. Where a "
+        "balance needs more of few masks, the balance is missed.",
     )
 
     @field_validator("transforms", mode="before")
     @classmethod
     def _names_alone(cls, value: object) -> object:
         return (
-            dict.fromkeys(value, {})
+            {name: {} for name in value}
             if isinstance(value, list) and all(isinstance(name, str) for name in value)
             else value
         )
 
 
 class Acceptance(_Part):
-    """What a twin must be to count. Without a limit it is not looked at."""
+    """Rules that a twin must meet to be accepted. A rule that is left out is not applied."""
 
     min_confident_share: Share | None = Field(
         None, description="Least share of a mask's pixels that are confident; for masks that the model draws."
@@ -123,18 +122,19 @@ class Acceptance(_Part):
     )
     min_class_agreement: Share | None = Field(
         None,
-        description="Least share of the asked classes that are in the mask (at least 0.5 % of it); for masks that the model draws.",
+        description="Least share of the requested classes that are in the mask (at least 0.5 % of it); for masks that "
+        "the model draws.",
     )
     no_near_duplicates: bool | Annotated[Whole, Field(ge=0, le=64)] = Field(
         False,
-        description="true leaves out a twin whose image is that of one accepted before, but for compression, size, brightness or a "
-        "little noise; what its mask explains does not count. A number sets how many of the 256 bits of its perceptual hash may "
-        "differ (0..64; true means 40).",
+        description="true rejects a twin whose image is that of one accepted before, except for compression, size, "
+        "brightness or a little noise; what its mask determines does not count. A number sets how many of the 256 bits "
+        "of its perceptual hash may differ (0..64; true means 40).",
     )
 
 
 class AugmentationRequest(BaseModel):
-    """A request for a set of twins after a dataset: how many, of which classes how much, from which masks."""
+    """A request for a set of twins that extends a dataset: how many, with which class balance, from which masks."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
@@ -157,41 +157,43 @@ class AugmentationRequest(BaseModel):
     )
     balance: Literal["even", "inverse"] | Annotated[dict[str, Share], BeforeValidator(_few)] | None = Field(
         None,
-        description="What the twins' classes should come to. even: all alike. inverse: the rarer in the real set, the more "
-        "(inverse to its frequency). Or shares by class name, 0..1. Left out: as in the real set. In even and inverse the "
-        "background keeps its real share.",
+        description="Target shares of the twins' classes. even: all equal. inverse: the rarer in the real set, the "
+        "more (inverse to its frequency). Or shares by class name, 0..1. Left out: as in the real set. In even and "
+        "inverse the background keeps its real share.",
     )
     balance_by: BalanceBy = Field(
         "pixels",
-        description="What a share is of. pixels: of the pixels that have a class, each image counting alike; classes that a map "
-        "of shares does not name get what is left, in proportion to their real shares. images: of the images, those in which "
-        "the class covers at least 0.5 %; classes that a map does not name are free.",
+        description="What a share is of. pixels: of the pixels that have a class, each image counting equally; classes "
+        "that a map of shares does not name get the rest, in proportion to their real shares. images: of the images, "
+        "those in which the class covers at least 0.5 %; classes that a map does not name are free.",
     )
     class_map: Annotated[dict[str, str | None], BeforeValidator(_few)] = Field(
         default_factory=dict,
-        description="The model's class for a class of the dataset, where names and aliases do not say; null gives its pixels "
-        "to the classes around them.",
+        description="The model's class for a class of the dataset, where names and aliases do not match; null gives "
+        "its pixels to the classes around them.",
     )
     splits: list[str] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="Splits of the dataset whose items are drawn from. Left out: train where there is one, so that no twin is made "
-        "after what a model will be tested on; else all items.",
+        description="Splits of the dataset whose items are used. Left out: train if there is one, so that no twin is "
+        "made from test data; else all items.",
     )
-    masks: MaskOptions = Field(default_factory=MaskOptions, description="Where the masks come from.")
+    masks: MaskOptions = Field(default_factory=MaskOptions, description="Sources of the masks.")
     prompt: str | list[str] | None = Field(
         None,
-        description="Template of the prompts, or up to 20 of which one is drawn for each twin: {classes} stands for the classes "
-        '("roads, vegetation and water"), {article} for a or an before them, {caption} for the source item\'s caption. '
-        "Left out: no prompt is given.",
+        description="Template of the prompts, or up to 20 of which one is drawn for each twin: {classes} stands for "
+        'the classes ("roads, vegetation and water"), {article} for a or an before them, {caption} for the source '
+        "item's caption. Left out: no prompt is given.",
     )
-    acceptance: Acceptance = Field(default_factory=Acceptance, description="What a twin must be to count.")
+    acceptance: Acceptance = Field(
+        default_factory=Acceptance, description="Rules that a twin must meet to be accepted."
+    )
     budget: float = Field(
         2.0,
         ge=1,
         le=BUDGET_MAX,
-        description="At most so many samples are made for each twin wanted, 1 to 100; then the set ends as it is.",
+        description="Maximum number of samples made per requested twin, 1 to 100; then the set ends, complete or not.",
     )
     seed: Whole | None = Field(
         None, ge=0, le=SEED_MAX, description="0 to 2^53-1; drawn if absent. It fixes masks, prompts and images."
@@ -208,16 +210,16 @@ class AugmentationRequest(BaseModel):
     name: str | None = Field(
         None,
         json_schema_extra={"maxLength": NAME_MAX_CHARS},
-        description="Your own words for the set, up to 120 characters.",
+        description="Your own name for the set, up to 120 characters.",
     )
     callback_url: str | None = callback_member("the set")
-    dry_run: bool = Field(False, description="true answers with the plan, and makes and keeps nothing.")
+    dry_run: bool = Field(False, description="true answers with the plan, and neither makes nor stores anything.")
 
     @model_validator(mode="before")
     @classmethod
     def _few_members(cls, body: Any) -> Any:
         if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
             raise PydanticCustomError(
-                "too_many_members", f"it has {len(body)} members; leave out what is none of a request's"
+                "too_many_members", f"it has {len(body)} members; leave out those that a request does not have"
             )
         return body

@@ -1,12 +1,12 @@
-"""The rounds of an augmentation set in the store: what was wanted, which jobs make it, and what became of it.
+"""Rounds of an augmentation set in the store: planned samples, the jobs that make them, and the results.
 
-    rounds/{number:06d}/plan.jsonl       :class:`WantedLine` a sample, written first
+    rounds/{number:06d}/plan.jsonl       one :class:`WantedLine` per sample, written first
     rounds/{number:06d}/jobs.json        :class:`RoundJobs`, once every job is accepted
-    rounds/{number:06d}/accepted.jsonl   the twins that count
-    rounds/{number:06d}/fingerprints.bin        what near-duplicates are found by, all rounds up to this one
+    rounds/{number:06d}/accepted.jsonl   the accepted twins
+    rounds/{number:06d}/fingerprints.bin the fingerprints of all rounds up to this one, to find near-duplicates
     rounds/{number:06d}/state.json       :class:`RoundState`, written last: the round is done
 
-Every one may be written again, with the same bytes.
+Each of them may be written again, with the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from service.store.round_keys import (
 )
 
 _PLACE = re.compile(r"[0-9]+\.[0-9]+")
-"""What follows the set in the keys of its jobs: round and place, see :meth:`Rounds.job_key`."""
+"""Round and place: what follows the set's id in its jobs' idempotency keys; see :meth:`Rounds.job_key`."""
 
 
 class _Frozen(BaseModel):
@@ -37,8 +37,7 @@ class _Frozen(BaseModel):
 
 
 class WantedLine(_Frozen):
-    """A sample that is to be made. ``upload`` is its mask, where one is given; ``shares`` are that mask's, or those
-    expected."""
+    """A sample to make. ``upload``: its mask, if one is given; ``shares``: those of that mask, or the expected ones."""
 
     wanted: dict[str, Any]
     upload: str | None
@@ -49,36 +48,36 @@ class WantedLine(_Frozen):
 
 
 class RoundJob(_Frozen):
-    """A job of the round: its sample i is line ``lines[i]`` of the plan."""
+    """A job of a round: its sample i is line ``lines[i]`` of the plan."""
 
     job: str
     lines: tuple[int, ...]
 
 
 class RoundJobs(_Frozen):
-    """All jobs of a round."""
+    """The jobs of a round."""
 
     format: int = 1
     jobs: tuple[RoundJob, ...]
 
 
 class RoundState(_Frozen):
-    """Where the set stands after a round: what was tried and accepted so far, and what was rejected why."""
+    """State of the set after a round: its counts so far, and the number of rejected samples by reason."""
 
     format: int = 1
-    tally: dict[str, Any]
+    counts: dict[str, Any]
     rejected: dict[str, int]
 
 
 def set_of_key(idempotency_key: str | None) -> str | None:
-    """The augmentation set that sends jobs under such keys; None for a key of somebody else's."""
+    """The augmentation set whose jobs have such an idempotency key; None for any other key."""
     run, _, place = (idempotency_key or "").partition(".")
     return run if kind_of(run) is RunKind.AUGMENTATION and _PLACE.fullmatch(place) else None
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rounds of the run ``run``."""
+    """The stored rounds of the run ``run``."""
 
     store: ObjectStore
     run: str
@@ -103,7 +102,7 @@ class Rounds:
         return None if data is None else self._parsed(RoundState, data, number)
 
     def last_state(self) -> tuple[int, RoundState | None]:
-        """How many rounds are done, and how the set stands after them."""
+        """The number of finished rounds, and the state after them."""
         for number in reversed(self.numbers()):
             state = self.read_state(number)
             if state is not None:
@@ -111,30 +110,29 @@ class Rounds:
         return 0, None
 
     def numbers(self) -> list[int]:
-        """The rounds of which anything is there, in order."""
+        """The numbers of the rounds that have any object in the store, in order."""
         return round_numbers(self.store, self.run)
 
     def read_fingerprints(self, number: int) -> bytes | None:
         return self._get(number, "fingerprints.bin")
 
     def finish(self, number: int, twins: Sequence[AcceptedLine], fingerprints: bytes | None, state: RoundState) -> None:
-        """Writes what became of a round, its state last."""
+        """Writes the results of a round, its state last."""
         self.store.put(accepted(self.run, number), b"".join(line.model_dump_json().encode() + b"\n" for line in twins))
         if fingerprints is not None:
             self._put(number, "fingerprints.bin", fingerprints)
         self._put(number, "state.json", state.model_dump_json().encode())
 
     def job_key(self, number: int, place: int) -> str:
-        """The idempotency key under which the job at ``place``, 0, 1, ... in a round, is sent."""
+        """The idempotency key of the job at ``place`` (0, 1, ...) of a round."""
         return f"{self.run}.{number}.{place}"
 
     def half_sent(self) -> list[int]:
-        """The rounds with a plan whose jobs are not listed: some of them may have been sent."""
+        """The rounds with a plan but without a list of jobs: some of their jobs may have been sent."""
         return [number for number in self.numbers() if self.read_jobs(number) is None]
 
     def jobs(self, newest: int | None = None) -> list[str]:
-        """The jobs of all rounds so far, those of the newest round first; or of as many rounds as it takes for
-        ``newest`` jobs."""
+        """The jobs of all rounds, those of the newest round first; with ``newest``, only the first so many."""
         found: list[str] = []
         for number in reversed(self.numbers()):
             jobs = self.read_jobs(number)
@@ -158,5 +156,5 @@ class Rounds:
         except ValidationError as error:
             key = round_prefix(self.run, number)
             raise StoreError(
-                f"{key} in the object store holds no {kind.__name__}: {error.errors()[0]['msg']}"
+                f"{key} in the object store is not a {kind.__name__}: {error.errors()[0]['msg']}"
             ) from None

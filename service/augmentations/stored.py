@@ -1,5 +1,4 @@
-"""Augmentation sets: what is decided when one is accepted, and the plan that follows from it wherever it is made
-again."""
+"""Stored augmentation sets: the decided request, and the plan that follows from it wherever it is made again."""
 
 from __future__ import annotations
 
@@ -19,6 +18,7 @@ from service.augmentations.request import AugmentationRequest
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import StoredItem
 from service.errors import InvalidRequest
+from service.jobs.parameters import SamplingParameters
 from service.kit.validation import Faults
 from service.registry.catalogue import Catalogue
 from service.settings import Settings
@@ -28,29 +28,24 @@ TRAIN = "train"
 
 
 class AugmentationWork(BaseModel):
-    """A request with everything decided: the same work is the same set. ``dataset`` is name@version, ``dataset_run``
-    its run."""
+    """A request with everything decided, so the same work gives the same set. ``dataset`` is name@version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     dataset: str
-    dataset_run: str
+    dataset_run: str = Field(description="the run that imported the dataset")
     model: str = Field(description="name@version")
     count: int
     seed: int
-    steps: int
-    guidance_scale: float
-    guidance_target: str | None
-    eta: float
-    size_px: int
+    sampling: SamplingParameters
     request: dict[str, Any] = Field(description="the request, its seed filled in")
 
 
 class StoredPool:
-    """The items of a dataset that a plan draws from, numbered 0, 1, ..., their classes the model's."""
+    """A :class:`Pool` of items of a stored dataset."""
 
     def __init__(self, dataset: StoredDataset, match: ClassMatch, records: list[tuple[int, StoredItem]]) -> None:
-        """``records`` are the items with their positions, as :func:`drawn_from` gives them."""
+        """``records`` are the items with their positions, as :func:`source_items` gives them."""
         self._dataset = dataset
         self._match = match
         self._records = records
@@ -60,7 +55,7 @@ class StoredPool:
 
     @cached_property
     def histograms(self) -> np.ndarray:
-        """``(P, C)``, by the model's classes."""
+        """The shares ``(P, C)`` of the model's classes."""
         shares = np.zeros((len(self._records), len(self._dataset.classes)))
         for number, (_, record) in enumerate(self._records):
             for index, pixels in record.pixels.items():
@@ -68,7 +63,7 @@ class StoredPool:
         return self._match.histograms(shares)
 
     def record(self, item: int) -> StoredItem:
-        """What the dataset's index says of the item."""
+        """The item's record in the dataset's index."""
         return self._records[item][1]
 
     def mask(self, item: int) -> np.ndarray:
@@ -82,7 +77,7 @@ class StoredPool:
 
 @dataclass(frozen=True, eq=False)
 class PlannedAugmentation:
-    """A set as it is planned."""
+    """A set with its plan, and all that the plan was made from."""
 
     work: AugmentationWork
     card: ModelCard
@@ -99,11 +94,11 @@ def plan_augmentation(
     settings: Settings,
     faults: Faults | None = None,
 ) -> PlannedAugmentation:
-    """The plan of a request, in which ``faults`` have been found before.
+    """Makes the plan of a request; ``faults`` are those found in it before.
 
-    Raises :class:`InvalidRequest` with all that is wrong with it, or what the store raises.
+    Raises :class:`InvalidRequest` with all faults, or what the store raises.
     """
-    records = drawn_from(dataset, request.splits)
+    records = source_items(dataset, request.splits)
     parameters = admit(
         request,
         card,
@@ -115,7 +110,7 @@ def plan_augmentation(
     )
     pool = StoredPool(dataset, parameters.match, records)
     decided = request.model_copy(update={"seed": parameters.seed, "dry_run": False})
-    # who is told of the end decides on nothing that is made
+    # the webhook's address does not influence what is made
     given = decided.model_dump(mode="json", exclude_unset=True, exclude={"callback_url"})
     work = AugmentationWork(
         dataset=dataset.about.id,
@@ -123,29 +118,25 @@ def plan_augmentation(
         model=card.id,
         count=parameters.count,
         seed=parameters.seed,
-        steps=parameters.steps,
-        guidance_scale=parameters.guidance_scale,
-        guidance_target=parameters.guidance_target,
-        eta=parameters.eta,
-        size_px=parameters.size_px,
+        sampling=parameters.sampling,
         request={**given, "seed": parameters.seed},
     )
     return PlannedAugmentation(work, card, dataset, parameters, pool, make_plan(parameters, card, pool))
 
 
 def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, settings: Settings) -> PlannedAugmentation:
-    """The same plan again, from what was decided. Raises TwinsetError where model or dataset are gone."""
+    """Makes the plan of a stored set again. Raises TwinsetError if its model or dataset has been removed."""
     request = AugmentationRequest.model_validate(work.request)
     return plan_augmentation(
         request, StoredDataset.open(store, work.dataset_run), catalogue.resolve(work.model), settings
     )
 
 
-def drawn_from(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:
-    """The items of these splits with their positions, as the dataset's index has them.
+def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:
+    """The items of these splits, with their positions in the dataset's index.
 
-    Without ``splits`` they are those of "train" where there are any, so that no twin is made after what a model will be
-    tested on; else all. Raises :class:`InvalidRequest` where no item is in the splits.
+    Without ``splits``, the items of "train" if there are any, so that no twin is made from test data; else all items.
+    Raises :class:`InvalidRequest` if no item is in the splits.
     """
     records = list(dataset.records())
     found = {record.split for _, record in records}

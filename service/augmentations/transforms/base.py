@@ -1,4 +1,4 @@
-"""What all mask transforms share: the context they may use, and the check of a mask."""
+"""Shared by all mask transforms: their context, the type of their arguments, and the check of a mask."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 
 IGNORE = 255
-Drawn = dict[str, Any]
-"""The parameters of a transform's function, JSON-able."""
+TransformArguments = dict[str, Any]
+"""The arguments of a transform's function besides the mask, JSON-able."""
 
 
 @dataclass(frozen=True, eq=False)
 class TransformContext:
-    """What transforms know beside the mask.
+    """What transforms know besides the mask.
 
-    ``class_weights`` ``(256,)``: how much each label is wanted, 1 where there is no preference; crops keep, clones and
-    merges add what is wanted, and drops take what is not. ``ground`` holds the labels that objects stand on, and are
-    none. ``others`` are masks ``(h, w)`` uint8 from which ``merge`` takes objects; with ``fill``, once their 255 has
-    been filled.
+    ``class_weights`` ``(256,)``: how much each label is wanted, 1 without preference; crops keep, clones and merges add
+    wanted labels, and drops remove unwanted ones. ``background``: the labels that objects stand on, which are not
+    objects themselves. ``others``: masks ``(h, w)`` uint8 from which ``merge`` takes objects, with their 255 filled
+    first if ``fill``.
     """
 
     class_weights: np.ndarray = field(default_factory=lambda: np.ones(256))
-    ground: frozenset[int] = frozenset()
+    background: frozenset[int] = frozenset()
     others: Sequence[np.ndarray] = ()
     fill: bool = False
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.base import TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Clone
 from service.augmentations.transforms.regions import (
     choose_regions,
@@ -20,11 +20,11 @@ from service.augmentations.transforms.regions import (
 
 def draw_clone(
     parameters: Clone, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
+) -> TransformArguments | None:
     """What :func:`clone` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
     if not parameters.max_objects:
         return None
-    regions = objects_of(labels, context.ground)
+    regions = objects_of(labels, context.background)
     clones = []
     for number in choose_regions(
         regions, parameters.max_objects, int(parameters.max_area * labels.size), context.class_weights, rng
@@ -37,10 +37,9 @@ def draw_clone(
 
 
 def clone(labels: np.ndarray, *, clones: Sequence[Sequence[int]]) -> np.ndarray:
-    """``(H, W)`` with regions once more: each the one that holds (row, column), moved by (down, across) pixels. 255
-    stays."""
+    """``(H, W)`` with regions repeated: each the one at (row, column), moved by (down, across) pixels. 255 stays."""
     out = labels.copy()
     sources = footprints_at(labels, [(row, column) for row, column, _, _ in clones])
-    for what, (_, _, down, across) in zip(sources, clones):
+    for what, (_, _, down, across) in zip(sources, clones, strict=True):
         paste(out, what, down, across)
     return out

@@ -1,4 +1,4 @@
-"""Transforms one after another, and the same again from what was drawn."""
+"""Composition of transforms: a square mask of a given size, and the same again from the stored arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_store.masks.resize import majority_resize
-from service.augmentations.transforms.base import IGNORE, Drawn, TransformContext, check_labels
+from service.augmentations.transforms.base import IGNORE, TransformArguments, TransformContext, check_labels
 from service.augmentations.transforms.clone import clone, draw_clone
 from service.augmentations.transforms.crop import crop, draw_crop, frame
 from service.augmentations.transforms.drop import draw_drop, drop
@@ -33,11 +33,10 @@ from service.augmentations.transforms.rotate import draw_rotate, rotate
 from service.augmentations.transforms.scale import draw_scale, scale
 from service.augmentations.transforms.shift import draw_shift, shift
 
-_FINER = 2
-"""Transforms work at up to so many times the final size: what they cut by the nearest pixel is then smoothed by
-majority."""
+_MAX_OVERSIZE = 2
+"""Transforms work at up to so many times the final size; the majority then smooths their jagged edges."""
 
-_DRAW: dict[type[TransformParameters], Callable[..., Drawn | None]] = {
+_DRAW: dict[type[TransformParameters], Callable[..., TransformArguments | None]] = {
     Crop: draw_crop,
     Merge: draw_merge,
     Drop: draw_drop,
@@ -49,7 +48,7 @@ _DRAW: dict[type[TransformParameters], Callable[..., Drawn | None]] = {
     Elastic: draw_elastic,
 }
 
-_ALONE: dict[str, Callable[..., np.ndarray]] = {
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "crop": crop,
     "resize": lambda labels, *, size_px: majority_resize(labels, size_px),
     "fill_ignored": fill_ignored,
@@ -63,21 +62,23 @@ _ALONE: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+_NO_CONTEXT = TransformContext()
+
+
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """``labels`` ``(size, size)`` uint8, and what was done to get them, in order: each a transform's name and its
-    parameters."""
+    """``labels`` ``(size, size)`` uint8, and the transforms ``applied`` to get them, in order: name and arguments."""
 
     labels: np.ndarray
-    applied: tuple[Drawn, ...]
+    applied: tuple[TransformArguments, ...]
 
 
 def draw(
     parameters: TransformParameters, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
-    """What the transform does to ``labels`` ``(H, W)`` uint8, drawn with ``rng``; None for nothing.
+) -> TransformArguments | None:
+    """Draws the arguments of a transform for ``labels`` ``(H, W)`` uint8; None for nothing to do.
 
-    The result holds the arguments of the transform's function, JSON-able. The caller draws ``chance`` beforehand.
+    They are those of the transform's function, JSON-able. The caller decides by ``chance`` whether to draw at all.
     """
     return _DRAW[type(parameters)](parameters, labels, rng, context)
 
@@ -85,43 +86,41 @@ def draw(
 def compose(
     mask: np.ndarray,
     rng: np.random.Generator,
-    settings: Transforms | None,
+    transforms: Transforms | None,
     other_masks: Sequence[np.ndarray] = (),
     *,
     size_px: int,
-    scene: TransformContext = TransformContext(),
+    context: TransformContext = _NO_CONTEXT,
     fill: bool = False,
 ) -> Composed:
-    """A square mask of ``size_px`` of a mask ``(H, W)`` uint8, each of the transforms applied with its chance; None for
-    none of them.
+    """A square mask of ``size_px`` from a mask ``(H, W)`` uint8, with each of the ``transforms`` applied by its chance.
 
-    The mask is made square first, by a drawn crop or by :func:`frame`. ``merge`` takes objects of ``other_masks``,
-    which are looked at only then. With ``fill``, pixels of 255 are given the nearest label before anything else, which
-    a model that cannot draw 255 needs. Labels out are a subset of labels in; at no strength (and square, at its size) a
-    mask comes back as it was.
+    The mask is made square first, by a random crop or by :func:`frame`. ``merge`` takes objects of ``other_masks``,
+    which are read only then. With ``fill``, pixels of 255 get the nearest label before all else, for models that cannot
+    draw 255. Labels out are a subset of labels in; without any transform, a square mask of that size is unchanged.
     """
     check_labels(mask)
-    wanted = settings.named() if settings is not None else {}
-    scene = replace(scene, others=other_masks, fill=fill)
-    # drawn for all of them at once, so that no transform decides whether another one happens
-    happens = {name: bool(rng.random() < parameters.chance) for name, parameters in wanted.items()}
-    cropped = draw(wanted["crop"], mask, rng, scene) if happens.pop("crop", False) else None
-    steps: list[Drawn] = []
+    parameters_by_name = transforms.named() if transforms is not None else {}
+    context = replace(context, others=other_masks, fill=fill)
+    # drawn for all transforms at once, so that none influences whether another one is applied
+    happens = {name: bool(rng.random() < parameters.chance) for name, parameters in parameters_by_name.items()}
+    cropped = draw(parameters_by_name["crop"], mask, rng, context) if happens.pop("crop", False) else None
+    steps: list[TransformArguments] = []
     if cropped is not None or mask.shape[0] != mask.shape[1]:
-        steps.append(_step("crop", cropped or frame(mask, scene.class_weights)))
+        steps.append(_step("crop", cropped or frame(mask, context.class_weights)))
     side_px = steps[0]["side"] if steps else len(mask)
-    if side_px > _FINER * size_px:
-        steps.append(_step("resize", {"size_px": _FINER * size_px}))
+    if side_px > _MAX_OVERSIZE * size_px:
+        steps.append(_step("resize", {"size_px": _MAX_OVERSIZE * size_px}))
     labels = remake(mask, steps)
     if fill and (labels == IGNORE).any():
-        # before it is made smaller only where nothing else would be left: it takes the longer, the larger the mask
+        # after the resize, which is faster, unless nothing but 255 would be left by then
         place = (
             len(steps) - 1 if (labels == IGNORE).all() and steps and steps[-1]["transform"] == "resize" else len(steps)
         )
         steps.insert(place, _step("fill_ignored", {}))
         labels = remake(mask, steps)
-    for name, parameters in wanted.items():
-        if happens.get(name) and (drawn := draw(parameters, labels, rng, scene)) is not None:
+    for name, parameters in parameters_by_name.items():
+        if happens.get(name) and (drawn := draw(parameters, labels, rng, context)) is not None:
             steps.append(_step(name, drawn))
             labels = remake(labels, steps[-1:], other_masks)
     if len(labels) != size_px:
@@ -130,23 +129,24 @@ def compose(
     return Composed(labels, tuple(steps))
 
 
-def remake(mask: np.ndarray, applied: Sequence[Drawn], other_masks: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """The labels that :func:`compose` gave, from the same masks and what it ``applied``: no random number is drawn."""
+def remake(
+    mask: np.ndarray, applied: Sequence[TransformArguments], other_masks: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """The labels that :func:`compose` made, from the same masks and its ``applied`` transforms, without randomness."""
     labels = mask.copy()
     for step in applied:
         parameters = {name: value for name, value in step.items() if name != "transform"}
         if step["transform"] == "merge":
             labels = merge(labels, other_masks, **parameters)
         else:
-            labels = _ALONE[step["transform"]](labels, **parameters)
+            labels = _FUNCTIONS[step["transform"]](labels, **parameters)
     return labels
 
 
 def square(mask: np.ndarray, size_px: int, class_weights: np.ndarray | None = None) -> np.ndarray:
-    """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most of its classes, resized by
-    majority."""
+    """A mask ``(H, W)`` uint8 as ``(size_px, size_px)``: the square that keeps most classes, resized by majority."""
     return majority_resize(crop(mask, **frame(mask, class_weights)), size_px)
 
 
-def _step(name: str, parameters: Drawn) -> Drawn:
+def _step(name: str, parameters: TransformArguments) -> TransformArguments:
     return {"transform": name, **parameters}

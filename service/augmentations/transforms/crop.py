@@ -1,34 +1,34 @@
-"""Crop: a square out of a mask, at a place that keeps the classes; drawn, or the best one."""
+"""Crop: a square out of a mask, at a place that keeps the classes; at random, or the best one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import IGNORE, Drawn, TransformContext, check_labels
+from service.augmentations.transforms.base import IGNORE, TransformArguments, TransformContext, check_labels
 from service.augmentations.transforms.parameters import Crop
 
-_TRIES = 4
-"""Windows that a crop is chosen from. More would always find the same one."""
+_SQUARES = 4
+"""Random squares that a crop is chosen from; with more of them, the same one would always win."""
 
 
 def draw_crop(
     parameters: Crop, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
+) -> TransformArguments | None:
     """What :func:`crop` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
     height, width = labels.shape
     side = max(1, round(float(rng.uniform(parameters.low, parameters.high)) * min(height, width)))
-    tops = rng.integers(height - side + 1, size=_TRIES)
-    lefts = rng.integers(width - side + 1, size=_TRIES)
+    tops = rng.integers(height - side + 1, size=_SQUARES)
+    lefts = rng.integers(width - side + 1, size=_SQUARES)
     if side == height == width:
         return None
     value = _value(labels, context.class_weights)
     kept = [
         float(np.bincount(labels[top : top + side, left : left + side].reshape(-1), minlength=256) @ value)
-        for top, left in zip(tops, lefts)
+        for top, left in zip(tops, lefts, strict=True)
     ]
     best = int(np.argmax(kept))
     if kept[best] == 0:
-        return None  # nothing but 255 in any of them
+        return None  # all of them contain nothing but 255
     return {"top": int(tops[best]), "left": int(lefts[best]), "side": side}
 
 
@@ -37,11 +37,11 @@ def crop(labels: np.ndarray, *, top: int, left: int, side: int) -> np.ndarray:
     return np.ascontiguousarray(labels[top : top + side, left : left + side])
 
 
-def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> Drawn:
+def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> TransformArguments:
     """The square of the shorter side that keeps most of the classes of ``(H, W)``, as the parameters of :func:`crop`.
 
     Each class counts by the share of its pixels that is kept, times its ``class_weights`` ``(256,)``, so that a small
-    object weighs as much as a large ground. Of several such windows it is the one nearest to the middle.
+    object weighs as much as a large background. Of several such squares it is the one nearest to the centre.
     """
     check_labels(labels)
     height, width = labels.shape
@@ -60,7 +60,7 @@ def frame(labels: np.ndarray, class_weights: np.ndarray | None = None) -> Drawn:
 
 
 def _value(labels: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
-    """What a pixel of each label is worth ``(256,)``: the pixels of a class are worth its favour together."""
+    """The value of a pixel of each label ``(256,)``: all pixels of a class together have the value of its weight."""
     counts = np.bincount(labels.reshape(-1), minlength=256)
     value = (np.ones(256) if class_weights is None else class_weights) / np.maximum(counts, 1)
     value[IGNORE] = 0

@@ -1,22 +1,22 @@
-"""Elastic: the scene bent smoothly, neither torn nor folded.
+"""Elastic: a smooth deformation that neither tears nor folds the mask.
 
 A free-form deformation on cubic B-splines: control points on a grid are moved at random. As long as none is moved by
 more than 0.48 of their spacing along an axis, the map is one to one (Choi and Lee, *Injectivity Conditions of 2D and 3D
-Uniform Cubic B-Spline Functions*, 2000), so that what was one object stays one, up to the pixels' size.
+Uniform Cubic B-Spline Functions*, 2000), so that an object stays connected, up to the size of a pixel.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.base import TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import ELASTIC_CELLS, Elastic
 from service.augmentations.transforms.sampling import sample
 
 
 def draw_elastic(
     parameters: Elastic, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
+) -> TransformArguments | None:
     """What :func:`elastic` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
     moves = np.round(
         rng.uniform(
@@ -28,10 +28,9 @@ def draw_elastic(
 
 
 def elastic(labels: np.ndarray, *, moves: list[list[list[float]]]) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``. ``moves`` ``(2, G, G)``: each control point's move along rows and columns, as shares of
-    the sides.
+    """``(H, W)`` -> ``(H, W)``: each pixel takes the label at its displaced position.
 
-    A pixel takes the label of where the bent grid finds it.
+    ``moves`` ``(2, G, G)``: each control point's displacement along rows and columns, as a share of the sides.
     """
     height, width = labels.shape
     grid = np.asarray(moves, dtype=np.float64)

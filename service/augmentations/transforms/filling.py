@@ -1,4 +1,4 @@
-"""Holes in a mask filled with the nearest label around them."""
+"""Filling of holes in a mask with the nearest label."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import numpy as np
 from service.augmentations.transforms.base import IGNORE
 
 _FAR = 1 << 20
-"""Pixels farther than any mask is wide."""
+"""A distance in pixels larger than any mask."""
 
 
 def fill_nearest(labels: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """``(H, W)`` uint8 with the pixels of ``hole`` ``(H, W)`` bool given the label of the nearest pixel that is in no
-    hole.
+    """Fills the pixels of ``hole`` ``(H, W)`` bool in ``(H, W)`` uint8 with the label of the nearest pixel outside it.
 
-    Distance is Euclidean, between pixel centres, and exact; 255 is no label to fill with. Where there is nothing to
-    fill with, the mask comes back as it was.
+    The distance is Euclidean, between pixel centres, and exact; 255 is never filled in. If there is no other label,
+    the mask is returned unchanged.
     """
     known = ~hole & (labels != IGNORE)
     out = labels.copy()
@@ -23,7 +22,7 @@ def fill_nearest(labels: np.ndarray, hole: np.ndarray) -> np.ndarray:
         return out
     nearest, down = _nearest_in_column(known)
     rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    # a pixel's nearest is no farther than the nearest of its column, so only so far to either side is looked
+    # the nearest pixel is no farther than the nearest one in the same column, which limits the search to either side
     reach = int(down[hole].max())
     window = np.s_[rows[0] : rows[-1] + 1, max(0, columns[0] - reach) : columns[-1] + 1 + reach]
     found = _nearest_across(np.take_along_axis(labels, nearest, axis=0)[window], down[window], hole[window])
@@ -32,13 +31,12 @@ def fill_nearest(labels: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def fill_ignored(labels: np.ndarray) -> np.ndarray:
-    """``(H, W)`` uint8 with 255 filled in by :func:`fill_nearest`; a mask of nothing but 255 stays."""
+    """``(H, W)`` uint8 with its 255 filled by :func:`fill_nearest`; a mask of nothing but 255 is unchanged."""
     return fill_nearest(labels, labels == IGNORE)
 
 
 def _nearest_in_column(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel, the row of its column's nearest known pixel, and how many rows away that is (``_FAR`` if there is
-    none)."""
+    """For each pixel, the row of the nearest known pixel in its column, and its distance in rows (or ``_FAR``)."""
     height = len(known)
     row = np.arange(height)[:, None]
     above = np.maximum.accumulate(np.where(known, row, -_FAR), axis=0)
@@ -48,7 +46,7 @@ def _nearest_in_column(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_across(column_label: np.ndarray, down: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """The label of the nearest known pixel where there is a hole, from each column's nearest label and its distance."""
+    """The label of the nearest known pixel for each hole, from each column's nearest label and its distance."""
     square = down.astype(np.int64) ** 2
     best, found = square.copy(), column_label.copy()
     for step in range(1, hole.shape[1]):

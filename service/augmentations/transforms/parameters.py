@@ -126,8 +126,8 @@ class Transforms(BaseModel):
     elastic: Elastic | None = Field(None, description="Bent smoothly, by up to 6 % of the side.")
 
     @classmethod
-    def usual(cls) -> Transforms:
-        """The transforms of a request that names none: those that are harmless in most scenes."""
+    def default(cls) -> Transforms:
+        """The transforms of a request that names none: those that are safe in most scenes."""
         return cls.model_validate(
             {name: {} for name in ("drop", "clone", "flip", "scale", "rotate", "shift", "elastic")}
         )

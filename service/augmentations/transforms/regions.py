@@ -1,5 +1,4 @@
-"""Objects to drop, clone and merge: connected regions of a label, chosen by what is wanted, placed where they
-belong."""
+"""Objects to drop, clone and merge: connected regions of a label, their choice, and their placement."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from service.augmentations.transforms.base import IGNORE
 from service.datasets.components import Regions, connected
 
 _FITS = 0.75
-"""Share of its new place that has to be what the object stood on: boats stay in the water."""
+"""Least share of its new place that must have the label the object stood on: boats stay in the water."""
 _PLACES = 24
 
 
@@ -26,13 +25,13 @@ class Footprint:
 
     @property
     def first(self) -> tuple[int, int]:
-        """Its first pixel, row by row: what it is called by."""
+        """The first pixel, row by row, which identifies the region."""
         return int(self.rows[0]), int(self.columns[0])
 
 
-def objects_of(labels: np.ndarray, ground: frozenset[int]) -> Regions:
-    """The connected regions of ``(H, W)`` of labels that are neither ground nor 255."""
-    return connected(labels, {IGNORE, *ground})
+def objects_of(labels: np.ndarray, background: frozenset[int]) -> Regions:
+    """The connected regions of ``(H, W)`` with labels that are neither background nor 255."""
+    return connected(labels, {IGNORE, *background})
 
 
 def footprint(regions: Regions, number: int) -> Footprint:
@@ -48,13 +47,12 @@ def footprints_at(labels: np.ndarray, places: Iterable[tuple[int, int]]) -> list
 
 
 def choose_regions(
-    regions: Regions, most: int, largest_px: int, weight: np.ndarray, rng: np.random.Generator
+    regions: Regions, max_count: int, largest_px: int, weight: np.ndarray, rng: np.random.Generator
 ) -> list[int]:
-    """Up to ``most`` (at least one, drawn) different regions of at most ``largest_px`` pixels, in the order they were
-    drawn.
+    """Draws 1 to ``max_count`` different regions of at most ``largest_px`` pixels, in random order.
 
-    A class is as likely as its ``weight`` ``(256,)``, and so is each of its regions: a class of a hundred objects is
-    drawn no more often than one with a single object.
+    The probability of a class is its ``weight`` ``(256,)``, shared by its regions: a class with a hundred objects is
+    drawn as often as one with a single object.
     """
     able = np.flatnonzero(regions.areas() <= largest_px)
     if not able.size:
@@ -63,20 +61,20 @@ def choose_regions(
     chance = weight[values] / np.bincount(values, minlength=256)[values]
     if chance.sum() <= 0:
         return []
-    count = min(int(rng.integers(1, most + 1)), int((chance > 0).sum()))
+    count = min(int(rng.integers(1, max_count + 1)), int((chance > 0).sum()))
     return [int(number) for number in rng.choice(able, size=count, replace=False, p=chance / chance.sum())]
 
 
 def place_for(
     what: Footprint, source: np.ndarray, target: np.ndarray, rng: np.random.Generator, *, stay: bool
 ) -> tuple[int, int] | None:
-    """By how many rows and columns to move a region of ``source`` so that it stands in ``target`` on what it stood on.
+    """Rows and columns by which to move a region of ``source`` so that it stands on the same label in ``target``.
 
-    Of some places at random the one that fits best; where it lay is looked at first if ``stay``. None where none fits:
-    less than three quarters of its new place have the label that borders it most.
+    The best of some random places, and of the old place too if ``stay``. None if none fits, which is if less than three
+    quarters of the new place have the label that surrounds the region most.
     """
-    standing_on = _border_label(source, what)
-    if standing_on is None:
+    label_below = _border_label(source, what)
+    if label_below is None:
         return None
     height, width = target.shape
     top, left = int(what.rows.min()), int(what.columns.min())
@@ -85,16 +83,16 @@ def place_for(
         return None
     downs = rng.integers(-top, height - bottom, size=_PLACES)
     acrosses = rng.integers(-left, width - right, size=_PLACES)
-    moves = [(int(down), int(across)) for down, across in zip(downs, acrosses)]
+    moves = [(int(down), int(across)) for down, across in zip(downs, acrosses, strict=True)]
     if stay and bottom < height and right < width:
         moves.insert(0, (0, 0))
-    fits = [float((target[what.rows + down, what.columns + across] == standing_on).mean()) for down, across in moves]
+    fits = [float((target[what.rows + down, what.columns + across] == label_below).mean()) for down, across in moves]
     best = int(np.argmax(fits))
     return moves[best] if fits[best] >= _FITS else None
 
 
 def paste(labels: np.ndarray, what: Footprint, down: int, across: int) -> None:
-    """Writes a region into ``labels`` ``(H, W)``, moved; what falls beyond the borders is cut off, and 255 stays."""
+    """Writes a moved region into ``labels`` ``(H, W)``; it is cut off at the borders, and 255 stays."""
     rows, columns = what.rows + down, what.columns + across
     inside = (rows >= 0) & (rows < labels.shape[0]) & (columns >= 0) & (columns < labels.shape[1])
     rows, columns = rows[inside], columns[inside]
@@ -103,13 +101,12 @@ def paste(labels: np.ndarray, what: Footprint, down: int, across: int) -> None:
 
 
 def _border_label(labels: np.ndarray, what: Footprint) -> int | None:
-    """The label that most of the sides of the region's pixels meet; None where it meets nothing but 255 and the
-    borders."""
+    """The label next to most sides of the region's pixels; None if there is nothing but 255 and the borders."""
     height, width = labels.shape
     met = np.zeros(256, dtype=np.int64)
     for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         rows, columns = what.rows + down, what.columns + across
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         met += np.bincount(labels[rows[inside], columns[inside]], minlength=256)
-    met[[IGNORE, what.label]] = 0  # a neighbour of its own label is a pixel of its own
+    met[[IGNORE, what.label]] = 0  # neighbours with the same label belong to the region
     return int(met.argmax()) if met.any() else None

@@ -1,4 +1,4 @@
-"""Rotate: by any angle about the centre."""
+"""Rotate: a rotation by any angle about the centre."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 
 import numpy as np
 
-from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.base import TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Rotate
 from service.augmentations.transforms.sampling import affine
 
 
 def draw_rotate(
     parameters: Rotate, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
+) -> TransformArguments | None:
     """What :func:`rotate` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
     angle = round(float(rng.uniform(-parameters.degrees, parameters.degrees)), 2)
     return {"degrees": angle} if angle else None
 
 
 def rotate(labels: np.ndarray, *, degrees: float) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``, turned anticlockwise; what comes in at the corners is the mirrored mask."""
+    """``(H, W)`` -> ``(H, W)``, rotated anticlockwise; the corners are filled with the mirrored mask."""
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     return affine(labels, np.array([[cosine, sine], [-sine, cosine]]))

@@ -1,4 +1,4 @@
-"""Labels at places between and beyond the pixels: the nearest pixel's, borders mirrored."""
+"""Sampling of labels between and beyond the pixels: the nearest pixel, with mirrored borders."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import numpy as np
 
 
 def mirrored(places: np.ndarray, length: int) -> np.ndarray:
-    """Whole places anywhere on an axis as places 0 to ``length`` - 1: ... c b a | a b c ... c | c b a ..."""
+    """Integer positions anywhere on an axis as positions 0 to ``length`` - 1: ... c b a | a b c ... c | c b a ..."""
     inside = np.mod(places, 2 * length)
     return np.where(inside < length, inside, 2 * length - 1 - inside)
 
 
 def sample(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The labels of ``(H, W)`` at ``rows`` and ``columns``, in pixels (pixel centres are whole numbers), which
-    broadcast."""
+    """The labels of ``(H, W)`` at ``rows`` and ``columns``, which broadcast; pixel centres are at integers."""
     height, width = labels.shape
     return labels[mirrored(_nearest(rows), height), mirrored(_nearest(columns), width)]
 
 
 def affine(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``: the pixel at offset p (row, column) from the centre takes the label at ``matrix`` ``(2,
-    2)`` @ p."""
+    """``(H, W)`` -> ``(H, W)``: the pixel at offset p (row, column) from the centre takes the label at matrix @ p.
+
+    ``matrix`` is ``(2, 2)``.
+    """
     height, width = labels.shape
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
     down, across = np.arange(height)[:, None] - middle_row, np.arange(width)[None, :] - middle_column
@@ -30,5 +31,5 @@ def affine(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _nearest(places: np.ndarray) -> np.ndarray:
-    # Rounded to a thousandth first: halves must not fall either way by the last bit of a sine.
+    # rounded to a thousandth first, so that the last bit of a sine does not decide how a half is rounded
     return np.floor(np.round(places, 3) + 0.5).astype(np.int64)

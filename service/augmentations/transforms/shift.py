@@ -1,17 +1,17 @@
-"""Shift: everything moved, the gap filled with the mirrored mask."""
+"""Shift: a translation, with the gap filled by the mirrored mask."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from service.augmentations.transforms.base import Drawn, TransformContext
+from service.augmentations.transforms.base import TransformArguments, TransformContext
 from service.augmentations.transforms.parameters import Shift
 from service.augmentations.transforms.sampling import sample
 
 
 def draw_shift(
     parameters: Shift, labels: np.ndarray, rng: np.random.Generator, context: TransformContext
-) -> Drawn | None:
+) -> TransformArguments | None:
     """What :func:`shift` should do with ``labels`` ``(H, W)`` uint8; None for nothing."""
     height, width = labels.shape
     down = round(float(rng.uniform(-parameters.max_shift, parameters.max_shift)) * height)
@@ -20,6 +20,6 @@ def draw_shift(
 
 
 def shift(labels: np.ndarray, *, down_px: int, across_px: int) -> np.ndarray:
-    """``(H, W)`` -> ``(H, W)``, moved by whole pixels to below and to the right."""
+    """``(H, W)`` -> ``(H, W)``, moved down and to the right by whole pixels."""
     height, width = labels.shape
     return sample(labels, np.arange(height)[:, None] - down_px, np.arange(width)[None, :] - across_px)

@@ -1,4 +1,4 @@
-"""Cards, classes and masks for plans: small, with objects of every kind."""
+"""Small cards, classes and masks for plans, with objects of every kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ClassList.of(WORDS)
 def card(
     *inputs: str, sets: tuple[tuple[str, ...], ...] = (), words: tuple[str, ...] = WORDS, size_px: int = 32
 ) -> ModelCard:
-    """A card of ``toy@1.0.0`` whose first class may not be asked for, and whose others have a plural as alias."""
+    """A card of ``toy@1.0.0``: requests may not name its first class; the others have their plural as alias."""
     entries = tuple(
         ClassEntry(
             index=index,
@@ -55,7 +55,7 @@ DRAWS = card("prompt", "classes")
 
 
 def scene(seed: int, height: int = 40, width: int = 40) -> np.ndarray:
-    """A mask ``(height, width)`` of ground with some roofs, perhaps a road, and rarely water."""
+    """A mask ``(height, width)`` of background with some roofs, perhaps a road, and rarely water."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((height, width), dtype=np.uint8)
     if rng.random() < 0.6:
@@ -71,6 +71,6 @@ def scene(seed: int, height: int = 40, width: int = 40) -> np.ndarray:
     return labels
 
 
-def masks_of(labels: list[int], most: int = 24) -> st.SearchStrategy[np.ndarray]:
-    """Masks of any shape up to ``most`` a side, of some of the labels."""
-    return arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=most), elements=st.sampled_from(labels))
+def masks_of(labels: list[int], max_side: int = 24) -> st.SearchStrategy[np.ndarray]:
+    """Masks of any shape with sides up to ``max_side``, with some of the labels."""
+    return arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=max_side), elements=st.sampled_from(labels))

@@ -1,4 +1,4 @@
-"""Verdicts by rule, with the value and the limit."""
+"""Verdicts on twins by each rule, with the value and the limit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_good_twin_is_accepted() -> None:
         ({"classes": ()}, Verdict("class_disagreement", "class_agreement", 0.0, 0.75)),
     ],
 )
-def test_the_first_rule_that_is_not_met(changes: dict[str, Any], expected: Verdict) -> None:
+def test_the_verdict_names_the_first_rule_that_fails(changes: dict[str, Any], expected: Verdict) -> None:
     verdict = judge(item(**changes), ["roof", "road"], STRICT, mask_given=False)
     assert verdict == expected
     assert not verdict.accepted
@@ -57,12 +57,12 @@ def test_the_first_rule_that_is_not_met(changes: dict[str, Any], expected: Verdi
         assert judge(item(**changes), ["roof", "road"], Acceptance(), mask_given=False).accepted
 
 
-def test_limits_are_met_by_what_equals_them() -> None:
+def test_a_value_equal_to_its_limit_is_accepted() -> None:
     exact = item(confident_share=0.9, mean_confidence=0.5)
     assert judge(exact, ["roof", "road", "road", "water"], STRICT, mask_given=False).accepted
 
 
-def test_given_masks_are_not_judged_for_how_they_were_drawn() -> None:
+def test_rules_on_drawn_masks_do_not_apply_to_given_ones() -> None:
     unsure = item(confident_share=None, mean_confidence=None, classes=())
     assert judge(unsure, ["roof"], STRICT, mask_given=True).accepted
 
@@ -72,28 +72,28 @@ def test_a_failed_sample() -> None:
     assert judge(failed, ["roof"], Acceptance(), mask_given=True) == Verdict("failed")
 
 
-def test_near_duplicates_of_what_was_accepted() -> None:
-    before = NearDuplicates()
+def test_near_duplicates_of_accepted_twins_are_rejected() -> None:
+    earlier = NearDuplicates()
     one = np.arange(4, dtype=np.uint64)
     near = one ^ np.array([0, 0, 2**40 - 1, 0], dtype=np.uint64)
     far = one ^ np.array([0, 0, 2**41 - 1, 0], dtype=np.uint64)
-    assert judge(item(), [], STRICT, mask_given=True, fingerprint=one, before=before).accepted
-    before.add(~one)
-    before.add(one)
-    verdict = judge(item(), [], STRICT, mask_given=True, fingerprint=near, before=before)
+    assert judge(item(), [], STRICT, mask_given=True, fingerprint=one, earlier=earlier).accepted
+    earlier.add(~one)
+    earlier.add(one)
+    verdict = judge(item(), [], STRICT, mask_given=True, fingerprint=near, earlier=earlier)
     assert verdict == Verdict("near_duplicate", "differing_bits", 40, 40, 1)
     assert verdict.to_json() == {
         "reason": "near_duplicate",
         "measure": "differing_bits",
         "value": 40,
         "limit": 40,
-        "of": 1,
+        "duplicate_of": 1,
     }
-    assert judge(item(), [], STRICT, mask_given=True, fingerprint=far, before=before).accepted
-    assert judge(item(), [], Acceptance(), mask_given=True, fingerprint=one, before=before).accepted
+    assert judge(item(), [], STRICT, mask_given=True, fingerprint=far, earlier=earlier).accepted
+    assert judge(item(), [], Acceptance(), mask_given=True, fingerprint=one, earlier=earlier).accepted
     exact = Acceptance(no_near_duplicates=0)
-    assert not judge(item(), [], exact, mask_given=True, fingerprint=one, before=before).accepted
-    assert judge(item(), [], exact, mask_given=True, fingerprint=near, before=before).accepted
+    assert not judge(item(), [], exact, mask_given=True, fingerprint=one, earlier=earlier).accepted
+    assert judge(item(), [], exact, mask_given=True, fingerprint=near, earlier=earlier).accepted
 
 
 def test_bits_and_agreement() -> None:

@@ -1,4 +1,4 @@
-"""Requests held against card and dataset: what is filled in, and every fault at once."""
+"""Admission of requests against card and dataset: defaults filled in, and all faults at once."""
 
 from __future__ import annotations
 
@@ -39,13 +39,20 @@ def faults(
 def test_the_examples_are_requests() -> None:
     for example in EXAMPLES:
         given = AugmentationRequest.model_validate(example)
-        kept = given.model_dump(mode="json", exclude_unset=True)
-        assert AugmentationRequest.model_validate(kept) == given
+        dumped = given.model_dump(mode="json", exclude_unset=True)
+        assert AugmentationRequest.model_validate(dumped) == given
 
 
-def test_what_a_plain_request_gets() -> None:
+def test_defaults_of_a_plain_request() -> None:
     plain = admitted(ratio=2.5)
-    assert (plain.count, plain.seed, plain.steps, plain.size_px, plain.budget, plain.eta) == (250, 7, 50, 32, 2.0, 0.0)
+    assert (plain.count, plain.seed, plain.sampling.steps, plain.sampling.size, plain.budget, plain.sampling.eta) == (
+        250,
+        7,
+        50,
+        32,
+        2.0,
+        0.0,
+    )
     assert plain.weights == {"real": 0.25, "transformed": 0.75}
     assert plain.templates == ()
     assert plain.balance is None
@@ -81,7 +88,7 @@ def test_what_a_plain_request_gets() -> None:
         ({"count": 1, "class_map": {str(number): None for number in range(300)}}, "class_map"),
     ],
 )
-def test_what_is_wrong_whatever_the_model(body: dict[str, Any], place: str) -> None:
+def test_faults_that_do_not_depend_on_the_model(body: dict[str, Any], place: str) -> None:
     with pytest.raises(ValidationError) as caught:
         AugmentationRequest.model_validate({"dataset": "d", "model": "m", **body})
     assert {error["loc"][0] for error in caught.value.errors()} == {place}
@@ -135,15 +142,15 @@ def test_all_faults_at_once() -> None:
     assert admitted(count=1, balance={"roof": 0.9, "water": 0.9}, balance_by="images").balance == {1: 0.9, 3: 0.9}
 
 
-def test_how_many() -> None:
+def test_the_number_of_twins() -> None:
     assert "neither is given" in faults()["/count"]
     assert "both are given" in faults(count=1, ratio=1.0)["/count"]
-    assert "1000000 at most" in faults(ratio=900.0, items=2000)["/ratio"]
+    assert "at most 1000000" in faults(ratio=900.0, items=2000)["/ratio"]
     assert "no items" in faults(ratio=1.0, items=0)["/dataset"]
     assert admitted(ratio=0.001, items=3).count == 1
 
 
-def test_inputs_that_the_model_does_not_take() -> None:
+def test_inputs_that_the_model_does_not_accept() -> None:
     assert "DRAWS" not in faults(DRAWS, count=1, masks={"real": 1})["/masks/real"]
     assert "takes prompt, or classes" in faults(DRAWS, count=1, masks={"real": 1})["/masks/real"]
     assert "Leave prompt out" in faults(card("mask"), count=1, prompt="{classes}")["/masks/real"]
@@ -152,10 +159,10 @@ def test_inputs_that_the_model_does_not_take() -> None:
     assert admitted(both_only, count=1, prompt="{classes}").templates[0].uses == {"classes"}
     assert "gives every source the weight 0" in faults(count=1, masks={"real": 0})["/masks"]
     prompted = card("mask", "prompt", sets=(("prompt",), ("mask",)))
-    assert "without one" in faults(prompted, count=1, masks={"classes": 1}, prompt="{classes}")["/masks/classes"]
+    assert "would have none" in faults(prompted, count=1, masks={"classes": 1}, prompt="{classes}")["/masks/classes"]
 
 
-def test_limits_on_drawn_masks_need_masks_that_are_drawn() -> None:
+def test_rules_on_drawn_masks_need_drawn_masks() -> None:
     assert (
         "are given to the model"
         in faults(count=1, acceptance={"min_class_agreement": 0.5})["/acceptance/min_class_agreement"]
@@ -170,13 +177,13 @@ def test_classes_are_matched_by_name_alias_background_and_map() -> None:
     match = admitted(toy, theirs, count=1, class_map={"hut": "roofs", "Pond": "WATER", "cloud": None}).match
     assert match.table[:6].tolist() == [0, 2, 1, 1, 3, 255]
     assert (match.table[6:] == 255).all()
-    assert match.ground == {0}
+    assert match.background == {0}
     assert match.labels(np.array([[0, 3], [5, 255]], dtype=np.uint8)).tolist() == [[0, 1], [255, 255]]
     shares = match.histograms(np.array([[0.1, 0.2, 0.3, 0.1, 0.1, 0.2]]))
     assert shares == pytest.approx(np.array([[0.1, 0.4, 0.2, 0.1]]))
 
 
-def test_classes_that_do_not_match_are_told_with_those_there_are() -> None:
+def test_unmatched_classes_are_named_with_the_known_ones() -> None:
     theirs = ClassList.of(["background", "tree", "roof"])
     detail = faults(MASKS, theirs, count=1)["/class_map"]
     assert (

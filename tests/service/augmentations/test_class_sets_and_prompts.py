@@ -1,4 +1,4 @@
-"""Class sets as they occur, and prompts that braces cannot abuse."""
+"""Class sets as they occur in masks, and prompts from templates that braces cannot abuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.augmentations.class_sets import class_sets
-from service.augmentations.prompts import Template, read_template, shortened
+from service.augmentations.prompts import Template, read_template, shorten
 from service.errors import InvalidRequest
 from service.kit.validation import Faults
 from tests.service.augmentations.scenes import MASKS
@@ -51,7 +51,7 @@ def test_sets_are_those_that_occur_most_frequent_first() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 30))
-def test_no_set_is_empty_or_holds_what_may_not_be_asked_for(seed: int, masks: int) -> None:
+def test_no_set_is_empty_or_has_a_class_that_requests_may_not_name(seed: int, masks: int) -> None:
     rng = np.random.default_rng(seed)
     histograms = np.where(rng.random((masks, 5)) < 0.3, rng.random((masks, 5)), 0)
     askable = rng.random(5) < 0.6
@@ -73,11 +73,11 @@ def test_a_template_is_filled() -> None:
     assert template("nothing of either").fill(["a"], "b") == "nothing of either"
 
 
-def test_what_a_caption_holds_is_text_and_no_template() -> None:
+def test_braces_in_a_caption_are_text() -> None:
     assert template("{caption}").fill(["x"], "{classes} {0.__class__}\n%s") == "{classes} {0.__class__} %s"
 
 
-def test_a_long_caption_gives_way_and_the_template_stays() -> None:
+def test_a_long_caption_is_cut_before_the_template() -> None:
     one = template("{caption} with {classes} in it")  # the toy reads 24 tokens
     filled = one.fill(["roofs", "roads"], " ".join(f"w{number}" for number in range(40)))
     assert filled == " ".join(f"w{number}" for number in range(18)) + " with roofs and roads in it"
@@ -92,13 +92,13 @@ def test_a_long_caption_gives_way_and_the_template_stays() -> None:
 
 @given(st.text(max_size=60), st.integers(0, 8), st.integers(0, 40))
 def test_shortened_texts_are_the_beginning(text: str, words: int, chars: int) -> None:
-    short = shortened(text, max_words=words, max_chars=chars)
+    short = shorten(text, max_words=words, max_chars=chars)
     assert len(short.split()) <= words
     assert len(short) <= chars
     assert " ".join(text.split()).startswith(short)
 
 
-def test_faults_name_what_is_known() -> None:
+def test_faults_of_a_template_name_the_placeholders() -> None:
     for wrong, shown in (
         ("{classes.__class__}", "{classes.__class__}"),
         ("{classes[0]}", "{classes[0]}"),
@@ -109,10 +109,12 @@ def test_faults_name_what_is_known() -> None:
         ("{}", "{}"),
         ("{0}", "{0}"),
     ):
-        assert f"{shown} is no placeholder; there are {{article}}, {{caption}}, {{classes}}" in fault(wrong)
+        assert f"{shown} is not a placeholder; the placeholders are {{article}}, {{caption}}, {{classes}}" in fault(
+            wrong
+        )
     assert "braces do not pair" in fault("a {classes")
     assert "braces do not pair" in fault("a } b")
     assert "is empty" in fault("  \n")
-    assert "201 characters; at most 200" in fault("x" * 201)
+    assert "201 characters; the limit is 200" in fault("x" * 201)
     assert "25 words besides placeholders" in fault("word " * 25 + "{classes}")
     assert "control characters" in fault("a\x00b")

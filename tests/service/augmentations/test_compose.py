@@ -1,4 +1,4 @@
-"""Transforms one after another: square, at the size, no label invented, and made again from what is told."""
+"""Composed transforms: square, of the given size, without invented labels, and repeatable from their arguments."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NEVER = Transforms.model_validate({name: {"chance": 0} for name in TRANSFORM_NAM
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.one_of(masks_of([0, 1, 2, IGNORE], most=40), masks_of([*range(254), IGNORE], most=40)),
-    masks_of([0, 1, 2, IGNORE], most=40),
+    st.one_of(masks_of([0, 1, 2, IGNORE], max_side=40), masks_of([*range(254), IGNORE], max_side=40)),
+    masks_of([0, 1, 2, IGNORE], max_side=40),
     st.integers(0, 2**32),
     st.sampled_from([1, 8, 16]),
     st.booleans(),
 )
-def test_whatever_the_mask(mask: np.ndarray, other: np.ndarray, seed: int, size_px: int, fill: bool) -> None:
+def test_any_mask_is_composed(mask: np.ndarray, other: np.ndarray, seed: int, size_px: int, fill: bool) -> None:
     made = compose(mask, np.random.default_rng(seed), ALWAYS, [other], size_px=size_px, fill=fill)
     assert made.labels.shape == (size_px, size_px)
     assert made.labels.dtype == np.uint8
@@ -56,16 +56,16 @@ def test_without_strength_a_square_mask_comes_back(mask: np.ndarray, seed: int) 
         assert made.labels is not mask
 
 
-def test_the_usual_transforms_change_most_masks_and_keep_their_classes() -> None:
+def test_the_default_transforms_change_most_masks_and_keep_their_classes() -> None:
     changed, kept = 0, []
     for seed in range(100):
         mask = scene(seed)
         made = compose(
             mask,
             np.random.default_rng(seed),
-            Transforms.usual(),
+            Transforms.default(),
             size_px=40,
-            scene=TransformContext(ground=frozenset({0})),
+            context=TransformContext(background=frozenset({0})),
         )
         changed += not np.array_equal(made.labels, mask)
         kept += [label in made.labels for label in np.unique(mask)]
@@ -73,7 +73,7 @@ def test_the_usual_transforms_change_most_masks_and_keep_their_classes() -> None
     assert np.mean(kept) > 0.9
 
 
-def test_a_transform_happens_as_often_as_its_chance_whatever_others_there_are() -> None:
+def test_a_transform_is_applied_by_its_chance_whatever_the_others() -> None:
     only, both = (
         Transforms.model_validate({"rotate": {"chance": 0.3}}),
         Transforms.model_validate({"rotate": {"chance": 0.3}, "elastic": {"chance": 0.5}}),
@@ -132,20 +132,20 @@ def test_a_single_labelled_pixel_fills_all() -> None:
         assert np.array_equal(remake(mask, made.applied, [mask]), made.labels)
 
 
-def test_other_masks_are_looked_at_only_where_they_are_merged() -> None:
+def test_other_masks_are_read_only_for_a_merge() -> None:
     class Untouchable:
         def __len__(self) -> int:
             return 1
 
         def __getitem__(self, place: int) -> np.ndarray:
-            raise AssertionError("looked at")
+            raise AssertionError("read")
 
     compose(scene(1), np.random.default_rng(0), NEVER, Untouchable(), size_px=40)  # type: ignore[arg-type]
-    with pytest.raises(AssertionError, match="looked at"):
+    with pytest.raises(AssertionError, match="read"):
         compose(scene(1), np.random.default_rng(0), ALWAYS, Untouchable(), size_px=40)  # type: ignore[arg-type]
 
 
-def test_what_is_no_mask_is_refused() -> None:
+def test_an_array_that_is_not_a_mask_is_refused() -> None:
     for bad in (np.zeros((4, 4)), np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((0, 4), dtype=np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
             compose(bad, np.random.default_rng(0), None, size_px=8)

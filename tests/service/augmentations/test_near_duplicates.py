@@ -1,4 +1,4 @@
-"""Copies are found and other pictures are not; the index is exact, and goes on from its bytes."""
+"""Copies are found and other images are not; the search is exact, and can be restored from bytes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from service.augmentations.fingerprints import distance, fingerprint, fingerprint_of
-from service.augmentations.near_duplicates import USUAL_BITS, Near, NearDuplicates
+from service.augmentations.near_duplicates import DEFAULT_BITS, NearDuplicates, NearestMatch
 
 SHEETS = Path(__file__).parents[3] / "model_store" / "bundled"
 
 
-def pictures() -> list[Image.Image]:
+def tiles_of_the_sheet() -> list[Image.Image]:
     """Quarters of the aerial images on the bundled model's sample sheet."""
     (sheet_file,) = (SHEETS / "cosimgen-dubai").glob("*/samples.png")
     with Image.open(sheet_file) as opened:
@@ -44,20 +44,20 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def test_copies_are_near_and_other_pictures_are_far() -> None:
-    tiles = pictures()
+def test_copies_are_near_and_other_images_are_far() -> None:
+    tiles = tiles_of_the_sheet()
     marks = [fingerprint(tile) for tile in tiles]
     apart = [distance(one, other) for number, one in enumerate(marks) for other in marks[:number]]
     assert len(tiles) == 32
-    assert min(apart) > 2 * USUAL_BITS
+    assert min(apart) > 2 * DEFAULT_BITS
     assert np.median(apart) == pytest.approx(128, abs=6)
     for name, change in CHANGES.items():
-        copied = [distance(fingerprint(change(tile)), mark) for tile, mark in zip(tiles, marks)]
-        assert max(copied) <= USUAL_BITS, name
+        copied = [distance(fingerprint(change(tile)), mark) for tile, mark in zip(tiles, marks, strict=True)]
+        assert max(copied) <= DEFAULT_BITS, name
 
 
-def test_what_the_mask_says_does_not_make_a_copy() -> None:
-    """Cells of one mask, each image with a texture of its own."""
+def test_images_of_the_same_mask_are_not_copies() -> None:
+    """Cells of one mask, each image with its own texture."""
     rows, columns = np.mgrid[:128, :128]
     rng = np.random.default_rng(3)
     mask = np.zeros((128, 128), dtype=np.uint8)
@@ -70,16 +70,16 @@ def test_what_the_mask_says_does_not_make_a_copy() -> None:
         return Image.fromarray(np.stack([grey, 0.8 * grey, grey], axis=-1).clip(0, 255).astype(np.uint8))
 
     one, other = drawn(1), drawn(2)
-    assert distance(fingerprint(one), fingerprint(other)) <= USUAL_BITS
-    assert distance(fingerprint(one, mask), fingerprint(other, mask)) > 2 * USUAL_BITS
+    assert distance(fingerprint(one), fingerprint(other)) <= DEFAULT_BITS
+    assert distance(fingerprint(one, mask), fingerprint(other, mask)) > 2 * DEFAULT_BITS
     for name, change in CHANGES.items():
-        # of another size, too: a mask goes with its image
-        assert distance(fingerprint(change(one), mask), fingerprint(one, mask)) <= USUAL_BITS, name
+        # also with another size than the mask
+        assert distance(fingerprint(change(one), mask), fingerprint(one, mask)) <= DEFAULT_BITS, name
     flat = np.zeros((9, 9), dtype=np.uint8)
     assert distance(fingerprint(one, flat), fingerprint(one)) <= 2
 
 
-def test_the_fingerprint_against_the_transform_written_out() -> None:
+def test_the_fingerprint_against_an_explicit_cosine_transform() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
     side = np.arange(64)
     waves = np.cos(np.pi * (2 * side[None, :] + 1) * np.arange(16)[:, None] / 128)
@@ -94,8 +94,8 @@ def test_the_fingerprint_against_the_transform_written_out() -> None:
     assert clear.sum() > 250
 
 
-def test_files_and_what_is_none() -> None:
-    (tile, *_) = pictures()
+def test_image_files_and_undecodable_bytes() -> None:
+    (tile, *_) = tiles_of_the_sheet()
     out = io.BytesIO()
     tile.save(out, "PNG")
     assert np.array_equal(fingerprint_of(out.getvalue()), fingerprint(tile))
@@ -106,22 +106,22 @@ def test_files_and_what_is_none() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(0, 700), st.integers(0, 256))
-def test_the_nearest_is_the_nearest(seed: int, count: int, within: int) -> None:
+def test_the_search_finds_the_nearest(seed: int, count: int, within: int) -> None:
     rng = np.random.default_rng(seed)
     # few different words, so that there are near ones, equal ones and ties
     words = rng.integers(0, 2**64, (count, 4), dtype=np.uint64) & np.uint64(0x0F0F000F000000FF)
     index = NearDuplicates()
     assert [index.add(word) for word in words] == list(range(count))
-    asked = rng.integers(0, 2**64, 4, dtype=np.uint64) & np.uint64(0x0F0F000F000000FF)
-    apart = [distance(asked, word) for word in words]
+    query = rng.integers(0, 2**64, 4, dtype=np.uint64) & np.uint64(0x0F0F000F000000FF)
+    apart = [distance(query, word) for word in words]
     best = min(apart, default=999)
-    expected = Near(apart.index(best), best) if best <= within else None
-    assert index.find(asked, within) == expected
+    expected = NearestMatch(apart.index(best), best) if best <= within else None
+    assert index.find(query, within) == expected
     again = NearDuplicates.from_bytes(index.to_bytes())
     assert len(again) == len(index) == count
-    assert again.find(asked, within) == expected
-    assert again.add(asked) == count
-    assert again.find(asked, 0) == Near(apart.index(0) if 0 in apart else count, 0)
+    assert again.find(query, within) == expected
+    assert again.add(query) == count
+    assert again.find(query, 0) == NearestMatch(apart.index(0) if 0 in apart else count, 0)
 
 
 def test_bytes_of_another_kind_are_refused() -> None:
@@ -130,5 +130,5 @@ def test_bytes_of_another_kind_are_refused() -> None:
     good = index.to_bytes()
     assert len(good) == 16 + 32
     for bad in (b"", good[:-1], good + b"\0", b"XXXX" + good[4:], good[:4] + b"\x09" + good[5:]):
-        with pytest.raises(ValueError, match="compute them anew"):
+        with pytest.raises(ValueError, match="compute them again"):
             NearDuplicates.from_bytes(bad)

@@ -1,4 +1,4 @@
-"""The picture of a plan shows what the plan says, for few classes and many."""
+"""The image of a plan shows the plan's figures, for few classes and many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from service.augmentations.picture import MAX_EXAMPLES, draw_plan, examples
-from service.augmentations.plan_report import ClassShares, report
+from service.augmentations.plan_report import report
+from service.augmentations.plan_values import ClassShares
 from tests.service.augmentations.scenes import DRAWS, MASKS
 from tests.service.augmentations.test_plan import ALL, plan_of
 
@@ -21,8 +22,8 @@ def pixels(png: bytes) -> np.ndarray:
         return np.asarray(opened)
 
 
-def area(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((picture == np.array(colour)).all(axis=-1).sum())
+def area(image: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((image == np.array(colour)).all(axis=-1).sum())
 
 
 def test_bars_are_as_long_as_the_shares_and_examples_as_the_masks() -> None:
@@ -49,7 +50,7 @@ def test_any_plan_can_be_drawn() -> None:
     drawn = plan_of(DRAWS, count=50, balance="inverse", balance_by="images")
     assert examples(drawn) == []
     few = plan_of(count=5, masks={"real": 1})
-    assert {one.how for one in examples(few)} == {"as it is"}
+    assert {one.how for one in examples(few)} == {"unchanged"}
     many = report(drawn).model_copy(
         update={
             "classes": tuple(

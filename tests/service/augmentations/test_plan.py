@@ -1,4 +1,4 @@
-"""A plan from request to entries: deterministic, going on where it left off, and balanced whatever is refused."""
+"""Plans from request to entries: deterministic, resumable, and balanced whatever is rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.augmentations.plan import Plan, Wanted, job_groups, make_plan
 from service.augmentations.plan_report import report
 from service.augmentations.pool import ArrayPool, histogram
 from service.augmentations.request import AugmentationRequest
-from service.augmentations.tally import SetTally
+from service.augmentations.set_counts import SetCounts
 from service.augmentations.transforms.compose import remake
 from service.errors import InvalidRequest
 from tests.service.augmentations.scenes import (
@@ -41,14 +41,14 @@ def plan_of(
     return make_plan(parameters, the_card, ArrayPool(tiles, len(WORDS), captions or ()))
 
 
-def entries(plan: Plan, count: int, tally: SetTally | None = None) -> list[PlanEntry]:
-    return list(plan.next(tally or SetTally.empty(len(WORDS)), count))
+def entries(plan: Plan, count: int, counts: SetCounts | None = None) -> list[PlanEntry]:
+    return list(plan.next(counts or SetCounts.empty(len(WORDS)), count))
 
 
-def counted(tally: SetTally, made: list[PlanEntry]) -> SetTally:
+def counted(counts: SetCounts, made: list[PlanEntry]) -> SetCounts:
     for entry in made:
-        tally.judge(entry.wanted.item, entry.shares, entry.shares)
-    return tally
+        counts.add_judged(entry.wanted.item, entry.shares, entry.shares)
+    return counts
 
 
 def same(one: list[PlanEntry], other: list[PlanEntry]) -> bool:
@@ -59,18 +59,18 @@ def same(one: list[PlanEntry], other: list[PlanEntry]) -> bool:
     return len(one) == len(other) and all(map(one_like, one, other))
 
 
-def test_the_same_plan_makes_the_same_entries_and_goes_on_from_a_tally() -> None:
+def test_the_same_plan_makes_the_same_entries_and_continues_from_counts() -> None:
     body = {"count": 300, "balance": "even", "masks": {"transforms": ALL}}
     first = entries(plan_of(**body), 100)
     assert same(first, entries(plan_of(**body), 100))
     assert same(first[:70], entries(plan_of(**body), 70))
     assert not same(first, entries(plan_of(**body, seed=6), 100))
-    tally = counted(SetTally.empty(4), first)
-    kept = SetTally.from_json(json.loads(json.dumps(tally.to_json())))
-    further = entries(plan_of(**body), 50, tally)
-    assert same(further, entries(plan_of(**body), 50, kept))
+    counts = counted(SetCounts.empty(4), first)
+    restored = SetCounts.from_json(json.loads(json.dumps(counts.to_json())))
+    further = entries(plan_of(**body), 50, counts)
+    assert same(further, entries(plan_of(**body), 50, restored))
     assert [entry.wanted.index for entry in further] == list(range(100, 150))
-    assert tally.tried == 100
+    assert counts.tried == 100
 
 
 def test_entries_hold_what_the_model_needs() -> None:
@@ -91,7 +91,9 @@ def test_entries_hold_what_the_model_needs() -> None:
         others = [] if wanted.partner is None else [SCENES[wanted.partner]]
         assert np.array_equal(remake(SCENES[wanted.item], entry.applied, others), labels)
         assert np.array_equal(entry.shares, histogram(labels, 4))
-        assert wanted.asked == tuple(word for word, share in zip(WORDS, entry.shares) if share >= 0.005)
+        assert wanted.requested == tuple(
+            word for word, share in zip(WORDS, entry.shares, strict=True) if share >= 0.005
+        )
         if wanted.source == "real":
             assert [step["transform"] for step in entry.applied] == ["resize"]
         merged += any(step["transform"] == "merge" for step in entry.applied)
@@ -107,22 +109,22 @@ def test_accepted_twins_meet_a_target_that_can_be_met(balance: Any, by: str) -> 
         count=600, balance=balance, balance_by=by, masks={"transforms": ["crop", "flip", "shift"], "max_uses": 100.0}
     )
     assert all(one.met for one in report(plan).classes)
-    tally = SetTally.empty(4)
+    counts = SetCounts.empty(4)
     rng = np.random.default_rng(1)
-    while (lacking := plan.lacking(tally)) > 0:
-        for entry in entries(plan, min(64, lacking), tally):
-            # what has water is refused half of the time
-            accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
-            tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
-    assert tally.accepted == 600
-    assert plan.target.met(tally.shares(by)).all()
-    # more of it was asked for than came through
-    assert tally.asked.shares(by)[3] > 1.08 * tally.shares(by)[3]
+    while (lacking := plan.lacking(counts)) > 0:
+        for entry in entries(plan, min(64, lacking), counts):
+            # twins with water are rejected half of the time
+            accepted = counts.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
+            counts.add_judged(entry.wanted.item, entry.shares, entry.shares if accepted else None)
+    assert counts.accepted == 600
+    assert plan.target.met(counts.shares(by)).all()
+    # more of it was requested than was accepted
+    assert counts.requested_totals.shares(by)[3] > 1.08 * counts.shares(by)[3]
 
 
-def test_a_plan_says_what_it_comes_to() -> None:
+def test_a_plan_reports_its_shares() -> None:
     shares = report(plan_of(ratio=2.0, balance={"water": 0.5}, budget=1.5))
-    assert (shares.count, shares.tries, shares.items, shares.by) == (300, 450, 150, "pixels")
+    assert (shares.count, shares.max_samples, shares.items, shares.by) == (300, 450, 150, "pixels")
     water = next(one for one in shares.classes if one.name == "water")
     real = np.mean([(mask == 3).mean() for mask in SCENES])
     assert water.target == 0.5
@@ -131,7 +133,7 @@ def test_a_plan_says_what_it_comes_to() -> None:
     assert water.planned == pytest.approx(water.feasible, abs=0.01)
     assert real < water.planned < 0.2
     assert any(
-        note.startswith("Water can reach at most") and note.endswith("50.0 % are asked for.") for note in shares.notes
+        note.startswith("Water can reach at most") and note.endswith("50.0 % are requested.") for note in shares.notes
     )
     assert any("max_uses" in note for note in shares.notes)
     plain = report(plan_of(ratio=2.0))
@@ -141,18 +143,18 @@ def test_a_plan_says_what_it_comes_to() -> None:
     assert [one.target for one in free.classes] == [None, None, None, 0.3]
 
 
-def test_what_so_few_twins_cannot_meet_is_said() -> None:
+def test_a_target_that_so_few_twins_cannot_meet_is_noted() -> None:
     shares = report(plan_of(DRAWS, count=3, balance={"water": 0.5}, balance_by="images"))
     water = next(one for one in shares.classes if one.name == "water")
     assert water.feasible == pytest.approx(0.5, abs=0.01)
     assert not water.met
     assert (
-        f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are asked for."
+        f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are requested."
         in shares.notes
     )
 
 
-def test_only_remedies_that_help_are_told() -> None:
+def test_only_remedies_that_help_are_noted() -> None:
     alone = report(plan_of(tiles=SCENES[:1], count=4, balance={"water": 0.9}))
     assert any("water" in note.casefold() for note in alone.notes)
     assert not any("max_uses" in note for note in alone.notes)
@@ -162,7 +164,7 @@ def test_only_remedies_that_help_are_told() -> None:
     assert not any("Clone" in note for note in none.notes)
 
 
-def test_no_item_is_drawn_more_often_than_most_uses() -> None:
+def test_no_item_is_used_more_often_than_max_uses() -> None:
     plan = plan_of(count=600, balance={"water": 0.3}, masks={"real": 1, "max_uses": 3.0})
     uses = np.bincount([entry.wanted.item for entry in entries(plan, 600)], minlength=150)
     assert uses.max() <= 3 * 600 / 150 + 3
@@ -180,18 +182,18 @@ def test_class_sets_are_given_as_classes_or_in_words() -> None:
         assert entry.labels is None
         assert entry.applied == ()
         assert entry.wanted.prompt is None
-        assert entry.wanted.classes == entry.wanted.asked
+        assert entry.wanted.classes == entry.wanted.requested
         assert entry.wanted.classes in occurring - {()}
     for word in WORDS[1:]:
-        share = np.mean([word in entry.wanted.asked for entry in made])
+        share = np.mean([word in entry.wanted.requested for entry in made])
         assert share == pytest.approx(plan.target.shares[WORDS.index(word)], rel=0.06)
     with pytest.raises(ValueError, match="made by classes"):
         plan.mask(made[0].wanted)
     prompted = entries(plan_of(DRAWS, count=20, prompt="A photo of {classes}"), 20)
     for entry in prompted:
         assert entry.wanted.classes is None
-        assert entry.wanted.asked
-        assert entry.wanted.prompt == DRAWS.prompt_for(entry.wanted.asked)
+        assert entry.wanted.requested
+        assert entry.wanted.prompt == DRAWS.prompt_for(entry.wanted.requested)
 
 
 def test_prompts_name_what_the_transformed_mask_holds() -> None:
@@ -201,40 +203,40 @@ def test_prompts_name_what_the_transformed_mask_holds() -> None:
     )
     seen = set()
     for entry in entries(plan, 60):
-        words = [f"{word}s" for word in entry.wanted.asked if word != "background"] or ["background"]
-        said = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+        words = [f"{word}s" for word in entry.wanted.requested if word != "background"] or ["background"]
+        words_said = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
         caption = captions[entry.wanted.item]
-        assert entry.wanted.prompt in ({said, f"{caption}: {said}"} if caption else {said})
+        assert entry.wanted.prompt in ({words_said, f"{caption}: {words_said}"} if caption else {words_said})
         seen.add(":" in (entry.wanted.prompt or ""))
     assert seen == {True, False}
     all_captioned = plan_of(MASKS, captions=captions, count=60, prompt="{caption}")
-    assert all_captioned.left_out == {"without_caption": 50}
+    assert all_captioned.skipped == {"without_caption": 50}
     assert all(captions[entry.wanted.item] == entry.wanted.prompt for entry in entries(all_captioned, 60))
 
 
-def test_items_that_cannot_be_drawn_from_are_left_out_and_told() -> None:
+def test_unusable_items_are_skipped_and_noted() -> None:
     mostly_ignored = np.full((20, 20), 255, dtype=np.uint8)
     mostly_ignored[:8] = 1
     partly = scene(3)
     partly[:10] = 255
     plan = plan_of(tiles=[*SCENES[:20], mostly_ignored, partly], count=60)
-    assert plan.left_out == {"unlabelled": 1}
-    assert "1 real items are left out" in report(plan).notes[-1]
+    assert plan.skipped == {"unlabelled": 1}
+    assert "1 real items are skipped" in report(plan).notes[-1]
     made = entries(plan, 60)
     assert 20 not in {entry.wanted.item for entry in made}
     assert 21 in {entry.wanted.item for entry in made}
     with pytest.raises(InvalidRequest, match="1 have less than half") as caught:
         plan_of(tiles=[mostly_ignored], count=1)
     assert caught.value.extra["errors"][0]["pointer"] == "/dataset"
-    with pytest.raises(InvalidRequest, match="hold no class that may be asked for"):
+    with pytest.raises(InvalidRequest, match="have no class that a request may name"):
         plan_of(DRAWS, tiles=[np.zeros((20, 20), dtype=np.uint8)], count=1)
 
 
-def test_how_many_to_make_next() -> None:
+def test_the_number_of_entries_to_make_next() -> None:
     plan = plan_of(count=200, budget=2.0)
     assert plan.lacking(so_far(0, 0, 0)) == 200
-    assert plan.lacking(so_far(60, 50, 0)) == 190  # nothing can be told from the first few
-    assert plan.lacking(so_far(100, 100, 50)) == 300  # half are accepted, and 300 are all that is left of 400
+    assert plan.lacking(so_far(60, 50, 0)) == 190  # the first few say nothing about the rate
+    assert plan.lacking(so_far(100, 100, 50)) == 300  # half are accepted, and 300 of 400 are left
     assert plan.lacking(so_far(200, 200, 180)) == 23
     assert plan.lacking(so_far(210, 200, 180)) == 13
     assert plan.lacking(so_far(390, 390, 150)) == 10
@@ -246,31 +248,31 @@ def test_how_many_to_make_next() -> None:
     )
 
 
-def so_far(tried: int, judged: int, accepted: int) -> SetTally:
-    tally = SetTally.empty(4)
-    tally.tried, tally.asked.images, tally.expected.images = tried, judged, tried - judged
-    tally.kept.images = tally.came.images = accepted
-    return tally
+def so_far(tried: int, judged: int, accepted: int) -> SetCounts:
+    counts = SetCounts.empty(4)
+    counts.tried, counts.requested_totals.images, counts.pending_totals.images = tried, judged, tried - judged
+    counts.accepted_totals.images = counts.obtained_totals.images = accepted
+    return counts
 
 
-def test_what_is_being_made_counts_as_far_as_such_was_accepted() -> None:
-    """Two rounds under way at a time come to the same as one after the other would."""
+def test_pending_entries_count_as_far_as_such_were_accepted() -> None:
+    """Two concurrent rounds give the same shares as one after the other."""
     plan = plan_of(count=600, balance={"water": 0.12}, masks={"transforms": ["crop", "flip"], "max_uses": 100.0})
-    tally, under_way = SetTally.empty(4), []
+    counts, pending = SetCounts.empty(4), []
     rng = np.random.default_rng(2)
-    while tally.accepted < 600:
-        assumed = tally.copy()
-        for entry in under_way:
-            assumed.expect(entry.wanted.item, entry.shares)
-        fresh = entries(plan, min(60, plan.lacking(assumed)), assumed)
-        assert fresh or under_way
-        for entry in under_way:
-            accepted = tally.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
-            tally.judge(entry.wanted.item, entry.shares, entry.shares if accepted else None)
-        under_way = fresh
-    assert plan.target.met(tally.shares("pixels")).all()
-    assert tally.tried < 1000
-    assert SetTally.from_json(json.loads(json.dumps(tally.to_json()))).to_json() == tally.to_json()
+    while counts.accepted < 600:
+        assumed = counts.copy()
+        for entry in pending:
+            assumed.add_pending(entry.wanted.item, entry.shares)
+        following = entries(plan, min(60, plan.lacking(assumed)), assumed)
+        assert following or pending
+        for entry in pending:
+            accepted = counts.accepted < 600 and rng.random() < (0.5 if entry.shares[3] > 0.005 else 0.95)
+            counts.add_judged(entry.wanted.item, entry.shares, entry.shares if accepted else None)
+        pending = following
+    assert plan.target.met(counts.shares("pixels")).all()
+    assert counts.tried < 1000
+    assert SetCounts.from_json(json.loads(json.dumps(counts.to_json()))).to_json() == counts.to_json()
 
 
 def test_entries_of_one_prompt_make_one_job() -> None:
@@ -299,7 +301,7 @@ def test_masks_are_read_one_by_one() -> None:
     plan = make_plan(parameters, MASKS, Counting(SCENES, 4))
     assert report(plan).count == 10**6
     assert Counting.reads == 0
-    assert len(list(islice(plan.next(SetTally.empty(4), 10**6), 5))) == 5
+    assert len(list(islice(plan.next(SetCounts.empty(4), 10**6), 5))) == 5
     assert Counting.reads == 5
 
 
@@ -314,7 +316,8 @@ def test_a_pool_of_another_model_is_refused() -> None:
 def test_plans_are_made_without_torch() -> None:
     code = (
         "import sys, service.augmentations.plan, service.augmentations.picture, service.augmentations.acceptance; "
-        "print([name for name in sys.modules if name.split('.')[0] in {'torch', 'scipy', 'boto3', 'celery', 'fastapi'}])"
+        "heavy = {'torch', 'scipy', 'boto3', 'celery', 'fastapi'}; "
+        "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Raking: targets met exactly where they can be, nearest where not, and the least changed of all weights."""
+"""Raking: feasible targets are met exactly, others as nearly as possible, with the least change of weights."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def simplex(parts: int, steps: int) -> np.ndarray:
     return np.array([[*row, steps - sum(row)] for row in rows]) / steps
 
 
-@pytest.mark.parametrize("most", [1.0, 0.5])
-def test_no_mix_comes_nearer(most: float) -> None:
+@pytest.mark.parametrize("max_weight", [1.0, 0.5])
+def test_no_mix_comes_nearer(max_weight: float) -> None:
     rng = np.random.default_rng(0)
     grid = simplex(4, 40)
-    grid = grid[grid.max(axis=1) <= most + 1e-9]
+    grid = grid[grid.max(axis=1) <= max_weight + 1e-9]
     missed = 0
     for _ in range(60):
         features = rng.dirichlet(np.full(3, 0.6), size=4)
         target = rng.dirichlet(np.full(3, 1.0))
         scale = scales(target)
-        weights = rake(features, target, scale, most=most)
+        weights = rake(features, target, scale, max_weight=max_weight)
         assert weights.sum() == pytest.approx(1)
         assert weights.min() >= 0
-        assert weights.max() <= most + 1e-6
+        assert weights.max() <= max_weight + 1e-6
         reached = (((weights @ features - target) / scale) ** 2).sum()
         brute = (((grid @ features - target) / scale) ** 2).sum(axis=1).min()
         assert reached <= brute + 1e-4
@@ -62,11 +62,11 @@ def test_the_closed_form_of_two_kinds() -> None:
     assert rake(features, np.array([0.7, 0.3]), np.array([0.7, 0.3])) == pytest.approx([0.1] * 10, rel=1e-6)
 
 
-def test_no_weight_is_above_the_most() -> None:
+def test_no_weight_is_above_the_maximum() -> None:
     features = np.array([[1.0]] * 2 + [[0.0]] * 8)
-    capped = rake(features, np.array([0.9]), np.array([0.9]), most=0.2)
+    capped = rake(features, np.array([0.9]), np.array([0.9]), max_weight=0.2)
     assert capped == pytest.approx([0.2, 0.2] + [0.6 / 8] * 8, rel=1e-4)
-    even = rake(features, np.array([0.9]), np.array([0.9]), most=0.01)  # would leave weights short of 1
+    even = rake(features, np.array([0.9]), np.array([0.9]), max_weight=0.01)  # would leave weights short of 1
     assert even == pytest.approx([0.1] * 10)
 
 
@@ -80,12 +80,12 @@ def test_what_has_no_prior_gets_no_weight() -> None:
         rake(np.zeros((0, 3)), np.ones(3) / 3, np.ones(3))
 
 
-def test_more_masks_than_the_slope_is_sought_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_masks_than_the_slope_is_solved_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     features = rng.dirichlet(np.full(5, 0.5), size=3000)
     target = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
     whole = rake(features, target, scales(target))
-    monkeypatch.setattr("service.augmentations.raking._SOLVED_ON", 500)
+    monkeypatch.setattr("service.augmentations.raking._MAX_SOLVED_MASKS", 500)
     assert rake(features, target, scales(target)) == pytest.approx(whole, rel=1e-3)
 
 

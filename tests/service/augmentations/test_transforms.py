@@ -1,4 +1,4 @@
-"""Each transform against a plain reference, and that none invents a label whatever the mask."""
+"""Each transform against a plain reference; none invents a label, whatever the mask."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ seeds = st.integers(0, 2**32)
 
 @settings(deadline=None, max_examples=60)
 @given(st.one_of(few, many), st.one_of(few, many), seeds, st.sampled_from(sorted(STRONG)), st.booleans())
-def test_no_label_is_invented_and_the_same_is_made_again(
-    mask: np.ndarray, other: np.ndarray, seed: int, name: str, grounded: bool
+def test_no_label_is_invented_and_the_result_is_repeatable(
+    mask: np.ndarray, other: np.ndarray, seed: int, name: str, with_background: bool
 ) -> None:
-    theirs = TransformContext(ground=frozenset({0}) if grounded else frozenset(), others=(other,))
+    context = TransformContext(background=frozenset({0}) if with_background else frozenset(), others=(other,))
     before = mask.copy()
-    drawn = draw(STRONG[name], mask, np.random.default_rng(seed), theirs)
-    assert drawn == draw(STRONG[name], mask, np.random.default_rng(seed), theirs)
+    drawn = draw(STRONG[name], mask, np.random.default_rng(seed), context)
+    assert drawn == draw(STRONG[name], mask, np.random.default_rng(seed), context)
     assert np.array_equal(mask, before)
     if drawn is None:
         return
-    out = remake(mask, [{"transform": name, **json.loads(json.dumps(drawn))}], theirs.others)
+    out = remake(mask, [{"transform": name, **json.loads(json.dumps(drawn))}], context.others)
     assert out.dtype == np.uint8
     assert out.flags["C_CONTIGUOUS"]
     allowed = set(np.unique(mask)) | (set(np.unique(other)) - {IGNORE} if name == "merge" else set())
@@ -152,7 +152,7 @@ def test_scaling_repeats_or_skips_pixels() -> None:
     assert far[4, 4] == 7
     assert far[4, 5] == 8
     assert (far == 8).sum() >= 1
-    # what comes in at the border is the mirrored mask: the label beside the middle shows up again beyond it
+    # the border is filled with the mirrored mask: the label beside the centre appears again beyond it
     edge = np.zeros((1, 9), dtype=np.uint8)
     edge[0, 8] = 5
     assert scale(edge, factor=0.5)[0].tolist() == [0, 0, 0, 0, 0, 0, 5, 0, 0]
@@ -180,7 +180,7 @@ def test_the_strongest_bend_neither_tears_nor_folds() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(masks_of([0, 1, 2, 3, IGNORE], most=12), seeds)
+@given(masks_of([0, 1, 2, 3, IGNORE], max_side=12), seeds)
 def test_holes_take_the_nearest_label(mask: np.ndarray, seed: int) -> None:
     hole = np.random.default_rng(seed).random(mask.shape) < 0.6
     filled = fill_nearest(mask, hole)
@@ -203,7 +203,7 @@ def test_ignored_pixels_are_filled_and_nothing_else() -> None:
     assert np.array_equal(fill_ignored(nothing), nothing)
 
 
-def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
+def test_the_place_of_a_dropped_object_is_filled_from_around_it() -> None:
     mask = np.full((20, 20), 3, dtype=np.uint8)
     mask[:, 10:] = 5
     mask[5:9, 2:6] = 1
@@ -216,7 +216,7 @@ def test_a_dropped_object_gives_its_place_to_its_surroundings() -> None:
     assert (out != mask).sum() == 16
 
 
-def test_nothing_is_dropped_where_nothing_would_be_left() -> None:
+def test_the_last_object_is_not_dropped() -> None:
     mask = np.full((6, 6), 255, dtype=np.uint8)
     mask[2:4, 2:4] = 1
     assert draw(Drop(max_area=0.5), mask, np.random.default_rng(0), TransformContext()) is None
@@ -236,7 +236,7 @@ def test_a_clone_stands_on_what_its_original_stands_on() -> None:
             Clone(max_objects=1, max_area=0.1),
             mask,
             np.random.default_rng(seed),
-            TransformContext(ground=frozenset({2, 4})),
+            TransformContext(background=frozenset({2, 4})),
         )
         assert drawn is not None
         out = clone(mask, **drawn)
@@ -251,10 +251,10 @@ def test_wanted_classes_are_cloned_and_others_dropped() -> None:
     mask[2:4, 2:4], mask[10:12, 10:12] = 1, 2
     class_weights = np.ones(256)
     class_weights[1], class_weights[2] = 4.0, 0.25
-    told = TransformContext(class_weights=class_weights, ground=frozenset({0}))
+    context = TransformContext(class_weights=class_weights, background=frozenset({0}))
     rng = np.random.default_rng(0)
-    cloned = [draw(Clone(max_objects=1), mask, rng, told) for _ in range(200)]
-    dropped = [draw(Drop(max_objects=1), mask, rng, told) for _ in range(200)]
+    cloned = [draw(Clone(max_objects=1), mask, rng, context) for _ in range(200)]
+    dropped = [draw(Drop(max_objects=1), mask, rng, context) for _ in range(200)]
     of_wanted = sum(one is not None and one["clones"][0][:2] == [2, 2] for one in cloned)
     of_unwanted = sum(one is not None and one["at"] == [[10, 10]] for one in dropped)
     # 4 against 1/4, so 16 times in 17
@@ -267,7 +267,10 @@ def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
     harbour = sea.copy()
     harbour[10:13, 4:9] = 1
     drawn = draw(
-        Merge(max_objects=1), sea, np.random.default_rng(1), TransformContext(ground=frozenset({2}), others=(harbour,))
+        Merge(max_objects=1),
+        sea,
+        np.random.default_rng(1),
+        TransformContext(background=frozenset({2}), others=(harbour,)),
     )
     assert drawn is not None
     assert drawn["objects"] == [[10, 4, 0, 0]]
@@ -278,13 +281,13 @@ def test_objects_of_another_mask_keep_their_place_where_it_suits_them() -> None:
             Merge(max_objects=1),
             desert,
             np.random.default_rng(1),
-            TransformContext(ground=frozenset({2, 7}), others=(harbour,)),
+            TransformContext(background=frozenset({2, 7}), others=(harbour,)),
         )
         is None
     )
 
 
-def test_a_frame_keeps_the_small_things() -> None:
+def test_a_frame_keeps_small_objects() -> None:
     street = np.zeros((20, 60), dtype=np.uint8)
     street[:, 30:] = 1
     street[3, 57] = 2  # one pixel counts as much as its whole class
@@ -315,6 +318,6 @@ def test_a_crop_prefers_windows_with_rare_classes() -> None:
     assert kept > 1.5 * 100 * (11 / 31) ** 2
 
 
-def test_low_is_the_lesser() -> None:
+def test_low_may_not_exceed_high() -> None:
     with pytest.raises(ValueError, match="low is 2 and high 1"):
         Scale(low=2, high=1)
