@@ -1,5 +1,4 @@
-"""The whole way: command line, HTTP, API, Celery, broker, worker, engine, folder store, and the zip; all of them
-real."""
+"""End-to-end tests: command line, HTTP, API, Celery, broker, worker, engine, folder store and zip, all real."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ ENVIRONMENT = {
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes that came from this one and run now."""
+    """Ids of all running processes that descend from this one."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -84,7 +83,7 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 @contextmanager
 def twinset_up(data_dir: Path) -> Iterator[Up]:
-    """``twinset up`` over the folder, ended by Ctrl-C with nothing left."""
+    """A running ``twinset up`` over the folder; Ctrl-C ends it, and no process is left."""
     process = command("up", "--port", "0", "--data-dir", str(data_dir), stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -93,11 +92,11 @@ def twinset_up(data_dir: Path) -> Iterator[Up]:
         assert found, first + process.stdout.read()
         with httpx.Client(base_url=found[1], trust_env=False, timeout=60) as api:
             yield Up(process, found[1], api)
-        family = descendants(process.pid)
-        assert len(family) >= 3, "a broker, an API and a worker were running"
+        processes = descendants(process.pid)
+        assert len(processes) >= 3, "a broker, an API and a worker were running"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-        assert running(family) == set()
+        assert running(processes) == set()
     finally:
         process.kill()
         process.wait()
@@ -109,7 +108,7 @@ def finished(api: httpx.Client, job: str) -> dict[str, Any]:
     return until(lambda: (view := api.get(f"/jobs/{job}").json())["finished_at"] and view)
 
 
-def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Path, tmp_path: Path) -> None:
+def test_twins_of_a_prompt_are_stored_and_outlive_the_stack(tiny_model: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     request = {"model": "tiny", "prompt": "A photo of water and a road", "count": 5, "seed": 11}
     added = subprocess.run(
@@ -132,8 +131,8 @@ def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Pa
             for kind, mode in (("image", "RGB"), ("mask", "P")):
                 data = httpx.get(sample[kind]["url"], trust_env=False).content
                 assert hashlib.sha256(data).hexdigest() == sample[kind]["sha256"]
-                with Image.open(io.BytesIO(data)) as picture:
-                    assert (picture.size, picture.mode) == ((32, 32), mode)
+                with Image.open(io.BytesIO(data)) as image:
+                    assert (image.size, image.mode) == ((32, 32), mode)
         archive = up.api.get(f"/jobs/{job}/archive").content
 
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
@@ -157,7 +156,7 @@ def test_a_prompt_becomes_stored_twins_and_they_outlive_the_stack(tiny_model: Pa
         assert [(sample["image"]["sha256"], sample["mask"]["sha256"]) for sample in repeated] == hashes
 
 
-def test_a_job_cut_off_by_ctrl_c_goes_on_at_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_job_interrupted_by_ctrl_c_continues_at_the_next_start(tiny_model: Path, tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     environment = {**os.environ, "TWINSET_DATA_DIR": str(data_dir)}
     subprocess.run([sys.executable, "-m", "service.cli", "models", "add", str(tiny_model)], env=environment, check=True)
@@ -172,17 +171,17 @@ def test_a_job_cut_off_by_ctrl_c_goes_on_at_the_next_start(tiny_model: Path, tmp
 
 
 @pytest.mark.parametrize("how", ["to the end", signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_demo_leaves_no_process(how: Any, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    # a signal is to find the demo at work: one that comes as Python ends is nobody's to catch
+    # the signal must reach the demo at work: Python cannot catch one that comes as it ends
     count = "4" if how == "to the end" else "512"
     demo = command("demo", "--model", str(tiny_model), "--count", count, "--out", str(out), stdout=subprocess.PIPE)
     assert demo.stdout is not None
     with demo.stdout:
         try:
             read = [demo.stdout.readline()]
-            family = descendants(demo.pid)
-            assert len(family) >= 3, read
+            processes = descendants(demo.pid)
+            assert len(processes) >= 3, read
             if how == "to the end":
                 text = demo.stdout.read()
                 assert demo.wait(60) == 0, text
@@ -193,11 +192,11 @@ def test_the_demo_leaves_no_process_behind(how: Any, tiny_model: Path, tmp_path:
                 assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 4
             else:
                 demo.send_signal(how)
-                # a shell calls both 128 + N: an exit with that code, and an end by the signal, as where Python is past
-                # catching it
+                # a shell reports 128 + N for both: an exit with that code, and an end by the signal, where Python cannot
+                # catch it any more
                 ends = {-how} if how is signal.SIGKILL else {128 + how, -how}
                 assert demo.wait(30) in ends
         finally:
             demo.kill()
             demo.wait()
-    until(lambda: not running(family), timeout_s=10)
+    until(lambda: not running(processes), timeout_s=10)

@@ -1,4 +1,4 @@
-"""A model folder like any other, only tiny: a whole CoSimGen with untrained weights, 16 px, doubled once."""
+"""A tiny model folder: a complete CoSimGen with untrained weights, 16 px, super-resolved to 32."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220,
 
 
 def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7) -> ModelCard:
-    """Writes ``card.json`` and ``model.safetensors``; the card."""
-    # torch is imported here, since most tests of the service floor need this module for nothing, and torch takes
-    # seconds.
+    """Writes ``card.json`` and ``model.safetensors``, and returns the card."""
+    # torch takes seconds to import, and most tests of the service packages import this module without using it.
     import torch
     from safetensors.torch import save_file
 
@@ -54,7 +53,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
         version=version,
         system="cosimgen",
         title="Tiny, for tests",
-        description="Untrained: its pictures are noise, made by the same way as any other model's.",
+        description="Untrained: its images are noise, generated in the same way as any other model's.",
         inputs=("prompt", "classes"),
         classes=tuple(ClassEntry(index=i, name=word, colour=colour) for i, (word, colour) in enumerate(CLASSES)),
         palette=PaletteRef(count=len(CLASSES)),
