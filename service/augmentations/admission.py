@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from model_store.card import InputName, ModelCard, join_words
 from service.augmentations.matching import ClassMatch, match_classes, pointer
+from service.augmentations.plan_values import BalanceBy
 from service.augmentations.prompts import Template, read_template
 from service.augmentations.request import (
     COUNT_MAX,
     MAX_TEMPLATES,
     Acceptance,
     AugmentationRequest,
-    BalanceBy,
     MaskSource,
 )
 from service.augmentations.transforms.parameters import Transforms

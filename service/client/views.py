@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.card import ModelCard
 from service.augmentations.plan_values import PlanShares
+from service.jobs.parameters import GenerationParameters
 from service.kit.states import JobState
 
 
@@ -44,29 +45,10 @@ class StalledInfo(_View):
     reason: str
 
 
-class GivenMaskInfo(_View):
-    """A mask that was given as input: the id of its uploaded file."""
+class ParametersInfo(GenerationParameters):
+    """What a job is made with, everything filled in."""
 
-    upload: str
-
-
-class ParametersInfo(_View):
-    """The parameters a job is made with, defaults filled in."""
-
-    model: str = Field(description="name@version")
-    prompt: str | None = None
-    classes: tuple[str, ...] | None = None
-    mask: tuple[GivenMaskInfo, ...] | None = None
-    mask_encoding: str | None = None
-    count: int
-    seed: int
-    steps: int
-    guidance_scale: float
-    guidance_target: str | None = None
-    eta: float
-    size: int = Field(description="side of image and mask in pixels")
-    priority: str = "normal"
-    layout: str | None = Field(None, description="how the store holds the files: objects or shards")
+    model_config = ConfigDict(extra="allow")
 
 
 class JobInfo(RunInfo):

@@ -50,13 +50,9 @@ def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
         "prompt": spec.prompt,
         "classes": None if spec.classes is None else list(spec.classes),
         "given_mask": None
-        if spec.masks is None or number is None
-        else {"number": number, **spec.masks[number].model_dump()},
-        "steps": spec.steps,
-        "guidance_scale": spec.guidance_scale,
-        "guidance_target": spec.guidance_target,
-        "eta": spec.eta,
-        "size_px": spec.size_px,
+        if spec.mask is None or number is None
+        else {"number": number, **spec.mask[number].model_dump()},
+        **spec.described(),
         "sampler": spec.sampler.model_dump(),
     }
 

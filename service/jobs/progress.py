@@ -87,7 +87,7 @@ class ProgressReader:
     def read(self, spec: JobSpec) -> Progress:
         """Where the job stands now."""
         progress = self.look(spec)
-        return progress if progress.state.ended else progress.told(*self._live_state.standing(spec.job))
+        return progress if progress.state.ended else progress.told(*self._live_state.read_job(spec.job))
 
     def look(self, spec: JobSpec) -> Progress:
         """Where the job stands by what the store alone knows of it."""

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from model_store.card import GuidanceTarget
 from service.broker.priority import Priority
-from service.jobs.spec import Layout
+from service.jobs.parameters import Layout
 from service.kit.seeds import SEED_MAX
 from service.masks.types import MaskEncoding
 from service.webhooks.field import callback_member

@@ -104,7 +104,7 @@ class Retries:
 
     def _copy_masks(self, job: str, retry: JobSpec) -> None:
         """Copies those of the job's masks that the retry's samples follow."""
-        store, masks = self.submitter.repository.store, retry.masks or ()
+        store, masks = self.submitter.repository.store, retry.mask or ()
 
         def copy(number: int) -> None:
             key = keys.job_input(job, number)
@@ -123,7 +123,7 @@ class Retries:
 
 def _followed(spec: JobSpec) -> Iterator[int]:
     """The numbers of the given masks that the job's samples follow."""
-    total = len(spec.masks or ())
+    total = len(spec.mask or ())
     for first, last in spec.only or () if total else ():
         # after one round all have come by
         yield from (index % total for index in range(first, min(last + 1, first + total)))

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from model_store.card import GuidanceTarget, InputName, SamplerConvention
-from service.broker.priority import Priority
+from model_store.card import InputName, SamplerConvention
+from service.jobs.parameters import GenerationParameters
 from service.kit.frozen import SHA256_PATTERN, _Frozen
 from service.kit.ids import JOB_ID_PATTERN
 from service.kit.seeds import SEED_MAX
@@ -22,11 +22,6 @@ from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.masks.types import GivenMask
 from service.webhooks.spec import Callback
-
-Layout = Literal["objects", "shards"]
-"""How a job's twins lie in the store: an object an image and one a mask, or a tar shard a chunk. Their bytes are the
-same."""
-
 
 Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 """A run of sample indices, from the first to the last, both in it."""
@@ -43,39 +38,25 @@ def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-class JobSpec(_Frozen):
+class JobSpec(GenerationParameters):
     """An accepted request, with everything decided: the same spec always gives the same bytes."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     job: str = Field(pattern=JOB_ID_PATTERN)
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     name: str | None = Field(None, description="the requester's own words for the job")
     created_at: AwareDatetime
-    model: str = Field(description="name@version")
     weights_sha256: str = Field(pattern=SHA256_PATTERN)
     system: str
-    prompt: str | None = None
-    classes: tuple[str, ...] | None = Field(None, description="card names in canonical order, no duplicates")
-    masks: tuple[GivenMask, ...] | None = Field(
-        None, min_length=1, description="sample i follows mask i modulo their number"
-    )
-    count: int = Field(ge=1, le=10**8)
+    sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
+    mask: tuple[GivenMask, ...] | None = Field(None, min_length=1)
     retry_of: str | None = Field(
         None, pattern=JOB_ID_PATTERN, description="the job of which this one makes what is missing"
     )
     only: tuple[Run, ...] | None = Field(
         None, min_length=1, description="runs of the indices to make, in order; None for 0 to count - 1"
     )
-    seed: int = Field(ge=0, le=SEED_MAX)
-    steps: int = Field(ge=1)
-    guidance_scale: float
-    eta: float = Field(ge=0.0, le=1.0)
-    guidance_target: GuidanceTarget | None = Field(None, description="None where the model has no choice of it")
-    size_px: int = Field(ge=1)
-    sampler: SamplerConvention = Field(description="the card's convention, so that a manifest line stands alone")
     chunk_size: int = Field(ge=1)
-    priority: Priority = "normal"
-    layout: Layout = "objects"
     callback: Callback | None = None
     request: dict[str, Any] = Field(description="the request as given, its masks by the ids of their uploads")
     idempotency_key: str | None = None
@@ -83,7 +64,7 @@ class JobSpec(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if not self.inputs:
-            raise ValueError("a spec has at least one of prompt, classes and masks")
+            raise ValueError("a spec has at least one of prompt, classes and mask")
         if "classes" in self.inputs and len(self.inputs) > 1:
             raise ValueError(f"a spec has {' and '.join(self.inputs)}; classes go alone")
         if any(first > last for first, last in self.only or ()) or any(
@@ -97,14 +78,21 @@ class JobSpec(_Frozen):
         return self
 
     @property
+    def parameters(self) -> GenerationParameters:
+        """What the job is made with, and nothing else of it."""
+        return GenerationParameters.model_construct(
+            **{name: getattr(self, name) for name in GenerationParameters.model_fields}
+        )
+
+    @property
     def inputs(self) -> tuple[InputName, ...]:
         """What the request gave, by the card's names of inputs."""
-        given: dict[InputName, object] = {"prompt": self.prompt, "classes": self.classes, "mask": self.masks}
+        given: dict[InputName, object] = {"prompt": self.prompt, "classes": self.classes, "mask": self.mask}
         return tuple(name for name, value in given.items() if value is not None)
 
     def mask_number(self, index: int) -> int | None:
         """Which of the given masks sample ``index`` follows; None where none were given."""
-        return None if self.masks is None else index % len(self.masks)
+        return None if self.mask is None else index % len(self.mask)
 
     @property
     def chunks(self) -> int:

@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model_store.card import GuidanceTarget, ModelCard, join_words
+from model_store.card import ModelCard, join_words
 from service.broker.priority import Priority
+from service.jobs.parameters import GenerationParameters, Layout
 from service.jobs.request import NAME_MAX_CHARS, GenerateRequest
-from service.jobs.spec import Layout
 from service.jobs.validate_inputs import (
     check_classes,
     check_inputs,
     check_prompt,
     given_inputs,
 )
-from service.kit.seeds import SEED_MAX
-from service.kit.validation import UNPRINTABLE, Faults, join_list, unprintable
+from service.jobs.validate_sampling import check_sampling
+from service.kit.seeds import SEED_MAX, new_job_seed
+from service.kit.validation import UNPRINTABLE, Faults, unprintable
 from service.masks.reader import MaskReader, ReadMask
 from service.settings import Settings
 from service.store.opening import can_sign_links
@@ -28,27 +29,19 @@ from service.webhooks.validate import admit_callback
 
 
 @dataclass(frozen=True)
-class JobParameters:
-    """What a job is made with, defaults filled in. ``seed`` is None where one has to be drawn."""
+class CheckedRequest:
+    """A request that was checked, with defaults filled in and a seed drawn. ``masks`` are those of ``parameters.mask``,
+    with their files."""
 
-    prompt: str | None
-    classes: tuple[str, ...] | None
-    masks: tuple[ReadMask, ...] | None
-    count: int
-    seed: int | None
-    steps: int
-    guidance_scale: float
-    guidance_target: GuidanceTarget | None
-    eta: float
-    size_px: int
-    layout: Layout
+    parameters: GenerationParameters
+    masks: tuple[ReadMask, ...]
     name: str | None
     callback: Callback | None
 
 
 def admit(
     request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader, *, tenant: str
-) -> JobParameters:
+) -> CheckedRequest:
     """The parameters of the job asked for. Masks named by their ids are looked for among the uploads of ``tenant``.
 
     Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's
@@ -59,41 +52,35 @@ def admit(
     check_inputs(given, card, faults)
     prompt = check_prompt(request, card, settings, faults)
     classes = check_classes(request, card, faults)
-    limits, defaults = card.limits, card.defaults
-    steps_max = min(limits.steps_max, settings.max_steps)
-    steps = request.steps if request.steps is not None else min(defaults.steps, steps_max)
-    guidance = request.guidance_scale if request.guidance_scale is not None else defaults.guidance_scale
-    eta = request.eta if request.eta is not None else defaults.eta
-    size = request.size if request.size is not None else card.default_size_px
-    masks = _masks(request, card, size if size in card.sizes_px else card.default_size_px, reader, faults, tenant)
+    size = request.size if request.size in card.sizes_px else card.default_size_px
+    masks = _masks(request, card, size, reader, faults, tenant)
     # Masks without a count are one twin each; where there is neither, the masks' own faults say why.
     count = request.count if request.count is not None else len(masks or ())
 
     if request.count is not None or masks:
         check_count(count, request.priority, settings, faults)
-    faults.outside("steps", steps, limits.steps_min, steps_max, f"{card.id} defaults to {defaults.steps}")
-    faults.outside(
-        "guidance_scale",
-        guidance,
-        limits.guidance_min,
-        limits.guidance_max,
-        f"{card.id} defaults to {defaults.guidance_scale:g}",
-    )
-    target = _guidance_target(request, card, faults)
-    faults.outside("eta", eta, 0, 1, "0 adds no noise, 1 as much as DDPM")
+    sampling = check_sampling(request, card, settings.max_steps, faults)
     if request.seed is not None:
         faults.outside("seed", request.seed, 0, SEED_MAX, "leave it out to have one drawn")
-    if size not in card.sizes_px:
-        faults.add("size", size, f"{card.id} makes {join_list([str(s) for s in card.sizes_px])} px; take one of these")
     _check_pairs(request, given, card, faults)
     layout = _layout(request, count, settings, faults)
     name = _name(request, faults)
     callback = admit_callback(request.callback_url, settings, faults)
 
     faults.raise_if_any()
-    return JobParameters(
-        prompt, classes, masks, count, request.seed, steps, guidance, target, eta, size, layout, name, callback
+    parameters = GenerationParameters(
+        **dict(sampling),
+        model=card.id,
+        prompt=prompt,
+        classes=classes,
+        mask=None if masks is None else tuple(mask.given for mask in masks),
+        mask_encoding=None if masks is None else request.mask_encoding,
+        count=count,
+        seed=request.seed if request.seed is not None else new_job_seed(),
+        priority=request.priority,
+        layout=layout,
     )
+    return CheckedRequest(parameters, masks or (), name, callback)
 
 
 def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
@@ -121,19 +108,6 @@ def _masks(
         faults.add("mask_encoding", "binary", f"{has}; give index or colours")
         return None
     return reader.read(request.mask, card, request.mask_encoding, size_px, faults, tenant=tenant)
-
-
-def _guidance_target(request: GenerateRequest, card: ModelCard, faults: Faults) -> GuidanceTarget | None:
-    if request.guidance_target is None:
-        return card.guidance_target
-    if request.guidance_target not in card.guidance_targets:
-        choice = (
-            f"can strengthen {join_list(card.guidance_targets)}; take one of these"
-            if card.guidance_targets
-            else "has no choice"
-        )
-        faults.add("guidance_target", request.guidance_target, f"{card.id} {choice}, or leave it out")
-    return request.guidance_target
 
 
 def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:

@@ -58,7 +58,7 @@ def spec_of(count: int, layout: Layout) -> JobSpec:
     now = datetime.now(UTC)
     return JobSpec(
         job=new_job_id(now), created_at=now, model="cosimgen-dubai@1.2.0", weights_sha256="0" * 64, system="cosimgen",
-        classes=("water",), count=count, seed=7, steps=50, guidance_scale=1.5, eta=0.7, size_px=256,
+        classes=("water",), count=count, seed=7, steps=50, guidance_scale=1.5, eta=0.7, size=256,
         sampler=SamplerConvention(prediction_type="v_prediction"), chunk_size=8, layout=layout, request={},
     )  # fmt: skip
 

@@ -24,8 +24,8 @@ from service.augmentations.rounds import (
     RoundState,
     WantedLine,
 )
-from service.augmentations.stored import AugmentationWork, PlannedAugmentation, reopen
 from service.augmentations.set_counts import SetCounts
+from service.augmentations.stored import AugmentationWork, PlannedAugmentation, reopen
 from service.errors import LimitReached, UnknownJob
 from service.jobs.request import GenerateRequest
 from service.kit.png import encode_indices
@@ -95,7 +95,9 @@ class AugmentationRun:
     def _end(self, judged: int, state: RoundState | None, counts: SetCounts) -> Finished | None:
         """The end, if the set is full or all tries are spent; otherwise None."""
         plan = self.augmentation.plan
-        if counts.accepted < plan.count and (counts.tried < plan.max_samples or self.rounds.read_plan(judged) is not None):
+        if counts.accepted < plan.count and (
+            counts.tried < plan.max_samples or self.rounds.read_plan(judged) is not None
+        ):
             return None
         full = counts.accepted >= plan.count
         reason = None
@@ -198,15 +200,10 @@ class AugmentationRun:
                     "model": self.work.model,
                     "count": len(chosen),
                     "seed": sample_seed(self.work.seed, number * _MAX_ROUND_JOBS + place),
-                    "steps": self.work.steps,
-                    "guidance_scale": self.work.guidance_scale,
-                    "eta": self.work.eta,
-                    "size": self.work.size_px,
+                    **self.work.sampling.model_dump(exclude_none=True),
                     "name": f"{self.context.spec.run}, round {number + 1}",
                     "layout": "shards" if len(chosen) >= _SHARDS_FROM_COUNT else "objects",
                 }
-                if self.work.guidance_target is not None:
-                    request["guidance_target"] = self.work.guidance_target
                 if group.prompt is not None:
                     request["prompt"] = group.prompt
                 elif group.classes is not None:
@@ -258,7 +255,9 @@ class AugmentationRun:
         return after
 
     def _counts(self, state: RoundState | None) -> SetCounts:
-        return SetCounts.empty(len(self.augmentation.card.classes)) if state is None else SetCounts.from_json(state.counts)
+        return (
+            SetCounts.empty(len(self.augmentation.card.classes)) if state is None else SetCounts.from_json(state.counts)
+        )
 
 
 class _Plans:

@@ -45,8 +45,8 @@ def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
     if spec.classes is not None:
         wanted["classes"] = list(spec.classes)
     number = spec.mask_number(index)
-    if spec.masks is not None and number is not None:
-        wanted["mask_sha256"] = spec.masks[number].sha256
+    if spec.mask is not None and number is not None:
+        wanted["mask_sha256"] = spec.mask[number].sha256
     if spec.guidance_target is not None:
         wanted["guidance_target"] = spec.guidance_target
     return {
@@ -57,6 +57,6 @@ def provenance_of(spec: JobSpec, index: int) -> dict[str, Any]:
         "steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
         "eta": spec.eta,
-        "size_px": spec.size_px,
+        "size_px": spec.size,
         **wanted,
     }

@@ -39,8 +39,8 @@ class JobInputs:
         number = spec.mask_number(index)
         mask = (
             None
-            if spec.masks is None or number is None
-            else self._mask(keys.job_input(spec.job, number), spec.masks[number].sha256)
+            if spec.mask is None or number is None
+            else self._mask(keys.job_input(spec.job, number), spec.mask[number].sha256)
         )
         return ConditionRequest(
             prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target

@@ -153,7 +153,7 @@ class Pipeline:
         if latent.cancelled():
             raise Abandoned(f"sample {in_flight.index} of job {in_flight.spec.job} was abandoned")
         with torch.inference_mode():
-            [twin] = in_flight.model.system.decode(latent.result()[None], in_flight.spec.size_px)
+            [twin] = in_flight.model.system.decode(latent.result()[None], in_flight.spec.size)
         self._queue_stage(in_flight, self.storing, self._save, twin)
 
     def _save(self, in_flight: InFlightSample, twin: Twin) -> None:

@@ -17,7 +17,7 @@ from service.kit.ids import new_job_id
 from service.masks.types import GivenMask
 from service.store.base import ObjectStore
 from workers.engine import Engine, SampleRequest
-from workers.engine.model import StepSeen
+from workers.engine.model import StepStats
 from workers.engine.peak import matmul_rate
 from workers.generation.pipeline import Pipeline
 from workers.models.loaded_model import LoadedModel
@@ -134,16 +134,16 @@ class Bench:
             steps=load.steps,
             guidance_scale=load.guidance_scale,
             eta=load.eta,
-            size_px=load.size_px,
+            size=load.size_px,
             sampler=card.sampler,
             chunk_size=count,
             request={},
         )
 
     @contextmanager
-    def _recorded_steps(self) -> Iterator[list[StepSeen]]:
+    def _recorded_steps(self) -> Iterator[list[StepStats]]:
         model = self._loaded.engine_model
-        seen: list[StepSeen] = []
+        seen: list[StepStats] = []
         before, model.on_step = model.on_step, seen.append
         try:
             yield seen

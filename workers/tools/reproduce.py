@@ -106,7 +106,7 @@ class Remaker:
 
         def decode() -> EncodedTwin:
             with torch.inference_mode():
-                [twin] = self.model.system.decode(x0[None], spec.size_px)
+                [twin] = self.model.system.decode(x0[None], spec.size)
             return encode_twin(spec, index, self.model.card, twin, self._inputs.request(spec, index).mask)
 
         return self._decoder.submit(decode).result()

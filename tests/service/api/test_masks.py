@@ -85,7 +85,7 @@ def test_at_its_own_size_a_mask_comes_through_as_it_is_however_it_was_encoded(
     jobs = [make(client, mask=sent(data), size=128)["id"] for data in files]
     for job in jobs:
         assert np.array_equal(np.asarray(stored(repository, job)), LABELS)
-    specs = [repository.read_spec(job).masks or () for job in jobs]
+    specs = [repository.read_spec(job).mask or () for job in jobs]
     assert len({masks[0].sha256 for masks in specs}) == 1
     assert len({masks[0].upload for masks in specs}) == 3
 
@@ -164,7 +164,7 @@ def test_the_parameters_sent_again_give_the_same_masks(
     assert again["parameters"] == first["parameters"]
     assert client.get(f"/jobs/{first['id']}").json()["parameters"] == first["parameters"]
     specs = [repository.read_spec(job["id"]) for job in (first, again)]
-    assert specs[0].masks == specs[1].masks
+    assert specs[0].mask == specs[1].mask
     assert (specs[1].prompt, specs[1].guidance_target, specs[1].count) == ("glands", "joint", 5)
 
 

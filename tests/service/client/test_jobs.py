@@ -16,7 +16,7 @@ from PIL import Image
 
 from model_store.card import ModelCard
 from service.api.schemas.jobs import JobView as ServersView
-from service.api.schemas.jobs import ParametersView, SampleView
+from service.api.schemas.jobs import SampleView
 from service.auth.key_store import KeyStore
 from service.client import ApiProblem, DownloadFailed, FolderTaken, RunFailed, ServerUnreachable, StillRunning
 from service.client.views import JobInfo, ParametersInfo, Sample
@@ -242,7 +242,7 @@ def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Pa
     job = client.generate(model="tissue", mask=masks_of_every_kind(tmp_path)[kind])
     assert job.total == (3 if kind == "a folder" else 1)
     spec = JobRepository(live_api.store).read_spec(job.id)
-    assert spec.masks is not None
+    assert spec.mask is not None
     with Image.open(io.BytesIO(live_api.store.get(keys.job_input(job.id, 0)))) as stored:
         assert np.array_equal(np.array(stored), np.roll(stripes(64), 1, axis=0) if kind == "a folder" else stripes(64))
 
@@ -250,7 +250,7 @@ def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Pa
 def test_a_list_of_masks_keeps_its_order_and_sends_equal_ones_once(client: Any, live_api: LiveApi) -> None:
     one, other = stripes(64), np.roll(stripes(64), 5, axis=0)
     job = client.generate(model="tissue", prompt="glands", mask=[one, other, one, Image.fromarray(other)] * 5)
-    uploads = [mask.upload for mask in JobRepository(live_api.store).read_spec(job.id).masks or ()]
+    uploads = [mask.upload for mask in JobRepository(live_api.store).read_spec(job.id).mask or ()]
     assert len(uploads) == 20
     assert len(set(uploads)) == 3, "Pillow compresses the same pixels to other bytes"
     assert uploads[0] == uploads[2] == uploads[4] != uploads[1] == uploads[5]
@@ -341,6 +341,6 @@ def test_a_damaged_object_is_named_and_the_others_are_fetched(client: Any, live_
 
 
 def test_the_value_classes_have_all_members_of_the_api() -> None:
-    for servers, ours in ((ServersView, JobInfo), (ParametersView, ParametersInfo), (SampleView, Sample)):
+    for servers, ours in ((ServersView, JobInfo), (SampleView, Sample)):
         missing = servers.model_fields.keys() - ours.model_fields.keys()
         assert missing <= {"layout"}, "a new member is kept as it is, and wants a type"

@@ -45,7 +45,7 @@ def test_a_job_that_is_none_is_unknown(repository: JobRepository) -> None:
 
 
 def test_a_spec_that_was_spoilt_is_named(repository: JobRepository, spec: JobSpec) -> None:
-    repository.store.put(keys.job_spec(spec.job), b'{"format": 2}')
+    repository.store.put(keys.job_spec(spec.job), b'{"format": 1}')
     with pytest.raises(StoreError, match="spec.json in the object store is not a JobSpec: .*format"):
         repository.read_spec(spec.job)
 

@@ -43,7 +43,7 @@ def spec(**changes: Any) -> JobSpec:
         "steps": 50,
         "guidance_scale": 2.0,
         "eta": 0.0,
-        "size_px": 256,
+        "size": 256,
         "sampler": {},
         "chunk_size": 4,
         "request": {},
@@ -163,27 +163,27 @@ def test_a_spec_has_a_priority_and_one_from_before_there_was_any_is_normal() -> 
 
 def test_a_spec_goes_by_prompt_by_masks_or_by_both() -> None:
     masks = tuple({"upload": digit * 64, "sha256": "f" * 64} for digit in "abc")
-    by_masks = spec(classes=None, masks=masks)
+    by_masks = spec(classes=None, mask=masks)
     assert by_masks.inputs == ("mask",)
     assert [by_masks.mask_number(index) for index in range(5)] == [0, 1, 2, 0, 1]
     assert JobSpec.model_validate_json(by_masks.model_dump_json()) == by_masks
-    both = spec(classes=None, prompt="p", masks=masks, guidance_target="joint")
+    both = spec(classes=None, prompt="p", mask=masks, guidance_target="joint")
     assert both.inputs == ("prompt", "mask")
     assert (spec().inputs, spec().mask_number(3), spec().guidance_target) == (("classes",), None, None)
     with pytest.raises(ValidationError, match="upload"):
-        spec(classes=None, masks=({"upload": "../x", "sha256": "f" * 64},))
+        spec(classes=None, mask=({"upload": "../x", "sha256": "f" * 64},))
 
 
 def test_a_spec_from_before_masks_is_still_read() -> None:
     old = JobSpec.model_validate_json(OLD_SPEC)
-    assert (old.format, old.prompt, old.classes, old.count) == (1, None, ("Vegetation", "Water"), 2)
-    assert (old.masks, old.guidance_target, old.mask_number(1), old.inputs) == (None, None, None, ("classes",))
+    assert (old.format, old.prompt, old.classes, old.count) == (2, None, ("Vegetation", "Water"), 2)
+    assert (old.mask, old.guidance_target, old.mask_number(1), old.inputs) == (None, None, None, ("classes",))
     assert old.layout == "objects"
 
 
-OLD_SPEC = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":null,"created_at":"2026-01-31T12:00:00.000001Z",
+OLD_SPEC = """{"format":2,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":null,"created_at":"2026-01-31T12:00:00.000001Z",
 "model":"cosimgen-dubai@0.9.0","weights_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","system":"cosimgen",
-"prompt":null,"classes":["Vegetation","Water"],"count":2,"seed":7,"steps":50,"guidance_scale":1.0,"eta":0.0,"size_px":256,
+"prompt":null,"classes":["Vegetation","Water"],"count":2,"seed":7,"steps":50,"guidance_scale":1.0,"eta":0.0,"size":256,
 "sampler":{"schedule":"squaredcos_cap_v2","beta_start":0.0001,"beta_end":0.02,"train_timesteps":1000,
 "prediction_type":"v_prediction","timestep_spacing":"trailing","steps_offset":0,"set_alpha_to_one":true,"clip_sample":true,
 "clip_sample_range":1.0},"chunk_size":8,"priority":"normal","request":{"model":"cosimgen-dubai","classes":["water","vegetation"],

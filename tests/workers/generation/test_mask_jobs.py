@@ -1,4 +1,4 @@
-"""Jobs over given masks: the stored masks are the given ones, text alone has none, and a damaged input is no twin."""
+"""Jobs over given masks: twins have the given masks, text alone gives none, and a damaged mask gives no twin."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def accept(
     """What the API does with an admitted request: the masks into the store, then the spec, then the first chunks."""
     files = [encode_mask(mask, [c.colour for c in card.classes], {}) for mask in masks or ()]
     given = tuple(GivenMask(upload="0" * 64, sha256=hashlib.sha256(data).hexdigest()) for data in files) or None
-    values = {"classes": None, "masks": given, "size_px": SIZE_PX, "guidance_scale": 1.5, "guidance_target": "text"}
+    values = {"classes": None, "mask": given, "size": SIZE_PX, "guidance_scale": 1.5, "guidance_target": "text"}
     spec = tiny_spec(card, **(values | changes))
     for number, data in enumerate(files):
         worker.repository.store.put(keys.job_input(spec.job, number), data)
@@ -77,12 +77,12 @@ def test_every_twin_of_a_job_over_masks_has_the_given_mask(
         assert np.array_equal(pixels(store.get(line["mask"]["key"])), MASKS[line["index"] % 3])
         assert line["guidance_target"] == "text"
         assert line["prompt"] == "few nuclei"
-        assert line["confident_share"] is None, "nothing was decoded, so there is nothing to be sure of"
+        assert line["confident_share"] is None, "no mask was decoded, so there is no confidence"
         share = {found["index"]: found["share"] for found in line["classes_found"]}
         assert share[1] == pytest.approx(MASKS[line["index"] % 3].mean(), abs=1e-6)
     with Image.open(io.BytesIO(store.get(lines[1]["image"]["key"]))) as image:
         about = json.loads(image.text["twinset"])
-    assert about["mask_sha256"] == spec.masks[1].sha256
+    assert about["mask_sha256"] == spec.mask[1].sha256
     assert about["guidance_target"] == "text"
     images = [store.get(line["image"]["key"]) for line in lines]
     assert len(set(images)) == 7
