@@ -35,9 +35,8 @@ class BalanceTarget:
 
     def met(self, shares: np.ndarray) -> np.ndarray:
         """Whether each class's share ``(C,)`` is within tolerance; True for free classes."""
-        return ~self.constrained | (
-            np.abs(shares - self.shares) <= np.maximum(TOLERANCE * self.shares, TOLERANCE_POINTS)
-        )
+        near = np.abs(shares - self.shares) <= np.maximum(TOLERANCE * self.shares, TOLERANCE_POINTS)
+        return np.asarray(~self.constrained | near)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +157,7 @@ def _sentences(
     missed = np.flatnonzero(~target.met(shares))
     lacking = any(shares[index] < target.shares[index] for index in missed)
     more: list[str] = []
-    for index in missed:
+    for index in map(int, missed):
         name, wanted, reached = names[index], target.shares[index], shares[index]
         requested = f"{percent(wanted)} are requested"
         highest, lowest = _extreme(contributed[:, index], max_weight), -_extreme(-contributed[:, index], max_weight)

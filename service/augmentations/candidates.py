@@ -39,8 +39,7 @@ class Candidates:
     @cached_property
     def real(self) -> np.ndarray:
         """The shares ``(C,)`` of all candidates together."""
-        mean: np.ndarray = self.contributed.mean(axis=0)
-        return mean
+        return np.asarray(self.contributed.mean(axis=0))
 
     def choose(
         self, target: BalanceTarget, count: int, counts: SetCounts, rng: np.random.Generator, *, lacking: int
@@ -78,7 +77,8 @@ class Candidates:
             return np.ones(len(target.shares))  # some entries were counted without their masks
         made = requested.summed(self.by)[0] + pending.summed(self.by)[0]
         prior = _PRIOR_MASKS * scales(target.shares)
-        return np.clip((made + prior) / (uses @ self.contributed + prior), 1 / _MAX_YIELD_RATIO, _MAX_YIELD_RATIO)
+        ratio = (made + prior) / (uses @ self.contributed + prior)
+        return np.asarray(np.clip(ratio, 1 / _MAX_YIELD_RATIO, _MAX_YIELD_RATIO))
 
     def _uses(self, counts: SetCounts) -> np.ndarray:
         """How often each of the items was used ``(n,)``."""
@@ -101,7 +101,5 @@ def class_yields(counts: SetCounts, target: BalanceTarget) -> np.ndarray:
     obtained, _ = counts.obtained_totals.summed(target.by)
     requested, _ = counts.requested_totals.summed(target.by)
     prior = _PRIOR_JUDGED * scales(target.shares)
-    yields: np.ndarray = np.clip(
-        (obtained + prior) / (requested * counts.rate + prior), 1 / _MAX_YIELD_RATIO, _MAX_YIELD_RATIO
-    )
-    return yields
+    ratio = (obtained + prior) / (requested * counts.rate + prior)
+    return np.asarray(np.clip(ratio, 1 / _MAX_YIELD_RATIO, _MAX_YIELD_RATIO))

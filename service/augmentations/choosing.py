@@ -70,7 +70,7 @@ def choose(
 
 def scales(target: np.ndarray) -> np.ndarray:
     """The unit in which a miss of each class is measured: its target, but at least 1 %."""
-    return np.maximum(target, 0.01)
+    return np.asarray(np.maximum(target, 0.01))
 
 
 def _sequence(

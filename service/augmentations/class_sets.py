@@ -34,7 +34,7 @@ class ClassSets:
         able = self.of_item >= 0
         sums = np.zeros((len(self.sets), values.shape[1]))
         np.add.at(sums, self.of_item[able], values[able])
-        return sums / self.counts[:, None]
+        return np.asarray(sums / self.counts[:, None])
 
 
 def class_sets(histograms: np.ndarray, askable: np.ndarray) -> ClassSets:

@@ -60,13 +60,13 @@ def _explained(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
     means = np.bincount(labels, weights=grey.reshape(-1), minlength=256) / np.maximum(
         np.bincount(labels, minlength=256), 1
     )
-    return means.astype(np.float32)[mask]
+    return np.asarray(means.astype(np.float32)[mask])
 
 
 def _cosines(side: int) -> np.ndarray:
     """The orthonormal discrete cosine transform (DCT-II) ``(side, side)``, one frequency per row."""
     place = (2 * np.arange(side) + 1) * np.pi / (2 * side)
-    waves = np.cos(np.arange(side)[:, None] * place) * np.sqrt(2 / side)
+    waves: np.ndarray = np.cos(np.arange(side)[:, None] * place) * np.sqrt(2 / side)
     waves[0] /= np.sqrt(2)
     return waves
 

@@ -27,7 +27,7 @@ class ClassMatch:
 
     def labels(self, mask: np.ndarray) -> np.ndarray:
         """The dataset's class indices ``(H, W)`` uint8 as class indices of the model."""
-        return self.table[mask]
+        return np.asarray(self.table[mask])
 
     def histograms(self, shares: np.ndarray) -> np.ndarray:
         """Shares ``(P, D)`` of the dataset's classes as shares ``(P, classes)`` of the model's."""

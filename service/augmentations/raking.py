@@ -100,7 +100,7 @@ def _dual(
 def _weights(exponents: np.ndarray, cap: float) -> np.ndarray:
     """Weights proportional to exp(exponents), none above ``cap``: the largest are cut, the others share the rest."""
     raised = np.exp(exponents - exponents.max())
-    weights = raised / raised.sum()
+    weights: np.ndarray = raised / raised.sum()
     if weights.max() <= cap:
         return weights
     order = np.argsort(-exponents, kind="stable")

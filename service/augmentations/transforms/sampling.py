@@ -8,13 +8,13 @@ import numpy as np
 def mirrored(places: np.ndarray, length: int) -> np.ndarray:
     """Integer positions anywhere on an axis as positions 0 to ``length`` - 1: ... c b a | a b c ... c | c b a ..."""
     inside = np.mod(places, 2 * length)
-    return np.where(inside < length, inside, 2 * length - 1 - inside)
+    return np.asarray(np.where(inside < length, inside, 2 * length - 1 - inside))
 
 
 def sample(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The labels of ``(H, W)`` at ``rows`` and ``columns``, which broadcast; pixel centres are at integers."""
     height, width = labels.shape
-    return labels[mirrored(_nearest(rows), height), mirrored(_nearest(columns), width)]
+    return np.asarray(labels[mirrored(_nearest(rows), height), mirrored(_nearest(columns), width)])
 
 
 def affine(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ API = "https://twins.example"
 STORE = "https://store.example"
 TIME = "2026-01-31T12:00:00Z"
 PLAN = {
-    "by": "pixels", "count": 4, "tries": 8, "items": 4, "left_out": {}, "sources": {"classes": 1.0}, "masks": 4.0,
+    "by": "pixels", "count": 4, "max_samples": 8, "items": 4, "skipped": {}, "sources": {"classes": 1.0}, "masks": 4.0,
     "classes": [
         {"index": 1, "name": "water", "colour": [0, 0, 255], "real": 0.4, "target": 0.5, "feasible": 0.5,
          "planned": 0.5, "met": True}

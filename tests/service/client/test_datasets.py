@@ -26,7 +26,7 @@ from tests.service.client.stub import (
     raising,
 )
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     digests,
     export,
     read,
@@ -47,7 +47,7 @@ def client(stub: Stub, make_client: BothClients) -> Any:
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    return export(scenes(), GROUND, tmp_path / "tiles", format="folders")
+    return export(scenes(), SCENE_CLASSES, tmp_path / "tiles", format="folders")
 
 
 def uploads(stub: Stub) -> list[tuple[httpx.Request, bytes]]:
@@ -69,7 +69,7 @@ def test_a_folder_arrives_unchanged(client: Any, stub: Stub, tiles: Path, tmp_pa
     expected = {path: digest for path, digest in digests(tiles).items() if not path.startswith((".git", "Thumbs"))}
     assert digests(tmp_path / "out") == expected
     assert len(expected) == 8 * 3 + 5
-    assert open_dataset(tmp_path / "out").classes == GROUND
+    assert open_dataset(tmp_path / "out").classes == SCENE_CLASSES
     assert (dataset.id, dataset.version, dataset.source, dataset.state) == (
         "tiles@3",
         3,
@@ -179,7 +179,7 @@ def test_objects_in_the_store_are_imported_by_their_prefix(client: Any, stub: St
 def test_report_and_statistics_are_those_of_the_server(client: Any, stub: Stub, tiles: Path) -> None:
     (tiles / "images" / "stray.png").write_bytes((next((tiles / "images").iterdir())).read_bytes())
     _, report, _ = read(tiles)
-    collector = StatisticsCollector(GROUND)
+    collector = StatisticsCollector(SCENE_CLASSES)
     for number in range(4):
         collector.add(scene(number))
     stub.files = {

@@ -250,7 +250,7 @@ def test_a_killed_download_continues_where_it_was(stub: Stub, make_client: BothC
             return httpx.Response(200, stream=Dying()) if request.url.path == "/files/train-000002.tar" else answer
 
         with Twinset(API, transport=httpx.MockTransport(handle)) as client:
-            client.find_export("e7ybr17pesw6kn47yb0").download(sys.argv[1], workers=1)
+            client.get_export("e7ybr17pesw6kn47yb0").download(sys.argv[1], workers=1)
     """)
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "set")],

@@ -16,7 +16,7 @@ from service.errors import InvalidRequest
 from tests.service.client.both import BothClients
 from tests.service.client.stub import API, Stub, problem
 from tests.service.datasets.scenes import (
-    GROUND,
+    SCENE_CLASSES,
     digests,
     export,
     scenes,
@@ -48,7 +48,7 @@ def in_parts(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    return export(scenes(), GROUND, tmp_path / "written", format="coco")
+    return export(scenes(), SCENE_CLASSES, tmp_path / "written", format="coco")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from service.api.schemas.jobs import JobView as ServersView
 from service.api.schemas.jobs import SampleView
 from service.auth.key_store import KeyStore
 from service.client import ApiProblem, DownloadFailed, FolderTaken, RunFailed, ServerUnreachable, StillRunning
-from service.client.views import JobInfo, ParametersInfo, Sample
+from service.client.views import JobInfo, Sample
 from service.errors import InvalidRequest, SettingsError
 from service.jobs.repository import JobRepository
 from service.store import keys

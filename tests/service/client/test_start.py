@@ -88,7 +88,7 @@ def test_twinset_can_be_imported_from_an_installed_wheel(tmp_path: Path) -> None
 import json, pathlib, shutil
 from setuptools import Distribution
 from setuptools.config.pyprojecttoml import apply_configuration
-distribution = apply_configuration(Distribution(), "pyproject.toml")
+distribution = apply_configuration(Distribution({{"script_name": "setup.py"}}), "pyproject.toml")
 build = distribution.get_command_obj("build_py")
 build.ensure_finalized()
 for package, module, file in build.find_all_modules():

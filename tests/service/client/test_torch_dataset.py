@@ -28,8 +28,8 @@ from tests.service.client.both import BothClients
 from tests.service.client.stub import API, Stub
 from tests.service.client.test_exports import in_parts
 from tests.service.datasets.scenes import (
-    GROUND,
-    NO_GROUND,
+    CLASSES_WITHOUT_BACKGROUND,
+    SCENE_CLASSES,
     export,
     scene,
     scenes,
@@ -57,11 +57,11 @@ def test_a_loader_of_two_workers_gives_the_pixels_of_the_files(tmp_path: Path) -
     items = [
         DatasetItem(f"item {n}", np_picture(n, item.labels.shape), item.labels) for n, item in enumerate(same_size)
     ]
-    folder = export(items, GROUND, tmp_path / "set", format="folders")
+    folder = export(items, SCENE_CLASSES, tmp_path / "set", format="folders")
     dataset = TwinDataset(folder)
     names = [dataset.name(index) for index in range(len(dataset))]
     assert len(dataset) == 6
-    assert dataset.classes == GROUND.names
+    assert dataset.classes == SCENE_CLASSES.names
     loader = DataLoader(dataset, batch_size=4, num_workers=2)
     images, masks = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert images.dtype == torch.float32
@@ -85,7 +85,7 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
     # formats of objects leave the background without annotation, and most of them cannot express 255
     items = [DatasetItem(f"item {n}", np_picture(n, scene(0).shape), scene(0)) for n in range(6)]
     items += [DatasetItem(f"item {n}", np_picture(n, scene(2).shape), scene(2)) for n in range(6, 9)]
-    folder = export(items, GROUND, tmp_path / form, format=form)
+    folder = export(items, SCENE_CLASSES, tmp_path / form, format=form)
     dataset = pickle.loads(pickle.dumps(TwinDataset(folder)))
     found = {
         as_pixels(image).tobytes(): mask.numpy() for image, mask in (dataset[index] for index in range(len(dataset)))
@@ -94,18 +94,18 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, form: str) -> None:
     assert found.keys() == wanted.keys()
     assert len(found) == 9
     if form not in ("yolo", "cityscapes"):  # YOLO has no background, and Cityscapes numbers classes its own way
-        assert dataset.classes == GROUND.names
+        assert dataset.classes == SCENE_CLASSES.names
     for image, labels in wanted.items():
         if form != "yolo":
             assert [dataset.classes[value] for value in found[image].flat if value != 255] == [
-                GROUND.names[value] for value in labels.flat if value != 255
+                SCENE_CLASSES.names[value] for value in labels.flat if value != 255
             ]
 
 
 @pytest.mark.parametrize("form", ["folders", "webdataset"])
 def test_masks_with_ignored_pixels_and_jpegs_and_splits(tmp_path: Path, form: str) -> None:
     items = list(scenes(12))
-    folder = export(items, NO_GROUND, tmp_path / form, format=form, splits=SPLITS, image_format="jpeg")
+    folder = export(items, CLASSES_WITHOUT_BACKGROUND, tmp_path / form, format=form, splits=SPLITS, image_format="jpeg")
     whole = TwinDataset(folder)
     parts = {split: TwinDataset(folder, split=split) for split in SPLITS}
     assert whole.splits == ("train", "val")
@@ -137,7 +137,7 @@ def test_a_job_becomes_a_dataset(live_api: LiveApi, make_client: BothClients, tm
 
 
 def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -> None:
-    written = export(scenes(), GROUND, tmp_path / "written", format="folders", splits=SPLITS)
+    written = export(scenes(), SCENE_CLASSES, tmp_path / "written", format="folders", splits=SPLITS)
     stub = Stub(in_parts(written), format="folders", looks=1)
     one = make_client(API, transport=stub.transport()).get_export("e7ybr17pesw6kn47yb0")
     dataset = one.torch_dataset(
@@ -159,7 +159,7 @@ def test_a_dataset_can_be_made_from_a_run(live_api: LiveApi, tmp_path: Path) -> 
             TwinDataset(job)
         with pytest.raises(InvalidRequest, match="leave out folder"):
             TwinDataset(tmp_path / "twins", tmp_path)
-    stub = Stub(in_parts(export(scenes(), GROUND, tmp_path / "written", format="folders")), looks=0)
+    stub = Stub(in_parts(export(scenes(), SCENE_CLASSES, tmp_path / "written", format="folders")), looks=0)
     with Twinset(API, transport=stub.transport()) as client:
         fetched: Export = client.get_export("e7ybr17pesw6kn47yb0")
         assert len(TwinDataset(fetched, tmp_path / "set")) == 8
@@ -180,7 +180,7 @@ def test_an_incomplete_set_is_refused(live_api: LiveApi, tmp_path: Path) -> None
     (tmp_path / "twins/masks/00000001.png").unlink()
     with pytest.raises(InvalidDataset, match=r"masks/00000001\.png is not in .*download the job again"):
         TwinDataset(tmp_path / "twins")
-    folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
+    folder = export(scenes(), SCENE_CLASSES, tmp_path / "set", format="folders")
     lost = next((folder / "images").iterdir())
     (folder / "masks" / f"{lost.stem}.png").unlink()
     lost.unlink()
@@ -194,7 +194,7 @@ def test_an_incomplete_set_is_refused(live_api: LiveApi, tmp_path: Path) -> None
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    folder = export(scenes(), GROUND, tmp_path / "set", format="folders")
+    folder = export(scenes(), SCENE_CLASSES, tmp_path / "set", format="folders")
     dataset = TwinDataset(folder)
     image, mask = (folder / f"{kind}/{dataset.name(0)}.png" for kind in ("images", "masks"))
     whole = image.read_bytes()
