@@ -1,4 +1,4 @@
-"""End-to-end tests: command line, HTTP, API, Celery, broker, worker, engine, folder store and zip, all real."""
+"""End-to-end tests: command line, API, Celery, broker, worker, engine, folder store and zip, all of them real."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def running(pids: set[int]) -> set[int]:
-    """Those of the processes that still run."""
+    """The processes that still run."""
     return {pid for pid in pids if state_of(pid) not in ("", "Z")}
 
 
@@ -192,8 +192,7 @@ def test_the_demo_leaves_no_process(how: Any, tiny_model: Path, tmp_path: Path) 
                 assert len(list((out / "images").iterdir())) == len(list((out / "masks").iterdir())) == 4
             else:
                 demo.send_signal(how)
-                # a shell reports 128 + N for both: an exit with that code, and an end by the signal, where Python cannot
-                # catch it any more
+                # a shell reports 128 + N both for an exit with that code and for an end by the signal
                 ends = {-how} if how is signal.SIGKILL else {128 + how, -how}
                 assert demo.wait(30) in ends
         finally:

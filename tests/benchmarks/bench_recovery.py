@@ -37,9 +37,9 @@ from service.broker import redis_keys
 from service.jobs.spec import JobSpec
 from service.settings import Settings
 from service.store.folder import FolderStore
-from tests.faults.ground import QUICK, Ground, Process
-from tests.faults.nursery import Nursery
-from tests.faults.server import Server
+from tests.faults.rig import FAST_SETTINGS, Rig, Process
+from tests.faults.prefork import Prefork
+from tests.faults.valkey_server import ValkeyServer
 from tests.tiny_model import write_tiny_model
 from tests.waiting import until
 
@@ -53,7 +53,7 @@ _LONGEST_S = 120.0
 class Job:
     """A running job, as Redis and the store show it."""
 
-    ground: Ground
+    rig: Rig
     spec: JobSpec
     redis: Redis
 
@@ -73,7 +73,7 @@ class Job:
         return {int(chunk): int(epoch) for chunk, epoch in self.redis.hgetall(redis_keys.epochs(self.spec.job)).items()}
 
     def recorded(self) -> set[int]:
-        return {chunk for chunk, _ in self.ground.repository.recorded_chunks(self.spec.job)}
+        return {chunk for chunk, _ in self.rig.repository.recorded_chunks(self.spec.job)}
 
 
 @dataclass
@@ -86,10 +86,10 @@ class Kill:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def start_job(ground: Ground, redis: Redis, steps: int, seed: int) -> Job:
+def start_job(rig: Rig, redis: Redis, steps: int, seed: int) -> Job:
     """A job that has been accepted, with all its chunks in the queue."""
     count = CHUNKS * CHUNK_SIZE
-    return Job(ground, ground.accept(send=CHUNKS, count=count, chunk_size=CHUNK_SIZE, steps=steps, seed=seed), redis)
+    return Job(rig, rig.accept(send=CHUNKS, count=count, chunk_size=CHUNK_SIZE, steps=steps, seed=seed), redis)
 
 
 def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
@@ -106,7 +106,7 @@ def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
     def record(chunk: int, part: str) -> None:
         seconds[chunk].setdefault(part, time.monotonic() - died)
 
-    while not job.ground.repository.read_summary(job.spec.job):
+    while not job.rig.repository.read_summary(job.spec.job):
         assert time.monotonic() - died < _LONGEST_S, "the job does not end"
         leased, sent, epochs, recorded = job.leased(), job.sent(), job.epochs(), job.recorded()
         for chunk in seconds:
@@ -131,12 +131,12 @@ def kill_one(job: Job, victim: Process, after_s: float) -> Kill | None:
     return Kill(after_s, len(lost), was_leader, {part: last(part) for part in PARTS})
 
 
-def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
+def make_rig(folder: Path, prefork: Prefork, broker_url: str) -> Rig:
     """A folder store with the tiny model in it, and workers with the default lease, sweep and concurrency."""
     write_tiny_model(folder / "tiny")
     usual = Settings()
     store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | QUICK | {
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | FAST_SETTINGS | {
         "TWINSET_LEASE_S": str(usual.lease_s),
         "TWINSET_SWEEP_INTERVAL_S": str(usual.sweep_interval_s),
         "TWINSET_CHUNKS_IN_FLIGHT": str(usual.chunks_in_flight),
@@ -147,24 +147,24 @@ def lay_ground(folder: Path, nursery: Nursery, broker_url: str) -> Ground:
         "TWINSET_STORE_URL": (folder / "store").as_uri(),
         "TWINSET_LINK_SECRET": "0123456789abcdef",
     }  # fmt: skip
-    return Ground(folder, store, folder / "tiny", environment, nursery)
+    return Rig(folder, store, folder / "tiny", environment, prefork)
 
 
-def undisturbed_s(ground: Ground, redis: Redis, steps: int) -> float:
+def undisturbed_s(rig: Rig, redis: Redis, steps: int) -> float:
     """Seconds that the job takes when no worker is killed."""
-    job, began = start_job(ground, redis, steps, seed=0), time.monotonic()
-    ground.ended(job.spec)
+    job, began = start_job(rig, redis, steps, seed=0), time.monotonic()
+    rig.wait_until_ended(job.spec)
     return time.monotonic() - began
 
 
-def start_worker(ground: Ground, redis: Redis) -> Process:
+def start_worker(rig: Rig, redis: Redis) -> Process:
     """A worker that has loaded the model: short jobs are run until it has made a chunk of one."""
-    process = ground.worker()
+    process = rig.worker()
 
     def has_made_one() -> bool:
-        job = start_job(ground, redis, steps=10, seed=0)
-        ground.ended(job.spec)
-        return any(f"-{process.pid}-" in record.worker for record in ground.repository.iterate_chunks(job.spec.job))
+        job = start_job(rig, redis, steps=10, seed=0)
+        rig.wait_until_ended(job.spec)
+        return any(f"-{process.pid}-" in record.worker for record in rig.repository.iterate_chunks(job.spec.job))
 
     until(has_made_one)
     return process
@@ -179,12 +179,12 @@ def main() -> None:
     kills: list[Kill] = []
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
-        server = stack.enter_context(Server(folder / "broker"))
-        ground = lay_ground(folder, stack.enter_context(Nursery()), server.url(0))
-        stack.callback(ground.end)
+        server = stack.enter_context(ValkeyServer(folder / "broker"))
+        rig = make_rig(folder, stack.enter_context(Prefork()), server.url(0))
+        stack.callback(rig.end)
         redis = stack.enter_context(Redis.from_url(server.url(0), decode_responses=True))
-        workers = [start_worker(ground, redis), start_worker(ground, redis)]
-        alone_s = undisturbed_s(ground, redis, options.steps)
+        workers = [start_worker(rig, redis), start_worker(rig, redis)]
+        alone_s = undisturbed_s(rig, redis, options.steps)
         print(f"undisturbed, the job takes {alone_s:.1f} s")
         print(f"{'at':>6}{'lost':>6}{'leader':>8}" + "".join(f"{part:>8}" for part in PARTS))
         round_number = 0
@@ -195,8 +195,8 @@ def main() -> None:
             # The survivor becomes the sweeper's leader; each worker is killed twice in succession, so that not every
             # victim is the leader.
             victim = round_number // 2 % 2
-            kill = kill_one(start_job(ground, redis, options.steps, seed=round_number), workers[victim], after_s)
-            workers[victim] = start_worker(ground, redis)
+            kill = kill_one(start_job(rig, redis, options.steps, seed=round_number), workers[victim], after_s)
+            workers[victim] = start_worker(rig, redis)
             if kill is None:
                 continue
             kills.append(kill)

@@ -1,5 +1,4 @@
-"""Reads a store after the storm: every accepted sample once, every object there with its hash, every byte as
-undisturbed."""
+"""Check of a store after faults: every accepted sample is there once, with the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -11,35 +10,34 @@ from dataclasses import dataclass, field
 
 from service.errors import ObjectNotFound
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import SampleFile, sample_files_of, read_as_stored
+from service.jobs.sample_files import SampleFile, read_as_stored, sample_files_of
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
 
 Reference = Mapping[int, tuple[str, str | None]]
-"""For each index the sha256 of image and mask, as an undisturbed run made them."""
+"""For each index the sha256 of image and mask from an undisturbed run."""
 
 
 @dataclass
 class Findings:
-    """What is wrong; all of it empty where nothing is. Samples are named as ``job#index``, objects by their keys."""
+    """The faults found, all lists empty if there are none. Samples are named ``job#index``, objects by their keys."""
 
     samples: int = 0
     lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
-    not_ended: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.damaged or self.differing or self.stray or self.not_ended)
+        return not (self.lost or self.duplicated or self.damaged or self.differing or self.stray or self.unfinished)
 
 
 def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
-    """The hashes of a job that nothing disturbed; sample by sample they are those of every job with the same
-    request."""
+    """The hashes of an undisturbed job, which are those of every job with the same request."""
     made = {}
     for _, item in JobRepository(store).iterate_items(spec):
         assert item.image_sha256 is not None, item.error
@@ -48,13 +46,13 @@ def reference_of(store: ObjectStore, spec: JobSpec) -> Reference:
 
 
 def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings: Findings | None = None) -> Findings:
-    """Adds to ``findings`` what is wrong with a job that has to have succeeded."""
+    """Adds the faults of a job, which must have succeeded, to ``findings``."""
     findings = findings or Findings()
     repository = JobRepository(store)
     findings.samples += spec.count
     summary = repository.read_summary(spec.job)
     if summary is None or (summary.state.value, summary.done) != ("succeeded", spec.count):
-        findings.not_ended.append(f"{spec.job}: {summary}")
+        findings.unfinished.append(f"{spec.job}: {summary}")
 
     recorded: Counter[int] = Counter()
     expected_keys = set()
@@ -64,10 +62,10 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
             continue
         if (item.image_sha256, item.mask_sha256) != reference[item.index]:
             findings.differing.append(f"{spec.job}#{item.index}")
-        for picture in sample_files_of(item):
-            expected_keys.add(picture.key)
-            if _sha256(store, picture) != picture.sha256:
-                findings.damaged.append(picture.place)
+        for file in sample_files_of(item):
+            expected_keys.add(file.key)
+            if _sha256(store, file) != file.sha256:
+                findings.damaged.append(file.place)
 
     listed: Counter[int] = Counter()
     if summary is not None:
@@ -76,7 +74,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
         if recorded[index] == 0 or (summary is not None and listed[index] == 0):
             findings.lost.append(f"{spec.job}#{index}")
         if recorded[index] > 1 or listed[index] > 1:
-            findings.doubled.append(f"{spec.job}#{index}")
+            findings.duplicated.append(f"{spec.job}#{index}")
     for prefix in keys.job_sample_prefixes(spec.job):
         found = {info.key for info in store.list(prefix)}
         findings.stray += sorted(found - expected_keys)
@@ -84,8 +82,8 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
     return findings
 
 
-def _sha256(store: ObjectStore, picture: SampleFile) -> str | None:
+def _sha256(store: ObjectStore, file: SampleFile) -> str | None:
     try:
-        return hashlib.sha256(read_as_stored(store, picture)).hexdigest()
+        return hashlib.sha256(read_as_stored(store, file)).hexdigest()
     except ObjectNotFound:
         return None

@@ -1,5 +1,4 @@
-"""Real processes, a real broker and a real store, with leases and sweeps short enough that a fault is healed in
-seconds."""
+"""Fixtures of the fault tests: real processes, broker and store, with short leases, so recovery takes seconds."""
 
 from __future__ import annotations
 
@@ -11,43 +10,46 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from service.store.base import ObjectStore
 from service.store.folder import FolderStore
 from tests.faults.checker import Reference, reference_of
-from tests.faults.ground import QUICK, Ground
-from tests.faults.nursery import Nursery
-from tests.faults.server import Server
+from tests.faults.prefork import Prefork
+from tests.faults.rig import FAST_SETTINGS, Rig
+from tests.faults.valkey_server import ValkeyServer
 
 REFERENCE_COUNT = 40
 _databases = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
+def prefork() -> Iterator[Prefork]:
+    with Prefork() as prefork:
+        yield prefork
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The broker of all tests that leave it in peace; each has a database of its own."""
-    with Server(tmp_path_factory.mktemp("broker")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """The shared broker of the tests that do not disturb it; each test has its own database."""
+    with ValkeyServer(tmp_path_factory.mktemp("broker")) as server:
         yield server
 
 
-Lay = Callable[..., Ground]
+MakeRig = Callable[..., Rig]
 
 
 @pytest.fixture(scope="session")
-def lay(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, tiny_model: Path) -> Lay:
-    """Makes grounds: ``lay(broker_url)``, with a store other than a folder as ``store`` and ``environment``."""
+def make_rig(tmp_path_factory: pytest.TempPathFactory, prefork: Prefork, tiny_model: Path) -> MakeRig:
+    """Returns a factory of rigs: ``make_rig(broker_url, store=..., environment=...)``, by default over a folder."""
     cache = tmp_path_factory.mktemp("model-cache")
 
-    def lay_one(broker_url: str, *, store: object = None, environment: dict[str, str] | None = None) -> Ground:
-        folder = tmp_path_factory.mktemp("ground")
+    def make_one(
+        broker_url: str, *, store: ObjectStore | None = None, environment: dict[str, str] | None = None
+    ) -> Rig:
+        folder = tmp_path_factory.mktemp("rig")
         if store is None:
             store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
         values = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        values |= QUICK | {
+        values |= FAST_SETTINGS | {
             "OMP_NUM_THREADS": "1",
             "TWINSET_DATA_DIR": str(folder),
             "TWINSET_MODEL_CACHE_DIR": str(cache),
@@ -55,29 +57,29 @@ def lay(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, tiny_model: 
             "TWINSET_STORE_URL": (folder / "store").as_uri(),
             "TWINSET_LINK_SECRET": "0123456789abcdef",
         }
-        return Ground(folder, store, tiny_model, values | (environment or {}), nursery)  # type: ignore[arg-type]
+        return Rig(folder, store, tiny_model, values | (environment or {}), prefork)
 
-    return lay_one
+    return make_one
 
 
 @pytest.fixture
-def ground(lay: Lay, server: Server) -> Iterator[Ground]:
-    """A folder store, and an empty database of the common broker."""
+def rig(make_rig: MakeRig, server: ValkeyServer) -> Iterator[Rig]:
+    """A rig with a folder store and an empty database of the shared broker."""
     url = server.url(next(_databases) % 15 + 1)
     with Redis.from_url(url) as client:
         client.flushdb()
-    ground = lay(url)
-    yield ground
-    ground.end()
+    rig = make_rig(url)
+    yield rig
+    rig.end()
 
 
 @pytest.fixture(scope="session")
-def reference(lay: Lay, server: Server) -> Reference:
-    """What an undisturbed worker makes of the request that all tests here send."""
-    ground = lay(server.url(0))
-    spec = ground.accept(count=REFERENCE_COUNT, chunk_size=8)
-    ground.worker()
-    ground.ended(spec)
-    made = reference_of(ground.store, spec)
-    ground.end()
+def reference(make_rig: MakeRig, server: ValkeyServer) -> Reference:
+    """The hashes that an undisturbed worker gets for the request that all tests here send."""
+    rig = make_rig(server.url(0))
+    spec = rig.accept(count=REFERENCE_COUNT, chunk_size=8)
+    rig.worker()
+    rig.wait_until_ended(spec)
+    made = reference_of(rig.store, spec)
+    rig.end()
     return made

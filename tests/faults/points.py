@@ -1,7 +1,6 @@
-"""Points of a process's work at which it kills or stops itself, so that a test need not guess the moment.
+"""Fault points: places in a process's work where it kills or stops itself, so that tests need no timing.
 
-Only a test's processes have them: they lie around the store, the leases and the network that the product is given, and
-the product knows nothing of them.
+They wrap the store, the leases and the network of a test's process; the product does not know them.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ _PUTS = {
 
 
 @dataclass
-class Fault:
+class ProcessFault:
     """At ``point``, for the ``nth`` time, the process sends itself ``signal``."""
 
     point: str
     signal: int = signal.SIGKILL
     nth: int = 1
 
-    def reached(self) -> None:
-        """Counts; on the nth time the process ends, or stands still until it is woken."""
+    def trigger(self) -> None:
+        """Counts a visit; at the nth one the process sends itself the signal."""
         self.nth -= 1
         if self.nth == 0:
             os.kill(os.getpid(), self.signal)
 
 
-class TrippingStore:
-    """A store around which the fault lies in wait for a key."""
+class FaultingStore:
+    """A store that triggers the fault before or after the write of a certain key."""
 
-    def __init__(self, store: Any, fault: Fault) -> None:
+    def __init__(self, store: Any, fault: ProcessFault) -> None:
         self._store, self._fault = store, fault
         self._part, self._before = _PUTS[fault.point]
 
@@ -61,31 +60,31 @@ class TrippingStore:
         return getattr(self._store, name)
 
     def put(self, key: str, data: bytes, **options: Any) -> Any:
-        return self._tripping(self._store.put, key, data, **options)
+        return self._write(self._store.put, key, data, **options)
 
     def put_file(self, key: str, path: Path, **options: Any) -> Any:
-        return self._tripping(self._store.put_file, key, path, **options)
+        return self._write(self._store.put_file, key, path, **options)
 
-    def _tripping(self, write: Callable[..., Any], key: str, *arguments: Any, **options: Any) -> Any:
+    def _write(self, write: Callable[..., Any], key: str, *arguments: Any, **options: Any) -> Any:
         hit = self._part in key and key.startswith("jobs/")
         if hit and self._before:
-            self._fault.reached()
+            self._fault.trigger()
         info = write(key, *arguments, **options)
         if hit and not self._before:
-            self._fault.reached()
+            self._fault.trigger()
         return info
 
 
-def install(fault: Fault) -> None:
-    """Puts the fault into this process."""
+def install(fault: ProcessFault) -> None:
+    """Installs the fault in this process."""
     if fault.point == LEASE_TAKEN:
         from workers.runtime.leases import Leases
 
-        Leases.take = _followed_by(Leases.take, fault)  # type: ignore[method-assign]
+        Leases.take = _then_trigger(Leases.take, fault)  # type: ignore[method-assign]
     elif fault.point == MID_DENOISE:
         import workers.models.cache as models
 
-        models.load_system = _with_forwards_counted(models.load_system, fault)
+        models.load_system = _trigger_at_forward(models.load_system, fault)
     else:
         import service.api.app as app
         import service.store as package
@@ -94,25 +93,25 @@ def install(fault: Fault) -> None:
 
         original = opening.open_store
         for module in (app, package, opening, worker):
-            module.open_store = lambda settings: TrippingStore(original(settings), fault)  # type: ignore[attr-defined]
+            module.open_store = lambda settings: FaultingStore(original(settings), fault)  # type: ignore[attr-defined]
 
 
-def _followed_by(method: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+def _then_trigger(method: Callable[..., Any], fault: ProcessFault) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         found = method(*arguments)
-        fault.reached()
+        fault.trigger()
         return found
 
     return call
 
 
-def _with_forwards_counted(load: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
+def _trigger_at_forward(load: Callable[..., Any], fault: ProcessFault) -> Callable[..., Any]:
     def load_and_wrap(*arguments: Any, **options: Any) -> Any:
         system = load(*arguments, **options)
         forward = system.forward
 
         def counted(*inputs: Any, **options: Any) -> Any:
-            fault.reached()
+            fault.trigger()
             return forward(*inputs, **options)
 
         system.forward = counted

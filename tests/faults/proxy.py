@@ -1,6 +1,6 @@
-"""An HTTP proxy in front of an object store that misbehaves by rule, with a seeded chance.
+"""HTTP proxy in front of an object store that injects faults by rules, with seeded probabilities.
 
-A fault before passing on: the store has heard nothing. After: it has done what was asked, and its answer is lost.
+With a fault before forwarding the store gets no request. With one after, it has executed it, but its answer is lost.
 """
 
 from __future__ import annotations
@@ -19,51 +19,53 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
-class Fault(StrEnum):
-    """What goes wrong with a request."""
+class StoreFault(StrEnum):
+    """The kind of fault that a request meets."""
 
     INTERNAL_ERROR = "500 InternalError"
     SLOW_DOWN = "503 SlowDown"
-    ERROR_AFTER = "500, but it was done"
-    RESET_BEFORE = "reset before passing on"
-    RESET_AFTER = "reset after passing on"
-    DELAY = "passed on late"
-    TIMEOUT_AFTER = "passed on, answered too late"
+    ERROR_AFTER = "500 after it was executed"
+    RESET_BEFORE = "reset before forwarding"
+    RESET_AFTER = "reset after forwarding"
+    DELAY = "forwarded late"
+    TIMEOUT_AFTER = "forwarded, answered too late"
     CUT = "the answer's body ends early"
     TORN = "other bytes of the right number"
 
 
 @dataclass
 class Rule:
-    """``fault`` befalls requests with ``method`` (any, if empty) whose path holds ``part``, with ``chance``, ``times``
-    times."""
+    """Injects ``fault`` with probability ``chance``, at most ``times`` times, into matching requests.
 
-    fault: Fault
+    A request matches if it has the ``method`` (any, if empty) and its path contains ``part``.
+    """
+
+    fault: StoreFault
     method: str = ""
     part: str = ""
     chance: float = 1.0
     times: int | None = None
     seconds: float = 0.5
 
-    def fits(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         return self.method in ("", method) and self.part in path and self.times != 0
 
 
 _ERRORS = {
-    Fault.INTERNAL_ERROR: (500, "InternalError"),
-    Fault.ERROR_AFTER: (500, "InternalError"),
-    Fault.SLOW_DOWN: (503, "SlowDown"),
+    StoreFault.INTERNAL_ERROR: (500, "InternalError"),
+    StoreFault.ERROR_AFTER: (500, "InternalError"),
+    StoreFault.SLOW_DOWN: (503, "SlowDown"),
 }
 
 
 class Proxy:
-    """The proxy before ``upstream``, while the ``with`` block lasts. ``rules`` may be changed at any time."""
+    """A proxy in front of ``upstream``, while the ``with`` block lasts. ``rules`` may be changed at any time."""
 
     def __init__(self, upstream: str, *, seed: int = 0) -> None:
         self.rules: list[Rule] = []
-        self.happened: dict[Fault, int] = dict.fromkeys(Fault, 0)
+        self.injected: dict[StoreFault, int] = dict.fromkeys(StoreFault, 0)
         self._upstream = urlsplit(upstream)
-        self._chances = random.Random(seed)
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -78,20 +80,20 @@ class Proxy:
         self._server.server_close()
 
     def draw(self, method: str, path: str) -> Rule | None:
-        """The rule whose fault befalls this request."""
+        """The rule whose fault is injected into this request, or None."""
         with self._lock:
             for rule in self.rules:
-                if rule.fits(method, path) and self._chances.random() < rule.chance:
+                if rule.matches(method, path) and self._random.random() < rule.chance:
                     if rule.times is not None:
                         rule.times -= 1
-                    self.happened[rule.fault] += 1
+                    self.injected[rule.fault] += 1
                     return rule
         return None
 
-    def pass_on(
+    def forward(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the store answers."""
+        """Forwards a request; returns the status, headers and body of the store's answer."""
         connection = http.client.HTTPConnection(self._upstream.hostname or "", self._upstream.port, timeout=60)
         try:
             connection.request(method, path, body, headers)
@@ -110,23 +112,28 @@ class Proxy:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 rule = proxy.draw(self.command, self.path)
                 fault = rule.fault if rule else None
-                if fault is Fault.RESET_BEFORE:
-                    return self._reset()
-                if fault in (Fault.INTERNAL_ERROR, Fault.SLOW_DOWN):
-                    return self._fail(fault)
-                if rule and fault is Fault.DELAY:
+                if fault is StoreFault.RESET_BEFORE:
+                    self._reset()
+                    return
+                if fault in (StoreFault.INTERNAL_ERROR, StoreFault.SLOW_DOWN):
+                    self._fail(fault)
+                    return
+                if rule and fault is StoreFault.DELAY:
                     time.sleep(rule.seconds)
                 skipped = ("connection", "expect", "transfer-encoding", "content-length")
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in skipped}
-                status, answered, found = proxy.pass_on(self.command, self.path, headers, body)
-                if fault is Fault.RESET_AFTER:
-                    return self._reset()
-                if fault is Fault.ERROR_AFTER:
-                    return self._fail(fault)
-                if rule and fault is Fault.TIMEOUT_AFTER:
+                status, answered, found = proxy.forward(self.command, self.path, headers, body)
+                if fault is StoreFault.RESET_AFTER:
+                    self._reset()
+                    return
+                if fault is StoreFault.ERROR_AFTER:
+                    self._fail(fault)
+                    return
+                if rule and fault is StoreFault.TIMEOUT_AFTER:
                     time.sleep(rule.seconds)
-                    return self._reset()
-                if fault is Fault.TORN and status < 300:
+                    self._reset()
+                    return
+                if fault is StoreFault.TORN and status < 300:
                     found = bytes(byte ^ 0x55 for byte in found)
                 self.send_response(status)
                 for name, value in answered:
@@ -135,15 +142,16 @@ class Proxy:
                 length = {name.lower(): value for name, value in answered}.get("content-length")
                 self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(found)))
                 self.end_headers()
-                if fault is Fault.CUT:
+                if fault is StoreFault.CUT:
                     self.wfile.write(found[: len(found) // 2])
-                    return self._reset(linger=True)
+                    self._reset(linger=True)
+                    return
                 if self.command != "HEAD":
                     self.wfile.write(found)
 
-            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer  # noqa: N815 - names of the base class
 
-            def _fail(self, fault: Fault) -> None:
+            def _fail(self, fault: StoreFault) -> None:
                 status, code = _ERRORS[fault]
                 body = f"<Error><Code>{code}</Code><Message>The test says so.</Message></Error>".encode()
                 self.send_response(status)
@@ -153,7 +161,7 @@ class Proxy:
                     self.wfile.write(body)
 
             def _reset(self, *, linger: bool = False) -> None:
-                """Hangs up: with an RST, or after what was written has left."""
+                """Closes the connection with an RST, or after flushing what was written."""
                 self.close_connection = True
                 if linger:
                     self.wfile.flush()

@@ -1,5 +1,4 @@
-"""The broker forgets, dies or freezes in mid-job; all that was accepted is made, once, and no process has to be
-restarted."""
+"""Tests of a broker that loses data, dies or freezes during a job: every twin is made once, and no process restarts."""
 
 from __future__ import annotations
 
@@ -11,76 +10,76 @@ import pytest
 
 from service.jobs.spec import JobSpec
 from tests.faults.checker import Reference
-from tests.faults.conftest import REFERENCE_COUNT, Lay
-from tests.faults.ground import Ground
-from tests.faults.server import Server
+from tests.faults.conftest import REFERENCE_COUNT, MakeRig
+from tests.faults.rig import Rig
+from tests.faults.valkey_server import ValkeyServer
 from tests.waiting import until
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "broker") as server:
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path / "broker") as server:
         yield server
 
 
 @pytest.fixture
-def own_ground(lay: Lay, own_server: Server) -> Iterator[Ground]:
-    """A ground with a broker of its own, two workers, and nothing else."""
-    ground = lay(own_server.url())
+def own_rig(make_rig: MakeRig, own_server: ValkeyServer) -> Iterator[Rig]:
+    """A rig with its own broker and two workers."""
+    rig = make_rig(own_server.url())
     for _ in range(2):
-        ground.worker()
-    yield ground
-    ground.end()
+        rig.worker()
+    yield rig
+    rig.end()
 
 
-def half_done(ground: Ground) -> JobSpec:
-    """A job that is at work and not about to end."""
-    spec = ground.accept(count=REFERENCE_COUNT, chunk_size=2)
-    until(lambda: len(list(ground.repository.recorded_chunks(spec.job))) >= 4)
-    assert ground.repository.read_summary(spec.job) is None
+def half_done(rig: Rig) -> JobSpec:
+    """A job that runs and is not about to end."""
+    spec = rig.accept(count=REFERENCE_COUNT, chunk_size=2)
+    until(lambda: len(list(rig.repository.recorded_chunks(spec.job))) >= 4)
+    assert rig.repository.read_summary(spec.job) is None
     return spec
 
 
-def unharmed(ground: Ground, spec: JobSpec, reference: Reference) -> None:
-    ground.check(spec, reference)
-    assert all(process.alive for process in ground.processes)
+def check_unharmed(rig: Rig, spec: JobSpec, reference: Reference) -> None:
+    rig.check(spec, reference)
+    assert all(process.alive for process in rig.processes)
 
 
-def test_flushall_in_mid_job(own_ground: Ground, reference: Reference) -> None:
-    spec = half_done(own_ground)
-    own_ground.redis.flushall()
-    unharmed(own_ground, spec, reference)
+def test_flushall_during_a_job(own_rig: Rig, reference: Reference) -> None:
+    spec = half_done(own_rig)
+    own_rig.redis.flushall()
+    check_unharmed(own_rig, spec, reference)
 
 
-@pytest.mark.parametrize("emptied", [False, True])
-def test_a_broker_killed_in_mid_job_and_restarted(
-    own_ground: Ground, own_server: Server, reference: Reference, emptied: bool
+@pytest.mark.parametrize("data_lost", [False, True])
+def test_a_broker_killed_and_restarted_during_a_job(
+    own_rig: Rig, own_server: ValkeyServer, reference: Reference, data_lost: bool
 ) -> None:
-    spec = half_done(own_ground)
+    spec = half_done(own_rig)
     own_server.kill()
-    if emptied:
-        own_server.empty()
+    if data_lost:
+        own_server.delete_data()
     own_server.start()
-    unharmed(own_ground, spec, reference)
+    check_unharmed(own_rig, spec, reference)
 
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.soak)])
-def test_a_broker_frozen_for_seconds_in_mid_job(
-    own_ground: Ground, own_server: Server, reference: Reference, seconds: int
+def test_a_broker_frozen_during_a_job(
+    own_rig: Rig, own_server: ValkeyServer, reference: Reference, seconds: int
 ) -> None:
-    spec = half_done(own_ground)
+    spec = half_done(own_rig)
     own_server.freeze()
     frozen_at = time.monotonic()
-    # longer than a lease lives and than any call to Redis waits
+    # longer than a lease and any timeout of a call to Redis
     until(lambda: time.monotonic() - frozen_at > seconds, timeout_s=60)
     own_server.thaw()
-    unharmed(own_ground, spec, reference)
+    check_unharmed(own_rig, spec, reference)
 
 
-def test_a_broker_that_refuses_to_write_in_mid_job(own_ground: Ground, reference: Reference) -> None:
-    """As with a full disk or memory of its own: each write is answered with an error, and no connection is lost."""
-    spec = half_done(own_ground)
-    own_ground.redis.config_set("min-replicas-to-write", 1)
-    until(lambda: own_ground.redis.info("errorstats").get("errorstat_NOREPLICAS", {}).get("count", 0) >= 20)
-    own_ground.redis.config_set("min-replicas-to-write", 0)
-    unharmed(own_ground, spec, reference)
+def test_a_broker_that_refuses_writes_during_a_job(own_rig: Rig, reference: Reference) -> None:
+    """As with a full disk or memory: every write is answered with an error, but no connection is lost."""
+    spec = half_done(own_rig)
+    own_rig.redis.config_set("min-replicas-to-write", 1)
+    until(lambda: own_rig.redis.info("errorstats").get("errorstat_NOREPLICAS", {}).get("count", 0) >= 20)
+    own_rig.redis.config_set("min-replicas-to-write", 0)
+    check_unharmed(own_rig, spec, reference)

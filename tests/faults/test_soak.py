@@ -1,8 +1,9 @@
-"""The soak: workers, API, broker and store fail at random while thousands of tiny samples are made; then all is
-counted.
+"""Soak test: workers, API, broker and store fail at random while thousands of tiny samples are made and checked.
 
-pytest -m soak tests/faults/test_soak.py -s SOAK_SAMPLES (2000) how many; SOAK_SEED (0) which faults, in which order;
-SOAK_STORE (s3) s3, behind the faulty proxy, or folder
+    pytest -m soak tests/faults/test_soak.py -s
+
+Environment: SOAK_SAMPLES (default 2000); SOAK_SEED (0), the seed of the faults; SOAK_STORE, s3 (default, behind the
+faulty proxy) or folder.
 """
 
 from __future__ import annotations
@@ -24,28 +25,27 @@ from service.kit.ids import is_job_id
 from service.local import valkey
 from service.store.s3 import S3Store
 from tests.faults.checker import Findings, Reference, check_job
-from tests.faults.conftest import REFERENCE_COUNT, Lay
-from tests.faults.ground import Ground, Process
-from tests.faults.proxy import Fault, Proxy, Rule
-from tests.faults.server import Server
+from tests.faults.conftest import REFERENCE_COUNT, MakeRig
+from tests.faults.proxy import Proxy, Rule, StoreFault
+from tests.faults.rig import Process, Rig
 from tests.faults.test_store_faults import CREDENTIALS, bucket, moto, proxy  # noqa: F401
-from tests.waiting import until
+from tests.faults.valkey_server import ValkeyServer
 
 SAMPLES = int(os.environ.get("SOAK_SAMPLES", "2000"))
 SEED = int(os.environ.get("SOAK_SEED", "0"))
 STORE = os.environ.get("SOAK_STORE", "s3")
 WORKERS = 2
-JOBS_AT_ONCE = 4
-QUIET_S = (0.5, 4.0)
-LONGEST_S = 3600.0
+MAX_OPEN_JOBS = 4
+PAUSE_S = (0.5, 4.0)
+MAX_DURATION_S = 3600.0
 
 
-class Clients(threading.Thread):
-    """Asks for samples until ``SAMPLES`` are accepted; asks again, with the same key, whatever an answer fails by."""
+class SoakClients(threading.Thread):
+    """Submits jobs until ``SAMPLES`` samples are accepted; failed requests are repeated with the same key."""
 
-    def __init__(self, url: str, chances: random.Random) -> None:
+    def __init__(self, url: str, rng: random.Random) -> None:
         super().__init__(daemon=True)
-        self._url, self._chances = url, chances
+        self._url, self._random = url, rng
         self.accepted: dict[str, int] = {}
         self.open: set[str] = set()
         self.refusals = 0
@@ -57,14 +57,14 @@ class Clients(threading.Thread):
     def run(self) -> None:
         with httpx.Client(base_url=self._url, trust_env=False, timeout=30) as client:
             while self.samples < SAMPLES or self.open:
-                if self.samples < SAMPLES and len(self.open) < JOBS_AT_ONCE:
+                if self.samples < SAMPLES and len(self.open) < MAX_OPEN_JOBS:
                     self._submit(client)
                 else:
                     self._look(client)
 
     def _submit(self, client: httpx.Client) -> None:
-        count = self._chances.randint(8, REFERENCE_COUNT)
-        layout = self._chances.choice(("objects", "shards"))
+        count = self._random.randint(8, REFERENCE_COUNT)
+        layout = self._random.choice(("objects", "shards"))
         body = {
             "model": "tiny",
             "classes": ["land"],
@@ -96,121 +96,126 @@ class Clients(threading.Thread):
         time.sleep(0.2)
 
 
-class Storm:
-    """Faults by kind, each with what heals the part that it broke."""
+class FaultInjector:
+    """Injects random faults into workers, API, broker and store, and repairs what they broke."""
 
-    def __init__(self, ground: Ground, server: Server, proxy: Proxy, port: int, chances: random.Random) -> None:  # noqa: F811
-        self._ground, self._server, self._proxy, self._port, self._chances = ground, server, proxy, port, chances
-        self.workers: list[Process] = [ground.worker() for _ in range(WORKERS)]
-        self.api, self.url = ground.api(port=port)
-        self.happened: Counter[str] = Counter()
+    def __init__(self, rig: Rig, server: ValkeyServer, proxy: Proxy, port: int, rng: random.Random) -> None:  # noqa: F811
+        self._ground, self._server, self._proxy, self._port, self._random = rig, server, proxy, port, rng
+        self.workers: list[Process] = [rig.worker() for _ in range(WORKERS)]
+        self.api, self.url = rig.api(port=port)
+        self.injected: Counter[str] = Counter()
         kinds: dict[str, tuple[int, Callable[[], None]]] = {
             "worker killed": (5, self._kill_worker),
             "worker stopped past its lease": (2, self._stop_worker),
             "API killed": (2, self._kill_api),
             "FLUSHALL": (2, lambda: self._ground.redis.flushall()),
             "broker killed": (1, self._kill_broker),
-            "broker killed and emptied": (1, lambda: self._kill_broker(emptied=True)),
+            "broker killed and its data lost": (1, lambda: self._kill_broker(data_lost=True)),
             "broker frozen": (1, self._freeze_broker),
         }
         if STORE == "s3":
-            kinds["store at fault"] = (4, self._upset_store)
+            kinds["store at fault"] = (4, self._inject_store_faults)
         self._kinds = kinds
 
-    def unleash(self) -> None:
-        """One fault, by chance."""
+    def inject(self) -> None:
+        """Injects one random fault."""
         names = list(self._kinds)
-        name = self._chances.choices(names, [self._kinds[name][0] for name in names])[0]
+        name = self._random.choices(names, [self._kinds[name][0] for name in names])[0]
         self._kinds[name][1]()
-        self.happened[name] += 1
+        self.injected[name] += 1
 
     def _kill_worker(self) -> None:
-        place = self._chances.randrange(WORKERS)
+        place = self._random.randrange(WORKERS)
         self.workers[place].kill()
         self.workers[place] = self._ground.worker()
 
     def _stop_worker(self) -> None:
-        worker = self._chances.choice(self.workers)
+        worker = self._random.choice(self.workers)
         worker.send(signal.SIGSTOP)
-        time.sleep(self._chances.uniform(1.0, 4.0))
+        time.sleep(self._random.uniform(1.0, 4.0))
         worker.send(signal.SIGCONT)
 
     def _kill_api(self) -> None:
         self.api.kill()
         self.api, _ = self._ground.api(port=self._port)
 
-    def _kill_broker(self, *, emptied: bool = False) -> None:
+    def _kill_broker(self, *, data_lost: bool = False) -> None:
         self._server.kill()
-        if emptied:
-            self._server.empty()
-        time.sleep(self._chances.uniform(0, 2.0))
+        if data_lost:
+            self._server.delete_data()
+        time.sleep(self._random.uniform(0, 2.0))
         self._server.start()
 
     def _freeze_broker(self) -> None:
         self._server.freeze()
-        time.sleep(self._chances.uniform(1.0, 5.0))
+        time.sleep(self._random.uniform(1.0, 5.0))
         self._server.thaw()
 
-    def _upset_store(self) -> None:
-        kinds = self._chances.sample(list(Fault), 3)
-        self._proxy.rules = [Rule(fault, chance=self._chances.uniform(0.05, 0.5), seconds=0.5) for fault in kinds]
-        time.sleep(self._chances.uniform(1.0, 5.0))
+    def _inject_store_faults(self) -> None:
+        kinds = self._random.sample(list(StoreFault), 3)
+        self._proxy.rules = [Rule(fault, chance=self._random.uniform(0.05, 0.5), seconds=0.5) for fault in kinds]
+        time.sleep(self._random.uniform(1.0, 5.0))
         self._proxy.rules = []
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "broker") as server:
+def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path / "broker") as server:
         yield server
 
 
 @pytest.fixture
-def soaked(lay: Lay, own_server: Server, bucket: str, proxy: Proxy, moto: str) -> Iterator[Ground]:  # noqa: F811
-    """A ground of the kind that was asked for; no chunk is ever given up, for the storm is at fault and not the
-    chunk."""
+def soak_rig(make_rig: MakeRig, own_server: ValkeyServer, bucket: str, proxy: Proxy, moto: str) -> Iterator[Rig]:  # noqa: F811
+    """A rig with the chosen store; chunks may be retried 100 times, since the faults are not theirs."""
     environment = {"TWINSET_MAX_CHUNK_ATTEMPTS": "100", "TWINSET_CHUNK_SIZE": "4", "TWINSET_LOG_LEVEL": "warning"}
     store = None
     if STORE == "s3":
         environment |= CREDENTIALS | {"TWINSET_STORE_URL": f"s3://{bucket}", "TWINSET_S3_ENDPOINT_URL": proxy.url}
         store = S3Store(bucket, endpoint_url=moto)
-    ground = lay(own_server.url(), store=store, environment=environment)
-    yield ground
-    ground.end()
+    rig = make_rig(own_server.url(), store=store, environment=environment)
+    yield rig
+    rig.end()
 
 
 @pytest.mark.soak
-def test_a_storm_loses_nothing_and_doubles_nothing(
-    soaked: Ground,
-    own_server: Server,
+def test_random_faults_lose_and_duplicate_nothing(
+    soak_rig: Rig,
+    own_server: ValkeyServer,
     proxy: Proxy,  # noqa: F811
     reference: Reference,
 ) -> None:
-    chances = random.Random(SEED)
-    storm = Storm(soaked, own_server, proxy, valkey.free_port(), chances)
-    clients = Clients(storm.url, random.Random(SEED + 1))
+    rng = random.Random(SEED)
+    injector = FaultInjector(soak_rig, own_server, proxy, valkey.free_port(), rng)
+    clients = SoakClients(injector.url, random.Random(SEED + 1))
     started = time.monotonic()
     clients.start()
     while clients.is_alive():
-        assert time.monotonic() - started < LONGEST_S, f"{clients.samples} accepted, open: {clients.open}"
-        clients.join(chances.uniform(*QUIET_S))
+        assert time.monotonic() - started < MAX_DURATION_S, f"{clients.samples} accepted, open: {clients.open}"
+        clients.join(rng.uniform(*PAUSE_S))
         if clients.is_alive():
-            storm.unleash()
+            injector.inject()
     proxy.rules = []
     seconds = time.monotonic() - started
 
-    # also those jobs count whose acceptance nobody heard of
-    jobs = [job for job in soaked.store.list_folders("jobs/") if is_job_id(job)]
+    # jobs whose acceptance no client heard of count, too
+    jobs = [job for job in soak_rig.store.list_folders("jobs/") if is_job_id(job)]
     findings = Findings()
     for job in jobs:
-        spec = soaked.repository.read_spec(job)
-        until(lambda: soaked.repository.read_summary(job), timeout_s=120)
-        check_job(soaked.store, spec, reference, findings)
+        spec = soak_rig.repository.read_spec(job)
+        soak_rig.wait_until_ended(spec, timeout_s=120)
+        check_job(soak_rig.store, spec, reference, findings)
     print(
         f"\n{seconds:.0f} s, seed {SEED}, {STORE}: {clients.samples} samples accepted in {len(clients.accepted)} jobs"
     )
-    print("; ".join(f"{name}: {times}" for name, times in sorted(storm.happened.items())))
-    print("store: " + "; ".join(f"{fault.value}: {times}" for fault, times in proxy.happened.items() if times))
-    print(f"{clients.refusals} requests not answered; {findings.samples} samples in the store: {len(findings.lost)} lost, "
-          f"{len(findings.doubled)} doubled, {len(findings.damaged)} damaged, {len(findings.differing)} differing")  # fmt: skip
+    print("; ".join(f"{name}: {times}" for name, times in sorted(injector.injected.items())))
+    print("store: " + "; ".join(f"{fault.value}: {times}" for fault, times in proxy.injected.items() if times))
+    faults = {
+        "lost": findings.lost,
+        "duplicated": findings.duplicated,
+        "damaged": findings.damaged,
+        "differing": findings.differing,
+    }
+    counts = ", ".join(f"{len(names)} {fault}" for fault, names in faults.items())
+    print(f"{clients.refusals} requests not answered; {findings.samples} samples in the store: {counts}")
     assert set(clients.accepted) <= set(jobs)
     assert findings.clean, findings

@@ -1,4 +1,4 @@
-"""The store misbehaves while it is used and in mid-job: nothing is lost or doubled, and nothing has to be restarted."""
+"""Tests of a faulty store, alone and during jobs: nothing is lost or duplicated, and no process has to restart."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from service.errors import ObjectDamaged, ObjectExists, StoreUnavailable
 from service.store.s3 import S3Store
 from tests.faults.checker import Reference
-from tests.faults.conftest import Lay
-from tests.faults.ground import Ground
-from tests.faults.proxy import Fault, Proxy, Rule
-from tests.faults.server import Server
+from tests.faults.conftest import MakeRig
+from tests.faults.proxy import Proxy, Rule, StoreFault
+from tests.faults.rig import Rig
+from tests.faults.valkey_server import ValkeyServer
 from tests.waiting import until
 
 _numbers = itertools.count()
@@ -61,11 +61,11 @@ def store(bucket: str, proxy: Proxy) -> S3Store:
     return S3Store(bucket, endpoint_url=proxy.url, timeout_s=0.4)
 
 
-ONCE = [Rule(fault, times=1, seconds=1.0) for fault in Fault if fault is not Fault.TORN]
+ONCE = [Rule(fault, times=1, seconds=1.0) for fault in StoreFault if fault is not StoreFault.TORN]
 
 
 @pytest.mark.parametrize("rule", ONCE, ids=lambda rule: rule.fault.value)
-def test_any_fault_that_comes_once_is_got_over(store: S3Store, proxy: Proxy, rule: Rule) -> None:
+def test_every_operation_survives_one_fault(store: S3Store, proxy: Proxy, rule: Rule) -> None:
     uses = (
         lambda: store.put("a/b", b"x" * 5000).size == 5000,
         lambda: store.get("a/b") == b"x" * 5000,
@@ -79,16 +79,16 @@ def test_any_fault_that_comes_once_is_got_over(store: S3Store, proxy: Proxy, rul
     for use in uses:
         proxy.rules = [Rule(rule.fault, times=1, seconds=rule.seconds)]
         assert use()
-        assert proxy.happened[rule.fault] > 0
+        assert proxy.injected[rule.fault] > 0
     proxy.rules = []
     with pytest.raises(ObjectExists):
         store.put("a/only-once", b"z", if_absent=True)
     assert store.get("a/only-once") == b"y"
 
 
-@pytest.mark.parametrize("fault", [Fault.RESET_AFTER, Fault.ERROR_AFTER, Fault.TIMEOUT_AFTER])
-def test_a_conditional_write_none_of_whose_answers_came_is_read_back(
-    bucket: str, proxy: Proxy, moto: str, fault: Fault
+@pytest.mark.parametrize("fault", [StoreFault.RESET_AFTER, StoreFault.ERROR_AFTER, StoreFault.TIMEOUT_AFTER])
+def test_a_conditional_write_without_an_answer_is_read_back(
+    bucket: str, proxy: Proxy, moto: str, fault: StoreFault
 ) -> None:
     store = S3Store(bucket, endpoint_url=proxy.url, timeout_s=0.4, attempts=1)
     proxy.rules = [Rule(fault, method="PUT", seconds=1.0)]
@@ -96,20 +96,20 @@ def test_a_conditional_write_none_of_whose_answers_came_is_read_back(
     S3Store(bucket, endpoint_url=moto).put("a/another", b"another's", if_absent=True)
     with pytest.raises(ObjectExists):
         store.put("a/another", b"mine", if_absent=True)
-    proxy.rules = [Rule(Fault.RESET_BEFORE, method="PUT")]
+    proxy.rules = [Rule(StoreFault.RESET_BEFORE, method="PUT")]
     with pytest.raises(StoreUnavailable):
         store.put("a/nobody's", b"mine", if_absent=True)
-    proxy.rules = [Rule(fault, method="PUT", seconds=1.0), Rule(Fault.INTERNAL_ERROR)]
+    proxy.rules = [Rule(fault, method="PUT", seconds=1.0), Rule(StoreFault.INTERNAL_ERROR)]
     with pytest.raises(StoreUnavailable):
         store.put("a/unknown", b"mine", if_absent=True)
 
 
-def test_bytes_that_come_torn_are_read_again_and_never_given_out(store: S3Store, proxy: Proxy) -> None:
+def test_damaged_bytes_are_read_again_and_never_returned(store: S3Store, proxy: Proxy) -> None:
     store.put("a/b", b"x" * 5000)
-    proxy.rules = [Rule(Fault.TORN, method="GET", times=2)]
+    proxy.rules = [Rule(StoreFault.TORN, method="GET", times=2)]
     assert store.get("a/b") == b"x" * 5000
-    proxy.rules = [Rule(Fault.TORN, method="GET")]
-    with pytest.raises(ObjectDamaged, match="a/b in s3://.* came with sha256 .* read it again"):
+    proxy.rules = [Rule(StoreFault.TORN, method="GET")]
+    with pytest.raises(ObjectDamaged, match=r"a/b in s3://.* came with sha256 .* read it again"):
         store.get("a/b")
     pieces = store.stream("a/b", chunk_bytes=1000)
     got = []
@@ -119,42 +119,44 @@ def test_bytes_that_come_torn_are_read_again_and_never_given_out(store: S3Store,
 
 
 @pytest.fixture
-def s3_ground(lay: Lay, server: Server, bucket: str, proxy: Proxy, moto: str) -> Iterator[Ground]:
-    """A ground over S3: its processes go through the proxy, the test does not."""
+def s3_rig(make_rig: MakeRig, server: ValkeyServer, bucket: str, proxy: Proxy, moto: str) -> Iterator[Rig]:
+    """A rig over S3: its processes go through the proxy, the test does not."""
     environment = CREDENTIALS | {"TWINSET_STORE_URL": f"s3://{bucket}", "TWINSET_S3_ENDPOINT_URL": proxy.url}
     url = server.url(15)
-    ground = lay(url, store=S3Store(bucket, endpoint_url=moto), environment=environment)
-    ground.redis.flushdb()
-    yield ground
-    ground.end()
+    rig = make_rig(url, store=S3Store(bucket, endpoint_url=moto), environment=environment)
+    rig.redis.flushdb()
+    yield rig
+    rig.end()
 
 
-def test_a_job_amid_faults_of_every_kind(s3_ground: Ground, proxy: Proxy, reference: Reference) -> None:
-    proxy.rules = [Rule(fault, chance=0.02, seconds=0.3) for fault in Fault if fault is not Fault.TIMEOUT_AFTER]
+def test_a_job_succeeds_despite_all_kinds_of_faults(s3_rig: Rig, proxy: Proxy, reference: Reference) -> None:
+    proxy.rules = [
+        Rule(fault, chance=0.02, seconds=0.3) for fault in StoreFault if fault is not StoreFault.TIMEOUT_AFTER
+    ]
     for _ in range(2):
-        s3_ground.worker()
-    spec = s3_ground.accept(count=16)
-    s3_ground.ended(spec)
-    assert sum(proxy.happened.values()) > 5, proxy.happened
-    s3_ground.check(spec, reference)
+        s3_rig.worker()
+    spec = s3_rig.accept(count=16)
+    s3_rig.wait_until_ended(spec)
+    assert sum(proxy.injected.values()) > 5, proxy.injected
+    s3_rig.check(spec, reference)
 
 
-def test_a_store_that_takes_nothing_is_said_so_while_it_lasts_and_the_job_then_goes_on(
-    s3_ground: Ground, proxy: Proxy, reference: Reference
+def test_a_job_is_stalled_while_the_store_refuses_writes_and_then_continues(
+    s3_rig: Rig, proxy: Proxy, reference: Reference
 ) -> None:
-    worker = s3_ground.worker()
-    _, url = s3_ground.api()
+    worker = s3_rig.worker()
+    _, url = s3_rig.api()
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
-        proxy.rules = [Rule(Fault.INTERNAL_ERROR, method="PUT", part="/images/")]
-        spec = s3_ground.accept(count=4)
+        proxy.rules = [Rule(StoreFault.INTERNAL_ERROR, method="PUT", part="/images/")]
+        spec = s3_rig.accept(count=4)
         stalled = until(lambda: client.get(f"/jobs/{spec.job}").json()["stalled"])
         assert "InternalError" in stalled["reason"]
         assert stalled["since"]
         with client.stream("GET", f"/jobs/{spec.job}/events") as events:
-            assert any('"trouble":{"since"' in line for line in itertools.islice(events.iter_lines(), 6))
+            assert any('"stalled":{"since"' in line for line in itertools.islice(events.iter_lines(), 6))
         proxy.rules = []
-        s3_ground.check(spec, reference)
+        s3_rig.check(spec, reference)
         view = client.get(f"/jobs/{spec.job}").json()
     assert (view["state"], view["stalled"]) == ("succeeded", None)
     assert worker.alive
-    assert "Traceback" not in worker.said
+    assert "Traceback" not in worker.log_text

@@ -1,4 +1,4 @@
-"""The worker as a process, over a real broker: it makes a job's twins, and SIGTERM ends it with nothing lost."""
+"""Tests of the worker as a process over a real broker: it makes a job's twins, and SIGTERM loses nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) 
     return spec
 
 
-def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends_the_job(
+def test_on_sigterm_a_worker_requeues_its_chunks_and_the_next_ends_the_job(
     settings: Settings, redis: Redis, tiny_model: Path, tmp_path: Path
 ) -> None:
     store = FolderStore(tmp_path / "objects", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -105,7 +105,7 @@ def test_a_worker_ends_on_sigterm_hands_back_what_it_holds_and_the_next_one_ends
     assert [line["index"] for line in lines] == list(range(40))
 
 
-def test_a_setting_that_cannot_be_is_named_and_the_exit_code_says_so(settings: Settings, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_named_with_exit_code_1(settings: Settings, tmp_path: Path) -> None:
     environment = {**os.environ, "TWINSET_BATCH_SHAPE": "-1"}
     ended = subprocess.run(
         [sys.executable, "-m", "workers.main"], env=environment, capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""A real API on a real port, whose queue makes a chunk's twins the moment it is sent."""
+"""Fixture: a real API on a real port, with a queue that makes a chunk's twins when it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How problems look on a terminal."""
+"""Tests of how problems are printed on a terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from service.cli.console import show_problem
 from service.errors import SettingsError
 
 
-def test_what_a_value_holds_is_shown_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_values_is_printed_literally(capsys: pytest.CaptureFixture[str]) -> None:
     show_problem(SettingsError("TWINSET_DEVICE=cuda:x: write [bold]cpu[/]").problem())
     assert "TWINSET_DEVICE=cuda:x: write [bold]cpu[/]" in capsys.readouterr().err
 
 
-def test_faults_are_told_once_each_below_a_detail_that_says_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_listed_once_below_a_longer_detail(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [{"pointer": "/count", "detail": "count is 0"}, {"pointer": "/eta", "detail": "eta is 2"}]
     show_problem({"title": "The request is not valid", "detail": "count is 0; eta is 2", "errors": faults})
     assert capsys.readouterr().err.splitlines() == [

@@ -1,4 +1,4 @@
-"""``twinset datasets``: the report by file, its exit codes, and counts that NumPy confirms."""
+"""Tests of ``twinset datasets``: the report, its exit codes, and statistics compared with NumPy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.service.cli.twin_folders import (
 )
 
 
-def test_the_formats_of_the_command_are_those_that_are_read() -> None:
+def test_the_commands_formats_are_those_of_the_reader() -> None:
     assert READ_FORMATS == opening.READ_FORMATS
 
 
@@ -35,9 +35,7 @@ def test_a_clean_dataset_is_named_and_passes(tmp_path: Path, capsys: pytest.Capt
     assert "✓ All" in said
 
 
-def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_faulty_file_is_named_and_the_exit_code_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = real_folder(tmp_path / "tiles", CLASSES, 4)
     (folder / "images" / "real0.png").write_bytes(b"no picture")
     (folder / "masks" / "real1.png").unlink()
@@ -58,7 +56,7 @@ def test_every_file_at_fault_is_named_and_the_exit_code_is_1(
     assert "3 skipped" in said
 
 
-def test_a_name_does_not_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_names_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = real_folder(tmp_path / "tiles", [*CLASSES[:-1], "red\x1b[31m\u202e"])
     (folder / "images" / "real0.png").rename(folder / "images" / "\x1b]0;title\x07.png")
     for words in (["datasets", "check", str(folder)], ["datasets", "stats", str(folder)]):
@@ -98,7 +96,7 @@ def test_twins_are_checked_against_the_hashes_of_their_manifest(
     assert [entry["name"] for entry in report["classes"] if entry["background"]] == ["unlabelled"]
 
 
-def test_what_is_no_dataset_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     assert run(["datasets", "check", str(tmp_path)]) == 1
     assert "A dataset is one of: folders" in capsys.readouterr().err
@@ -107,9 +105,7 @@ def test_what_is_no_dataset_is_said_to_be_none(tmp_path: Path, capsys: pytest.Ca
     assert "twinset models show aerial@1.0.0 --json > card.json" in capsys.readouterr().err
 
 
-def test_shares_and_cooccurrence_are_those_that_numpy_counts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shares_and_cooccurrence_equal_numpys_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, picture = twin_folder(tmp_path / "twins", count=5), tmp_path / "stats.png"
     masks = np.stack([twin_mask(number) for number in range(5)])
     assert run(["datasets", "stats", str(folder), "--json", "--chart", str(picture)]) == 0
@@ -131,9 +127,7 @@ def test_shares_and_cooccurrence_are_those_that_numpy_counts(
     assert f"{share:.1%}" in said
 
 
-def test_a_picture_is_asked_for_as_png_in_a_folder_that_exists(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_chart_must_be_a_png_in_an_existing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = twin_folder(tmp_path / "twins", count=1)
     for wrong in ("stats.jpg", "nowhere/stats.png"):
         assert run(["datasets", "stats", str(folder), "--chart", str(tmp_path / wrong)]) == 2

@@ -1,4 +1,4 @@
-"""``twinset export``: what is written, from what, and that half of it is never there."""
+"""Tests of ``twinset export``: contents, sources, and no partial output."""
 
 from __future__ import annotations
 
@@ -41,14 +41,12 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
 
 
-def test_the_formats_of_the_command_are_those_that_are_written() -> None:
+def test_the_commands_formats_are_those_of_the_writer() -> None:
     assert get_args(Format) == WRITTEN_FORMATS
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
-def test_twins_that_a_server_made_are_read_back_with_pycocotools(
-    live_api: LiveApi, tmp_path: Path, layout: str
-) -> None:
+def test_twins_of_a_server_are_read_with_pycocotools(live_api: LiveApi, tmp_path: Path, layout: str) -> None:
     twins, out = tmp_path / "twins", tmp_path / "coco"
     asked = [
         "--model",
@@ -97,7 +95,7 @@ def test_a_jobs_archive_gives_the_same_items_as_its_folder(live_api: LiveApi, tm
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
-def test_manifest_and_card_say_what_made_the_twins(tmp_path: Path) -> None:
+def test_manifest_and_card_name_model_and_parameters(tmp_path: Path) -> None:
     out = tmp_path / "set"
     assert export(twin_folder(tmp_path / "twins"), "--format", "folders", "--out", out, "--title", "Shore") == 0
     assert [line["metadata"]["seed"] for line in lines(out)] == [100, 101, 102, 103]
@@ -113,12 +111,12 @@ def test_manifest_and_card_say_what_made_the_twins(tmp_path: Path) -> None:
             assert np.array_equal(np.array(file), twin_mask(index))
 
 
-def test_real_and_synthetic_are_mixed_by_the_names_of_their_classes(tmp_path: Path) -> None:
+def test_real_and_synthetic_items_are_mixed_by_class_names(tmp_path: Path) -> None:
     twins = twin_folder(tmp_path / "twins", count=2)
     real = real_folder(tmp_path / "tiles", ["Ground", "Water", "building", "vegetation"], order=[2, 1, 3, 0])
     out = tmp_path / "mixed"
-    assert export(twins, real, real_folder(tmp_path / "b" / "tiles", CLASSES, 2, seed=900), "--format", "folders", "--out", out,
-                  "--rename", "Ground=unlabelled") == 0  # fmt: skip
+    other = real_folder(tmp_path / "b" / "tiles", CLASSES, 2, seed=900)
+    assert export(twins, real, other, "--format", "folders", "--out", out, "--rename", "Ground=unlabelled") == 0
     by_name = {line["name"]: line for line in lines(out)}
     assert sorted(by_name) == [
         "j1/00000000",
@@ -141,7 +139,7 @@ def test_real_and_synthetic_are_mixed_by_the_names_of_their_classes(tmp_path: Pa
     assert "real images from Surveyed tiles: CC BY 4.0" in (out / "README.md").read_text()
 
 
-def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(
+def test_different_classes_are_refused_unless_common_ones_are_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twins = twin_folder(tmp_path / "twins", count=2)
@@ -163,7 +161,7 @@ def test_classes_that_do_not_agree_are_refused_unless_common_ones_are_kept(
     assert capsys.readouterr().err.count("which is not a class") == 2
 
 
-def test_pixels_that_yolo_cannot_say_are_of_no_class_are_counted(
+def test_ignored_pixels_that_yolo_cannot_express_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twins = twin_folder(tmp_path / "twins", count=2)
@@ -194,7 +192,7 @@ def test_twins_stay_with_the_real_image_whose_mask_they_follow(tmp_path: Path) -
         assert {split[f"tiles/real{number}"]} == {split[f"job{number}/{index:08d}"] for index in range(2)}
 
 
-def test_images_without_masks_are_left_out_with_their_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_without_masks_are_skipped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
     assert export(twin_folder(tmp_path / "some", maskless=(0, 2)), "--format", "voc", "--out", out) == 0
     assert [line["metadata"]["index"] for line in lines(out)] == [1, 3]
@@ -207,7 +205,7 @@ def test_images_without_masks_are_left_out_with_their_count(tmp_path: Path, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "set", "some"]
 
 
-def test_an_image_that_two_sources_share_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_in_two_sources_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twins = twin_folder(tmp_path / "twins", count=3)
     assert export(twins, twins, "--format", "folders", "--out", tmp_path / "set") == 0
     assert len(lines(tmp_path / "set")) == 3
@@ -215,7 +213,7 @@ def test_an_image_that_two_sources_share_is_written_once(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("wanted", WRITTEN_FORMATS)
-def test_every_format_goes_into_a_folder_and_into_a_zip_of_the_same_files(wanted: str, tmp_path: Path) -> None:
+def test_folder_and_zip_have_the_same_files_in_every_format(wanted: str, tmp_path: Path) -> None:
     twins = twin_folder(tmp_path / "twins")
     title = ["--title", "Same", "--shard-size", "3", "--image-format", "jpeg"]
     assert export(twins, "--format", wanted, "--out", tmp_path / "set", *title) == 0
@@ -232,7 +230,7 @@ def test_every_format_goes_into_a_folder_and_into_a_zip_of_the_same_files(wanted
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "set.zip", "twins"]
 
 
-def test_wrong_usage_and_what_is_there_already_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_and_existing_targets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twins, out = twin_folder(tmp_path / "twins"), tmp_path / "new"
     common = [twins, "--format", "coco", "--out"]
     (tmp_path / "there").mkdir()
@@ -253,12 +251,12 @@ def test_wrong_usage_and_what_is_there_already_are_refused(tmp_path: Path, capsy
     assert not out.exists()
 
 
-def test_a_card_of_another_model_tells_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_card_of_another_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(twin_folder(tmp_path / "t", model="other@1.0.0"), "--format", "coco", "--out", tmp_path / "o") == 1
     assert "card.json is that of aerial@1.0.0, but the twins are of 'other@1.0.0'" in capsys.readouterr().err
 
 
-def test_a_manifest_names_no_files_outside_of_its_folder(tmp_path: Path) -> None:
+def test_a_manifest_with_files_outside_its_folder_is_refused(tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     outside.write_bytes(png(twin_mask(0)))
     key = {"key": "../../outside.png", "sha256": "0" * 64, "bytes": 1}
@@ -272,7 +270,7 @@ def test_a_manifest_names_no_files_outside_of_its_folder(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["set", "set.zip"])
-def test_ctrl_c_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_output(name: str, tmp_path: Path) -> None:
     twins = twin_folder(tmp_path / "twins", count=1500)
     arguments = ["export", str(twins), "--format", "folders", "--out", str(tmp_path / name)]
     process = subprocess.Popen(

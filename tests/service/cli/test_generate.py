@@ -1,4 +1,4 @@
-"""``twinset generate`` against a real API: what it writes, what it checks, and what it says when things go wrong."""
+"""Tests of ``twinset generate`` against a real API: output, checks and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.service.cli.conftest import LiveApi
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
-def test_twins_come_whole_and_in_order(
+def test_twins_are_downloaded_completely_and_in_order(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
 ) -> None:
     out = tmp_path / "twins"
@@ -94,9 +94,7 @@ def test_every_parameter_reaches_the_server(live_api: LiveApi, tmp_path: Path) -
     assert job["name"] == "mine"
 
 
-def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_is_refused_before_any_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["generate", "--model", "aerial", "--count", "1", "--url", "http://127.0.0.1:1"]
     assert run([*common, "--out", str(tmp_path / "new")]) == 2
     assert run([*common, "--out", str(tmp_path / "new"), "--prompt", "p", "--classes", "water"]) == 2
@@ -121,7 +119,7 @@ def test_wrong_usage_is_told_before_anything_is_asked_of_a_server(
         assert f"Invalid value for '{option}': 'nan' is not a finite number" in capsys.readouterr().err
 
 
-def test_where_no_server_answers_it_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_server_the_error_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "twins"
     arguments = [
         "--model",
@@ -162,7 +160,7 @@ def test_the_servers_problem_is_shown_with_its_remedy(
     assert not out.exists()
 
 
-def test_a_partial_job_gives_what_there_is_and_fails(
+def test_a_partial_job_gives_its_twins_and_exit_code_1(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live_api.worker.failing = (1,)
@@ -184,7 +182,7 @@ def test_a_partial_job_gives_what_there_is_and_fails(
     assert [path.name for path in sorted((out / "images").iterdir())] == ["00000000.png", "00000002.png"]
 
 
-def test_a_damaged_object_is_found_out(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_object_is_detected(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     live_api.worker.damaged_mask = 1
     arguments = [
         "--model",

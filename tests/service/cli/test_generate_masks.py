@@ -1,4 +1,4 @@
-"""``twinset generate`` with masks: files and folders become uploads, and what is wrong is told by file."""
+"""Tests of ``twinset generate`` with masks: uploads of files and folders, and errors by file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def given_classes(api: LiveApi) -> list[int]:
     return [int(np.asarray(Image.open(io.BytesIO(data)))[0, 0]) for data in stored]
 
 
-def test_a_file_is_sent_and_followed_by_as_many_twins_as_asked(
+def test_a_mask_file_is_used_for_all_requested_twins(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mask, out = tmp_path / "mask.png", tmp_path / "twins"
@@ -67,7 +67,7 @@ def test_a_file_is_sent_and_followed_by_as_many_twins_as_asked(
         assert sheet.width > 700
 
 
-def test_files_and_folders_are_taken_in_the_order_given_and_a_folder_by_name(live_api: LiveApi, tmp_path: Path) -> None:
+def test_masks_keep_the_order_of_arguments_and_names_in_folders(live_api: LiveApi, tmp_path: Path) -> None:
     last = write_mask(tmp_path / "z.png", 3)
     write_mask(tmp_path / "folder" / "b.PNG", 2)
     write_mask(tmp_path / "folder" / "a.png", 1)
@@ -78,7 +78,7 @@ def test_files_and_folders_are_taken_in_the_order_given_and_a_folder_by_name(liv
     assert job_of(live_api)["total"] == 4
 
 
-def test_a_file_that_is_no_png_is_named_and_nothing_is_asked_for(
+def test_a_file_that_is_not_a_png_is_named_and_no_job_submitted(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, bad = write_mask(tmp_path / "good.png", 0), tmp_path / "photo.png"
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_png_is_named_and_nothing_is_asked_for(
     assert not (tmp_path / "twins").exists()
 
 
-def test_a_mask_that_the_model_refuses_is_told_by_its_file(
+def test_a_refused_mask_is_reported_with_its_file_name(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_mask(tmp_path / "folder" / "a.png", 0)
@@ -100,7 +100,9 @@ def test_a_mask_that_the_model_refuses_is_told_by_its_file(
     assert error.count("does not know") == 1
 
 
-def test_images_without_masks_come_alone(live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_without_masks_are_downloaded(
+    live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     live_api.worker.with_masks = False
     out = tmp_path / "images"
     assert generate(live_api, out, "--prompt", "glands", "--count", "2") == 0
@@ -111,7 +113,7 @@ def test_images_without_masks_come_alone(live_api: LiveApi, tmp_path: Path, caps
     assert "images, manifest.jsonl" in text
 
 
-def test_classes_and_masks_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_and_masks_cannot_be_combined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask = write_mask(tmp_path / "mask.png", 0)
     common = ["generate", "--model", "m", "--url", "http://127.0.0.1:1", "--out", str(tmp_path / "new")]
     assert run([*common, "--mask", str(mask), "--classes", "water"]) == 2

@@ -1,4 +1,4 @@
-"""``twinset keys``, what refuses to start without one, and that a key is in no log, no list and no message."""
+"""Tests of ``twinset keys``, of servers that need a key to start, and that no key is logged or printed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_key_is_shown_once_and_alone_on_standard_output(key_store: KeyStore, c
     assert key.secret not in kept
 
 
-def test_keys_are_listed_without_their_secrets_and_revoked_by_id(key_store: KeyStore, capsys: Captured) -> None:
+def test_keys_are_listed_without_secrets_and_revoked_by_id(key_store: KeyStore, capsys: Captured) -> None:
     assert run(["keys", "list"]) == 0
     assert "twinset keys create" in capsys.readouterr().out
     first, _ = key_store.create("acme", name="laptop")
@@ -84,7 +84,7 @@ def test_keys_are_listed_without_their_secrets_and_revoked_by_id(key_store: KeyS
         assert key.sha256() not in text
 
 
-def test_what_cannot_be_is_refused_and_a_whole_key_is_not_said_again(key_store: KeyStore, capsys: Captured) -> None:
+def test_invalid_arguments_are_refused_without_repeating_a_key(key_store: KeyStore, capsys: Captured) -> None:
     assert run(["keys", "create", "--tenant", "../x"]) == 1
     assert "lower-case letters" in capsys.readouterr().err
     key, _ = key_store.create("acme")
@@ -127,7 +127,7 @@ def test_serve_beyond_loopback_refuses_to_start_without_a_key(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("way", ["a key", "something in front"])
-def test_serve_beyond_loopback_starts_with_a_key_or_where_told(tmp_path: Path, way: str) -> None:
+def test_serve_beyond_loopback_starts_with_a_key_or_by_setting(tmp_path: Path, way: str) -> None:
     store = open_store(read_settings(data_dir=tmp_path))
     key, _ = KeyStore(store).create("acme") if way == "a key" else (None, None)
     process = serve(tmp_path, "--host", "0.0.0.0", TWINSET_REQUIRE_KEYS="auto" if key else "false")
@@ -144,7 +144,7 @@ def test_serve_beyond_loopback_starts_with_a_key_or_where_told(tmp_path: Path, w
     assert key or "no key is asked for" in (tmp_path / "serve.log").read_text()
 
 
-def test_the_log_has_neither_keys_nor_signatures(tmp_path: Path) -> None:
+def test_the_log_contains_no_keys_or_signatures(tmp_path: Path) -> None:
     store = open_store(read_settings(data_dir=tmp_path))
     register(store, card())
     key, _ = KeyStore(store).create("acme")
@@ -183,7 +183,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_what_is_masked_in_a_log_line() -> None:
+def test_secrets_in_log_lines_are_masked() -> None:
     key = KeyText.new()
     assert masked("/t/objects/a/b.png?expires=1&%73ignature=ab") == "/t/objects/a/b.png?********"
     assert masked("GET /twins/j/3/image.png?shard=000000&signature=ab HTTP") == "GET /twins/j/3/image.png?******** HTTP"
@@ -248,7 +248,7 @@ def told_off() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def test_a_client_that_is_told_to_wait_waits(told_off: tuple[str, list[dict[str, str]]]) -> None:
+def test_a_client_waits_as_retry_after_says(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
     began = time.monotonic()
     with ApiClient(url) as client:
@@ -257,14 +257,14 @@ def test_a_client_that_is_told_to_wait_waits(told_off: tuple[str, list[dict[str,
     assert time.monotonic() - began >= 1
 
 
-def test_a_client_does_not_wait_longer_than_it_has_patience(told_off: tuple[str, list[dict[str, str]]]) -> None:
+def test_a_client_does_not_wait_longer_than_its_timeout(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
     with ApiClient(url) as client, pytest.raises(ProblemAnswer):
         client.job("late")
     assert len(heard) == 1
 
 
-def test_the_key_goes_to_the_server_and_to_no_link(told_off: tuple[str, list[dict[str, str]]]) -> None:
+def test_the_key_is_sent_to_the_server_but_not_to_links(told_off: tuple[str, list[dict[str, str]]]) -> None:
     url, heard = told_off
     with ApiClient(url, api_key="tws_key") as client:
         client.job("soon")

@@ -1,4 +1,4 @@
-"""``twinset models``: what is registered is whole, checked, and never changes."""
+"""Tests of ``twinset models``: registered models are complete, checked and immutable."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_model_is_added_listed_and_shown(
     assert "did you mean 'tiny'" in capsys.readouterr().err
 
 
-def test_what_goes_together_and_what_guidance_strengthens_is_shown(
+def test_input_combinations_and_guidance_targets_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path / "data"))
@@ -73,14 +73,14 @@ def test_what_goes_together_and_what_guidance_strengthens_is_shown(
     assert "Guidance of" not in text
 
 
-def test_the_same_version_again_is_no_change_and_another_content_is_refused(
+def test_registering_a_version_again_is_allowed_only_with_equal_content(
     folder: Path, store: FolderStore, tmp_path: Path
 ) -> None:
     assert register(folder, store, catalogue(store, tmp_path))[1] is True
     before = {info.key: info.etag for info in store.list("models/")}
     assert register(folder, store, catalogue(store, tmp_path))[1] is False
     write_tiny_model(folder, seed=8)
-    with pytest.raises(ObjectExists, match="tiny@1.0.0 is registered already .* higher version"):
+    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is registered already .* higher version"):
         register(folder, store, catalogue(store, tmp_path))
     assert {info.key: info.etag for info in store.list("models/")} == before
     write_tiny_model(folder, seed=8, version="1.0.1")
@@ -88,11 +88,11 @@ def test_the_same_version_again_is_no_change_and_another_content_is_refused(
     assert [card.id for card in catalogue(store, tmp_path).cards()] == ["tiny@1.0.1", "tiny@1.0.0"]
 
 
-def test_files_that_are_not_the_cards_are_refused(folder: Path, store: FolderStore, tmp_path: Path) -> None:
+def test_files_that_do_not_match_the_card_are_refused(folder: Path, store: FolderStore, tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(WeightsError, match="has sha256 .* but the card says"):
+    with pytest.raises(WeightsError, match=r"has sha256 .* but the card says"):
         register(folder, store, catalogue(store, tmp_path))
     weights.write_bytes(whole[:-1])
     with pytest.raises(WeightsError, match=f"has {len(whole) - 1} bytes, but the card says {len(whole)}"):
@@ -103,7 +103,7 @@ def test_files_that_are_not_the_cards_are_refused(folder: Path, store: FolderSto
     assert list(store.list("models/")) == []
 
 
-def test_a_card_that_is_none_or_names_no_files_is_refused(folder: Path) -> None:
+def test_a_missing_or_invalid_card_is_refused(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**card, "files": {}}))
     with pytest.raises(CardError, match="names no files"):
@@ -112,7 +112,7 @@ def test_a_card_that_is_none_or_names_no_files_is_refused(folder: Path) -> None:
     with pytest.raises(CardError, match="version"):
         check_model_folder(folder)
     (folder / "card.json").unlink()
-    with pytest.raises(CardError, match="card.json does not exist"):
+    with pytest.raises(CardError, match=r"card\.json does not exist"):
         check_model_folder(folder)
 
 
@@ -128,7 +128,7 @@ class BreakingStore(FolderStore):
         return super().put(key, data, **options)
 
 
-def test_a_registration_cut_short_leaves_no_model_and_can_be_done_again(folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_registration_leaves_no_model_and_can_be_repeated(folder: Path, tmp_path: Path) -> None:
     breaking = BreakingStore(tmp_path / "store", link_secret=b"0" * 16, public_url="http://localhost")
     with pytest.raises(StoreUnavailable):
         register(folder, breaking, catalogue(breaking, tmp_path))

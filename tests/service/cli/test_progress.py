@@ -1,4 +1,4 @@
-"""What a person is told of a job's progress while its numbers stand still."""
+"""Tests of the progress estimate between two chunks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def view(state: str, done: int = 0, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
+def test_time_left_and_bar_advance_between_two_chunks() -> None:
     estimate = ProgressEstimate()
     assert estimate.update(view("queued"), 0.0) == (0.0, "waiting for a worker")
     assert estimate.update(view("running"), 10.0) == (0.0, "making the first twins")
@@ -38,12 +38,12 @@ def test_seconds_left_run_down_and_the_bar_fills_between_two_chunks() -> None:
     assert estimate.update(view("succeeded", 8, seconds=75.2), 91.0) == (8.0, "in 1 min 15 s")
 
 
-def test_an_end_that_is_no_success_is_named() -> None:
+def test_the_final_state_is_shown_unless_succeeded() -> None:
     assert ProgressEstimate().update(view("partial", 7, seconds=5.0), 0.0) == (7.0, "partial in 5.0 s")
     assert ProgressEstimate().update(view("cancelling", 2), 0.0) == (2.0, "stopping")
 
 
-def test_durations_are_said_in_units_that_fit() -> None:
+def test_durations_are_formatted_in_suitable_units() -> None:
     assert [duration(seconds) for seconds in (0.44, 9.94, 59.4, 75.2, 7300)] == [
         "0.4 s",
         "9.9 s",

@@ -1,4 +1,4 @@
-"""The root command: quick to start, light, and honest in its exit codes."""
+"""Tests of the root command: start-up time, imports and exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom service.cli.root import run\nassert run(['--help']) == 0\n"
-        "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'httpx', 'fastapi', 'celery', 'boto3', 'PIL', 'workers.training'}\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'httpx', 'fastapi', 'celery', 'boto3', 'PIL'}\n"
+        "heavy.add('workers.training')\n"
         "print('loaded:', sorted(heavy & sys.modules.keys()))"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -34,23 +35,24 @@ def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
     assert all(name in finished.stdout for name in COMMANDS)
 
 
-def test_no_command_of_the_service_floor_loads_torch_or_the_worker() -> None:
+def test_no_command_of_the_service_loads_torch_or_the_workers() -> None:
     code = (
         "import sys, importlib\nfrom service.cli.root import COMMANDS\n"
         "for place, _ in COMMANDS.values(): importlib.import_module(place.partition(':')[0])\n"
-        "for name in ('twin_folder', 'local_stack', 'progress', 'http_client'): importlib.import_module('service.cli.' + name)\n"
+        "for name in ('twin_folder', 'local_stack', 'progress', 'http_client'):\n"
+        "    importlib.import_module('service.cli.' + name)\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy', 'workers', 'diffusers')])"
     )
     assert python(code).stdout.strip() == "[]"
 
 
-def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for name, (_, help_line) in COMMANDS.items():
         assert run([name, "--help"]) == 0
         assert help_line.rstrip(".") in capsys.readouterr().out.replace("\n  ", " ")
 
 
-def test_exit_codes_tell_wrong_usage_from_failure(
+def test_exit_codes_distinguish_wrong_usage_from_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(["--version"]) == 0
@@ -85,15 +87,20 @@ def test_without_torch_training_says_what_to_install() -> None:
     assert "train" in python(code, "--help").stdout
 
 
-def test_a_termination_signal_unwinds_the_command_and_the_handlers_come_back() -> None:
+def test_a_signal_runs_finally_blocks_and_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    cleaned_up = False
-    with pytest.raises(SystemExit) as stopped, signals_unwind():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(30)
-        finally:
-            cleaned_up = True
+    cleaned_up = []
+
+    def command() -> None:
+        with signals_unwind():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(30)
+            finally:
+                cleaned_up.append(True)
+
+    with pytest.raises(SystemExit) as stopped:
+        command()
     assert cleaned_up
     assert stopped.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before

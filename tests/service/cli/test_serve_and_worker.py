@@ -1,4 +1,4 @@
-"""``twinset serve`` and ``twinset worker``, each a process of its own, against a Redis and an S3 bucket."""
+"""Tests of ``twinset serve`` and ``twinset worker`` as processes, with a Redis and an S3 bucket."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def twinset(*arguments: str) -> list[str]:
 
 @contextmanager
 def running(name: str, *arguments: str, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """One of the halves, ended by SIGTERM."""
+    """Runs a command as a process; ends it with SIGTERM."""
     with log.open("wb") as output:
         process = subprocess.Popen(twinset(name, *arguments), env=environment, stdout=output, stderr=output)
     try:
@@ -69,7 +69,7 @@ def running(name: str, *arguments: str, environment: dict[str, str], log: Path) 
         process.wait()
 
 
-def test_the_two_halves_make_twins_over_redis_and_s3(
+def test_serve_and_worker_make_twins_over_redis_and_s3(
     environment: dict[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
     added = subprocess.run(twinset("models", "add", str(tiny_model)), env=environment, capture_output=True, text=True)
@@ -116,9 +116,7 @@ def test_the_two_halves_make_twins_over_redis_and_s3(
     assert pictures[0] == pictures[1]
 
 
-def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_api_over_s3_without_a_link_secret_warns_about_shards(environment: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "api.log"
     del environment["TWINSET_LINK_SECRET"]
     with running("serve", "--port", "0", environment=environment, log=log):
@@ -127,21 +125,21 @@ def test_an_api_over_s3_that_can_sign_no_links_into_shards_says_so_at_its_start(
     assert "Set it to the same value for all API processes, or set TWINSET_SHARDS_FROM_COUNT=0" in said
 
 
-def test_options_of_a_worker_that_makes_twins_are_none_of_a_bulk_worker() -> None:
+def test_a_bulk_worker_refuses_options_of_other_workers() -> None:
     for option in (["--warm", "tiny"], ["--grace-s", "1"]):
         refused = subprocess.run(twinset("worker", "--bulk", *option), capture_output=True, text=True, timeout=30)
         assert refused.returncode == 2
         assert "leave them out with --bulk" in refused.stderr
 
 
-def test_a_grace_time_that_never_ends_is_refused() -> None:
+def test_an_infinite_grace_time_is_refused() -> None:
     for value in ("nan", "inf"):
         refused = subprocess.run(twinset("worker", "--grace-s", value), capture_output=True, text=True, timeout=30)
         assert refused.returncode == 2
         assert f"{value!r} is not a finite number" in refused.stderr
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         finished = subprocess.run(

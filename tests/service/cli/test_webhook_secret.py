@@ -1,4 +1,4 @@
-"""``twinset webhook-secret`` and ``twinset generate --callback-url``."""
+"""Tests of ``twinset webhook-secret`` and ``twinset generate --callback-url``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.webhooks.secrets import tenant_keys
 from tests.service.cli.conftest import LiveApi
 
 
-def test_the_secret_is_shown_as_it_was_made(
+def test_the_generated_secret_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TWINSET_DATA_DIR", str(tmp_path))
@@ -21,7 +21,7 @@ def test_the_secret_is_shown_as_it_was_made(
     assert capsys.readouterr().out.strip() == (tmp_path / "webhook-secret").read_text()
 
 
-def test_each_secret_in_force_has_a_line_and_each_tenant_its_own(
+def test_each_secret_has_a_line_and_each_tenant_its_own_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"{new_secret()} {new_secret()}"
@@ -34,7 +34,7 @@ def test_each_secret_in_force_has_a_line_and_each_tenant_its_own(
     assert "not a tenant's name" in capsys.readouterr().err
 
 
-def test_a_callback_reaches_the_server_and_a_refusal_the_user(
+def test_a_callback_url_reaches_the_server_and_a_refusal_the_user(
     live_api: LiveApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ["generate", "--model", "aerial", "--prompt", "water", "--count", "1", "--url", live_api.url]

@@ -1,4 +1,4 @@
-"""Folders of twins as ``twinset generate`` leaves them, and real datasets beside them."""
+"""Folders as ``twinset generate`` writes them, and real datasets for the same classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded broker: a real server, its data, its lock and its end."""
+"""Tests of the embedded broker: a real server, its data, its lock and its end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def started_owner(folder: Path) -> tuple[subprocess.Popen[str], int, str]:
     return owner, int(pid), url
 
 
-def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> None:
+def test_a_broker_answers_only_with_its_password(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker:
         assert broker.is_running
         assert broker.pid is not None
@@ -85,7 +85,7 @@ def test_a_broker_answers_at_its_url_to_those_who_have_it(tmp_path: Path) -> Non
         print(broker.url)
 
 
-def test_what_was_queued_survives_a_restart_and_a_kill(tmp_path: Path) -> None:
+def test_the_queue_survives_a_restart_and_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / 'a "folder" \u00e9'
     with EmbeddedBroker(folder) as broker:
         Redis.from_url(broker.url).rpush("generate", b"first", b"second")
@@ -100,7 +100,7 @@ def test_what_was_queued_survives_a_restart_and_a_kill(tmp_path: Path) -> None:
         assert Redis.from_url(broker.url).lrange("generate", 0, -1) == [b"second"]
 
 
-def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -> None:
+def test_a_second_broker_on_a_folder_is_refused_and_names_the_first(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as first:
         with pytest.raises(BrokerUnavailable) as caught:
             EmbeddedBroker(tmp_path, lock_wait_s=0.1).start()
@@ -119,7 +119,7 @@ def test_a_second_broker_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
         assert Redis.from_url(again.url).ping()
 
 
-def test_a_given_port_is_taken_and_a_taken_one_is_named(tmp_path: Path) -> None:
+def test_a_given_port_is_used_and_a_port_in_use_is_named(tmp_path: Path) -> None:
     port = valkey.free_port()
     with EmbeddedBroker(tmp_path, port=port) as broker:
         assert broker.port == port
@@ -130,7 +130,7 @@ def test_a_given_port_is_taken_and_a_taken_one_is_named(tmp_path: Path) -> None:
             EmbeddedBroker(tmp_path, port=port).start()
 
 
-def test_the_server_ends_when_its_owner_is_killed_and_its_folder_is_free_again(tmp_path: Path) -> None:
+def test_the_server_ends_when_its_owner_is_killed_and_frees_the_folder(tmp_path: Path) -> None:
     owner, pid, url = started_owner(tmp_path)
     Redis.from_url(url).set("kept", "yes")
     owner.kill()
@@ -140,7 +140,7 @@ def test_the_server_ends_when_its_owner_is_killed_and_its_folder_is_free_again(t
         assert Redis.from_url(broker.url).get("kept") == b"yes"
 
 
-def test_ctrl_c_reaches_the_owner_first_and_the_server_last(tmp_path: Path) -> None:
+def test_ctrl_c_does_not_reach_the_server(tmp_path: Path) -> None:
     owner, pid, _ = started_owner(tmp_path)
     os.killpg(owner.pid, signal.SIGINT)
     told, _ = owner.communicate(timeout=20)
@@ -174,7 +174,7 @@ def test_a_server_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
     broker.stop()
 
 
-def test_a_server_that_cannot_start_tells_what_its_log_says(tmp_path: Path) -> None:
+def test_a_failed_start_shows_the_servers_log(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker:
         Redis.from_url(broker.url).set("a", "b")
     log = next((tmp_path / "broker" / "appendonlydir").glob("*.incr.aof"))
@@ -188,7 +188,7 @@ def test_a_server_that_cannot_start_tells_what_its_log_says(tmp_path: Path) -> N
         assert Redis.from_url(broker.url).get("a") is None
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BrokerUnavailable, match="TWINSET_DATA_DIR"):
         EmbeddedBroker(tmp_path / "file").start()
@@ -212,7 +212,7 @@ def test_without_a_server_program_the_error_says_what_to_install(tmp_path: Path)
     assert "TWINSET_BROKER_URL" in told
 
 
-def test_where_the_kernel_cannot_a_watcher_ends_the_program_with_its_parent() -> None:
+def test_the_watcher_ends_the_program_with_its_parent() -> None:
     code = (
         "import os, subprocess, sys, time\n"
         "tether = [sys.executable, '-I', '-S', sys.argv[1], '--watcher', str(os.getpid())]\n"

@@ -1,4 +1,4 @@
-"""Child processes: stopped in a bounded time, gone with their parent however it ends, and heard when they fail."""
+"""Tests of child processes: bounded stops, no survivors, and reported failures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modules: dict[str, str]) -> None:
+def test_a_stop_waits_for_children_and_kills_those_that_ignore_it(tmp_path: Path, modules: dict[str, str]) -> None:
     with ChildProcesses(tmp_path / "logs") as processes:
         obedient = processes.start("obedient", "obedient", environment=modules)
         stubborn = processes.start("stubborn", "stubborn", environment=modules)
@@ -65,16 +65,22 @@ def test_a_stop_waits_for_those_who_obey_and_kills_the_deaf(tmp_path: Path, modu
     assert "cleaned up" in obedient.log.read_text()
 
 
-def test_the_end_of_the_block_leaves_nobody_also_after_an_error(tmp_path: Path, modules: dict[str, str]) -> None:
-    with pytest.raises(KeyboardInterrupt), ChildProcesses(tmp_path / "logs") as processes:
-        stubborn = processes.start("stubborn", "stubborn", environment=modules)
-        until(said(stubborn, "deaf"))
-        raise KeyboardInterrupt
-    assert stubborn.process.returncode == -signal.SIGKILL
-    assert not runs(stubborn.pid)
+def test_no_child_is_left_after_the_block_even_after_an_error(tmp_path: Path, modules: dict[str, str]) -> None:
+    started: list[ChildProcess] = []
+
+    def interrupted() -> None:
+        with ChildProcesses(tmp_path / "logs") as processes:
+            started.append(processes.start("stubborn", "stubborn", environment=modules))
+            until(said(started[0], "deaf"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert started[0].process.returncode == -signal.SIGKILL
+    assert not runs(started[0].pid)
 
 
-def test_a_child_that_fails_is_noticed_with_its_last_words(tmp_path: Path, modules: dict[str, str]) -> None:
+def test_a_failed_child_is_reported_with_its_last_log_lines(tmp_path: Path, modules: dict[str, str]) -> None:
     with ChildProcesses(tmp_path / "logs") as processes:
         failing = processes.start("worker", "failing", environment=modules)
         until(lambda: failing.exit_reason() is not None)
@@ -109,7 +115,7 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, modules: dict
     until(lambda: not runs(pid), timeout_s=5)
 
 
-def test_the_folder_one_stands_in_is_not_searched_for_modules(
+def test_modules_in_the_current_folder_are_not_imported(
     tmp_path: Path, modules: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stray = tmp_path / "project" / "obedient"
@@ -121,7 +127,7 @@ def test_the_folder_one_stands_in_is_not_searched_for_modules(
         until(said(child, "ready"))
 
 
-def test_a_log_grows_over_starts_and_is_put_aside_when_long(
+def test_a_log_is_appended_to_and_rotated_when_large(
     tmp_path: Path, modules: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "logs" / "failing.log"
@@ -136,7 +142,7 @@ def test_a_log_grows_over_starts_and_is_put_aside_when_long(
     assert log.with_suffix(".log.old").read_text().count("no such device") == 2
 
 
-def test_last_lines_are_the_end_of_a_file(tmp_path: Path) -> None:
+def test_last_lines_returns_the_end_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "long.log"
     path.write_text("".join(f"line {number}\n" for number in range(5000)))
     assert last_lines(path, lines=2) == "  line 4998\n  line 4999"

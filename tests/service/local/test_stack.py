@@ -1,4 +1,4 @@
-"""The embedded stack: one to a folder, mended when its worker dies, and clear about what is wrong."""
+"""Tests of the embedded stack: one per folder, dead workers are restarted, errors are clear."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.local.stack import EmbeddedStack, listen_on, local_address
 from tests.waiting import until
 
 
-def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) -> None:
+def test_a_dead_worker_is_restarted_but_not_in_a_crash_loop(tmp_path: Path) -> None:
     with EmbeddedStack(tmp_path / "data", grace_s=0.5) as stack:
         assert stack.restart_dead() is None
         first = next(child for child in stack.processes.children if child.name == "worker")
@@ -36,7 +36,7 @@ def test_a_dead_worker_is_started_again_but_not_over_and_over(tmp_path: Path) ->
     assert stack.processes.children == []
 
 
-def test_a_port_that_is_taken_stops_the_stack_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_stops_the_stack_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         stack = EmbeddedStack(tmp_path / "data", port=port)
@@ -45,13 +45,13 @@ def test_a_port_that_is_taken_stops_the_stack_before_anything_starts(tmp_path: P
     assert not (tmp_path / "data" / "broker").exists()
 
 
-def test_an_address_of_another_machine_is_not_taken_for_a_port_in_use() -> None:
+def test_an_address_of_another_machine_is_named() -> None:
     for host in ("192.0.2.1", "no-such-host.invalid"):
         with pytest.raises(SettingsError, match=f"{host} is not an address of this machine .*--host") as caught:
             listen_on(host, 0)
         assert "another server" not in caught.value.detail
 
 
-def test_the_address_to_reach_a_server_follows_from_where_it_listens() -> None:
+def test_the_local_address_follows_from_the_listening_host() -> None:
     hosts = ("127.0.0.1", "0.0.0.0", "::", "::1", "box")
     assert [local_address(host) for host in hosts] == ["127.0.0.1", "127.0.0.1", "127.0.0.1", "[::1]", "box"]

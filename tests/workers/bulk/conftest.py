@@ -1,4 +1,4 @@
-"""A real broker, a folder store, the API over it, and bulk workers that execute runs out when a test says so."""
+"""Fixtures: a real broker, a folder store, the API over it, and bulk workers that execute runs on demand."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.worker import BulkWorker, open_bulk_worker
 
 
-class NotingRuns:
-    """Notes the runs that it is sent."""
+class RecordingRunQueue:
+    """Fake run queue that records the runs it is sent."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -65,8 +65,8 @@ def store(settings: Settings) -> ObjectStore:
 
 
 @pytest.fixture
-def run_queue() -> NotingRuns:
-    return NotingRuns()
+def run_queue() -> RecordingRunQueue:
+    return RecordingRunQueue()
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def chunk_queue() -> NotingQueue:
 
 
 @pytest.fixture
-def app(settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue) -> FastAPI:
+def app(settings: Settings, store: ObjectStore, run_queue: RecordingRunQueue, chunk_queue: NotingQueue) -> FastAPI:
     return create_app(settings, store=store, queue=chunk_queue, run_queue=run_queue)
 
 
@@ -87,9 +87,9 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture
 def hire(
-    settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue
+    settings: Settings, store: ObjectStore, run_queue: RecordingRunQueue, chunk_queue: NotingQueue
 ) -> Iterator[Callable[..., BulkWorker]]:
-    """Makes bulk workers that are closed at the end; arguments replace the store."""
+    """Returns a factory of bulk workers, which are closed at the end; arguments replace the store or queues."""
     hired: list[BulkWorker] = []
 
     def hire_one(**changes: Any) -> BulkWorker:
@@ -110,15 +110,17 @@ def worker(hire: Callable[..., BulkWorker]) -> BulkWorker:
 
 @pytest.fixture
 def execute(worker: BulkWorker) -> Callable[[str], RunOutcome]:
-    """Carries a run out."""
+    """Returns a function that executes one delivery of a run."""
     return lambda run: execute_run(worker, run, handlers())
 
 
 def dataset_tar(
     items: int = 6, *, spoilt: int | None = None, names: tuple[str, ...] = ("ground", "water", "house")
 ) -> bytes:
-    """A dataset of folders as a tar: pictures of 24 x 16 px, masks of three classes; ``spoilt`` has an image that is
-    none."""
+    """A tar of a dataset in folders: images of 24 x 16 px, masks of three classes.
+
+    The image of item ``spoilt`` is not a valid file.
+    """
     random = np.random.default_rng(7)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -144,7 +146,7 @@ def dataset_tar(
 
 
 def send(client: TestClient, data: bytes, name: str = "scenes", **query: str) -> dict[str, Any]:
-    """Sends a dataset; the answer."""
+    """Uploads a dataset; returns the answer."""
     answer = client.post(
         "/datasets", params={"name": name, **query}, content=data, headers={"Content-Type": "application/x-tar"}
     )

@@ -1,4 +1,4 @@
-"""Augmentation sets through API and bulk worker; the jobs are made by a stand-in that paints what it is asked for."""
+"""Tests of augmentation sets through API and bulk worker, with a fake that paints the jobs' twins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.kit.seeds import sample_seed
 from service.settings import Settings
 from service.store import ObjectStore, keys
 from tests.service.api.support import NotingQueue, mask_card, register
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_exports import NAMES, files, unpacked
 from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
@@ -35,8 +35,10 @@ Confidence = Callable[[int], float]
 
 
 def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lambda seed: 0.95) -> None:
-    """Makes a job: of a given mask an image in its colours with noise of the seed, or a mask of the first class asked
-    for."""
+    """Makes the twins of a job: an image in the colours of the given mask, with noise of the seed.
+
+    Without a given mask, the mask is all of the first requested class.
+    """
     card = json.loads(repository.store.get(keys.model_card(*spec.model.split("@"))))
     colours = np.array(
         [entry["colour"] for entry in card["classes"]] + [[0, 0, 0]] * (256 - len(card["classes"])), dtype=np.uint8
@@ -71,7 +73,7 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
                 }
             classes = tuple(
                 ItemClass(name=names[value], index=int(value), share=count / mask.size)
-                for value, count in zip(found.tolist(), counts.tolist())
+                for value, count in zip(found.tolist(), counts.tolist(), strict=True)
                 if value != 255 and count / mask.size >= 0.005
             )
             drawn = {} if number is not None else {"confident_share": confident(seed), "mean_confidence": 0.9}
@@ -90,13 +92,13 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
                 attempt=1,
                 started_at=now,
                 finished_at=now,
-            )  # fmt: skip
+            )
         )
     repository.conclude(spec)
 
 
 @pytest.fixture
-def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore) -> str:
     """A dataset of 12 items, and a model of the same classes that follows masks."""
     register(store, mask_card())
     found = send(client, dataset_tar(12, names=NAMES))["id"]
@@ -104,10 +106,10 @@ def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: O
     return str(found)
 
 
-def see_through(
+def execute_until_ended(
     client: TestClient, execute: Execute, worker: BulkWorker, run: str, confident: Confidence = lambda seed: 0.95
 ) -> dict[str, Any]:
-    """Carries a set out to its end, its jobs painted as they come; the view."""
+    """Executes a set until it ends, with painted jobs; returns its view."""
     for _ in range(60):
         if execute(run) is RunOutcome.ENDED:
             return client.get(f"/augmentations/{run}").json()
@@ -123,8 +125,8 @@ def ask(client: TestClient, **body: Any) -> dict[str, Any]:
     return answer.json()
 
 
-def test_a_dry_run_tells_the_plan_and_keeps_nothing(
-    client: TestClient, scenes: str, store: ObjectStore, run_queue: NotingRuns
+def test_a_dry_run_returns_the_plan_and_stores_nothing(
+    client: TestClient, scenes: str, store: ObjectStore, run_queue: RecordingRunQueue
 ) -> None:
     before, sent = {info.key for info in store.list("")}, list(run_queue.sent)
     answer = client.post(
@@ -148,8 +150,8 @@ def test_a_dry_run_tells_the_plan_and_keeps_nothing(
     assert run_queue.sent == sent
 
 
-def test_a_set_is_made_and_comes_to_what_was_asked_for(
-    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+def test_a_set_reaches_the_requested_count_and_shares(
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: RecordingRunQueue
 ) -> None:
     asked = ask(
         client,
@@ -162,7 +164,7 @@ def test_a_set_is_made_and_comes_to_what_was_asked_for(
         splits=None,
     )
     assert (asked["state"], asked["count"], asked["name"], asked["total"]) == ("queued", 192, "more water", 192)
-    view = see_through(client, execute, worker, asked["id"])
+    view = execute_until_ended(client, execute, worker, asked["id"])
     assert (view["state"], view["done"], view["tried"], view["rejected"]) == ("succeeded", 192, 192, {})
     assert abs(view["achieved"]["water"] - 0.18) <= 0.05 * 0.18
     # what is told is what the masks hold
@@ -177,7 +179,7 @@ def test_a_set_is_made_and_comes_to_what_was_asked_for(
     assert any(sample["made_from"]["masks"] == "transformed" for sample in page["samples"])
 
 
-def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
+def test_the_same_seed_gives_the_same_set_wherever_a_worker_is_killed(
     client: TestClient,
     hire: Callable[..., BulkWorker],
     worker: BulkWorker,
@@ -195,7 +197,7 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
         return [(sample["image"]["sha256"], json.dumps(sample["made_from"])) for sample in page["samples"]]
 
     first = ask(client, **body)["id"]
-    see_through(client, lambda run: execute_run(worker, run, kinds), worker, first)
+    execute_until_ended(client, lambda run: execute_run(worker, run, kinds), worker, first)
     second = ask(client, **body)["id"]
     puts = {"left": 0}
 
@@ -225,19 +227,19 @@ def test_the_same_seed_is_the_same_set_whoever_is_killed_where(
     assert sorted(jobs) == sorted(of_sets), "a job was asked for twice"
 
 
-def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
+def test_rejected_twins_are_replaced_until_the_budget_is_spent(
     client: TestClient, execute: Execute, worker: BulkWorker, scenes: str
 ) -> None:
     body = {"dataset": "scenes", "model": "aerial", "count": 12, "seed": 1, "acceptance": {"min_confident_share": 0.9}}
-    half = see_through(
+    half = execute_until_ended(
         client, execute, worker, ask(client, **body, budget=4.0)["id"], lambda seed: 0.95 if seed % 2 else 0.5
     )
     assert (half["state"], half["done"]) == ("succeeded", 12)
     assert half["rejected"]["low_confidence"] >= 4
     assert half["tried"] <= 48
-    none = see_through(client, execute, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
+    none = execute_until_ended(client, execute, worker, ask(client, **body, budget=1.5)["id"], lambda seed: 0.5)
     assert (none["state"], none["done"], none["tried"], none["rejected"]) == ("failed", 0, 18, {"low_confidence": 18})
-    some = see_through(
+    some = execute_until_ended(
         client, execute, worker, ask(client, **body, budget=1.0)["id"], lambda seed: 0.95 if seed % 3 else 0.5
     )
     assert some["state"] == "partial"
@@ -246,15 +248,15 @@ def test_what_is_rejected_is_made_up_for_until_the_budget_is_spent(
     assert "all 12 tries are spent" in some["reason"]
 
 
-def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
+def test_a_tenants_limit_makes_rounds_smaller_and_never_blocks_a_set(
     client: TestClient, scenes: str, settings: Settings
 ) -> None:
     small = open_bulk_worker(
-        settings.model_copy(update={"limit_queued_samples": 6}), queue=NotingRuns(), chunks=NotingQueue()
+        settings.model_copy(update={"limit_queued_samples": 6}), queue=RecordingRunQueue(), chunks=NotingQueue()
     )
     kinds = handlers()
     run = ask(client, dataset="scenes", model="tissue", count=10, seed=2)["id"]
-    view = see_through(client, lambda each: execute_run(small, each, kinds), small, run)
+    view = execute_until_ended(client, lambda each: execute_run(small, each, kinds), small, run)
     assert (view["state"], view["done"]) == ("succeeded", 10)
     sizes = [small.repository.read_spec(job).count for job in view["jobs"]]
     assert sum(sizes) == 10
@@ -262,19 +264,21 @@ def test_a_tenants_limit_makes_rounds_smaller_and_holds_no_set_for_ever(
     small.close()
 
 
-def test_near_duplicates_are_left_out(client: TestClient, execute: Execute, worker: BulkWorker, scenes: str) -> None:
+def test_near_duplicates_are_rejected(client: TestClient, execute: Execute, worker: BulkWorker, scenes: str) -> None:
     body = {"dataset": "scenes", "model": "aerial", "count": 4, "seed": 1, "budget": 3.0}
-    view = see_through(client, execute, worker, ask(client, **body, acceptance={"no_near_duplicates": 64})["id"])
+    view = execute_until_ended(
+        client, execute, worker, ask(client, **body, acceptance={"no_near_duplicates": 64})["id"]
+    )
     assert view["state"] in ("succeeded", "partial")
-    loose = see_through(client, execute, worker, ask(client, **body)["id"])
+    loose = execute_until_ended(client, execute, worker, ask(client, **body)["id"])
     assert (loose["done"], loose["tried"]) == (4, 4)
 
 
-def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
-    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: NotingRuns
+def test_a_set_and_its_dataset_are_exported_with_each_mask_in_one_split(
+    client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, run_queue: RecordingRunQueue
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
-    see_through(client, execute, worker, run)
+    execute_until_ended(client, execute, worker, run)
     body = {
         "sources": [{"dataset": scenes}, {"augmentation": run}],
         "format": "folders",
@@ -296,7 +300,7 @@ def test_a_set_and_its_dataset_exported_with_no_mask_on_two_sides(
     assert all(line["metadata"]["augmentation"] == run for line in lines if line["source"] == "synthetic")
 
 
-def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
+def test_a_cancelled_set_keeps_accepted_twins_and_stops_its_jobs(
     client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import workers.bulk.augment as module
@@ -317,13 +321,13 @@ def test_cancelled_it_keeps_what_was_accepted_and_stops_its_jobs(
     assert client.post("/exports", json={"sources": [{"augmentation": run}], "format": "coco"}).status_code == 202
 
 
-def test_deleted_it_takes_its_jobs_along(
+def test_a_deleted_set_deletes_its_jobs(
     client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, store: ObjectStore
 ) -> None:
     from workers.bulk.sweeper import RunSweeper
 
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
-    see_through(client, execute, worker, run)
+    execute_until_ended(client, execute, worker, run)
     [job] = Rounds(store, run).jobs()
     assert client.delete(f"/augmentations/{run}").status_code == 204
     assert client.get(f"/augmentations/{run}").status_code == 404
@@ -334,7 +338,7 @@ def test_deleted_it_takes_its_jobs_along(
     assert list(store.list(f"augmentations/{run}/")) == []
 
 
-def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_the_one_that_holds(
+def test_concurrent_requests_under_one_key_show_the_stored_plan(
     client: TestClient, worker: BulkWorker, scenes: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from service.augmentations.stored import AugmentationWork, reopen
@@ -367,7 +371,7 @@ def test_two_requests_under_one_key_that_draw_different_seeds_show_the_plan_of_t
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["cancelled", "deleted"])
-def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
+def test_jobs_of_an_interrupted_round_end_with_the_set(
     client: TestClient,
     execute: Execute,
     worker: BulkWorker,
@@ -420,7 +424,7 @@ def test_jobs_sent_by_a_round_that_was_broken_off_end_with_the_set(
         ({"acceptance": {"min_confident_share": 0.9}}, 422, "min_confident_share"),
     ],
 )
-def test_what_cannot_be_planned(
+def test_impossible_requests_are_refused(
     change: dict[str, Any], status: int, says: str, client: TestClient, scenes: str
 ) -> None:
     body = {"dataset": "scenes", "model": "tissue", "count": 4, **change}

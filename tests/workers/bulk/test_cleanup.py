@@ -1,5 +1,4 @@
-"""What an ended run does not keep goes, whoever is killed between its end and that: nothing lies in the store
-uncounted."""
+"""Tests of the clean-up of ended runs: wherever a worker is killed, no uncounted object is left."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from service.kit.states import JobState
 from service.store import ObjectStore, run_keys
 from service.store.folder import FolderStore
 from tests.breaking import FailsAfter
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import files
 from workers.bulk.celery_app import handlers
@@ -29,8 +28,8 @@ Hire = Callable[..., BulkWorker]
 
 
 @pytest.fixture
-def export(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
-    """An export of 6 items in 3 shards that nobody has begun with; its id."""
+def export(client: TestClient, execute: Execute, run_queue: RecordingRunQueue) -> str:
+    """Id of an export of 6 items in 3 shards that is not started."""
     send(client, dataset_tar(6))
     execute(run_queue.sent[-1])
     body = {"sources": [{"dataset": "scenes"}], "format": "webdataset", "shard_items": 2}
@@ -38,7 +37,7 @@ def export(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
 
 
 def made(store: ObjectStore, run: str) -> list[str]:
-    """What is left of what the run has made, but for what says that it was."""
+    """The names of a run's objects, without those that record the run itself."""
     prefix = run_keys.run_prefix(run)
     said = {"spec.json", "started.json", "cancel.json", "summary.json"}
     return [name for info in store.list(prefix) if (name := info.key.removeprefix(prefix)) not in said]
@@ -76,7 +75,9 @@ def test_a_failed_export_keeps_nothing(
 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED])
-def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store: FolderStore, state: JobState) -> None:
+def test_the_sweeper_removes_the_rest_after_a_kill_at_any_delete(
+    hire: Hire, store: FolderStore, state: JobState
+) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, other = hire(store=breaking), hire()
 
@@ -95,9 +96,8 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
             RunOutcome.CANCELLED if state is JobState.CANCELLED else RunOutcome.ENDED
         )
         summary = other.runs.read_summary(spec.run)
-        assert summary is not None and (summary.state, summary.bytes) == (state, 0), (
-            "a store that deletes nothing holds no end up"
-        )
+        assert summary is not None
+        assert (summary.state, summary.bytes) == (state, 0), "a run ends even if the store cannot delete"
         settled = store.head(run_keys.open_run(spec.run)) is None
         assert settled or left < 4
         assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
@@ -107,7 +107,7 @@ def test_killed_after_any_delete_the_sweeper_removes_the_rest(hire: Hire, store:
     assert left == 9
 
 
-def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWorker, store: ObjectStore) -> None:
+def test_the_sweeper_cleans_up_after_a_kill_right_after_the_summary(worker: BulkWorker, store: ObjectStore) -> None:
     spec = accepted(worker)
     store.put(f"{run_keys.run_prefix(spec.run)}files/0.tar", b"half")
     worker.runs.end(spec, JobState.FAILED, reason="and then the lights went out")
@@ -116,7 +116,7 @@ def test_killed_right_behind_its_end_it_is_settled_by_the_sweeper(worker: BulkWo
     assert store.head(run_keys.open_run(spec.run)) is None
 
 
-def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, store: ObjectStore) -> None:
+def test_a_worker_that_lost_its_lease_leaves_no_objects(hire: Hire, store: ObjectStore) -> None:
     late, other = hire(), hire()
     spec = accepted(late)
 
@@ -136,7 +136,7 @@ def test_who_wakes_up_after_another_has_ended_it_leaves_nothing(hire: Hire, stor
     assert made(store, spec.run) == []
 
 
-def test_a_whole_export_keeps_its_files_and_its_checkpoints_go_whoever_is_killed(
+def test_a_finished_export_keeps_its_files_but_not_its_checkpoints(
     client: TestClient, export: str, hire: Hire, store: FolderStore
 ) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -152,7 +152,7 @@ def test_a_whole_export_keeps_its_files_and_its_checkpoints_go_whoever_is_killed
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
-def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_one_stays(
+def test_an_archive_is_removed_and_the_report_of_a_failed_dataset_kept(
     worker: BulkWorker, store: ObjectStore, state: JobState
 ) -> None:
     spec = accepted(worker, RunKind.DATASET)
@@ -174,8 +174,8 @@ def test_the_archive_of_a_dataset_goes_with_its_end_and_the_report_of_a_failed_o
     assert made(store, spec.run) == kept[state]
 
 
-def test_cancelled_before_it_began_its_archive_goes_too(
-    client: TestClient, worker: BulkWorker, run_queue: NotingRuns, store: ObjectStore
+def test_a_dataset_cancelled_before_its_start_loses_its_archive(
+    client: TestClient, worker: BulkWorker, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     send(client, dataset_tar(2))
     run = run_queue.sent[-1]

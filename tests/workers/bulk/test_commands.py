@@ -1,5 +1,4 @@
-"""``twinset augment``, ``twinset export`` and ``twinset datasets`` against a server, and the Python client's way
-through all of it."""
+"""Tests of ``twinset augment``, ``export`` and ``datasets`` against a server, through the Python client."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from service.client import Twinset
 from service.settings import Settings
 from service.store import ObjectStore, open_store
 from tests.service.api.support import NotingQueue, mask_card, register
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar
 from tests.workers.bulk.test_augmentations import paint
 from tests.workers.bulk.test_exports import NAMES
 from workers.bulk.celery_app import handlers
@@ -35,10 +34,10 @@ from workers.bulk.worker import BulkWorker
 
 @dataclass
 class Painter:
-    """Carries runs out as they come, and makes the jobs of augmentation sets, in a thread of its own."""
+    """Thread that executes runs and makes the jobs of augmentation sets."""
 
     worker: BulkWorker
-    runs: NotingRuns
+    runs: RecordingRunQueue
     stop: threading.Event = field(default_factory=threading.Event)
 
     def work(self) -> None:
@@ -53,9 +52,13 @@ class Painter:
 
 @pytest.fixture
 def url(
-    settings: Settings, store: ObjectStore, worker: BulkWorker, run_queue: NotingRuns, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    store: ObjectStore,
+    worker: BulkWorker,
+    run_queue: RecordingRunQueue,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[str]:
-    """A server with a dataset's model, and somebody who does its work; the commands' default one."""
+    """URL of a server with a dataset's model and a painter; it is the commands' default server."""
     register(store, mask_card())
     listener = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -99,7 +102,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return both
 
 
-def test_a_dataset_of_a_server_from_its_sending_to_its_deletion(url: str, scenes: Path, said: Said) -> None:
+def test_a_dataset_is_pushed_listed_shown_and_deleted(url: str, scenes: Path, said: Said) -> None:
     assert run(["datasets", "push", "scenes", str(scenes)]) == 0
     assert "scenes@1" in said()
     assert run(["datasets", "list"]) == 0
@@ -118,7 +121,7 @@ def test_a_dataset_of_a_server_from_its_sending_to_its_deletion(url: str, scenes
     assert "does not exist" in said()
 
 
-def test_a_folder_comes_back_with_twins(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
+def test_a_folder_is_extended_with_twins(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
     target, plan = tmp_path / "more", tmp_path / "plan.png"
     words = ["augment", str(scenes), "--model", "tissue", "--ratio", "1.5", "--balance", "even", "--seed", "4"]
     assert (
@@ -172,12 +175,12 @@ def test_a_dry_run_makes_nothing(url: str, scenes: Path, said: Said, tmp_path: P
         (["--model", "tissue", "--ratio", "nan", "--dry-run"], 2, "'nan' is not a finite number"),
     ],
 )
-def test_what_cannot_be_asked_for(words: list[str], code: int, says: str, url: str, scenes: Path, said: Said) -> None:
+def test_wrong_usage_is_refused(words: list[str], code: int, says: str, url: str, scenes: Path, said: Said) -> None:
     assert run(["augment", str(scenes), *words]) == code
     assert says in said()
 
 
-def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
+def test_sources_on_a_server_are_exported_by_the_server(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
     with Twinset(url) as client:
         dataset = client.upload_dataset("scenes", scenes, wait=True, progress=False)
         made = client.augment(dataset=dataset, model="tissue", count=6, seed=1, wait=True, progress=False)
@@ -203,7 +206,7 @@ def test_what_a_server_has_is_exported_by_it(url: str, scenes: Path, said: Said,
     assert "does not exist" in said()
 
 
-def test_a_server_and_a_folder_are_not_both_asked(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
+def test_url_and_data_dir_cannot_be_combined(url: str, scenes: Path, said: Said, tmp_path: Path) -> None:
     words = [
         "augment",
         str(scenes),

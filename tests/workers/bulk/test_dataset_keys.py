@@ -1,4 +1,4 @@
-"""Idempotency keys of datasets: one version however often one is sent, archives compared by their bytes."""
+"""Tests of idempotency keys of datasets: repeated requests make one version; archives are compared by their bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.service.api.support import NotingQueue
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar
 from workers.bulk.execute import RunOutcome
 
 Execute = Callable[[str], RunOutcome]
@@ -25,13 +25,13 @@ SCENES = dataset_tar(3)
 
 
 def sent(client: TestClient, key: str, data: bytes = SCENES, kind: str = "application/x-tar", **query: str) -> Any:
-    """The answer to an archive under a key."""
+    """Uploads an archive under a key; returns the answer."""
     headers = {"Content-Type": kind, "Idempotency-Key": key}
     return client.post("/datasets", params={"name": "scenes", **query}, content=data, headers=headers)
 
 
 def versions(store: ObjectStore, name: str = "scenes") -> list[str]:
-    """The versions that were ever given."""
+    """All versions that were ever reserved."""
     return [info.key.rpartition("/")[2] for info in store.list(f"tenants/default/datasets/{name}/")]
 
 
@@ -40,7 +40,7 @@ def archives(store: ObjectStore) -> list[str]:
 
 
 def test_the_same_archive_under_a_key_is_the_same_version(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     first = sent(client, "once")
     assert (first.status_code, first.json()["id"], first.headers["location"]) == (202, "scenes@1", "/datasets/scenes/1")
@@ -63,7 +63,7 @@ def test_the_same_archive_under_a_key_is_the_same_version(
 
 
 def test_another_request_under_the_key_is_refused(
-    client: TestClient, store: ObjectStore, run_queue: NotingRuns
+    client: TestClient, store: ObjectStore, run_queue: RecordingRunQueue
 ) -> None:
     sent(client, "once")
     others = [
@@ -90,7 +90,7 @@ def test_another_request_under_the_key_is_refused(
 
 
 def test_the_same_import_under_a_key_is_the_same_version(
-    client: TestClient, store: ObjectStore, run_queue: NotingRuns
+    client: TestClient, store: ObjectStore, run_queue: RecordingRunQueue
 ) -> None:
     def imported(key: str = "once", **body: Any) -> Any:
         return client.post(
@@ -110,7 +110,7 @@ def test_the_same_import_under_a_key_is_the_same_version(
 
 
 @pytest.mark.parametrize("key", ["", "two words", "ä", "x" * 256])
-def test_a_key_that_is_none_is_refused(key: str, client: TestClient, store: ObjectStore) -> None:
+def test_an_invalid_key_is_refused(key: str, client: TestClient, store: ObjectStore) -> None:
     answer = client.post(
         "/datasets",
         params={"name": "scenes"},
@@ -123,8 +123,8 @@ def test_a_key_that_is_none_is_refused(key: str, client: TestClient, store: Obje
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archives", "prefixes"])
-def test_many_at_once_make_one_version(
-    settings: Settings, store: ObjectStore, run_queue: NotingRuns, chunk_queue: NotingQueue, archive: bool
+def test_many_concurrent_requests_make_one_version(
+    settings: Settings, store: ObjectStore, run_queue: RecordingRunQueue, chunk_queue: NotingQueue, archive: bool
 ) -> None:
     apps = [create_app(settings, store=store, queue=chunk_queue, run_queue=run_queue) for _ in range(2)]
     count, rounds = 8, 4
@@ -146,7 +146,7 @@ def test_many_at_once_make_one_version(
     assert len(archives(store)) == (rounds if archive else 0)
 
 
-def test_others_at_the_same_time_get_their_own_versions(app: FastAPI, store: ObjectStore) -> None:
+def test_concurrent_requests_with_other_keys_get_their_own_versions(app: FastAPI, store: ObjectStore) -> None:
     together = threading.Barrier(8)
 
     def one(place: int) -> str:
@@ -161,8 +161,12 @@ def test_others_at_the_same_time_get_their_own_versions(app: FastAPI, store: Obj
     assert len(versions(store)) == 4
 
 
-def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
-    client: TestClient, store: ObjectStore, run_queue: NotingRuns, execute: Execute, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_request_continues_with_the_same_version(
+    client: TestClient,
+    store: ObjectStore,
+    run_queue: RecordingRunQueue,
+    execute: Execute,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     puts = {"left": 0}
 
@@ -193,11 +197,11 @@ def test_broken_off_anywhere_the_same_key_goes_on_with_the_same_version(
     assert archives(store) == []
 
 
-def test_the_slower_of_two_leaves_no_archive_behind(
+def test_the_slower_of_two_requests_leaves_no_archive(
     app: FastAPI,
     client: TestClient,
     store: ObjectStore,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     execute: Execute,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -219,7 +223,7 @@ def test_the_slower_of_two_leaves_no_archive_behind(
     assert versions(store) == ["00000001.json"]
 
 
-def test_a_key_of_what_is_deleted_is_refused_until_it_is_gone(client: TestClient, store: ObjectStore) -> None:
+def test_the_key_of_a_deleted_dataset_is_refused_until_it_is_gone(client: TestClient, store: ObjectStore) -> None:
     sent(client, "once")
     assert client.delete("/datasets/scenes/1").status_code == 204
     answer = sent(client, "once")
@@ -231,8 +235,8 @@ def test_a_key_of_what_is_deleted_is_refused_until_it_is_gone(client: TestClient
     assert sent(client, "once").json()["id"] == "scenes@2"
 
 
-def test_a_tenant_without_room_is_still_told_what_it_has_sent(
-    settings: Settings, store: ObjectStore, execute: Execute, run_queue: NotingRuns
+def test_a_repeated_request_is_answered_even_over_the_storage_limit(
+    settings: Settings, store: ObjectStore, execute: Execute, run_queue: RecordingRunQueue
 ) -> None:
     client = TestClient(create_app(settings, store=store, run_queue=run_queue))
     assert sent(client, "once").status_code == 202

@@ -1,4 +1,4 @@
-"""Datasets through the API and a bulk worker: what comes in is what was sent, item for item."""
+"""Tests of dataset imports through the API and a bulk worker."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from service.runs.dataset_versions import Datasets
 from service.runs.repository import RunRepository
 from service.settings import Settings
 from service.store import ObjectStore, keys
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from workers.bulk.execute import RunOutcome
 
 Execute = Callable[[str], RunOutcome]
 
 
-def test_a_dataset_is_taken_in_as_it_was_sent(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+def test_a_dataset_is_imported_unchanged(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     data = dataset_tar(6)
     accepted = send(client, data)
@@ -57,7 +57,7 @@ def test_a_dataset_is_taken_in_as_it_was_sent(
             assert item.image == tar.extractfile(f"set/images/scene{position}.png").read()
             sent = np.array(Image.open(tar.extractfile(f"set/masks/scene{position}.png")))
             assert np.array_equal(item.labels, sent)
-            counts = dict(zip(*(values.tolist() for values in np.unique(sent, return_counts=True))))
+            counts = dict(zip(*(values.tolist() for values in np.unique(sent, return_counts=True)), strict=True))
             assert dataset.record(position).pixels == counts
     assert position == 5
     assert [at for at, _ in dataset.items(start_after=3)] == [4, 5]
@@ -68,7 +68,9 @@ def test_a_dataset_is_taken_in_as_it_was_sent(
     assert store.head(layout.archive(dataset.run)) is None
 
 
-def test_its_statistics_are_those_of_its_masks(client: TestClient, execute: Execute, run_queue: NotingRuns) -> None:
+def test_its_statistics_are_those_of_its_masks(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue
+) -> None:
     send(client, dataset_tar(6))
     execute(run_queue.sent[-1])
     statistics = client.get("/datasets/scenes/1/statistics").json()
@@ -82,8 +84,8 @@ def test_its_statistics_are_those_of_its_masks(client: TestClient, execute: Exec
         assert picture.width > 300
 
 
-def test_what_cannot_be_read_is_left_out_and_reported(
-    client: TestClient, execute: Execute, run_queue: NotingRuns
+def test_unreadable_items_are_skipped_and_reported(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue
 ) -> None:
     send(client, dataset_tar(4, spoilt=2))
     execute(run_queue.sent[-1])
@@ -102,8 +104,8 @@ def test_what_cannot_be_read_is_left_out_and_reported(
         (dataset_tar(1, spoilt=0), "no pair"),
     ],
 )
-def test_a_dataset_that_is_none_fails_with_the_reason(
-    data: bytes, says: str, client: TestClient, execute: Execute, run_queue: NotingRuns
+def test_an_invalid_dataset_fails_with_the_reason(
+    data: bytes, says: str, client: TestClient, execute: Execute, run_queue: RecordingRunQueue
 ) -> None:
     send(client, data)
     assert execute(run_queue.sent[-1]) is RunOutcome.ENDED
@@ -115,8 +117,8 @@ def test_a_dataset_that_is_none_fails_with_the_reason(
     assert "has ended as failed" in refused.json()["detail"]
 
 
-def test_versions_are_numbered_and_never_again(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+def test_version_numbers_are_never_reused(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     assert [send(client, dataset_tar(n))["id"] for n in (1, 2, 3)] == ["scenes@1", "scenes@2", "scenes@3"]
     for run in run_queue.sent[:2]:
@@ -133,7 +135,7 @@ def test_versions_are_numbered_and_never_again(
         datasets.ready("scene")
 
 
-def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
+def test_tenants_have_separate_datasets(store: ObjectStore) -> None:
     runs = RunRepository(store)
     one, other = Datasets(runs, "one"), Datasets(runs, "other")
     assert (
@@ -144,8 +146,8 @@ def test_two_tenants_have_each_their_own(store: ObjectStore) -> None:
     assert list(other.names()) == ["set"]
 
 
-def test_files_of_the_store_are_read_below_the_tenants_own_folder(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+def test_imports_read_only_below_the_tenants_own_prefix(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     with tarfile.open(fileobj=io.BytesIO(dataset_tar(3))) as tar:
         for member in tar.getmembers():
@@ -164,14 +166,14 @@ def test_files_of_the_store_are_read_below_the_tenants_own_folder(
 
 
 @pytest.mark.parametrize("name", [None, "", "A", "../x", "a b", "x" * 64, "ümlaut", ".a"])
-def test_names_that_are_none(name: str | None, client: TestClient) -> None:
+def test_invalid_names_are_refused(name: str | None, client: TestClient) -> None:
     params = {} if name is None else {"name": name}
     answer = client.post("/datasets", params=params, content=b"x", headers={"Content-Type": "application/zip"})
     assert answer.status_code == 422
     assert "lower-case letters" in answer.json()["detail"]
 
 
-def test_bodies_that_are_refused(client: TestClient, settings: Settings) -> None:
+def test_invalid_bodies_are_refused(client: TestClient, settings: Settings) -> None:
     url = "/datasets?name=scenes"
     assert client.post(url, content=b"", headers={"Content-Type": "application/zip"}).status_code == 422
     assert client.post(url, content=b"x", headers={"Content-Type": "text/plain"}).status_code == 415
@@ -182,7 +184,7 @@ def test_bodies_that_are_refused(client: TestClient, settings: Settings) -> None
     assert not list((settings.data_dir / "scratch").glob("*/*"))
 
 
-def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings, store: ObjectStore) -> None:
+def test_an_archive_over_the_limit_is_refused_during_the_upload(settings: Settings, store: ObjectStore) -> None:
     from service.api.app import create_app
 
     small = settings.model_copy(update={"max_dataset_bytes": 4096, "max_body_bytes": 2048})
@@ -201,8 +203,8 @@ def test_an_archive_over_the_limit_is_refused_while_it_comes(settings: Settings,
     )
 
 
-def test_a_deleted_dataset_leaves_nothing_but_its_number(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+def test_a_deleted_dataset_leaves_only_its_version_number(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     before = {info.key for info in store.list("")}
     send(client, dataset_tar(3))
@@ -219,8 +221,8 @@ def test_a_deleted_dataset_leaves_nothing_but_its_number(
     assert client.get("/datasets").json()["datasets"] == []
 
 
-def test_a_damaged_shard_is_told(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore
+def test_a_damaged_shard_is_reported(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore
 ) -> None:
     send(client, dataset_tar(2))
     execute(run_queue.sent[-1])
@@ -236,7 +238,7 @@ def test_a_damaged_shard_is_told(
     assert found[1].reason == "damaged"
 
 
-def test_keys_are_what_the_store_takes() -> None:
+def test_is_key_accepts_what_the_store_accepts() -> None:
     run = "d" + "0" * 18
     for key in (
         layout.shard(run, 3),
@@ -250,7 +252,7 @@ def test_keys_are_what_the_store_takes() -> None:
         layout.about("../x")
 
 
-def test_scratch_of_the_dead_is_removed(tmp_path: Path) -> None:
+def test_scratch_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     from service.datasets.stored.scratch import scratch_folder
 
     with scratch_folder(tmp_path) as folder:

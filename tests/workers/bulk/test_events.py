@@ -1,5 +1,4 @@
-"""``.../events`` of exports, augmentation sets and datasets: server-sent events as a job has them, with Redis and
-without it."""
+"""Tests of the server-sent events of exports, augmentation sets and datasets, with and without Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore
 from tests.service.api.support import CLOSED_PORT, events_in
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from workers.bulk import context as work_module
 from workers.bulk.context import Finished, RunContext
@@ -39,17 +38,17 @@ from workers.bulk.worker import BulkWorker
 
 Execute = Callable[[str], RunOutcome]
 SLOW_S = 120.0
-"""A beat that no test waits for."""
+"""A heartbeat interval longer than any test."""
 
 
 def shown(services: Services, spec: RunSpec, stands: RunProgress) -> RunView:
-    """A run for an answer, of whatever kind."""
+    """The view of a run of any kind."""
     return RunView(**run_fields(spec, stands))
 
 
 @asynccontextmanager
 async def following(app: FastAPI, spec: RunSpec, **options: Any) -> AsyncGenerator[AsyncGenerator[str, None], None]:
-    """The stream of a run's events, its first line taken."""
+    """The stream of a run's events, after its first line."""
     services = app.state.services
     async with aclosing(event_stream(services.watcher, followed_run(services, spec, shown), **options)) as stream:
         assert await anext(stream) == "retry: 2000\n\n"
@@ -58,12 +57,12 @@ async def following(app: FastAPI, spec: RunSpec, **options: Any) -> AsyncGenerat
 
 
 async def following_event(stream: AsyncGenerator[str, None]) -> dict[str, Any]:
-    """The next event, with its data."""
+    """The next event of the stream, with its data."""
     (event,) = events_in(await asyncio.wait_for(anext(stream), 30))
     return {**event, "data": json.loads(event["data"])}
 
 
-def test_words_of_progress_wake_who_follows_and_the_end_is_the_end(
+def test_progress_is_streamed_and_the_end_closes_the_stream(
     app: FastAPI, worker: BulkWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With a clock this slow, only Redis can have woken the watcher in time.
@@ -106,7 +105,7 @@ def test_words_of_progress_wake_who_follows_and_the_end_is_the_end(
     assert (events[0]["id"], events[-1]["id"]) == ("0.-.queued", "3.3.succeeded")
 
 
-def test_a_redis_that_forgets_is_no_news(app: FastAPI, worker: BulkWorker, settings: Settings) -> None:
+def test_a_redis_that_loses_progress_sends_no_event(app: FastAPI, worker: BulkWorker, settings: Settings) -> None:
     spec = accepted(worker)
     worker.runs.mark_started(spec.run)
     publish_progress(worker.live_state, spec.run, 40, 100)
@@ -125,10 +124,12 @@ def test_a_redis_that_forgets_is_no_news(app: FastAPI, worker: BulkWorker, setti
     assert asyncio.run(follow()) == [40, still, still, still, 41]
 
 
-def test_without_a_redis_states_are_told_from_the_store(
+def test_without_redis_states_are_read_from_the_store(
     settings: Settings, store: ObjectStore, worker: BulkWorker
 ) -> None:
-    app = create_app(settings.model_copy(update={"broker_url": CLOSED_PORT}), store=store, run_queue=NotingRuns())
+    app = create_app(
+        settings.model_copy(update={"broker_url": CLOSED_PORT}), store=store, run_queue=RecordingRunQueue()
+    )
     spec = accepted(worker)
 
     async def follow() -> list[str]:
@@ -142,7 +143,7 @@ def test_without_a_redis_states_are_told_from_the_store(
     assert asyncio.run(follow()) == ["0.-.queued", "0.-.running", "3.3.succeeded"]
 
 
-def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(
+def test_a_deletion_ends_the_stream_and_a_new_one_gets_404(
     app: FastAPI, worker: BulkWorker, client: TestClient
 ) -> None:
     spec = accepted(worker)
@@ -157,9 +158,7 @@ def test_deleted_on_the_way_the_stream_ends_and_who_comes_back_is_told_so(
     assert client.get(f"/exports/{spec.run}/events").status_code == 404
 
 
-def test_an_export_is_followed_over_http_as_it_is_looked_at(
-    client: TestClient, execute: Execute, run_queue: NotingRuns
-) -> None:
+def test_an_export_is_followed_over_http(client: TestClient, execute: Execute, run_queue: RecordingRunQueue) -> None:
     send(client, dataset_tar(3))
     dataset = run_queue.sent[-1]
     taking_in = threading.Timer(0.2, execute, (dataset,))
@@ -181,7 +180,7 @@ def test_an_export_is_followed_over_http_as_it_is_looked_at(
     assert told == looked_at
 
 
-def test_a_set_that_ended_tells_so_once(client: TestClient, execute: Execute, run_queue: NotingRuns) -> None:
+def test_an_ended_set_sends_one_event(client: TestClient, execute: Execute, run_queue: RecordingRunQueue) -> None:
     send(client, dataset_tar(3, names=("building", "water", "vegetation")))
     execute(run_queue.sent[-1])
     made = client.post("/augmentations", json={"dataset": "scenes", "model": "aerial", "count": 2, "seed": 1}).json()
@@ -194,7 +193,7 @@ def test_a_set_that_ended_tells_so_once(client: TestClient, execute: Execute, ru
     assert (again.status_code, again.text) == (204, "")
 
 
-def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> None:
+def test_runs_of_other_tenants_are_unknown(client: TestClient, store: ObjectStore) -> None:
     for kind in (RunKind.EXPORT, RunKind.AUGMENTATION):
         spec = RunSpec(run=new_run_id(kind), tenant="lab", created_at=datetime.now(UTC), work={})
         RunRepository(store).write_spec(spec)
@@ -204,7 +203,7 @@ def test_what_is_anothers_is_unknown(client: TestClient, store: ObjectStore) -> 
     assert client.get("/datasets/nobody/1/events").status_code == 404
 
 
-def test_a_run_that_hurries_speaks_now_and_then(
+def test_progress_reports_are_rate_limited(
     worker: BulkWorker, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_module, "_REPORT_INTERVAL_S", SLOW_S)
@@ -228,7 +227,7 @@ def test_a_run_that_hurries_speaks_now_and_then(
     assert [json.loads(text) for text in said[:-1]] == [{"done": 0}, {"ended": True}]
 
 
-def test_who_leaves_leaves_nothing_behind(app: FastAPI, worker: BulkWorker) -> None:
+def test_a_disconnected_client_leaves_no_subscription(app: FastAPI, worker: BulkWorker) -> None:
     spec = accepted(worker)
 
     async def look_and_leave() -> None:

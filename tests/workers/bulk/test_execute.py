@@ -1,4 +1,4 @@
-"""Deliveries of runs: once or many times, cancelled, deleted, killed; and the sweeper that sends what is lost."""
+"""Tests of deliveries of runs: repeated, cancelled, deleted, killed; and of the sweeper."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.kit.states import JobState
 from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore, run_keys
-from tests.workers.bulk.conftest import NotingRuns
+from tests.workers.bulk.conftest import RecordingRunQueue
 from workers.bulk.celery_app import create_bulk_app
 from workers.bulk.context import (
     Finished,
@@ -39,7 +39,7 @@ DONE = Finished(JobState.SUCCEEDED, done=3, total=3, size=10, result={"said": "s
 
 
 def accepted(worker: BulkWorker, kind: RunKind = RunKind.EXPORT) -> RunSpec:
-    """A run that has been accepted."""
+    """Writes the spec of a new run."""
     spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(UTC), work={})
     worker.runs.write_spec(spec)
     return spec
@@ -58,7 +58,7 @@ def test_ids_name_their_kind_and_sort_newest_first() -> None:
         assert kind_of(none) is None
 
 
-def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
+def test_a_run_ends_once_with_its_handlers_result(worker: BulkWorker) -> None:
     spec = accepted(worker)
     calls: list[str] = []
 
@@ -84,7 +84,7 @@ def test_a_run_ends_once_with_what_its_kind_says(worker: BulkWorker) -> None:
     assert worker.leases.live(spec.run) == set()
 
 
-def test_two_workers_never_have_the_same_run(hire: Callable[..., BulkWorker]) -> None:
+def test_two_workers_never_execute_the_same_run(hire: Callable[..., BulkWorker]) -> None:
     one, other = hire(), hire()
     spec = accepted(one)
     outcomes: list[RunOutcome] = []
@@ -97,7 +97,7 @@ def test_two_workers_never_have_the_same_run(hire: Callable[..., BulkWorker]) ->
     assert outcomes == [RunOutcome.TAKEN]
 
 
-def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: NotingRuns) -> None:
+def test_a_waiting_run_is_not_requeued_early(worker: BulkWorker, run_queue: RecordingRunQueue) -> None:
     spec = accepted(worker)
     sweeper = RunSweeper(worker)
     assert execute_run(worker, spec.run, kinds(lambda context: RetryLater(0.6))) is RunOutcome.LATER
@@ -111,8 +111,8 @@ def test_what_waits_is_not_sent_before_its_time(worker: BulkWorker, run_queue: N
         assert execute_run(worker, spec.run, kinds(lambda context: RetryLater(0.001))) is RunOutcome.LATER
 
 
-def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
-    worker: BulkWorker, run_queue: NotingRuns, settings: Settings
+def test_the_sweeper_requeues_lost_runs_only(
+    worker: BulkWorker, run_queue: RecordingRunQueue, settings: Settings
 ) -> None:
     lost, queued, held, ended = (accepted(worker) for _ in range(4))
     real = RunQueue(settings)
@@ -131,7 +131,7 @@ def test_the_sweeper_sends_what_the_broker_lost_and_nothing_else(
     assert set(run_queue.sent) == {lost.run, held.run}
 
 
-def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: BulkWorker) -> None:
+def test_an_invalid_request_ends_the_run_and_a_store_error_does_not(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
     def away(context: RunContext) -> Finished:
@@ -150,7 +150,7 @@ def test_a_fault_of_the_request_ends_it_and_one_of_the_store_does_not(worker: Bu
     assert (summary.state, summary.reason) == (JobState.FAILED, "there is no pair")
 
 
-def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker) -> None:
+def test_a_run_that_keeps_failing_fails_with_the_reason(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
     def broken(context: RunContext) -> Finished:
@@ -165,7 +165,7 @@ def test_a_run_that_keeps_failing_is_given_up_with_the_reason(worker: BulkWorker
     assert summary.reason == "failed after 2 attempts; the last one: RuntimeError: a fault of ours"
 
 
-def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, settings: Settings) -> None:
+def test_a_run_that_keeps_killing_its_worker_fails(worker: BulkWorker, settings: Settings) -> None:
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)
     redis.set(redis_keys.run_attempts(spec.run), 2)  # two began and never came back
@@ -176,7 +176,7 @@ def test_a_run_that_kills_its_worker_is_given_up_too(worker: BulkWorker, setting
     assert "the last one ended when its worker died" in (summary.reason or "")
 
 
-def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
+def test_a_run_cancelled_before_its_start_ends_at_once(worker: BulkWorker) -> None:
     spec = accepted(worker)
     worker.runs.cancel(spec)
     summary = worker.runs.read_summary(spec.run)
@@ -189,7 +189,7 @@ def test_cancelled_before_it_began_it_ends_at_once(worker: BulkWorker) -> None:
     )
 
 
-def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) -> None:
+def test_a_run_cancelled_during_execution_keeps_nothing(worker: BulkWorker) -> None:
     spec = accepted(worker)
 
     def handle(context: RunContext) -> Finished:
@@ -207,8 +207,8 @@ def test_cancelled_at_work_it_is_released_and_keeps_nothing(worker: BulkWorker) 
     assert worker.store.head(f"{run_keys.run_prefix(spec.run)}files/a.tar") is None
 
 
-def test_a_worker_that_stops_hands_its_run_on(
-    worker: BulkWorker, run_queue: NotingRuns, hire: Callable[..., BulkWorker]
+def test_a_worker_that_stops_requeues_its_run(
+    worker: BulkWorker, run_queue: RecordingRunQueue, hire: Callable[..., BulkWorker]
 ) -> None:
     spec = accepted(worker)
 
@@ -222,7 +222,7 @@ def test_a_worker_that_stops_hands_its_run_on(
     assert execute_run(hire(), spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
 
 
-def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, store: ObjectStore) -> None:
+def test_a_deleted_runs_objects_are_removed_after_its_lease_ends(worker: BulkWorker, store: ObjectStore) -> None:
     before = {info.key for info in store.list("")}
     spec = accepted(worker, RunKind.DATASET)
     sweeper = RunSweeper(worker)
@@ -241,7 +241,7 @@ def test_deleted_it_is_gone_at_once_and_its_objects_in_time(worker: BulkWorker, 
     assert {info.key for info in store.list("")} == before
 
 
-def test_messages_are_those_of_celery_and_hold_nothing_but_an_id(worker: BulkWorker, settings: Settings) -> None:
+def test_messages_hold_only_a_run_id(worker: BulkWorker, settings: Settings) -> None:
     app = create_bulk_app(settings, worker)
     task = app.tasks[RUN_TASK]
     assert task("../../x") == RunOutcome.NOTHING_TO_DO.value
@@ -249,7 +249,7 @@ def test_messages_are_those_of_celery_and_hold_nothing_but_an_id(worker: BulkWor
     assert set(app.conf.task_queues) == {RUN_QUEUE} == set(run_celery_options(settings)["task_queues"])
 
 
-def test_a_run_that_was_never_written_is_forgotten(
+def test_an_open_entry_without_a_spec_is_deleted_after_an_hour(
     worker: BulkWorker, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datetime import timedelta

@@ -1,5 +1,4 @@
-"""Exports through the API and a bulk worker: what comes out is what went in, and an export that is cut goes on where it
-was."""
+"""Tests of exports through the API and a bulk worker, also of one that is interrupted."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from service.kit.run_kinds import RunKind
 from service.runs.repository import RunRepository
 from service.store import ObjectStore
 from tests.service.api.support import finish
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from workers.bulk.celery_app import handlers
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
@@ -33,8 +32,8 @@ NAMES = ("building", "water", "vegetation", "unlabelled")
 
 
 @pytest.fixture
-def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
-    """A dataset of 6 items that has been taken in; its id."""
+def scenes(client: TestClient, execute: Execute, run_queue: RecordingRunQueue) -> str:
+    """Id of an imported dataset of 6 items."""
     found = send(client, dataset_tar(6, names=NAMES))["id"]
     execute(run_queue.sent[-1])
     return str(found)
@@ -42,15 +41,15 @@ def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
 
 @pytest.fixture
 def job(client: TestClient, store: ObjectStore) -> str:
-    """A job of 5 twins that has ended, of which one failed; its id."""
+    """Id of an ended job of 5 twins, of which one failed."""
     repository = JobRepository(store)
     accepted = client.post("/generate", json={"model": "aerial", "classes": ["water"], "count": 5, "seed": 1}).json()
     finish(repository, repository.read_spec(accepted["id"]), failed=(3,))
     return str(accepted["id"])
 
 
-def export(client: TestClient, execute: Execute, run_queue: NotingRuns, **body: Any) -> dict[str, Any]:
-    """An export that has been carried out, as the API tells of it."""
+def export(client: TestClient, execute: Execute, run_queue: RecordingRunQueue, **body: Any) -> dict[str, Any]:
+    """Submits and executes an export; returns its view."""
     answer = client.post("/exports", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == f"/exports/{answer.json()['id']}"
@@ -59,7 +58,7 @@ def export(client: TestClient, execute: Execute, run_queue: NotingRuns, **body: 
 
 
 def files(client: TestClient, view: dict[str, Any]) -> dict[str, bytes]:
-    """The export's files, fetched by their links, checked against what is said of them."""
+    """Downloads the export's files and checks them against the view."""
     found: dict[str, bytes] = {}
     cursor = None
     while True:
@@ -74,7 +73,7 @@ def files(client: TestClient, view: dict[str, Any]) -> dict[str, bytes]:
 
 
 def unpacked(parts: dict[str, bytes]) -> dict[str, bytes]:
-    """What is in the zip files."""
+    """The contents of the zip files."""
     found: dict[str, bytes] = {}
     for path, data in parts.items():
         if path.endswith(".zip"):
@@ -84,8 +83,8 @@ def unpacked(parts: dict[str, bytes]) -> dict[str, bytes]:
     return found
 
 
-def test_a_job_and_a_dataset_as_one_set(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, scenes: str, job: str
+def test_a_job_and_a_dataset_are_exported_together(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, scenes: str, job: str
 ) -> None:
     # the twins of the tests' worker are smaller than those of a real one; a format that takes any size
     view = export(
@@ -125,9 +124,9 @@ def test_a_job_and_a_dataset_as_one_set(
     assert view["bytes"] == sum(len(data) for data in files(client, view).values())
 
 
-def test_an_export_goes_on_where_a_killed_worker_left_it(
+def test_an_export_continues_after_its_worker_is_killed(
     client: TestClient,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     scenes: str,
     hire: Callable[..., BulkWorker],
     store: ObjectStore,
@@ -173,8 +172,8 @@ def test_an_export_goes_on_where_a_killed_worker_left_it(
         assert left == []
 
 
-def test_low_confidence_is_left_out_and_told(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, job: str
+def test_low_confidence_items_are_skipped_and_counted(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, job: str
 ) -> None:
     view = export(client, execute, run_queue, sources=[{"job": job}], format="coco", min_confident_share=0.995)
     assert view["state"] == "failed"
@@ -208,7 +207,9 @@ def test_low_confidence_is_left_out_and_told(
         ({"sources": [{"dataset": "scenes"}], "format": "coco", "shard_items": 0}, 422, "shard_items"),
     ],
 )
-def test_what_cannot_be_exported(body: dict[str, Any], status: int, says: str, client: TestClient, scenes: str) -> None:
+def test_invalid_exports_are_refused(
+    body: dict[str, Any], status: int, says: str, client: TestClient, scenes: str
+) -> None:
     answer = client.post("/exports", json=body)
     assert answer.status_code == status, answer.text
     assert says in answer.json()["detail"]
@@ -226,7 +227,7 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
     assert "nothing that could be exported" in answer.json()["detail"]
 
 
-def test_a_dataset_deleted_meanwhile_is_named(
+def test_an_export_of_a_dataset_deleted_meanwhile_fails_and_names_it(
     client: TestClient, execute: Execute, worker: BulkWorker, scenes: str
 ) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
@@ -235,11 +236,11 @@ def test_a_dataset_deleted_meanwhile_is_named(
     execute(export_id)
     view = client.get(f"/exports/{export_id}").json()
     assert view["state"] == "failed"
-    assert view["reason"] == "dataset scenes@1 is gone; it was deleted after the export had been accepted"
+    assert view["reason"] == "dataset scenes@1 was deleted after the export had been accepted"
 
 
-def test_classes_that_do_not_agree_are_told_at_once(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, job: str
+def test_different_classes_are_refused_at_submission(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, job: str
 ) -> None:
     send(client, dataset_tar(2), name="others")
     execute(run_queue.sent[-1])
@@ -255,7 +256,7 @@ def test_classes_that_do_not_agree_are_told_at_once(
     )
 
 
-def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_queue: NotingRuns) -> None:
+def test_the_same_key_gives_the_same_export(client: TestClient, scenes: str, run_queue: RecordingRunQueue) -> None:
     body = {"sources": [{"dataset": scenes}], "format": "voc"}
     headers = {"Idempotency-Key": "once"}
     first = client.post("/exports", json=body, headers=headers).json()
@@ -269,8 +270,8 @@ def test_the_same_key_is_the_same_export(client: TestClient, scenes: str, run_qu
     assert generated.status_code == 202
 
 
-def test_listed_newest_first_cancelled_and_deleted(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, scenes: str, store: ObjectStore
+def test_exports_are_listed_newest_first_cancelled_and_deleted(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, scenes: str, store: ObjectStore
 ) -> None:
     ids = [
         client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco", "seed": n}).json()["id"]
@@ -292,7 +293,7 @@ def test_listed_newest_first_cancelled_and_deleted(
     assert [view["id"] for view in client.get("/exports").json()["exports"]] == [ids[2], ids[0]]
 
 
-def test_nobody_sees_what_is_anothers(store: ObjectStore, client: TestClient, scenes: str) -> None:
+def test_exports_of_other_tenants_are_unknown(store: ObjectStore, client: TestClient, scenes: str) -> None:
     export_id = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "coco"}).json()["id"]
     runs = RunRepository(store)
     assert runs.read_spec(export_id, tenant="default").run == export_id

@@ -1,4 +1,4 @@
-"""What Prometheus is told of bulk workers: real work, and what the page says of it over HTTP."""
+"""Tests of the bulk worker's metrics: real work, and the page that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from service.store import ObjectStore
 from tests.ports import free_port
 from tests.service.api.support import mask_card, register
 from tests.waiting import until
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
-from tests.workers.bulk.test_augmentations import ask, see_through
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
+from tests.workers.bulk.test_augmentations import ask, execute_until_ended
 from tests.workers.bulk.test_cleanup import break_at_the_third_shard
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import NAMES
@@ -42,7 +42,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def page(port: int) -> Values:
-    """What the page says, by metric and its labels' values, the buckets of histograms left out."""
+    """The metrics page: values by metric and labels, without the buckets of histograms."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return {
@@ -57,7 +57,7 @@ def page(port: int) -> Values:
 
 @pytest.fixture
 def port(worker: BulkWorker) -> Iterator[int]:
-    """Where the worker's metrics are served."""
+    """Port on which the worker's metrics are served."""
     collector, port = BulkCollector(worker), free_port()
     serve_metrics(collector, port, "127.0.0.1")
     yield port
@@ -66,7 +66,7 @@ def port(worker: BulkWorker) -> Iterator[int]:
 
 @pytest.fixture
 def grown(port: int) -> Callable[[], Values]:
-    """By how much each metric has grown since the test began; those that have not are left out."""
+    """Returns a function that gives the growth of each metric since the start of the test, if it grew."""
     before = page(port)
 
     def since() -> Values:
@@ -77,8 +77,8 @@ def grown(port: int) -> Callable[[], Values]:
     return since
 
 
-def test_a_dataset_and_its_export(
-    client: TestClient, execute: Execute, run_queue: NotingRuns, grown: Callable[[], Values], store: ObjectStore
+def test_a_dataset_and_its_export_are_counted(
+    client: TestClient, execute: Execute, run_queue: RecordingRunQueue, grown: Callable[[], Values], store: ObjectStore
 ) -> None:
     send(client, dataset_tar(6, spoilt=2))
     execute(run_queue.sent[-1])
@@ -114,11 +114,11 @@ def test_a_dataset_and_its_export(
     assert said["twinset_bulk_run_seconds_sum", "export"] == pytest.approx(view["seconds"])
 
 
-def test_an_export_that_goes_on_counts_what_each_worker_did(
+def test_an_export_over_two_workers_is_counted_by_each(
     client: TestClient,
     hire: Callable[..., BulkWorker],
     execute: Execute,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     grown: Callable[[], Values],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,11 +138,11 @@ def test_an_export_that_goes_on_counts_what_each_worker_did(
     assert said["twinset_bulk_runs_ended_total", "export", "succeeded"] == 1
 
 
-def test_twins_of_a_set_by_what_became_of_them(
+def test_accepted_and_rejected_twins_are_counted(
     client: TestClient,
     execute: Execute,
     worker: BulkWorker,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     store: ObjectStore,
     grown: Callable[[], Values],
 ) -> None:
@@ -152,7 +152,7 @@ def test_twins_of_a_set_by_what_became_of_them(
     asked = ask(
         client, dataset="scenes", model="aerial", count=12, seed=1, acceptance={"min_confident_share": 0.9}, budget=4.0
     )
-    view = see_through(client, execute, worker, asked["id"], lambda seed: 0.95 if seed % 2 else 0.5)
+    view = execute_until_ended(client, execute, worker, asked["id"], lambda seed: 0.95 if seed % 2 else 0.5)
     said = grown()
     assert said["twinset_bulk_twins_accepted_total",] == view["done"] == 12
     rejected = {name[1]: value for name, value in said.items() if name[0] == "twinset_bulk_twins_rejected_total"}
@@ -161,8 +161,8 @@ def test_twins_of_a_set_by_what_became_of_them(
     assert said["twinset_bulk_deliveries_total", "augmentation", "later"] >= 1
 
 
-def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
-    worker: BulkWorker, port: int, grown: Callable[[], Values], settings: Settings, run_queue: NotingRuns
+def test_running_runs_queue_and_sweeps_are_counted(
+    worker: BulkWorker, port: int, grown: Callable[[], Values], settings: Settings, run_queue: RecordingRunQueue
 ) -> None:
     spec = accepted(worker)
     under_way: list[Values] = []
@@ -200,7 +200,7 @@ def test_runs_in_hand_the_queue_and_what_the_sweeper_does(
     assert grown()["twinset_bulk_deliveries_total", "export", "later"] == 1
 
 
-def test_without_a_broker_the_page_is_served_all_the_same(
+def test_the_metrics_page_is_served_without_a_broker(
     worker: BulkWorker, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from redis.exceptions import ConnectionError
@@ -214,7 +214,7 @@ def test_without_a_broker_the_page_is_served_all_the_same(
     assert ("twinset_bulk_sweeps_total",) in said
 
 
-def test_a_port_that_is_taken_is_named(worker: BulkWorker) -> None:
+def test_a_port_in_use_is_named(worker: BulkWorker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"port {port} on 127.0.0.1 cannot be had for metrics.*--metrics-port"):
@@ -222,7 +222,7 @@ def test_a_port_that_is_taken_is_named(worker: BulkWorker) -> None:
 
 
 def listening(pid: int) -> list[str]:
-    """The local addresses, in the kernel's hexadecimal, on which a process listens for TCP."""
+    """Local addresses, in the kernel's hexadecimal form, on which a process listens for TCP."""
     own = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -237,7 +237,7 @@ def listening(pid: int) -> list[str]:
     return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
 
 
-def test_the_command_serves_them_on_its_port_and_nothing_without_one(settings: Settings, store: ObjectStore) -> None:
+def test_the_command_serves_metrics_only_with_a_port(settings: Settings, store: ObjectStore) -> None:
     environment = {
         **os.environ,
         "TWINSET_DATA_DIR": str(settings.data_dir),

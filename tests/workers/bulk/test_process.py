@@ -1,5 +1,4 @@
-"""A bulk worker as a process: it takes runs from the broker, is killed outright, and another goes on; asked to stop, it
-does."""
+"""Tests of a bulk worker as a process: it is killed or stopped, and another one continues."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Start]:
-    """Starts bulk workers; none is left at the end."""
+    """Returns a function that starts bulk workers; all are ended at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start_one() -> subprocess.Popen[bytes]:
@@ -67,7 +66,7 @@ def hashes(client: TestClient, export: str) -> dict[str, str]:
     return {file["path"]: file["sha256"] for file in page["files"]}
 
 
-def test_killed_between_shards_another_goes_on_and_the_bytes_are_the_same(
+def test_another_worker_continues_after_a_kill_with_the_same_bytes(
     settings: Settings, store: ObjectStore, start: Start
 ) -> None:
     # through the real queue: what the API sends, Celery's worker takes
@@ -100,7 +99,7 @@ def test_killed_between_shards_another_goes_on_and_the_bytes_are_the_same(
     assert not list((settings.data_dir / "scratch").glob("*/*"))
 
 
-def test_asked_to_stop_it_hands_on_what_it_is_at(settings: Settings, store: ObjectStore, start: Start) -> None:
+def test_a_worker_that_is_stopped_requeues_its_run(settings: Settings, store: ObjectStore, start: Start) -> None:
     client = TestClient(create_app(settings, store=store))
     worker = start()
     send(client, dataset_tar(400))
@@ -114,7 +113,7 @@ def test_asked_to_stop_it_hands_on_what_it_is_at(settings: Settings, store: Obje
     assert client.get("/datasets/scenes").json()["items"] == 400
 
 
-def test_killed_while_a_receiver_is_called_another_calls_again(
+def test_a_webhook_is_sent_again_if_its_worker_is_killed_meanwhile(
     settings: Settings, store: ObjectStore, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWINSET_WEBHOOK_ALLOW_PRIVATE", "true")

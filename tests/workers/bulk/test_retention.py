@@ -1,5 +1,4 @@
-"""Exports and augmentation sets that are old enough go as if they had been deleted; datasets, and what is needed,
-stay."""
+"""Tests of the retention of exports and augmentation sets; datasets, and sets that are still read, stay."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from service.runs.spec import RunSpec
 from service.settings import Settings
 from service.store import ObjectStore, run_keys
 from tests.service.api.support import mask_card, register
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
-from tests.workers.bulk.test_augmentations import ask, see_through
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
+from tests.workers.bulk.test_augmentations import ask, execute_until_ended
 from tests.workers.bulk.test_exports import NAMES, files
 from workers.bulk.execute import RunOutcome
 from workers.bulk.retention import RunRetention
@@ -30,15 +29,15 @@ DAYS = 7
 
 
 @pytest.fixture
-def forgetful(settings: Settings, store: ObjectStore, run_queue: NotingRuns) -> Iterator[BulkWorker]:
-    """A worker that keeps runs for a week."""
+def forgetful(settings: Settings, store: ObjectStore, run_queue: RecordingRunQueue) -> Iterator[BulkWorker]:
+    """A worker with a retention of one week."""
     worker = open_bulk_worker(settings.model_copy(update={"run_retention_days": DAYS}), store=store, queue=run_queue)
     yield worker
     worker.close()
 
 
 def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int = 100) -> None:
-    """So many passes, ``later`` days from now."""
+    """Runs the sweeper ``times`` times, ``later`` days from now."""
 
     def now() -> datetime:
         return datetime.now(UTC) + timedelta(days=later)
@@ -52,7 +51,7 @@ def sweep(worker: BulkWorker, *, later: float = 0.0, times: int = 2, size: int =
 def run_of(
     worker: BulkWorker, kind: RunKind, accepted_days_ago: float, ended_days_ago: float | None, tenant: str = "default"
 ) -> str:
-    """A run from so long ago."""
+    """A run that was accepted and ended some days ago."""
     now = datetime.now(UTC)
     then = now - timedelta(days=accepted_days_ago)
     spec = RunSpec(run=new_run_id(kind, then), tenant=tenant, created_at=then, work={})
@@ -63,11 +62,11 @@ def run_of(
 
 
 def left_of(store: ObjectStore, *runs: str) -> list[str]:
-    """All that names one of the runs by its key."""
+    """All keys that contain the id of one of the runs."""
     return [info.key for info in store.list("") if any(run in info.key for run in runs)]
 
 
-def test_runs_expire_by_the_age_of_their_end_page_by_page(forgetful: BulkWorker, store: ObjectStore) -> None:
+def test_runs_expire_by_the_time_of_their_end(forgetful: BulkWorker, store: ObjectStore) -> None:
     expiring = (RunKind.EXPORT, RunKind.AUGMENTATION)
     old = [run_of(forgetful, kind, 9, 8, tenant) for kind in expiring for tenant in ("default", "acme")]
     old += [run_of(forgetful, RunKind.EXPORT, 20 + number, 19) for number in range(5)]
@@ -84,14 +83,14 @@ def test_runs_expire_by_the_age_of_their_end_page_by_page(forgetful: BulkWorker,
     }
 
 
-def test_kept_for_ever_is_the_default(worker: BulkWorker) -> None:
+def test_by_default_runs_never_expire(worker: BulkWorker) -> None:
     kept = [run_of(worker, kind, 5000, 4999) for kind in RunKind]
     sweep(worker, later=3650)
     assert [worker.runs.read_spec(run).run for run in kept] == kept
 
 
 @pytest.fixture
-def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: ObjectStore) -> str:
+def scenes(client: TestClient, execute: Execute, run_queue: RecordingRunQueue, store: ObjectStore) -> str:
     """A dataset, and a model of the same classes that follows masks."""
     register(store, mask_card())
     found = send(client, dataset_tar(6, names=NAMES))["id"]
@@ -99,14 +98,19 @@ def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns, store: O
     return str(found)
 
 
-def export_of(client: TestClient, run_queue: NotingRuns, source: dict[str, str], **more: Any) -> str:
+def export_of(client: TestClient, run_queue: RecordingRunQueue, source: dict[str, str], **more: Any) -> str:
     answer = client.post("/exports", json={"sources": [source], "format": "webdataset"}, **more)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
 
-def test_an_expired_export_is_gone_as_a_deleted_one_is(
-    client: TestClient, forgetful: BulkWorker, execute: Execute, scenes: str, run_queue: NotingRuns, store: ObjectStore
+def test_an_expired_export_is_removed_like_a_deleted_one(
+    client: TestClient,
+    forgetful: BulkWorker,
+    execute: Execute,
+    scenes: str,
+    run_queue: RecordingRunQueue,
+    store: ObjectStore,
 ) -> None:
     headers = {"Idempotency-Key": "once"}
     run = export_of(client, run_queue, {"dataset": scenes}, headers=headers)
@@ -123,17 +127,17 @@ def test_an_expired_export_is_gone_as_a_deleted_one_is(
     assert export_of(client, run_queue, {"dataset": scenes}, headers=headers) != run, "its key is free again"
 
 
-def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
+def test_a_set_expires_with_its_jobs_after_the_exports_that_read_it(
     client: TestClient,
     forgetful: BulkWorker,
     worker: BulkWorker,
     execute: Execute,
     scenes: str,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     store: ObjectStore,
 ) -> None:
     run = ask(client, dataset="scenes", model="tissue", count=4, seed=2)["id"]
-    see_through(client, execute, worker, run)
+    execute_until_ended(client, execute, worker, run)
     [job] = Rounds(store, run).jobs()
     done = export_of(client, run_queue, {"augmentation": run})
     execute(done)
@@ -162,19 +166,19 @@ def test_a_set_takes_its_jobs_along_and_waits_for_exports_that_read_it(
     assert run in answer.json()["detail"]
 
 
-def test_an_export_of_a_set_that_is_gone_fails_with_the_reason_and_counts_twins_that_are(
+def test_exports_of_missing_sets_fail_and_missing_twins_are_counted(
     client: TestClient,
     worker: BulkWorker,
     execute: Execute,
     scenes: str,
-    run_queue: NotingRuns,
+    run_queue: RecordingRunQueue,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import workers.bulk.augment as module
 
     monkeypatch.setattr(module, "ROUND", 2)
     run = ask(client, dataset="scenes", model="tissue", count=6, seed=2)["id"]
-    see_through(client, execute, worker, run)
+    execute_until_ended(client, execute, worker, run)
     jobs = Rounds(worker.store, run).jobs()
     assert len(jobs) == 3
     exports = [export_of(client, run_queue, {"augmentation": run}) for _ in range(2)]

@@ -1,5 +1,4 @@
-"""``callback_url`` of exports and augmentation sets: taken or refused, called at the end whatever dies, gone with its
-run."""
+"""Tests of webhooks of exports and augmentation sets: admission, delivery despite crashes, and deletion."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ from tests.service.webhooks.delivering import (
 )
 from tests.service.webhooks.receiver import Receiver
 from tests.waiting import until
-from tests.workers.bulk.conftest import NotingRuns, dataset_tar, send
+from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, kinds
 from tests.workers.fakes import FailingStore
 from workers.bulk.context import Finished, RunContext
@@ -58,15 +57,15 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def scenes(client: TestClient, execute: Execute, run_queue: NotingRuns) -> str:
-    """A dataset that has been taken in; its id."""
+def scenes(client: TestClient, execute: Execute, run_queue: RecordingRunQueue) -> str:
+    """Id of an imported dataset."""
     found = send(client, dataset_tar(3, names=NAMES))["id"]
     execute(run_queue.sent[-1])
     return str(found)
 
 
 def accepted(worker: BulkWorker, receiver: Receiver, kind: RunKind = RunKind.EXPORT, **changes: Any) -> RunSpec:
-    """A run with a callback."""
+    """Accepts a run with a callback URL."""
     callback = Callback(url=receiver.url, service_url=SERVICE)
     spec = RunSpec(run=new_run_id(kind), created_at=datetime.now(UTC), work={}, callback=callback, **changes)
     worker.runs.write_spec(spec)
@@ -74,13 +73,13 @@ def accepted(worker: BulkWorker, receiver: Receiver, kind: RunKind = RunKind.EXP
 
 
 def ended(worker: BulkWorker, receiver: Receiver, **changes: Any) -> RunSpec:
-    """The same, all done."""
+    """Accepts and ends a run with a callback URL."""
     spec = accepted(worker, receiver, **changes)
     assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     return spec
 
 
-def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
+def test_an_exports_webhook_is_verified_by_standard_webhooks(
     client: TestClient, worker: BulkWorker, execute: Execute, scenes: str, receiver: Receiver, settings: Settings
 ) -> None:
     body = {"sources": [{"dataset": scenes}], "format": "folders", "name": "mine", "callback_url": receiver.url}
@@ -118,7 +117,7 @@ def test_the_end_of_an_export_is_told_and_the_standards_library_takes_it(
     assert len(receiver.got) == 1
 
 
-def test_a_set_cancelled_before_its_start_is_told_of_too(
+def test_a_set_cancelled_before_its_start_sends_a_webhook(
     client: TestClient, worker: BulkWorker, scenes: str, receiver: Receiver
 ) -> None:
     body = {"dataset": scenes, "model": "aerial", "count": 2, "seed": 1, "callback_url": receiver.url}
@@ -138,7 +137,7 @@ def test_a_set_cancelled_before_its_start_is_told_of_too(
     RunCallbackMessage.model_validate(message)
 
 
-def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling(
+def test_a_failed_delivery_is_retried_and_its_attempts_are_kept(
     worker: BulkWorker, receiver: Receiver, store: ObjectStore
 ) -> None:
     receiver.answers = [(500, {}), (204, {})]
@@ -165,7 +164,7 @@ def test_a_failure_is_told_and_tried_again_and_its_attempts_outlive_the_settling
     assert (found.state, [a.status for a in found.attempts]) == (CallbackState.DELIVERED, [500, 204])
 
 
-def test_one_deliverer_delivers_for_jobs_and_runs(
+def test_one_sender_serves_jobs_and_runs(
     client: TestClient, worker: BulkWorker, receiver: Receiver, store: ObjectStore
 ) -> None:
     run = ended(worker, receiver)
@@ -178,7 +177,9 @@ def test_one_deliverer_delivers_for_jobs_and_runs(
     assert told == {run.run: "export.succeeded", job: "job.succeeded"}
 
 
-def test_each_tenants_are_signed_with_its_own_key(worker: BulkWorker, receiver: Receiver, settings: Settings) -> None:
+def test_each_tenants_webhooks_are_signed_with_its_own_key(
+    worker: BulkWorker, receiver: Receiver, settings: Settings
+) -> None:
     ended(worker, receiver, tenant="lab")
     deliver(worker)
     (got,) = receiver.got
@@ -189,8 +190,8 @@ def test_each_tenants_are_signed_with_its_own_key(worker: BulkWorker, receiver: 
         Webhook(secret).verify(got.body, got.headers)
 
 
-def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_has_ended(
-    hire: Hire, receiver: Receiver, tmp_path: Path, run_queue: NotingRuns
+def test_no_webhook_is_sent_before_the_run_has_a_summary(
+    hire: Hire, receiver: Receiver, tmp_path: Path, run_queue: RecordingRunQueue
 ) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     dying = hire(store=failing)
@@ -212,9 +213,7 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_run_h
     assert pending(other) == []
 
 
-def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(
-    hire: Hire, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_a_run_does_not_end_without_its_outbox_entry(hire: Hire, receiver: Receiver, tmp_path: Path) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     worker = hire(store=failing)
     spec = accepted(worker, receiver)
@@ -227,7 +226,7 @@ def test_a_note_that_cannot_be_written_keeps_the_run_from_ending_without_one(
     assert len(receiver.got) == 1
 
 
-def test_killed_between_the_end_and_the_call_with_redis_flushed_another_worker_calls(
+def test_another_worker_sends_after_a_kill_and_a_flushed_redis(
     hire: Hire, receiver: Receiver, settings: Settings
 ) -> None:
     dying = hire()
@@ -238,7 +237,7 @@ def test_killed_between_the_end_and_the_call_with_redis_flushed_another_worker_c
     assert [json.loads(got.body)["data"]["id"] for got in receiver.got] == [spec.run]
 
 
-def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
+def test_a_deleted_run_sends_no_webhook_and_leaves_nothing(
     worker: BulkWorker, receiver: Receiver, store: ObjectStore
 ) -> None:
     before = {info.key for info in store.list("")}
@@ -254,7 +253,7 @@ def test_a_deleted_run_is_told_of_no_longer_and_leaves_nothing(
     assert {info.key for info in store.list("")} == before
 
 
-def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
+def test_a_run_deleted_during_its_delivery_leaves_nothing(
     worker: BulkWorker, receiver: Receiver, store: ObjectStore
 ) -> None:
     before = {info.key for info in store.list("")}
@@ -272,8 +271,8 @@ def test_deleted_while_its_receiver_is_waited_for_it_leaves_nothing_either(
     assert {info.key for info in store.list("")} == before
 
 
-def test_where_none_may_go_is_refused_together_with_what_else_is_wrong(
-    client: TestClient, scenes: str, run_queue: NotingRuns
+def test_a_forbidden_address_is_refused_with_the_other_faults(
+    client: TestClient, scenes: str, run_queue: RecordingRunQueue
 ) -> None:
     sent = list(run_queue.sent)
     refused = "http://169.254.169.254/latest"
@@ -288,9 +287,9 @@ def test_where_none_may_go_is_refused_together_with_what_else_is_wrong(
     assert run_queue.sent == sent
 
 
-def test_what_is_inside_of_a_network_is_for_the_service_to_allow(settings: Settings, store: ObjectStore) -> None:
+def test_private_addresses_need_a_setting(settings: Settings, store: ObjectStore) -> None:
     strict = settings.model_copy(update={"webhook_allow_private": False})
-    with TestClient(create_app(strict, store=store, run_queue=NotingRuns())) as client:
+    with TestClient(create_app(strict, store=store, run_queue=RecordingRunQueue())) as client:
         body = {"sources": [{"dataset": "nobody"}], "format": "coco", "callback_url": LOOPBACK}
         answer = client.post("/exports", json=body).json()
         assert [fault["pointer"] for fault in answer["errors"]] == ["/callback_url"]
@@ -298,7 +297,7 @@ def test_what_is_inside_of_a_network_is_for_the_service_to_allow(settings: Setti
         assert "TWINSET_WEBHOOK_ALLOW_PRIVATE" in answer["detail"]
 
 
-def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, receiver: Receiver) -> None:
+def test_an_idempotency_key_covers_the_callback_url(client: TestClient, scenes: str, receiver: Receiver) -> None:
     body = {"sources": [{"dataset": scenes}], "format": "voc", "callback_url": receiver.url}
     headers = {"Idempotency-Key": "k"}
     run = client.post("/exports", json=body, headers=headers).json()["id"]
@@ -307,7 +306,7 @@ def test_a_key_stands_for_its_callback_too(client: TestClient, scenes: str, rece
     assert other.status_code == 409
 
 
-def test_a_run_without_a_callback_leaves_nothing_also_one_from_before_there_were_any(
+def test_a_run_without_a_callback_url_leaves_no_webhook_objects(
     client: TestClient, execute: Execute, worker: BulkWorker, scenes: str, store: ObjectStore
 ) -> None:
     run = client.post("/exports", json={"sources": [{"dataset": scenes}], "format": "voc"}).json()["id"]
@@ -320,7 +319,7 @@ def test_a_run_without_a_callback_leaves_nothing_also_one_from_before_there_were
     deliver(worker)
 
 
-def test_the_description_tells_receivers_what_comes(client: TestClient) -> None:
+def test_openapi_describes_the_webhooks(client: TestClient) -> None:
     description = client.get("/openapi.json").json()
     headers = {"webhook-id", "webhook-timestamp", "webhook-signature"}
     operations = set()

@@ -1,5 +1,4 @@
-"""The deleter: what was deleted goes to the last object, killed anywhere; the old go by their age; leftovers are
-found."""
+"""Tests of the garbage collector: deleted and expired jobs, and leftovers, despite kills."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ LATER = timedelta(days=3)
 
 
 def ended(worker: Worker, **changes: Any) -> JobSpec:
-    """A job that a worker has made from end to end."""
+    """A job that a worker has completed."""
     spec = tiny_spec(**{"count": 3, "chunk_size": 2, **changes})
     worker.repository.usage.add_job(spec)
     worker.repository.write_spec(spec)
@@ -44,17 +43,17 @@ def ended(worker: Worker, **changes: Any) -> JobSpec:
     return spec
 
 
-def deleter(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> GarbageCollector:
+def garbage_collector(worker: Worker, *, later: timedelta = timedelta(0), **options: Any) -> GarbageCollector:
     return GarbageCollector(worker, now=lambda: datetime.now(UTC) + later, poll_interval_s=0.0, **options)
 
 
 def objects(store: ObjectStore, job: str) -> list[str]:
-    """All that names the job anywhere in the store."""
+    """Keys of all objects that name the job in their key or content."""
     return [info.key for info in store.list("") if job in info.key or job.encode() in store.get(info.key)]
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
-def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
+def test_a_deleted_job_leaves_nothing_and_frees_its_tenants_bytes(
     worker: Worker, store: FolderStore, redis: Redis, layout: str
 ) -> None:
     gone, stays = (ended(worker, tenant="acme", layout=layout) for _ in range(2))
@@ -65,7 +64,7 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
     worker.repository.deletions.enqueue(gone, "asked for")
     with pytest.raises(UnknownJob):
         worker.repository.read_spec(gone.job)
-    assert deleter(worker).run_once()
+    assert garbage_collector(worker).run_once()
     assert objects(store, gone.job) == []
     assert list(usage.jobs("acme")) == [stays.job]
     assert usage.stored_bytes("acme").keys() == {stays.job}
@@ -73,9 +72,7 @@ def test_a_deleted_job_leaves_nothing_and_its_tenants_stored_bytes_fall(
     assert {key: store.get(key) for key in objects(store, stays.job)} == before
 
 
-def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_left(
-    hire: Hire, store: FolderStore, post: Post
-) -> None:
+def test_another_worker_continues_after_a_kill_at_any_delete(hire: Hire, store: FolderStore, post: Post) -> None:
     breaking = FailsAfter(store.root, link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     killed, worker = hire(store=breaking), hire()
     first = ended(worker, count=4)
@@ -87,7 +84,7 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
         worker.repository.reserve_retry(first.job, spec.job)
         worker.repository.deletions.enqueue(spec, "asked for")
         breaking.left = deletes
-        one = deleter(killed)
+        one = garbage_collector(killed)
         one.run_once()
         one._leader_lock.release()
         if worker.repository.deletions.read(spec.job) is None:
@@ -98,7 +95,7 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
         sweeper._leader_lock.release()
         assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.NOTHING_TO_DO
         assert post.sent == []
-        other = deleter(worker)
+        other = garbage_collector(worker)
         other.run_once()
         other._leader_lock.release()
         assert objects(store, spec.job) == []
@@ -108,11 +105,11 @@ def test_killed_after_any_delete_another_goes_on_and_nobody_works_on_what_is_lef
     assert worker.repository.usage.stored_bytes("acme") == {}
 
 
-def test_a_pass_removes_a_bounded_number_of_objects(worker: Worker, store: FolderStore) -> None:
+def test_a_run_removes_a_bounded_number_of_objects(worker: Worker, store: FolderStore) -> None:
     spec = ended(worker, count=10)
     total = len(list(store.list(keys.job_prefix(spec.job))))
     worker.repository.deletions.enqueue(spec, "asked for")
-    deleting = deleter(worker, max_objects=7)
+    deleting = garbage_collector(worker, max_objects=7)
     for passes in range(1, 20):
         deleting.run_once()
         left = len(list(store.list(keys.job_prefix(spec.job))))
@@ -123,7 +120,7 @@ def test_a_pass_removes_a_bounded_number_of_objects(worker: Worker, store: Folde
     assert objects(store, spec.job) == []
 
 
-def test_jobs_expire_by_the_age_of_their_end_and_the_living_stay(hire: Hire, store: FolderStore) -> None:
+def test_jobs_expire_by_the_time_of_their_end_and_open_ones_stay(hire: Hire, store: FolderStore) -> None:
     worker = hire(job_retention_days=7)
     now = datetime.now(UTC)
 
@@ -141,35 +138,35 @@ def test_jobs_expire_by_the_age_of_their_end_and_the_living_stay(hire: Hire, sto
     for spec in many:
         worker.repository.write_spec(spec)
         worker.repository.conclude(spec, now=now - timedelta(days=19))
-    deleting = deleter(worker, page=3)
+    deleting = garbage_collector(worker, page=3)
     for _ in range(4):
         deleting.run_once()
     assert set(worker.repository.jobs()) == {just_ended.job, young.job, living.job}
 
 
-def test_kept_for_ever_is_the_default(worker: Worker) -> None:
+def test_by_default_jobs_never_expire(worker: Worker) -> None:
     spec = ended(worker)
-    assert deleter(worker, later=timedelta(days=3650)).run_once()
+    assert garbage_collector(worker, later=timedelta(days=3650)).run_once()
     assert worker.repository.read_spec(spec.job) == spec
 
 
-def test_inputs_of_a_job_that_never_came_go_after_a_day_with_its_entries(worker: Worker, store: FolderStore) -> None:
+def test_inputs_of_a_job_that_was_never_accepted_are_removed_after_a_day(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(tenant="acme")
     worker.repository.usage.add_open(spec)
     worker.repository.usage.add_job(spec)
     store.put(keys.job_input(spec.job, 0), b"mask")
     waiting = tiny_spec()
     worker.repository.write_spec(waiting)
-    young = deleter(worker)
+    young = garbage_collector(worker)
     assert young.run_once()
     assert objects(store, spec.job)
     young._leader_lock.release()
-    assert deleter(worker, later=LATER).run_once()
+    assert garbage_collector(worker, later=LATER).run_once()
     assert objects(store, spec.job) == []
     assert worker.repository.read_spec(waiting.job) == waiting
 
 
-def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
+def test_sample_files_without_a_record_are_removed_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=6, chunk_size=2)
     worker.repository.write_spec(spec)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
@@ -182,12 +179,12 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
     worker.repository.request_cancel(spec.job)
     assert worker.repository.conclude(spec).state is JobState.CANCELLED
-    young = deleter(worker)
+    young = garbage_collector(worker)
     young.run_once()
     young._leader_lock.release()
     assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
-    assert deleter(worker, later=LATER).run_once()
-    left = [info.key for prefix in keys.job_pictures_prefixes(spec.job) for info in store.list(prefix)]
+    assert garbage_collector(worker, later=LATER).run_once()
+    left = [info.key for prefix in keys.job_sample_prefixes(spec.job) for info in store.list(prefix)]
     assert left == [
         keys.job_image(spec.job, 0),
         keys.job_image(spec.job, 1),
@@ -196,7 +193,7 @@ def test_pictures_that_no_record_counts_go_a_day_after_the_end(worker: Worker, s
     ]
 
 
-def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
+def test_shards_without_a_record_are_removed_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=6, chunk_size=2, layout="shards")
     worker.repository.write_spec(spec)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
@@ -208,25 +205,25 @@ def test_shards_that_no_record_counts_go_a_day_after_the_end(worker: Worker, sto
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
     worker.repository.request_cancel(spec.job)
     assert worker.repository.conclude(spec).state is JobState.CANCELLED
-    young = deleter(worker)
+    young = garbage_collector(worker)
     young.run_once()
     young._leader_lock.release()
     assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
-    assert deleter(worker, later=LATER).run_once()
+    assert garbage_collector(worker, later=LATER).run_once()
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
 
 
-def test_temporary_files_of_dead_writers_go_and_those_of_the_living_stay(worker: Worker, store: FolderStore) -> None:
+def test_temporary_files_of_dead_writers_only_are_removed(worker: Worker, store: FolderStore) -> None:
     dead, living = (Path(store.root) / INCOMING / name for name in ("1-dead", "2-living"))
     for path in (dead, living):
         path.write_bytes(b"half")
     os.utime(dead, (1, 1))
-    assert deleter(worker).run_once()
+    assert garbage_collector(worker).run_once()
     assert not dead.exists()
     assert living.exists()
 
 
-def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker: Worker, store: FolderStore) -> None:
+def test_the_search_for_leftovers_starts_again_after_a_day(worker: Worker, store: FolderStore) -> None:
     clock = [datetime.now(UTC) + LATER]
     deleting = GarbageCollector(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
     early = [tiny_spec() for _ in range(5)]
@@ -243,7 +240,7 @@ def test_looking_through_begins_again_a_day_after_it_has_come_to_the_end(worker:
     assert list(worker.repository.jobs()) == []
 
 
-def test_one_deleter_at_a_time_and_another_takes_over(hire: Hire) -> None:
+def test_one_garbage_collector_at_a_time_and_another_takes_over(hire: Hire) -> None:
     first, second = GarbageCollector(hire()), GarbageCollector(hire())
     assert first.run_once()
     assert not second.run_once()
@@ -277,7 +274,7 @@ def test_jobs_of_an_augmentation_set_are_kept_as_long_as_the_set(hire: Hire, sto
     for run in (there, gone, of_another):
         runs.write_spec(run)
     runs.delete(gone)
-    deleting = deleter(worker)
+    deleting = garbage_collector(worker)
     deleting.run_once()
     assert list(worker.repository.jobs()) == [jobs[0]]
     runs.delete(there)

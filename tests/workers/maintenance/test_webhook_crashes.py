@@ -1,4 +1,4 @@
-"""Callbacks through kills, lost writes and a flushed Redis: sent once at least, under one id."""
+"""Tests of webhooks despite kills, lost writes and a flushed Redis: sent at least once, under one id."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"webhook_allow_private": True, "webhook_timeout_s": 5.0})
 
 
-def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_has_ended(
-    hire: Hire, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_no_webhook_is_sent_before_the_job_has_a_summary(hire: Hire, receiver: Receiver, tmp_path: Path) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     register(failing)
     dying = hire(store=failing)
@@ -54,9 +52,7 @@ def test_killed_between_the_note_and_the_summary_nothing_is_told_until_the_job_h
     assert pending(other) == []
 
 
-def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
-    hire: Hire, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_a_job_does_not_end_without_its_outbox_entry(hire: Hire, receiver: Receiver, tmp_path: Path) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     register(failing)
     worker = hire(store=failing)
@@ -70,7 +66,7 @@ def test_a_note_that_cannot_be_written_keeps_the_job_from_ending_without_one(
     assert len(receiver.got) == 1
 
 
-def test_killed_between_the_summary_and_the_delivery_with_redis_flushed_another_worker_delivers(
+def test_another_worker_delivers_after_a_kill_and_a_flushed_redis(
     hire: Hire, receiver: Receiver, redis: Redis, store: FolderStore
 ) -> None:
     dying = hire()
@@ -81,7 +77,7 @@ def test_killed_between_the_summary_and_the_delivery_with_redis_flushed_another_
     assert [json.loads(got.body)["data"]["id"] for got in receiver.got] == [spec.job]
 
 
-def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_same_id(
+def test_after_a_kill_before_the_record_it_is_sent_again_under_the_same_id(
     hire: Hire, receiver: Receiver, tmp_path: Path
 ) -> None:
     failing = FailingStore(tmp_path / "failing", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
@@ -100,9 +96,7 @@ def test_killed_between_the_answer_and_its_record_it_is_sent_again_under_the_sam
     assert stands(worker, spec).state is CallbackState.DELIVERED
 
 
-def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(
-    worker: Worker, receiver: Receiver
-) -> None:
+def test_after_a_kill_after_the_record_it_is_not_sent_again(worker: Worker, receiver: Receiver) -> None:
     spec = ended(worker, receiver)
     deliver(worker)
     # the note is there again, as it also is when a second one who ends the job is late
@@ -112,7 +106,7 @@ def test_killed_between_the_record_and_the_notes_removal_it_is_not_sent_again(
     assert pending(worker) == []
 
 
-def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
+def test_two_concurrent_senders_lose_no_attempt_and_delivered_stays_delivered(
     hire: Hire, receiver: Receiver, redis: Redis
 ) -> None:
     one, other = hire(), hire()
@@ -140,7 +134,7 @@ def test_two_who_deliver_at_once_lose_no_attempt_and_delivered_stays_delivered(
     assert pending(one) == []
 
 
-def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
+def test_an_outbox_entry_without_a_job_is_removed_unless_the_store_fails(
     worker: Worker, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.repository.outbox.enqueue(new_job_id())
@@ -161,7 +155,7 @@ def test_a_note_of_no_job_is_removed_and_a_store_that_fails_removes_none(
     assert len(receiver.got) == 1
 
 
-def test_its_thread_delivers_by_itself_and_goes_on_when_redis_comes_back(worker: Worker, receiver: Receiver) -> None:
+def test_the_thread_delivers_and_continues_when_redis_is_back(worker: Worker, receiver: Receiver) -> None:
     sender = WebhookSender(worker)
     sender.start()
     try:

@@ -1,4 +1,4 @@
-"""Callbacks from a job's end to their receiver: signed, tried again, and left alone when it is time."""
+"""Tests of the webhook sender: signatures, retries, and when it stops retrying."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def clock() -> Clock:
     return Clock(datetime.now(UTC))
 
 
-def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Worker, receiver: Receiver) -> None:
+def test_a_jobs_webhook_is_verified_by_standard_webhooks(worker: Worker, receiver: Receiver) -> None:
     spec = ended(worker, receiver, name="mine", count=3)
     assert pending(worker) == [spec.job]
     deliver(worker)
@@ -88,9 +88,7 @@ def test_the_end_of_a_job_is_told_and_the_standards_library_takes_it(worker: Wor
     assert len(receiver.got) == 1
 
 
-def test_every_end_is_told_also_a_cancel_before_the_start(
-    worker: Worker, receiver: Receiver, settings: Settings
-) -> None:
+def test_every_final_state_sends_a_webhook(worker: Worker, receiver: Receiver, settings: Settings) -> None:
     failed = ended(worker, receiver, classes=None, prompt="nan")
     partial = accepted(worker, receiver, count=4)
     generate_chunk(worker, partial.job, 0)
@@ -118,7 +116,7 @@ def _given_up(worker: Worker, spec: JobSpec, chunk: int) -> Any:
     return record.model_copy(update={"chunk": chunk, "items": items})
 
 
-def test_a_job_without_a_callback_leaves_nothing(worker: Worker, store: FolderStore) -> None:
+def test_a_job_without_a_callback_url_leaves_no_webhook_objects(worker: Worker, store: FolderStore) -> None:
     spec = tiny_spec(count=2, chunk_size=2)
     worker.repository.write_spec(spec)
     generate_chunk(worker, spec.job, 0)
@@ -126,7 +124,7 @@ def test_a_job_without_a_callback_leaves_nothing(worker: Worker, store: FolderSt
     assert list(store.list("callbacks/")) == [] == list(store.list(keys.job_callbacks_prefix(spec.job)))
 
 
-def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
+def test_a_failed_delivery_is_retried_with_the_same_id_and_body(
     worker: Worker, receiver: Receiver, clock: Clock
 ) -> None:
     receiver.answers = [(500, {}), (302, {"Location": receiver.url}), (204, {})]
@@ -158,9 +156,7 @@ def test_a_failure_is_tried_again_later_under_the_same_id_with_the_same_body(
     ]
 
 
-def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(
-    worker: Worker, receiver: Receiver, clock: Clock
-) -> None:
+def test_delivery_stops_after_about_a_day(worker: Worker, receiver: Receiver, clock: Clock) -> None:
     receiver.answers = [(404, {})]
     spec = ended(worker, receiver)
     began = clock()
@@ -173,15 +169,13 @@ def test_a_receiver_that_never_takes_it_is_left_after_about_a_day(
             break
         assert found.next_at is not None
         clock.moment = found.next_at
-    assert found.state is CallbackState.GIVEN_UP
+    assert found.state is CallbackState.FAILED
     assert len(found.attempts) == len(receiver.got) == len(DELAYS_S) + 1
     assert timedelta(hours=18) < clock() - began < timedelta(hours=32)
     assert pending(worker) == []
 
 
-def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
-    worker: Worker, receiver: Receiver, clock: Clock
-) -> None:
+def test_a_410_stops_delivery_and_retry_after_is_respected(worker: Worker, receiver: Receiver, clock: Clock) -> None:
     receiver.answers = [(503, {"Retry-After": "600"}), (410, {})]
     spec = ended(worker, receiver)
     deliver(worker, clock)
@@ -191,11 +185,11 @@ def test_gone_stops_it_and_a_busy_receiver_is_given_the_time_it_asks_for(
     clock.go_on(130)
     deliver(worker, clock)
     found = stands(worker, spec)
-    assert (found.state, found.attempts[-1].status, found.next_at) == (CallbackState.GIVEN_UP, 410, None)
+    assert (found.state, found.attempts[-1].status, found.next_at) == (CallbackState.FAILED, 410, None)
     assert pending(worker) == []
 
 
-def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hire: Hire, receiver: Receiver) -> None:
+def test_a_receiver_that_does_not_answer_blocks_no_other(hire: Hire, receiver: Receiver) -> None:
     worker = hire(webhook_timeout_s=0.5)
     with receiving() as quick:
         receiver.held = threading.Event()
@@ -209,21 +203,19 @@ def test_a_receiver_that_does_not_answer_costs_an_attempt_and_holds_nobody_up(hi
     assert 0.4 < attempt.seconds < 5
 
 
-def test_a_name_that_was_public_at_admission_and_is_private_now_is_not_connected_to(
-    hire: Hire, receiver: Receiver
-) -> None:
+def test_a_name_that_resolves_to_a_private_address_later_is_refused(hire: Hire, receiver: Receiver) -> None:
     worker = hire(webhook_allow_private=False)
     spec = ended(worker, f"https://rebinding.example:{receiver.port}/hook")
     deliver(worker, resolve=lambda host, port: ["127.0.0.1"])
     plain = ended(worker, receiver)
     deliver(worker)
     assert receiver.got == []
-    assert "no callback may go to" in str(stands(worker, spec).attempts[0].error)
+    assert "no webhook may be sent to" in str(stands(worker, spec).attempts[0].error)
     assert "must start with https" in str(stands(worker, plain).attempts[0].error), "taken when the setting was another"
     assert {stands(worker, each).state for each in (spec, plain)} == {CallbackState.PENDING}
 
 
-def test_each_secret_in_force_signs_and_each_tenant_has_its_own(hire: Hire, receiver: Receiver) -> None:
+def test_each_secret_signs_and_each_tenant_has_its_own(hire: Hire, receiver: Receiver) -> None:
     new, old = new_secret(), new_secret()
     worker = hire(webhook_secret=Settings(webhook_secret=f"{new} {old}").webhook_secret)
     ended(worker, receiver)
@@ -240,7 +232,7 @@ def test_each_secret_in_force_signs_and_each_tenant_has_its_own(hire: Hire, rece
     assert webhook_keys(worker.settings) == parse_secrets(f"{new} {old}")
 
 
-def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
+def test_a_worker_without_a_secret_sends_nothing_and_warns(
     hire: Hire, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker, without = hire(), hire(store_url="s3://elsewhere")
@@ -254,7 +246,9 @@ def test_a_worker_without_a_secret_leaves_the_turn_to_others_and_says_so(
     assert len(receiver.got) == 1
 
 
-def test_the_rest_of_a_url_is_not_logged(worker: Worker, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_origin_of_a_url_is_logged(
+    worker: Worker, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         ended(worker, receiver)
         deliver(worker)
@@ -262,9 +256,7 @@ def test_the_rest_of_a_url_is_not_logged(worker: Worker, receiver: Receiver, cap
     assert "of=mine" not in caplog.text
 
 
-def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
-    hire: Hire, receiver: Receiver, clock: Clock, tmp_path: Path
-) -> None:
+def test_a_run_reads_only_due_webhooks(hire: Hire, receiver: Receiver, clock: Clock, tmp_path: Path) -> None:
     counting = CountingStore(tmp_path / "counting", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
     register(counting)
     worker = hire(store=counting)
@@ -290,7 +282,7 @@ def test_a_pass_reads_what_is_due_and_nothing_of_other_jobs(
     assert stands(worker, waiting).state is CallbackState.DELIVERED
 
 
-def test_many_callbacks_at_once_all_arrive_the_oldest_first_and_each_once(worker: Worker, receiver: Receiver) -> None:
+def test_many_webhooks_arrive_once_each_and_oldest_first(worker: Worker, receiver: Receiver) -> None:
     moments = [datetime.now(UTC) + timedelta(milliseconds=number) for number in range(30)]
     specs = [accepted(worker, receiver, job=new_job_id(moment)) for moment in moments]
     for spec in specs:

@@ -1,4 +1,4 @@
-"""Jobs with callbacks."""
+"""Jobs with a callback URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.generation.worker import Worker
 
 
 def accepted(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
-    """A job with a callback, accepted a while ago."""
+    """Accepts a job with a callback URL, a while ago."""
     url = receiver if isinstance(receiver, str) else receiver.url
     then = datetime.now(UTC) - timedelta(minutes=2)
     values = {"job": new_job_id(then), "created_at": then, "count": 2, "chunk_size": 2, **changes}
@@ -27,7 +27,7 @@ def accepted(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpe
 
 
 def ended(worker: Worker, receiver: Receiver | str, **changes: Any) -> JobSpec:
-    """The same, all done."""
+    """Accepts and ends a job with a callback URL."""
     spec = accepted(worker, receiver, **changes)
     for chunk in range(spec.chunks):
         generate_chunk(worker, spec.job, chunk)

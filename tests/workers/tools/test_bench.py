@@ -1,4 +1,4 @@
-"""``twinset bench``: figures that agree with one another, on a registered model and on a folder."""
+"""Tests of ``twinset bench``, on a registered model and on a model folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(*arguments: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[i
     return result.exit_code, result.output
 
 
-def test_the_figures_of_a_folder_agree_with_one_another(
+def test_the_figures_of_a_model_folder_are_consistent(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, output = run(
@@ -43,7 +43,7 @@ def test_the_figures_of_a_folder_agree_with_one_another(
     assert not (tmp_path / "store" / "jobs").exists()
 
 
-def test_it_tells_in_words_and_names_what_is_wrong(
+def test_the_report_is_printed_and_errors_are_named(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, output = run(

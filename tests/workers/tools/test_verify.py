@@ -1,5 +1,4 @@
-"""Twins made again against their records: what is told of sound jobs, damaged stores, untrue records and other
-machines."""
+"""Tests of the verification of twins: intact jobs, damaged stores, wrong records and other machines."""
 
 from __future__ import annotations
 
@@ -52,14 +51,14 @@ def made(worker: Worker, post: Post, **changes: Any) -> JobSpec:
     return spec
 
 
-def look(
+def findings_of(
     worker: Worker, settings: Settings, spec: JobSpec, count: int = 100, load: Any = load_tiny
 ) -> list[TwinFinding]:
     return list(verify(draw(worker.repository, spec, count, 3), worker.repository.store, settings, load=load))
 
 
 def rewrite(worker: Worker, spec: JobSpec, chunk: int = 0, item: dict[str, Any] | None = None, **changes: Any) -> None:
-    """Changes a record in the store, and with ``item`` its first item; ``build`` is laid over the recorded one."""
+    """Changes a record in the store; ``item`` changes its first item, ``build`` updates the recorded build."""
     record = worker.repository.read_chunk(spec.job, chunk)
     assert record is not None
     if item is not None:
@@ -71,15 +70,15 @@ def rewrite(worker: Worker, spec: JobSpec, chunk: int = 0, item: dict[str, Any] 
 
 
 @pytest.mark.parametrize("layout", ["objects", "shards"])
-def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was(
+def test_an_intact_job_is_reproduced_and_the_store_is_unchanged(
     worker: Worker, post: Post, settings: Settings, store: FolderStore, layout: str
 ) -> None:
     spec = made(worker, post, count=7, chunk_size=3, eta=0.5, layout=layout)
     before, steps = contents(store), []
-    # what this machine's workers are told now is not what they were told then
-    told = settings.model_copy(update={"batch_shape": 16, "cpu_threads": 2})
+    # other settings than those under which the job was made
+    changed = settings.model_copy(update={"batch_shape": 16, "cpu_threads": 2})
     drawn = draw(worker.repository, spec, 4, 3)
-    findings = list(verify(drawn, store, told, load=load_tiny, on_step=lambda: steps.append(1)))
+    findings = list(verify(drawn, store, changed, load=load_tiny, on_step=lambda: steps.append(1)))
     assert [finding.index for finding in findings] == [pick.item.index for pick in drawn.picks]
     assert len({finding.index for finding in findings}) == 4
     assert len(steps) == 4 * spec.steps
@@ -94,23 +93,23 @@ def test_a_sound_job_is_the_same_when_made_again_and_the_store_is_left_as_it_was
     assert contents(store) == before
 
 
-def test_the_record_decides_on_batch_shape_and_threads(
+def test_batch_shape_and_threads_are_those_of_the_record(
     worker: Worker, hire: Hire, post: Post, settings: Settings
 ) -> None:
     spec = made(hire(batch_shape=4), post, count=2)
-    [one, other] = look(worker, settings, spec)
+    [one, other] = findings_of(worker, settings, spec)
     assert one.differences == other.differences == ()
     assert verdict([one, other]) is VerifyVerdict.SAME
 
 
-def test_an_object_that_is_damaged_or_missing_is_told_from_a_twin_that_differs(
+def test_damaged_and_missing_objects_are_distinguished_from_differing_twins(
     worker: Worker, post: Post, settings: Settings, store: FolderStore
 ) -> None:
     spec = made(worker, post, count=3, chunk_size=3)
     store.put(keys.job_image(spec.job, 0), store.get(keys.job_image(spec.job, 1)))
     store.delete(keys.job_mask(spec.job, 2))
     rewrite(worker, spec, build={"torch": "1.0"})
-    findings = look(worker, settings, spec)
+    findings = findings_of(worker, settings, spec)
     assert [[(file.stored, file.remade) for file in finding.files] for finding in findings] == [
         [(Stored.DAMAGED, True), (Stored.AS_RECORDED, True)],
         [(Stored.AS_RECORDED, True), (Stored.AS_RECORDED, True)],
@@ -120,7 +119,7 @@ def test_an_object_that_is_damaged_or_missing_is_told_from_a_twin_that_differs(
     assert verdict(findings[1:2]) is VerifyVerdict.SAME
 
 
-def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_missing_of_all_its_twins(
+def test_damage_in_a_shard_is_reported_per_file(
     worker: Worker, post: Post, settings: Settings, store: FolderStore
 ) -> None:
     spec = made(worker, post, count=4, chunk_size=2, layout="shards")
@@ -132,7 +131,7 @@ def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_miss
     data[at + 50] ^= 1
     store.put(key, bytes(data))
     store.delete(keys.job_shard(spec.job, 1))
-    findings = look(worker, settings, spec)
+    findings = findings_of(worker, settings, spec)
     assert [[file.stored for file in finding.files] for finding in findings] == [
         [Stored.AS_RECORDED, Stored.AS_RECORDED],
         [Stored.AS_RECORDED, Stored.DAMAGED],
@@ -144,12 +143,10 @@ def test_a_shard_that_is_damaged_is_told_picture_by_picture_and_one_that_is_miss
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
-def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(
-    worker: Worker, post: Post, settings: Settings
-) -> None:
+def test_a_wrong_hash_in_the_record_is_detected(worker: Worker, post: Post, settings: Settings) -> None:
     spec = made(worker, post, count=2)
     rewrite(worker, spec, item={"image_sha256": "0" * 64})
-    findings = look(worker, settings, spec)
+    findings = findings_of(worker, settings, spec)
     image, mask = findings[0].files
     assert (image.stored, image.remade, image.like_stored) == (Stored.DAMAGED, False, True)
     assert image.distance is not None
@@ -159,7 +156,7 @@ def test_an_untrue_hash_in_the_record_differs_from_object_and_remake_alike(
 
 
 class Brighter(TinySystem):
-    """Another arithmetic: every image 3 brighter (up to 255), the first row of every mask another class."""
+    """A system with other arithmetic: images 3 brighter (up to 255), the first mask row another class."""
 
     def decode(self, x0: Any, size_px: int) -> list[Twin]:
         [twin] = super().decode(x0, size_px)
@@ -169,7 +166,7 @@ class Brighter(TinySystem):
         return [Twin(np.minimum(twin.image, 252) + 3, mask, twin.confidence)]
 
 
-def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_alone(
+def test_differing_twins_are_measured_and_prove_damage_only_on_an_equal_machine(
     worker: Worker, post: Post, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = made(worker, post, count=1)
@@ -177,7 +174,7 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
     def brighter(folder: Any) -> TinySystem:
         return Brighter(load_card(folder))
 
-    findings = look(worker, settings, spec, load=brighter)
+    findings = findings_of(worker, settings, spec, load=brighter)
     image, mask = findings[0].files
     assert (image.stored, image.remade, image.like_stored) == (Stored.AS_RECORDED, False, False)
     assert image.distance is not None
@@ -189,7 +186,7 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
 
     rewrite(worker, spec, device="cpu (Another)", build={"torch": "1.0", "cpu_threads": "2"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    findings = look(worker, settings, spec, load=brighter)
+    findings = findings_of(worker, settings, spec, load=brighter)
     assert {each.what: each.recorded for each in findings[0].differences} == {
         "device": "cpu (Another)",
         "torch": "1.0",
@@ -198,19 +195,19 @@ def test_twins_that_differ_are_measured_and_prove_something_on_a_like_machine_al
     assert verdict(findings) is VerifyVerdict.PROVES_NOTHING
 
 
-def test_a_gpus_twins_are_made_on_the_cpu_where_there_is_no_gpu_and_in_few_rows(
+def test_twins_of_a_gpu_are_made_on_the_cpu_without_one(
     worker: Worker, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = made(worker, post, count=1)
     rewrite(worker, spec, device="cuda:1 (A GPU)", batch_shape=(256, 6, 8, 8), build={"forward": "cuda graph"})
     [pick] = draw(worker.repository, spec, 1, 0).picks
     for gpus, device, rows in ((0, "cpu", 4), (1, "cuda:0", 256), (2, "cuda:1", 256)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpus=gpus: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         conditions = Conditions.of(pick.record)
         assert (conditions.device, conditions.rows) == (device, rows)
-        told = conditions.settings(worker.settings)
-        assert (told.cuda_graphs, told.compile, told.shapes) == (True, False, "fixed")
+        changed = conditions.settings(worker.settings)
+        assert (changed.cuda_graphs, changed.compile, changed.shapes) == (True, False, "fixed")
     here = differences(pick.record, worker.models.get(spec.model))
     assert {each.what: each.recorded for each in here} == {
         "device": "cuda (A GPU)",
@@ -219,17 +216,15 @@ def test_a_gpus_twins_are_made_on_the_cpu_where_there_is_no_gpu_and_in_few_rows(
     }
 
 
-def test_floating_shapes_promise_no_equal_bits(worker: Worker, post: Post, settings: Settings) -> None:
+def test_floating_shapes_are_not_reproducible(worker: Worker, post: Post, settings: Settings) -> None:
     spec = made(worker, post, count=1)
     rewrite(worker, spec, shapes="floating")
-    findings = look(worker, settings, spec, load=lambda folder: Brighter(load_card(folder)))
+    findings = findings_of(worker, settings, spec, load=lambda folder: Brighter(load_card(folder)))
     assert [each.what for each in findings[0].differences] == ["shapes"]
     assert verdict(findings) is VerifyVerdict.PROVES_NOTHING
 
 
-def test_records_from_before_forwards_had_a_choice_ran_as_they_are(
-    worker: Worker, post: Post, settings: Settings
-) -> None:
+def test_records_without_a_forward_mode_are_eager(worker: Worker, post: Post, settings: Settings) -> None:
     spec = made(worker, post, count=1)
     record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
@@ -237,12 +232,12 @@ def test_records_from_before_forwards_had_a_choice_ran_as_they_are(
         update={"build": {name: value for name, value in record.build.items() if name != "forward"}}
     )
     worker.repository.store.put(keys.job_chunk(spec.job, 0), old.model_dump_json().encode())
-    [finding] = look(worker, settings, spec)
+    [finding] = findings_of(worker, settings, spec)
     assert finding.differences == ()
     assert not finding.differs
 
 
-def test_samples_given_up_are_passed_over_and_counted(hire: Hire, post: Post, settings: Settings) -> None:
+def test_failed_samples_are_left_out_and_counted(hire: Hire, post: Post, settings: Settings) -> None:
     class BreaksAtTimes(TinySystem):
         calls = 0
 
@@ -257,22 +252,22 @@ def test_samples_given_up_are_passed_over_and_counted(hire: Hire, post: Post, se
     drawn = draw(worker.repository, spec, 10, 3)
     assert (len(drawn.picks), drawn.failed) == (4, 2)
     assert all(pick.item.error is None for pick in drawn.picks)
-    assert verdict(look(worker, settings, spec)) is VerifyVerdict.SAME
+    assert verdict(findings_of(worker, settings, spec)) is VerifyVerdict.SAME
 
 
-def test_a_twin_that_cannot_be_made_again_differs_and_says_why(worker: Worker, post: Post, settings: Settings) -> None:
+def test_a_twin_that_cannot_be_made_again_differs_with_a_reason(worker: Worker, post: Post, settings: Settings) -> None:
     class Breaks(TinySystem):
         def decode(self, x0: Any, size_px: int) -> list[Twin]:
             raise ValueError("no twin can be seen in this")
 
     spec = made(worker, post, count=2)
-    findings = look(worker, settings, spec, load=lambda folder: Breaks(load_card(folder)))
+    findings = findings_of(worker, settings, spec, load=lambda folder: Breaks(load_card(folder)))
     assert [finding.failure for finding in findings] == ["ValueError: no twin can be seen in this"] * 2
     assert [file.remade for file in findings[0].files] == [None, None]
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
-def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is_told(
+def test_twins_of_given_masks_are_reproduced_and_damaged_masks_reported(
     hire: Hire, post: Post, settings: Settings, store: FolderStore, card: ModelCard, redis: Redis
 ) -> None:
     def load(folder: Any) -> Any:
@@ -283,24 +278,24 @@ def test_twins_of_given_masks_are_made_again_and_a_given_mask_that_is_damaged_is
     text = mask_jobs.accept(worker, post, card, prompt="many nuclei", count=1)
     work(worker, post)
     before = contents(store)
-    findings = look(worker, settings, masks, load=load)
+    findings = findings_of(worker, settings, masks, load=load)
     assert [[file.kind for file in finding.files] for finding in findings] == [["image", "mask"]] * 4
     assert verdict(findings) is VerifyVerdict.SAME
-    [alone] = look(worker, settings, text, load=load)
+    [alone] = findings_of(worker, settings, text, load=load)
     assert [file.kind for file in alone.files] == ["image"]
     assert verdict([alone]) is VerifyVerdict.SAME
     assert contents(store) == before
 
     store.put(keys.job_input(masks.job, 1), b"not what was given")
     store.delete(keys.job_input(masks.job, 2))
-    findings = look(worker, settings, masks, load=load)
+    findings = findings_of(worker, settings, masks, load=load)
     assert [finding.damaged for finding in findings] == [False, True, True, False]
     assert "the job was accepted with" in (findings[1].failure or "")
     assert "000002.png" in (findings[2].failure or "")
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 
-def test_the_same_seed_draws_the_same_twins_and_every_twin_may_be_drawn(worker: Worker, post: Post) -> None:
+def test_the_same_seed_draws_the_same_twins_and_all_are_equally_likely(worker: Worker, post: Post) -> None:
     spec = made(worker, post, count=11, chunk_size=4)
 
     def indices(count: int, seed: int) -> list[int]:
@@ -314,7 +309,7 @@ def test_the_same_seed_draws_the_same_twins_and_every_twin_may_be_drawn(worker: 
     assert sorted(shuffled) == list(range(50)) != shuffled
 
 
-def test_only_chunks_that_are_recorded_are_drawn_from(worker: Worker, post: Post) -> None:
+def test_only_recorded_chunks_are_drawn_from(worker: Worker, post: Post) -> None:
     spec = made(worker, post, count=9, chunk_size=3)
     worker.repository.store.delete(keys.job_chunk(spec.job, 1))
     assert [pick.item.index for pick in draw(worker.repository, spec, 100, 0).picks] == [0, 1, 2, 6, 7, 8]
@@ -326,11 +321,11 @@ def test_a_job_without_twins_cannot_be_verified(worker: Worker, post: Post) -> N
     with pytest.raises(JobStateConflict, match="none of its chunks is recorded yet"):
         draw(worker.repository, waiting, 5, 0)
     broken = made(worker, post, count=2, prompt="nan", classes=None)
-    with pytest.raises(JobStateConflict, match="all 2 recorded samples failed: .*not finite"):
+    with pytest.raises(JobStateConflict, match=r"all 2 recorded samples failed: .*not finite"):
         draw(worker.repository, broken, 5, 0)
 
 
-def test_changed_weights_and_a_store_that_fails_are_no_findings(
+def test_changed_weights_and_store_errors_are_raised(
     worker: Worker, post: Post, settings: Settings, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = made(worker, post, count=1)
@@ -350,7 +345,7 @@ def test_changed_weights_and_a_store_that_fails_are_no_findings(
         list(verify(drawn, away, settings, load=load_tiny))
 
 
-def test_the_distance_of_two_pictures_is_in_values_and_pixels() -> None:
+def test_distance_measures_values_and_pixels() -> None:
     one = np.zeros((4, 4, 3), np.uint8)
     other = one.copy()
     other[0, 0] = (255, 0, 9)

@@ -1,4 +1,4 @@
-"""``twinset verify`` as a user meets it: a job of a real model in a folder store, exit codes, and words."""
+"""Tests of ``twinset verify`` with a real model and a folder store: exit codes and messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def rewrite(stored: FolderStore, job: str, **build: str) -> None:
     stored.put(key, record.model_copy(update={"build": record.build | build}).model_dump_json().encode())
 
 
-def test_a_sound_job_ends_with_0_and_the_seed_repeats_the_choice(
+def test_an_intact_job_exits_with_0_and_the_seed_repeats_the_choice(
     job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {info.key: stored.get(info.key) for info in stored.list("")}
@@ -71,7 +71,7 @@ def test_a_sound_job_ends_with_0_and_the_seed_repeats_the_choice(
     assert {info.key: stored.get(info.key) for info in stored.list("")} == before
 
 
-def test_more_than_there_is_takes_all_and_says_so(
+def test_a_count_above_the_jobs_takes_all_twins(
     job: JobSpec, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verify(data_dir, job.job, "--count", "50") == 0
@@ -80,7 +80,7 @@ def test_more_than_there_is_takes_all_and_says_so(
     assert "All 6 twins are stored as recorded" in text
 
 
-def test_a_damaged_object_ends_with_1_and_is_named(
+def test_a_damaged_object_exits_with_1_and_is_named(
     job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored.put(keys.job_image(job.job, 4), b"not what was recorded")
@@ -92,7 +92,7 @@ def test_a_damaged_object_ends_with_1_and_is_named(
     assert "not the same when made again" not in text
 
 
-def test_on_another_build_a_difference_ends_with_3_and_says_what_differs(
+def test_a_difference_on_another_build_exits_with_3_and_names_it(
     job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # as if another build had made it: other pixels, and a record that is true of them
@@ -114,7 +114,7 @@ def test_on_another_build_a_difference_ends_with_3_and_says_what_differs(
     assert "recorded 1.0; here " in text
 
 
-def test_what_cannot_be_verified_ends_with_2_and_one_line(
+def test_errors_exit_with_2_and_one_line(
     job: JobSpec, data_dir: Path, stored: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = "j" + "0" * 18
@@ -141,7 +141,7 @@ def test_what_cannot_be_verified_ends_with_2_and_one_line(
     assert "neither bundled nor registered" in error(data_dir, gone.job)
 
 
-def test_the_environment_names_the_store_as_for_other_commands(
+def test_the_store_is_that_of_the_environment(
     job: JobSpec, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TWINSET_DATA_DIR", str(data_dir))
@@ -149,7 +149,7 @@ def test_the_environment_names_the_store_as_for_other_commands(
     assert "The twin is stored as recorded" in capsys.readouterr().out
 
 
-def test_help_and_a_machine_without_torch() -> None:
+def test_help_and_errors_without_torch() -> None:
     code = (
         "import sys\nfrom service.cli.root import run\nassert run(['verify', '--help']) == 0\n"
         "print('loaded:', sorted({'torch', 'numpy', 'pydantic', 'rich'} & sys.modules.keys()))\n"

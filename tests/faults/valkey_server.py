@@ -1,5 +1,4 @@
-"""The embedded broker's server, told the same, but at one address for good: it can be killed, frozen, emptied and
-restarted."""
+"""Valkey server with the embedded broker's configuration and a fixed address, to kill, freeze, empty and restart."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from tests.waiting import until
 _PASSWORD = "not-much-of-a-secret"
 
 
-class Server:
+class ValkeyServer:
     """A Valkey server with its append-only file in ``folder``, while the ``with`` block lasts."""
 
     def __init__(self, folder: Path) -> None:
@@ -23,7 +22,7 @@ class Server:
         self.port = valkey.free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> ValkeyServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.start()
         return self
@@ -35,25 +34,25 @@ class Server:
         return f"redis://:{_PASSWORD}@{valkey.HOST}:{self.port}/{database}"
 
     def start(self) -> None:
-        """Starts it on what its file holds."""
+        """Starts the server with the data of its append-only file."""
         with (self.folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [valkey.server_program(), "-"], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder
             )
         assert self._process.stdin is not None
-        with self._process.stdin as told:
-            told.write(valkey.configuration(self.folder, self.port, _PASSWORD).encode())
-        until(lambda: valkey.answers(self.port, _PASSWORD))
+        with self._process.stdin as pipe:
+            pipe.write(valkey.configuration(self.folder, self.port, _PASSWORD).encode())
+        until(lambda: valkey.is_ready(self.port, _PASSWORD))
 
     def kill(self) -> None:
-        """SIGKILL, also if it is frozen."""
+        """Kills the server with SIGKILL, also if it is frozen."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
-    def empty(self) -> None:
-        """Takes its file away, while it does not run."""
+    def delete_data(self) -> None:
+        """Deletes the server's data while it does not run."""
         assert self._process is None
         shutil.rmtree(self.folder / "appendonlydir")
 

@@ -1,5 +1,4 @@
-"""Where faults are tried: a store with the tiny model, a database of the broker, and real processes at work over
-both."""
+"""Test rig of the fault tests: a store with the tiny model, a broker database, and real processes."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ from service.settings import Settings
 from service.store import keys
 from service.store.base import ObjectStore
 from tests.faults.checker import Reference, check_job
-from tests.faults.nursery import Nursery
-from tests.faults.points import Fault
+from tests.faults.points import ProcessFault
+from tests.faults.prefork import Prefork
 from tests.waiting import until
 from tests.workers.fakes import tiny_spec
 
 LEASE_S = 1.0
-QUICK = {
+FAST_SETTINGS = {
     "TWINSET_LEASE_S": str(LEASE_S),
     "TWINSET_SWEEP_INTERVAL_S": "0.2",
     "TWINSET_CHUNKS_IN_FLIGHT": "2",
@@ -42,7 +41,7 @@ QUICK = {
 
 @dataclass
 class Process:
-    """A process of the test's."""
+    """A worker or API process of a test."""
 
     pid: int
     log: Path
@@ -56,11 +55,11 @@ class Process:
         return self._state == "T"
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
     def kill(self) -> None:
-        """SIGKILL; returns once it is gone."""
+        """Kills the process with SIGKILL and waits until it is gone."""
         self.send(signal.SIGKILL)
         until(lambda: not self.alive)
 
@@ -77,14 +76,14 @@ class Process:
 
 
 @dataclass
-class Ground:
-    """One test's store and queue; ``environment`` is that of all its processes."""
+class Rig:
+    """The store, the queue and the processes of one test; ``environment`` is that of its processes."""
 
     folder: Path
     store: ObjectStore
     model: Path
     environment: dict[str, str]
-    nursery: Nursery
+    prefork: Prefork
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -107,25 +106,24 @@ class Ground:
     def redis(self) -> Redis:
         return Redis.from_url(self.settings.broker_url, decode_responses=True)
 
-    def worker(self, fault: Fault | None = None, environment: Mapping[str, str] | None = None) -> Process:
+    def worker(self, fault: ProcessFault | None = None, environment: Mapping[str, str] | None = None) -> Process:
         """Starts a worker."""
         return self._start(["worker"], fault, environment)
 
-    def api(self, fault: Fault | None = None, port: int = 0) -> tuple[Process, str]:
-        """Starts an API; the process and its address."""
+    def api(self, fault: ProcessFault | None = None, port: int = 0) -> tuple[Process, str]:
+        """Starts an API; returns the process and its URL."""
         process = self._start(["twinset", "serve", "--port", str(port)], fault, None)
-        url = until(lambda: re.search(r"listens at (http://[^,\s]+)", process.said))[1]
+        url = until(lambda: re.search(r"listens at (http://[^,\s]+)", process.log_text))[1]
         return process, url
 
     def end(self) -> None:
-        """Kills what still runs."""
+        """Kills all processes that still run."""
         for process in self.processes:
             process.send(signal.SIGKILL)
-        for process in self.processes:
-            until(lambda: not process.alive)
+        until(lambda: not any(process.alive for process in self.processes))
 
     def accept(self, *, send: int = 2, **changes: Any) -> JobSpec:
-        """A job as the API accepts it, with its first ``send`` chunks in the queue."""
+        """Accepts a job as the API does, and queues its first ``send`` chunks."""
         card = load_card(self.model)
         values: dict[str, Any] = {
             "weights_sha256": card.files["model.safetensors"].sha256,
@@ -140,30 +138,30 @@ class Ground:
         return spec
 
     def send(self, spec: JobSpec, *chunks: int) -> None:
-        """Chunks to the queue."""
+        """Queues chunks of a job."""
         queue = JobQueue(self.settings)
         for chunk in chunks:
             queue.send_chunk(spec.job, chunk, spec.priority)
         queue.close()
 
-    def ended(self, spec: JobSpec, *, timeout_s: float = 60.0) -> Summary:
-        """The job's summary, once there is one."""
+    def wait_until_ended(self, spec: JobSpec, *, timeout_s: float = 60.0) -> Summary:
+        """Waits for the job's summary and returns it."""
         try:
             return until(lambda: self.repository.read_summary(spec.job), timeout_s=timeout_s)
         except AssertionError:
             raise AssertionError(
-                "\n".join(f"--- {process.log.name}\n{process.said[-6000:]}" for process in self.processes)
+                "\n".join(f"--- {process.log.name}\n{process.log_text[-6000:]}" for process in self.processes)
             ) from None
 
     def check(self, spec: JobSpec, reference: Reference) -> None:
         """Asserts that the job has every twin once, with the bytes of an undisturbed run."""
-        self.ended(spec)
+        self.wait_until_ended(spec)
         findings = check_job(self.store, spec, reference)
         assert findings.clean, findings
 
-    def _start(self, argv: list[str], fault: Fault | None, environment: Mapping[str, str] | None) -> Process:
+    def _start(self, argv: list[str], fault: ProcessFault | None, environment: Mapping[str, str] | None) -> Process:
         log = self.folder / f"{argv[0]}-{len(self.processes)}.log"
         values = {**self.environment, **(environment or {})}
-        process = Process(self.nursery.start(argv, values, log, None if fault is None else vars(fault)), log)
+        process = Process(self.prefork.start(argv, values, log, None if fault is None else vars(fault)), log)
         self.processes.append(process)
         return process

@@ -1,11 +1,11 @@
-"""Processes by the dozen: one that has imported everything forks the workers and APIs of a test, each in a moment.
+"""Preforking server: a process that has imported everything forks the workers and APIs of a test within milliseconds.
 
-    python tests/faults/nursery.py     a JSON line on its standard input each, {"argv", "environment", "log", "fault"};
-                                       the new process's id on its standard output; at the end of the input all are
-                                       killed
+    python tests/faults/prefork.py     reads JSON lines {"argv", "environment", "log", "fault"} from standard input;
+                                       for each it forks a process and prints its id; at the end of the input it kills
+                                       them all
 
-What runs is ``workers.main`` or the command line as they are; only their imports, of some ten seconds, are done before.
-Nothing of torch has been used when a process forks, so that there is nothing a fork could break.
+The children run ``workers.main`` or the command line unchanged; only their imports, of some ten seconds, are done in
+advance. Torch is imported but not used before a fork, so that the fork cannot break it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-_FIRST = (
+_PRELOADED = (
     "boto3",
     "celery.app.trace",
     "celery.apps.worker",
@@ -47,10 +47,10 @@ _FIRST = (
 )
 
 
-class Nursery:
-    """The forking process, while the ``with`` block lasts."""
+class Prefork:
+    """The preforking process, while the ``with`` block lasts."""
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Prefork:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
@@ -69,41 +69,41 @@ class Nursery:
         self, argv: Sequence[str], environment: Mapping[str, str], log: Path, fault: Mapping[str, Any] | None
     ) -> int:
         """Starts ``argv`` (``worker ...`` or ``twinset ...``) and returns its process id."""
-        asked = {"argv": list(argv), "environment": dict(environment), "log": str(log), "fault": fault}
+        request = {"argv": list(argv), "environment": dict(environment), "log": str(log), "fault": fault}
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._read())
 
     def _read(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
-        assert line, "the nursery has ended"
+        assert line, "the preforking process has ended"
         return line
 
 
 def _serve() -> None:
-    for module in _FIRST:
+    for module in _PRELOADED:
         __import__(module)
-    # the kernel buries the children; whether one lives is asked by its id
+    # the kernel reaps the children; tests check by process id whether one lives
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    born: list[int] = []
+    children: list[int] = []
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _live(**json.loads(line))
-        born.append(pid)
+            _run_child(**json.loads(line))
+        children.append(pid)
         print(pid, flush=True)
-    for pid in born:
+    for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    # nothing here is worth the seconds that the usual end takes
+    # skip the normal exit, which takes seconds
     os._exit(0)
 
 
-def _live(argv: list[str], environment: dict[str, str], log: str, fault: dict[str, Any] | None) -> None:
-    """The child: becomes the program, and never returns."""
+def _run_child(argv: list[str], environment: dict[str, str], log: str, fault: dict[str, Any] | None) -> None:
+    """Runs the program in the forked child; never returns."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -115,9 +115,9 @@ def _live(argv: list[str], environment: dict[str, str], log: str, fault: dict[st
         os.environ.clear()
         os.environ.update(environment)
         if fault is not None:
-            from tests.faults.points import Fault, install
+            from tests.faults.points import ProcessFault, install
 
-            install(Fault(**fault))
+            install(ProcessFault(**fault))
         code = _run(argv)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
