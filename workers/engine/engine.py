@@ -1,4 +1,4 @@
-"""The engine: one thread that steps the batches of all models by turns and waits for nothing but work."""
+"""The engine: one thread that runs the steps of all models' batches and waits for nothing but work."""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ class ModelBatch:
 
     @property
     def active(self) -> list[Active]:
+        """The samples in the batch, by slot."""
         return [sample for sample in self._slots if sample is not None]
 
     def step(self) -> list[tuple[Waiting, Tensor | SampleFailed]]:

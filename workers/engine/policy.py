@@ -51,6 +51,7 @@ class _Node:
 
     @property
     def busy(self) -> bool:
+        """Whether it has a sample that waits or holds a slot."""
         return self.waiting > 0 or self.slots > 0
 
 

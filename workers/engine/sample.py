@@ -74,14 +74,17 @@ class Active:
 
     @property
     def t(self) -> int:
+        """The timestep of the next step."""
         return self.timesteps[self.done]
 
     @property
     def t_prev(self) -> int:
+        """The timestep that the next step leads to; -1 at the end."""
         return self.previous[self.done]
 
     @property
     def finished(self) -> bool:
+        """Whether all timesteps are done."""
         return self.done == len(self.timesteps)
 
 

@@ -194,8 +194,10 @@ class Attempt:
         self.claim.report_steps(sum(self._steps_done.values()) / self.spec.steps)
 
     def _pack(self, samples: Sequence[SampleRecord | MadeTwin]) -> tuple[Sequence[SampleRecord], Shard | None]:
-        """The chunk's items, and the stored shard of those that were in memory, if any. Only the record makes it
-        count."""
+        """The chunk's items, and the stored shard of those that were in memory, if any.
+
+        The shard counts once the record is written.
+        """
         shard = pack_shard(self.spec, self.chunk, samples)
         if shard is None:
             return [sample for sample in samples if isinstance(sample, SampleRecord)], None

@@ -23,6 +23,7 @@ class WorkerCollector:
         self._worker = worker
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics, for one request of Prometheus."""
         worker = self._worker
         waiting = GaugeMetricFamily("twinset_stage_waiting", "Samples that wait for a stage.", labels=["stage"])
         working = GaugeMetricFamily("twinset_stage_working", "Samples that a stage works on.", labels=["stage"])

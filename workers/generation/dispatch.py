@@ -94,8 +94,10 @@ class ChunkDispatcher:
         return sum(int(self._redis.llen(queue)) for queue in queues)
 
     def queued(self, priority: Priority) -> set[tuple[str, int]] | None:
-        """(job, chunk) of every message in the queue; None if it is too long to read. Raises RedisError if Redis
-        fails."""
+        """(job, chunk) of every message in the queue; None if the queue is too long to read.
+
+        Raises RedisError if Redis fails.
+        """
         messages = self._redis.lrange(QUEUES[priority], 0, MAX_MESSAGES_READ)
         if len(messages) > MAX_MESSAGES_READ:
             return None

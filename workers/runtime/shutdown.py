@@ -20,6 +20,7 @@ class Shutdown:
 
     @property
     def requested(self) -> bool:
+        """Whether the shutdown has been requested."""
         return self._requested_at is not None
 
     @property

@@ -26,7 +26,7 @@ TRACED = {
 
 
 class Traced:
-    """A part of a worker whose calls of ``TRACED`` are noted in ``trace`` before they happen."""
+    """A part of a worker whose calls of ``TRACED`` are added to ``trace`` before they happen."""
 
     def __init__(self, name: str, part: object, trace: list[str]) -> None:
         self._name, self._part, self._trace = name, part, trace

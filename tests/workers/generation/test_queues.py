@@ -34,7 +34,7 @@ class Reader:
     connection: Connection
     taken: list[tuple[str, int, str]] = field(default_factory=list)
 
-    def note(self, body: Any, message: Any) -> None:
+    def record(self, body: Any, message: Any) -> None:
         self.taken.append((body[1]["job"], body[1]["chunk"], message.delivery_info["routing_key"]))
         message.ack()
 
@@ -51,7 +51,7 @@ def reading(app: Celery) -> Iterator[Reader]:
     """A reader of the queues of ``app``."""
     with app.connection_for_read() as connection:
         reader = Reader(connection)
-        tasks = app.amqp.TaskConsumer(connection.default_channel, callbacks=[reader.note], accept=["json"])
+        tasks = app.amqp.TaskConsumer(connection.default_channel, callbacks=[reader.record], accept=["json"])
         tasks.qos(prefetch_count=1)
         with tasks:
             yield reader

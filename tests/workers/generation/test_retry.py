@@ -1,4 +1,4 @@
-"""A retry worked by a real engine: the twins it makes are those that the first job would have made, to the byte."""
+"""A retry on a real engine makes the twins that the first job would have made, to the byte."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def retries(worker: Worker, store: FolderStore, post: Post) -> Retries:
 
 @pytest.fixture
 def whole(worker: Worker, post: Post) -> JobSpec:
-    """A job that lacks nothing."""
+    """A job that succeeded."""
     spec = accept(worker, post, count=7, chunk_size=2, eta=1.0)
     work(worker, post)
     return spec

@@ -46,10 +46,10 @@ class NotingStore(FolderStore):
 
 
 def assert_all_readable(worker: Worker, spec: JobSpec) -> None:
-    """Every recorded picture is where its record says."""
+    """Checks that every recorded file is where its record says."""
     for _, item in worker.repository.iterate_items(spec):
-        for picture in sample_files_of(item):
-            assert hashlib.sha256(read_sample_file(worker.repository.store, picture)).hexdigest() == picture.sha256
+        for file in sample_files_of(item):
+            assert hashlib.sha256(read_sample_file(worker.repository.store, file)).hexdigest() == file.sha256
 
 
 def test_both_layouts_give_the_same_files_and_shards_take_one_write_a_chunk(

@@ -77,11 +77,11 @@ def test_a_renewed_lease_lasts(redis: Redis) -> None:
 
 def test_after_a_flush_the_first_worker_to_ask_gets_the_lease(redis: Redis) -> None:
     leases = Leases(redis, 30)
-    kept, lost = leases.take(JOB, 0), leases.take(JOB, 1)
-    assert kept is not None
+    held, lost = leases.take(JOB, 0), leases.take(JOB, 1)
+    assert held is not None
     assert lost is not None
     redis.flushall()
-    assert leases.renew(kept)
+    assert leases.renew(held)
     assert leases.take(JOB, 0) is None
     assert leases.take(JOB, 1) is not None
     assert not leases.renew(lost)
