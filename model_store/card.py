@@ -1,7 +1,7 @@
 """Model card: all that a model declares about itself, and all that the service knows of a model.
 
 The card is a frozen value. It fixes the classes and their colours, the sizes, the sampler convention (spacing, offset,
-final alpha and clipping change the picture that a seed gives), the limits a request is checked against, and where the
+final alpha and clipping change the image that a seed gives), the limits a request is checked against, and where the
 model comes from. It is read without torch.
 """
 
@@ -39,7 +39,7 @@ class ClassEntry(_Frozen):
     index: int = Field(ge=0, le=254)
     name: str = Field(min_length=1, max_length=120)
     colour: tuple[int, int, int]
-    queryable: bool = Field(True, description="false for a class that no request may name (unlabelled ground)")
+    queryable: bool = Field(True, description="false for a class that no request may name (unlabelled background)")
     aliases: tuple[str, ...] = Field((), description="other words for the class, accepted in requests")
 
     @property
@@ -51,7 +51,7 @@ class ClassEntry(_Frozen):
 class PaletteRef(_Frozen):
     """The palette that paints masks; ``fibonacci-rgb`` version 1 is :func:`model_store.masks.palette.fibonacci_rgb`.
 
-    ``listed`` is no formula: the colours are whatever the classes list, as a dataset came with them.
+    ``listed`` has no formula: the colours are those of the classes, as in the dataset.
     """
 
     kind: Literal["fibonacci-rgb", "listed"] = "fibonacci-rgb"
@@ -102,7 +102,7 @@ class TextEncoderRef(_Frozen):
     name: str
     dims: int
     max_tokens: int
-    chunks: int = Field(1, ge=1, description="windows of tokens that are read behind one another")
+    chunks: int = Field(1, ge=1, description="chunks of tokens that are read one after another")
     weights_sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="of an encoder that the user brings"
     )
@@ -235,7 +235,7 @@ class ModelCard(_Frozen):
 
     @property
     def guidance_target(self) -> GuidanceTarget | None:
-        """What guidance strengthens unless a request says otherwise; None where there is no choice."""
+        """The target of guidance unless a request gives another; None if the model offers no choice."""
         return self.defaults.guidance_target or (self.guidance_targets[0] if self.guidance_targets else None)
 
     def makes_mask(self, given: Collection[str]) -> bool:

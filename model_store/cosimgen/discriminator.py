@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [PAIR_CHANNELS, *(width * 2 ** min(i, 2) for i in range(layers))]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(c_in, c_out, 4, stride=2, padding=1) for c_in, c_out in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(c_in, c_out, 4, stride=2, padding=1) for c_in, c_out in itertools.pairwise(widths)
         )
         self.linear = nn.Linear(widths[-1], 1)
 

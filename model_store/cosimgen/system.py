@@ -92,8 +92,8 @@ class CoSimGenSystem:
             if entry is None or not entry.queryable:
                 raise ValueError(f"{word!r} is no class of {self.card.id}; it has {', '.join(self.card.queryable)}")
             multi_hot[0, entry.index] = 1.0
-        embedding = self.network.class_encoder(multi_hot)
-        return embedding
+        class_embedding: Tensor = self.network.class_encoder(multi_hot)
+        return class_embedding
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The network's raw output (noise or velocity, by the card) in float32, ``(B, 6, h, w)``."""

@@ -16,7 +16,7 @@ from model_store.weights import zero_module
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, norm, Spectron, SiLU, conv, plus the input; ``(B, c_in, h, w)`` -> ``(B, c_out, h, w)``.
 
-    The paper does not say where in a block Spectron adds. Behind the second norm neither of its additions can drown the
+    The paper does not say where in a block Spectron adds. After the second norm neither of its additions can drown the
     features in the norm's variance.
     """
 
@@ -76,7 +76,7 @@ class Level(nn.Module):
 class ConditionalUNet(nn.Module):
     """Noisy pair, timestep embedding and class (or text) embedding -> noise or velocity, as the card says which.
 
-    Each encoder level runs at the width it is handed and widens on its way down; the decoder mirrors it, and every
+    Each encoder level runs at the width of its input and widens on its way down; the decoder mirrors it, and every
     block of the encoder sends a skip connection to its mirror.
     """
 

@@ -1,7 +1,7 @@
 """Batched DDIM (Song et al. 2021, eq. 12): one step of samples, each at its own timestep.
 
 The convention (spacing, offset, final alpha, clipping) is the card's, in the words of diffusers' ``DDIMScheduler``,
-which this matches to rounding for any number of steps, also where it does not divide the training's. All of it is
+which this matches to rounding for any number of steps, also one that does not divide the training's. All arithmetic is
 float32.
 """
 
@@ -43,7 +43,7 @@ class DDIM:
         return torch.from_numpy(grid.astype(np.int64))
 
     def previous(self, timesteps: Tensor, steps: int) -> Tensor:
-        """Where a step from each of ``timesteps`` lands: t - T // steps, and -1 (the final alpha) for anything below 0.
+        """The timestep after each of ``timesteps``: t - T // steps, or -1 (the final alpha) for anything below 0.
 
         That is diffusers' rule; where ``steps`` does not divide T it is not quite the next entry of :meth:`timesteps`.
         """

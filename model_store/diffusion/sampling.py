@@ -34,7 +34,7 @@ def sample(
 ) -> Tensor:
     """x_0 ``(B, C, h, w)`` float32, in about [-1, 1] where x is pixels, for ``B`` stacked conditions and their seeds.
 
-    ``null``: the other side of guidance; None where it is the same as ``condition``. ``on_step`` is told the number of
+    ``null``: the other side of guidance; None if it is the same as ``condition``. ``on_step`` receives the number of
     steps done. With guidance 1, or without ``null``, each sample takes one row of the forward, else two.
     """
     count = len(seeds)

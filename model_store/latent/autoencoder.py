@@ -26,7 +26,7 @@ class AutoencoderConfig(BaseModel):
 
     @property
     def factor(self) -> int:
-        """How much smaller a latent's side is: 8 for Stable Diffusion's (f8), 4 for PathDiff's (f4)."""
+        """The image's side over the latent's: 8 for Stable Diffusion's (f8), 4 for PathDiff's (f4)."""
         return 1 << (len(self.widths) - 1)
 
 

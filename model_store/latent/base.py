@@ -74,7 +74,8 @@ class LatentBase:
         factor = self.autoencoder_config.factor
         if size_px % factor:
             raise BaseInvalid(
-                f"images of {size_px} px have no latent: the autoencoder makes them {factor} times smaller; take a multiple of it"
+                f"images of {size_px} px have no latent: the autoencoder makes them {factor} times smaller; take a "
+                "multiple of it"
             )
         return self.at_latent_size(size_px // factor)
 
@@ -114,12 +115,10 @@ def checked_weights(folder: Path, name: str, about: Mapping[str, Any]) -> dict[s
     """
     path = folder / name
     if not path.is_file():
-        raise BaseInvalid(
-            f"{path} does not exist, but its weights are described beside it; fetch it, or train it again"
-        )
+        raise BaseInvalid(f"{path} does not exist, but its description does; fetch it, or train it again")
     found, wanted = file_sha256(path), about.get("files", {}).get(name)
     if found != wanted:
-        raise BaseInvalid(f"{path} has sha256 {found}; what lies beside it says {wanted}. Fetch it again")
+        raise BaseInvalid(f"{path} has sha256 {found}; its description says {wanted}. Fetch it again")
     return load_file(path)
 
 
@@ -132,7 +131,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Pa
     try:
         module.load_state_dict(part)
     except RuntimeError as error:
-        raise BaseInvalid(f"{path} does not fit the network that is described beside it: {error}") from None
+        raise BaseInvalid(f"{path} does not fit the network of its description: {error}") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -157,7 +157,7 @@ def denoise(unet: nn.Module, z: Tensor, t: Tensor, text: Tensor, residuals: Resi
 
 
 def parameters_of(module: nn.Module) -> int:
-    """How many parameters a network has."""
+    """The number of parameters of a network."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

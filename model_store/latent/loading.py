@@ -30,9 +30,9 @@ def load_base(
 ) -> LatentBase:
     """Reads a base from either kind of folder.
 
-    ``latent_px`` overrides the side of its latents: 48 takes a Stable Diffusion of 512 px to 384. ``chunks`` windows of
-    text are read by a Stable Diffusion's CLIP. ``tokens`` takes the place of the text encoder that the folder asks for.
-    Raises :class:`BaseInvalid`, and :class:`model_store.text.TextEncoderMissing` where that encoder is not to be had.
+    ``latent_px`` overrides the side of its latents: 48 takes a Stable Diffusion of 512 px to 384. A Stable Diffusion's
+    CLIP reads ``chunks`` chunks of text. ``tokens`` replaces the text encoder that the folder names. Raises
+    :class:`BaseInvalid`, and :class:`model_store.text.TextEncoderMissing` if that encoder is missing.
     """
     folder = Path(folder)
     if (folder / BASE_ABOUT).is_file():
@@ -43,7 +43,8 @@ def load_base(
         base = load_stable_diffusion(folder, chunks=chunks, tokens=tokens)
     else:
         raise BaseInvalid(
-            f"{folder} holds neither {BASE_ABOUT} (of twinset train base) nor model_index.json (of a Stable Diffusion 1.5 in diffusers' "
+            f"{folder} holds neither {BASE_ABOUT} (of twinset train base) nor model_index.json (of a Stable Diffusion "
+            "1.5 in diffusers' "
             "layout); give a folder that does"
         )
     dims = base.denoiser_config.text_dims

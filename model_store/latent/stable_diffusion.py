@@ -72,7 +72,8 @@ def load_stable_diffusion(folder: Path, *, chunks: int = 1, tokens: TokenEncoder
     _refuse_differences(path, config, on_meta(build_unet, denoiser_config), apart={"sample_size", "attention_head_dim"})
     if denoiser_config.latent_channels != autoencoder_config.latent_channels:
         raise BaseInvalid(
-            f"{path} denoises {denoiser_config.latent_channels} channels, but {folder / 'vae'} makes {autoencoder_config.latent_channels}"
+            f"{path} denoises {denoiser_config.latent_channels} channels, but {folder / 'vae'} makes "
+            f"{autoencoder_config.latent_channels}"
         )
     unet = build_unet(denoiser_config)
     about["files"] |= _fill(unet, UNet2DConditionModel, path)
@@ -186,7 +187,8 @@ def _check_index(folder: Path, index: Mapping[str, Any]) -> None:
 def _check_class(path: Path, found: Any, known: tuple[str, ...], *, part: str = "") -> None:
     if found not in known:
         raise BaseInvalid(
-            f"{path}: {part or 'the model'} is a {found}; this version reads {' or '.join(known)} (Stable Diffusion 1.5)"
+            f"{path}: {part or 'the model'} is a {found}; this version reads {' or '.join(known)} (Stable Diffusion "
+            "1.5)"
         )
 
 
@@ -244,7 +246,8 @@ def _fill(module: nn.Module, kind: type[DiffusersModel], path: Path) -> dict[str
     if WEIGHTS_NAME not in names and f"{WEIGHTS_NAME}.index.json" not in names:
         there = ", ".join(name for name in names if name != "config.json") or "nothing"
         raise BaseInvalid(
-            f"{path} has no {WEIGHTS_NAME} (there is {there}); weights are read from safetensors only: load the model with diffusers "
+            f"{path} has no {WEIGHTS_NAME} (there is {there}); weights are read from safetensors only: load the model "
+            "with diffusers "
             "and save it again with save_pretrained(folder, safe_serialization=True)"
         )
     try:
@@ -257,7 +260,8 @@ def _fill(module: nn.Module, kind: type[DiffusersModel], path: Path) -> dict[str
         # diffusers only warns of these, and leaves random weights in their place
         if info[what]:
             raise BaseInvalid(
-                f"{path} does not hold the weights of its own config.json: {what} {sorted(map(str, info[what]))[:5]}. Fetch it again"
+                f"{path} does not hold the weights of its own config.json: {what} {sorted(map(str, info[what]))[:5]}. "
+                "Fetch it again"
             )
     module.load_state_dict(loaded.float().state_dict())
     return {f"{path.name}/{name}": file_sha256(path / name) for name in weights}

@@ -66,11 +66,11 @@ class ClipTokens:
         self._model = CLIPTextModel.from_pretrained(
             folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=torch.float32
         ).train(False)
-        self._window = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
+        self._chunk_tokens = min(self._tokenizer.model_max_length, self._model.config.max_position_embeddings)
         self.ref = TextEncoderRef(
             name=CLIP_NAME,
             dims=self._model.config.hidden_size,
-            max_tokens=self._window * chunks,
+            max_tokens=self._chunk_tokens * chunks,
             chunks=chunks,
             weights_sha256=clip_fingerprint(folder),
         )
@@ -81,7 +81,7 @@ class ClipTokens:
         return self._cached(text)
 
     def _encode(self, text: str) -> Tensor:
-        inner = self._window - 2
+        inner = self._chunk_tokens - 2
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"][: inner * self.ref.chunks]
         first, last = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         fill = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else last
@@ -117,7 +117,8 @@ def load_token_encoder(ref: TextEncoderRef) -> TokenEncoder:
     named = os.environ.get("TWINSET_CLIP_DIR")
     if not named:
         raise TextEncoderMissing(
-            "the model reads its text through a CLIP text encoder that is not part of it; set TWINSET_CLIP_DIR to the folder of the "
+            "the model reads its text through a CLIP text encoder that is not part of it; set TWINSET_CLIP_DIR to the "
+            "folder of the "
             "Stable Diffusion (or PLIP) model it was trained from, with tokenizer/ and text_encoder/"
         )
     encoder = ClipTokens(Path(named), chunks=ref.chunks)

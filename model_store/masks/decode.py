@@ -1,6 +1,6 @@
 """Decoding of painted masks to class indices, without ghost classes, with a confidence for every pixel.
 
-A blend of two class colours can lie next to a third class's colour (62 % of the pairs of 13 classes do), so that
+A blend of two class colours can be near a third class's colour (62 % of the pairs of 13 classes do), so that
 blended borders, which every upscaling makes, would grow thin lines of classes that are not there. Hence: decode the
 mask at the generated size first; above it, a pixel may only take a class that occurs in the 3 x 3 low-resolution pixels
 around it. The paper decodes by the nearest colour alone; the local rule and the confidence are ours.
@@ -42,7 +42,7 @@ def colour_distances(painted: Tensor, colours: Tensor) -> Tensor:
 
 
 def local_classes(low_mask: Tensor, count: int, factor: int) -> Tensor:
-    """Which classes occur in the 3 x 3 low-resolution pixels around each pixel.
+    """The classes that occur in the 3 x 3 low-resolution pixels around each pixel.
 
     low_mask ``(B, h, w)`` int64 class indices -> ``(B, count, h * factor, w * factor)`` bool.
     """
@@ -56,7 +56,7 @@ def choose(distances: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Te
 
     distances ``(B, K, H, W)``; allowed ``(B, K, H, W)`` bool, None for all. Returns the class ``(B, H, W)`` int64 and
     the confidence ``(B, H, W)`` in [0, 1]: (d2 - d1) / (d2 + d1), with d1 the distance to the chosen colour and d2 to
-    the nearest other allowed colour, or to the nearest other colour of all where only one is allowed.
+    the nearest other allowed colour, or to the nearest other colour of all if only one is allowed.
     """
     candidates = distances if allowed is None else distances.masked_fill(~allowed, torch.inf)
     first, chosen = candidates.min(dim=1)

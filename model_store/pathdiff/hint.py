@@ -25,7 +25,7 @@ class PathDiffHintConfig(BaseModel):
 
     @property
     def factor(self) -> int:
-        """How much smaller the features' side is than the mask's."""
+        """The mask's side over the features'."""
         return 1 << (len(self.widths) - 1)
 
 

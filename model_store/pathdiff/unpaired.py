@@ -29,11 +29,11 @@ class Draw:
 def draw_conditions(
     count: int, generator: torch.Generator, *, p_split: float = P_SPLIT, p_uncond: float = P_UNCOND
 ) -> Draw:
-    """Which dataset each sample comes from, and whether it keeps its condition.
+    """Draws the dataset of each sample, and whether the sample keeps its condition.
 
     u <= p_split is a text sample, whose mask is null; else a mask sample, whose text is null; then each drops the
     condition it has with p_uncond. (Algorithm 1 as printed compares the other way round than its own text.)
     """
-    u, keep = torch.rand(2, count, generator=generator)
-    from_text, kept = u <= p_split, keep >= p_uncond
-    return Draw(from_text, from_text & kept, ~from_text & kept)
+    u, drop = torch.rand(2, count, generator=generator)
+    from_text, conditioned = u <= p_split, drop >= p_uncond
+    return Draw(from_text, from_text & conditioned, ~from_text & conditioned)

@@ -30,7 +30,7 @@ class DenseHintConfig(BaseModel):
 
     @property
     def factor(self) -> int:
-        """How much smaller the features' side is than the hint's."""
+        """The hint's side over the features'."""
         return 1 << (len(self.widths) - 2)
 
 

@@ -3,7 +3,7 @@
     L = L_m + L_i + w_c L_c + w_a L_m'        (eq. 6; w_a inside L_m' in the paper)
 
 L_m and L_i against the noise, from the mask branch and from the image branch (eq. 7, 8); L_c draws the mask branch to
-the image branch's prediction (eq. 9); L_m' is the mask branch again, on a picture that the image branch has cleaned
+the image branch's prediction (eq. 9); L_m' is the mask branch again, on an image that the image branch has cleaned
 (eq. 12).
 """
 
@@ -17,7 +17,7 @@ from model_store.diffusion.schedule import per_sample
 
 CONSISTENCY_WEIGHT = 1.0
 AUGMENTATION_TIMESTEPS = 200
-"""T_a of eq. 13: at higher noise one step does not clean a picture well enough to learn from."""
+"""T_a of eq. 13: at higher noise one step does not clean an image well enough to learn from."""
 
 
 def image_weight(iteration: int, iterations: int) -> float:

@@ -23,7 +23,7 @@ class SiameseDiffusionSystem(LatentSystem):
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
         """Raises ValueError without a mask, and for one that does not fit the card."""
         if request.mask is None:
-            raise ValueError(f"{self.card.id} draws images for masks; give it one")
+            raise ValueError(f"{self.card.id} makes images for masks, and none is given; give one")
         self.check_mask(request)
         indices = torch.from_numpy(request.mask.indices.astype("int64")).to(self.device)
         with torch.no_grad():

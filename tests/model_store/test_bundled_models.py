@@ -91,7 +91,7 @@ def shares(system: System, request: ConditionRequest, word: str, seeds: range) -
     ],
     ids=["classes", "prompt"],
 )
-def test_water_comes_when_asked_for_by_class_and_by_words_and_not_otherwise(
+def test_water_is_made_when_requested_by_class_or_by_words_and_not_otherwise(
     dubai: System, request_: ConditionRequest
 ) -> None:
     dry = ConditionRequest(classes=("Land (unpaved area)", "Road"))
@@ -127,14 +127,14 @@ def test_the_figures_on_a_nuclei_model_s_card_are_of_that_model_at_its_defaults(
 
 
 @pytest.mark.parametrize("folder", NUCLEI, ids=lambda path: path.parent.name)
-def test_nuclei_lie_where_the_mask_says_and_look_as_the_text_says(folder: Path) -> None:
-    """In fluorescence nuclei shine on black; stained, they are dark on bright ground."""
+def test_nuclei_are_where_the_mask_has_them_and_look_as_the_text_says(folder: Path) -> None:
+    """In fluorescence nuclei shine on black; stained, they are dark on a bright background."""
     torch.set_num_threads(1)
     system = load_system(folder, device="cpu")
     y, x = np.mgrid[:128, :128]
     inside = (x % 43 - 21) ** 2 + (y % 43 - 21) ** 2 < 12**2
     mask = MaskInput.of(inside.astype(np.uint8))
-    contrast, ground = {}, {}
+    contrast, background = {}, {}
     for prompt in system.card.example_prompts:
         look = prompt.split()[1]
         if look in contrast:
@@ -142,10 +142,10 @@ def test_nuclei_lie_where_the_mask_says_and_look_as_the_text_says(folder: Path) 
         images = np.stack(
             [twin.image for twin in make(system, ConditionRequest(prompt=prompt, mask=mask), range(2))]
         ).mean(axis=-1)
-        ground[look] = images[:, ~inside].mean()
-        contrast[look] = images[:, inside].mean() - ground[look]
+        background[look] = images[:, ~inside].mean()
+        contrast[look] = images[:, inside].mean() - background[look]
     assert contrast.keys() == {"fluorescence", "H&E", "brightfield"}
     assert contrast["fluorescence"] > 5
-    assert ground["fluorescence"] < 40
+    assert background["fluorescence"] < 40
     assert max(contrast["H&E"], contrast["brightfield"]) < -30
-    assert min(ground["H&E"], ground["brightfield"]) > 120
+    assert min(background["H&E"], background["brightfield"]) > 120

@@ -96,12 +96,12 @@ def test_vgg16_is_read_from_a_torchvision_file_up_to_its_seventh_layer(tmp_path:
 
 def test_vgg16_without_its_file_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"cut")
-    with pytest.raises(FeaturesUnavailable, match="cut.safetensors is no safetensors file, or is damaged"):
+    with pytest.raises(FeaturesUnavailable, match=r"cut.safetensors is damaged or not a safetensors file"):
         open_features("vgg16-level6", tmp_path / "cut.safetensors")
     with pytest.raises(FeaturesUnavailable, match="random-conv3, which needs no file"):
         open_features("vgg16-level6")
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "half.safetensors")
-    with pytest.raises(FeaturesUnavailable, match="lacks features.0.bias"):
+    with pytest.raises(FeaturesUnavailable, match=r"lacks features.0.bias"):
         open_features("vgg16-level6", tmp_path / "half.safetensors")
 
 

@@ -31,5 +31,5 @@ def test_a_text_has_the_same_bits_alone_in_company_and_again() -> None:
 
 def test_a_folder_without_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TWINSET_TEXT_ENCODER_DIR", str(tmp_path))
-    with pytest.raises(TextEncoderMissing, match="holds no model.safetensors"):
+    with pytest.raises(TextEncoderMissing, match=r"holds no model.safetensors"):
         text_encoder_folder()

@@ -46,14 +46,14 @@ def read_texts(folder: Path, stems: Sequence[str]) -> tuple[tuple[str, ...], ...
     return tuple(tuple(found[stem]) for stem in stems)
 
 
-def most_common_texts(texts: Sequence[Sequence[str]], most: int = 12) -> tuple[str, ...]:
+def common_texts(texts: Sequence[Sequence[str]], max_texts: int = 12) -> tuple[str, ...]:
     """Up to ``max_texts`` different texts, those of most images first."""
     counts = Counter(text for row in texts for text in row)
-    return tuple(sorted(counts, key=lambda text: (-counts[text], text))[:most])
+    return tuple(sorted(counts, key=lambda text: (-counts[text], text))[:max_texts])
 
 
 def caption_repeats(texts: Sequence[Sequence[str]], below: float) -> np.ndarray | None:
-    """How often to draw each row, by how many rows share its first caption; None (all alike) if ``below`` is 0.
+    """The number of times to draw each row, by how many rows share its first caption; None if ``below`` is 0.
 
     See :func:`workers.data.segmentation_folder.repeat_factors`.
     """
@@ -80,11 +80,11 @@ class CaptionBank:
         self.ref = tokens.ref
         self.encode = lru_cache(MAX_CACHED_TEXTS)(tokens.encode)
 
-    def draw(self, rows: Sequence[int], kept: Tensor, generator: torch.Generator) -> Tensor:
-        """One caption of each row, or the null text "" where ``kept`` ``(B,)`` is false: ``(B, L, d)`` float32."""
+    def draw(self, rows: Sequence[int], with_text: Tensor, generator: torch.Generator) -> Tensor:
+        """One caption of each row, or the null text "" if ``with_text`` ``(B,)`` is false: ``(B, L, d)`` float32."""
         which = torch.rand(len(rows), generator=generator).tolist()
         drawn = []
-        for row, share, keep in zip(rows, which, kept.tolist(), strict=True):
+        for row, share, captioned in zip(rows, which, with_text.tolist(), strict=True):
             texts = self.texts[row]
-            drawn.append(self.encode(texts[int(share * len(texts))] if keep else ""))
+            drawn.append(self.encode(texts[int(share * len(texts))] if captioned else ""))
         return torch.stack(drawn)

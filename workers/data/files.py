@@ -14,7 +14,7 @@ from service.datasets.items import as_rgb
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no pictures, cut short, or too large."""
+"""What Pillow raises for files that are not images, cut short, or too large."""
 
 
 class DatasetInvalid(ValueError):
@@ -47,10 +47,10 @@ def listed_stems(path: Path) -> tuple[str, ...]:
         raise DatasetInvalid(f"{path} is not UTF-8 text ({error}); save it as that, with a stem a line") from None
     stems = tuple(line.strip() for line in lines if line.strip())
     if not stems:
-        raise DatasetInvalid(f"{path} lists no images; it should have a stem a line")
+        raise DatasetInvalid(f"{path} lists no images; write one stem a line")
     if len(set(stems)) < len(stems):
         twice = next(stem for stem, count in Counter(stems).items() if count > 1)
-        raise DatasetInvalid(f"{path} lists {twice!r} more than once; each image stands there once")
+        raise DatasetInvalid(f"{path} lists {twice!r} more than once; list each image once")
     return stems
 
 
@@ -67,7 +67,7 @@ class ImageFiles:
     """The image files of a folder by their stems: ``files[stem]``."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises :class:`DatasetInvalid` where there is no such folder."""
+        """Raises :class:`DatasetInvalid` if the folder does not exist."""
         if not folder.is_dir():
             raise DatasetInvalid(f"{folder} does not exist; a training set has its images there")
         self._folder = folder
@@ -90,7 +90,8 @@ class ImageFiles:
             raise DatasetInvalid(f"{self._folder} has no image named {stem!r} ({', '.join(IMAGE_SUFFIXES)}){remedy}")
         if len(paths) > 1:
             raise DatasetInvalid(
-                f"{self._folder} has {' and '.join(path.name for path in paths)}; an image's stem is its own, so keep one"
+                f"{self._folder} has {' and '.join(path.name for path in paths)}; stems must be unique, so keep one "
+                "of them"
             )
         return paths[0]
 

@@ -71,7 +71,7 @@ class ImageFolder:
 
     @property
     def held_out_split(self) -> str:
-        """The test split, or the train split where there is no other."""
+        """The test split, or the train split if there is no other."""
         return "test" if (self.folder / "test.txt").is_file() else "train"
 
     def path(self, stem: str) -> Path:
@@ -111,7 +111,8 @@ def check_unpaired(text: tuple[Path, Sequence[Path]], mask: tuple[Path, Sequence
         other = seen.get(hashlib.sha256(path.read_bytes()).digest())
         if other is not None:
             raise DatasetInvalid(
-                f"{path} is the same image as {other}, which the text dataset holds; PathDiff learns from datasets that share none. "
+                f"{path} is the same image as {other}, which the text dataset holds; PathDiff learns from datasets "
+                "that share none. "
                 "Leave it out of one of them by --text-list or --mask-list"
             )
 

@@ -128,7 +128,8 @@ class SegmentationFolder:
         shared = sorted(set(self.stems("train")) & set(self.stems("test")))
         if shared:
             raise DatasetInvalid(
-                f"{shared[0]!r}{f' and {len(shared) - 1} more' if len(shared) > 1 else ''} of {self.folder} stand in train.txt and in "
+                f"{shared[0]!r}{f' and {len(shared) - 1} more' if len(shared) > 1 else ''} of {self.folder} stand in "
+                "train.txt and in "
                 "test.txt; an image that was trained on measures nothing, so take it out of one of them"
             )
 
@@ -154,7 +155,8 @@ class SegmentationFolder:
             held = ", ".join(f"{label}" for label in np.unique(masks).tolist())
             classes = ", ".join(f"{entry.index} ({entry.name})" for entry in wanted)
             raise DatasetInvalid(
-                f"none of the {len(masks)} masks of {self.folder} has a pixel of class {classes} at {size_px} px, only {held}; "
+                f"none of the {len(masks)} masks of {self.folder} has a pixel of class {classes} at {size_px} px, "
+                f"only {held}; "
                 f"write the index of a class, not its colour: {IGNORE_INDEX} means ignore"
             )
         return images, masks
@@ -225,7 +227,7 @@ def clear_rows(masks: np.ndarray, queryable: np.ndarray, margin: float) -> np.nd
 
 
 def repeat_factors(present: np.ndarray, below: float) -> np.ndarray:
-    """How often to draw each row, ``(N,)`` float: max(1, sqrt(below / f)) for a class set of frequency f.
+    """The number of times to draw each row, ``(N,)`` float: max(1, sqrt(below / f)) for a class set of frequency f.
 
     The repeat factors of LVIS (Gupta et al. 2019, section 5), for whole class sets in place of single classes: a model
     that seldom sees a combination draws its more common neighbour instead.

@@ -34,7 +34,7 @@ def load_cached(path: Path, network: nn.Module) -> bool:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError):
-        return False  # whoever asked trains it again and writes over it
+        return False  # the caller trains it again and overwrites the file
     network.eval()
     return True
 

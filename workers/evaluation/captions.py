@@ -22,7 +22,7 @@ def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[st
     """The first caption of every stem; empty if the dataset has none.
 
     ``label`` is the member that holds an image's label, such as ``modality``. Raises :class:`DatasetInvalid` for a line
-    without stem or text, or whose label is no word.
+    without stem or text, or whose label is not text.
     """
     path = data.folder / "captions.jsonl"
     if not path.is_file():
@@ -31,9 +31,7 @@ def read_captions(data: SegmentationFolder, label: str | None = None) -> dict[st
     for number, stem, text, members in caption_lines(path):
         named = members.get(label) if label else None
         if named is not None and not isinstance(named, str):
-            raise DatasetInvalid(
-                f"{path} line {number}: {label} is {named!r}; a label is one word an image. Name another member"
-            )
+            raise DatasetInvalid(f"{path} line {number}: {label} is {named!r}; a label is text. Name another member")
         if text:
             found.setdefault(stem, Caption(text, named))
     return found
@@ -49,7 +47,8 @@ def captions_of(data: SegmentationFolder, stems: Sequence[str], captions: dict[s
         return None
     if without:
         raise DatasetInvalid(
-            f"{data.folder / 'captions.jsonl'} has no text for {len(without)} of {len(stems)} test images, {without[0]!r} first; "
+            f"{data.folder / 'captions.jsonl'} has no text for {len(without)} of {len(stems)} test images, "
+            f"{without[0]!r} first; "
             f"caption them all, or measure by the mask alone"
         )
     return [captions[stem].text for stem in stems]

@@ -24,7 +24,7 @@ from workers.training.command_support import errors_in_one_line
 def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> None:
     """Measure a CoSimGen model: what was asked against what was made, and whether image and mask agree.
 
-    A small segmenter is trained on the real train split first (minutes on a CPU) and kept for the next time.
+    A small segmenter is trained on the real train split first (minutes on a CPU) and cached.
     """
     from model_store.loading import load_system
     from workers.data.segmentation_folder import SegmentationFolder
@@ -57,7 +57,7 @@ def cosimgen(common: CommonOptions, count: int, by: str, size: int | None) -> No
                 features=common.open_features(),
             )
             data = SegmentationFolder.open(common.data)
-            common.out.mkdir(parents=True, exist_ok=True)  # a place that takes nothing is told before the work
+            common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work
             figures, made = evaluate(system, data, plan, common.cache, has_up=common.has_up, progress=progress)
             progress.close()
             written = [write_figures(figures, common.out)]

@@ -1,4 +1,4 @@
-"""Evaluation of CoSimGen: does a twin hold what was requested, and do its image and its mask agree?"""
+"""Evaluation of CoSimGen: faithfulness to the request, and agreement of image and mask."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ from workers.evaluation.sampling import SamplingSettings, Twins, make_twins
 from workers.evaluation.segmenter import SegmenterSettings, TrainedSegmenter, cached_segmenter, labels_of
 
 MAX_SEGMENTER_PX = 64
-"""Twins larger than this are reduced to it before the segmenter sees them, real ones alike: one that is trained in
-minutes on a CPU tells what is where at this size as well as it needs to."""
+"""Larger twins, made and real, are reduced to this for the segmenter, which is trained in minutes on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class MeasurementPlan:
 
 
 Progress = Callable[[str, int, int], None]
-"""Told (what is being done, done, total)."""
+"""Called with (what is being done, done, total)."""
 
 
 def measured_sizes(card: ModelCard, size_px: int) -> tuple[int, ...]:
@@ -163,7 +162,7 @@ def real_miou(segmenter: TrainedSegmenter, real: Twins) -> float:
 
 
 def agreement(segmenter: TrainedSegmenter, made: Twins, real: Twins) -> dict[str, Any]:
-    """How well a segmenter of real images finds the made masks in the made images, against real pairs.
+    """A segmenter's mIoU for the made masks in the made images, over its mIoU on real pairs.
 
     ``made`` is reduced to the segmenter's size. The ratio is mIoU(made) / mIoU(real); 1 means as good as real.
     """

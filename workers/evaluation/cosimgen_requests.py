@@ -53,7 +53,7 @@ def draw_queries(card: ModelCard, masks: np.ndarray, *, count: int, seed: int) -
     sets = present_classes(masks, len(card.classes)) & queryable_mask(card)
     sets = sets[sets.any(axis=1)]
     if not len(sets):
-        raise ValueError("no mask of the split holds a queryable class, so there is nothing to ask for")
+        raise ValueError("no mask of the split holds a queryable class, so there is nothing to request")
     rng = np.random.default_rng(seed)
     rounds = -(-count // len(sets))
     order = np.concatenate([rng.permutation(len(sets)) for _ in range(rounds)])[:count]

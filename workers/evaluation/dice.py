@@ -37,7 +37,7 @@ def pooled_dice(true: np.ndarray, predicted: np.ndarray, num_classes: int, class
 def dice_by_image(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Dice of each image by itself, ``(N,)``: the mean over the foreground classes in either of its two masks.
 
-    1 where neither mask has any foreground, since they agree; 0 where only one has.
+    1 if neither mask has any foreground, since they agree; 0 if only one has.
     """
     dices = np.empty(len(true))
     for row in range(len(true)):

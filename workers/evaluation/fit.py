@@ -15,7 +15,7 @@ from workers.evaluation.sampling import images_as_tensor
 from workers.training.loop import iteration_generator, learning_rate
 
 OnIteration = Callable[[int, int, float], None]
-"""Told (iterations done, all iterations, loss)."""
+"""Called with (iterations done, all iterations, loss)."""
 
 
 class FitSettings(BaseModel):
@@ -54,8 +54,8 @@ class Batch:
         """The batch of uint8 ``(N, s, s)``: ``(B, s, s)`` int64, turned as the images are."""
         return torch.from_numpy(self._turned(masks)).long().to(device)
 
-    def _turned(self, pictures: np.ndarray) -> np.ndarray:
-        return np.stack([dihedral(pictures[row], turn) for row, turn in zip(self.rows, self.turns, strict=True)])
+    def _turned(self, arrays: np.ndarray) -> np.ndarray:
+        return np.stack([dihedral(arrays[row], turn) for row, turn in zip(self.rows, self.turns, strict=True)])
 
 
 def draw_batches(count: int, settings: FitSettings, *, has_up: bool) -> Iterator[Batch]:

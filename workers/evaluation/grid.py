@@ -48,7 +48,7 @@ def draw_grid(
     Every row has at most as many tiles as there are headings. Raises ValueError if there are no rows.
     """
     if not rows:
-        raise ValueError("a grid needs at least one row of pictures, and was given none")
+        raise ValueError("a grid needs at least one row of images, and none is given")
     groups = min(groups, len(rows))
     down = -(-len(rows) // groups)
     group_width = len(headings) * (tile_px + _GAP) - _GAP

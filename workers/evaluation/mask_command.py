@@ -67,7 +67,7 @@ def siamese(common: CommonOptions, **chosen: Any) -> None:
     """Measure a Siamese-Diffusion model: do its images follow their masks, and does its text decide what they show?
 
     A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
-    images) and kept for the next time. --ablations A B C compares further models on the same masks and seeds.
+    images) and cached. --ablations A B C compares further models on the same masks and seeds.
     """
     measure("siamese-diffusion", common, **chosen)
 
@@ -79,7 +79,7 @@ def pathdiff(common: CommonOptions, **chosen: Any) -> None:
     """Measure a PathDiff model: do its images follow their masks, and does its text decide what they show?
 
     A small segmenter and a classifier are trained on the real train split first (minutes on a CPU, more for large
-    images) and kept for the next time. --ablations A B C compares further models on the same masks and seeds.
+    images) and cached. --ablations A B C compares further models on the same masks and seeds.
     """
     measure("pathdiff", common, **chosen)
 
@@ -95,7 +95,7 @@ def measure(
     from workers.evaluation.report import write_figures, write_on_card
 
     if further and not ablations:
-        raise click.UsageError(f"unexpected argument {further[0]!r}; models to compare with come behind --ablations")
+        raise click.UsageError(f"unexpected argument {further[0]!r}; list models to compare with after --ablations")
     progress = ProgressBars()
     try:
         with errors_in_one_line():
@@ -105,13 +105,13 @@ def measure(
             data = SegmentationFolder.open(common.data)
             system = load_system(folder, device=common.device, dtype=common.dtype)
             plan = _plan(system.card, common, **chosen)
-            common.out.mkdir(parents=True, exist_ok=True)  # a place that takes nothing is told before the work
-            figures, pictures = evaluate_masks(
+            common.out.mkdir(parents=True, exist_ok=True)  # refuses an unwritable folder before the work
+            figures, images = evaluate_masks(
                 system, data, plan, common.cache, ablations=others, has_up=common.has_up, progress=progress
             )
             progress.close()
             written = [write_figures(figures, common.out)]
-            written += write_sheets(system.card, figures, pictures, common.out)
+            written += write_sheets(system.card, figures, images, common.out)
             if common.record:
                 written.append(write_on_card(figures, folder))
     finally:

@@ -95,7 +95,8 @@ def check_comparable(card: ModelCard, other: ModelCard) -> None:
     names, others = ([entry.name for entry in each.classes] for each in (card, other))
     if names != others or card.generation_size_px != other.generation_size_px:
         raise ValueError(
-            f"{card.id} has {names} at {card.generation_size_px} px, but {other.id} has {others} at {other.generation_size_px} px; "
+            f"{card.id} has {names} at {card.generation_size_px} px, but {other.id} has {others} at "
+            f"{other.generation_size_px} px; "
             f"models are compared on the same classes and size"
         )
 
@@ -115,7 +116,7 @@ def evaluate_masks(
     Returns the figures (JSON-able) and their images. Whatever cannot be measured is refused before anything is trained
     or made: :class:`workers.data.files.DatasetInvalid` for the data, ValueError for the models and the plan.
     """
-    card, tell = system.card, progress or (lambda what, done, total: None)
+    card, report = system.card, progress or (lambda what, done, total: None)
     check_takes_masks(card)
     check_same_classes(card, data)
     data.check_held_out()
@@ -135,11 +136,11 @@ def evaluate_masks(
         answerable=range(len(data.classes)),  # background too: a mask says where nothing is
         has_up=has_up,
         device=system.device,
-        on_iteration=lambda done, total, loss: tell(f"segmenter {plan.segmenter.size_px} px", done, total),
+        on_iteration=lambda done, total, loss: report(f"segmenter {plan.segmenter.size_px} px", done, total),
     )
     reference = Reference.of(segmenter, images, masks)
     seen, _ = data.arrays("train", COPY_CHECK_PX)
-    pictures = EvaluationImages(images, masks)
+    made_images = EvaluationImages(images, masks)
     figures: dict[str, Any] = {
         "model": card.id,
         "data": {"name": data.name, "split": "test", "images": len(data.stems("test"))},
@@ -152,11 +153,11 @@ def evaluate_masks(
         "by": {},
     }
     for way in ways:
-        made = _make(system, masks, way, texts, plan, _step(tell, f"images by {way}"))
+        made = _make(system, masks, way, texts, plan, _step(report, f"images by {way}"))
         figures["by"][way] = reference.faithfulness(made) | originality(made, images, seen)
         if plan.features is not None and can_halve(made, images):
             figures["by"][way]["frechet"] = frechet(plan.features, made, images, plan.seed)
-        pictures.made[way] = made
+        made_images.made[way] = made
     if labels is not None:
         classifier = cached_classifier(
             data,
@@ -166,27 +167,27 @@ def evaluate_masks(
             cache,
             has_up=has_up,
             device=system.device,
-            on_iteration=lambda done, total, loss: tell("classifier", done, total),
+            on_iteration=lambda done, total, loss: report("classifier", done, total),
         )
-        step = _step(tell, "images by label")
+        step = _step(report, "images by label")
         found, by_label = control_text(
             system, data, labels, classifier, masks, plan.sampling, count=plan.text_count, seed=plan.seed, on_step=step
         )
         figures["text_control"] = {"classifier_settings": plan.classifier.model_dump(), **found}
-        pictures.by_label.update(by_label)
+        made_images.by_label.update(by_label)
     if takes(card, "mask", "prompt") and texts is not None:
-        pictures.texts.extend(texts_to_show(labels.texts if labels else {}, texts))
-        pictures.by_text.extend(
-            _draw_by_texts(system, masks, pictures.texts, plan, _step(tell, "one mask, several texts"))
+        made_images.texts.extend(texts_to_show(labels.texts if labels else {}, texts))
+        made_images.by_text.extend(
+            _draw_by_texts(system, masks, made_images.texts, plan, _step(report, "one mask, several texts"))
         )
     if ablations:
-        figures["ablations"] = [_ablation(each, ways, masks, texts, plan, reference, tell) for each in ablations]
-    return figures, pictures
+        figures["ablations"] = [_ablation(each, ways, masks, texts, plan, reference, report) for each in ablations]
+    return figures, made_images
 
 
-def evenly_spaced(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, max_count: int) -> list[int]:
     """Up to ``max_count`` of the places 0..count-1, evenly spaced."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, max_count))})
 
 
 def _chosen(stems: Sequence[str], count: int | None, seed: int) -> list[str]:
@@ -254,17 +255,17 @@ def _ablation(
     texts: Sequence[str] | None,
     plan: MaskPlan,
     reference: Reference,
-    tell: Progress,
+    report: Progress,
 ) -> dict[str, Any]:
     system = ablation.load()
     possible = mask_ways(ablation.card, texts)
     by = {
-        way: reference.faithfulness(_make(system, masks, way, texts, plan, _step(tell, f"{ablation.name} by {way}")))
+        way: reference.faithfulness(_make(system, masks, way, texts, plan, _step(report, f"{ablation.name} by {way}")))
         for way in ways
         if way in possible
     }
     return {"name": ablation.name, "model": ablation.card.id, "by": by}
 
 
-def _step(tell: Progress, what: str) -> OnStep:
-    return lambda done, total: tell(what, done, total)
+def _step(report: Progress, what: str) -> OnStep:
+    return lambda done, total: report(what, done, total)

@@ -1,8 +1,8 @@
-"""PathDiff's faithfulness scores (section 4.3): does an image follow its mask, in the view of a segmenter S?
+"""PathDiff's faithfulness scores (section 4.3): how far images follow their masks, by a segmenter S of real images.
 
     FS1 = Dice(S(made), given mask)      FS2 = Dice(S(made), S(real))      reference = Dice(S(real), given mask)
 
-S errs on real images too, so FS1 is read against the reference: their ratio is 1 where made images are as good as real
+S errs on real images too, so FS1 is compared with the reference: their ratio is 1 if made images are as good as real
 ones.
 """
 
@@ -20,7 +20,7 @@ from workers.evaluation.realism import rounded
 from workers.evaluation.segmenter import TrainedSegmenter
 
 TARGET_RATIO = 0.90
-"""The ratio of FS1 to the reference that a model is to reach."""
+"""The ratio of FS1 to the reference that a good model reaches."""
 
 
 def classes_to_follow(masks: np.ndarray, num_classes: int) -> tuple[int, ...]:

@@ -32,7 +32,8 @@ def mask_table(figures: dict[str, Any]) -> Table:
     """Faithfulness and originality, one column for each way of requesting."""
     by = figures["by"]
     found = Table(
-        title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} test masks at {figures['size_px']} px"
+        title=f"{figures['model']} on {figures['data']['name']}, {figures['count']} test masks at "
+        f"{figures['size_px']} px"
     )
     found.add_column("measure")
     for way in by:
@@ -55,11 +56,14 @@ def control_table(control: dict[str, Any]) -> Table:
     """The classifier's predictions for the images of each label, and its accuracy on real test images."""
     names = list(control["by_label"])
     real = control["on_real"]
-    title = f"text control: {control['label']} of {control['images']} images by {_NAMES[control['by']]}, {control['accuracy']:.3f} told right"
-    found = Table(title=title, caption=f"of {real['images']} real test images {real['accuracy']:.3f} told right")
-    found.add_column("asked for")
+    title = (
+        f"text control: {control['label']} of {control['images']} images by {_NAMES[control['by']]}, "
+        f"{control['accuracy']:.3f} classified right"
+    )
+    found = Table(title=title, caption=f"of {real['images']} real test images {real['accuracy']:.3f} classified right")
+    found.add_column("requested")
     for name in names:
-        found.add_column(f"told: {name}", justify="right")
+        found.add_column(f"classified: {name}", justify="right")
     found.add_column("right", justify="right")
     found.add_column("right on real", justify="right")
     for name, each in control["by_label"].items():
@@ -94,7 +98,10 @@ def write_sheets(card: ModelCard, figures: dict[str, Any], images: EvaluationIma
             for i in evenly_spaced(len(masks), ROWS_SHOWN)
         ]
         found = figures["by"][way]
-        line = f"FS1 {format_figure(found, ['fs1'])}, FS2 {format_figure(found, ['fs2'])}, reference {format_figure(found, ['reference'])}"
+        line = (
+            f"FS1 {format_figure(found, ['fs1'])}, FS2 {format_figure(found, ['fs2'])}, reference "
+            f"{format_figure(found, ['reference'])}"
+        )
         written.append(out / f"grid-{way}.png")
         title = f"{card.id}, by {_NAMES[way]}"
         draw_grid(rows, ["mask", "real", "made"], title=title, lines=[line], groups=3).save(written[-1])
@@ -103,7 +110,10 @@ def write_sheets(card: ModelCard, figures: dict[str, Any], images: EvaluationIma
             Row([image_tile(image) for image in made[:LABEL_COLUMNS]], name) for name, made in images.by_label.items()
         ]
         control = figures["text_control"]
-        line = f"asked by {_NAMES[control['by']]}; {format_figure(control, ['accuracy'])} of {control['images']} told right"
+        line = (
+            f"requested by {_NAMES[control['by']]}; {format_figure(control, ['accuracy'])} of {control['images']} "
+            "classified right"
+        )
         written.append(out / "grid-labels.png")
         draw_grid(rows, [""] * LABEL_COLUMNS, title=f"{card.id}, by {control['label']}", lines=[line]).save(written[-1])
     if images.by_text:

@@ -37,7 +37,8 @@ def check_takes_masks(card: ModelCard) -> None:
     """Raises ValueError for a model that takes no masks."""
     if not (takes(card, "mask") or takes(card, "mask", "prompt")):
         raise ValueError(
-            f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate cosimgen`"
+            f"{card.id} takes {_listed(card)} and no masks, so it cannot be measured by them; see `twinset evaluate "
+            "cosimgen`"
         )
 
 
@@ -72,7 +73,7 @@ def requests_by_mask(
         texts: Sequence[str | None] = [None] * len(masks)
     elif captions is None:
         raise ValueError(
-            "the test images have no captions, so they cannot be asked for by mask and caption; leave that way out"
+            "the test images have no captions, so they cannot be requested by mask and caption; leave that way out"
         )
     else:
         texts = captions
@@ -100,22 +101,22 @@ def requests_by_label(
     """
     rng = np.random.default_rng(seed)
     rounds = -(-count // len(texts))
-    spoken = [list(_shuffled(own, rounds, rng)) for own in texts.values()]
+    texts_by_label = [list(_shuffled(own, rounds, rng)) for own in texts.values()]
     places = None if masks is None else list(_shuffled(range(len(masks)), rounds, rng))
     requests = []
     for index in range(count):
         round_, label = divmod(index, len(texts))
         mask = None if masks is None or places is None else given_mask(masks[places[round_]])
-        request = ConditionRequest(prompt=spoken[label][round_], mask=mask, guidance_target=target)
+        request = ConditionRequest(prompt=texts_by_label[label][round_], mask=mask, guidance_target=target)
         requests.append(ImageRequest(request, sample_seed(seed, round_)))
     return requests, np.arange(count) % len(texts)
 
 
-def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], most: int = 4) -> list[str]:
+def texts_to_show(texts: Mapping[str, Sequence[str]], captions: Sequence[str], max_texts: int = 4) -> list[str]:
     """Up to ``max_texts`` texts for one mask: the most frequent of each label, or, without labels, of all captions."""
     if texts:
-        return [mode(own) for own in texts.values()][:most]
-    return [text for text, _ in nlargest(most, Counter(captions).items(), key=itemgetter(1))]
+        return [mode(own) for own in texts.values()][:max_texts]
+    return [text for text, _ in nlargest(max_texts, Counter(captions).items(), key=itemgetter(1))]
 
 
 def _shuffled(values: Sequence[Any], count: int, rng: np.random.Generator) -> Iterator[Any]:

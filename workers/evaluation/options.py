@@ -20,18 +20,18 @@ _DATA = click.Path(exists=True, file_okay=False, path_type=Path)
 
 _OPTIONS = (
     click.option("--model", required=True, help="A model folder, or the name (or name@version) of a bundled model."),
-    click.option("--data", required=True, type=_DATA, help="The dataset; its test split is asked for."),
+    click.option("--data", required=True, type=_DATA, help="The dataset, whose test split is used."),
     click.option("--steps", type=click.IntRange(1), help="Sampling steps [default: the card's]."),
     click.option("--guidance", type=float, help="Guidance scale [default: the card's]."),
     click.option("--eta", type=click.FloatRange(0, 1), help="DDIM's eta [default: the card's]."),
     click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is asked, and of what is made."
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the requests and of the samples."
     ),
     click.option(
-        "--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Where the figures and pictures go."
+        "--out", type=FOLDER, default=Path("evaluation"), show_default=True, help="Folder of the figures and images."
     ),
     click.option(
-        "--segmenters", type=FOLDER, help="Where trained segmenters and classifiers are kept [default: OUT/segmenters]."
+        "--segmenters", type=FOLDER, help="Folder of trained segmenters and classifiers [default: OUT/segmenters]."
     ),
     click.option(
         "--segmenter-epochs", type=click.IntRange(1), help="Shorter or longer segmenter training [default: by size]."

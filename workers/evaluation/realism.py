@@ -11,7 +11,7 @@ from workers.evaluation.metrics import frechet_distance, nearest_distances
 from workers.evaluation.sampling import images_as_tensor, reduce_images
 
 COPY_CHECK_PX = 16
-"""Side that images are reduced to before their distances are taken: layout and colour, not texture."""
+"""Side to which images are reduced before distances are measured: layout and colour, not texture."""
 
 
 def originality(made: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
@@ -45,7 +45,8 @@ def frechet(features: FeatureNetwork, made: np.ndarray, real: np.ndarray, seed: 
     count = min(len(made), len(real))
     if not can_halve(made, real):
         raise ValueError(
-            f"a Frechet distance of halves needs at least 4 images on each side, not {count}; leave it out, or ask for more"
+            f"a Frechet distance of halves needs at least 4 images on each side, not {count}; leave it out, or "
+            "request more"
         )
     a = _pooled(features, made[:count])
     b = _pooled(features, real[:count])

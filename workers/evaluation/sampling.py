@@ -23,7 +23,7 @@ from model_store.masks.resize import majority_resize
 from workers.evaluation.cosimgen_requests import Query, Way
 
 OnStep = Callable[[int, int], None]
-"""Told (steps done, all steps), over all batches."""
+"""Called with (steps done, all steps), over all batches."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class SamplingSettings:
     guidance_target: GuidanceTarget | None = None
 
 
-def check_within(card: ModelCard, what: str, value: float | None, least: float, most: float) -> None:
+def check_within(card: ModelCard, what: str, value: float | None, minimum: float, maximum: float) -> None:
     """Raises ValueError if a given value is beyond the card's limits."""
-    if value is not None and not least <= value <= most:
-        raise ValueError(f"{card.id} takes {what} from {least:g} to {most:g}, not {value:g}")
+    if value is not None and not minimum <= value <= maximum:
+        raise ValueError(f"{card.id} takes {what} from {minimum:g} to {maximum:g}, not {value:g}")
 
 
 def sampling_for(
@@ -123,7 +123,7 @@ def sample_batches(
         x0: Tensor | None = None
         for place, rows in enumerate(groups):
 
-            def told(
+            def report_step(
                 done: int, before: int = number * settings.steps, place: int = place, many: int = len(groups)
             ) -> None:
                 if on_step is not None:
@@ -140,7 +140,7 @@ def sample_batches(
                 steps=settings.steps,
                 guidance_scale=settings.guidance_scale,
                 eta=settings.eta,
-                on_step=told,
+                on_step=report_step,
             )
             x0 = made.new_empty(len(guidance_inputs), *made.shape[1:]) if x0 is None else x0
             x0[rows] = made

@@ -1,4 +1,4 @@
-"""Text control: does the text decide the kind of image? A classifier of real images predicts the label of made ones."""
+"""Text control: the share of images whose kind, recognised by a classifier of real images, is the one in their text."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: 
     names = tuple(sorted({*train.values()} & {*test.values()}))
     if len(names) < 2:
         raise DatasetInvalid(
-            f"{data.folder / 'captions.jsonl'} gives {len(names)} labels as {member!r} that occur in both train and test images, and "
-            f"telling them apart takes two; name another member with --label, or leave the text control out with --text-count 0"
+            f"{data.folder / 'captions.jsonl'} gives {len(names)} labels as {member!r} that occur in both train and "
+            "test images, and "
+            "at least two are needed; name another member with --label, or leave the text control out with "
+            "--text-count 0"
         )
     texts: dict[str, list[str]] = {name: [] for name in names}
     for stem, name in test.items():
@@ -65,9 +67,9 @@ def read_labels(data: SegmentationFolder, captions: dict[str, Caption], member: 
     )
 
 
-def label_accuracy(asked: np.ndarray, told: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def label_accuracy(requested: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """The accuracy, and the predictions by label; requested (or true) and predicted indices are ``(N,)`` each."""
-    confusion = confusion_matrix(asked, told, len(names))
+    confusion = confusion_matrix(requested, predicted, len(names))
     counts = confusion.sum(axis=1)
     shares = [confusion[row, row] / counts[row] if counts[row] else float("nan") for row in range(len(names))]
     return {
@@ -104,8 +106,8 @@ def control_text(
     """
     way = text_way(system.card)
     if way is None:
-        raise ValueError(f"{system.card.id} reads no text, so there is no hold on it to measure")
-    requests, asked = requests_by_label(
+        raise ValueError(f"{system.card.id} reads no text, so its text control cannot be measured")
+    requests, requested = requests_by_label(
         labels.texts, masks if way == "mask+caption" else None, count=count, seed=seed, target=sampling.guidance_target
     )
     made = make_images(
@@ -115,14 +117,14 @@ def control_text(
         sampling,
         on_step=on_step,
     )
-    told = classifier.predict(reduce_images(made, classifier.size_px))
+    predicted = classifier.predict(reduce_images(made, classifier.size_px))
     real, _ = data.arrays("test", classifier.size_px, list(labels.test))
     true = np.array([labels.names.index(name) for name in labels.test.values()])
     figures = {
         "by": way,
         "label": labels.member,
         "labels_left_out": list(labels.left_out),
-        **label_accuracy(asked, told, labels.names),
+        **label_accuracy(requested, predicted, labels.names),
         "on_real": label_accuracy(true, classifier.predict(real), labels.names),
     }
-    return figures, {name: made[asked == row] for row, name in enumerate(labels.names)}
+    return figures, {name: made[requested == row] for row, name in enumerate(labels.names)}

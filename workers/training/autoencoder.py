@@ -120,7 +120,8 @@ class AutoencoderTrainer(NetworkTrainer[AutoencoderKL]):
         super().__init__(out, settings, accelerator)
         if settings.size_px % settings.network.factor:
             raise ValueError(
-                f"--size {settings.size_px} is no multiple of {settings.network.factor}, by which the autoencoder makes it smaller"
+                f"--size {settings.size_px} is not a multiple of {settings.network.factor}, the factor by which the "
+                "autoencoder reduces images"
             )
         self.data = tuple(data)
         up = any(folder.has_up for folder in data) if has_up is None else has_up

@@ -65,19 +65,20 @@ def autoencoder(
 
     if listing is not None and len(folders) > 1:
         raise click.UsageError("--list names the stems of one --data; leave it out, or give one folder")
-    console, every = Console(), pop_intervals(changes)
+    console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         settings = preset_autoencoder(preset, size_px, paper=paper, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         data = [ImageFolder.open(folder, listing) for folder in folders]
         has_up = None if no_up is None else not no_up
         trainer = AutoencoderTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
-        done = run_to_end(trainer, out, console, **every)
+        done = run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             about = trainer.finish(done, precision)
             found = about["measured"]
             console.print(
-                f"{found['psnr_db']:.2f} dB on {found['images']} images of the {about['measured_on']} split; latents of std "
+                f"{found['psnr_db']:.2f} dB on {found['images']} images of the {about['measured_on']} split; latents "
+                "of std "
                 f"{found['latent_std']:.3f} are scaled by {about['network']['scaling_factor']:.4f}",
                 soft_wrap=True,
             )

@@ -13,7 +13,8 @@ from workers.training.training_log import read_log
 
 INTENDED_USE = "More training images for segmentation models of the same kind of scene, mixed with real ones."
 LIMITS_OF_USE = (
-    "Synthetic: no picture shows a real place, person or patient, and none is evidence of anything. Check a model trained "
+    "Synthetic: no image shows a real place, person or patient, and none is evidence of anything. Check a model "
+    "trained "
     "with these twins on real, held-out data. The model shows what its training set shows, with its gaps and biases."
 )
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: weights and optimiser in safetensors, written whole or not at all."""
+"""Checkpoints of a training: weights and optimiser in safetensors, written atomically."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         for parameter in group["params"]:
             for key, value in optimizer.state[parameter].items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # fused kernels walk raw memory: the moments must lie as their parameter does (channels_last)
+                    # fused kernels walk raw memory: the moments need their parameter's memory layout (channels_last)
                     optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value)
 
 
@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, iteration: int, tensors: dict[str, Tensor], ab
             metadata={"iteration": str(iteration), "about": json.dumps(about)},
         )
     except BaseException:
-        fresh.unlink(missing_ok=True)  # half a checkpoint would keep a full disk full
+        fresh.unlink(missing_ok=True)  # half a checkpoint would fill the disk further
         raise
     if path.exists():
         os.replace(path, folder / "checkpoint-previous.safetensors")
@@ -84,7 +84,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
             damaged.append(f"{path} is damaged ({error})")
     if damaged:
         raise CheckpointInvalid(
-            f"{' and '.join(damaged)}; put a good copy there, choose another --out, or delete it to begin anew"
+            f"{' and '.join(damaged)}; restore a good copy, choose another --out, or delete it to start over"
         )
     return None
 
@@ -106,6 +106,4 @@ def check_same_data(folder: Path, about: dict[str, Any], name: str) -> None:
     """
     then = about.get("dataset", name)
     if then != name:
-        raise CheckpointInvalid(
-            f"{folder} holds a run on {then!r}, and the data are now {name!r}; choose another --out"
-        )
+        raise CheckpointInvalid(f"{folder} holds a run on {then!r}, and the data is now {name!r}; choose another --out")

@@ -1,4 +1,4 @@
-"""What the training commands share: resuming a run, errors in one line, and the last message."""
+"""Support of the training commands: resuming a run, errors in one line, and the last message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _of_files(error: Exception) -> str:
         or "No space left" in reason
         or "quota exceeded" in reason
     ):
-        return f"{reason}. Make room and give the same command again; a training goes on from its last checkpoint"
+        return f"{reason}. Make room and give the same command again; the training resumes at its last checkpoint"
     return reason
 
 
@@ -55,14 +55,14 @@ def pop_intervals(options: dict[str, Any]) -> dict[str, int]:
     return {name: options.pop(name) for name in ("checkpoint_every", "sample_every", "log_every")}
 
 
-def run_to_end(trainer: Trainer, out: Path, console: Console, **every: int) -> int:
+def run_to_end(trainer: Trainer, out: Path, console: Console, **intervals: int) -> int:
     """Runs to the end, from the checkpoint in ``out`` if there is one; returns the number of iterations done.
 
     ``intervals`` are those of :func:`pop_intervals`.
     """
     if trainer.start and trainer.accelerator.is_main_process:
-        console.print(f"goes on from iteration {trainer.start} of {trainer.settings.iterations} in {out}")
-    return trainer.run(**every)
+        console.print(f"resuming at iteration {trainer.start} of {trainer.settings.iterations} in {out}")
+    return trainer.run(**intervals)
 
 
 def report_written(card: ModelCard, folder: Path, console: Console) -> None:

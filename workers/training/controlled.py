@@ -25,7 +25,7 @@ from workers.training.latents import grid, sample_images
 from workers.training.network_trainer import Network, NetworkTrainer, RunSettings
 
 PREVIEWS = 6
-"""Rows of a sample picture."""
+"""Rows of a sample image."""
 
 
 def class_palette(count: int) -> np.ndarray:
@@ -85,12 +85,14 @@ class ControlledTrainer(NetworkTrainer[Network]):
         super().__init__(out, settings, accelerator)
         if hint.factor != base.autoencoder_config.factor:
             raise ValueError(
-                f"the hint network makes masks {hint.factor} times smaller and the base's latents are {base.autoencoder_config.factor} "
+                f"the hint network makes masks {hint.factor} times smaller and the base's latents are "
+                f"{base.autoencoder_config.factor} "
                 "times smaller than its images; give them the same factor"
             )
         if hint.out_channels != base.denoiser_config.hint_channels:
             raise ValueError(
-                f"the hint network has {hint.out_channels} channels; this base's control takes {base.denoiser_config.hint_channels}"
+                f"the hint network has {hint.out_channels} channels; this base's control takes "
+                f"{base.denoiser_config.hint_channels}"
             )
         self.base, self.hint_config = base, hint
         self.prediction_type = base.convention.prediction_type

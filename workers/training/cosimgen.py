@@ -123,8 +123,9 @@ class CoSimGenTrainer(Trainer):
         queryable = np.array([entry.queryable for entry in self.data.classes])
         if not queryable.any():
             raise DatasetInvalid(
-                f"no class of {self.data.folder / 'dataset.json'} can be asked for: {', '.join(c.name for c in self.data.classes)} are "
-                'read as unlabelled ground; give one "queryable": true'
+                f"no class of {self.data.folder / 'dataset.json'} can be requested: "
+                f"{', '.join(c.name for c in self.data.classes)} are "
+                'read as unlabelled background; give one "queryable": true'
             )
         clear = clear_rows(masks, queryable, self.settings.presence_margin)
         self.images, self.masks, self.stems = images[clear], masks[clear], [stems[row] for row in clear]
@@ -139,7 +140,7 @@ class CoSimGenTrainer(Trainer):
         if found is None:
             return
         self.start, tensors, about = found
-        # a run that goes on beyond its former end moves its classes, and its text has to follow again
+        # a run continued beyond its former end moves its classes, and its text has to be aligned again
         self.aligned = about.get("aligned", False) and self.start >= self.settings.iterations
         then = checkpoint_settings(self.out, about, CoSimGenTraining)
         if then.network != self.settings.network:

@@ -28,7 +28,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The run; one that is there already goes on.",
+    help="The run's folder; a run in it is resumed.",
 )
 @click.option(
     "--preset",
@@ -68,7 +68,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
 @click.option(
     "--precision", type=click.Choice(["no", "bf16", "fp16"]), default="bf16", show_default=True, help="Mixed precision."
 )
-@click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU.")
+@click.option("--cpu", is_flag=True, help="Train on the CPU even if there is a GPU.")
 @click.option(
     "--no-up/--has-up",
     "no_up",
@@ -89,7 +89,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
 )
 @click.option("--name", callback=check_name, help="The model's name [default: cosimgen-FOLDER].")
 @click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version)
-@click.option("--title", help="One line that says what the model makes.")
+@click.option("--title", help="One line on what the model makes.")
 @click.option(
     "--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: 1, the paper's]."
 )
@@ -100,7 +100,7 @@ from workers.training.options import MAX_GUIDANCE, check_name, check_version, mo
     show_default=True,
     help="The card's default: noise added at each step of sampling.",
 )
-@click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training.")
+@click.option("--note", "notes", multiple=True, help="A remark on the training, for the card.")
 @click.option("--checkpoint-every", default=500, show_default=True, type=click.IntRange(1))
 @click.option("--sample-every", default=1000, show_default=True, type=click.IntRange(1))
 @click.option("--log-every", default=50, show_default=True, type=click.IntRange(1))
@@ -123,7 +123,7 @@ def cosimgen(
 ) -> None:
     """Train CoSimGen on a folder of images and masks, and write OUT/model.
 
-    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again, so that a
+    A stopped run resumes at its checkpoint; a finished one only writes OUT/model again, so that a
     super-resolution trained meanwhile can be put in. On several GPUs: accelerate launch -m service.cli train cosimgen
     ...
     """
@@ -134,17 +134,16 @@ def cosimgen(
     from workers.training.cosimgen_settings import preset_training
     from workers.training.export import export_model, open_superres
 
-    console, every = Console(), pop_intervals(changes)
+    console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         settings = preset_training(preset, len(dataset.classes), **changes)
         if superres is not None:
-            open_superres(
-                superres, settings.network.size_px
-            )  # what does not fit is told before the training, not behind it
+            # refuses one that does not fit before the training, not after it
+            open_superres(superres, settings.network.size_px)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = CoSimGenTrainer(dataset, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        run_to_end(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process and settings.alignment_iterations and not trainer.aligned:
             left = trainer.align_text()
             console.print(f"aligned the text projection with all class sets: mean |Z - C|^2 is {left:.3f}")

@@ -41,7 +41,8 @@ class CoSimGenTraining(BaseModel):
     presence_margin: float = Field(
         1.0,
         ge=1,
-        description="pairs with a class within this factor of the least share that counts are left out; 1 leaves none; ours",
+        description="pairs with a class within this factor of the least share that counts are left out; 1 leaves "
+        "none; ours",
     )
     noisy_share: float = Field(
         NOISY_FIFTH, gt=0, lt=1, description="share of the timesteps from the noisiest fifth; 0.2 is uniform"

@@ -32,13 +32,15 @@ from workers.training.prompts import CANONICAL_TEMPLATE
 from workers.training.superres_result import load_result
 
 OPEN_DETAILS = (
-    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the projection open, "
+    "Spectron's class map comes from one Linear at min(h, limit), enlarged bilinearly; the paper leaves the "
+    "projection open, "
     "and where in a block it is added.",
     "F-RGB is a Fibonacci sphere in the RGB cube; the paper gives no formula.",
-    "Sampling by DDIM with guidance by the null class (M = 0, dropped in 10 % of training); the paper's sampler is DDPM.",
+    "Sampling by DDIM with guidance by the null class (M = 0, dropped in 10 % of training); the paper's sampler is "
+    "DDPM.",
     "Masks are decoded without ghost classes, and pixels of low confidence are `ignore` (255).",
 )
-"""What the paper leaves open and every model of ours settles."""
+"""Details that the paper leaves open, as every model of ours settles them."""
 
 
 def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> tuple[str, ...]:
@@ -59,7 +61,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         found.append("The network predicts velocity, not noise.")
     if settings.schedule != "linear":
         found.append(
-            "The noise follows the cosine schedule, not the linear one, most of whose steps leave nothing of a small picture."
+            "The noise follows the cosine schedule, not the linear one, most of whose steps leave nothing of a small "
+            "image."
         )
     if settings.alignment_weight:
         found.append(f"An alignment term, {settings.alignment_weight} |Z - sg[C]|^2, beside Textron's triplet.")
@@ -69,7 +72,8 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
         )
     if (settings.class_rate, settings.map_rate) != (1.0, 1.0):
         found.append(
-            f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at {settings.map_rate}."
+            f"The class encoder learns at {settings.class_rate} of the rate, Spectron's class maps at "
+            f"{settings.map_rate}."
         )
     if settings.repeat_below:
         found.append(
@@ -79,11 +83,13 @@ def deviations(settings: CoSimGenTraining, superres: dict[str, Any] | None) -> t
     if settings.presence_margin > 1:
         found.append(
             f"Pairs in which a class covers between {PRESENT_SHARE / settings.presence_margin:.2%} and "
-            f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly not."
+            f"{PRESENT_SHARE * settings.presence_margin:.2%} are left out, as it is neither clearly there nor clearly "
+            "not."
         )
     if settings.noisy_share != NOISY_FIFTH:
         found.append(
-            f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is decided."
+            f"{settings.noisy_share:.0%} of the timesteps are drawn from the noisiest fifth, where the class set is "
+            "decided."
         )
     if settings.adversarial_weight != ADVERSARIAL_WEIGHT:
         found.append(f"The adversarial loss weighs {settings.adversarial_weight}, not {ADVERSARIAL_WEIGHT}.")
@@ -151,7 +157,8 @@ def export_model(
         version=version,
         system="cosimgen",
         title=title or f"CoSimGen on {data.name}",
-        description=f"Makes an image and its segmentation mask together, from a prompt or from classes, in the look of {data.name}.",
+        description="Makes an image and its segmentation mask together, from a prompt or from classes, in the look "
+        f"of {data.name}.",
         inputs=("prompt", "classes"),
         classes=tuple(
             ClassEntry(

@@ -75,7 +75,8 @@ class BaseTraining(CaptionedRun):
         network, found = self.network, []
         found.append(
             f"The base is our own text-to-image model, not a published one: U-Net widths {list(network.widths)}, "
-            f"{network.layers_per_block} layers a level, latents of {network.latent_channels} x {network.latent_px} x {network.latent_px}."
+            f"{network.layers_per_block} layers a level, latents of {network.latent_channels} x {network.latent_px} x "
+            f"{network.latent_px}."
         )
         if self.convention.prediction_type != "epsilon":
             found.append("The networks predict velocity, not noise.")
@@ -95,7 +96,7 @@ def preset_base(
 
     ``paper`` builds the U-Net of a paper (siamese or pathdiff); ``small`` the one for CPUs.
 
-    Raises ValueError where the paper's U-Net does not fit the autoencoder.
+    Raises ValueError if the paper's U-Net does not fit the autoencoder.
     """
     latent_px = size_px // autoencoder.factor
     values: dict[str, Any] = {"preset": preset}
@@ -104,7 +105,8 @@ def preset_base(
         network = network.model_copy(update={"latent_px": latent_px})
         if network.text_dims != text_dims:
             raise ValueError(
-                f"the paper's U-Net reads text of {network.text_dims} dimensions and this encoder gives {text_dims}; name a CLIP by --clip"
+                f"the paper's U-Net reads text of {network.text_dims} dimensions and this encoder gives {text_dims}; "
+                "name a CLIP by --clip"
             )
         values |= {"iterations": 200_000, "batch_size": 48, "learning_rate": 1e-4, "weight_decay": 1e-2, "warmup": 1000}
         values |= {"ema_decay": 0.9999, "convention": STABLE_DIFFUSION_CONVENTION}
@@ -119,7 +121,8 @@ def preset_base(
     )
     if settings.network.latent_channels != autoencoder.latent_channels:
         raise ValueError(
-            f"the U-Net denoises {settings.network.latent_channels} channels and the autoencoder makes {autoencoder.latent_channels}; "
+            f"the U-Net denoises {settings.network.latent_channels} channels and the autoencoder makes "
+            f"{autoencoder.latent_channels}; "
             "train an autoencoder of the same paper (--for), or take --preset small"
         )
     return settings
@@ -189,8 +192,8 @@ class BaseTrainer(NetworkTrainer[UNet2DConditionModel]):
         generator = iteration_generator(settings.seed, iteration, self.accelerator.process_index)
         rows = self.rows_of(self.rows, iteration)
         z0 = self.latents.draw(rows, draw_turns(len(rows), self.turns, generator), generator)
-        kept = torch.rand(len(rows), generator=generator) >= settings.p_uncond
-        text = self.captions.draw(rows, kept, generator).to(device)
+        with_text = torch.rand(len(rows), generator=generator) >= settings.p_uncond
+        text = self.captions.draw(rows, with_text, generator).to(device)
         noised = noise_latents(z0, self.abar, settings.convention.prediction_type, generator)
         self.set_rate(self.optimizer, iteration)
         with self.accelerator.autocast(), attention_kernel(device):

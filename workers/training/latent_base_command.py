@@ -42,7 +42,7 @@ from workers.training.options import READ_FILE, READ_FOLDER, captioned_run_optio
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Windows of text that the CLIP reads; PathDiff's are 2.",
+    help="Chunks of text that the CLIP reads; PathDiff's are 2.",
 )
 @click.option(
     "--tokens",
@@ -77,19 +77,19 @@ def base(
     from workers.data.image_folder import ImageFolder
     from workers.training.latent_base import BaseTrainer, preset_base
 
-    console, every = Console(), pop_intervals(changes)
+    console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         loaded = load_autoencoder(autoencoder_folder)
         size_px = size_px or loaded[2].get("settings", {}).get("size_px")
         if size_px is None:
-            raise ValueError(f"{autoencoder_folder} does not say for which images it is; give their side by --size")
+            raise ValueError(f"{autoencoder_folder} does not say the size of its images; give it by --size")
         encoder = MiniLMTokens(tokens) if clip is None else clip_tokens(clip, chunks)
         settings = preset_base(preset, loaded[1], size_px, encoder.ref.dims, paper=paper, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         folder = ImageFolder.open(data, listing)
         has_up = None if no_up is None else not no_up
         trainer = BaseTrainer(folder, out, settings, accelerator, autoencoder=loaded, tokens=encoder, has_up=has_up)
-        done = run_to_end(trainer, out, console, **every)
+        done = run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             trainer.finish(done, precision)
             console.print(

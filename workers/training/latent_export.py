@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model_store.card import CardLimits, ClassEntry, Defaults, GuidanceTarget, ModelCard, PaletteRef, write_card
 from model_store.latent.base import LatentBase
 from model_store.latent.system import PARTS, WEIGHTS_FILE
-from workers.data.captions import most_common_texts, read_texts
+from workers.data.captions import common_texts, read_texts
 from workers.data.image_folder import ImageFolder
 from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import (
@@ -34,7 +34,7 @@ from workers.training.pathdiff import GUIDANCE_SCALE, PathDiffTraining, mask_ste
 from workers.training.siamese import GUIDANCE, SiameseTraining
 
 Settings = TypeVar("Settings", bound=RunSettings)
-NO_DIAGNOSIS = "No picture is fit for diagnosis."
+NO_DIAGNOSIS = "No image is fit for diagnosis."
 TARGETS: tuple[GuidanceTarget, ...] = ("text", "mask", "joint")
 
 
@@ -66,7 +66,7 @@ def export_siamese(
         version=version,
         system="siamese-diffusion",
         title=title or f"Siamese-Diffusion on {data.name}",
-        description=f"Draws images for masks, and for a prompt where one is given, in the look of {data.name}.",
+        description=f"Makes images for masks, with an optional prompt, in the look of {data.name}.",
         input_sets=(("mask",), ("prompt", "mask")),
         defaults=Defaults(
             steps=50, guidance_scale=GUIDANCE[settings.preset] if guidance_scale is None else guidance_scale
@@ -76,7 +76,7 @@ def export_siamese(
             latent_data(data.name, data.licence, len(data.stems("train")), "masks and captions"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base, len(data.classes)))),
-        example_prompts=most_common_texts(read_texts(data.folder, data.stems("train"))),
+        example_prompts=common_texts(read_texts(data.folder, data.stems("train"))),
         licence=joined_licences([base.about["licence"], data.licence]),
     )
     return _write(out, base, tensors, card)
@@ -113,7 +113,7 @@ def export_pathdiff(
         version=version,
         system="pathdiff",
         title=title or f"PathDiff on {both}",
-        description=f"Draws images for a prompt, for a mask, or for both, in the look of {both}.",
+        description=f"Makes images for a prompt, for a mask, or for both, in the look of {both}.",
         input_sets=(("prompt",), ("mask",), ("prompt", "mask")),
         guidance_targets=TARGETS,
         defaults=Defaults(
@@ -127,7 +127,7 @@ def export_pathdiff(
             latent_data(mask_data.name, mask_data.licence, len(mask_stems(mask_data, mask_list)), "masks"),
         ),
         deviations=tuple(dict.fromkeys(settings.deviations(base))),
-        example_prompts=most_common_texts(read_texts(text_data.folder, text_data.stems())),
+        example_prompts=common_texts(read_texts(text_data.folder, text_data.stems())),
         licence=joined_licences([base.about["licence"], text_data.licence, mask_data.licence]),
     )
     return _write(out, base, tensors, card)

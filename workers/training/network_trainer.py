@@ -42,7 +42,7 @@ class RunSettings(BaseModel):
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up")
     decay_from: float = Field(1.0, ge=0, le=1, description="share of the run after which the rate falls linearly to 0")
     ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="of the averaged weights, which are then the result; 0 keeps no average"
+        0.0, ge=0, lt=1, description="of the averaged weights, which are then the result; 0 for no average"
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; None leaves it as it is")
     seed: int = 0
@@ -116,7 +116,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
             for name, parameter in zip(self.trained_names, self.trained, strict=True):
                 parameter.copy_(tensors[f"network.{name}"])
         if self.ema:
-            # a run that kept no average so far begins one from where it stands
+            # a run without an average so far starts one from its current weights
             self.ema.shadow = [
                 tensors.get(f"ema.{name}", tensors[f"network.{name}"]).clone() for name in self.trained_names
             ]
@@ -148,7 +148,7 @@ class NetworkTrainer(Trainer, Generic[Network]):
     @contextmanager
     def result(self) -> Iterator[Network]:
         """The network with its resulting weights, the averaged ones if there are any, inside the context."""
-        kept = [parameter.detach().clone() for parameter in self.trained] if self.ema else None
+        trained = [parameter.detach().clone() for parameter in self.trained] if self.ema else None
         training = self.network.training
         try:
             if self.ema:
@@ -158,9 +158,9 @@ class NetworkTrainer(Trainer, Generic[Network]):
                 yield self.network
         finally:
             self.network.train(training)
-            if kept is not None:
+            if trained is not None:
                 with torch.no_grad():
-                    for parameter, value in zip(self.trained, kept, strict=True):
+                    for parameter, value in zip(self.trained, trained, strict=True):
                         parameter.copy_(value)
 
     def rows_of(self, rows: EndlessRows, iteration: int) -> list[int]:

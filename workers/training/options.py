@@ -25,7 +25,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 
     if value is not None and not re.fullmatch(NAME_PATTERN, value):
         raise click.BadParameter(
-            f"{value!r} is no model name; it takes lower-case letters, digits and hyphens: {NAME_PATTERN}"
+            f"{value!r} is not a model name; one has lower-case letters, digits and hyphens: {NAME_PATTERN}"
         )
     return value
 
@@ -35,17 +35,17 @@ def check_version(context: click.Context, parameter: click.Parameter, value: str
     from model_store.card import VERSION_PATTERN
 
     if not re.fullmatch(VERSION_PATTERN, value):
-        raise click.BadParameter(f"{value!r} is no version; it takes three numbers, as in 1.0.0")
+        raise click.BadParameter(f"{value!r} is not a version; one has three numbers, as in 1.0.0")
     return value
 
 
 _RUN = (
-    click.option("--out", required=True, type=WRITTEN_FOLDER, help="The run; one that is there already goes on."),
+    click.option("--out", required=True, type=WRITTEN_FOLDER, help="The run's folder; a run in it is resumed."),
     click.option("--iterations", type=click.IntRange(1), help="[default: the preset's]"),
     click.option("--batch-size", type=click.IntRange(1), help="Images an iteration, over all processes."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True)),
     click.option(
-        "--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 keeps no average."
+        "--ema-decay", type=click.FloatRange(0, 1, max_open=True), help="Of the averaged weights; 0 for no average."
     ),
     click.option("--seed", type=click.IntRange(0)),
     click.option(
@@ -55,7 +55,7 @@ _RUN = (
         show_default=True,
         help="Mixed precision.",
     ),
-    click.option("--cpu", is_flag=True, help="Train on the CPU even where there is a GPU."),
+    click.option("--cpu", is_flag=True, help="Train on the CPU even if there is a GPU."),
     click.option(
         "--no-up/--has-up",
         "no_up",
@@ -77,11 +77,11 @@ _MODEL = (
     ),
     click.option("--name", callback=check_name, help="The model's name [default: SYSTEM-FOLDER]."),
     click.option("--version", "model_version", default="1.0.0", show_default=True, callback=check_version),
-    click.option("--title", help="One line that says what the model makes."),
+    click.option("--title", help="One line on what the model makes."),
     click.option(
         "--guidance-scale", type=click.FloatRange(0, MAX_GUIDANCE), help="The card's default [default: the preset's]."
     ),
-    click.option("--note", "notes", multiple=True, help="For the card: what else is to be known of the training."),
+    click.option("--note", "notes", multiple=True, help="A remark on the training, for the card."),
 )
 
 _BASE = (
@@ -103,7 +103,7 @@ _BASE = (
         default=1,
         show_default=True,
         type=click.IntRange(1),
-        help="Windows of text that a Stable Diffusion's CLIP reads.",
+        help="Chunks of text that a Stable Diffusion's CLIP reads.",
     ),
 )
 

@@ -45,8 +45,10 @@ GUIDANCE_SCALE = 1.5
 HINT_WIDTHS = {1: (16,), 2: (16, 32), 4: (16, 32, 96), 8: (16, 32, 96, 256)}
 """The shallow CNN for latents of each factor, as ControlNet's; the paper's is 4."""
 OPEN_DETAILS = (
-    "The null mask is told by a channel that says where a label is; the authors' is a colour of its own, nearly black.",
-    "Masks are normalised to [-1, 1] (the authors feed 0 to 255), with the edges of the label map, not those of single instances.",
+    "The null mask has a channel of its own that marks where a label is; the authors' null mask is a colour, nearly "
+    "black.",
+    "Masks are normalised to [-1, 1] (the authors feed 0 to 255), with the edges of the label map, not those of "
+    "single instances.",
     "Guidance may also strengthen the mask, or both; the paper's strengthens the text.",
 )
 
@@ -63,7 +65,8 @@ class PathDiffTraining(CaptionedRun):
         found = [*OPEN_DETAILS, *base_deviations(base, PAPER_PX)]
         if base.tokens.ref.dims != 512 or base.tokens.ref.chunks != 2:
             found.append(
-                f"Text is read by {base.tokens.ref.name} ({base.tokens.ref.max_tokens} tokens of {base.tokens.ref.dims}), not by PLIP."
+                f"Text is read by {base.tokens.ref.name} ({base.tokens.ref.max_tokens} tokens of "
+                f"{base.tokens.ref.dims}), not by PLIP."
             )
         if self.hint.widths != HINT_WIDTHS[4]:
             found.append(
@@ -77,7 +80,8 @@ class PathDiffTraining(CaptionedRun):
             )
         if (self.batch_size, self.learning_rate) != (PAPER_BATCH, PAPER_RATE):
             found.append(
-                f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and {PAPER_RATE:g}."
+                f"Batch {self.batch_size} and learning rate {self.learning_rate:g}, not {PAPER_BATCH} and "
+                f"{PAPER_RATE:g}."
             )
         return (*found, *repeats_deviation(self.repeat_below))
 
@@ -87,7 +91,8 @@ def preset_pathdiff(preset: str, base: LatentBase, images: int, **changes: Any) 
     factor = base.autoencoder_config.factor
     if factor not in HINT_WIDTHS:
         raise ValueError(
-            f"this base's latents are {factor} times smaller than its images; a hint network is made for {list(HINT_WIDTHS)}"
+            f"this base's latents are {factor} times smaller than its images; a hint network is made for "
+            f"{list(HINT_WIDTHS)}"
         )
     hint = PathDiffHintConfig(widths=HINT_WIDTHS[factor], out_channels=base.denoiser_config.hint_channels)
     values: dict[str, Any] = {"preset": preset, "weight_decay": 1e-2, "hint": hint}

@@ -77,7 +77,7 @@ def pathdiff(
 ) -> None:
     """Train images for text, masks or both on two datasets that share no image, and write OUT/model.
 
-    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several
+    A stopped run resumes at its checkpoint; a finished one only writes OUT/model again. On several
     GPUs: accelerate launch -m service.cli train pathdiff ...
     """
     from accelerate import Accelerator
@@ -88,7 +88,7 @@ def pathdiff(
     from workers.training.latent_export import export_pathdiff
     from workers.training.pathdiff import PAPER_PX, PathDiffTrainer, mask_stems, preset_pathdiff
 
-    console, every = Console(), pop_intervals(changes)
+    console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         texts = ImageFolder.open(text_data, text_list)
         masks = SegmentationFolder.open(mask_data).with_aliases(parse_aliases(aliases))
@@ -99,7 +99,7 @@ def pathdiff(
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         has_up = None if no_up is None else not no_up
         trainer = PathDiffTrainer(texts, masks, base, out, settings, accelerator, mask_list=mask_list, has_up=has_up)
-        run_to_end(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_pathdiff(

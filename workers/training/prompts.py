@@ -47,7 +47,7 @@ def other_prompts(classes: Sequence[TrainingClass], rng: random.Random, count: i
 
 
 def many_class_sets(
-    present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, most: int = 256
+    present: np.ndarray, queryable: np.ndarray, rng: np.random.Generator, max_sets: int = 256
 ) -> np.ndarray:
     """Class sets a user may ask for, ``(S, K)`` bool: those of the data, and others up to ``max_sets``.
 
@@ -56,11 +56,15 @@ def many_class_sets(
     found = {row.tobytes(): row for row in present if row.any()}
     choices = np.flatnonzero(queryable)
     every = 2 ** len(choices) - 1
-    codes = range(1, every + 1) if every <= most else (int.from_bytes(rng.bytes(32)) % every + 1 for _ in range(most))
+    codes = (
+        range(1, every + 1)
+        if every <= max_sets
+        else (int.from_bytes(rng.bytes(32)) % every + 1 for _ in range(max_sets))
+    )
     for code in codes:
         row = np.zeros(present.shape[1], dtype=bool)
         row[[index for bit, index in enumerate(choices) if code >> bit & 1]] = True
-        if len(found) < max(most, len(present)):
+        if len(found) < max(max_sets, len(present)):
             found.setdefault(row.tobytes(), row)
     return np.stack(list(found.values()))
 

@@ -51,13 +51,15 @@ class SiameseTraining(CaptionedRun):
         paper, found = preset_siamese("paper", base), base_deviations(base, PAPER_PX)
         if classes > 2:
             found.append(
-                f"Masks of {classes} classes: the hint is the mask in colours, where the paper's is a binary mask three times."
+                f"Masks of {classes} classes: the hint is the mask in colours, where the paper's is a binary mask "
+                "three times."
             )
         if self.hint.kind != "dense":
             found.append("Without Dense Hint Input: the hint network is ControlNet's (an ablation of the paper's).")
         elif self.hint.widths != PAPER_WIDTHS:
             found.append(
-                f"Dense Hint Input of widths {list(self.hint.widths)}, not {list(PAPER_WIDTHS)}: the latents are f{self.hint.factor}."
+                f"Dense Hint Input of widths {list(self.hint.widths)}, not {list(PAPER_WIDTHS)}: the latents are "
+                f"f{self.hint.factor}."
             )
         if not self.consistency:
             found.append("Without the noise consistency loss (an ablation of the paper's).")
@@ -79,7 +81,8 @@ class SiameseTraining(CaptionedRun):
             paper.learning_rate,
         ):
             found.append(
-                f"{self.iterations} iterations of batch {self.batch_size} at a learning rate of {self.learning_rate:g}, "
+                f"{self.iterations} iterations of batch {self.batch_size} at a learning rate of "
+                f"{self.learning_rate:g}, "
                 f"not {paper.iterations} of {paper.batch_size} at {paper.learning_rate:g}."
             )
         return (*found, *repeats_deviation(self.repeat_below))
@@ -137,7 +140,8 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
         unknown = (self.masks == IGNORE_INDEX).any(axis=(1, 2))
         if unknown.any():
             raise DatasetInvalid(
-                f"the mask of {stems[int(unknown.argmax())]!r} in {data.folder} has pixels of no class ({IGNORE_INDEX}), for which "
+                f"the mask of {stems[int(unknown.argmax())]!r} in {data.folder} has pixels of no class "
+                f"({IGNORE_INDEX}), for which "
                 "Siamese-Diffusion has no colour; give them a class, or leave the image out of train.txt"
             )
         self.colours = palette_tensor(len(data.classes)).to(accelerator.device)
@@ -171,8 +175,8 @@ class SiameseTrainer(ControlledTrainer[SiameseNetwork]):
         rows = self.rows_of(self.rows, iteration)
         turns = draw_turns(len(rows), self.turns, generator)
         z0 = self.latents.draw(rows, turns, generator)
-        kept = torch.rand(len(rows), generator=generator) >= self.settings.p_uncond
-        text = self.captions.draw(rows, kept, generator)
+        with_text = torch.rand(len(rows), generator=generator) >= self.settings.p_uncond
+        text = self.captions.draw(rows, with_text, generator)
         return z0, text, as_indices(self.masks[rows], turns), as_images(self.images[rows], turns)
 
     @property

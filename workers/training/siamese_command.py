@@ -64,7 +64,7 @@ def siamese(
 ) -> None:
     """Train images for masks on a folder of images, masks and captions, and write OUT/model.
 
-    A run that was stopped goes on from its checkpoint; one that is finished only writes OUT/model again. On several
+    A stopped run resumes at its checkpoint; a finished one only writes OUT/model again. On several
     GPUs: accelerate launch -m service.cli train siamese ...
     """
     from accelerate import Accelerator
@@ -74,7 +74,7 @@ def siamese(
     from workers.training.latent_export import export_siamese
     from workers.training.siamese import PAPER_PX, SiameseTrainer, preset_siamese
 
-    console, every = Console(), pop_intervals(changes)
+    console, intervals = Console(), pop_intervals(changes)
     with errors_in_one_line():
         dataset = SegmentationFolder.open(data).with_aliases(parse_aliases(aliases))
         base = load_base(base_folder, chunks=chunks)
@@ -82,7 +82,7 @@ def siamese(
         settings = preset_siamese(preset, base, dhi=dhi, **changes)
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         trainer = SiameseTrainer(dataset, base, out, settings, accelerator, has_up=None if no_up is None else not no_up)
-        run_to_end(trainer, out, console, **every)
+        run_to_end(trainer, out, console, **intervals)
         if accelerator.is_main_process:
             folder = out / "model"
             card = export_siamese(

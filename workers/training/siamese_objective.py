@@ -5,9 +5,8 @@
     consistency                                              L_c  = |eps_m - sg[eps_mix]|^2
     augmentation    z_t' cleaned by eps_mix, noised again    L_m' = |eps_m' - eps|^2, where w_a = 1
 
-With neither consistency nor augmentation nobody reads the image branch, so that there is none: what is left is
-ControlNet. Where the network predicts velocity, the outputs compared are velocities, and z_t' comes from the noise that
-they mean.
+With neither consistency nor augmentation no loss reads the image branch, so it is left out: the rest is ControlNet.
+If the network predicts velocity, the losses compare velocities, and z_t' comes from the noise that they mean.
 """
 
 from __future__ import annotations
@@ -70,8 +69,7 @@ class SiameseObjective(nn.Module):
         H, W)``.
         """
         network, noised = self.network, Noised(z, noise, target, t, abar)
-        # what the hint network makes of a mask depends on neither z_t nor t, so that the augmented forward takes it
-        # again
+        # the hint features depend on neither z_t nor t, so the augmented forward uses them again
         features = network.hint(masks)
         by_mask = control_residuals(network.control, z, t, text, features)
         predicted = network.denoise(z, t, text, by_mask)

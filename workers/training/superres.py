@@ -62,7 +62,8 @@ class SuperresTraining(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="how often a higher scale starts from the network's own enlargement; the paper's 0 starts from real pairs",
+        description="how often a higher scale starts from the network's own enlargement; the paper's 0 starts from "
+        "real pairs",
     )
     features: str = Field(FALLBACK, description="name of the feature network of the perceptual loss")
     perceptual_weight: float = Field(0.05, ge=0, description="lambda of eq. 9; ours, the paper gives no value")
@@ -80,7 +81,8 @@ class SuperresTraining(BaseModel):
         paper, found = paper_espcn(), []
         if self.network != paper:
             found.append(
-                f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: {self.network.skip})."
+                f"Super-resolution by a deeper ESPCN ({self.network.residual_blocks} residual blocks, skip: "
+                f"{self.network.skip})."
             )
         if self.network.keeps_means:
             found.append(
@@ -88,7 +90,8 @@ class SuperresTraining(BaseModel):
             )
         if self.blur_px:
             found.append(
-                f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones alone."
+                f"Super-resolution is trained on blurred pairs too (sigma up to {self.blur_px} px), not on noisy ones "
+                "alone."
             )
         if self.chained:
             found.append(f"A second enlargement is trained on the first one's output too (share {self.chained}).")
@@ -96,11 +99,13 @@ class SuperresTraining(BaseModel):
             found.append("Super-resolution is trained by MSE alone, without a perceptual loss.")
         elif self.features == "vgg16-level6":
             found.append(
-                f"Lambda of the perceptual loss is {self.perceptual_weight}; VGG level 6 is read as the ReLU of conv2_1."
+                f"Lambda of the perceptual loss is {self.perceptual_weight}; VGG level 6 is read as the ReLU of "
+                "conv2_1."
             )
         else:
             found.append(
-                f"The perceptual loss looks through {self.features}, not ImageNet's VGG16; lambda is {self.perceptual_weight}."
+                f"The perceptual loss looks through {self.features}, not ImageNet's VGG16; lambda is "
+                f"{self.perceptual_weight}."
             )
         return tuple(found)
 
@@ -243,7 +248,7 @@ class SuperresTrainer(Trainer):
 
     @property
     def held_out_split(self) -> str:
-        """The test split, or the train split where there is no other."""
+        """The test split, or the train split if there is no other."""
         return "test" if (self.data.folder / "test.txt").is_file() else "train"
 
     def held_out(self, rows: int | None = None) -> Pyramid:
@@ -262,16 +267,16 @@ def train_superres(
     precision: Literal["no", "bf16", "fp16"] = "no",
     features_weights: Path | None = None,
     has_up: bool | None = None,
-    **cadence: int,
+    **intervals: int,
 ) -> dict[str, Any]:
     """Trains, or resumes, a run in ``out`` and writes ``superres.safetensors`` and ``superres.json`` there.
 
-    Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``cadence`` goes to :meth:`SuperresTrainer.run`.
+    Runs on what ``accelerate`` finds: the CPU, one GPU or several. ``intervals`` go to :meth:`SuperresTrainer.run`.
     Returns what superres.json holds: the settings, and what the averaged weights measure on the test split.
     """
     accelerator = Accelerator(mixed_precision=precision)
     trainer = SuperresTrainer(data, out, settings, accelerator, features_weights=features_weights, has_up=has_up)
-    done = trainer.run(**cadence)
+    done = trainer.run(**intervals)
     about: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "iterations_done": done,

@@ -19,7 +19,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("superres")
 @click.option("--data", required=True, type=_DATA, help="images/, masks/, dataset.json, train.txt.")
-@click.option("--out", required=True, type=_FOLDER, help="The run; one that is there already goes on.")
+@click.option("--out", required=True, type=_FOLDER, help="The run's folder; a run in it is resumed.")
 @click.option(
     "--preset",
     type=click.Choice(["small", "paper"]),

@@ -54,7 +54,8 @@ def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]
     kept = tuple(size for size in sizes if size <= np.median(sides))
     if len(kept) < 2:
         raise DatasetInvalid(
-            f"the {split} images of {data.folder} are about {int(np.median(sides))} px; super-resolution from {sizes[0]} px "
+            f"the {split} images of {data.folder} are about {int(np.median(sides))} px; super-resolution from "
+            f"{sizes[0]} px "
             f"needs at least {sizes[1]} px. Give a smaller --base-px, or larger images"
         )
     return kept

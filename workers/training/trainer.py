@@ -66,7 +66,7 @@ class Trainer(ABC):
                     self.save(done)
                 if main and (done % sample_every == 0 or done == end):
                     self.save_samples(done)
-            log.note(done)
+            log.write_line(done)
         finally:
             log.close()
         return done

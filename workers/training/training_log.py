@@ -24,7 +24,7 @@ class TrainingLog:
         self._sums: dict[str, float] = {}
         self._count, self._since = 0, time.monotonic()
         if show and path.is_file():
-            _take_back(path, start)
+            _remove_after(path, start)
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
         """Adds one iteration's figures; writes a line at the end of every interval."""
@@ -33,9 +33,9 @@ class TrainingLog:
         self._count += 1
         self._bar.update(1)
         if (iteration + 1) % self._every == 0:
-            self.note(iteration + 1)
+            self.write_line(iteration + 1)
 
-    def note(self, done: int) -> None:
+    def write_line(self, done: int) -> None:
         """Writes the means since the last line, if there are any, after ``done`` iterations."""
         if not self._count:
             return
@@ -55,17 +55,17 @@ class TrainingLog:
         self._bar.close()
 
 
-def _take_back(path: Path, start: int) -> None:
+def _remove_after(path: Path, start: int) -> None:
     """Removes the lines of a log after iteration ``start``, and a last line that a kill cut short."""
-    kept = []
+    remaining = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["iteration"] <= start:
-                kept.append(line + "\n")
+                remaining.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
     fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(kept), encoding="utf-8")
+    fresh.write_text("".join(remaining), encoding="utf-8")
     fresh.replace(path)
 
 

@@ -38,7 +38,7 @@ def test_identical_class_sets_are_no_negatives_and_cannot_hold_the_loss_up() -> 
 
 
 @pytest.mark.parametrize("count", [2, 3, 16])
-def test_a_derangement_moves_everything_and_loses_nothing(count: int) -> None:
+def test_a_derangement_moves_everything_and_is_a_permutation(count: int) -> None:
     seen = set()
     for seed in range(50):
         order = derangement(count, torch.Generator().manual_seed(seed))
@@ -66,12 +66,12 @@ def test_the_adversarial_loss_is_one_minus_d() -> None:
 
 def test_the_discriminator_learns_to_tell_shifted_pairs_from_real_ones() -> None:
     torch.manual_seed(0)
-    judge = Discriminator(width=8, layers=2)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    discriminator = Discriminator(width=8, layers=2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
     real, fake = torch.randn(16, 6, 16, 16) * 0.1 + 0.5, torch.randn(16, 6, 16, 16) * 0.1 - 0.5
     first = None
     for _ in range(60):
-        logits = judge(torch.cat([real, fake]))
+        logits = discriminator(torch.cat([real, fake]))
         loss = discriminator_loss(logits[:16], logits[16:])
         first = first or loss.item()
         optimizer.zero_grad()
@@ -79,4 +79,4 @@ def test_the_discriminator_learns_to_tell_shifted_pairs_from_real_ones() -> None
         optimizer.step()
     assert first == pytest.approx(0.693, abs=0.05)
     assert loss.item() < 0.05
-    assert torch.sigmoid(judge(real)).min() > 0.5 > torch.sigmoid(judge(fake)).max()
+    assert torch.sigmoid(discriminator(real)).min() > 0.5 > torch.sigmoid(discriminator(fake)).max()

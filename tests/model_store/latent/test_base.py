@@ -80,7 +80,7 @@ def test_the_networks_are_diffusers_own_to_the_bit(original: Path, base: LatentB
         assert torch.equal(decode_latents(base.autoencoder, mean), vae.decode(mean / 0.18215).sample)
 
 
-def test_the_text_is_what_its_pipeline_hands_the_unet(original: Path, base: LatentBase) -> None:
+def test_the_text_is_what_its_pipeline_gives_the_unet(original: Path, base: LatentBase) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(original / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(original / "text_encoder").eval()
     for prompt in ("", "a polyp in the cell", "a very long line of words that no window of twelve tokens holds"):
@@ -167,7 +167,8 @@ REFUSED: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: (f / "scheduler" / "scheduler_config.json").unlink(), "scheduler/scheduler_config.json does not exist"),
     (
         pickled,
-        r"unet has no diffusion_pytorch_model.safetensors \(there is diffusion_pytorch_model.bin\); weights are read from safetensors only",
+        r"unet has no diffusion_pytorch_model.safetensors \(there is diffusion_pytorch_model.bin\); weights are read "
+        r"from safetensors only",
     ),
     (lacking, r"unet does not hold the weights of its own config.json: missing_keys \['conv_in.weight'\]"),
     (
@@ -270,7 +271,7 @@ def test_our_own_base_is_read_back(own: Path) -> None:
         (lambda f: (f / "base.safetensors").unlink(), "base.safetensors does not exist"),
         (
             lambda f: edit(f / "base.json", files={"base.safetensors": "0" * 64}),
-            "has sha256 .*; what lies beside it says 000",
+            "has sha256 .*; its description says 000",
         ),
         (lambda f: (f / "base.json").write_text("[]"), "is of format None; this version of twinset reads format 1"),
         (lambda f: edit(f / "base.json", format=2), "is of format 2; this version of twinset reads format 1"),

@@ -36,7 +36,7 @@ def inputs(
     return z, torch.tensor([999, 20][:count]), text, hint
 
 
-def test_stable_diffusions_control_hands_over_13_residuals_of_the_skips_shapes() -> None:
+def test_stable_diffusions_control_gives_13_residuals_of_the_skips_shapes() -> None:
     unet = build_unet(STABLE_DIFFUSION_SHAPED)
     z, t, text, hint = inputs(STABLE_DIFFUSION_SHAPED)
     residuals = control_residuals(control_copy(unet), z, t, text, hint)

@@ -100,7 +100,7 @@ def test_hint_and_text_are_worked_out_once_a_sample_whatever_the_steps(engine: E
     assert len(system._tokens.asked) == 2
 
 
-def test_siamese_takes_the_text_away_and_keeps_the_mask() -> None:
+def test_siamese_guidance_leaves_the_text_out_and_keeps_the_mask() -> None:
     system = tiny_system("siamese-diffusion")
     guided = system.guidance_inputs(ConditionRequest(prompt="a polyp", mask=a_mask()))
     assert torch.equal(guided.cond["hint"], guided.uncond["hint"])
@@ -114,11 +114,11 @@ def test_siamese_takes_the_text_away_and_keeps_the_mask() -> None:
 
 def test_requests_that_do_not_fit_are_refused_with_what_is_wrong() -> None:
     siamese, pathdiff = tiny_system("siamese-diffusion"), tiny_system("pathdiff")
-    with pytest.raises(ValueError, match="draws images for masks"):
+    with pytest.raises(ValueError, match="makes images for masks"):
         siamese.guidance_inputs(ConditionRequest(prompt="a polyp"))
-    with pytest.raises(ValueError, match="the mask is 16 x 16 px; tiny-pathdiff@1.0.0 takes 32 x 32"):
+    with pytest.raises(ValueError, match=r"the mask is 16 x 16 px; tiny-pathdiff@1.0.0 takes 32 x 32"):
         pathdiff.guidance_inputs(ConditionRequest(mask=MaskInput.of(np.zeros((16, 16), dtype=np.uint8))))
-    with pytest.raises(ValueError, match="holds index 2; .* has classes 0 to 1"):
+    with pytest.raises(ValueError, match=r"holds index 2; .* has classes 0 to 1"):
         pathdiff.guidance_inputs(ConditionRequest(mask=MaskInput.of(np.full((SIZE_PX, SIZE_PX), 2, dtype=np.uint8))))
     with pytest.raises(ValueError, match="uint8"):
         MaskInput.of(np.zeros((4, 4)))

@@ -60,7 +60,7 @@ def test_names_and_shapes_that_do_not_fit_are_refused(saved: tuple[Net, Path]) -
             super().__init__()
             self.first = nn.Linear(8, 32)
 
-    with pytest.raises(RuntimeError, match="size mismatch for first.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for first.weight"):
         load_network(Wider, path, "net.")
 
 
@@ -80,8 +80,10 @@ from torch import nn
 from model_store.weights import load_network, memory_bytes
 load_network(lambda: nn.Linear(8, 8), Path(sys.argv[2]), "")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-net = load_network(lambda: nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(12))), Path(sys.argv[1]), "")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / sum(p.numel() * 4 for p in net.parameters()))
+layers = lambda: nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(12)))
+net = load_network(layers, Path(sys.argv[1]), "")
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown * 1024 / sum(p.numel() * 4 for p in net.parameters()))
 """
 
 

@@ -88,7 +88,7 @@ def test_pixels_below_the_threshold_become_ignore_and_the_others_keep_their_clas
     assert masks[0, 0].tolist() == [0, 255]
 
 
-def test_the_given_picture_comes_back_to_the_8_bit_value() -> None:
+def test_the_given_image_comes_back_to_the_8_bit_value() -> None:
     mask = blobs(32, 0)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)

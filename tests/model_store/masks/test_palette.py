@@ -17,7 +17,7 @@ from model_store.masks.palette import (
 def test_every_class_of_2_to_64_survives_painting_rounding_and_decoding(count: int) -> None:
     colours = fibonacci_rgb(count)
     mask = np.arange(count, dtype=np.uint8).repeat(3).reshape(1, -1)
-    as_8_bit = np.rint((paint(mask, colours) + 1) * 127.5)  # what a stored picture of the mask keeps
+    as_8_bit = np.rint((paint(mask, colours) + 1) * 127.5)  # what an 8-bit image of the mask stores
     assert np.array_equal(as_8_bit.astype(np.uint8)[0, ::3], colours)
     assert np.array_equal(nearest_class(as_8_bit / 127.5 - 1, colours), mask)
 

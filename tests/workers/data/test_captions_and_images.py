@@ -16,7 +16,7 @@ from tests.workers.training.scenes import tiny_base, write_scenes
 from workers.data.captions import (
     CaptionBank,
     caption_repeats,
-    most_common_texts,
+    common_texts,
     read_texts,
     repeats_deviation,
 )
@@ -50,7 +50,7 @@ def test_a_stem_may_have_several_texts(scenes: Path) -> None:
     assert [len(each) for each in texts] == [2, 1]
 
 
-def test_a_missing_caption_is_told_by_its_stem_and_never_the_empty_text(scenes: Path) -> None:
+def test_a_missing_caption_is_reported_by_its_stem_and_never_read_as_the_empty_text(scenes: Path) -> None:
     lines = (scenes / "captions.jsonl").read_text().splitlines()
     (scenes / "captions.jsonl").write_text("\n".join([lines[0], '{"stem": "scene02", "text": "  "}']))
     with pytest.raises(
@@ -60,21 +60,21 @@ def test_a_missing_caption_is_told_by_its_stem_and_never_the_empty_text(scenes: 
     with pytest.raises(DatasetInvalid, match="has no text for 'scene02'; add"):
         read_texts(scenes, ("scene00", "scene02"))
     (scenes / "captions.jsonl").write_text(lines[0] + "\nno json")
-    with pytest.raises(DatasetInvalid, match="captions.jsonl, line 2 is not"):
+    with pytest.raises(DatasetInvalid, match=r"captions.jsonl, line 2 is not"):
         read_texts(scenes, ("scene00",))
     (scenes / "captions.jsonl").write_text('{"stem": "scene00"}')
-    with pytest.raises(DatasetInvalid, match="line 1 is not .*KeyError"):
+    with pytest.raises(DatasetInvalid, match=r"line 1 is not .*KeyError"):
         read_texts(scenes, ("scene00",))
     (scenes / "captions.jsonl").unlink()
-    with pytest.raises(DatasetInvalid, match="captions.jsonl does not exist"):
+    with pytest.raises(DatasetInvalid, match=r"captions.jsonl does not exist"):
         read_texts(scenes, ("scene00",))
 
 
 def test_captions_are_drawn_evenly_and_dropped_ones_are_the_null_text() -> None:
     tokens = LetterTokens()
     bank = CaptionBank([["one", "two"], ["three"]], tokens)
-    rows, kept = [0] * 400 + [1] * 100, torch.tensor([True] * 400 + [False] * 100)
-    drawn = bank.draw(rows, kept, torch.Generator().manual_seed(0))
+    rows, with_text = [0] * 400 + [1] * 100, torch.tensor([True] * 400 + [False] * 100)
+    drawn = bank.draw(rows, with_text, torch.Generator().manual_seed(0))
     assert drawn.shape == (500, 4, 8)
     ones = (drawn[:400] == tokens.encode("one")).flatten(1).all(1).float().mean().item()
     assert ones == pytest.approx(0.5, abs=0.08)
@@ -99,7 +99,7 @@ def test_images_need_neither_masks_nor_a_description(scenes: Path) -> None:
     with pytest.raises(DatasetInvalid, match="there is no test split"):
         data.stems("test")
     (scenes / "images" / "scene00.png").write_bytes(b"torn")
-    with pytest.raises(DatasetInvalid, match="scene00.png cannot be read"):
+    with pytest.raises(DatasetInvalid, match=r"scene00.png cannot be read"):
         data.images(data.stems(), 16)
     with pytest.raises(DatasetInvalid, match="images does not exist"):
         ImageFolder.open(scenes / "masks")
@@ -118,7 +118,7 @@ def test_the_same_stem_of_one_folder_is_a_pair_and_so_are_the_same_bytes_elsewhe
     scenes: Path, tmp_path: Path
 ) -> None:
     check_unpaired(files(scenes, "scene00", "scene01"), files(scenes, "scene02", "scene03"))
-    with pytest.raises(DatasetInvalid, match="'scene01' of .* is in both datasets"):
+    with pytest.raises(DatasetInvalid, match=r"'scene01' of .* is in both datasets"):
         check_unpaired(files(scenes, "scene00", "scene01"), files(scenes / ".", "scene02", "scene01", "scene00"))
     other = write_scenes(tmp_path / "other", 3, seed=1)
     # the same name for another image is no pair, another name for the same image is
@@ -176,13 +176,16 @@ def test_images_with_rare_captions_are_drawn_more_often() -> None:
 
 def test_the_commonest_captions_come_first_and_those_as_common_by_name() -> None:
     texts = (("many", "a cell"), ("few",), ("many",), ("dots",), ("few",))
-    assert most_common_texts(texts) == ("few", "many", "a cell", "dots")
-    assert most_common_texts(texts, most=3) == ("few", "many", "a cell")
+    assert common_texts(texts) == ("few", "many", "a cell", "dots")
+    assert common_texts(texts, max_texts=3) == ("few", "many", "a cell")
 
 
 def test_odd_lines_of_captions_are_read_alike_by_every_reader(scenes: Path) -> None:
     path, data = scenes / "captions.jsonl", SegmentationFolder.open(scenes)
-    text = '\ufeff{"stem": "scene00", "text": ""}\n\r\n{"stem": "scene00", "text": " two\u2028lines ", "classes": ["square"]}\r\n'
+    text = (
+        '\ufeff{"stem": "scene00", "text": ""}\n\r\n{"stem": "scene00", "text": " two\u2028lines ", "classes": '
+        '["square"]}\r\n'
+    )
     path.write_text(text, encoding="utf-8")
     assert read_texts(scenes, ["scene00"]) == (("two\u2028lines",),)
     assert labels_of_images(data) == {"scene00": Caption("two\u2028lines")}

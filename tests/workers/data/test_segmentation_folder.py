@@ -53,7 +53,7 @@ def test_the_majority_rule_never_invents_a_class_between_two_others() -> None:
     assert set(np.unique(majority_resize(mask, 16))) == {0, 6}
 
 
-def test_a_picture_that_is_no_square_is_cropped_to_its_centre(toy: Path) -> None:
+def test_an_image_that_is_not_square_is_cropped_to_its_centre(toy: Path) -> None:
     wide = np.zeros((32, 64, 3), dtype=np.uint8)
     wide[:, 16:48] = 200
     Image.fromarray(wide).save(toy / "images" / "pair00.png")
@@ -157,7 +157,7 @@ def test_every_iteration_and_process_draws_its_own_numbers_and_the_same_ones_aga
     assert len({first(0, 5, 0), first(0, 6, 0), first(1, 5, 0), first(0, 5, 1)}) == 4
 
 
-def test_grey_of_16_bits_is_read_as_the_picture_that_it_is(toy: Path) -> None:
+def test_16_bit_grey_is_read_as_the_image_that_it_is(toy: Path) -> None:
     path = toy / "images" / "pair00.png"
     grey = Image.open(path).convert("L")
     grey.convert("RGB").save(path)
@@ -209,7 +209,7 @@ def test_a_dataset_json_with_nulls_and_a_byte_order_mark_is_read(toy: Path) -> N
         SegmentationFolder.open(toy)
 
 
-def test_lists_of_stems_are_told_what_is_wrong_with_them(toy: Path) -> None:
+def test_invalid_lists_of_stems_are_refused_with_the_reason(toy: Path) -> None:
     listing, data = toy / "train.txt", SegmentationFolder.open(toy)
     listing.write_text("pair00\r\npair01\r\n", encoding="utf-8-sig")
     assert data.stems("train") == ("pair00", "pair01")
@@ -220,7 +220,7 @@ def test_lists_of_stems_are_told_what_is_wrong_with_them(toy: Path) -> None:
     with pytest.raises(DatasetInvalid, match=r"train\.txt is not UTF-8"):
         data.stems("train")
     listing.write_text("pair00.png\n")
-    with pytest.raises(DatasetInvalid, match="no image named 'pair00.png' .*; a stem is the name without its suffix"):
+    with pytest.raises(DatasetInvalid, match=r"no image named 'pair00.png' .*; a stem is the name without its suffix"):
         data.arrays("train", 16)
 
 
@@ -228,7 +228,7 @@ def test_two_images_of_one_stem_and_a_missing_mask_are_named(toy: Path) -> None:
     Image.open(toy / "images" / "pair00.png").save(toy / "images" / "pair00.jpg")
     (toy / "masks" / "pair01.png").unlink()
     data = SegmentationFolder.open(toy)
-    with pytest.raises(DatasetInvalid, match="has pair00.jpg and pair00.png"):
+    with pytest.raises(DatasetInvalid, match=r"has pair00.jpg and pair00.png"):
         data.arrays("train", 16, ["pair00"])
     with pytest.raises(DatasetInvalid, match=r"masks/pair01\.png does not exist"):
         data.arrays("train", 16, ["pair01"])
@@ -237,12 +237,12 @@ def test_two_images_of_one_stem_and_a_missing_mask_are_named(toy: Path) -> None:
 def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
     data = SegmentationFolder.open(toy)
     (toy / "test.txt").write_text("pair05\npair03\n")
-    with pytest.raises(DatasetInvalid, match="'pair03' and 1 more of .* stand in train.txt and in test.txt"):
+    with pytest.raises(DatasetInvalid, match=r"'pair03' and 1 more of .* stand in train.txt and in test.txt"):
         data.check_held_out()
     (toy / "train.txt").unlink()
-    kept = ("pair00", "pair01", "pair02", "pair04")
-    assert data.stems("train") == kept
-    assert ImageFolder.open(toy).stems() == kept
+    remaining = ("pair00", "pair01", "pair02", "pair04")
+    assert data.stems("train") == remaining
+    assert ImageFolder.open(toy).stems() == remaining
     data.check_held_out()
     (toy / "test.txt").write_text("\n".join(f"pair{i:02d}" for i in range(6)))
     with pytest.raises(DatasetInvalid, match="lists every image"):
@@ -251,26 +251,26 @@ def test_what_is_held_out_is_not_trained_on(toy: Path) -> None:
         ImageFolder.open(toy).stems()
 
 
-def test_a_log_takes_back_what_a_run_does_again_and_says_over_how_many_iterations_a_short_line_is(
+def test_a_resumed_log_drops_repeated_lines_and_short_lines_give_their_number_of_iterations(
     tmp_path: Path,
 ) -> None:
-    def run(start: int, end: int, note: bool) -> list[tuple[int, float, int | None]]:
+    def run(start: int, end: int, partial: bool) -> list[tuple[int, float, int | None]]:
         log = TrainingLog(tmp_path / "log.jsonl", start, end, every=4, show=True)
         for iteration in range(start, end):
             log.add(iteration, {"loss": float(iteration)})
-        if note:
-            log.note(end)
+        if partial:
+            log.write_line(end)
         log.close()
         return [(line["iteration"], line["loss"], line.get("averaged")) for line in read_log(tmp_path / "log.jsonl")]
 
-    assert run(0, 8, note=False) == [(4, 1.5, None), (8, 5.5, None)]
+    assert run(0, 8, partial=False) == [(4, 1.5, None), (8, 5.5, None)]
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"iteration": 12, "lo')  # cut short by a kill
-    assert run(6, 10, note=True) == [(4, 1.5, None), (8, 6.5, 2), (10, 8.5, 2)]
+    assert run(6, 10, partial=True) == [(4, 1.5, None), (8, 6.5, 2), (10, 8.5, 2)]
 
 
 @pytest.mark.parametrize("previous", [True, False])
-def test_damaged_checkpoints_are_never_written_over_as_if_there_were_none(tmp_path: Path, previous: bool) -> None:
+def test_damaged_checkpoints_are_never_overwritten(tmp_path: Path, previous: bool) -> None:
     for iteration in (1, 2):
         save_checkpoint(tmp_path, iteration, {"w": torch.full((4,), float(iteration))}, {"settings": {}})
     newest, older = tmp_path / "checkpoint.safetensors", tmp_path / "checkpoint-previous.safetensors"
@@ -279,7 +279,7 @@ def test_damaged_checkpoints_are_never_written_over_as_if_there_were_none(tmp_pa
         assert load_checkpoint(tmp_path)[0] == 1
         return
     save_file({"w": torch.zeros(1)}, older)  # weights, but no checkpoint
-    message = r"checkpoint\.safetensors is damaged .*checkpoint-previous\.safetensors holds no run.*begin anew"
+    message = r"checkpoint\.safetensors is damaged .*checkpoint-previous\.safetensors holds no run.*start over"
     with pytest.raises(CheckpointInvalid, match=message):
         load_checkpoint(tmp_path)
 
@@ -293,7 +293,11 @@ def test_half_a_checkpoint_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("workers.training.checkpoints.save_file", full)
     with (
-        pytest.raises(click.ClickException, match="No space left on device. Make room and give the same command again"),
+        pytest.raises(
+            click.ClickException,
+            match=r"No space left on device. Make room and give the same command "
+            r"again",
+        ),
         errors_in_one_line(),
     ):
         save_checkpoint(tmp_path, 2, {"w": torch.ones(4)}, {})

@@ -1,4 +1,4 @@
-"""A small made-up dataset, and a model that really paints what it is asked for."""
+"""A small made-up dataset, and a model that paints what is requested."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def picture_of(mask: np.ndarray, seed: int) -> np.ndarray:
+def draw_image(mask: np.ndarray, seed: int) -> np.ndarray:
     """An image in which every class has its own colour, and some noise."""
     noise = np.random.default_rng(seed).normal(0, 8, (*mask.shape, 3))
     return np.clip(LOOKS[mask] + noise, 0, 255).astype(np.uint8)
@@ -48,7 +48,7 @@ def coast(tmp_path_factory: pytest.TempPathFactory) -> SegmentationFolder:
     for index in range(50):
         mask = bands(rng.permutation([1, 2, 3])[: rng.integers(1, 4)], 32)
         mask[:2] = 0
-        Image.fromarray(picture_of(mask, index)).save(folder / "images" / f"c{index:02d}.png")
+        Image.fromarray(draw_image(mask, index)).save(folder / "images" / f"c{index:02d}.png")
         Image.fromarray(mask).save(folder / "masks" / f"c{index:02d}.png")
     (folder / "train.txt").write_text("\n".join(f"c{i:02d}" for i in range(40)))
     (folder / "test.txt").write_text("\n".join(f"c{i:02d}" for i in range(40, 50)))
@@ -86,14 +86,14 @@ def coast_card() -> ModelCard:
 class Painter:
     """A System whose network always predicts a first row that carries the condition; decoding paints it.
 
-    ``liar``: paints the picture of other classes than the mask names. ``forgetful``: leaves the last class out.
+    ``liar``: paints an image of other classes than the mask names. ``forgetful``: leaves the last class out.
     """
 
     sample_shape = (6, 16, 16)
-    condition_shapes = {"class": (4,)}
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, card: ModelCard, *, liar: bool = False, forgetful: bool = False) -> None:
+        self.condition_shapes = {"class": (4,)}
         self.card, self.liar, self.forgetful = card, liar, forgetful
 
     def guidance_inputs(self, request: ConditionRequest) -> GuidanceInputs:
@@ -119,7 +119,7 @@ class Painter:
             seen = np.where(mask == 1, 3, np.where(mask == 3, 1, mask)) if self.liar else mask
             mask = mask.copy()
             mask[-1, :] = 255
-            twins.append(Twin(picture_of(seen, index), mask, np.ones_like(mask, dtype=np.float32)))
+            twins.append(Twin(draw_image(seen, index), mask, np.ones_like(mask, dtype=np.float32)))
         return twins
 
 

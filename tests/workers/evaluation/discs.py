@@ -23,7 +23,7 @@ LIGHTS = {
     "bright": ((225, 225, 225), (100, 100, 110)),
     "red": ((200, 110, 140), (90, 30, 80)),
 }
-"""Label -> colours of ground and disc."""
+"""Label -> colours of background and disc."""
 TRAIN = {"dark": 30, "bright": 12, "red": 6}
 TEST = {"dark": 8, "bright": 4, "red": 3}
 _CODES = {None: 0.0, "dark": -0.4, "bright": 0.4, "red": 0.8}
@@ -36,7 +36,7 @@ def disc(rng: np.random.Generator) -> np.ndarray:
     return ((y - cy) ** 2 + (x - cx) ** 2 <= radius**2).astype(np.uint8)
 
 
-def picture(mask: np.ndarray, label: str, seed: int) -> np.ndarray:
+def draw_image(mask: np.ndarray, label: str, seed: int) -> np.ndarray:
     """The mask under a light, with some noise: ``(16, 16, 3)`` uint8."""
     noise = np.random.default_rng(seed).normal(0, 6, (*mask.shape, 3))
     return np.clip(np.array(LIGHTS[label])[mask] + noise, 0, 255).astype(np.uint8)
@@ -51,9 +51,9 @@ def write_discs(folder: Path, *, captions: bool = True) -> SegmentationFolder:
         stems = []
         for index, label in enumerate(label for label, count in counts.items() for _ in range(count)):
             stem, mask = f"{split}{index:02d}", disc(rng)
-            Image.fromarray(picture(mask, label, index)).save(folder / "images" / f"{stem}.png")
+            Image.fromarray(draw_image(mask, label, index)).save(folder / "images" / f"{stem}.png")
             Image.fromarray(mask).save(folder / "masks" / f"{stem}.png")
-            text = f"A {label} picture with a {'large' if mask.mean() > 0.15 else 'small'} disc."
+            text = f"A {label} image with a {'large' if mask.mean() > 0.15 else 'small'} disc."
             lines.append(json.dumps({"stem": stem, "text": text, "modality": label}))
             stems.append(stem)
         (folder / f"{split}.txt").write_text("\n".join(stems))
@@ -130,5 +130,5 @@ class Follower:
             code = float(each[1].mean())
             light = min(_CODES, key=lambda label: abs(_CODES[label] - code))
             mask = fixed if self.blind else (each[0] > 0).numpy().astype(np.uint8)
-            made.append(Twin(picture(mask, "dark" if self.deaf else light or "dark", index)))
+            made.append(Twin(draw_image(mask, "dark" if self.deaf else light or "dark", index)))
         return made

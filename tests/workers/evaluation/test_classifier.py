@@ -23,10 +23,10 @@ def test_it_learns_an_unbalanced_toy_set_its_rarest_label_too(discs: Segmentatio
     assert [list(train.values()).count(label) for label in TRAIN] == list(TRAIN.values())
     trained = cached_classifier(discs, train, LABELS, QUICK, tmp_path)
     images, _ = discs.arrays("test", 16)
-    told = [LABELS[index] for index in trained.predict(images, batch_size=4)]
-    assert told == [label for label, count in TEST.items() for _ in range(count)]
+    reported = [LABELS[index] for index in trained.predict(images, batch_size=4)]
+    assert reported == [label for label, count in TEST.items() for _ in range(count)]
     again = cached_classifier(
-        discs, train, LABELS, QUICK, tmp_path, on_iteration=lambda *told: pytest.fail("it was trained again")
+        discs, train, LABELS, QUICK, tmp_path, on_iteration=lambda *reported: pytest.fail("it was trained again")
     )
     assert np.array_equal(again.predict(images), trained.predict(images))
     assert len(list(tmp_path.glob("classifier-16px-*.safetensors"))) == 1

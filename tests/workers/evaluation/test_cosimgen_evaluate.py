@@ -23,7 +23,7 @@ from workers.evaluation.segmenter import SegmenterSettings
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("segmenters")
 
 
@@ -42,12 +42,12 @@ def _plan(card: ModelCard, **changes: Any) -> MeasurementPlan:
 
 
 def test_an_honest_model_scores_full_marks_both_ways(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
-    told = []
+    reported = []
     plan = _plan(coast_card, features=open_features("random-conv3"))
     figures, made = evaluate(
-        painter(), coast, plan, kept, progress=lambda what, done, total: told.append((what, done, total))
+        painter(), coast, plan, cache, progress=lambda what, done, total: reported.append((what, done, total))
     )
     for way in ("classes", "prompts"):
         found = figures["by"][way]
@@ -60,23 +60,23 @@ def test_an_honest_model_scores_full_marks_both_ways(
         queries, twins = made[way]
         assert len(queries) == len(twins.images) == 12
         assert twins.size_px == 32
-    assert ("twins by classes", 3, 3) in told
+    assert ("twins by classes", 3, 3) in reported
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_a_model_whose_pictures_belie_its_masks_is_found_out(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
+def test_a_model_whose_images_contradict_its_masks_has_low_agreement(
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
-    figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), kept)
+    figures, _ = evaluate(painter(liar=True), coast, _plan(coast_card, ways=("classes",)), cache)
     found = figures["by"]["classes"]
     assert found["ppv"] == 1.0
     assert found["agreement"]["32"]["ratio"] < 0.6
 
 
 def test_a_model_that_forgets_a_class_loses_ppv_and_no_converse(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path
 ) -> None:
-    figures, made = evaluate(painter(forgetful=True), coast, _plan(coast_card, ways=("classes",)), kept)
+    figures, made = evaluate(painter(forgetful=True), coast, _plan(coast_card, ways=("classes",)), cache)
     found, queries = figures["by"]["classes"], made["classes"][0]
     asked = sum(len(query.names) for query in queries)
     forgotten = sum(len(query.names) > 1 for query in queries)
@@ -98,7 +98,7 @@ def test_queries_are_the_test_masks_own_class_sets_with_seeds_of_their_own(
     assert all(query.prompt == coast_card.prompt_for(query.names) for query in queries)
     again = draw_queries(coast_card, masks, count=25, seed=4)
     assert [query.seed for query in again] == [query.seed for query in queries]
-    with pytest.raises(ValueError, match="nothing to ask for"):
+    with pytest.raises(ValueError, match="nothing to request"):
         draw_queries(coast_card, np.zeros((3, 32, 32), dtype=np.uint8), count=2, seed=0)
 
 
@@ -127,7 +127,7 @@ def test_images_that_were_trained_on_are_no_test(
 ) -> None:
     data = SegmentationFolder.open(shutil.copytree(coast.folder, tmp_path / "data"))
     (data.folder / "test.txt").write_text("c00\nc49\n")
-    with pytest.raises(DatasetInvalid, match="'c00' of .* stand in train.txt and in test.txt"):
+    with pytest.raises(DatasetInvalid, match=r"'c00' of .* stand in train.txt and in test.txt"):
         evaluate(painter(), data, _plan(coast_card), tmp_path)
 
 
@@ -157,17 +157,17 @@ def test_segmenters_work_at_the_generated_size_and_never_above_128_px(coast_card
 
 
 def test_figures_table_and_sheet_are_written(
-    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, kept: Path, tmp_path: Path
+    coast: SegmentationFolder, coast_card: ModelCard, painter: Callable, cache: Path, tmp_path: Path
 ) -> None:
     from PIL import Image
     from rich.console import Console
 
-    figures, made = evaluate(painter(), coast, _plan(coast_card, count=3), kept)
+    figures, made = evaluate(painter(), coast, _plan(coast_card, count=3), cache)
     assert json.loads(write_figures(figures, tmp_path).read_text()) == figures
     queries, twins = made["prompts"]
     sheet = write_sheet(coast_card, "prompts", queries, twins, tmp_path)
-    with Image.open(sheet) as picture:
-        assert picture.width > 3 * 224
+    with Image.open(sheet) as image:
+        assert image.width > 3 * 224
     with Image.open(tmp_path / "twins-prompts" / "0002.mask.png") as mask:
         assert np.array_equal(np.asarray(mask), twins.masks[2])
     console = Console(record=True, width=100, file=(tmp_path / "table.txt").open("w"))
@@ -181,20 +181,21 @@ def test_the_command_names_a_model_that_is_not_there(coast: SegmentationFolder) 
     assert "'no-such-model' is neither a folder with a card.json nor a bundled model" in result.output
 
 
-def test_the_command_tells_another_systems_model_and_a_device_that_is_not_here_before_any_work(
+def test_the_command_refuses_another_systems_model_and_a_missing_device_before_any_work(
     coast: SegmentationFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    told = {
+    reported = {
         ("siamese-nuclei", "cpu"): "measure it with `twinset evaluate siamese`",
         ("cosimgen-dubai", "cuda"): "finds no CUDA GPU here; give auto or cpu",
         ("cosimgen-dubai", "toaster"): "torch knows no device 'toaster'",
     }
-    for (model, device), message in told.items():
+    for (model, device), message in reported.items():
         result = CliRunner().invoke(
             cosimgen_command.cosimgen, ["--model", model, "--data", str(coast.folder), "--device", device]
         )
-        assert result.exit_code == 1 and message in result.output, result.output
+        assert result.exit_code == 1
+        assert message in result.output
 
 
 def test_the_newest_bundled_version_answers_to_a_bare_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

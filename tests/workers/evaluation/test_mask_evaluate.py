@@ -30,8 +30,8 @@ from workers.evaluation.segmenter import Segmenter, SegmenterSettings, TrainedSe
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("judges")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("auxiliary")
 
 
 def _plan(**changes: Any) -> MaskPlan:
@@ -45,10 +45,10 @@ def _plan(**changes: Any) -> MaskPlan:
     return MaskPlan(**(values | changes))
 
 
-def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: SegmentationFolder, kept: Path) -> None:
-    told = []
+def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: SegmentationFolder, cache: Path) -> None:
+    reported = []
     plan = _plan(features=open_features("random-conv3"))
-    figures, pictures = evaluate_masks(Follower(), discs, plan, kept, progress=lambda *what: told.append(what))
+    figures, images = evaluate_masks(Follower(), discs, plan, cache, progress=lambda *what: reported.append(what))
     assert figures["segmenter_on_real"]["dice"] > 0.85
     assert figures["segmenter_on_real"]["classes"] == [1]
     assert list(figures["by"]) == ["mask", "mask+caption"]
@@ -68,15 +68,15 @@ def test_a_model_that_follows_mask_and_text_reaches_the_reference(discs: Segment
     assert control["on_real"]["images"] == 15
     assert control["on_real"]["mean_over_labels"] == 1.0
     assert {"segmenter 16 px", "classifier", "images by mask", "images by mask+caption", "images by label"} <= {
-        what for what, *_ in told
+        what for what, *_ in reported
     }
     assert json.loads(json.dumps(figures)) == figures
-    assert pictures.made["mask"].shape == (15, 16, 16, 3)
-    assert len(pictures.by_text) == 4
+    assert images.made["mask"].shape == (15, 16, 16, 3)
+    assert len(images.by_text) == 4
 
 
-def test_one_that_ignores_its_mask_is_found_out(discs: SegmentationFolder, kept: Path) -> None:
-    figures, _ = evaluate_masks(Follower(blind=True), discs, _plan(text_count=0), kept)
+def test_a_model_that_ignores_its_mask_has_low_faithfulness(discs: SegmentationFolder, cache: Path) -> None:
+    figures, _ = evaluate_masks(Follower(blind=True), discs, _plan(text_count=0), cache)
     for found in figures["by"].values():
         assert found["ratio"] < 0.6
         assert found["fs2"] < 0.6
@@ -84,8 +84,8 @@ def test_one_that_ignores_its_mask_is_found_out(discs: SegmentationFolder, kept:
 
 
 @pytest.mark.parametrize("system", ["pathdiff", "siamese-diffusion"])
-def test_one_that_ignores_its_text_is_found_out(discs: SegmentationFolder, kept: Path, system: str) -> None:
-    figures, _ = evaluate_masks(Follower(disc_card(system), deaf=True), discs, _plan(ways=("mask",)), kept)
+def test_a_model_that_ignores_its_text_has_low_accuracy(discs: SegmentationFolder, cache: Path, system: str) -> None:
+    figures, _ = evaluate_masks(Follower(disc_card(system), deaf=True), discs, _plan(ways=("mask",)), cache)
     control = figures["text_control"]
     assert control["by"] == ("caption" if system == "pathdiff" else "mask+caption")
     assert control["accuracy"] == pytest.approx(1 / 3, abs=1e-4), "all are dark, as a third was asked to be"
@@ -97,13 +97,13 @@ def test_one_that_ignores_its_text_is_found_out(discs: SegmentationFolder, kept:
     assert figures["by"]["mask"]["ratio"] >= 0.9, "it still follows its mask"
 
 
-def test_text_over_masks_tells_an_obedient_model_too(discs: SegmentationFolder, kept: Path) -> None:
-    figures, _ = evaluate_masks(Follower(disc_card("siamese-diffusion")), discs, _plan(ways=("mask",)), kept)
+def test_text_control_works_over_masks_too(discs: SegmentationFolder, cache: Path) -> None:
+    figures, _ = evaluate_masks(Follower(disc_card("siamese-diffusion")), discs, _plan(ways=("mask",)), cache)
     assert figures["text_control"]["accuracy"] == 1.0
 
 
-def test_ablations_stand_side_by_side_and_everything_is_shown(
-    discs: SegmentationFolder, kept: Path, tmp_path: Path
+def test_ablations_are_reported_side_by_side_with_all_sheets(
+    discs: SegmentationFolder, cache: Path, tmp_path: Path
 ) -> None:
     card = disc_card("siamese-diffusion")
     loaded = []
@@ -116,7 +116,7 @@ def test_ablations_stand_side_by_side_and_everything_is_shown(
         Ablation("runs/blind", card, lambda: load(blind=True)),
         Ablation("runs/deaf", card, lambda: load(deaf=True)),
     ]
-    figures, pictures = evaluate_masks(Follower(card), discs, _plan(count=9), kept, ablations=ablations)
+    figures, images = evaluate_masks(Follower(card), discs, _plan(count=9), cache, ablations=ablations)
     assert loaded == [{"blind": True}, {"deaf": True}]
     assert figures["count"] == 9
     blind, deaf = figures["ablations"]
@@ -130,9 +130,9 @@ def test_ablations_stand_side_by_side_and_everything_is_shown(
     text = console.export_text()
     assert "runs/blind" in text
     assert "FS1 / reference (wanted: 0.90)" in text
-    assert "told: red" in text
+    assert "classified: red" in text
     assert f"{figures['ablations'][0]['by']['mask']['fs2']:.3f}" in text
-    written = write_sheets(card, figures, pictures, tmp_path / "out")
+    written = write_sheets(card, figures, images, tmp_path / "out")
     assert [path.name for path in written] == [
         "grid-mask.png",
         "grid-mask+caption.png",
@@ -153,7 +153,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match=r"by mask\+caption on this data.*possible: mask"):
         evaluate_masks(Follower(), bare, _plan(ways=("mask+caption",)), cache)
     other = disc_card(generation_size_px=32, sizes_px=(32,), default_size_px=32)
-    with pytest.raises(ValueError, match="16 px.*32 px; models are compared on the same classes and size"):
+    with pytest.raises(ValueError, match=r"16 px.*32 px; models are compared on the same classes and size"):
         evaluate_masks(Follower(), discs, _plan(), cache, ablations=[Ablation("large", other, Follower)])
     with pytest.raises(DatasetInvalid, match="--text-count 0"):
         evaluate_masks(Follower(), bare, _plan(label="stain"), cache)
@@ -182,7 +182,7 @@ def test_faithfulness_by_hand_with_a_segmenter_that_finds_what_is_bright() -> No
     assert reference.figures()["dice_mean_of_images"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
 
 
-def test_judges_work_at_the_generated_size_and_pictures_are_spread() -> None:
+def test_auxiliary_models_work_at_the_generated_size_and_images_are_evenly_spaced() -> None:
     large = disc_card(generation_size_px=384, sizes_px=(384,), default_size_px=384)
     assert (default_segmenter(large).size_px, default_segmenter(large).batch_size) == (384, 8)
     assert (default_segmenter(disc_card()).size_px, default_segmenter(disc_card()).batch_size) == (16, 32)

@@ -1,4 +1,4 @@
-"""What is asked: test masks with and without captions, and captions by label over the same masks and seeds."""
+"""Requests to mask models: test masks with and without captions, and captions by label over the same masks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_ways_differ_in_their_text_alone_and_unknown_pixels_are_given_as_backgro
         requests_by_mask(masks, "mask+caption", None, seed=1)
 
 
-def test_labels_are_asked_for_in_turn_and_the_images_of_a_round_differ_by_their_text_alone() -> None:
+def test_labels_are_requested_in_rotation_and_the_images_of_a_round_differ_in_their_text_alone() -> None:
     masks, texts = some_masks(4), {"dark": ["d1", "d2"], "red": ["r1"]}
     requests, asked = requests_by_label(texts, masks, count=9, seed=3)
     assert asked.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
@@ -77,17 +77,17 @@ def test_labels_are_asked_for_in_turn_and_the_images_of_a_round_differ_by_their_
 
 def test_the_texts_shown_are_the_most_frequent_of_each_label_or_of_all() -> None:
     assert texts_to_show({"dark": ["a", "b", "b"], "red": ["c"]}, []) == ["b", "c"]
-    assert texts_to_show({}, ["x", "y", "y", "z", "z", "z"], most=2) == ["z", "y"]
+    assert texts_to_show({}, ["x", "y", "y", "z", "z", "z"], max_texts=2) == ["z", "y"]
 
 
 def test_samples_that_guidance_compares_and_those_it_cannot_are_made_apart_and_come_back_in_order() -> None:
-    system, masks, told = Follower(), some_masks(5), []
-    with_text = requests_by_mask(masks, "mask+caption", ["A red picture", "", "A bright picture", "", ""], seed=0)
+    system, masks, reported = Follower(), some_masks(5), []
+    with_text = requests_by_mask(masks, "mask+caption", ["A red image", "", "A bright image", "", ""], seed=0)
     requests, seeds = [request.condition for request in with_text], [request.seed for request in with_text]
     settings = SamplingSettings(steps=3, guidance_scale=1.2, eta=0.0)
-    made = make_images(system, requests, seeds, settings, on_step=lambda done, total: told.append((done, total)))
+    made = make_images(system, requests, seeds, settings, on_step=lambda done, total: reported.append((done, total)))
     assert system.rows == [4, 4, 4, 3, 3, 3], "two with two sides, three with one"
-    assert told == [(0, 3), (1, 3), (1, 3), (2, 3), (2, 3), (3, 3)]
+    assert reported == [(0, 3), (1, 3), (1, 3), (2, 3), (2, 3), (3, 3)]
     reds = made[:, :, :, 0].mean(axis=(1, 2)) - made[:, :, :, 1].mean(axis=(1, 2))
     assert reds.argmax() == 0
     assert made.mean(axis=(1, 2, 3)).argmax() == 2
@@ -108,20 +108,20 @@ def test_sampling_is_the_cards_but_for_what_is_given_and_a_target_must_be_listed
 def test_what_is_wrong_with_captions_is_said(discs: SegmentationFolder, tmp_path: Path) -> None:
     captions = read_captions(discs, "modality")
     assert captions["train00"].label == "dark"
-    assert captions["train00"].text.startswith("A dark picture")
+    assert captions["train00"].text.startswith("A dark image")
     assert captions_of(discs, ["nobody"], captions) is None
     with pytest.raises(DatasetInvalid, match="no text for 1 of 2 test images, 'nobody' first"):
         captions_of(discs, ["test00", "nobody"], captions)
-    with pytest.raises(DatasetInvalid, match="gives 0 labels as 'stain'.*name another member with --label"):
+    with pytest.raises(DatasetInvalid, match=r"gives 0 labels as 'stain'.*name another member with --label"):
         read_labels(discs, read_captions(discs, "stain"), "stain")
     bare = write_discs(tmp_path / "bare", captions=False)
     assert read_captions(bare) == {}
     path = bare.folder / "captions.jsonl"
     path.write_text(json.dumps({"stem": "a", "text": "b"}) + '\n{"stem": "c"}\n')
-    with pytest.raises(DatasetInvalid, match="captions.jsonl, line 2 is not"):
+    with pytest.raises(DatasetInvalid, match=r"captions.jsonl, line 2 is not"):
         read_captions(bare)
     path.write_text(json.dumps({"stem": "a", "text": "b", "classes": ["disc"]}))
-    with pytest.raises(DatasetInvalid, match="a label is one word an image"):
+    with pytest.raises(DatasetInvalid, match="a label is text"):
         read_captions(bare, "classes")
 
 

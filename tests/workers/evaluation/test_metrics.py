@@ -71,7 +71,7 @@ def test_confusion_refuses_what_cannot_be_compared() -> None:
 def test_confident_share_error_rate_and_psnr_by_hand() -> None:
     mask = np.array([[[0, 1], [255, 1]]], dtype=np.uint8)
     assert confident_share(mask) == 0.75
-    # 3 pixels have a true class; one of them is told wrong
+    # 3 pixels have a true class; one of them is reported wrong
     assert error_rate(mask, np.array([[[0, 0], [7, 1]]], dtype=np.uint8)) == 1 / 3
     assert psnr(np.zeros(4), np.full(4, 25.5), 255.0) == pytest.approx(20.0)
     assert psnr(mask, mask, 255.0) == float("inf")

@@ -18,23 +18,23 @@ QUICK = SegmenterSettings(size_px=16, width=8, epochs=12, batch_size=8, learning
 def test_the_segmenter_learns_a_toy_dataset_and_answers_only_what_may_be_asked(
     coast: SegmentationFolder, tmp_path: Path
 ) -> None:
-    told = []
+    reported = []
     trained = cached_segmenter(
-        coast, QUICK, tmp_path, on_iteration=lambda done, total, loss: told.append((done, total, loss))
+        coast, QUICK, tmp_path, on_iteration=lambda done, total, loss: reported.append((done, total, loss))
     )
     images, masks = coast.arrays("test", 16)
     predicted = trained.predict(images, batch_size=4)
     assert mean_iou(confusion_matrix(labels_of(masks, trained.answerable), predicted, 4), trained.answerable) > 0.9
     assert trained.answerable == (1, 2, 3)
     assert set(np.unique(predicted)) <= {1, 2, 3}
-    assert told[-1][:2] == (60, 60)
-    assert told[-1][2] < 0.5 * told[0][2]
+    assert reported[-1][:2] == (60, 60)
+    assert reported[-1][2] < 0.5 * reported[0][2]
 
 
-def test_a_kept_segmenter_is_read_again_and_not_trained(coast: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_cached_segmenter_is_loaded_and_not_trained(coast: SegmentationFolder, tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"epochs": 1})
     first = cached_segmenter(coast, settings, tmp_path)
-    again = cached_segmenter(coast, settings, tmp_path, on_iteration=lambda *told: pytest.fail("it was trained again"))
+    again = cached_segmenter(coast, settings, tmp_path, on_iteration=lambda *_: pytest.fail("it was trained again"))
     for one, two in zip(first.network.state_dict().values(), again.network.state_dict().values(), strict=True):
         assert torch.equal(one, two)
     cached_segmenter(coast, settings.model_copy(update={"seed": 1}), tmp_path)
@@ -49,13 +49,13 @@ def test_a_segmenter_of_masks_that_were_relabelled_or_whose_file_is_damaged_is_t
 
     def request() -> int:
         trained.clear()
-        cached_segmenter(data, settings, tmp_path / "kept", on_iteration=lambda *told: trained.append(told))
+        cached_segmenter(data, settings, tmp_path / "cache", on_iteration=lambda *reported: trained.append(reported))
         return len(trained)
 
     assert request() > 0
     assert request() == 0
-    (kept,) = (tmp_path / "kept").iterdir()
-    kept.write_bytes(kept.read_bytes()[:100])
+    (cached,) = (tmp_path / "cache").iterdir()
+    cached.write_bytes(cached.read_bytes()[:100])
     assert request() > 0
     assert request() == 0
     mask = data.mask_path(data.stems("train")[0])

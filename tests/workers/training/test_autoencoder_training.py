@@ -67,8 +67,8 @@ def test_it_learns_to_reconstruct_images_it_has_not_seen(finished: AutoencoderTr
     assert finished.about_it["measured_on"] == "test"
     assert finished.about_it["measured"]["images"] == 2
     assert finished.about_it["measured"]["psnr_db"] > finished.untrained_psnr + 5
-    with Image.open(finished.out / "samples" / "0000060.png") as picture:
-        assert picture.size == (2 * 16, 2 * 16)
+    with Image.open(finished.out / "samples" / "0000060.png") as image:
+        assert image.size == (2 * 16, 2 * 16)
 
 
 def test_the_scaling_factor_makes_the_training_images_latents_of_unit_deviation(finished: AutoencoderTrainer) -> None:
@@ -140,12 +140,13 @@ def test_presets_are_the_papers_shapes_and_say_what_is_ours() -> None:
     assert preset_autoencoder("paper", 256, paper="pathdiff").network == pathdiff_autoencoder()
     assert preset_autoencoder("small", 64).network.factor == 4
     assert preset_autoencoder("small", 64, features="hed-vgg16").deviations == (
-        "The autoencoder is our own: trained by MSE, a feature distance through hed-vgg16 and KL 0.001, without a discriminator.",
+        "The autoencoder is our own: trained by MSE, a feature distance through hed-vgg16 and KL 0.001, without a "
+        "discriminator.",
     )
 
 
 def test_what_does_not_fit_is_refused(scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--size 17 is no multiple of 2"):
+    with pytest.raises(ValueError, match="--size 17 is not a multiple of 2"):
         trainer(scenes, tmp_path, size_px=17)
     with pytest.raises(BaseInvalid, match="give a folder that 'twinset train autoencoder' wrote"):
         load_autoencoder(tmp_path)

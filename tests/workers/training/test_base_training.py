@@ -93,7 +93,7 @@ def test_the_loss_is_the_papers_written_out(scenes: Path, tmp_path: Path, conven
     generator, rows = iteration_generator(0, 3), run.rows_of(run.rows, 3)
     turns = torch.randint(8, (6,), generator=generator).tolist()
     mean, std = (
-        np.stack([bank[turn, row].numpy() for turn, row in zip(turns, rows)])
+        np.stack([bank[turn, row].numpy() for turn, row in zip(turns, rows, strict=True)])
         for bank in (run.latents.mean, run.latents.std)
     )
     z0 = mean + std * torch.randn(mean.shape, generator=generator).numpy()
@@ -114,13 +114,15 @@ def test_the_loss_is_the_papers_written_out(scenes: Path, tmp_path: Path, conven
 
 def test_captions_are_dropped_as_often_as_p_uncond_says(scenes: Path, tmp_path: Path) -> None:
     run = trainer(scenes, tmp_path, p_uncond=0.25)
-    kept: list[bool] = []
+    captioned: list[bool] = []
     draw = run.captions.draw
-    run.captions.draw = lambda rows, keep, generator: kept.extend(keep.tolist()) or draw(rows, keep, generator)
+    run.captions.draw = lambda rows, with_text, generator: (
+        captioned.extend(with_text.tolist()) or draw(rows, with_text, generator)
+    )
     run.model.forward = lambda z, t, text: z * next(run.network.parameters()).sum()
     for iteration in range(60):
         run.step(iteration)
-    assert 1 - sum(kept) / len(kept) == pytest.approx(0.25, abs=0.06)
+    assert 1 - sum(captioned) / len(captioned) == pytest.approx(0.25, abs=0.06)
 
 
 def test_the_base_that_is_read_back_is_the_averaged_network(finished: BaseTrainer) -> None:

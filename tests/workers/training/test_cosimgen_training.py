@@ -201,7 +201,7 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
     toy: SegmentationFolder, finished: CoSimGenTrainer, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        CheckpointInvalid, match="holds a run on 'toy', and the data are now 'other'; choose another --out"
+        CheckpointInvalid, match="holds a run on 'toy', and the data is now 'other'; choose another --out"
     ):
         trainer(replace(toy, name="other"), finished.out)
     save_checkpoint(tmp_path, 1, {"network.w": torch.ones(1)}, {"settings": {"hint": {}}})
@@ -216,11 +216,11 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_not_continued(
 
 
 def test_data_without_a_class_that_can_be_asked_for_are_refused(toy: SegmentationFolder, tmp_path: Path) -> None:
-    ground = tuple(replace(entry, queryable=False) for entry in toy.classes)
+    unqueryable = tuple(replace(entry, queryable=False) for entry in toy.classes)
     with pytest.raises(
-        DatasetInvalid, match="no class .* can be asked for: nothing, night, day are read as unlabelled ground"
+        DatasetInvalid, match=r"no class .* can be requested: nothing, night, day are read as unlabelled background"
     ):
-        trainer(replace(toy, classes=ground), tmp_path)
+        trainer(replace(toy, classes=unqueryable), tmp_path)
 
 
 def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolution_was_trained_for(
@@ -240,13 +240,15 @@ def test_the_card_has_the_guidance_asked_for_and_the_sizes_that_the_super_resolu
     card = export(tmp_path / "16")
     assert card.sizes_px == (16, 32)
     assert card.default_size_px == 32
-    with pytest.raises(ExportImpossible, match="enlarges pairs of 8 px and this model makes 16 px; .*--base-px 16"):
+    with pytest.raises(ExportImpossible, match=r"enlarges pairs of 8 px and this model makes 16 px; .*--base-px 16"):
         export(tmp_path / "8")
     (tmp_path / "16" / "superres.safetensors").write_bytes(b"cut")
-    with pytest.raises(ExportImpossible, match="16 cannot be read .*; train it again"):
+    with pytest.raises(ExportImpossible, match=r"16 cannot be read .*; train it again"):
         export(tmp_path / "16")
     with pytest.raises(
-        ExportImpossible, match="lacks superres.json or superres.safetensors; give a folder of `twinset train superres`"
+        ExportImpossible,
+        match=r"lacks superres.json or superres.safetensors; give a folder of `twinset train "
+        r"superres`",
     ):
         export(finished.out)
 
@@ -259,9 +261,8 @@ def test_at_the_end_the_text_projection_alone_moves_onto_every_class_set(
     before = run.averaged()
     left = run.align_text()
     after = trainer(toy, tmp_path, iterations=20)  # as the checkpoint keeps it
-    assert after.aligned and not trainer(toy, tmp_path, iterations=21).aligned, (
-        "a run that goes on is to be aligned again"
-    )
+    assert after.aligned
+    assert not trainer(toy, tmp_path, iterations=21).aligned, "a continued run has to be aligned again"
     after = after.averaged()
     sets = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 1, 1]])
     texts = letters(["A photo of night", "A photo of day", "A photo of night and day"])

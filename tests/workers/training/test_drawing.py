@@ -45,7 +45,7 @@ def test_repeat_factors_are_those_of_lvis_over_whole_class_sets() -> None:
 
 def test_pairs_whose_class_set_hangs_on_few_pixels_are_left_out() -> None:
     masks = np.zeros((6, 20, 20), dtype=np.uint8)
-    for row, pixels in enumerate((0, 1, 2, 3, 4, 200)):  # 0.5 % is 2 pixels; a margin of 2 is from 1 to 4, both kept
+    for row, pixels in enumerate((0, 1, 2, 3, 4, 200)):  # 0.5 % is 2 pixels; a margin of 2 is 1 to 4
         masks[row].flat[:pixels] = 1
     queryable = np.array([False, True])
     assert clear_rows(masks, queryable, 2.0).tolist() == [0, 1, 4, 5]

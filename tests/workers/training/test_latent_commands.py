@@ -71,7 +71,7 @@ def test_siamese_on_a_stable_diffusion_can_be_loaded_and_asked(
     assert not torch.equal(guidance_inputs.cond["text"], guidance_inputs.uncond["text"])
     again = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path)
     assert again.exit_code == 0
-    assert "goes on from iteration 1 of 1" in again.output
+    assert "resuming at iteration 1 of 1" in again.output
     assert "wrote siamese-scenes@1.0.0" in again.output
     other = invoke(siamese, "--data", scenes, "--base", stable_diffusion, "--out", tmp_path, "--no-dhi")
     assert other.exit_code == 1
@@ -83,7 +83,8 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
 ) -> None:
     first, second = tmp_path / "autoencoder", tmp_path / "base"
     result = invoke(autoencoder, "--data", scenes, "--out", first, "--size", 16, "--perceptual-weight", 0)
-    assert result.exit_code == 0 and "dB on 4 images of the train split" in result.output, result.output
+    assert result.exit_code == 0, result.output
+    assert "dB on 4 images of the train split" in result.output
     (scenes / "text.txt").write_text("scene00\nscene01")
     (scenes / "mask.txt").write_text("scene02\nscene03")
     result = invoke(
@@ -115,7 +116,8 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     assert "'scene00' of" in paired.output
     assert "is in both datasets" in paired.output
     result = invoke(pathdiff, *halves, "--text-list", scenes / "text.txt", "--mask-list", scenes / "mask.txt")
-    assert result.exit_code == 0 and "wrote pathdiff-scenes@1.0.0" in result.output, result.output
+    assert result.exit_code == 0, result.output
+    assert "wrote pathdiff-scenes@1.0.0" in result.output
     system = load_system(tmp_path / "pathdiff" / "model", device="cpu", dtype="float32")
     for request in (
         ConditionRequest(prompt="a cell"),
@@ -128,13 +130,13 @@ def test_autoencoder_base_and_pathdiff_build_on_one_another(
     assert system.card.licence == "CC0"
 
 
-def test_mistakes_are_told_in_a_line(stable_diffusion: Path, scenes: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_line(stable_diffusion: Path, scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     out, sd = ("--out", tmp_path / "a"), stable_diffusion
     cases = {
         "holds neither base.json": (siamese, "--base", tmp_path / "empty"),
         "a latent of 5 px (40 px of image) cannot be halved 3 times": (siamese, "--base", sd, "--size", 40),
-        "does not say for which images it is; give their side by --size": (base, "--autoencoder", sd, "--clip", sd),
+        "does not say the size of its images; give it by --size": (base, "--autoencoder", sd, "--clip", sd),
         "does not exist; a CLIP text encoder is read from safetensors": (
             base,
             "--autoencoder",
@@ -156,11 +158,12 @@ def test_mistakes_are_told_in_a_line(stable_diffusion: Path, scenes: Path, tmp_p
     }
     for message, (command, *arguments) in cases.items():
         result = invoke(command, "--data", scenes, *arguments, *out)
-        assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+        assert result.exit_code != 0
+        assert message in " ".join(result.output.split())
         assert isinstance(result.exception, SystemExit)
 
 
-def test_a_run_of_another_command_or_on_other_data_is_not_taken_over(scenes: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_command_or_on_other_data_is_not_resumed(scenes: Path, tmp_path: Path) -> None:
     first = ("--data", scenes, "--size", 32, "--out", tmp_path / "run")
     assert invoke(autoencoder, *first).exit_code == 0
     other = shutil.copytree(scenes, tmp_path / "other")
@@ -169,7 +172,7 @@ def test_a_run_of_another_command_or_on_other_data_is_not_taken_over(scenes: Pat
     )
     result = invoke(autoencoder, "--data", other, *first[2:])
     assert result.exit_code == 1
-    assert "holds a run on 'scenes', and the data are now 'others'" in result.output
+    assert "holds a run on 'scenes', and the data is now 'others'" in result.output
     save_checkpoint(tmp_path / "foreign", 1, {"network.w": torch.ones(1)}, {"settings": {"adversarial_weight": 0.1}})
     result = invoke(autoencoder, "--data", scenes, "--size", 32, "--out", tmp_path / "foreign")
     assert result.exit_code == 1
@@ -179,8 +182,8 @@ def test_a_run_of_another_command_or_on_other_data_is_not_taken_over(scenes: Pat
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--name", "My Model", "'My Model' is no model name"),
-        ("--version", "1", "'1' is no version; it takes three numbers"),
+        ("--name", "My Model", "'My Model' is not a model name"),
+        ("--version", "1", "'1' is not a version; one has three numbers"),
         ("--guidance-scale", 50, "50.0 is not in the range 0<=x<=20"),
         ("--alias", "square=background", "'background' names both 'background' and 'square' in scenes"),
         ("--alias", "circle=round", "circle: no such class"),
@@ -192,7 +195,8 @@ def test_what_no_card_may_say_is_refused_before_the_training(
 ) -> None:
     base_option = ("--base", tmp_path) if command is siamese else ()
     result = invoke(command, "--data", scenes, *base_option, "--out", tmp_path / "run", option, value)
-    assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+    assert result.exit_code != 0
+    assert message in " ".join(result.output.split())
     assert not (tmp_path / "run").exists()
 
 

@@ -160,7 +160,7 @@ def test_an_image_in_both_datasets_is_refused_by_name(
 ) -> None:
     text, _ = folders
     same = SegmentationFolder.open(text.folder)
-    with pytest.raises(DatasetInvalid, match="'scene00' of .* is in both datasets"):
+    with pytest.raises(DatasetInvalid, match=r"'scene00' of .* is in both datasets"):
         trainer((text, same), tmp_path)
     for name, stems in (("text.txt", "scene00\nscene01"), ("mask.txt", "scene02\nscene03")):
         (tmp_path / name).write_text(stems)

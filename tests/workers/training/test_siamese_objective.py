@@ -44,8 +44,8 @@ def test_all_four_losses_are_the_papers_written_out(
         noised, text, masks, images = noised_batch(run, iteration)
         unet, control, hint = run.network.unet, run.network.control, run.network.hint
 
-        def controls(z: Tensor, t: Tensor, text: Tensor, picture: Tensor) -> list[Tensor]:
-            down, middle = control(z, t, encoder_hidden_states=text, controlnet_cond=hint(picture), return_dict=False)
+        def controls(z: Tensor, t: Tensor, text: Tensor, image: Tensor) -> list[Tensor]:
+            down, middle = control(z, t, encoder_hidden_states=text, controlnet_cond=hint(image), return_dict=False)
             return [*down, middle]
 
         def predict(z: Tensor, t: Tensor, text: Tensor, residuals: list[Tensor]) -> np.ndarray:
@@ -58,15 +58,13 @@ def test_all_four_losses_are_the_papers_written_out(
                 mid_block_additional_residual=middle,
             ).sample.numpy()
 
-        c_m, c_i = (controls(noised.z, noised.t, text, picture) for picture in (masks, images))
+        c_m, c_i = (controls(noised.z, noised.t, text, image) for image in (masks, images))
         out_m = predict(noised.z, noised.t, text, c_m)
         out_mix = predict(noised.z, noised.t, text, [0.5 * i + m for i, m in zip(c_i, c_m, strict=True)])
         z, eps, target = noised.z.numpy(), noised.noise.numpy(), noised.target.numpy()
         alpha, sigma = (np.sqrt(x.numpy())[:, None, None, None] for x in (noised.abar, 1 - noised.abar))
-        if prediction_type == "epsilon":
-            z0_again = (z - sigma * out_mix) / alpha
-        else:
-            z0_again = alpha * z - sigma * out_mix
+        noise = prediction_type == "epsilon"
+        z0_again = (z - sigma * out_mix) / alpha if noise else alpha * z - sigma * out_mix
         z_again = alpha * z0_again + sigma * eps
         target_again = eps if prediction_type == "epsilon" else alpha * eps - sigma * z0_again
         chosen = noised.t.numpy() <= 200
@@ -139,13 +137,13 @@ def test_the_weights_grow_over_the_training_and_no_forward_is_made_for_nothing(
     run.network.unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
     with torch.no_grad():
         first = losses_of(run, 0)
-        assert torch.equal(first["mask"], first["image"]) and first["consistency"] == 0, (
-            "w_i is 0 at the start: c_mix is c_m"
-        )
+        assert torch.equal(first["mask"], first["image"]), "w_i is 0 at the start: c_mix is c_m"
+        assert first["consistency"] == 0
         losses_of(run, 20)
         assert rows == [6] * 4, "w_a is 0 up to a third of the run"
         later = losses_of(run, 21)
-        assert len(rows) == 7 and 0 < rows[-1] < 6, "only the samples with t <= 200 run again"
+        assert len(rows) == 7
+        assert 0 < rows[-1] < 6, "only the samples with t <= 200 run again"
         assert later["augmentation"] > 0
         assert later["mask"] != later["image"]
         late = noised_batch(run, 21)[0]

@@ -217,10 +217,8 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         trainer(SegmentationFolder.open(folder), tmp_path / "run")
     base = tiny_base()
     settings = preset_siamese("small", base)
+    wrong = settings.model_copy(update={"hint": settings.hint.model_copy(update={"widths": (16, 32, 64, 128, 256)})})
     with pytest.raises(ValueError, match="makes masks 8 times smaller and the base's latents are 4 times smaller"):
-        wrong = settings.model_copy(
-            update={"hint": settings.hint.model_copy(update={"widths": (16, 32, 64, 128, 256)})}
-        )
         SiameseTrainer(SegmentationFolder.open(folder), base, tmp_path / "run", wrong, accelerator())
 
 

@@ -52,8 +52,8 @@ def test_training_beats_bicubic_at_both_scales_and_writes_its_result(
     lines = list(read_log(tmp_path / "log.jsonl"))
     assert [line["iteration"] for line in lines] == [50, 100, 150]
     assert lines[2]["mse"] < lines[0]["mse"]
-    with Image.open(tmp_path / "samples" / "0000150.png") as picture:
-        assert picture.size == (7 * 64, 4 * 64)
+    with Image.open(tmp_path / "samples" / "0000150.png") as image:
+        assert image.size == (7 * 64, 4 * 64)
 
 
 def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: SegmentationFolder, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_run_that_resumes_has_the_same_losses_as_one_undisturbed(shapes: Segme
         assert torch.equal(mine, theirs)
 
 
-def test_a_run_of_another_network_is_not_taken_over(shapes: SegmentationFolder, tmp_path: Path) -> None:
+def test_a_run_of_another_network_is_not_resumed(shapes: SegmentationFolder, tmp_path: Path) -> None:
     _trainer(shapes, tmp_path).save(1)
     with pytest.raises(ValueError, match="choose another --out"):
         _trainer(shapes, tmp_path, network=ESPCNConfig())
@@ -87,7 +87,7 @@ def test_what_leaves_the_paper_is_said_and_no_feature_network_is_called_by_anoth
     assert "by MSE alone" in preset_superres("paper", perceptual_weight=0.0).deviations[0]
 
 
-def test_scales_take_turns_and_the_higher_one_starts_from_real_pairs_or_from_the_network(
+def test_scales_alternate_and_the_higher_one_starts_from_real_pairs_or_from_the_network(
     shapes: SegmentationFolder, tmp_path: Path
 ) -> None:
     def sides(chained: float) -> list[tuple[int, int]]:
