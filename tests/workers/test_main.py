@@ -69,7 +69,7 @@ def submit(store: FolderStore, settings: Settings, model: Path, **changes: Any) 
         card,
         weights_sha256=card.files["model.safetensors"].sha256,
         classes=card.queryable[:1],
-        size_px=card.default_size_px,
+        size=card.default_size_px,
         **changes,
     )
     JobRepository(store).write_spec(spec)
