@@ -28,7 +28,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     401: (
         "unauthorized",
         "A valid API key is needed",
-        "no API key came along; send one as 'Authorization: Bearer tws_...'",
+        "the request has no API key; send one as 'Authorization: Bearer tws_...'",
     ),
     403: ("link-expired", "The link has expired", "the link has expired; ask the job for a new one"),
     404: ("unknown-job", "No such job", "job 'j7ybr17pesw6kn47yb0' does not exist; GET /jobs lists those that do"),

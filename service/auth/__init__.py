@@ -1,11 +1,10 @@
-"""Who may ask, and for how much.
+"""Authentication: API keys, and the tenant that a request belongs to.
 
-    api_keys   an API key: its text, which only its holder has, and its record, which only has a hash
-    ring       the records in the object store: made, found, listed, revoked
-    gate       from the Authorization header of a request to its tenant, or a refusal
-    rates      requests a second, by a token bucket in Redis
-    limits     what a tenant may have at once: queued samples and stored bytes
-    listening  no key, no address but loopback
+    api_key        an API key: the text that its holder has, and its record, which has only a hash
+    key_store      the records of API keys in the object store: created, found, listed, revoked
+    authenticate   from a request's Authorization header to its tenant, or a refusal
+    rate_limit     requests a second for each tenant, by a token bucket in Redis
+    bind_check     an API that others can reach must have a key
 
-A tenant's jobs and uploads are its own: to everybody else they do not exist. Models are for all.
+A tenant's jobs, runs and uploads are its own: for other tenants they do not exist. Models are shared by all tenants.
 """

@@ -1,8 +1,7 @@
-"""API keys: ``tws_{id}_{secret}``, shown once to whoever makes one, and kept as a hash.
+"""API keys: ``tws_{id}_{secret}``, shown once, when they are created, and stored as a hash.
 
-The secret is 32 random bytes, so there is no dictionary to try and nothing that a slow, salted hash would slow down:
-plain sha256 is right for it, and quick enough for every request. The prefix lets scanners of repositories and logs know
-a key when they see one.
+The secret is 260 random bits, so a dictionary attack has nothing to try, and a slow, salted hash would gain nothing: plain
+sha256 is enough, and quick enough for every request. The prefix lets scanners of repositories and logs recognise a key.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ KEY_TEXT = re.compile(rf"{PREFIX}_([{_DIGITS}]{{{_ID_DIGITS}}})_([{_DIGITS}]{{{_
 
 @dataclass(frozen=True)
 class KeyText:
-    """A key as its holder has it. The secret stays out of every repr, and so of tracebacks and logs."""
+    """The text of a key, as its holder has it. The secret is left out of its repr, and so of tracebacks and logs."""
 
     id: str
     secret: str = field(repr=False)
 
     @classmethod
     def new(cls) -> KeyText:
-        """A key that nobody has yet."""
+        """A new random key."""
         return cls(_drawn(_ID_DIGITS), _drawn(_SECRET_DIGITS))
 
     @classmethod
     def parse(cls, text: str) -> KeyText | None:
-        """The key that ``text`` spells, or None."""
+        """The key in ``text``; None if it is not the text of a key."""
         match = KEY_TEXT.fullmatch(text)
         return None if match is None else cls(*match.groups())
 
@@ -51,7 +50,7 @@ class KeyText:
         return f"{PREFIX}_{self.id}_{self.secret}"
 
     def sha256(self) -> str:
-        """What is kept of the secret."""
+        """The hash of the secret, which the record has."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
 
 
@@ -70,19 +69,19 @@ class ApiKey(BaseModel):
     revoked_at: AwareDatetime | None = None
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
-        """Whether the key holds at ``now``."""
+        """The key's state at ``now``."""
         if self.revoked_at is not None:
             return "revoked"
         return "valid" if self.expires_at is None or now < self.expires_at else "expired"
 
 
 def is_key_id(text: str) -> bool:
-    """Whether ``text`` has the form of a key's id; nothing else may become part of a store key."""
+    """Whether ``text`` has the form of a key's id. Only such a text may become part of a store key."""
     return _KEY_ID.match(text) is not None
 
 
 def without_secrets(text: str) -> str:
-    """``text`` with every API key in it cut down to its id."""
+    """``text`` with the secret of every API key in it replaced by asterisks."""
     return KEY_TEXT.sub(rf"{PREFIX}_\1_********", text)
 
 

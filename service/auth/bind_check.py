@@ -1,4 +1,4 @@
-"""No key, no address but loopback: what ``twinset serve`` makes sure of before it answers anybody."""
+"""Check of the address that an API listens on: without an API key it must be a loopback address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("twinset.access")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach a socket bound to ``address``, an IP address; an unknown form is not."""
+    """Whether ``address`` is an IP address that only this machine can reach. False for a text of another form."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -23,29 +23,31 @@ def is_loopback(address: str) -> bool:
 
 
 def require_keys(settings: Settings, store: ObjectStore, address: str) -> Settings:
-    """The settings of an API whose socket is bound to ``address``. Raises :class:`SettingsError` if it would be open to
-    others.
+    """The settings of an API whose socket is bound to ``address``.
 
-    On an address that others reach, ``auto`` becomes ``true``, so that nothing which happens to the store later opens
-    it. A store that does not answer yet keeps no API from starting: it asks for keys, and has none to let anybody in
-    by.
+    Raises :class:`SettingsError` if other machines could use the API without a key. On an address that other machines
+    reach, ``auto`` becomes ``true``, so that nothing that happens to the store later opens the API. If the store does
+    not answer yet, the API starts and requires keys.
     """
     if is_loopback(address):
         return settings
     if settings.require_keys == "false":
         _log.warning(
-            "%s can be reached from other machines, and no key is asked for: TWINSET_REQUIRE_KEYS=false", address
+            "%s can be reached from other machines, and no API key is required: TWINSET_REQUIRE_KEYS=false", address
         )
         return settings
     try:
         has_keys = KeyStore(store).any()
     except StoreError as error:
-        _log.warning("nobody is let in until the store tells of keys: %s", error.detail)
+        _log.warning(
+            "API keys are required, but the store cannot be read, so all requests are refused until it can: %s",
+            error.detail,
+        )
         has_keys = True
     if not has_keys:
         raise SettingsError(
-            f"{address} can be reached from other machines, and the store has no API key that would tell them apart. Make "
-            "one with 'twinset keys create --tenant NAME', or listen on 127.0.0.1; where something in front of the API "
-            "lets in only those it should, set TWINSET_REQUIRE_KEYS=false"
+            f"{address} can be reached from other machines, and the store has no API key. Create one with "
+            "'twinset keys create --tenant NAME', or listen on 127.0.0.1; if a proxy in front of the API authenticates "
+            "requests, set TWINSET_REQUIRE_KEYS=false"
         )
     return settings.model_copy(update={"require_keys": "true"})

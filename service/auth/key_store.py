@@ -1,4 +1,4 @@
-"""The key ring: the records of all API keys, in the object store, so that every API process knows the same ones."""
+"""The records of all API keys in the object store, so that every API process has the same ones."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from service.kit.validation import UNPRINTABLE, truncated_repr, unprintable
 from service.store import keys
 from service.store.base import ObjectStore
 
-SEEN_AT_LATEST_S = 10.0
-"""An API process looks at a record again after this many seconds: so long a revoked key may still be taken."""
+REVOCATION_DELAY_S = 10.0
+"""Seconds for which an API process remembers a record: a revoked key may be accepted for as long."""
 
 
 @dataclass(frozen=True)
 class KeyStore:
-    """The keys in ``store``."""
+    """The API keys in ``store``."""
 
     store: ObjectStore
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -34,9 +34,9 @@ class KeyStore:
     def create(
         self, tenant: str, *, name: str | None = None, expires_in: timedelta | None = None
     ) -> tuple[KeyText, ApiKey]:
-        """A new key for ``tenant``, and its record. The text is nowhere else: who loses it makes another.
+        """A new key for ``tenant``, and its record. The key's text is stored nowhere.
 
-        Raises :class:`InvalidRequest` for a tenant or a name that cannot be.
+        Raises :class:`InvalidRequest` for an invalid tenant or name.
         """
         if not is_tenant(tenant):
             raise InvalidRequest(f"the tenant is {truncated_repr(tenant)}; a tenant's name is {TENANT_FORM}")
@@ -60,7 +60,7 @@ class KeyStore:
         return key, record
 
     def find(self, key_id: str) -> ApiKey | None:
-        """The key of this id, whatever has become of it; None if there is none, or ``key_id`` is no id."""
+        """The key of this id, in any state; None if there is none, or ``key_id`` is not an id."""
         if not is_key_id(key_id):
             return None
         try:
@@ -71,12 +71,12 @@ class KeyStore:
             record = ApiKey.model_validate_json(text)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'object'}: {e['msg']}" for e in error.errors())
-            raise StoreError(f"{keys.api_key(key_id)} in the object store is no API key: {wrong}") from None
+            raise StoreError(f"{keys.api_key(key_id)} in the object store is not an API key: {wrong}") from None
         if record.id != key_id:
             raise StoreError(f"{keys.api_key(key_id)} in the object store is another key's record; remove it")
         return record
 
-    def every(self) -> Iterator[ApiKey]:
+    def list(self) -> Iterator[ApiKey]:
         """All keys, in the order of their ids."""
         for key_id in self._ids():
             record = self.find(key_id)
@@ -84,14 +84,17 @@ class KeyStore:
                 yield record
 
     def any(self) -> bool:
-        """Whether there is a key, be it revoked: taking the last one back must not open the door to everybody."""
+        """Whether there is a key, valid or not: revoking the last one must not open the API."""
         return next(self._ids(), None) is not None
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Takes the key back, for ever; again changes nothing. Its record. Raises :class:`UnknownApiKey`."""
+        """Revokes the key for good, and returns its record. Revoking again changes nothing.
+
+        Raises :class:`UnknownApiKey`.
+        """
         record = self.find(key_id)
         if record is None:
-            # What was typed may be a whole key, so it is not said again.
+            # The text may be a whole key, so the message does not repeat it.
             raise UnknownApiKey(
                 "no API key has this id; 'twinset keys list' shows the ids, which are the 12 characters after tws_"
             )

@@ -60,7 +60,7 @@ def list_keys(as_json: bool) -> None:
     """List all keys, newest first, without their secrets."""
     key_store = _key_store()
     now = key_store.now()
-    found = sorted(key_store.every(), key=lambda key: key.created_at, reverse=True)
+    found = sorted(key_store.list(), key=lambda key: key.created_at, reverse=True)
     rows: list[dict[str, Any]] = [
         {**key.model_dump(mode="json", exclude={"format", "secret_sha256"}), "state": key.state(now)} for key in found
     ]
@@ -100,13 +100,13 @@ def revoke(key_id: str) -> None:
 
     Running servers refuse it within ten seconds. Signed links from before keep working until they expire.
     """
-    from service.auth.key_store import SEEN_AT_LATEST_S
+    from service.auth.key_store import REVOCATION_DELAY_S
     from service.cli.console import out
 
     record = _key_store().revoke(key_id)
     out.print(
         f"[green]✓[/] Key [bold]{record.id}[/] of tenant [bold]{record.tenant}[/] is revoked. "
-        f"Servers refuse it within {SEEN_AT_LATEST_S:.0f} s.",
+        f"Servers refuse it within {REVOCATION_DELAY_S:.0f} s.",
         soft_wrap=True,
     )
 

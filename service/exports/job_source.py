@@ -15,7 +15,7 @@ from service.datasets.stored.dataset import UnavailableItem
 from service.errors import ObjectDamaged, ObjectNotFound
 from service.jobs.manifest import manifest_entry
 from service.jobs.repository import JobRepository
-from service.jobs.sample_files import neighbours, read_sample_files, sample_files_of
+from service.jobs.sample_files import group_adjacent, read_sample_files, sample_files_of
 from service.jobs.spec import ChunkRecord, JobSpec
 from service.jobs.spec import SampleRecord as Sample
 from service.kit.prefetch import prefetch
@@ -85,7 +85,7 @@ def as_items(
             reason = "damaged" if isinstance(error, ObjectDamaged) else "missing"
             return [UnavailableItem(group[0][0].name, reason, error.detail)]
 
-    with closing(prefetch(read, neighbours((twin, twin.sample) for twin in twins))) as groups:
+    with closing(prefetch(read, group_adjacent((twin, twin.sample) for twin in twins))) as groups:
         for group, items in groups:
             for (twin, _), item in zip(group, items, strict=True):
                 yield twin.position, item

@@ -1,4 +1,4 @@
-"""Cancelling a job: asked for once, decided by whoever writes the summary first."""
+"""Cancelling a job: the cancel is requested once, and the first summary that is written decides."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from service.kit.states import JobState
 
 
 def cancel(spec: JobSpec, repository: JobRepository, live_state: LiveState) -> None:
-    """Asks for the job's cancel; ends it at once if no worker has begun with it.
+    """Requests the job's cancel, and ends the job at once if no worker has started it.
 
-    A worker marks the job as begun before it looks for the cancel, and here the cancel is written before that mark is
-    looked for; so at least one of the two sees the other. Asking again changes nothing. Raises
+    A worker marks the job as started before it looks for a cancel, and this function writes the cancel before it looks for
+    that mark; so at least one of the two sees the other. Cancelling again changes nothing. Raises
     :class:`JobStateConflict` if the job has ended otherwise.
     """
     summary = repository.read_summary(spec.job)

@@ -1,8 +1,8 @@
-"""Deletions: jobs that are gone for everybody, while their objects go one after another.
+"""Pending deletions: jobs that no longer exist for users, while their objects are removed in the background.
 
-    deleting/{job}.json   written first of all, removed last of all; as long as it is there, the job is not
+    deleting/{job}.json   written first, removed last; while it exists, the job does not
 
-It holds what has to be known once the job's spec is gone, so that whoever goes on with the deletion needs nothing else.
+It holds what is needed once the job's spec is gone, so that another worker can continue the deletion.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Why = Literal["asked for", "expired", "never accepted"]
 
 
 class Deletion(BaseModel):
-    """A job that is being deleted. ``tenant`` is None where it never had a spec that could tell."""
+    """A job that is being deleted. ``tenant`` is None for a job that never had a spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,12 +44,12 @@ class Deletion(BaseModel):
 
 @dataclass(frozen=True)
 class Deletions:
-    """The notes in ``store``. No state of its own, so any process may use one."""
+    """The pending deletions in ``store``. It has no state of its own, so any process may use one."""
 
     store: ObjectStore
 
     def enqueue(self, spec: JobSpec, why: Why) -> None:
-        """Makes the job be gone: from here on it is unknown, and its objects go in the background."""
+        """Deletes the job: from now on it is unknown, and its objects are removed in the background."""
         key = spec.idempotency_key
         record = None if key is None else idempotency.record_key(tenant=spec.tenant, key=key)
         now = datetime.now(UTC)
@@ -60,7 +60,7 @@ class Deletions:
         )
 
     def enqueue_leftovers(self, job: str) -> None:
-        """The same for what lies there under the id of a job that never was."""
+        """Has the objects removed that lie under the id of a job that was never accepted."""
         self._write(Deletion(job=job, why="never accepted", noted_at=datetime.now(UTC)))
 
     def is_pending(self, job: str) -> bool:
@@ -68,7 +68,7 @@ class Deletions:
         return self.store.head(keys.deletion(job)) is not None
 
     def pending(self, *, limit: int | None = None) -> Iterator[str]:
-        """The jobs that are being deleted."""
+        """The ids of jobs that are being deleted."""
         prefix = keys.deletions_prefix()
         for info in self.store.list(prefix, limit=limit):
             job = info.key[len(prefix) :].removesuffix(".json")
@@ -76,7 +76,7 @@ class Deletions:
                 yield job
 
     def read(self, job: str) -> Deletion | None:
-        """The job's note; None if it is not, or no longer, being deleted."""
+        """The job's pending deletion; None if it is not being deleted."""
         try:
             return Deletion.model_validate_json(self.store.get(keys.deletion(job)))
         except ObjectNotFound:
@@ -86,7 +86,7 @@ class Deletions:
             raise StoreError(f"{keys.deletion(job)} in the object store is not a deletion: {wrong}") from None
 
     def delete_entry(self, job: str) -> None:
-        """Removes the note: nothing of the job is left."""
+        """Removes the entry, once all of the job's objects are gone."""
         self.store.delete(keys.deletion(job))
 
     def _write(self, deletion: Deletion) -> None:

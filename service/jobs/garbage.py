@@ -1,7 +1,7 @@
-"""Removing what is left of a deleted job: pictures first, its spec and summary last, then all that names it elsewhere.
+"""Removal of a deleted job's objects: files first, spec and summary last, then the entries that name the job.
 
-Every step may be repeated, and nothing but the deletion's own note is needed, so whoever is killed here is followed by
-another who goes on. The summary goes after the spec: a spec without a summary would be a job to be worked on.
+Every step may be repeated, and only the deletion's entry is needed, so if a worker is killed here, another continues.
+The summary is removed after the spec: a spec without a summary would be a job that workers process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from service.store import keys
 from service.store.base import ObjectStore
 
 
-def remove_job(repository: JobRepository, deletion: Deletion, *, most: int) -> int | None:
-    """Removes up to ``most`` objects of the job; None once nothing is left of it, and its note is gone too."""
+def remove_job(repository: JobRepository, deletion: Deletion, *, max_objects: int) -> int | None:
+    """Removes up to ``max_objects`` objects of the job; None once nothing is left of it and its entry is gone too."""
     store, job = repository.store, deletion.job
-    removed = _delete(store, islice(_objects(store, job), most))
-    if removed == most:
+    removed = _delete(store, islice(_objects(store, job), max_objects))
+    if removed == max_objects:
         return removed
     store.delete(keys.job_spec(job))
     store.delete(keys.job_summary(job))
@@ -40,13 +40,13 @@ def remove_job(repository: JobRepository, deletion: Deletion, *, most: int) -> i
 
 
 def _objects(store: ObjectStore, job: str) -> Iterator[str]:
-    """The keys of all that lies under the job but its spec and summary, in the order in which it may go."""
+    """The keys of the job's objects except spec and summary, in the order in which they may be removed."""
     first = (*keys.job_sample_prefixes(job), keys.job_inputs_prefix(job), keys.job_chunks_prefix(job))
     for prefix in first:
         yield from (info.key for info in store.list(prefix))
     last = (keys.job_spec(job), keys.job_summary(job))
     for info in store.list(keys.job_prefix(job)):
-        # what was listed above may still be on its way out
+        # objects listed above may still be listed for a moment
         if info.key not in last and not info.key.startswith(first):
             yield info.key
 
@@ -57,7 +57,7 @@ def _delete(store: ObjectStore, found: Iterator[str]) -> int:
 
 
 def _unbind(store: ObjectStore, key: str, job: str) -> None:
-    """Removes a record that binds something to the job, unless it is bound to another by now."""
+    """Removes a record that names the job, unless it names another by now."""
     try:
         bound = json.loads(store.get(key))["job"]
     except ObjectNotFound:
@@ -67,14 +67,16 @@ def _unbind(store: ObjectStore, key: str, job: str) -> None:
 
 
 def is_leftover(repository: JobRepository, job: str, before: datetime) -> bool:
-    """Whether objects lie under an id that never got a spec, all of them from before ``before``."""
+    """Whether the id never got a spec, and all objects under it are older than ``before``."""
     store = repository.store
     if store.head(keys.job_spec(job)) is not None or repository.deletions.is_pending(job):
         return False
     return all(info.modified < before for info in store.list(keys.job_prefix(job)))
 
 
-def remove_strays(repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, most: int) -> int:
+def remove_strays(
+    repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, max_objects: int
+) -> int:
     """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record;
     how many."""
     counted = _counted(repository, spec, summary)
@@ -84,11 +86,11 @@ def remove_strays(repository: JobRepository, spec: JobSpec, summary: Summary, be
         for info in repository.store.list(prefix)
         if info.modified < before and _called(info.key) not in counted
     )
-    return _delete(repository.store, islice(strays, most))
+    return _delete(repository.store, islice(strays, max_objects))
 
 
 def _counted(repository: JobRepository, spec: JobSpec, summary: Summary) -> set[int | str]:
-    """What the records count: shards by their keys, pictures by the indices of their samples."""
+    """What the records count: shards by their keys, files by the indices of their samples."""
     if spec.layout == "shards":
         return {record.shard.key for record in repository.iterate_chunks(spec.job) if record.shard is not None}
     if summary.failed:

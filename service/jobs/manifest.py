@@ -1,4 +1,4 @@
-"""A manifest line: one twin, with everything needed to make it again, to the bit, on the same kind of machine."""
+"""Manifest lines: one twin each, with everything needed to make it again, to the bit, on the same kind of machine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 
 
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
-    """The manifest's entry for a made twin: what it is, where its pictures lie, and what it was made on.
+    """The manifest's entry for a made twin: what it is, where its files lie, and what it was made on.
 
-    A picture in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; where ``offset`` is None it is all of
-    it.
+    A file in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; if ``offset`` is None it is the whole object.
     """
     about = described(spec, item)
     image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}
@@ -32,8 +31,10 @@ def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> di
 
 
 def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:
-    """What a made twin is and how it was asked for: nothing of the job, of where it lies or of the machine, so that the
-    same request says the same in every job."""
+    """What a made twin is and how it was requested.
+
+    It leaves out the job, the keys and the machine, so that the same request gives the same in every job.
+    """
     number = spec.mask_number(item.index)
     return {
         "index": item.index,

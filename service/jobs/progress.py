@@ -1,4 +1,4 @@
-"""Where a job stands, worked out from its objects in the store; Redis only adds what the store does not know yet."""
+"""A job's progress, computed from its objects in the store; Redis only adds what the store does not have yet."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from service.jobs.spec import JobSpec
 from service.kit.states import JobState, current_state, sequence_number
 from service.webhooks.outbox import WAITING, DeliveryStatus
 
-_RECORDS_READ_PER_LOOK = 32
-_RECENT_CHUNKS = 32
-_JOBS_REMEMBERED = 1024
+_MAX_RECORDS_PER_READ = 32
+_MAX_RECENT_CHUNKS = 32
+_MAX_REMEMBERED_JOBS = 1024
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A job at one moment.
+    """A job's progress at one moment.
 
-    ``done`` twins are made of ``total``; ``failed`` samples were given up, None while their records are not all read;
+    ``done`` twins are made of ``total``; ``failed`` samples failed, None while their records are not all read;
     ``rate`` is in twins per second, ``seconds_left`` and ``seconds`` (from acceptance to the end) in seconds;
-    ``callback`` is None where none was asked for; ``retried_by`` is the job that makes what is missing of this one;
-    ``sequence`` never falls (:func:`service.kit.states.sequence_number`); ``stalled`` keeps the job from being stored
-    for now.
+    ``callback`` is None if none was requested; ``retried_by`` is the job that makes this one's missing samples;
+    ``sequence`` never falls (:func:`service.kit.states.sequence_number`); ``stalled`` says why twins
+    cannot be stored for now.
     """
 
     state: JobState
@@ -44,15 +44,15 @@ class Progress:
     retried_by: str | None = None
     stalled: Stalled | None = None
 
-    def told(self, rate: float | None, stalled: Stalled | None) -> Progress:
-        """The same, of a job that lives, with what Redis says of it."""
+    def with_live_state(self, rate: float | None, stalled: Stalled | None) -> Progress:
+        """The progress of a running job, with its live state from Redis added."""
         rate = rate or self.rate
         left = self.total - self.done - (self.failed or 0)
         return replace(self, rate=rate, seconds_left=_seconds_left(self.state, left, rate), stalled=stalled)
 
 
 def accepted(spec: JobSpec) -> Progress:
-    """Where a job stands whose spec has been written just now."""
+    """The progress of a job whose spec has just been written."""
     return Progress(
         state=JobState.QUEUED,
         sequence=sequence_number(ended=False, cancel_asked=False, started=False, recorded=0, chunks=spec.chunks),
@@ -65,18 +65,17 @@ def accepted(spec: JobSpec) -> Progress:
 
 @dataclass
 class _Counted:
-    """What has been seen of a living job's records, so that a second look costs only what is new."""
+    """Counts of a running job's records, so that a second look reads only new records."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     frontier: int = 0  # chunks below are all recorded and counted
     failed_below: int = 0
     failed_in: dict[int, int | None] = field(default_factory=dict)  # chunks from the frontier on; None: not read yet
-    recent: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_RECENT_CHUNKS))
+    recent: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_MAX_RECENT_CHUNKS))
 
 
 class ProgressReader:
-    """Reads progress. Keeps counts of living jobs, and nothing that the store could contradict: records never
-    change."""
+    """Reads the progress of jobs. It remembers counts of running jobs, which stay true because records never change."""
 
     def __init__(self, repository: JobRepository, live_state: LiveState) -> None:
         self._repository = repository
@@ -85,12 +84,12 @@ class ProgressReader:
         self._lock = threading.Lock()
 
     def read(self, spec: JobSpec) -> Progress:
-        """Where the job stands now."""
+        """The job's progress now."""
         progress = self.look(spec)
-        return progress if progress.state.ended else progress.told(*self._live_state.read_job(spec.job))
+        return progress if progress.state.ended else progress.with_live_state(*self._live_state.read_job(spec.job))
 
     def look(self, spec: JobSpec) -> Progress:
-        """Where the job stands by what the store alone knows of it."""
+        """The job's progress as the store alone has it."""
         summary = self._repository.read_summary(spec.job)
         if summary is not None:
             working_s = (summary.finished_at - (summary.started_at or spec.created_at)).total_seconds()
@@ -127,7 +126,7 @@ class ProgressReader:
         )
 
     def _count(self, spec: JobSpec) -> tuple[int, int, int | None, float | None]:
-        """Chunks and samples recorded, samples given up (None: not all records read yet), twins per second of late."""
+        """Chunks and samples recorded, failed samples (None: not all records read yet), recent twins per second."""
         counted = self._remembered(spec.job)
         with counted.lock:
             for chunk, info in self._repository.recorded_chunks(spec.job, start_at=counted.frontier):
@@ -135,8 +134,8 @@ class ProgressReader:
                     counted.failed_in[chunk] = None
                     counted.recent.append((info.modified, len(spec.chunk_range(chunk))))
             unread = sorted(chunk for chunk, failed in counted.failed_in.items() if failed is None)
-            if unread:  # else no threads for reading ahead are made
-                for record in self._repository.read_chunks(spec.job, unread[:_RECORDS_READ_PER_LOOK]):
+            if unread:  # otherwise no threads for reading ahead are started
+                for record in self._repository.read_chunks(spec.job, unread[:_MAX_RECORDS_PER_READ]):
                     counted.failed_in[record.chunk] = record.failed
             while counted.failed_in.get(counted.frontier) is not None:
                 counted.failed_below += counted.failed_in.pop(counted.frontier) or 0
@@ -152,13 +151,13 @@ class ProgressReader:
         with self._lock:
             counted = self._counted.pop(job, None) or _Counted()
             self._counted[job] = counted
-            while len(self._counted) > _JOBS_REMEMBERED:
+            while len(self._counted) > _MAX_REMEMBERED_JOBS:
                 self._counted.popitem(last=False)
             return counted
 
 
 def _seconds_left(state: JobState, left: int, rate: float | None) -> float | None:
-    # Nothing more comes after a cancel, so there is no time left to tell.
+    # After a cancel no more twins come, so no time is left.
     return left / rate if rate and state is JobState.RUNNING else None
 
 

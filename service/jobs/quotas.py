@@ -1,4 +1,4 @@
-"""What a tenant may have at once: samples in jobs that have not ended, and bytes in the store.
+"""Quotas of a tenant: samples in jobs that have not ended, and bytes in the store.
 
 The store tells both (:mod:`service.jobs.usage`), so that no loss of Redis forgets them. Redis only adds the bytes of
 jobs that are still running, which workers count up there with each chunk; without it, those count once the job has
@@ -29,12 +29,12 @@ _RECONCILE_INTERVAL_S = 30.0
 _TTL_S = 7 * 86_400
 _QUEUE_RETRY_S = 30
 _STORE_RETRY_S = 3600
-_ASK = "ask whoever runs this service for more"
+_ASK = "ask the operator of this service for more"
 
 
 @dataclass
 class Quotas:
-    """Holds tenants to their limits; 0 is none. May be used from many threads. ``clock`` counts seconds."""
+    """Enforces the limits of tenants; 0 is no limit. May be used from many threads. ``clock`` counts seconds."""
 
     usage: TenantUsage
     live_state: LiveState
@@ -42,14 +42,14 @@ class Quotas:
     stored_bytes: int = 0
     clock: Callable[[], float] = time.monotonic
     _counted: dict[str, tuple[float, int]] = field(default_factory=dict)
-    _mended_at: dict[str, float] = field(default_factory=dict)
+    _reconciled_at: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_queue(self, spec: JobSpec) -> None:
-        """Counts the job's samples as queued, before its spec is written. Raises :class:`LimitReached`; then it is not
-        counted.
+        """Counts the job's samples as queued, before its spec is written.
 
-        Counted first and added up after, so of two requests at the same moment none can slip past the other.
+        Raises :class:`LimitReached`, and then the job is not counted. The job is counted before the sum is read, so that
+        two requests at the same moment cannot both pass the limit.
         """
         if self.queued_samples <= 0:
             return
@@ -76,14 +76,14 @@ class Quotas:
         )
 
     def leave_queue(self, spec: JobSpec) -> None:
-        """Takes :meth:`take_queue` back, for a job that is not to be."""
+        """Undoes :meth:`take_queue`, for a job that will not be created."""
         if self.queued_samples > 0:
             self.usage.drop_open(spec)
 
     def check_stored(self, *, tenant: str) -> None:
-        """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have come to the limit.
+        """Raises :class:`LimitReached` if the tenant's images, masks, manifests and uploads have reached the limit.
 
-        What has ended is counted every 30 s, so a tenant may go over by what it stores meanwhile.
+        Ended jobs are counted every 30 s, so a tenant may exceed the limit by what it stores meanwhile.
         """
         if self.stored_bytes <= 0:
             return
@@ -92,8 +92,8 @@ class Quotas:
             used = self._stored(tenant)
         if used >= self.stored_bytes:
             raise LimitReached(
-                f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; nothing new is taken in "
-                f"until some of it is gone: delete jobs that are done with (DELETE /jobs/{{id}}), or {_ASK}",
+                f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; new requests are refused "
+                f"until there is room: delete jobs that are no longer needed (DELETE /jobs/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
                 max=self.stored_bytes,
@@ -126,26 +126,25 @@ class Quotas:
             self.live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), *counted_twice), None)
 
     def _reconcile(self, tenant: str) -> bool:
-        """Removes entries that are not true; whether there were any. Not for every refusal: it asks the store a good
-        deal."""
+        """Removes outdated entries; whether there were any. At most every 30 s, for it makes many requests to the store."""
         with self._lock:
-            if self.clock() - self._mended_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
+            if self.clock() - self._reconciled_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
                 return False
-            self._mended_at[tenant] = self.clock()
-        mended = self.usage.reconcile(tenant) > 0
+            self._reconciled_at[tenant] = self.clock()
+        removed = self.usage.reconcile(tenant) > 0
         with self._lock:
             self._counted.pop(tenant, None)
-        return mended
+        return removed
 
 
 def count_stored(live_state: LiveState, spec: JobSpec, record: ChunkRecord) -> None:
-    """Counts the bytes of a chunk that was recorded just now."""
+    """Counts the bytes of a chunk that has just been recorded."""
     if record.bytes:
         live_state.ask(lambda client: _add(client, redis_keys.stored(spec.tenant), spec.job, record.bytes), None)
 
 
 def forget_stored(live_state: LiveState, tenant: str, job: str) -> None:
-    """Counts no more what a job stored that has been deleted."""
+    """Stops counting the bytes of a deleted job."""
     live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), job), None)
 
 

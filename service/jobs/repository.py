@@ -1,7 +1,7 @@
-"""The ledger: reading and writing a job's objects in the store. No state of its own, so any process may use one.
+"""The repository of jobs: reads and writes a job's objects in the store, without any state of its own.
 
-Every write here may be repeated: specs, chunk records, cancels and summaries are written only if absent, and say
-whether this call was the one that wrote.
+Every write may be repeated: specs, chunk records, cancels and summaries are written only if absent, and the method
+returns whether this call wrote it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Value = TypeVar("Value", bound=BaseModel)
 
 @dataclass(frozen=True)
 class JobTally:
-    """What a job's chunk records amount to; ``bytes`` are those of its images and masks, or of its shards."""
+    """Totals of a job's chunk records; ``bytes`` are those of its images and masks, or of its shards."""
 
     done: int
     failed: int
@@ -42,23 +42,23 @@ class JobTally:
 
 @dataclass(frozen=True)
 class JobRepository:
-    """A job's objects over ``store``."""
+    """The jobs in ``store``."""
 
     store: ObjectStore
 
     @property
     def usage(self) -> TenantUsage:
-        """What tenants hold, in the same store."""
+        """The usage of tenants, in the same store."""
         return TenantUsage(self.store)
 
     @property
     def outbox(self) -> Outbox:
-        """What is kept of callbacks, in the same store."""
+        """The outbox of callbacks, in the same store."""
         return Outbox(self.store)
 
     @property
     def deletions(self) -> Deletions:
-        """What is being deleted, in the same store."""
+        """The pending deletions, in the same store."""
         return Deletions(self.store)
 
     def write_spec(self, spec: JobSpec) -> bool:
@@ -66,10 +66,10 @@ class JobRepository:
         return self._put_once(keys.job_spec(spec.job), spec)
 
     def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
-        """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is no job id.
+        """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is not a job id.
 
-        With ``tenant``, a job of another is unknown too, in the very same words: nobody learns what others have. So is
-        one that is being deleted.
+        With ``tenant``, another tenant's job is unknown too, with the same message, so that nothing is revealed of it. So
+        is a job that is being deleted.
         """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
@@ -88,11 +88,11 @@ class JobRepository:
                 yield name
 
     def write_chunk(self, record: ChunkRecord) -> bool:
-        """Commits a chunk; False if it had been committed already (a sample's bytes are the same either way)."""
+        """Commits a chunk; False if it was committed before (a sample's bytes are the same either way)."""
         return self._put_once(keys.job_chunk(record.job, record.chunk), record)
 
     def read_chunk(self, job: str, chunk: int) -> ChunkRecord | None:
-        """The chunk's record, or None if the chunk has not happened."""
+        """The chunk's record, or None if the chunk has not been committed."""
         key = keys.job_chunk(job, chunk)
         try:
             return parse_stored(ChunkRecord, self.store.get(key), key)
@@ -115,9 +115,9 @@ class JobRepository:
         yield from range(expected, spec.chunks)
 
     def missing_samples(self, spec: JobSpec, summary: Summary) -> Iterator[int]:
-        """The indices, in order, of which an ended job has no twin: not made, or given up.
+        """The indices, in order, for which an ended job has no twin: not made, or failed.
 
-        Where nothing was given up, a listing tells; else every record is read.
+        If no sample failed, a listing is enough; otherwise every record is read.
         """
         recorded = [chunk for chunk, _ in self.recorded_chunks(spec.job)]
         if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk in recorded) == summary.done:
@@ -146,7 +146,7 @@ class JobRepository:
     def iterate_items(
         self, spec: JobSpec, *, after: int | None = None
     ) -> Generator[tuple[ChunkRecord, SampleRecord], None, None]:
-        """The job's samples with index above ``after``, in order, each with the record it stands in."""
+        """The job's samples with index above ``after``, in order, each with its chunk's record."""
         beyond = -1 if after is None else after
         for record in self.iterate_chunks(spec.job, start_at=spec.chunk_after(beyond)):
             for item in record.items:
@@ -165,7 +165,7 @@ class JobRepository:
         return JobTally(done, failed, size, started_at)
 
     def record_started(self, job: str) -> bool:
-        """Marks the job as begun, before a worker looks for its cancel; False if it was marked already."""
+        """Marks the job as started, before a worker looks for its cancel; False if it was marked before."""
         text = json.dumps({"format": 1, "job": job, "started_at": datetime.now(UTC).isoformat()}).encode()
         try:
             self.store.put(keys.job_started(job), text, if_absent=True)
@@ -174,11 +174,11 @@ class JobRepository:
         return True
 
     def is_started(self, job: str) -> bool:
-        """Whether a worker has begun with the job."""
+        """Whether a worker has started the job."""
         return self.store.head(keys.job_started(job)) is not None
 
     def reserve_retry(self, job: str, retry: str) -> str:
-        """Binds the job to ``retry``, or to the job of whoever came first; which of them."""
+        """Binds the job to ``retry``, unless it is bound to another retry; the retry that holds."""
         text = json.dumps({"format": 1, "job": retry}).encode()
         try:
             self.store.put(keys.job_retry(job), text, if_absent=True)
@@ -187,14 +187,14 @@ class JobRepository:
         return retry
 
     def read_retry(self, job: str) -> str | None:
-        """The job that makes what is missing of this one, if there is one, or is to be."""
+        """The id of the job's retry, which may not exist yet; None if no retry was requested."""
         try:
             return json.loads(self.store.get(keys.job_retry(job)))["job"]
         except ObjectNotFound:
             return None
 
     def request_cancel(self, job: str, *, now: datetime | None = None) -> bool:
-        """Asks for the job's cancel; False if it had been asked for already."""
+        """Requests the job's cancel; False if it was requested before."""
         moment = (now or datetime.now(UTC)).isoformat()
         text = json.dumps({"format": 1, "job": job, "requested_at": moment}).encode()
         try:
@@ -204,11 +204,11 @@ class JobRepository:
         return True
 
     def is_cancelled(self, job: str) -> bool:
-        """Whether the job's cancel has been asked for."""
+        """Whether the job's cancel was requested."""
         return self.store.head(keys.job_cancel(job)) is not None
 
     def write_summary(self, summary: Summary) -> bool:
-        """Ends the job; False if it had been ended already, perhaps in another state."""
+        """Ends the job; False if it had already ended, perhaps in another state."""
         return self._put_once(keys.job_summary(summary.job), summary)
 
     def read_summary(self, job: str) -> Summary | None:
@@ -225,10 +225,9 @@ class JobRepository:
         return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
-        """Ends the job with what its records amount to: the manifest, what its files come to, that its callback is
-        due, then the summary.
+        """Ends the job from its records: writes the manifest, the size of its files, the pending callback, then the summary.
 
-        Returns the summary that holds. The caller has made sure that nothing of the job is at work any more.
+        Returns the summary that holds. The caller makes sure that no worker is processing the job.
         """
         tally = self.tally(spec)
         manifest = self.write_manifest(spec)
@@ -251,7 +250,7 @@ class JobRepository:
         if spec.callback is not None:
             self.outbox.enqueue(spec.job)
         first = self.write_summary(summary)
-        with suppress(StoreError):  # an entry that stays is removed as soon as it would count against its tenant
+        with suppress(StoreError):  # reconcile() removes an entry that stays
             self.usage.drop_open(spec)
         return summary if first else self.read_summary(spec.job) or summary
 
@@ -264,7 +263,7 @@ class JobRepository:
 
 
 def parse_stored(kind: type[Value], text: bytes, key: str) -> Value:
-    """The value that lies at ``key``. Raises :class:`StoreError` for what is none of its kind."""
+    """The value stored at ``key``. Raises :class:`StoreError` for one that is not a valid ``kind``."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

@@ -65,7 +65,7 @@ def read_as_stored(store: ObjectStore, picture: SampleFile) -> bytes:
     return store.get(picture.key, start=start, end=end)
 
 
-def neighbours(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
+def group_adjacent(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
     """The made ones of the pairs, in order, those together whose pictures one request can read: see
     :func:`read_sample_files`."""
     held: list[tuple[Owner, SampleRecord]] = []

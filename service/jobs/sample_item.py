@@ -9,7 +9,7 @@ from service.jobs.spec import ItemClass, SampleRecord
 
 
 @dataclass(frozen=True)
-class Place:
+class FileLocation:
     """Where a picture lies: an object of its own, or with ``offset`` (bytes) a part of one."""
 
     key: str
@@ -31,7 +31,7 @@ class MadeTwin:
     confident_share: float | None = None
     mean_confidence: float | None = None
 
-    def at(self, image: Place, mask: Place | None) -> SampleRecord:
+    def at(self, image: FileLocation, mask: FileLocation | None) -> SampleRecord:
         """The twin's item with its files there; ``mask`` is not looked at where there is none."""
         if self.mask is None:
             mask = None

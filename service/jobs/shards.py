@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from service.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreError
 from service.jobs.manifest import as_line, described
 from service.jobs.repository import JobRepository
-from service.jobs.sample_item import MadeTwin, Place
+from service.jobs.sample_item import MadeTwin, FileLocation
 from service.jobs.spec import JobSpec, SampleRecord, ShardObject
 from service.kit import tar
 from service.store import keys
@@ -41,11 +41,11 @@ class Shard:
         return ShardObject(key=self.key, sha256=self.sha256, bytes=len(self.data))
 
     @property
-    def met_another(self) -> bool:
+    def is_alternative(self) -> bool:
         """Whether another attempt's shard has the chunk's usual name."""
         return self.key != keys.job_shard(self.job, self.chunk)
 
-    def beside_another(self) -> Shard:
+    def with_alternative_key(self) -> Shard:
         """The same under a name that no other bytes have."""
         key = keys.job_shard_beside(self.job, self.chunk, self.sha256)
         return replace(self, key=key, items=tuple(_moved(item, key) for item in self.items))
@@ -58,13 +58,13 @@ def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[SampleRecord | MadeT
     items: list[SampleRecord] = []
     size = 0
 
-    def add(name: str, data: bytes) -> Place:
+    def add(name: str, data: bytes) -> FileLocation:
         nonlocal size
         member = tar.members((name, data))
         parts.append(member)
         size += len(member)
         padding = -len(data) % tar.BLOCK_BYTES
-        return Place(key, size - padding - len(data))
+        return FileLocation(key, size - padding - len(data))
 
     for sample in samples:
         if isinstance(sample, SampleRecord):
@@ -93,7 +93,7 @@ def put_shard(store: ObjectStore, shard: Shard) -> Shard:
         pass
     if _lies_there(store, shard):
         return shard
-    beside = shard.beside_another()
+    beside = shard.with_alternative_key()
     store.put(beside.key, beside.data)
     return beside
 
@@ -101,7 +101,7 @@ def put_shard(store: ObjectStore, shard: Shard) -> Shard:
 def drop_uncounted(repository: JobRepository, shard: Shard) -> None:
     """Of two shards of a recorded chunk, removes the one that the record does not name. A failure leaves it lying: it
     goes with the job."""
-    if not shard.met_another:
+    if not shard.is_alternative:
         return
     with suppress(StoreError):
         record = repository.read_chunk(shard.job, shard.chunk)

@@ -1,13 +1,13 @@
-"""What a tenant holds, told by the names of small objects in the store: a listing is all it takes to know.
+"""Usage of each tenant, in the names of small objects in the store: a listing is enough to read it.
 
-    tenants/{tenant}/jobs/{job}             its jobs, newest first; not kept for the default tenant
+    tenants/{tenant}/jobs/{job}             its jobs, newest first; not written for the default tenant
     tenants/{tenant}/open/{job}.{samples}   those that have not ended, from before the spec until after the summary;
-                                            kept for jobs accepted while queued samples are limited
+                                            written for jobs accepted while queued samples are limited
     tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the summary;
                                             and runs (:mod:`service.runs`), by their ids
 
-Each is written before what it tells of, so a crash in between leaves an entry too many and never one too few. Such
-entries are looked through, and removed, before anybody is refused for them (:meth:`TenantUsage.reconcile`).
+Each is written before what it counts, so a crash in between leaves an entry too many and never one too few. Such
+entries are removed before a request is refused because of them (:meth:`TenantUsage.reconcile`).
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from service.kit.tenants import DEFAULT_TENANT
 from service.store import keys, run_keys
 from service.store.base import ObjectInfo, ObjectStore
 
-_MENDED_AT_ONCE = 100
+_MAX_RECONCILED = 100
 _SETTLED_AFTER = timedelta(minutes=10)
-"""An entry as young as this may belong to a job that is only just being written."""
+"""A younger entry may belong to a job that is being written."""
 
 
 @dataclass(frozen=True)
 class TenantUsage:
-    """The holdings of all tenants in ``store``."""
+    """The usage of all tenants in ``store``."""
 
     store: ObjectStore
 
     def add_job(self, spec: JobSpec) -> None:
-        """Lets the job be found among its tenant's; before its spec is written."""
+        """Lists the job among its tenant's. Call it before its spec is written."""
         if spec.tenant != DEFAULT_TENANT:
             self.store.put(keys.tenant_job(spec.tenant, spec.job), b"")
 
     def jobs(self, tenant: str, *, start_after: str | None = None) -> Iterator[str]:
-        """Ids of the tenant's jobs, newest first, those after ``start_after`` only; some may never have got a spec.
+        """Ids of the tenant's jobs, newest first, those after ``start_after`` only; some may have no spec.
 
-        Without keys there is one tenant, whose jobs need no index, and older ones have none: for the default tenant
-        these are the jobs of everybody, and it is for the reader to leave others' out.
+        Without API keys there is one tenant, whose jobs have no index: for the default tenant these are the jobs of all
+        tenants, and the caller must leave out those of others.
         """
         if tenant == DEFAULT_TENANT:
             names = self.store.list_folders(keys.jobs_prefix(), start_after=start_after)
@@ -56,16 +56,15 @@ class TenantUsage:
         return (name for name in names if is_job_id(name))
 
     def add_open(self, spec: JobSpec) -> None:
-        """Counts the job's samples as queued; before its spec is written."""
+        """Counts the job's samples as queued. Call it before its spec is written."""
         self.store.put(keys.tenant_open_job(spec.tenant, spec.job, spec.count), b"")
 
     def drop_open(self, spec: JobSpec) -> None:
-        """Counts them no more: the job has ended, or is not to be."""
+        """Stops counting the job's samples as queued: it has ended, or will not be created."""
         self.store.delete(keys.tenant_open_job(spec.tenant, spec.job, spec.count))
 
     def drop_job(self, job: str, tenant: str | None) -> None:
-        """Removes all entries of a job whose objects are gone; looks among every tenant's where nobody knows whose it
-        was."""
+        """Removes all entries of a job whose objects are gone; if ``tenant`` is None, among those of every tenant."""
         tenants = self.store.list_folders(keys.tenants_prefix()) if tenant is None else (tenant,)
         for each in list(tenants):
             for prefix in (keys.tenant_open_prefix(each), keys.tenant_stored_prefix(each)):
@@ -78,16 +77,16 @@ class TenantUsage:
         return dict(self._numbers(keys.tenant_open_prefix(tenant)))
 
     def record_stored(self, spec: JobSpec, size: int) -> None:
-        """Says what the job's files come to, in bytes; before its summary is written."""
+        """Records the size of the job's files in bytes. Call it before its summary is written."""
         self.record_bytes(spec.tenant, spec.job, size)
 
     def record_bytes(self, tenant: str, owner: str, size: int) -> None:
-        """The same of a job or a run by its id."""
+        """Records the size of the files of a job or run, by its id, in bytes."""
         if size > 0:
             self.store.put(keys.tenant_stored_job(tenant, owner, size), b"")
 
     def drop_bytes(self, tenant: str, owner: str) -> None:
-        """Counts them no more: they are gone."""
+        """Stops counting the bytes of a job or run: its files are gone."""
         for info in list(self.store.list(f"{keys.tenant_stored_prefix(tenant)}{owner}.")):
             self.store.delete(info.key)
 
@@ -95,46 +94,45 @@ class TenantUsage:
         """The bytes of each job and run that has ended."""
         sizes: dict[str, int] = {}
         for job, size in self._numbers(keys.tenant_stored_prefix(tenant)):
-            # Two who ended the job at once may have counted differently: one of them had not seen the last record.
+            # Two workers that ended the job at once may have counted differently: one had not seen the last record.
             sizes[job] = max(size, sizes.get(job, 0))
         return sizes
 
     def uploaded_bytes(self, tenant: str) -> int:
-        """The bytes of the masks that were sent."""
+        """The bytes of the tenant's uploaded masks."""
         return sum(info.size for info in self.store.list(keys.uploads_prefix(tenant)))
 
     def reconcile(self, tenant: str, *, now: datetime | None = None) -> int:
-        """Removes entries that are not true (any more), of the oldest jobs first; how many.
+        """Removes outdated entries, those of the oldest jobs first; how many.
 
-        Untrue is an open job that has a summary, or after ten minutes still no spec, and an ended job whose summary is
-        gone, since somebody has removed its files. A call looks at a hundred entries of each kind at most, so that
-        being refused stays cheap.
+        Outdated is an open job that has a summary, or no spec after ten minutes, and an ended job whose summary has been
+        removed. A call looks at a hundred entries of each kind at most, so that a refusal stays cheap.
         """
         before = (now or datetime.now(UTC)) - _SETTLED_AFTER
-        untrue: list[ObjectInfo] = []
-        for is_untrue, prefix in (
-            (self._open_is_untrue, keys.tenant_open_prefix(tenant)),
-            (self._stored_is_untrue, keys.tenant_stored_prefix(tenant)),
+        outdated: list[ObjectInfo] = []
+        for is_outdated, prefix in (
+            (self._open_is_outdated, keys.tenant_open_prefix(tenant)),
+            (self._stored_is_outdated, keys.tenant_stored_prefix(tenant)),
         ):
-            looked_at = prefetch(lambda info: is_untrue(info, before), self._oldest(prefix))
-            untrue += [info for info, found in looked_at if found]
-        for info in untrue:
+            looked_at = prefetch(lambda info: is_outdated(info, before), self._oldest(prefix))
+            outdated += [info for info, found in looked_at if found]
+        for info in outdated:
             self.store.delete(info.key)
-        return len(untrue)
+        return len(outdated)
 
-    def _open_is_untrue(self, info: ObjectInfo, before: datetime) -> bool:
+    def _open_is_outdated(self, info: ObjectInfo, before: datetime) -> bool:
         job = _job_of(info)
         if self.store.head(keys.job_summary(job)) is not None:
             return True
         return info.modified < before and self.store.head(keys.job_spec(job)) is None
 
-    def _stored_is_untrue(self, info: ObjectInfo, before: datetime) -> bool:
+    def _stored_is_outdated(self, info: ObjectInfo, before: datetime) -> bool:
         return info.modified < before and self.store.head(_summary_of(_job_of(info))) is None
 
     def _oldest(self, prefix: str) -> list[ObjectInfo]:
         # Ids sort newest first.
         entries = (info for info in self.store.list(prefix) if _is_owner(_job_of(info)))
-        return list(deque(entries, maxlen=_MENDED_AT_ONCE))
+        return list(deque(entries, maxlen=_MAX_RECONCILED))
 
     def _numbers(self, prefix: str) -> Iterator[tuple[str, int]]:
         for info in self.store.list(prefix):

@@ -1,6 +1,6 @@
-"""The catalogue: every model card there is, those that travel with the package and those registered in the store.
+"""The catalogue of all model cards: those bundled with the package, and those registered in the store.
 
-A registered card is immutable, so each is read once; only the listing of names is looked at again, every few seconds.
+A registered card never changes, so each is read once; the names are listed again every few seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("twinset.catalogue")
 
 
 class Catalogue:
-    """Cards by name and version. May be used from many threads."""
+    """Model cards by name and version. May be used from many threads."""
 
     def __init__(self, store: ObjectStore, *, bundled: Path | None = None, refresh_s: float = 10.0) -> None:
         self._store = store
@@ -48,12 +48,12 @@ class Catalogue:
     def resolve(self, ref: str) -> ModelCard:
         """The card that ``name`` (its newest version) or ``name@version`` stands for.
 
-        Raises :class:`UnknownModel` naming what there is, or :class:`CardError` if the card asked for is broken.
+        Raises :class:`UnknownModel`, which names the models there are, or :class:`CardError` if the card is broken.
         """
         self._refresh(self._refresh_s)
         card = self._find(ref)
         if card is None:
-            # Perhaps it was registered a moment ago.
+            # It may have been registered a moment ago.
             self._refresh(_FORCED_REFRESH_S)
             card = self._find(ref)
         if card is not None:
@@ -88,7 +88,7 @@ class Catalogue:
             found: dict[str, dict[str, ModelCard]] = {}
             broken: dict[str, str] = {}
             self._read_store(found, broken)
-            # Bundled cards last: where both have a name@version, the one that came with this code holds.
+            # Bundled cards last: if both have a name@version, the bundled one counts.
             self._read_bundled(found, broken)
             self._cards, self._broken = found, broken
             self._refreshed_at = time.monotonic()
@@ -107,7 +107,7 @@ class Catalogue:
                 except ObjectNotFound:
                     continue  # still being registered: the card is written last
                 except CardInvalid as error:
-                    self._note_broken(broken, f"{name}@{version}", str(error))
+                    self._record_broken(broken, f"{name}@{version}", str(error))
                     continue
                 found.setdefault(name, {})[version] = card
 
@@ -121,21 +121,21 @@ class Catalogue:
                     _check_place(card, name, version)
                     self._bundled_cards[path] = card
             except CardInvalid as error:
-                self._note_broken(broken, f"{name}@{version}", str(error))
+                self._record_broken(broken, f"{name}@{version}", str(error))
                 continue
             found.setdefault(name, {})[version] = card
 
-    def _note_broken(self, broken: dict[str, str], ref: str, why: str) -> None:
+    def _record_broken(self, broken: dict[str, str], ref: str, why: str) -> None:
         if ref not in self._broken:
-            _log.warning("model %s is left out: %s", ref, why)
+            _log.warning("model %s is not available: %s", ref, why)
         broken[ref] = why
 
 
 def version_order(version: str) -> tuple[int, ...]:
-    """Sorts versions by number, so that 1.10.0 comes after 1.9.0."""
+    """Sort key of a version, by number: 1.10.0 comes after 1.9.0."""
     return tuple(int(part) for part in version.split("."))
 
 
 def _check_place(card: ModelCard, name: str, version: str) -> None:
     if (card.name, card.version) != (name, version):
-        raise CardInvalid(f"the card in the place of {name}@{version} says it is {card.id}; register it again")
+        raise CardInvalid(f"the card stored for {name}@{version} is that of {card.id}; register it again")

@@ -1,4 +1,4 @@
-"""Registering a model: a folder with a card and its weights becomes a version in the store, once and for all."""
+"""Registration of a model: a folder with a card and weights becomes a version in the store, which never changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ_BYTES = 1 << 20
 
 
 def check_model_folder(folder: Path) -> ModelCard:
-    """The card of a model folder whose files are all there and are those that the card names.
+    """The card of a model folder, after a check that the folder has the files that the card names.
 
     Raises :class:`CardError` for the card, :class:`WeightsError` for a file that is missing, of another length or of
     another sha256.
@@ -42,10 +42,10 @@ def check_model_folder(folder: Path) -> ModelCard:
 
 
 def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[ModelCard, bool]:
-    """Copies a model folder into the store, weights first and card last, so that no reader meets half a model.
+    """Copies a model folder into the store, weights first and card last, so that no reader sees half a model.
 
-    Returns the card, and whether it is new: adding the very same version again changes nothing. Raises what
-    :func:`check_model_folder` does, and :class:`ObjectExists` if the version is there with another content.
+    Returns the card, and whether it is new: registering the same version again changes nothing. Raises what
+    :func:`check_model_folder` does, and :class:`ObjectExists` if the store has the version with other contents.
     """
     card = check_model_folder(folder)
     known = _known(catalogue, card.id)
@@ -53,7 +53,7 @@ def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[Mo
         if known == card:
             return card, False
         raise ObjectExists(
-            f"model {card.id} is registered already and a version never changes; "
+            f"model {card.id} is already registered, and a version never changes; "
             f"give the new one a higher version in {folder / 'card.json'}"
         )
     for name, expected in card.files.items():
@@ -61,10 +61,10 @@ def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[Mo
         try:
             store.put(key, (folder / name).read_bytes(), if_absent=True)
         except ObjectExists:
-            # Left by a registration that was cut short before its card, or by one that runs at this moment.
+            # From a registration that stopped before it wrote the card, or from one that runs now.
             if hashlib.sha256(store.get(key)).hexdigest() != expected.sha256:
                 raise ObjectExists(
-                    f"{key} is in the store with other bytes, from a registration of {card.id} that did not end; "
+                    f"{key} is in the store with other bytes, from a registration of {card.id} that was not completed; "
                     "delete it there, or give this model another version"
                 ) from None
     card_key = keys.model_card(card.name, card.version)
@@ -72,7 +72,7 @@ def register(folder: Path, store: ObjectStore, catalogue: Catalogue) -> tuple[Mo
         store.put(card_key, (folder / "card.json").read_bytes(), if_absent=True)
     except ObjectExists:
         raise ObjectExists(
-            f"{card_key} was registered by somebody else a moment ago; look with 'models show'"
+            f"{card_key} was registered by another process a moment ago; see 'twinset models show'"
         ) from None
     return card, True
 

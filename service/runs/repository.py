@@ -73,7 +73,9 @@ class RunRepository:
             if kind_of(run) is kind:
                 yield run
 
-    def everybodys(self, kind: RunKind, *, start_after: str | None = None, limit: int | None = None) -> Iterator[str]:
+    def runs_of_all_tenants(
+        self, kind: RunKind, *, start_after: str | None = None, limit: int | None = None
+    ) -> Iterator[str]:
         """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a
         spec."""
         for name in self.store.list_folders(run_keys.kind_prefix(kind), start_after=start_after, limit=limit):
@@ -178,8 +180,8 @@ class RunRepository:
             if kind_of(run) is not None:
                 yield run
 
-    def remove(self, run: str, *, most: int) -> bool:
-        """Removes up to ``most`` objects of a deleted run; True once nothing is left of it, and its note is gone
+    def remove(self, run: str, *, max_objects: int) -> bool:
+        """Removes up to ``max_objects`` objects of a deleted run; True once nothing is left of it, and its note is gone
         too."""
         try:
             note = json.loads(self.store.get(run_keys.deleting_run(run)))
@@ -188,7 +190,7 @@ class RunRepository:
         removed = 0
         last = (run_keys.run_spec(run), run_keys.run_summary(run))
         for info in self.store.list(run_keys.run_prefix(run)):
-            if removed == most:
+            if removed == max_objects:
                 return False
             if info.key not in last:
                 self.store.delete(info.key)

@@ -37,7 +37,7 @@ class RunRetention:
     _pages: dict[RunKind, OldestFirstPages] = field(init=False)
 
     def __post_init__(self) -> None:
-        listing = self.worker.runs.everybodys
+        listing = self.worker.runs.runs_of_all_tenants
         self._pages = {kind: OldestFirstPages(partial(listing, kind), self.size, kind.letter) for kind in EXPIRING}
 
     def delete_expired(self, should_continue: Callable[[], bool]) -> None:

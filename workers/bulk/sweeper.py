@@ -75,7 +75,7 @@ class RunSweeper(PeriodicTask):
                 kind_of(run) is RunKind.AUGMENTATION and not delete_jobs(self.worker, run)
             ):
                 continue
-            if self.worker.runs.remove(run, most=_MAX_REMOVED):
+            if self.worker.runs.remove(run, max_objects=_MAX_REMOVED):
                 metrics.REMOVED.labels(str(kind_of(run))).inc()
                 logger.info("run=%s is deleted", run)
         return True

@@ -85,7 +85,7 @@ class GarbageCollector(PeriodicTask):
                 deletion = repository.deletions.read(job)
                 if deletion is None:
                     continue
-                removed = remove_job(repository, deletion, most=left)
+                removed = remove_job(repository, deletion, max_objects=left)
             except TwinsetError as error:
                 logger.warning("job=%s not completely deleted: %s", job, error.detail)
                 continue
@@ -157,6 +157,6 @@ class GarbageCollector(PeriodicTask):
         # in a job that succeeded every sample file is in a record
         if summary is None or summary.state is JobState.SUCCEEDED or summary.finished_at >= before:
             return
-        removed = remove_strays(repository, repository.read_spec(job), summary, before, most=self.max_objects)
+        removed = remove_strays(repository, repository.read_spec(job), summary, before, max_objects=self.max_objects)
         if removed:
             logger.info("job=%s: removed %d sample files that are in no record", job, removed)

@@ -22,7 +22,7 @@ from service.api.own_jobs import OwnJob
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
-from service.jobs.sample_files import neighbours, sample_files_of, read_sample_files
+from service.jobs.sample_files import group_adjacent, sample_files_of, read_sample_files
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.kit.prefetch import prefetch
 from service.kit.zip_stream import Member, member, zip_stream
@@ -83,7 +83,7 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
         yield member("card.json", card.model_dump_json(indent=2).encode(), modified=spec.created_at)
 
     crc32 = size = 0
-    items = neighbours(services.repository.iterate_items(spec))
+    items = group_adjacent(services.repository.iterate_items(spec))
     with closing(prefetch(lambda run: _files(services, run), items)) as runs:
         for run, files in runs:
             for (record, item), pictures in zip(run, files, strict=True):

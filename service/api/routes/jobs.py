@@ -64,7 +64,7 @@ async def show_job(job: LazyOwnJob) -> Response:
     """Where the job stands, worked out from the object store, and what it is made with."""
     spec, progress = await job.read(lambda services, spec: (spec, services.progress.look(spec)))
     if not progress.state.ended:
-        progress = progress.told(*await job.services.live_state.read_job_async(spec.job))
+        progress = progress.with_live_state(*await job.services.live_state.read_job_async(spec.job))
     return Response(as_json(job_view(spec, progress, prefix=job.services.path(""))), media_type="application/json")
 
 

@@ -18,7 +18,7 @@ from service.auth.api_key import (
     without_secrets,
 )
 from service.auth.authenticate import Authenticator
-from service.auth.key_store import SEEN_AT_LATEST_S, KeyStore
+from service.auth.key_store import REVOCATION_DELAY_S, KeyStore
 from service.errors import InvalidRequest, StoreError, StoreUnavailable, Unauthorized, UnknownApiKey
 from service.store import keys
 from service.store.folder import FolderStore
@@ -118,7 +118,7 @@ def test_without_any_key_everybody_is_the_default_tenant(
 ) -> None:
     assert authenticator.tenant(None) == authenticator.tenant("Bearer nonsense") == "default"
     key, _ = key_store.create("acme")
-    clock.seconds += SEEN_AT_LATEST_S
+    clock.seconds += REVOCATION_DELAY_S
     assert authenticator.tenant(bearer(key)) == "acme"
     refusal(authenticator, None)
 
@@ -130,7 +130,7 @@ def test_a_ring_that_was_emptied_or_revoked_opens_nothing(
     key_store.revoke(key.id)
     refusal(authenticator, None)
     store.delete(keys.api_key(key.id))
-    clock.seconds += 10 * SEEN_AT_LATEST_S
+    clock.seconds += 10 * REVOCATION_DELAY_S
     refusal(authenticator, None)
 
 
@@ -221,12 +221,12 @@ def test_a_revoked_key_is_taken_for_ten_seconds_at_most(
     assert authenticator.tenant(bearer(key)) == "acme"
     key_store.revoke(key.id)
     store.read.clear()
-    clock.seconds += SEEN_AT_LATEST_S - 0.1
+    clock.seconds += REVOCATION_DELAY_S - 0.1
     assert authenticator.tenant(bearer(key)) == "acme"
     assert store.read == [], "within the time the store is left alone"
     clock.seconds += 0.1
     refusal(authenticator, bearer(key))
-    assert SEEN_AT_LATEST_S == 10
+    assert REVOCATION_DELAY_S == 10
 
 
 def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
@@ -242,7 +242,7 @@ def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothi
     assert authenticator.knows(None)
     assert authenticator.knows(unknown)
     key, _ = key_store.create("acme")
-    clock.seconds += SEEN_AT_LATEST_S
+    clock.seconds += REVOCATION_DELAY_S
     assert not authenticator.knows(bearer(key))
     authenticator.tenant(bearer(key))
     refusal(authenticator, unknown)
@@ -256,7 +256,7 @@ def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothi
         for header in headers:
             if header != bearer(key):
                 refusal(authenticator, header)
-    clock.seconds += SEEN_AT_LATEST_S
+    clock.seconds += REVOCATION_DELAY_S
     assert [authenticator.knows(header) for header in headers] == [True] * 4 + [False] * 2
     assert Authenticator(key_store, "false").knows(None)
     assert Authenticator(key_store, "true").knows(None)
@@ -294,7 +294,7 @@ def test_where_the_store_is_silent_nobody_is_let_in(
         raise StoreUnavailable("the disk is gone")
 
     store.get = broken  # type: ignore[method-assign]
-    clock.seconds += SEEN_AT_LATEST_S
+    clock.seconds += REVOCATION_DELAY_S
     with pytest.raises(StoreUnavailable):
         authenticator.tenant(bearer(key))
 

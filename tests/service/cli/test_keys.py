@@ -53,7 +53,7 @@ def test_a_key_is_shown_once_and_alone_on_standard_output(key_store: KeyStore, c
     assert told.out.count("\n") == 1
     assert key.secret not in told.err
     assert "shown only once" in told.err
-    [record] = key_store.every()
+    [record] = key_store.list()
     assert (record.id, record.tenant, record.secret_sha256) == (key.id, "acme", key.sha256())
     assert record.expires_at is not None
     assert (record.expires_at - record.created_at).days == 30
@@ -93,7 +93,7 @@ def test_invalid_arguments_are_refused_without_repeating_a_key(key_store: KeySto
     assert "12 characters after tws_" in " ".join(told.err.split())
     assert key.secret not in told.err + told.out
     assert run(["keys", "revoke", "../../etc/passwd"]) == 1
-    assert [record.revoked_at for record in key_store.every()] == [None]
+    assert [record.revoked_at for record in key_store.list()] == [None]
 
 
 def serve(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
@@ -141,7 +141,7 @@ def test_serve_beyond_loopback_starts_with_a_key_or_by_setting(tmp_path: Path, w
     finally:
         process.terminate()
         process.wait(30)
-    assert key or "no key is asked for" in (tmp_path / "serve.log").read_text()
+    assert key or "no API key is required" in (tmp_path / "serve.log").read_text()
 
 
 def test_the_log_contains_no_keys_or_signatures(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_registering_a_version_again_is_allowed_only_with_equal_content(
     before = {info.key: info.etag for info in store.list("models/")}
     assert register(folder, store, catalogue(store, tmp_path))[1] is False
     write_tiny_model(folder, seed=8)
-    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is registered already .* higher version"):
+    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is already registered .* higher version"):
         register(folder, store, catalogue(store, tmp_path))
     assert {info.key: info.etag for info in store.list("models/")} == before
     write_tiny_model(folder, seed=8, version="1.0.1")
@@ -138,6 +138,6 @@ def test_an_interrupted_registration_leaves_no_model_and_can_be_repeated(folder:
     assert catalogue(store, tmp_path).cards() == ()
     other = tmp_path / "other"
     write_tiny_model(other, seed=8)
-    with pytest.raises(ObjectExists, match="did not end"):
+    with pytest.raises(ObjectExists, match="was not completed"):
         register(other, store, catalogue(store, tmp_path))
     assert register(folder, store, catalogue(store, tmp_path))[1] is True

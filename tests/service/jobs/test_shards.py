@@ -15,7 +15,7 @@ from service.errors import ObjectDamaged, ObjectNotFound
 from service.jobs import sample_files
 from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
-    neighbours,
+    group_adjacent,
     read_as_stored,
     read_sample_file,
     read_sample_files,
@@ -247,7 +247,7 @@ def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_o
     pairs = [(None, item) for items in (*(shard.items for shard in shards), loose.items) for item in items]
 
     def runs() -> list[list[int]]:
-        return [[item.index for _, item in run] for run in neighbours(pairs)]
+        return [[item.index for _, item in run] for run in group_adjacent(pairs)]
 
     assert runs() == [[1, 3], [4, 5, 6, 7], [8, 9, 10, 11], [0], [1]]
     monkeypatch.setattr(sample_files, "READ_TOGETHER_BYTES", 5700)
@@ -257,7 +257,7 @@ def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_o
         torn.gets = 0
         read = [
             read_sample_files(torn, [picture for _, item in run for picture in sample_files_of(item)])
-            for run in neighbours(pairs)
+            for run in group_adjacent(pairs)
         ]
         assert sum(map(len, read)) == 2 * 12
         assert torn.gets == asked
@@ -268,7 +268,7 @@ def test_the_same_shard_put_again_changes_nothing(store: ObjectStore) -> None:
     first = put_shard(store, packed(spec()))
     before = store.head(first.key)
     assert put_shard(store, packed(spec())) == first
-    assert not first.met_another
+    assert not first.is_alternative
     assert store.head(first.key) == before, "it is not written again"
 
 
@@ -279,8 +279,8 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
     other's."""
     repository = JobRepository(store)
     stopped, whole = put_shard(store, packed(spec(), lost=(5,))), put_shard(store, packed(spec()))
-    assert not stopped.met_another
-    assert whole.met_another
+    assert not stopped.is_alternative
+    assert whole.is_alternative
     assert whole.key == keys.job_shard_beside(whole.job, 1, whole.sha256)
     assert put_shard(store, packed(spec())) == whole
     for shard in (stopped, whole):
@@ -312,5 +312,5 @@ def test_a_damaged_shard_in_the_way_is_not_taken_for_ones_own(store: ObjectStore
     shard = packed(spec())
     store.put(shard.key, shard.data[:-1] + b"?")
     again = put_shard(store, shard)
-    assert again.met_another
+    assert again.is_alternative
     assert store.get(again.key) == shard.data

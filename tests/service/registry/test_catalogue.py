@@ -72,7 +72,7 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(store: ObjectStore, 
     assert [each.id for each in catalogue.cards()] == ["aerial@1.0.0", "street@2.0.0"]
     with pytest.raises(CardError, match="default_size_px 100 is not one of"):
         catalogue.resolve("odd@1.0.0")
-    with pytest.raises(CardError, match="says it is aerial@7.0.0"):
+    with pytest.raises(CardError, match="is that of aerial@7.0.0"):
         catalogue.resolve("moved@1.0.0")
     with pytest.raises(UnknownModel):
         catalogue.resolve("half")

@@ -231,7 +231,7 @@ def test_the_key_of_a_deleted_dataset_is_refused_until_it_is_gone(client: TestCl
     assert "dataset scenes@1, which is being deleted" in answer.json()["detail"]
     repository = RunRepository(store)
     for run in list(repository.deleted_runs()):
-        assert repository.remove(run, most=100)
+        assert repository.remove(run, max_objects=100)
     assert sent(client, "once").json()["id"] == "scenes@2"
 
 

@@ -214,7 +214,7 @@ def test_a_deleted_dataset_leaves_only_its_version_number(
     assert client.delete("/datasets/scenes/1").status_code == 204
     repository = RunRepository(store)
     for run in list(repository.deleted_runs()):
-        while not repository.remove(run, most=2):
+        while not repository.remove(run, max_objects=2):
             pass
     assert {info.key for info in store.list("")} - before == {"tenants/default/datasets/scenes/00000001.json"}
     assert client.get("/datasets/scenes").status_code == 404
