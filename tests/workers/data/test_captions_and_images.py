@@ -20,13 +20,14 @@ from workers.data.captions import (
     read_texts,
     repeats_deviation,
 )
+from workers.data.files import DatasetInvalid
 from workers.data.image_folder import (
     ImageFolder,
     as_images,
     check_unpaired,
     listed_stems,
 )
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder, dihedral
+from workers.data.segmentation_folder import SegmentationFolder, dihedral
 from workers.evaluation.captions import Caption
 from workers.evaluation.captions import read_captions as labels_of_images
 from workers.training.latents import LatentBank, noise_latents

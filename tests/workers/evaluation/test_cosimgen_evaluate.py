@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from model_store.card import ModelCard
 from model_store.features import open_features
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation import cosimgen_command, options
 from workers.evaluation.cosimgen_evaluate import MeasurementPlan, default_segmenters, evaluate
 from workers.evaluation.cosimgen_requests import draw_queries

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from model_store.features import open_features
 from tests.workers.evaluation.discs import Follower, disc_card, write_discs
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.classifier import ClassifierSettings
 from workers.evaluation.mask_evaluate import (
     Ablation,

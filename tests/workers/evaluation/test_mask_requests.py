@@ -14,7 +14,8 @@ from tests.workers.evaluation.discs import (
     disc_card,
     write_discs,
 )
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.evaluation.captions import captions_of, read_captions
 from workers.evaluation.mask_requests import (
     check_takes_masks,

@@ -19,8 +19,8 @@ from tests.workers.training.scenes import (
     tiny_base,
     write_scenes,
 )
+from workers.data.files import DatasetInvalid
 from workers.data.image_folder import ImageFolder
-from workers.data.segmentation_folder import DatasetInvalid
 from workers.training.latent_base import SMALL_CONVENTION, STABLE_DIFFUSION_CONVENTION, BaseTrainer, preset_base
 from workers.training.loop import iteration_generator
 

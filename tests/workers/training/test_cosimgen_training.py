@@ -19,7 +19,8 @@ from model_store.interface import ConditionRequest, WeightsInvalid, stack_condit
 from model_store.loading import load_system
 from model_store.masks.palette import fibonacci_rgb, nearest_class
 from tests.workers.training.toy import letters, write_toy_dataset
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import ExportImpossible
 from workers.training.checkpoints import CheckpointInvalid, save_checkpoint
 from workers.training.cosimgen import CoSimGenTrainer

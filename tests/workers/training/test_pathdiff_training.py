@@ -23,8 +23,9 @@ from tests.workers.training.scenes import (
     tiny_base,
     write_scenes,
 )
+from workers.data.files import DatasetInvalid
 from workers.data.image_folder import ImageFolder, as_indices
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import ExportImpossible
 from workers.training.latent_export import export_pathdiff, export_siamese
 from workers.training.latents import noise_latents

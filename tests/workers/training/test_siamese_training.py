@@ -30,7 +30,8 @@ from tests.workers.training.siamese_runs import (
     OFF,
     trainer,
 )
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.card_parts import ExportImpossible
 from workers.training.controlled import class_palette
 from workers.training.latent_base import STABLE_DIFFUSION_CONVENTION

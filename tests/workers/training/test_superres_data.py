@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from model_store.masks.palette import nearest_class
-from workers.data.segmentation_folder import DatasetInvalid, SegmentationFolder
+from workers.data.files import DatasetInvalid
+from workers.data.segmentation_folder import SegmentationFolder
 from workers.training.superres_data import degrade, gaussian_blur, patch_batch, read_pyramid, supported_sizes
 
 

@@ -1,121 +1,34 @@
-"""Model card: all that a model declares about itself, and all that the service knows of a model.
-
-The card is a frozen value. It fixes the classes and their colours, the sizes, the sampler convention (spacing, offset,
-final alpha and clipping change the image that a seed gives), the limits a request is checked against, and where the
-model comes from. It is read without torch.
-"""
+"""The model card with its checks."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from model_store.card.parts import (
+    CardLimits,
+    ClassEntry,
+    Defaults,
+    Frozen,
+    GuidanceTarget,
+    InputName,
+    PaletteRef,
+    SamplerConvention,
+    TextEncoderRef,
+    WeightsFile,
+)
+from model_store.card.words import check_words, join_words
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
 VERSION_PATTERN = r"^\d{1,6}\.\d{1,6}\.\d{1,6}$"
-IGNORE_INDEX = 255
-"""Mask value of a pixel that belongs to no class with confidence; never a class index."""
-
-InputName = Literal["prompt", "classes", "mask"]
-GuidanceTarget = Literal["text", "mask", "joint"]
-"""What guidance strengthens, by leaving it out on the other side: the text, the mask, or both."""
 
 
-class CardInvalid(ValueError):
-    """An invalid card; the message names the file, the field and what it should be."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class ClassEntry(_Frozen):
-    """One class: its index in the mask (0..254), its name, and its colour in the painted mask (RGB, 0..255)."""
-
-    index: int = Field(ge=0, le=254)
-    name: str = Field(min_length=1, max_length=120)
-    colour: tuple[int, int, int]
-    queryable: bool = Field(True, description="false for a class that no request may name (unlabelled background)")
-    aliases: tuple[str, ...] = Field((), description="other words for the class, accepted in requests")
-
-    @property
-    def phrase(self) -> str:
-        """The words for this class in a prompt: its first alias, or its name."""
-        return self.aliases[0] if self.aliases else self.name
-
-
-class PaletteRef(_Frozen):
-    """The palette that paints masks; ``fibonacci-rgb`` version 1 is :func:`model_store.masks.palette.fibonacci_rgb`.
-
-    ``listed`` has no formula: the colours are those of the classes, as in the dataset.
-    """
-
-    kind: Literal["fibonacci-rgb", "listed"] = "fibonacci-rgb"
-    version: int = 1
-    count: int = Field(ge=2, le=255)
-
-
-class SamplerConvention(_Frozen):
-    """The DDIM convention, with the field names of diffusers' ``DDIMScheduler``.
-
-    Each field changes the image that a seed gives.
-    """
-
-    schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    beta_start: float = Field(1e-4, description="not read by squaredcos_cap_v2, the cosine schedule")
-    beta_end: float = 2e-2
-    train_timesteps: int = 1000
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-    timestep_spacing: Literal["leading", "trailing", "linspace"] = "trailing"
-    steps_offset: int = 0
-    set_alpha_to_one: bool = True
-    clip_sample: bool = True
-    clip_sample_range: float = 1.0
-
-
-class Defaults(_Frozen):
-    """The values of a request's parameters that it does not give."""
-
-    steps: int = 50
-    guidance_scale: float = 1.0
-    eta: float = 0.0
-    guidance_target: GuidanceTarget | None = None
-
-
-class CardLimits(_Frozen):
-    """The range a request's values must lie in."""
-
-    steps_min: int = 1
-    steps_max: int = 1000
-    guidance_min: float = 0.0
-    guidance_max: float = 20.0
-    max_prompt_tokens: int = 256
-
-
-class TextEncoderRef(_Frozen):
-    """The frozen text encoder, by name; its weights are not part of the model folder."""
-
-    name: str
-    dims: int
-    max_tokens: int
-    chunks: int = Field(1, ge=1, description="chunks of tokens that are read one after another")
-    weights_sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="of an encoder that the user brings"
-    )
-
-
-class WeightsFile(_Frozen):
-    """A file of the model folder and its fingerprint."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-
-class ModelCard(_Frozen):
+class ModelCard(Frozen):
     """The card of a model. ``card.id`` is ``name@version`` and never changes its meaning."""
 
     format: Literal[1] = 1
@@ -259,56 +172,3 @@ class ModelCard(_Frozen):
         wanted = {entry.index: entry for word in classes if (entry := self.find_class(word)) is not None}
         words = [wanted[index].phrase for index in sorted(wanted)]
         return self.prompt_template.format(classes=join_words(words))
-
-
-class NamedClass(Protocol):
-    """The part of a class that :func:`check_words` reads."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def aliases(self) -> Sequence[str]: ...
-
-
-def check_words(classes: Iterable[NamedClass]) -> None:
-    """Raises ValueError if a word, in any case, names two classes: a request with it could mean either."""
-    spoken: dict[str, str] = {}
-    for entry in classes:
-        for word in {entry.name.casefold(), *(alias.casefold() for alias in entry.aliases)}:
-            if word in spoken:
-                raise ValueError(f"{word!r} names both {spoken[word]!r} and {entry.name!r}")
-            spoken[word] = entry.name
-
-
-def join_words(words: Sequence[str]) -> str:
-    """``["a", "b", "c"]`` -> ``"a, b and c"``."""
-    if len(words) <= 1:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def parse_card(text: str | bytes, *, where: str) -> ModelCard:
-    """Reads a card from JSON text. Raises :class:`CardInvalid` naming ``where`` and each wrong field."""
-    try:
-        return ModelCard.model_validate(json.loads(text))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
-        raise CardInvalid(f"{where} is not a model card: {wrong}") from None
-    except ValueError as error:
-        raise CardInvalid(f"{where} is not a model card: it is not JSON ({error})") from None
-
-
-def load_card(folder: Path) -> ModelCard:
-    """Reads ``folder/card.json``. Raises :class:`CardInvalid` if it is missing or wrong."""
-    path = folder / "card.json"
-    if not path.is_file():
-        raise CardInvalid(f"{path} does not exist; a model folder holds card.json and its *.safetensors")
-    return parse_card(path.read_bytes(), where=str(path))
-
-
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Writes ``card.json`` atomically, indented for reading."""
-    fresh = folder / "card.tmp"
-    fresh.write_text(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(folder / "card.json")
