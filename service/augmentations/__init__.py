@@ -18,7 +18,7 @@
     fingerprints     perceptual hashes of twins
     near_duplicates  search for similar fingerprints
     acceptance       decides whether a twin is accepted, with the reason if not
-    picture          a plan as an image
+    plan_chart       a plan as an image
     stored, rounds   what is stored of a set: its decided request, and its rounds of jobs
 
 All but the last line are pure functions and values on numpy, Pillow and pydantic: no HTTP, no store, no torch.

@@ -315,7 +315,7 @@ def test_a_pool_of_another_model_is_refused() -> None:
 
 def test_plans_are_made_without_torch() -> None:
     code = (
-        "import sys, service.augmentations.plan, service.augmentations.picture, service.augmentations.acceptance; "
+        "import sys, service.augmentations.plan, service.augmentations.plan_chart, service.augmentations.acceptance; "
         "heavy = {'torch', 'scipy', 'boto3', 'celery', 'fastapi'}; "
         "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.augmentations.picture import MAX_EXAMPLES, draw_plan, examples
+from service.augmentations.plan_chart import MAX_EXAMPLES, draw_plan, examples
 from service.augmentations.plan_report import report
 from service.augmentations.plan_values import ClassShares
 from tests.service.augmentations.scenes import DRAWS, MASKS
