@@ -17,10 +17,12 @@ from tests.readmes import ROOT
 FAST_LIMIT_S = 3.0
 SLOW_PLACES = (
     "tests/faults",
+    "tests/model_store/test_bundled_models.py",
     "tests/service/api/test_hostile_files.py",
     "tests/service/api/test_hostile_names.py",
     "tests/service/api/test_lookups.py",
     "tests/service/api/test_openapi_fuzz.py",
+    "tests/service/api/test_service.py",
     "tests/service/cli/test_keys.py",
     "tests/service/cli/test_serve_and_worker.py",
     "tests/service/local",
