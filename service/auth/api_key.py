@@ -1,7 +1,8 @@
 """API keys: ``tws_{id}_{secret}``, shown once, when they are created, and stored as a hash.
 
-The secret is 260 random bits, so a dictionary attack has nothing to try, and a slow, salted hash would gain nothing: plain
-sha256 is enough, and quick enough for every request. The prefix lets scanners of repositories and logs recognise a key.
+The secret is 260 random bits, so a dictionary attack has nothing to try, and a slow, salted hash would gain nothing:
+plain sha256 is enough, and quick enough for every request. The prefix lets scanners of repositories and logs recognise
+a key.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Authentication of requests: from the Authorization header to the tenant.
 
-Every invalid key gets the same answer after the same work: its form is checked, the record is looked up by id (in memory
-for ten seconds, also if there is none), and a hash is compared in constant time, with a made-up one if there is no
-record. So the answer does not reveal which ids exist, or how much of a secret was right.
+Every invalid key gets the same answer after the same work: its form is checked, the record is looked up by id (in
+memory for ten seconds, also if there is none), and a hash is compared in constant time, with a made-up one if there is
+no record. So the answer does not reveal which ids exist, or how much of a secret was right.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Authenticator:
             return DEFAULT_TENANT
         if authorization is None:
             raise Unauthorized(
-                "the request has no API key; send one as 'Authorization: Bearer tws_...'. The operator of this service creates them"
+                "the request has no API key; send one as 'Authorization: Bearer tws_...'. "
+                "The operator of this service creates them"
             )
         match = _BEARER.fullmatch(authorization)
         given = KeyText.parse(match[1]) if match else None

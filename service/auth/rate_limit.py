@@ -34,7 +34,8 @@ return wait_ms
 
 
 def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
-    """Counts a request of ``tenant``. Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no limit)."""
+    """Counts a request of ``tenant``. Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no
+    limit)."""
     if rate_per_s <= 0:
         return
     capacity = max(1.0, BURST_S * rate_per_s)

@@ -12,8 +12,8 @@ from service.kit.states import JobState
 def cancel(spec: JobSpec, repository: JobRepository, live_state: LiveState) -> None:
     """Requests the job's cancel, and ends the job at once if no worker has started it.
 
-    A worker marks the job as started before it looks for a cancel, and this function writes the cancel before it looks for
-    that mark; so at least one of the two sees the other. Cancelling again changes nothing. Raises
+    A worker marks the job as started before it looks for a cancel, and this function writes the cancel before it looks
+    for that mark; so at least one of the two sees the other. Cancelling again changes nothing. Raises
     :class:`JobStateConflict` if the job has ended otherwise.
     """
     summary = repository.read_summary(spec.job)

@@ -25,7 +25,8 @@ from service.store.base import ObjectStore
 
 MAX_KEY_CHARS = 255
 RESERVATION_TTL = timedelta(hours=12)
-"""How long a job may still be written under a reserved id. Objects under an id without a job are removed after a day."""
+"""How long a job may still be written under a reserved id. Objects under an id without a job are removed after a
+day."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Reservation:
         if value["fingerprint"] != self.fingerprint:
             new_key = "a new key for a new job" if is_job_id(found.id) else "a new key"
             raise found.conflict(
-                f"came before with another body, as {name_of(self.store, found.id)}; send the same body again, or {new_key}"
+                f"came before with another body, as {name_of(self.store, found.id)}; "
+                f"send the same body again, or {new_key}"
             )
         return found
 

@@ -11,7 +11,8 @@ from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
     """The manifest's entry for a made twin: what it is, where its files lie, and what it was made on.
 
-    A file in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; if ``offset`` is None it is the whole object.
+    A file in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; if ``offset`` is None it is the whole
+    object.
     """
     about = described(spec, item)
     image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}

@@ -16,8 +16,8 @@ from service.kit.seeds import SEED_MAX
 from service.masks.types import MaskEncoding, MaskReference
 
 Layout = Literal["objects", "shards"]
-"""How a job's twins lie in the store: one object for each image and each mask, or one tar shard for each chunk. The bytes
-of images and masks are the same."""
+"""How a job's twins lie in the store: one object for each image and each mask, or one tar shard for each chunk. The
+bytes of images and masks are the same."""
 MAX_COUNT = 10**8
 
 

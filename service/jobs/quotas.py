@@ -48,8 +48,8 @@ class Quotas:
     def take_queue(self, spec: JobSpec) -> None:
         """Counts the job's samples as queued, before its spec is written.
 
-        Raises :class:`LimitReached`, and then the job is not counted. The job is counted before the sum is read, so that
-        two requests at the same moment cannot both pass the limit.
+        Raises :class:`LimitReached`, and then the job is not counted. The job is counted before the sum is read, so
+        that two requests at the same moment cannot both pass the limit.
         """
         if self.queued_samples <= 0:
             return
@@ -67,8 +67,8 @@ class Quotas:
         else:
             remedy = "wait until one of its jobs has ended, cancel one"
         raise LimitReached(
-            f"tenant {spec.tenant!r} has {queued} samples in jobs that have not ended, and {spec.count} more are over the "
-            f"{self.queued_samples} it may have at once; {remedy}, or {_ASK}",
+            f"tenant {spec.tenant!r} has {queued} samples in jobs that have not ended, and {spec.count} more "
+            f"are over the {self.queued_samples} it may have at once; {remedy}, or {_ASK}",
             retry_after_s=_QUEUE_RETRY_S,
             limit="TWINSET_LIMIT_QUEUED_SAMPLES",
             max=self.queued_samples,
@@ -92,8 +92,9 @@ class Quotas:
             used = self._stored(tenant)
         if used >= self.stored_bytes:
             raise LimitReached(
-                f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; new requests are refused "
-                f"until there is room: delete jobs that are no longer needed (DELETE /jobs/{{id}}), or {_ASK}",
+                f"tenant {tenant!r} has {used} bytes stored, of {self.stored_bytes} it may have; new requests "
+                f"are refused until there is room: delete jobs that are no longer needed "
+                f"(DELETE /jobs/{{id}}), or {_ASK}",
                 retry_after_s=_STORE_RETRY_S,
                 limit="TWINSET_LIMIT_STORED_BYTES",
                 max=self.stored_bytes,
@@ -116,8 +117,10 @@ class Quotas:
         return ended + sum(self._running(tenant).values())
 
     def _running(self, tenant: str) -> dict[str, int]:
+        empty: dict[str, int] = {}
         return self.live_state.ask(
-            lambda client: {job: int(size) for job, size in client.hgetall(redis_keys.stored(tenant)).items()}, {}
+            lambda client: {str(job): int(size) for job, size in client.hgetall(redis_keys.stored(tenant)).items()},
+            empty,
         )
 
     def _drop_ended(self, tenant: str, ended: dict[str, int]) -> None:
@@ -126,7 +129,8 @@ class Quotas:
             self.live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), *counted_twice), None)
 
     def _reconcile(self, tenant: str) -> bool:
-        """Removes outdated entries; whether there were any. At most every 30 s, for it makes many requests to the store."""
+        """Removes outdated entries; whether there were any. At most every 30 s, for it makes many requests to the
+        store."""
         with self._lock:
             if self.clock() - self._reconciled_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
                 return False

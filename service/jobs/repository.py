@@ -68,8 +68,8 @@ class JobRepository:
     def read_spec(self, job: str, *, tenant: str | None = None) -> JobSpec:
         """The job's spec. Raises :class:`UnknownJob` if there is none, or ``job`` is not a job id.
 
-        With ``tenant``, another tenant's job is unknown too, with the same message, so that nothing is revealed of it. So
-        is a job that is being deleted.
+        With ``tenant``, another tenant's job is unknown too, with the same message, so that nothing is revealed of it.
+        So is a job that is being deleted.
         """
         if not is_job_id(job):
             raise UnknownJob(f"{job[:80]!r} is not a job id; job ids come from POST /generate and GET /jobs")
@@ -189,7 +189,7 @@ class JobRepository:
     def read_retry(self, job: str) -> str | None:
         """The id of the job's retry, which may not exist yet; None if no retry was requested."""
         try:
-            return json.loads(self.store.get(keys.job_retry(job)))["job"]
+            return str(json.loads(self.store.get(keys.job_retry(job)))["job"])
         except ObjectNotFound:
             return None
 
@@ -225,7 +225,8 @@ class JobRepository:
         return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
-        """Ends the job from its records: writes the manifest, the size of its files, the pending callback, then the summary.
+        """Ends the job from its records: writes the manifest, the size of its files, the pending callback, then the
+        summary.
 
         Returns the summary that holds. The caller makes sure that no worker is processing the job.
         """

@@ -1,4 +1,4 @@
-"""The body of ``POST /generate``: its members and their types. What they may be is for the model's card to say."""
+"""The body of ``POST /generate``: its members and their types. The model's card limits their values."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from service.webhooks.field import callback_member
 
 NAME_MAX_CHARS = 120
 MAX_CLASSES = 256
-"""Names that ``classes`` may list: a card has fewer classes, and each that it does not know is looked for among all it
-has."""
+"""Names that ``classes`` may list, at most: a card has fewer classes, and each unknown name is compared with all of
+them."""
 MAX_MASKS = 10_000
-"""Masks that ``mask`` may list: the most that a service's own limit can be."""
+"""Masks that ``mask`` may list, at most: the service's own limit cannot be higher."""
 _MAX_MEMBERS = 100
-"""Members of a body whose names are looked at; there are not so many."""
+"""Members of a body at most; a request has fewer."""
 
 
 EXAMPLE_MASK_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAAD0lEQVR42mNgAAIbKAQCAAeQAPEJFbVWAAAAAElFTkSuQmCC"
@@ -83,7 +83,7 @@ _ONE_MASK = {
         },
     ]
 }
-# Its form is looked at with the files themselves, so that each mask at fault is told by its number and all at once.
+# Its form is checked with the files themselves, so that all faulty masks are reported at once, by number.
 MaskMember = Annotated[
     JsonValue, WithJsonSchema({"anyOf": [_ONE_MASK, {"type": "array", "items": _ONE_MASK, "minItems": 1}]})
 ]
@@ -92,9 +92,8 @@ MaskMember = Annotated[
 class GenerateRequest(BaseModel):
     """A request for ``count`` twins of a model, by prompt, by classes or by masks."""
 
-    # The limits in json_schema_extra are those of every model and service: said here, and held by admission, in its own
-    # words. Strict: "8" is no count and true is no number. A client that sends them is mistaken about more than the
-    # type.
+    # The limits in json_schema_extra are those of every model and service; service.jobs.validate checks them, with its
+    # own messages. Strict: "8" is not a count and true is not a number.
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra={"examples": EXAMPLES}
     )
@@ -103,25 +102,25 @@ class GenerateRequest(BaseModel):
     prompt: str | None = Field(
         None,
         json_schema_extra={"minLength": 1},
-        description="What the pictures show, in words. Which of prompt, classes and mask go together is on the card.",
+        description="What the images show, in words. Which of prompt, classes and mask go together is on the card.",
     )
     classes: list[str] | None = Field(
         None,
         json_schema_extra={"minItems": 1, "maxItems": MAX_CLASSES},
-        description="Names of the classes that the pictures hold, as on the model's card or by their aliases, whatever "
-        "their case and order; a class named twice counts once. Given alone.",
+        description="Names of the classes that the images contain, as on the model's card or by their aliases, "
+        "whatever their case and order; a class named twice counts once. Given alone.",
     )
     mask: MaskMember | None = Field(
         None,
-        description="The mask that the pictures follow, a square PNG: in base64, or by the id that POST /uploads "
+        description="The mask that the images follow, a square PNG: in base64, or by the id that POST /uploads "
         "answered. Or a list of them: sample i follows mask i modulo their number. Resized to the job's size by the "
         "class that covers most of a pixel.",
     )
     mask_encoding: MaskEncoding = Field(
         "auto",
-        description="How masks tell classes: by index (one channel of class indices), by colours (exactly the card's), or "
-        "binary (black is class 0 and white class 1, for models of two classes). auto finds out, and asks where a file "
-        "could be read in two ways.",
+        description="How masks tell classes: by index (one channel of class indices), by colours (exactly the card's), "
+        "or binary (black is class 0 and white class 1, for models of two classes). auto finds out, and asks where a "
+        "file could be read in two ways.",
     )
     count: int | None = Field(
         None,
@@ -158,51 +157,52 @@ class GenerateRequest(BaseModel):
     )
     priority: Priority = Field(
         "normal",
-        description="interactive, where somebody waits for the twins: the job's chunks are taken up before those of normal "
-        "jobs, and while they are made they get four times the part of the batch. For small jobs only: at most 64 twins, "
-        "unless the service sets another limit. The twins are the same either way.",
+        description="interactive, if a user waits for the twins: the job's chunks are claimed before those of normal "
+        "jobs, and while they are made they get four times the share of the batch. For small jobs only: at most "
+        "64 twins, unless the service sets another limit. The twins are the same either way.",
     )
     layout: Layout | None = Field(
         None,
-        description="How the twins are stored: objects, one an image and one a mask; or shards, a tar a chunk as WebDataset "
-        "has it, which takes a fraction of the requests. If absent: shards from 1000 twins on, or what the service sets, and "
-        "never for interactive jobs. Pictures, samples, manifest and archive are the same either way.",
+        description="How the twins are stored: objects, one an image and one a mask; or shards, a tar a chunk as "
+        "WebDataset has it, which takes a fraction of the requests to the store. If absent: shards from 1000 twins on, "
+        "or what the service sets, and never for interactive jobs. Images, masks, samples, manifest and "
+        "archive are the same either way.",
     )
     name: str | None = Field(
         None,
         json_schema_extra={"maxLength": NAME_MAX_CHARS},
-        description="Your own words for the job, up to 120 characters.",
+        description="A name of your own for the job, up to 120 characters.",
     )
     callback_url: str | None = callback_member("the job")
 
     @model_validator(mode="before")
     @classmethod
-    def _few_members(cls, body: object) -> object:
+    def _limit_members(cls, body: object) -> object:
         if isinstance(body, dict) and len(body) > _MAX_MEMBERS:
             raise PydanticCustomError(
-                "too_many_members", f"it has {len(body)} members; leave out what is none of a request's"
+                "too_many_members", f"it has {len(body)} members; leave out those that a request does not have"
             )
         return body
 
     @field_validator("classes", "mask", mode="before")
     @classmethod
-    def _not_endless(cls, value: object, info: ValidationInfo) -> object:
-        # Before the entries are looked at one by one: each that is none would make a fault of its own.
-        most = {"classes": MAX_CLASSES, "mask": MAX_MASKS}[info.field_name or ""]
-        if isinstance(value, list) and len(value) > most:
-            raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {most} at most")
+    def _limit_entries(cls, value: object, info: ValidationInfo) -> object:
+        # Checked before the single entries, as each wrong one would be a fault of its own.
+        max_entries = {"classes": MAX_CLASSES, "mask": MAX_MASKS}[info.field_name or ""]
+        if isinstance(value, list) and len(value) > max_entries:
+            raise PydanticCustomError("too_many", f"it has {len(value)} entries; give {max_entries} at most")
         return value
 
     @field_validator("count", "seed", "steps", "size", mode="before")
     @classmethod
     def _whole_numbers(cls, value: object) -> object:
-        # To JSON Schema 8.0 is an integer, and there are languages whose every number is written like that.
+        # In JSON Schema 8.0 is an integer, and some languages write every number like that.
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     @field_validator("count", mode="after")
     @classmethod
-    def _only_masks_say_how_many(cls, count: int | None, info: ValidationInfo) -> int | None:
-        # As pydantic says it of any other member, so that it is told together with what else is missing.
+    def _count_is_required_without_masks(cls, count: int | None, info: ValidationInfo) -> int | None:
+        # As pydantic reports any other member, so that it is reported together with others that are missing.
         if count is None and info.data.get("mask", "wrong in itself") is None:
             raise PydanticKnownError("missing")
         return count

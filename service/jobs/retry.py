@@ -1,9 +1,9 @@
-"""A retry: a new job that makes exactly what is missing of one that has ended, which itself never changes again.
+"""Retries: a new job that makes exactly the samples that an ended job lacks. The ended job never changes.
 
 The samples keep their indices, so each gets the seed, and with it the bytes, that it would have had in the first job.
-The given masks are copied, for the first job may be deleted before its retry. A job has one retry, which its record
-names from before the retry exists (``jobs/{job}/retry.json``), so that asking twice gives the same; what that cannot
-make either is for a retry of the retry.
+The given masks are copied, because the first job may be deleted before its retry. A job has one retry, whose id is
+recorded before the retry exists (``jobs/{job}/retry.json``), so that a second request gets the same job. What the retry
+fails to make is left to a retry of the retry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.kit.validation import Faults
 from service.store import keys
 from service.store.checked import read_checked
 
-_COPIES_AT_ONCE = 8
+_MAX_CONCURRENT_COPIES = 8
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,29 @@ class Retries:
     submitter: JobSubmitter
 
     def retry(self, spec: JobSpec) -> tuple[JobSpec, bool]:
-        """The job that makes what is missing of ``spec``'s, and whether this call made it.
+        """The retry of the job of ``spec``, and whether this call created it.
 
-        Raises :class:`JobStateConflict` if that one has not ended, or nothing is missing of it;
+        Raises :class:`JobStateConflict` if the job has not ended, or lacks no sample;
         :class:`InvalidRequest`, :class:`UnknownModel`, :class:`LimitReached` as for any other job.
         """
         repository, submitter = self.submitter.repository, self.submitter
         summary = repository.read_summary(spec.job)
         if summary is None:
             raise JobStateConflict(
-                f"job {spec.job} has not ended, and what is missing of it may still be made; wait for its end, or cancel it"
+                f"job {spec.job} has not ended, and its missing twins may still be made; "
+                "wait until it has ended, or cancel it"
             )
         reserved = self._reserved(spec.job)
         if reserved is not None:
             try:
                 return repository.read_spec(reserved), False
             except UnknownJob:
-                pass  # reserved, and its spec was never written
+                pass  # the id was reserved, and the spec never written
         missing = runs_of(repository.missing_samples(spec, summary))
         if not missing:
             raise JobStateConflict(
-                f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; there is nothing to "
-                "make again",
+                f"job {spec.job} has ended as {summary.state.value} with all its {summary.total} twins; "
+                "there is nothing to make again",
                 state=summary.state.value,
             )
         retry = self._spec(spec, reserved, missing)
@@ -62,13 +63,13 @@ class Retries:
         if reserved is None:
             reserved = repository.reserve_retry(spec.job, retry.job)
             if reserved != retry.job:
-                submitter.limits.leave_queue(retry)  # whoever came first has taken its own place
+                submitter.limits.leave_queue(retry)  # the request that came first has its own place in the queue
                 retry = retry.model_copy(update={"job": reserved})
         self._copy_masks(spec.job, retry)
         return submitter.accept(retry)
 
     def _reserved(self, job: str) -> str | None:
-        """The retry that the job is bound to, unless that can no longer come to be."""
+        """The id of the retry that the job is bound to; None if there is none, or it can no longer be written."""
         repository = self.submitter.repository
         reserved = repository.read_retry(job)
         if reserved is None:
@@ -112,11 +113,12 @@ class Retries:
                 data = read_checked(store, key, masks[number].sha256)
             except (ObjectNotFound, ObjectDamaged):
                 raise JobStateConflict(
-                    f"{key}, a mask that was given for job {job}, is no longer what it was; send it again in a new job"
+                    f"{key}, a mask that was given for job {job}, has been removed or damaged; "
+                    "send it again in a new job"
                 ) from None
             store.put(keys.job_input(retry.job, number), data)
 
-        with ThreadPoolExecutor(_COPIES_AT_ONCE, thread_name_prefix="copy-masks") as pool:
+        with ThreadPoolExecutor(_MAX_CONCURRENT_COPIES, thread_name_prefix="copy-masks") as pool:
             for copied in [pool.submit(copy, number) for number in sorted(set(_followed(retry)))]:
                 copied.result()
 
@@ -125,5 +127,5 @@ def _followed(spec: JobSpec) -> Iterator[int]:
     """The numbers of the given masks that the job's samples follow."""
     total = len(spec.mask or ())
     for first, last in spec.only or () if total else ():
-        # after one round all have come by
+        # after one round all masks have been seen
         yield from (index % total for index in range(first, min(last + 1, first + total)))

@@ -1,4 +1,4 @@
-"""A made twin before it lies anywhere, and the item it becomes once it does."""
+"""A made twin before it is stored, and the record it gets once it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.jobs.spec import ItemClass, SampleRecord
 
 @dataclass(frozen=True)
 class FileLocation:
-    """Where a picture lies: an object of its own, or with ``offset`` (bytes) a part of one."""
+    """Where a file lies: an object of its own, or with ``offset`` (bytes) a part of one."""
 
     key: str
     offset: int | None = None
@@ -18,7 +18,7 @@ class FileLocation:
 
 @dataclass(frozen=True)
 class MadeTwin:
-    """A twin's files, PNG both, and what is said of it; ``mask`` is None for an image alone.
+    """A twin's files, both PNG, with its scores; ``mask`` is None for an image alone.
 
     ``classes``, ``confident_share`` and ``mean_confidence`` are as in :class:`SampleRecord`.
     """
@@ -32,7 +32,7 @@ class MadeTwin:
     mean_confidence: float | None = None
 
     def at(self, image: FileLocation, mask: FileLocation | None) -> SampleRecord:
-        """The twin's item with its files there; ``mask`` is not looked at where there is none."""
+        """The twin's record, its files at these locations; ``mask`` is ignored if the twin has no mask."""
         if self.mask is None:
             mask = None
         return SampleRecord(

@@ -1,9 +1,9 @@
-"""Signed links to single pictures of a shard, which no presigned URL of a store could be limited to.
+"""Signed links to single files of a shard. A store's presigned URL could only open the whole shard.
 
     /twins/{job}/{index}/image.png?shard=000012&offset=1536&bytes=90210&sha256=..&expires=..&signature=..
 
-The link says where the picture lies, so that serving it takes one read of these bytes and no look at the job; the
-signature covers all of the link. As with a store's own links, it opens the picture for as long as that lies there.
+The link says where the file lies, so that serving it takes one read of these bytes and no look at the job. The
+signature covers the whole link. Like a store's own links, it works as long as the file is there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class TwinLink:
-    """What a link opens until ``expires``, seconds since 1970: ``size`` bytes from ``offset`` on of a shard of the job,
-    the image or the mask of twin ``index``. ``shard`` is the shard's name without its suffix."""
+    """A link to the image or mask of twin ``index``: ``size`` bytes from ``offset`` of a shard of the job.
+
+    It expires at ``expires``, in seconds since 1970. ``shard`` is the shard's name without its suffix."""
 
     job: str
     index: int
@@ -40,17 +41,16 @@ class TwinLink:
     expires: int
 
     @classmethod
-    def to(cls, job: str, index: int, picture: SampleFile, expires: int) -> TwinLink:
-        """The link to a picture that lies in a shard of the job."""
-        shard = picture.key.removeprefix(keys.job_shards_prefix(job)).removesuffix(keys.SHARD_SUFFIX)
-        return cls(job, index, picture.kind, shard, picture.offset or 0, picture.bytes, picture.sha256, expires)
+    def to(cls, job: str, index: int, file: SampleFile, expires: int) -> TwinLink:
+        """The link to a file in a shard of the job."""
+        shard = file.key.removeprefix(keys.job_shards_prefix(job)).removesuffix(keys.SHARD_SUFFIX)
+        return cls(job, index, file.kind, shard, file.offset or 0, file.bytes, file.sha256, expires)
 
     @classmethod
     def parse(
         cls, *, job: str, index: str, kind: str, shard: str, offset: str, size: str, sha256: str, expires: str
     ) -> TwinLink:
-        """The link whose parts these are. Raises :class:`LinkInvalid` for what we never wrote, before anybody looks for
-        it."""
+        """The link of these parts. Raises :class:`LinkInvalid` for parts of a form that is never written."""
         numbers = all(_NUMBER.fullmatch(part) for part in (index, offset, size, expires))
         whole = (
             numbers
@@ -64,17 +64,17 @@ class TwinLink:
         return cls(job, int(index), cast(Kind, kind), shard, int(offset), int(size), sha256, int(expires))
 
     @property
-    def picture(self) -> SampleFile:
-        """Where it leads."""
+    def file(self) -> SampleFile:
+        """The file that the link opens."""
         key = f"{keys.job_shards_prefix(self.job)}{self.shard}{keys.SHARD_SUFFIX}"
         return SampleFile(self.kind, key, self.sha256, self.size, self.offset)
 
     def signed(self, secret: bytes) -> str:
-        """Path and query of the link."""
+        """The link's path and query, with its signature."""
         return f"{self._unsigned(self.expires)}&{urlencode({'signature': self._sign(secret, self.expires)})}"
 
     def check(self, secret: bytes, signature: str) -> None:
-        """Returns if the link was signed with ``secret`` and still holds. Raises LinkInvalid or LinkExpired."""
+        """Checks that the link was signed with ``secret`` and has not expired. Raises LinkInvalid or LinkExpired."""
         check_message(lambda expires: self._sign(secret, expires), self.expires, signature)
 
     def _unsigned(self, expires: int) -> str:

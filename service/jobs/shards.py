@@ -1,10 +1,10 @@
-"""Shards: the twins of a chunk in one tar, named as WebDataset has it, each file found by its offset.
+"""Shards: the twins of a chunk in one tar, with WebDataset's names, each file found by its offset.
 
     00000008.png   00000008.mask.png   00000008.json   00000009.png   ...
 
 The bytes follow from the job's spec and from which samples of the chunk were made. Two attempts at a chunk may differ
-in the latter, and then every offset differs too; so a shard is never written over, and of two that differ the second
-gets a name that tells of its bytes. The chunk's record says which one counts.
+in the latter, and then every offset differs too; so a shard is never overwritten, and of two that differ the second
+gets a name with its sha256. The chunk's record says which one counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from service.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StoreError
 from service.jobs.manifest import as_line, described
 from service.jobs.repository import JobRepository
-from service.jobs.sample_item import MadeTwin, FileLocation
+from service.jobs.sample_item import FileLocation, MadeTwin
 from service.jobs.spec import JobSpec, SampleRecord, ShardObject
 from service.kit import tar
 from service.store import keys
@@ -26,7 +26,7 @@ from service.store.base import ObjectStore
 
 @dataclass(frozen=True)
 class Shard:
-    """A chunk's tar, where it is to lie, and the items of all its samples in order, those given up among them."""
+    """A chunk's tar, its key in the store, and the records of all its samples in order, failed ones included."""
 
     job: str
     chunk: int
@@ -37,22 +37,22 @@ class Shard:
 
     @property
     def recorded(self) -> ShardObject:
-        """What the chunk's record says of it."""
+        """The shard's entry in the chunk's record."""
         return ShardObject(key=self.key, sha256=self.sha256, bytes=len(self.data))
 
     @property
     def is_alternative(self) -> bool:
-        """Whether another attempt's shard has the chunk's usual name."""
+        """Whether the shard has a name with its sha256, as another attempt's shard has the usual name."""
         return self.key != keys.job_shard(self.job, self.chunk)
 
     def with_alternative_key(self) -> Shard:
-        """The same under a name that no other bytes have."""
+        """The same shard under a name with its sha256."""
         key = keys.job_shard_beside(self.job, self.chunk, self.sha256)
-        return replace(self, key=key, items=tuple(_moved(item, key) for item in self.items))
+        return replace(self, key=key, items=tuple(_with_key(item, key) for item in self.items))
 
 
 def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[SampleRecord | MadeTwin]) -> Shard | None:
-    """The shard of a chunk's samples; those that were given up come as their items. None where no twin was made."""
+    """The shard of a chunk's samples; failed ones are given as their records. None if no twin was made."""
     key = keys.job_shard(spec.job, chunk)
     parts: list[bytes] = []
     items: list[SampleRecord] = []
@@ -82,16 +82,16 @@ def pack_shard(spec: JobSpec, chunk: int, samples: Sequence[SampleRecord | MadeT
 
 
 def put_shard(store: ObjectStore, shard: Shard) -> Shard:
-    """Stores a shard, unless the very same lies there from an earlier delivery; the shard as it lies.
+    """Stores a shard, unless an earlier delivery stored the same bytes; the shard with the key that it has.
 
-    Raises a store's error; then it may be tried again.
+    Raises the store's error; the call may then be repeated.
     """
     try:
         store.put(shard.key, shard.data, if_absent=True)
         return shard
     except ObjectExists:
         pass
-    if _lies_there(store, shard):
+    if _is_stored(store, shard):
         return shard
     beside = shard.with_alternative_key()
     store.put(beside.key, beside.data)
@@ -99,8 +99,10 @@ def put_shard(store: ObjectStore, shard: Shard) -> Shard:
 
 
 def drop_uncounted(repository: JobRepository, shard: Shard) -> None:
-    """Of two shards of a recorded chunk, removes the one that the record does not name. A failure leaves it lying: it
-    goes with the job."""
+    """Removes the shard of a recorded chunk that the record does not name, if there are two.
+
+    If that fails, the shard is removed with the job.
+    """
     if not shard.is_alternative:
         return
     with suppress(StoreError):
@@ -112,7 +114,7 @@ def drop_uncounted(repository: JobRepository, shard: Shard) -> None:
                 repository.store.delete(key)
 
 
-def _lies_there(store: ObjectStore, shard: Shard) -> bool:
+def _is_stored(store: ObjectStore, shard: Shard) -> bool:
     found = hashlib.sha256()
     try:
         for piece in store.stream(shard.key):
@@ -122,7 +124,7 @@ def _lies_there(store: ObjectStore, shard: Shard) -> bool:
     return found.hexdigest() == shard.sha256
 
 
-def _moved(item: SampleRecord, key: str) -> SampleRecord:
+def _with_key(item: SampleRecord, key: str) -> SampleRecord:
     if item.error is not None:
         return item
     return item.model_copy(update={"image_key": key, "mask_key": None if item.mask_key is None else key})

@@ -1,4 +1,4 @@
-"""The objects that a job leaves in the store: its spec, its chunk records, its summary.
+"""The objects of a job in the store: its spec, its chunk records, its summary.
 
 All are frozen values, written as JSON. Their ``format`` number changes only with their meaning.
 """
@@ -28,7 +28,7 @@ Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
 def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
-    """The indices, which come in order, as runs."""
+    """The ascending indices as runs."""
     runs: list[Run] = []
     for index in indices:
         if runs and index == runs[-1][1] + 1:
@@ -79,19 +79,19 @@ class JobSpec(GenerationParameters):
 
     @property
     def parameters(self) -> GenerationParameters:
-        """What the job is made with, and nothing else of it."""
+        """The job's generation parameters alone."""
         return GenerationParameters.model_construct(
             **{name: getattr(self, name) for name in GenerationParameters.model_fields}
         )
 
     @property
     def inputs(self) -> tuple[InputName, ...]:
-        """What the request gave, by the card's names of inputs."""
+        """The inputs that the request gave, by the card's names."""
         given: dict[InputName, object] = {"prompt": self.prompt, "classes": self.classes, "mask": self.mask}
         return tuple(name for name, value in given.items() if value is not None)
 
     def mask_number(self, index: int) -> int | None:
-        """Which of the given masks sample ``index`` follows; None where none were given."""
+        """The number of the given mask that sample ``index`` follows; None if no masks were given."""
         return None if self.mask is None else index % len(self.mask)
 
     @property
@@ -135,16 +135,16 @@ class ItemClass(_Frozen):
 
 
 class SampleRecord(_Frozen):
-    """One sample of a chunk record: made, with its objects and scores, or given up, with ``error`` saying why.
+    """One sample of a chunk record: made, with its objects and scores, or failed, with the reason in ``error``.
 
-    In a job of shards both keys are the shard's, and the picture is its bytes from the offset on. Hash and length are
-    the picture's own in either layout.
+    In a job of shards both keys are the shard's, and the file is its bytes from the offset on. Hash and length are the
+    file's own in either layout.
     """
 
     index: int = Field(ge=0)
     seed: int = Field(ge=0, le=SEED_MAX)
     image_key: str | None = None
-    image_offset: int | None = Field(None, ge=0, description="in bytes; None where the object is the picture")
+    image_offset: int | None = Field(None, ge=0, description="in bytes; None where the object is the file")
     image_sha256: str | None = Field(None, pattern=SHA256_PATTERN)
     image_bytes: int | None = Field(None, ge=0)
     mask_key: str | None = None
@@ -157,14 +157,14 @@ class SampleRecord(_Frozen):
     error: str | None = None
 
     @model_validator(mode="after")
-    def _made_or_given_up(self) -> SampleRecord:
+    def _made_or_failed(self) -> SampleRecord:
         image = (self.image_key, self.image_sha256, self.image_bytes)
         if self.error is None and None in image:
             raise ValueError(f"sample {self.index} has neither an error nor a whole image entry")
         if self.error is not None and (*image, self.image_offset) != (None, None, None, None):
             raise ValueError(f"sample {self.index} has an error, so it cannot have an image")
         if (self.mask_offset is None) != (self.mask_key is None or self.image_offset is None):
-            raise ValueError(f"sample {self.index} has one picture in a shard and one outside of it")
+            raise ValueError(f"sample {self.index} has one file in a shard and one outside of it")
         return self
 
 
@@ -177,20 +177,20 @@ class ShardObject(_Frozen):
 
 
 class ChunkRecord(_Frozen):
-    """The commit of a chunk, written after its objects: without it, the chunk has not happened."""
+    """The commit of a chunk, written after its objects: without it, the chunk is not done."""
 
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
     chunk: int = Field(ge=0)
     items: tuple[SampleRecord, ...]
     shard: ShardObject | None = Field(
-        None, description="None where each picture is an object, and where no sample was made"
+        None, description="None where each file is an object, and where no sample was made"
     )
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
     batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
     shapes: Literal["fixed", "floating"] = Field(
-        "fixed", description="floating: batch_shape is the largest, bits depend on company"
+        "fixed", description="floating: batch_shape is the largest, and bits depend on the samples in a batch"
     )
     dtype: str
     device: str
@@ -208,25 +208,25 @@ class ChunkRecord(_Frozen):
 
     @property
     def failed(self) -> int:
-        """How many of the chunk's samples were given up."""
+        """How many of the chunk's samples failed."""
         return sum(item.error is not None for item in self.items)
 
     @property
     def bytes(self) -> int:
-        """What the chunk's objects come to."""
+        """The size of the chunk's objects."""
         if self.shard is not None:
             return self.shard.bytes
         return sum((item.image_bytes or 0) + (item.mask_bytes or 0) for item in self.items)
 
 
 class Summary(_Frozen):
-    """A job's end. Written once; who writes it first has decided."""
+    """How a job ended. It is written once: the first writer decides."""
 
     format: Literal[1] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
     state: JobState
     done: int = Field(ge=0, description="twins made and stored")
-    failed: int = Field(ge=0, description="samples given up")
+    failed: int = Field(ge=0, description="samples that failed")
     total: int = Field(ge=1)
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime

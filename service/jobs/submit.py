@@ -1,8 +1,8 @@
-"""Submission: from an admitted request to a job in the store, once for each idempotency key.
+"""Submission: from a request to a job in the store, once for each idempotency key.
 
 The order makes every crash harmless. The idempotency record reserves a job id; the given masks are stored; the spec
 makes the job exist; then its first chunks are sent. A crash before the spec leaves an id that the same key fills, files
-that are nobody's and go after a day (:mod:`service.jobs.garbage`), and entries that count for ten minutes
+that are removed after a day (:mod:`service.jobs.garbage`), and entries that count for ten minutes
 (:mod:`service.jobs.usage`); after it, a job that the sweeper sends.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -59,9 +59,8 @@ class JobSubmitter:
     ) -> tuple[JobSpec, bool]:
         """The job for ``request`` of ``tenant``, and whether this call made it. ``body`` is the request as it came.
 
-        When it returns, the spec is in the store, and the masks before it. Raises :class:`InvalidRequest`,
-        :class:`UnknownModel`, :class:`IdempotencyConflict`, :class:`LimitReached`, or a store's error; then nothing has
-        been accepted.
+        When it returns, masks and spec are in the store. Raises :class:`InvalidRequest`, :class:`UnknownModel`,
+        :class:`IdempotencyConflict`, :class:`LimitReached`, or the store's error; then no job was created.
         """
         # A mask that comes along is the same as one sent before: in the key's fingerprint, and in the spec.
         body = with_references(body, max_masks=self.settings.max_masks)
@@ -90,8 +89,10 @@ class JobSubmitter:
         return self.accept(spec)
 
     def accept(self, spec: JobSpec) -> tuple[JobSpec, bool]:
-        """Makes the job exist, for which a place in the queue is taken and whose masks are stored, and sends its first
-        chunks; the job that holds, and whether this call made it."""
+        """Writes the spec and sends the job's first chunks; the job's spec, and whether this call wrote it.
+
+        The job is counted as queued and its masks are stored before.
+        """
         self.repository.usage.add_job(spec)
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.job), False
@@ -113,7 +114,9 @@ class JobSubmitter:
         checked = admit(request, card, self.settings, self.reader, tenant=tenant)
         weights = card.files.get(WEIGHTS_FILE)
         if weights is None:
-            raise CardError(f"the card of {card.id} names no {WEIGHTS_FILE}, so it can make nothing; register it again")
+            raise CardError(
+                f"the card of {card.id} names no {WEIGHTS_FILE}, so the model cannot be used; register it again"
+            )
         spec = JobSpec(
             **dict(checked.parameters),
             job=reservation.id,
@@ -131,16 +134,18 @@ class JobSubmitter:
         return spec, checked.masks
 
     def _store_masks(self, spec: JobSpec, masks: Sequence[ReadMask]) -> None:
-        """Stores the job's masks, and the files they came in. Whoever repeats it with the same key writes the same
+        """Stores the job's masks, and the files that came with the request. A repeat with the same key writes the same
         bytes."""
         if not masks:
             return
         files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}
         with ThreadPoolExecutor(_MAX_CONCURRENT_PUTS, thread_name_prefix="store-masks") as pool:
-            kept = [pool.submit(self.uploads.put, file, tenant=spec.tenant) for file in files.values()]
+            puts: list[Future[object]] = [
+                pool.submit(self.uploads.put, file, tenant=spec.tenant) for file in files.values()
+            ]
             for number, mask in enumerate(masks):
-                kept.append(pool.submit(self.repository.store.put, keys.job_input(spec.job, number), mask.png))
-            for put in kept:
+                puts.append(pool.submit(self.repository.store.put, keys.job_input(spec.job, number), mask.png))
+            for put in puts:
                 put.result()
 
     def _send_first_chunks(self, spec: JobSpec) -> None:

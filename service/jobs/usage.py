@@ -3,8 +3,8 @@
     tenants/{tenant}/jobs/{job}             its jobs, newest first; not written for the default tenant
     tenants/{tenant}/open/{job}.{samples}   those that have not ended, from before the spec until after the summary;
                                             written for jobs accepted while queued samples are limited
-    tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the summary;
-                                            and runs (:mod:`service.runs`), by their ids
+    tenants/{tenant}/stored/{job}.{bytes}   those that have ended, with the bytes of their files, from before the
+                                            summary; and runs (:mod:`service.runs`), by their ids
 
 Each is written before what it counts, so a crash in between leaves an entry too many and never one too few. Such
 entries are removed before a request is refused because of them (:meth:`TenantUsage.reconcile`).
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from service.jobs.spec import JobSpec
 from service.kit.ids import is_job_id
@@ -105,8 +106,8 @@ class TenantUsage:
     def reconcile(self, tenant: str, *, now: datetime | None = None) -> int:
         """Removes outdated entries, those of the oldest jobs first; how many.
 
-        Outdated is an open job that has a summary, or no spec after ten minutes, and an ended job whose summary has been
-        removed. A call looks at a hundred entries of each kind at most, so that a refusal stays cheap.
+        Outdated is an open job that has a summary, or no spec after ten minutes, and an ended job whose summary has
+        been removed. A call looks at a hundred entries of each kind at most, so that a refusal stays cheap.
         """
         before = (now or datetime.now(UTC)) - _SETTLED_AFTER
         outdated: list[ObjectInfo] = []
@@ -114,7 +115,7 @@ class TenantUsage:
             (self._open_is_outdated, keys.tenant_open_prefix(tenant)),
             (self._stored_is_outdated, keys.tenant_stored_prefix(tenant)),
         ):
-            looked_at = prefetch(lambda info: is_outdated(info, before), self._oldest(prefix))
+            looked_at = prefetch(partial(is_outdated, before=before), self._oldest(prefix))
             outdated += [info for info, found in looked_at if found]
         for info in outdated:
             self.store.delete(info.key)

@@ -1,6 +1,6 @@
-"""Admission: a request held against the model's card and the service's limits, before anything is written.
+"""Validation: checks a request against the model's card and the service's limits, before anything is written.
 
-All that is wrong is reported at once, each fault with a JSON pointer, the value, the limit and the remedy.
+All faults are reported at once, each with a JSON pointer, the value, the limit and the remedy.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class CheckedRequest:
 def admit(
     request: GenerateRequest, card: ModelCard, settings: Settings, reader: MaskReader, *, tenant: str
 ) -> CheckedRequest:
-    """The parameters of the job asked for. Masks named by their ids are looked for among the uploads of ``tenant``.
+    """The checked request. Masks given by their ids are looked up among the uploads of ``tenant``.
 
-    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or a store's
-    error, where a mask is to be read from it.
+    Raises :class:`InvalidRequest`, or :class:`UnknownClass` if unknown classes are all that is wrong; or the store's
+    error, if a mask cannot be read.
     """
     faults = Faults()
     given = given_inputs(request)
@@ -54,7 +54,7 @@ def admit(
     classes = check_classes(request, card, faults)
     size = request.size if request.size in card.sizes_px else card.default_size_px
     masks = _masks(request, card, size, reader, faults, tenant)
-    # Masks without a count are one twin each; where there is neither, the masks' own faults say why.
+    # Masks without a count make one twin each; without both, the faults of the masks say why.
     count = request.count if request.count is not None else len(masks or ())
 
     if request.count is not None or masks:
@@ -84,7 +84,7 @@ def admit(
 
 
 def check_count(count: int, priority: Priority, settings: Settings, faults: Faults) -> None:
-    """Notes a count that is more than one job, or one interactive job, may ask for."""
+    """Adds a fault for a count that is above the limit of a job, or of an interactive job."""
     if priority == "interactive" and settings.max_interactive_count < settings.max_count:
         remedy = "an interactive job may ask for no more: ask for fewer, or leave priority out"
         faults.outside("count", count, 1, settings.max_interactive_count, remedy)
@@ -102,7 +102,7 @@ def _masks(
             )
         return None
     if "mask" not in card.inputs:
-        return None  # noted with the inputs
+        return None  # check_inputs adds the fault
     if request.mask_encoding == "binary" and len(card.classes) != 2:
         has = f"black and white are the classes of models that have two, and {card.id} has {len(card.classes)}"
         faults.add("mask_encoding", "binary", f"{has}; give index or colours")
@@ -113,18 +113,17 @@ def _masks(
 def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:
     if request.pairs and given and not card.makes_mask(given):
         why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
-        together = {*given, "mask"} in map(set, card.accepted_inputs)
+        together = any({*given, "mask"} == set(chosen) for chosen in card.accepted_inputs)
         faults.add(
             "pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out"
         )
 
 
 def _layout(request: GenerateRequest, count: int, settings: Settings, faults: Faults) -> Layout:
-    """As asked for; else shards for what nobody waits for and is many, where links to single twins of a shard can be
-    signed."""
+    """The layout: as requested; else shards for a large job of normal priority, if links into shards can be signed."""
     signs = can_sign_links(settings)
     if request.layout == "shards" and not signs:
-        remedy = "leave layout out, or ask whoever runs this service to set TWINSET_LINK_SECRET"
+        remedy = "leave layout out, or ask the operator of this service to set TWINSET_LINK_SECRET"
         faults.add("layout", "shards", f"this service has no secret to sign links into shards with; {remedy}")
     if request.layout is not None:
         return request.layout

@@ -1,4 +1,4 @@
-"""What a request is made from: which inputs it gives together, and its prompt and classes, held against the card."""
+"""Checks of a request's inputs against the card: which are given together, and the prompt and classes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def accepted(card: ModelCard) -> str:
 
 
 def check_inputs(given: Sequence[str], card: ModelCard, faults: Faults) -> None:
-    """Notes inputs that the model does not take, or not together."""
-    unknown_labels = [name for name in given if name not in card.inputs]
-    for name in unknown_labels:
+    """Adds faults for inputs that the model does not take, or not together."""
+    unknown_inputs = [name for name in given if name not in card.inputs]
+    for name in unknown_inputs:
         faults.add_plain(f"/{name}", f"{card.id} takes no {name}; give {accepted(card)}")
     if not given:
         faults.add_plain("", f"the request says nothing to make: give {accepted(card)}")
-    elif not unknown_labels and set(given) not in [set(chosen) for chosen in card.accepted_inputs]:
+    elif not unknown_inputs and set(given) not in [set(chosen) for chosen in card.accepted_inputs]:
         together = "together" if len(given) > 1 else "alone"
         faults.add_plain("", f"{card.id} does not take {join_words(given)} {together}: give {accepted(card)}")
 
 
 def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, faults: Faults) -> str | None:
-    """The prompt as it will be read, if one is given."""
+    """The prompt as the model reads it, if one is given."""
     if request.prompt is None:
         return None
     prompt = request.prompt.strip()
@@ -47,7 +47,7 @@ def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, 
             prompt,
             f"it has {len(prompt)} characters; at most {settings.max_prompt_chars} are read, shorten it",
         )
-        return prompt  # it may be megabytes, and each further look at them takes seconds
+        return prompt  # it may be megabytes, and each further check takes seconds
     # No tokenizer here, but a word is at least a token.
     words = len(prompt.split())
     if words > card.limits.max_prompt_tokens:
@@ -62,7 +62,8 @@ def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, 
 
 
 def check_classes(request: GenerateRequest, card: ModelCard, faults: Faults) -> tuple[str, ...] | None:
-    """The canonical names asked for, by class index; a class named twice, also by two aliases, counts once."""
+    """The card's names of the requested classes, by class index; a class given twice, also by two aliases, counts
+    once."""
     if request.classes is None:
         return None
     if not request.classes:

@@ -1,14 +1,15 @@
-"""Runs: long work on a CPU that a request asks for. Datasets taken in, augmentation sets, exports.
+"""Runs: long work of one piece that a request asks for: datasets taken in, augmentation sets, exports.
 
-    kinds        what kinds there are, and the form of their ids
-    places       where a run's objects lie in the store
-    record       a run's spec and summary
-    ledger       reading and writing them
-    acceptance   from a request to a run, once for each idempotency key
-    queue        the message that sends a worker to it
-    standing     where it stands: from the store, with hints of its progress
+    spec               a run's spec and summary
+    repository         reads and writes them in the store
+    submit             from a checked request to a run, once for each idempotency key
+    progress           a run's progress: from the store, with live values from Redis
+    dataset_request    the body of POST /datasets for files in the object store
+    dataset_versions   datasets by name and version
+    webhook_payload    the body of the callback at the end of a job or run
+    webhook_subject    a job or run with its callback
 
-As with jobs, the store is the truth: a run's spec is there before its request is answered, its state follows from which
-objects exist, and what queue and workers lose, a sweeper sends again. Unlike a job, a run is one piece of work in one
-worker's hands at a time, which goes on where the last one was stopped.
+As with jobs, the store is the truth: a run's spec is written before its request is answered, its state follows from
+which objects exist, and what the queue or a worker loses, a sweeper sends again. Unlike a job, a run is processed by
+one worker at a time, and the next worker continues where the last one stopped.
 """

@@ -1,4 +1,4 @@
-"""The body of ``POST /datasets`` for a dataset whose files lie in the object store already."""
+"""The body of ``POST /datasets`` for a dataset whose files are in the object store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.runs.dataset_versions import (
 
 
 class DatasetFromStore(BaseModel):
-    """The files of a dataset that lie in the object store already, under ``imports/{tenant}/{prefix}/``."""
+    """A dataset whose files are in the object store, under ``imports/{tenant}/{prefix}/``."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -19,4 +19,4 @@ class DatasetFromStore(BaseModel):
     prefix: str = Field(
         description="The folder below imports/{tenant}/ in the service's bucket.", min_length=1, max_length=400
     )
-    format: ReadFormat | None = Field(None, description="How it is laid out; found out where left out.")
+    format: ReadFormat | None = Field(None, description="Its format; detected if left out.")

@@ -1,4 +1,4 @@
-"""Datasets by name and version. A version is a run that takes a dataset in; its number is never given twice."""
+"""Datasets by name and version. A version is a run that imports a dataset; its number is never used twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,13 +30,12 @@ _NAME = re.compile(DATASET_NAME_PATTERN.rstrip("$") + r"\Z")
 _MAX_VERSION = 99_999_999
 _MAX_NAMES = 1000
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
-"""The store's and the API's, at most; S3 itself takes no request whose clock is more than a quarter of an hour off."""
+"""Difference of the store's and the API's clocks, at most; S3 refuses a request whose clock is off by 15 minutes."""
 ReadFormat = Literal["folders", "coco", "voc", "cityscapes", "yolo", "twins", "huggingface", "webdataset"]
 
 
 class DatasetWork(BaseModel):
-    """What a run that takes a dataset in has to do. Its files are those under ``prefix``, or the archive that was
-    sent."""
+    """The work of a run that imports a dataset. Its files are those under ``prefix``, or the archive that was sent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,16 +70,18 @@ class Datasets:
                 yield name
 
     def versions(self, name: str) -> list[int]:
-        """The numbers that were given, ascending, those of deleted versions among them."""
-        return [number for number, _ in self._given(name)]
+        """The version numbers in use, ascending, including those of deleted versions."""
+        return [number for number, _ in self._taken(name)]
 
     def take_version(self, name: str, run: str) -> int:
-        """Gives ``run`` the name's next version, or says which it has. Of any number of runs each gets its own, and
-        one, by however many callers at once."""
+        """The version number of ``run``: the one that it has, or the name's next.
+
+        Each run gets one number of its own, also with several callers at the same time.
+        """
         store, version = self.repository.store, 0
         since = accepted_at(run) - _CLOCKS_DIFFER_BY
-        for version, given_at in self._given(name):
-            if given_at >= since and self._run_of(name, version) == run:
+        for version, taken_at in self._taken(name):
+            if taken_at >= since and self._run_of(name, version) == run:
                 return version
         while True:
             version += 1
@@ -87,13 +89,13 @@ class Datasets:
             try:
                 store.put(run_keys.tenant_dataset(self.tenant, name, version), record, if_absent=True)
             except ObjectExists:
-                # numbers are given in order: whoever takes one for this run at the same time meets the other here
+                # numbers are taken in order, so another caller for the same run at this moment takes this very number
                 if self._run_of(name, version) != run:
                     continue
             return version
 
     def latest(self, name: str) -> RunSpec | None:
-        """The newest version that is there, whatever its state."""
+        """The newest version that exists, in any state."""
         if not is_dataset_name(name):
             return None
         for version in reversed(self.versions(name)):
@@ -117,9 +119,9 @@ class Datasets:
         raise self._unknown(name, version)
 
     def ready(self, reference: str) -> StoredDataset:
-        """The dataset that ``name`` (its newest version that was taken in) or ``name@version`` names, for use.
+        """The dataset that ``name`` (its newest version that was imported) or ``name@version`` names, for use.
 
-        Raises :class:`UnknownDataset`, or :class:`JobStateConflict` for one that has not been taken in (yet).
+        Raises :class:`UnknownDataset`, or :class:`JobStateConflict` for one that is not imported (yet).
         """
         from service.datasets.stored.dataset import StoredDataset
 
@@ -137,14 +139,14 @@ class Datasets:
         summary = self.repository.read_summary(spec.run)
         if summary is None or summary.state is not JobState.SUCCEEDED:
             state = None if summary is None else summary.state.value
-            how = "is still being taken in; try again when it has been"
+            how = "is still being imported; try again when it has been"
             if summary is not None:
                 how = f"has ended as {state}: {summary.reason}"
             raise JobStateConflict(f"dataset {DatasetWork.model_validate(spec.work).id} {how}", state=state)
         return StoredDataset.open(self.repository.store, spec.run)
 
-    def _given(self, name: str) -> Iterator[tuple[int, datetime]]:
-        """The numbers that were given, ascending, and when."""
+    def _taken(self, name: str) -> Iterator[tuple[int, datetime]]:
+        """The version numbers in use, ascending, and when each was taken."""
         prefix = run_keys.tenant_dataset_prefix(self.tenant, name)
         for info in self.repository.store.list(prefix):
             number = info.key[len(prefix) :].removesuffix(".json")
@@ -163,7 +165,7 @@ class Datasets:
 
     def _unknown(self, name: str, version: str | int | None) -> UnknownDataset:
         asked = name if version is None else f"{name}@{version}"
-        near = closest_match(name, [known for _, known in zip(range(_MAX_NAMES), self.names()) if known != name])
+        near = closest_match(name, [known for known in islice(self.names(), _MAX_NAMES) if known != name])
         meant = f"did you mean {near!r}? " if near else ""
         return UnknownDataset(
             f"dataset {truncated_repr(asked)} does not exist; {meant}GET /datasets lists those that do"

@@ -1,4 +1,4 @@
-"""Where a run stands: its state from the store, its progress from Redis where that answers.
+"""A run's progress: its state from the store, its counts from Redis if that answers.
 
 The hash is :func:`service.broker.redis_keys.run_progress`, the channel :func:`service.broker.redis_keys.events`.
 """
@@ -26,10 +26,10 @@ _HANG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run at a moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None where none
-    was asked for.
+    """A run's progress at one moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None
+    if none was requested.
 
-    ``told`` is false for a run at work of which Redis had nothing to say: then nobody knows how much of it is done.
+    ``known`` is false for a running run of which Redis has nothing, so that ``done`` is not known.
     """
 
     state: JobState
@@ -39,7 +39,7 @@ class RunProgress:
     note: str | None = None
     summary: RunSummary | None = None
     callback: outbox.DeliveryStatus | None = None
-    told: bool = True
+    known: bool = True
 
     @property
     def seconds_left(self) -> float | None:
@@ -49,7 +49,7 @@ class RunProgress:
 
 
 def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec) -> RunProgress:
-    """Where the run stands."""
+    """The run's progress now."""
     summary = repository.read_summary(spec.run)
     if summary is not None:
         callback = None if spec.callback is None else repository.outbox.read(spec.run)
@@ -57,9 +57,10 @@ def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec
     state = current_state(
         ended=None, cancel_asked=repository.is_cancelled(spec.run), started=repository.is_started(spec.run)
     )
-    said = live_state.ask(lambda client: client.hgetall(redis_keys.run_progress(spec.run)), {})
-    done, total = _number(said.get("done")) or 0, _number(said.get("total"))
-    began, began_with = _number(said.get("began")), _number(said.get("began_with")) or 0
+    empty: dict[str, str] = {}
+    live = live_state.ask(lambda client: _read_hash(client, redis_keys.run_progress(spec.run)), empty)
+    done, total = _number(live.get("done")) or 0, _number(live.get("total"))
+    began, began_with = _number(live.get("began")), _number(live.get("began_with")) or 0
     rate = None
     if began is not None and done > began_with and time.time() - began >= 1:
         rate = (done - began_with) / (time.time() - began)
@@ -68,39 +69,47 @@ def run_progress(repository: RunRepository, live_state: LiveState, spec: RunSpec
         int(done),
         spec.total if total is None else int(total),
         rate,
-        said.get("note") or None,
+        live.get("note") or None,
         callback=None if spec.callback is None else outbox.WAITING,
-        told=bool(said),
+        known=bool(live),
     )
 
 
 def publish_progress(live_state: LiveState, run: str, done: int, total: int | None, *, note: str = "") -> None:
-    """Says how far the run is. Its rate counts from the first word on, or from the first after nothing was heard for a
-    minute."""
+    """Publishes how far the run is. Its rate counts from the first report, or the first after a minute without any."""
     now = time.time()
-    values = {"done": str(done), "total": "" if total is None else str(total), "note": note, "said": f"{now:.3f}"}
+    values = {
+        "done": str(done),
+        "total": "" if total is None else str(total),
+        "note": note,
+        "said": f"{now:.3f}",
+    }
 
-    def say(client: Redis) -> None:
-        said = _number(client.hget(redis_keys.run_progress(run), "said"))
-        if said is None or now - said > _HANG_TIMEOUT_S:
+    def publish(client: Redis) -> None:
+        published_at = _number(_read_hash(client, redis_keys.run_progress(run)).get("said"))
+        if published_at is None or now - published_at > _HANG_TIMEOUT_S:
             values.update(began=f"{now:.3f}", began_with=str(done))
         with client.pipeline(transaction=True) as pipe:
-            pipe.hset(redis_keys.run_progress(run), mapping=values)
+            pipe.hset(redis_keys.run_progress(run), mapping=dict(values.items()))
             pipe.expire(redis_keys.run_progress(run), _TTL_S)
             pipe.execute()
         client.publish(redis_keys.events(run), json.dumps({"done": done}))
 
-    live_state.ask(say, None)
+    live_state.ask(publish, None)
 
 
 def forget_progress(live_state: LiveState, run: str) -> None:
-    """Drops what was said of a run that has ended, and lets those know who wait for that."""
+    """Deletes the live progress of a run that has ended, and publishes the end."""
 
     def drop(client: Redis) -> None:
         client.delete(redis_keys.run_progress(run))
         client.publish(redis_keys.events(run), json.dumps({"ended": True}))
 
     live_state.ask(drop, None)
+
+
+def _read_hash(client: Redis, key: str) -> dict[str, str]:
+    return {str(name): str(value) for name, value in client.hgetall(key).items()}
 
 
 def _number(text: str | None) -> float | None:

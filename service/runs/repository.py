@@ -1,4 +1,4 @@
-"""Reading and writing runs in the store. No state of its own, so any process may use one.
+"""The repository of runs: reads and writes their objects in the store, without any state of its own.
 
 Every write may be repeated: specs, marks and summaries are written only if absent.
 """
@@ -34,38 +34,39 @@ class RunRepository:
 
     @property
     def outbox(self) -> Outbox:
-        """What is kept of callbacks, in the same store."""
+        """The outbox of callbacks, in the same store."""
         return Outbox(self.store)
 
     def write_spec(self, spec: RunSpec) -> bool:
-        """Makes the run exist, to be found among its tenant's and by the sweeper; False if it did already."""
+        """Writes the spec, after the entries by which its tenant and the sweeper find the run; False if it existed."""
         self.store.put(run_keys.tenant_run(spec.tenant, spec.run), b"")
         self.store.put(run_keys.open_run(spec.run), b"")
         return self._put_once(run_keys.run_spec(spec.run), spec)
 
     def read_spec(self, run: str, *, tenant: str | None = None, kind: RunKind | None = None) -> RunSpec:
-        """The run's spec. Raises :class:`UnknownRun` if there is none, it is of another tenant or kind, or being
-        deleted."""
+        """The run's spec.
+
+        Raises :class:`UnknownRun` if there is none, or it is of another tenant or kind, or being deleted.
+        """
         found = kind_of(run)
         what = kind or found
         if found is None or kind not in (None, found):
             expected = f"ids of {what.plural} begin with {what.letter!r}" if what else "ids come from the API"
-            raise UnknownRun(f"{truncated_repr(run)} is no id of {what.words if what else 'a run'}; {expected}")
+            raise UnknownRun(f"{truncated_repr(run)} is not an id of {what.words if what else 'a run'}; {expected}")
         spec = self.stored_spec(run)
         if spec is None or tenant not in (None, spec.tenant) or self.is_deleted(run):
             raise UnknownRun(f"{found.value} {run!r} does not exist; GET /{found.plural} lists those that do")
         return spec
 
     def stored_spec(self, run: str) -> RunSpec | None:
-        """The run's spec, also of one that is being deleted, as long as it is there."""
+        """The run's spec, also while the run is being deleted; None if there is none."""
         try:
             return parse_stored(RunSpec, self.store.get(run_keys.run_spec(run)), run_keys.run_spec(run))
         except ObjectNotFound:
             return None
 
     def runs(self, tenant: str, kind: RunKind, *, start_after: str | None = None) -> Iterator[str]:
-        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may never have got a
-        spec."""
+        """The tenant's runs of a kind, newest first, those after ``start_after`` only; some may have no spec."""
         prefix = run_keys.tenant_runs_prefix(tenant, kind)
         after = None if start_after is None else prefix + start_after
         for info in self.store.list(prefix, start_after=after):
@@ -76,30 +77,29 @@ class RunRepository:
     def runs_of_all_tenants(
         self, kind: RunKind, *, start_after: str | None = None, limit: int | None = None
     ) -> Iterator[str]:
-        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may never have got a
-        spec."""
+        """Runs of a kind of all tenants, newest first, those after ``start_after`` only; some may have no spec."""
         for name in self.store.list_folders(run_keys.kind_prefix(kind), start_after=start_after, limit=limit):
             if kind_of(name) is kind:
                 yield name
 
     def open_runs(self) -> Iterator[str]:
-        """Runs without a summary, of all tenants, newest first; and those that have one, and are not settled yet."""
+        """Runs of all tenants, newest first, that have no summary, or whose leftovers are still to be removed."""
         prefix = run_keys.open_prefix()
         for info in self.store.list(prefix):
             if kind_of(info.key[len(prefix) :]) is not None:
                 yield info.key[len(prefix) :]
 
     def mark_started(self, run: str) -> None:
-        """Marks the run as begun, before a worker looks for its cancel."""
+        """Marks the run as started, before a worker looks for its cancel."""
         self._put_mark(run_keys.run_started(run), run, "started_at")
 
     def is_started(self, run: str) -> bool:
         return self.store.head(run_keys.run_started(run)) is not None
 
     def cancel(self, spec: RunSpec) -> None:
-        """Asks for the run's cancel; ends it at once if no worker has begun with it. Asking again changes nothing.
+        """Requests the run's cancel, and ends it at once if no worker has started it. Cancelling again changes nothing.
 
-        Whoever begins marks that first and looks for the cancel then, so one of the two sees the other. Raises
+        A worker first marks the run as started and then looks for a cancel, so one of the two sees the other. Raises
         :class:`JobStateConflict` if the run has ended otherwise.
         """
         summary = self.read_summary(spec.run)
@@ -107,7 +107,8 @@ class RunRepository:
             if summary.state is JobState.CANCELLED:
                 return
             raise JobStateConflict(
-                f"{spec.kind.value} {spec.run} has ended as {summary.state.value}; only one that is queued or running can be cancelled",
+                f"{spec.kind.value} {spec.run} has ended as {summary.state.value}; "
+                "only one that is queued or running can be cancelled",
                 state=summary.state.value,
             )
         self._put_mark(run_keys.run_cancel(spec.run), spec.run, "requested_at")
@@ -137,10 +138,10 @@ class RunRepository:
         result: dict[str, Any] | None = None,
         now: datetime | None = None,
     ) -> RunSummary:
-        """Ends the run; the summary that holds, which is another's if another came first. ``size`` is what it keeps, in
-        bytes.
+        """Ends the run; the summary that holds, which is another worker's if that came first.
 
-        It stays among the open ones until a worker has removed what it does not keep.
+        ``size`` is the size of the objects that stay, in bytes. The run stays among the open ones until a worker has
+        removed its other objects.
         """
         moment = now or datetime.now(UTC)
         summary = RunSummary(
@@ -161,13 +162,12 @@ class RunRepository:
         return summary if first else self.read_summary(spec.run) or summary
 
     def delete(self, spec: RunSpec, why: Literal["asked for", "expired"] = "asked for") -> None:
-        """Makes the run be gone for everybody; its objects go in the background. A run that has not ended is cancelled
-        with it.
+        """Deletes the run: from now on it is unknown, and its objects are removed in the background.
 
-        Of a run that is gone nobody is told: a callback that has not been delivered by now goes with it.
+        A run that has not ended is cancelled. A callback that has not been delivered is deleted with the run.
         """
-        note = {"format": 1, "run": spec.run, "why": why, "tenant": spec.tenant, "idempotency": spec.idempotency}
-        self.store.put(run_keys.deleting_run(spec.run), json.dumps(note).encode())
+        entry = {"format": 1, "run": spec.run, "why": why, "tenant": spec.tenant, "idempotency": spec.idempotency}
+        self.store.put(run_keys.deleting_run(spec.run), json.dumps(entry).encode())
 
     def is_deleted(self, run: str) -> bool:
         return self.store.head(run_keys.deleting_run(run)) is not None
@@ -181,10 +181,10 @@ class RunRepository:
                 yield run
 
     def remove(self, run: str, *, max_objects: int) -> bool:
-        """Removes up to ``max_objects`` objects of a deleted run; True once nothing is left of it, and its note is gone
-        too."""
+        """Removes up to ``max_objects`` objects of a deleted run; True once nothing is left of it and its entry is
+        gone."""
         try:
-            note = json.loads(self.store.get(run_keys.deleting_run(run)))
+            entry = json.loads(self.store.get(run_keys.deleting_run(run)))
         except ObjectNotFound:
             return True
         removed = 0
@@ -198,9 +198,9 @@ class RunRepository:
         for key in last:
             self.store.delete(key)
         self.outbox.delete_entry(run)
-        tenant = str(note["tenant"])
-        if note.get("idempotency"):
-            self.store.delete(str(note["idempotency"]))
+        tenant = str(entry["tenant"])
+        if entry.get("idempotency"):
+            self.store.delete(str(entry["idempotency"]))
         TenantUsage(self.store).drop_bytes(tenant, run)
         for key in (run_keys.tenant_run(tenant, run), run_keys.open_run(run), run_keys.deleting_run(run)):
             self.store.delete(key)

@@ -1,4 +1,4 @@
-"""What a run leaves in the store whatever its kind: its spec and its summary. Frozen values, written as JSON."""
+"""The objects that every run has in the store: its spec and its summary. Frozen values, written as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Frozen(BaseModel):
 
 
 class RunSpec(_Frozen):
-    """An accepted run, with everything decided. ``work`` is what its kind makes of the request."""
+    """An accepted run, with everything decided. ``work`` is the request as its kind has resolved it."""
 
     format: Literal[1] = 1
     run: str = Field(pattern=RUN_ID_PATTERN)
@@ -38,7 +38,7 @@ class RunSpec(_Frozen):
 
 
 class RunSummary(_Frozen):
-    """A run's end. Written once; who writes it first has decided. ``result`` is what its kind has to say."""
+    """How a run ended. It is written once: the first writer decides. ``result`` depends on the kind."""
 
     format: Literal[1] = 1
     run: str = Field(pattern=RUN_ID_PATTERN)
@@ -48,7 +48,7 @@ class RunSummary(_Frozen):
     finished_at: AwareDatetime
     seconds: float = Field(ge=0.0, description="from the run's acceptance to its end")
     reason: str | None = None
-    bytes: int = Field(0, ge=0, description="what it keeps in the store")
+    bytes: int = Field(0, ge=0, description="size of its objects in the store")
     result: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

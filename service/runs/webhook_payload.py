@@ -1,6 +1,6 @@
-"""What a callback says: how the job or the run ended, and where to look. The same bytes at every attempt.
+"""The body of a callback: how the job or run ended, and links to it. Every attempt has the same bytes.
 
-It is thin on purpose: no twins and no signed links, so that it is small, and worth nothing to who overhears it.
+It has no twins and no signed links, so that it is small, and worth nothing to an eavesdropper.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RUN_EXAMPLE: JsonValue = {
     },
 }
 _LINKED = {RunKind.EXPORT: ("files",), RunKind.AUGMENTATION: ("samples",)}
-"""Where the API tells what a run of a kind has made, below the run."""
+"""Paths below a run's, where the API lists what a run of that kind has made."""
 
 
 def _in_utc(moment: datetime) -> str:
@@ -77,12 +77,12 @@ class EndedJob(_Part):
     name: str | None
     state: Literal["succeeded", "partial", "failed", "cancelled"]
     done: int = Field(description="twins made and stored")
-    failed: int = Field(description="samples given up")
+    failed: int = Field(description="samples that failed")
     total: int
     reason: str | None = Field(description="why it ended as it did, where there is more to say")
     created_at: Moment
     finished_at: Moment
-    links: dict[str, str] = Field(description="where the API tells more, to who may ask it")
+    links: dict[str, str] = Field(description="where the API has more, with an API key")
 
 
 class CallbackMessage(_Part):
@@ -91,7 +91,9 @@ class CallbackMessage(_Part):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     type: Literal["job.succeeded", "job.partial", "job.failed", "job.cancelled"]
-    timestamp: Moment = Field(description="when the job ended; of the attempt tells the header webhook-timestamp")
+    timestamp: Moment = Field(
+        description="when the job ended; the header webhook-timestamp has the moment of the attempt"
+    )
     data: EndedJob
 
 
@@ -106,7 +108,7 @@ class EndedRun(_Part):
     reason: str | None = Field(description="why it ended as it did, where there is more to say")
     created_at: Moment
     finished_at: Moment
-    links: dict[str, str] = Field(description="where the API tells more, to who may ask it")
+    links: dict[str, str] = Field(description="where the API has more, with an API key")
 
 
 class RunCallbackMessage(_Part):
@@ -124,34 +126,36 @@ class RunCallbackMessage(_Part):
         "augmentation.failed",
         "augmentation.cancelled",
     ]
-    timestamp: Moment = Field(description="when the run ended; of the attempt tells the header webhook-timestamp")
+    timestamp: Moment = Field(
+        description="when the run ended; the header webhook-timestamp has the moment of the attempt"
+    )
     data: EndedRun
 
 
 def message_id(subject: str) -> str:
-    """The ``webhook-id`` of the callback at the end of a job or a run: the same at every attempt, and nobody else's."""
+    """The ``webhook-id`` of the callback at the end of a job or a run: unique, and the same at every attempt."""
     return f"{subject}_ended"
 
 
 def message_body(spec: JobSpec, summary: Summary) -> bytes:
-    """The body of the callback, as it is signed and sent. ``spec`` is that of a job with a callback."""
+    """The body of a job's callback, as it is signed and sent. The job has a callback."""
     here = _here(spec.callback, f"jobs/{spec.job}")
     links = _links(here, ("samples", "manifest", "archive"))
     data = EndedJob(id=spec.job, failed=summary.failed, links=links, **_ended(spec, summary))
     kind = f"job.{summary.state.value}"
-    return CallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()  # type: ignore[arg-type]
+    return CallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()
 
 
 def run_message_body(spec: RunSpec, summary: RunSummary) -> bytes:
-    """The same at the end of a run, of a kind that may have callbacks."""
+    """The body of a run's callback. The run has a callback, and is of a kind with callbacks."""
     here = _here(spec.callback, f"{spec.kind.plural}/{spec.run}")
     data = EndedRun(id=spec.run, links=_links(here, _LINKED[spec.kind]), **_ended(spec, summary))
     kind = f"{spec.kind.value}.{summary.state.value}"
-    return RunCallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()  # type: ignore[arg-type]
+    return RunCallbackMessage(type=kind, timestamp=summary.finished_at, data=data).model_dump_json().encode()
 
 
 def _ended(spec: JobSpec | RunSpec, summary: Summary | RunSummary) -> dict[str, Any]:
-    """What is said of either."""
+    """The members that jobs and runs share."""
     return {
         "name": spec.name,
         "state": summary.state.value,

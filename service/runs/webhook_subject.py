@@ -1,4 +1,4 @@
-"""What a callback tells of: a job or a run, as the store has it."""
+"""The subject of a callback: a job or a run, as the store has it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.webhooks.spec import Callback
 
 @dataclass(frozen=True)
 class Subject:
-    """A job or a run with its callback. ``body`` is what is said of its end, and None while it has not ended."""
+    """A job or run with its callback. ``body`` is the callback's body; None while it has not ended."""
 
     id: str
     tenant: str
@@ -28,15 +28,14 @@ class Subject:
 
 
 def named(subject: str) -> str:
-    """An id as it stands in logs."""
+    """An id as logs write it."""
     return f"{'job' if is_job_id(subject) else 'run'}={subject}"
 
 
 def read_subject(store: ObjectStore, subject: str) -> Subject | None:
-    """The job or the run of that id; None for one without a callback.
+    """The job or run of that id; None if it has no callback.
 
-    Raises :class:`UnknownJob` or :class:`UnknownRun` where there is none, also for one that is being deleted, or a
-    store's error.
+    Raises :class:`UnknownJob` or :class:`UnknownRun` if there is none or it is being deleted, or the store's error.
     """
     is_job = is_job_id(subject)
     repository: JobRepository | RunRepository = JobRepository(store) if is_job else RunRepository(store)

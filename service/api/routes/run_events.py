@@ -102,7 +102,7 @@ class _Reader:
         now, last = progress_of(self._services, self._spec), self._last
         if not now.state.ended:
             own_run(self._services, self._spec.tenant, self._spec.run, self._spec.kind)
-        if last is not None and last.told and not now.told and last.state is now.state:
+        if last is not None and last.known and not now.known and last.state is now.state:
             return last
         self._last = now
         return now

@@ -50,7 +50,7 @@ def read_twin(
     parts = {"job": job, "index": index, "kind": picture, "shard": shard, "offset": offset, "size": bytes_}
     link = TwinLink.parse(**parts, sha256=sha256, expires=expires)
     link.check(link_secret(services.settings), signature)
-    found = link.picture
+    found = link.file
     headers = {"ETag": f'"{found.sha256}"', **SERVED_AS_IT_IS}
     gone = ObjectNotFound(f"{found.key} is no longer in the store; ask the job for what it has", key=found.key)
     unchanged = is_unchanged(headers["ETag"], if_none_match)

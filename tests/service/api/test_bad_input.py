@@ -157,7 +157,7 @@ def test_of_very_many_faults_the_first_are_told_and_how_many_more_there_are(clie
     assert fault["detail"].endswith("it has 257 entries; give 256 at most")
     [fault] = client.post("/generate", json={**GOOD, **{f"m{number}": 1 for number in range(100)}}).json()["errors"]
     assert fault["pointer"] == ""
-    assert "it has 103 members; leave out what is none of a request's" in fault["detail"]
+    assert "it has 103 members; leave out those that a request does not have" in fault["detail"]
 
 
 def test_a_missing_member_is_named(client: TestClient) -> None:

@@ -177,9 +177,9 @@ def test_even_with_the_secret_nothing_but_bytes_of_shards_can_be_named() -> None
     }
     good |= {"sha256": "ab" * 32, "expires": "1800000000"}
     link = TwinLink.parse(**good)
-    assert link.picture.key == "jobs/j7ybr17pesw6kn47yb0/shards/000012.tar"
-    assert link.picture.span == (512, 602)
-    assert TwinLink.parse(**{**good, "shard": f"000012.{'0a' * 32}"}).picture.key.endswith(
+    assert link.file.key == "jobs/j7ybr17pesw6kn47yb0/shards/000012.tar"
+    assert link.file.span == (512, 602)
+    assert TwinLink.parse(**{**good, "shard": f"000012.{'0a' * 32}"}).file.key.endswith(
         f"/shards/000012.{'0a' * 32}.tar"
     )
     for part, values in {

@@ -219,7 +219,7 @@ def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -
     assert SampleRecord(**made).mask_offset is None
     assert SampleRecord(**made, **mask, mask_offset=1536).mask_offset == 1536
     for wrong in (mask, {"mask_offset": 5}, {**mask, "mask_offset": 5, "image_offset": None}):
-        with pytest.raises(ValidationError, match="one picture in a shard and one outside"):
+        with pytest.raises(ValidationError, match="one file in a shard and one outside"):
             SampleRecord(**{**made, **wrong})
     with pytest.raises(ValidationError, match="cannot have an image"):
         SampleRecord(index=0, seed=0, image_offset=0, error="no")
