@@ -63,8 +63,8 @@ def draw_plan(
     tiles_top = notes_top + len(notes) * _LINE + (14 if notes else 0)
     lines = -(-len(shown) // _EXAMPLES_PER_ROW)
     height = tiles_top + (32 + lines * (_TILE + _CAPTION) if shown else 0) + _MARGIN
-    picture = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(image)
     draw.text((_MARGIN, _MARGIN - 4), fit_text(title, bold, width - 2 * _MARGIN), fill=_INK, font=bold)
     draw.text((_MARGIN, _MARGIN + 28), _subtitle(shares), fill=_FAINT, font=font)
     _draw_legend(draw, bars_top - 30, shares, small)
@@ -80,11 +80,11 @@ def draw_plan(
         left, top = _MARGIN + column * (_PAIR + 3 * _GAP), tiles_top + 28 + row * (_TILE + _CAPTION)
         for place, labels in enumerate((example.real, example.made)):
             tile = paint_mask(Image.fromarray(labels), classes).resize((_TILE, _TILE), Image.Resampling.NEAREST)
-            picture.paste(tile, (left + place * (_TILE + _GAP), top))
+            image.paste(tile, (left + place * (_TILE + _GAP), top))
         for row, line in enumerate(_wrapped(example.how, small, _PAIR)[:2]):
             draw.text((left, top + _TILE + 3 + 14 * row), line, fill=_INK, font=small)
     out = io.BytesIO()
-    picture.save(out, "PNG", optimize=True)
+    image.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

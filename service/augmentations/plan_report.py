@@ -76,7 +76,7 @@ def _notes(plan: Plan, planned: np.ndarray, items: int, masks: float) -> list[st
     )
     if notes and capped:
         times = f"{plan.parameters.max_uses:g} times as often as on average"
-        notes.append(f"No real item is drawn more than {times}; a larger masks.max_uses brings these shares nearer.")
+        notes.append(f"No real item is used more than {times}; a larger masks.max_uses brings these shares nearer.")
     adding = [name for name in plan.parameters.transforms.named() if name in ("crop", "merge", "clone")]
     if (
         any(_can_grow(plan, one) for one in plan.feasible.values())
@@ -115,7 +115,7 @@ def _rounded(plan: Plan, planned: np.ndarray) -> list[str]:
         missed &= target.met(one.shares)
     of = "pixels" if target.by == "pixels" else "images"
     return [
-        f"in {plan.count} whole twins {plan.card.classes[index].name} comes to {percent(planned[index])} of the {of}; "
+        f"in {plan.count} whole twins {plan.card.classes[index].name} reaches {percent(planned[index])} of the {of}; "
         f"{percent(target.shares[index])} are requested."
         for index in np.flatnonzero(missed)
     ]

@@ -90,7 +90,7 @@ class MaskOptions(_Part):
         default_factory=Transforms.default,
         description="How masks are transformed: a list of names, each with its default parameters, or a map from name "
         f"to parameters: {', '.join(TRANSFORM_NAMES)}. Each is applied with its `chance`. None invents a label: "
-        "sampling is by the nearest pixel, borders are mirrored, and a dropped object's place is filled from around it. "
+        "pixels are sampled by the nearest, borders mirrored, and a dropped object's place is filled from around it. "
         "By default flip, scale, shift, rotate, elastic, drop and clone.",
     )
     max_uses: float = Field(

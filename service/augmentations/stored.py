@@ -142,9 +142,9 @@ def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[t
     found = {record.split for _, record in records}
     if splits is None:
         return [entry for entry in records if entry[1].split == TRAIN] if TRAIN in found else records
-    kept = [entry for entry in records if entry[1].split in splits]
-    if not kept:
+    chosen = [entry for entry in records if entry[1].split in splits]
+    if not chosen:
         has = ", ".join(sorted(split for split in found if split)) or "none"
         detail = f"no item of dataset {dataset.about.id} is in {', '.join(splits)}; its splits are: {has}"
         raise InvalidRequest(detail, errors=[{"pointer": "/splits", "detail": detail}])
-    return kept
+    return chosen

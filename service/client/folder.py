@@ -141,8 +141,11 @@ class PartialFile:
         max_bytes: int | None = None,
         on_progress: Callable[[int], None] = lambda more: None,
     ) -> None:
-        """``max_bytes``: a longer file is refused. ``on_progress`` is called with the number of bytes received, and
-        with a negative number for bytes that are discarded."""
+        """Prepares to receive the file ``path``.
+
+        ``max_bytes``: a longer file is refused. ``on_progress`` is called with the number of bytes received, and with a
+        negative number for bytes that are discarded.
+        """
         folder.target(path)
         self._folder = folder
         self._path = path
@@ -170,9 +173,9 @@ class PartialFile:
         """
         if status == 206:
             if not headers.get("content-range", "").startswith(f"bytes {self.size}-"):
-                told = headers.get("content-range", "")[:60]
+                received = headers.get("content-range", "")[:60]
                 raise DownloadRefused(
-                    f"{self._path} was requested from byte {self.size} on, and arrived as {told!r}; download again"
+                    f"{self._path} was requested from byte {self.size} on, and arrived as {received!r}; download again"
                 )
             return
         self.restart()

@@ -23,6 +23,6 @@ def as_paged(method: Callable[..., Any], page: Callable[..., Any]) -> Callable[.
     """``method`` with the name, docstring and parameters of the flow ``page``, except its cursor."""
     update_wrapper(method, page)
     signature = inspect.signature(page)
-    kept = [parameter for name, parameter in signature.parameters.items() if name != "cursor"]
-    method.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "cursor"]
+    method.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return method

@@ -13,7 +13,7 @@ from service.client.folder import STATE_DIR, DownloadFolder, RemoteFile, file_sh
 from service.datasets.reading.unpacking import unpack
 from service.errors import ArchiveRefused
 
-BESIDE = frozenset({"manifest.jsonl", "README.md"})
+LISTED_SEPARATELY = frozenset({"manifest.jsonl", "README.md"})
 """Files that the server also lists beside the parts; their copies in the last part are skipped."""
 
 
@@ -37,7 +37,7 @@ def unpack_part(folder: DownloadFolder, part: RemoteFile, archive: Path) -> None
         files: dict[str, tuple[str, int]] = {}
         for file in sorted(path for path in fresh.rglob("*") if path.is_file()):
             path = file.relative_to(fresh).as_posix()
-            if path in BESIDE:
+            if path in LISTED_SEPARATELY:
                 continue
             files[path] = (file_sha256(file), file.stat().st_size)
             folder.place(file, path)

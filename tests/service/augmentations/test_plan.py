@@ -149,7 +149,7 @@ def test_a_target_that_so_few_twins_cannot_meet_is_noted() -> None:
     assert water.feasible == pytest.approx(0.5, abs=0.01)
     assert not water.met
     assert (
-        f"In 3 whole twins water comes to {100 * water.planned:.1f} % of the images; 50.0 % are requested."
+        f"In 3 whole twins water reaches {100 * water.planned:.1f} % of the images; 50.0 % are requested."
         in shares.notes
     )
 

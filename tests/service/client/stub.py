@@ -32,11 +32,11 @@ Fault = Callable[[httpx.Request], httpx.Response]
 
 @dataclass
 class Stub:
-    """The stub server. A run has ended after ``looks`` requests for its state."""
+    """The stub server. A run has ended after ``polls`` requests for its state."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     format: str = "folders"
-    looks: int = 2
+    polls: int = 2
     page: int = 2
     state: str = "succeeded"
     doing: str | None = None
@@ -45,7 +45,7 @@ class Stub:
     bodies: list[bytes] = field(default_factory=list)
     age: int = 0
     link_uses: int | None = None
-    _looked: int = 0
+    _polled: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def transport(self) -> httpx.MockTransport:
@@ -93,7 +93,7 @@ class Stub:
         return httpx.Response(200, content=data)
 
     def _run(self, id: str, name: str | None, **members: Any) -> dict[str, Any]:
-        ended = self._looked >= self.looks
+        ended = self._polled >= self.polls
         return {
             "id": id,
             "name": name,
@@ -109,16 +109,16 @@ class Stub:
             **members,
         }
 
-    def _look(self, request: httpx.Request) -> None:
+    def _count_poll(self, request: httpx.Request) -> None:
         if request.method == "GET":
-            self._looked += 1
+            self._polled += 1
 
     def _exports(self, request: httpx.Request, parts: list[str]) -> httpx.Response:
         if parts[1:] == ["files"]:
             return self._listing(request)
         if request.method == "DELETE":
             return httpx.Response(204)
-        self._look(request)
+        self._count_poll(request)
         body = json.loads(self.bodies[-1]) if not parts and request.method == "POST" else {}
         view = self._run(
             "e7ybr17pesw6kn47yb0",
@@ -158,7 +158,7 @@ class Stub:
             return httpx.Response(200, content=self.files[parts[2]], headers={"Content-Type": "application/json"})
         if request.method == "DELETE":
             return httpx.Response(204)
-        self._look(request)
+        self._count_poll(request)
         name = (
             parts[0]
             if parts
@@ -182,7 +182,7 @@ class Stub:
         if body.get("dry_run"):
             plan = {"model": "aerial@1.0.0", "dataset": "tiles@3", "seed": 5, "parameters": {"steps": 50}, "plan": PLAN}
             return httpx.Response(200, json={**plan, "picture": "iVBORw0KGgo="})
-        self._look(request)
+        self._count_poll(request)
         view = self._run(
             "a7ybr17pesw6kn47yb0",
             body.get("name"),

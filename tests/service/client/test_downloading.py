@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 def stub() -> Stub:
     """An export of seven files, which are not unpacked."""
     files = {f"train-{number:06d}.tar": os.urandom(100 + 50 * number) for number in range(5)}
-    return Stub({**files, "dataset.json": b"{}", "deep/er/README.md": b"# Read me"}, format="webdataset", looks=0)
+    return Stub({**files, "dataset.json": b"{}", "deep/er/README.md": b"# Read me"}, format="webdataset", polls=0)
 
 
 def export_of(stub: Stub, make_client: BothClients, **options: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_killed_download_continues_where_it_was(stub: Stub, make_client: BothC
         import os, pickle, sys, httpx
         from service.client import Twinset
         from tests.service.client.stub import API, Stub
-        stub = Stub(pickle.loads(sys.stdin.buffer.read()), format="webdataset", looks=0)
+        stub = Stub(pickle.loads(sys.stdin.buffer.read()), format="webdataset", polls=0)
 
         class Dying(httpx.SyncByteStream):
             def __iter__(self):

@@ -53,7 +53,7 @@ def written(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stub(written: Path) -> Stub:
-    return Stub(in_parts(written), format="coco", looks=0)
+    return Stub(in_parts(written), format="coco", polls=0)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_hostile_part_is_refused_and_nothing_lands_outside(
 @pytest.mark.parametrize("own", ["webdataset", "huggingface"])
 def test_shards_stay_as_they_are(make_client: BothClients, tmp_path: Path, own: str) -> None:
     files = {"train-000000.tar": b"tar", "data/train-00000.parquet": b"parquet", "odd.zip": zipped({"a": b"a"})}
-    client = make_client(API, transport=Stub(files, format=own, looks=0).transport())
+    client = make_client(API, transport=Stub(files, format=own, polls=0).transport())
     client.get_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set")
     found = {path: (tmp_path / "set" / path).read_bytes() for path in unpacked(tmp_path / "set")}
     assert found == files
@@ -181,11 +181,11 @@ def test_files_and_exports_are_listed(client: Any, stub: Stub) -> None:
 
 
 def test_a_download_waits_for_the_export_and_raises_if_it_failed(make_client: BothClients, tmp_path: Path) -> None:
-    stub = Stub({"a.tar": b"a"}, format="webdataset", looks=3)
+    stub = Stub({"a.tar": b"a"}, format="webdataset", polls=3)
     export = make_client(API, transport=stub.transport()).export(sources=[{"job": "j1"}], format="webdataset")
     assert export.download(tmp_path / "set").fetched == 1
     assert len(stub.sent("GET", "/exports/e7ybr17pesw6kn47yb0")) == 3
-    failing = make_client(API, transport=Stub(state="failed", looks=1).transport())
+    failing = make_client(API, transport=Stub(state="failed", polls=1).transport())
     with pytest.raises(RunFailed, match="export e7ybr17pesw6kn47yb0 failed"):
         failing.export(sources=[{"job": "j1"}], format="coco", wait=True)
     with pytest.raises(RunFailed, match="export e7ybr17pesw6kn47yb0 failed"):

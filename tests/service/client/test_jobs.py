@@ -343,4 +343,4 @@ def test_a_damaged_object_is_named_and_the_others_are_fetched(client: Any, live_
 def test_the_value_classes_have_all_members_of_the_api() -> None:
     for servers, ours in ((ServersView, JobInfo), (SampleView, Sample)):
         missing = servers.model_fields.keys() - ours.model_fields.keys()
-        assert missing <= {"layout"}, "a new member is kept as it is, and wants a type"
+        assert missing <= {"layout"}, "a new member of the API needs a typed field"

@@ -76,7 +76,7 @@ def test_several_bars_are_shown_at_once(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_activity_of_a_run_is_shown_while_its_count_stands_still(
     make_client: BothClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stub = Stub(looks=2, doing="round 1: 37 of 90 made")
+    stub = Stub(polls=2, doing="round 1: 37 of 90 made")
     client = make_client(API, "tws_key", transport=stub.transport())
     client.augment(dataset="tiles", model="aerial", count=300).wait()
     assert "round 1: 37 of 90 made" in capsys.readouterr().err

@@ -19,7 +19,7 @@ KEY = "tws_4mw1y7kq02zt_0123456789abcdefghjkmnpqrstvwxyz0123456789abcdefghjk"
 
 
 def test_the_key_is_sent_to_the_api_only(make_client: BothClients, tmp_path: Path) -> None:
-    stub = Stub({"a.tar": b"a", "b.tar": b"b"}, format="webdataset", looks=0)
+    stub = Stub({"a.tar": b"a", "b.tar": b"b"}, format="webdataset", polls=0)
     make_client(API, KEY, transport=stub.transport()).get_export("e7ybr17pesw6kn47yb0").download(tmp_path / "set")
     by_host: dict[str, set[str | None]] = {}
     for request in stub.requests:
@@ -28,7 +28,7 @@ def test_the_key_is_sent_to_the_api_only(make_client: BothClients, tmp_path: Pat
 
 
 def test_a_signed_link_to_the_server_is_fetched_without_the_key_too(make_client: BothClients, tmp_path: Path) -> None:
-    stub = Stub({"a.tar": b"a"}, format="webdataset", looks=0)
+    stub = Stub({"a.tar": b"a"}, format="webdataset", polls=0)
 
     def handle(request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith("/objects/"):
@@ -59,7 +59,7 @@ def test_a_redirect_is_not_followed_with_the_key(make_client: BothClients) -> No
 
 def test_nothing_shows_the_key(make_client: BothClients, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    stub = Stub({"a.tar": b"a"}, format="webdataset", looks=0)
+    stub = Stub({"a.tar": b"a"}, format="webdataset", polls=0)
     client = make_client(API, KEY, transport=stub.transport())
     export = client.get_export("e7ybr17pesw6kn47yb0")
     export.download(tmp_path / "set")

@@ -138,7 +138,7 @@ def test_a_job_becomes_a_dataset(live_api: LiveApi, make_client: BothClients, tm
 
 def test_an_export_becomes_a_dataset(make_client: BothClients, tmp_path: Path) -> None:
     written = export(scenes(), SCENE_CLASSES, tmp_path / "written", format="folders", splits=SPLITS)
-    stub = Stub(in_parts(written), format="folders", looks=1)
+    stub = Stub(in_parts(written), format="folders", polls=1)
     one = make_client(API, transport=stub.transport()).get_export("e7ybr17pesw6kn47yb0")
     dataset = one.torch_dataset(
         tmp_path / "set", split="val", transform=lambda image, mask: (image.shape, int(mask.max()))
@@ -159,7 +159,7 @@ def test_a_dataset_can_be_made_from_a_run(live_api: LiveApi, tmp_path: Path) -> 
             TwinDataset(job)
         with pytest.raises(InvalidRequest, match="leave out folder"):
             TwinDataset(tmp_path / "twins", tmp_path)
-    stub = Stub(in_parts(export(scenes(), SCENE_CLASSES, tmp_path / "written", format="folders")), looks=0)
+    stub = Stub(in_parts(export(scenes(), SCENE_CLASSES, tmp_path / "written", format="folders")), polls=0)
     with Twinset(API, transport=stub.transport()) as client:
         fetched: Export = client.get_export("e7ybr17pesw6kn47yb0")
         assert len(TwinDataset(fetched, tmp_path / "set")) == 8
