@@ -94,7 +94,7 @@ class Findings:
         self._counts: dict[FaultKind, int] = {}
         self._first: dict[FaultKind, list[Finding]] = {}
         self._items: dict[str, int] = {}
-        self._left_out = 0
+        self._skipped = 0
 
     def add(self, kind: FaultKind, file: str, detail: str) -> None:
         """Adds a finding; unless its kind is in :data:`WARNING_KINDS`, it counts as a skipped entry."""
@@ -103,7 +103,7 @@ class Findings:
         if len(first) < self._max_per_kind:
             first.append(Finding(file=escape_control(file[:300]), detail=escape_control(detail[:500])))
         if kind not in WARNING_KINDS:
-            self._left_out += 1
+            self._skipped += 1
 
     def read(self, split: str | None) -> None:
         """Counts one item read."""
@@ -125,7 +125,7 @@ class Findings:
         return ReadReport(
             format=format,
             items=sum(self._items.values()),
-            skipped=self._left_out,
+            skipped=self._skipped,
             splits=dict(sorted(self._items.items())),
             faults=groups,
         )
