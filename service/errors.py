@@ -1,7 +1,7 @@
-"""Every error that Twinset raises on purpose, in one tree.
+"""The tree of errors that Twinset raises on purpose.
 
-Each class knows the HTTP status it answers with and a stable slug; ``/problems/{slug}`` is its problem type
-(RFC 9457). The detail of an instance names the value, the limit it met and the remedy.
+Each class has an HTTP status and a stable slug; ``/problems/{slug}`` is its problem type (RFC 9457). The detail of an
+instance names the value, the limit and the remedy.
 
     TwinsetError                     500  internal-error
     ├── InvalidRequest               422  invalid-request          errors=[{"pointer", "detail"}, ...]
@@ -37,43 +37,36 @@ Each class knows the HTTP status it answers with and a stable slug; ``/problems/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 
 class TwinsetError(Exception):
     """The root of the tree.
 
-    ``detail`` is a sentence for people; ``extra`` holds JSON-able members that travel with it into the
-    problem document.
+    ``detail`` is a sentence for people; ``extra`` has further JSON-able members of the problem document. ``headers`` go
+    with an answer that has this error.
     """
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Something went wrong inside Twinset"
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str, **extra: Any) -> None:
         super().__init__(detail)
         self.detail = detail
         self.extra = extra
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that an answer with this error has to have."""
-        return {}
-
     def problem(self) -> dict[str, Any]:
-        """This error as the members of an ``application/problem+json`` document."""
-        return {
-            **self.extra,
-            "type": f"/problems/{self.slug}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
+        """The members of this error's ``application/problem+json`` document."""
+        own = {"type": f"/problems/{self.slug}", "title": self.title, "status": self.status, "detail": self.detail}
+        return {**self.extra, **own}
 
 
 class InvalidRequest(TwinsetError):
-    """A request that cannot be served as it stands; ``errors`` lists the members at fault by JSON pointer."""
+    """A request that is not valid; ``errors`` lists the wrong members by JSON pointer."""
 
     status = 422
     slug = "invalid-request"
@@ -81,28 +74,25 @@ class InvalidRequest(TwinsetError):
 
 
 class UnknownClass(InvalidRequest):
-    """A class name that the model's card does not hold."""
+    """A class name that is not in the model's card."""
 
     slug = "unknown-class"
     title = "The model knows no such class"
 
 
 class Unauthorized(TwinsetError):
-    """A request without an API key, where one is needed, or with one that does not hold."""
+    """A request without an API key where one is needed, or with an invalid one."""
 
     status = 401
     slug = "unauthorized"
     title = "A valid API key is needed"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"WWW-Authenticate": "Bearer"}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class LimitReached(TwinsetError):
-    """A tenant's limit: of requests a second, of queued samples, or of stored bytes.
+    """A tenant's limit of requests per second, of queued samples, or of stored bytes is reached.
 
-    ``limit`` names the setting, ``max`` its value, ``used`` how much of it is taken where that is counted.
+    ``limit`` names the setting, ``max`` is its value, ``used`` how much of it is in use, where that is counted.
     """
 
     status = 429
@@ -112,14 +102,11 @@ class LimitReached(TwinsetError):
     def __init__(self, detail: str, *, retry_after_s: int, **extra: Any) -> None:
         super().__init__(detail, **extra)
         self.retry_after_s = retry_after_s
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(self.retry_after_s)}
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class UnknownApiKey(TwinsetError):
-    """An id that names no API key."""
+    """An id of no API key."""
 
     status = 404
     slug = "unknown-api-key"
@@ -135,7 +122,7 @@ class UnknownModel(TwinsetError):
 
 
 class UnknownJob(TwinsetError):
-    """A job id that names no job."""
+    """An id of no job, or of another tenant's."""
 
     status = 404
     slug = "unknown-job"
@@ -143,7 +130,7 @@ class UnknownJob(TwinsetError):
 
 
 class UnknownRun(TwinsetError):
-    """An id that names no dataset, augmentation or export."""
+    """An id of no dataset, augmentation set or export, or of another tenant's."""
 
     status = 404
     slug = "unknown-run"
@@ -151,7 +138,7 @@ class UnknownRun(TwinsetError):
 
 
 class UnknownDataset(UnknownRun):
-    """A name, or a version, of no dataset."""
+    """A name or a version of no dataset."""
 
     slug = "unknown-dataset"
     title = "No such dataset"
@@ -166,7 +153,7 @@ class IdempotencyConflict(TwinsetError):
 
 
 class JobStateConflict(TwinsetError):
-    """Something asked of a job that its state does not allow."""
+    """An action that the state of a job or a run does not allow."""
 
     status = 409
     slug = "job-state-conflict"
@@ -182,7 +169,7 @@ class BodyTooLarge(TwinsetError):
 
 
 class LinkExpired(TwinsetError):
-    """A signed link past its time."""
+    """A signed link that has expired."""
 
     status = 403
     slug = "link-expired"
@@ -190,7 +177,7 @@ class LinkExpired(TwinsetError):
 
 
 class LinkInvalid(TwinsetError):
-    """A signed link whose signature does not fit."""
+    """A signed link with a wrong signature."""
 
     status = 403
     slug = "link-invalid"
@@ -198,7 +185,7 @@ class LinkInvalid(TwinsetError):
 
 
 class NotReady(TwinsetError):
-    """A part of the service that is still starting, or cannot serve now."""
+    """A service whose store or broker is not available."""
 
     status = 503
     slug = "not-ready"
@@ -206,7 +193,7 @@ class NotReady(TwinsetError):
 
 
 class BrokerUnavailable(TwinsetError):
-    """The broker (Redis or Valkey) cannot be started or reached."""
+    """A broker (Redis or Valkey) that cannot be started or reached."""
 
     status = 503
     slug = "broker-unavailable"
@@ -214,7 +201,7 @@ class BrokerUnavailable(TwinsetError):
 
 
 class StoreError(TwinsetError):
-    """Anything that went wrong between Twinset and its object store."""
+    """An error of the object store."""
 
     status = 503
     slug = "store-error"
@@ -222,7 +209,7 @@ class StoreError(TwinsetError):
 
 
 class ObjectNotFound(StoreError):
-    """A key that holds no object."""
+    """A key without an object."""
 
     status = 404
     slug = "object-not-found"
@@ -230,7 +217,7 @@ class ObjectNotFound(StoreError):
 
 
 class ObjectExists(StoreError):
-    """A conditional write that met an object which was there already."""
+    """A conditional write to a key that has an object already."""
 
     status = 409
     slug = "object-exists"
@@ -238,7 +225,7 @@ class ObjectExists(StoreError):
 
 
 class InvalidKey(StoreError):
-    """A key that no store takes, or that this store cannot hold."""
+    """A key that no store accepts, or that this store cannot have."""
 
     status = 400
     slug = "invalid-key"
@@ -246,7 +233,7 @@ class InvalidKey(StoreError):
 
 
 class ObjectTooLarge(StoreError):
-    """More bytes than one object may have."""
+    """An object with more bytes than the store accepts."""
 
     status = 413
     slug = "object-too-large"
@@ -254,14 +241,14 @@ class ObjectTooLarge(StoreError):
 
 
 class ObjectDamaged(StoreError):
-    """An object whose bytes are not those that were stored, read again and again."""
+    """An object whose bytes are not those that were stored, also when read again."""
 
     slug = "object-damaged"
     title = "A stored object is damaged"
 
 
 class StoreUnavailable(StoreError):
-    """A store that does not answer, or refuses to serve us: network, credentials, bucket, disk."""
+    """A store that does not answer, or refuses access: network, credentials, bucket, disk."""
 
     slug = "store-unavailable"
     title = "The object store is not available"
@@ -284,14 +271,14 @@ class InvalidDataset(TwinsetError):
 
 
 class ArchiveRefused(InvalidDataset):
-    """An archive that is damaged, holds what no dataset holds, or unpacks to more than is allowed."""
+    """An archive that is damaged, has forbidden entries, or unpacks to more than is allowed."""
 
     slug = "archive-refused"
     title = "The archive cannot be unpacked"
 
 
 class MissingExtra(TwinsetError):
-    """Something that needs packages which are not installed; ``extra`` names the extra that installs them."""
+    """A function that needs packages which are not installed; ``extra`` names the extra that installs them."""
 
     status = 501
     slug = "missing-extra"
@@ -299,14 +286,14 @@ class MissingExtra(TwinsetError):
 
 
 class WeightsError(TwinsetError):
-    """Weights that are missing, damaged or not those that the card names."""
+    """Weights that are missing, damaged, or not those of the card."""
 
     slug = "weights-error"
     title = "The model's weights are not usable"
 
 
 class SettingsError(TwinsetError):
-    """A setting (an environment variable ``TWINSET_*``) with a value that it cannot have."""
+    """A setting (an environment variable ``TWINSET_*``) with an invalid value."""
 
     slug = "settings-error"
     title = "A setting is not valid"

@@ -1,4 +1,4 @@
-"""The app, put together."""
+"""The FastAPI app: its parts, routes and middleware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from service import __version__
 from service.api.body_limit import BodyLimitMiddleware
 from service.api.errors import install_problem_handlers
-from service.api.log_redaction import keep_secrets_out_of_logs
+from service.api.log_redaction import install_log_redaction
 from service.api.lookups import Lookups
 from service.api.metrics import Metrics, MetricsMiddleware
 from service.api.openapi import install_openapi
@@ -54,11 +54,11 @@ from service.settings import Settings, get_settings
 from service.store.base import ObjectStore
 from service.store.opening import open_store
 
-DESCRIPTION = """Twins, an image and its segmentation mask, in any number, on request.
+DESCRIPTION = """Twins, pairs of an image and its segmentation mask, on request.
 
-`POST /generate` makes a job; `GET /jobs/{id}` or its events tell when it has ended; samples and archive are what it
-made. Where the service has API keys, each stands for a tenant, whose jobs and uploads are its own. Errors are
-`application/problem+json`: the value, the limit and the remedy."""
+`POST /generate` creates a job; `GET /jobs/{id}` or its events report its progress; its samples and archive are the
+results. An API key stands for a tenant, and sees only that tenant's jobs, runs and uploads. Errors are
+`application/problem+json` with the value, the limit and the remedy."""
 
 
 def create_app(
@@ -70,12 +70,12 @@ def create_app(
     live_state: LiveState | None = None,
     catalogue: Catalogue | None = None,
 ) -> FastAPI:
-    """The API for ``settings`` (the environment's if None). The other parts are made from these unless given.
+    """The API for ``settings`` (the environment's if None). The other parts are built from these unless given.
 
-    Neither store nor broker need answer for the app to start.
+    The app starts also if neither store nor broker answers.
     """
     settings = settings or get_settings()
-    keep_secrets_out_of_logs()
+    install_log_redaction()
     store = store or open_store(settings)
     queue = queue or JobQueue(settings)
     run_queue = run_queue or RunQueue(settings)
@@ -89,7 +89,7 @@ def create_app(
         queued_samples=settings.limit_queued_samples,
         stored_bytes=settings.limit_stored_bytes,
     )
-    sent = Uploads(store)
+    stored_uploads = Uploads(store)
     services = Services(
         settings=settings,
         store=store,
@@ -99,8 +99,10 @@ def create_app(
         progress=progress,
         authenticator=Authenticator(KeyStore(store), settings.require_keys),
         limits=limits,
-        uploads=sent,
-        submitter=JobSubmitter(settings, repository, catalogue, queue, sent, MaskReader(settings, sent), limits),
+        uploads=stored_uploads,
+        submitter=JobSubmitter(
+            settings, repository, catalogue, queue, stored_uploads, MaskReader(settings, stored_uploads), limits
+        ),
         runs=RunRepository(store),
         run_submitter=RunSubmitter(RunRepository(store), run_queue),
         watcher=Watcher(settings.broker_url),
@@ -117,7 +119,7 @@ def create_app(
             if isinstance(producer, (JobQueue, RunQueue)):
                 producer.close()
 
-    # FastAPI with the assets of its documentation page served from here: an internal network may have no way out.
+    # FastAPI that serves the assets of its documentation page itself: an internal network may have no internet access.
     app = FastAPIOffline(
         title="Twinset",
         version=__version__,

@@ -1,4 +1,4 @@
-"""No request body over the limit, whether its length is announced or not."""
+"""The limit of request bodies, whether their length is announced or not."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MAX_DIGITS = 19
 
 
 class _Exceeded(Exception):
-    """The body has passed the limit."""
+    """The body is over the limit."""
 
 
 class BodyLimitMiddleware:
-    """Answers 413 as soon as a body passes ``max_bytes``: at its announced length, or while it is being read.
+    """Answers 413 as soon as a body is over ``max_bytes``: by its announced length, or while it is read.
 
-    ``others`` are the limits of paths whose bodies are written to disk as they come, unless it is JSON that comes.
+    ``others`` are the limits of paths whose bodies are streamed to disk; for JSON ``max_bytes`` applies there too.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, others: Mapping[str, int] | None = None) -> None:
@@ -33,18 +33,18 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        most = self._max_bytes
+        limit = self._max_bytes
         if b"json" not in headers.get(b"content-type", b""):
-            most = self._others.get(scope["path"], most)
+            limit = self._others.get(scope["path"], limit)
         announced = headers.get(b"content-length", b"").lstrip(b"0")
-        # Compared by its length first: Python makes no number of more than some thousand digits.
-        if announced.isdigit() and (len(announced) > _MAX_DIGITS or int(announced) > most):
+        # Its number of digits is checked first: Python converts no number of more than some thousand digits.
+        if announced.isdigit() and (len(announced) > _MAX_DIGITS or int(announced) > limit):
             size = (
                 f"{int(announced)} bytes"
                 if len(announced) <= _MAX_DIGITS
                 else f"bytes in a number of {len(announced)} digits"
             )
-            await self._refuse(f"the body has {size}", most, scope, receive, send)
+            await self._refuse(f"the body has {size}", limit, scope, receive, send)
             return
 
         read = 0
@@ -55,23 +55,23 @@ class BodyLimitMiddleware:
             message = await receive()
             if message["type"] == "http.request":
                 read += len(message.get("body", b""))
-                if read > most:
+                if read > limit:
                     exceeded = True
                     raise _Exceeded
             return message
 
         async def unless_exceeded(message: Message) -> None:
-            # What the app makes of the broken-off body is not what the client should hear.
+            # The app's own answer to the incomplete body must not reach the client.
             if not exceeded:
                 await send(message)
 
         with contextlib.suppress(_Exceeded):
             await self._app(scope, counted, unless_exceeded)
         if exceeded:
-            await self._refuse(f"the body has more than {most} bytes", most, scope, receive, send)
+            await self._refuse(f"the body has more than {limit} bytes", limit, scope, receive, send)
 
-    async def _refuse(self, what: str, most: int, scope: Scope, receive: Receive, send: Send) -> None:
-        error = BodyTooLarge(f"{what}; at most {most} are read, send less", limit=most)
+    async def _refuse(self, what: str, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLarge(f"{what}; at most {limit} are allowed, send less", limit=limit)
         # The rest of the body stays unread, so the connection cannot be used again.
         response = problem_response(error, instance=scope["path"], headers={"Connection": "close"})
         await response(scope, receive, send)

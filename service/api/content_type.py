@@ -1,4 +1,4 @@
-"""Routes that look at the content type before they read the body."""
+"""Routes that check the content type before the body is read."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class _ContentRoute(KeyedRoute):
     remedy: ClassVar[str]
 
     def check(self, request: Request) -> None:
-        """Raises :class:`WrongContentType`."""
+        """Raises :class:`WrongContentType` unless the body has this type."""
         given = request.headers.get("content-type", "")
         if given.partition(";")[0].strip().lower() != self.content:
             raise WrongContentType(f"Content-Type is {truncated_repr(given) if given else 'missing'}; {self.remedy}")
 
 
 class JsonRoute(_ContentRoute):
-    """Takes ``application/json``."""
+    """A route for ``application/json``."""
 
     content = "application/json"
     remedy = "send JSON, as application/json"
 
 
 class PngRoute(_ContentRoute):
-    """Takes ``image/png``."""
+    """A route for ``image/png``."""
 
     content = "image/png"
     remedy = "send the PNG file itself as the body, as image/png"

@@ -162,7 +162,9 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
     # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of
     # another
     inner = {error["pointer"].rpartition("/")[0] for error in errors if error.get("pointer")}
-    errors = listed_faults([error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")])
+    errors = listed_faults(
+        [error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")]
+    )
     return InvalidRequest("; ".join(error["detail"] for error in errors), errors=errors)
 
 

@@ -1,5 +1,4 @@
-"""No secret in a log: the server's access log has each request's query, and there the signature of a link opens an
-object."""
+"""Secrets masked in logs: the access log has each request's query, and a link's signature gives access to an object."""
 
 from __future__ import annotations
 
@@ -12,12 +11,11 @@ _MASK = "********"
 _LINK_QUERY = re.compile(r"(/(?:objects|twins)/[^?\s\"]*\?)[^\s\"]*")
 
 
-class SecretsOut(logging.Filter):
-    """Masks the queries of signed links, and API keys that somebody put where they do not belong, in every record's
-    text."""
+class RedactingFilter(logging.Filter):
+    """A log filter that masks the queries of signed links, and API keys wherever they appear."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # The values are masked, not the finished text: uvicorn's formatter takes them apart again.
+        # The arguments are masked, not the finished text: uvicorn's formatter uses them one by one.
         if isinstance(record.args, tuple):
             record.args = tuple(masked(value) if isinstance(value, str) else value for value in record.args)
         if isinstance(record.msg, str):
@@ -26,13 +24,13 @@ class SecretsOut(logging.Filter):
 
 
 def masked(text: str) -> str:
-    """``text`` without what opens anything."""
+    """``text`` with its secrets masked."""
     return without_secrets(_LINK_QUERY.sub(rf"\1{_MASK}", text))
 
 
-def keep_secrets_out_of_logs() -> None:
-    """Sets the filter on the loggers that see requests; a second time changes nothing."""
+def install_log_redaction() -> None:
+    """Adds the filter to the loggers of requests; calling it again changes nothing."""
     for name in ("uvicorn.access", "uvicorn.error", "twinset.api"):
         logger = logging.getLogger(name)
-        if not any(isinstance(present, SecretsOut) for present in logger.filters):
-            logger.addFilter(SecretsOut())
+        if not any(isinstance(present, RedactingFilter) for present in logger.filters):
+            logger.addFilter(RedactingFilter())

@@ -1,4 +1,4 @@
-"""What Prometheus is told. Routes are counted by their template, never by the path asked for."""
+"""Prometheus metrics of the API. Requests are counted by the route's template, never by the actual path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own."""
+    """The metrics of one app, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -25,18 +25,16 @@ class Metrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
-        self.under_way = Gauge("twinset_http_requests_under_way", "Requests being answered.", registry=self.registry)
+        self.in_progress = Gauge("twinset_http_requests_in_progress", "Requests in progress.", registry=self.registry)
         self.jobs = Counter("twinset_jobs_accepted", "Jobs accepted.", ["model"], registry=self.registry)
-        self.twins = Counter("twinset_twins_requested", "Twins asked for.", ["model"], registry=self.registry)
+        self.twins = Counter("twinset_twins_requested", "Twins requested.", ["model"], registry=self.registry)
         self.refused = Counter("twinset_requests_refused", "Errors answered.", ["slug"], registry=self.registry)
         self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts and times a request."""
         kind = (method, route, status)
-        if (
-            kind not in self._of_route
-        ):  # few, as methods, routes and statuses are; to look them up by label takes longer
+        if kind not in self._of_route:  # there are few; looking them up by label each time is slower
             self._of_route[kind] = self.requests.labels(method, route, str(status)), self.seconds.labels(method, route)
         count, timed = self._of_route[kind]
         count.inc()
@@ -63,12 +61,12 @@ class MetricsMiddleware:
                 status = message["status"]
             await send(message)
 
-        self._metrics.under_way.inc()
+        self._metrics.in_progress.inc()
         try:
             await self._app(scope, receive, record_status)
         finally:
-            self._metrics.under_way.dec()
-            # Set by the router on its way; absent where no route matched.
+            self._metrics.in_progress.dec()
+            # Set by the router; absent if no route matched.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.answered(method, route, status, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The OpenAPI description: what each endpoint may answer, errors included, as it really answers them."""
+"""The OpenAPI description: what each endpoint may answer, with errors in the form they really have."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from service.api.schemas.jobs import Problem
 _PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 
 KEY_NEEDED: dict[str, Any] = {"security": [{"api_key": []}]}
-"""What an operation says of itself that an API key opens."""
+"""The description of an operation that needs an API key."""
 
 _KEY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "tws_{id}_{secret}",
-    "description": "An API key, as 'twinset keys create' makes it. It stands for a tenant, and jobs and uploads are a "
-    "tenant's own. A server without any key in its store, which listens on loopback only, asks for none. Signed links work "
-    "without a key, for whoever has them, until they expire.",
+    "description": "An API key, created by 'twinset keys create'. It stands for a tenant, and sees only that tenant's jobs, "
+    "runs and uploads. A server that listens on loopback and has no key in its store needs none. Signed links work "
+    "without a key until they expire.",
 }
 
 _ERRORS: dict[int, tuple[str, str, str]] = {
@@ -37,7 +37,11 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "The job's state does not allow this",
         "job j7ybr17pesw6kn47yb0 has ended as succeeded",
     ),
-    413: ("body-too-large", "The request body is too large", "the body has 20000000 bytes; at most 16777216 are read"),
+    413: (
+        "body-too-large",
+        "The request body is too large",
+        "the body has 20000000 bytes; at most 16777216 are allowed",
+    ),
     415: ("wrong-content-type", "The body has the wrong content type", 'Content-Type is "text/plain"; send JSON'),
     416: ("range-not-satisfiable", "The range lies outside of the object", "bytes=900- of 800 bytes; ask for less"),
     422: (
@@ -48,7 +52,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     429: (
         "limit-reached",
         "A limit of the tenant is reached",
-        "tenant 'acme' has 960 samples in jobs that have not ended, and 100 more are over the 1000 it may have at once; ...",
+        "tenant 'acme' has 960 samples in unfinished jobs, and 100 more are over its limit of 1000; ...",
     ),
     503: (
         "store-unavailable",
@@ -58,32 +62,32 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
 }
 
 
-_WORDS = {
-    404: "Something that the request names does not exist",
-    409: "The state of what the request names does not allow this",
+_DESCRIPTIONS = {
+    404: "A resource that the request names does not exist",
+    409: "The state of the resource does not allow this",
     422: "The request is not valid; `detail` says why, and `errors` where",
 }
-"""What is said of a status that several problems have; its example is one of them."""
+"""Descriptions of statuses that several problems have; the example is one of them."""
 
 _ERROR_HEADERS: dict[int, dict[str, Any]] = {
     401: {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}}},
     429: {
         "headers": {
-            "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds until it is worth another try."}
+            "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next try."}
         }
     },
 }
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an endpoint that may answer with these errors."""
+    """The ``responses`` of an endpoint that may answer with these statuses."""
     described: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         slug, title, detail = _ERRORS[status]
         example = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail, "instance": "/..."}
         content = {"application/problem+json": {"schema": _PROBLEM_SCHEMA, "example": example}}
         described[status] = {
-            "description": _WORDS.get(status, title),
+            "description": _DESCRIPTIONS.get(status, title),
             "content": content,
             **_ERROR_HEADERS.get(status, {}),
         }
@@ -91,7 +95,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Gives ``app`` its description, made at the first request for it."""
+    """Gives ``app`` its OpenAPI description, built at the first request for it."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -114,7 +118,7 @@ def install_openapi(app: FastAPI) -> None:
 
 
 def _drop_framework_errors(paths: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Takes out the 422 that FastAPI adds wherever an endpoint has a parameter: none answers in that form."""
+    """Removes the 422 that FastAPI adds to endpoints with parameters: no endpoint answers in that form."""
     for methods in paths.values():
         for operation in methods.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):

@@ -1,4 +1,4 @@
-"""What the endpoints work with, made once per app and handed to each by dependency injection."""
+"""The services that endpoints use: one of each per app, injected as a dependency."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Found = TypeVar("Found")
 
 
 class LookUp(Protocol):
-    """Calls what waits for store or Redis away from the event loop."""
+    """Calls a function that waits for the store or Redis, off the event loop."""
 
-    def __call__(self, look: Callable[[], Found], /) -> Awaitable[Found]:
-        """What ``look`` returns, or raises."""
+    def __call__(self, read: Callable[[], Found], /) -> Awaitable[Found]:
+        """What ``read`` returns or raises."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Services:
         return Datasets(self.runs, tenant)
 
     def path(self, path: str) -> str:
-        """``path`` as clients see it: with the path of ``public_url`` in front, where a proxy adds one."""
+        """``path`` as clients see it: prefixed with the path of ``public_url``, which a proxy may add."""
         return urlsplit(self.settings.public_url).path + path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.settings import ENV_PREFIX, Settings, printable
+from service.kit.setting_values import printable
+from service.settings import ENV_PREFIX, Settings
 
 
 @dataclass(frozen=True)

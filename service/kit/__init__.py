@@ -7,6 +7,7 @@ seeds              a job's seed and its samples' seeds
 validation         faults of a request, and how values are shown in messages
 frozen             the base of values that are stored as JSON
 webhook_secrets    webhook secrets as text
+setting_values     types of settings, with their checks
 prefetch           many small reads, in order, several ahead
 output_file        an export's file, in memory or on disk
 tar, zip_stream    archives with reproducible bytes; a zip written as a stream

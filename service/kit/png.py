@@ -47,7 +47,7 @@ def encode_mask(mask: np.ndarray, colours: Sequence[tuple[int, int, int]], prove
 
 
 def encode_indices(mask: np.ndarray) -> bytes:
-    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: it looks black, every reader agrees on it."""
+    """A grey 8-bit PNG whose levels are the class indices ``(H, W)`` uint8: black to the eye, exact in every reader."""
     _check(mask, 2)
     height, width = mask.shape
     return _file(width, height, _COLOUR_GREY, _unfiltered(mask), [])

@@ -1,4 +1,4 @@
-"""The kinds of runs, and their ids: a letter for the kind, then time and random digits, so that they list newest first."""
+"""The kinds of runs, and their ids: a letter for the kind, then time and random digits; they list newest first."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 
 def may_follow(before: JobState, after: JobState) -> bool:
-    """Whether a reader that saw ``before`` may see ``after`` next: the same state, or one that legal changes lead to."""
+    """Whether a reader that saw ``before`` may see ``after`` next: the same state, or one reached by legal changes."""
     return before is after or any(may_follow(between, after) for between in TRANSITIONS[before])
 
 
@@ -72,7 +72,7 @@ def current_state(*, ended: JobState | None, cancel_asked: bool, started: bool) 
 def sequence_number(*, ended: bool, cancel_asked: bool, started: bool, recorded: int, chunks: int) -> int:
     """A number that never falls while a job of ``chunks`` chunks, ``recorded`` of them, goes on.
 
-    It counts objects of the store, which only increase: all processes agree on it, and losing Redis does not set it back.
+    It counts objects of the store, which only increase: all processes agree on it, and losing Redis does not reset it.
     At the end it takes its largest value; records that a slow worker adds later do not change it.
     """
     return chunks + 3 if ended else min(recorded, chunks) + started + cancel_asked

@@ -24,7 +24,7 @@ class Faults:
         self._only_unknown_classes = True
 
     def add(self, member: str, value: Any, what: str, *, unknown_class: bool = False) -> None:
-        """Records that ``member`` (dotted for list items: ``classes.1``) has ``value``, and ``what`` to do about it."""
+        """Records a wrong ``value`` of ``member`` (``classes.1`` for a list item), and ``what`` to do about it."""
         self._only_unknown_classes &= unknown_class
         pointer = "".join(f"/{part}" for part in member.split("."))
         self._found.append({"pointer": pointer, "detail": f"{member.split('.')[0]} is {truncated_repr(value)}: {what}"})
@@ -40,7 +40,7 @@ class Faults:
             self.add(member, value, f"it must be {_number(low)} to {_number(high)}; {remedy}")
 
     def raise_if_any(self) -> None:
-        """Raises the faults, if any: as :class:`UnknownClass` if all are unknown classes, else :class:`InvalidRequest`."""
+        """Raises the faults: :class:`UnknownClass` if all are unknown classes, else :class:`InvalidRequest`."""
         if self._found:
             kind = UnknownClass if self._only_unknown_classes else InvalidRequest
             errors = listed_faults(self._found)

@@ -1,8 +1,10 @@
-"""Callbacks: at the end of a job or a run a signed POST goes to the address that its request gave, again and again
-until it is taken.
+"""Webhooks: at the end of a job or a run, a signed POST to the ``callback_url`` of its request, retried until accepted.
 
-urls, addresses   where a callback may go        keyring, signing   who it is from
-member, admission what a request says of it      message, subject   what it says, and of what
-schedule          when it is tried again         posting            one attempt over HTTP
-outbox            what the store keeps of it
+field, validate    the member ``callback_url`` of requests, and its validation
+urls, addresses    the URLs and addresses that a webhook may be sent to
+spec               the callback as a spec records it
+secrets, signing   the signing keys, and the signature headers
+delivery           one attempt over HTTP
+backoff            when it is tried again
+outbox             the store's record of pending webhooks and of attempts
 """

@@ -1,8 +1,7 @@
-"""Which addresses a callback may be sent to: those of the public internet, and private ones only where settings say so.
+"""Addresses that a webhook may be sent to: public ones, and private ones if the settings allow it.
 
-Otherwise anyone who may ask for twins could have the workers speak to what only the workers can reach. The tables are
-our own where those of ``ipaddress`` differ between Python's versions, or name a whole range public of which a part is
-not.
+Otherwise any client could make the workers connect to services that only the workers can reach. The tables here replace
+those of ``ipaddress`` where they differ between Python versions, or call a range public of which a part is not.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ Address = IPv4Address | IPv6Address
 
 
 class AddressKind(StrEnum):
-    """What an address is to a sender of callbacks."""
+    """The kind of an address, as far as webhooks are concerned."""
 
     PUBLIC = "a public address"
     PRIVATE = "a private address"
@@ -32,15 +31,15 @@ _METADATA = frozenset(
 )
 _PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")))
 _SPECIAL_V4 = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24")))
-# All that is given out to the public internet so far lies in 2000::/3, and of that these are not: protocols and Teredo,
-# documentation twice, and 6to4, which leads to any IPv4 address, through a relay if there still is one.
-_GIVEN_OUT = ip_network("2000::/3")
+# All public IPv6 addresses assigned so far lie in 2000::/3, except: protocols and Teredo, documentation (twice), and
+# 6to4, which leads to any IPv4 address through a relay.
+_ASSIGNED = ip_network("2000::/3")
 _SPECIAL_V6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "3fff::/20", "2002::/16")))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def kind_of(address: Address) -> AddressKind:
-    """What ``address`` is. One that holds an IPv4 address is what that one is, for that is where packets go."""
+    """The kind of ``address``. An IPv6 address that embeds an IPv4 address has the kind of the latter."""
     if address in _METADATA:
         return AddressKind.SPECIAL
     if isinstance(address, IPv6Address):
@@ -57,19 +56,18 @@ def _kind_of_v6(address: IPv6Address) -> AddressKind:
     if address.ipv4_mapped is not None:
         return kind_of(address.ipv4_mapped)
     if address in _NAT64:
-        # how machines without IPv4 reach the public internet; a translator has no business with anything else
+        # machines without IPv4 reach the public internet by this; a translator is used for nothing else
         within = kind_of(IPv4Address(int(address) & 0xFFFFFFFF))
         return AddressKind.PUBLIC if within is AddressKind.PUBLIC else AddressKind.SPECIAL
     if address.is_loopback:
         return AddressKind.LOOPBACK
     if any(address in network for network in _PRIVATE):
         return AddressKind.PRIVATE
-    public = address in _GIVEN_OUT and not any(address in network for network in _SPECIAL_V6)
+    public = address in _ASSIGNED and not any(address in network for network in _SPECIAL_V6)
     return AddressKind.PUBLIC if public else AddressKind.SPECIAL
 
 
 def may_receive(address: Address, *, private_allowed: bool) -> bool:
-    """Whether a callback may go to ``address``. Even where private addresses are allowed, those of special use are
-    not."""
+    """Whether a webhook may be sent to ``address``. Addresses of special use are never allowed."""
     kind = kind_of(address)
     return kind is AddressKind.PUBLIC or (private_allowed and kind is not AddressKind.SPECIAL)

@@ -1,8 +1,8 @@
-"""One attempt: a POST over a connection that is pinned to an address which has been looked at.
+"""One delivery attempt: a POST over a connection pinned to an address that has been checked.
 
-The host is resolved once, every address it has must be allowed, and the connection is made to one of these very
-addresses; a name that answers otherwise a moment later changes nothing. No proxy, no redirect, no cookie, and of the
-answer nothing is read but its head: the body is no business of ours.
+The host is resolved once, all its addresses must be allowed, and the connection goes to one of exactly these; a name
+that resolves differently a moment later changes nothing. No proxy, no redirect, no cookie; of the answer only status
+and headers are read.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from service.webhooks.urls import CallbackTarget
 CONNECT_TIMEOUT_S = 5.0
 _ADDRESSES_TRIED = 3
 _ERROR_CHARS = 200
-_log = logging.getLogger("twinset.callbacks")
+_log = logging.getLogger("twinset.webhooks")
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""From a host and a port to the addresses of the host, best first. Raises OSError where there are none."""
+"""A resolver: from a host and a port to the host's addresses, best first. Raises OSError where there are none."""
 
 
 @dataclass(frozen=True)
 class ReceiverAnswer:
-    """What a receiver answered with."""
+    """The status and ``Retry-After`` of a receiver's answer."""
 
     status: int
     retry_after: str | None
 
 
 class NotDelivered(Exception):
-    """No answer came. The message is for the job's owner, and tells nothing of the network that we stand in."""
+    """No answer came. The message is for the job's owner, and reveals nothing of the worker's own network."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason[:_ERROR_CHARS])
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The host's addresses by the system's resolver."""
+    """The host's addresses, from the system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -61,12 +61,12 @@ def post(
     private_allowed: bool,
     resolve: Resolve = resolve,
 ) -> ReceiverAnswer:
-    """Sends ``body`` and returns the answer's head, within ``timeout_s`` of having resolved the host.
+    """Sends ``body`` and returns status and headers of the answer, within ``timeout_s`` of resolving the host.
 
     Raises :class:`NotDelivered`.
     """
     connection = _PinnedConnection(target, _checked_addresses(target, private_allowed, resolve), timeout_s)
-    # a socket's own timeout is one between bytes, and some receivers send one now and then
+    # a socket's own timeout applies to each read, and a slow receiver may send a byte now and then
     cut = threading.Timer(timeout_s, connection.cut)
     cut.daemon = True
     cut.start()
@@ -76,7 +76,7 @@ def post(
             return ReceiverAnswer(answer.status, answer.headers.get("Retry-After"))
     except (OSError, http.client.HTTPException) as error:
         late = connection.was_cut or isinstance(error, TimeoutError)
-        raise NotDelivered(f"no answer within {timeout_s:g} s" if late else _in_words(error)) from error
+        raise NotDelivered(f"no answer within {timeout_s:g} s" if late else _reason(error)) from error
     finally:
         cut.cancel()
         connection.close()
@@ -90,20 +90,20 @@ def _checked_addresses(target: CallbackTarget, private_allowed: bool, resolve: R
         raise NotDelivered("the host's name could not be resolved") from error
     for address in addresses:
         if not may_receive(ip_address(address), private_allowed=private_allowed):
-            # which address it is, is for the log: a client must not learn from us what names mean inside
-            _log.warning("no callback to %s: %s is %s", target.origin, address, kind_of(ip_address(address)).value)
-            raise NotDelivered("refused: the host's name stands for an address that no callback may go to")
+            # the address goes to the log only: a client must not learn how names resolve inside this network
+            _log.warning("no webhook to %s: %s is %s", target.origin, address, kind_of(ip_address(address)).value)
+            raise NotDelivered("refused: the host's name resolves to an address that no webhook may be sent to")
     if not addresses:
         raise NotDelivered("the host's name could not be resolved")
     return addresses
 
 
 class _Unreachable(OSError):
-    """None of a host's addresses could be connected to; the message is in our words."""
+    """No connection to any of a host's addresses; the message may be shown to the client."""
 
 
 class _PinnedConnection(http.client.HTTPConnection):
-    """Connects to ``addresses`` and nowhere else, and speaks to the host of ``target`` there."""
+    """An HTTP connection to one of ``addresses`` and nothing else, for the host of ``target``."""
 
     def __init__(self, target: CallbackTarget, addresses: Sequence[str], timeout_s: float) -> None:
         super().__init__(target.host, target.port, timeout=timeout_s)
@@ -116,7 +116,7 @@ class _PinnedConnection(http.client.HTTPConnection):
         self.sock = self._connected()
         self.sock.settimeout(self.timeout)
         if self._target.tls:
-            # the handshake comes after the socket is where cut() finds it
+            # the handshake comes after self.sock is set, where cut() finds the socket
             tls = _tls().wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
             self.sock = tls
             tls.do_handshake()
@@ -124,11 +124,11 @@ class _PinnedConnection(http.client.HTTPConnection):
             raise TimeoutError
 
     def cut(self) -> None:
-        """Ends whatever the connection waits for, from another thread."""
+        """Aborts whatever the connection waits for. Called from another thread."""
         self.was_cut = True
         if self.sock is not None:
             with suppress(OSError):
-                # not SSLSocket.shutdown, which would take the TLS state from under the reader
+                # not SSLSocket.shutdown, which would drop the TLS state while another thread reads
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
     def _connected(self) -> socket.socket:
@@ -141,9 +141,7 @@ class _PinnedConnection(http.client.HTTPConnection):
                 return socket.create_connection((address, self._target.port), left_s)
             except OSError as error:
                 reason = error
-        raise _Unreachable(
-            f"no connection: {'it timed out' if isinstance(reason, TimeoutError) else _in_words(reason)}"
-        )
+        raise _Unreachable(f"no connection: {'it timed out' if isinstance(reason, TimeoutError) else _reason(reason)}")
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +149,7 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _in_words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, _Unreachable):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -163,5 +161,5 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
         return "the connection broke before an answer came"
     if isinstance(error, http.client.HTTPException):
-        return "what came back was no answer of HTTP"
+        return "the answer was not valid HTTP"
     return f"the connection failed: {getattr(error, 'strerror', None) or type(error).__name__}"

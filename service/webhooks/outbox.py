@@ -1,12 +1,12 @@
-"""What the store keeps of callbacks: a note for each that is due, and under its job or run a record of every attempt.
+"""The outbox of webhooks in the store: an entry for each that is due, and a record of every attempt.
 
-    callbacks/pending/{job}.json            written before the summary that ends the job, removed when nothing is left to do
+    callbacks/pending/{job}.json            written before the summary that ends the job, removed when all is done
     jobs/{job}/callbacks/{n:04d}.json       attempt n, written once it has ended, never changed
-    callbacks/pending/{run}.json            the same of runs (:mod:`service.runs`)
+    callbacks/pending/{run}.json            the same for runs (:mod:`service.runs`)
     {kind}s/{run}/callbacks/{n:04d}.json
 
-The note only says where to look: it spares looking through all jobs. Whether the job has ended its summary says, and
-how far its callback has come the attempts say. So a note may be left over, or written a second time, and does no harm.
+An entry only says where to look, so that the sender need not read all jobs. The summary says whether the job has ended,
+and what became of its webhook is in the attempts. So a leftover entry, or one written twice, does no harm.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from service.store.base import ObjectStore
 
 
 class CallbackState(StrEnum):
-    """How far the callback of a job or a run has come."""
+    """The state of a webhook."""
 
     WAITING = "waiting"
     """The job, or the run, has not ended."""
     PENDING = "pending"
-    """It has, and nobody has taken the callback yet."""
+    """It has ended, and the receiver has not accepted the webhook yet."""
     DELIVERED = "delivered"
-    GIVEN_UP = "given_up"
+    FAILED = "failed"
+    """No further attempt will be made."""
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left to do."""
-        return self in (CallbackState.DELIVERED, CallbackState.GIVEN_UP)
+        return self in (CallbackState.DELIVERED, CallbackState.FAILED)
 
 
 class DeliveryAttempt(BaseModel):
-    """One POST, or one that was not made, with ``error`` saying why there is no ``status``."""
+    """One attempt. ``error`` has the reason where there is no ``status``; after ``abandoned`` no attempt follows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,20 +54,20 @@ class DeliveryAttempt(BaseModel):
     seconds: float = Field(ge=0)
     status: int | None = None
     error: str | None = None
-    result: Literal["delivered", "failed", "given_up"]
+    result: Literal["delivered", "failed", "abandoned"]
     next_at: AwareDatetime | None = Field(None, description="when it is tried again, after one that failed")
 
 
 @dataclass(frozen=True)
 class DeliveryStatus:
-    """Where a callback stands after its attempts, which are in order."""
+    """The state of a webhook, and its attempts in order."""
 
     state: CallbackState
     attempts: tuple[DeliveryAttempt, ...] = ()
 
     @property
     def next_at(self) -> AwareDatetime | None:
-        """When the next attempt is due; None where that is at once, or never."""
+        """When the next attempt is due; None for at once, or never."""
         return self.attempts[-1].next_at if self.attempts and self.state is CallbackState.PENDING else None
 
 
@@ -74,31 +75,33 @@ WAITING = DeliveryStatus(CallbackState.WAITING)
 
 
 def delivery_status(attempts: Sequence[DeliveryAttempt]) -> DeliveryStatus:
-    """Where the callback of what has ended stands. Delivered is delivered, whatever another sender met at the same
-    time."""
+    """The state of an ended job's or run's webhook. One delivered attempt is enough, whatever another sender met."""
     results = {attempt.result for attempt in attempts}
     if "delivered" in results:
         return DeliveryStatus(CallbackState.DELIVERED, tuple(attempts))
-    return DeliveryStatus(CallbackState.GIVEN_UP if "given_up" in results else CallbackState.PENDING, tuple(attempts))
+    return DeliveryStatus(CallbackState.FAILED if "abandoned" in results else CallbackState.PENDING, tuple(attempts))
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """Notes and attempts over ``store``. No state of its own, so any process may use one.
+    """Entries and attempts in ``store``. It has no state of its own, so any process may use one.
 
-    A callback's ``subject`` is the id of the job, or of the run, whose end it tells.
+    A webhook's ``subject`` is the id of the job or the run whose end it reports.
     """
 
     store: ObjectStore
 
     def enqueue(self, subject: str) -> None:
-        """Notes that the subject's callback is due once its summary is there. To be written first: whoever dies between
-        the two leaves a note about what has not ended, which is let lie until it has."""
+        """Records that the subject's webhook is due once its summary exists.
+
+        It is written before the summary: a process that dies between the two leaves an entry of something that has not
+        ended, which the sender skips until it has.
+        """
         kind = "job" if is_job_id(subject) else "run"
         self.store.put(keys.pending_callback(subject), json.dumps({"format": 1, kind: subject}).encode())
 
     def pending(self, *, limit: int | None = None) -> Iterator[str]:
-        """The subjects with a note, newest first of each kind."""
+        """The subjects with an entry, newest first within each kind."""
         prefix = keys.pending_callbacks_prefix()
         for info in self.store.list(prefix, limit=limit):
             subject = info.key[len(prefix) :].removesuffix(".json")
@@ -106,15 +109,15 @@ class Outbox:
                 yield subject
 
     def delete_entry(self, subject: str) -> None:
-        """Removes the subject's note."""
+        """Removes the subject's entry."""
         self.store.delete(keys.pending_callback(subject))
 
     def read(self, subject: str) -> DeliveryStatus:
-        """Where the callback of what has ended stands."""
+        """The state of the webhook of a job or run that has ended."""
         return delivery_status([_read(self.store, info.key) for info in self.store.list(_attempts_prefix(subject))])
 
     def record(self, subject: str, attempt: DeliveryAttempt) -> DeliveryAttempt:
-        """Records an attempt, under the next free number if another sender has taken its own; as it was recorded."""
+        """Records an attempt and returns it, under the next free number if another sender has used its number."""
         while True:
             try:
                 self.store.put(
@@ -125,7 +128,7 @@ class Outbox:
                 attempt = attempt.model_copy(update={"number": attempt.number + 1})
 
     def forget(self, subject: str) -> None:
-        """Removes all that is kept of the callback of a subject that is no more."""
+        """Removes everything about the webhook of a deleted subject."""
         for info in self.store.list(_attempts_prefix(subject)):
             self.store.delete(info.key)
         self.delete_entry(subject)
@@ -143,4 +146,6 @@ def _read(store: ObjectStore, key: str) -> DeliveryAttempt:
     try:
         return DeliveryAttempt.model_validate_json(store.get(key))
     except ValidationError as error:
-        raise StoreError(f"{key} in the object store is not a callback's attempt: {error.errors()[0]['msg']}") from None
+        raise StoreError(
+            f"{key} in the object store is not a record of a webhook attempt: {error.errors()[0]['msg']}"
+        ) from None

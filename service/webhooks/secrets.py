@@ -1,8 +1,7 @@
-"""The secrets that callbacks are signed with: the setting's, or one that is made on first use and kept in the data
-folder.
+"""The secrets that sign webhooks: from the setting, or created on first use in the data folder.
 
-The default tenant's callbacks are signed by them as they are. Another tenant's are signed by a key that follows from
-secret and tenant: whoever can check a signature can also make one, so two tenants must not share a key.
+The default tenant's webhooks are signed with these directly, those of other tenants with a key derived from secret and
+tenant: anyone who can check a signature can also make one, so two tenants must not share a key.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from service.store.signing import load_or_create_secret
 
 SECRET_FILE = "webhook-secret"
 NO_SECRET = (
-    "callbacks are signed, and this service has no secret to sign them with; set TWINSET_WEBHOOK_SECRET, "
-    "to the same for the API and its workers"
+    "webhooks are signed, and this service has no secret to sign them with; set TWINSET_WEBHOOK_SECRET "
+    "to the same value for the API and its workers"
 )
 
 
 def webhook_keys(settings: Settings) -> tuple[bytes, ...]:
-    """The keys of all secrets in force. Raises :class:`SettingsError` where there are none, or none that can be read.
+    """The keys of all active secrets. Raises :class:`SettingsError` where there are none, or they cannot be read.
 
-    A secret is made only beside a folder store, whose API and workers share the data folder: halves that meet in S3
-    would each make its own, and receivers could check nothing.
+    A secret is created only beside a folder store, whose API and workers share the data folder. On S3 each process
+    would create its own, and receivers could not check signatures.
     """
     if settings.webhook_secret is not None:
         return parse_secrets(settings.webhook_secret.get_secret_value())
@@ -47,7 +46,7 @@ def webhook_keys(settings: Settings) -> tuple[bytes, ...]:
 
 
 def tenant_keys(keys: Sequence[bytes], tenant: str) -> tuple[bytes, ...]:
-    """The keys of a tenant's callbacks, 32 bytes each where they follow from ``keys``."""
+    """The keys that sign a tenant's webhooks: ``keys`` for the default tenant, else 32-byte keys derived from them."""
     if tenant == DEFAULT_TENANT:
         return tuple(keys)
     return tuple(hmac.new(key, f"twinset-callback-v1:{tenant}".encode(), hashlib.sha256).digest() for key in keys)

@@ -1,8 +1,7 @@
-"""Signatures as Standard Webhooks has them (https://www.standardwebhooks.com, version 1.0.0): HMAC-SHA256 over id,
-time, body.
+"""Signature headers of webhooks, as specified by Standard Webhooks 1.0.0 (https://www.standardwebhooks.com).
 
-A secret is written ``whsec_`` and base64 of 24 to 64 bytes. While one is being replaced there are several, separated by
-spaces, and a callback carries a signature by each.
+A signature is HMAC-SHA256 over id, time and body. While a secret is being replaced there are several, and a webhook has
+a signature by each.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from collections.abc import Sequence
 
 
 def signed_headers(keys: Sequence[bytes], message: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The three headers of a callback: ``message`` is its id, which holds no '.', ``timestamp_s`` that of the
-    attempt."""
+    """The three headers of a webhook: ``message`` is its id, without '.', ``timestamp_s`` the time of the attempt."""
     signed = f"{message}.{timestamp_s}.".encode() + body
     signatures = (base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode() for key in keys)
     return {

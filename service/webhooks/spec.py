@@ -1,4 +1,4 @@
-"""Where a job or a run says that it has ended."""
+"""The callback of a job or a run, as its spec records it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.kit.frozen import _Frozen
 
 
 class Callback(_Frozen):
-    """Where to say that a job, or a run, has ended. It decides on nothing that is made."""
+    """The URL that is called when a job or a run has ended. It has no influence on the results."""
 
     url: str
-    service_url: str = Field(description="the API's address as its clients know it, for the links in what is said")
+    service_url: str = Field(description="the API's public address, for the links in the payload")

@@ -1,4 +1,4 @@
-"""A request's ``callback_url``, held against the rules before anything is accepted."""
+"""Validation of a request's ``callback_url``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from service.webhooks.urls import UrlRefused, parse_target
 
 
 def admit_callback(url: str | None, settings: Settings, faults: Faults) -> Callback | None:
-    """The callback asked for, if one is; notes what is wrong with it.
+    """The callback of a request, if it has one; what is wrong with it is recorded in ``faults``.
 
-    Where secrets are made by ourselves the first callback has it made, so that it can be read before the job ends.
+    Where the service creates its own webhook secret, the first callback creates it, so that it can be read before the
+    job ends.
     """
     if url is None:
         return None
     try:
         parse_target(url, private_allowed=settings.webhook_allow_private)
     except UrlRefused as refused:
-        # the URL is not quoted: what is wrong with it may be that it holds a password
+        # the URL is not quoted: it may contain a password
         faults.add_plain("/callback_url", f"callback_url is refused: {refused}")
     try:
         webhook_keys(settings)

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they may be, how they are shown; and the tree of errors."""
+"""Settings: their sources, their limits, how they are shown; and the tree of errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic import SecretStr, ValidationError
 
 from service import errors
 from service.cli.settings_table import describe
-from service.settings import ENV_PREFIX, MASK, Settings, get_settings, read_settings
+from service.kit.setting_values import MASK
+from service.settings import ENV_PREFIX, Settings, get_settings, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +122,7 @@ def test_a_wrong_data_folder_does_not_hide_behind_what_follows_from_it() -> None
     assert "STORE_URL" not in caught.value.detail
 
 
-def test_all_faults_are_told_at_once_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_faults_are_reported_at_once_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINSET_PORT", "-1")
     monkeypatch.setenv("TWINSET_LINK_SECRET", "hunter2")
     monkeypatch.setenv("TWINSET_API_KEY", "hunter 2")
@@ -153,11 +154,11 @@ def test_numbers_are_described_with_the_range_they_may_have() -> None:
             continue
         limits = {type(limit).__name__: limit for limit in field.metadata}
         low, high = limits["Ge"].ge, limits["Le"].le
-        told = re.search(r"([\d.]+)-(\d+)", field.description or "")
-        assert told, name
-        assert float(told[2]) == high, name
+        described = re.search(r"([\d.]+)-(\d+)", field.description or "")
+        assert described, name
+        assert float(described[2]) == high, name
         # A 0 that means "choose" is described apart from the range.
-        assert float(told[1]) == low or (low == 0 and "; 0 " in (field.description or "")), name
+        assert float(described[1]) == low or (low == 0 and "; 0 " in (field.description or "")), name
         assert low <= field.default <= high
 
 

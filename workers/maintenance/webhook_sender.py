@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -148,7 +149,7 @@ class WebhookSender(PeriodicTask):
             if self._stop.is_set() or (number % _CHECKED_PER_LOCK_RENEWAL == 0 and not self._leader_lock.acquire()):
                 break
             if due is not None:
-                self._pool.add(_receiver(due.subject), subject, lambda due=due: self._deliver(due, keys))
+                self._pool.add(_receiver(due.subject), subject, partial(self._deliver, due, keys))
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -242,7 +243,7 @@ class WebhookSender(PeriodicTask):
         retry_after = None if answer is None else answer.retry_after
         next_at = next_attempt_at(due.number, self.now(), status=status, retry_after=retry_after)
         if status == _HTTP_GONE or next_at is None:
-            return DeliveryAttempt(**ended, result="given_up")
+            return DeliveryAttempt(**ended, result="abandoned")
         return DeliveryAttempt(**ended, result="failed", next_at=next_at)
 
     def _post(self, due: _Due, keys: tuple[bytes, ...], at: datetime) -> tuple[ReceiverAnswer | None, str | None]:

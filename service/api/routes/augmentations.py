@@ -218,7 +218,7 @@ def _plan_view(planned: PlannedAugmentation) -> PlanView:
 
 
 def _picture(planned: PlannedAugmentation) -> bytes:
-    from service.augmentations.picture import draw_plan, examples
+    from service.augmentations.plan_chart import draw_plan, examples
 
     title = f"{planned.work.dataset}, extended by {planned.work.model}"
     return draw_plan(_shares(planned), examples(planned.plan), planned.card.classes, title=title)

@@ -17,7 +17,7 @@ from service.broker.live_state import JobLiveState, Stalled
 from service.broker.priority import Priority
 from service.errors import BrokerUnavailable
 from service.jobs.repository import JobRepository
-from service.jobs.sample_item import MadeTwin, Place
+from service.jobs.sample_item import MadeTwin, FileLocation
 from service.jobs.shards import pack_shard
 from service.jobs.spec import (
     ChunkRecord,
@@ -205,7 +205,7 @@ def _put(store: ObjectStore, spec: JobSpec, sample: SampleRecord | MadeTwin) -> 
     store.put(image, sample.image)
     if sample.mask is not None:
         store.put(mask, sample.mask)
-    return sample.at(Place(image), Place(mask))
+    return sample.at(FileLocation(image), FileLocation(mask))
 
 
 def finish(

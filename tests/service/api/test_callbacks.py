@@ -91,14 +91,14 @@ def test_a_job_cancelled_before_its_start_has_its_callback_noted(client: TestCli
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("http://hooks.example/", "start with https://; plain http is taken where TWINSET_WEBHOOK_ALLOW_PRIVATE"),
+        ("http://hooks.example/", "start with https://; plain http is allowed where TWINSET_WEBHOOK_ALLOW_PRIVATE"),
         ("https://127.0.0.1:8080/", "127.0.0.1 is a loopback address"),
         ("https://10.1.2.3/", "10.1.2.3 is a private address"),
         ("https://169.254.169.254/latest/meta-data/", "of special use"),
-        ("https://localhost/", "inside of a network"),
+        ("https://localhost/", "inside a private network"),
         ("https://me:hunter2@hooks.example/", "user or a password"),
         ("https://hooks.example/#x", "fragment"),
-        ("https://hooks.example/" + "a" * 3000, "shorten it"),
+        ("https://hooks.example/" + "a" * 3000, "at most 2048 are allowed"),
         ("", "start with https://"),
     ],
 )

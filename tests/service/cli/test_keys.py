@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.log_redaction import SecretsOut, masked
+from service.api.log_redaction import RedactingFilter, masked
 from service.auth.api_key import KeyText
 from service.auth.key_store import KeyStore
 from service.cli.http_client import ApiClient, ProblemAnswer
@@ -191,7 +191,7 @@ def test_secrets_in_log_lines_are_masked() -> None:
     record = logging.LogRecord(
         "x", logging.INFO, "", 0, '%s - "%s %s" %d', ("a:1", "GET", "/objects/k?signature=ab", 200), None
     )
-    assert SecretsOut().filter(record)
+    assert RedactingFilter().filter(record)
     assert record.getMessage() == 'a:1 - "GET /objects/k?********" 200'
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from service.webhooks.backoff import (
     DELAYS_S,
-    MAX_ASKED_FOR_S,
-    SPREAD,
-    asked_for_s,
+    JITTER,
+    MAX_RETRY_AFTER_S,
     next_attempt_at,
+    retry_after_s,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -42,7 +42,7 @@ def test_pauses_are_spread() -> None:
     drawn = {next_attempt_at(2, NOW) for _ in range(100)}
     assert len(drawn) > 50
     assert all(
-        timedelta(seconds=60 * (1 - SPREAD)) <= at - NOW <= timedelta(seconds=60 * (1 + SPREAD)) for at in drawn if at
+        timedelta(seconds=60 * (1 - JITTER)) <= at - NOW <= timedelta(seconds=60 * (1 + JITTER)) for at in drawn if at
     )
 
 
@@ -53,7 +53,7 @@ def test_pauses_are_spread() -> None:
         (429, "120", 120),
         (500, "120", 5),
         (503, "1", 5),
-        (503, "999999999999999", MAX_ASKED_FOR_S),
+        (503, "999999999999999", MAX_RETRY_AFTER_S),
         (503, format_datetime(NOW + timedelta(minutes=10), usegmt=True), 600),
         (503, format_datetime(NOW - timedelta(minutes=10), usegmt=True), 5),
         (503, "soon", 5),
@@ -75,4 +75,4 @@ def test_nobody_comes_sooner_than_asked() -> None:
     found = seconds(1, status=503, retry_after="600", draw=low_end)
     assert found is not None
     assert found >= 600
-    assert asked_for_s("600", NOW) == 600
+    assert retry_after_s("600", NOW) == 600

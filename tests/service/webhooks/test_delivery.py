@@ -83,14 +83,14 @@ def test_a_name_that_turns_private_after_it_was_looked_at_leads_nowhere_else(rec
 def test_a_name_that_was_public_when_it_was_admitted_and_is_private_at_delivery_is_refused(receiver: Receiver) -> None:
     target = parse_target(f"https://rebinding.example:{receiver.port}/", private_allowed=False)
     for addresses in ([LOOPBACK], ["8.8.8.8", LOOPBACK], ["::ffff:127.0.0.1"], ["10.0.0.7"], ["fe80::1%1"]):
-        with pytest.raises(NotDelivered, match="no callback may go to") as refused:
+        with pytest.raises(NotDelivered, match="no webhook may be sent to") as refused:
             send(target, private_allowed=False, resolve=Names(addresses))
         assert not any(address in str(refused.value) for address in addresses), "names of the inside are not told"
     assert receiver.got == []
 
 
 def test_special_addresses_are_refused_even_where_private_ones_are_allowed() -> None:
-    with pytest.raises(NotDelivered, match="no callback may go to"):
+    with pytest.raises(NotDelivered, match="no webhook may be sent to"):
         send("https://metadata.example/", resolve=Names(["169.254.169.254"]))
 
 
@@ -123,7 +123,7 @@ def test_what_speaks_no_http_is_told_from_what_hangs_up() -> None:
     with socket.create_server((LOOPBACK, 0)) as listener:
         threading.Thread(target=serve, args=(listener, [b"220 mail ESMTP\r\n", b""]), daemon=True).start()
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
-        with pytest.raises(NotDelivered, match="no answer of HTTP"):
+        with pytest.raises(NotDelivered, match="not valid HTTP"):
             send(url)
         with pytest.raises(NotDelivered, match="broke before an answer"):
             send(url)
