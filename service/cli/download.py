@@ -49,14 +49,14 @@ def _fetch_twin(client: ApiClient, sample: dict[str, Any], folder: Path) -> Fetc
     return FetchedTwin(image, mask, sample)
 
 
-def _checked_bytes(client: ApiClient, picture: dict[str, Any], what: str) -> bytes:
+def _checked_bytes(client: ApiClient, file: dict[str, Any], what: str) -> bytes:
     for _ in range(_ATTEMPTS):
-        data = client.fetch(picture["url"])
+        data = client.fetch(file["url"])
         found = hashlib.sha256(data).hexdigest()
-        if found == picture["sha256"]:
+        if found == file["sha256"]:
             return data
     raise StoreError(
-        f"{what} came with sha256 {found}, but its record says {picture['sha256']}; "
+        f"{what} came with sha256 {found}, but its record says {file['sha256']}; "
         "the object in the store was changed or damaged"
     )
 

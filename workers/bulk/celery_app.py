@@ -36,7 +36,6 @@ def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
     app.conf.update(run_celery_options(settings) | worker_options(settings.bulk_threads))
     kinds = handlers()
 
-    @app.task(name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)
     def execute(run: str) -> str:
         """Executes one delivery of a run; returns its outcome."""
         run_id = parse_run_id(run)
@@ -45,4 +44,5 @@ def create_bulk_app(settings: Settings, worker: BulkWorker) -> Celery:
             return RunOutcome.NOTHING_TO_DO.value
         return execute_run(worker, run_id, kinds).value
 
+    app.task(execute, name=RUN_TASK, shared=False, acks_late=True, ignore_result=True)
     return app

@@ -129,15 +129,15 @@ def _keep(context: RunContext, work: DatasetWork, source: DatasetSource, scratch
         skipped=report.skipped,
         shards=shards,
     )
-    pictures = {
+    images = {
         layout.statistics_chart(run): _png(draw_statistics(statistics, title=work.id)),
         layout.preview(run): _preview(work, source, shown, scratch),
     }
     store.put(layout.statistics(run), statistics.model_dump_json().encode())
-    for key, png in pictures.items():
+    for key, png in images.items():
         store.put(key, png)
     store.put(layout.about(run), about.model_dump_json().encode())
-    size = about.bytes + sum(map(len, pictures.values()))
+    size = about.bytes + sum(map(len, images.values()))
     metrics.DATASET_BYTES.inc(size)
     return Finished(
         JobState.SUCCEEDED,
@@ -181,7 +181,7 @@ def _preview(work: DatasetWork, source: DatasetSource, shown: list[tuple[bytes, 
     return _png(draw_contact_sheet(twins, classes, title=work.id, subtitle="as imported", ignored="ignore"))
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    picture.save(out, "PNG", optimize=True)
+    image.save(out, "PNG", optimize=True)
     return out.getvalue()

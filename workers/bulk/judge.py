@@ -14,10 +14,10 @@ from service.augmentations.entries import Wanted
 from service.augmentations.fingerprints import fingerprint_of
 from service.augmentations.near_duplicates import NearDuplicates
 from service.augmentations.rounds import RoundJobs, WantedLine
+from service.augmentations.set_counts import SetCounts
 from service.augmentations.stored import PlannedAugmentation
-from service.augmentations.tally import SetTally
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
-from service.jobs.sample_files import pictures_of, read_picture
+from service.jobs.sample_files import read_sample_file, sample_files_of
 from service.jobs.spec import SampleRecord
 from service.store.round_keys import AcceptedLine
 from workers.bulk.context import RunContext
@@ -28,11 +28,11 @@ SURPLUS = "not_needed"
 
 @dataclass
 class Judge:
-    """Judge of one round of a set. ``tally`` and ``rejected`` are those before the round; judging adds to them."""
+    """Judge of one round of a set. ``counts`` and ``rejected`` are those before the round; judging adds to them."""
 
     context: RunContext
     augmentation: PlannedAugmentation
-    tally: SetTally
+    counts: SetCounts
     rejected: dict[str, int]
     earlier_fingerprints: bytes | None
     _near: NearDuplicates | None = field(init=False, default=None)
@@ -63,7 +63,7 @@ class Judge:
             planned, made = np.array(line.shares), None
             item = samples[job].get(index)
             verdict = Verdict("failed") if item is None else self._verdict(item, wanted, line)
-            if verdict.reason is None and self.tally.accepted >= self.augmentation.plan.count:
+            if verdict.reason is None and self.counts.accepted >= self.augmentation.plan.count:
                 self._reject(SURPLUS)
             elif verdict.reason is not None:
                 self._reject(verdict.reason)
@@ -71,7 +71,7 @@ class Judge:
                 assert item is not None
                 made = self._shares(item, line)
                 accepted.append(self._line(job, index, line, wanted))
-            self.tally.judge(wanted.item, planned, made)
+            self.counts.add_judged(wanted.item, planned, made)
         return accepted
 
     def fingerprints(self) -> bytes | None:
@@ -88,18 +88,18 @@ class Judge:
 
     def _verdict(self, item: SampleRecord, wanted: Wanted, line: WantedLine) -> Verdict:
         rules, given = self.augmentation.parameters.acceptance, line.upload is not None
-        first = judge(item, wanted.asked, rules, mask_given=given)
+        first = judge(item, wanted.requested, rules, mask_given=given)
         if not first.accepted or self._near is None:
             return first
         try:
-            image, mask = (read_picture(self.context.worker.store, picture) for picture in pictures_of(item))
-            with Image.open(io.BytesIO(mask)) as file:
-                fingerprint = fingerprint_of(image, np.array(file))
+            image, mask = (read_sample_file(self.context.worker.store, file) for file in sample_files_of(item))
+            with Image.open(io.BytesIO(mask)) as labels:
+                fingerprint = fingerprint_of(image, np.array(labels))
         except (ObjectDamaged, ObjectNotFound, ValueError, OSError):
             return Verdict("failed")
-        verdict = judge(item, wanted.asked, rules, mask_given=given, fingerprint=fingerprint, before=self._near)
+        verdict = judge(item, wanted.requested, rules, mask_given=given, fingerprint=fingerprint, earlier=self._near)
         # once the set is full, no twin is accepted, and only accepted ones are compared with
-        if verdict.accepted and self.tally.accepted < self.augmentation.plan.count:
+        if verdict.accepted and self.counts.accepted < self.augmentation.plan.count:
             self._near.add(fingerprint)
         return verdict
 
@@ -113,7 +113,11 @@ class Judge:
         return shares
 
     def _line(self, job: str, index: int, line: WantedLine, wanted: Wanted) -> AcceptedLine:
-        made_from = {"dataset": self.augmentation.work.dataset, "item": line.item, "masks": wanted.source}
+        made_from: dict[str, object] = {
+            "dataset": self.augmentation.work.dataset,
+            "item": line.item,
+            "masks": wanted.source,
+        }
         if line.applied:
             made_from["transforms"] = list(line.applied)
         return AcceptedLine(job=job, index=index, source_mask=line.source_mask, made_from=made_from)

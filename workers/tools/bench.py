@@ -19,7 +19,7 @@ from service.store.base import ObjectStore
 from workers.engine import Engine, SampleRequest
 from workers.engine.model import StepStats
 from workers.engine.peak import matmul_rate
-from workers.generation.pipeline import Pipeline
+from workers.generation.pipeline import InFlightSample, Pipeline
 from workers.models.loaded_model import LoadedModel
 
 
@@ -107,13 +107,13 @@ class Bench:
     def _store(self, load: Load, count: int) -> float:
         spec = self._spec(load, count)
         began = time.perf_counter()
-        makings = []
+        samples: list[InFlightSample] = []
         for index in range(count):
-            while (in_flight := self._pipeline.start(self._loaded, spec, index, self._request, None)) is None:
-                wait([each.item for each in makings if not each.item.done()][:1])
-            makings.append(in_flight)
-        for in_flight in makings:
-            item = in_flight.item.result()
+            while (sample := self._pipeline.start(self._loaded, spec, index, self._request, None)) is None:
+                wait([each.item for each in samples if not each.item.done()][:1])
+            samples.append(sample)
+        for sample in samples:
+            item = sample.item.result()
             if isinstance(item, SampleRecord) and item.error is not None:
                 raise RuntimeError(f"a twin could not be made: {item.error}")
         return time.perf_counter() - began
@@ -128,7 +128,7 @@ class Bench:
             system=card.system,
             prompt=self._request.prompt,
             classes=self._request.classes,
-            masks=None if mask is None else (GivenMask(upload=mask.sha256, sha256=mask.sha256),),
+            mask=None if mask is None else (GivenMask(upload=mask.sha256, sha256=mask.sha256),),
             count=count,
             seed=0,
             steps=load.steps,

@@ -145,9 +145,11 @@ def _find(model: str, settings: Settings, scratch_store: FolderStore) -> tuple[s
 def _by_rows(loaded: LoadedModel, threads: int) -> dict[int, float]:
     """Milliseconds per row at growing numbers of rows, on the engine's number of threads."""
     from workers.engine.shape import measure_rows
-    from workers.engine.threads import apart
+    from workers.engine.threads import run_in_own_thread
 
-    return {rows: 1e3 * seconds for rows, seconds in apart(threads, lambda: measure_rows(loaded.system)).items()}
+    return {
+        rows: 1e3 * seconds for rows, seconds in run_in_own_thread(threads, lambda: measure_rows(loaded.system)).items()
+    }
 
 
 def _about(loaded: LoadedModel, load: Load, by_rows: dict[int, float], flops_per_s: float) -> dict[str, Any]:

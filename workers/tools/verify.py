@@ -25,9 +25,9 @@ from service.jobs.repository import JobRepository
 from service.jobs.sample_files import (
     Kind,
     SampleFile,
-    pictures_of,
     read_as_stored,
-    read_picture,
+    read_sample_file,
+    sample_files_of,
 )
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.settings import Settings
@@ -220,27 +220,27 @@ def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Te
     remade = {"image": None if twin is None else twin.image, "mask": None if twin is None else twin.mask}
     if twin is not None and (twin.mask is None) != (item.mask_key is None):
         failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
-    files = tuple(_compare(store, picture, remade[picture.kind]) for picture in pictures_of(item))
+    files = tuple(_compare(store, file, remade[file.kind]) for file in sample_files_of(item))
     return TwinFinding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
 
 
-def _compare(store: ObjectStore, picture: SampleFile, remade: bytes | None) -> FileFinding:
-    stored, data = _look(store, picture)
-    kind, place = picture.kind, picture.place
-    if remade is None or hashlib.sha256(remade).hexdigest() == picture.sha256:
+def _compare(store: ObjectStore, file: SampleFile, remade: bytes | None) -> FileFinding:
+    stored, data = _look(store, file)
+    kind, place = file.kind, file.place
+    if remade is None or hashlib.sha256(remade).hexdigest() == file.sha256:
         return FileFinding(kind, place, stored, None if remade is None else True)
     return FileFinding(kind, place, stored, False, remade == data, None if data is None else distance(data, remade))
 
 
-def _look(store: ObjectStore, picture: SampleFile) -> tuple[Stored, bytes | None]:
-    """How the picture is stored, and its bytes where any can be had."""
+def _look(store: ObjectStore, file: SampleFile) -> tuple[Stored, bytes | None]:
+    """The state of the stored file, and its bytes if they can be read."""
     try:
-        return Stored.AS_RECORDED, read_picture(store, picture)
+        return Stored.AS_RECORDED, read_sample_file(store, file)
     except ObjectNotFound:
         return Stored.MISSING, None
     except ObjectDamaged:
         try:
-            return Stored.DAMAGED, read_as_stored(store, picture)
+            return Stored.DAMAGED, read_as_stored(store, file)
         except ObjectDamaged:
             return Stored.DAMAGED, None  # S3 knows it to be damaged, and gives none of it
 

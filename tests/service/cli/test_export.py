@@ -253,7 +253,7 @@ def test_wrong_usage_and_existing_targets_are_refused(tmp_path: Path, capsys: py
 
 def test_a_card_of_another_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(twin_folder(tmp_path / "t", model="other@1.0.0"), "--format", "coco", "--out", tmp_path / "o") == 1
-    assert "card.json is that of aerial@1.0.0, but the twins are of 'other@1.0.0'" in capsys.readouterr().err
+    assert "card.json is the card of aerial@1.0.0, but the twins are of 'other@1.0.0'" in capsys.readouterr().err
 
 
 def test_a_manifest_with_files_outside_its_folder_is_refused(tmp_path: Path) -> None:
