@@ -24,7 +24,7 @@ from torch import Tensor
 from model_store.interface import ConditionRequest, MaskInput
 from model_store.masks.decode import Twin
 from service.errors import StoreError
-from service.jobs.sample_item import MadeTwin, Place
+from service.jobs.sample_item import FileLocation, MadeTwin
 from service.jobs.spec import JobSpec, SampleRecord
 from service.kit.seeds import sample_seed
 from service.store import keys
@@ -177,7 +177,7 @@ class Pipeline:
         self._store.put(image, made.image)
         if made.mask is not None:
             self._store.put(mask, made.mask)
-        in_flight.item.set_result(made.at(Place(image), Place(mask)))
+        in_flight.item.set_result(made.at(FileLocation(image), FileLocation(mask)))
 
     def _queue_stage(
         self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any
