@@ -272,10 +272,10 @@ def test_an_expired_key_is_not_taken_from_memory_either(
     refusal(authenticator, bearer(key))
 
 
-def test_keys_that_are_none_are_remembered_too_and_never_too_many(
+def test_unknown_keys_are_remembered_too_and_never_too_many(
     authenticator: Authenticator, key_store: KeyStore, store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate_module, "_REMEMBERED", 3)
+    monkeypatch.setattr(gate_module, "_MAX_REMEMBERED", 3)
     key_store.create("acme")
     unknown = [KeyText.new() for _ in range(5)]
     for key in [*unknown, unknown[-1]]:
@@ -333,5 +333,5 @@ def test_a_record_that_is_damaged_or_in_anothers_place_is_named(key_store: KeySt
     with pytest.raises(StoreError, match="another key's record"):
         key_store.find(other.id)
     store.put(keys.api_key(key.id), b'{"format": 9}')
-    with pytest.raises(StoreError, match="is no API key: .*format"):
+    with pytest.raises(StoreError, match=r"is not an API key: .*format"):
         key_store.find(key.id)

@@ -39,7 +39,7 @@ def test_loopback_needs_nothing(tmp_path: Path, store: ObjectStore) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.1.2.3"])
 def test_another_address_needs_a_key(tmp_path: Path, store: ObjectStore, setting: str, address: str) -> None:
     settings = settings_for(tmp_path, require_keys=setting)
-    with pytest.raises(SettingsError, match="twinset keys create .*TWINSET_REQUIRE_KEYS=false"):
+    with pytest.raises(SettingsError, match=r"twinset keys create .*TWINSET_REQUIRE_KEYS=false"):
         require_keys(settings, store, address)
     KeyStore(store).create("acme")
     assert require_keys(settings, store, address).require_keys == "true"
@@ -51,7 +51,7 @@ def test_a_setting_says_that_something_in_front_does_it(
     settings = settings_for(tmp_path, require_keys="False")
     with caplog.at_level(logging.WARNING):
         assert require_keys(settings, store, "0.0.0.0").require_keys == "false"
-    assert "no key is asked for" in caplog.text
+    assert "no API key is required" in caplog.text
 
 
 def test_a_store_that_does_not_answer_yet_keeps_the_door_shut(tmp_path: Path, store: ObjectStore) -> None:

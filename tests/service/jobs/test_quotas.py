@@ -112,7 +112,7 @@ def test_samples_are_queued_until_their_job_has_ended(repository: JobRepository)
     first = accept(repository, limits, count=8)
     accept(repository, limits, count=12)
     with pytest.raises(
-        LimitReached, match="'acme' has 20 samples .* and 1 more are over the 20 .* cancel one"
+        LimitReached, match=r"'acme' has 20 samples .* and 1 more are over the 20 .* cancel one"
     ) as caught:
         accept(repository, limits, count=1)
     assert caught.value.problem() | {"detail": ""} == {

@@ -46,7 +46,7 @@ def test_a_job_that_is_none_is_unknown(repository: JobRepository) -> None:
 
 def test_a_spec_that_was_spoilt_is_named(repository: JobRepository, spec: JobSpec) -> None:
     repository.store.put(keys.job_spec(spec.job), b'{"format": 1}')
-    with pytest.raises(StoreError, match="spec.json in the object store is not a JobSpec: .*format"):
+    with pytest.raises(StoreError, match=r"spec.json in the object store is not a JobSpec: .*format"):
         repository.read_spec(spec.job)
 
 
@@ -130,7 +130,7 @@ def test_a_read_that_fails_fails_in_its_place() -> None:
         return number
 
     read_so_far = []
+    found = prefetch(read, range(10))
     with pytest.raises(StoreError, match="three is gone"):
-        for number, _ in prefetch(read, range(10)):
-            read_so_far.append(number)
+        read_so_far.extend(number for number, _ in found)
     assert read_so_far == [0, 1, 2]

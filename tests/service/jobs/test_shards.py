@@ -163,9 +163,9 @@ def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> 
         [read_sample_file(store, picture) for item in each.items for picture in sample_files_of(item)]
         for each in records
     ]
-    assert len(found[0]) == 8 and found[0] == found[1] and len(set(found[0])) == 5, (
-        "four images; masks are all the same"
-    )
+    assert len(found[0]) == 8
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 5, "four images; masks are all the same"
     assert records[0].bytes == len(store.get(keys.job_shard(spec().job, 0)))
     assert list(store.list(keys.job_prefix(spec().job) + "images/")) == []
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from service.jobs.parameters import GenerationParameters
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
 from service.kit.ids import (
     accepted_at,
@@ -153,10 +155,10 @@ def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
             spec(**wrong)
 
 
-def test_a_spec_has_a_priority_and_one_from_before_there_was_any_is_normal() -> None:
+def test_a_spec_has_a_priority_and_without_one_it_is_normal() -> None:
     urgent = spec(priority="interactive")
     assert JobSpec.model_validate_json(urgent.model_dump_json()) == urgent != spec()
-    assert JobSpec.model_validate_json(OLD_SPEC.replace('"priority":"normal",', "")).priority == "normal"
+    assert spec().priority == "normal"
     with pytest.raises(ValidationError, match="interactive"):
         spec(priority="high")
 
@@ -174,37 +176,47 @@ def test_a_spec_goes_by_prompt_by_masks_or_by_both() -> None:
         spec(classes=None, mask=({"upload": "../x", "sha256": "f" * 64},))
 
 
-def test_a_spec_from_before_masks_is_still_read() -> None:
-    old = JobSpec.model_validate_json(OLD_SPEC)
-    assert (old.format, old.prompt, old.classes, old.count) == (2, None, ("Vegetation", "Water"), 2)
-    assert (old.mask, old.guidance_target, old.mask_number(1), old.inputs) == (None, None, None, ("classes",))
-    assert old.layout == "objects"
+def test_a_spec_is_without_masks_unless_they_are_given() -> None:
+    plain = spec()
+    assert (plain.mask, plain.guidance_target, plain.mask_number(1), plain.inputs) == (None, None, None, ("classes",))
+    assert plain.layout == "objects"
 
 
-OLD_SPEC = """{"format":2,"job":"j7y9qkmvrpmvkzd4h2a","tenant":"default","name":null,"created_at":"2026-01-31T12:00:00.000001Z",
-"model":"cosimgen-dubai@0.9.0","weights_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","system":"cosimgen",
-"prompt":null,"classes":["Vegetation","Water"],"count":2,"seed":7,"steps":50,"guidance_scale":1.0,"eta":0.0,"size":256,
-"sampler":{"schedule":"squaredcos_cap_v2","beta_start":0.0001,"beta_end":0.02,"train_timesteps":1000,
-"prediction_type":"v_prediction","timestep_spacing":"trailing","steps_offset":0,"set_alpha_to_one":true,"clip_sample":true,
-"clip_sample_range":1.0},"chunk_size":8,"priority":"normal","request":{"model":"cosimgen-dubai","classes":["water","vegetation"],
-"count":2,"seed":7},"idempotency_key":null}"""
+def test_a_spec_of_another_format_is_refused() -> None:
+    with pytest.raises(ValidationError, match="format"):
+        spec(format=1)
 
 
-def test_an_item_is_made_or_given_up() -> None:
+def test_the_parameters_of_a_spec_are_what_a_request_could_send_and_nothing_else() -> None:
+    mask = {"upload": "a" * 64, "sha256": "f" * 64}
+    parameters = spec(classes=None, mask=(mask,), mask_encoding="index", idempotency_key="k").parameters
+    told = json.loads(parameters.model_dump_json())
+    assert list(told) == [
+        *("model", "prompt", "classes", "mask", "mask_encoding", "count", "seed"),
+        *("steps", "guidance_scale", "guidance_target", "eta", "size", "priority", "layout"),
+    ]
+    assert told["mask"] == [{"upload": "a" * 64}], "the hash of the drawn mask is for workers alone"
+    assert GenerationParameters.model_validate(told) == GenerationParameters(**told)
+
+
+def test_a_sample_is_made_or_failed() -> None:
     with pytest.raises(ValidationError, match="neither an error nor a whole image"):
         SampleRecord(index=0, seed=0, image_key="k")
     with pytest.raises(ValidationError, match="cannot have an image"):
         SampleRecord(index=0, seed=0, image_key="k", image_sha256="0" * 64, image_bytes=1, error="no")
 
 
-OLD_RECORD = """{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","chunk":0,"items":[{"index":0,"seed":5,"image_key":"jobs/j7y9qkmvrpmvkzd4h2a/
-images/00000000.png","image_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","image_bytes":100,"mask_key":
-"jobs/j7y9qkmvrpmvkzd4h2a/masks/00000000.png","mask_sha256":"0c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f",
-"mask_bytes":10,"classes":[{"name":"Water","index":1,"share":1.0}],"confident_share":0.9,"mean_confidence":0.8,"error":null},
-{"index":1,"seed":6,"image_key":null,"image_sha256":null,"image_bytes":null,"mask_key":null,"mask_sha256":null,"mask_bytes":null,
-"classes":[],"confident_share":null,"mean_confidence":null,"error":"lost"}],"worker":"w","epoch":1,"batch_shape":[8,6,64,64],
-"shapes":"fixed","dtype":"float32","device":"cpu","build":{"twinset":"0.9"},"attempt":1,"started_at":"2026-01-31T12:00:00Z",
-"finished_at":"2026-01-31T12:00:01Z"}""".replace("\n", "")
+OLD_RECORD = """\
+{"format":1,"job":"j7y9qkmvrpmvkzd4h2a","chunk":0,"items":[{"index":0,"seed":5,
+"image_key":"jobs/j7y9qkmvrpmvkzd4h2a/images/00000000.png",
+"image_sha256":"3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","image_bytes":100,
+"mask_key":"jobs/j7y9qkmvrpmvkzd4h2a/masks/00000000.png",
+"mask_sha256":"0c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f7a3c0f","mask_bytes":10,
+"classes":[{"name":"Water","index":1,"share":1.0}],"confident_share":0.9,"mean_confidence":0.8,"error":null},
+{"index":1,"seed":6,"image_key":null,"image_sha256":null,"image_bytes":null,"mask_key":null,"mask_sha256":null,
+"mask_bytes":null,"classes":[],"confident_share":null,"mean_confidence":null,"error":"lost"}],"worker":"w",
+"epoch":1,"batch_shape":[8,6,64,64],"shapes":"fixed","dtype":"float32","device":"cpu","build":{"twinset":"0.9"},
+"attempt":1,"started_at":"2026-01-31T12:00:00Z","finished_at":"2026-01-31T12:00:01Z"}""".replace("\n", "")
 
 
 def test_a_record_from_before_shards_is_still_read() -> None:
@@ -213,7 +225,7 @@ def test_a_record_from_before_shards_is_still_read() -> None:
     assert {(item.image_offset, item.mask_offset) for item in record.items} == {(None, None)}
 
 
-def test_the_pictures_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -> None:
+def test_the_files_of_a_twin_lie_both_in_the_chunks_shard_or_both_outside() -> None:
     made = {"index": 0, "seed": 0, "image_key": "k", "image_sha256": "0" * 64, "image_bytes": 1, "image_offset": 512}
     mask = {"mask_key": "k", "mask_sha256": "0" * 64, "mask_bytes": 1}
     assert SampleRecord(**made).mask_offset is None

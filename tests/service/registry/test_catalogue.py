@@ -72,7 +72,7 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(store: ObjectStore, 
     assert [each.id for each in catalogue.cards()] == ["aerial@1.0.0", "street@2.0.0"]
     with pytest.raises(CardError, match="default_size_px 100 is not one of"):
         catalogue.resolve("odd@1.0.0")
-    with pytest.raises(CardError, match="is that of aerial@7.0.0"):
+    with pytest.raises(CardError, match=r"is that of aerial@7.0.0"):
         catalogue.resolve("moved@1.0.0")
     with pytest.raises(UnknownModel):
         catalogue.resolve("half")
@@ -82,5 +82,5 @@ def test_what_is_unknown_is_told_with_what_there_is(store: ObjectStore, bundled:
     catalogue = Catalogue(store, bundled=bundled)
     with pytest.raises(UnknownModel, match="did you mean 'street'"):
         catalogue.resolve("stret")
-    with pytest.raises(UnknownModel, match="no version '9.9.9'; it has 2.0.0"):
+    with pytest.raises(UnknownModel, match=r"no version '9.9.9'; it has 2.0.0"):
         catalogue.resolve("street@9.9.9")
