@@ -34,8 +34,10 @@ return wait_ms
 
 
 def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
-    """Counts a request of ``tenant``. Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no
-    limit)."""
+    """Counts a request of ``tenant``.
+
+    Raises :class:`LimitReached` if the tenant makes more than ``rate_per_s`` (0: no limit).
+    """
     if rate_per_s <= 0:
         return
     capacity = max(1.0, BURST_S * rate_per_s)
@@ -45,7 +47,7 @@ def check_rate(live_state: LiveState, tenant: str, rate_per_s: float) -> None:
     if wait_ms > 0:
         wait_s = math.ceil(wait_ms / 1000)
         raise LimitReached(
-            f"tenant {tenant!r} makes more than {rate_per_s:g} requests a second, the most it may; wait {wait_s} s, "
+            f"tenant {tenant!r} makes more than {rate_per_s:g} requests a second, its limit; wait {wait_s} s, "
             "or ask the operator of this service for more",
             retry_after_s=wait_s,
             limit="TWINSET_LIMIT_REQUESTS_PER_S",

@@ -77,8 +77,10 @@ def is_leftover(repository: JobRepository, job: str, before: datetime) -> bool:
 def remove_strays(
     repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, max_objects: int
 ) -> int:
-    """Removes pictures and shards of an ended job that no record counts: written by who was stopped before the record;
-    how many."""
+    """Removes files and shards of an ended job that no record counts; how many.
+
+    They were left by workers that stopped before the record.
+    """
     counted = _counted(repository, spec, summary)
     strays = (
         info.key

@@ -45,10 +45,10 @@ class Reservation:
     fingerprint: str = ""
 
     def bind(self) -> Reservation:
-        """Writes the record, and returns the reservation that holds: if another request with the key came first, it has
-        that one's id. May be called again.
+        """Writes the record, and returns the reservation that holds. May be called again.
 
-        Raises :class:`IdempotencyConflict` if the other request had another body.
+        If another request with the key came first, that is the reservation with its id. Raises
+        :class:`IdempotencyConflict` if the other request had another body.
         """
         if self.record is None or self.found:
             return self

@@ -1,6 +1,6 @@
 """Generation parameters: what a job's twins are made from and how, with every default filled in.
 
-One model, told once: a job's spec extends it, the API's view of a job embeds it, and the client reads it back.
+There is one such model: a job's spec extends it, the API's view of a job embeds it, and the client reads it back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SamplingParameters(_Frozen):
 
 
 class _Samples(_Frozen):
-    """What is asked for: of which model, after which inputs, how many."""
+    """The samples: of which model, from which inputs, how many."""
 
     model: str = Field(description="name@version")
     prompt: str | None = None
@@ -58,8 +58,11 @@ class _Samples(_Frozen):
 
 
 class GenerationParameters(SamplingParameters, _Samples):  # pydantic lists the fields of the last base first
-    """What a job is made with, everything filled in; sent again as a request, it gives the same twins. (Of a retry,
-    sent with a ``count`` past its last index, these and those between them.)"""
+    """What a job is made with, everything filled in.
+
+    Sent again as a request, it gives the same twins. (Of a retry, sent with a ``count`` past its last index, these and
+    those between them.)
+    """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 

@@ -129,8 +129,7 @@ class Quotas:
             self.live_state.ask(lambda client: client.hdel(redis_keys.stored(tenant), *counted_twice), None)
 
     def _reconcile(self, tenant: str) -> bool:
-        """Removes outdated entries; whether there were any. At most every 30 s, for it makes many requests to the
-        store."""
+        """Removes outdated entries, at most every 30 s; whether there were any. It makes many requests to the store."""
         with self._lock:
             if self.clock() - self._reconciled_at.get(tenant, float("-inf")) < _RECONCILE_INTERVAL_S:
                 return False

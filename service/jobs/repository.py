@@ -225,10 +225,10 @@ class JobRepository:
         return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
-        """Ends the job from its records: writes the manifest, the size of its files, the pending callback, then the
-        summary.
+        """Ends the job from its records; the summary that holds.
 
-        Returns the summary that holds. The caller makes sure that no worker is processing the job.
+        Writes the manifest, the size of the job's files, the pending callback, then the summary. The caller makes sure
+        that no worker is processing the job.
         """
         tally = self.tally(spec)
         manifest = self.write_manifest(spec)

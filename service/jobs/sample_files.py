@@ -65,8 +65,10 @@ def read_as_stored(store: ObjectStore, file: SampleFile) -> bytes:
 
 
 def group_adjacent(pairs: Iterable[tuple[Owner, SampleRecord]]) -> Iterator[list[tuple[Owner, SampleRecord]]]:
-    """The pairs with made samples, in order, grouped so that one request can read a group's files: see
-    :func:`read_sample_files`."""
+    """The pairs with made samples, in order, grouped so that one request can read a group's files.
+
+    See :func:`read_sample_files`.
+    """
     group: list[tuple[Owner, SampleRecord]] = []
     for pair in pairs:
         if pair[1].error is not None:

@@ -134,8 +134,10 @@ class JobSubmitter:
         return spec, checked.masks
 
     def _store_masks(self, spec: JobSpec, masks: Sequence[ReadMask]) -> None:
-        """Stores the job's masks, and the files that came with the request. A repeat with the same key writes the same
-        bytes."""
+        """Stores the job's masks, and the files that came with the request.
+
+        A repeat with the same key writes the same bytes.
+        """
         if not masks:
             return
         files = {mask.given.upload: mask.file for mask in masks if mask.file is not None}

@@ -30,8 +30,10 @@ from service.webhooks.validate import admit_callback
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request that was checked, with defaults filled in and a seed drawn. ``masks`` are those of ``parameters.mask``,
-    with their files."""
+    """A request that was checked, with defaults filled in and a seed drawn.
+
+    ``masks`` are those of ``parameters.mask``, with their files.
+    """
 
     parameters: GenerationParameters
     masks: tuple[ReadMask, ...]
@@ -112,7 +114,7 @@ def _masks(
 
 def _check_pairs(request: GenerateRequest, given: Sequence[str], card: ModelCard, faults: Faults) -> None:
     if request.pairs and given and not card.makes_mask(given):
-        why = f"{card.id} makes no masks itself, so that a picture by {join_words(given)} alone comes without"
+        why = f"{card.id} makes no masks itself, so that an image by {join_words(given)} alone comes without"
         together = any({*given, "mask"} == set(chosen) for chosen in card.accepted_inputs)
         faults.add(
             "pairs", True, f"{why}; give {'a mask with it' if together else 'a mask instead'}, or leave pairs out"

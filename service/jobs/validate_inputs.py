@@ -40,7 +40,7 @@ def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, 
         return None
     prompt = request.prompt.strip()
     if not prompt:
-        faults.add("prompt", request.prompt, "it is empty; say what the pictures show")
+        faults.add("prompt", request.prompt, "it is empty; say what the images show")
     if len(prompt) > settings.max_prompt_chars:
         faults.add(
             "prompt",
@@ -62,8 +62,10 @@ def check_prompt(request: GenerateRequest, card: ModelCard, settings: Settings, 
 
 
 def check_classes(request: GenerateRequest, card: ModelCard, faults: Faults) -> tuple[str, ...] | None:
-    """The card's names of the requested classes, by class index; a class given twice, also by two aliases, counts
-    once."""
+    """The card's names of the requested classes, by class index.
+
+    A class given twice, also by two aliases, counts once.
+    """
     if request.classes is None:
         return None
     if not request.classes:
@@ -85,7 +87,7 @@ def check_classes(request: GenerateRequest, card: ModelCard, faults: Faults) -> 
             faults.add(
                 f"classes.{position}",
                 word,
-                f"{card.id} knows {entry.name!r} in masks, but it stands for no one thing and cannot be asked for; "
+                f"{card.id} knows {entry.name!r} in masks, but it is not a class of its own and cannot be requested; "
                 f"ask for {join_list(card.queryable)}",
             )
         else:

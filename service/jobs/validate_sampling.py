@@ -25,7 +25,7 @@ class SamplingRequest(Protocol):
 
 
 def check_sampling(request: SamplingRequest, card: ModelCard, max_steps: int, faults: Faults) -> SamplingParameters:
-    """The sampling parameters asked for, the card's defaults filled in. ``max_steps`` is the service's own limit.
+    """The requested sampling parameters, with the card's defaults filled in. ``max_steps`` is the service's own limit.
 
     Adds what is out of range to ``faults``; the values are to be used only if there are none.
     """

@@ -26,10 +26,10 @@ _HANG_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A run's progress at one moment. ``rate`` is in items a second; ``note`` says what it is at; ``callback`` is None
-    if none was requested.
+    """A run's progress at one moment.
 
-    ``known`` is false for a running run of which Redis has nothing, so that ``done`` is not known.
+    ``rate`` is in items a second; ``note`` says what it is doing; ``callback`` is None if none was requested. ``known``
+    is false for a running run of which Redis has nothing, so that ``done`` is not known.
     """
 
     state: JobState

@@ -181,8 +181,10 @@ class RunRepository:
                 yield run
 
     def remove(self, run: str, *, max_objects: int) -> bool:
-        """Removes up to ``max_objects`` objects of a deleted run; True once nothing is left of it and its entry is
-        gone."""
+        """Removes up to ``max_objects`` objects of a deleted run.
+
+        Returns True once nothing is left of it and its entry is gone.
+        """
         try:
             entry = json.loads(self.store.get(run_keys.deleting_run(run)))
         except ObjectNotFound:

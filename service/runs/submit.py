@@ -69,8 +69,10 @@ class RunSubmitter:
         return idempotency.find(self.repository.store, tenant=tenant, key=key, kind=kind) is not None
 
     def submit(self, spec: RunSpec) -> tuple[RunSpec, bool]:
-        """Writes the spec and sends the run; the run's spec, and whether this call wrote it. When it returns, the spec
-        is in the store."""
+        """Writes the spec and sends the run; the run's spec, and whether this call wrote it.
+
+        When it returns, the spec is in the store.
+        """
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.run, tenant=spec.tenant), False
         self.send(spec.run)
