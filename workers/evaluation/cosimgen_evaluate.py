@@ -79,7 +79,7 @@ def evaluate(
     """Measures a model against a dataset's test split.
 
     Returns the figures (see :func:`faithfulness` and :func:`agreement`; JSON-able), and for each way of asking the
-    queries with the twins of the asked size. Raises :class:`workers.data.segmentation_folder.DatasetInvalid` when the
+    queries with the twins of the asked size. Raises :class:`workers.data.files.DatasetInvalid` when the
     data has other classes or no test split.
     """
     card = system.card
