@@ -94,7 +94,7 @@ def refusal(authenticator: Authenticator, authorization: str | None) -> dict[str
     return caught.value.problem()
 
 
-def test_a_key_is_kept_as_a_hash_alone(key_store: KeyStore, store: CountingStore) -> None:
+def test_a_key_is_stored_as_a_hash_alone(key_store: KeyStore, store: CountingStore) -> None:
     key, record = key_store.create("acme", name="Ana's laptop")
     kept = store.get(keys.api_key(key.id)).decode()
     assert ApiKey.model_validate_json(kept) == record == key_store.find(key.id)
@@ -113,7 +113,7 @@ def test_keys_are_long_recognisable_and_never_the_same() -> None:
     assert without_secrets(f"a {drawn[0].text()} b") == f"a tws_{drawn[0].id}_******** b"
 
 
-def test_without_any_key_everybody_is_the_default_tenant(
+def test_without_any_key_every_request_is_the_default_tenants(
     authenticator: Authenticator, key_store: KeyStore, clock: Clock
 ) -> None:
     assert authenticator.tenant(None) == authenticator.tenant("Bearer nonsense") == "default"
@@ -123,7 +123,7 @@ def test_without_any_key_everybody_is_the_default_tenant(
     refusal(authenticator, None)
 
 
-def test_a_ring_that_was_emptied_or_revoked_opens_nothing(
+def test_deleted_or_revoked_keys_do_not_open_the_api(
     authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock
 ) -> None:
     key, _ = key_store.create("acme")
@@ -214,7 +214,7 @@ def test_secrets_are_compared_in_constant_time_whatever_is_wrong(
     assert kept[2] not in (record.secret_sha256, revoked_record.secret_sha256)
 
 
-def test_a_revoked_key_is_taken_for_ten_seconds_at_most(
+def test_a_revoked_key_is_accepted_for_ten_seconds_at_most(
     authenticator: Authenticator, key_store: KeyStore, clock: Clock, store: CountingStore
 ) -> None:
     key, _ = key_store.create("acme")
@@ -229,7 +229,7 @@ def test_a_revoked_key_is_taken_for_ten_seconds_at_most(
     assert REVOCATION_DELAY_S == 10
 
 
-def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothing(
+def test_knows_is_true_only_if_no_request_to_the_store_follows(
     authenticator: Authenticator,
     key_store: KeyStore,
     clock: Clock,
@@ -263,7 +263,7 @@ def test_the_gate_says_when_it_can_tell_without_the_store_and_then_asks_it_nothi
     assert not Authenticator(key_store, "true").knows(bearer(key))
 
 
-def test_an_expired_key_is_not_taken_from_memory_either(
+def test_an_expired_key_is_not_accepted_from_memory_either(
     authenticator: Authenticator, key_store: KeyStore, clock: Clock
 ) -> None:
     key, _ = key_store.create("acme", expires_in=timedelta(seconds=3))
@@ -284,7 +284,7 @@ def test_unknown_keys_are_remembered_too_and_never_too_many(
     assert len(authenticator._looked_up) == 3
 
 
-def test_where_the_store_is_silent_nobody_is_let_in(
+def test_if_the_store_does_not_answer_requests_are_refused(
     authenticator: Authenticator, key_store: KeyStore, store: CountingStore, clock: Clock
 ) -> None:
     key, _ = key_store.create("acme")
@@ -299,7 +299,7 @@ def test_where_the_store_is_silent_nobody_is_let_in(
         authenticator.tenant(bearer(key))
 
 
-def test_an_id_that_is_none_never_becomes_part_of_a_store_key(key_store: KeyStore, store: CountingStore) -> None:
+def test_an_invalid_id_never_becomes_part_of_a_store_key(key_store: KeyStore, store: CountingStore) -> None:
     key_store.create("acme")
     store.read.clear()
     for hostile in HOSTILE_IDS:
@@ -326,7 +326,7 @@ def test_a_tenants_name_is_strict(key_store: KeyStore, tenant: str) -> None:
     assert not key_store.any()
 
 
-def test_a_record_that_is_damaged_or_in_anothers_place_is_named(key_store: KeyStore, store: FolderStore) -> None:
+def test_a_damaged_or_misplaced_record_is_named(key_store: KeyStore, store: FolderStore) -> None:
     key, record = key_store.create("acme")
     other = KeyText.new()
     store.put(keys.api_key(other.id), record.model_dump_json().encode())

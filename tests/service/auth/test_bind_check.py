@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> ObjectStore:
     return open_store(settings_for(tmp_path))
 
 
-def test_loopback_is_told_from_the_rest() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")))
     assert not any(
         map(
@@ -45,7 +45,7 @@ def test_another_address_needs_a_key(tmp_path: Path, store: ObjectStore, setting
     assert require_keys(settings, store, address).require_keys == "true"
 
 
-def test_a_setting_says_that_something_in_front_does_it(
+def test_a_setting_says_that_a_proxy_authenticates(
     tmp_path: Path, store: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings_for(tmp_path, require_keys="False")
@@ -54,7 +54,7 @@ def test_a_setting_says_that_something_in_front_does_it(
     assert "no API key is required" in caplog.text
 
 
-def test_a_store_that_does_not_answer_yet_keeps_the_door_shut(tmp_path: Path, store: ObjectStore) -> None:
+def test_keys_are_required_if_the_store_does_not_answer_yet(tmp_path: Path, store: ObjectStore) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("the bucket is not there yet")
 

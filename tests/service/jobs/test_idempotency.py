@@ -31,7 +31,7 @@ def test_nothing_is_written_before_the_reservation_is_bound(folder_store: Folder
     assert again.bind() is again
 
 
-def test_of_two_at_once_the_first_to_bind_has_the_key(folder_store: FolderStore) -> None:
+def test_the_first_request_to_bind_has_the_key(folder_store: FolderStore) -> None:
     first, second = reserve(folder_store, new_job_id()), reserve(folder_store, new_job_id())
     assert first.bind().id == first.id
     assert (second.bind().id, second.bind().found) == (first.id, True)
@@ -46,7 +46,7 @@ def test_another_body_is_refused_before_and_at_the_binding(folder_store: FolderS
             refused()
 
 
-def test_the_record_is_where_and_what_it_always_was(folder_store: FolderStore) -> None:
+def test_the_record_has_its_place_and_form(folder_store: FolderStore) -> None:
     job = reserve(folder_store, new_job_id()).bind()
     run = reserve(folder_store, new_run_id(RunKind.EXPORT)).bind()
     assert (job.record, run.record) == (

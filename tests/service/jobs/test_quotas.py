@@ -131,13 +131,13 @@ def test_samples_are_queued_until_their_job_has_ended(repository: JobRepository)
     assert sum(repository.usage.queued_samples("acme").values()) == 20
 
 
-def test_a_job_over_the_limit_by_itself_is_told_so(repository: JobRepository) -> None:
+def test_a_job_above_the_limit_alone_is_refused_with_the_limit(repository: JobRepository) -> None:
     with pytest.raises(LimitReached, match="ask for 20 at most"):
         accept(repository, limits_over(repository, queued_samples=20), count=21)
     assert repository.usage.queued_samples("acme") == {}
 
 
-def test_taking_ones_place_again_counts_once(repository: JobRepository) -> None:
+def test_a_job_queued_twice_counts_once(repository: JobRepository) -> None:
     limits = limits_over(repository, queued_samples=10)
     spec = accept(repository, limits, count=8)
     limits.take_queue(spec)
@@ -146,12 +146,12 @@ def test_taking_ones_place_again_counts_once(repository: JobRepository) -> None:
     assert repository.usage.queued_samples("acme") == {}
 
 
-def test_without_a_limit_nothing_is_kept(repository: JobRepository) -> None:
+def test_without_a_limit_no_entry_is_written(repository: JobRepository) -> None:
     accept(repository, limits_over(repository))
     assert list(repository.store.list("tenants/")) == []
 
 
-def test_entries_that_a_crash_left_hold_nobody_up(repository: JobRepository) -> None:
+def test_entries_left_by_a_crash_are_removed_before_a_refusal(repository: JobRepository) -> None:
     limits = limits_over(repository, queued_samples=10)
     ended = accept(repository, limits, count=4)
     finish(repository, ended)
@@ -169,7 +169,7 @@ def test_an_entry_without_a_spec_counts_for_ten_minutes(repository: JobRepositor
     assert usage.queued_samples("acme") == {}
 
 
-def test_looking_for_untrue_entries_is_not_repeated_with_every_refusal(repository: JobRepository) -> None:
+def test_outdated_entries_are_not_looked_for_at_every_refusal(repository: JobRepository) -> None:
     clock = Clock()
     limits = limits_over(repository, queued_samples=10, clock=clock)
     accept(repository, limits, count=10)
@@ -236,7 +236,7 @@ def test_bytes_of_running_jobs_count_as_far_as_redis_knows_and_once(
     assert redis.hgetall(redis_keys.stored("acme")) == {}
 
 
-def test_what_was_removed_from_the_store_counts_no_more(repository: JobRepository) -> None:
+def test_removed_files_no_longer_count(repository: JobRepository) -> None:
     spec = accept(repository, limits_over(repository), count=5)
     finish(repository, spec)
     for info in list(repository.store.list(keys.job_prefix(spec.job))):
@@ -246,14 +246,14 @@ def test_what_was_removed_from_the_store_counts_no_more(repository: JobRepositor
     assert repository.usage.stored_bytes("acme") == {}
 
 
-def test_two_who_end_a_job_at_once_count_it_once(repository: JobRepository) -> None:
+def test_two_workers_that_end_a_job_at_once_count_it_once(repository: JobRepository) -> None:
     spec = a_spec(tenant="acme")
     repository.usage.record_stored(spec, 100)
     repository.usage.record_stored(spec, 140)
     assert repository.usage.stored_bytes("acme") == {spec.job: 140}
 
 
-def test_entries_of_another_form_are_passed_over(repository: JobRepository) -> None:
+def test_entries_of_another_form_are_ignored(repository: JobRepository) -> None:
     for key in ("tenants/acme/open/note.5", f"tenants/acme/open/{new_job_id()}.x", "tenants/acme/jobs/readme"):
         repository.store.put(key, b"")
     assert repository.usage.queued_samples("acme") == {}

@@ -38,13 +38,13 @@ def test_a_spec_is_written_once(repository: JobRepository, spec: JobSpec) -> Non
     assert repository.read_spec(spec.job) == spec
 
 
-def test_a_job_that_is_none_is_unknown(repository: JobRepository) -> None:
+def test_an_invalid_job_id_is_unknown(repository: JobRepository) -> None:
     for job in ("j00000000000000zzzz", "../models", "", "x" * 5000):
         with pytest.raises(UnknownJob):
             repository.read_spec(job)
 
 
-def test_a_spec_that_was_spoilt_is_named(repository: JobRepository, spec: JobSpec) -> None:
+def test_an_invalid_spec_is_named(repository: JobRepository, spec: JobSpec) -> None:
     repository.store.put(keys.job_spec(spec.job), b'{"format": 1}')
     with pytest.raises(StoreError, match=r"spec.json in the object store is not a JobSpec: .*format"):
         repository.read_spec(spec.job)
@@ -75,7 +75,7 @@ def test_items_come_in_order_from_anywhere(repository: JobRepository, spec: JobS
         assert indices == list(range(0 if after is None else after + 1, 10))
 
 
-def test_a_job_is_ended_by_one_alone(repository: JobRepository, spec: JobSpec) -> None:
+def test_the_first_summary_of_a_job_counts(repository: JobRepository, spec: JobSpec) -> None:
     make_chunk(repository, spec, 0)
     repository.request_cancel(spec.job)
     with ThreadPoolExecutor(8) as pool:
@@ -85,7 +85,7 @@ def test_a_job_is_ended_by_one_alone(repository: JobRepository, spec: JobSpec) -
     assert repository.conclude(spec, reason="too late") == ends[0]
 
 
-def test_a_cancel_is_asked_for_once(repository: JobRepository, spec: JobSpec) -> None:
+def test_a_cancel_is_requested_once(repository: JobRepository, spec: JobSpec) -> None:
     assert not repository.is_cancelled(spec.job)
     assert repository.request_cancel(spec.job)
     assert not repository.request_cancel(spec.job)

@@ -84,7 +84,7 @@ def record(shard: Shard | None, items: tuple[SampleRecord, ...] = ()) -> ChunkRe
     )  # fmt: skip
 
 
-def test_tarfile_and_webdataset_read_the_pictures_that_were_put_in(tmp_path: Path) -> None:
+def test_tarfile_and_webdataset_read_the_files_of_a_shard(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     shard = packed(spec(), lost=(6,))
     path = tmp_path / "000001.tar"
@@ -149,13 +149,13 @@ def test_images_without_masks_have_none_in_the_shard_either() -> None:
         assert json.loads(tar.extractfile("00000000.json").read())["mask"] is None  # type: ignore[union-attr]
 
 
-def test_of_what_was_given_up_there_is_no_shard() -> None:
+def test_a_chunk_of_failed_samples_has_no_shard() -> None:
     lost = [SampleRecord(index=index, seed=0, error="lost") for index in range(4)]
     assert pack_shard(spec(), 0, lost) is None
     assert record(None, tuple(lost)).bytes == 0
 
 
-def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> None:
+def test_files_are_read_from_shards_and_objects_alike(store: ObjectStore) -> None:
     repository = JobRepository(store)
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
     records = [make_chunk(repository, each, 0) for each in both]
@@ -170,7 +170,7 @@ def test_pictures_are_read_from_shards_and_objects_alike(store: ObjectStore) -> 
     assert list(store.list(keys.job_prefix(spec().job) + "images/")) == []
 
 
-def test_a_shard_is_damaged_or_gone_and_no_other_bytes_pass_for_a_picture(store: ObjectStore) -> None:
+def test_a_damaged_or_missing_shard_is_an_error_and_wrong_bytes_are_never_returned(store: ObjectStore) -> None:
     shard = packed(spec())
     store.put(shard.key, shard.data)
     image, mask = sample_files_of(shard.items[1])
@@ -216,7 +216,7 @@ def torn(tmp_path: Path) -> Torn:
     return Torn(tmp_path, link_secret=b"0" * 16, public_url="http://localhost")
 
 
-def test_what_comes_torn_is_read_again(torn: Torn) -> None:
+def test_a_torn_read_is_repeated(torn: Torn) -> None:
     shard = packed(spec())
     torn.put(shard.key, shard.data)
     every = [picture for item in shard.items for picture in sample_files_of(item)]
@@ -236,7 +236,7 @@ def test_what_comes_torn_is_read_again(torn: Torn) -> None:
         read_sample_files(torn, every)
 
 
-def test_neighbours_in_a_shard_come_by_one_request_and_no_more_than_a_bound_at_once(
+def test_adjacent_files_of_a_shard_are_read_by_one_request_up_to_a_limit(
     torn: Torn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = spec(count=16)
@@ -298,7 +298,7 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
     assert [info.key for info in store.list(keys.job_shards_prefix(whole.job))] == [whole.key]
 
 
-def test_the_shard_that_came_second_goes_where_the_first_is_recorded(store: ObjectStore) -> None:
+def test_the_second_shard_is_removed_if_the_first_is_recorded(store: ObjectStore) -> None:
     repository = JobRepository(store)
     first = put_shard(store, packed(spec(), lost=(5,)))
     second = put_shard(store, packed(spec()))
@@ -308,7 +308,7 @@ def test_the_shard_that_came_second_goes_where_the_first_is_recorded(store: Obje
     assert [info.key for info in store.list(keys.job_shards_prefix(first.job))] == [first.key]
 
 
-def test_a_damaged_shard_in_the_way_is_not_taken_for_ones_own(store: ObjectStore) -> None:
+def test_a_damaged_shard_under_the_usual_name_is_not_recorded(store: ObjectStore) -> None:
     shard = packed(spec())
     store.put(shard.key, shard.data[:-1] + b"?")
     again = put_shard(store, shard)

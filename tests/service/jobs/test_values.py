@@ -82,7 +82,7 @@ def test_ids_of_one_millisecond_differ() -> None:
     "text",
     ["", "j", "x7ybr17pesw6kn47yb0", "j7ybr17pesw6kn47yb0\n", "j7ybr17pesw6kn47ybu", "J7YBR17PESW6KN47YB0", "../x"],
 )
-def test_what_is_no_id_is_none(text: str) -> None:
+def test_a_text_of_another_form_is_not_an_id(text: str) -> None:
     assert not is_job_id(text)
 
 
@@ -138,7 +138,7 @@ def test_runs_that_overlap_or_do_not_come_to_the_count_are_refused() -> None:
             spec(count=count, only=only)
 
 
-def test_a_spec_survives_json_and_refuses_what_is_unsound() -> None:
+def test_a_spec_survives_json_and_refuses_invalid_values() -> None:
     job = spec(name="ü", request={"classes": ["water"], "count": 10})
     assert JobSpec.model_validate_json(job.model_dump_json()) == job
     masks = ({"upload": "a" * 64, "sha256": "b" * 64},)
@@ -163,7 +163,7 @@ def test_a_spec_has_a_priority_and_without_one_it_is_normal() -> None:
         spec(priority="high")
 
 
-def test_a_spec_goes_by_prompt_by_masks_or_by_both() -> None:
+def test_a_spec_has_a_prompt_masks_or_both() -> None:
     masks = tuple({"upload": digit * 64, "sha256": "f" * 64} for digit in "abc")
     by_masks = spec(classes=None, mask=masks)
     assert by_masks.inputs == ("mask",)

@@ -27,7 +27,7 @@ def bundled(tmp_path: Path) -> Path:
     return tmp_path / "bundled"
 
 
-def test_bundled_and_registered_cards_stand_side_by_side(store: ObjectStore, bundled: Path) -> None:
+def test_bundled_and_registered_cards_are_listed_together(store: ObjectStore, bundled: Path) -> None:
     register(store, card("aerial", "1.9.0"), card("aerial", "1.10.0"), card("street", "1.0.0"))
     catalogue = Catalogue(store, bundled=bundled)
     assert [each.id for each in catalogue.cards()] == ["aerial@1.10.0", "aerial@1.9.0", "street@2.0.0", "street@1.0.0"]
@@ -63,7 +63,7 @@ def test_each_card_is_read_once(store: ObjectStore, bundled: Path) -> None:
     assert reads == ["models/aerial/1.0.0/card.json"]
 
 
-def test_a_broken_card_is_left_out_and_named_when_asked_for(store: ObjectStore, bundled: Path) -> None:
+def test_a_broken_card_is_not_listed_and_is_named_when_requested(store: ObjectStore, bundled: Path) -> None:
     register(store, card(), card("odd", "1.0.0", default_size_px=100))
     store.put("models/moved/1.0.0/card.json", json.dumps(card("aerial", "7.0.0")).encode())
     store.put("models/half/1.0.0/model.safetensors", b"the card comes last")
@@ -78,7 +78,7 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(store: ObjectStore, 
         catalogue.resolve("half")
 
 
-def test_what_is_unknown_is_told_with_what_there_is(store: ObjectStore, bundled: Path) -> None:
+def test_an_unknown_model_is_reported_with_those_there_are(store: ObjectStore, bundled: Path) -> None:
     catalogue = Catalogue(store, bundled=bundled)
     with pytest.raises(UnknownModel, match="did you mean 'street'"):
         catalogue.resolve("stret")
