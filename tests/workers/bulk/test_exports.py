@@ -224,7 +224,7 @@ def test_sources_must_have_ended(client: TestClient, store: ObjectStore) -> None
     client.post(f"/jobs/{running}/cancel")
     answer = client.post("/exports", json={"sources": [{"job": running}], "format": "coco"})
     assert answer.status_code == 409
-    assert "nothing that could be exported" in answer.json()["detail"]
+    assert "has no twins to export" in answer.json()["detail"]
 
 
 def test_an_export_of_a_dataset_deleted_meanwhile_fails_and_names_it(
