@@ -20,6 +20,9 @@ from tests.service.api.support import (
     register,
     settings_for,
 )
+from tests.service.store.conftest import aws, bucket, s3_endpoint, s3_store
+
+__all__ = ["aws", "bucket", "s3_endpoint", "s3_store"]
 
 
 @pytest.fixture
