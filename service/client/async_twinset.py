@@ -33,7 +33,7 @@ class _Cooperative:
     delete = async_method(_runs.delete)
 
 
-class AsyncJob(_jobs.JobRun, _Cooperative):
+class AsyncJob(_jobs.BaseJob, _Cooperative):
     """A job: twins that are being generated, or have been."""
 
     samples = async_iterator(_jobs.samples_page)
@@ -48,14 +48,14 @@ class AsyncJob(_jobs.JobRun, _Cooperative):
         return AsyncJob(self._client, await self._client.runner.run(_jobs.retry(self)))
 
 
-class AsyncDatasetRef(_datasets.DatasetRun, _Cooperative):
+class AsyncDatasetRef(_datasets.BaseDataset, _Cooperative):
     """One version of an uploaded dataset."""
 
     report = async_method(_datasets.report)
     statistics = async_method(_datasets.statistics)
 
 
-class AsyncExport(_exports.ExportRun, _Cooperative):
+class AsyncExport(_exports.BaseExport, _Cooperative):
     """An export: a set that is being written, or has been."""
 
     files = async_iterator(_exports.files_page)
@@ -63,7 +63,7 @@ class AsyncExport(_exports.ExportRun, _Cooperative):
     torch_dataset = async_method(_exports.torch_dataset)
 
 
-class AsyncAugmentation(_augmentations.AugmentationRun, _Cooperative):
+class AsyncAugmentation(_augmentations.BaseAugmentation, _Cooperative):
     """An augmentation: a dataset that is being extended with twins, or has been."""
 
     samples = async_iterator(_jobs.samples_page)
@@ -131,7 +131,7 @@ class AsyncTwinset(BaseClient):
         async def augment(
             self,
             *,
-            dataset: _datasets.DatasetRun | str,
+            dataset: _datasets.BaseDataset | str,
             model: str,
             count: int | None = None,
             ratio: float | None = None,
@@ -142,7 +142,7 @@ class AsyncTwinset(BaseClient):
         async def augment(
             self,
             *,
-            dataset: _datasets.DatasetRun | str,
+            dataset: _datasets.BaseDataset | str,
             model: str,
             count: int | None = None,
             ratio: float | None = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.client import exports
 from service.client.client import BaseClient
-from service.client.datasets import DatasetRun
+from service.client.datasets import BaseDataset
 from service.client.effects import Flow, Request
 from service.client.paging import Page
 from service.client.requests import page_request, post_request
@@ -24,7 +24,7 @@ AUGMENTATIONS = ResourceKind(
 _PAGE_SIZE = 100
 
 
-class AugmentationRun(Run[AugmentationInfo]):
+class BaseAugmentation(Run[AugmentationInfo]):
     """Base class of :class:`Augmentation` and :class:`AsyncAugmentation`."""
 
     kind = AUGMENTATIONS
@@ -39,7 +39,7 @@ def augment(
     client: BaseClient,
     /,
     *,
-    dataset: DatasetRun | str,
+    dataset: BaseDataset | str,
     model: str,
     count: int | None = None,
     ratio: float | None = None,
@@ -96,7 +96,7 @@ def augmentations_page(client: BaseClient, cursor: str | None) -> Flow[Page[Augm
     return Page(page.augmentations, page.next_cursor)
 
 
-def export(run: AugmentationRun, /, *, format: Format, with_dataset: bool = True, **options: Any) -> Flow[ExportInfo]:
+def export(run: BaseAugmentation, /, *, format: Format, with_dataset: bool = True, **options: Any) -> Flow[ExportInfo]:
     """Starts an export of the accepted twins, together with the dataset they extend, and returns it.
 
     ``with_dataset=False`` exports the twins alone. ``options`` are those of :meth:`Twinset.export`.

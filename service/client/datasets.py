@@ -27,7 +27,7 @@ _UPLOAD_TIMEOUT_S = 600.0
 """The server responds once the archive is stored, which may take a while after the last byte."""
 
 
-class DatasetRun(Run[DatasetInfo]):
+class BaseDataset(Run[DatasetInfo]):
     """Base class of :class:`DatasetRef` and :class:`AsyncDatasetRef`."""
 
     kind = DATASETS
@@ -122,7 +122,7 @@ def datasets_page(client: BaseClient, cursor: str | None) -> Flow[Page[DatasetIn
     return Page(page.datasets, page.next_cursor)
 
 
-def report(run: DatasetRun) -> Flow[ReadReport]:
+def report(run: BaseDataset) -> Flow[ReadReport]:
     """Returns the report of the server's check: items read, and skipped files with the reason."""
     response = yield from send(run._client.config, Request("GET", f"{run.path}/report"))
     from service.datasets.reading.report import ReadReport
@@ -130,7 +130,7 @@ def report(run: DatasetRun) -> Flow[ReadReport]:
     return parse(ReadReport, response)
 
 
-def statistics(run: DatasetRun) -> Flow[DatasetStatistics]:
+def statistics(run: BaseDataset) -> Flow[DatasetStatistics]:
     """Returns the statistics: pixels and images of each class, co-occurrence, object sizes and positions."""
     response = yield from send(run._client.config, Request("GET", f"{run.path}/statistics"))
     from service.datasets.statistics_values import DatasetStatistics

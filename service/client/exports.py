@@ -29,7 +29,7 @@ SHARD_FORMATS = frozenset({"webdataset", "huggingface"})
 _EXPORTS_PER_PAGE, _FILES_PER_PAGE = 100, 500
 
 
-class ExportSource(Protocol):
+class HasSource(Protocol):
     """A source of an export: a job, an augmentation or a dataset of either client."""
 
     @property
@@ -37,7 +37,7 @@ class ExportSource(Protocol):
         """The source as the API names it, such as ``{"job": id}``."""
 
 
-class ExportRun(Run[ExportInfo]):
+class BaseExport(Run[ExportInfo]):
     """Base class of :class:`Export` and :class:`AsyncExport`."""
 
     kind = EXPORTS
@@ -47,7 +47,7 @@ def export(
     client: BaseClient,
     /,
     *,
-    sources: Sequence[ExportSource | Mapping[str, str]],
+    sources: Sequence[HasSource | Mapping[str, str]],
     format: Format,
     idempotency_key: str | None = None,
     wait: bool = False,
@@ -89,7 +89,7 @@ def exports_page(client: BaseClient, cursor: str | None) -> Flow[Page[ExportInfo
     return Page(page.exports, page.next_cursor)
 
 
-def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileInfo]]:
+def files_page(run: BaseExport, cursor: str | None) -> Flow[Page[ExportFileInfo]]:
     """Iterates over the export's files, with signed links."""
     page = parse(
         ExportFileInfoPage,
@@ -98,7 +98,7 @@ def files_page(run: ExportRun, cursor: str | None) -> Flow[Page[ExportFileInfo]]
     return Page(page.files, page.next_cursor)
 
 
-def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
+def download(run: BaseExport, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
     """Waits until the export has ended and downloads the set to ``folder``.
 
     Zip parts are unpacked; tar and parquet shards stay as they are. Every file is compared with its sha256 and written
@@ -135,7 +135,7 @@ def download(run: ExportRun, folder: str | Path, *, workers: int = 8, progress: 
 
 
 def torch_dataset(
-    run: ExportRun,
+    run: BaseExport,
     folder: str | Path,
     *,
     split: str | None = None,
@@ -179,7 +179,7 @@ def _unpacked(fetcher: Fetcher, file: RemoteFile) -> Flow[FetchOutcome | str]:
         return outcome
 
 
-def _source(one: ExportSource | Mapping[str, str]) -> dict[str, str]:
+def _source(one: HasSource | Mapping[str, str]) -> dict[str, str]:
     if isinstance(one, Mapping):
         return dict(one)
     source = getattr(one, "source", None)

@@ -32,7 +32,7 @@ _JOBS_PER_PAGE = 100
 _MAX_CONCURRENT_UPLOADS = 8
 
 
-class JobRun(Run[JobInfo]):
+class BaseJob(Run[JobInfo]):
     """Base class of :class:`Job` and :class:`AsyncJob`."""
 
     kind = JOBS
@@ -149,12 +149,12 @@ def samples_page(run: Run[Any], cursor: str | None) -> Flow[Page[Sample]]:
     return Page(page.samples, page.next_cursor)
 
 
-def retry(run: JobRun) -> Flow[JobInfo]:
+def retry(run: BaseJob) -> Flow[JobInfo]:
     """Starts a job that makes the missing twins of this one, which must have ended, with the same indices and seeds."""
     return parse(JobInfo, (yield from send(run._client.config, Request("POST", f"{run.path}/retry"))))
 
 
-def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
+def download(run: BaseJob, folder: str | Path, *, workers: int = 8, progress: bool = True) -> Flow[Download]:
     """Waits until the job has ended and downloads its twins to ``folder``.
 
     The folder then has ``images/``, ``masks/``, ``manifest.jsonl`` and the model's ``card.json``. Every file is
@@ -176,7 +176,7 @@ def download(run: JobRun, folder: str | Path, *, workers: int = 8, progress: boo
 
 
 def torch_dataset(
-    run: JobRun, folder: str | Path, *, transform: Transform | None = None, workers: int = 8, progress: bool = True
+    run: BaseJob, folder: str | Path, *, transform: Transform | None = None, workers: int = 8, progress: bool = True
 ) -> Flow[TwinDataset]:
     """Downloads the twins to ``folder``, as :meth:`download` does, and opens them as a PyTorch dataset.
 

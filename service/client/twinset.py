@@ -33,7 +33,7 @@ class _Blocking:
     delete = sync_method(_runs.delete)
 
 
-class Job(_jobs.JobRun, _Blocking):
+class Job(_jobs.BaseJob, _Blocking):
     """A job: twins that are being generated, or have been."""
 
     samples = sync_iterator(_jobs.samples_page)
@@ -48,14 +48,14 @@ class Job(_jobs.JobRun, _Blocking):
         return Job(self._client, self._client.runner.run(_jobs.retry(self)))
 
 
-class DatasetRef(_datasets.DatasetRun, _Blocking):
+class DatasetRef(_datasets.BaseDataset, _Blocking):
     """One version of an uploaded dataset."""
 
     report = sync_method(_datasets.report)
     statistics = sync_method(_datasets.statistics)
 
 
-class Export(_exports.ExportRun, _Blocking):
+class Export(_exports.BaseExport, _Blocking):
     """An export: a set that is being written, or has been."""
 
     files = sync_iterator(_exports.files_page)
@@ -63,7 +63,7 @@ class Export(_exports.ExportRun, _Blocking):
     torch_dataset = sync_method(_exports.torch_dataset)
 
 
-class Augmentation(_augmentations.AugmentationRun, _Blocking):
+class Augmentation(_augmentations.BaseAugmentation, _Blocking):
     """An augmentation: a dataset that is being extended with twins, or has been."""
 
     samples = sync_iterator(_jobs.samples_page)
@@ -135,7 +135,7 @@ class Twinset(BaseClient):
         def augment(
             self,
             *,
-            dataset: _datasets.DatasetRun | str,
+            dataset: _datasets.BaseDataset | str,
             model: str,
             count: int | None = None,
             ratio: float | None = None,
@@ -146,7 +146,7 @@ class Twinset(BaseClient):
         def augment(
             self,
             *,
-            dataset: _datasets.DatasetRun | str,
+            dataset: _datasets.BaseDataset | str,
             model: str,
             count: int | None = None,
             ratio: float | None = None,
