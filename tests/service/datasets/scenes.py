@@ -15,6 +15,7 @@ from service.datasets.items import DatasetItem
 from service.datasets.reading.checking import read_items
 from service.datasets.reading.opening import open_dataset
 from service.datasets.reading.report import Findings, ReadReport
+from service.datasets.writing.about import ExportAbout
 from service.datasets.writing.export import export_files
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.sinks import FolderSink, write_all
@@ -96,3 +97,27 @@ def digests(folder: Path) -> dict[str, str]:
     """The sha256 of every file, by its path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def exported(items: list[DatasetItem], about: ExportAbout | None = None, **options: object) -> dict[str, bytes]:
+    """The files of an export by path; the format is ``folders`` unless the options name another."""
+    chosen = ExportOptions.model_validate({"format": "folders"} | options)
+    return {file.path: file.read() for file in export_files(items, SCENE_CLASSES, chosen, about)}
+
+
+def exported_mask(data: bytes) -> np.ndarray:
+    """The samples of a mask file."""
+    with Image.open(io.BytesIO(data)) as file:
+        return np.array(file)
+
+
+def many_items(count: int, masks: int) -> Iterator[DatasetItem]:
+    """``count`` small items with ``masks`` different masks."""
+    image = noise(1, 4, 4)
+    for number in range(count):
+        labels = (
+            np.array([[number % masks % 5, number % masks // 5 % 5], [number % masks // 25, 0]], dtype=np.uint8)
+            .repeat(2, 0)
+            .repeat(2, 1)
+        )
+        yield DatasetItem(f"{number}", image, labels)

@@ -1,5 +1,4 @@
-"""Outlines hold exactly their objects, holes and all, for readers by two rules; fillings are those of the tools they
-stand for."""
+"""Outlines contain exactly their objects, holes included, for two kinds of readers; fillings match the tools' own."""
 
 from __future__ import annotations
 

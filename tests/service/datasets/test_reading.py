@@ -143,13 +143,13 @@ def test_masks_whose_palette_has_its_own_numbering_are_read_by_colour(tmp_path: 
     numbered.putpalette([*RAW["cell"], *RAW["background"]])
     out = io.BytesIO()
     numbered.save(out, "PNG")
-    pictures = {"images/a.png": noise(1, 10, 12), "masks/a.png": out.getvalue()}
-    write(tmp_path / "set", **pictures, **{"class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n"})
+    files = {"images/a.png": noise(1, 10, 12), "masks/a.png": out.getvalue()}
+    write(tmp_path / "set", **files, **{"class_dict.csv": "name,r,g,b\nbackground,0,0,0\ncell,250,10,10\n"})
     items, report, _ = read(tmp_path / "set")
     assert report.clean
     assert np.array_equal(items["a"].labels, SQUARE)
     # by index where dataset.json says so
-    write(tmp_path / "own", **pictures, **{"dataset.json": json.dumps({"classes": [
+    write(tmp_path / "own", **files, **{"dataset.json": json.dumps({"classes": [
         {"index": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(RAW.items())
     ]})})  # fmt: skip
     assert np.array_equal(read(tmp_path / "own")[0]["a"].labels, 1 - SQUARE)

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ from service.exports.run import run_export
 from service.exports.sources import StoredMix
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
+from tests.service.datasets.scenes import SCENE_CLASSES, scenes
 
 PREFIX = "exports/e1/"
 ABOUT = ExportAbout(title="Interrupted and resumed", seeds=(1, 2))
+FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
+SHARDED = ("huggingface", "webdataset")
+ITEMS = 7
 
 
 @dataclass
@@ -125,3 +129,17 @@ def last_checkpoint(store: FolderStore) -> dict[str, Any] | None:
     """The newest checkpoint's JSON."""
     keys = [info.key for info in store.list(f"{PREFIX}checkpoints/") if info.key.endswith(".json")]
     return json.loads(store.get(keys[-1])) if keys else None
+
+
+def alternating() -> Iterator[DatasetItem]:
+    """Items that alternate between three splits, so that several shards are open at once."""
+    for number, item in enumerate(scenes(ITEMS)):
+        yield replace(item, split=("train", "train", "test", "fold-b")[number % 4])
+
+
+def source() -> Source:
+    return Source(alternating, SCENE_CLASSES)
+
+
+def options_for(format: str) -> dict[str, Any]:
+    return {"format": format, "shard_items": 2}

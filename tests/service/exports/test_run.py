@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +15,32 @@ import numpy as np
 import pytest
 
 from service.datasets.items import DatasetItem
-from service.datasets.stored.dataset import UnavailableItem
 from service.datasets.writing.export import export_files
 from service.datasets.writing.options import ExportOptions
-from service.errors import InvalidDataset, StoreUnavailable
-from service.exports import run as module
+from service.errors import StoreUnavailable
 from service.exports.location import ExportLocation
 from service.exports.run import ExportProgress, ExportStopped, clean_up
 from tests.service.datasets.scenes import (
     SCENE_CLASSES,
     noise,
-    scene,
-    scenes,
 )
 from tests.service.exports.resuming import (
     ABOUT,
+    FORMATS,
+    ITEMS,
     PREFIX,
+    SHARDED,
     CutStore,
     Source,
+    alternating,
     export_into,
     last_checkpoint,
     objects,
+    options_for,
+    source,
     stop_at,
     unpacked,
 )
-
-FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
-SHARDED = ("huggingface", "webdataset")
-ITEMS = 7
-
-
-def in_turn() -> Iterator[DatasetItem]:
-    """Items that alternate between three splits, so that several shards are open at once."""
-    for number, item in enumerate(scenes(ITEMS)):
-        yield replace(item, split=("train", "train", "test", "fold-b")[number % 4])
-
-
-def source() -> Source:
-    return Source(in_turn, SCENE_CLASSES)
-
-
-def options_for(format: str) -> dict[str, Any]:
-    return {"format": format, "shard_items": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +61,7 @@ def uncut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_files_are_those_of_a_plain_export(uncut: tuple[str, CutStore]) -> None:
     format, store = uncut
     options = ExportOptions.model_validate(options_for(format))
-    plain = {file.path: file.read() for file in export_files(in_turn(), SCENE_CLASSES, options, ABOUT)}
+    plain = {file.path: file.read() for file in export_files(alternating(), SCENE_CLASSES, options, ABOUT)}
     assert unpacked(store) == plain
     location = ExportLocation(store, PREFIX)
     listed, result = list(location.read_files()), location.read_result()
@@ -110,7 +93,7 @@ def test_stopped_at_any_item_it_resumes_with_the_same_bytes(uncut: tuple[str, Cu
             export_into(store, [source()], scratch, options_for(format), should_stop=stop_at(number))
         except ExportStopped:
             stopped += 1
-            should_continue(store.root, scratch, format, whole)
+            check_resume(store.root, scratch, format, whole)
     # at each of the items, and at each of the files that come at the end
     assert stopped > ITEMS
 
@@ -124,10 +107,10 @@ def test_killed_at_any_write_it_resumes_with_the_same_bytes(
         store, scratch = CutStore(tmp_path / f"{number}", number, after), tmp_path / "scratch"
         with pytest.raises(StoreUnavailable):
             export_into(store, [source()], scratch, options_for(format))
-        should_continue(store.root, scratch, format, whole)
+        check_resume(store.root, scratch, format, whole)
 
 
-def test_killed_at_every_write_in_turn_it_finishes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
+def test_killed_at_every_write_alternating_it_finishes(uncut: tuple[str, CutStore], tmp_path: Path) -> None:
     format, whole = uncut
     runs = 0
     for runs in range(100):
@@ -142,7 +125,7 @@ def test_killed_at_every_write_in_turn_it_finishes(uncut: tuple[str, CutStore], 
     assert objects(store) == objects(whole)
 
 
-def should_continue(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
+def check_resume(root: Path, scratch: Path, format: str, whole: CutStore) -> None:
     """Checks that another run resumes the export: what it reads and writes, and the same result."""
     store, again = CutStore(root), source()
     checkpoint, ended = last_checkpoint(store), store.head(f"{PREFIX}result.json") is not None
@@ -188,7 +171,7 @@ def test_another_process_resumes_after_a_kill(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from tests.service.exports.resuming import CutStore, export_into\n"
-        "from tests.service.exports.test_run import options_for, source\n"
+        "from tests.service.exports.resuming import options_for, source\n"
         "class Killed(CutStore):\n"
         "    def _cutting(self, write, key, *arguments, **options):\n"
         "        if len(self.written) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -298,90 +281,3 @@ def test_progress_is_reported_at_every_item_and_continues_after_a_stop(tmp_path:
     )
     assert second == [(4, 4, 2), (5, 5, 2), (6, 6, 3), (7, 7, 3)]
     assert {progress.total for progress in totals} == {ITEMS}
-
-
-def faulty() -> Iterator[DatasetItem | UnavailableItem]:
-    small = scene(0)[:, :-1]
-    yield DatasetItem("good", noise(1, *scene(0).shape), scene(0))
-    yield DatasetItem("size", noise(2, *scene(0).shape), small)
-    yield DatasetItem("image", b"no image", small)
-    yield DatasetItem("mask", noise(3, *scene(0).shape), b"no mask")
-    yield DatasetItem("label", noise(4, *scene(0).shape), scene(0) + 3)
-    yield DatasetItem("nowhere", Path("/nowhere/at/all.png"), scene(0))
-    yield DatasetItem("GOOD", noise(5, *scene(0).shape), scene(0))
-    yield DatasetItem("again", noise(1, *scene(0).shape), scene(0))
-    yield UnavailableItem("gone", "missing", "there is no such object")
-    yield UnavailableItem("strange", "no reason of ours", "who knows")
-    yield DatasetItem("split", noise(6, *scene(0).shape), scene(0), split="../up")
-    yield DatasetItem("last", noise(7, *scene(0).shape), scene(0))
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_items_that_cannot_be_written_are_skipped_and_counted(tmp_path: Path, format: str) -> None:
-    store, cut = CutStore(tmp_path / "store"), CutStore(tmp_path / "cut")
-    result = export_into(
-        store, [Source(faulty, SCENE_CLASSES)], tmp_path / "scratch", {"format": format, "shard_items": 1}
-    )
-    assert result.items == {"real": 2, "synthetic": 0}
-    unreadable = 3
-    assert result.skipped == {
-        "same_image": 1,
-        "same_name": 1,
-        "missing": 1,
-        "unreadable": unreadable,
-        "size_differs": 1,
-        "unknown_labels": 1,
-        "invalid": 2,
-    }
-    named = {group.reason: [entry.name for entry in group.first] for group in result.skipped_details}
-    assert named["unreadable"] == ["image", "mask", "nowhere"]
-    assert named["same_name"] == ["GOOD"]
-    assert named["invalid"] == ["strange", "split"]
-    files = unpacked(store)
-    options = ExportOptions(format=format, shard_items=1)  # type: ignore[arg-type]
-    good = [item for item in faulty() if item.name in ("good", "last")]
-    plain = {file.path: file.read() for file in export_files(good, SCENE_CLASSES, options, ABOUT)}  # type: ignore[arg-type]
-    assert files == plain, "what was left out has left no trace"
-    with pytest.raises(ExportStopped):
-        export_into(
-            cut,
-            [Source(faulty, SCENE_CLASSES)],
-            tmp_path / "scratch",
-            {"format": format, "shard_items": 1},
-            should_stop=stop_at(11),
-        )
-    assert (
-        export_into(cut, [Source(faulty, SCENE_CLASSES)], tmp_path / "scratch", {"format": format, "shard_items": 1})
-        == result
-    )
-    assert objects(cut, "files/") == objects(store, "files/")
-
-
-def test_an_export_of_nothing_is_refused(tmp_path: Path) -> None:
-    store = CutStore(tmp_path / "store")
-    with pytest.raises(InvalidDataset, match="no pair to export; skipped: 1 missing"):
-        export_into(
-            store,
-            [Source(lambda: iter([UnavailableItem("gone", "missing", "gone")]), SCENE_CLASSES)],
-            tmp_path / "scratch",
-            {"format": "coco"},
-        )
-    assert objects(store) == {}
-
-
-def test_a_file_too_large_for_a_store_ends_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_OBJECT_BYTES", 10_000)
-    with pytest.raises(InvalidDataset, match=r"part-00003.zip would have \d+ bytes; an object has at most 10000"):
-        export_into(
-            CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", {"format": "yolo", "shard_items": 2}
-        )
-
-
-def test_options_that_contradict_the_mix_are_refused(tmp_path: Path) -> None:
-    options = {"format": "folders", "classes": ("dot", "background")}
-    with pytest.raises(ValueError, match="the options ask for classes"):
-        export_into(CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options)
-    result = export_into(
-        CutStore(tmp_path / "store"), [source()], tmp_path / "scratch", options, {"keep": ("dot", "background")}
-    )
-    assert result.items == {"real": 3, "synthetic": 4}
