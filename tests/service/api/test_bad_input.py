@@ -43,7 +43,7 @@ REFUSED = {
         {"classes": ["Unlabelled"]},
         422,
         "invalid-request",
-        ["Unlabelled", "cannot be asked"],
+        ["Unlabelled", "cannot be requested"],
     ),
     "no classes": ({"classes": []}, 422, "invalid-request", ["[]", "building, water, vegetation"]),
     "both": ({"prompt": "a lake"}, 422, "invalid-request", ["prompt and classes together", "give prompt, or classes"]),

@@ -259,7 +259,7 @@ def test_what_another_process_deletes_cancels_or_ends_is_seen_at_the_next_look(
     assert state() == "/problems/unknown-job"
     deletion = repository.deletions.read(job)
     assert deletion is not None
-    assert remove_job(repository, deletion, most=1000) is None
+    assert remove_job(repository, deletion, max_objects=1000) is None
     assert repository.deletions.read(job) is None, "nothing of it is left, the note neither"
     assert state() == "/problems/unknown-job"
 
@@ -275,7 +275,7 @@ def test_the_key_of_a_job_that_is_being_deleted_makes_no_other_of_the_same_id(
     assert "being deleted" in answer.json()["detail"]
     deletion = repository.deletions.read(job)
     assert deletion is not None
-    assert remove_job(repository, deletion, most=1000) is None
+    assert remove_job(repository, deletion, max_objects=1000) is None
     assert client.post("/generate", json=BODY, headers={"Idempotency-Key": "k"}).json()["id"] != job
 
 

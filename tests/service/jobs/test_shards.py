@@ -139,7 +139,7 @@ def test_images_without_masks_have_none_in_the_shard_either() -> None:
     shard = pack_shard(spec(), 0, [made(0, mask=None)])
     assert shard is not None
     [item] = shard.items
-    assert (item.mask_key, item.mask_offset, [picture.kind for picture in sample_files_of(item)]) == (
+    assert (item.mask_key, item.mask_offset, [file.kind for file in sample_files_of(item)]) == (
         None,
         None,
         ["image"],
@@ -160,7 +160,7 @@ def test_files_are_read_from_shards_and_objects_alike(store: ObjectStore) -> Non
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
     records = [make_chunk(repository, each, 0) for each in both]
     found = [
-        [read_sample_file(store, picture) for item in each.items for picture in sample_files_of(item)]
+        [read_sample_file(store, file) for item in each.items for file in sample_files_of(item)]
         for each in records
     ]
     assert len(found[0]) == 8
@@ -219,7 +219,7 @@ def torn(tmp_path: Path) -> Torn:
 def test_a_torn_read_is_repeated(torn: Torn) -> None:
     shard = packed(spec())
     torn.put(shard.key, shard.data)
-    every = [picture for item in shard.items for picture in sample_files_of(item)]
+    every = [file for item in shard.items for file in sample_files_of(item)]
     wanted = [
         data
         for place, index in enumerate(range(4, 8))
@@ -256,7 +256,7 @@ def test_adjacent_files_of_a_shard_are_read_by_one_request_up_to_a_limit(
         monkeypatch.setattr(sample_files, "READ_TOGETHER_BYTES", bound)
         torn.gets = 0
         read = [
-            read_sample_files(torn, [picture for _, item in run for picture in sample_files_of(item)])
+            read_sample_files(torn, [file for _, item in run for file in sample_files_of(item)])
             for run in group_adjacent(pairs)
         ]
         assert sum(map(len, read)) == 2 * 12
@@ -287,8 +287,8 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
         assert store.get(shard.key) == shard.data
         for item in shard.items:
             assert all(
-                hashlib.sha256(read_sample_file(store, picture)).hexdigest() == picture.sha256
-                for picture in sample_files_of(item)
+                hashlib.sha256(read_sample_file(store, file)).hexdigest() == file.sha256
+                for file in sample_files_of(item)
             )
     drop_uncounted(repository, whole)
     assert store.head(stopped.key) is not None, "nothing is recorded yet"
