@@ -1,4 +1,4 @@
-"""Every error as ``application/problem+json`` (RFC 9457): ours, the framework's, and the ones nobody foresaw."""
+"""Every error as ``application/problem+json`` (RFC 9457): Twinset's, the framework's, and unexpected ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MalformedBody(InvalidRequest):
 
 
 class WrongContentType(TwinsetError):
-    """A body of another kind than the endpoint reads."""
+    """A body of another type than the endpoint reads."""
 
     status = 415
     slug = "wrong-content-type"
@@ -39,7 +39,7 @@ class WrongContentType(TwinsetError):
 
 
 class NoSuchPath(TwinsetError):
-    """A path that is not served."""
+    """A path without an endpoint."""
 
     status = 404
     slug = "no-such-path"
@@ -47,15 +47,15 @@ class NoSuchPath(TwinsetError):
 
 
 class MethodNotAllowed(TwinsetError):
-    """A path that is served, but not by this method."""
+    """A path without an endpoint for this method."""
 
     status = 405
     slug = "method-not-allowed"
-    title = "The path does not know this method"
+    title = "The path does not allow this method"
 
 
 class RangeNotSatisfiable(TwinsetError):
-    """A range that lies outside of the object."""
+    """A range outside of the object."""
 
     status = 416
     slug = "range-not-satisfiable"
@@ -63,31 +63,31 @@ class RangeNotSatisfiable(TwinsetError):
 
 
 class InternalError(TwinsetError):
-    """A fault of ours; the log has the details."""
+    """A fault of the service; the log has the details."""
 
 
 def problem_response(error: TwinsetError, *, instance: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer for ``error``. In ASCII, so that nothing a client sent can break its encoding."""
+    """The response for ``error``. In ASCII, so that nothing a client sent can break its encoding."""
     body = json.dumps({**error.problem(), "instance": instance})
     return Response(body, status_code=error.status, media_type=PROBLEM_TYPE, headers=dict(headers or {}))
 
 
 def every_problem(root: type[TwinsetError] = TwinsetError) -> Iterator[type[TwinsetError]]:
-    """``root`` and every kind of error below it."""
+    """``root`` and all its subclasses."""
     yield root
     for kind in root.__subclasses__():
         yield from every_problem(kind)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Makes ``app`` answer every error as a problem."""
+    """Makes ``app`` answer every error with a problem document."""
 
     def answer(request: Request, error: TwinsetError, headers: Mapping[str, str] | None = None) -> Response:
         request.app.state.services.metrics.refused.labels(error.slug).inc()
         return problem_response(error, instance=request.url.path, headers=headers)
 
     @app.exception_handler(TwinsetError)
-    async def on_ours(request: Request, error: TwinsetError) -> Response:
+    async def on_twinset_error(request: Request, error: TwinsetError) -> Response:
         if error.status >= 500:
             _log.error("%s %s: %s", request.method, request.url.path, error.detail)
         return answer(request, error, error.headers)
@@ -97,13 +97,13 @@ def install_problem_handlers(app: FastAPI) -> None:
         return answer(request, invalid_request(error.errors(), _body_of(request), error.body))
 
     @app.exception_handler(HTTPException)
-    async def on_framework(request: Request, error: HTTPException) -> Response:
+    async def on_http_exception(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            detail = f"{request.method} {truncated_repr(request.url.path)} is not served here; /docs shows what is"
+            detail = f"{request.method} {truncated_repr(request.url.path)} is not served here; /docs lists what is"
             return answer(request, NoSuchPath(detail))
         if error.status_code == 405:
             allowed = ", ".join(_methods_of(request))
-            detail = f"{truncated_repr(request.url.path)} does not know {request.method}; it knows {allowed}"
+            detail = f"{truncated_repr(request.url.path)} does not allow {request.method}; it allows {allowed}"
             return answer(request, MethodNotAllowed(detail), {"Allow": allowed})
         if error.status_code == 400:
             return answer(request, MalformedBody(f"the body could not be read as JSON: {error.detail}; send an object"))
@@ -112,15 +112,16 @@ def install_problem_handlers(app: FastAPI) -> None:
         return Response(body, error.status_code, headers=dict(error.headers or {}), media_type=PROBLEM_TYPE)
 
     @app.exception_handler(Exception)
-    async def on_unforeseen(request: Request, error: Exception) -> Response:
-        # The server logs the traceback itself; a client learns nothing of our insides.
+    async def on_unexpected(request: Request, error: Exception) -> Response:
+        # The server logs the traceback; the client learns nothing about the internals.
         return answer(
-            request, InternalError("this is a fault of ours, not of the request; the service's log tells more")
+            request,
+            InternalError("this is a fault of the service, not of the request; the service's log has the details"),
         )
 
 
 def _methods_of(request: Request) -> list[str]:
-    """The methods that the request's path knows, in whichever routes."""
+    """The methods that any route allows for the request's path."""
     methods = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
     return [
         method
@@ -130,17 +131,17 @@ def _methods_of(request: Request) -> list[str]:
 
 
 def _body_of(request: Request) -> type[BaseModel]:
-    """The model of the request's body, whose members a message may name."""
+    """The model of the request's body, whose members an error message may name."""
     body = getattr(request.scope.get("route"), "body_field", None)
     found = None if body is None else getattr(body.field_info, "annotation", None)
     return found if isinstance(found, type) and issubclass(found, BaseModel) else GenerateRequest
 
 
 def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given: Any = None) -> InvalidRequest:
-    """Pydantic's complaints about a ``body`` as one problem, each with where it is, the value, and what it should be.
+    """Pydantic's ``faults`` of a body as one problem, each with its place, the value, and what it should be.
 
-    ``given`` is the body that came: of a member that may be of several kinds pydantic's places name the kind, too,
-    which is no place in it.
+    ``given`` is the body as sent. For a member of a union type, pydantic's places contain the name of the type, which
+    is not a place in the body.
     """
     errors = []
     for fault in faults:
@@ -150,7 +151,7 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
             reason = fault.get("ctx", {}).get("error", "")
             return MalformedBody(f"the body is not JSON{where} ({reason}); send one JSON object")
         if path[:1] == ["mask"]:
-            path = path[:1]  # of any JSON, so what follows are pydantic's words and no place in the body
+            path = path[:1]  # it may be any JSON, so the rest of pydantic's path is not a place in the body
         if place == "body" and given is not None:
             path = _path_in(given, path, missing=fault["type"] in ("missing", "extra_forbidden"))
         detail = _explained(fault, path, body)
@@ -159,8 +160,7 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
             errors.append({"pointer": pointer, "detail": detail})
         else:
             errors.append({"parameter": ".".join(map(str, path)), "in": place, "detail": detail})
-    # of a member that may be of several kinds, what is wrong within one of them says more than that it is not of
-    # another
+    # for a union type, a fault inside one of its types says more than "not of the other type"
     inner = {error["pointer"].rpartition("/")[0] for error in errors if error.get("pointer")}
     errors = listed_faults(
         [error for error in errors if error.get("pointer", "") not in inner or not error.get("pointer")]
@@ -169,8 +169,7 @@ def invalid_request(faults: Any, body: type[BaseModel] = GenerateRequest, given:
 
 
 def _path_in(given: Any, path: list[Any], *, missing: bool) -> list[Any]:
-    """The parts of a fault's ``path`` that lie in the body, and where a member is ``missing`` its last one, which does
-    not."""
+    """The parts of a fault's ``path`` that are in the body; and the last part if that member is ``missing``."""
     found = []
     for number, part in enumerate(path):
         known = (
@@ -210,10 +209,10 @@ def _explained(fault: Any, path: list[Any], body: type[BaseModel]) -> str:
         return f"{place} is missing. {field.description if field else ''}".strip()
     if fault["type"] == "extra_forbidden":
         if len(path) > 1:
-            return f"{truncated_repr(place)} is not known there; leave it out, or see /docs for what is"
+            return f"{truncated_repr(place)} is not allowed there; leave it out, or see /docs"
         near = closest_match(member, body.model_fields)
         meant = f"did you mean {near!r}? " if near else ""
-        return f"{truncated_repr(member)} is no member of the request; {meant}It has {', '.join(body.model_fields)}"
+        return f"{truncated_repr(member)} is not a member of the request; {meant}It has {', '.join(body.model_fields)}"
     if not path and fault["type"] in {"model_attributes_type", "model_type", "dict_type"}:
         return f"the body is {truncated_repr(fault['input'])}; send one JSON object"
     wanted = _WANTED.get(fault["type"], fault["msg"])

@@ -1,9 +1,8 @@
-"""Look-ups: what most requests do for a moment, away from the event loop, but without a thread for each.
+"""Short blocking calls (look-ups) off the event loop, without a thread for each.
 
-Of many threads that read small files at once, one at a time has the interpreter, and passing it around costs more than
-the reading. So one thread takes the looks that have come, in their order, and the event loop hears of all of them
-together. A look that takes long, since the disk or Redis hangs, keeps no others: further threads step in, and end when
-they find no more.
+Many threads that read small files compete for the interpreter lock, which costs more than the reading. So one thread
+makes the calls in their order, and returns the results to the event loop in batches. A call that takes long, because
+the disk or Redis hangs, does not delay others: further threads start, and end when there is nothing left to do.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 STUCK_S = 0.02
-"""A look that has taken this long waits for something, and what is behind it gets another thread."""
+"""A call that takes longer is stuck: the calls behind it get another thread."""
 MAX_THREADS = 32
-_TOLD_AFTER_S = 0.002
+_BATCH_S = 0.002
 _IDLE_S = 5.0
 Found = TypeVar("Found")
 
 
 @dataclass(eq=False)
-class _Look(Generic[Found]):
-    """One call, and who waits for what it finds."""
+class _Call(Generic[Found]):
+    """One call, and the future of its result."""
 
     call: Callable[[], Found]
     loop: asyncio.AbstractEventLoop
@@ -36,17 +35,17 @@ class _Look(Generic[Found]):
     found: Found | None = None
     error: BaseException | None = None
 
-    def take(self) -> None:
+    def run(self) -> None:
         try:
             self.found = self.call()
-        except StopIteration as error:  # the one exception that no future takes
-            self.error = RuntimeError(f"a look ended with {error!r}")
+        except StopIteration as error:  # the one exception that a future refuses
+            self.error = RuntimeError(f"a call ended with {error!r}")
         except BaseException as error:
             self.error = error
 
-    def tell(self) -> None:
+    def resolve(self) -> None:
         if self.future.done():
-            return  # cancelled: whoever waited has gone
+            return  # cancelled: nobody waits for it
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
@@ -54,12 +53,12 @@ class _Look(Generic[Found]):
 
 
 @dataclass(eq=False)
-class _Looker:
-    """A thread's state: since when it is at its present look, and what it has found for ``loop`` and not told yet."""
+class _Worker:
+    """A thread's state: when its current call began, and finished calls not yet returned to ``loop``."""
 
     began: float | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    found: deque[_Look[Any]] = field(default_factory=deque)
+    found: deque[_Call[Any]] = field(default_factory=deque)
 
     def is_stuck(self, stuck_s: float) -> bool:
         began = self.began
@@ -67,23 +66,23 @@ class _Looker:
 
 
 class Lookups:
-    """Takes looks. Its threads start as they are needed and end when they are not, so there is nothing to close."""
+    """Runs short calls. Threads start when needed and end when idle, so there is nothing to close."""
 
     def __init__(self, *, stuck_s: float = STUCK_S, max_threads: int = MAX_THREADS) -> None:
         self._stuck_s = stuck_s
         self._max_threads = max_threads
-        self._waiting: SimpleQueue[_Look[Any]] = SimpleQueue()
-        self._lookers: list[_Looker] = []
+        self._waiting: SimpleQueue[_Call[Any]] = SimpleQueue()
+        self._workers: list[_Worker] = []
         self._lock = threading.Lock()
         self._watching: asyncio.AbstractEventLoop | None = None
 
-    async def run(self, look: Callable[[], Found]) -> Found:
-        """What ``look`` returns or raises, called in another thread. One that is cancelled may still be called."""
+    async def run(self, call: Callable[[], Found]) -> Found:
+        """What ``call`` returns or raises, called in another thread; also after a cancellation."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Found] = loop.create_future()
-        self._waiting.put(_Look(look, loop, future))
+        self._waiting.put(_Call(call, loop, future))
         with self._lock:
-            if not self._lookers:
+            if not self._workers:
                 self._start()
         if self._watching is not loop:
             self._watching = loop
@@ -91,67 +90,67 @@ class Lookups:
         return await future
 
     def _start(self) -> None:
-        looker = _Looker()
-        threading.Thread(target=self._work, args=(looker,), name="lookups", daemon=True).start()
-        self._lookers.append(looker)  # only now, for a thread that cannot be started takes no looks
+        worker = _Worker()
+        threading.Thread(target=self._work, args=(worker,), name="lookups", daemon=True).start()
+        self._workers.append(worker)  # only now: a thread that could not be started runs no calls
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Helps what is behind a look that hangs; comes again while there are looks."""
+        """Starts another thread if all are stuck. Runs again while there are calls."""
         with self._lock:
-            stuck = [looker for looker in self._lookers if looker.is_stuck(self._stuck_s)]
-            idle = self._waiting.empty() and not any(looker.began for looker in self._lookers)
-            if len(stuck) == len(self._lookers) < self._max_threads and not self._waiting.empty():
+            stuck = [worker for worker in self._workers if worker.is_stuck(self._stuck_s)]
+            idle = self._waiting.empty() and not any(worker.began for worker in self._workers)
+            if len(stuck) == len(self._workers) < self._max_threads and not self._waiting.empty():
                 self._start()
-        for looker in stuck:
-            if looker.loop is loop:
-                _tell(looker.found)
+        for worker in stuck:
+            if worker.loop is loop:
+                _resolve(worker.found)
         if idle:
             self._watching = None
         else:
             loop.call_later(self._stuck_s, self._watch, loop)
 
-    def _work(self, looker: _Looker) -> None:
-        look = self._next(looker)
-        while look is not None:
-            looker.loop, looker.found = look.loop, deque()
-            first = looker.began = time.monotonic()
-            following: _Look[Any] | None = look
-            while following is not None and following.loop is looker.loop:
-                look, following = following, None
-                look.take()
-                looker.found.append(look)
-                looker.began = time.monotonic()
-                if looker.began - first < _TOLD_AFTER_S and not self._waiting.empty():
-                    following = self._at_once()
-            looker.began = None
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
-                looker.loop.call_soon_threadsafe(_tell, looker.found)
-            look = following or self._next(looker)
+    def _work(self, worker: _Worker) -> None:
+        call = self._next(worker)
+        while call is not None:
+            worker.loop, worker.found = call.loop, deque()
+            first = worker.began = time.monotonic()
+            following: _Call[Any] | None = call
+            while following is not None and following.loop is worker.loop:
+                call, following = following, None
+                call.run()
+                worker.found.append(call)
+                worker.began = time.monotonic()
+                if worker.began - first < _BATCH_S and not self._waiting.empty():
+                    following = self._next_waiting()
+            worker.began = None
+            with suppress(RuntimeError):  # the loop is closed, nobody waits
+                worker.loop.call_soon_threadsafe(_resolve, worker.found)
+            call = following or self._next(worker)
 
-    def _at_once(self) -> _Look[Any] | None:
+    def _next_waiting(self) -> _Call[Any] | None:
         with suppress(Empty):
             return self._waiting.get_nowait()
         return None
 
-    def _next(self, looker: _Looker) -> _Look[Any] | None:
-        """The next look; None where the thread is to end: since another will take it, or after a while without any."""
-        look = self._at_once()
-        if look is not None:
-            return look
+    def _next(self, worker: _Worker) -> _Call[Any] | None:
+        """The next call; None if the thread should end: another thread takes it, or there is none for a while."""
+        call = self._next_waiting()
+        if call is not None:
+            return call
         with self._lock:
-            if any(other is not looker and not other.is_stuck(self._stuck_s) for other in self._lookers):
-                self._lookers.remove(looker)
+            if any(other is not worker and not other.is_stuck(self._stuck_s) for other in self._workers):
+                self._workers.remove(worker)
                 return None
         with suppress(Empty):
             return self._waiting.get(timeout=_IDLE_S)
         with self._lock:
-            look = self._at_once()
-            if look is None:
-                self._lookers.remove(looker)
-            return look
+            call = self._next_waiting()
+            if call is None:
+                self._workers.remove(worker)
+            return call
 
 
-def _tell(found: deque[_Look[Any]]) -> None:
-    """Tells all that has been found; in the event loop, so that nobody else does at the same time."""
+def _resolve(found: deque[_Call[Any]]) -> None:
+    """Resolves the futures of finished calls. It runs in the event loop, so never twice at the same time."""
     while found:
-        found.popleft().tell()
+        found.popleft().resolve()

@@ -18,9 +18,9 @@ _KEY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "tws_{id}_{secret}",
-    "description": "An API key, created by 'twinset keys create'. It stands for a tenant, and sees only that tenant's jobs, "
-    "runs and uploads. A server that listens on loopback and has no key in its store needs none. Signed links work "
-    "without a key until they expire.",
+    "description": "An API key, created by 'twinset keys create'. It stands for a tenant, and sees only "
+    "that tenant's jobs, runs and uploads. A server that listens on loopback and has no key in its store needs none. "
+    "Signed links work without a key until they expire.",
 }
 
 _ERRORS: dict[int, tuple[str, str, str]] = {

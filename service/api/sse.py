@@ -1,8 +1,7 @@
-"""Progress as server-sent events, of whatever has a state and ends.
+"""Progress of jobs and runs as server-sent events.
 
-Every event is a whole snapshot, so a client that missed some has missed nothing once it has the next. An event's id
-names its snapshot: one who comes back with ``Last-Event-ID``, to whichever process, hears only of what has changed
-since.
+Every event is a complete snapshot, so a client that missed some events has everything again with the next one. An
+event's id identifies its snapshot: a client that reconnects with ``Last-Event-ID``, to any process, gets only changes.
 """
 
 from __future__ import annotations
@@ -23,64 +22,63 @@ from service.errors import UnknownRun
 
 HEARTBEAT_S = 15.0
 _RETRY_MS = 2000
-LastEventId = Annotated[str | None, Header(description="Id of the last event heard.")]
+LastEventId = Annotated[str | None, Header(description="Id of the last event received.")]
 
 
 @dataclass(frozen=True)
-class Followed(Generic[Seen]):
-    """What is followed: its id, how it stands, the name of such a snapshot, and what is told of it.
+class EventSource(Generic[Seen]):
+    """The source of a stream: a job's or run's id, its snapshots, and for a snapshot its event id and its data.
 
-    ``read`` and ``view`` may wait for store and Redis. What ``read`` finds to be no more is told of no longer.
+    ``read`` and ``view`` may wait for the store and Redis. The stream ends when ``read`` raises UnknownRun.
     """
 
     id: str
     read: Callable[[], Seen]
-    name: Callable[[Seen], str]
+    event_id: Callable[[Seen], str]
     view: Callable[[Seen], BaseModel]
 
 
-async def answer_events(watcher: Watcher, followed: Followed[Any], last_event_id: str | None) -> Response:
-    """The answer with the events; 204 for one who has heard the end."""
+async def events_response(watcher: Watcher, source: EventSource[Any], last_event_id: str | None) -> Response:
+    """The response with the events; 204 if the client has received the last one already."""
     if last_event_id is not None:
-        now = await run_in_threadpool(followed.read)
-        if now.state.ended and followed.name(now) == last_event_id:
+        now = await run_in_threadpool(source.read)
+        if now.state.ended and source.event_id(now) == last_event_id:
             return Response(status_code=204)
     return StreamingResponse(
-        event_stream(watcher, followed, last_event_id=last_event_id),
+        event_stream(watcher, source, last_event_id=last_event_id),
         media_type="text/event-stream",
-        # A proxy that buffers or transforms would hold the events back.
+        # A proxy that buffers or transforms would delay the events.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
 async def event_stream(
-    watcher: Watcher, followed: Followed[Any], *, last_event_id: str | None = None, heartbeat_s: float = HEARTBEAT_S
+    watcher: Watcher, source: EventSource[Any], *, last_event_id: str | None = None, heartbeat_s: float = HEARTBEAT_S
 ) -> AsyncGenerator[str, None]:
-    """The events, as text, until the end."""
-    heard = last_event_id
+    """The events as text, until the job or run has ended."""
+    sent = last_event_id
     yield f"retry: {_RETRY_MS}\n\n"
-    async with aclosing(watcher.watch(followed.id, followed.read, news=followed.name, beat_s=heartbeat_s)) as changes:
+    async with aclosing(watcher.watch(source.id, source.read, key=source.event_id, heartbeat_s=heartbeat_s)) as changes:
         try:
             async for now in changes:
-                here = followed.name(now)
-                if here == heard:
-                    yield ": still here\n\n"
+                current = source.event_id(now)
+                if current == sent:
+                    yield ": heartbeat\n\n"
                     continue
-                heard = here
+                sent = current
                 kind = "ended" if now.state.ended else "progress"
-                data = (await run_in_threadpool(followed.view, now)).model_dump_json()
-                yield f"id: {here}\nevent: {kind}\ndata: {data}\n\n"
+                data = (await run_in_threadpool(source.view, now)).model_dump_json()
+                yield f"id: {current}\nevent: {kind}\ndata: {data}\n\n"
         except UnknownRun:
-            return  # deleted on the way; who comes back is told so
+            return  # deleted meanwhile; a client that reconnects gets 404
 
 
-def described_events(what: str, view: str, path: str, example: str) -> dict[str, Any]:
-    """What an operation says of itself that answers with the events of ``what``, whose data is of the schema
-    ``view``."""
+def events_operation(what: str, view: str, path: str, example: str) -> dict[str, Any]:
+    """The OpenAPI description of an operation with the events of ``what``, whose data has the schema ``view``."""
     event = {
         "type": "object",
         "properties": {
-            "id": {"type": "string", "description": "Send it as Last-Event-ID to hear only of what is new."},
+            "id": {"type": "string", "description": "Send it as Last-Event-ID to get only new events."},
             "event": {"enum": ["progress", "ended"]},
             "data": {
                 "type": "string",
@@ -94,11 +92,11 @@ def described_events(what: str, view: str, path: str, example: str) -> dict[str,
         "response_class": StreamingResponse,
         "responses": {
             200: {
-                "description": f"Events `progress`, and at last `ended`; the data is the {what}, as GET {path} answers it.",
-                # of each event, as OpenAPI 3.2 has it, and FastAPI for its own events already
+                "description": f"Events `progress`, at the end `ended`; the data is the {what} as in GET {path}.",
+                # the schema of each event, as in OpenAPI 3.2 and in FastAPI's own event streams
                 "content": {"text/event-stream": {"itemSchema": event, "example": example}},
             },
-            204: {"description": f"The {what} has ended and you have heard so: do not come back."},
+            204: {"description": f"The {what} has ended, and you have received its last event: do not reconnect."},
             **answers(404, 503),
         },
     }

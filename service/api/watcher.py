@@ -1,6 +1,6 @@
-"""Waiting for a job or a run to change: woken by Redis where it speaks, by the clock where it does not.
+"""Waits for a job or a run to change: woken by messages in Redis, or by the clock if there are none.
 
-The store is asked in either case; Redis only says when it is worth asking.
+The state is read from the store either way; Redis only says when to read it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _RECONNECT_S = 2.0
 _log = logging.getLogger("twinset.api")
 
 
-class Moment(Protocol):
-    """Where a job or a run stands at a moment."""
+class Snapshot(Protocol):
+    """The progress of a job or a run at one moment."""
 
     @property
     def state(self) -> JobState: ...
 
 
-Seen = TypeVar("Seen", bound=Moment)
+Seen = TypeVar("Seen", bound=Snapshot)
 
 
 @dataclass
 class Watcher:
-    """Watches jobs and runs for any number of clients, over one Redis connection per process."""
+    """Watches jobs and runs for any number of clients, with one Redis connection per process."""
 
     broker_url: str
     _waiting: dict[str, set[asyncio.Event]] = field(default_factory=dict)
@@ -48,29 +48,31 @@ class Watcher:
         subject: str,
         read: Callable[[], Seen],
         *,
-        news: Callable[[Seen], object] = lambda seen: seen,
-        beat_s: float = 15.0,
+        key: Callable[[Seen], object] = lambda seen: seen,
+        heartbeat_s: float = 15.0,
     ) -> AsyncGenerator[Seen, None]:
-        """Yields what ``read`` tells of the job or the run of that id: now, at each change, and at least every
-        ``beat_s`` seconds, until it has ended. It has changed where ``news`` of it has. Raises what ``read`` raises."""
-        spoken: object = None
-        spoke_at = float("-inf")
+        """Yields snapshots of a job or a run, the last one when it has ended. Raises what ``read`` raises.
+
+        A snapshot comes at once, at each change of its ``key``, and at least every ``heartbeat_s`` seconds.
+        """
+        last_key: object = None
+        yielded_at = float("-inf")
         with self._woken_for(subject) as wake:
             while True:
                 wake.clear()
                 now = await run_in_threadpool(read)
-                told = news(now)
-                if told != spoken or time.monotonic() - spoke_at >= beat_s:
-                    spoken, spoke_at = told, time.monotonic()
+                current = key(now)
+                if current != last_key or time.monotonic() - yielded_at >= heartbeat_s:
+                    last_key, yielded_at = current, time.monotonic()
                     yield now
                 if now.state.ended:
                     return
                 poll_s = _POLL_LISTENING_S if self._listening else _POLL_S
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), min(poll_s, beat_s))
+                    await asyncio.wait_for(wake.wait(), min(poll_s, heartbeat_s))
 
     async def until_ended(self, subject: str, read: Callable[[], Seen], *, timeout_s: float) -> Seen:
-        """What ``read`` tells when it has ended, or after ``timeout_s`` seconds."""
+        """The snapshot at the end, or after ``timeout_s`` seconds."""
         latest: Seen | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s), contextlib.aclosing(self.watch(subject, read)) as changes:
@@ -89,7 +91,7 @@ class Watcher:
     @contextlib.contextmanager
     def _woken_for(self, subject: str) -> Iterator[asyncio.Event]:
         if self._listener is None or self._listener.done():
-            self._listener = asyncio.create_task(self._listen(), name="twinset-hints")
+            self._listener = asyncio.create_task(self._listen(), name="twinset-live-events")
         wake = asyncio.Event()
         self._waiting.setdefault(subject, set()).add(wake)
         try:

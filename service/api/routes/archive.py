@@ -1,7 +1,7 @@
-"""``GET /jobs/{id}/archive``: everything made for a job, as one zip, streamed.
+"""``GET /jobs/{job}/archive``: the results of a job as one zip, streamed.
 
-At any moment a few pictures are in memory, and the manifest on disk; so a job of a hundred thousand twins takes no more
-than a job of eight. Twins that lie side by side in a shard are read by one request.
+Only a few images are in memory at a time, and the manifest is on disk, so a job of a hundred thousand twins needs no
+more memory than a job of eight. Twins that are adjacent in a shard are read by one request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.api.own_jobs import OwnJob
 from service.api.services import Services, ServicesDep
 from service.errors import CardError, UnknownModel
 from service.jobs.manifest import manifest_line
-from service.jobs.sample_files import group_adjacent, sample_files_of, read_sample_files
+from service.jobs.sample_files import group_adjacent, read_sample_files, sample_files_of
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 from service.kit.prefetch import prefetch
 from service.kit.zip_stream import Member, member, zip_stream
@@ -45,7 +45,7 @@ _PIECE_BYTES = 1 << 16
     },
 )
 def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
-    """All twins made so far. An object that is missing or damaged breaks the download off rather than spoil it."""
+    """All twins made so far. A missing or damaged object aborts the download."""
     return StreamingResponse(
         archive_stream(services, spec),
         media_type="application/zip",
@@ -55,25 +55,28 @@ def download_archive(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
 
 def archive_stream(services: Services, spec: JobSpec) -> Iterator[bytes]:
     """The bytes of the job's archive."""
-    with tempfile.SpooledTemporaryFile(max_size=_MANIFEST_IN_MEMORY_BYTES) as manifest:
-        with closing(zip_stream(_members(services, spec, manifest))) as pieces:
-            yield from _gathered(pieces)
+    with (
+        tempfile.SpooledTemporaryFile(max_size=_MANIFEST_IN_MEMORY_BYTES) as manifest,
+        closing(zip_stream(_members(services, spec, manifest))) as pieces,
+    ):
+        yield from _regrouped(pieces)
 
 
-def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of a like size: each crosses from a thread to the event loop, which takes longer than a
-    small picture does otherwise, and of a large one several copies are made there. The first goes at once, as a sign of
-    life."""
-    held, enough = bytearray(), 1
+def _regrouped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of similar size, except the first, which is sent at once.
+
+    Each piece crosses from a thread to the event loop, which is slow for small pieces and copies large ones repeatedly.
+    """
+    buffer, wanted_bytes = bytearray(), 1
     for piece in pieces:
         for at in range(0, len(piece), _PIECE_BYTES):
-            held += memoryview(piece)[at : at + _PIECE_BYTES]
-            if len(held) >= enough:
-                yield bytes(held)
-                held.clear()
-                enough = _PIECE_BYTES
-    if held:
-        yield bytes(held)
+            buffer += memoryview(piece)[at : at + _PIECE_BYTES]
+            if len(buffer) >= wanted_bytes:
+                yield bytes(buffer)
+                buffer.clear()
+                wanted_bytes = _PIECE_BYTES
+    if buffer:
+        yield bytes(buffer)
 
 
 def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator[Member]:
@@ -86,8 +89,8 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
     items = group_adjacent(services.repository.iterate_items(spec))
     with closing(prefetch(lambda run: _files(services, run), items)) as runs:
         for run, files in runs:
-            for (record, item), pictures in zip(run, files, strict=True):
-                for name, data in pictures:
+            for (record, item), named in zip(run, files, strict=True):
+                for name, data in named:
                     yield member(name, data, modified=record.finished_at)
                 line = manifest_line(spec, record, item)
                 crc32, size = zlib.crc32(line, crc32), size + len(line)
@@ -99,13 +102,12 @@ def _members(services: Services, spec: JobSpec, manifest: IO[bytes]) -> Iterator
 
 
 def _files(services: Services, run: Sequence[tuple[ChunkRecord, SampleRecord]]) -> list[list[tuple[str, bytes]]]:
-    """Of each twin image and mask under their names in the archive, checked against the record before their entry
-    begins."""
-    pictures = [sample_files_of(item) for _, item in run]
-    data = iter(read_sample_files(services.store, [picture for of_one in pictures for picture in of_one]))
+    """Image and mask of each twin with their names in the archive, checked against the record before they are sent."""
+    files = [sample_files_of(item) for _, item in run]
+    data = iter(read_sample_files(services.store, [file for of_one in files for file in of_one]))
     return [
-        [(f"{picture.kind}s/{item.index:08d}.png", next(data)) for picture in of_one]
-        for (_, item), of_one in zip(run, pictures, strict=True)
+        [(f"{file.kind}s/{item.index:08d}.png", next(data)) for file in of_one]
+        for (_, item), of_one in zip(run, files, strict=True)
     ]
 
 
@@ -113,20 +115,20 @@ def _card_if_known(services: Services, spec: JobSpec) -> ModelCard | None:
     try:
         return services.catalogue.resolve(spec.model)
     except (UnknownModel, CardError):
-        return None  # the model has gone since; what it made can still be had
+        return None  # the model was removed meanwhile; its results are still available
 
 
 def readme(spec: JobSpec, card: ModelCard | None) -> str:
-    """What a person who opens the archive should know."""
+    """The README of the archive."""
     lines = [
         f"# Twins of job {spec.job}",
         "",
-        f"Made by {spec.model} for {_asked(spec)}: pictures that a model drew, not photographs of any real place or person.",
+        f"Made by {spec.model} for {_asked(spec)}: images drawn by a model, not photographs of real places or people.",
         "",
-        "- `images/NNNNNNNN.png`: the picture, RGB",
+        "- `images/NNNNNNNN.png`: the image, RGB",
         _about_masks(spec, card),
-        "- `manifest.jsonl`: a line for each twin, with its seed, what is in its mask, and all that is needed to make it",
-        "  again; `index` is the number in the files' names here, keys and offsets are those of the object store",
+        "- `manifest.jsonl`: a line for each twin, with its seed, the classes in its mask, and everything needed to",
+        "  make it again; `index` is the number in the file names here, keys and offsets are those of the object store",
         "- `card.json`: the model's card",
     ]
     if card is None:
@@ -145,14 +147,14 @@ def readme(spec: JobSpec, card: ModelCard | None) -> str:
 
 
 def _asked(spec: JobSpec) -> str:
-    """What the request gave, in words."""
+    """The conditions of the request, in words."""
     given = []
     if spec.prompt is not None:
         given.append(f"the prompt {spec.prompt!r}")
     if spec.classes is not None:
         given.append(f"the classes {', '.join(spec.classes)}")
     if spec.mask is not None:
-        given.append("a given mask" if len(spec.mask) == 1 else f"{len(spec.mask)} given masks, in turn")
+        given.append("a given mask" if len(spec.mask) == 1 else f"{len(spec.mask)} given masks, in order")
     return " and ".join(given)
 
 
@@ -160,5 +162,5 @@ def _about_masks(spec: JobSpec, card: ModelCard | None) -> str:
     if spec.mask is not None:
         return "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel"
     if card is not None and not card.makes_mask(spec.inputs):
-        return "- no masks: the model draws a picture for a mask, and this job gave it none"
-    return f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means no class with confidence"
+        return "- no masks: the model draws an image for a given mask, and this job gave none"
+    return f"- `masks/NNNNNNNN.png`: its mask, one class index a pixel; {IGNORE_INDEX} means that no class is certain"

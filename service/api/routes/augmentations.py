@@ -1,4 +1,4 @@
-"""``/augmentations``: sets of twins after a dataset, as a plan says, carried out by jobs."""
+"""``/augmentations``: augmentation sets, planned after a dataset and made by jobs."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ AugmentationId = Annotated[str, Path(description="An augmentation set's id.", ex
     "/augmentations",
     status_code=202,
     response_model=AugmentationView,
-    summary="Ask for an augmentation set",
+    summary="Create an augmentation set",
     callbacks=callbacks.augmentation_router.routes,
     responses={
-        200: {"model": PlanView, "description": "With `dry_run`: the plan. Nothing is made or kept."},
+        200: {"model": PlanView, "description": "With `dry_run`: the plan. Nothing is made or stored."},
         202: {
             "description": "The set, accepted.",
             "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
@@ -58,11 +58,11 @@ AugmentationId = Annotated[str, Path(description="An augmentation set's id.", ex
         **answers(400, 404, 409, 413, 415, 422, 429, 503),
     },
 )
-def ask_for_augmentation(
+def create_augmentation(
     body: AugmentationRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Plans twins after a dataset: how many, how much of each class, after which masks, from which prompts; then has
-    them made in rounds of jobs, and counts those that pass, until the set is full or its budget is spent."""
+    """Plans twins after a dataset: how many, the shares of the classes, from which masks and prompts. Then jobs make
+    them in rounds, and those that meet the acceptance criteria count, until the set is complete or the budget spent."""
     if body.dry_run:
         planned, _ = _plan(services, tenant, body)
         return Response(as_json(_plan_view(planned)), media_type="application/json")
@@ -111,7 +111,7 @@ def list_augmentations(
     services: ServicesDep,
     tenant: TenantDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most sets in the answer.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of sets in the answer.")] = 20,
 ) -> AugmentationPage:
     """Sets, newest first."""
     found, following = runs_page(services, tenant, RunKind.AUGMENTATION, cursor=cursor, limit=limit)
@@ -121,12 +121,11 @@ def list_augmentations(
 @router.get(
     "/augmentations/{augmentation}",
     response_model=AugmentationView,
-    summary="Look at an augmentation set",
+    summary="Get an augmentation set",
     responses=answers(404, 503),
 )
 def show_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
-    """Where it stands: what was accepted, what was rejected and why, and what its classes come to beside what was asked
-    for."""
+    """The set's progress: accepted twins, rejected samples and why, and the classes' shares beside the plan's."""
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     return augmentation_view(services, spec, progress_of(services, spec))
 
@@ -142,9 +141,9 @@ def list_accepted(
     services: ServicesDep,
     tenant: TenantDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="Most twins in the answer.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of twins in the answer.")] = 50,
 ) -> AcceptedPage:
-    """The twins accepted so far, each with its job, its seed, what is in its mask, what it was made from, and signed
+    """The twins accepted so far, each with its job, seed, the classes in its mask, the real item behind it, and signed
     links."""
     from service.exports.augmentation_source import AugmentationSource
     from service.exports.resolve import SourceLookup
@@ -172,7 +171,7 @@ def list_accepted(
     responses=answers(404, 409, 503),
 )
 def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> AugmentationView:
-    """Stops it, and the jobs that make it; twins that were accepted stay. Asking again changes nothing."""
+    """Cancels the set and its jobs; accepted twins stay. Repeating it changes nothing."""
     spec = own_run(services, tenant, augmentation, RunKind.AUGMENTATION)
     services.runs.cancel(spec)
     return augmentation_view(services, spec, progress_of(services, spec))
@@ -182,10 +181,10 @@ def cancel_augmentation(augmentation: AugmentationId, services: ServicesDep, ten
     "/augmentations/{augmentation}",
     status_code=204,
     summary="Delete an augmentation set",
-    responses={204: {"description": "It no longer exists, and neither do its twins."}, **answers(404, 503)},
+    responses={204: {"description": "The set and its twins no longer exist."}, **answers(404, 503)},
 )
 def delete_augmentation(augmentation: AugmentationId, services: ServicesDep, tenant: TenantDep) -> Response:
-    """Deletes a set with its twins and the jobs that made them; exports that were made of it stay."""
+    """Deletes a set with its twins and the jobs that made them; exports made from it stay."""
     services.runs.delete(own_run(services, tenant, augmentation, RunKind.AUGMENTATION))
     return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""What a receiver of callbacks is sent, for the API's description: nothing here is served by us."""
+"""The webhooks that a receiver gets, for the OpenAPI description only: nothing here is served."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ _AT = "{$request.body#/callback_url}"
 _ANSWERED: dict[str, Any] = {
     "status_code": 204,
     "responses": {
-        204: {"description": "Any 2xx: taken, and not sent again."},
-        410: {"description": "Not wanted any more: not sent again."},
-        "default": {
-            "description": "Anything else, redirects too: sent again later. 429 and 503 may say when, by Retry-After."
-        },
+        204: {"description": "Any 2xx: accepted, not sent again."},
+        410: {"description": "No longer wanted: not sent again."},
+        "default": {"description": "Anything else, also redirects: sent again later. 429 and 503 may set Retry-After."},
     },
 }
-Id = Annotated[str, Header(description="The same at every attempt: one that came before can be dropped.")]
-Timestamp = Annotated[int, Header(description="When this attempt was made, in seconds since 1970.")]
+Id = Annotated[str, Header(description="The same at every attempt, so that duplicates can be dropped.")]
+Timestamp = Annotated[int, Header(description="Time of this attempt in seconds since 1970.")]
 Signature = Annotated[
-    str, Header(description="`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; one for each secret in force.")
+    str, Header(description="`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; one for each active secret.")
 ]
 
 
@@ -33,20 +31,20 @@ Signature = Annotated[
 def job_ended(
     body: CallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
 ) -> None:
-    """Sent once at least. Check the signature before anything else: https://www.standardwebhooks.com has libraries."""
+    """Sent at least once. Check the signature first: https://www.standardwebhooks.com has libraries."""
 
 
 @export_router.post(_AT, summary="The export has ended", **_ANSWERED)
 def export_ended(
     body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
 ) -> None:
-    """Sent once at least, as that of a job; not for one that was deleted. Its type is `export.` and the state. Check
-    the signature before anything else: https://www.standardwebhooks.com has libraries."""
+    """Sent at least once, unless the export was deleted. Its type is `export.` and the state. Check the signature
+    first: https://www.standardwebhooks.com has libraries."""
 
 
 @augmentation_router.post(_AT, summary="The augmentation set has ended", **_ANSWERED)
 def augmentation_ended(
     body: RunCallbackMessage, webhook_id: Id, webhook_timestamp: Timestamp, webhook_signature: Signature
 ) -> None:
-    """Sent once at least, as that of a job; not for one that was deleted. Its type is `augmentation.` and the state.
-    Check the signature before anything else: https://www.standardwebhooks.com has libraries."""
+    """Sent at least once, unless the set was deleted. Its type is `augmentation.` and the state. Check the signature
+    first: https://www.standardwebhooks.com has libraries."""

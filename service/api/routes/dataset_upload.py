@@ -1,4 +1,4 @@
-"""``POST /datasets``: a new version of a dataset, from an archive in the body or from files in the object store."""
+"""``POST /datasets``: imports a new version of a dataset, from an archive in the body or from the object store."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ ARCHIVES = ("application/zip", "application/x-tar", "application/gzip")
 _ALSO_ARCHIVES = frozenset(
     {*ARCHIVES, "application/x-zip-compressed", "application/x-gzip", "application/octet-stream"}
 )
-_WRITTEN_AT_ONCE = 1 << 20
+_WRITE_BYTES = 1 << 20
 _HOW = "send the archive itself as application/zip, application/x-tar or application/gzip, or JSON with name and prefix"
 
 
 class DatasetRoute(KeyedRoute):
-    """Takes an archive or JSON."""
+    """A route for an archive or JSON."""
 
     def check(self, request: Request) -> None:
         """Raises :class:`WrongContentType`."""
@@ -72,10 +72,10 @@ _BODY: dict[str, Any] = {
     "/datasets",
     status_code=202,
     response_model=DatasetView,
-    summary="Send a dataset",
+    summary="Import a dataset",
     responses={
         202: {
-            "description": "The dataset's new version, being taken in; or the one that its key stands for, as it is by now.",
+            "description": "The new version; or that of an earlier request with the same key.",
             "headers": {"Location": {"schema": {"type": "string"}, "description": "Its path."}},
         },
         **answers(400, 409, 413, 415, 422, 503),
@@ -88,19 +88,17 @@ async def send_dataset(
     tenant: TenantDep,
     idempotency_key: IdempotencyKey = None,
     name: Annotated[str | None, Query(description=f"With an archive: the dataset's name, {DATASET_NAME_FORM}.")] = None,
-    format: Annotated[
-        ReadFormat | None, Query(description="With an archive: how it is laid out; found out where left out.")
-    ] = None,
+    format: Annotated[ReadFormat | None, Query(description="With an archive: its format; detected if absent.")] = None,
 ) -> Response:
-    """Takes a new version of a dataset in: a zip, tar or tar.gz as the body, or the files under a prefix of the object
+    """Imports a new version of a dataset: a zip, tar or tar.gz as the body, or the files under a prefix of the object
     store.
 
     Images with masks in folders (class indices, palette or colours with a class list), COCO, Pascal VOC, Cityscapes,
-    YOLO-seg, WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is left out and reported.
+    YOLO-seg, WebDataset, Hugging Face, or twins. Every file is checked; what cannot be read is skipped and reported.
 
-    With an `Idempotency-Key`, however often it is sent, one version is made. An archive is the same request again if
-    its bytes, compared by their sha256, its name and its format are; a prefix if the body is, whatever lies below it by
-    then. Anything else is refused."""
+    With an `Idempotency-Key`, repeated requests create one version. An archive is the same request if the sha256 of its
+    bytes, its name and its format are the same; a prefix if the body is the same, whatever lies under it by then.
+    Another request under the same key is refused."""
     if idempotency_key is not None:
         # before gigabytes are read for a malformed key
         idempotency.check_key(idempotency_key)
@@ -111,7 +109,7 @@ async def send_dataset(
         spec = await run_in_threadpool(_accept, services, tenant, asked.name, asked.format, files, idempotency_key)
     else:
         _check_name(name, "query")
-        await run_in_threadpool(_check_room, services, tenant, idempotency_key)
+        await run_in_threadpool(_check_quota, services, tenant, idempotency_key)
         with scratch_folder(services.settings.data_dir) as scratch:
             archive = scratch / "archive"
             given = {
@@ -168,7 +166,7 @@ async def _write(pieces: AsyncIterator[bytes], path: Path) -> str:
 
         async for piece in pieces:
             waiting += piece
-            if len(waiting) >= _WRITTEN_AT_ONCE:
+            if len(waiting) >= _WRITE_BYTES:
                 await run_in_threadpool(write, bytes(waiting))
                 waiting.clear()
         write(bytes(waiting))
@@ -179,17 +177,18 @@ async def _write(pieces: AsyncIterator[bytes], path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Files:
-    """Where a dataset's files are, below ``prefix`` in the store or in ``archive`` on this disk, and the request that
-    gave them."""
+    """A dataset's files: under ``prefix`` in the store, or in ``archive`` on this disk; and the request as given."""
 
     given: dict[str, Any]
     prefix: str | None = None
     archive: Path | None = None
 
 
-def _check_room(services: Services, tenant: str, idempotency_key: str | None) -> None:
-    """Raises :class:`LimitReached` for a tenant that may store no more, before an archive is read; one that came before
-    takes no more."""
+def _check_quota(services: Services, tenant: str, idempotency_key: str | None) -> None:
+    """Raises :class:`LimitReached` for a tenant over its limit, before an archive is read.
+
+    A repeated request under the same key stores nothing more, so it is not limited.
+    """
     if idempotency_key is None or not services.run_submitter.knows(RunKind.DATASET, tenant=tenant, key=idempotency_key):
         services.limits.check_stored(tenant=tenant)
 
@@ -230,7 +229,7 @@ def _accept(
 
 
 def _import_key(tenant: str, prefix: str) -> str:
-    """What the keys of the files begin with: always below the tenant's own folder."""
+    """The prefix of the files' keys, always below the tenant's own folder."""
     try:
         return check_key(f"imports/{tenant}/{prefix.rstrip('/')}") + "/"
     except InvalidKey as error:

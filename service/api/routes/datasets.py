@@ -31,7 +31,7 @@ def list_datasets(
     services: ServicesDep,
     tenant: TenantDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most datasets in the answer.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of datasets in the answer.")] = 20,
 ) -> DatasetPage:
     """Datasets by name, each with its newest version."""
     if cursor is not None and not is_dataset_name(cursor):
@@ -49,50 +49,53 @@ def list_datasets(
     return DatasetPage(datasets=views, next_cursor=None)
 
 
-@router.get("/datasets/{name}", response_model=DatasetView, summary="Look at a dataset", responses=answers(404, 503))
+@router.get("/datasets/{name}", response_model=DatasetView, summary="Get a dataset", responses=answers(404, 503))
 def show_dataset(name: Name, services: ServicesDep, tenant: TenantDep) -> DatasetView:
-    """Its newest version."""
+    """The newest version of the dataset."""
     return _view(services, services.datasets(tenant).find(name))
 
 
 @router.get(
-    "/datasets/{name}/{version}", response_model=DatasetView, summary="Look at a version", responses=answers(404, 503)
+    "/datasets/{name}/{version}",
+    response_model=DatasetView,
+    summary="Get a dataset version",
+    responses=answers(404, 503),
 )
 def show_version(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> DatasetView:
-    """A version of it: these never change."""
+    """A version of the dataset. Versions never change."""
     return _view(services, services.datasets(tenant).find(name, version))
 
 
 @router.get(
     "/datasets/{name}/{version}/report",
     response_model=ReadReport,
-    summary="What was wrong with it",
+    summary="Get a dataset's report",
     responses=answers(404, 409, 503),
 )
 def show_report(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
-    """Files that were left out and why, and what is odd about others; of each fault the count and the first files."""
+    """Files that were skipped and why, and warnings about others; for each kind the count and the first files."""
     return _stored(services, services.datasets(tenant).find(name, version), "report")
 
 
 @router.get(
     "/datasets/{name}/{version}/statistics",
     response_model=DatasetStatistics,
-    summary="What is in it",
+    summary="Get a dataset's statistics",
     responses=answers(404, 409, 503),
 )
 def show_statistics(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
-    """How often each class occurs, which ones together, how large and where."""
+    """How often each class occurs, which classes occur together, how large and where."""
     return _stored(services, services.datasets(tenant).find(name, version), "statistics")
 
 
 @router.post(
     "/datasets/{name}/{version}/cancel",
     response_model=DatasetView,
-    summary="Stop taking it in",
+    summary="Cancel an import",
     responses=answers(404, 409, 503),
 )
 def cancel_dataset(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> DatasetView:
-    """Asking again changes nothing; a version that has ended otherwise is refused."""
+    """Cancels the import of a version. Repeating it changes nothing; a version that has ended otherwise is refused."""
     spec = services.datasets(tenant).find(name, version)
     services.runs.cancel(spec)
     return _view(services, spec)
@@ -105,7 +108,7 @@ def cancel_dataset(name: Name, version: Version, services: ServicesDep, tenant: 
     responses={204: {"description": "It no longer exists, and its objects are being removed."}, **answers(404, 503)},
 )
 def delete_dataset(name: Name, version: Version, services: ServicesDep, tenant: TenantDep) -> Response:
-    """Deletes a version with all its files; nothing brings it back, and its number is not given again."""
+    """Deletes a version with all its files; this cannot be undone, and its number is not used again."""
     services.runs.delete(services.datasets(tenant).find(name, version))
     return Response(status_code=204)
 
@@ -121,6 +124,6 @@ def _stored(services: Services, spec: RunSpec, what: str) -> Response:
         data = services.store.get(key)
     except ObjectNotFound:
         state = progress_of(services, spec).state
-        detail = f"dataset {spec.name} has no {what}: it is {state.value}; it gets one when it has been read to its end"
+        detail = f"dataset {spec.name} has no {what}: it is {state.value}; it gets one when the import has ended"
         raise JobStateConflict(detail, state=state.value) from None
     return Response(data, media_type="application/json")

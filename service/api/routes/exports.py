@@ -1,4 +1,4 @@
-"""``/exports``: jobs, augmentation sets and datasets written as one set, in the format that somebody trains from."""
+"""``/exports``: jobs, augmentation sets and datasets written as one dataset, in a format for training."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ ExportId = Annotated[str, Path(description="An export's id.", examples=["e7ybr17
 
 
 class ExportView(RunView):
-    """An export: being written, or whole once its state is ``succeeded``."""
+    """An export; complete once its state is ``succeeded``."""
 
     format: str
-    items: dict[str, int] | None = Field(description="items written, real and synthetic; null until it is whole")
+    items: dict[str, int] | None = Field(description="items written, real and synthetic; null until it is complete")
     splits: dict[str, int] | None = Field(description="items by split")
-    skipped: dict[str, int] | None = Field(description="items that are not in it, by reason")
+    skipped: dict[str, int] | None = Field(description="items that were left out, by reason")
     files: int | None
     bytes: int | None
-    request: dict[str, Any] = Field(description="as it was given")
-    links: dict[str, str] = Field(description="self, events, cancel; files once it is whole")
+    request: dict[str, Any] = Field(description="the request as sent")
+    links: dict[str, str] = Field(description="self, events, cancel; files once it is complete")
 
 
 class ExportPage(View):
@@ -54,7 +54,7 @@ class ExportPage(View):
 
 
 class ExportFileView(View):
-    """A file of an export. Zip files are to be unpacked into one folder, others to be kept under their paths."""
+    """A file of an export. Unpack zip files into one folder; store other files under their paths."""
 
     path: str
     bytes: int
@@ -63,7 +63,7 @@ class ExportFileView(View):
 
 
 class ExportFilePage(View):
-    """Files of an export, in the order in which they were written."""
+    """Files of an export, in the order of writing."""
 
     files: list[ExportFileView]
     next_cursor: str | None
@@ -77,7 +77,7 @@ posting = APIRouter(route_class=JsonRoute, tags=["exports"])
     "/exports",
     status_code=202,
     response_model=ExportView,
-    summary="Ask for an export",
+    summary="Create an export",
     callbacks=callbacks.export_router.routes,
     responses={
         202: {
@@ -87,12 +87,11 @@ posting = APIRouter(route_class=JsonRoute, tags=["exports"])
         **answers(400, 404, 409, 413, 415, 422, 503),
     },
 )
-def ask_for_export(
+def create_export(
     body: ExportRequest, services: ServicesDep, tenant: TenantDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Checks that the sources are there and go together, and has the set written: folders, COCO, Pascal VOC,
-    Cityscapes, YOLO-seg, Hugging Face or WebDataset, with a manifest and a card that say of everything where it comes
-    from."""
+    """Checks that the sources exist and are compatible, and starts an export: folders, COCO, Pascal VOC, Cityscapes,
+    YOLO-seg, Hugging Face or WebDataset, with a manifest and a dataset card that record the origin of every item."""
     spec = _accept(services, tenant, body, idempotency_key)
     view = export_view(services, spec, progress_of(services, spec))
     return Response(
@@ -102,7 +101,7 @@ def ask_for_export(
 
 def _accept(services: Services, tenant: str, body: ExportRequest, idempotency_key: str | None) -> RunSpec:
     """The run of the export: made now, or by an earlier request with the same key."""
-    # numpy and all the formats are for those who export
+    # loads numpy, so not at the start of the API
     from service.exports.resolve import SourceLookup, resolve
 
     services.limits.check_stored(tenant=tenant)
@@ -138,16 +137,16 @@ def list_exports(
     services: ServicesDep,
     tenant: TenantDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most exports in the answer.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of exports in the answer.")] = 20,
 ) -> ExportPage:
     """Exports, newest first."""
     found, following = runs_page(services, tenant, RunKind.EXPORT, cursor=cursor, limit=limit)
     return ExportPage(exports=[export_view(services, *each) for each in found], next_cursor=following)
 
 
-@router.get("/exports/{export}", response_model=ExportView, summary="Look at an export", responses=answers(404, 503))
+@router.get("/exports/{export}", response_model=ExportView, summary="Get an export", responses=answers(404, 503))
 def show_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
-    """Where it stands, and what is in it once it is whole."""
+    """The export's progress, and its contents once it is complete."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
     return export_view(services, spec, progress_of(services, spec))
 
@@ -163,16 +162,18 @@ def list_files(
     services: ServicesDep,
     tenant: TenantDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="Most files in the answer.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of files in the answer.")] = 100,
 ) -> ExportFilePage:
-    """The files with their sizes, checksums and signed links. A set of zip files is to be unpacked into one folder."""
+    """The files with their sizes, checksums and signed links. Unpack zip files into one folder."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
     first = numeric_cursor(cursor) or 0
-    stands = progress_of(services, spec)
-    if stands.state is not JobState.SUCCEEDED:
-        state = stands.state.value
+    progress = progress_of(services, spec)
+    if progress.state is not JobState.SUCCEEDED:
+        state = progress.state.value
         when = (
-            "it has no files; ask for a new one" if stands.state.ended else "its files can be had once it has succeeded"
+            "it has no files; create a new one"
+            if progress.state.ended
+            else "its files are available once it has succeeded"
         )
         raise JobStateConflict(f"export {spec.run} is {state}; {when}", state=state)
     expires_s = services.settings.link_expires_s
@@ -197,7 +198,7 @@ def list_files(
     "/exports/{export}/cancel", response_model=ExportView, summary="Cancel an export", responses=answers(404, 409, 503)
 )
 def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> ExportView:
-    """Stops writing it, and keeps nothing of it. Asking again changes nothing; an export that has ended otherwise is
+    """Stops the export and removes its files. Repeating it changes nothing; an export that has ended otherwise is
     refused."""
     spec = own_run(services, tenant, export, RunKind.EXPORT)
     services.runs.cancel(spec)
@@ -211,14 +212,14 @@ def cancel_export(export: ExportId, services: ServicesDep, tenant: TenantDep) ->
     responses={204: {"description": "It no longer exists, and its files are being removed."}, **answers(404, 503)},
 )
 def delete_export(export: ExportId, services: ServicesDep, tenant: TenantDep) -> Response:
-    """Deletes an export with its files; one that is being written is cancelled with it. What it was made from stays."""
+    """Deletes an export with its files; a running one is cancelled first. Its sources stay."""
     services.runs.delete(own_run(services, tenant, export, RunKind.EXPORT))
     return Response(status_code=204)
 
 
-def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> ExportView:
-    """An export for an answer."""
-    result = stands.summary.result if stands.summary and stands.state is JobState.SUCCEEDED else {}
+def export_view(services: Services, spec: RunSpec, progress: RunProgress) -> ExportView:
+    """The export as answered."""
+    result = progress.summary.result if progress.summary and progress.state is JobState.SUCCEEDED else {}
     own = services.path(f"/exports/{spec.run}")
     links = {
         "self": own,
@@ -227,7 +228,7 @@ def export_view(services: Services, spec: RunSpec, stands: RunProgress) -> Expor
         **({"files": f"{own}/files"} if result else {}),
     }
     return ExportView(
-        **run_fields(spec, stands),
+        **run_fields(spec, progress),
         format=spec.work["options"]["format"],
         items=result.get("items"),
         splits=result.get("splits"),

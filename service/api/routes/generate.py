@@ -1,4 +1,4 @@
-"""``POST /generate``: a request in, a job out."""
+"""``POST /generate``: creates a job."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ router = APIRouter(route_class=JsonRoute, tags=["jobs"])
     "/generate",
     status_code=202,
     response_model=JobView,
-    summary="Ask for twins",
+    summary="Generate twins",
     callbacks=callbacks.router.routes,
     responses={
         200: {"model": JobView, "description": "With `Prefer: wait`: the job, ended."},
         202: {
-            "description": "The job, accepted: its spec is in the object store, and nothing that happens to queue or "
-            "workers loses it.",
+            "description": "The job, accepted: its spec is in the object store, and no failure of queue or workers "
+            "loses it.",
             "headers": {
                 "Location": {"schema": {"type": "string"}, "description": "The job's path."},
-                "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, where it was heeded."},
+                "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, if it was applied."},
             },
         },
         **answers(400, 404, 409, 413, 415, 422, 503),
@@ -54,7 +54,7 @@ async def generate(
         ),
     ] = None,
     prefer: Annotated[
-        str | None, Header(description="`wait=N` holds the answer up to N seconds for the job's end.")
+        str | None, Header(description="`wait=N` delays the answer up to N seconds until the job has ended.")
     ] = None,
 ) -> Response:
     """Checks the request against the model's card, stores its masks and the job's spec, and sends the first chunks to
@@ -85,9 +85,9 @@ _WAIT = re.compile(r"""^\s*wait\s*=\s*"?(\d{1,9})"?\s*(;.*)?$""", re.IGNORECASE)
 
 
 def preferred_wait_s(header: str | None, *, max_s: float) -> float | None:
-    """The seconds to hold an answer for, at most ``max_s``; None if nothing was asked, or nothing intelligible.
+    """The seconds to delay the answer, at most ``max_s``; None if the header has no valid ``wait``.
 
-    A preference that is not understood is ignored, as the RFC has it.
+    A preference that is not understood is ignored, as RFC 7240 requires.
     """
     for preference in (header or "").split(","):
         match = _WAIT.match(preference)

@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz``, ``/metrics`` and ``/problems``: for those who run the service."""
+"""``/healthz``, ``/readyz``, ``/metrics`` and ``/problems``: health, metrics and error types."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from service.api.openapi import answers
 from service.api.services import ServicesDep
 from service.errors import NotReady, TwinsetError
 
-router = APIRouter(tags=["running it"])
+router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Liveness")
 async def health() -> dict[str, str]:
-    """Answers as long as the process does; looks at nothing else."""
+    """Answers as long as the process runs; checks nothing else."""
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", summary="Can it take work?", responses=answers(503))
+@router.get("/readyz", summary="Readiness", responses=answers(503))
 def readiness(services: ServicesDep) -> dict[str, Any]:
-    """Asks the object store and the broker. 503 says which of them fails, and how."""
+    """Checks the object store and the broker. 503 names what fails, and why."""
     checks = {"store": _outcome(services.store.check), "broker": _outcome(services.live_state.ping)}
     failing = [f"{part}: {outcome}" for part, outcome in checks.items() if outcome != "ok"]
     if failing:
@@ -40,13 +40,13 @@ def metrics(services: ServicesDep) -> Response:
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/problems/{slug}", summary="What a problem type means", responses=answers(404))
+@router.get("/problems/{slug}", summary="Get a problem type", responses=answers(404))
 async def problem_type(slug: str) -> dict[str, Any]:
-    """What the ``type`` of an error answer stands for."""
+    """The meaning of the ``type`` of an error."""
     for kind in every_problem():
         if kind.slug == slug:
             return {"slug": slug, "title": kind.title, "status": kind.status, "description": kind.__doc__}
-    raise NoSuchPath(f"there is no problem type {slug[:80]!r}; the type member of an error answer names one")
+    raise NoSuchPath(f"there is no problem type {slug[:80]!r}; the type member of an error names one")
 
 
 def _outcome(check: Callable[[], None]) -> str:

@@ -8,7 +8,7 @@ from service.api.auth import KeyedRoute
 from service.api.own_jobs import OwnJob
 from service.api.schemas.jobs import job_view
 from service.api.services import Services, ServicesDep
-from service.api.sse import Followed, LastEventId, answer_events, described_events
+from service.api.sse import EventSource, LastEventId, events_operation, events_response
 from service.jobs.progress import Progress
 from service.jobs.spec import JobSpec
 
@@ -18,7 +18,7 @@ router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 @router.get(
     "/jobs/{job}/events",
     summary="Follow a job",
-    **described_events(
+    **events_operation(
         "job",
         "JobView",
         "/jobs/{job}",
@@ -27,13 +27,13 @@ router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
 )
 async def follow_job(spec: OwnJob, services: ServicesDep, last_event_id: LastEventId = None) -> Response:
     """The job's progress now, then at each change until it has ended; a comment at least every 15 s."""
-    return await answer_events(services.watcher, followed_job(services, spec), last_event_id)
+    return await events_response(services.watcher, job_events_source(services, spec), last_event_id)
 
 
-def followed_job(services: Services, spec: JobSpec) -> Followed[Progress]:
-    """The job as it is followed."""
+def job_events_source(services: Services, spec: JobSpec) -> EventSource[Progress]:
+    """The source of a job's events."""
     prefix = services.path("")
-    return Followed(
+    return EventSource(
         spec.job,
         lambda: services.progress.read(spec),
         event_id,
@@ -42,6 +42,6 @@ def followed_job(services: Services, spec: JobSpec) -> Followed[Progress]:
 
 
 def event_id(progress: Progress) -> str:
-    """Names a snapshot by its sequence number and what counts in it; a rate that wavers is no news."""
+    """The id of a snapshot: its sequence number and counts. A change of the rate alone is not an event."""
     stalled = ".stalled" if progress.stalled is not None else ""
     return f"{progress.sequence}.{progress.done}.{progress.failed or 0}.{progress.state.value}{stalled}"

@@ -1,4 +1,4 @@
-"""``/jobs`` and ``/jobs/{id}``: jobs listed, looked at, cancelled and deleted."""
+"""``/jobs`` and ``/jobs/{job}``: jobs listed, shown, cancelled, deleted and retried."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from service.kit.prefetch import prefetch
 from service.kit.states import JobState
 
 router = APIRouter(route_class=KeyedRoute, tags=["jobs"])
-_LOOKED_AT_PER_PAGE = 500
+_MAX_READ_PER_PAGE = 500
 
 
 @router.get("/jobs", response_model=JobPage, summary="List jobs", responses=answers(422, 503))
@@ -36,32 +36,31 @@ def list_jobs(
     tenant: TenantDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most jobs in the answer.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of jobs in the answer.")] = 20,
 ) -> JobPage:
-    """Jobs, newest first. By state, a page is cut short rather than look through very many others: follow the
-    cursor."""
+    """Jobs, newest first. With `state` a page may be short, since only so many jobs are read: follow the cursor."""
     if cursor is not None and not is_job_id(cursor):
         raise bad_cursor(cursor)
     views: list[JobView] = []
     last: str | None = None
-    looked_at = 0
+    read_count = 0
     more = False
     jobs = services.repository.usage.jobs(tenant, start_after=cursor)
     with closing(prefetch(lambda job: _view_if_own(services, job, tenant), jobs)) as found:
         for job, view in found:
-            if len(views) == limit or looked_at == _LOOKED_AT_PER_PAGE:
+            if len(views) == limit or read_count == _MAX_READ_PER_PAGE:
                 more = True
                 break
             last = job
-            looked_at += 1
+            read_count += 1
             if view is not None and state in (None, view.state):
                 views.append(view)
     return JobPage(jobs=views, next_cursor=last if more else None)
 
 
-@router.get("/jobs/{job}", response_model=JobView, summary="Look at a job", responses=answers(404, 503))
+@router.get("/jobs/{job}", response_model=JobView, summary="Get a job", responses=answers(404, 503))
 async def show_job(job: LazyOwnJob) -> Response:
-    """Where the job stands, worked out from the object store, and what it is made with."""
+    """The job's progress, computed from the object store, and its parameters."""
     spec, progress = await job.read(lambda services, spec: (spec, services.progress.look(spec)))
     if not progress.state.ended:
         progress = progress.with_live_state(*await job.services.live_state.read_job_async(spec.job))
@@ -70,7 +69,7 @@ async def show_job(job: LazyOwnJob) -> Response:
 
 _CANCELLED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job is cancelled."},
-    202: {"model": JobView, "description": "The job is being cancelled; what is at work now will be dropped."},
+    202: {"model": JobView, "description": "The job is being cancelled; samples in progress will be dropped."},
 }
 
 
@@ -81,7 +80,7 @@ _CANCELLED: dict[int | str, dict[str, Any]] = {
     responses={**_CANCELLED, **answers(404, 409, 503)},
 )
 def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
-    """Cancels the job. Twins made before stay. Asking again changes nothing; a job that has ended otherwise is
+    """Cancels the job. Twins made before stay. Repeating it changes nothing; a job that has ended otherwise is
     refused."""
     cancel(spec, services.repository, services.live_state)
     view = _view(services, spec)
@@ -102,9 +101,9 @@ def cancel_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
     },
 )
 def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView | Response:
-    """Deletes a job that has ended, with its twins, its masks and all that is kept of it; nothing brings it back. From
-    the answer on it is unknown (404); its objects go in the background, and its links with them. A job that has not
-    ended is cancelled, and stays until it is deleted in turn. To cancel and never delete, `POST /jobs/{job}/cancel`."""
+    """Deletes a job that has ended, with its twins, masks and records; this cannot be undone. From the answer on it is
+    unknown (404); its objects, and its links with them, are removed in the background. A job that has not ended is
+    cancelled instead, and stays until it is deleted again. To cancel only, use `POST /jobs/{job}/cancel`."""
     if services.repository.read_summary(spec.job) is None:
         return cancel_job(spec, response, services)
     services.repository.deletions.enqueue(spec, "asked for")
@@ -115,20 +114,20 @@ def delete_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobVi
     "/jobs/{job}/retry",
     status_code=202,
     response_model=JobView,
-    summary="Make a job's missing twins again",
+    summary="Retry a job's missing twins",
     responses={
         202: {
-            "description": "The new job, accepted now or when this was first asked; `retry_of` is the old one.",
+            "description": "The new job, accepted now or at the first such request; `retry_of` is the old one.",
             "headers": {"Location": {"schema": {"type": "string"}, "description": "The new job's path."}},
         },
         **answers(404, 409, 422, 503),
     },
 )
 def retry_job(spec: OwnJob, response: Response, services: ServicesDep) -> JobView:
-    """A new job with the samples that an ended one did not make: given up, or not come to before it was cancelled. They
-    keep their indices and seeds, so the twins are those that the first job would have made. Asked again, the answer is
-    the same new job; what that leaves missing too is for a retry of its own. Refused while the job has not ended, or if
-    nothing is missing of it."""
+    """Creates a job for the samples that an ended one did not make: failed, or not reached before its cancel. They
+    keep their indices and seeds, so the twins are those that the first job would have made. A repeated request gives
+    the same new job; what that job leaves missing can be retried from it. Refused while the job has not ended, or if
+    nothing is missing."""
     retry, made = Retries(services.submitter).retry(spec)
     if made:
         services.metrics.jobs.labels(retry.model).inc()
@@ -146,4 +145,4 @@ def _view_if_own(services: Services, job: str, tenant: str) -> JobView | None:
     try:
         return _view(services, services.repository.read_spec(job, tenant=tenant))
     except UnknownJob:
-        return None  # another's, or without a spec: no job was ever accepted under this id
+        return None  # another tenant's, or without a spec: no job was accepted under this id

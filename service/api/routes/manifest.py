@@ -25,19 +25,19 @@ _PIECE_BYTES = 1 << 16
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "JSON lines: for each twin its keys, hashes, seed, scores, and all that makes it again.",
+            "description": "JSON lines: keys, hashes, seed, scores and parameters of each twin.",
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         },
         **answers(404, 503),
     },
 )
 def read_manifest(spec: OwnJob, services: ServicesDep) -> StreamingResponse:
-    """The archive's ``manifest.jsonl`` alone, in the order of the twins' indices."""
+    """The ``manifest.jsonl`` of the archive, in the order of the twins' indices."""
     return StreamingResponse(_pieces(services.repository, spec), media_type="application/x-ndjson")
 
 
 def _pieces(repository: JobRepository, spec: JobSpec) -> Iterator[bytes]:
-    # A piece crosses from a thread to the event loop, so lines are sent many at a time.
+    # Each piece crosses from a thread to the event loop, so many lines are sent at a time.
     piece = bytearray()
     for record, item in repository.iterate_items(spec):
         if item.error is None:

@@ -1,4 +1,4 @@
-"""``/models``: the cards."""
+"""``/models``: the cards of the registered models."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ def list_models(services: ServicesDep) -> ModelList:
     return ModelList(models=[_view(services, card) for card in newest.values()])
 
 
-@router.get(
-    "/models/{model}", response_model=ModelView, summary="Read a model's card", responses=answers(404, 422, 503)
-)
+@router.get("/models/{model}", response_model=ModelView, summary="Get a model's card", responses=answers(404, 422, 503))
 def show_model(
     model: Annotated[str, Path(description="name, for the newest version, or name@version")], services: ServicesDep
 ) -> ModelView:
-    """What the model declares of itself: classes, sizes, limits, defaults, where it comes from, what it is good for."""
+    """The model's card: classes, sizes, limits, defaults, training data, intended use and measured figures."""
     return _view(services, services.catalogue.resolve(model))
 
 

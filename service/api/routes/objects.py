@@ -1,4 +1,4 @@
-"""``GET /objects/{key}``: the signed links of a folder store. S3 serves its own."""
+"""``GET /objects/{key}``: signed links of a folder store. S3 serves its own links."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from service.store.signing import check_signature
 router = APIRouter(tags=["results"])
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BYTES: dict[str, Any] = {"image/png": {}, "application/octet-stream": {}}
-SERVED_AS_IT_IS = {
+SAFE_HEADERS = {
     "Accept-Ranges": "bytes",
     "Cache-Control": "private, max-age=3600",
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
-"""Headers of what is served from the store: in parts too, and never taken for a page or a script."""
+"""Headers of objects: ranges are allowed, and browsers never treat an object as a page or a script."""
 
 
 @router.head("/objects/{key:path}", include_in_schema=False)
@@ -46,19 +46,19 @@ def read_object(
     request: Request,
     key: str,
     services: ServicesDep,
-    expires: Annotated[str, Query(description="Seconds since 1970 until which the link holds.")] = "",
-    signature: Annotated[str, Query(description="Ours, of key, expires and sha256.")] = "",
-    sha256: Annotated[str, Query(description="Of the object's bytes; others are not served.")] = "",
+    expires: Annotated[str, Query(description="Expiry time in seconds since 1970.")] = "",
+    signature: Annotated[str, Query(description="The service's signature of key, expires and sha256.")] = "",
+    sha256: Annotated[str, Query(description="Hash of the object; other bytes are not served.")] = "",
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The object, if the link is one that we signed and still holds."""
+    """The object, if the link's signature is valid and the link has not expired."""
     check_signature(link_secret(services.settings), key, expires, signature, sha256=sha256 or None)
     info = services.store.head(key)
     if info is None:
-        raise ObjectNotFound(f"{key} is no longer in the store; ask the job for what it has", key=key)
+        raise ObjectNotFound(f"{key} is no longer in the store; get a new link from the job", key=key)
     etag = f'"{info.etag.strip(chr(34))}"'
-    headers = {"ETag": etag, "Last-Modified": format_datetime(info.modified, usegmt=True), **SERVED_AS_IT_IS}
+    headers = {"ETag": etag, "Last-Modified": format_datetime(info.modified, usegmt=True), **SAFE_HEADERS}
     if is_unchanged(etag, if_none_match):
         return Response(status_code=304, headers=headers)
 
@@ -71,8 +71,8 @@ def read_object(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=kind)
     if sha256:
-        # read whole before the first byte leaves: a twin's files are small, and a damaged one is an error, not half a
-        # picture
+        # read whole before the first byte is sent: a twin's files are small, and a damaged one must give an error, not
+        # half an image
         return Response(read_checked(services.store, key, sha256)[start:end], status, headers, kind)
     if part is not None:
         return Response(services.store.get(key, start=start, end=end), status, headers, kind)
@@ -87,8 +87,8 @@ def is_unchanged(etag: str, if_none_match: str | None) -> bool:
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The part ``[start, end)`` of ``size`` bytes that a Range header asks for; None for the whole.
 
-    What is not understood, several ranges among it, is answered with the whole, as RFC 9110 allows. Raises
-    :class:`RangeNotSatisfiable` for a range that lies outside.
+    A header that is not understood, or has several ranges, gives the whole object, as RFC 9110 allows. Raises
+    :class:`RangeNotSatisfiable` for a range outside of the object.
     """
     match = _RANGE.fullmatch((header or "").strip())
     if match is None or match.groups() == ("", ""):
@@ -101,5 +101,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     else:
         start, end = max(0, size - int(last)), size
     if start >= end:
-        raise RangeNotSatisfiable(f"{header} asks for bytes outside of the object's {size}; ask for less", size=size)
+        raise RangeNotSatisfiable(
+            f"{header} is outside of the object's {size} bytes; request a range inside", size=size
+        )
     return start, end

@@ -1,5 +1,4 @@
-"""``GET .../events`` of exports, augmentation sets and datasets: their progress as server-sent events, as a job's is
-told."""
+"""``GET .../events`` of exports, augmentation sets and datasets: their progress as server-sent events."""
 
 from __future__ import annotations
 
@@ -21,10 +20,10 @@ from service.api.schemas.augmentations import augmentation_view
 from service.api.schemas.datasets import dataset_view
 from service.api.services import Services, ServicesDep
 from service.api.sse import (
-    Followed,
+    EventSource,
     LastEventId,
-    answer_events,
-    described_events,
+    events_operation,
+    events_response,
 )
 from service.kit.run_kinds import RunKind
 from service.runs.progress import RunProgress
@@ -36,7 +35,7 @@ Show = Callable[[Services, RunSpec, RunProgress], BaseModel]
 
 def _described(what: str, view: str, path: str, run: str) -> dict[str, Any]:
     example = f'id: 48.100.running.9f2c01ab\nevent: progress\ndata: {{"id":"{run}","state":"running",...}}\n\n'
-    return described_events(what, view, path, example)
+    return events_operation(what, view, path, example)
 
 
 @router.get(
@@ -51,7 +50,7 @@ async def follow_export(
     """The export's progress now, then at each change, a few times a second at most, until it has ended; a comment at
     least every 15 s. A stream whose export is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, export, RunKind.EXPORT)
-    return await answer_events(services.watcher, followed_run(services, spec, export_view), last_event_id)
+    return await events_response(services.watcher, run_events_source(services, spec, export_view), last_event_id)
 
 
 @router.get(
@@ -66,31 +65,31 @@ async def follow_augmentation(
     """The set's progress now, then at each change, a few times a second at most, until it has ended; a comment at least
     every 15 s. A stream whose set is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(own_run, services, tenant, augmentation, RunKind.AUGMENTATION)
-    return await answer_events(services.watcher, followed_run(services, spec, augmentation_view), last_event_id)
+    return await events_response(services.watcher, run_events_source(services, spec, augmentation_view), last_event_id)
 
 
 @router.get(
     "/datasets/{name}/{version}/events",
     tags=["datasets"],
-    summary="Follow a version being taken in",
+    summary="Follow a dataset version",
     **_described("version", "DatasetView", "/datasets/{name}/{version}", "nuclei@1"),
 )
 async def follow_dataset(
     name: Name, version: Version, services: ServicesDep, tenant: TenantDep, last_event_id: LastEventId = None
 ) -> Response:
-    """How far it is now, then each change, a few times a second at most, until it has been taken in; a comment at least
-    every 15 s. A stream whose version is deleted meanwhile ends without `ended`."""
+    """The version's progress now, then at each change, a few times a second at most, until it has ended; a comment at
+    least every 15 s. A stream whose version is deleted meanwhile ends without `ended`."""
     spec = await run_in_threadpool(lambda: services.datasets(tenant).find(name, version))
-    return await answer_events(services.watcher, followed_run(services, spec, dataset_view), last_event_id)
+    return await events_response(services.watcher, run_events_source(services, spec, dataset_view), last_event_id)
 
 
-def followed_run(services: Services, spec: RunSpec, show: Show) -> Followed[RunProgress]:
-    """The run as it is followed, shown as its kind is."""
-    return Followed(spec.run, _Reader(services, spec), event_id, lambda stands: show(services, spec, stands))
+def run_events_source(services: Services, spec: RunSpec, show: Show) -> EventSource[RunProgress]:
+    """The source of a run's events, with data as ``show`` gives it."""
+    return EventSource(spec.run, _Reader(services, spec), event_id, lambda progress: show(services, spec, progress))
 
 
 class _Reader:
-    """Reads where a run stands, for one who follows it. Where Redis falls silent, what it said before still holds."""
+    """Reads a run's progress for its events. If Redis stops answering, the last known live state is kept."""
 
     def __init__(self, services: Services, spec: RunSpec) -> None:
         self._services = services
@@ -98,7 +97,7 @@ class _Reader:
         self._last: RunProgress | None = None
 
     def __call__(self) -> RunProgress:
-        """Raises UnknownRun once the run is deleted: its state would never be an end."""
+        """The current progress. Raises UnknownRun once the run is deleted: its state would never be final."""
         now, last = progress_of(self._services, self._spec), self._last
         if not now.state.ended:
             own_run(self._services, self._spec.tenant, self._spec.run, self._spec.kind)
@@ -108,11 +107,12 @@ class _Reader:
         return now
 
 
-def event_id(stands: RunProgress) -> str:
-    """Names a snapshot by what counts in it; a rate that wavers is no news. What it is doing may be said in any
-    words."""
-    total = "-" if stands.total is None else stands.total
+def event_id(progress: RunProgress) -> str:
+    """The id of a snapshot: its counts, state, and a hash of its activity. The rate alone makes no event."""
+    total = "-" if progress.total is None else progress.total
     doing = (
-        f".{blake2s(stands.note.encode(), digest_size=4).hexdigest()}" if stands.note and not stands.state.ended else ""
+        f".{blake2s(progress.note.encode(), digest_size=4).hexdigest()}"
+        if progress.note and not progress.state.ended
+        else ""
     )
-    return f"{stands.done}.{total}.{stands.state.value}{doing}"
+    return f"{progress.done}.{total}.{progress.state.value}{doing}"

@@ -1,4 +1,4 @@
-"""``GET /jobs/{id}/samples``: the twins of a job, with links to their pictures."""
+"""``GET /jobs/{job}/samples``: the twins of a job, with signed links to image and mask."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def list_samples(
     spec: OwnJob,
     services: ServicesDep,
     cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="Most samples in the answer.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="Maximum number of samples in the answer.")] = 50,
 ) -> SamplePage:
-    """The twins made so far, by index, each with its seed, what is in its mask, and signed links to both pictures."""
+    """The twins made so far, by index, each with its seed, the classes in its mask, and signed links to both files."""
     views: list[SampleView] = []
     more = False
     expire_at = datetime.now(UTC) + timedelta(seconds=services.settings.link_expires_s)
@@ -48,8 +48,8 @@ def list_samples(
 
 
 def sample_view(item: SampleRecord, links: Links) -> SampleView:
-    """The sample for an answer."""
-    found = {picture.kind: links.view(item.index, picture) for picture in sample_files_of(item)}
+    """The sample as answered."""
+    found = {file.kind: links.view(item.index, file) for file in sample_files_of(item)}
     return SampleView(
         index=item.index,
         seed=item.seed,
@@ -64,23 +64,25 @@ def sample_view(item: SampleRecord, links: Links) -> SampleView:
 
 @dataclass
 class Links:
-    """Signs links, which end at ``expires`` (seconds since 1970), to the pictures of a job: the store's own, or ours
-    where a picture is a part of a shard."""
+    """Signs links to the sample files of a job, until ``expires`` (seconds since 1970).
+
+    They are the store's own links, or the API's where a file is part of a shard.
+    """
 
     services: Services
     job: str
     expires: int
 
-    def view(self, index: int, picture: SampleFile) -> SampleFileView:
-        """Raises :class:`SettingsError` where a link of ours is needed, and there is no secret to sign it with."""
-        settings, sha256 = self.services.settings, picture.sha256
-        if picture.offset is None:
+    def view(self, index: int, file: SampleFile) -> SampleFileView:
+        """The file with its link. Raises :class:`SettingsError` if the API must sign the link and has no secret."""
+        settings, sha256 = self.services.settings, file.sha256
+        if file.offset is None:
             url = self.services.store.sign(
-                picture.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256
+                file.key, expires_s=settings.link_expires_s, content_type="image/png", sha256=sha256
             )
         else:
-            url = settings.public_url + TwinLink.to(self.job, index, picture, self.expires).signed(self._secret)
-        return SampleFileView(url=url, sha256=sha256, bytes=picture.bytes)
+            url = settings.public_url + TwinLink.to(self.job, index, file, self.expires).signed(self._secret)
+        return SampleFileView(url=url, sha256=sha256, bytes=file.bytes)
 
     @cached_property
     def _secret(self) -> bytes:

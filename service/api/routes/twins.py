@@ -1,4 +1,4 @@
-"""``GET /twins/{job}/{index}/{picture}.png``: signed links to pictures that lie in a shard, whatever the store."""
+"""``GET /twins/{job}/{index}/{kind}.png``: signed links to images and masks in shards, for both kinds of store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import Response
 
 from service.api.openapi import answers
-from service.api.routes.objects import SERVED_AS_IT_IS, byte_range, is_unchanged
+from service.api.routes.objects import SAFE_HEADERS, byte_range, is_unchanged
 from service.api.services import ServicesDep
 from service.errors import ObjectNotFound
 from service.jobs.sample_files import read_sample_file
@@ -19,15 +19,15 @@ router = APIRouter(tags=["results"])
 _BYTES: dict[str, Any] = {"image/png": {}}
 
 
-@router.head("/twins/{job}/{index}/{picture}.png", include_in_schema=False)
+@router.head("/twins/{job}/{index}/{kind}.png", include_in_schema=False)
 @router.get(
-    "/twins/{job}/{index}/{picture}.png",
+    "/twins/{job}/{index}/{kind}.png",
     summary="Read an image or a mask by its signed link",
     response_class=Response,
     responses={
-        200: {"description": "The picture.", "content": _BYTES},
+        200: {"description": "The file.", "content": _BYTES},
         206: {"description": "The part of it that `Range` asked for.", "content": _BYTES},
-        304: {"description": "The picture is still the one of `If-None-Match`."},
+        304: {"description": "The file is still the one of `If-None-Match`."},
         **answers(403, 404, 416, 503),
     },
 )
@@ -35,24 +35,24 @@ def read_twin(
     request: Request,
     services: ServicesDep,
     job: Annotated[str, Path(description="The job's id.")],
-    index: Annotated[str, Path(description="The twin's.")],
-    picture: Annotated[str, Path(description="`image` or `mask`.")],
-    shard: Annotated[str, Query(description="Which of the job's shards it lies in.")] = "",
-    offset: Annotated[str, Query(description="Where in it, in bytes.")] = "",
-    bytes_: Annotated[str, Query(alias="bytes", description="The picture's length.")] = "",
-    sha256: Annotated[str, Query(description="Of the picture; other bytes are not served.")] = "",
-    expires: Annotated[str, Query(description="Seconds since 1970 until which the link holds.")] = "",
-    signature: Annotated[str, Query(description="Ours, of all the rest of the link.")] = "",
+    index: Annotated[str, Path(description="The twin's index.")],
+    kind: Annotated[str, Path(description="`image` or `mask`.")],
+    shard: Annotated[str, Query(description="The job's shard that has the file.")] = "",
+    offset: Annotated[str, Query(description="Offset in the shard, in bytes.")] = "",
+    bytes_: Annotated[str, Query(alias="bytes", description="Length of the file in bytes.")] = "",
+    sha256: Annotated[str, Query(description="Hash of the file; other bytes are not served.")] = "",
+    expires: Annotated[str, Query(description="Expiry time in seconds since 1970.")] = "",
+    signature: Annotated[str, Query(description="The service's signature of the rest of the link.")] = "",
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The picture, if the link is one that we signed and still holds."""
-    parts = {"job": job, "index": index, "kind": picture, "shard": shard, "offset": offset, "size": bytes_}
+    """The image or mask, if the link's signature is valid and the link has not expired."""
+    parts = {"job": job, "index": index, "kind": kind, "shard": shard, "offset": offset, "size": bytes_}
     link = TwinLink.parse(**parts, sha256=sha256, expires=expires)
     link.check(link_secret(services.settings), signature)
     found = link.file
-    headers = {"ETag": f'"{found.sha256}"', **SERVED_AS_IT_IS}
-    gone = ObjectNotFound(f"{found.key} is no longer in the store; ask the job for what it has", key=found.key)
+    headers = {"ETag": f'"{found.sha256}"', **SAFE_HEADERS}
+    gone = ObjectNotFound(f"{found.key} is no longer in the store; get a new link from the job", key=found.key)
     unchanged = is_unchanged(headers["ETag"], if_none_match)
     if (unchanged or request.method == "HEAD") and services.store.head(found.key) is None:
         raise gone
@@ -68,7 +68,7 @@ def read_twin(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="image/png")
     try:
-        # whole, whatever part is asked for, since only the whole can be compared with its hash
+        # read whole, whatever range is requested: only the whole can be compared with its hash
         data = read_sample_file(services.store, found)
     except ObjectNotFound:
         raise gone from None

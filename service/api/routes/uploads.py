@@ -1,4 +1,4 @@
-"""``POST /uploads``: a mask's file in, its id out; any number of requests may then name it."""
+"""``POST /uploads``: stores a mask file; requests may then refer to it by its id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(route_class=PngRoute, tags=["jobs"])
     "/uploads",
     status_code=201,
     response_model=UploadView,
-    summary="Send a mask",
+    summary="Upload a mask",
     responses={201: {"description": "The file is in the object store."}, **answers(413, 415, 422, 503)},
     openapi_extra={
         "requestBody": {
@@ -29,14 +29,14 @@ router = APIRouter(route_class=PngRoute, tags=["jobs"])
         }
     },
 )
-async def send_mask(request: Request, services: ServicesDep, tenant: TenantDep) -> UploadView:
-    """Keeps a square PNG under the sha256 of its bytes; sending it again changes nothing. Whether it is a mask for a
-    model is seen when a request gives it to one."""
+async def upload_mask(request: Request, services: ServicesDep, tenant: TenantDep) -> UploadView:
+    """Stores a square PNG under the sha256 of its bytes; repeating it changes nothing. Whether the file is a valid mask
+    for a model is checked when a request uses it."""
     data = await request.body()
-    return await run_in_threadpool(_keep, services, tenant, data)
+    return await run_in_threadpool(_store, services, tenant, data)
 
 
-def _keep(services: Services, tenant: str, data: bytes) -> UploadView:
+def _store(services: Services, tenant: str, data: bytes) -> UploadView:
     services.limits.check_stored(tenant=tenant)
     try:
         file = check_png(data, max_side_px=services.settings.max_mask_px)

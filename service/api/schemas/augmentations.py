@@ -1,4 +1,4 @@
-"""What the API says of augmentation sets."""
+"""Views of augmentation sets and their plans."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ from service.runs.progress import RunProgress
 from service.runs.spec import RunSpec
 from service.store.run_keys import run_prefix
 
-_JOBS_TOLD = 100
+_MAX_JOBS = 100
 
 
 class PlanView(View):
-    """A plan, of which nothing has been made."""
+    """A plan, before anything is made."""
 
     model: str
     dataset: str
-    seed: int = Field(description="as given, or as drawn: sent with the request, it gives this plan")
-    parameters: dict[str, Any] = Field(description="what every twin would be made with")
+    seed: int = Field(description="as given, or drawn at random: the same request with this seed gives this plan")
+    parameters: dict[str, Any] = Field(description="the parameters of every twin")
     plan: PlanShares
-    picture: str = Field(description="the plan as a picture: a PNG in base64")
+    picture: str = Field(description="the plan as a chart: a PNG in base64")
 
 
 class AugmentationView(RunView):
-    """An augmentation set; ``done`` are the twins that were accepted, ``total`` those that are wanted."""
+    """An augmentation set; ``done`` is the number of accepted twins, ``total`` that of the twins wanted."""
 
     model: str = Field(description="name@version")
     dataset: str = Field(description="name@version")
     count: int = Field(description="twins wanted")
     seed: int
-    tried: int = Field(description="samples that have been judged")
-    budget: int = Field(description="samples that may be made at most")
-    rejected: dict[str, int] = Field(description="samples that do not count, by reason")
+    tried: int = Field(description="samples judged so far")
+    budget: int = Field(description="maximum number of samples")
+    rejected: dict[str, int] = Field(description="rejected samples, by reason")
     plan: PlanShares | None = Field(description="real, target, feasible and planned shares of each class")
-    achieved: dict[str, float] | None = Field(description="the accepted twins' shares by class, once the set has ended")
-    jobs: tuple[str, ...] = Field(
-        description="the jobs that make it, those of the newest rounds first, some hundred at most"
+    achieved: dict[str, float] | None = Field(
+        description="shares of the classes in the accepted twins, once the set has ended"
     )
-    request: dict[str, Any] = Field(description="as it was given")
-    links: dict[str, str] = Field(description="self, samples, events, cancel, and a signed link to the plan's picture")
+    jobs: tuple[str, ...] = Field(
+        description="jobs of the set, those of the newest rounds first, about a hundred at most"
+    )
+    request: dict[str, Any] = Field(description="the request as sent")
+    links: dict[str, str] = Field(description="self, samples, events, cancel, and a signed link to the plan's chart")
 
 
 class AugmentationPage(View):
@@ -62,7 +64,7 @@ class AcceptedView(SampleView):
     """An accepted twin, and the job that made it."""
 
     job: str
-    made_from: dict[str, Any] = Field(description="the real item, and what was done to its mask")
+    made_from: dict[str, Any] = Field(description="the real item, and the transforms of its mask")
 
 
 class AcceptedPage(View):
@@ -74,20 +76,23 @@ class AcceptedPage(View):
 
 
 def plan_key(run: str, seed: int) -> str:
-    """Where the plan's shares lie, and its picture beside them: by its seed, as two requests at once under one key may
-    draw two, of which the run has one."""
+    """The key of a plan's shares, with its seed.
+
+    Two concurrent requests under one idempotency key may draw two seeds, of which the run has one.
+    """
     return f"{run_prefix(run)}plan-{seed}.json"
 
 
 def picture_key(run: str, seed: int) -> str:
+    """The key of a plan's chart."""
     return f"{run_prefix(run)}plan-{seed}.png"
 
 
-def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) -> AugmentationView:
-    """A set for an answer."""
+def augmentation_view(services: Services, spec: RunSpec, progress: RunProgress) -> AugmentationView:
+    """The augmentation set as answered."""
     work = spec.work
     rounds = Rounds(services.store, spec.run)
-    result = stands.summary.result if stands.summary else None
+    result = progress.summary.result if progress.summary else None
     if result is None:
         _, state = rounds.last_state()
         tried = 0 if state is None else int(state.counts["tried"])
@@ -99,7 +104,7 @@ def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) ->
         picture_key(spec.run, spec.work["seed"]), expires_s=services.settings.link_expires_s, content_type="image/png"
     )
     return AugmentationView(
-        **run_fields(spec, stands),
+        **run_fields(spec, progress),
         model=work["model"],
         dataset=work["dataset"],
         count=work["count"],
@@ -108,8 +113,8 @@ def augmentation_view(services: Services, spec: RunSpec, stands: RunProgress) ->
         budget=work["count"] if plan is None else plan.max_samples,
         rejected=result.get("rejected", {}),
         plan=plan,
-        achieved=result.get("achieved") if stands.state is not JobState.RUNNING else None,
-        jobs=tuple(rounds.jobs(newest=_JOBS_TOLD)),
+        achieved=result.get("achieved") if progress.state is not JobState.RUNNING else None,
+        jobs=tuple(rounds.jobs(newest=_MAX_JOBS)),
         request=spec.request,
         links=links,
     )

@@ -1,4 +1,4 @@
-"""What the API says of datasets."""
+"""Views of datasets."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class DatasetClassView(View):
 
 
 class DatasetView(View):
-    """A version of a dataset: being taken in, or ready for use once its state is ``succeeded``."""
+    """A version of a dataset: being imported, or ready for use once its state is ``succeeded``."""
 
     id: str = Field(description="name@version")
     name: str
     version: int
     state: JobState
-    format: str | None = Field(description="the format that it came in; null until that is known")
+    format: str | None = Field(description="format of the source; null while unknown")
     items: int | None = Field(description="pairs of an image and its mask; null until all have been read")
     skipped: int | None = Field(description="entries that could not be read; the report says which, and why")
     bytes: int | None
     classes: tuple[DatasetClassView, ...] | None
     done: int = Field(description="entries read so far")
     total: int | None
-    rate: float | None = Field(description="entries a second")
+    rate: float | None = Field(description="entries per second")
     seconds_left: float | None
-    doing: str | None = Field(description="what it is at, in a word or two")
+    doing: str | None = Field(description="current activity, in a word or two")
     created_at: datetime
     finished_at: datetime | None
     seconds: float | None
     reason: str | None
     links: dict[str, str] = Field(
-        description="self, events; report, statistics, and signed links to their pictures, once there are any"
+        description="self, events; report, statistics, and signed links to their charts, once they exist"
     )
 
 
@@ -57,14 +57,14 @@ class DatasetPage(View):
     next_cursor: str | None
 
 
-def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> DatasetView:
-    """A dataset for an answer."""
+def dataset_view(services: Services, spec: RunSpec, progress: RunProgress) -> DatasetView:
+    """The dataset as answered."""
     work = DatasetWork.model_validate(spec.work)
-    fields = run_fields(spec, stands)
-    about = stands.summary.result if stands.summary and stands.state is JobState.SUCCEEDED else None
+    fields = run_fields(spec, progress)
+    about = progress.summary.result if progress.summary and progress.state is JobState.SUCCEEDED else None
     own = services.path(f"/datasets/{work.name}/{work.version}")
     links = {"self": own, "events": f"{own}/events"}
-    if stands.state in (JobState.SUCCEEDED, JobState.FAILED):
+    if progress.state in (JobState.SUCCEEDED, JobState.FAILED):
         links["report"] = f"{own}/report"
     if about is not None:
         links["statistics"] = f"{own}/statistics"
@@ -93,7 +93,7 @@ def dataset_view(services: Services, spec: RunSpec, stands: RunProgress) -> Data
         format=work.read_as if about is None else about["read_as"],
         items=None if about is None else about["items"],
         skipped=None if about is None else about["skipped"],
-        bytes=None if about is None or stands.summary is None else stands.summary.bytes,
+        bytes=None if about is None or progress.summary is None else progress.summary.bytes,
         classes=None if about is None else tuple(DatasetClassView(**entry) for entry in about["classes"]["classes"]),
         links=links,
         **{name: fields[name] for name in shared},

@@ -1,4 +1,4 @@
-"""What the API answers with. Every moment is in UTC, every duration in seconds, every rate in twins per second."""
+"""Views of jobs, samples, uploads and models. Times are in UTC, durations in seconds, rates in twins per second."""
 
 from __future__ import annotations
 
@@ -68,28 +68,28 @@ class _View(BaseModel):
 
 
 class AttemptView(_View):
-    """One attempt at a callback: what its receiver answered, or why there was no answer."""
+    """One attempt at a webhook: the receiver's answer, or why there was none."""
 
     at: datetime
-    seconds: float = Field(description="how long it took")
-    status: int | None = Field(description="the answer's status; 2xx is delivered, 410 stops")
+    seconds: float = Field(description="duration of the attempt")
+    status: int | None = Field(description="status of the answer; 2xx: delivered, 410: no further attempt")
     error: str | None
 
 
 class CallbackView(_View):
-    """The callback of a job, an export or an augmentation set, and the attempts to deliver it."""
+    """The webhook of a job, an export or an augmentation set, and the attempts to deliver it."""
 
     id: str = Field(description="its webhook-id, the same at every attempt")
     url: str
     state: CallbackState = Field(
-        description="waiting for the end; pending until it is taken; delivered; or given_up, after about a day or a 410"
+        description="waiting for the end; pending until accepted; delivered; or failed, after about a day or a 410"
     )
     attempts: tuple[AttemptView, ...] = Field(description="oldest first")
-    next_at: datetime | None = Field(description="when it is tried again; null where that is at once, or never")
+    next_at: datetime | None = Field(description="time of the next attempt; null for at once, or never")
 
 
 class StalledView(_View):
-    """What keeps a job from going on for now, through no fault of its own."""
+    """What stops a job for now, through no fault of its own."""
 
     since: datetime
     reason: str = Field(description="what failed, and the remedy")
@@ -103,45 +103,43 @@ class JobView(_View):
     id: str
     name: str | None
     state: JobState
-    sequence: int = Field(
-        description="never falls while the job goes on: of two answers, the one with the larger is the newer"
-    )
+    sequence: int = Field(description="never decreases: of two answers, the one with the larger number is newer")
     done: int = Field(description="twins made and stored")
-    failed: int | None = Field(description="samples given up; null while not all of them are counted")
+    failed: int | None = Field(description="failed samples; null while not all are counted")
     total: int
-    rate: float | None = Field(description="twins per second: of late, or over the whole job once it has ended")
-    seconds_left: float | None = Field(description="estimate; null where nothing is known yet")
+    rate: float | None = Field(description="twins per second: recent, or over the whole job once it has ended")
+    seconds_left: float | None = Field(description="estimate; null while unknown")
     created_at: datetime
     started_at: datetime | None = Field(description="known once the job has ended")
     finished_at: datetime | None
     seconds: float | None = Field(description="from acceptance to the end")
-    reason: str | None = Field(description="why the job ended as it did, where there is more to say")
+    reason: str | None = Field(description="why the job ended as it did, if there is more to say")
     stalled: StalledView | None = Field(
-        description="while twins cannot be stored (a store that fails, a full disk): since when and why; the job goes on by "
-        "itself once they can, and this is null again"
+        description="while twins cannot be stored (store failure, full disk): since when and why; the job continues by "
+        "itself, and this is null again"
     )
-    callback: CallbackView | None = Field(description="null where the request gave no callback_url")
-    retry_of: str | None = Field(description="the job of which this one makes what is missing, under the same indices")
-    retried_by: str | None = Field(description="the job that makes what is missing of this one, once it was asked for")
+    callback: CallbackView | None = Field(description="null if the request had no callback_url")
+    retry_of: str | None = Field(description="the job whose missing twins this one makes, under the same indices")
+    retried_by: str | None = Field(description="the job that retries this one's missing twins, if there is one")
     parameters: GenerationParameters
     links: dict[str, str]
 
 
 class JobPage(_View):
-    """Jobs, newest first. A page may hold fewer than asked for; the last one has no ``next_cursor``."""
+    """Jobs, newest first. A page may have fewer jobs than requested; the last page has no ``next_cursor``."""
 
     jobs: list[JobView]
     next_cursor: str | None
 
 
 class UploadView(_View):
-    """A file that was sent."""
+    """An uploaded file."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"upload": EXAMPLE_UPLOAD, "bytes": 72, "width": 8, "height": 8}]}
     )
 
-    upload: str = Field(description="its id, by which a request may give it as a mask: the sha256 of its bytes")
+    upload: str = Field(description="its id, for masks of requests: the sha256 of its bytes")
     bytes: int
     width: int = Field(description="in pixels")
     height: int = Field(description="in pixels")
@@ -150,30 +148,28 @@ class UploadView(_View):
 class SampleFileView(_View):
     """An image or a mask."""
 
-    url: str = Field(description="signed: anyone who has it may read it until it expires")
+    url: str = Field(description="signed link: anyone who has it can read the file until it expires")
     sha256: str
     bytes: int
 
 
 class SampleView(_View):
-    """One twin; or one sample that was given up, with ``error`` and without pictures."""
+    """One twin; or one failed sample, with ``error`` and without files."""
 
     index: int
     seed: int
     classes: tuple[ItemClass, ...] = Field(description="classes found in the mask, with their share of its pixels")
     confident_share: float | None = Field(
-        description="share of the mask's pixels that are confident, 0 to 1; null where the model made no mask"
+        description="share of the mask's pixels that are confident, 0 to 1; null if the model made no mask"
     )
     mean_confidence: float | None = Field(description="mean confidence over the mask's pixels, 0 to 1; null likewise")
     image: SampleFileView | None
-    mask: SampleFileView | None = Field(
-        description="null where the image has none: a mask model's, asked by prompt alone"
-    )
+    mask: SampleFileView | None = Field(description="null if there is none, as for a mask model with a prompt alone")
     error: str | None
 
 
 class SamplePage(_View):
-    """Samples by index. While the job runs more may come, also below a cursor already passed."""
+    """Samples by index. While the job runs, new ones may appear, also before the cursor."""
 
     samples: list[SampleView]
     next_cursor: str | None
@@ -181,7 +177,7 @@ class SamplePage(_View):
 
 
 class ModelView(_View):
-    """A model's card, and the versions there are of the model."""
+    """A model's card, and all versions of the model."""
 
     id: str = Field(description="name@version of this card")
     versions: tuple[str, ...] = Field(description="newest first")
@@ -195,21 +191,21 @@ class ModelList(_View):
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error (RFC 9457)."""
 
-    type: str = Field(description="a reference that says which kind of error it is, and serves its description")
+    type: str = Field(description="the kind of error, as a path that serves its description")
     title: str
     status: int
-    detail: str = Field(description="the value, the limit it met, and the remedy")
+    detail: str = Field(description="the value, the limit and the remedy")
     instance: str
     errors: list[dict[str, Any]] | None = Field(
         None,
-        description="each fault of an invalid request: a JSON pointer into the body, or a parameter; and its detail",
+        description="each fault of an invalid request: a JSON pointer into the body, or a parameter, and its detail",
     )
 
 
 def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
-    """The job as answered; ``prefix`` goes before the paths of its links."""
+    """The job as answered; ``prefix`` precedes the paths of its links."""
     here = f"{prefix}/jobs/{spec.job}"
     related = {"retry_of": spec.retry_of, "retried_by": progress.retried_by}
     return JobView(
@@ -247,15 +243,15 @@ def job_view(spec: JobSpec, progress: Progress, *, prefix: str) -> JobView:
 
 
 def as_json(view: BaseModel) -> bytes:
-    """The view as the framework would answer it, but that it trusts us to have made one."""
+    """The view as JSON, without the second validation that FastAPI would do."""
     return view.model_dump_json().encode()
 
 
-def callback_view(subject: str, callback: Callback | None, standing: DeliveryStatus | None) -> CallbackView | None:
-    """The callback as answered; None where none was asked for."""
-    if callback is None or standing is None:
+def callback_view(subject: str, callback: Callback | None, status: DeliveryStatus | None) -> CallbackView | None:
+    """The webhook as answered; None if the request had no callback_url."""
+    if callback is None or status is None:
         return None
-    attempts = tuple(AttemptView(at=a.at, seconds=a.seconds, status=a.status, error=a.error) for a in standing.attempts)
+    attempts = tuple(AttemptView(at=a.at, seconds=a.seconds, status=a.status, error=a.error) for a in status.attempts)
     return CallbackView(
-        id=message_id(subject), url=callback.url, state=standing.state, attempts=attempts, next_at=standing.next_at
+        id=message_id(subject), url=callback.url, state=status.state, attempts=attempts, next_at=status.next_at
     )

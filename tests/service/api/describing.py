@@ -89,7 +89,7 @@ def described() -> dict[str, Any]:
     text: dict[str, Any] = deepcopy(app.openapi())
     pictures = [keys.job_image(JOBS["succeeded"], index) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
-    examples |= {"index": ["0", "3"], "picture": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
+    examples |= {"index": ["0", "3"], "kind": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
     examples |= {kind.removesuffix("s"): list(ids.values()) for kind, ids in RUNS.items()}
     cursors = {"/jobs": JOB_ID_PATTERN, "/jobs/{job}/samples": "^[0-9]{1,9}$", "/datasets": DATASET_NAME_PATTERN}
     cursors |= {"/exports": f"^e{ID_BODY}$", "/augmentations": f"^a{ID_BODY}$"}

@@ -148,7 +148,7 @@ def populate(folder: Path, **changes: Any) -> Population:
         _move(store, accepted, job)
         _bring_about(name, repository, repository.read_spec(job), client)
     links = {}
-    for operation, name in (("GET /objects/{key}", "succeeded"), ("GET /twins/{job}/{index}/{picture}.png", "sharded")):
+    for operation, name in (("GET /objects/{key}", "succeeded"), ("GET /twins/{job}/{index}/{kind}.png", "sharded")):
         samples = client.get(f"/jobs/{JOBS[name]}/samples").json()["samples"]
         links[operation] = tuple(
             _link(store, sample[picture]["url"]) for sample in samples for picture in ("image", "mask")

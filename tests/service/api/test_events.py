@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.api.routes.job_events import followed_job
+from service.api.routes.job_events import job_events_source
 from service.api.sse import event_stream
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
@@ -28,7 +28,7 @@ def test_each_change_is_told_and_the_end_is_the_end(app: FastAPI, repository: Jo
     async def follow() -> list[str]:
         watcher = app.state.services.watcher
         pieces = []
-        async with aclosing(event_stream(watcher, followed_job(app.state.services, spec))) as stream:
+        async with aclosing(event_stream(watcher, job_events_source(app.state.services, spec))) as stream:
             pieces += [await anext(stream), await anext(stream)]
             for chunk in range(3):
                 make_chunk(repository, spec, chunk)
@@ -84,7 +84,7 @@ def test_a_quiet_job_is_still_heard_of(app: FastAPI, repository: JobRepository, 
     async def first_four() -> list[str]:
         watcher = app.state.services.watcher
         stream = event_stream(
-            watcher, followed_job(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05
+            watcher, job_events_source(app.state.services, spec), last_event_id="0.0.0.queued", heartbeat_s=0.05
         )
         try:
             async with aclosing(stream):
@@ -93,13 +93,13 @@ def test_a_quiet_job_is_still_heard_of(app: FastAPI, repository: JobRepository, 
             await watcher.close()
 
     pieces = asyncio.run(first_four())
-    assert pieces == ["retry: 2000\n\n"] + [": still here\n\n"] * 3
+    assert pieces == ["retry: 2000\n\n"] + [": heartbeat\n\n"] * 3
 
 
 def test_a_watcher_that_leaves_leaves_nothing_behind(app: FastAPI, spec: JobSpec) -> None:
     async def look_and_leave() -> None:
         watcher = app.state.services.watcher
-        stream = event_stream(watcher, followed_job(app.state.services, spec))
+        stream = event_stream(watcher, job_events_source(app.state.services, spec))
         async with aclosing(stream):
             await anext(stream)
             await anext(stream)

@@ -38,7 +38,7 @@ GOOD = {
     "slug": "unknown-job",
     "key": keys.job_image(ENDED, 0),
     "index": "0",
-    "picture": "image",
+    "kind": "image",
 }
 GOOD |= {
     "name": DATASET,

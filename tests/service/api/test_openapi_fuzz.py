@@ -228,7 +228,7 @@ def test_what_was_tried_reached_everything(counted: Counted) -> None:
         "POST /augmentations/{augmentation}/cancel": {200, 404},
         "DELETE /augmentations/{augmentation}": {204, 404},
         "GET /objects/{key}": {200, 206, 304, 403, 416},
-        "GET /twins/{job}/{index}/{picture}.png": {200, 206, 304, 403, 416},
+        "GET /twins/{job}/{index}/{kind}.png": {200, 206, 304, 403, 416},
     }
     missed = {
         label: statuses - {status for name, status in counted if name == label} for label, statuses in reached.items()

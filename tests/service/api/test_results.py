@@ -238,7 +238,7 @@ def test_images_without_masks_are_whole_samples_and_an_archive_of_images(
     assert set(archive.namelist()) == images | {"README.md", "card.json", "manifest.jsonl"}
     assert [json.loads(line)["mask"] for line in archive.read("manifest.jsonl").splitlines()] == [None] * 3
     readme = archive.read("README.md").decode()
-    assert "no masks: the model draws a picture for a mask, and this job gave it none" in readme
+    assert "no masks: the model draws an image for a given mask, and this job gave none" in readme
     assert "masks/NNNNNNNN.png" not in readme
 
 
@@ -248,7 +248,7 @@ def test_the_archive_says_what_was_given(client: TestClient, store: ObjectStore)
     body = {"model": "tissue", "prompt": "glands", "mask": [{"png": png}, {"png": png}]}
     job = client.post("/generate", json=body).json()["id"]
     readme = zipfile.ZipFile(io.BytesIO(client.get(f"/jobs/{job}/archive").content)).read("README.md").decode()
-    assert "Made by tissue@1.0.0 for the prompt 'glands' and 2 given masks, in turn: pictures" in readme
+    assert "Made by tissue@1.0.0 for the prompt 'glands' and 2 given masks, in order: images" in readme
     assert "- `masks/NNNNNNNN.png`: the mask it was drawn for, one class index a pixel\n" in readme
 
 

@@ -215,7 +215,7 @@ def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(
         client.get(link, headers={"Range": "bytes=0-1"}),
     ):
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/object-not-found")
-        assert "ask the job for what it has" in answer.json()["detail"]
+        assert "get a new link from the job" in answer.json()["detail"]
     assert client.head(link).status_code == 404
 
 

@@ -265,7 +265,7 @@ def test_a_hint_wakes_those_who_wait(live_settings: Settings, monkeypatch: pytes
     async def follow(job: str) -> list[JobState]:
         spec = repository.read_spec(job)
         states = []
-        async with aclosing(services.watcher.watch(job, lambda: services.progress.read(spec), beat_s=120)) as changes:
+        async with aclosing(services.watcher.watch(job, lambda: services.progress.read(spec), heartbeat_s=120)) as changes:
             states.append((await anext(changes)).state)
             while not services.watcher._listening:
                 await asyncio.sleep(0.01)

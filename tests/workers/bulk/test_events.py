@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from service.api import watcher
 from service.api.app import create_app
-from service.api.routes.run_events import followed_run
+from service.api.routes.run_events import run_events_source
 from service.api.schemas.runs import RunView, run_fields
 from service.api.services import Services
 from service.api.sse import event_stream
@@ -50,7 +50,7 @@ def shown(services: Services, spec: RunSpec, stands: RunProgress) -> RunView:
 async def following(app: FastAPI, spec: RunSpec, **options: Any) -> AsyncGenerator[AsyncGenerator[str, None], None]:
     """The stream of a run's events, after its first line."""
     services = app.state.services
-    async with aclosing(event_stream(services.watcher, followed_run(services, spec, shown), **options)) as stream:
+    async with aclosing(event_stream(services.watcher, run_events_source(services, spec, shown), **options)) as stream:
         assert await anext(stream) == "retry: 2000\n\n"
         yield stream
     await services.watcher.close()
@@ -120,7 +120,7 @@ def test_a_redis_that_loses_progress_sends_no_event(app: FastAPI, worker: BulkWo
                 continue
             return [*found, json.loads(events_in(piece)[0]["data"])["done"]]
 
-    still = ": still here\n\n"
+    still = ": heartbeat\n\n"
     assert asyncio.run(follow()) == [40, still, still, still, 41]
 
 
