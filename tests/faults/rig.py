@@ -128,7 +128,7 @@ class Rig:
         values: dict[str, Any] = {
             "weights_sha256": card.files["model.safetensors"].sha256,
             "classes": card.queryable[:1],
-            "size_px": card.default_size_px,
+            "size": card.default_size_px,
             "count": 6,
             "chunk_size": 2,
         }

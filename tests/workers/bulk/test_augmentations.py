@@ -305,7 +305,7 @@ def test_a_cancelled_set_keeps_accepted_twins_and_stops_its_jobs(
 ) -> None:
     import workers.bulk.augment as module
 
-    monkeypatch.setattr(module, "ROUND", 4)
+    monkeypatch.setattr(module, "MAX_ROUND_SAMPLES", 4)
     run = ask(client, dataset="scenes", model="tissue", count=40, seed=2)["id"]
     execute(run)
     second, first = Rounds(worker.store, run).jobs()

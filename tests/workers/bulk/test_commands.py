@@ -201,7 +201,7 @@ def test_sources_on_a_server_are_exported_by_the_server(url: str, scenes: Path, 
     assert run(["export", "scenes@1", str(scenes), "--format", "coco", "--out", str(tmp_path / "x")]) == 2
     assert "sources must be all here, or all on a server" in said()
     assert run(["export", "no/such", "--format", "coco", "--out", str(tmp_path / "x")]) == 2
-    assert "nothing that a server has" in said()
+    assert "not a source on a server" in said()
     assert run(["export", "nothing@1", "--format", "coco", "--out", str(tmp_path / "x")]) == 1
     assert "does not exist" in said()
 

@@ -248,7 +248,7 @@ def test_is_key_accepts_what_the_store_accepts() -> None:
         layout.preview(run),
     ):
         assert keys.check_key(key) == key
-    with pytest.raises(ValueError, match="no run's id"):
+    with pytest.raises(ValueError, match="not a run's id"):
         layout.about("../x")
 
 

@@ -217,7 +217,7 @@ def test_the_metrics_page_is_served_without_a_broker(
 def test_a_port_in_use_is_named(worker: BulkWorker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"port {port} on 127.0.0.1 cannot be had for metrics.*--metrics-port"):
+        with pytest.raises(SettingsError, match=f"cannot serve metrics on port {port} of 127.0.0.1.*--metrics-port"):
             serve_metrics(BulkCollector(worker), port, "127.0.0.1")
 
 
@@ -269,7 +269,7 @@ def test_the_command_serves_metrics_only_with_a_port(settings: Settings, store: 
             [*command, "--metrics-port", str(port)], env=environment, capture_output=True, text=True, timeout=60
         )
         assert refused.returncode == 1
-        assert f"port {port} on 127.0.0.1 cannot be had" in refused.stderr
+        assert f"port {port} of 127.0.0.1" in refused.stderr
         assert "Traceback" not in refused.stderr
         started[0].terminate()
         assert started[0].wait(30) == 0

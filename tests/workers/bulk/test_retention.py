@@ -176,7 +176,7 @@ def test_exports_of_missing_sets_fail_and_missing_twins_are_counted(
 ) -> None:
     import workers.bulk.augment as module
 
-    monkeypatch.setattr(module, "ROUND", 2)
+    monkeypatch.setattr(module, "MAX_ROUND_SAMPLES", 2)
     run = ask(client, dataset="scenes", model="tissue", count=6, seed=2)["id"]
     execute_until_ended(client, execute, worker, run)
     jobs = Rounds(worker.store, run).jobs()

@@ -38,7 +38,7 @@ def job(hire: Hire, post: Post, stored: FolderStore, tiny_model: Path) -> JobSpe
     card, _ = register(tiny_model, stored, Catalogue(stored))
     worker = hire(store=stored, load=None)
     sha256 = card.files["model.safetensors"].sha256
-    spec = accept(worker, post, card=card, weights_sha256=sha256, count=6, chunk_size=3, size_px=32)
+    spec = accept(worker, post, card=card, weights_sha256=sha256, count=6, chunk_size=3, size=32)
     work(worker, post)
     return spec
 
