@@ -221,7 +221,7 @@ def test_a_damaged_picture_is_not_served_and_one_that_has_gone_is_told(
 
 def test_they_are_served_over_s3_too_by_whichever_process_has_the_secret(s3_store: ObjectStore, tmp_path: Path) -> None:
     register(s3_store, card())
-    parts: dict[str, Any] = {"store": s3_store, "queue": NotingQueue(), "hints": DictLiveState()}
+    parts: dict[str, Any] = {"store": s3_store, "queue": NotingQueue(), "live_state": DictLiveState()}
     settings = Settings(data_dir=tmp_path, store_url="s3://bucket", broker_url=CLOSED_PORT, chunk_size=2)
     shared = settings.model_copy(update={"link_secret": SecretStr("0123456789abcdef")})
     one, other, without = (
