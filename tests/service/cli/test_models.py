@@ -80,7 +80,7 @@ def test_registering_a_version_again_is_allowed_only_with_equal_content(
     before = {info.key: info.etag for info in store.list("models/")}
     assert register(folder, store, catalogue(store, tmp_path))[1] is False
     write_tiny_model(folder, seed=8)
-    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is already registered .* higher version"):
+    with pytest.raises(ObjectExists, match=r"tiny@1.0.0 is already registered, .* higher version"):
         register(folder, store, catalogue(store, tmp_path))
     assert {info.key: info.etag for info in store.list("models/")} == before
     write_tiny_model(folder, seed=8, version="1.0.1")
