@@ -29,7 +29,7 @@ class ProblemAnswer(TwinsetError):
         return self.document
 
 
-class ServerUnreachable(NotReady):
+class NoServerAnswers(NotReady):
     """The server does not answer."""
 
     slug = "server-unreachable"
@@ -121,15 +121,15 @@ class ApiClient:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 
-    def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
+    def _unreachable(self, error: httpx.TransportError, path: str) -> NoServerAnswers:
         reason = str(error) or type(error).__name__
         link = urlsplit(path)
         if link.netloc and f"{link.scheme}://{link.netloc}" != self.url:
-            return ServerUnreachable(
+            return NoServerAnswers(
                 f"the server at {self.url} gave a link to {link.scheme}://{link.netloc}, which does not answer "
                 f"({reason}). Its TWINSET_PUBLIC_URL must be an address that clients can reach."
             )
-        return ServerUnreachable(
+        return NoServerAnswers(
             f"{self.url} does not answer ({reason}). Start a server with 'twinset up' (everything on this machine) "
             "or 'twinset serve', or name another with --url or TWINSET_PUBLIC_URL."
         )

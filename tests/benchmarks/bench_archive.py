@@ -35,7 +35,7 @@ import numpy as np
 
 from model_store.card import SamplerConvention
 from service.jobs.repository import JobRepository
-from service.jobs.sample_item import MadeTwin, Place
+from service.jobs.sample_item import FileLocation, MadeTwin
 from service.jobs.shards import pack_shard
 from service.jobs.spec import JobSpec, Layout
 from service.kit.ids import new_job_id
@@ -85,7 +85,7 @@ def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]
                 image, mask = keys.job_image(spec.job, twin.index), keys.job_mask(spec.job, twin.index)
                 write(image, twin.image)
                 write(mask, twin.mask or b"")
-                items.append(twin.at(Place(image), Place(mask)))
+                items.append(twin.at(FileLocation(image), FileLocation(mask)))
             made = record_of(spec, chunk, items)
         else:
             write(shard.key, shard.data)

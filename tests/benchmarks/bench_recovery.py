@@ -37,8 +37,8 @@ from service.broker import redis_keys
 from service.jobs.spec import JobSpec
 from service.settings import Settings
 from service.store.folder import FolderStore
-from tests.faults.rig import FAST_SETTINGS, Rig, Process
 from tests.faults.prefork import Prefork
+from tests.faults.rig import FAST_SETTINGS, Process, Rig
 from tests.faults.valkey_server import ValkeyServer
 from tests.tiny_model import write_tiny_model
 from tests.waiting import until

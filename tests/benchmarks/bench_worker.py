@@ -37,7 +37,7 @@ from model_store.interface import GuidanceInputs, System, stack_conditions
 from model_store.loading import choose_device, choose_dtype
 from service.settings import Settings
 from tests.benchmarks.untrained import build
-from workers.engine.threads import apart
+from workers.engine.threads import run_in_own_thread
 from workers.generation.warmup import any_request
 from workers.generation.worker import open_worker
 from workers.runtime.malloc import keep_memory
@@ -98,7 +98,7 @@ def main() -> None:
         bench.round(Load(4, 2, options.guidance, 0.0, card.default_size_px))
         rounds = []
         for number in range(options.rounds):
-            loop = apart(
+            loop = run_in_own_thread(
                 worker.models.cpu_threads,
                 lambda: plain_loop(plain, plain.guidance_inputs(any_request(card)), load, alone),
             )

@@ -17,7 +17,7 @@ _POLL_INTERVAL_S = 2.0
 _REPORT_INTERVAL_S = 0.5
 
 
-class Released(Exception):
+class RunReleased(Exception):
     """The handler must stop here: the run is cancelled, or another worker is to continue it."""
 
     def __init__(self, cancelled: bool) -> None:
@@ -56,14 +56,14 @@ class RunContext:
     _reported: bool = False
 
     def check(self) -> None:
-        """Renews the lease's heartbeat. Raises :class:`Released` if the handler must stop; call it at every item."""
+        """Renews the lease's heartbeat. Raises :class:`RunReleased` if the handler must stop; call it at every item."""
         if self.worker.shutdown.requested or not self.lease.heartbeat():
-            raise Released(cancelled=False)
+            raise RunReleased(cancelled=False)
         now = time.monotonic()
         if now - self._checked_at >= _POLL_INTERVAL_S:
             self._checked_at = now
             if self.is_cancelled():
-                raise Released(cancelled=True)
+                raise RunReleased(cancelled=True)
 
     def is_cancelled(self) -> bool:
         """Whether the run is cancelled or deleted."""
@@ -74,7 +74,7 @@ class RunContext:
         """Whether :meth:`check` raises: the same without an exception."""
         try:
             self.check()
-        except Released:
+        except RunReleased:
             return True
         return False
 
@@ -98,7 +98,7 @@ def cancel_keeping_nothing(context: RunContext) -> Finished:
 class RunHandler:
     """The code for one kind of run: ``handle`` executes it, ``on_cancel`` ends one that is cancelled.
 
-    ``handle`` may raise :class:`Released`, a store's error, or a TwinsetError that ends the run as failed.
+    ``handle`` may raise :class:`RunReleased`, a store's error, or a TwinsetError that ends the run as failed.
     """
 
     handle: Callable[[RunContext], Finished | RetryLater]

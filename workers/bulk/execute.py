@@ -22,10 +22,10 @@ from workers.bulk import metrics
 from workers.bulk.cleanup import clean_up_run
 from workers.bulk.context import (
     Finished,
-    Released,
     RetryLater,
     RunContext,
     RunHandler,
+    RunReleased,
 )
 from workers.bulk.worker import BulkWorker
 from workers.runtime.lease_renewal import RenewedLease
@@ -98,7 +98,7 @@ def _attempt(context: RunContext, handler: RunHandler, lease: RenewedLease) -> t
         )
     try:
         ended = handler.handle(context)
-    except Released as released:
+    except RunReleased as released:
         _uncount_attempt(worker, spec.run)
         if released.cancelled:
             return _cancel(context, handler)

@@ -8,7 +8,7 @@ from service.exports.resolve import ExportSpec, SourceLookup
 from service.exports.run import ExportProgress, ExportStopped, run_export
 from service.kit.states import JobState
 from service.store.run_keys import run_prefix
-from workers.bulk.context import Finished, Released, RunContext
+from workers.bulk.context import Finished, RunContext, RunReleased
 from workers.bulk.metrics import ExportMeter
 
 
@@ -28,12 +28,12 @@ def handle_export(context: RunContext) -> Finished:
         if context.report_progress(progress.done, progress.total, "writing"):
             meter.update(progress)
 
-    released: list[Released] = []
+    released: list[RunReleased] = []
 
     def should_stop() -> bool:
         try:
             context.check()
-        except Released as error:
+        except RunReleased as error:
             released.append(error)
         return bool(released)
 
@@ -49,7 +49,7 @@ def handle_export(context: RunContext) -> Finished:
                 scratch=scratch,
             )
         except ExportStopped:
-            raise released[-1] if released else Released(cancelled=False) from None
+            raise released[-1] if released else RunReleased(cancelled=False) from None
         finally:
             if last_progress is not None:
                 meter.update(last_progress)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.cli.http_client import ApiClient, ServerUnreachable
+from service.cli.http_client import ApiClient, NoServerAnswers
 from service.cli.root import run
 from tests.service.cli.conftest import LiveApi
 
@@ -245,7 +245,7 @@ def test_the_client_waits_for_a_server_that_restarts() -> None:
     answers: list[str] = []
 
     class Watched(ApiClient):
-        def _unreachable(self, error: httpx.TransportError, path: str) -> ServerUnreachable:
+        def _unreachable(self, error: httpx.TransportError, path: str) -> NoServerAnswers:
             refused.set()
             return super()._unreachable(error, path)
 

@@ -18,7 +18,7 @@ from tests.workers.bulk.conftest import RecordingRunQueue, dataset_tar, send
 from tests.workers.bulk.test_execute import DONE, accepted, kinds
 from tests.workers.bulk.test_exports import files
 from workers.bulk.celery_app import handlers
-from workers.bulk.context import Finished, Released, RunContext
+from workers.bulk.context import Finished, RunContext, RunReleased
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
 from workers.bulk.worker import BulkWorker
@@ -85,7 +85,7 @@ def test_the_sweeper_removes_the_rest_after_a_kill_at_any_delete(
         for number in range(3):
             store.put(f"{run_keys.run_prefix(context.spec.run)}files/{number}.tar", b"half")
         if state is JobState.CANCELLED:
-            raise Released(cancelled=True)
+            raise RunReleased(cancelled=True)
         return Finished(state, 0, reason="it cannot be")
 
     sweeper = RunSweeper(other)
@@ -162,7 +162,7 @@ def test_an_archive_is_removed_and_the_report_of_a_failed_dataset_kept(
         store.put(layout.shard(spec.run, 0), b"x")
         store.put(layout.report(spec.run), b"{}")
         if state is JobState.CANCELLED:
-            raise Released(cancelled=True)
+            raise RunReleased(cancelled=True)
         return DONE if state is JobState.SUCCEEDED else Finished(state, 0, reason="no pair")
 
     execute_run(worker, spec.run, kinds(handle))

@@ -26,10 +26,10 @@ from tests.workers.bulk.conftest import RecordingRunQueue
 from workers.bulk.celery_app import create_bulk_app
 from workers.bulk.context import (
     Finished,
-    Released,
     RetryLater,
     RunContext,
     RunHandler,
+    RunReleased,
 )
 from workers.bulk.execute import RunOutcome, execute_run
 from workers.bulk.sweeper import RunSweeper
@@ -215,7 +215,7 @@ def test_a_worker_that_stops_requeues_its_run(
     def handle(context: RunContext) -> Finished:
         worker.shutdown.request()
         assert context.should_stop()
-        raise Released(cancelled=False)
+        raise RunReleased(cancelled=False)
 
     assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.RELEASED
     assert run_queue.sent == [spec.run]
