@@ -136,7 +136,8 @@ def make_rig(folder: Path, prefork: Prefork, broker_url: str) -> Rig:
     write_tiny_model(folder / "tiny")
     usual = Settings()
     store = FolderStore(folder / "store", link_secret=b"0123456789abcdef", public_url="http://127.0.0.1:8000")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ} | FAST_SETTINGS | {
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    environment = inherited | FAST_SETTINGS | {
         "TWINSET_LEASE_S": str(usual.lease_s),
         "TWINSET_SWEEP_INTERVAL_S": str(usual.sweep_interval_s),
         "TWINSET_CHUNKS_IN_FLIGHT": str(usual.chunks_in_flight),
