@@ -113,7 +113,7 @@ class Rig:
     def api(self, fault: ProcessFault | None = None, port: int = 0) -> tuple[Process, str]:
         """Starts an API; returns the process and its URL."""
         process = self._start(["twinset", "serve", "--port", str(port)], fault, None)
-        url = until(lambda: re.search(r"listens at (http://[^,\s]+)", process.log_text))[1]
+        url = until(lambda: re.search(r"listens at (http://[^;\s]+)", process.log_text))[1]
         return process, url
 
     def end(self) -> None:
