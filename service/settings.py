@@ -196,8 +196,8 @@ class Settings(BaseSettings):
     )
     shapes: Literal["fixed", "floating"] = Field(
         "fixed",
-        description="fixed: a twin's bits never depend on other samples in the batch; floating: faster with few samples, "
-        "but bits vary.",
+        description="fixed: a twin's bits never depend on other samples in the batch; floating: faster with few "
+        "samples, but bits vary.",
     )
     compile: bool = Field(
         False, description="Run the networks through torch.compile; takes minutes once, needs a C++ compiler."

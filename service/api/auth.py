@@ -53,7 +53,8 @@ def _admitted(services: Services, authorization: str | None) -> str:
 
 async def _tenant(request: Request) -> str:
     # Set by KeyedRoute; on another route this fails rather than let a request in without a tenant.
-    return request.state.tenant
+    tenant: str = request.state.tenant
+    return tenant
 
 
 TenantDep = Annotated[str, Depends(_tenant)]

@@ -102,10 +102,10 @@ def draw_contact_sheet(
 def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
     """A mask of class indices (8-bit, one channel) painted in the classes' colours, RGB; 255 becomes dark grey.
 
-    Raises ValueError for another kind of picture, or an index that is no class.
+    Raises ValueError for another image mode, or an index that is no class.
     """
     if mask.mode not in ("L", "P"):
-        raise ValueError(f"a mask is an 8-bit picture of one channel (mode L or P), and this one has mode {mask.mode}")
+        raise ValueError(f"a mask is an 8-bit image of one channel (mode L or P), and this one has mode {mask.mode}")
     colours = {entry.index: entry.colour for entry in classes} | {IGNORE_INDEX: _IGNORE_COLOUR}
     unknown_labels = sorted(set(mask.tobytes()) - colours.keys())
     if unknown_labels:

@@ -1,16 +1,15 @@
 """A streamed zip file: members go in one at a time, bytes come out, only the directory is kept in memory.
 
-Members are stored, not deflated: PNG does not shrink. Each stands behind a header with its size and checksum already in
-it, so that readers which cannot seek can read the file too; Python's own ``zipfile``, writing to a stream, puts them
-behind the member, where a stored member's end cannot be found. Zip64 where counts and offsets ask for it (APPNOTE 4.3,
-4.5.3).
+Members are stored, not deflated: PNG does not shrink. Each follows a header that already has its size and checksum, so
+that readers which cannot seek can read the file too; Python's own ``zipfile``, writing to a stream, puts them behind
+the member, where a stored member's end cannot be found. Zip64 where counts and offsets ask for it (APPNOTE 4.3, 4.5.3).
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,7 +42,7 @@ def member(name: str, data: bytes, *, modified: datetime) -> Member:
     return Member(name, modified, len(data), zlib.crc32(data), (data,))
 
 
-def zip_stream(members: Iterable[Member], *, offset: int = 0) -> Iterator[bytes]:
+def zip_stream(members: Iterable[Member], *, offset: int = 0) -> Generator[bytes, None, None]:
     """The bytes of a zip file of ``members``; ``offset`` bytes stand before it in the same file.
 
     Raises ValueError for a member that is not what it said it was.

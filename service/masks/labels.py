@@ -41,7 +41,8 @@ def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.nd
     table = readers[encoding](raster, card)
     classes = np.zeros(256, dtype=np.uint8)
     classes[list(table)] = list(table.values())
-    return classes[raster.samples]
+    labels: np.ndarray = classes[raster.samples]
+    return labels
 
 
 def _auto(raster: Raster, card: ModelCard) -> Table:

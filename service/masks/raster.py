@@ -86,14 +86,16 @@ def _transparent(pixels: np.ndarray, file: PngFile) -> np.ndarray:
     if file.colour == PALETTE:
         alpha = np.full(256, 255, dtype=np.uint8)
         alpha[: min(len(given), 256)] = np.frombuffer(given[:256], dtype=np.uint8)
-        return alpha[pixels] < 255
+        faded: np.ndarray = alpha[pixels] < 255
+        return faded
     channels = 1 if file.colour == GREY else 3
     if len(given) != 2 * channels:
         raise MaskRefused(
             f"is damaged: its transparency has {len(given)} bytes, not {2 * channels}; save the file again"
         )
     wanted = np.frombuffer(given, dtype=">u2")
-    return (pixels.reshape(*pixels.shape[:2], channels) == wanted).all(axis=-1)
+    matching: np.ndarray = (pixels.reshape(*pixels.shape[:2], channels) == wanted).all(axis=-1)
+    return matching
 
 
 def _check_opaque(transparent: np.ndarray) -> None:
@@ -126,7 +128,7 @@ class TooManyColours(MaskRefused):
         self.pixels = pixels
 
     def unknown_colours(self, colours: Sequence[Colour]) -> tuple[int, Colour, tuple[int, int]]:
-        """The number of its colours that are not in ``colours``, the first of them by rows, and its place ``(x, y)``."""
+        """The number of its colours that are not in ``colours``, the first of them, and its place ``(x, y)``."""
         known = _packed(np.array(colours))
         seen = np.zeros(1 << 24, dtype=bool)
         first: tuple[Colour, tuple[int, int]] | None = None

@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from service.api.auth import TenantDep
 from service.api.content_type import JsonRoute
 from service.api.openapi import answers
+from service.api.parameters import IdempotencyKey
 from service.api.routes import callbacks
 from service.api.schemas.jobs import JobView, as_json, job_view
 from service.api.services import ServicesDep
-from service.jobs.idempotency import MAX_KEY_CHARS
 from service.jobs.progress import Progress, accepted
 from service.jobs.request import GenerateRequest
 from service.jobs.spec import JobSpec
@@ -45,14 +45,7 @@ async def generate(
     body: GenerateRequest,
     services: ServicesDep,
     tenant: TenantDep,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
-            description="1 to 255 visible ASCII characters, a UUID say. The same key with the same body always stands "
-            "for the same job; with another body it is refused. Keys do not expire.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None, Header(description="`wait=N` delays the answer up to N seconds until the job has ended.")
     ] = None,

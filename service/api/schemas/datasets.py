@@ -68,11 +68,11 @@ def dataset_view(services: Services, spec: RunSpec, progress: RunProgress) -> Da
         links["report"] = f"{own}/report"
     if about is not None:
         links["statistics"] = f"{own}/statistics"
-        pictures = {"picture": layout.statistics_chart(spec.run), "preview": layout.preview(spec.run)}
+        charts = {"picture": layout.statistics_chart(spec.run), "preview": layout.preview(spec.run)}
         expires_s = services.settings.link_expires_s
         links |= {
             name: services.store.sign(key, expires_s=expires_s, content_type="image/png")
-            for name, key in pictures.items()
+            for name, key in charts.items()
         }
     shared = (
         "state",

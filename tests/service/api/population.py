@@ -217,7 +217,7 @@ def _link(store: ObjectStore, url: str) -> Link:
     query = dict(parse_qsl(parts.query))
     if parts.path.startswith("/twins/"):
         _, _, job, index, file = parts.path.split("/")
-        return Link({"job": job, "index": index, "picture": file.removesuffix(".png")}, query, f'"{query["sha256"]}"')
+        return Link({"job": job, "index": index, "kind": file.removesuffix(".png")}, query, f'"{query["sha256"]}"')
     key = unquote(parts.path.removeprefix("/objects/"))
     info = store.head(key)
     assert info is not None

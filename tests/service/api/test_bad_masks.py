@@ -84,7 +84,11 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "/mask",
         "the model does not know: 4, 5; tissue@1.0.0 has classes 0 to 3",
     ),
-    "ignore": (sent(pillow_file(np.where(LABELS == 3, 255, LABELS).astype(np.uint8))), "/mask", "which a model cannot draw"),
+    "ignore": (
+        sent(pillow_file(np.where(LABELS == 3, 255, LABELS).astype(np.uint8))),
+        "/mask",
+        "which a model cannot draw",
+    ),
     "bad base64": ({"png": "iVBO*"}, "/mask", 'not base64: "*" at character 4'),
     "unknown upload": (
         {"upload": "ab" * 32},

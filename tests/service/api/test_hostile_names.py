@@ -48,17 +48,23 @@ GOOD |= {
 }
 
 NAMES = [
-    "..", ".", "../..", "../../../etc/passwd", "..\\..\\secret", "....//....//secret", "/etc/passwd", "//etc/passwd", "C:\\secret",
-    "\\\\host\\share", "file:///etc/passwd", "~", "~root/.ssh/id_rsa", "\0", "a\0b", f"{ENDED}\0", f"{ENDED}\n", f" {ENDED}", f"{ENDED} ",
+    "..", ".", "../..", "../../../etc/passwd", "..\\..\\secret", "....//....//secret", "/etc/passwd", "//etc/passwd",
+    "C:\\secret",
+    "\\\\host\\share", "file:///etc/passwd", "~", "~root/.ssh/id_rsa", "\0", "a\0b", f"{ENDED}\0", f"{ENDED}\n",
+    f" {ENDED}", f"{ENDED} ",
     f"{ENDED}/", f"{ENDED}/../{JOBS['queued']}", f"{ENDED}.json", ENDED.upper(), ENDED.replace("j", "\u0458", 1),
-    ENDED.replace("0", "\uff10"), ENDED.replace("0", "\u0660"), ENDED[:-1], ENDED + "0", ENDED.replace("0", "o"), "j" + "0" * 10_000,
+    ENDED.replace("0", "\uff10"), ENDED.replace("0", "\u0660"), ENDED[:-1], ENDED + "0", ENDED.replace("0",
+    "o"), "j" + "0" * 10_000,
     "\u2024\u2024/\u2024\u2024/secret", "\uff0e\uff0e\uff0fsecret", "..\u2215secret", "..\u2044..", "\u202e3gnp.",
     "a\u0300" * 60, "\ufeff", "\U0001f4a3",
     "\r\nSet-Cookie: a=b", "a\r\n\r\n<html>", "; rm -rf /", "$(id)", "`id`", "| id", "%s%n%x", "{0.__class__}",
     "{{7*7}}", "${jndi:ldap://x}",
-    "' OR 1=1 --", "<script>alert(1)</script>", "__proto__", "__class__", "CON", "nul.png", "aux", ".incoming", ".incoming/x", "secret",
-    "../secret", "../link-secret", "../../secret", "spec.json", "-rf", "*", "?", "[a-z]", "a" * 256, "a/" * 300, "\x7f", "\x1b[31m",
-    "latest", "aerial@../1.0.0", "aerial@", "@", "@1.0.0", "aerial@1.0.0/../../x", "%", "%zz", "%2e%2e%2f", "%252e%252e%252f",
+    "' OR 1=1 --", "<script>alert(1)</script>", "__proto__", "__class__", "CON", "nul.png", "aux", ".incoming",
+    ".incoming/x", "secret",
+    "../secret", "../link-secret", "../../secret", "spec.json", "-rf", "*", "?", "[a-z]",
+    "a" * 256, "a/" * 300, "\x7f", "\x1b[31m",
+    "latest", "aerial@../1.0.0", "aerial@", "@", "@1.0.0", "aerial@1.0.0/../../x", "%", "%zz", "%2e%2e%2f",
+    "%252e%252e%252f",
     "%00", "%c0%ae%c0%ae/",
     "9" * 5000, "-1", "1e9", "NaN", "0x10", "\u0663", "true", "null", "[]", "",
 ]  # fmt: skip
@@ -146,7 +152,8 @@ def test_in_a_path_no_name_leads_anywhere(population: Population, wire: Wire) ->
                         status in (403, 404, 405) or "@" in name or name in ("", "latest") or path == "/jobs/{job}"
                     ), (path, way)
                     counted[status] += 1
-    assert counted[404] > 1000 and counted[403] > 100, counted
+    assert counted[404] > 1000, counted
+    assert counted[403] > 100, counted
 
 
 def test_no_path_leads_out_of_what_is_served(population: Population, wire: Wire) -> None:
@@ -163,14 +170,12 @@ def test_no_path_leads_out_of_what_is_served(population: Population, wire: Wire)
     methods = cycle(("GET", "HEAD", "GET", "DELETE", "GET", "POST"))
     for root in roots:
         for name in ALL:
-            for way, method in zip(in_a_path(name), methods):
+            for way, method in zip(in_a_path(name), methods, strict=False):
                 answer = wire.ask(method, root + way)
                 assert check(answer, f"{method} {root}{way[:200]}") in (200, 403, 404, 405, 415)
                 if answer.status == 200:
-                    assert root.startswith(("/jobs", "/docs", "/static")) and way.strip("/.") in ("", *GOOD.values()), (
-                        root,
-                        way,
-                    )
+                    assert root.startswith(("/jobs", "/docs", "/static")), (root, way)
+                    assert way.strip("/.") in ("", *GOOD.values()), (root, way)
 
 
 def test_a_link_that_is_signed_still_opens_no_more_than_a_key(population: Population, wire: Wire) -> None:
@@ -208,8 +213,10 @@ def test_in_a_query_no_name_does_harm(population: Population, wire: Wire) -> Non
 
 
 HEADERS = (
-    "Accept", "Accept-Encoding", "Authorization", "Content-Encoding", "Content-Type", "Cookie", "Expect", "Forwarded", "Host",
-    "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Origin", "Prefer", "Range", "Referer", "Traceparent",
+    "Accept", "Accept-Encoding", "Authorization", "Content-Encoding", "Content-Type", "Cookie", "Expect",
+    "Forwarded", "Host",
+    "Idempotency-Key", "If-Modified-Since", "If-None-Match", "Last-Event-ID", "Origin", "Prefer", "Range", "Referer",
+    "Traceparent",
     "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Http-Method-Override",
 )  # fmt: skip
 

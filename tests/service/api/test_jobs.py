@@ -104,10 +104,8 @@ def test_the_store_overrules_a_hint(client: TestClient, repository: JobRepositor
 def test_looking_again_and_again_counts_each_record_once(client: TestClient, repository: JobRepository) -> None:
     job = post(client, count=200)
     spec = repository.read_spec(job)
-    made = 0
-    for chunk in [*range(50, 100), *range(50)]:
+    for made, chunk in enumerate([*range(50, 100), *range(50)], start=1):
         make_chunk(repository, spec, chunk, failed=(2 * chunk,) if chunk % 10 == 0 else ())
-        made += 1
         if made % 25 == 0:
             view = client.get(f"/jobs/{job}").json()
             assert view["done"] + (view["failed"] or 0) == 2 * made

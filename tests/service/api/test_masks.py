@@ -263,7 +263,8 @@ def test_guidance_goes_to_the_targets_that_the_card_lists(
     assert refused.json()["errors"] == [
         {
             "pointer": "/guidance_target",
-            "detail": 'guidance_target is "text": narrow@1.0.0 can strengthen mask, joint; take one of these, or leave it out',
+            "detail": 'guidance_target is "text": narrow@1.0.0 can strengthen mask, joint; '
+            "take one of these, or leave it out",
         }
     ]
 

@@ -310,8 +310,9 @@ def test_so_does_a_damaged_part_of_a_shard(
     data[record.items[1].mask_offset] ^= 1
     repository.store.put(keys.job_shard(spec.job, 2), bytes(data))
     received = b""
-    with pytest.raises(StoreError, match=rf"000002.tar \(bytes {record.items[1].mask_offset} to .*damaged"):
-        for piece in archive_stream(app.state.services, spec):
+    pieces = archive_stream(app.state.services, spec)
+    with pytest.raises(StoreError, match=rf"000002.tar \(bytes {record.items[1].mask_offset} to .*damaged"):  # noqa: PT012
+        for piece in pieces:
             received += piece
     assert b"images/00000003.png" in received
     assert b"masks/00000005.png" not in received

@@ -161,12 +161,10 @@ with TestClient(app) as client:
     for path in ("", "/samples", "/archive"):
         assert client.get(f"/jobs/{job}{path}").status_code == 200
     client.delete(f"/jobs/{job}")
-    client.get("/metrics"), client.get("/models"), client.get("/readyz"), client.get("/datasets"), client.get("/exports")
-    loaded = [name for name in ("torch", "numpy", "diffusers", "boto3") if name in sys.modules]
-    # describing how masks are transformed takes what transforms them
+    for path in ("/metrics", "/models", "/readyz", "/datasets", "/augmentations", "/exports"):
+        client.get(path)
     assert client.get("/openapi.json").status_code == 200
-    loaded += [name for name in ("torch", "diffusers", "boto3") if name in sys.modules]
-print(json.dumps(loaded))
+print(json.dumps([name for name in ("torch", "numpy", "PIL", "diffusers", "boto3") if name in sys.modules]))
 """
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path), CLOSED_PORT],

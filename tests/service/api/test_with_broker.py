@@ -153,7 +153,7 @@ def test_a_chunk_that_cannot_be_sent_says_so_at_once() -> None:
     for _ in range(3):
         with pytest.raises(BrokerUnavailable, match="chunk 7 of job"):
             queue.send_chunk(JOB, 7)
-    with pytest.raises(BrokerUnavailable, match="chunks 2 to 4 of job .* the sweeper"):
+    with pytest.raises(BrokerUnavailable, match=r"chunks 2 to 4 of job .* the sweeper"):
         queue.send_chunks(JOB, range(2, 5))
     assert time.monotonic() - began < 5
 
@@ -179,7 +179,7 @@ def test_hints_are_heard_from_an_event_loop_as_they_are_read_from_a_thread(live_
     for _ in range(2):  # a second event loop has its own connections
         found = asyncio.run(hear())
         assert found == [live_state.read_job(job) for job in jobs]
-    rates, stalls = zip(*found)
+    rates, stalls = zip(*found, strict=True)
     assert rates == (None, *(number / 4 for number in range(1, 30)), *[None] * 10)
     assert [stalled and stalled.reason for stalled in stalls[:4]] == ["disk 0 is full", None, None, "disk 3 is full"]
     live_state.close()
@@ -265,7 +265,8 @@ def test_a_hint_wakes_those_who_wait(live_settings: Settings, monkeypatch: pytes
     async def follow(job: str) -> list[JobState]:
         spec = repository.read_spec(job)
         states = []
-        async with aclosing(services.watcher.watch(job, lambda: services.progress.read(spec), heartbeat_s=120)) as changes:
+        snapshots = services.watcher.watch(job, lambda: services.progress.read(spec), heartbeat_s=120)
+        async with aclosing(snapshots) as changes:
             states.append((await anext(changes)).state)
             while not services.watcher._listening:
                 await asyncio.sleep(0.01)

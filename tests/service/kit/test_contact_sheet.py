@@ -78,7 +78,7 @@ def test_pictures_that_are_not_square_keep_their_proportions(tmp_path: Path) -> 
         for place in ((x, y) for x in range(sheet.width) for y in range(sheet.height))
         if sheet.getpixel(place) == (100,) * 3
     ]
-    across, down = zip(*grey)
+    across, down = zip(*grey, strict=True)
     assert (max(across) - min(across), max(down) - min(down)) == (99, 49)
 
 

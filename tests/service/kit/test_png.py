@@ -73,7 +73,7 @@ def test_the_order_of_the_provenance_does_not_change_the_bytes() -> None:
 
 
 def test_pixels_that_are_no_image_and_indices_of_no_class_are_refused() -> None:
-    with pytest.raises(ValueError, match="not .* float64"):
+    with pytest.raises(ValueError, match=r"not .* float64"):
         encode_image(np.zeros((2, 2, 3)), {})
     with pytest.raises(ValueError, match=r"\(2, 2, 4\)"):
         encode_image(np.zeros((2, 2, 4), dtype=np.uint8), {})

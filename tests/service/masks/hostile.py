@@ -73,7 +73,8 @@ def other_formats() -> Iterator[Bad]:
         "SVG with an entity": b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
         "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
         "HTML": b"<html><script>alert(1)</script></html>",
-        "pickle": b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
+        "pickle": b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94"
+        b"\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
         "ELF": b"\x7fELF\x02\x01\x01" + bytes(64),
         "AVIF": b"\0\0\0\x20ftypavif" + bytes(64),
         "numpy": b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",

@@ -277,7 +277,7 @@ def test_rows_that_pillow_cannot_unfilter_are_refused() -> None:
     from tests.service.masks.support import file, header
 
     rows = b"".join(b"\x09" + bytes(16) for _ in range(16))
-    with pytest.raises(MaskRefused, match="cannot be decoded .*save the file again"):
+    with pytest.raises(MaskRefused, match=r"cannot be decoded .*save the file again"):
         read(file(header(16, 16), chunk(b"IDAT", zlib.compress(rows))))
 
 

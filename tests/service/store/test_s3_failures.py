@@ -73,7 +73,7 @@ def scripted(*answers: Answer | Callable[[list[Seen]], Answer]) -> Iterator[tupl
             if self.command != "HEAD":
                 self.wfile.write(answer.body[: answer.cut])
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = answer
+        do_GET = do_PUT = do_HEAD = do_DELETE = answer  # noqa: N815 (named by http.server)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -133,7 +133,7 @@ def test_an_overloaded_store_is_asked_again_but_not_for_ever(aws: None) -> None:
 def test_missing_and_wrong_credentials_are_named(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = Answer(403, b"<Error><Code>InvalidAccessKeyId</Code><Message>Unknown key.</Message></Error>")
     with scripted(refused) as (endpoint, seen):
-        with pytest.raises(StoreUnavailable, match="InvalidAccessKeyId .* set AWS_ACCESS_KEY_ID"):
+        with pytest.raises(StoreUnavailable, match=r"InvalidAccessKeyId .* set AWS_ACCESS_KEY_ID"):
             at(endpoint).get("a/b")
         assert len(seen) == 1
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

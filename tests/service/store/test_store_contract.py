@@ -190,7 +190,6 @@ def test_hostile_keys_are_refused_by_every_method(store: ObjectStore) -> None:
         for use in uses:
             with pytest.raises(InvalidKey):
                 use(key)
-                pytest.fail(f"{key!r} was taken")
     assert keys_of(store, "") == []
 
 
@@ -199,7 +198,6 @@ def test_hostile_prefixes_are_refused(store: ObjectStore) -> None:
         for use in (store.list, store.list_folders):
             with pytest.raises(InvalidKey):
                 use(prefix)
-                pytest.fail(f"{prefix!r} was taken")
     with pytest.raises(InvalidKey):
         store.list("", start_after="line\nbreak")
     with pytest.raises(InvalidKey):
@@ -337,7 +335,7 @@ def test_a_file_is_put_once_if_absent(store: ObjectStore, tmp_path: Path) -> Non
 def test_a_file_that_is_none_is_not_put(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         store.put_file("a/b", tmp_path / "nowhere")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=r"director|regular"):
         store.put_file("a/b", tmp_path)
     assert keys_of(store, "") == []
 

@@ -136,7 +136,7 @@ def test_a_receiver_that_says_nothing_or_a_byte_at_a_time_is_left_in_bounded_tim
             receiver.drips = True
             receiver.held.set()
         began = time.monotonic()
-        with pytest.raises(NotDelivered, match="no answer within 0.5 s"):
+        with pytest.raises(NotDelivered, match=r"no answer within 0\.5 s"):
             send(receiver.url, timeout_s=0.5)
         assert 0.4 < time.monotonic() - began < 5
 
