@@ -28,8 +28,11 @@ from tests.service.api.support import (
 
 @dataclass
 class InstantWorker:
-    """A queue that is its own worker. ``idle`` lets chunks lie; samples in ``failing`` are given up; without
-    ``with_masks`` images have none; the mask ``damaged_mask`` is overwritten."""
+    """Fake queue that makes each chunk at once.
+
+    ``idle`` makes none; samples in ``failing`` fail; without ``with_masks`` images have no masks; the mask with the
+    index ``damaged_mask`` is overwritten.
+    """
 
     repository: JobRepository
     idle: bool = False

@@ -62,14 +62,16 @@ def test_a_failed_export_keeps_nothing(
     before = worker.repository.usage.stored_bytes("default")
     break_at_the_third_shard(monkeypatch, RuntimeError("a fault of ours"))
     assert execute_run(worker, export, handlers()) is RunOutcome.FAILED
-    assert {"files/train-000000.tar", "checkpoints/000001.json"} <= set(made(store, export)), "it may be gone on with"
+    assert {"files/train-000000.tar", "checkpoints/000001.json"} <= set(made(store, export)), (
+        "another worker may continue it"
+    )
     told = run_keys.run_callback(export, 1)
     store.put(told, b"{}")
     assert execute_run(worker, export, handlers()) is RunOutcome.ENDED
     view = client.get(f"/exports/{export}").json()
     assert (view["state"], view["files"], view["bytes"]) == ("failed", None, None)
     assert "a fault of ours" in view["reason"]
-    assert made(store, export) == ["callbacks/0001.json"], "whom it was told is no part of what it made"
+    assert made(store, export) == ["callbacks/0001.json"], "webhook attempts are kept"
     assert worker.repository.usage.stored_bytes("default") == before
     assert store.head(run_keys.open_run(export)) is None
 
@@ -98,9 +100,9 @@ def test_the_sweeper_removes_the_rest_after_a_kill_at_any_delete(
         summary = other.runs.read_summary(spec.run)
         assert summary is not None
         assert (summary.state, summary.bytes) == (state, 0), "a run ends even if the store cannot delete"
-        settled = store.head(run_keys.open_run(spec.run)) is None
-        assert settled or left < 4
-        assert not (settled and made(store, spec.run)), "it is open as long as anything is there"
+        cleaned_up = store.head(run_keys.open_run(spec.run)) is None
+        assert cleaned_up or left < 4
+        assert not (cleaned_up and made(store, spec.run)), "it stays open while any object is left"
         assert sweeper.run_once()
         assert made(store, spec.run) == []
         assert store.head(run_keys.open_run(spec.run)) is None

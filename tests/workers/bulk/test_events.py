@@ -83,7 +83,7 @@ def test_progress_is_streamed_and_the_end_closes_the_stream(
 
             heard = threading.Semaphore(0)
             carried = asyncio.get_running_loop().run_in_executor(None, execute_run, worker, spec.run, kinds(handle))
-            # taken up only now, before the slow clock
+            # executed only now, before the slow clock
             for _ in range(3):
                 events.append(await following_event(stream))
                 heard.release()

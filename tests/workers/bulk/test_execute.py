@@ -78,7 +78,7 @@ def test_a_run_ends_once_with_its_handlers_result(worker: BulkWorker) -> None:
     )
     assert worker.store.head(run_keys.open_run(spec.run)) is None
     assert worker.repository.usage.stored_bytes("default") == {spec.run: 10}
-    # delivered again, it is left alone
+    # delivered again, it is not executed
     assert execute_run(worker, spec.run, kinds(handle)) is RunOutcome.NOTHING_TO_DO
     assert calls == [spec.run]
     assert worker.leases.live(spec.run) == set()
@@ -168,7 +168,7 @@ def test_a_run_that_keeps_failing_fails_with_the_reason(worker: BulkWorker) -> N
 def test_a_run_that_keeps_killing_its_worker_fails(worker: BulkWorker, settings: Settings) -> None:
     spec = accepted(worker)
     redis = Redis.from_url(settings.broker_url)
-    redis.set(redis_keys.run_attempts(spec.run), 2)  # two began and never came back
+    redis.set(redis_keys.run_attempts(spec.run), 2)  # two attempts began and never ended
     redis.close()
     assert execute_run(worker, spec.run, kinds(lambda context: DONE)) is RunOutcome.ENDED
     summary = worker.runs.read_summary(spec.run)
@@ -231,7 +231,7 @@ def test_a_deleted_runs_objects_are_removed_after_its_lease_ends(worker: BulkWor
         store.put(f"{run_keys.run_prefix(spec.run)}shards/0.tar", b"x")
         worker.runs.delete(spec)
         assert sweeper.run_once()
-        assert store.head(run_keys.run_spec(spec.run)) is not None, "removed while somebody writes"
+        assert store.head(run_keys.run_spec(spec.run)) is not None, "removed while a worker writes"
         context._checked_at = float("-inf")
         context.check()
         raise AssertionError("the deletion was not seen")

@@ -146,12 +146,12 @@ def test_a_set_expires_with_its_jobs_after_the_exports_that_read_it(
     sweep(forgetful, later=DAYS + 1)
     assert client.get(f"/augmentations/{run}").status_code == 200
     assert client.get(f"/jobs/{job}").status_code == 200
-    assert client.get(f"/exports/{done}").status_code == 404, "of exports none needs another"
+    assert client.get(f"/exports/{done}").status_code == 404, "no export needs another"
     execute(waiting)
     view = client.get(f"/exports/{waiting}").json()
     assert (view["state"], view["items"]) == ("succeeded", {"real": 0, "synthetic": 4})
     assert files(client, view) == wanted
-    # now nothing holds it; by its own age the export that is left would go as well
+    # now no export reads it; the remaining export would expire as well by its own age
     summary = forgetful.runs.read_summary(waiting)
     assert summary is not None
     younger = summary.model_copy(update={"finished_at": summary.finished_at + timedelta(days=3)})

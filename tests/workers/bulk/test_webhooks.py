@@ -152,7 +152,7 @@ def test_a_failed_delivery_is_retried_and_its_attempts_are_kept(
     deliver(worker, clock)
     assert len(receiver.got) == 1, "it is not due yet"
     clock.go_on(7)
-    # as if whoever ended it had been killed before all was cleared away
+    # as if its worker had been killed before the clean-up
     store.put(run_keys.open_run(spec.run), b"")
     assert RunSweeper(worker).run_once()
     assert store.head(run_keys.open_run(spec.run)) is None

@@ -99,7 +99,7 @@ def test_another_worker_continues_after_a_kill_at_any_delete(hire: Hire, store: 
         other.run_once()
         other._leader_lock.release()
         assert objects(store, spec.job) == []
-    assert deletes > 10, "it was killed at every place there is"
+    assert deletes > 10, "it was killed at every delete"
     assert objects(store, spec.job) == []
     assert worker.repository.read_retry(first.job) is None
     assert worker.repository.usage.stored_bytes("acme") == {}
@@ -172,7 +172,7 @@ def test_sample_files_without_a_record_are_removed_a_day_after_the_end(worker: W
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     for _ in range(worker.settings.max_chunk_attempts):
         worker.dispatcher.begin_attempt(spec.job, 1)
-    # what workers wrote who were killed before the record: of a chunk that was quarantined, and of one never recorded
+    # files of workers that were killed before the record: of a chunk that was quarantined, and of one never recorded
     for index in (2, 3, 4):
         store.put(keys.job_image(spec.job, index), b"image")
         store.put(keys.job_mask(spec.job, index), b"mask")
@@ -182,7 +182,7 @@ def test_sample_files_without_a_record_are_removed_a_day_after_the_end(worker: W
     young = garbage_collector(worker)
     young.run_once()
     young._leader_lock.release()
-    assert store.head(keys.job_image(spec.job, 4)) is not None, "somebody may still be at it"
+    assert store.head(keys.job_image(spec.job, 4)) is not None, "a worker may still be writing"
     assert garbage_collector(worker, later=LATER).run_once()
     left = [info.key for prefix in keys.job_sample_prefixes(spec.job) for info in store.list(prefix)]
     assert left == [
@@ -208,7 +208,7 @@ def test_shards_without_a_record_are_removed_a_day_after_the_end(worker: Worker,
     young = garbage_collector(worker)
     young.run_once()
     young._leader_lock.release()
-    assert all(store.head(key) is not None for key in strays), "somebody may still be at it"
+    assert all(store.head(key) is not None for key in strays), "a worker may still be writing"
     assert garbage_collector(worker, later=LATER).run_once()
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
 

@@ -99,7 +99,7 @@ def test_after_a_kill_before_the_record_it_is_sent_again_under_the_same_id(
 def test_after_a_kill_after_the_record_it_is_not_sent_again(worker: Worker, receiver: Receiver) -> None:
     spec = ended(worker, receiver)
     deliver(worker)
-    # the note is there again, as it also is when a second one who ends the job is late
+    # the outbox entry is there again, as after a second worker that ends the job late
     worker.repository.outbox.enqueue(spec.job)
     deliver(worker)
     assert len(receiver.got) == 1
@@ -113,15 +113,15 @@ def test_two_concurrent_senders_lose_no_attempt_and_delivered_stays_delivered(
     spec = ended(one, receiver)
     receiver.answers = [(204, {}), (500, {})]
     receiver.held = threading.Event()
-    deliverers = [WebhookSender(one), WebhookSender(other)]
-    assert deliverers[0].run_once()
+    senders = [WebhookSender(one), WebhookSender(other)]
+    assert senders[0].run_once()
     until(lambda: len(receiver.got) == 1)
-    assert not deliverers[1].run_once(), "it is the first one's turn"
+    assert not senders[1].run_once(), "the first one holds the leader lock"
     redis.flushall()
-    assert deliverers[1].run_once()
+    assert senders[1].run_once()
     until(lambda: len(receiver.got) == 2)
     receiver.held.set()
-    assert all(sender.wait(20) for sender in deliverers)
+    assert all(sender.wait(20) for sender in senders)
     found = stands(one, spec)
     assert [a.number for a in found.attempts] == [1, 2]
     assert {(a.status, a.result) for a in found.attempts} == {(204, "delivered"), (500, "failed")}
@@ -166,4 +166,4 @@ def test_the_thread_delivers_and_continues_when_redis_is_back(worker: Worker, re
         until(lambda: stands(worker, again).state is CallbackState.DELIVERED)
     finally:
         sender.stop()
-    assert not worker.redis.exists(redis_keys.leader("webhook-sender")), "the next worker need not wait for its turn"
+    assert not worker.redis.exists(redis_keys.leader("webhook-sender")), "the next worker need not wait for the lock"

@@ -211,7 +211,9 @@ def test_a_name_that_resolves_to_a_private_address_later_is_refused(hire: Hire, 
     deliver(worker)
     assert receiver.got == []
     assert "no webhook may be sent to" in str(stands(worker, spec).attempts[0].error)
-    assert "must start with https" in str(stands(worker, plain).attempts[0].error), "taken when the setting was another"
+    assert "must start with https" in str(stands(worker, plain).attempts[0].error), (
+        "accepted when the setting was another"
+    )
     assert {stands(worker, each).state for each in (spec, plain)} == {CallbackState.PENDING}
 
 
@@ -238,7 +240,7 @@ def test_a_worker_without_a_secret_sends_nothing_and_warns(
     worker, without = hire(), hire(store_url="s3://elsewhere")
     with caplog.at_level(logging.WARNING):
         assert not WebhookSender(without).run_once()
-        assert caplog.text == "", "nothing waits"
+        assert caplog.text == "", "nothing is pending"
         ended(worker, receiver)
         assert not WebhookSender(without).run_once()
         assert "set TWINSET_WEBHOOK_SECRET" in caplog.text
