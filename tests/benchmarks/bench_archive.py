@@ -34,10 +34,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from model_store.card import SamplerConvention
+from service.jobs.parameters import Layout
 from service.jobs.repository import JobRepository
 from service.jobs.sample_item import FileLocation, MadeTwin
 from service.jobs.shards import pack_shard
-from service.jobs.spec import JobSpec, Layout
+from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
 from service.kit.png import encode_image, encode_mask
 from service.kit.seeds import sample_seed
@@ -82,7 +83,8 @@ def write_job(root: Path, spec: JobSpec, images: list[bytes], masks: list[bytes]
         if shard is None:
             items = []
             for twin in twins:
-                image, mask = keys.job_image(spec.job, twin.index), keys.job_mask(spec.job, twin.index)
+                image = keys.job_image(spec.job, twin.index, twin.image_sha256)
+                mask = keys.job_mask(spec.job, twin.index, twin.mask_sha256 or "")
                 write(image, twin.image)
                 write(mask, twin.mask or b"")
                 items.append(twin.at(FileLocation(image), FileLocation(mask)))
@@ -146,9 +148,9 @@ def zipped_twins_a_s(root: Path, spec: JobSpec) -> float:
     """Twins a second that ``zipfile`` packs from the PNG files of a job in the layout ``objects``."""
     began = time.perf_counter()
     with zipfile.ZipFile(_Nowhere(), "w", zipfile.ZIP_STORED) as archive:
-        for index in range(spec.count):
-            for key in (keys.job_image(spec.job, index), keys.job_mask(spec.job, index)):
-                archive.writestr(key.partition("/")[2], (root / key).read_bytes())
+        for kind in ("images", "masks"):
+            for path in sorted((root / keys.job_prefix(spec.job) / kind).iterdir()):
+                archive.writestr(f"{kind}/{path.name}", path.read_bytes())
     return spec.count / (time.perf_counter() - began)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord, ShardObject
+from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord
 from service.kit.seeds import sample_seed
 from service.store import keys
+from service.store.immutable import StoredObject
 
 SHA256 = "0123456789abcdef" * 4
 CLASSES = (ItemClass(name="water", index=4, share=0.75), ItemClass(name="vegetation", index=3, share=0.25))
@@ -21,15 +22,18 @@ def record(spec: JobSpec, chunk: int) -> ChunkRecord:
         return record_of(
             spec,
             chunk,
-            (_item(spec, index, keys.job_image(spec.job, index), keys.job_mask(spec.job, index)) for index in indices),
+            (
+                _item(spec, index, keys.job_image(spec.job, index, SHA256), keys.job_mask(spec.job, index, SHA256))
+                for index in indices
+            ),
         )
-    key = keys.job_shard(spec.job, chunk)
+    key = keys.job_shard(spec.job, chunk, SHA256)
     items = (_item(spec, index, key, key, TWIN_BYTES * place + 512) for place, index in enumerate(indices))
-    return record_of(spec, chunk, items, ShardObject(key=key, sha256=SHA256, bytes=TWIN_BYTES * len(indices)))
+    return record_of(spec, chunk, items, StoredObject(key=key, sha256=SHA256, bytes=TWIN_BYTES * len(indices)))
 
 
 def record_of(
-    spec: JobSpec, chunk: int, items: Iterable[SampleRecord], shard: ShardObject | None = None
+    spec: JobSpec, chunk: int, items: Iterable[SampleRecord], shard: StoredObject | None = None
 ) -> ChunkRecord:
     """The record of a chunk with these items."""
     now = datetime.now(UTC)
