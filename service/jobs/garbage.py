@@ -7,18 +7,20 @@ The summary is removed after the spec: a spec without a summary would be a job t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
 
-from service.errors import ObjectNotFound
+from service.errors import ObjectNotFound, StoreError
 from service.jobs.deletion import Deletion
 from service.jobs.repository import JobRepository
+from service.jobs.sample_files import sample_files_of
 from service.jobs.spec import JobSpec, Summary
 from service.kit.prefetch import prefetch
 from service.store import keys
-from service.store.base import ObjectStore
+from service.store.base import ObjectInfo, ObjectStore
+from service.store.immutable import put_once
 
 
 def remove_job(repository: JobRepository, deletion: Deletion, *, max_objects: int) -> int | None:
@@ -29,6 +31,7 @@ def remove_job(repository: JobRepository, deletion: Deletion, *, max_objects: in
         return removed
     store.delete(keys.job_spec(job))
     store.delete(keys.job_summary(job))
+    repository.repairs.drop_request(job)
     repository.outbox.delete_entry(job)
     if deletion.idempotency is not None:
         _unbind(store, deletion.idempotency, job)
@@ -77,29 +80,61 @@ def is_leftover(repository: JobRepository, job: str, before: datetime) -> bool:
 def remove_strays(
     repository: JobRepository, spec: JobSpec, summary: Summary, before: datetime, *, max_objects: int
 ) -> int:
-    """Removes files and shards of an ended job that no record counts; how many.
+    """Removes objects of an ended job that no record counts and that are older than ``before``; how many.
 
-    They were left by workers that stopped before the record.
+    They are of attempts that another one forestalled, and of workers that stopped before the record. A job that has
+    lost records keeps all, and so does one that is being repaired. A job is searched to its end once, and again after
+    each repair.
     """
-    counted = _counted(repository, spec, summary)
-    strays = (
-        info.key
-        for prefix in keys.job_sample_prefixes(spec.job)
-        for info in repository.store.list(prefix)
-        if info.modified < before and _called(info.key) not in counted
-    )
-    return _delete(repository.store, islice(strays, max_objects))
+    store, job = repository.store, spec.job
+    if store.head(keys.job_swept(job)) is not None or repository.repairs.pending(job) is not None:
+        return 0
+    if sum(len(spec.chunk_range(chunk)) for chunk, _ in repository.recorded_chunks(job)) < summary.done:
+        return 0
+    young = 0
+
+    def old(strays: Iterator[ObjectInfo]) -> Iterator[str]:
+        nonlocal young
+        for info in strays:
+            if info.modified < before:
+                yield info.key
+            else:
+                young += 1
+
+    with closing(_strays(repository, spec, summary)) as strays:
+        removed = _delete(store, islice(old(strays), max_objects))
+    if removed < max_objects and not young:
+        put_once(store, keys.job_swept(job), b"{}")
+    return removed
 
 
-def _counted(repository: JobRepository, spec: JobSpec, summary: Summary) -> set[int | str]:
-    """What the records count: shards by their keys, files by the indices of their samples."""
-    if spec.layout == "shards":
-        return {record.shard.key for record in repository.iterate_chunks(spec.job) if record.shard is not None}
-    if summary.failed:
-        return {item.index for _, item in repository.iterate_items(spec) if item.error is None}
-    return {index for chunk, _ in repository.recorded_chunks(spec.job) for index in spec.chunk_range(chunk)}
+def _strays(repository: JobRepository, spec: JobSpec, summary: Summary) -> Generator[ObjectInfo, None, None]:
+    """The objects of an ended job that no record counts."""
+    store, job = repository.store, spec.job
+    manifest = iter([repository.manifest_key(job, summary)])
+    inputs = (spec.input_key(number) for number in range(len(spec.mask or ())))
+    yield from _uncounted(store, keys.job_manifests_prefix(job), manifest)
+    yield from _uncounted(store, keys.job_inputs_prefix(job), inputs)
+    for prefix in keys.job_sample_prefixes(job):
+        yield from _uncounted(store, prefix, _counted(repository, spec, prefix))
 
 
-def _called(key: str) -> int | str:
-    number = key.rpartition("/")[2].removesuffix(".png")
-    return int(number) if number.isdecimal() else key
+def _counted(repository: JobRepository, spec: JobSpec, prefix: str) -> Iterator[str]:
+    """The keys under ``prefix`` that the job's records count, in order."""
+    if next(iter(repository.store.list(prefix, limit=1)), None) is None:
+        return
+    for record in repository.iterate_chunks(spec.job):
+        found = {file.key for item in record.items for file in sample_files_of(item)}
+        yield from sorted(key for key in found if key.startswith(prefix))
+
+
+def _uncounted(store: ObjectStore, prefix: str, counted: Iterator[str]) -> Iterator[ObjectInfo]:
+    """The objects under ``prefix`` whose keys are not among ``counted``; both are in the order of keys."""
+    expected = next(counted, None)
+    for info in store.list(prefix):
+        while expected is not None and expected < info.key:
+            last, expected = expected, next(counted, None)
+            if expected is not None and expected <= last:
+                raise StoreError(f"the records count {last} before {expected}; nothing is removed under {prefix}")
+        if info.key != expected:
+            yield info

@@ -7,28 +7,34 @@ from typing import Any
 
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
 
+_OF_A_REPAIR = {"repair", "at", "former_image_sha256", "former_mask_sha256"}
+
 
 def manifest_entry(spec: JobSpec, record: ChunkRecord, item: SampleRecord) -> dict[str, Any]:
     """The manifest's entry for a made twin: what it is, where its files lie, and what it was made on.
 
     A file in a shard is ``bytes`` bytes from ``offset`` of the object ``key``; if ``offset`` is None it is the whole
-    object.
+    object. ``remade`` is there for a twin that a repair made with other bytes than at first.
     """
     about = described(spec, item)
     image = {"key": item.image_key, "offset": item.image_offset, **about["image"]}
     mask = None if item.mask_key is None else {"key": item.mask_key, "offset": item.mask_offset, **about["mask"]}
-    return {
+    made_on = record.made_on(item)
+    entry = {
         "format": 1,
         "job": spec.job,
         **about,
         "image": image,
         "mask": mask,
-        "batch_shape": list(record.batch_shape),
-        "shapes": record.shapes,
-        "dtype": record.dtype,
-        "device": record.device,
-        "build": record.build,
+        "batch_shape": list(made_on.batch_shape),
+        "shapes": made_on.shapes,
+        "dtype": made_on.dtype,
+        "device": made_on.device,
+        "build": made_on.build,
     }
+    if item.remade is not None:
+        entry["remade"] = item.remade.model_dump(mode="json", include=_OF_A_REPAIR)
+    return entry
 
 
 def described(spec: JobSpec, item: SampleRecord) -> dict[str, Any]:

@@ -6,6 +6,7 @@ returns whether this call wrote it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from service.errors import ObjectExists, ObjectNotFound, StoreError, UnknownJob
 from service.jobs.deletion import Deletions
 from service.jobs.manifest import manifest_line
+from service.jobs.repairs import Repairs
 from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord, Summary
 from service.jobs.usage import TenantUsage
 from service.kit.ids import is_job_id
@@ -25,6 +27,7 @@ from service.kit.prefetch import prefetch
 from service.kit.states import final_state
 from service.store import keys
 from service.store.base import ObjectInfo, ObjectStore
+from service.store.immutable import StoredObject, put_immutable, put_once
 from service.webhooks.outbox import Outbox
 
 Value = TypeVar("Value", bound=BaseModel)
@@ -55,6 +58,11 @@ class JobRepository:
     def outbox(self) -> Outbox:
         """The outbox of callbacks, in the same store."""
         return Outbox(self.store)
+
+    @property
+    def repairs(self) -> Repairs:
+        """The repairs of jobs, in the same store."""
+        return Repairs(self.store)
 
     @property
     def deletions(self) -> Deletions:
@@ -88,23 +96,39 @@ class JobRepository:
                 yield name
 
     def write_chunk(self, record: ChunkRecord) -> bool:
-        """Commits a chunk; False if it was committed before (a sample's bytes are the same either way)."""
+        """Commits a chunk; False if it was committed before, perhaps with other bytes: then that record counts."""
         return self._put_once(keys.job_chunk(record.job, record.chunk), record)
 
+    def is_recorded(self, job: str, chunk: int) -> bool:
+        """Whether the chunk has been committed."""
+        return self.store.head(keys.job_chunk(job, chunk)) is not None
+
     def read_chunk(self, job: str, chunk: int) -> ChunkRecord | None:
-        """The chunk's record, or None if the chunk has not been committed."""
-        key = keys.job_chunk(job, chunk)
+        """The chunk's record that counts, or None if the chunk has not been committed."""
+        records = [info.key for info in self.store.list(f"{keys.job_chunks_prefix(job)}{chunk:06d}.")]
+        return self.read_record(records[-1]) if records else None
+
+    def read_record(self, key: str) -> ChunkRecord | None:
+        """The chunk record at ``key``, or None if there is none."""
         try:
             return parse_stored(ChunkRecord, self.store.get(key), key)
         except ObjectNotFound:
             return None
 
     def recorded_chunks(self, job: str, *, start_at: int = 0) -> Iterator[tuple[int, ObjectInfo]]:
-        """The chunks with a record, from ``start_at`` on, in order, by listing alone."""
+        """The chunks with a record, from ``start_at`` on, in order, each with the record that counts; by listing alone.
+
+        That is the one of the last repair, which is listed last.
+        """
         prefix = keys.job_chunks_prefix(job)
-        start_after = keys.job_chunk(job, start_at - 1) if start_at > 0 else None
-        for info in self.store.list(prefix, start_after=start_after):
-            yield int(info.key[len(prefix) :].removesuffix(".json")), info
+        last: tuple[int, ObjectInfo] | None = None
+        for info in self.store.list(prefix, start_after=f"{prefix}{start_at:06d}"):
+            chunk = int(info.key[len(prefix) :].partition(".")[0])
+            if last is not None and last[0] != chunk:
+                yield last
+            last = chunk, info
+        if last is not None:
+            yield last
 
     def missing_chunks(self, spec: JobSpec) -> Iterator[int]:
         """The chunks without a record, in order."""
@@ -119,13 +143,13 @@ class JobRepository:
 
         If no sample failed, a listing is enough; otherwise every record is read.
         """
-        recorded = [chunk for chunk, _ in self.recorded_chunks(spec.job)]
-        if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk in recorded) == summary.done:
+        recorded = list(self.recorded_chunks(spec.job))
+        if summary.failed == 0 and sum(len(spec.chunk_range(chunk)) for chunk, _ in recorded) == summary.done:
             for chunk in self.missing_chunks(spec):
                 yield from spec.chunk_range(chunk)
             return
         expected = 0
-        for record in self.read_chunks(spec.job, recorded):
+        for record in self.read_chunks(recorded):
             for chunk in range(expected, record.chunk):
                 yield from spec.chunk_range(chunk)
             yield from (item.index for item in record.items if item.error is not None)
@@ -135,11 +159,11 @@ class JobRepository:
 
     def iterate_chunks(self, job: str, *, start_at: int = 0) -> Iterator[ChunkRecord]:
         """The job's records from chunk ``start_at`` on, in order, read ahead."""
-        return self.read_chunks(job, (chunk for chunk, _ in self.recorded_chunks(job, start_at=start_at)))
+        return self.read_chunks(self.recorded_chunks(job, start_at=start_at))
 
-    def read_chunks(self, job: str, chunks: Iterable[int]) -> Iterator[ChunkRecord]:
-        """The records of ``chunks``, in that order, read ahead; a chunk without a record is left out."""
-        for _, record in prefetch(lambda chunk: self.read_chunk(job, chunk), chunks):
+    def read_chunks(self, recorded: Iterable[tuple[int, ObjectInfo]]) -> Iterator[ChunkRecord]:
+        """The records of ``recorded`` chunks, in that order, read ahead; one that has gone is left out."""
+        for _, record in prefetch(lambda found: self.read_record(found[1].key), recorded):
             if record is not None:
                 yield record
 
@@ -219,10 +243,23 @@ class JobRepository:
         except ObjectNotFound:
             return None
 
-    def write_manifest(self, spec: JobSpec) -> ObjectInfo:
-        """Writes ``manifest.jsonl``: a line for each twin made so far, in order."""
+    def write_manifest(self, spec: JobSpec) -> StoredObject:
+        """Writes a manifest: a line for each twin made so far, in order. It counts once a summary or a repair names it.
+
+        Two workers that end a job at once, or after a cancel, may have seen different records.
+        """
         lines = (manifest_line(spec, record, item) for record, item in self.iterate_items(spec) if item.error is None)
-        return self.store.put(keys.job_manifest(spec.job), b"".join(lines))
+        data = b"".join(lines)
+        sha256 = hashlib.sha256(data).hexdigest()
+        stored = StoredObject(key=keys.job_manifest(spec.job, sha256), sha256=sha256, bytes=len(data))
+        put_immutable(self.store, stored, data)
+        return stored
+
+    def manifest_key(self, job: str, summary: Summary) -> str:
+        """The key of an ended job's manifest: of its last repair that wrote one, or of its end."""
+        written = [repair.manifest for repair in self.repairs.of_job(job) if repair.manifest is not None]
+        last = written[-1] if written else summary.manifest
+        return keys.job_manifest(job, None) if last is None else last.key
 
     def conclude(self, spec: JobSpec, *, reason: str | None = None, now: datetime | None = None) -> Summary:
         """Ends the job from its records; the summary that holds.
@@ -232,7 +269,7 @@ class JobRepository:
         """
         tally = self.tally(spec)
         manifest = self.write_manifest(spec)
-        self.usage.record_stored(spec, tally.bytes + manifest.size)
+        self.usage.record_stored(spec, tally.bytes + manifest.bytes)
         moment = now or datetime.now(UTC)
         state = final_state(
             done=tally.done, failed=tally.failed, total=spec.count, cancelled=self.is_cancelled(spec.job)
@@ -247,6 +284,7 @@ class JobRepository:
             finished_at=moment,
             seconds=max(0.0, (moment - spec.created_at).total_seconds()),
             reason=reason,
+            manifest=manifest,
         )
         if spec.callback is not None:
             self.outbox.enqueue(spec.job)
@@ -256,11 +294,7 @@ class JobRepository:
         return summary if first else self.read_summary(spec.job) or summary
 
     def _put_once(self, key: str, value: BaseModel) -> bool:
-        try:
-            self.store.put(key, value.model_dump_json().encode(), if_absent=True)
-        except ObjectExists:
-            return False
-        return True
+        return put_once(self.store, key, value.model_dump_json().encode())
 
 
 def parse_stored(kind: type[Value], text: bytes, key: str) -> Value:

@@ -21,6 +21,7 @@ from service.kit.ids import accepted_at, new_job_id
 from service.kit.validation import Faults
 from service.store import keys
 from service.store.checked import read_checked
+from service.store.immutable import StoredObject, put_immutable
 
 _MAX_CONCURRENT_COPIES = 8
 
@@ -65,7 +66,7 @@ class Retries:
             if reserved != retry.job:
                 submitter.limits.leave_queue(retry)  # the request that came first has its own place in the queue
                 retry = retry.model_copy(update={"job": reserved})
-        self._copy_masks(spec.job, retry)
+        self._copy_masks(spec, retry)
         return submitter.accept(retry)
 
     def _reserved(self, job: str) -> str | None:
@@ -93,6 +94,7 @@ class Retries:
         submitter.catalogue.resolve(spec.model)
         now = submitter.now()
         changes = {
+            "format": JobSpec.model_fields["format"].default,
             "job": reserved or new_job_id(now),
             "created_at": now,
             "retry_of": spec.job,
@@ -103,20 +105,21 @@ class Retries:
         }
         return JobSpec(**{**spec.model_dump(), **changes})
 
-    def _copy_masks(self, job: str, retry: JobSpec) -> None:
+    def _copy_masks(self, spec: JobSpec, retry: JobSpec) -> None:
         """Copies those of the job's masks that the retry's samples follow."""
         store, masks = self.submitter.repository.store, retry.mask or ()
 
         def copy(number: int) -> None:
-            key = keys.job_input(job, number)
+            key = spec.input_key(number)
             try:
                 data = read_checked(store, key, masks[number].sha256)
             except (ObjectNotFound, ObjectDamaged):
                 raise JobStateConflict(
-                    f"{key}, a mask that was given for job {job}, has been removed or damaged; "
+                    f"{key}, a mask that was given for job {spec.job}, has been removed or damaged; "
                     "send it again in a new job"
                 ) from None
-            store.put(keys.job_input(retry.job, number), data)
+            copied = StoredObject(key=retry.input_key(number), sha256=masks[number].sha256, bytes=len(data))
+            put_immutable(store, copied, data)
 
         with ThreadPoolExecutor(_MAX_CONCURRENT_COPIES, thread_name_prefix="copy-masks") as pool:
             for copied in [pool.submit(copy, number) for number in sorted(set(_followed(retry)))]:

@@ -21,7 +21,8 @@ from service.store.signing import check_message, sign_message
 
 PATH = "/twins/"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
-_SHARD = re.compile(r"[0-9]{6}(\.[0-9a-f]{64})?")
+_SHARD = re.compile(rf"[0-9]{{6}}(\.{keys.ATTEMPT}|\.[0-9a-f]{{64}})?")
+"""With an attempt, or as the shards of earlier versions were called."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -21,6 +21,8 @@ from service.kit.seeds import SEED_MAX
 from service.kit.states import JobState
 from service.kit.tenants import DEFAULT_TENANT, TENANT_PATTERN
 from service.masks.types import GivenMask
+from service.store import keys
+from service.store.immutable import StoredObject
 from service.webhooks.spec import Callback
 
 Run = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
@@ -39,9 +41,12 @@ def runs_of(indices: Iterable[int]) -> tuple[Run, ...]:
 
 
 class JobSpec(GenerationParameters):
-    """An accepted request, with everything decided: the same spec always gives the same bytes."""
+    """An accepted request, with everything decided. On one kind of machine, the same spec always gives the same bytes.
 
-    format: Literal[2] = 2
+    Formats: 3, and 2 for jobs whose given masks have keys without an attempt.
+    """
+
+    format: Literal[2, 3] = 3
     job: str = Field(pattern=JOB_ID_PATTERN)
     tenant: str = Field(DEFAULT_TENANT, pattern=TENANT_PATTERN)
     name: str | None = Field(None, description="the requester's own words for the job")
@@ -94,6 +99,11 @@ class JobSpec(GenerationParameters):
         """The number of the given mask that sample ``index`` follows; None if no masks were given."""
         return None if self.mask is None else index % len(self.mask)
 
+    def input_key(self, number: int) -> str:
+        """The key of given mask ``number``. Raises IndexError if the job has no such mask."""
+        given = (self.mask or ())[number]
+        return keys.job_input(self.job, number, given.sha256 if self.format > 2 else None)
+
     @property
     def chunks(self) -> int:
         """How many chunks the job has."""
@@ -134,6 +144,28 @@ class ItemClass(_Frozen):
     share: float = Field(ge=0.0, le=1.0)
 
 
+class MadeOn(_Frozen):
+    """What decides a twin's bits besides its model and spec: the machine, and how the engine ran on it."""
+
+    batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
+    shapes: Literal["fixed", "floating"] = Field(
+        "fixed", description="floating: batch_shape is the largest, and bits depend on the samples in a batch"
+    )
+    dtype: str
+    device: str
+    build: dict[str, str] = Field(description="versions of what made it: twinset, torch, ...")
+
+
+class Remade(MadeOn):
+    """How a twin was made again in a repair, where the bytes are other than those recorded at first."""
+
+    repair: int = Field(ge=1, description="number of the job's repair")
+    worker: str
+    at: AwareDatetime
+    former_image_sha256: str | None = Field(pattern=SHA256_PATTERN)
+    former_mask_sha256: str | None = Field(pattern=SHA256_PATTERN)
+
+
 class SampleRecord(_Frozen):
     """One sample of a chunk record: made, with its objects and scores, or failed, with the reason in ``error``.
 
@@ -155,6 +187,7 @@ class SampleRecord(_Frozen):
     confident_share: float | None = Field(None, ge=0.0, le=1.0, description="share of mask pixels that are confident")
     mean_confidence: float | None = Field(None, ge=0.0, le=1.0)
     error: str | None = None
+    remade: Remade | None = Field(None, description="None as long as the bytes are those made at first")
 
     @model_validator(mode="after")
     def _made_or_failed(self) -> SampleRecord:
@@ -168,33 +201,21 @@ class SampleRecord(_Frozen):
         return self
 
 
-class ShardObject(_Frozen):
-    """The tar that holds the twins of a chunk; hash and length are those of all of it."""
+class ChunkRecord(MadeOn):
+    """The commit of a chunk, written after its objects: without it, the chunk is not done.
 
-    key: str
-    sha256: str = Field(pattern=SHA256_PATTERN)
-    bytes: int = Field(ge=0)
+    Formats: 1, and 2 for a record that a repair put in the place of another, whose items may have ``remade``.
+    """
 
-
-class ChunkRecord(_Frozen):
-    """The commit of a chunk, written after its objects: without it, the chunk is not done."""
-
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     job: str = Field(pattern=JOB_ID_PATTERN)
     chunk: int = Field(ge=0)
     items: tuple[SampleRecord, ...]
-    shard: ShardObject | None = Field(
-        None, description="None where each file is an object, and where no sample was made"
+    shard: StoredObject | None = Field(
+        None, description="the tar with the twins; None where each file is an object, and where no sample was made"
     )
     worker: str
     epoch: int = Field(ge=0, description="fencing epoch of the lease under which the chunk was made")
-    batch_shape: tuple[int, ...] = Field(description="canonical batch shape of the engine; part of what fixes the bits")
-    shapes: Literal["fixed", "floating"] = Field(
-        "fixed", description="floating: batch_shape is the largest, and bits depend on the samples in a batch"
-    )
-    dtype: str
-    device: str
-    build: dict[str, str] = Field(description="versions of what made it: twinset, torch, ...")
     attempt: int = Field(ge=1)
     started_at: AwareDatetime
     finished_at: AwareDatetime
@@ -205,6 +226,10 @@ class ChunkRecord(_Frozen):
         if {item.image_key for item in self.items if item.image_offset is not None} != shard:
             raise ValueError(f"chunk {self.chunk} has twins in another shard than its own, or a shard without twins")
         return self
+
+    def made_on(self, item: SampleRecord) -> MadeOn:
+        """What decided the bits of one of the chunk's twins."""
+        return self if item.remade is None else item.remade
 
     @property
     def failed(self) -> int:
@@ -220,9 +245,12 @@ class ChunkRecord(_Frozen):
 
 
 class Summary(_Frozen):
-    """How a job ended. It is written once: the first writer decides."""
+    """How a job ended. It is written once: the first writer decides.
 
-    format: Literal[1] = 1
+    Formats: 2, and 1 for jobs whose manifest has a key without an attempt.
+    """
+
+    format: Literal[1, 2] = 2
     job: str = Field(pattern=JOB_ID_PATTERN)
     state: JobState
     done: int = Field(ge=0, description="twins made and stored")
@@ -232,6 +260,7 @@ class Summary(_Frozen):
     finished_at: AwareDatetime
     seconds: float = Field(ge=0.0, description="from the job's acceptance to its end")
     reason: str | None = None
+    manifest: StoredObject | None = Field(None, description="None in format 1")
 
     @model_validator(mode="after")
     def _is_an_end(self) -> Summary:

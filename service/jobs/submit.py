@@ -34,7 +34,7 @@ from service.masks.reader import MaskReader, ReadMask
 from service.masks.uploads import Uploads
 from service.registry.catalogue import Catalogue
 from service.settings import Settings
-from service.store import keys
+from service.store.immutable import StoredObject, put_immutable
 
 WEIGHTS_FILE = "model.safetensors"
 _MAX_CONCURRENT_PUTS = 8
@@ -136,7 +136,8 @@ class JobSubmitter:
     def _store_masks(self, spec: JobSpec, masks: Sequence[ReadMask]) -> None:
         """Stores the job's masks, and the files that came with the request.
 
-        A repeat with the same key writes the same bytes.
+        A repeat with the same key writes the same bytes, or those of another version of the code under keys of their
+        own; the spec that is written first says which count.
         """
         if not masks:
             return
@@ -146,7 +147,8 @@ class JobSubmitter:
                 pool.submit(self.uploads.put, file, tenant=spec.tenant) for file in files.values()
             ]
             for number, mask in enumerate(masks):
-                puts.append(pool.submit(self.repository.store.put, keys.job_input(spec.job, number), mask.png))
+                given = StoredObject(key=spec.input_key(number), sha256=mask.given.sha256, bytes=len(mask.png))
+                puts.append(pool.submit(put_immutable, self.repository.store, given, mask.png))
             for put in puts:
                 put.result()
 

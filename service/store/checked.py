@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from service.errors import ObjectDamaged
+from service.store import keys
 from service.store.base import ObjectStore
 
 READS = 3
@@ -37,9 +38,10 @@ def read_checked(
     what = (
         key if start is None and end is None else f"{key} (bytes {start or 0} to {'its end' if end is None else end})"
     )
+    job = keys.job_of_twin(key)
+    remedy = "restore it" if job is None else f"POST /jobs/{job}/repair makes it again"
     raise ObjectDamaged(
-        f"{what} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged: restore it, "
-        "or submit the request again with the same seed",
+        f"{what} in the object store has sha256 {found}, but was recorded with {sha256}; it is damaged; {remedy}",
         key=key,
     )
 

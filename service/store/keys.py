@@ -1,6 +1,21 @@
 """Keys of objects: which are valid, and where each kind of object lies.
 
 One rule for both stores: a key that is valid in a folder is valid on S3, and no key can lead out of the folder.
+
+    jobs/{job}/spec.json  started.json  cancel.json  summary.json  retry.json  swept.json
+               images/{index:08d}.{attempt}.png  masks/{index:08d}.{attempt}.png
+               shards/{chunk:06d}.{attempt}.tar                  instead of these, in jobs of shards
+               inputs/{number:06d}.{attempt}.png                 the given masks
+               chunks/{chunk:06d}.json                           the record of a chunk
+               chunks/{chunk:06d}.r{number:04d}.json             the record that a repair put in its place
+               repairs/{number:04d}.json                         what a repair found and did
+               manifest.{attempt}.jsonl
+    tenants/{tenant}/...  keys/  uploads/  callbacks/  deleting/  repairing/  shapes/  models/
+
+{attempt} is the beginning of the sha256 of the object's bytes. Two workers of different machines make different bytes
+of the same twin; so they never write the same key, and no late write changes what a record counts. Readers take keys
+from the records: the spec (given masks), the chunk's record (images, masks, shards), the summary (the manifest). Specs
+of format 2 and summaries of format 1 are of jobs whose keys have no attempt; ``sha256=None`` gives these.
 """
 
 from __future__ import annotations
@@ -27,6 +42,9 @@ OCTET_STREAM = "application/octet-stream"
 SHARD_SUFFIX = ".tar"
 # Nearly every name has this form and needs no further check; other names are checked character by character.
 _PLAIN_PART = re.compile(rf"[\w-][\w.-]{{0,{MAX_PART_BYTES - 1}}}", re.ASCII)
+_TWINS = re.compile(r"jobs/([^/]+)/(images|masks|shards)/")
+ATTEMPT = "[0-9a-f]{16}"
+"""Pattern of an attempt in a key."""
 _PLAIN_TEXT = re.compile(rf"[\w./-]{{0,{MAX_KEY_BYTES}}}", re.ASCII)
 
 
@@ -134,22 +152,28 @@ def job_cancel(job: str) -> str:
     return f"jobs/{job}/cancel.json"
 
 
-def job_image(job: str, index: int) -> str:
-    return f"jobs/{job}/images/{index:08d}.png"
+def attempt(sha256: str) -> str:
+    """The attempt in the keys of an object with this sha256: its first 16 digits."""
+    return _checked_sha256(sha256)[:16]
 
 
-def job_mask(job: str, index: int) -> str:
-    return f"jobs/{job}/masks/{index:08d}.png"
+def with_attempt(key: str, sha256: str) -> str:
+    """The key of an object with this sha256: ``key`` with the attempt before its suffix."""
+    stem, _, suffix = key.rpartition(".")
+    return f"{stem}.{attempt(sha256)}.{suffix}"
 
 
-def job_shard(job: str, chunk: int) -> str:
+def job_image(job: str, index: int, sha256: str) -> str:
+    return with_attempt(f"jobs/{job}/images/{index:08d}.png", sha256)
+
+
+def job_mask(job: str, index: int, sha256: str) -> str:
+    return with_attempt(f"jobs/{job}/masks/{index:08d}.png", sha256)
+
+
+def job_shard(job: str, chunk: int, sha256: str) -> str:
     """The tar with all twins of a chunk."""
-    return f"jobs/{job}/shards/{chunk:06d}{SHARD_SUFFIX}"
-
-
-def job_shard_beside(job: str, chunk: int, sha256: str) -> str:
-    """The key of a shard with ``sha256`` where another shard has the chunk's usual key already."""
-    return f"jobs/{job}/shards/{chunk:06d}.{_checked_sha256(sha256)}{SHARD_SUFFIX}"
+    return with_attempt(f"jobs/{job}/shards/{chunk:06d}{SHARD_SUFFIX}", sha256)
 
 
 def job_shards_prefix(job: str) -> str:
@@ -157,13 +181,20 @@ def job_shards_prefix(job: str) -> str:
 
 
 def job_sample_prefixes(job: str) -> tuple[str, ...]:
-    """The prefixes of all objects that a job's records refer to."""
+    """The prefixes of all twins' objects."""
     return f"jobs/{job}/images/", f"jobs/{job}/masks/", job_shards_prefix(job)
 
 
-def job_input(job: str, number: int) -> str:
+def job_of_twin(key: str) -> str | None:
+    """The job whose twins' files are in the object, or None if it is another kind of object."""
+    found = _TWINS.match(key)
+    return None if found is None else found[1]
+
+
+def job_input(job: str, number: int, sha256: str | None) -> str:
     """Input mask ``number`` (0, 1, ...), as class indices at the job's size."""
-    return f"jobs/{job}/inputs/{number:06d}.png"
+    key = f"jobs/{job}/inputs/{number:06d}.png"
+    return key if sha256 is None else with_attempt(key, sha256)
 
 
 def job_inputs_prefix(job: str) -> str:
@@ -178,8 +209,18 @@ def job_chunk(job: str, chunk: int) -> str:
     return f"jobs/{job}/chunks/{chunk:06d}.json"
 
 
-def job_manifest(job: str) -> str:
-    return f"jobs/{job}/manifest.jsonl"
+def job_repaired_chunk(job: str, chunk: int, number: int) -> str:
+    """The record that repair ``number`` (1, 2, ...) put in the place of the chunk's record."""
+    return f"jobs/{job}/chunks/{chunk:06d}.r{number:04d}.json"
+
+
+def job_manifest(job: str, sha256: str | None) -> str:
+    key = f"jobs/{job}/manifest.jsonl"
+    return key if sha256 is None else with_attempt(key, sha256)
+
+
+def job_manifests_prefix(job: str) -> str:
+    return f"jobs/{job}/manifest."
 
 
 def job_summary(job: str) -> str:
@@ -189,6 +230,29 @@ def job_summary(job: str) -> str:
 def job_retry(job: str) -> str:
     """The record of the job that retries this one."""
     return f"jobs/{job}/retry.json"
+
+
+def job_swept(job: str) -> str:
+    """The mark that the ended job was searched for objects that no record counts."""
+    return f"jobs/{job}/swept.json"
+
+
+def job_repairs_prefix(job: str) -> str:
+    return f"jobs/{job}/repairs/"
+
+
+def job_repair(job: str, number: int) -> str:
+    """What repair ``number`` (1, 2, ...) of the job found and did."""
+    return f"jobs/{job}/repairs/{number:04d}.json"
+
+
+def pending_repairs_prefix() -> str:
+    return "repairing/"
+
+
+def pending_repair(job: str) -> str:
+    """The entry of a job whose repair was requested and is not done."""
+    return f"repairing/{job}.json"
 
 
 def job_callbacks_prefix(job: str) -> str:

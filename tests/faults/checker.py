@@ -14,6 +14,7 @@ from service.jobs.sample_files import SampleFile, read_as_stored, sample_files_o
 from service.jobs.spec import JobSpec
 from service.store import keys
 from service.store.base import ObjectStore
+from tests.stored_twins import manifest_lines
 
 Reference = Mapping[int, tuple[str, str | None]]
 """For each index the sha256 of image and mask from an undisturbed run."""
@@ -69,7 +70,7 @@ def check_job(store: ObjectStore, spec: JobSpec, reference: Reference, findings:
 
     listed: Counter[int] = Counter()
     if summary is not None:
-        listed.update(json.loads(line)["index"] for line in store.get(keys.job_manifest(spec.job)).splitlines())
+        listed.update(json.loads(line)["index"] for line in manifest_lines(store, spec.job))
     for index in range(spec.count):
         if recorded[index] == 0 or (summary is not None and listed[index] == 0):
             findings.lost.append(f"{spec.job}#{index}")

@@ -24,6 +24,7 @@ from service.kit.states import JobState
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
+from tests.stored_twins import manifest_lines
 from tests.workers.fakes import tiny_spec
 
 
@@ -101,7 +102,7 @@ def test_on_sigterm_a_worker_requeues_its_chunks_and_the_next_ends_the_job(
     with worker_process(settings, store, log):
         summary = until(lambda: repository.read_summary(spec.job))
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 40)
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [line["index"] for line in lines] == list(range(40))
 
 

@@ -81,7 +81,7 @@ def _deliver(worker: Worker, job: str, chunk: int) -> tuple[ChunkOutcome, str]:
         return ChunkOutcome.NOTHING_TO_DO, f"the job has {spec.chunks} chunks"
     if worker.repository.read_summary(job) is not None:
         return ChunkOutcome.NOTHING_TO_DO, "the job has ended"
-    if worker.repository.read_chunk(job, chunk) is not None:
+    if worker.repository.is_recorded(job, chunk):
         worker.completion.after_record(spec, chunk)
         return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
     try:
@@ -123,7 +123,7 @@ class Attempt:
                 reason = claim.last_error or "its worker died each time"
                 return self._record_failure(f"failed after {limit} attempts; the last error: {reason}")
             # another worker may have recorded it between our look and our lease
-            if self.worker.repository.read_chunk(self.spec.job, self.chunk) is not None:
+            if self.worker.repository.is_recorded(self.spec.job, self.chunk):
                 claim.cancel_attempt()
                 return ChunkOutcome.NOTHING_TO_DO, "the chunk is recorded"
             with self.worker.models.use(self.spec.model, self.spec.weights_sha256, self._heartbeat) as model:
@@ -201,7 +201,7 @@ class Attempt:
         shard = pack_shard(self.spec, self.chunk, samples)
         if shard is None:
             return [sample for sample in samples if isinstance(sample, SampleRecord)], None
-        shard = put_shard(self.worker.repository.store, shard)
+        put_shard(self.worker.repository.store, shard)
         return shard.items, shard
 
     def _record_failure(self, reason: str) -> tuple[ChunkOutcome, str]:
@@ -234,7 +234,7 @@ class Attempt:
             started_at=self.started_at,
             finished_at=datetime.now(UTC),
         )
-        result = self.claim.commit(record, shard)
+        result = self.claim.commit(record)
         if result is not CommitResult.RECORDED:
             return _NOT_COMMITTED[result]
         made = len(items) - record.failed

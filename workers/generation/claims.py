@@ -31,7 +31,6 @@ from enum import Enum, auto
 from service.broker.live_state import LiveState
 from service.jobs.quotas import count_stored
 from service.jobs.repository import JobRepository
-from service.jobs.shards import Shard, drop_uncounted
 from service.jobs.spec import ChunkRecord, JobSpec
 from workers.generation.dispatch import ChunkDispatcher
 from workers.generation.progress import ProgressPublisher
@@ -153,11 +152,10 @@ class Claim:
         """Publishes how far the chunk is, in samples' worth of steps."""
         self._claims.progress.publish_steps(self.spec, self.chunk, samples)
 
-    def commit(self, record: ChunkRecord, shard: Shard | None = None) -> CommitResult:
+    def commit(self, record: ChunkRecord) -> CommitResult:
         """Writes the record, releases the lease and publishes the progress, unless the chunk is no longer ours.
 
-        ``shard`` is the record's, as it lies in the store; one that does not count after all is deleted. Raises a
-        store's error.
+        Objects of an attempt that does not count stay; the garbage collector removes them. Raises a store's error.
         """
         claims, spec = self._claims, self.spec
         if not claims.leases.renew(self._lease.lease):
@@ -165,8 +163,6 @@ class Claim:
         if claims.repository.read_summary(spec.job) is not None:
             return CommitResult.JOB_ENDED
         first = claims.repository.write_chunk(record)
-        if shard is not None:
-            drop_uncounted(claims.repository, shard)
         if not first:
             return CommitResult.RECORDED_BEFORE
         claims.renewer.release(self._lease)

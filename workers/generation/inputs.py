@@ -12,7 +12,6 @@ from PIL import Image
 from model_store.interface import ConditionRequest, MaskInput
 from service.errors import ObjectDamaged
 from service.jobs.spec import JobSpec
-from service.store import keys
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
@@ -40,7 +39,7 @@ class JobInputs:
         mask = (
             None
             if spec.mask is None or number is None
-            else self._mask(keys.job_input(spec.job, number), spec.mask[number].sha256)
+            else self._mask(spec.input_key(number), spec.mask[number].sha256)
         )
         return ConditionRequest(
             prompt=spec.prompt, classes=spec.classes, mask=mask, guidance_target=spec.guidance_target

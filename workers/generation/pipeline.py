@@ -24,10 +24,9 @@ from torch import Tensor
 from model_store.interface import ConditionRequest, MaskInput
 from model_store.masks.decode import Twin
 from service.errors import StoreError
-from service.jobs.sample_item import FileLocation, MadeTwin
+from service.jobs.sample_item import MadeTwin
 from service.jobs.spec import JobSpec, SampleRecord
 from service.kit.seeds import sample_seed
-from service.store import keys
 from service.store.base import ObjectStore
 from workers.engine import Engine, EngineStopped, SampleFailed, SampleRequest
 from workers.engine.threads import use_threads
@@ -173,11 +172,7 @@ class Pipeline:
         if spec.layout == "shards":
             in_flight.item.set_result(made)
             return
-        image, mask = keys.job_image(spec.job, index), keys.job_mask(spec.job, index)
-        self._store.put(image, made.image)
-        if made.mask is not None:
-            self._store.put(mask, made.mask)
-        in_flight.item.set_result(made.at(FileLocation(image), FileLocation(mask)))
+        in_flight.item.set_result(made.store(self._store, spec.job))
 
     def _queue_stage(
         self, in_flight: InFlightSample, stage: Stage, work: Callable[[InFlightSample, Any], None], value: Any

@@ -22,7 +22,6 @@ from service.jobs.garbage import is_leftover, remove_job, remove_strays
 from service.jobs.quotas import forget_stored
 from service.jobs.spec import JobSpec
 from service.kit.run_kinds import RunKind
-from service.kit.states import JobState
 from service.runs.repository import RunRepository
 from service.store.folder import FolderStore
 from workers.generation.worker import Worker
@@ -154,9 +153,8 @@ class GarbageCollector(PeriodicTask):
             repository.deletions.enqueue_leftovers(job)
             return
         summary = repository.read_summary(job)
-        # in a job that succeeded every sample file is in a record
-        if summary is None or summary.state is JobState.SUCCEEDED or summary.finished_at >= before:
+        if summary is None or summary.finished_at >= before:
             return
         removed = remove_strays(repository, repository.read_spec(job), summary, before, max_objects=self.max_objects)
         if removed:
-            logger.info("job=%s: removed %d sample files that are in no record", job, removed)
+            logger.info("job=%s: removed %d objects that no record counts", job, removed)

@@ -29,18 +29,18 @@ from service.jobs.sample_files import (
     read_sample_file,
     sample_files_of,
 )
-from service.jobs.spec import ChunkRecord, JobSpec, SampleRecord
+from service.jobs.spec import ChunkRecord, JobSpec, MadeOn, SampleRecord
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineStopped, SampleFailed
 from workers.generation.inputs import InputDamaged
-from workers.models.files import Load
-from workers.tools.reproduce import (
+from workers.generation.reproduce import (
     Conditions,
     Difference,
     Remaker,
     differences,
 )
+from workers.models.files import Load
 
 _MAX_CONCURRENCY = 64
 
@@ -51,6 +51,10 @@ class Pick:
 
     record: ChunkRecord
     item: SampleRecord
+
+    @property
+    def made_on(self) -> MadeOn:
+        return self.record.made_on(self.item)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def verify(
     """
     groups: dict[Conditions, list[Pick]] = {}
     for pick in drawn.picks:
-        groups.setdefault(Conditions.of(pick.record), []).append(pick)
+        groups.setdefault(Conditions.of(pick.made_on), []).append(pick)
     for conditions, picks in groups.items():
         remaker = Remaker(drawn.spec, store, settings, conditions, load)
         try:
@@ -221,7 +225,7 @@ def _finding(store: ObjectStore, remaker: Remaker, pick: Pick, latent: Future[Te
     if twin is not None and (twin.mask is None) != (item.mask_key is None):
         failure = "it came out without a mask" if twin.mask is None else "it came out with a mask, and none is recorded"
     files = tuple(_compare(store, file, remade[file.kind]) for file in sample_files_of(item))
-    return TwinFinding(item.index, files, differences(pick.record, remaker.model), failure, input_lost)
+    return TwinFinding(item.index, files, differences(pick.made_on, remaker.model), failure, input_lost)
 
 
 def _compare(store: ObjectStore, file: SampleFile, remade: bytes | None) -> FileFinding:

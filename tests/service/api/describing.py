@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.app import create_app
 from service.api.errors import every_problem
+from service.api.routes.dataset_upload import ARCHIVES
 from service.kit.ids import ID_BODY, JOB_ID_PATTERN
 from service.kit.seeds import SEED_MAX
 from service.masks.uploads import upload_id
@@ -58,7 +59,7 @@ WORDS: dict[str, tuple[float, list[Any]]] = {
 """What stands, as often as that, in place of what would be drawn: ids that there are, headers that mean something."""
 
 _ARCHIVES = (dataset_tar(1), b"PK\3\4 that is all", b"no archive")
-for kind in ("application/zip", "application/x-tar", "application/gzip"):
+for kind in ARCHIVES:
     schemathesis.openapi.media_type(kind, st.sampled_from(_ARCHIVES))
 # What a PNG is, no schema says; of the bent ones there are thousands in test_hostile_files.py.
 schemathesis.openapi.media_type("image/png", st.sampled_from([*bases().values(), *(data for _, data in bent(1, 40))]))
@@ -87,7 +88,7 @@ def described() -> dict[str, Any]:
         settings_for(Path("/nonexistent")), store=object(), queue=NotingQueue(), live_state=DictLiveState()
     )  # type: ignore[arg-type]
     text: dict[str, Any] = deepcopy(app.openapi())
-    pictures = [keys.job_image(JOBS["succeeded"], index) for index in range(2)]
+    pictures = [keys.job_image(JOBS["succeeded"], index, "ab" * 32) for index in range(2)]
     examples = {"job": list(JOBS.values()), "model": list(MODELS), "slug": SLUGS[:3], "key": pictures}
     examples |= {"index": ["0", "3"], "kind": ["image", "mask"], "name": [DATASET, "nobody"], "version": ["1", "7"]}
     examples |= {kind.removesuffix("s"): list(ids.values()) for kind, ids in RUNS.items()}

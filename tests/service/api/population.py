@@ -120,7 +120,7 @@ class Population:
         """Takes back what a cancel, a deletion or a retry of one of :data:`JOBS`, or a run, has added to it."""
         prefixes: tuple[str, ...] = ()
         if job in JOBS.values():
-            prefixes = (keys.job_prefix(job), keys.deletion(job))
+            prefixes = (keys.job_prefix(job), keys.deletion(job), keys.pending_repair(job))
         elif kind_of(job) is not None:
             prefixes = (run_keys.run_prefix(job), run_keys.deleting_run(job))
         for prefix in prefixes:

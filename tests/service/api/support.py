@@ -17,7 +17,7 @@ from service.broker.live_state import JobLiveState, Stalled
 from service.broker.priority import Priority
 from service.errors import BrokerUnavailable
 from service.jobs.repository import JobRepository
-from service.jobs.sample_item import MadeTwin, FileLocation
+from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import pack_shard
 from service.jobs.spec import (
     ChunkRecord,
@@ -201,11 +201,7 @@ def _sample(spec: JobSpec, index: int, failed: bool, with_mask: bool) -> SampleR
 def _put(store: ObjectStore, spec: JobSpec, sample: SampleRecord | MadeTwin) -> SampleRecord:
     if isinstance(sample, SampleRecord):
         return sample
-    image, mask = keys.job_image(spec.job, sample.index), keys.job_mask(spec.job, sample.index)
-    store.put(image, sample.image)
-    if sample.mask is not None:
-        store.put(mask, sample.mask)
-    return sample.at(FileLocation(image), FileLocation(mask))
+    return sample.store(store, spec.job)
 
 
 def finish(

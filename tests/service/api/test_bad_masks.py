@@ -31,6 +31,7 @@ from tests.service.masks.support import (
     pillow_file,
     stripes,
 )
+from tests.stored_twins import input_key
 
 LABELS = stripes(64)
 PNG = pillow_file(LABELS)
@@ -176,7 +177,7 @@ def test_a_mask_that_can_be_read_in_two_ways_is_read_as_it_is_said(
     assert "mask_encoding" in refused.json()["detail"]
     for encoding, wanted in (("index", LABELS), ("colours", 3 - LABELS)):
         job = client.post("/generate", json={**body, "mask_encoding": encoding}).json()["id"]
-        with Image.open(io.BytesIO(repository.store.get(keys.job_input(job, 0)))) as stored:
+        with Image.open(io.BytesIO(repository.store.get(input_key(repository.store, job, 0)))) as stored:
             assert np.array_equal(np.asarray(stored), wanted)
 
 

@@ -24,6 +24,7 @@ from tests.service.api.support import (
     NotingQueue,
     finish,
 )
+from tests.stored_twins import manifest_key
 
 BODY: dict[str, Any] = {"model": "aerial", "classes": ["water"], "count": 4}
 URL = "https://hooks.example/twins?token=1"
@@ -56,7 +57,7 @@ def test_it_decides_on_nothing_that_is_made(client: TestClient, repository: JobR
     for extra in ({}, {"callback_url": URL}):
         job = client.post("/generate", json={**BODY, "seed": 3, **extra}).json()
         finish(repository, repository.read_spec(job["id"]))
-        lines.append(store.get(keys.job_manifest(job["id"])).decode().replace(job["id"], "").splitlines())
+        lines.append(store.get(manifest_key(store, job["id"])).decode().replace(job["id"], "").splitlines())
         assert "callback_url" not in job["parameters"]
     assert [json.loads(line) for line in lines[0]] == [json.loads(line) for line in lines[1]]
 

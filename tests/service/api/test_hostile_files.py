@@ -34,6 +34,7 @@ from tests.service.masks.hostile import (
     other_formats,
     readings,
 )
+from tests.stored_twins import input_key
 
 SEED = int(os.environ.get("FUZZ_SEED", "20260131"))
 FILES = int(os.environ.get("FUZZ_FILES", "1000"))
@@ -72,7 +73,7 @@ def along(data: bytes) -> dict[str, str]:
 
 
 def stored_mask(population: Population, job: str) -> np.ndarray:
-    with Image.open(io.BytesIO(population.store.get(keys.job_input(job, 0)))) as image:
+    with Image.open(io.BytesIO(population.store.get(input_key(population.store, job, 0)))) as image:
         return np.asarray(image)
 
 

@@ -36,7 +36,7 @@ GOOD = {
     "job": ENDED,
     "model": "aerial",
     "slug": "unknown-job",
-    "key": keys.job_image(ENDED, 0),
+    "key": keys.job_image(ENDED, 0, "ab" * 32),
     "index": "0",
     "kind": "image",
 }

@@ -29,6 +29,7 @@ from tests.service.masks.support import (
     pillow_file,
     stripes,
 )
+from tests.stored_twins import input_key
 
 LABELS = stripes(side=128)
 PNG = pillow_file(LABELS)
@@ -59,7 +60,7 @@ def make(client: TestClient, **body: Any) -> dict[str, Any]:
 
 
 def stored(repository: JobRepository, job: str, number: int = 0) -> Image.Image:
-    return Image.open(io.BytesIO(repository.store.get(keys.job_input(job, number))))
+    return Image.open(io.BytesIO(repository.store.get(input_key(repository.store, job, number))))
 
 
 def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colours(
@@ -74,7 +75,7 @@ def test_a_mask_is_stored_as_class_indices_at_the_jobs_size_with_the_cards_colou
     spec = repository.read_spec(job["id"])
     assert spec.mask is not None
     assert [mask.upload for mask in spec.mask] == [sha256(PNG)]
-    assert spec.mask[0].sha256 == sha256(repository.store.get(keys.job_input(job["id"], 0)))
+    assert spec.mask[0].sha256 == sha256(repository.store.get(input_key(repository.store, job["id"], 0)))
     assert repository.store.get(keys.upload("default", sha256(PNG))) == PNG
 
 
@@ -99,7 +100,7 @@ def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
     queue.send_chunk = lambda job, chunk, _: order.append("sent") or plain_send(job, chunk)  # type: ignore[method-assign,func-returns-value]
     job = make(client, mask=[sent(PNG), sent(OTHERS[0])])["id"]
     masks = {keys.upload("default", sha256(data)) for data in (PNG, OTHERS[0])} | {
-        keys.job_input(job, n) for n in (0, 1)
+        input_key(store, job, n) for n in (0, 1)
     }
     assert set(order[:4]) == masks
     assert order[4:] == [keys.job_spec(job), "sent"]
@@ -185,11 +186,13 @@ def test_a_crash_before_the_spec_is_healed_by_the_retry_masks_and_all(
 ) -> None:
     body, headers = {"model": "tissue", "mask": sent(PNG)}, {"Idempotency-Key": "k"}
     job = client.post("/generate", json=body, headers=headers).json()["id"]
-    whole = repository.store.get(keys.job_input(job, 0))
-    for key in (keys.job_spec(job), keys.job_input(job, 0)):
+    given = input_key(repository.store, job, 0)
+    whole = repository.store.get(given)
+    for key in (keys.job_spec(job), given):
         repository.store.delete(key)
     assert client.post("/generate", json=body, headers=headers).json()["id"] == job
-    assert repository.store.get(keys.job_input(job, 0)) == whole
+    assert input_key(repository.store, job, 0) == given
+    assert repository.store.get(given) == whole
 
 
 COMBINATIONS: dict[str, tuple[str, dict[str, Any], str | None]] = {

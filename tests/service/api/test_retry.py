@@ -29,6 +29,7 @@ from tests.service.api.support import (
     register,
 )
 from tests.service.masks.support import pillow_file
+from tests.stored_twins import input_key
 
 BODY: dict[str, Any] = {
     "model": "aerial",
@@ -159,17 +160,17 @@ def test_the_masks_that_the_retry_follows_are_copied_and_a_damaged_one_is_told(
     body_without_classes = {key: value for key, value in {**BODY, **body}.items() if value is not None}
     job = client.post("/generate", json=body_without_classes).json()["id"]
     finish(repository, repository.read_spec(job), failed=(1, 5, 6))
-    damaged = store.get(keys.job_input(job, 2))
-    store.put(keys.job_input(job, 2), b"damaged")
+    damaged = store.get(input_key(store, job, 2))
+    store.put(input_key(store, job, 2), b"damaged")
     answer = client.post(f"/jobs/{job}/retry")
     assert answer.status_code == 409
-    assert "000002.png" in answer.json()["detail"]
-    store.put(keys.job_input(job, 2), damaged)
+    assert input_key(store, job, 2) in answer.json()["detail"]
+    store.put(input_key(store, job, 2), damaged)
     retry = client.post(f"/jobs/{job}/retry").json()["id"]
     for info in list(store.list(keys.job_prefix(job))):
         store.delete(info.key)
     copied = [info.key for info in store.list(f"jobs/{retry}/inputs/")]
-    assert copied == [keys.job_input(retry, 1), keys.job_input(retry, 2)]
+    assert copied == [input_key(store, retry, 1), input_key(store, retry, 2)]
     assert store.get(copied[1]) == damaged
 
 

@@ -15,7 +15,7 @@ import uvicorn
 from service.api.app import create_app
 from service.broker.priority import Priority
 from service.jobs.repository import JobRepository
-from service.store import ObjectStore, keys, open_store
+from service.store import ObjectStore, open_store
 from tests.service.api.support import (
     DictLiveState,
     card,
@@ -24,6 +24,7 @@ from tests.service.api.support import (
     register,
     settings_for,
 )
+from tests.stored_twins import mask_key
 
 
 @dataclass
@@ -48,7 +49,7 @@ class InstantWorker:
         spec = self.repository.read_spec(job)
         make_chunk(self.repository, spec, chunk, failed=self.failing, with_masks=self.with_masks)
         if self.damaged_mask is not None and self.damaged_mask in spec.chunk_range(chunk):
-            self.repository.store.put(keys.job_mask(job, self.damaged_mask), b"not what was recorded")
+            self.repository.store.put(mask_key(self.repository.store, job, self.damaged_mask), b"not what was recorded")
         if chunk + 3 < spec.chunks:
             self.send_chunk(job, chunk + 3, priority)
         if not list(self.repository.missing_chunks(spec)):

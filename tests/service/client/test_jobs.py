@@ -22,11 +22,11 @@ from service.client import ApiProblem, DownloadFailed, FolderTaken, RunFailed, S
 from service.client.views import JobInfo, Sample
 from service.errors import InvalidRequest, SettingsError
 from service.jobs.repository import JobRepository
-from service.store import keys
 from tests.service.api.support import finish
 from tests.service.cli.conftest import LiveApi
 from tests.service.client.both import BothClients
 from tests.service.masks.support import pillow_file, stripes
+from tests.stored_twins import image_key, input_key, mask_key
 
 PARAMETERS: dict[str, Any] = {"model": "aerial", "classes": ["water", "plants"], "count": 7, "seed": 5}
 
@@ -53,8 +53,8 @@ def test_a_job_is_generated_and_downloaded(client: Any, live_api: LiveApi, tmp_p
         ["card.json", "manifest.jsonl", *(f"{kind}/{name}" for kind in ("images", "masks") for name in names)]
     )
     for index, name in enumerate(names):
-        assert found[f"images/{name}"] == live_api.store.get(keys.job_image(job.id, index))
-        assert found[f"masks/{name}"] == live_api.store.get(keys.job_mask(job.id, index))
+        assert found[f"images/{name}"] == live_api.store.get(image_key(live_api.store, job.id, index))
+        assert found[f"masks/{name}"] == live_api.store.get(mask_key(live_api.store, job.id, index))
     lines = [json.loads(line) for line in found["manifest.jsonl"].splitlines()]
     assert [line["image"]["sha256"] for line in lines] == [
         hashlib.sha256(found[f"images/{name}"]).hexdigest() for name in names
@@ -243,7 +243,7 @@ def test_masks_may_come_in_any_form(client: Any, live_api: LiveApi, tmp_path: Pa
     assert job.total == (3 if kind == "a folder" else 1)
     spec = JobRepository(live_api.store).read_spec(job.id)
     assert spec.mask is not None
-    with Image.open(io.BytesIO(live_api.store.get(keys.job_input(job.id, 0)))) as stored:
+    with Image.open(io.BytesIO(live_api.store.get(input_key(live_api.store, job.id, 0)))) as stored:
         assert np.array_equal(np.array(stored), np.roll(stripes(64), 1, axis=0) if kind == "a folder" else stripes(64))
 
 

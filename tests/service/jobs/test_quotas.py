@@ -201,7 +201,7 @@ def test_stored_bytes_are_those_of_ended_jobs_and_of_uploads(repository: JobRepo
     finish(repository, spec, failed=(2,))
     files = [
         info.size
-        for prefix in ("images/", "masks/", "manifest.jsonl")
+        for prefix in ("images/", "masks/", "manifest.")
         for info in repository.store.list(f"{keys.job_prefix(spec.job)}{prefix}")
     ]
     assert len(files) == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ from service.store import keys
 from service.store.folder import FolderStore
 from tests.service.api.support import make_chunk
 from tests.service.jobs.test_values import spec as a_spec
+from tests.stored_twins import mask_key
 
 
 @pytest.fixture
@@ -95,12 +97,15 @@ def test_a_cancel_is_requested_once(repository: JobRepository, spec: JobSpec) ->
 def test_the_manifest_has_a_line_for_each_twin_made(repository: JobRepository, spec: JobSpec) -> None:
     make_chunk(repository, spec, 0, failed=(2,))
     make_chunk(repository, spec, 2)
-    repository.write_manifest(spec)
-    lines = [json.loads(line) for line in repository.store.get(keys.job_manifest(spec.job)).splitlines()]
+    manifest = repository.write_manifest(spec)
+    data = repository.store.get(manifest.key)
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (manifest.sha256, manifest.bytes)
+    assert manifest.key == keys.job_manifest(spec.job, manifest.sha256)
+    lines = [json.loads(line) for line in data.splitlines()]
     assert [line["index"] for line in lines] == [0, 1, 3, 8, 9]
     assert lines[0]["classes"] == ["water"]
     assert lines[0]["job_seed"] == 1
-    assert lines[0]["mask"]["key"] == keys.job_mask(spec.job, 0)
+    assert lines[0]["mask"]["key"] == mask_key(repository.store, spec.job, 0)
     assert lines[0]["build"] == {"twinset": "0"}
 
 

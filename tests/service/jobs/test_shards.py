@@ -24,7 +24,6 @@ from service.jobs.sample_files import (
 from service.jobs.sample_item import MadeTwin
 from service.jobs.shards import (
     Shard,
-    drop_uncounted,
     pack_shard,
     put_shard,
 )
@@ -77,9 +76,8 @@ def record(shard: Shard | None, items: tuple[SampleRecord, ...] = ()) -> ChunkRe
         "worker": "test",
         "epoch": 0,
     }
-    job, chunk = (shard.job, shard.chunk) if shard else (spec().job, 1)
     return ChunkRecord(
-        job=job, chunk=chunk, items=shard.items if shard else items, shard=shard and shard.recorded,
+        job=spec().job, chunk=1, items=shard.items if shard else items, shard=shard and shard.recorded,
         started_at=NOW, finished_at=NOW, **values,
     )  # fmt: skip
 
@@ -121,7 +119,7 @@ def test_each_offset_is_where_tarfile_finds_the_file() -> None:
         if item.error is None:
             assert (item.image_offset, item.image_bytes) == where[f"{item.index:08d}.png"]
             assert (item.mask_offset, item.mask_bytes) == where[f"{item.index:08d}.mask.png"]
-            assert item.image_key == item.mask_key == keys.job_shard(shard.job, 1)
+            assert item.image_key == item.mask_key == keys.job_shard(spec().job, 1, shard.sha256)
 
 
 def test_the_bytes_follow_from_request_and_chunk_alone() -> None:
@@ -160,13 +158,12 @@ def test_files_are_read_from_shards_and_objects_alike(store: ObjectStore) -> Non
     both = [spec(), spec(layout="objects", job="j7ybr17pesw6kn47yb1")]
     records = [make_chunk(repository, each, 0) for each in both]
     found = [
-        [read_sample_file(store, file) for item in each.items for file in sample_files_of(item)]
-        for each in records
+        [read_sample_file(store, file) for item in each.items for file in sample_files_of(item)] for each in records
     ]
     assert len(found[0]) == 8
     assert found[0] == found[1]
     assert len(set(found[0])) == 5, "four images; masks are all the same"
-    assert records[0].bytes == len(store.get(keys.job_shard(spec().job, 0)))
+    assert records[0].bytes == len(store.get(records[0].shard.key))
     assert list(store.list(keys.job_prefix(spec().job) + "images/")) == []
 
 
@@ -181,7 +178,7 @@ def test_a_damaged_or_missing_shard_is_an_error_and_wrong_bytes_are_never_return
     changed[start + 5] ^= 1
     store.put(shard.key, bytes(changed))
     with pytest.raises(
-        ObjectDamaged, match=rf"000001.tar \(bytes {start} to {end}\) in the object store has sha256 .*restore it"
+        ObjectDamaged, match=rf"\.tar \(bytes {start} to {end}\) in the object store has sha256 .*POST /jobs/j.*/repair"
     ):
         read_sample_file(store, image)
     assert read_sample_file(store, mask) == made(5, *LENGTHS[1]).mask, "its neighbours are sound"
@@ -265,11 +262,11 @@ def test_adjacent_files_of_a_shard_are_read_by_one_request_up_to_a_limit(
 
 
 def test_the_same_shard_put_again_changes_nothing(store: ObjectStore) -> None:
-    first = put_shard(store, packed(spec()))
-    before = store.head(first.key)
-    assert put_shard(store, packed(spec())) == first
-    assert not first.is_alternative
-    assert store.head(first.key) == before, "it is not written again"
+    shard = packed(spec())
+    put_shard(store, shard)
+    before = store.head(shard.key)
+    put_shard(store, packed(spec()))
+    assert store.head(shard.key) == before, "it is not written again"
 
 
 def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says_which_counts(
@@ -278,11 +275,14 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
     """One had lost a sample and was stopped before its record; were it written over, woken again it would spoil the
     other's."""
     repository = JobRepository(store)
-    stopped, whole = put_shard(store, packed(spec(), lost=(5,))), put_shard(store, packed(spec()))
-    assert not stopped.is_alternative
-    assert whole.is_alternative
-    assert whole.key == keys.job_shard_beside(whole.job, 1, whole.sha256)
-    assert put_shard(store, packed(spec())) == whole
+    stopped, whole = packed(spec(), lost=(5,)), packed(spec())
+    put_shard(store, whole)
+    assert repository.write_chunk(record(whole))
+    put_shard(store, stopped)
+    assert not repository.write_chunk(record(stopped))
+    assert stopped.key != whole.key == keys.job_shard(spec().job, 1, whole.sha256)
+    counted = repository.read_chunk(spec().job, 1)
+    assert counted == record(whole)
     for shard in (stopped, whole):
         assert store.get(shard.key) == shard.data
         for item in shard.items:
@@ -290,27 +290,11 @@ def test_attempts_that_differ_leave_each_others_shards_alone_and_the_record_says
                 hashlib.sha256(read_sample_file(store, file)).hexdigest() == file.sha256
                 for file in sample_files_of(item)
             )
-    drop_uncounted(repository, whole)
-    assert store.head(stopped.key) is not None, "nothing is recorded yet"
-    assert repository.write_chunk(record(whole))
-    assert not repository.write_chunk(record(stopped))
-    drop_uncounted(repository, whole)
-    assert [info.key for info in store.list(keys.job_shards_prefix(whole.job))] == [whole.key]
 
 
-def test_the_second_shard_is_removed_if_the_first_is_recorded(store: ObjectStore) -> None:
-    repository = JobRepository(store)
-    first = put_shard(store, packed(spec(), lost=(5,)))
-    second = put_shard(store, packed(spec()))
-    repository.write_chunk(record(first))
-    drop_uncounted(repository, second)
-    drop_uncounted(repository, first)
-    assert [info.key for info in store.list(keys.job_shards_prefix(first.job))] == [first.key]
-
-
-def test_a_damaged_shard_under_the_usual_name_is_not_recorded(store: ObjectStore) -> None:
+def test_a_torn_shard_is_written_again(store: ObjectStore) -> None:
     shard = packed(spec())
-    store.put(shard.key, shard.data[:-1] + b"?")
-    again = put_shard(store, shard)
-    assert again.is_alternative
-    assert store.get(again.key) == shard.data
+    for torn in (shard.data[:-1], shard.data[:-1] + b"?"):
+        store.put(shard.key, torn)
+        put_shard(store, shard)
+        assert store.get(shard.key) == shard.data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from starlette.testclient import TestClient
 from service.augmentations.plan_report import report
 from service.augmentations.rounds import Rounds
 from service.jobs.repository import JobRepository
-from service.jobs.spec import ChunkRecord, ItemClass, JobSpec, SampleRecord
+from service.jobs.sample_item import MadeTwin
+from service.jobs.spec import ChunkRecord, ItemClass, JobSpec
 from service.kit.png import encode_image
 from service.kit.seeds import sample_seed
 from service.settings import Settings
@@ -53,31 +53,21 @@ def paint(repository: JobRepository, spec: JobSpec, confident: Confidence = lamb
             if number is None:
                 mask = np.full((64, 64), names.index((spec.classes or ("water",))[0]), dtype=np.uint8)
             else:
-                mask = np.array(Image.open(io.BytesIO(repository.store.get(keys.job_input(spec.job, number)))))
+                mask = np.array(Image.open(io.BytesIO(repository.store.get(spec.input_key(number)))))
             noise = np.random.default_rng(seed).integers(0, 90, (*mask.shape, 3), dtype=np.uint8)
             image_file = encode_image(colours[mask] // 2 + noise, {})
             out = io.BytesIO()
             Image.fromarray(mask).save(out, "PNG")
             mask_file = out.getvalue()
             found, counts = np.unique(mask, return_counts=True)
-            fields: dict[str, Any] = {}
-            for kind, key, data in (
-                ("image", keys.job_image(spec.job, index), image_file),
-                ("mask", keys.job_mask(spec.job, index), mask_file),
-            ):
-                repository.store.put(key, data)
-                fields |= {
-                    f"{kind}_key": key,
-                    f"{kind}_sha256": hashlib.sha256(data).hexdigest(),
-                    f"{kind}_bytes": len(data),
-                }
             classes = tuple(
                 ItemClass(name=names[value], index=int(value), share=count / mask.size)
                 for value, count in zip(found.tolist(), counts.tolist(), strict=True)
                 if value != 255 and count / mask.size >= 0.005
             )
-            drawn = {} if number is not None else {"confident_share": confident(seed), "mean_confidence": 0.9}
-            items.append(SampleRecord(index=index, seed=seed, classes=classes, **drawn, **fields))
+            drawn = (None, None) if number is not None else (confident(seed), 0.9)
+            twin = MadeTwin(index, seed, image_file, mask_file, classes, *drawn)
+            items.append(twin.store(repository.store, spec.job))
         repository.write_chunk(
             ChunkRecord(
                 job=spec.job,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 import threading
 from pathlib import Path
@@ -26,6 +27,7 @@ from service.jobs.spec import JobSpec
 from service.kit.states import JobState
 from service.store import keys
 from service.store.folder import FolderStore
+from tests.stored_twins import manifest_lines
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore, Post, TinySystem, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
@@ -48,10 +50,10 @@ def work(worker: Worker, post: Post) -> list[int]:
 
 
 def files_of(store: FolderStore, spec: JobSpec) -> dict[str, bytes]:
-    """The job's images and masks, by their key without the job; those in shards by the key they would have alone."""
+    """The job's images and masks, named as in an archive, whether they are objects or in shards."""
     prefix = f"jobs/{spec.job}/"
     files = {
-        info.key.removeprefix(prefix): store.get(info.key)
+        re.sub(r"\.[0-9a-f]{16}\.png$", ".png", info.key.removeprefix(prefix)): store.get(info.key)
         for part in ("images/", "masks/")
         for info in store.list(prefix + part)
     }
@@ -78,7 +80,7 @@ def test_a_job_goes_from_its_first_chunks_to_manifest_and_summary(
     assert (summary.state, summary.done, summary.failed, summary.total) == (JobState.SUCCEEDED, 9, 0, 9)
     assert summary.reason is None
 
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [line["index"] for line in lines] == list(range(9))
     for line in lines:
         image, mask = store.get(line["image"]["key"]), store.get(line["mask"]["key"])
@@ -137,8 +139,14 @@ def test_a_write_that_fails_anywhere_leaves_no_partial_state_and_a_repeat_gives_
 
     spec = accept(worker, post, count=2, chunk_size=2)
     store.fail_on, store.after_success = fail_on, after_success
-    for _ in range(worker.settings.max_chunk_attempts + 2):
-        assert generate_chunk(worker, spec.job, 0) in (ChunkOutcome.RETRY, ChunkOutcome.NOTHING_TO_DO)
+    # an image or a mask that was written after all counts at the next attempt
+    healed = after_success and fail_on.startswith(("images", "masks"))
+    for attempt in range(worker.settings.max_chunk_attempts + 2):
+        outcome = generate_chunk(worker, spec.job, 0)
+        if healed and attempt:
+            assert outcome is (ChunkOutcome.RECORDED if attempt == 1 else ChunkOutcome.NOTHING_TO_DO)
+            continue
+        assert outcome in (ChunkOutcome.RETRY, ChunkOutcome.NOTHING_TO_DO)
         if fail_on.startswith(("images", "masks")):
             assert worker.repository.read_chunk(spec.job, 0) is None
     store.fail_on = None
@@ -175,7 +183,7 @@ def test_a_sample_that_fails_has_its_reason_and_the_job_ends_partial(
     assert "no twin can be seen in this" in (summary.reason or "")
     [error] = [item.error for item in record.items if item.error]
     assert error == "decode failed: ValueError: no twin can be seen in this"
-    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 3
+    assert len(manifest_lines(store, spec.job)) == 3
 
 
 def test_a_job_whose_condition_is_not_finite_fails_beside_one_that_succeeds(

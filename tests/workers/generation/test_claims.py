@@ -15,7 +15,7 @@ from workers.generation.claims import JobCancelled, LeasedElsewhere
 from workers.generation.worker import Worker
 
 TRACED = {
-    "repository": {"is_cancelled", "read_summary", "read_chunk", "write_chunk", "conclude"},
+    "repository": {"is_cancelled", "read_summary", "is_recorded", "write_chunk", "conclude"},
     "live_state": {"clear_stalled"},
     "leases": {"take", "renew", "forget"},
     "renewer": {"renewing", "release"},
@@ -60,14 +60,14 @@ def test_a_chunk_is_made_in_the_order_that_crash_safety_needs(worker: Worker) ->
     assert trace == [
         "dispatcher.record_received",
         "repository.read_summary",
-        "repository.read_chunk",
+        "repository.is_recorded",
         "progress.publish_started",
         "leases.take",
         "renewer.renewing",
         "start_marks.mark",
         "repository.is_cancelled",
         "dispatcher.begin_attempt",
-        "repository.read_chunk",
+        "repository.is_recorded",
         "leases.renew",
         "repository.read_summary",
         "repository.write_chunk",
@@ -92,7 +92,7 @@ def test_at_shutdown_the_lease_is_released_before_the_chunk_is_sent_again(hire: 
     worker.shutdown.request()
     assert generate_chunk(one, spec.job, 0) is ChunkOutcome.REQUEUED
     assert trace[-5:] == [
-        "repository.read_chunk",
+        "repository.is_recorded",
         "dispatcher.cancel_attempt",
         "renewer.release",
         "dispatcher.send",

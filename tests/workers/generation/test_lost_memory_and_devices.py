@@ -13,8 +13,8 @@ from torch import Tensor
 from model_store.card import load_card
 from model_store.interface import Condition
 from service.kit.states import JobState
-from service.store import keys
 from service.store.folder import FolderStore
+from tests.stored_twins import manifest_lines
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation.test_chunk import accept, files_of, work
@@ -39,7 +39,7 @@ def test_a_chunk_whose_shape_was_halved_midway_is_of_one_shape_and_records_it(
     worker = hire(load=lambda folder: ShortOfMemory(load_card(folder)), batch_shape=8)
     spec = accept(worker, post, count=12, chunk_size=12, steps=10, eta=1.0)
     work(worker, post)
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [line["batch_shape"] for line in lines] == [[4, 6, 8, 8]] * 12
     assert files_of(store, spec) == files_of(store, expected)
 

@@ -20,6 +20,7 @@ from service.masks.types import GivenMask
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.model_store.latent.tiny import SIZE_PX, latent_card, tiny_system
+from tests.stored_twins import input_key, manifest_lines
 from tests.workers.conftest import Hire
 from tests.workers.fakes import WEIGHTS, WEIGHTS_SHA256, Post, tiny_spec
 from tests.workers.generation.test_chunk import files_of, work
@@ -52,7 +53,7 @@ def accept(
     values = {"classes": None, "mask": given, "size": SIZE_PX, "guidance_scale": 1.5, "guidance_target": "text"}
     spec = tiny_spec(card, **(values | changes))
     for number, data in enumerate(files):
-        worker.repository.store.put(keys.job_input(spec.job, number), data)
+        worker.repository.store.put(spec.input_key(number), data)
     worker.repository.write_spec(spec)
     for chunk in range(min(worker.settings.chunks_in_flight, spec.chunks)):
         post.send_chunk(spec.job, chunk)
@@ -71,7 +72,7 @@ def test_every_twin_of_a_job_over_masks_has_the_given_mask(
     spec = accept(worker, post, card, MASKS, prompt="few nuclei", count=7, chunk_size=2)
     work(worker, post)
     assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [line["given_mask"]["number"] for line in lines] == [0, 1, 2, 0, 1, 2, 0]
     for line in lines:
         assert np.array_equal(pixels(store.get(line["mask"]["key"])), MASKS[line["index"] % 3])
@@ -105,7 +106,7 @@ def test_from_text_alone_twins_have_no_mask_and_the_manifest_says_so(
     spec = accept(worker, post, card, prompt="many nuclei", count=3)
     work(worker, post)
     assert worker.repository.read_summary(spec.job).state is JobState.SUCCEEDED  # type: ignore[union-attr]
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(spec.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, spec.job)]
     assert [(line["mask"], line["given_mask"], line["classes_found"]) for line in lines] == [(None, None, [])] * 3
     assert sorted(files_of(store, spec)) == [f"images/{index:08d}.png" for index in range(3)]
 
@@ -114,7 +115,7 @@ def test_a_given_mask_that_is_damaged_in_the_store_makes_no_twin(
     worker: Worker, post: Post, store: FolderStore, card: ModelCard
 ) -> None:
     spec = accept(worker, post, card, MASKS, count=3, chunk_size=1)
-    store.put(keys.job_input(spec.job, 1), encode_mask(MASKS[0], [c.colour for c in card.classes], {}))
+    store.put(input_key(store, spec.job, 1), encode_mask(MASKS[0], [c.colour for c in card.classes], {}))
     for _ in range(worker.settings.max_chunk_attempts + 1):
         work(worker, post)
         post.send_chunk(spec.job, 1)

@@ -23,6 +23,7 @@ from service.kit.states import JobState
 from service.store import keys
 from service.store.base import ObjectInfo
 from service.store.folder import FolderStore
+from tests.stored_twins import manifest_lines, shard_key
 from tests.workers.conftest import Hire, register
 from tests.workers.fakes import FailingStore, Post, TinySystem
 from tests.workers.generation.test_chunk import accept, files_of, work
@@ -66,13 +67,13 @@ def test_both_layouts_give_the_same_files_and_shards_take_one_write_a_chunk(
     assert len(files_of(store, together)) == 14
     assert files_of(store, together) == files_of(store, apart)
     written = [key for key in store.written if key.startswith(("images", "masks", "shards", "chunks"))]
-    assert written == [
-        f"{kind}s/{chunk:06d}.{end}" for chunk in range(3) for kind, end in (("shard", "tar"), ("chunk", "json"))
+    assert [key.partition(".")[0] for key in written] == [
+        f"{kind}s/{chunk:06d}" for chunk in range(3) for kind in ("shard", "chunk")
     ]
 
     records = list(worker.repository.iterate_chunks(together.job))
     for record in records:
-        data = store.get(keys.job_shard(together.job, record.chunk))
+        data = store.get(shard_key(store, together.job, record.chunk))
         assert record.shard is not None
         assert record.shard.sha256 == hashlib.sha256(data).hexdigest()
         assert record.bytes == record.shard.bytes == len(data)
@@ -83,14 +84,14 @@ def test_both_layouts_give_the_same_files_and_shards_take_one_write_a_chunk(
     assert hashes[0] == hashes[1]
     assert_all_readable(worker, together)
 
-    lines = [json.loads(line) for line in store.get(keys.job_manifest(together.job)).splitlines()]
+    lines = [json.loads(line) for line in manifest_lines(store, together.job)]
     assert [line["index"] for line in lines] == list(range(7))
     for line in lines:
         for kind in ("image", "mask"):
             entry = line[kind]
             part = store.get(entry["key"])[entry["offset"] : entry["offset"] + entry["bytes"]]
             assert hashlib.sha256(part).hexdigest() == entry["sha256"]
-    loose = [json.loads(line) for line in store.get(keys.job_manifest(apart.job)).splitlines()]
+    loose = [json.loads(line) for line in manifest_lines(store, apart.job)]
     assert {line[kind]["offset"] for line in loose for kind in ("image", "mask")} == {None}
     place = {"key", "offset", "sha256", "bytes"}
     assert loose[0]["image"].keys() == lines[0]["image"].keys() == place
@@ -104,7 +105,7 @@ def test_shards_are_the_same_bytes_in_another_job_and_from_another_worker(
         worker = hire()
         spec = accept(worker, post, count=5, chunk_size=3, **SHARDS)
         work(worker, post)
-        shards.append([store.get(keys.job_shard(spec.job, chunk)) for chunk in range(2)])
+        shards.append([store.get(shard_key(store, spec.job, chunk)) for chunk in range(2)])
     assert shards[0] == shards[1]
 
 
@@ -136,7 +137,7 @@ def test_after_a_crash_between_shard_and_record_the_chunk_is_made_again_with_the
     store.fail_on, store.after_success = fail_on, after_success
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
     store.fail_on = None
-    key = keys.job_shard(spec.job, 0)
+    [key] = [info.key for info in store.list(keys.job_shards_prefix(spec.job))]
     before, data = store.head(key), store.get(key)
     assert (worker.repository.read_chunk(spec.job, 0) is not None) == (fail_on == "chunks/" and after_success)
     again = hire(store=store)
@@ -189,7 +190,7 @@ def test_failed_samples_are_not_in_the_shard(hire: Hire, post: Post, store: Fold
     with tarfile.open(fileobj=io.BytesIO(store.get(first.shard.key))) as shard:
         assert [name for name in shard.getnames() if name.endswith(".json")] == [f"{index:08d}.json" for index in made]
     assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [first.shard.key]
-    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 3
+    assert len(manifest_lines(store, spec.job)) == 3
     assert_all_readable(worker, spec)
 
 
@@ -203,16 +204,16 @@ def test_an_attempt_that_lost_a_sample_and_died_does_not_damage_the_next_one(
     store.fail_on = "chunks/"
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RETRY
     store.fail_on = None
-    short = store.get(keys.job_shard(spec.job, 0))
+    [short] = list(store.list(keys.job_shards_prefix(spec.job)))
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
     record, summary = worker.repository.read_chunk(spec.job, 0), worker.repository.read_summary(spec.job)
     assert record is not None
     assert record.shard is not None
     assert summary is not None
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 3)
-    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [record.shard.key]
-    assert record.shard.key == keys.job_shard_beside(spec.job, 0, record.shard.sha256)
-    assert record.shard.bytes > len(short)
+    assert record.shard.key == keys.job_shard(spec.job, 0, record.shard.sha256)
+    assert {info.key for info in store.list(keys.job_shards_prefix(spec.job))} == {short.key, record.shard.key}
+    assert record.shard.bytes > short.size
     assert_all_readable(worker, spec)
 
 

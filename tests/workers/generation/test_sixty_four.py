@@ -65,7 +65,11 @@ def make(
     for (kind, index), in_flight in makings.items():
         item, job = in_flight.item.result(60), specs[kind].job
         assert item.error is None
-        files = [store.get(keys.job_image(job, index)), store.get(keys.job_mask(job, index))]
+        assert [item.image_key, item.mask_key] == [
+            keys.job_image(job, index, item.image_sha256),
+            keys.job_mask(job, index, item.mask_sha256 or ""),
+        ]
+        files = [store.get(item.image_key), store.get(item.mask_key or "")]
         assert [item.image_sha256, item.mask_sha256] == [hashlib.sha256(data).hexdigest() for data in files]
         found[kind, index] = (item.image_sha256, item.mask_sha256)
     return found

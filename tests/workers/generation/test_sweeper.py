@@ -16,6 +16,7 @@ from service.kit.states import JobState
 from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
+from tests.stored_twins import manifest_key, manifest_lines
 from tests.workers.conftest import Hire
 from tests.workers.fakes import CountingStore, Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
@@ -173,13 +174,13 @@ def test_a_job_with_all_records_and_no_summary_is_ended(worker: Worker, post: Po
     spec = old_job(worker, count=4, chunk_size=2)
     for chunk in range(2):
         assert generate_chunk(worker, spec.job, chunk) is ChunkOutcome.RECORDED
+    store.delete(manifest_key(store, spec.job))
     store.delete(keys.job_summary(spec.job))
-    store.delete(keys.job_manifest(spec.job))
     Sweeper(worker).run_once()
     summary = worker.repository.read_summary(spec.job)
     assert summary is not None
     assert (summary.state, summary.done) == (JobState.SUCCEEDED, 4)
-    assert len(store.get(keys.job_manifest(spec.job)).splitlines()) == 4
+    assert len(manifest_lines(store, spec.job)) == 4
 
 
 def test_a_cancelled_job_is_ended_once_it_has_no_live_lease(worker: Worker, post: Post, redis: Redis) -> None:

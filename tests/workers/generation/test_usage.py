@@ -36,7 +36,7 @@ def test_bytes_count_up_with_each_chunk_once_and_end_in_the_store(
     assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.RECORDED
     prefix = keys.job_prefix(spec.job)
     whole = sum(
-        info.size for part in ("images/", "masks/", "shards/", "manifest.jsonl") for info in store.list(prefix + part)
+        info.size for part in ("images/", "masks/", "shards/", "manifest.") for info in store.list(prefix + part)
     )
     assert worker.repository.usage.stored_bytes("acme") == {spec.job: whole}
     assert worker.repository.usage.queued_samples("acme") == {}

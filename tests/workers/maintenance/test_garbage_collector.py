@@ -12,6 +12,7 @@ from redis import Redis
 
 from service.broker import redis_keys
 from service.errors import UnknownJob
+from service.jobs.sample_files import sample_files_of
 from service.jobs.spec import JobSpec
 from service.kit.ids import new_job_id
 from service.kit.run_kinds import RunKind, new_run_id
@@ -30,6 +31,8 @@ from workers.generation.worker import Worker
 from workers.maintenance.garbage_collector import GarbageCollector
 
 LATER = timedelta(days=3)
+STRAY = "ab" * 32
+"""The sha256 of bytes that no record counts."""
 
 
 def ended(worker: Worker, **changes: Any) -> JobSpec:
@@ -154,7 +157,7 @@ def test_inputs_of_a_job_that_was_never_accepted_are_removed_after_a_day(worker:
     spec = tiny_spec(tenant="acme")
     worker.repository.usage.add_open(spec)
     worker.repository.usage.add_job(spec)
-    store.put(keys.job_input(spec.job, 0), b"mask")
+    store.put(keys.job_input(spec.job, 0, STRAY), b"mask")
     waiting = tiny_spec()
     worker.repository.write_spec(waiting)
     young = garbage_collector(worker)
@@ -166,51 +169,72 @@ def test_inputs_of_a_job_that_was_never_accepted_are_removed_after_a_day(worker:
     assert worker.repository.read_spec(waiting.job) == waiting
 
 
-def test_sample_files_without_a_record_are_removed_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
-    spec = tiny_spec(count=6, chunk_size=2)
-    worker.repository.write_spec(spec)
-    assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    for _ in range(worker.settings.max_chunk_attempts):
-        worker.dispatcher.begin_attempt(spec.job, 1)
-    # files of workers that were killed before the record: of a chunk that was quarantined, and of one never recorded
-    for index in (2, 3, 4):
-        store.put(keys.job_image(spec.job, index), b"image")
-        store.put(keys.job_mask(spec.job, index), b"mask")
-    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
-    worker.repository.request_cancel(spec.job)
-    assert worker.repository.conclude(spec).state is JobState.CANCELLED
-    young = garbage_collector(worker)
-    young.run_once()
-    young._leader_lock.release()
-    assert store.head(keys.job_image(spec.job, 4)) is not None, "a worker may still be writing"
-    assert garbage_collector(worker, later=LATER).run_once()
-    left = [info.key for prefix in keys.job_sample_prefixes(spec.job) for info in store.list(prefix)]
-    assert left == [
-        keys.job_image(spec.job, 0),
-        keys.job_image(spec.job, 1),
-        keys.job_mask(spec.job, 0),
-        keys.job_mask(spec.job, 1),
-    ]
+def strays_of(spec: JobSpec) -> list[str]:
+    """Keys that other attempts, or workers that died before their record, may have written for the job."""
+    job = spec.job
+    files = [make(job, index, STRAY) for make in (keys.job_image, keys.job_mask) for index in (0, 2, 4)]
+    shards = [keys.job_shard(job, chunk, STRAY) for chunk in (0, 1, 2)]
+    earlier = [f"jobs/{job}/images/00000004.png", f"jobs/{job}/shards/000002.tar"]
+    return [*files, *shards, *earlier, keys.job_input(job, 0, STRAY), keys.job_manifest(job, STRAY)]
 
 
-def test_shards_without_a_record_are_removed_a_day_after_the_end(worker: Worker, store: FolderStore) -> None:
-    spec = tiny_spec(count=6, chunk_size=2, layout="shards")
+@pytest.mark.parametrize("layout", ["objects", "shards"])
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.CANCELLED])
+def test_objects_that_no_record_counts_are_removed_a_day_after_the_end(
+    worker: Worker, store: FolderStore, layout: str, state: JobState
+) -> None:
+    spec = tiny_spec(count=6, chunk_size=2, layout=layout)
     worker.repository.write_spec(spec)
     assert generate_chunk(worker, spec.job, 0) is ChunkOutcome.RECORDED
-    for _ in range(worker.settings.max_chunk_attempts):
-        worker.dispatcher.begin_attempt(spec.job, 1)
-    strays = [keys.job_shard_beside(spec.job, 0, "ab" * 32), keys.job_shard(spec.job, 1), keys.job_shard(spec.job, 2)]
+    if state is JobState.SUCCEEDED:
+        for chunk in (1, 2):
+            assert generate_chunk(worker, spec.job, chunk) is ChunkOutcome.RECORDED
+    else:
+        for _ in range(worker.settings.max_chunk_attempts):
+            worker.dispatcher.begin_attempt(spec.job, 1)
+        assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
+        worker.repository.request_cancel(spec.job)
+        worker.repository.conclude(spec)
+    summary = worker.repository.read_summary(spec.job)
+    assert summary is not None
+    assert summary.state is state
+    counted = {info.key for info in store.list(keys.job_prefix(spec.job))}
+    strays = strays_of(spec)
     for key in strays:
-        store.put(key, b"shard")
-    assert generate_chunk(worker, spec.job, 1) is ChunkOutcome.FAILED
-    worker.repository.request_cancel(spec.job)
-    assert worker.repository.conclude(spec).state is JobState.CANCELLED
+        store.put(key, b"of another attempt")
     young = garbage_collector(worker)
     young.run_once()
     young._leader_lock.release()
     assert all(store.head(key) is not None for key in strays), "a worker may still be writing"
+    assert garbage_collector(worker, later=LATER, max_objects=5).run_once()
+    assert sum(store.head(key) is not None for key in strays) == len(strays) - 5
+    assert garbage_collector(worker, later=LATER).run_once() is False, "the other collector leads"
+    worker.redis.delete(redis_keys.leader("garbage-collector"))
     assert garbage_collector(worker, later=LATER).run_once()
-    assert [info.key for info in store.list(keys.job_shards_prefix(spec.job))] == [keys.job_shard(spec.job, 0)]
+    assert {info.key for info in store.list(keys.job_prefix(spec.job))} == counted | {keys.job_swept(spec.job)}
+    assert all(
+        store.head(file.key) for _, item in worker.repository.iterate_items(spec) for file in sample_files_of(item)
+    )
+
+
+def test_a_job_that_lost_a_record_or_is_being_repaired_keeps_all_its_objects(
+    worker: Worker, store: FolderStore
+) -> None:
+    lost, repaired = ended(worker, count=4), ended(worker, count=4)
+    record = store.get(keys.job_chunk(lost.job, 1))
+    store.delete(keys.job_chunk(lost.job, 1))
+    worker.repository.repairs.request(repaired.job, datetime.now(UTC))
+    strays = [key for spec in (lost, repaired) for key in strays_of(spec)]
+    for key in strays:
+        store.put(key, b"of another attempt")
+    before = [info.key for info in store.list("jobs/")]
+    assert garbage_collector(worker, later=LATER).run_once()
+    assert [info.key for info in store.list("jobs/")] == before
+    store.put(keys.job_chunk(lost.job, 1), record)
+    worker.repository.repairs.drop_request(repaired.job)
+    worker.redis.delete(redis_keys.leader("garbage-collector"))
+    assert garbage_collector(worker, later=LATER).run_once()
+    assert not any(store.head(key) for key in strays)
 
 
 def test_temporary_files_of_dead_writers_only_are_removed(worker: Worker, store: FolderStore) -> None:
@@ -228,11 +252,11 @@ def test_the_search_for_leftovers_starts_again_after_a_day(worker: Worker, store
     deleting = GarbageCollector(worker, now=lambda: clock[0], poll_interval_s=0.0, page=2)
     early = [tiny_spec() for _ in range(5)]
     for spec in early:
-        store.put(keys.job_input(spec.job, 0), b"mask")
+        store.put(keys.job_input(spec.job, 0, STRAY), b"mask")
     for _ in range(4):
         deleting.run_once()
     assert list(worker.repository.jobs()) == []
-    store.put(keys.job_input(early[0].job, 0), b"mask")
+    store.put(keys.job_input(early[0].job, 0, STRAY), b"mask")
     deleting.run_once()
     assert list(worker.repository.jobs()) == [early[0].job]
     clock[0] += timedelta(days=1, minutes=1)

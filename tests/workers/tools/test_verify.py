@@ -20,13 +20,14 @@ from service.settings import Settings
 from service.store import keys
 from service.store.folder import FolderStore
 from tests.model_store.latent.tiny import tiny_system
+from tests.stored_twins import image_key, input_key, mask_key, shard_key
 from tests.workers.conftest import Hire, load_tiny
 from tests.workers.fakes import Post, TinySystem
 from tests.workers.generation import test_mask_jobs as mask_jobs
 from tests.workers.generation.test_chunk import accept, work
+from workers.generation.reproduce import Conditions, differences
 from workers.generation.worker import Worker
 from workers.tools import verify as verifying
-from workers.tools.reproduce import Conditions, differences
 from workers.tools.verify import (
     Drawn,
     Stored,
@@ -106,8 +107,8 @@ def test_damaged_and_missing_objects_are_distinguished_from_differing_twins(
     worker: Worker, post: Post, settings: Settings, store: FolderStore
 ) -> None:
     spec = made(worker, post, count=3, chunk_size=3)
-    store.put(keys.job_image(spec.job, 0), store.get(keys.job_image(spec.job, 1)))
-    store.delete(keys.job_mask(spec.job, 2))
+    store.put(image_key(store, spec.job, 0), store.get(image_key(store, spec.job, 1)))
+    store.delete(mask_key(store, spec.job, 2))
     rewrite(worker, spec, build={"torch": "1.0"})
     findings = findings_of(worker, settings, spec)
     assert [[(file.stored, file.remade) for file in finding.files] for finding in findings] == [
@@ -126,11 +127,11 @@ def test_damage_in_a_shard_is_reported_per_file(
     record = worker.repository.read_chunk(spec.job, 0)
     assert record is not None
     assert record.items[1].mask_offset is not None
-    key, at = keys.job_shard(spec.job, 0), record.items[1].mask_offset
+    key, at = shard_key(store, spec.job, 0), record.items[1].mask_offset
     data = bytearray(store.get(key))
     data[at + 50] ^= 1
     store.put(key, bytes(data))
-    store.delete(keys.job_shard(spec.job, 1))
+    store.delete(shard_key(store, spec.job, 1))
     findings = findings_of(worker, settings, spec)
     assert [[file.stored for file in finding.files] for finding in findings] == [
         [Stored.AS_RECORDED, Stored.AS_RECORDED],
@@ -286,12 +287,12 @@ def test_twins_of_given_masks_are_reproduced_and_damaged_masks_reported(
     assert verdict([alone]) is VerifyVerdict.SAME
     assert contents(store) == before
 
-    store.put(keys.job_input(masks.job, 1), b"not what was given")
-    store.delete(keys.job_input(masks.job, 2))
+    store.put(input_key(store, masks.job, 1), b"not what was given")
+    store.delete(input_key(store, masks.job, 2))
     findings = findings_of(worker, settings, masks, load=load)
     assert [finding.damaged for finding in findings] == [False, True, True, False]
     assert "the job was accepted with" in (findings[1].failure or "")
-    assert "000002.png" in (findings[2].failure or "")
+    assert input_key(store, masks.job, 2) in (findings[2].failure or "")
     assert verdict(findings) is VerifyVerdict.DIFFERENT
 
 

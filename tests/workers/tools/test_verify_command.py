@@ -17,6 +17,7 @@ from service.registry.catalogue import Catalogue
 from service.registry.register import register
 from service.store import keys
 from service.store.folder import FolderStore
+from tests.stored_twins import image_key
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post
 from tests.workers.generation.test_chunk import accept, work
@@ -83,10 +84,10 @@ def test_a_count_above_the_jobs_takes_all_twins(
 def test_a_damaged_object_exits_with_1_and_is_named(
     job: JobSpec, data_dir: Path, stored: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stored.put(keys.job_image(job.job, 4), b"not what was recorded")
+    stored.put(image_key(stored, job.job, 4), b"not what was recorded")
     assert verify(data_dir, job.job, "--count", "6") == 1
     text = capsys.readouterr().out
-    damaged = f"damaged in the store: the sha256 of {keys.job_image(job.job, 4)} is not the recorded one; the same"
+    damaged = f"damaged in the store: the sha256 of {image_key(stored, job.job, 4)} is not the recorded one; the same"
     assert f"✗     4  image {damaged}" in text
     assert "1 of 6 twins is not stored as recorded." in text
     assert "not the same when made again" not in text
@@ -99,7 +100,7 @@ def test_a_difference_on_another_build_exits_with_3_and_names_it(
     key = keys.job_chunk(job.job, 0)
     record = ChunkRecord.model_validate_json(stored.get(key))
     data = encode_image(np.full((32, 32, 3), 100, np.uint8), {})
-    stored.put(keys.job_image(job.job, 0), data)
+    stored.put(image_key(stored, job.job, 0), data)
     items = (record.items[0].model_copy(update={"image_sha256": hashlib.sha256(data).hexdigest()}), *record.items[1:])
     stored.put(key, record.model_copy(update={"items": items}).model_dump_json().encode())
     assert verify(data_dir, job.job, "--count", "6") == 1

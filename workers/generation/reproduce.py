@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.jobs.spec import ChunkRecord, JobSpec
+from service.jobs.spec import JobSpec, MadeOn
 from service.kit.seeds import sample_seed
 from service.settings import Settings
 from service.store.base import ObjectStore
@@ -39,9 +39,9 @@ class Conditions:
     forward: str
 
     @classmethod
-    def of(cls, record: ChunkRecord) -> Conditions:
-        """The record's conditions, on the recorded kind of device if this machine has one, else on the CPU."""
-        rows, device = record.batch_shape[0], record.device.partition(" ")[0]
+    def of(cls, made_on: MadeOn) -> Conditions:
+        """The recorded conditions, on the recorded kind of device if this machine has one, else on the CPU."""
+        rows, device = made_on.batch_shape[0], made_on.device.partition(" ")[0]
         if device.startswith("cuda"):
             number = int(device.partition(":")[2] or 0)
             if not torch.cuda.is_available():
@@ -49,8 +49,8 @@ class Conditions:
                 rows, device = min(rows, _MAX_CPU_ROWS), "cpu"
             elif number >= torch.cuda.device_count():
                 device = "cuda:0"
-        threads = int(record.build.get("cpu_threads", "0")) or _cores()
-        return cls(rows, record.dtype, device, threads, record.build.get("forward", _DEFAULT_FORWARD))
+        threads = int(made_on.build.get("cpu_threads", "0")) or _cores()
+        return cls(rows, made_on.dtype, device, threads, made_on.build.get("forward", _DEFAULT_FORWARD))
 
     def settings(self, given: Settings) -> Settings:
         """``given`` with every setting that affects bits as recorded. Shapes are always fixed: floating ones cannot be
@@ -126,25 +126,25 @@ class Difference:
     here: str
 
 
-def differences(record: ChunkRecord, model: LoadedModel) -> tuple[Difference, ...]:
-    """How machine and build differ between the record and ``model`` here.
+def differences(made_on: MadeOn, model: LoadedModel) -> tuple[Difference, ...]:
+    """How machine and build differ between a twin's record and ``model`` here.
 
     Call it after making the twins: the engine may have halved the batch.
     """
-    batch, batch_here = ("x".join(map(str, shape)) for shape in (record.batch_shape, model.batch_shape))
+    batch, batch_here = ("x".join(map(str, shape)) for shape in (made_on.batch_shape, model.batch_shape))
     pairs = {
         # the number of the GPU within a machine does not affect bits
-        "device": tuple(re.sub(r"^cuda:\d+", "cuda", device) for device in (record.device, model.device_name)),
-        "dtype": (record.dtype, model.dtype_name),
+        "device": tuple(re.sub(r"^cuda:\d+", "cuda", device) for device in (made_on.device, model.device_name)),
+        "dtype": (made_on.dtype, model.dtype_name),
         "batch shape": (batch, batch_here),
     }
-    build = {"forward": _DEFAULT_FORWARD} | record.build
+    build = {"forward": _DEFAULT_FORWARD} | made_on.build
     pairs |= {name: (build.get(name, "unknown"), model.build.get(name, "unknown")) for name in build | model.build}
-    threads, cores = record.build.get("cpu_threads", "0"), _cores()
+    threads, cores = made_on.build.get("cpu_threads", "0"), _cores()
     if model.system.device.type == "cpu" and int(threads) > cores:
         pairs["cpu_threads"] = (threads, f"as many on {cores} {'core' if cores == 1 else 'cores'}")
-    if record.shapes != "fixed":
-        pairs["shapes"] = (f"{record.shapes}, with which bits are not reproducible", "fixed")
+    if made_on.shapes != "fixed":
+        pairs["shapes"] = (f"{made_on.shapes}, with which bits are not reproducible", "fixed")
     return tuple(Difference(what, was, here) for what, (was, here) in pairs.items() if was != here)
 
 
