@@ -18,8 +18,14 @@ from model_store.card import (
 CLASSES = (("land", (200, 40, 40)), ("water", (40, 60, 220)), ("road", (60, 220, 80)))
 
 
-def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7) -> ModelCard:
-    """Writes ``card.json`` and ``model.safetensors``, and returns the card."""
+def write_tiny_model(
+    folder: Path, *, name: str = "tiny", version: str = "1.0.0", seed: int = 7, zeros: bool = True
+) -> ModelCard:
+    """Writes ``card.json`` and ``model.safetensors``, and returns the card.
+
+    Layers that begin with zeros make the network's output zero, the same in every number format; with ``zeros=False``
+    they are drawn too.
+    """
     # torch takes seconds to import, and most tests of the service packages import this module without using it.
     import torch
     from safetensors.torch import save_file
@@ -42,6 +48,9 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", version: str = "1.0.0"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = {GENERATOR_PREFIX: CoSimGenNetwork(generator), SUPERRES_PREFIX: ESPCN(superres)}
+        for parameter in networks[GENERATOR_PREFIX].parameters():
+            if not zeros and not parameter.any():
+                torch.nn.init.normal_(parameter.data, std=0.1)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         prefix + key: value.contiguous() for prefix, net in networks.items() for key, value in net.state_dict().items()

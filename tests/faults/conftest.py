@@ -14,11 +14,20 @@ from service.store.base import ObjectStore
 from service.store.folder import FolderStore
 from tests.faults.checker import Reference, reference_of
 from tests.faults.prefork import Prefork
-from tests.faults.rig import FAST_SETTINGS, Rig
+from tests.faults.rig import FAST_SETTINGS, OTHER_MAKE, Rig
 from tests.faults.valkey_server import ValkeyServer
+from tests.tiny_model import write_tiny_model
 
 REFERENCE_COUNT = 40
 _databases = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of which workers of two makes get different bytes."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_tiny_model(folder, zeros=False)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +85,17 @@ def rig(make_rig: MakeRig, server: ValkeyServer) -> Iterator[Rig]:
 @pytest.fixture(scope="session")
 def reference(make_rig: MakeRig, server: ValkeyServer) -> Reference:
     """The hashes that an undisturbed worker gets for the request that all tests here send."""
-    rig = make_rig(server.url(0))
+    return _undisturbed(make_rig(server.url(0)))
+
+
+@pytest.fixture(scope="session")
+def other_reference(make_rig: MakeRig, server: ValkeyServer) -> Reference:
+    """The same of a worker of another make, which gets other bytes."""
+    return _undisturbed(make_rig(server.url(0), environment=OTHER_MAKE))
+
+
+def _undisturbed(rig: Rig) -> Reference:
+    rig.redis.flushdb()
     spec = rig.accept(count=REFERENCE_COUNT, chunk_size=8)
     rig.worker()
     rig.wait_until_ended(spec)

@@ -14,8 +14,10 @@ from typing import Any
 
 LEASE_TAKEN = "lease taken"
 MID_DENOISE = "mid-denoise"
+BEFORE_IMAGE = "before image"
 AFTER_IMAGE = "after image"
 AFTER_MASK = "after mask"
+BEFORE_SHARD = "before shard"
 AFTER_SHARD = "after shard"
 BEFORE_RECORD = "before record"
 AFTER_RECORD = "after record, before acknowledgement"
@@ -24,6 +26,8 @@ AFTER_SPEC = "between spec and queue"
 WORKER_POINTS = (LEASE_TAKEN, MID_DENOISE, AFTER_IMAGE, AFTER_MASK, BEFORE_RECORD, AFTER_RECORD, BEFORE_SUMMARY)
 
 _PUTS = {
+    BEFORE_IMAGE: ("/images/", True),
+    BEFORE_SHARD: ("/shards/", True),
     AFTER_IMAGE: ("/images/", False),
     AFTER_MASK: ("/masks/", False),
     AFTER_SHARD: ("/shards/", False),

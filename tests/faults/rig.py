@@ -37,6 +37,8 @@ FAST_SETTINGS = {
     "TWINSET_DEVICE": "cpu",
     "TWINSET_DTYPE": "float32",
 }
+OTHER_MAKE = {"TWINSET_DTYPE": "bfloat16"}
+"""The environment of a worker of another make: of the same twin it gets other bytes."""
 
 
 @dataclass

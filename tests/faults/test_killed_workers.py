@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import signal
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from service.broker import redis_keys
+from service.jobs.garbage import remove_strays
 from service.settings import Settings
 from service.store import keys
-from tests.faults.checker import Reference
-from tests.faults.points import AFTER_RECORD, AFTER_SHARD, BEFORE_RECORD, MID_DENOISE, WORKER_POINTS, ProcessFault
-from tests.faults.rig import Rig
+from tests.faults.checker import Reference, check_job, either
+from tests.faults.points import (
+    AFTER_RECORD,
+    AFTER_SHARD,
+    BEFORE_IMAGE,
+    BEFORE_RECORD,
+    BEFORE_SHARD,
+    BEFORE_SUMMARY,
+    MID_DENOISE,
+    WORKER_POINTS,
+    ProcessFault,
+)
+from tests.faults.rig import OTHER_MAKE, Rig
 from tests.waiting import until
 
 
@@ -41,6 +53,41 @@ def test_a_chunk_with_shards_is_made_again_byte_by_byte_after_a_kill(
     rig.worker()
     rig.check(spec, reference)
     assert rig.store.head(left.key) == left, "the existing shard must not be written again"
+
+
+@pytest.mark.parametrize(
+    ("point", "layout"),
+    [
+        (BEFORE_IMAGE, "objects"),
+        (BEFORE_RECORD, "objects"),
+        (BEFORE_SUMMARY, "objects"),
+        (BEFORE_SHARD, "shards"),
+        (BEFORE_RECORD, "shards"),
+    ],
+)
+def test_a_worker_of_another_make_that_wakes_after_the_record_damages_no_twin(
+    rig: Rig, reference: Reference, other_reference: Reference, point: str, layout: str
+) -> None:
+    """It is stopped before a write, and finishes the write once the other worker has recorded other bytes."""
+    sleeper = rig.worker(ProcessFault(point, signal.SIGSTOP), environment=OTHER_MAKE)
+    spec = rig.accept(count=2, layout=layout)
+    until(lambda: sleeper.stopped)
+    rig.worker()
+    summary = rig.wait_until_ended(spec)
+    before = {info.key: rig.store.get(info.key) for info in rig.store.list(f"jobs/{spec.job}/")}
+    sleeper.send(signal.SIGCONT)
+    ends = ("lease lost to another worker", "nothing to do", "recorded")
+    until(lambda: any(end in sleeper.log_text for end in ends))
+    time.sleep(1.0)
+    after = {info.key: rig.store.get(info.key) for info in rig.store.list(f"jobs/{spec.job}/")}
+    assert {key: after[key] for key in before} == before, "nothing that a record counts has changed"
+    late = after.keys() - before.keys()
+    assert bool(late) == (point in (BEFORE_IMAGE, BEFORE_SHARD)), "its bytes are its own, under keys of their own"
+    swept = remove_strays(rig.repository, spec, summary, datetime.now(UTC), max_objects=100)
+    assert bool(swept) == (point != BEFORE_SUMMARY)
+    findings = check_job(rig.store, spec, either(reference, other_reference))
+    assert findings.clean, findings
+    assert "Traceback" not in sleeper.log_text
 
 
 @pytest.mark.parametrize("point", [MID_DENOISE, BEFORE_RECORD])
