@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.kit.http_limits import HttpLimits
 from service.kit.setting_values import (
     LOWER_CASE,
     AbsolutePath,
@@ -31,7 +32,7 @@ from service.kit.setting_values import (
 ENV_PREFIX = "TWINSET_"
 
 
-class Settings(BaseSettings):
+class Settings(HttpLimits, BaseSettings):
     """The settings: addresses and stores, limits of requests, and how the workers work."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, extra="forbid")
@@ -140,6 +141,29 @@ class Settings(BaseSettings):
         ge=1024,
         le=2**40,
         description="Largest archive of a dataset in an upload, in bytes, 1024-1099511627776.",
+    )
+    max_unpacked_bytes: int = Field(
+        16 * 2**30,
+        ge=1024,
+        le=2**44,
+        description="Maximum size of a dataset's files on the bulk worker's disk, unpacked, in bytes, "
+        "1024-17592186044416.",
+    )
+    max_dataset_pixels: int = Field(
+        2**39,
+        ge=1,
+        le=2**60,
+        description="Maximum number of pixels in all images and masks of a dataset, 1-1152921504606846976.",
+    )
+    import_memory_bytes: int = Field(
+        2 * 2**30,
+        ge=512 * 2**20,
+        le=2**44,
+        description="Memory for the process that reads one dataset, or plans one augmentation set, in bytes, "
+        "536870912-17592186044416.",
+    )
+    import_timeout_s: int = Field(
+        7200, ge=1, le=604_800, description="Maximum time that reading one dataset may take, in seconds, 1-604800."
     )
     max_count: int = Field(100_000, ge=1, le=1_000_000, description="Maximum number of twins in one job, 1-1000000.")
     max_interactive_count: int = Field(

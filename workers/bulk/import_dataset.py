@@ -1,66 +1,67 @@
-"""The handler of datasets: fetches the files, checks every item, and writes shards, statistics and a preview."""
+"""The handler of datasets: fetches the files, and has a child process with limits import them.
+
+The files are foreign. A child that one of them ends, or makes too large or too slow, takes nothing else with it.
+"""
 
 from __future__ import annotations
 
-import io
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import numpy as np
-from PIL import Image
+from pydantic import ValidationError
 
-from model_store.card import ClassEntry
-from service.datasets.items import DatasetItem, as_rgb
-from service.datasets.reading.about import read_training_data
-from service.datasets.reading.checking import read_items
-from service.datasets.reading.entry import DatasetSource
-from service.datasets.reading.opening import open_dataset
-from service.datasets.reading.report import Findings, ReadReport
-from service.datasets.reading.unpacking import UnpackLimits, unpack
-from service.datasets.statistics import StatisticsCollector
-from service.datasets.statistics_chart import draw_statistics
 from service.datasets.stored import layout
-from service.datasets.stored.layout import DatasetAbout
 from service.datasets.stored.scratch import scratch_folder
-from service.datasets.stored.writer import StoredDatasetWriter
 from service.errors import InvalidDataset
-from service.kit.contact_sheet import SheetTwin, draw_contact_sheet
-from service.kit.png import encode_mask
 from service.kit.states import JobState
 from service.runs.dataset_versions import DatasetWork
+from service.sandbox.limits import SandboxLimits
+from service.sandbox.process import Sandbox, SandboxExceeded
+from service.sandbox.store_gate import StoreGate
+from service.settings import Settings
 from service.store.keys import is_key
+from service.store.run_keys import run_prefix
 from workers.bulk import metrics
 from workers.bulk.context import Finished, RunContext
+from workers.bulk.import_child import ImportRequest, ImportResult
 
-_PREVIEW_ITEMS = 6
-_THUMB_PX = 224
-_MAX_UNPACK_RATIO = 12
-"""Maximum size of an unpacked archive, as a multiple of the largest archive that may be uploaded."""
+_CHILD = "workers.bulk.import_child"
+_MAX_FILES = 1_000_000
+_WORKING_BYTES = 1 << 30
+"""Room on the disk for the shard under way, besides the dataset's own files."""
 
 
 def handle_dataset(context: RunContext) -> Finished:
-    """Imports the dataset. Raises InvalidDataset if no item can be read."""
+    """Imports the dataset. Raises InvalidDataset if no item can be read, or if reading it costs too much."""
     work = DatasetWork.model_validate(context.spec.work)
     with scratch_folder(context.worker.settings.data_dir) as scratch:
-        folder = scratch / work.name
         context.report_progress(0, None, "fetching")
-        files = _unpack(context, scratch, folder) if work.prefix is None else _fetch(context, work.prefix, folder)
-        metrics.DATASET_FILES.labels("archive" if work.prefix is None else "prefix").inc(files)
-        source = open_dataset(folder, format=work.read_as)
-        return _keep(context, work, source, scratch)
+        if work.prefix is None:
+            files = _fetch_archive(context, scratch / "archive")
+        else:
+            files = _fetch(context, work.prefix, scratch / work.name)
+        result = _import(context, work, scratch)
+    metrics.DATASET_FILES.labels("archive" if work.prefix is None else "prefix").inc(files or result.files)
+    metrics.DATASET_ITEMS.labels("kept").inc(result.items)
+    metrics.DATASET_ITEMS.labels("skipped").inc(result.skipped)
+    metrics.DATASET_BYTES.inc(result.size)
+    return Finished(
+        JobState.SUCCEEDED,
+        done=result.items,
+        total=result.items + result.skipped,
+        reason=f"{result.skipped} entries were left out: {result.faults}" if result.skipped else None,
+        size=result.size,
+        result=result.about.model_dump(mode="json", exclude={"shards"}),
+    )
 
 
-def _unpack(context: RunContext, scratch: Path, folder: Path) -> int:
-    archive = scratch / "archive"
+def _fetch_archive(context: RunContext, archive: Path) -> int:
     with open(archive, "wb") as out:
         for piece in context.worker.store.stream(layout.archive(context.spec.run)):
             out.write(piece)
             context.check()
-    files = unpack(
-        archive, folder, UnpackLimits(max_bytes=_MAX_UNPACK_RATIO * context.worker.settings.max_dataset_bytes)
-    )
-    archive.unlink()
-    return files
+    return 0
 
 
 def _fetch(context: RunContext, prefix: str, folder: Path) -> int:
@@ -74,10 +75,10 @@ def _fetch(context: RunContext, prefix: str, folder: Path) -> int:
     for info in store.list(prefix):
         name = info.key[len(prefix) :]
         size += info.size
-        if size > max_bytes:
+        if size > max_bytes or count >= _MAX_FILES:
             raise InvalidDataset(
-                f"the objects under {prefix!r} have more than {max_bytes} bytes (TWINSET_MAX_DATASET_BYTES); "
-                "divide the dataset"
+                f"the objects under {prefix!r} are more than {_MAX_FILES}, or have more than {max_bytes} bytes "
+                "(TWINSET_MAX_DATASET_BYTES); divide the dataset"
             )
         if not is_key(info.key) or not name or not is_key(name):
             continue
@@ -93,95 +94,87 @@ def _fetch(context: RunContext, prefix: str, folder: Path) -> int:
     return count
 
 
-def _keep(context: RunContext, work: DatasetWork, source: DatasetSource, scratch: Path) -> Finished:
-    store, run = context.worker.store, context.spec.run
-    findings, collector = Findings(), StatisticsCollector(source.classes)
-    total = sum(1 for _ in source.entries(Findings()))
-    shown: list[tuple[bytes, bytes]] = []
-    with closing(StoredDatasetWriter(store, run, source.classes, scratch)) as shard_writer:
-        for number, item in enumerate(read_items(source, findings), start=1):
-            shard_writer.add(item)
-            collector.add(item.labels)
-            if _is_shown(number - 1, total):
-                shown.append(_thumbs(item, source))
-            context.report_progress(number, total, "reading")
-            context.check()
-        shard_writer.finish()
-        shards = tuple(shard_writer.shards)
-    report = findings.report(source.format)
-    store.put(layout.report(run), report.model_dump_json().encode())
-    metrics.DATASET_ITEMS.labels("kept").inc(report.items)
-    metrics.DATASET_ITEMS.labels("skipped").inc(report.skipped)
-    if not report.items:
-        raise InvalidDataset(
-            f"no pair of an image and its mask could be read: {_faults(report)}. The report names the files"
-        )
-    statistics = collector.result()
-    data = read_training_data(source.root, work.name)
-    about = DatasetAbout(
-        name=work.name,
-        version=work.version,
-        read_as=source.format,
-        title=data.name,
-        licence=data.licence,
-        classes=source.classes,
-        items=report.items,
-        skipped=report.skipped,
-        shards=shards,
+def _import(context: RunContext, work: DatasetWork, scratch: Path) -> ImportResult:
+    settings, run = context.worker.settings, context.spec.run
+    request = ImportRequest(
+        run=run,
+        work=work,
+        folder=scratch.resolve(),
+        archive=work.prefix is None,
+        max_unpacked_bytes=settings.max_unpacked_bytes,
+        max_pixels=settings.max_dataset_pixels,
     )
-    images = {
-        layout.statistics_chart(run): _png(draw_statistics(statistics, title=work.id)),
-        layout.preview(run): _preview(work, source, shown, scratch),
-    }
-    store.put(layout.statistics(run), statistics.model_dump_json().encode())
-    for key, png in images.items():
-        store.put(key, png)
-    store.put(layout.about(run), about.model_dump_json().encode())
-    size = about.bytes + sum(map(len, images.values()))
-    metrics.DATASET_BYTES.inc(size)
-    return Finished(
-        JobState.SUCCEEDED,
-        done=report.items,
-        total=report.items + report.skipped,
-        reason=f"{report.skipped} entries were left out: {_faults(report)}" if report.skipped else None,
-        size=size,
-        result=about.model_dump(mode="json", exclude={"shards"}),
+
+    def on_report(name: str, values: Mapping[str, Any]) -> None:
+        done, total = values.get("done"), values.get("total")
+        if isinstance(done, int) and isinstance(total, int):
+            context.report_progress(done, max(done, total), "reading")
+
+    kept = run_prefix(run)
+    gate = StoreGate(
+        context.worker.store,
+        may_read=lambda key: False,
+        may_write=lambda key: key.startswith(kept) and _is_imported(key[len(kept) :]),
+        folder=scratch,
+    )
+    sandbox = Sandbox(
+        _CHILD,
+        request.model_dump(mode="json"),
+        import_limits(settings),
+        gate.answer,
+        folder=scratch,
+        tick=context.check,
+        on_report=on_report,
+    )
+    try:
+        result = sandbox.run()
+        return ImportResult.model_validate(result.values)
+    except SandboxExceeded as exceeded:
+        raise InvalidDataset(_remedy(exceeded, settings)) from None
+    except ValidationError:
+        raise InvalidDataset("the process that reads the dataset gave back what is no description of it") from None
+
+
+def import_limits(settings: Settings) -> SandboxLimits:
+    """The limits of a child that imports a dataset."""
+    disk = settings.max_unpacked_bytes + settings.max_dataset_bytes + _WORKING_BYTES
+    return SandboxLimits(
+        memory_bytes=settings.import_memory_bytes,
+        cpu_s=settings.import_timeout_s,
+        timeout_s=settings.import_timeout_s,
+        file_bytes=settings.max_unpacked_bytes,
+        folder_bytes=disk,
+        folder_files=2 * _MAX_FILES,
     )
 
 
-def _faults(report: ReadReport) -> str:
-    return (
-        ", ".join(f"{group.count} {group.kind.replace('_', ' ')}" for group in report.faults if group.skipped)
-        or "there is none"
+def _is_imported(name: str) -> bool:
+    """Whether an import writes the object of this name below its run's prefix."""
+    return name.startswith(("shards/", "items/")) or name in (
+        "report.json",
+        "statistics.json",
+        "statistics.png",
+        "preview.png",
+        "about.json",
     )
 
 
-def _is_shown(position: int, total: int) -> bool:
-    """Whether the preview shows the item; those shown are spread evenly over the dataset."""
-    return position % max(1, total // _PREVIEW_ITEMS) == 0
-
-
-def _thumbs(item: DatasetItem, source: DatasetSource) -> tuple[bytes, bytes]:
-    """Image and mask as small PNGs."""
-    with Image.open(io.BytesIO(item.image_bytes)) as file:
-        image = as_rgb(file)
-    image.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.LANCZOS)
-    mask = Image.fromarray(item.labels).resize(image.size, Image.Resampling.NEAREST)
-    return _png(image), encode_mask(np.array(mask), source.classes.colours, {})
-
-
-def _preview(work: DatasetWork, source: DatasetSource, shown: list[tuple[bytes, bytes]], scratch: Path) -> bytes:
-    twins = []
-    for number, files in enumerate(shown[:_PREVIEW_ITEMS]):
-        paths = [scratch / f"{number}-{what}.png" for what in ("image", "mask")]
-        for path, data in zip(paths, files, strict=True):
-            path.write_bytes(data)
-        twins.append(SheetTwin(paths[0], paths[1], ""))
-    classes = [ClassEntry(index=entry.index, name=entry.name, colour=entry.colour) for entry in source.classes.classes]
-    return _png(draw_contact_sheet(twins, classes, title=work.id, subtitle="as imported", ignored="ignore"))
-
-
-def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return out.getvalue()
+def _remedy(exceeded: SandboxExceeded, settings: Settings) -> str:
+    match exceeded.bound:
+        case "memory":
+            return (
+                f"reading the dataset takes more than {settings.import_memory_bytes} bytes of memory "
+                "(TWINSET_IMPORT_MEMORY_BYTES); cut its largest images into tiles, or divide its largest annotation file"
+            )
+        case "cpu" | "time":
+            return (
+                f"reading the dataset takes more than {settings.import_timeout_s} s (TWINSET_IMPORT_TIMEOUT_S); "
+                "divide it"
+            )
+        case "disk":
+            return f"the dataset needs more of the disk than it may have: {exceeded.detail}; divide it"
+        case "unexpected":
+            return (
+                f"the dataset cannot be read ({exceeded.detail}); 'twinset datasets check' names its faulty files, "
+                "which are to be repaired or left out"
+            )

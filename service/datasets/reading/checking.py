@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from service.datasets.classes import IGNORE, ClassList
-from service.datasets.items import DatasetItem, is_turned
+from service.datasets.items import DatasetItem
 from service.datasets.reading.entry import Annotation, DatasetSource, Entry
-from service.datasets.reading.mask_files import open_image
+from service.datasets.reading.faults import described, is_of_the_machine
+from service.datasets.reading.image_files import open_image
+from service.datasets.reading.orientation import orientation, turned_size
 from service.datasets.reading.provenance import Manifest, Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, relative
+from service.datasets.reading.upright import darkness, upright_annotation, upright_bytes
+from service.datasets.splits import canonical_split, mapped_split
+from service.errors import InvalidDataset, TwinsetError
 
 _WIDE = ("F", "I")
 
 
-def read_items(source: DatasetSource, findings: Findings) -> Iterator[DatasetItem]:
+def read_items(
+    source: DatasetSource,
+    findings: Findings,
+    split_map: Mapping[str, str] | None = None,
+    *,
+    max_pixels: int | None = None,
+) -> Iterator[DatasetItem]:
     """The items of a dataset, one in memory at a time; ``findings`` is complete once all have been read.
 
     Of images that are the same byte for byte only the first is read: a copy in another split would be a leak.
+    ``split_map`` is one of :func:`service.datasets.splits.read_split_map`. Raises InvalidDataset if images and masks
+    have more than ``max_pixels`` in all.
     """
     with Manifest(source.root) as manifest:
-        yield from _items(source, findings, manifest)
+        yield from _items(source, findings, manifest, split_map or {}, max_pixels)
 
 
-def _items(source: DatasetSource, findings: Findings, manifest: Manifest) -> Iterator[DatasetItem]:
+def survey(source: DatasetSource) -> Counter[str | None]:
+    """The number of entries in each split, an upper bound of the items; no image is opened."""
+    return Counter(canonical_split(entry.split) for entry in source.entries(Findings()))
+
+
+def _items(
+    source: DatasetSource,
+    findings: Findings,
+    manifest: Manifest,
+    split_map: Mapping[str, str],
+    max_pixels: int | None,
+) -> Iterator[DatasetItem]:
     first_with: dict[bytes, str] = {}
+    pixels = 0
     for entry in source.entries(findings):
         file = entry.report_path or (
             relative(source.root, entry.image) if isinstance(entry.image, Path) else entry.name
@@ -42,31 +68,50 @@ def _items(source: DatasetSource, findings: Findings, manifest: Manifest) -> Ite
                     "unreadable",
                     "its pixels are 32-bit numbers without a defined white; save it with 8 or 16 bits per channel",
                 )
-            turned = is_turned(image)
-            annotation = entry.annotate(image.width, image.height)
-            _compare(annotation, image.size, source.classes, turned=turned)
+            stated, size = orientation(image), image.size
+            dark = darkness(image)
+            pixels += 2 * size[0] * size[1]
+            if max_pixels is not None and pixels > max_pixels:
+                raise InvalidDataset(
+                    f"its images and masks have more than {max_pixels} pixels in all (TWINSET_MAX_DATASET_PIXELS); "
+                    "divide the dataset"
+                )
+            # freed before its mask is read, which may be as large
+            del image
+            annotation, turning = upright_annotation(entry, size, stated)
+            _compare(annotation, turned_size(size, stated), source.classes)
             digest = hashlib.sha256(data).digest()[:16]
             if (first := first_with.setdefault(digest, file)) != file:
                 raise EntryFault("duplicate", f"it is the same image as {first}")
         except EntryFault as fault:
             findings.add(fault.kind, file, fault.detail)
             continue
+        except TwinsetError:
+            raise
+        except Exception as error:
+            if is_of_the_machine(error):
+                raise
+            # a library met what it does not foresee; the other items are not at fault
+            findings.add("unreadable", file, f"reading it fails ({described(error)})")
+            continue
         if emptiness := _empty(annotation.labels, source.classes):
             findings.add("empty_mask", file, emptiness)
         if annotation.overlap_px:
             findings.add("overlap", file, f"{annotation.overlap_px} px belong to more than one object")
-        if turned:
-            findings.add("turned", file, "its mask is assumed to match the image as stored; check that it does")
-        findings.read(entry.split)
-        provenance = (
-            manifest.of(entry.manifest_path or file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
-        )
+        if turning:
+            findings.add("turned", file, turning)
+        for assumption in (*annotation.assumed, *((dark,) if dark else ())):
+            findings.add("assumed", file, assumption)
+        split = mapped_split(entry.split, split_map)
+        findings.read(split)
+        provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
         yield DatasetItem(
             name=as_text(provenance.name or entry.name),
-            image=data,
+            image=upright_bytes(data) if turning else data,
             mask=annotation.labels,
             instances=annotation.instances,
-            split=entry.split,
+            path=as_text(file),
+            split=split,
             source=provenance.source,
             caption=None if entry.caption is None else as_text(entry.caption),
             source_mask=provenance.source_mask,
@@ -86,14 +131,8 @@ def _mask_digest(entry: Entry) -> str | None:
     return None if entry.mask_file is None else hashlib.sha256(entry.mask_file.read_bytes()).hexdigest()
 
 
-def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList, *, turned: bool) -> None:
+def _compare(annotation: Annotation, size: tuple[int, int], classes: ClassList) -> None:
     labels = annotation.labels
-    if turned and labels.shape == size and size[0] != size[1]:
-        raise EntryFault(
-            "size_differs",
-            f"the image is stored as {size[0]} x {size[1]} px with EXIF data that rotate it, and its mask matches the "
-            "rotated image; save the image rotated, without EXIF data",
-        )
     if labels.shape != size[::-1]:
         raise EntryFault(
             "size_differs", f"the image is {size[0]} x {size[1]} px, its mask {labels.shape[1]} x {labels.shape[0]}"
