@@ -10,10 +10,10 @@ would look like copies. So a fingerprint describes what the mask does not determ
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image
+
+from service.kit.image_files import open_image_file
 
 BITS = 256
 WORDS = BITS // 64
@@ -38,7 +38,7 @@ def fingerprint(image: Image.Image, mask: np.ndarray | None = None) -> np.ndarra
 def fingerprint_of(data: bytes, mask: np.ndarray | None = None) -> np.ndarray:
     """The fingerprint of an image file, given its mask. Raises ValueError for a file that cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image_file(data) as image:
             return fingerprint(image, mask)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image cannot be decoded ({error}); store it again") from None

@@ -6,7 +6,6 @@ and every other format by the reader of ``twinset datasets``.
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -22,9 +21,13 @@ from service.datasets.items import as_rgb
 from service.datasets.reading.class_lists import find_classes
 from service.datasets.reading.entry import Entry
 from service.datasets.reading.opening import open_dataset
+from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import SPLIT_NAMES, images, stem_lists
+from service.datasets.reading.tree import images, stem_lists
+from service.datasets.reading.upright import read_upright
+from service.datasets.splits import canonical_split
 from service.errors import InvalidDataset
+from service.kit.image_files import open_image_file
 
 _MASK_ENDING = "mask.png"
 _IMAGE_ENDINGS = frozenset({"png", "jpg", "jpeg"})
@@ -95,7 +98,7 @@ class FilePair:
 
     def _open(self, part: ByteRange, what: str) -> Image.Image:
         try:
-            image = Image.open(io.BytesIO(part.read()))
+            image = open_image_file(part.read())
             image.load()
             return image
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -115,10 +118,8 @@ class EntryPair:
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`Pair`."""
         try:
-            with Image.open(io.BytesIO(self.entry.image.read_bytes())) as image:
-                pixels = np.array(as_rgb(image))
-            return pixels, self.entry.annotate(pixels.shape[1], pixels.shape[0]).labels
-        except (OSError, SyntaxError, ValueError, EntryFault, Image.DecompressionBombError) as error:
+            return read_upright(self.entry)
+        except (OSError, EntryFault) as error:
             raise InvalidDataset(
                 f"{self.name!r} cannot be read ({error}); 'twinset datasets check' checks the whole set"
             ) from None
@@ -130,10 +131,12 @@ def read_layout(folder: Path) -> Layout:
         raise InvalidDataset(f"{folder} is not a folder; download a job or an export there first")
     if (folder / "card.json").is_file() and (folder / "manifest.jsonl").is_file():
         return _job(folder)
-    if (folder / "dataset.json").is_file() and (folder / "images").is_dir() and (folder / "masks").is_dir():
-        return _folders(folder)
-    if (folder / "dataset.json").is_file() and any(folder.glob("*.tar")):
-        return _shards(folder)
+    if is_export(folder) and (folder / "dataset.json").is_file():
+        # its masks are class indices; those of other tools are read as every dataset
+        if (folder / "images").is_dir() and (folder / "masks").is_dir():
+            return _folders(folder)
+        if any(folder.glob("*.tar")):
+            return _shards(folder)
     return _by_reader(folder)
 
 
@@ -206,7 +209,9 @@ def _shards(folder: Path) -> Layout:
 def _by_reader(folder: Path) -> Layout:
     source = open_dataset(folder)
     findings = Findings()
-    pairs: list[Pair] = [EntryPair(entry.name, entry.split, entry) for entry in source.entries(findings)]
+    pairs: list[Pair] = [
+        EntryPair(entry.name, canonical_split(entry.split), entry) for entry in source.entries(findings)
+    ]
     first = tuple(
         f"{found.file}: {found.detail}" for group in findings.report(source.format).faults for found in group.first
     )
@@ -239,7 +244,7 @@ def _own_splits(folder: Path) -> frozenset[str]:
     """The names of the further splits that dataset.json lists."""
     try:
         named = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("splits", [])
-        return frozenset(name for name in named if isinstance(name, str)) - SPLIT_NAMES.keys()
+        return frozenset(name for name in named if isinstance(name, str))
     except (OSError, ValueError, AttributeError, TypeError):
         return frozenset()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from PIL import ExifTags, Image
 
 from service.datasets.classes import Source
 from service.errors import InvalidDataset
+from service.kit.image_files import open_image_file
 
 _SOURCE = re.compile(r"image file (<.*>|'.*')")
 
@@ -34,14 +34,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def is_turned(image: Image.Image) -> bool:
     """Whether an image's EXIF data ask for it to be shown rotated or mirrored."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:
+        return False  # damaged EXIF data raise whatever their parser stumbles over
 
 
 @dataclass(eq=False)
 class DatasetItem:
     """An image, its mask, and their metadata.
 
-    ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a
+    ``path`` identifies an item of a dataset: its image's path there, with folders and suffix; ``name`` is a shorter
+    name, which several items may share. ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a
     PNG with them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 separates objects of one class: 0
     for none; the pixels of any other number have one class. ``source_mask`` is the same for all items that were made
     from one mask, so that they stay in one split.
@@ -56,6 +60,7 @@ class DatasetItem:
     caption: str | None = None
     source_mask: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: str | None = None
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -68,7 +73,7 @@ class DatasetItem:
                 )
             return self.mask
         try:
-            with Image.open(io.BytesIO(self.mask)) as file:
+            with open_image_file(self.mask) as file:
                 if file.mode not in ("L", "P"):
                     raise InvalidDataset(
                         f"the mask of {self.name!r} has mode {file.mode}; save class indices as an 8-bit grey PNG",

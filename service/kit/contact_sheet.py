@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from model_store.card import IGNORE_INDEX, ClassEntry
+from service.kit.image_files import open_image_file
 from service.kit.validation import escape_control
 
 MAX_TWINS = 24
@@ -119,11 +120,11 @@ def paint_mask(mask: Image.Image, classes: Sequence[ClassEntry]) -> Image.Image:
 
 def _tiles(twin: SheetTwin, classes: Sequence[ClassEntry]) -> tuple[Image.Image, ...]:
     """Image, painted mask and overlay; or the image alone."""
-    with Image.open(twin.image) as opened:
+    with open_image_file(twin.image) as opened:
         image = opened.convert("RGB")
     if twin.mask is None:
         return (image,)
-    with Image.open(twin.mask) as mask:
+    with open_image_file(twin.mask) as mask:
         painted = paint_mask(mask, classes)
         opacity = bytes(0 if index == IGNORE_INDEX else round(255 * _OVERLAY_OPACITY) for index in range(256))
         cover = Image.frombytes("L", mask.size, mask.tobytes().translate(opacity))

@@ -5,9 +5,7 @@ An image that can be a mask has at most 256 colours, so everything after this wo
 
 from __future__ import annotations
 
-import io
 import struct
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from service.kit.image_files import open_image_file
 from service.masks.png_file import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, MaskRefused, PngFile, in_pixels
 
 Colour = tuple[int, int, int]
@@ -68,8 +67,7 @@ def read_raster(file: PngFile) -> Raster:
 def _decoded(file: PngFile) -> np.ndarray:
     """Samples as the file stores them: ``(s, s)`` uint8, or ``(s, s, channels)`` where there are several."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(file.data)) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with open_image_file(file.data) as image:
             image.load()
             pixels = np.array(image, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

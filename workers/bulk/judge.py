@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from service.augmentations.acceptance import Verdict, duplicate_bits, judge
 from service.augmentations.entries import Wanted
@@ -19,6 +17,7 @@ from service.augmentations.stored import PlannedAugmentation
 from service.errors import ObjectDamaged, ObjectNotFound, StoreError, UnknownJob
 from service.jobs.sample_files import read_sample_file, sample_files_of
 from service.jobs.spec import SampleRecord
+from service.kit.image_files import open_image_file
 from service.store.round_keys import AcceptedLine
 from workers.bulk.context import RunContext
 
@@ -93,7 +92,7 @@ class Judge:
             return first
         try:
             image, mask = (read_sample_file(self.context.worker.store, file) for file in sample_files_of(item))
-            with Image.open(io.BytesIO(mask)) as labels:
+            with open_image_file(mask) as labels:
                 fingerprint = fingerprint_of(image, np.array(labels))
         except (ObjectDamaged, ObjectNotFound, ValueError, OSError):
             return Verdict("failed")

@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from service.datasets.items import as_rgb
+from service.kit.image_files import UNREADABLE, open_image_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for files that are not images, cut short, or too large."""
 
 
@@ -99,7 +99,7 @@ class ImageFiles:
 def read_rgb(path: Path) -> Image.Image:
     """An image file in RGB. Raises :class:`DatasetInvalid` for one that cannot be read."""
     try:
-        with Image.open(path) as file:
+        with open_image_file(path) as file:
             return as_rgb(file)
     except UNREADABLE as error:
         raise DatasetInvalid(f"{path} cannot be read: {error}") from None

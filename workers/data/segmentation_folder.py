@@ -19,6 +19,7 @@ from PIL import Image
 
 from model_store.card import IGNORE_INDEX, check_words
 from model_store.masks.resize import majority_resize
+from service.kit.image_files import open_image_file
 from workers.data.files import (
     UNREADABLE,
     DatasetInvalid,
@@ -164,7 +165,7 @@ class SegmentationFolder:
     def _pair(self, stem: str, size_px: int) -> tuple[np.ndarray, np.ndarray]:
         image, mask_path = read_rgb(self.image_path(stem)), self.mask_path(stem)
         try:
-            with Image.open(mask_path) as file:
+            with open_image_file(mask_path) as file:
                 mode, mask = file.mode, np.asarray(file)
         except UNREADABLE as error:
             raise DatasetInvalid(f"{mask_path} cannot be read: {error}") from None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 
 import numpy as np
-from PIL import Image
 
 from model_store.interface import ConditionRequest, MaskInput
 from service.errors import ObjectDamaged
 from service.jobs.spec import JobSpec
+from service.kit.image_files import open_image_file
 from service.store.base import ObjectStore
 from service.store.checked import read_checked
 
@@ -56,7 +55,7 @@ class JobInputs:
             raise InputDamaged(
                 f"{key} in the object store is damaged; the job was accepted with sha256 {sha256}"
             ) from None
-        with Image.open(io.BytesIO(data)) as file:
+        with open_image_file(data) as file:
             mask = MaskInput(sha256, np.asarray(file))
         with self._lock:
             self._masks[sha256] = mask

@@ -8,7 +8,6 @@ again? If machine or build differ from the record's, a no to the second proves n
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from model_store.text import TextEncoderMissing
@@ -30,6 +28,7 @@ from service.jobs.sample_files import (
     sample_files_of,
 )
 from service.jobs.spec import ChunkRecord, JobSpec, MadeOn, SampleRecord
+from service.kit.image_files import open_image_file
 from service.settings import Settings
 from service.store.base import ObjectStore
 from workers.engine import EngineStopped, SampleFailed
@@ -252,7 +251,7 @@ def _look(store: ObjectStore, file: SampleFile) -> tuple[Stored, bytes | None]:
 def distance(one: bytes, other: bytes) -> Distance | None:
     """Distance of two PNGs, both of colours or both of class indices; None if unreadable or of different shapes."""
     try:
-        a, b = (np.asarray(Image.open(io.BytesIO(data))).astype(np.int16) for data in (one, other))
+        a, b = (np.asarray(open_image_file(data)).astype(np.int16) for data in (one, other))
     except Exception:  # whatever a broken file makes a decoder raise
         return None
     if a.shape != b.shape:

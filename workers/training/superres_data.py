@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from model_store.masks.palette import fibonacci_rgb, paint
+from service.kit.image_files import open_image_file
 from workers.data.files import DatasetInvalid
 from workers.data.segmentation_folder import SegmentationFolder, dihedral
 
@@ -49,7 +49,7 @@ def supported_sizes(data: SegmentationFolder, split: str, sizes: tuple[int, ...]
     """
     sides = []
     for stem in data.stems(split):
-        with Image.open(data.image_path(stem)) as file:
+        with open_image_file(data.image_path(stem)) as file:
             sides.append(min(file.size))
     kept = tuple(size for size in sizes if size <= np.median(sides))
     if len(kept) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import json
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import closing
@@ -93,9 +93,9 @@ class StoredDataset:
         try:
             return self.item(position, record)
         except ObjectNotFound as error:
-            return UnavailableItem(record.name, "missing", error.detail)
+            return UnavailableItem(record.identity, "missing", error.detail)
         except ObjectDamaged as error:
-            return UnavailableItem(record.name, "damaged", error.detail)
+            return UnavailableItem(record.identity, "damaged", error.detail)
 
     def item(self, position: int, record: StoredItem) -> DatasetItem:
         """The item of an index entry."""
@@ -110,6 +110,7 @@ class StoredDataset:
             caption=record.caption,
             source_mask=record.source_mask,
             metadata=record.metadata,
+            path=record.path,
         )
         item.image_sha256 = record.image.sha256  # verified when it was read
         return item
@@ -142,10 +143,16 @@ class StoredDataset:
             ) from None
 
     def _read_image(self, position: int, file: ShardFile) -> np.ndarray:
-        from PIL import Image
+        from service.kit.image_files import open_image_file
 
-        with Image.open(io.BytesIO(self.read(position, file))) as image:
+        with open_image_file(self.read(position, file)) as image:
             return np.array(image)
+
+
+def read_splits(store: ObjectStore, run: str) -> set[str | None]:
+    """The splits of a dataset's items, from its report."""
+    report = json.loads(store.get(layout.report(run)))
+    return {split or None for split in report["splits"]}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 from service.datasets.items import as_rgb, decoding_fault, is_turned
 from service.datasets.writing.options import ImageFormat
 from service.errors import InvalidDataset
+from service.kit.image_files import open_image_file
 from service.kit.png import SIGNATURE, encode_image
 
 SUFFIXES: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
@@ -32,7 +33,7 @@ def as_format(data: bytes, wanted: ImageFormat, name: str) -> bytes:
     if matches and not any(mark in data[:_HEAD_BYTES] for mark in _EXIF):
         return data
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with open_image_file(data) as file:
             if matches and not is_turned(file):
                 return data
             image = as_rgb(file)
@@ -54,7 +55,7 @@ def size_of(data: bytes, name: str, what: str = "image") -> tuple[int, int]:
     if data.startswith(SIGNATURE) and len(data) >= 24:
         return struct.unpack(">II", data[16:24])
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with open_image_file(data) as file:
             return file.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(name, error, what) from None
