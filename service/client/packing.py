@@ -15,8 +15,8 @@ from service.client.effects import CHUNK_BYTES
 from service.errors import InvalidRequest
 
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-_REMEDY = "pack the dataset as .zip, .tar or .tar.gz, or give its folder"
-_USTAR_AT = 257
+_REMEDY = "pack the dataset as .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, or give its folder"
+_PACKED = {b"\x1f\x8b": "application/gzip", b"BZh": "application/x-bzip2", b"\xfd7zXZ\0": "application/x-xz"}
 
 
 class Archive:
@@ -67,18 +67,19 @@ def open_archive(given: str | Path) -> Archive:
     kind = _kind(file)
     if kind is None:
         file.close()
-        raise InvalidRequest(f"{path} is not a zip, tar or tar.gz; {_REMEDY}")
+        raise InvalidRequest(f"{path} is no archive of a kind that is read; {_REMEDY}")
     return Archive(file, kind)
 
 
 def _kind(file: IO[bytes]) -> str | None:
     """The media type of an archive, by its first bytes."""
-    head = file.read(512)
+    head = file.read(8)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "application/zip"
-    if head[:2] == b"\x1f\x8b":
-        return "application/gzip"
-    return "application/x-tar" if head[_USTAR_AT : _USTAR_AT + 5] == b"ustar" else None
+    if packed := next((kind for mark, kind in _PACKED.items() if head.startswith(mark)), None):
+        return packed
+    file.seek(0)
+    return "application/x-tar" if tarfile.is_tarfile(file) else None
 
 
 def _packed(folder: Path) -> IO[bytes]:

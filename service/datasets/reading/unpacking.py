@@ -6,8 +6,10 @@ parts has been checked.
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -26,6 +28,10 @@ _RATIO_FREE_BYTES = 1 << 20
 _MAX_NAME_BYTES = 255
 _MAX_PARTS = 32
 _MAX_PADDING = 16 << 20
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+_FIELD = struct.Struct("<HH")
+_PATH_HEAD = struct.Struct("<BL")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ DEFAULT_LIMITS = UnpackLimits()
 
 
 def unpack(archive: Path, folder: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> int:
-    """Unpacks a zip, tar or tar.gz into ``folder``, which must be empty or not exist; returns the number of files.
+    """Unpacks a zip or a tar into ``folder``, which must be empty or not exist; returns the number of files.
 
     Raises ArchiveRefused for another kind of file or a damaged one, for members that are links or devices, or whose
     names are absolute, lead upwards or come twice, and beyond the limits. Files unpacked until then stay in ``folder``
@@ -83,7 +89,9 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = DEFAULT_LIMITS) -
         zipfile.BadZipFile,
         tarfile.TarError,
         zlib.error,
+        lzma.LZMAError,
         EOFError,
+        IndexError,
         NotImplementedError,
         RuntimeError,
         ValueError,
@@ -118,7 +126,34 @@ def _zip_members(archive: Path, limits: UnpackLimits) -> Generator[_Member, None
                 raise ArchiveRefused(
                     f"the archive holds {info.filename[:100]!r}, a link or device; pack only files and folders"
                 )
-            yield _Member(info.filename, info.is_dir(), None if info.is_dir() else file.open(info))
+            yield _Member(_zip_name(info), info.is_dir(), None if info.is_dir() else file.open(info))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """A member's name; many tools write UTF-8 without the flag that says so, and zipfile then reads code page 437.
+
+    Text of another encoding is hardly ever valid UTF-8.
+    """
+    if info.flag_bits & _UTF8_FLAG or info.filename.isascii():
+        return info.filename
+    try:
+        # zipfile has already replaced the separator of other systems
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return _unicode_extra(info) or info.filename
+
+
+def _unicode_extra(info: zipfile.ZipInfo) -> str | None:
+    """The name in a member's Unicode Path field (APPNOTE.TXT 4.6.9), if it belongs to the member's name."""
+    extra = info.extra
+    while len(extra) >= _FIELD.size:
+        kind, size = _FIELD.unpack_from(extra)
+        body, extra = extra[_FIELD.size : _FIELD.size + size], extra[_FIELD.size + size :]
+        if kind == _UNICODE_PATH and len(body) > _PATH_HEAD.size:
+            version, crc = _PATH_HEAD.unpack_from(body)
+            if version == 1 and crc == zlib.crc32(info.orig_filename.encode("cp437", "replace")):
+                return body[_PATH_HEAD.size :].decode("utf-8", "replace")
+    return None
 
 
 def _tar_members(archive: Path) -> Generator[_Member, None, None]:
@@ -126,7 +161,7 @@ def _tar_members(archive: Path) -> Generator[_Member, None, None]:
         file = tarfile.open(archive, "r:*")  # noqa: SIM115
     except tarfile.ReadError:
         raise ArchiveRefused(
-            "the file is not a readable zip, tar or tar.gz; pack the dataset as one of these"
+            "the file is not a readable zip, tar, tar.gz, tar.bz2 or tar.xz; pack the dataset as one of these"
         ) from None
     with file:
         for info in plain_members(file):

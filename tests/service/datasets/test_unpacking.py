@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import stat
 import tarfile
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +53,10 @@ def tarred(path: Path, *members: tuple[str, bytes], mode: str = "w", **fields: o
 def packed(folder: Path, into: Path, kind: str) -> Path:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     members = [(f"top/{path.relative_to(folder).as_posix()}", path.read_bytes()) for path in files]
-    return (
-        zipped(into, *members) if kind == "zip" else tarred(into, *members, mode={"tar": "w", "tar.gz": "w:gz"}[kind])
-    )
+    return zipped(into, *members) if kind == "zip" else tarred(into, *members, mode=f"w:{kind[4:]}")
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
 def test_a_dataset_comes_out_of_its_archive(tmp_path: Path, kind: str) -> None:
     folder = export(scenes(), SCENE_CLASSES, tmp_path / "set", format="coco")
     archive = packed(folder, tmp_path / f"set.{kind}", kind)
@@ -160,6 +160,59 @@ def test_damaged_files_and_other_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / "bad").write_bytes(data)
         with pytest.raises(ArchiveRefused):
             unpack(tmp_path / "bad", tmp_path / f"out{number}", SMALL)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_an_archive_cut_off_or_damaged_anywhere_is_refused(tmp_path: Path, mode: str) -> None:
+    data = tarred(tmp_path / "set.tar", ("a", bytes(range(256)) * 9), ("b", b"b" * 900), mode=mode).read_bytes()
+    for place in range(0, len(data) - 1, 3):
+        (tmp_path / "cut").write_bytes(data[:place])
+        (tmp_path / "flipped").write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        with pytest.raises(ArchiveRefused):
+            unpack(tmp_path / "cut", tmp_path / f"cut{place}", SMALL)
+        try:
+            unpack(tmp_path / "flipped", tmp_path / f"flipped{place}", SMALL)
+        except ArchiveRefused:
+            continue
+
+
+def without_utf8_flag(path: Path, *members: tuple[bytes, bytes, bytes]) -> Path:
+    """A zip with names of any bytes, as tools write it that do not set the flag: name, contents, extra field."""
+    with zipfile.ZipFile(path, "w") as file:
+        for number, (name, data, extra) in enumerate(members):
+            info = zipfile.ZipInfo(f"{number}".ljust(len(name), "x"))
+            info.extra = extra
+            file.writestr(info, data)
+    packed_zip = path.read_bytes()
+    for number, (name, _, _) in enumerate(members):
+        packed_zip = packed_zip.replace(f"{number}".ljust(len(name), "x").encode(), name)
+    path.write_bytes(packed_zip)
+    return path
+
+
+def test_names_of_a_zip_without_the_flag_of_utf8(tmp_path: Path) -> None:
+    old = "Zähler.png".encode("cp437")
+    field = bytes([1]) + zlib.crc32(old).to_bytes(4, "little") + "Zähler 2.png".encode()
+    stale = bytes([1]) + bytes(4) + b"other.png"
+    unicode_path = b"up" + len(field).to_bytes(2, "little") + field
+    archive = without_utf8_flag(
+        tmp_path / "set.zip",
+        ("细胞_ü.png".encode(), b"1", b""),
+        (unicodedata.normalize("NFD", "Präparat.png").encode(), b"2", b""),
+        (old, b"3", unicode_path),
+        ("größe.png".encode("cp437"), b"4", b"up" + len(stale).to_bytes(2, "little") + stale),
+    )
+    assert unpack(archive, tmp_path / "out", SMALL) == 4
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert found == {"细胞_ü.png": b"1", "Präparat.png": b"2", "Zähler 2.png": b"3", "größe.png": b"4"}
+
+
+def test_a_name_that_leads_out_in_the_unicode_field_is_refused(tmp_path: Path) -> None:
+    field = bytes([1]) + zlib.crc32(b"\x84.png").to_bytes(4, "little") + b"../out.png"
+    extra = b"up" + len(field).to_bytes(2, "little") + field
+    archive = without_utf8_flag(tmp_path / "set.zip", (b"\x84.png", b"", extra))
+    with pytest.raises(ArchiveRefused, match="leads out of it"):
+        unpack(archive, tmp_path / "out", SMALL)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:

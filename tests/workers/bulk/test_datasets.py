@@ -99,7 +99,7 @@ def test_unreadable_items_are_skipped_and_reported(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"neither a zip nor a tar", "not a readable zip, tar or tar.gz"),
+        (b"neither a zip nor a tar", "not a readable zip, tar, tar.gz"),
         (dataset_tar(0), "not known"),
         (dataset_tar(1, spoilt=0), "no pair"),
     ],
