@@ -115,7 +115,11 @@ def decompress(text: str) -> np.ndarray:
 def as_runs(counts: object) -> np.ndarray:
     """The runs of a segmentation's ``counts``, a list or a string. Raises :class:`RleInvalid`."""
     if isinstance(counts, str):
-        return decompress(counts)
-    if isinstance(counts, Sequence) and all(isinstance(run, int) and 0 <= run < 1 << 35 for run in counts):
+        # Python's text of bytes, which tools write that forget to decode them; no count has the character '
+        quoted = len(counts) > 2 and counts.startswith(("b'", 'b"')) and counts[-1] == counts[1]
+        return decompress(counts[2:-1].replace("\\\\", "\\") if quoted else counts)
+    if isinstance(counts, Sequence) and all(
+        isinstance(run, (int, float)) and 0 <= run < 1 << 35 and run == int(run) for run in counts
+    ):
         return np.array(counts, dtype=np.int64)
-    raise RleInvalid("its counts are neither a list of whole numbers nor a string")
+    raise RleInvalid(f"its counts are {str(counts)[:40]!r}, neither a list of whole numbers nor a string")

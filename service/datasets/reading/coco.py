@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.datasets.classes import IGNORE, ClassList, Colour
+from service.datasets.classes import IGNORE, ClassList
 from service.datasets.filling import fill_coco
-from service.datasets.reading.class_lists import class_list, read_colour
+from service.datasets.reading.coco_files import coco_files, coco_id, load_coco, read_categories, with_outlines
 from service.datasets.reading.entry import Annotation, Entry
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.locating import Locator
 from service.datasets.reading.painting import PaintedObject, paint
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import SPLIT_NAMES, inside, read_text, relative
+from service.datasets.reading.tree import relative
 from service.datasets.rle import RleInvalid, as_runs, decode
+from service.datasets.splits import canonical_split, known_split
 from service.errors import InvalidDataset
 
-IGNORE_NAME = "ignore"
-MAX_JSON_BYTES = 1 << 30
-_MEMBERS = ("images", "annotations", "categories")
 _MAX_DISTANCE = 3.0
 """The maximum distance of a polygon's corner, in image sides; farther corners are mistakes, and costly to fill."""
 
@@ -41,82 +40,128 @@ class CocoSource:
 
     def __init__(self, root: Path, classes: ClassList | None = None) -> None:
         self.root = root
-        self._files = coco_files(root)
-        if not self._files:
+        found = coco_files(root)
+        if not found:
             raise InvalidDataset(
                 "there is no COCO file: JSON with images, annotations and categories, in annotations/ or beside the "
                 "images"
             )
-        tables = [_categories(_load(path), path.name) for path in self._files]
-        if any(table != tables[0] for table in tables[1:]):
-            raise InvalidDataset("the dataset's COCO files list different categories; give all of them the same list")
-        self.classes, self._labels, self._background = tables[0].classes()
+        self._files = with_outlines(found)
+        self._others = [path for path in found if path not in self._files]
+        self.classes, self._labels, self._background = read_categories(self._files).classes()
         if classes is not None and classes.names != self.classes.names:
             raise InvalidDataset(
                 f"the file's classes are {', '.join(self.classes.names)}, not {', '.join(classes.names)}"
             )
         self.classes = classes or self.classes
 
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries, file by file in the order of their images."""
+        for path in self._others:
+            findings.add("assumed", relative(self.root, path), "it is of another task; instances_*.json are read")
+        read: dict[Path, Path] = {}
         for path in self._files:
-            data = _load(path)
-            split = _split_of(path)
-            folders = self._image_folders(path)
-            annotations: dict[Any, list[Any]] = {}
-            for annotation in data["annotations"]:
-                if isinstance(annotation, dict):
-                    annotations.setdefault(_key(annotation.get("image_id")), []).append(annotation)
-            ids = Counter(_key(image.get("id")) for image in data["images"] if isinstance(image, dict))
-            for image in data["images"]:
-                name = image.get("file_name") if isinstance(image, dict) else None
-                if not isinstance(name, str):
-                    findings.add("bad_annotation", relative(self.root, path), "an image has no file_name")
+            data = load_coco(path)
+            annotations, loose = self._annotations(path, data, findings)
+            locator = Locator(self.root, self._image_folders(path))
+            for image, records in self._images(path, data["images"], locator, findings).items():
+                if (first := read.setdefault(image, path)) != path:
+                    detail = f"{first.name} lists it too, and its annotations in {path.name} are not read; merge both"
+                    findings.add("duplicate", relative(self.root, image), detail)
                     continue
-                found = next((file for folder in folders if (file := inside(self.root, f"{folder}{name}"))), None)
-                if found is None:
-                    findings.add("missing_partner", name, f"{path.name} names it, but it is not in the dataset")
+                ids = list(dict.fromkeys(coco_id(record.get("id")) for record in records))
+                mine = [annotation for key in ids for annotation in annotations.get(key, [])]
+                if not mine and loose:
+                    detail = f"no annotation has its image_id {ids[0]!r:.40}, but {loose}; correct the image_ids"
+                    findings.add("missing_partner", relative(self.root, image), detail)
                     continue
-                key = _key(image.get("id"))
-                if ids[key] > 1:
-                    detail = (
-                        f"{path.name} lists {ids[key]} images with the id {key!r:.40}, so their annotations are "
-                        "ambiguous; give each image its own id"
-                    )
-                    findings.add("bad_annotation", name, detail)
-                    continue
-                caption = image.get("caption")
+                if len(ids) > 1:
+                    detail = f"{path.name} lists it under {len(ids)} ids; it is read once, with the objects of all"
+                    findings.add("assumed", relative(self.root, image), detail)
+                caption = records[0].get("caption")
                 yield Entry(
-                    name=Path(name.replace("\\", "/")).with_suffix("").as_posix(),
-                    image=found,
-                    annotate=partial(
-                        self._annotate, annotations.pop(key, []), (image.get("width"), image.get("height"))
-                    ),
-                    split=split,
+                    name=locator.key(image),
+                    image=image,
+                    annotate=partial(self._annotate, mine, [(one.get("width"), one.get("height")) for one in records]),
+                    split=_split_of(path),
                     caption=caption if isinstance(caption, str) else None,
                 )
-            listed = {_key(image.get("id")) for image in data["images"] if isinstance(image, dict)}
-            count = sum(len(some) for key, some in annotations.items() if key not in listed)
-            if count:
-                subject = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
-                findings.add("missing_partner", relative(self.root, path), f"{subject} that it does not list")
+
+    def _annotations(
+        self, path: Path, data: Mapping[str, Any], findings: Findings
+    ) -> tuple[dict[Any, list[Any]], str | None]:
+        """The annotations by image id, and in words those of no image, which also go to ``findings``."""
+        by_image: dict[Any, list[Any]] = {}
+        for annotation in data["annotations"]:
+            if isinstance(annotation, dict):
+                by_image.setdefault(coco_id(annotation.get("image_id")), []).append(annotation)
+            else:
+                detail = f"{str(annotation)[:60]!r} among its annotations is not one"
+                findings.add("bad_annotation", relative(self.root, path), detail)
+        listed = {coco_id(image.get("id")) for image in data["images"] if isinstance(image, dict)} - {None}
+        loose = {key: len(some) for key, some in by_image.items() if key not in listed}
+        if not loose:
+            return by_image, None
+        count = sum(loose.values())
+        detail = "1 annotation is of an image" if count == 1 else f"{count} annotations are of images"
+        detail += f" that it does not list: image_id {', '.join(f'{key!r:.40}' for key in list(loose)[:3])}"
+        findings.add("missing_partner", relative(self.root, path), detail)
+        return by_image, f"{count} of {path.name} have the image_id of no image, such as {next(iter(loose))!r:.40}"
+
+    def _images(
+        self, path: Path, images: Sequence[Any], locator: Locator, findings: Findings
+    ) -> dict[Path, list[dict[str, Any]]]:
+        """The file's images with their entries: one, or several for an image listed under several ids."""
+        names: dict[Any, set[str]] = {}
+        for image in images:
+            if isinstance(image, dict):
+                names.setdefault(coco_id(image.get("id")), set()).add(str(image.get("file_name")))
+        found: dict[Path, list[dict[str, Any]]] = {}
+        for image in images:
+            name = image.get("file_name") if isinstance(image, dict) else None
+            if not isinstance(name, str):
+                findings.add("bad_annotation", relative(self.root, path), "an image has no file_name")
+                continue
+            key = coco_id(image.get("id"))
+            if len(names[key]) > 1 or key is None:
+                detail = (
+                    f"{path.name} lists {len(names[key])} images with the id {key!r:.40}, so their annotations are "
+                )
+                findings.add("bad_annotation", name, detail + "ambiguous; give each image its own id")
+                continue
+            file = locator.find(name)
+            if file is None:
+                detail = f"{path.name} names it, but it is not in the dataset: {locator.missing(name)}"
+                findings.add("missing_partner", name, detail)
+                continue
+            found.setdefault(file, []).append(image)
+        for file, records in list(found.items()):
+            if len(several := {record["file_name"] for record in records}) > 1:
+                detail = f"it is the only file for {' and '.join(sorted(several)[:3])}; give each image its own file"
+                findings.add("missing_partner", relative(self.root, file), detail)
+                del found[file]
+        return found
 
     def _annotate(
-        self, annotations: Sequence[dict[str, Any]], listed: tuple[Any, Any], width: int, height: int
+        self, annotations: Sequence[dict[str, Any]], listed: Sequence[tuple[Any, Any]], width: int, height: int
     ) -> Annotation:
-        if annotations and all(type(side) is int for side in listed) and listed != (width, height):
-            raise EntryFault(
-                "size_differs",
-                f"the file is {width} x {height} px, but listed with {listed[0]} x {listed[1]}: its annotations are of "
-                "another size",
-            )
+        for sides in listed if annotations else ():
+            stated = [_number(side) for side in sides]
+            if any(side not in (None, real) for side, real in zip(stated, (width, height), strict=True)):
+                turned = " If EXIF data rotate it, save it rotated, without them" if stated == [height, width] else ""
+                raise EntryFault(
+                    "size_differs",
+                    f"the file is {width} x {height} px, but listed with {sides[0]} x {sides[1]}: its annotations are "
+                    f"of another size; list it with its own size, and scale them.{turned}",
+                )
         return paint(
             (self._object(annotation, height, width) for annotation in annotations), height, width, self._background
         )
 
     def _object(self, annotation: dict[str, Any], height: int, width: int) -> PaintedObject:
         number = annotation.get("id")
-        label = self._labels.get(_key(annotation.get("category_id")))
+        label = self._labels.get(coco_id(annotation.get("category_id")))
         if label is None:
             raise EntryFault(
                 "unknown_labels",
@@ -136,100 +181,6 @@ class CocoSource:
         return [f"{folder}/" for folder in folders]
 
 
-class _Categories:
-    """The categories of a file by id, the ids of its "ignore" category, and its entry for the background."""
-
-    def __init__(self, entries: list[tuple[Any, str, Colour | None]], void: set[Any], background: Any) -> None:
-        self.real = [entry for entry in entries if entry[0] not in void]
-        self.void = void
-        self.background = background
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Categories):
-            return NotImplemented
-        return self.real == other.real
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def classes(self) -> tuple[ClassList, dict[Any, int], int]:
-        """The class list, the class index of each category id, and the label of pixels without annotation."""
-        real = self.real
-        names = [name for _, name, _ in real]
-        colours = {name: colour for _, name, colour in real if colour is not None}
-        background: str | None = None
-        if isinstance(self.background, dict) and isinstance(self.background.get("name"), str):
-            background = self.background["name"]
-            index = self.background.get("index")
-            names.insert(index if isinstance(index, int) and 0 <= index <= len(names) else 0, background)
-            if (colour := read_colour(self.background.get("color"))) is not None:
-                colours[background] = colour
-        elif self.background != "none":
-            background = next((name for name in names if name.casefold() == "background"), None)
-            if background is None:
-                background = "background"
-                names.insert(0, background)
-        if len(set(colours.values())) < len(colours):
-            colours = {}
-        listed = class_list(names, colours, background=background)
-        labels = {key: listed.names.index(name) for key, name, _ in real}
-        labels |= dict.fromkeys(self.void, IGNORE)
-        return listed, labels, IGNORE if listed.background is None else listed.background.index
-
-
-def coco_files(root: Path) -> list[Path]:
-    """The COCO files of a dataset: in ``annotations/``, at its root, or one folder down beside the images."""
-    places = [
-        *sorted((root / "annotations").glob("*.json")),
-        *sorted(root.glob("*.json")),
-        *sorted(root.glob("*/*.json")),
-    ]
-    return [path for path in dict.fromkeys(places) if not path.is_symlink() and _looks_like_coco(path)]
-
-
-def _looks_like_coco(path: Path) -> bool:
-    """Whether the file contains the names of COCO's members; the JSON is parsed only when the source opens it."""
-    missing = {f'"{member}"'.encode() for member in _MEMBERS}
-    tail = b""
-    with path.open("rb") as file:
-        while missing and (piece := file.read(1 << 20)):
-            missing = {member for member in missing if member not in tail + piece}
-            tail = piece[-16:]
-    return not missing
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(path, MAX_JSON_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path.name} is not valid JSON ({error}); save it anew") from None
-    if not isinstance(data, dict) or not all(isinstance(data.get(member), list) for member in _MEMBERS):
-        raise InvalidDataset(f"{path.name} is not COCO: it needs the lists {', '.join(_MEMBERS)}")
-    return data
-
-
-def _categories(data: dict[str, Any], name: str) -> _Categories:
-    info = data.get("info")
-    background = info.get("background", "not stated") if isinstance(info, dict) else "not stated"
-    entries, void = [], set()
-    seen: dict[int, str] = {}
-    for entry in data["categories"]:
-        if (
-            not isinstance(entry, dict)
-            or not isinstance(entry.get("name"), str)
-            or not isinstance(entry.get("id"), int)
-        ):
-            raise InvalidDataset(f"{name}: a category needs a whole number as id, and a name, unlike {str(entry)[:80]}")
-        if entry["id"] in seen:
-            both = f"{seen[entry['id']]!r:.60} and {entry['name']!r:.60}"
-            raise InvalidDataset(f"{name}: the categories {both} have the id {entry['id']}; give each its own")
-        seen[entry["id"]] = entry["name"]
-        # a Twinset export may have a class of that name besides the category of pixels without a class
-        if entry["name"] == IGNORE_NAME and (background == "not stated" or entry.get("supercategory") != IGNORE_NAME):
-            void.add(entry["id"])
-        entries.append((entry["id"], entry["name"], read_colour(entry.get("color"))))
-    return _Categories(sorted(entries, key=lambda entry: entry[0]), void, "none" if background is None else background)
-
-
 def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, dict):
         if segmentation.get("size") != [height, width]:
@@ -241,8 +192,11 @@ def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _polygon(part: Any, height: int, width: int) -> np.ndarray:
+    if isinstance(part, (int, float)):
+        raise ValueError("its segmentation is one flat list of numbers; write a list of polygons: [[x1, y1, x2, ...]]")
     if not isinstance(part, list) or len(part) < 6 or len(part) % 2:
-        raise ValueError("a polygon must be a list of at least 3 corners: x1, y1, x2, y2, ...")
+        found = f"{len(part)} numbers" if isinstance(part, list) else f"{str(part)[:40]!r}"
+        raise ValueError(f"a polygon must be a list of at least 3 corners: x1, y1, x2, y2, ..., not {found}")
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in part):
         raise ValueError("a polygon's corners must be finite numbers")
     points = np.array(part, dtype=np.float64).reshape(-1, 2)
@@ -254,11 +208,15 @@ def _polygon(part: Any, height: int, width: int) -> np.ndarray:
 def _split_of(path: Path) -> str | None:
     """The split named by the file, or else by its folder; a Twinset export may name any split."""
     name = path.stem.removeprefix("instances_")
-    if name != path.stem and name.rstrip("0123456789") not in SPLIT_NAMES:
+    if name != path.stem and canonical_split(name):
         return name
-    return SPLIT_NAMES.get(name.rstrip("0123456789")) or SPLIT_NAMES.get(path.parent.name)
+    named = {split for part in (name, *re.split(r"[-_. ]", name)) if (split := known_split(part))}
+    return named.pop() if len(named) == 1 else known_split(path.parent.name)
 
 
-def _key(value: Any) -> Any:
-    """An id as a key: a number or text, or None for anything else."""
-    return value if isinstance(value, (int, str)) else None
+def _number(value: Any) -> float | None:
+    """A side in pixels, which some tools write as 64.0 or "64"; None if it is not stated."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

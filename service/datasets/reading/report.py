@@ -19,8 +19,9 @@ FaultKind = Literal[
     "empty_mask",
     "overlap",
     "turned",
+    "assumed",
 ]
-WARNING_KINDS: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned"})
+WARNING_KINDS: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned", "assumed"})
 """Faults of items that are read nevertheless."""
 FAULT_MEANINGS: dict[FaultKind, str] = {
     "unreadable": "the file cannot be decoded; save it anew, or remove it",
@@ -34,9 +35,10 @@ FAULT_MEANINGS: dict[FaultKind, str] = {
     "silently",
     "duplicate": "an earlier image is the same, byte for byte; only the first one is read",
     "empty_mask": "nothing but background, or nothing but pixels to ignore; read nevertheless",
-    "turned": "EXIF data ask for the image to be shown rotated, which some tools do and others do not; exports hold it "
-    "as it is stored",
+    "turned": "EXIF data ask for the image to be shown rotated or mirrored, which some tools do and others do not; it "
+    "is read upright and kept without these data",
     "overlap": "objects overlap; the smaller one is on top",
+    "assumed": "the dataset leaves something open; it is read as described here, so check that this is meant",
 }
 FIRST_OF_EACH = 20
 

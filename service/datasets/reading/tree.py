@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
+from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 _MAX_DEPTH = 12
 _MAX_TEXT_BYTES = 64 << 20
@@ -52,16 +47,70 @@ def images(folder: Path) -> Iterator[Path]:
     return files(folder, IMAGE_SUFFIXES)
 
 
-def inside(root: Path, name: str) -> Path | None:
-    """The file of a name given in the dataset, if it is inside ``root`` and not behind a link out of it; else None."""
+def visible(folder: Path, *patterns: str) -> list[Path]:
+    """The plain files that match the glob patterns, sorted by path for each, without links and hidden files.
+
+    Macs write a hidden ``._x`` beside each ``x`` into archives and onto foreign disks.
+    """
+    root = folder.resolve()
+    return [
+        path
+        for path in dict.fromkeys(path for pattern in patterns for path in sorted(folder.glob(pattern)))
+        if not is_hidden(path.relative_to(folder).as_posix())
+        and path.is_file()
+        and path.resolve() == root / path.relative_to(folder)
+    ]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path within a dataset is of a hidden file, or of what systems put beside files."""
+    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
+
+
+def inside(root: Path, name: str, *, folder: bool = False) -> Path | None:
+    """The file (or folder) of a name given in the dataset, if it is in ``root`` and not behind a link out of it.
+
+    The name may be in another Unicode normal form than the file's: Macs write decomposed letters.
+    """
     if not name or "\0" in name or len(name) > 1000:
         return None
-    path = root / name.replace("\\", "/")
+    given = name.replace("\\", "/")
     try:
-        resolved = path.resolve()
-        return path if resolved.is_relative_to(root.resolve()) and resolved.is_file() else None
+        for path in (root / given, _in_any_form(root, given)):
+            if path is not None and (path.is_dir() if folder else path.is_file()):
+                return path if path.resolve().is_relative_to(root.resolve()) else None
     except (OSError, ValueError, RuntimeError):
+        pass
+    return None
+
+
+def _in_any_form(root: Path, name: str) -> Path | None:
+    """The path whose parts equal those of ``name`` after normalisation; None for plain ASCII, which has one form."""
+    parts = Path(name).parts
+    if name.isascii() or name.startswith("/") or ".." in parts:
         return None
+    path = root
+    for part in parts:
+        if not (path / part).exists():
+            part = _names(path, path.stat().st_mtime_ns).get(nfc(part), part)
+        path /= part
+    return path
+
+
+@lru_cache(maxsize=16)
+def _names(folder: Path, changed_ns: int) -> dict[str, str]:
+    """The names of the entries of a folder, by their normal form."""
+    return {nfc(name): name for name in os.listdir(folder)}
+
+
+def nfc(text: str) -> str:
+    """The text with composed letters, so that equal names are equal texts."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def stem_in(folder: Path, path: Path) -> str:
+    """A file's path below ``folder`` without its suffix, with composed letters: the key that pairs files."""
+    return nfc(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def relative(root: Path, path: Path) -> str:
@@ -86,26 +135,36 @@ def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
         raise InvalidDataset(f"{path.name} cannot be read as UTF-8 text ({error}); save it anew") from None
 
 
-def listed_split(splits: Mapping[str, str], root: Path, folder: Path, image: Path) -> str | None:
-    """The split of an image in ``folder`` from :func:`stem_lists`, by its stem, its name, or its path from ``root``."""
-    name = image.relative_to(folder)
-    return next(
-        (
-            splits[key]
-            for key in (name.with_suffix("").as_posix(), name.as_posix(), relative(root, image))
-            if key in splits
-        ),
-        None,
-    )
+def split_in(name: str) -> str | None:
+    """The known split that a file or folder names among other words: ``train`` in ``partial-train_01``."""
+    return next(filter(None, map(known_split, re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[0-9])", name))), None)
+
+
+def split_folders(root: Path) -> list[tuple[Path, str]]:
+    """The folders in ``root`` that are named after a known split, with that split."""
+    if not root.is_dir():
+        return []
+    folders = (Path(entry.path) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    named = [(folder, split) for folder in folders if (split := known_split(folder.name))]
+    return sorted(named, key=lambda found: (("train", "val", "test").index(found[1]), found[0].name))
+
+
+def listed_split(splits: Mapping[str, str], root: Path, image: Path, stem: str) -> str | None:
+    """The split of an image from :func:`stem_lists`, by its path from ``root``, or by its stem with or without suffix.
+
+    The most exact name counts: two images may have one stem.
+    """
+    keys = nfc(relative(root, image)), stem + nfc(image.suffix), stem
+    return next((splits[key] for key in keys if key in splits), None)
 
 
 def stem_lists(folder: Path, extra: frozenset[str] = frozenset()) -> dict[str, str]:
     """The split of each stem, from ``train.txt`` and so on in ``folder``, where a line is a stem or an image's path."""
     splits: dict[str, str] = {}
-    for path in sorted(folder.glob("*.txt")):
-        split = SPLIT_NAMES.get(path.stem) or (path.stem if path.stem in extra else None)
+    for path in visible(folder, "*.txt"):
+        split = known_split(path.stem) or (path.stem if path.stem in extra else None)
         if split is not None:
             for line in read_text(path).splitlines():
                 if stem := line.strip().replace("\\", "/").removeprefix("./"):
-                    splits.setdefault(stem, split)
+                    splits.setdefault(nfc(stem), split)
     return splits
