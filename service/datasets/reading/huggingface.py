@@ -13,25 +13,32 @@ from service.datasets.classes import ClassList
 from service.datasets.extras import optional
 from service.datasets.reading.class_lists import require_classes
 from service.datasets.reading.entry import Entry
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.mask_reader import MaskReader
 from service.datasets.reading.provenance import parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
-from service.datasets.reading.tree import SPLIT_NAMES, relative
-from service.datasets.reading.webdataset import annotate
+from service.datasets.reading.tree import files, relative, split_in
+from service.datasets.reading.webdataset import annotate, reader_of
 from service.errors import InvalidDataset
 
 MAX_GROUP_BYTES = 1 << 30
 """The maximum size of a row group, which is in memory while it is read."""
-_SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}?)-[0-9]{5}(-of-[0-9]{5})?\.parquet")
+_SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31}?)-[0-9]{5}(-of-[0-9]{5})?(-[0-9a-f]{16})?\.parquet")
+_PARQUET = frozenset({".parquet"})
 _MAX_HEADER_BYTES = 16 << 20
 _TEXTS = ("name", "source", "caption", "metadata")
-_IMAGES = ("image", "mask")
+_IMAGE_COLUMNS = ("image", "pixel_values", "img", "images", "photo")
+_MASK_COLUMNS = (
+    "mask", "label", "annotation", "segmentation_mask", "segmentation", "semantic_segmentation", "semantic_mask",
+    "masks", "labels", "annotations", "seg", "gt",
+)  # fmt: skip
 
 
 class HuggingFaceSource:
-    """Source of ``data/{split}-{number:05d}.parquet`` with the classes of ``dataset.json``.
+    """Source of Parquet files with the classes of ``dataset.json``, named by their splits as on the Hub.
 
-    The columns are ``image`` and ``mask`` (bytes and path; the mask is a PNG of class indices), and optionally
-    ``name``, ``source``, ``caption`` and ``metadata`` (JSON).
+    The columns are one of images and one of masks (bytes and path; the mask is a PNG of class indices), mostly
+    ``image`` and ``mask``, and optionally ``name``, ``source``, ``caption`` and ``metadata`` (JSON).
     """
 
     format = "huggingface"
@@ -43,64 +50,68 @@ class HuggingFaceSource:
         self._parquet = optional("pyarrow.parquet", extra="export", purpose="a dataset in Parquet")
         self._shards = parquet_shards(root)
         if not self._shards:
-            raise InvalidDataset("there are no shards: files called data/train-00000.parquet and so on")
+            raise InvalidDataset("there are no Parquet files, such as data/train-00000.parquet or train/0000.parquet")
 
+    @cached_property
+    def _reader(self) -> MaskReader:
+        return reader_of(self)
+
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries, shard by shard and row by row.
 
         Raises InvalidDataset for a shard without the columns, or with a row group that is too large.
         """
-        for shard in self._shards:
+        for shard, split in self._shards:
             path = relative(self.root, shard)
-            split = _split_of(shard.name)
             try:
                 with self._parquet.ParquetFile(
                     shard, thrift_string_size_limit=_MAX_HEADER_BYTES, thrift_container_size_limit=_MAX_HEADER_BYTES
                 ) as file:
-                    _check_columns(file, path)
+                    columns = _columns(file.schema_arrow, path)
                     for group in range(file.num_row_groups):
-                        yield from self._group(file, group, path, SPLIT_NAMES.get(split, split))
+                        yield from self._group(file, group, columns, path, split)
             except (OSError, ValueError, RuntimeError) as error:
                 # these include pyarrow's own errors
                 findings.add(
                     "unreadable", path, f"it is not a parquet file, or damaged ({str(error)[:200]}); fetch it anew"
                 )
 
-    def _group(self, file: Any, number: int, path: str, split: str) -> Iterator[Entry]:
+    def _group(self, file: Any, number: int, columns: tuple[str, str], path: str, split: str | None) -> Iterator[Entry]:
         size = file.metadata.row_group(number).total_byte_size
         if size > MAX_GROUP_BYTES:
             raise InvalidDataset(
                 f"{path} has a row group of {size} bytes; the limit is {MAX_GROUP_BYTES}. Write smaller row groups"
             )
-        group = _Group(file, number)
-        names = [name for name in _TEXTS if name in file.schema_arrow.names]
-        rows = file.read_row_group(number, columns=[*names, "image.path"]).to_pylist()
+        image_column, mask_column = columns
+        group = _Group(file, number, columns)
+        names = [name for name in _TEXTS if _is_text(file.schema_arrow, name)]
+        rows = file.read_row_group(number, columns=[*names, f"{image_column}.path"]).to_pylist()
         for row, about in enumerate(rows):
-            listed = (about.pop("image") or {}).get("path")
-            mask = _Cell(group, "mask", row)
+            listed = (about.pop(image_column) or {}).get("path")
+            mask = _Cell(group, mask_column, row)
             yield Entry(
                 name=about.get("name") or f"{Path(path).stem}/{number}/{row}",
-                image=_Cell(group, "image", row),
-                annotate=partial(annotate, mask, self.classes),
+                image=_Cell(group, image_column, row),
+                annotate=partial(annotate, lambda: self._reader, mask, f"of {path}, row {row}"),
                 split=split,
                 caption=about.get("caption"),
                 provenance=parse_provenance({**about, "metadata": _parsed(about.get("metadata"))}),
                 mask_file=mask,
                 report_path=f"{path}/{listed or row}",
-                manifest_path=listed,
             )
 
 
 class _Group:
     """The images of a row group, read at the first access."""
 
-    def __init__(self, file: Any, number: int) -> None:
-        self._file, self._number = file, number
+    def __init__(self, file: Any, number: int, columns: tuple[str, str]) -> None:
+        self._file, self._number, self._columns = file, number, columns
 
     @cached_property
     def table(self) -> Any:
         """The bytes of images and masks, a column each."""
-        return self._file.read_row_group(self._number, columns=[f"{name}.bytes" for name in _IMAGES])
+        return self._file.read_row_group(self._number, columns=[f"{name}.bytes" for name in self._columns])
 
 
 class _Cell:
@@ -121,46 +132,61 @@ class _Cell:
         return bytes(data)
 
 
-def parquet_shards(root: Path) -> list[Path]:
-    """The files named like shards in ``data/``, or else in the folder itself, sorted by name."""
-    for folder in (root / "data", root):
-        found = sorted(
-            path
-            for path in folder.glob("*.parquet")
-            if _split_of(path.name) and path.is_file() and not path.is_symlink()
+def parquet_shards(root: Path) -> list[tuple[Path, str | None]]:
+    """The Parquet files with their splits, sorted by path: those in ``data/``, at the root, or of one configuration.
+
+    On the Hub a split is named by the file or by a folder, and a configuration is a folder above. Raises InvalidDataset
+    for several configurations, which are different datasets.
+    """
+    places: dict[Path, list[tuple[Path, str | None]]] = {}
+    for path in files(root, _PARQUET):
+        place, split = path.parent, _split_of(path.name)
+        if split is None and place != root and (split := split_in(place.name)):
+            place = place.parent
+        places.setdefault(place, []).append((path, split))
+    for place in (root / "data", root):
+        if place in places:
+            return places[place]
+    if len(places) > 1:
+        raise InvalidDataset(
+            f"there are several configurations: {', '.join(relative(root, place) for place in list(places)[:5])}; "
+            "move all but one of these folders out of the dataset"
         )
-        if found:
-            return found
-    return []
+    return next(iter(places.values()), [])
 
 
-def _split_of(name: str) -> str:
-    """The split that a shard's name begins with; empty for a file that is not named like a shard."""
+def _split_of(name: str) -> str | None:
+    """The split that a file's name begins with, as shards are named, or that is one of its words."""
     found = _SHARD.fullmatch(name)
-    return found[1] if found else ""
+    return found[1] if found else split_in(name.removesuffix(".parquet"))
 
 
-def _check_columns(file: Any, path: str) -> None:
-    """Raises InvalidDataset if a required column is missing or of another type."""
-    schema = file.schema_arrow
-    for name in _IMAGES:
-        parts = (
-            {part.name: str(part.type) for part in schema.field(name).type}
-            if name in schema.names and _is_struct(schema, name)
-            else {}
+def _columns(schema: Any, path: str) -> tuple[str, str]:
+    """The columns of images and of masks. Raises InvalidDataset if they cannot be told."""
+    found = [name for name in schema.names if _is_image(schema, name)]
+    image = next((name for name in _IMAGE_COLUMNS if name in found), None)
+    mask = next((name for name in _MASK_COLUMNS if name in found and name != image), None)
+    if image is None or mask is None:
+        missing = "image" if image is None else "mask"
+        have = f"columns of images are {', '.join(found)[:200]}" if found else "no column holds images"
+        raise InvalidDataset(
+            f"{path} has no column {missing!r} of images (bytes and path): {have}, and all columns "
+            f"{', '.join(schema.names)[:300]}. Rename the image column to 'image', that of index masks to 'mask'"
         )
-        if parts.get("bytes") not in ("binary", "large_binary") or parts.get("path") not in ("string", "large_string"):
-            raise InvalidDataset(
-                f"{path} has no column {name!r} of images (bytes and path); its columns are "
-                f"{', '.join(schema.names)[:300]}. Rename the image column to 'image', that of index masks to 'mask'"
-            )
-    for name in _TEXTS:
-        if name in schema.names and str(schema.field(name).type) not in ("string", "large_string"):
-            raise InvalidDataset(f"{path} has a column {name!r} that is not text; rename the column")
+    return image, mask
 
 
-def _is_struct(schema: Any, name: str) -> bool:
-    return str(schema.field(name).type).startswith("struct<")
+def _is_image(schema: Any, name: str) -> bool:
+    """Whether a column is of files, as the Hub's library writes them: bytes and path."""
+    kind = schema.field(name).type
+    if not str(kind).startswith("struct<"):
+        return False
+    parts = {part.name: str(part.type) for part in kind}
+    return parts.get("bytes") in ("binary", "large_binary") and parts.get("path") in ("string", "large_string")
+
+
+def _is_text(schema: Any, name: str) -> bool:
+    return name in schema.names and str(schema.field(name).type) in ("string", "large_string")
 
 
 def _parsed(text: str | None) -> Any:

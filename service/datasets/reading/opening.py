@@ -6,17 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.datasets.classes import ClassList
-from service.datasets.reading.cityscapes import CityscapesSource
+from service.datasets.reading.cityscapes import CityscapesSource, image_root
 from service.datasets.reading.coco import CocoSource, coco_files
 from service.datasets.reading.entry import DatasetSource
-from service.datasets.reading.folders import FoldersSource, folder_pairs
+from service.datasets.reading.faults import named_faults
+from service.datasets.reading.folder_layouts import folder_pairs, single_folders
+from service.datasets.reading.folders import FoldersSource
 from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shards
-from service.datasets.reading.mask_files import MaskEncoding
+from service.datasets.reading.mask_reader import MaskEncoding
 from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
+from service.datasets.reading.unknown import explain_unknown
 from service.datasets.reading.voc import VocSource
 from service.datasets.reading.webdataset import WebDatasetSource, tar_shards
-from service.datasets.reading.yolo import YoloSource, named_yaml, yaml_file
+from service.datasets.reading.yolo import YoloSource
+from service.datasets.reading.yolo_files import named_yaml, text_labelled, yaml_file
 from service.errors import InvalidDataset
 
 READ_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset", "twins")
@@ -26,7 +30,7 @@ def detect_format(root: Path) -> str | None:
     """The format of the dataset in ``root``, by its files; None if it is not one of :data:`READ_FORMATS`."""
     if (root / "SegmentationClass").is_dir() and (root / "JPEGImages").is_dir():
         return "voc"
-    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
+    if image_root(root) is not None and (root / "gtFine").is_dir():
         return "cityscapes"
     if is_twin_folder(root):
         return "twins"
@@ -34,7 +38,7 @@ def detect_format(root: Path) -> str | None:
         return "yolo"
     if coco_files(root):
         return "coco"
-    if named_yaml(root) is not None:
+    if named_yaml(root) is not None or (text_labelled(root) and not (root / "masks").is_dir()):
         return "yolo"
     if folder_pairs(root):
         return "folders"
@@ -42,6 +46,8 @@ def detect_format(root: Path) -> str | None:
         return "webdataset"
     if parquet_shards(root):
         return "huggingface"
+    if single_folders(root):
+        return "folders"
     return None
 
 
@@ -55,7 +61,11 @@ def open_dataset(
     """
     if not folder.is_dir():
         raise InvalidDataset(f"{folder.name} is not a folder")
-    root = dataset_root(folder)
+    with named_faults(f"the dataset in {folder.name}"):
+        return _open(dataset_root(folder), format, classes, encoding)
+
+
+def _open(root: Path, format: str | None, classes: ClassList | None, encoding: MaskEncoding | None) -> DatasetSource:
     found = format or detect_format(root)
     if found == "folders":
         return FoldersSource(root, classes, encoding)
@@ -69,10 +79,5 @@ def open_dataset(
         "twins": TwinsSource,
     }
     if found not in sources:
-        raise InvalidDataset(
-            f"{'the format ' + repr(found) if found else 'the format of the folder'} is not known. A dataset is one "
-            "of: folders (images/ and masks/), coco (annotations/*.json), voc (JPEGImages/ and SegmentationClass/), "
-            "cityscapes (leftImg8bit/ and gtFine/), yolo (data.yaml), huggingface (data/train-00000.parquet), "
-            "webdataset (train-000000.tar), twins (images/ and manifest.jsonl, as 'twinset generate' writes them)"
-        )
+        raise InvalidDataset(explain_unknown(root) if found is None else f"the format {found!r} is not known")
     return sources[found](root, classes)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,11 +20,13 @@ from service.errors import ArchiveRefused
 MAX_MEMBER_BYTES = 1 << 28
 """256 MB: far above any image, and small enough for memory."""
 _MAX_HEADER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_RATIO_FREE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ShardMember:
-    """The file ``name`` in the tar ``shard``: ``size`` bytes from ``offset`` on."""
+    """The file ``name`` in the tar ``shard``: ``size`` bytes from ``offset`` on, unpacked if the tar is packed."""
 
     shard: Path
     name: str
@@ -28,7 +35,7 @@ class ShardMember:
 
     def read_bytes(self) -> bytes:
         """The file's bytes. Raises OSError, or EntryFault if the shard is cut off."""
-        with open(self.shard, "rb") as file:
+        with _open_tar(self.shard) as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) < self.size:
@@ -39,14 +46,14 @@ class ShardMember:
 
 
 def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterator[ShardMember]:
-    """The files of an uncompressed tar, in their order.
+    """The files of a tar, or of one packed by gzip, in their order.
 
     Raises ArchiveRefused for links, devices, names that lead out of the folder, members above
     :data:`MAX_MEMBER_BYTES` and more members than the limits allow; and EntryFault where the tar is damaged.
     """
     count = 0
     try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
+        with _open_tar(shard) as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
             for info in plain_members(tar):
                 count += 1
                 if count > limits.max_entries:
@@ -61,8 +68,31 @@ def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterato
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise EntryFault("damaged", "it ends before its end mark: it is cut off; fetch it anew")
-    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, EOFError, ValueError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
         raise EntryFault("unreadable", f"it is not a tar file, or damaged ({error}); fetch it anew") from None
+
+
+def _open_tar(shard: Path) -> IO[bytes]:
+    """The tar's bytes; one packed by gzip is unpacked into a temporary file, and read there at any place."""
+    if not shard.name.endswith("gz"):
+        return open(shard, "rb")
+    return os.fdopen(os.open(_unpacked(shard, shard.stat().st_mtime_ns).name, os.O_RDONLY), "rb")
+
+
+@lru_cache(maxsize=1)
+def _unpacked(shard: Path, changed_ns: int, limits: UnpackLimits = DEFAULT_LIMITS) -> IO[bytes]:
+    """A temporary file with what a gzip file holds, deleted when the next one is unpacked. Raises ArchiveRefused."""
+    out = tempfile.NamedTemporaryFile(prefix="twinset-")  # noqa: SIM115
+    max_bytes = min(limits.max_bytes, int(limits.max_ratio * shard.stat().st_size) + _RATIO_FREE_BYTES)
+    with gzip.open(shard) as packed:
+        while chunk := packed.read(_CHUNK_BYTES):
+            if out.tell() + len(chunk) > max_bytes:
+                raise ArchiveRefused(
+                    f"{shard.name} unpacks to more than {max_bytes} bytes, unlike images; pack it anew"
+                )
+            out.write(chunk)
+    out.flush()
+    return out
 
 
 class _Bounded:

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from functools import partial
-from itertools import groupby
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import require_classes
-from service.datasets.reading.entry import Annotation, Entry, FileBytes
-from service.datasets.reading.mask_files import as_labels, read_samples
-from service.datasets.reading.provenance import parse_provenance
+from service.datasets.reading.entry import Annotation, DatasetSource, Entry, FileBytes
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.provenance import is_export, parse_provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.shards import ShardMember, shard_members
-from service.datasets.reading.tree import IMAGE_SUFFIXES, SPLIT_NAMES
+from service.datasets.reading.tree import IMAGE_SUFFIXES, files, is_hidden, split_in
+from service.datasets.splits import known_split
 from service.errors import InvalidDataset
 
-_SHARD = re.compile(r"([a-z0-9][a-z0-9_-]{0,31})-[0-9]{6}\.tar")
+_SHARD = re.compile(r"(?:(.*?)[-_.]?[0-9]+|(.*))\.(?:tar|tar\.gz|tgz)")
+_TARS = frozenset({".tar", ".gz", ".tgz"})
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """A key ends at the first dot of a file's name."""
-_MASK = ".mask.png"
+_MASKS = frozenset({"mask", "seg", "label", "labels", "segmentation", "annotation", "gt", "target"})
+"""What stands between key and suffix of a mask."""
 _MAX_JSON_BYTES = 1 << 20
+_MAX_NAMED = 5
+_MAX_SAMPLED = 16
 
 
 class WebDatasetSource:
     """Source of ``{split}-{number:06d}.tar`` with an image, ``{key}.mask.png`` and ``{key}.json`` per item.
 
-    The image is ``{key}.png`` or of another suffix; the mask holds class indices.
+    The image is ``{key}.png`` or of another suffix; the mask holds class indices. Shards may also be called
+    ``{number}.tar``, lie in a folder of their split, or be packed by gzip, and masks ``{key}.seg.png`` and the like.
     """
 
     format = "webdataset"
@@ -40,62 +47,85 @@ class WebDatasetSource:
         self.classes = require_classes(root, classes)
         self._shards = tar_shards(root)
         if not self._shards:
-            raise InvalidDataset("there are no shards: files called train-000000.tar and so on")
+            raise InvalidDataset("there are no shards: files called train-000000.tar, 00000.tar, train/0000.tar.gz ...")
 
+    @cached_property
+    def _reader(self) -> MaskReader:
+        return reader_of(self)
+
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries, shard by shard in their order. Raises ArchiveRefused for a shard with unsafe members."""
-        for shard in self._shards:
-            split = shard.name.rpartition("-")[0]
+        for shard, split in self._shards:
             for key, members in groupby(_intact_members(shard, findings), key=_key):
-                entry = self._entry(key, _known(members), SPLIT_NAMES.get(split, split), findings)
+                entry = self._entry(key, list(members), split, findings)
                 if entry is not None:
                     yield entry
 
-    def _entry(self, key: str, found: dict[str, ShardMember], split: str, findings: Findings) -> Entry | None:
+    def _entry(self, key: str, members: list[ShardMember], split: str | None, findings: Findings) -> Entry | None:
+        found = _known(members)
         image, mask = found.get("image"), found.get("mask")
         if image is None or mask is None:
             if alone := image or mask:
                 what = "mask" if mask is None else "image"
-                findings.add(
-                    "missing_partner",
-                    f"{alone.shard.name}/{alone.name}",
-                    f"there is no {what} of the key {key!r} beside it",
-                )
+                expected = f"{key}.mask.png or {key}.seg.png" if mask is None else f"{key}.png or {key}.jpg"
+                there = ", ".join(Path(member.name).name for member in members[:_MAX_NAMED])
+                detail = f"there is no {what} of the key {key!r} beside it, called {expected}; there are {there}"
+                findings.add("missing_partner", f"{alone.shard.name}/{alone.name}", detail)
             return None
         about = _about(found.get("json"))
         caption = about.get("caption")
         return Entry(
             name=key,
             image=image,
-            annotate=partial(annotate, mask, self.classes),
+            annotate=partial(annotate, lambda: self._reader, mask, f"{mask.shard.name}/{mask.name}"),
             split=split,
             caption=caption if isinstance(caption, str) else None,
             provenance=parse_provenance(about) if about else None,
             mask_file=mask,
             report_path=f"{image.shard.name}/{image.name}",
-            manifest_path=image.name,
         )
 
 
-def tar_shards(root: Path) -> list[Path]:
-    """The files in a folder that are named like shards, sorted by name."""
-    return sorted(
-        path for path in root.glob("*.tar") if _SHARD.fullmatch(path.name) and path.is_file() and not path.is_symlink()
-    )
+def tar_shards(root: Path) -> list[tuple[Path, str | None]]:
+    """The tars in a folder that are numbered or named after a split, with their splits, sorted by path.
+
+    The split is what stands before the number, or the folder that they lie in.
+    """
+    found = []
+    for path in files(root, _TARS):
+        parts = _SHARD.fullmatch(path.name)
+        if parts is None or (parts[2] is not None and known_split(parts[2]) is None):
+            continue
+        folder = None if path.parent == root else split_in(path.parent.name)
+        found.append((path, known_split(parts[1] or "") or folder or parts[1] or parts[2] or None))
+    return found
 
 
-def annotate(mask: FileBytes, classes: ClassList, width: int, height: int) -> Annotation:
-    """The annotation from a mask file of class indices. Raises EntryFault."""
+def annotate(reader: Callable[[], MaskReader], mask: FileBytes, name: str, width: int, height: int) -> Annotation:
+    """The annotation from a mask file inside another file. Raises EntryFault."""
     try:
-        return Annotation(as_labels(read_samples(mask.read_bytes()), classes))
+        read = reader().read(mask.read_bytes(), name)
     except OSError as error:
         raise EntryFault("unreadable", f"its mask cannot be read ({error.strerror or error})") from None
+    return Annotation(read.labels, assumed=read.assumed)
+
+
+def reader_of(source: DatasetSource) -> MaskReader:
+    """The reader for the masks inside a dataset's shards, by the first ones."""
+    masks = []
+    for entry in islice(source.entries(Findings()), _MAX_SAMPLED):
+        try:
+            masks.append((entry.report_path or entry.name, entry.mask_file.read_bytes() if entry.mask_file else b""))
+        except (EntryFault, OSError):
+            continue  # it is reported when its entry is read
+    return MaskReader.of(masks, source.classes, own=is_export(source.root))
 
 
 def _intact_members(shard: Path, findings: Findings) -> Iterator[ShardMember]:
     """The files of a shard, up to the first damage, which goes to ``findings``."""
     try:
-        yield from shard_members(shard)
+        yield from (member for member in shard_members(shard) if not is_hidden(member.name))
     except EntryFault as fault:
         findings.add(fault.kind, shard.name, fault.detail)
 
@@ -105,14 +135,15 @@ def _key(member: ShardMember) -> str:
     return found[1] if found else ""
 
 
-def _known(members: Iterator[ShardMember]) -> dict[str, ShardMember]:
+def _known(members: list[ShardMember]) -> dict[str, ShardMember]:
     """The first image, mask and JSON among an item's files; other files are ignored."""
     known: dict[str, ShardMember] = {}
     for member in members:
-        suffix = member.name[len(_key(member)) :].lower()
-        what = {_MASK: "mask", ".json": "json"}.get(suffix) or ("image" if suffix in IMAGE_SUFFIXES else None)
-        if what is not None:
-            known.setdefault(what, member)
+        kind, _, suffix = member.name[len(_key(member)) + 1 :].lower().rpartition(".")
+        if kind == "" and suffix == "json":
+            known.setdefault("json", member)
+        elif f".{suffix}" in IMAGE_SUFFIXES and (kind == "" or kind in _MASKS):
+            known.setdefault("mask" if kind else "image", member)
     return known
 
 

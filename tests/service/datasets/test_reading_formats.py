@@ -123,6 +123,7 @@ def test_images_with_the_same_id_are_all_skipped(tmp_path: Path) -> None:
         images=[{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "c.jpg"}]
     )
     data["annotations"].append({**data["annotations"][0], "id": 2, "image_id": 99})
+    data["annotations"].append({**data["annotations"][0], "id": 3, "image_id": 8})
     folder = write(
         coco_folder(tmp_path, data),
         **{"val2017/b.jpg": noise(2, 10, 12), "val2017/c.jpg": noise(3, 10, 12)},
@@ -132,7 +133,7 @@ def test_images_with_the_same_id_are_all_skipped(tmp_path: Path) -> None:
     assert faults(report)["bad_annotation"] == ["a.jpg", "b.jpg"]
     assert [
         finding.detail for group in report.faults if group.kind == "missing_partner" for finding in group.first
-    ] == ["1 annotation is of an image that it does not list"]
+    ] == ["1 annotation is of an image that it does not list: image_id 99"]
 
 
 @pytest.mark.parametrize(
@@ -206,12 +207,13 @@ def test_yolo_as_other_tools_write_it(tmp_path: Path) -> None:
     assert items["a"].split == "train"
 
 
-def test_a_yolo_image_without_labels_has_no_objects(tmp_path: Path) -> None:
-    yolo_folder(tmp_path, "")
-    (tmp_path / "train/labels/a.txt").unlink()
+def test_a_yolo_image_without_labels_among_others_has_no_objects(tmp_path: Path) -> None:
+    yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5")
+    write(tmp_path, **{"train/images/b.jpg": noise(2, 10, 12)})
     items, report, _ = read(tmp_path)
-    assert not items["a"].labels.any()
-    assert faults(report) == {"empty_mask": ["train/images/a.jpg"]}
+    assert items["a"].labels.any()
+    assert not items["b"].labels.any()
+    assert faults(report) == {"empty_mask": ["train/images/b.jpg"]}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,9 @@ def test_a_missing_yolo_split_is_reported(tmp_path: Path) -> None:
     items, report, _ = read(yolo_folder(tmp_path, "0 0.1 0.1 0.5 0.1 0.5 0.5", yaml))
     assert list(items) == ["a"]
     assert faults(report) == {"missing_partner": ["data.yaml"]}
-    assert report.faults[0].first[0].detail == "its val is '../valid/images', which is not a folder in the dataset"
+    assert report.faults[0].first[0].detail == (
+        "its val is '../valid/images', which is neither a folder nor a list of images in the dataset"
+    )
 
 
 @pytest.mark.parametrize(

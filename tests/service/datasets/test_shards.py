@@ -207,11 +207,11 @@ def test_parquet_written_by_other_tools_is_read(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         (
-            [{"img": row(0)["image"], "mask": row(0)["mask"]}],
-            "no column 'image' of images .* its columns are img, mask",
+            [{"picture": row(0)["image"], "mask": row(0)["mask"]}],
+            "no column 'image' of images .*: columns of images are picture, mask",
         ),
         ([{**row(0), "mask": b"bytes alone"}], "no column 'mask'"),
-        ([{**row(0), "name": 5}], "a column 'name' that is not text"),
+        ([{**row(0), "other": row(1)["image"], "mask": None}], "no column 'mask'"),
     ],
 )
 def test_parquet_with_other_columns_is_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:

@@ -1,0 +1,110 @@
+"""How datasets lay out images and masks: two folders side by side, for each split or with the splits below, or one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from service.datasets.reading.pairing import Keyed, keyed
+from service.datasets.reading.tree import IMAGE_SUFFIXES, nfc, relative, split_folders
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir")
+MASK_FOLDERS = (
+    "masks", "mask", "labels", "label", "annotations", "segmentations", "segmentation", "gt", "ann_dir", "groundtruth",
+)  # fmt: skip
+_ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", ".mask", ".seg", "-mask", "_L")
+"""What tools append to an image's stem in its mask's."""
+_KINDS = ", ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class FolderPair:
+    """A folder of images, that of their masks, which may be the same one, and the split named by their parent."""
+
+    images: Path
+    masks: Path
+    split: str | None = None
+
+    @cached_property
+    def image_files(self) -> list[Keyed]:
+        """The images with their keys."""
+        return self._files[0]
+
+    @cached_property
+    def mask_files(self) -> list[Keyed]:
+        """The masks, whose keys may have one of :attr:`endings` more than the image's."""
+        return self._files[1]
+
+    @cached_property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of the masks' keys, the likeliest first."""
+        plain = ("", *_ENDINGS) if self.images != self.masks else _ENDINGS
+        return (*plain, self.own_ending) if self.own_ending else plain
+
+    @cached_property
+    def own_ending(self) -> str | None:
+        """The ending that all masks have, if it is none of the usual ones and leads from every mask to an image."""
+        if self.images == self.masks or not self.mask_files:
+            return None
+        stems = {key for key, _ in self.image_files}
+        keys = [key for key, _ in self.mask_files]
+        first = keys[0]
+        starts = [place for place, letter in enumerate(first) if letter in "_-. " and first[:place] in stems]
+        endings = [first[place:] for place in starts]
+        shared = [end for end in endings if all(key.endswith(end) and key.removesuffix(end) in stems for key in keys)]
+        return next((ending for ending in shared if ending not in _ENDINGS), None)
+
+    @cached_property
+    def _files(self) -> tuple[list[Keyed], list[Keyed]]:
+        if self.images != self.masks:
+            return keyed(self.images), keyed(self.masks)
+        found = keyed(self.images)
+        stems = {key for key, _ in found}
+        masks = {key for key in stems if any(key.removesuffix(end) in stems - {key} for end in _ENDINGS)}
+        return [one for one in found if one[0] not in masks], [one for one in found if one[0] in masks]
+
+
+def folder_pairs(root: Path) -> list[FolderPair]:
+    """The folders of images and masks at the root and in folders of splits; their names count in any case."""
+    parents: list[tuple[Path, str | None]] = [(root, None), *split_folders(root)]
+    found = []
+    for folder, split in parents:
+        named = _folders(folder)
+        images = next((named[name] for name in IMAGE_FOLDERS if name in named), None)
+        masks = next((named[name] for name in MASK_FOLDERS if name in named), None)
+        if images is not None and masks is not None:
+            found.append(FolderPair(images, masks, split))
+    return found
+
+
+def single_folders(root: Path) -> list[FolderPair]:
+    """Folders in which masks lie beside their images, ``a_mask.png`` beside ``a.jpg``: of splits, or the root."""
+    splits = [FolderPair(folder, folder, split) for folder, split in split_folders(root)]
+    return [pair for pair in splits or [FolderPair(root, root)] if pair.mask_files]
+
+
+def absent(root: Path, folder: Path, key: str, what: str, endings: Collection[str] = ()) -> str:
+    """A sentence that there is no file of that key: what was expected, and what is there."""
+    place = folder / Path(key).parent
+    there = sorted(entry.name for entry in os.scandir(place) if entry.is_file()) if place.is_dir() else []
+    stem = nfc(Path(key).name)
+    alike = [name for name in there if nfc(name).startswith(stem)]
+    missing = f"there is no {what} {key} in {relative(root, folder)}/"
+    if odd := next((name for name in alike if os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES), None):
+        return f"{missing}, and {odd} there is of a kind that is not read; save it as one of {_KINDS}"
+    also = f", nor one that ends with {', '.join(ending for ending in endings if ending)}" if endings else ""
+    shown = [name for name in (alike or there) if not name.startswith(".")][:_MAX_NAMED]
+    found = f"there are {', '.join(shown)}" if shown else "that folder has no files"
+    return f"{missing}{also}; {found}"
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    """The folders in a folder by their names in lower case."""
+    if not folder.is_dir():
+        return {}
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+    return {entry.name.casefold(): Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)}
