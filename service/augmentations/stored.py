@@ -15,6 +15,7 @@ from service.augmentations.admission import AugmentationParameters, admit
 from service.augmentations.matching import ClassMatch
 from service.augmentations.plan import Plan, make_plan
 from service.augmentations.request import AugmentationRequest
+from service.datasets.splits import DEFAULT_SPLIT, canonical_split
 from service.datasets.stored.dataset import StoredDataset
 from service.datasets.stored.layout import StoredItem
 from service.errors import InvalidRequest
@@ -23,8 +24,6 @@ from service.kit.validation import Faults
 from service.registry.catalogue import Catalogue
 from service.settings import Settings
 from service.store.base import ObjectStore
-
-TRAIN = "train"
 
 
 class AugmentationWork(BaseModel):
@@ -135,16 +134,18 @@ def reopen(work: AugmentationWork, store: ObjectStore, catalogue: Catalogue, set
 def source_items(dataset: StoredDataset, splits: Sequence[str] | None) -> list[tuple[int, StoredItem]]:
     """The items of these splits, with their positions in the dataset's index.
 
-    Without ``splits``, the items of "train" if there are any, so that no twin is made from test data; else all items.
-    Raises :class:`InvalidRequest` if no item is in the splits.
+    Without ``splits``, the items that an export puts into "train" if there are any, so that no twin is made from test
+    data; else all items. Raises :class:`InvalidRequest` if no item is in the splits.
     """
     records = list(dataset.records())
-    found = {record.split for _, record in records}
+    found = [canonical_split(record.split) or DEFAULT_SPLIT for _, record in records]
     if splits is None:
-        return [entry for entry in records if entry[1].split == TRAIN] if TRAIN in found else records
-    chosen = [entry for entry in records if entry[1].split in splits]
+        training = [entry for entry, split in zip(records, found, strict=True) if split == DEFAULT_SPLIT]
+        return training or records
+    wanted = {canonical_split(split) or DEFAULT_SPLIT for split in splits}
+    chosen = [entry for entry, split in zip(records, found, strict=True) if split in wanted]
     if not chosen:
-        has = ", ".join(sorted(split for split in found if split)) or "none"
+        has = ", ".join(sorted(set(found))) or "none"
         detail = f"no item of dataset {dataset.about.id} is in {', '.join(splits)}; its splits are: {has}"
         raise InvalidRequest(detail, errors=[{"pointer": "/splits", "detail": detail}])
     return chosen

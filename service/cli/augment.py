@@ -13,7 +13,8 @@ import click
 
 from service.cli.export import WRITTEN_FORMATS, named_shares, shares_option
 from service.cli.numbers import FiniteFloat
-from service.cli.stored_datasets import open_client, upload_and_wait
+from service.cli.sources import exit_if_left_out, split_map_option
+from service.cli.stored_datasets import open_client, print_import_faults, upload_and_wait
 
 if TYPE_CHECKING:
     from service.client import Augmentation, DatasetRef, PlanInfo, Twinset
@@ -91,6 +92,7 @@ def _object(ctx: click.Context, parameter: click.Parameter, path: Path | None) -
     help="Format of the result.",
 )
 @shares_option
+@split_map_option
 @click.option("--only-twins", is_flag=True, help="Leave out the real items.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option(
@@ -118,8 +120,9 @@ def augment(
 
     DATASET is a folder, an archive, or the name of a dataset on the server. The plan is shown first, with the planned
     and the target share of each class. Then twins are made in rounds and checked until there are enough. The result is
-    written to --out: real items and twins, with a manifest and a dataset card. Without a server, the command starts
-    broker, API and workers on this machine and stops them at the end.
+    written to --out: real items and twins, with a manifest and a dataset card. Whatever had to be left out is named,
+    and the exit code is then 1. Without a server, the command starts broker, API and workers on this machine and stops
+    them at the end.
     """
     if target is None and not dry_run:
         raise click.UsageError("give --out, a new folder for the result; or --dry-run, to see only the plan")
@@ -132,12 +135,14 @@ def augment(
     from service.cli.augment_output import print_dataset, print_summary, show_plan
 
     path = Path(source)
+    _check_splits(options, local=path.exists())
     request = _request(options)
     with _client(url, data_dir, path.exists()) as client:
-        dataset = _dataset(client, source, path)
+        dataset, left_out = _dataset(client, source, path, options["split_map"])
         plan: PlanInfo = client.augment(dataset=dataset, dry_run=True, **request)
         show_plan(plan, chart)
         if dry_run or target is None:
+            exit_if_left_out(left_out)
             return
         # the same seed, so that the plan that was shown is executed
         request["seed"] = plan.model_dump()["seed"]
@@ -152,9 +157,10 @@ def augment(
             title=f"{plan.model_dump()['dataset']}, extended by {plan.model_dump()['model']}",
         ).wait()
         export.download(target)
-        print_dataset(export.info, target)
+        left_out += print_dataset(export.info, target)
     if augmentation.state.value != "succeeded":
         raise click.exceptions.Exit(1)
+    exit_if_left_out(left_out)
 
 
 @contextmanager
@@ -184,16 +190,36 @@ def _client(url: str | None, data_dir: Path | None, local_source: bool) -> Itera
         yield stack.enter_context(Twinset(running.url))
 
 
-def _dataset(client: Twinset, source: str, path: Path) -> DatasetRef:
+def _check_splits(options: dict[str, Any], *, local: bool) -> None:
+    """Raises a usage error for shares that cannot be drawn, before twins are made that could not be exported."""
+    from pydantic import ValidationError
+
+    from service.datasets.writing.options import ExportOptions
+
+    if options["split_map"] and not local:
+        raise click.UsageError(
+            "--split-map is for a folder or an archive; a dataset on the server keeps the splits that it was pushed "
+            "with: twinset datasets push --split-map"
+        )
+    try:
+        ExportOptions(format=options["wanted"], splits=options["splits"])
+    except ValidationError as error:
+        faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
+        raise click.UsageError(f"--split: {faults}") from None
+
+
+def _dataset(client: Twinset, source: str, path: Path, split_map: dict[str, str]) -> tuple[DatasetRef, int]:
+    """The dataset, uploaded if it is on this machine, and how many entries the upload left out."""
     if not path.exists():
-        return client.dataset(source)
+        return client.dataset(source), 0
     from service.cli.sources import plain_name
 
     plain = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "-"
         for letter in plain_name(path).lower()
     )
-    return upload_and_wait(client, plain.strip("_-")[:63] or "dataset", path)
+    dataset = upload_and_wait(client, plain.strip("_-")[:63] or "dataset", path, split_map=split_map)
+    return dataset, print_import_faults(dataset)
 
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:

@@ -73,11 +73,12 @@ def print_summary(augmentation: Augmentation) -> None:
         err.print(f"[bold red]Error:[/] the set ended {augmentation.state.value}{reason}", soft_wrap=True)
 
 
-def print_dataset(info: ExportInfo, target: Path) -> None:
-    """Prints what the written dataset contains and where it is."""
+def print_dataset(info: ExportInfo, target: Path) -> int:
+    """Prints what the written dataset contains and where it is. Returns how many items were left out."""
     from rich.text import Text
 
     from service.cli.console import out
+    from service.cli.sources import print_notes, print_skipped_items
 
     document = info.model_dump()
     out.print(
@@ -86,3 +87,5 @@ def print_dataset(info: ExportInfo, target: Path) -> None:
     )
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     out.print(f"  [dim]{'Description':<16}[/]", Text(f"{target}/README.md, {target}/manifest.jsonl"), soft_wrap=True)
+    print_notes(info.notes or ())
+    return print_skipped_items(info.skipped_details or ())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli import stored_datasets
-from service.cli.sources import READ_FORMATS
+from service.cli.sources import READ_FORMATS, split_map_option
 
 if TYPE_CHECKING:
     from service.datasets.classes import ClassList
@@ -25,7 +25,7 @@ _MAX_IN_MATRIX = 12
 def datasets() -> None:
     """Check datasets, count their classes, and upload them to a server.
 
-    A dataset is a folder, or a zip, tar or tar.gz of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg,
+    A dataset is a folder, or a zip or tar of one: images/ and masks/, COCO, Pascal VOC, Cityscapes, YOLO-seg,
     or the output of 'twinset generate' and 'twinset export'.
     """
 
@@ -38,19 +38,21 @@ for command in (stored_datasets.push, stored_datasets.list_datasets, stored_data
 @_source
 @_format
 @_json
+@split_map_option
 @click.option("--all", "every", is_flag=True, help="List every faulty file.  [default: the first 20 of each fault]")
-def check(source: Path, given: str | None, as_json: bool, every: bool) -> None:
+def check(source: Path, given: str | None, as_json: bool, split_map: dict[str, str], every: bool) -> None:
     """Check a dataset and list its faulty files.
 
     Decodes every image and mask. The exit code is 1 if any of them is skipped.
     """
-    from service.cli.sources import count_entries, opened_dataset, with_progress_bar
+    from service.cli.sources import opened_dataset, survey_splits, with_progress_bar
     from service.datasets.reading.checking import read_items
     from service.datasets.reading.report import FIRST_OF_EACH, Findings
 
     with opened_dataset(source, given) as opened:
         findings = Findings(10**9 if every else FIRST_OF_EACH)
-        for _ in with_progress_bar(read_items(opened, findings), count_entries([opened]), "Checking"):
+        total = survey_splits([opened], split_map).total()
+        for _ in with_progress_bar(read_items(opened, findings, split_map), total, "Checking"):
             pass
         report, classes = findings.report(opened.format), opened.classes
     if as_json:
@@ -80,19 +82,27 @@ def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) ->
     """Count the classes of a dataset.
 
     Shows their shares of pixels and images, their sizes, and which of them occur together. The chart also shows where
-    in the image each class lies.
+    in the image each class lies. The exit code is 1 if any file is skipped.
     """
     if chart is not None and (chart.suffix.lower() != ".png" or not chart.absolute().parent.is_dir()):
         raise click.UsageError(f"--chart {chart} must be a *.png in a folder that exists")
 
-    from service.cli.sources import count_entries, opened_dataset, plain_name, print_skipped, with_progress_bar
+    from service.cli.sources import (
+        exit_if_left_out,
+        opened_dataset,
+        plain_name,
+        print_skipped,
+        survey_splits,
+        with_progress_bar,
+    )
     from service.datasets.reading.checking import read_items
     from service.datasets.reading.report import Findings
     from service.datasets.statistics import StatisticsCollector
 
     with opened_dataset(source, given) as opened:
         findings, collector = Findings(), StatisticsCollector(opened.classes)
-        for item in with_progress_bar(read_items(opened, findings), count_entries([opened]), "Counting"):
+        total = survey_splits([opened], {}).total()
+        for item in with_progress_bar(read_items(opened, findings), total, "Counting"):
             collector.add(item.labels)
         report = findings.report(opened.format)
     statistics = collector.result()
@@ -105,7 +115,7 @@ def stats(source: Path, given: str | None, as_json: bool, chart: Path | None) ->
         click.echo(statistics.model_dump_json(indent=2))
     else:
         _show_statistics(name, statistics, chart)
-    print_skipped(name, report)
+    exit_if_left_out(print_skipped(name, report))
 
 
 def _show_report(source: Path, report: ReadReport, classes: ClassList) -> None:

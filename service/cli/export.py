@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.sources import split_map_option
+
 if TYPE_CHECKING:
     from service.datasets.mixing import Mix, MixPart
     from service.datasets.writing.about import ExportAbout
+    from service.datasets.writing.card import CardTally
     from service.datasets.writing.options import ExportOptions
+    from service.datasets.writing.skipped import SkippedItems
 
 WRITTEN_FORMATS = ("folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset")
 """The formats of ``service.datasets.writing.options``, repeated so that ``--help`` need not import it."""
@@ -76,6 +80,7 @@ shares_option = click.option(
     help="Class for the pixels of classes not kept.  [default: none, they are ignored]",
 )
 @shares_option
+@split_map_option
 @click.option(
     "--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the drawn splits."
 )
@@ -105,7 +110,7 @@ def export(sources: tuple[str, ...], wanted: str, target: Path, url: str | None,
     scores), or a real dataset in any of the formats, or an archive of one. Several sources are mixed, and their classes
     matched by name. Or all sources are on a server, as ids of jobs and augmentation sets and NAME@VERSION of datasets;
     then the server writes the export. manifest.jsonl says for each item whether it is real, and README.md describes the
-    dataset.
+    dataset. Items that cannot be read or written are left out and named; the exit code is then 1.
     """
     from service.cli.atomic_output import require_new
 
@@ -149,9 +154,10 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
 
     from service.datasets.writing.options import ExportOptions
 
-    values = {"splits": asked["splits"], "seed": asked["split_seed"], "shard_items": asked["shard_size"]}
+    values = {"splits": asked["splits"], "seed": asked["split_seed"], "split_map": asked["split_map"]}
+    values |= {"shard_items": asked["shard_size"], "image_format": asked["image_format"], "polygons": asked["polygons"]}
     try:
-        return ExportOptions(format=wanted, image_format=asked["image_format"], polygons=asked["polygons"], **values)
+        return ExportOptions(format=wanted, **values)
     except ValidationError as error:
         faults = "; ".join(str(fault["msg"]).removeprefix("Value error, ") for fault in error.errors())
         raise click.UsageError(f"--split: {faults}") from None
@@ -159,21 +165,28 @@ def _options(wanted: str, asked: dict[str, Any]) -> ExportOptions:
 
 def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: ExportAbout, target: Path) -> None:
     from service.cli.atomic_output import atomic_target
-    from service.cli.sources import count_entries, with_progress_bar
+    from service.cli.sources import exit_if_left_out, print_notes, survey_splits, with_progress_bar
+    from service.datasets.splits import check_writable
+    from service.datasets.writing.card import CardTally
     from service.datasets.writing.export import export_files
+    from service.datasets.writing.notes import export_notes
     from service.datasets.writing.sinks import FolderSink, write_all, zip_pieces
+    from service.datasets.writing.skipped import SkippedItems
 
-    written: dict[str, int] = {"real": 0, "synthetic": 0}
+    tally, skipped = CardTally(), SkippedItems()
     lost_px = 0
 
     def count(prepared: Any) -> None:
         nonlocal lost_px
-        written[prepared.item.source] += 1
+        tally.add(prepared)
         lost_px += prepared.lost.get("ignore_pixels", 0)
 
+    splits = survey_splits((part.source for part in parts), options.split_map)
+    if options.splits is None:
+        check_writable(splits, options.split_map)
     with atomic_target(target) as (new, scratch, commit):
-        items = with_progress_bar(mix, count_entries(part.source for part in parts), "Writing")
-        files = export_files(items, mix.classes, options, about, on_item=count, scratch=scratch)
+        items = with_progress_bar(mix, splits.total(), "Writing")
+        files = export_files(items, mix.classes, options, about, on_item=count, scratch=scratch, skipped=skipped)
         try:
             if target.suffix.lower() == ".zip":
                 with open(new, "xb") as out:
@@ -186,13 +199,20 @@ def _write(mix: Mix, parts: list[MixPart], options: ExportOptions, about: Export
             raise click.ClickException(
                 f"{target} cannot be written ({error.strerror or error}); check that the disk is not full"
             ) from None
-        _print_skipped(mix, parts, options, lost_px)
-        if not sum(written.values()):
-            raise click.ClickException(
-                f"no pair of an image and its mask was found in {', '.join(part.label for part in parts)}"
-            )
+        left_out = _print_skipped(mix, parts, skipped, options, lost_px)
+        _check_sources(mix, parts)
+        skipped.check_real(tally.of("real"))
         commit()
-    _print_summary(target, options, mix, written)
+    _print_summary(target, options, mix, tally)
+    print_notes(export_notes(options, tally.splits(), tally.renamed))
+    exit_if_left_out(left_out)
+
+
+def _check_sources(mix: Mix, parts: list[MixPart]) -> None:
+    """Raises an error for a source of which nothing could be read."""
+    empty = [part.label for part, report in zip(parts, mix.reports(), strict=True) if not report.items]
+    if empty:
+        raise click.ClickException(f"no pair of an image and its mask was found in {', '.join(empty)}")
 
 
 def _about(parts: list[MixPart], title: str) -> ExportAbout:
@@ -219,31 +239,28 @@ def _about(parts: list[MixPart], title: str) -> ExportAbout:
     )
 
 
-def _print_skipped(mix: Mix, parts: list[MixPart], options: ExportOptions, lost_px: int) -> None:
+def _print_skipped(mix: Mix, parts: list[MixPart], skipped: SkippedItems, options: ExportOptions, lost_px: int) -> int:
+    """Prints what was left out, while reading, mixing and writing. Returns how many items."""
     from service.cli.console import err
-    from service.cli.sources import print_skipped
+    from service.cli.sources import print_skipped, print_skipped_items
 
-    for part, report in zip(parts, mix.reports(), strict=True):
-        print_skipped(part.label, report)
-    if mix.duplicates:
-        err.print(
-            f"[yellow]Skipped[/] {mix.duplicates}: the same image, byte for byte, as one of an earlier source.",
-            soft_wrap=True,
-        )
+    count = sum(print_skipped(part.label, report) for part, report in zip(parts, mix.reports(), strict=True))
+    count += print_skipped_items(mix.skipped.groups()) + print_skipped_items(skipped.groups())
     if lost_px:
         lost = f"{lost_px:,} ignored pixels, which {options.format} cannot express: they become background."
         err.print(f"[yellow]Lost[/] {lost}", soft_wrap=True)
+    return count
 
 
-def _print_summary(target: Path, options: ExportOptions, mix: Mix, written: dict[str, int]) -> None:
+def _print_summary(target: Path, options: ExportOptions, mix: Mix, tally: CardTally) -> None:
     from rich.text import Text
 
     from service.cli.console import escape, out
 
-    total = sum(written.values())
+    total = sum(tally.items.values())
     out.print(
         f"[green]✓[/] [bold]{total}[/] pair{'' if total == 1 else 's'} as {options.format}: "
-        f"{written['synthetic']} synthetic, {written['real']} real"
+        f"{tally.of('synthetic')} synthetic, {tally.of('real')} real"
     )
     out.print(f"  [dim]{'Classes':<16}[/]", escape(", ".join(mix.classes.names)), soft_wrap=True)
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.sources import exit_if_left_out, print_notes, print_skipped_items
 from service.cli.stored_datasets import open_client
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def export_by_server(
 
     require_download_folder(target)
     names = ("image_format", "splits", "seed", "polygons", "shard_items")
-    request = {name: getattr(options, name) for name in names} | changes
+    request = {name: getattr(options, name) for name in names} | changes | {"split_map": options.split_map or None}
     with open_client(url) as client:
         export = client.export(
             sources=sources,
@@ -62,7 +63,7 @@ def export_by_server(
         f"[green]✓[/] [bold]{total}[/] pair{'' if total == 1 else 's'} as {info['format']}: "
         f"{info['items']['synthetic']} synthetic, {info['items']['real']} real"
     )
-    for reason, count in (info["skipped"] or {}).items():
-        err.print(f"[yellow]Skipped[/] {count}: {reason.replace('_', ' ')}")
+    print_notes(export.info.notes or ())
     out.print(f"  [dim]{'Dataset':<16}[/]", Text(str(target)), soft_wrap=True)
     out.print(f"  [dim]{'Description':<16}[/]", Text(f"{target}/README.md, {target}/manifest.jsonl"), soft_wrap=True)
+    exit_if_left_out(print_skipped_items(export.info.skipped_details or ()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.sources import READ_FORMATS
+from service.cli.sources import READ_FORMATS, exit_if_left_out, print_first, split_map_option
 
 if TYPE_CHECKING:
     from service.client import DatasetRef, Twinset
@@ -19,14 +19,18 @@ url_option = click.option("--url", help="The server.  [default: TWINSET_PUBLIC_U
 @click.argument("name")
 @click.argument("source", metavar="FOLDER_OR_ARCHIVE", type=click.Path(exists=True, path_type=Path))
 @click.option("--format", "given", type=click.Choice(READ_FORMATS), help="Its format.  [default: detected]")
+@split_map_option
 @url_option
-def push(name: str, source: Path, given: str | None, url: str | None) -> None:
+def push(name: str, source: Path, given: str | None, split_map: dict[str, str], url: str | None) -> None:
     """Upload a dataset to a server, as the next version of NAME.
 
-    The server checks every file; what cannot be read is skipped and reported. A version never changes.
+    The server checks every file; what cannot be read is skipped and reported, and the exit code is then 1. A version
+    never changes.
     """
     with open_client(url) as client:
-        print_dataset(upload_and_wait(client, name, source, given))
+        dataset = upload_and_wait(client, name, source, given, split_map)
+        print_dataset(dataset)
+    exit_if_left_out(dataset.info.skipped or 0)
 
 
 @click.command(name="list")
@@ -84,14 +88,16 @@ def open_client(url: str | None) -> Twinset:
     return Twinset(url or settings.public_url, api_key=key)
 
 
-def upload_and_wait(client: Twinset, name: str, source: Path, given: str | None = None) -> DatasetRef:
+def upload_and_wait(
+    client: Twinset, name: str, source: Path, given: str | None = None, split_map: dict[str, str] | None = None
+) -> DatasetRef:
     """Uploads a dataset and waits until it is imported, with progress bars. Raises RunFailed with the reason."""
-    return client.upload_dataset(name, source, format=given).wait()
+    return client.upload_dataset(name, source, format=given, split_map=split_map or None).wait()
 
 
 def print_dataset(dataset: DatasetRef) -> None:
     """Prints a summary of a dataset. Exits with code 1 if its import failed."""
-    from service.cli.console import err, escape, out
+    from service.cli.console import escape, out
 
     info: Any = dataset.info
     if info.items is None:
@@ -108,6 +114,14 @@ def print_dataset(dataset: DatasetRef) -> None:
         f"[rgb({','.join(map(str, entry.colour))})]■[/] {escape(entry.name)}" for entry in info.classes
     )
     out.print(f"  [dim]{'Classes':<16}[/]", swatches, soft_wrap=True)
+    print_import_faults(dataset)
+
+
+def print_import_faults(dataset: DatasetRef) -> int:
+    """Prints on standard error what the import of a dataset left out, and its warnings. Returns how many entries."""
+    from service.cli.console import err, escape
+
+    info = dataset.info
     if info.skipped:
         err.print(f"  [yellow]![/] {escape(info.reason or '')}", soft_wrap=True)
     for group in dataset.report().faults:
@@ -115,5 +129,5 @@ def print_dataset(dataset: DatasetRef) -> None:
             err.print(
                 f"  [yellow]![/] {group.kind.replace('_', ' ')}, {group.count}: {escape(group.meaning)}", soft_wrap=True
             )
-        for fault in group.first[: 3 if group.skipped else 0]:
-            err.print(f"    [cyan]{escape(fault.file)}[/]  {escape(fault.detail)}", soft_wrap=True)
+        print_first((fault.file, fault.detail) for fault in group.first[: 3 if group.skipped else 0])
+    return info.skipped or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,12 @@ def upload_dataset(
     path: str | Path,
     *,
     format: str | None = None,
+    split_map: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
 ) -> Flow[DatasetInfo]:
-    """Uploads a folder or an archive (zip, tar, tar.gz) as the next version of dataset ``name``, and returns it.
+    """Uploads a folder or an archive (zip, tar, tar.gz, ...) as the next version of dataset ``name``, and returns it.
 
     The server then checks it file by file. Example::
 
@@ -61,9 +63,10 @@ def upload_dataset(
         print(tiles.id, tiles.info.items, "items")
 
     A folder is packed into a temporary tar first, without hidden files. ``format``: folders, coco, voc, cityscapes,
-    yolo, huggingface or webdataset; detected if left out. ``idempotency_key``: calls with the same key and files return
-    the same version, so that a restarted script finds it. ``wait``: wait until it has been checked, with a bar if
-    ``progress``.
+    yolo, huggingface or webdataset; detected if left out. ``split_map``: new names of its splits, such as
+    ``{"fold1": "train", "fold2": "val"}``; "default" stands for items without one. ``idempotency_key``: calls with the
+    same key and files return the same version, so that a restarted script finds it. ``wait``: wait until it has
+    been checked, with a bar if ``progress``.
 
     Raises InvalidRequest for a folder with links, which are not followed; RunFailed, with ``wait``, for a dataset that
     does not pass; ApiProblem.
@@ -77,7 +80,9 @@ def upload_dataset(
     ):
         bar.update(0, archive.size)
         archive.on_progress = bar.advance
-        params = {"name": name, **({} if format is None else {"format": format})}
+        params: dict[str, str | list[str]] = {"name": name, **({} if format is None else {"format": format})}
+        if split_map:
+            params["split_map"] = [f"{old}={new}" for old, new in split_map.items()]
         headers = {"Content-Type": archive.content_type, **key}
         response = yield from send(
             client.config,
@@ -92,6 +97,7 @@ def import_dataset(
     prefix: str,
     *,
     format: str | None = None,
+    split_map: Mapping[str, str] | None = None,
     idempotency_key: str | None = None,
     wait: bool = False,
     progress: bool = True,
@@ -101,7 +107,8 @@ def import_dataset(
     The files are those under ``imports/<tenant>/<prefix>``. A repeated ``idempotency_key`` returns the version that it
     made, whatever is there now. The other arguments are those of :meth:`upload_dataset`.
     """
-    body = {"name": name, "prefix": prefix, **({} if format is None else {"format": format})}
+    given = {"format": format, "split_map": dict(split_map) if split_map else None}
+    body = {"name": name, "prefix": prefix, **{key: value for key, value in given.items() if value is not None}}
     response = yield from send(client.config, post_request("/datasets", body, idempotency_key))
     return (yield from _accepted(client, response, wait, progress))
 

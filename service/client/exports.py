@@ -62,9 +62,9 @@ def export(
     ``sources``: jobs, augmentations and datasets of this client, or ``{"job": id}``, ``{"augmentation": id}``,
     ``{"dataset": "name@version"}``. ``format``: folders, coco, voc, cityscapes, yolo, huggingface or webdataset.
     ``idempotency_key``: calls with the same key return the same export. ``wait``: wait until it has ended, with a bar
-    if ``progress``. ``options`` are further members of ``POST /exports``: ``splits``, ``seed``, ``image_format``,
-    ``classes``, ``rename``, ``dropped``, ``polygons``, ``shard_items``, ``shard_bytes``, ``min_confident_share``,
-    ``min_mean_confidence``, ``title``, ``name``, ``callback_url``.
+    if ``progress``. ``options`` are further members of ``POST /exports``: ``splits``, ``seed``, ``split_map``,
+    ``image_format``, ``classes``, ``rename``, ``dropped``, ``polygons``, ``shard_items``, ``shard_bytes``,
+    ``min_confident_share``, ``min_mean_confidence``, ``title``, ``name``, ``callback_url``.
 
     Raises ApiProblem with every fault of the request.
     """

@@ -45,10 +45,10 @@ class DatasetItem:
     """An image, its mask, and their metadata.
 
     ``path`` identifies an item of a dataset: its image's path there, with folders and suffix; ``name`` is a shorter
-    name, which several items may share. ``image`` is an image file's bytes, or its path. ``mask`` is the class indices ``(H, W)`` uint8, or the bytes of a
-    PNG with them as its samples (8 bits, one channel). ``instances`` ``(H, W)`` int32 separates objects of one class: 0
-    for none; the pixels of any other number have one class. ``source_mask`` is the same for all items that were made
-    from one mask, so that they stay in one split.
+    name, which several items may share. ``image`` is an image file's bytes, or its path. ``mask`` is the class indices
+    ``(H, W)`` uint8, or the bytes of a PNG with them as its samples (8 bits, one channel). ``instances`` ``(H, W)``
+    int32 separates objects of one class: 0 for none; the pixels of any other number have one class. ``source_mask`` is
+    the same for all items that were made from one mask, so that they stay in one split.
     """
 
     name: str
@@ -61,6 +61,11 @@ class DatasetItem:
     source_mask: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What no other item of its source is called: the path of a real item, the name of a twin."""
+        return self.path if self.path is not None and self.source == "real" else self.name
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -12,6 +12,7 @@ from service.datasets.reading.checking import read_items
 from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.report import Findings, ReadReport
 from service.datasets.seen_hashes import SeenHashes
+from service.datasets.writing.skipped import SAME_IMAGE, SkippedItems
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Mix:
         self._parts = parts
         self._matching = ClassMatching(parts, keep, rename, dropped)
         self._findings = [Findings() for _ in parts]
-        self.duplicates = 0
-        """The number of images skipped because an earlier part has the same image, byte for byte."""
+        self.skipped = SkippedItems()
+        """The items skipped because an earlier part has the same image, byte for byte."""
         self.classes: ClassList = self._matching.classes
 
     def __iter__(self) -> Iterator[DatasetItem]:
@@ -61,16 +62,18 @@ class Mix:
         """
         seen = SeenHashes()
         self._findings = [Findings() for _ in self._parts]
-        self.duplicates = 0
+        self.skipped = SkippedItems()
         matching = self._matching
         for part, prefix, mapping, findings in zip(
             self._parts, matching.prefixes, matching.mappings, self._findings, strict=True
         ):
             for item in read_items(part.source, findings):
                 if not seen.add_sha256(item.image_sha256):
-                    self.duplicates += 1
+                    detail = "an earlier source has the same image"
+                    self.skipped.add(SAME_IMAGE, prefix + item.identity, detail, real=item.source == "real")
                     continue
-                yield replace(item, name=prefix + item.name, mask=mapping.apply(item.labels))
+                path = None if item.path is None else prefix + item.path
+                yield replace(item, name=prefix + item.name, path=path, mask=mapping.apply(item.labels))
 
     def reports(self) -> list[ReadReport]:
         """The report of each part, complete once all items have been read."""

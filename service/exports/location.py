@@ -39,6 +39,9 @@ class ExportResult(BaseModel):
     skipped_details: tuple[SkippedGroup, ...] = Field(
         description="each reason with its meaning and the first items skipped for it"
     )
+    notes: tuple[str, ...] = Field(
+        (), description="what its user should know besides: renamed items, splits that trainers miss"
+    )
     files: int = Field(ge=0)
     bytes: int = Field(ge=0)
 

@@ -79,6 +79,11 @@ class ExportRequest(_Part):
         description="Shares by split, drawn by source mask; without it items keep their split, or are in train.",
     )
     seed: Whole = Field(0, ge=0, le=2**53 - 1, description="The seed of the draw of splits.")
+    split_map: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="New names of the items' own splits; `default` stands for items without one. Not with `splits`.",
+    )
     polygons: bool = Field(
         False, description="COCO: polygons in place of run-length encodings; the IoU lost is in the manifest."
     )

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_store.card import ModelCard
 from service.datasets.filtering import ConfidenceFilter
-from service.datasets.stored.dataset import StoredDataset
+from service.datasets.splits import check_split_map, check_writable
+from service.datasets.stored.dataset import StoredDataset, read_splits
 from service.datasets.writing.about import ExportAbout, ModelAbout, TrainingData
 from service.datasets.writing.options import ExportOptions
 from service.errors import (
@@ -134,6 +135,7 @@ def resolve(
         )
         detail = f"{duplicate.kind} {duplicate.label} is named twice; once is enough"
         raise InvalidRequest(detail, errors=[{"pointer": "/sources", "detail": detail}])
+    _check_splits(lookup, sources, options)
     spec = ExportSpec(
         sources=sources,
         options=options,
@@ -149,7 +151,7 @@ def resolve(
 
 
 def _options(request: ExportRequest, faults: Faults) -> ExportOptions | None:
-    names = ("format", "image_format", "splits", "seed", "polygons", "shard_items", "shard_bytes")
+    names = ("format", "image_format", "splits", "split_map", "seed", "polygons", "shard_items", "shard_bytes")
     try:
         return ExportOptions(**{name: getattr(request, name) for name in names})
     except ValidationError as error:
@@ -176,6 +178,22 @@ def _look_up(lookup: SourceLookup, tenant: str, ref: SourceRef, number: int) -> 
     except TwinsetError as error:
         error.extra.setdefault("errors", [{"pointer": f"/sources/{number}", "detail": error.detail}])
         raise
+
+
+def _check_splits(lookup: SourceLookup, sources: Sequence[ExportSource], options: ExportOptions) -> None:
+    """Raises InvalidRequest if the datasets' splits cannot be written, or the split map names others."""
+    if options.splits is not None:
+        return
+    # twins have no split
+    found: set[str | None] = {None} if any(source.kind != "dataset" for source in sources) else set()
+    for source in sources:
+        if source.kind == "dataset":
+            found |= read_splits(lookup.runs.store, source.id)
+    try:
+        check_split_map(options.split_map, found)
+        check_writable(found, options.split_map)
+    except InvalidDataset as error:
+        raise InvalidRequest(error.detail, errors=[{"pointer": "/split_map", "detail": error.detail}]) from None
 
 
 def _check_ended(what: str, done: int | None) -> None:

@@ -21,6 +21,7 @@ from service.datasets.writing.card import CardTally, dataset_card
 from service.datasets.writing.formats import format_writer
 from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
+from service.datasets.writing.notes import export_notes
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import Preparer
 from service.datasets.writing.splitting import BETWEEN_SPLITS
@@ -74,8 +75,8 @@ def run_export(
     that cannot be written are skipped and counted. The mix selects and renames classes; options that name classes too
     must name the same.
 
-    Raises ExportStopped, InvalidDataset if no item can be written, MissingExtra, OSError if ``scratch`` is full, or
-    what the store raises.
+    Raises ExportStopped, InvalidDataset if no item can be written, or none of the real ones, MissingExtra, OSError if
+    ``scratch`` is full, or what the store raises.
     """
     if (whole := location.read_result()) is not None:
         return whole
@@ -116,7 +117,7 @@ class _Run:
         self._checkpoints = Checkpoints(location, _fingerprint(mix, self._options), scratch, self._uploader)
         saved = self._checkpoints.load()
         stems = None if saved else Spool(scratch)
-        self._prepare = Preparer(mapping, self._options, self._writer.replaced, stems)
+        self._prepare = Preparer(mapping, self._options, self._writer.replaced, stems, per_split=self._writer.per_split)
         self._manifest = Spool(scratch) if saved is None else saved["progress"].spools["manifest"]
         self._index = Spool(scratch) if saved is None else saved["progress"].spools["files"]
         self._items = MixIterator(mix, scratch, None if saved is None else saved["items"])
@@ -149,6 +150,7 @@ class _Run:
         if not sum(progress.items.values()):
             counted = ", ".join(f"{count} {reason}" for reason, count in self._items.skipped.counts.items())
             raise InvalidDataset(f"there is no pair to export{f'; skipped: {counted}' if counted else ''}")
+        self._items.skipped.check_real(progress.items["real"])
         for file in self._last_files():
             self._check_stop(should_stop)
             self._put(file)
@@ -158,6 +160,7 @@ class _Run:
             splits=self._tally.splits(),
             skipped=self._items.skipped.counts,
             skipped_details=self._items.skipped.groups(),
+            notes=tuple(export_notes(self._options, self._tally.splits(), self._tally.renamed)),
             files=progress.files,
             bytes=progress.bytes,
         )
@@ -186,9 +189,8 @@ class _Run:
         except InvalidDataset as error:
             if prepared is not None:
                 self._prepare.discard(prepared)
-            reason = error.extra.get("reason", "")
-            self._tally.between_splits += reason == BETWEEN_SPLITS
-            self._items.skipped.add(reason, item.name, error.detail)
+            self._tally.between_splits += error.extra.get("reason") == BETWEEN_SPLITS
+            self._items.skipped.add_fault(item, error)
             return False
         for part in self._zip_parts.end_item() if self._zip_parts is not None else ():
             self._put(part)

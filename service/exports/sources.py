@@ -135,12 +135,15 @@ class MixIterator:
     def _mixed(self, item: DatasetItem | UnavailableItem) -> DatasetItem | None:
         """The item with the mix's name and classes, or None if it is skipped."""
         matching = self._mix.matching
-        name = matching.prefixes[self._part] + item.name
+        prefix = matching.prefixes[self._part]
         if isinstance(item, UnavailableItem):
-            self.skipped.add(item.reason, name, item.detail)
+            # the twins of a dataset that was exported before count as real here: nothing else is known of them
+            of_dataset = self._mix.parts[self._part].format != "twins"
+            self.skipped.add(item.reason, prefix + item.name, item.detail, real=of_dataset)
             return None
+        identity, real = prefix + item.identity, item.source == "real"
         if fault := self._mix.confidence.fault(item):
-            self.skipped.add(fault[0], name, fault[1])
+            self.skipped.add(fault[0], identity, fault[1])
             return None
         mapping = matching.mappings[self._part]
         try:
@@ -148,14 +151,23 @@ class MixIterator:
             # a mask that stays as it is need not be decoded, and its file can be copied
             mask = item.mask if mapping.table is None else mapping.apply(item.labels)
         except InvalidDataset as error:
-            self.skipped.add(error.extra.get("reason", ""), name, error.detail)
+            self.skipped.add(error.extra.get("reason", ""), identity, error.detail, real=real)
             return None
         mixed = DatasetItem(
-            name, image, mask, item.instances, item.split, item.source, item.caption, item.source_mask, item.metadata
+            prefix + item.name,
+            image,
+            mask,
+            item.instances,
+            item.split,
+            item.source,
+            item.caption,
+            item.source_mask,
+            item.metadata,
+            None if item.path is None else prefix + item.path,
         )
         if isinstance(item.image, bytes):
             mixed.image_sha256 = item.image_sha256
         if not self._seen.add_sha256(mixed.image_sha256):
-            self.skipped.add(SAME_IMAGE, name, "an earlier item has the same image")
+            self.skipped.add(SAME_IMAGE, identity, "an earlier item has the same image", real=real)
             return None
         return mixed

@@ -43,6 +43,7 @@ class DatasetWork(BaseModel):
     version: int = Field(ge=1, le=_MAX_VERSION)
     prefix: str | None = None
     read_as: ReadFormat | None = None
+    split_map: dict[str, str] = Field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -169,7 +169,7 @@ class AugmentationRun:
             shares=tuple(round(float(share), 9) for share in entry.shares),
             # a mask that the model draws itself has no source mask
             source_mask="+".join(named) if entry.labels is not None and named else None,
-            item=record.name,
+            item=record.identity,
         )
 
     def _submit(self, number: int, lines: list[WantedLine]) -> None:

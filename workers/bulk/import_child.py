@@ -147,7 +147,9 @@ class _Import:
             for path, data in zip(paths, files, strict=True):
                 path.write_bytes(data)
             twins.append(SheetTwin(paths[0], paths[1], ""))
-        classes = [ClassEntry(index=each.index, name=each.name, colour=each.colour) for each in self._source.classes.classes]
+        classes = [
+            ClassEntry(index=each.index, name=each.name, colour=each.colour) for each in self._source.classes.classes
+        ]
         sheet = draw_contact_sheet(
             twins, classes, title=self._request.work.id, subtitle="as imported", ignored="ignore"
         )

@@ -18,6 +18,7 @@ from service.api.routes import callbacks
 from service.api.schemas.jobs import as_json
 from service.api.schemas.runs import RunView, View, run_fields
 from service.api.services import Services, ServicesDep
+from service.datasets.writing.skipped import SkippedGroup
 from service.errors import JobStateConflict
 from service.exports.location import ExportLocation
 from service.exports.request import ExportRequest
@@ -40,6 +41,10 @@ class ExportView(RunView):
     items: dict[str, int] | None = Field(description="items written, real and synthetic; null until it is complete")
     splits: dict[str, int] | None = Field(description="items by split")
     skipped: dict[str, int] | None = Field(description="items that were left out, by reason")
+    skipped_details: tuple[SkippedGroup, ...] | None = Field(
+        description="each reason with its meaning and the first items left out for it"
+    )
+    notes: tuple[str, ...] | None = Field(description="what to know besides: renamed items, splits that trainers miss")
     files: int | None
     bytes: int | None
     request: dict[str, Any] = Field(description="the request as sent")
@@ -233,6 +238,8 @@ def export_view(services: Services, spec: RunSpec, progress: RunProgress) -> Exp
         items=result.get("items"),
         splits=result.get("splits"),
         skipped=result.get("skipped"),
+        skipped_details=result.get("skipped_details"),
+        notes=result.get("notes"),
         files=result.get("files"),
         bytes=result.get("bytes"),
         request=spec.request,

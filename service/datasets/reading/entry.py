@@ -18,12 +18,13 @@ from service.datasets.reading.report import Findings
 class Annotation:
     """A decoded mask: class indices ``(H, W)`` uint8, and instances ``(H, W)`` int32 (0 none) if the format has them.
 
-    ``overlap_px`` counts the pixels that belong to several objects.
+    ``overlap_px`` counts the pixels that belong to several objects; ``assumed`` are sentences on what was assumed.
     """
 
     labels: np.ndarray
     instances: np.ndarray | None = None
     overlap_px: int = 0
+    assumed: tuple[str, ...] = ()
 
 
 class FileBytes(Protocol):
@@ -39,8 +40,8 @@ class Entry:
     """An image of a dataset with a function that reads its mask.
 
     ``annotate(width, height)`` raises EntryFault for a mask that cannot be read. ``provenance`` is what the format
-    itself records of the image's origin. ``mask_file`` is the file with this image's mask alone. ``report_path`` names
-    an image inside another file in reports; ``manifest_path`` is its path in an export's manifest, if that differs.
+    itself records of the image's origin. ``mask_file`` is the file with this image's mask alone. ``report_path`` is
+    the path in the dataset of an image inside another file.
     """
 
     name: str
@@ -51,7 +52,6 @@ class Entry:
     provenance: Provenance | None = None
     mask_file: FileBytes | None = None
     report_path: str | None = None
-    manifest_path: str | None = None
 
 
 class DatasetSource(Protocol):

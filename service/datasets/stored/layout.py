@@ -47,6 +47,12 @@ class StoredItem(_Frozen):
     caption: str | None = None
     source_mask: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+    path: str | None = Field(None, description="of the image in the dataset as it was imported; it identifies the item")
+
+    @property
+    def identity(self) -> str:
+        """The path, or the name in an index that has no paths."""
+        return self.path or self.name
 
 
 class ShardAbout(_Frozen):

@@ -57,6 +57,7 @@ class StoredDatasetWriter:
             caption=item.caption,
             source_mask=item.mask_group,
             metadata=dict(item.metadata),
+            path=item.path,
         )
         self._lines.append(line.model_dump_json(exclude_none=True, exclude_defaults=True).encode() + b"\n")
         if len(self._lines) >= layout.SHARD_ITEMS or self._file.tell() >= layout.SHARD_BYTES:

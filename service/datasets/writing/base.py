@@ -13,11 +13,13 @@ from service.kit.output_file import ExportFile
 class FormatWriter(Protocol):
     """A writer that turns items into the files of one format; each file is consumed before the next is made.
 
-    ``replaced`` maps characters with a meaning in the format's file names to their replacements in stems. ``sharded``
-    formats write shards of many items, few enough to be objects of their own.
+    ``replaced`` maps characters with a meaning in the format's file names to their replacements in stems. Formats
+    that are ``per_split`` have a folder or shards for each split, so that items of different splits may share a stem.
+    ``sharded`` formats write shards of many items, few enough to be objects of their own.
     """
 
     replaced: ClassVar[dict[str, str]]
+    per_split: ClassVar[bool]
     sharded: ClassVar[bool]
 
     def add(self, prepared: PreparedItem) -> Iterator[ExportFile]:

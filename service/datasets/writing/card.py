@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from service.datasets.classes import ClassList
 from service.datasets.writing.about import ExportAbout, ModelAbout
+from service.datasets.writing.notes import export_notes
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
@@ -31,11 +32,13 @@ class CardTally:
         self.models: Counter[str] = Counter()
         self.seeds: dict[str, tuple[int, int]] = {}
         self.between_splits = 0
+        self.renamed = 0
 
     def add(self, prepared: PreparedItem) -> None:
         """Counts an item, with the ``model`` and ``seed`` of its metadata."""
         item = prepared.item
         self.items[prepared.split, item.source] += 1
+        self.renamed += prepared.renamed_from is not None
         model, seed = item.metadata.get("model"), item.metadata.get("seed")
         if isinstance(model, str) and (model in self.models or len(self.models) < _MAX_MODELS):
             self.models[model] += 1
@@ -51,6 +54,7 @@ class CardTally:
                 "models": list(map(list, self.models.items())),
                 "seeds": {model: list(seeds) for model, seeds in self.seeds.items()},
                 "between_splits": self.between_splits,
+                "renamed": self.renamed,
             }
         )
 
@@ -60,6 +64,7 @@ class CardTally:
         self.models = Counter(dict(state.values["models"]))
         self.seeds = {model: (low, high) for model, (low, high) in state.values["seeds"].items()}
         self.between_splits = state.values["between_splits"]
+        self.renamed = state.values["renamed"]
 
     def splits(self) -> dict[str, int]:
         """Items by split."""
@@ -98,6 +103,7 @@ def dataset_card(
         ),
         "",
         _about_splits(options, tally),
+        *(f"\n{_sentence(note)}" for note in export_notes(options, tally.splits(), tally.renamed)),
         "",
         "## Files",
         "",
@@ -135,7 +141,8 @@ def _splits(tally: CardTally) -> list[str]:
 
 def _about_splits(options: ExportOptions, tally: CardTally) -> str:
     if options.splits is None:
-        return "Items keep the splits of their sources."
+        renamed = ", ".join(f"{old} became {new}" for old, new in options.split_map.items())
+        return f"Items keep the splits of their sources{f'; {renamed}' if renamed else ''}."
     shares = ", ".join(f"{name} {share:g}" for name, share in options.splits.items())
     skipped = (
         f" {tally.between_splits} items merged from masks of different splits were skipped."
@@ -189,6 +196,10 @@ def _licences(about: ExportAbout) -> list[str]:
 def _uses(model: ModelAbout) -> list[str]:
     texts = [text for text in (model.intended_use, model.limits_of_use) if text]
     return ["", f"Of `{_line(model.id)}`: {' '.join(map(_line, texts))}"] if texts else []
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _line(text: str) -> str:

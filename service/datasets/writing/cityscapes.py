@@ -29,6 +29,7 @@ class CityscapesWriter:
 
     replaced: ClassVar[dict[str, str]] = {"_": "-"}
     """Underscores separate the parts of a name."""
+    per_split: ClassVar[bool] = True
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

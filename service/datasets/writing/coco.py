@@ -48,6 +48,7 @@ class CocoWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    per_split: ClassVar[bool] = True
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

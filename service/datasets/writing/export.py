@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.datasets.classes import ClassList
@@ -15,6 +16,7 @@ from service.datasets.writing.manifest import MANIFEST, manifest_line
 from service.datasets.writing.mapping import class_mapping
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem, Preparer
+from service.datasets.writing.skipped import SkippedItems
 from service.datasets.writing.splitting import BETWEEN_SPLITS
 from service.errors import InvalidDataset
 from service.kit.output_file import ExportFile, Spool
@@ -30,51 +32,67 @@ def export_files(
     *,
     on_item: ItemWritten | None = None,
     scratch: Path | None = None,
+    skipped: SkippedItems | None = None,
 ) -> Iterator[ExportFile]:
     """The files of an export, in a fixed order; each must be consumed before the next is requested.
 
     The format's files come first, then ``manifest.jsonl`` and ``README.md``. ``on_item`` is called after each item, for
     progress. ``scratch`` is the folder for temporary files; by default it is the system's. On the file system of a
-    FolderSink's folder it saves copying; a killed export leaves ``.export-*.part`` in it. An item whose mask was merged
-    from masks of several splits is skipped, and counted on the card. One item is in memory at a time. Raises
-    InvalidDataset naming the item that cannot be written, or the option that cannot be met, and MissingExtra if the
-    format needs packages that are not installed.
+    FolderSink's folder it saves copying; a killed export leaves ``.export-*.part`` in it. Items that cannot
+    be written are skipped and go to ``skipped``. One item is in memory at a time. Raises InvalidDataset naming the
+    option that cannot be met, or, without ``skipped``, an item that cannot be written (one whose mask was merged from
+    masks of several splits is left out); and MissingExtra if the format needs packages that are not installed.
     """
     mapping = class_mapping(classes, options)
     writer = format_writer(mapping.classes, options, scratch)
-    prepare = Preparer(mapping, options, writer.replaced)
-    return _files(items, prepare, writer, mapping.classes, options, about or ExportAbout(), on_item, Spool(scratch))
+    prepare = Preparer(mapping, options, writer.replaced, per_split=writer.per_split)
+    card = _Card(mapping.classes, options, about or ExportAbout())
+    return _files(items, prepare, writer, card, on_item, Spool(scratch), skipped)
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What the card says besides the tally."""
+
+    classes: ClassList
+    options: ExportOptions
+    about: ExportAbout
 
 
 def _files(
     items: Iterable[DatasetItem],
     prepare: Preparer,
     writer: FormatWriter,
-    classes: ClassList,
-    options: ExportOptions,
-    about: ExportAbout,
+    card: _Card,
     on_item: ItemWritten | None,
     manifest: Spool,
+    skipped: SkippedItems | None,
 ) -> Iterator[ExportFile]:
     tally = CardTally()
     with manifest:
         try:
             for item in items:
+                prepared = None
                 try:
                     prepared = prepare(item)
+                    yield from writer.add(prepared)
                 except InvalidDataset as error:
-                    if error.extra.get("reason") != BETWEEN_SPLITS:
+                    between = error.extra.get("reason") == BETWEEN_SPLITS
+                    if skipped is None and not between:
                         raise
-                    tally.between_splits += 1
+                    if prepared is not None:
+                        prepare.discard(prepared)
+                    tally.between_splits += between
+                    if skipped is not None:
+                        skipped.add_fault(item, error)
                     continue
-                yield from writer.add(prepared)
                 manifest.write(manifest_line(prepared))
                 tally.add(prepared)
                 if on_item is not None:
                     on_item(prepared)
             yield from writer.finish()
             yield manifest.as_file(MANIFEST)
-            card = dataset_card(about, classes, options, tally, writer.layout(), writer.front_matter())
-            yield ExportFile.of("README.md", card.encode("utf-8", "backslashreplace"))
+            text = dataset_card(card.about, card.classes, card.options, tally, writer.layout(), writer.front_matter())
+            yield ExportFile.of("README.md", text.encode("utf-8", "backslashreplace"))
         finally:
             writer.close()

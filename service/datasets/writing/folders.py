@@ -22,6 +22,7 @@ class FoldersWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    per_split: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

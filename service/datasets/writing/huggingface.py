@@ -95,6 +95,7 @@ class HuggingFaceWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    per_split: ClassVar[bool] = True
     sharded: ClassVar[bool] = True
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

@@ -21,7 +21,7 @@ def manifest_line(prepared: PreparedItem) -> bytes:
 
     ``image`` and ``mask`` are the files with path, sha256 and size. A format that stores masks in another form has
     ``labels_sha256`` in place of ``mask``: the hash of the class indices, row by row, one byte each. ``lost`` lists
-    what the format could not represent, if anything.
+    what the format could not represent, if anything; ``renamed_from`` is there if another item has the name.
     """
     item = prepared.item
     width, height = prepared.size
@@ -38,6 +38,8 @@ def manifest_line(prepared: PreparedItem) -> bytes:
     }
     if "mask" not in prepared.files:
         entry["labels_sha256"] = hashlib.sha256(np.ascontiguousarray(prepared.labels).data).hexdigest()
+    if prepared.renamed_from is not None:
+        entry["renamed_from"] = prepared.renamed_from
     if prepared.lost:
         entry["lost"] = prepared.lost
     return line_with_metadata(LINE.encode(entry), prepared)

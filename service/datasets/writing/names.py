@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Mapping
 
 from service.datasets.seen_hashes import SeenHashes
-from service.errors import InvalidDataset
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\u202a-\u202e\ud800-\udfff]')
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{5,99}")
@@ -33,20 +32,32 @@ def file_stem(name: str) -> str:
 
 
 class Stems:
-    """The file stems of an export's items, all different."""
+    """The file stems of an export's items, all different within a scope: a folder, or the export."""
 
     def __init__(self, replaced: Mapping[str, str], seen: SeenHashes | None = None) -> None:
         self.seen = seen or SeenHashes()
         self._replaced = str.maketrans(dict(replaced))
 
-    def of(self, name: str) -> str:
-        """The item's stem, with characters replaced. Raises InvalidDataset if an earlier item has it."""
-        stem = file_stem(name).translate(self._replaced)
-        # to Windows and macOS, names that differ only in case are the same
-        if not self.seen.add(stem.casefold()):
-            raise InvalidDataset(
-                f"{name!r} would be the file {stem!r}, and so would an item before it: names that differ only in case, "
-                "or in characters that no file name may have, are one file on some systems. Rename one of the two",
-                reason="same_name",
-            )
+    def of(self, name: str, identity: str, *, number: int, scope: str) -> str:
+        """The stem of an item: from its name, if no item before it in ``scope`` has that stem.
+
+        Otherwise it is called after its ``identity``, its path in the dataset; and if that is taken too, ``number`` is
+        appended. So the same items in the same order always have the same stems.
+        """
+        stem = self.plain(name)
+        if self._take(stem, scope):
+            return stem
+        # the path's suffix is a part of the name now
+        base = stem if identity == name else self.plain("_".join(identity.rsplit(".", 1)))
+        stem = base
+        while not self._take(stem, scope):
+            stem, number = self.plain(f"{base}-{number}"), number + 1
         return stem
+
+    def plain(self, name: str) -> str:
+        """The stem of a name, whether or not it is taken."""
+        return file_stem(name).translate(self._replaced)
+
+    def _take(self, stem: str, scope: str) -> bool:
+        # to Windows and macOS, names that differ only in case are the same
+        return self.seen.add(f"{scope}/{stem.casefold()}" if scope else stem.casefold())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from service.datasets.splits import SPLIT_FORM, is_writable, read_split_map
 
 Format = Literal["folders", "coco", "voc", "cityscapes", "yolo", "huggingface", "webdataset"]
 ImageFormat = Literal["png", "jpeg"]
-SPLIT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 
 
 class ExportOptions(BaseModel):
@@ -31,6 +31,9 @@ class ExportOptions(BaseModel):
         None, description="shares by split, drawn by source mask; without it items keep their split, or are in train"
     )
     seed: int = Field(0, ge=0, description="the seed of the draw of splits")
+    split_map: dict[str, str] = Field(
+        default_factory=dict, description="new names of the items' own splits; 'default' stands for items without one"
+    )
     polygons: bool = Field(
         False, description="COCO: polygons in place of run-length encodings; the IoU lost is in the manifest"
     )
@@ -55,9 +58,18 @@ class ExportOptions(BaseModel):
                 f"the shares of splits must be above 0 and add up to 1; {given or 'none'} add up to "
                 f"{sum(splits.values()):g}"
             )
-        invalid = next((name for name in splits if not re.fullmatch(SPLIT_PATTERN, name)), None)
+        invalid = next((name for name in splits if not is_writable(name)), None)
         if invalid is not None:
-            raise ValueError(
-                f"a split's name consists of at most 32 lower-case letters, digits, - and _, unlike {invalid!r}"
-            )
+            raise ValueError(f"a split's name is {SPLIT_FORM}, unlike {invalid!r}")
         return splits
+
+    @field_validator("split_map")
+    @classmethod
+    def _by_meaning(cls, split_map: dict[str, str]) -> dict[str, str]:
+        return read_split_map(split_map)
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> ExportOptions:
+        if self.splits is not None and self.split_map:
+            raise ValueError("splits are drawn anew, or the items' own are renamed; give shares or a map, not both")
+        return self

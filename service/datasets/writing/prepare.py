@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,7 +52,8 @@ LINE = _LineEncoder()
 class PreparedItem:
     """An item ready to write: ``number`` 0, 1, ..., file ``stem``, ``split``, and the encoded image.
 
-    ``size`` is (width, height) in pixels. Writers record in ``files`` what they wrote of it, and in ``lost`` what their
+    ``size`` is (width, height) in pixels. ``renamed_from`` is the item's identity, if an item before it has its
+    stem; its name is then the new stem. Writers record in ``files`` what they wrote of it, and in ``lost`` what their
     format could not represent.
     """
 
@@ -65,6 +66,7 @@ class PreparedItem:
     size: tuple[int, int]
     mapping: ClassMapping
     palette: bytes
+    renamed_from: str | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: dict[str, Any] = field(default_factory=dict)
 
@@ -123,14 +125,22 @@ class Preparer:
     """Prepares the items of an export one after another."""
 
     def __init__(
-        self, mapping: ClassMapping, options: ExportOptions, replaced: Mapping[str, str], stems: Spool | None = None
+        self,
+        mapping: ClassMapping,
+        options: ExportOptions,
+        replaced: Mapping[str, str],
+        stems: Spool | None = None,
+        *,
+        per_split: bool = False,
     ) -> None:
         """``replaced`` maps characters that the format cannot have in stems to their replacements.
 
-        ``stems`` logs the hashes of the stems; :meth:`state` needs it.
+        With ``per_split``, stems are unique in a split, otherwise in the export. ``stems`` logs the hashes of the
+        stems; :meth:`state` needs it.
         """
         self._mapping = mapping
         self._options = options
+        self._per_split = per_split
         self._replaced = replaced
         self._log = stems
         self._stems = Stems(replaced, SeenHashes(stems))
@@ -142,13 +152,15 @@ class Preparer:
         """The item ready to write. Raises InvalidDataset naming the item and the fault."""
         image = as_format(item.image_bytes, self._options.image_format, item.name)
         size = _common_size(item, image)
-        split = split_of(item, self._options.splits, self._options.seed)
+        split = split_of(item, self._options)
         # last, so that an item which cannot be written uses up no number and no name
-        stem = self._stems.of(item.name)
+        scope = split if self._per_split else ""
+        stem = self._stems.of(item.name, item.identity, number=self._count, scope=scope)
+        renamed = stem != self._stems.plain(item.name)
         number, self._count = self._count, self._count + 1
         return PreparedItem(
             number=number,
-            item=item,
+            item=replace(item, name=stem) if renamed else item,
             stem=stem,
             split=split,
             image=image,
@@ -156,6 +168,7 @@ class Preparer:
             size=size,
             mapping=self._mapping,
             palette=self._palette,
+            renamed_from=item.identity if renamed else None,
         )
 
     def discard(self, prepared: PreparedItem) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import InvalidDataset
+
+if TYPE_CHECKING:
+    # it needs numpy, and the API reads skipped items without it
+    from service.datasets.items import DatasetItem
 
 FIRST_OF_EACH = 20
 SAME_IMAGE = "same_image"
@@ -13,7 +19,6 @@ SKIP_REASONS: dict[str, str] = {
     "low_confidence": "the model's confidence in the twin's mask is below the requested minimum",
     "no_scores": "the twin's manifest lacks the score for which a minimum was requested",
     "same_image": "an earlier item has the same image, byte for byte; the first one is exported",
-    "same_name": "an earlier item's files would have the same name; rename one of the two",
     "no_mask": "the image has no mask",
     "missing": "its files are no longer in the object store",
     "damaged": "its files in the object store differ from their recorded hashes; restore them",
@@ -51,9 +56,12 @@ class SkippedItems:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._first: dict[str, list[SkippedItem]] = {}
+        self.real = 0
+        """The number of real items among them."""
 
-    def add(self, reason: str, name: str, detail: str) -> None:
+    def add(self, reason: str, name: str, detail: str, *, real: bool = False) -> None:
         """Adds an item. A reason that is not in :data:`SKIP_REASONS` counts as ``invalid``."""
+        self.real += real
         reason = reason if reason in SKIP_REASONS else "invalid"
         self._counts[reason] = self._counts.get(reason, 0) + 1
         first = self._first.setdefault(reason, [])
@@ -77,12 +85,28 @@ class SkippedItems:
             for reason, count in self.counts.items()
         )
 
-    def state(self) -> list[dict[str, Any]]:
-        """The groups as JSON."""
-        return [group.model_dump(mode="json") for group in self.groups()]
+    def add_fault(self, item: DatasetItem, error: InvalidDataset) -> None:
+        """Adds an item that cannot be read or written."""
+        reason = str(error.extra.get("reason", ""))
+        self.add(reason, item.identity, error.detail, real=item.source == "real")
 
-    def restore(self, state: list[Mapping[str, Any]]) -> None:
+    def check_real(self, written: int) -> None:
+        """Raises InvalidDataset if real items were skipped and none is among the ``written`` ones."""
+        if self.real and not written:
+            counted = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.counts.items())
+            first = next(item for group in self.groups() for item in group.first)
+            raise InvalidDataset(
+                f"none of the {self.real} real items can be exported; left out: {counted}. The first is {first.name}: "
+                f"{first.detail}"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """The groups as JSON, and the number of real items."""
+        return {"groups": [group.model_dump(mode="json") for group in self.groups()], "real": self.real}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state` returned."""
-        groups = [SkippedGroup.model_validate(entry) for entry in state]
+        groups = [SkippedGroup.model_validate(entry) for entry in state["groups"]]
+        self.real = state["real"]
         self._counts = {group.reason: group.count for group in groups}
         self._first = {group.reason: list(group.first) for group in groups}

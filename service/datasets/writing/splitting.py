@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
 from functools import lru_cache
 
 from service.datasets.items import DatasetItem
-from service.datasets.writing.options import SPLIT_PATTERN
+from service.datasets.splits import DEFAULT_SPLIT, check_writable, is_writable, mapped_split
+from service.datasets.writing.options import ExportOptions
 from service.errors import InvalidDataset
 
-DEFAULT_SPLIT = "train"
 BETWEEN_SPLITS = "between_splits"
 """The reason for skipping an item whose mask was merged from masks of several splits."""
 
 
-def split_of(item: DatasetItem, shares: Mapping[str, float] | None, seed: int) -> str:
-    """The item's split: drawn by a hash of seed and source mask, or without ``shares`` the split that it has.
+def split_of(item: DatasetItem, options: ExportOptions) -> str:
+    """The item's split: drawn by a hash of seed and source mask, or without shares the split that it has.
 
     It is a hash and not a random generator, so that an item's split does not depend on the other items: adding items
     moves none. Raises InvalidDataset for an item whose mask was merged from masks (joined by "+" in ``source_mask``) of
     several splits.
     """
-    if shares is None:
-        split = item.split or DEFAULT_SPLIT
-        if not re.fullmatch(SPLIT_PATTERN, split):
-            raise InvalidDataset(
-                f"{item.name!r} is in the split {split[:40]!r}; a split's name consists of at most 32 lower-case "
-                "letters, digits, - and _"
-            )
+    if options.splits is None:
+        split = mapped_split(item.split, options.split_map) or DEFAULT_SPLIT
+        if not is_writable(split):
+            check_writable([split], {})
         return split
-    drawn = {_drawn(seed, mask, tuple(shares.items())) for mask in item.mask_group.split("+")}
+    shares = tuple(options.splits.items())
+    drawn = {_drawn(options.seed, mask, shares) for mask in item.mask_group.split("+")}
     if len(drawn) > 1:
         splits = " and ".join(sorted(drawn))
         raise InvalidDataset(

@@ -28,6 +28,7 @@ class VocWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    per_split: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

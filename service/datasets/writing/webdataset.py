@@ -29,6 +29,7 @@ class WebDatasetWriter:
 
     replaced: ClassVar[dict[str, str]] = {".": "_"}
     """A key ends at the first dot of a file's name."""
+    per_split: ClassVar[bool] = True
     sharded: ClassVar[bool] = True
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:

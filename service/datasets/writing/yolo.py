@@ -13,6 +13,7 @@ from service.datasets.components import connected
 from service.datasets.filling import fill_with_border
 from service.datasets.outlines import polygons
 from service.datasets.writing.mask_iou import iou
+from service.datasets.writing.notes import yolo_stand_ins
 from service.datasets.writing.options import ExportOptions
 from service.datasets.writing.prepare import PreparedItem
 from service.datasets.writing.state import WriterState
@@ -32,6 +33,7 @@ class YoloWriter:
     """
 
     replaced: ClassVar[dict[str, str]] = {}
+    per_split: ClassVar[bool] = True
     sharded: ClassVar[bool] = False
 
     def __init__(self, classes: ClassList, options: ExportOptions, scratch: Path | None = None) -> None:
@@ -76,11 +78,10 @@ class YoloWriter:
         yield ExportFile.of("data.yaml", self._yaml().encode())
 
     def _yaml(self) -> str:
-        lines = ["path: .", *(f"{split}: images/{split}" for split in sorted(self._splits))]
-        if "val" not in self._splits and self._splits:
-            # trainers reject a set without a val split
-            lines.append(f"val: images/{min(self._splits, key=lambda name: (name == 'train', name))}")
-        lines += [
+        named = {split: split for split in sorted(self._splits)} | yolo_stand_ins(self._splits)
+        lines = [
+            "path: .",
+            *(f"{key}: images/{split}" for key, split in named.items()),
             "names:",
             *(f"  {number}: {_quoted(entry.name)}" for number, entry in enumerate(self._classes.objects)),
         ]
@@ -115,7 +116,8 @@ class YoloWriter:
             "`labels/{split}/`: a line for each object: class and the outline's corners as shares of width and height. "
             "Objects are cut open at holes; outlines run a quarter of a pixel inside the object, so that tools which "
             "round corners down to pixels and tools which test pixel centres both get the object exactly",
-            "`data.yaml`: the splits and the classes. YOLO requires a split `val`; without one, `val` is another split",
+            "`data.yaml`: the splits and the classes. Trainers need `train` and `val`; another split stands in for one "
+            "that no item is in",
             "YOLO cannot represent pixels of no class (255): to a trainer they are background. `lost.ignore_pixels` in "
             "the manifest counts them",
         ]

@@ -194,9 +194,11 @@ def test_twins_stay_with_the_real_image_whose_mask_they_follow(tmp_path: Path) -
 
 def test_images_without_masks_are_skipped_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
-    assert export(twin_folder(tmp_path / "some", maskless=(0, 2)), "--format", "voc", "--out", out) == 0
+    assert export(twin_folder(tmp_path / "some", maskless=(0, 2)), "--format", "voc", "--out", out) == 1
     assert [line["metadata"]["index"] for line in lines(out)] == [1, 3]
-    assert "Skipped 2 of some: 2 missing partner" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Skipped 2 of some: 2 missing partner" in told
+    assert "images/00000002.png" in told
     assert (
         export(twin_folder(tmp_path / "none", count=2, maskless=(0, 1)), "--format", "voc", "--out", tmp_path / "n")
         == 1
@@ -207,9 +209,11 @@ def test_images_without_masks_are_skipped_and_counted(tmp_path: Path, capsys: py
 
 def test_an_image_in_two_sources_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twins = twin_folder(tmp_path / "twins", count=3)
-    assert export(twins, twins, "--format", "folders", "--out", tmp_path / "set") == 0
+    assert export(twins, twins, "--format", "folders", "--out", tmp_path / "set") == 1
     assert len(lines(tmp_path / "set")) == 3
-    assert "Skipped 3: the same image" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "Skipped 3, same image" in told
+    assert "j1/00000002" in told
 
 
 @pytest.mark.parametrize("wanted", WRITTEN_FORMATS)
