@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 from workers.runtime.malloc import keep_memory
 from workers.runtime.metrics_server import add_metrics_arguments
@@ -54,15 +55,18 @@ def _run(options: argparse.Namespace) -> int:
     from workers.engine.peak import matmul_rate
     from workers.generation.celery_app import create_app
     from workers.generation.sweeper import Sweeper
+    from workers.generation.tasks import make
     from workers.generation.warmup import warm_up
     from workers.generation.worker import open_worker
     from workers.maintenance.garbage_collector import GarbageCollector
     from workers.maintenance.webhook_sender import WebhookSender
     from workers.models.cache import device_and_dtype
+    from workers.runtime.hand import ExtraThreads
 
     settings = get_settings()
     worker = open_worker(settings, grace_s=options.grace_s)
     app = create_app(settings, worker)
+    extra = ExtraThreads("extra", worker.hand, partial(make, worker), lambda: worker.shutdown.requested)
     sweeper = Sweeper(worker)
     sender = WebhookSender(worker)
     garbage_collector = GarbageCollector(worker)
@@ -84,6 +88,7 @@ def _run(options: argparse.Namespace) -> int:
         hostname=f"{worker.name}@twinset", without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True
     )
     logger.info("worker %s: %d chunks at once, store %s", worker.name, settings.worker_threads, settings.store_url)
+    extra.start()
     sweeper.start()
     sender.start()
     garbage_collector.start()
@@ -91,6 +96,7 @@ def _run(options: argparse.Namespace) -> int:
         celery_worker.start()
     finally:
         worker.shutdown.request()
+        extra.stop()
         sweeper.stop()
         sender.stop()
         garbage_collector.stop()

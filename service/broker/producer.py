@@ -1,11 +1,13 @@
-"""The producer of messages for Celery's workers, written straight into the Redis list of their queue."""
+"""The producer of messages for Celery's workers, written straight into the Redis list of their queue, and of turns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from service.broker.celery_message import task_message
+from service.broker.connection import connect
+from service.broker.turns import Flow, TurnGroup, Turns
 from service.errors import BrokerUnavailable
 from service.settings import Settings
 
@@ -22,16 +24,17 @@ class Producer:
         self._url = settings.broker_url
         self._client: Redis | None = None
 
-    def send(self, queue: str, task: str, arguments: Iterable[dict[str, Any]], *, what: str) -> None:
-        """Sends a message of ``task`` for each of ``arguments`` (at least one) in one call, in order.
+    def send(self, group: TurnGroup, flow: Flow, task: str, work: Mapping[str, dict[str, Any]], *, what: str) -> None:
+        """Sends a message of ``task`` for each name in ``work`` (at least one) with its arguments, in order, as one.
 
-        Raises :class:`BrokerUnavailable`, whose message names ``what``; then either none or all were sent.
+        The names are listed as waiting in ``flow``, whose queue is one of ``group``. Raises :class:`BrokerUnavailable`,
+        whose message names ``what``; then either none or all were sent.
         """
         from redis.exceptions import RedisError
 
-        messages = [task_message(task, each, queue=queue) for each in arguments]
+        messages = {name: task_message(task, arguments, queue=flow.queue) for name, arguments in work.items()}
         try:
-            self._connected().lpush(queue, *messages)
+            Turns(self._connected(), group).add(flow, messages)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"{what} could not be sent: {error}; the sweeper sends what is missing once the broker is back"
@@ -44,18 +47,6 @@ class Producer:
 
     def _connected(self) -> Redis:
         if self._client is None:
-            from redis import Redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
-
-            self._client = Redis.from_url(
-                self._url,
-                socket_timeout=SEND_TIMEOUT_S,
-                socket_connect_timeout=SEND_TIMEOUT_S,
-                # A Unix socket has no TCP keep-alive, and redis-py refuses the option.
-                **({} if self._url.startswith("unix:") else {"socket_keepalive": True}),
-                # One retry at once, for a connection that a restarted broker has closed; a chunk sent twice is made
-                # once.
-                retry=Retry(NoBackoff(), 1),
-            )
+            # A chunk that the one retry sends twice is made once.
+            self._client = connect(self._url, timeout_s=SEND_TIMEOUT_S, keepalive=True, retry_once=True, decode=False)
         return self._client

@@ -32,6 +32,11 @@ Tenants:
     twinset:stored:{tenant}        hash     job -> bytes of its chunks, until it ends                7 days
     twinset:rate-limit:{tenant}    hash     "tokens", "at" (unix time): bucket of its requests       until full again
 
+Work that waits (:mod:`service.broker.turns`):
+
+    twinset:waiting:{queue}:{tenant} zset   chunk ("{job}:{chunk}") or run -> its place in the list  7 days
+    twinset:turns:{chunks or runs} zset     tenant with work that waits -> when it had its turn (us) 7 days
+
 Processes:
 
     twinset:leader:{task}          string   token of the one worker that runs a periodic task        its TTL, renewed
@@ -48,8 +53,13 @@ from typing import Literal
 LeaderTask = Literal["chunk-sweeper", "run-sweeper", "garbage-collector", "webhook-sender"]
 """The periodic tasks that one worker at a time runs."""
 
+TurnGroupName = Literal["chunks", "runs"]
+"""What tenants take turns in."""
+
 EVENTS_PREFIX = "twinset:events:"
 """What the names of all event channels begin with."""
+WAITING_PREFIX = "twinset:waiting:"
+"""What the keys of all lists of waiting work begin with."""
 
 
 def lease(job: str, chunk: int) -> str:
@@ -130,6 +140,16 @@ def stored(tenant: str) -> str:
 def rate_limit(tenant: str) -> str:
     """The token bucket of a tenant's requests."""
     return f"twinset:rate-limit:{tenant}"
+
+
+def waiting(queue: str, tenant: str) -> str:
+    """What waits of a tenant in a queue."""
+    return f"{WAITING_PREFIX}{queue}:{tenant}"
+
+
+def turns(group: TurnGroupName) -> str:
+    """The tenants that have work waiting, by their last turn."""
+    return f"twinset:turns:{group}"
 
 
 def leader(task: LeaderTask) -> str:

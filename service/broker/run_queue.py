@@ -1,4 +1,4 @@
-"""The queue of runs: one message names one run. A sweeper sends lost messages again, as it does for chunks."""
+"""The queue of runs, in which tenants take turns. A sweeper sends lost runs again, as it does for chunks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from typing import Any, Protocol
 
 from service.broker.producer import Producer
 from service.broker.queues import celery_options
+from service.broker.turns import Flow, TurnGroup
+from service.kit.tenants import DEFAULT_TENANT
 from service.settings import Settings
 
 RUN_TASK = "twinset.run"
 RUN_QUEUE = "bulk"
 """The queue of runs is separate, so that no export waits behind twins, and no GPU behind an export."""
+RUN_TURNS = TurnGroup("runs", (RUN_QUEUE,))
 
 
 def run_celery_options(settings: Settings) -> dict[str, Any]:
     """The Celery configuration of the workers that read the queue of runs."""
-    options = celery_options(settings)
-    transport = {
-        key: value for key, value in options["broker_transport_options"].items() if key != "queue_order_strategy"
-    }
     return {
-        **options,
-        "broker_transport_options": transport,
+        **celery_options(settings),
         "task_default_queue": RUN_QUEUE,
         "task_queues": {RUN_QUEUE: {}},
         "task_routes": {RUN_TASK: {"queue": RUN_QUEUE}},
@@ -31,13 +29,13 @@ def run_celery_options(settings: Settings) -> dict[str, Any]:
 class RunSender(Protocol):
     """Sends runs to the workers; tests pass a fake that records what it was sent."""
 
-    def send_run(self, run: str) -> None:
-        """Sends the run to the workers. Raises :class:`BrokerUnavailable`."""
+    def send_run(self, run: str, tenant: str = DEFAULT_TENANT) -> None:
+        """Sends the tenant's run to the workers. Raises :class:`BrokerUnavailable`."""
 
 
 class RunQueue(Producer):
     """The producer of runs."""
 
-    def send_run(self, run: str) -> None:
-        """Sends the run to the workers. Raises :class:`BrokerUnavailable`."""
-        self.send(RUN_QUEUE, RUN_TASK, ({"run": run},), what=f"run {run}")
+    def send_run(self, run: str, tenant: str = DEFAULT_TENANT) -> None:
+        """Sends the tenant's run to the workers. Raises :class:`BrokerUnavailable`."""
+        self.send(RUN_TURNS, Flow(tenant, RUN_QUEUE), RUN_TASK, {run: {"run": run}}, what=f"run {run}")

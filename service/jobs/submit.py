@@ -154,6 +154,7 @@ class JobSubmitter:
 
     def _send_first_chunks(self, spec: JobSpec) -> None:
         try:
-            self.queue.send_chunks(spec.job, range(min(self.settings.chunks_in_flight, spec.chunks)), spec.priority)
+            first = range(min(self.settings.chunks_in_flight, spec.chunks))
+            self.queue.send_chunks(spec.job, first, spec.priority, spec.tenant)
         except BrokerUnavailable as error:
             _log.warning("%s", error.detail)

@@ -75,12 +75,12 @@ class RunSubmitter:
         """
         if not self.repository.write_spec(spec):
             return self.repository.read_spec(spec.run, tenant=spec.tenant), False
-        self.send(spec.run)
+        self.send(spec)
         return spec, True
 
-    def send(self, run: str) -> None:
+    def send(self, spec: RunSpec) -> None:
         """Sends the run to the workers. If the broker is down, the sweeper sends it later."""
         try:
-            self.queue.send_run(run)
+            self.queue.send_run(spec.run, spec.tenant)
         except BrokerUnavailable as error:
             _log.warning("%s", error.detail)

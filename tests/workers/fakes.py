@@ -142,15 +142,17 @@ class Post:
     sent: list[tuple[str, int]] = field(default_factory=list)
     interactive: list[tuple[str, int]] = field(default_factory=list)
 
-    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal", tenant: str = "default") -> None:
         self.waiting.append((job, chunk))
         self.sent.append((job, chunk))
         if priority == "interactive":
             self.interactive.append((job, chunk))
 
-    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+    def send_chunks(
+        self, job: str, chunks: Sequence[int], priority: Priority = "normal", tenant: str = "default"
+    ) -> None:
         for chunk in chunks:
-            self.send_chunk(job, chunk, priority)
+            self.send_chunk(job, chunk, priority, tenant)
 
     def deliver_all(self, task: Callable[[str, int], object]) -> Iterator[int]:
         """Delivers until no chunk waits, yielding how many wait after each delivery."""

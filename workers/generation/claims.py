@@ -107,7 +107,7 @@ class Claims:
                     claim.cancel_attempt()
                     if isinstance(reason, ShuttingDown):
                         self.renewer.release(renewed)
-                        self.dispatcher.send(spec.job, chunk, spec.priority)
+                        self.dispatcher.send(spec, chunk)
                     raise
         finally:
             self.progress.publish_left(spec, chunk)

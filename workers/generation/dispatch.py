@@ -7,10 +7,8 @@ sends them again.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 from redis import Redis
@@ -18,14 +16,14 @@ from redis.exceptions import RedisError
 
 from service.broker import redis_keys
 from service.broker.priority import Priority
-from service.broker.queues import QUEUES, ChunkSender
+from service.broker.queues import CHUNK_TURNS, QUEUES, ChunkSender, chunk_name, named_chunk
+from service.broker.turns import Flow, Turns
 from service.errors import BrokerUnavailable
 from service.jobs.spec import JobSpec
 
 logger = logging.getLogger(__name__)
 _TTL_S = 7 * 86_400
-MAX_MESSAGES_READ = 2000
-"""A queue of more messages is not read to find out which chunks wait in it; so many are about 2 MB."""
+_MAX_MESSAGES_AT_ONCE = 1000
 Answer = TypeVar("Answer")
 
 # KEYS next; ARGV first, ttl_s. Returns a chunk number, at least `first`, that no other caller gets.
@@ -52,12 +50,14 @@ class ChunkDispatcher:
     def __init__(self, redis: Redis, queue: ChunkSender, max_in_flight: int) -> None:
         self._redis = redis
         self._queue = queue
+        self.turns = Turns(redis, CHUNK_TURNS)
         self.max_in_flight = max_in_flight
 
-    def send(self, job: str, chunk: int, priority: Priority = "normal") -> bool:
-        """Sends the chunk to the queue of its job's ``priority``; False, with a log line, if the broker fails."""
+    def send(self, spec: JobSpec, chunk: int) -> bool:
+        """Sends the chunk to the queue of its job's priority; False, with a log line, if the broker fails."""
+        job = spec.job
         try:
-            self._queue.send_chunk(job, chunk, priority)
+            self._queue.send_chunk(job, chunk, spec.priority, spec.tenant)
         except BrokerUnavailable as error:
             logger.warning("job=%s chunk=%d not sent: %s", job, chunk, error.detail)
             return False
@@ -76,7 +76,7 @@ class ChunkDispatcher:
         )
         if chunk is None or chunk >= spec.chunks:
             return None
-        return chunk if self.send(spec.job, chunk, spec.priority) else None
+        return chunk if self.send(spec, chunk) else None
 
     def record_received(self, job: str, chunk: int) -> None:
         """Records that a worker has received the chunk from the queue."""
@@ -93,15 +93,25 @@ class ChunkDispatcher:
         queues = QUEUES.values() if priority is None else [QUEUES[priority]]
         return sum(int(self._redis.llen(queue)) for queue in queues)
 
-    def queued(self, priority: Priority) -> set[tuple[str, int]] | None:
-        """(job, chunk) of every message in the queue; None if the queue is too long to read.
+    def queued(self, spec: JobSpec, chunks: Iterable[int]) -> set[int]:
+        """Those of ``chunks`` that wait for a worker. Raises RedisError if Redis fails."""
+        flow = Flow(spec.tenant, QUEUES[spec.priority])
+        names = [chunk_name(spec.job, chunk) for chunk in chunks]
+        return {named_chunk(name)[1] for name in self.turns.waiting(flow, names)}
 
-        Raises RedisError if Redis fails.
+    def replace_lost_messages(self) -> int:
+        """Sends a message for each chunk that waits without one; returns how many. Raises RedisError if Redis fails.
+
+        A worker that dies takes the messages along that it has read, also where it made other chunks than they name.
         """
-        messages = self._redis.lrange(QUEUES[priority], 0, MAX_MESSAGES_READ)
-        if len(messages) > MAX_MESSAGES_READ:
-            return None
-        return {named for message in messages if (named := _named_in(message)) is not None}
+        priorities = {queue: priority for priority, queue in QUEUES.items()}
+        lost = self.turns.without_message(_MAX_MESSAGES_AT_ONCE)
+        try:
+            for turn in lost:
+                self._queue.send_chunk(*named_chunk(turn.name), priorities[turn.flow.queue], turn.flow.tenant)
+        except BrokerUnavailable as error:
+            logger.warning("%s", error.detail)
+        return len(lost)
 
     def begin_attempt(self, job: str, chunk: int) -> int:
         """Counts an attempt and returns its number, from 1. Call it before the work, so that a fatal one counts too."""
@@ -134,12 +144,3 @@ class ChunkDispatcher:
         except RedisError as error:
             logger.debug("no answer from Redis: %s", error)
             return default
-
-
-def _named_in(message: str | bytes) -> tuple[str, int] | None:
-    """The (job, chunk) that a Celery message names; None for any other message."""
-    try:
-        _, named, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-        return str(named["job"]), int(named["chunk"])
-    except (ValueError, KeyError, TypeError):
-        return None

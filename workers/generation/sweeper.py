@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from service.broker import redis_keys
-from service.broker.queues import QUEUES
 from service.errors import StoreError, TwinsetError
 from service.jobs.spec import JobSpec
 from service.store import keys
@@ -26,11 +25,6 @@ _LEADER_LOCK = redis_keys.leader("chunk-sweeper")
 _MAX_KNOWN_IN_A_ROW = 20
 _MAX_NEW = 2000
 _PAGE = 500
-_RESEND_AFTER_S = 120.0
-"""If the queue is too long to read, a sent chunk is assumed to wait in it for so long before it is sent again.
-
-A second message costs little: a worker reads and drops it.
-"""
 
 
 @dataclass
@@ -67,13 +61,13 @@ class Sweeper(PeriodicTask):
         """Sweeps once; False if another worker leads. Raises RedisError if Redis fails."""
         if not self._leader_lock.acquire():
             return False
+        self.worker.dispatcher.replace_lost_messages()
         self._find_jobs()
-        queued = {priority: self.worker.dispatcher.queued(priority) for priority in QUEUES}
         for job, open_job in list(self._open.items()):
             if not self._should_continue():
                 break
             try:
-                if self._reconcile(open_job, queued[open_job.spec.priority]):
+                if self._reconcile(open_job):
                     self._open.pop(job)
                     self._ended.add(job)
             except TwinsetError as error:
@@ -107,7 +101,7 @@ class Sweeper(PeriodicTask):
             logger.info("job=%s not read: %s", job, error.detail)
         return False
 
-    def _reconcile(self, open_job: _OpenJob, queued: set[tuple[str, int]] | None) -> bool:
+    def _reconcile(self, open_job: _OpenJob) -> bool:
         """Sends the chunks that are missing and neither queued nor leased, or ends the job; True if it has ended."""
         worker, spec = self.worker, open_job.spec
         if worker.repository.read_summary(spec.job) is not None:
@@ -117,33 +111,31 @@ class Sweeper(PeriodicTask):
             return True
         if worker.repository.is_cancelled(spec.job):
             return worker.completion.end_if_cancelled(spec)
-        busy = self._waiting(spec, queued)
-        busy |= worker.leases.live(spec.job)
-        missing = list(islice(self._missing(open_job), worker.dispatcher.max_in_flight + len(busy)))
+        busy = self._in_transit(spec) | worker.leases.live(spec.job)
+        missing = list(islice(self._missing(open_job), 2 * worker.dispatcher.max_in_flight + len(busy)))
         if not missing:
             return worker.completion.end_if_complete(spec)
+        busy |= worker.dispatcher.queued(spec, missing)
         busy &= set(missing) | {chunk for chunk in busy if chunk > missing[-1]}
         for chunk in [chunk for chunk in missing if chunk not in busy][
             : max(0, worker.dispatcher.max_in_flight - len(busy))
         ]:
             logger.info("job=%s chunk=%d is neither recorded, queued nor leased; sending it", spec.job, chunk)
-            if not worker.dispatcher.send(spec.job, chunk, spec.priority):
+            if not worker.dispatcher.send(spec, chunk):
                 break
         return False
 
-    def _waiting(self, spec: JobSpec, queued: set[tuple[str, int]] | None) -> set[int]:
-        """Chunks that wait in the queue, or were sent so recently that they are still on their way.
+    def _in_transit(self, spec: JobSpec) -> set[int]:
+        """Chunks that were sent so recently that they may be on their way to a worker, or into its hands.
 
         A chunk that has left the queue and that no worker receives within the life of a lease was lost.
         """
-        dispatcher = self.worker.dispatcher
-        trusted_s = self.worker.settings.lease_s if queued is not None else _RESEND_AFTER_S
-        waiting = {chunk for job, chunk in queued or () if job == spec.job}
-        waiting |= {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if age_s < trusted_s}
+        dispatcher, trusted_s = self.worker.dispatcher, self.worker.settings.lease_s
+        sent = {chunk for chunk, age_s in dispatcher.waiting(spec.job).items() if age_s < trusted_s}
         if (datetime.now(UTC) - spec.created_at).total_seconds() < trusted_s:
             # the API sent the first ones, and does not record it
-            waiting |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.max_in_flight, spec.chunks)))
-        return waiting
+            sent |= self.worker.leases.never_taken(spec.job, range(min(dispatcher.max_in_flight, spec.chunks)))
+        return sent
 
     def _missing(self, open_job: _OpenJob) -> Iterator[int]:
         """Chunks without a record, in order, from the frontier on; advances the frontier."""

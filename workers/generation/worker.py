@@ -28,6 +28,7 @@ from workers.generation.pipeline import Pipeline
 from workers.generation.progress import ProgressPublisher
 from workers.generation.start_marks import StartMarks
 from workers.models.cache import Load, ModelCache
+from workers.runtime.hand import Hand
 from workers.runtime.lease_renewal import LeaseRenewer
 from workers.runtime.leases import Leases
 from workers.runtime.redis import connect
@@ -43,6 +44,7 @@ class Worker:
     live_state: LiveState
     leases: Leases
     dispatcher: ChunkDispatcher
+    hand: Hand
     claims: Claims
     completion: JobCompletion
     inputs: JobInputs
@@ -89,6 +91,7 @@ def open_worker(
         live_state=live_state,
         leases=leases,
         dispatcher=dispatcher,
+        hand=Hand(dispatcher.turns, settings.worker_threads),
         claims=Claims(
             repository=repository,
             live_state=live_state,

@@ -17,6 +17,8 @@ from service.broker.priority import Priority
 from service.jobs.repository import JobRepository
 from service.jobs.spec import JobSpec
 from service.kit.run_kinds import RunKind, kind_of
+from service.kit.tenants import DEFAULT_TENANT
+from service.masks.uploads import upload_id
 from service.settings import Settings
 from service.store import ObjectStore, keys, open_store, run_keys
 from tests.service.api.support import (
@@ -36,6 +38,8 @@ from workers.bulk.execute import execute_run
 from workers.bulk.worker import open_bulk_worker
 
 MASK = pillow_file(stripes(64))
+SPARE = pillow_file(stripes(32))
+"""Another upload, which nothing needs."""
 """A mask of the four classes of ``tissue``."""
 MODELS = ("aerial", "aerial@1.0.0", "tissue", "polyps")
 JOBS = {
@@ -83,8 +87,8 @@ class PromptQueue(NotingQueue):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
-        super().send_chunk(job, chunk, priority)
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal", tenant: str = "default") -> None:
+        super().send_chunk(job, chunk, priority, tenant)
         spec = self.repository.read_spec(job)
         if spec.count == 1:
             finish(self.repository, spec)
@@ -118,6 +122,7 @@ class Population:
 
     def restore(self, job: str) -> None:
         """Takes back what a cancel, a deletion or a retry of one of :data:`JOBS`, or a run, has added to it."""
+        self.store.put(keys.upload(DEFAULT_TENANT, upload_id(SPARE)), SPARE)
         prefixes: tuple[str, ...] = ()
         if job in JOBS.values():
             prefixes = (keys.job_prefix(job), keys.deletion(job), keys.pending_repair(job))
@@ -139,6 +144,7 @@ def populate(folder: Path, **changes: Any) -> Population:
     # Not in a with block: nothing is started that whoever uses the app would have to share its event loop with.
     client = TestClient(app)
     upload = client.post("/uploads", content=MASK, headers={"Content-Type": "image/png"}).json()["upload"]
+    client.post("/uploads", content=SPARE, headers={"Content-Type": "image/png"})
     for name, job in JOBS.items():
         asked = {"model": "aerial", "classes": ["water"], "count": 4, **_ASKED.get(name, {})}
         if asked.get("mask"):

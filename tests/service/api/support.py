@@ -117,16 +117,18 @@ class NotingQueue:
         self.interactive: list[tuple[str, int]] = []
         self.down = False
 
-    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal", tenant: str = "default") -> None:
         if self.down:
             raise BrokerUnavailable(f"chunk {chunk} of job {job} could not be sent")
         self.sent.append((job, chunk))
         if priority == "interactive":
             self.interactive.append((job, chunk))
 
-    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+    def send_chunks(
+        self, job: str, chunks: Sequence[int], priority: Priority = "normal", tenant: str = "default"
+    ) -> None:
         for chunk in chunks:
-            self.send_chunk(job, chunk, priority)
+            self.send_chunk(job, chunk, priority, tenant)
 
 
 class DictLiveState:

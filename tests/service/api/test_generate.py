@@ -128,7 +128,7 @@ def test_the_spec_is_stored_before_its_first_chunk_is_sent(
     found_at_send: list[bool] = []
     plain_send = queue.send_chunk
 
-    def look_then_send(job: str, chunk: int, priority: Priority) -> None:
+    def look_then_send(job: str, chunk: int, priority: Priority, tenant: str) -> None:
         found_at_send.append(repository.store.head(keys.job_spec(job)) is not None)
         plain_send(job, chunk, priority)
 

@@ -97,7 +97,7 @@ def test_the_masks_are_stored_before_the_spec_and_the_spec_before_its_chunks(
     order: list[str] = []
     plain_put, plain_send = store.put, queue.send_chunk
     store.put = lambda key, data, **how: order.append(key) or plain_put(key, data, **how)  # type: ignore[method-assign,func-returns-value]
-    queue.send_chunk = lambda job, chunk, _: order.append("sent") or plain_send(job, chunk)  # type: ignore[method-assign,func-returns-value]
+    queue.send_chunk = lambda job, chunk, *_: order.append("sent") or plain_send(job, chunk)  # type: ignore[method-assign,func-returns-value]
     job = make(client, mask=[sent(PNG), sent(OTHERS[0])])["id"]
     masks = {keys.upload("default", sha256(data)) for data in (PNG, OTHERS[0])} | {
         input_key(store, job, n) for n in (0, 1)

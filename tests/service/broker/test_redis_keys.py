@@ -19,7 +19,8 @@ FUNCTIONS: dict[str, Callable[..., str]] = {
 def keys_of(function: Callable[..., str], subject: str) -> list[str]:
     if function is redis_keys.leader:
         return [redis_keys.leader(task) for task in get_args(redis_keys.LeaderTask)]
-    more = [7] if "chunk" in inspect.signature(function).parameters else []
+    names = inspect.signature(function).parameters
+    more: list[object] = [7] if "chunk" in names else ["acme"] if len(names) > 1 else []
     return [function(subject, *more)]
 
 

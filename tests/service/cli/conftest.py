@@ -42,7 +42,7 @@ class InstantWorker:
     damaged_mask: int | None = None
     sent: list[tuple[str, int]] = field(default_factory=list)
 
-    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal") -> None:
+    def send_chunk(self, job: str, chunk: int, priority: Priority = "normal", tenant: str = "default") -> None:
         self.sent.append((job, chunk))
         if self.idle:
             return
@@ -55,9 +55,11 @@ class InstantWorker:
         if not list(self.repository.missing_chunks(spec)):
             self.repository.conclude(spec)
 
-    def send_chunks(self, job: str, chunks: Sequence[int], priority: Priority = "normal") -> None:
+    def send_chunks(
+        self, job: str, chunks: Sequence[int], priority: Priority = "normal", tenant: str = "default"
+    ) -> None:
         for chunk in chunks:
-            self.send_chunk(job, chunk, priority)
+            self.send_chunk(job, chunk, priority, tenant)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class RecordingRunQueue:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send_run(self, run: str) -> None:
+    def send_run(self, run: str, tenant: str = "default") -> None:
         self.sent.append(run)
 
 

@@ -27,7 +27,7 @@ def test_after_a_flush_chunks_are_sent_from_behind_the_finished_one(redis: Redis
     redis.flushall()
     assert dispatcher.send_next(spec, 7) == 8
     assert dispatcher.send_next(spec, 3) == 9
-    dispatcher.send(spec.job, 15)
+    dispatcher.send(spec, 15)
     assert dispatcher.send_next(spec, 4) == 16, "a chunk that the sweeper sent is not sent again"
 
 
@@ -36,8 +36,8 @@ def test_chunks_are_sent_by_their_jobs_priority_and_both_queues_are_counted(redi
     dispatcher = ChunkDispatcher(redis, post, 2)
     urgent, plain = (tiny_spec(count=8, chunk_size=2, priority=priority) for priority in ("interactive", "normal"))
     assert dispatcher.send_next(urgent, 0) == dispatcher.send_next(plain, 0) == 2
-    assert dispatcher.send(urgent.job, 1, urgent.priority)
-    assert dispatcher.send(plain.job, 1)
+    assert dispatcher.send(urgent, 1)
+    assert dispatcher.send(plain, 1)
     assert post.interactive == [(urgent.job, 2), (urgent.job, 1)]
     redis.rpush("generate", "a", "b")
     redis.rpush("generate-interactive", "c")

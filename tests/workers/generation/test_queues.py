@@ -1,4 +1,4 @@
-"""The two queues over a real broker, read by Celery's consumer: interactive chunks first, and no job starves."""
+"""The queues of chunks over a real broker, read by Celery's consumer: tenants take turns, interactive first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,7 @@ from celery import Celery
 from kombu import Connection
 from redis import Redis
 
-from service.broker.queues import (
-    GENERATE_TASK,
-    InteractiveFirst,
-    JobQueue,
-    celery_options,
-    priority_in,
-)
+from service.broker.queues import CHUNK_TURNS, GENERATE_TASK, JobQueue, celery_options, named_chunk
 from service.settings import Settings
 from tests.workers.conftest import Hire
 from tests.workers.fakes import Post, tiny_spec
@@ -29,17 +23,19 @@ from workers.generation.worker import Worker
 
 @dataclass
 class Reader:
-    """Takes one message at a time, as a worker of one thread does."""
+    """Takes one message at a time, as a worker of one thread does, and the turn for it if ``worker`` is given."""
 
     connection: Connection
-    taken: list[tuple[str, int, str]] = field(default_factory=list)
+    worker: Worker | None = None
+    taken: list[tuple[str, int]] = field(default_factory=list)
 
     def record(self, body: Any, message: Any) -> None:
-        self.taken.append((body[1]["job"], body[1]["chunk"], message.delivery_info["routing_key"]))
+        turn = None if self.worker is None else self.worker.hand.turns.take({}, 1)
+        self.taken.append((body[1]["job"], body[1]["chunk"]) if turn is None else named_chunk(turn.name))
         message.ack()
 
-    def take(self, count: int, *, timeout_s: float = 10.0) -> list[tuple[str, int, str]]:
-        """(job, chunk, queue) of the next ``count`` messages. Raises TimeoutError."""
+    def take(self, count: int, *, timeout_s: float = 10.0) -> list[tuple[str, int]]:
+        """The chunks of the next ``count`` messages. Raises TimeoutError."""
         before = len(self.taken)
         while len(self.taken) < before + count:
             self.connection.drain_events(timeout=timeout_s)
@@ -47,10 +43,10 @@ class Reader:
 
 
 @contextmanager
-def reading(app: Celery) -> Iterator[Reader]:
+def reading(app: Celery, worker: Worker | None = None) -> Iterator[Reader]:
     """A reader of the queues of ``app``."""
     with app.connection_for_read() as connection:
-        reader = Reader(connection)
+        reader = Reader(connection, worker)
         tasks = app.amqp.TaskConsumer(connection.default_channel, callbacks=[reader.record], accept=["json"])
         tasks.qos(prefetch_count=1)
         with tasks:
@@ -65,9 +61,9 @@ def queue(settings: Settings) -> Iterator[JobQueue]:
 
 
 def older_app(settings: Settings) -> Celery:
-    """The Celery application of a version without interactive jobs."""
+    """The Celery application of a version without interactive jobs and turns."""
     options = celery_options(settings)
-    del options["task_queues"], options["broker_transport_options"]["queue_order_strategy"]
+    del options["task_queues"]
     app = Celery("older", set_as_current=False)
     app.conf.update(options)
     return app
@@ -79,27 +75,25 @@ def test_a_later_interactive_chunk_is_taken_before_earlier_normal_ones(
     bulk, urgent = tiny_spec().job, tiny_spec().job
     for chunk in range(3):
         queue.send_chunk(bulk, chunk)
-    with reading(create_app(settings, worker)) as reader:
-        assert reader.take(1) == [(bulk, 0, "generate")]
+    with reading(create_app(settings, worker), worker) as reader:
+        assert reader.take(1) == [(bulk, 0)]
         queue.send_chunk(urgent, 0, "interactive")
-        assert reader.take(1) == [(urgent, 0, "generate-interactive")]
-        assert reader.take(2) == [(bulk, 1, "generate"), (bulk, 2, "generate")]
+        assert reader.take(3) == [(urgent, 0), (bulk, 1), (bulk, 2)]
 
 
-def test_four_interactive_chunks_are_taken_for_each_normal_one_that_waits(
-    settings: Settings, worker: Worker, queue: JobQueue
+def test_another_tenants_chunk_is_taken_after_one_of_a_flood(
+    settings: Settings, worker: Worker, queue: JobQueue, redis: Redis
 ) -> None:
-    bulk, urgent = tiny_spec().job, tiny_spec().job
-    for chunk in range(10):
-        queue.send_chunk(urgent, chunk, "interactive")
-    for chunk in range(4):
-        queue.send_chunk(bulk, chunk)
-    with reading(create_app(settings, worker)) as reader:
-        jobs = "".join("i" if job == urgent else "n" for job, _, _ in reader.take(14))
-    assert jobs == "iiiiniiiiniinn"
+    flood, single = [tiny_spec().job for _ in range(200)], tiny_spec().job
+    for job in flood:
+        queue.send_chunks(job, range(2), "normal", "acme")
+    queue.send_chunk(single, 0, "normal", "birch")
+    with reading(create_app(settings, worker), worker) as reader:
+        assert reader.take(4) == [(flood[0], 0), (single, 0), (flood[0], 1), (flood[1], 0)]
+    assert redis.llen("generate") == 397, "each message stands for one chunk"
 
 
-def test_an_older_worker_leaves_interactive_chunks_and_an_older_sender_is_read(
+def test_an_older_worker_makes_what_messages_name_and_an_older_senders_message_is_made(
     settings: Settings, worker: Worker, queue: JobQueue, redis: Redis
 ) -> None:
     bulk, urgent, old = (tiny_spec().job for _ in range(3))
@@ -107,38 +101,37 @@ def test_an_older_worker_leaves_interactive_chunks_and_an_older_sender_is_read(
     queue.send_chunk(urgent, 0, "interactive")
     queue.send_chunk(bulk, 0)
     with reading(older) as reader:
-        assert reader.take(1) == [(bulk, 0, "generate")]
+        assert reader.take(1) == [(bulk, 0)]
         with pytest.raises(TimeoutError):
             reader.take(1, timeout_s=1.5)
     assert redis.llen("generate-interactive") == 1
+    redis.flushall()
     older.send_task(GENERATE_TASK, kwargs={"job": old, "chunk": 5}, queue="generate", ignore_result=True)
-    with reading(create_app(settings, worker)) as reader:
-        assert reader.take(2) == [(urgent, 0, "generate-interactive"), (old, 5, "generate")]
+    with reading(create_app(settings, worker), worker) as reader:
+        assert reader.take(1) == [(old, 5)]
     older.close()
 
 
-def test_after_the_grace_time_a_chunk_goes_back_to_its_queue(settings: Settings, hire: Hire, post: Post) -> None:
-    worker = hire(grace_s=0.0)
+def test_after_the_grace_time_nothing_is_taken_and_the_chunk_waits_for_another_worker(
+    settings: Settings, hire: Hire, queue: JobQueue, post: Post, redis: Redis
+) -> None:
+    worker, spec = hire(grace_s=0.0), tiny_spec(tenant="acme")
+    queue.send_chunk(spec.job, 2, spec.priority, spec.tenant)
     worker.shutdown.request()
     task = create_app(settings, worker).tasks[GENERATE_TASK]
-    jobs = [tiny_spec().job for _ in range(3)]
-    for job, queue in zip(jobs, ("generate-interactive", "generate", None), strict=True):
-        assert task.apply(kwargs={"job": job, "chunk": 2}, routing_key=queue).get() == ChunkOutcome.REQUEUED.value
-    assert post.sent == [(job, 2) for job in jobs]
-    assert post.interactive == [(jobs[0], 2)]
+    assert redis.rpop("generate")
+    assert task.apply(kwargs={"job": spec.job, "chunk": 2}).get() == ChunkOutcome.REQUEUED.value
+    assert worker.dispatcher.queued(spec, range(4)) == {2}
+    assert hire().dispatcher.replace_lost_messages() == 1
+    assert post.sent == [(spec.job, 2)]
 
 
-def test_the_order_does_not_depend_on_that_of_the_queues() -> None:
-    for queues in (["generate", "generate-interactive"], ["generate-interactive", "generate"]):
-        order = InteractiveFirst(queues)
-        assert order.consume(2) == ["generate-interactive", "generate"]
-        for _ in range(4):
-            order.rotate("generate-interactive")
-        assert order.consume(2) == ["generate", "generate-interactive"]
-        order.update(queues)
-        order.rotate("generate")
-        assert order.consume(2) == ["generate-interactive", "generate"]
-    order.update(["generate"])
-    assert order.consume(1) == ["generate"]
-    others = [priority_in(queue) for queue in ("generate", "elsewhere", None)]
-    assert (priority_in("generate-interactive"), *others) == ("interactive", "normal", "normal", "normal")
+def test_a_message_that_no_list_stands_for_is_made_as_it_is_named(
+    settings: Settings, worker: Worker, redis: Redis
+) -> None:
+    spec = tiny_spec(count=2, chunk_size=2)
+    worker.repository.write_spec(spec)
+    task = create_app(settings, worker).tasks[GENERATE_TASK]
+    assert task.apply(kwargs={"job": spec.job, "chunk": 0}).get() == ChunkOutcome.RECORDED.value
+    assert worker.hand.size == 0
+    assert CHUNK_TURNS.queues == ("generate-interactive", "generate")

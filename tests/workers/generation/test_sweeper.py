@@ -20,7 +20,6 @@ from tests.stored_twins import manifest_key, manifest_lines
 from tests.workers.conftest import Hire
 from tests.workers.fakes import CountingStore, Post, tiny_spec
 from workers.generation.chunk import ChunkOutcome, generate_chunk
-from workers.generation.dispatch import MAX_MESSAGES_READ
 from workers.generation.sweeper import Sweeper
 from workers.generation.worker import Worker
 
@@ -93,22 +92,36 @@ def test_a_queued_chunk_is_not_sent_twice_but_a_lost_one_is(worker: Worker, post
     queue.close()
     sweeper.run_once()
     assert len(post.sent) == 1, "it is still queued, for however long"
-    assert redis.rpop("generate")
+    assert worker.hand.turns.take({}, 1)
     sweeper.run_once()
     assert len(post.sent) == 2, "another job's chunk is queued, this one was popped and lost"
 
 
-def test_in_a_queue_too_long_to_read_a_chunk_is_assumed_to_wait_for_two_minutes(
-    worker: Worker, post: Post, redis: Redis
-) -> None:
-    spec = old_job(worker, count=2, chunk_size=2)
+def test_messages_that_died_with_a_worker_are_replaced(worker: Worker, post: Post, redis: Redis) -> None:
+    spec = old_job(worker, count=8, chunk_size=2, tenant="acme")
+    queue = JobQueue(worker.settings)
+    queue.send_chunks(spec.job, range(2), spec.priority, spec.tenant)
+    queue.close()
     sweeper = Sweeper(worker)
     sweeper.run_once()
-    redis.rpush("generate", *["another job's chunk"] * (MAX_MESSAGES_READ + 1))
-    for age_s, sent in ((60, 1), (130, 2)):
-        redis.zadd(redis_keys.sent(spec.job), {"0": redis.time()[0] - age_s})
-        sweeper.run_once()
-        assert len(post.sent) == sent
+    assert post.sent == []
+    redis.delete("generate")
+    sweeper.run_once()
+    assert post.sent == [(spec.job, 0), (spec.job, 1)]
+
+
+def test_a_tenant_whose_turn_was_evicted_gets_it_back(worker: Worker, post: Post, redis: Redis) -> None:
+    spec = old_job(worker, count=2, chunk_size=2, tenant="acme")
+    queue = JobQueue(worker.settings)
+    queue.send_chunk(spec.job, 0, spec.priority, spec.tenant)
+    queue.close()
+    redis.delete(redis_keys.turns("chunks"))
+    assert worker.hand.turns.take({}, 1) is None
+    Sweeper(worker).run_once()
+    taken = worker.hand.turns.take({}, 1)
+    assert taken is not None
+    assert taken.name == f"{spec.job}:0"
+    assert post.sent == [], "it was never lost"
 
 
 def test_a_dead_workers_chunk_is_sent_again_within_thirty_seconds() -> None:
@@ -162,7 +175,7 @@ def test_an_interactive_job_is_sent_as_one_and_found_lost_beside_a_long_normal_q
     queue.close()
     sweeper.run_once()
     assert len(post.sent) == 2, "they may be in the interactive queue"
-    redis.delete("generate-interactive")
+    redis.flushall()
     sweeper.run_once()
     assert post.interactive == [(spec.job, 0), (spec.job, 1)] * 2
     run(worker, post)
