@@ -86,21 +86,19 @@ class YoloSource:
         for label in loose:
             detail = f"there is no image {label.stem} in {relative(self.root, group.folder)}/; give both the same name"
             findings.add("missing_partner", relative(self.root, label), detail)
+        elsewhere = None
+        if loose:
+            elsewhere = (
+                f"label files there fit no image ({len(loose)}, such as {loose[0].name}); give both the same name"
+            )
+        elif not any(label.is_file() for label in labels.values()):
+            there = ", ".join(label_folders(self.root)) or "no folder"
+            elsewhere = f"no image of this split has one; label files are in {there}: put this image's at its place"
         for image, label in labels.items():
-            if not label.is_file():
-                if loose:
-                    why = (
-                        f"{len(loose)} label files there fit no image, such as {loose[0].name}; give both the same name"
-                    )
-                elif not any(other.is_file() for other in labels.values()):
-                    there = ", ".join(label_folders(self.root)) or "no folder"
-                    why = f"no image of this split has one; label files are in {there}: put this image's at its place"
-                else:
-                    why = ""
-                if why:
-                    detail = f"there is no {relative(self.root, label)}, and {why}, or an empty file for no object"
-                    findings.add("missing_partner", relative(self.root, image), detail)
-                    continue
+            if elsewhere and not label.is_file():
+                detail = f"there is no {relative(self.root, label)}, and {elsewhere}, or an empty file for no object"
+                findings.add("missing_partner", relative(self.root, image), detail)
+                continue
             yield Entry(
                 name=stem_in(group.folder, image),
                 image=image,

@@ -174,7 +174,9 @@ def test_the_first_category_of_roboflow_is_no_class(tmp_path: Path) -> None:
         all_and_cell = [{**categories[0], "id": 5, "name": "all"}, {**categories[1], "supercategory": "all"}]
         used = coco([image(0, "a.png")], [annotation(0, 0, 5)], all_and_cell)
         write(root, **{"test/_annotations.coco.json": used})
-        with pytest.raises(InvalidDataset, match=r"test/_annotations\.coco\.json lists cell, all and train/.* lists cell; give"):
+        with pytest.raises(
+            InvalidDataset, match=r"test/_annotations\.coco\.json lists cell, all and train/.* lists cell; give"
+        ):
             read(root)
 
 
