@@ -212,9 +212,8 @@ def _by_reader(folder: Path) -> Layout:
     pairs: list[Pair] = [
         EntryPair(entry.name, canonical_split(entry.split), entry) for entry in source.entries(findings)
     ]
-    first = tuple(
-        f"{found.file}: {found.detail}" for group in findings.report(source.format).faults for found in group.first
-    )
+    faults = findings.report(source.format).faults
+    first = tuple(f"{found.file}: {found.detail}" for group in faults if group.skipped for found in group.first)
     return Layout(pairs, source.classes.names, first)
 
 

@@ -20,6 +20,10 @@ BACKGROUND_NAMES = frozenset({"background", "_background_", "__background__", "u
 """Names of the background class in datasets that do not mark it."""
 
 
+class TooManyClasses(ValueError):
+    """More classes than the values of a mask; the message names the number, the limit and the remedy."""
+
+
 class DatasetClass(BaseModel):
     """One class. Object formats leave the pixels of the ``background`` without annotation."""
 
@@ -66,6 +70,7 @@ class ClassList(BaseModel):
         ``background`` names the background class, None means no class; True takes the first class whose name is in
         :data:`BACKGROUND_NAMES`. Raises ValueError.
         """
+        check_count(len(names))
         if background is True:
             background = next((name for name in names if name.casefold() in BACKGROUND_NAMES), None)
         by_index = _colours(names, colours or {})
@@ -115,11 +120,22 @@ class ClassList(BaseModel):
         ]
 
 
+def check_count(count: int, *, added_background: bool = False) -> None:
+    """Raises TooManyClasses above :data:`MAX_CLASSES`; ``added_background``: one of them was not listed."""
+    if count > MAX_CLASSES:
+        added = " and the background makes one more" if added_background else ""
+        raise TooManyClasses(
+            f"{count - added_background} classes are listed{added}; a mask holds at most {MAX_CLASSES}, the background "
+            f"included. Merge classes, or leave out those that are not needed, until {MAX_CLASSES - added_background} "
+            "are listed"
+        )
+
+
 def _colours(names: Sequence[str], given: Mapping[str, Colour]) -> list[Colour]:
     """The given colours; the other classes get unused colours of the palette."""
     from model_store.masks.palette import fibonacci_rgb
 
-    taken = set(given.values())
+    taken = {given[name] for name in names if name in given}
     palette = fibonacci_rgb(min(255, len(names) + len(taken) + 1)).tolist()
     spread: list[Colour] = [(red, green, blue) for red, green, blue in palette]
     free = iter([colour for colour in spread if colour not in taken and colour != (255, 255, 255)])

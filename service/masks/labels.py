@@ -6,22 +6,32 @@ two readings differ, the file is refused: a mask that is silently misread spoils
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from model_store.card import IGNORE_INDEX, ModelCard
+from model_store.masks.encodings import (
+    BLACK,
+    WHITE,
+    AmbiguousSamples,
+    Form,
+    Meaning,
+    Table,
+    by_black_and_white,
+    by_colours,
+    only_reading,
+)
 from service.kit.validation import join_list
 from service.masks.png_file import RGB, RGB_ALPHA, MaskRefused, PngFile, in_pixels
 from service.masks.raster import Colour, Raster, TooManyColours, read_raster
 from service.masks.types import MaskEncoding
 
-BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 _MAX_NAMES = 12
 _SAVE_INDICES = "or save its class indices as an 8-bit PNG of one channel"
 
-Table = dict[int, int]
-"""The class index of each sample that occurs."""
+_TWO = Meaning(2)
+"""Black is class 0 and white class 1."""
 
 
 def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.ndarray:
@@ -40,26 +50,19 @@ def read_labels(file: PngFile, card: ModelCard, encoding: MaskEncoding) -> np.nd
     readers = {"auto": _auto, "index": _by_index, "colours": _by_colours, "binary": _binary}
     table = readers[encoding](raster, card)
     classes = np.zeros(256, dtype=np.uint8)
-    classes[list(table)] = list(table.values())
+    classes[[int(sample) for sample in table]] = list(table.values())
     labels: np.ndarray = classes[raster.samples]
     return labels
 
 
 def _auto(raster: Raster, card: ModelCard) -> Table:
-    by_colour = _if_it_fits(_by_colours, raster, card)
-    if by_colour is None and len(card.classes) == 2:
-        by_colour = _if_it_fits(_binary, raster, card)
-    # Black-and-white images come as grey with one bit, so that is no sign that the samples are meant as indices.
-    if raster.kind == "rgb" or (raster.kind == "grey" and raster.depth == 1):
-        return by_colour or _nothing_fits(raster, card)
-    by_index = _if_it_fits(_by_index, raster, card)
-    if raster.kind == "palette" and by_index and by_colour and by_index != by_colour:
-        sample = next(sample for sample in by_index if by_index[sample] != by_colour[sample])
+    try:
+        return only_reading(_form(raster), _meaning(card)) or _nothing_fits(raster, card)
+    except AmbiguousSamples as error:
         raise MaskRefused(
-            f"is ambiguous: by index its label {sample} is {_named(by_index[sample], card)}, by palette colour "
-            f"{_named(by_colour[sample], card)}; say which with mask_encoding 'index', 'colours' or 'binary'"
-        )
-    return by_index or by_colour or _nothing_fits(raster, card)
+            f"is ambiguous: by index its label {error.sample:g} is {_named(error.by_index, card)}, by palette colour "
+            f"{_named(error.by_colour, card)}; say which with mask_encoding 'index', 'colours' or 'binary'"
+        ) from None
 
 
 def _by_index(raster: Raster, card: ModelCard) -> Table:
@@ -78,29 +81,33 @@ def _by_index(raster: Raster, card: ModelCard) -> Table:
 
 
 def _by_colours(raster: Raster, card: ModelCard) -> Table:
-    classes = {entry.colour: entry.index for entry in card.classes}
-    return _table(raster, classes, card, "colours")
+    return by_colours(_form(raster), _meaning(card)) or _no_colour_of(raster, card, "colours")
 
 
 def _binary(raster: Raster, card: ModelCard) -> Table:
-    if raster.kind == "palette" and set(raster.counts) <= {0, 255} and set(raster.colours.values()) - {BLACK, WHITE}:
-        return {sample: int(sample == 255) for sample in raster.counts}
-    return _table(raster, {BLACK: 0, WHITE: 1}, card, "binary")
+    return by_black_and_white(_form(raster), _TWO) or _no_colour_of(raster, card, "binary")
 
 
-def _table(raster: Raster, classes: dict[Colour, int], card: ModelCard, encoding: MaskEncoding) -> Table:
-    """The class of each sample by its colour. Raises :class:`MaskRefused`, which names the first unknown colour."""
-    unknown_labels = [sample for sample, colour in raster.colours.items() if colour not in classes]
-    if unknown_labels:
-        sample, place = raster.first_of(unknown_labels)
-        colour = raster.colours[sample]
-        if colour is None:
-            x, y = place
-            raise MaskRefused(
-                f"has index {sample} at x {x}, y {y}, for which its palette has no colour; save the file again"
-            )
-        raise MaskRefused(_unknown_colour(len(unknown_labels), colour, place, card, encoding))
-    return {sample: classes[colour] for sample, colour in raster.colours.items() if colour is not None}
+def _form(raster: Raster) -> Form:
+    return Form(raster.kind, raster.depth, raster.colours)
+
+
+def _meaning(card: ModelCard) -> Meaning:
+    return Meaning(len(card.classes), {entry.colour: entry.index for entry in card.classes})
+
+
+def _no_colour_of(raster: Raster, card: ModelCard, encoding: MaskEncoding) -> Table:
+    """Raises :class:`MaskRefused`, which names the first pixel whose colour is not one of the encoding."""
+    known = _known_colours(card, encoding)
+    unknown_labels = [sample for sample, colour in raster.colours.items() if colour not in known]
+    sample, place = raster.first_of(unknown_labels)
+    colour = raster.colours[sample]
+    if colour is None:
+        x, y = place
+        raise MaskRefused(
+            f"has index {sample} at x {x}, y {y}, for which its palette has no colour; save the file again"
+        )
+    raise MaskRefused(_unknown_colour(len(unknown_labels), colour, place, card, encoding))
 
 
 def _known_colours(card: ModelCard, encoding: MaskEncoding) -> Sequence[Colour]:
@@ -122,13 +129,6 @@ def _unknown_colour(count: int, colour: Colour, place: tuple[int, int], card: Mo
         f"{where}; {count} of its colours {are} not a class's. Use exactly the colours of {card.id}, without smoothing "
         f"({colours}), {_SAVE_INDICES}"
     )
-
-
-def _if_it_fits(read: Callable[[Raster, ModelCard], Table], raster: Raster, card: ModelCard) -> Table | None:
-    try:
-        return read(raster, card)
-    except MaskRefused:
-        return None
 
 
 def _nothing_fits(raster: Raster, card: ModelCard) -> Table:

@@ -4,9 +4,14 @@ unpacking     zip and tar archives, unpacked safely
 opening       format detection: a folder -> a source of entries
 entry         the entries that a source yields, and its interface
 coco, cityscapes, folders, huggingface, twins, voc, webdataset, yolo    one source each
+coco_files, yolo_files    the files of these two: which are read, and what they name
+folder_layouts    folders of images and masks; pairing: images with their masks; object_files: pictures of instances
+unknown       what is in a folder of no known format
 shards        tar shards, read without unpacking
-tree          the files of a dataset's folder
-mask_files    mask images -> class indices
+tree          the files of a dataset's folder; locating: files named by paths of another machine
+image_files   image files decoded; orientation: upright, as EXIF data ask
+mask_samples  mask files -> samples; mask_encoding: how these stand for classes; mask_reader: -> class indices
+faults        what readers raise, named
 painting      objects painted over one another -> class indices
 class_lists   files that list classes
 provenance    what an export's manifest records of its items: source, mask, metadata

@@ -15,7 +15,7 @@ from service.datasets.reading.entry import Annotation, DatasetSource, Entry
 from service.datasets.reading.faults import described, is_of_the_machine
 from service.datasets.reading.image_files import open_image
 from service.datasets.reading.orientation import orientation, turned_size
-from service.datasets.reading.provenance import Manifest, Provenance
+from service.datasets.reading.provenance import Manifest, Provenance, text_fault
 from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import as_text, relative
 from service.datasets.reading.upright import darkness, upright_annotation, upright_bytes
@@ -105,6 +105,11 @@ def _items(
         split = mapped_split(entry.split, split_map)
         findings.read(split)
         provenance = manifest.of(file) or entry.provenance or Provenance(source_mask=_mask_digest(entry))
+        caption = None if entry.caption is None else as_text(entry.caption)
+        for what, why in (("metadata", provenance.left_out), ("caption", caption and text_fault(caption))):
+            if why:
+                findings.add("long_text", file, f"its {what}: {why}")
+                caption = None if what == "caption" else caption
         yield DatasetItem(
             name=as_text(provenance.name or entry.name),
             image=upright_bytes(data) if turning else data,
@@ -113,7 +118,7 @@ def _items(
             path=as_text(file),
             split=split,
             source=provenance.source,
-            caption=None if entry.caption is None else as_text(entry.caption),
+            caption=caption,
             source_mask=provenance.source_mask,
             metadata=provenance.metadata,
         )

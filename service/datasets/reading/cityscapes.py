@@ -11,9 +11,13 @@ import numpy as np
 from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.mask_files import as_labels, read_samples
-from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import SPLIT_NAMES, images, relative
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.mask_samples import read_mask_samples
+from service.datasets.reading.pairing import keyed, pair_files
+from service.datasets.reading.provenance import is_export
+from service.datasets.reading.report import EntryFault, Findings
+from service.datasets.reading.tree import relative
 from service.errors import InvalidDataset
 
 _IMAGE, _LABELS, _INSTANCES = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_instanceIds"
@@ -33,55 +37,70 @@ CITYSCAPES: tuple[tuple[str, Colour], ...] = (
 
 
 class CityscapesSource:
-    """Source of ``leftImg8bit/{split}/{city}/`` and ``gtFine/{split}/{city}/``.
+    """Source of ``leftImg8bit/{split}/{city}/`` and ``gtFine/{split}/{city}/``; tools also write ``imgsFine/`` above.
 
-    The classes are those of ``dataset.json``, or the published label ids 0..33.
+    The classes are those of ``dataset.json`` or ``label_colors.txt``, or the published label ids 0..33.
     """
 
     format = "cityscapes"
 
     def __init__(self, root: Path, classes: ClassList | None = None) -> None:
         self.root = root
-        if not (root / "leftImg8bit").is_dir() or not (root / "gtFine").is_dir():
+        images = image_root(root)
+        if images is None or not (root / "gtFine").is_dir():
             raise InvalidDataset("there are no folders leftImg8bit and gtFine")
+        self._images = images
         published = class_list([name for name, _ in CITYSCAPES], dict(CITYSCAPES), background="unlabeled")
-        self.classes = classes or find_classes(root) or published
+        listed = classes or find_classes(root)
+        self.classes = listed or published
+        self._listed = listed is not None
+        masks = [(relative(root, path), path) for _, path in keyed(root / "gtFine", _LABELS)]
+        self._reader = MaskReader.of(masks, self.classes, own=is_export(root), by_palette=False)
 
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries in the order of the images' paths."""
-        masks = _by_name(self.root / "gtFine", _LABELS)
-        instances = _by_name(self.root / "gtFine", _INSTANCES)
-        for key, image in _by_name(self.root / "leftImg8bit", _IMAGE).items():
-            mask = masks.pop(key, None)
-            if mask is None:
-                findings.add("missing_partner", relative(self.root, image), f"there is no gtFine/{key}{_LABELS}.png")
-                continue
+        if not self._listed:
+            findings.add("assumed", "label_colors.txt", "it is not there; the 34 label ids of Cityscapes are assumed")
+        labels = self.root / "gtFine"
+        instances = dict(keyed(labels, _INSTANCES))
+        paired = pair_files(keyed(self._images, _IMAGE), keyed(labels, _LABELS))
+        for key, image in paired.without_mask:
+            findings.add("missing_partner", relative(self.root, image), f"there is no gtFine/{key}{_LABELS}.png")
+        for image, detail in paired.ambiguous:
+            findings.add("missing_partner", relative(self.root, image), detail)
+        for key, image, mask in paired.pairs:
             folder = key.partition("/")[0]
             yield Entry(
                 name=Path(key).name,
                 image=image,
                 annotate=partial(self._annotate, mask, instances.get(key)),
-                split=SPLIT_NAMES.get(folder, folder) if "/" in key else None,
+                split=folder if "/" in key else None,
             )
-        for key, mask in masks.items():
+        for key, mask in paired.without_image:
             findings.add("missing_partner", relative(self.root, mask), f"there is no leftImg8bit/{key}{_IMAGE}")
 
     def _annotate(self, mask: Path, instances: Path | None, width: int, height: int) -> Annotation:
-        labels = as_labels(read_samples(mask), self.classes)
+        read = self._reader.read(mask, relative(self.root, mask))
+        labels = read.labels
         if instances is None:
-            return Annotation(labels)
-        ids = read_samples(instances).astype(np.int32)
+            return Annotation(labels, assumed=read.assumed)
+        ids = _ids(instances)
         if ids.shape != labels.shape:
-            return Annotation(labels)
+            return Annotation(labels, assumed=read.assumed)
         single = (ids >= _INSTANCES_PER_CLASS) & (ids // _INSTANCES_PER_CLASS == labels)
         # class 0 cannot have instances in this scheme; + 1 reserves id 0 for none
-        return Annotation(labels, np.where(single, ids + 1, 0).astype(np.int32))
+        return Annotation(labels, np.where(single, ids + 1, 0).astype(np.int32), assumed=read.assumed)
 
 
-def _by_name(folder: Path, ending: str) -> dict[str, Path]:
-    """The files by split, city and name, without their ending."""
-    found = {}
-    for path in images(folder):
-        if path.stem.endswith(ending):
-            found[path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()] = path
-    return found
+def _ids(instances: Path) -> np.ndarray:
+    """The ids of a picture of instances. Raises EntryFault that names it."""
+    try:
+        return read_mask_samples(instances, narrow=False).samples.astype(np.int32)
+    except EntryFault as fault:
+        raise EntryFault(fault.kind, f"its picture of objects {instances.name}: {fault.detail}") from None
+
+
+def image_root(root: Path) -> Path | None:
+    """The folder of the images; CVAT and Datumaro put it into ``imgsFine``."""
+    return next((path for path in (root / "leftImg8bit", root / "imgsFine/leftImg8bit") if path.is_dir()), None)

@@ -1,42 +1,47 @@
-"""Files that list a dataset's classes: dataset.json, labelmap.txt, class_dict.csv, classes.txt."""
+"""Files that list a dataset's classes, under the names that annotation tools give them."""
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from service.datasets.classes import ClassList, Colour
+from service.datasets.classes import ClassList, Colour, TooManyClasses, check_count
+from service.datasets.reading.class_tables import parse_labelmap, parse_names, parse_table
 from service.datasets.reading.tree import read_text
 from service.errors import InvalidDataset
+from service.kit.documents import parse_json
 
 _HELP = (
     'give one: dataset.json with {"classes": [{"index": 0, "name": "background", "colour": [0, 0, 0]}, ...]}, '
     'labelmap.txt with "name:r,g,b::" lines, class_dict.csv with name,r,g,b, or classes.txt with one name per line'
 )
-_COLOURED = re.compile(r":\d+,\d+,\d+:[^:]*:[^:]*$")
 
 
 def find_classes(root: Path) -> ClassList | None:
     """The classes that a file in ``root`` lists, or None without such a file. Raises InvalidDataset for a bad list."""
-    readers: dict[str, Callable[[str], ClassList]] = {
-        "dataset.json": _from_json,
-        "labelmap.txt": _from_labelmap,
-        "class_dict.csv": _from_csv,
-        "classes.txt": _from_lines,
-    }
-    for name, read in readers.items():
-        if (root / name).is_file():
-            try:
-                return read(read_text(root / name))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InvalidDataset(f"{name} is not a valid list of classes ({_short(error)}); {_HELP}") from None
-    return None
+    path = class_file(root)
+    if path is None:
+        return None
+    try:
+        return _READERS[path.name.casefold()](read_text(path))
+    except InvalidDataset:
+        raise
+    except TooManyClasses as error:
+        raise InvalidDataset(f"{path.name}: {error}") from None
+    except Exception as error:
+        raise InvalidDataset(f"{path.name} is not a valid list of classes ({_short(error)}); {_HELP}") from None
+
+
+def class_file(root: Path) -> Path | None:
+    """The file in ``root`` that lists the classes, by its name in any case: the first of :data:`CLASS_FILES`."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if path.name.casefold() in _READERS and path.is_file():
+            found.setdefault(path.name.casefold(), path)
+    return next((found[name] for name in CLASS_FILES if name in found), None)
 
 
 def require_classes(root: Path, given: ClassList | None) -> ClassList:
@@ -47,10 +52,19 @@ def require_classes(root: Path, given: ClassList | None) -> ClassList:
     return classes
 
 
-def class_list(names: list[str], colours: dict[str, Colour], background: str | bool | None = True) -> ClassList:
-    """The classes listed in a format's own file. Raises InvalidDataset."""
+def class_list(
+    names: list[str],
+    colours: dict[str, Colour],
+    background: str | bool | None = True,
+    *,
+    added_background: bool = False,
+) -> ClassList:
+    """The classes listed in a format's own file; ``added_background``: all but one. Raises InvalidDataset."""
     try:
+        check_count(len(names), added_background=added_background)
         return ClassList.of(names, colours, background=background)
+    except TooManyClasses as error:
+        raise InvalidDataset(f"the dataset has too many classes: {error}") from None
     except ValueError as error:
         raise InvalidDataset(f"the dataset's classes are not valid: {_short(error)}") from None
 
@@ -68,7 +82,7 @@ def read_colour(value: Any) -> Colour | None:
 
 
 def _from_json(text: str) -> ClassList:
-    entries = sorted(json.loads(text)["classes"], key=lambda entry: entry["index"])
+    entries = sorted(parse_json(text)["classes"], key=lambda entry: entry["index"])
     names = [str(entry["name"]) for entry in entries]
     if [entry["index"] for entry in entries] != list(range(len(entries))):
         raise ValueError("its indices are not 0, 1, 2, ... without gaps")
@@ -87,40 +101,41 @@ def _from_json(text: str) -> ClassList:
     return ClassList.of(names, colours)
 
 
-def _from_labelmap(text: str) -> ClassList:
-    names, colours = [], {}
-    for line in text.splitlines():
-        # a line with # is a comment, unless it gives a colour: then # is part of the class's name
-        if line.strip() and (not line.startswith("#") or _COLOURED.search(line)):
-            # the name may hold colons; the other fields never do
-            name, colour, *_ = line.rstrip("\n").rsplit(":", 3)
-            names.append(name)
-            if colour:
-                colours[name] = _rgb(colour.split(","))
-    return ClassList.of(names, colours)
+def _from_id2label(text: str) -> ClassList:
+    named = {int(index): str(name) for index, name in parse_json(text).items()}
+    if sorted(named) != list(range(len(named))):
+        raise ValueError("its indices are not 0, 1, 2, ... without gaps")
+    return ClassList.of([named[index] for index in range(len(named))])
 
 
-def _from_csv(text: str) -> ClassList:
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if rows and not rows[0][1].strip().isdigit():
-        rows = rows[1:]
-    names = [row[0].strip() for row in rows]
-    return ClassList.of(names, {name: _rgb(row[1:4]) for name, row in zip(names, rows, strict=True)})
-
-
-def _from_lines(text: str) -> ClassList:
-    return ClassList.of([line.strip() for line in text.splitlines() if line.strip()])
-
-
-def _rgb(parts: list[str]) -> Colour:
-    red, green, blue = (int(part) for part in parts)
-    return (red, green, blue)
+_READERS: dict[str, Callable[[str], ClassList]] = {
+    "dataset.json": _from_json,
+    "labelmap.txt": parse_labelmap,
+    "label_map.txt": parse_labelmap,
+    "class_dict.csv": parse_table,
+    "class_dict.txt": parse_table,
+    "class_dict_seg.csv": parse_table,
+    "label_colors.txt": parse_table,
+    "label_colours.txt": parse_table,
+    "colormap.txt": parse_table,
+    "color_map.txt": parse_table,
+    "_classes.csv": parse_table,
+    "classes.csv": parse_table,
+    "id2label.json": _from_id2label,
+    "classes.txt": parse_names,
+    "class_names.txt": parse_names,
+    "obj.names": parse_names,
+    "codes.txt": parse_names,
+    "labels.txt": parse_names,
+}
+CLASS_FILES = tuple(_READERS)
+"""The names of files that list classes; those with colours come before those without, because they say more."""
 
 
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(_fault_text(fault["msg"], fault["input"]) for fault in error.errors()[:3])
-    return f"{type(error).__name__}: {error}"[:200]
+    return str(error)[:300] if type(error) is ValueError else f"{type(error).__name__}: {error}"[:300]
 
 
 def _fault_text(message: str, value: Any) -> str:

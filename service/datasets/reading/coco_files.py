@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from service.datasets.classes import IGNORE, ClassList, Colour
 from service.datasets.reading.class_lists import class_list, read_colour
-from service.datasets.reading.tree import read_text, visible
+from service.datasets.reading.tree import read_bytes, visible
 from service.errors import InvalidDataset
+from service.kit.documents import DocumentRefused, parse_json
 
 IGNORE_NAME = "ignore"
 MAX_JSON_BYTES = 1 << 30
@@ -75,9 +75,9 @@ def with_outlines(files: list[Path]) -> list[Path]:
 def load_coco(path: Path) -> dict[str, Any]:
     """The members of a COCO file. Raises InvalidDataset for one that is none."""
     try:
-        data = json.loads(read_text(path, MAX_JSON_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path.name} is not valid JSON ({error}); save it anew") from None
+        data = parse_json(read_bytes(path, MAX_JSON_BYTES))
+    except DocumentRefused as error:
+        raise InvalidDataset(f"{path.name} cannot be read: {error}; save it anew") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(member), list) for member in _MEMBERS):
         raise InvalidDataset(f"{path.name} is not COCO: it needs the lists {', '.join(_MEMBERS)}")
     return data

@@ -2,107 +2,116 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from service.datasets.classes import ClassList
-from service.datasets.reading.class_lists import require_classes
+from service.datasets.reading.class_lists import find_classes, require_classes
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.mask_files import MaskEncoding, choose_encoding, read_mask
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.folder_layouts import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    FolderPair,
+    absent,
+    folder_pairs,
+    single_folders,
+)
+from service.datasets.reading.mask_encoding import MaskEncoding
+from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.pairing import pair_files
+from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import SPLIT_NAMES, images, listed_split, read_text, relative, stem_lists
+from service.datasets.reading.tree import listed_split, read_text, relative, stem_lists
+from service.datasets.splits import known_split
 from service.errors import InvalidDataset
-
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-_MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations", "gt")
-_MASK_ENDINGS = ("", "_mask", "_label", "_labels", "_gt", "_seg")
-_MAX_SAMPLED = 64
-"""The number of masks per folder that are sampled to detect their encoding."""
+from service.kit.documents import parse_json
 
 
 class FoldersSource:
     """Source of ``images/`` and ``masks/`` side by side, at the root or per split; masks have their image's stem.
 
-    With ``dataset.json`` the masks are class indices, as in every Twinset export, unless ``encoding`` names another
-    form. Without both, the encoding is detected from a sample of the masks.
+    Masks may also lie beside their images, as ``a_mask.png`` beside ``a.jpg``.
+
+    The encoding of the masks is detected from a sample of them, unless ``encoding`` names it; those of a Twinset export
+    are class indices.
     """
 
     format = "folders"
 
     def __init__(self, root: Path, classes: ClassList | None = None, encoding: MaskEncoding | None = None) -> None:
         self.root = root
-        self.classes = require_classes(root, classes)
-        self._pairs = folder_pairs(root)
+        self._pairs = folder_pairs(root) or single_folders(root)
         if not self._pairs:
             raise InvalidDataset(
-                f"there is no folder {' or '.join(_IMAGE_FOLDERS)} with a folder {' or '.join(_MASK_FOLDERS)} beside it"
+                f"there is no folder {' or '.join(IMAGE_FOLDERS)} with a folder {' or '.join(MASK_FOLDERS)} beside it, "
+                "and no mask a_mask.png beside an image a.jpg"
             )
-        own = (root / "dataset.json").is_file() and classes is None
-        sample = [path for _, masks, _ in self._pairs for path in islice(images(masks), _MAX_SAMPLED)]
-        self._encoding: MaskEncoding = encoding or self._detected(own, sample)
+        self.classes = require_classes(root, classes or self._classes_of_splits())
+        if encoding is not None:
+            self._reader = MaskReader(self.classes, encoding)
+            return
+        by_palette = classes is not None or not (root / "dataset.json").is_file()
+        masks = [(relative(root, path), path) for pair in self._pairs for _, path in pair.mask_files]
+        self._reader = MaskReader.of(masks, self.classes, own=is_export(root), by_palette=by_palette)
 
-    def _detected(self, own: bool, sample: list[Path]) -> MaskEncoding:
-        found = choose_encoding(sample, self.classes, by_palette=not own)
-        return "index" if own and found == "binary" else found
+    def _classes_of_splits(self) -> ClassList | None:
+        """The classes that a file in each split's folder lists, as Roboflow writes it; None without.
 
+        Raises InvalidDataset for lists that differ.
+        """
+        if find_classes(self.root) is not None:
+            return None
+        folders = [_split_folder(pair) for pair in self._pairs if pair.split is not None]
+        listed = {folder: found for folder in folders if (found := find_classes(folder)) is not None}
+        if any(found != next(iter(listed.values())) for found in listed.values()):
+            names = " and ".join(relative(self.root, folder) for folder in listed)
+            raise InvalidDataset(
+                f"the classes listed in {names} differ; put one list for all into the dataset's folder"
+            )
+        return next(iter(listed.values()), None)
+
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The entries in the order of the images' paths."""
         splits = stem_lists(self.root, _own_splits(self.root))
         captions = _captions(self.root)
-        for image_folder, mask_folder, folder_split in self._pairs:
-            masks = {path.relative_to(mask_folder).with_suffix("").as_posix(): path for path in images(mask_folder)}
-            used: dict[str, Path] = {}
-            for image in images(image_folder):
-                stem = image.relative_to(image_folder).with_suffix("").as_posix()
-                ending = next((ending for ending in _MASK_ENDINGS if stem + ending in masks), None)
-                if ending is None:
-                    findings.add(
-                        "missing_partner", relative(self.root, image), f"there is no mask {stem} in {mask_folder.name}"
-                    )
-                    continue
-                if (first := used.setdefault(stem + ending, image)) != image:
-                    detail = (
-                        f"its mask {masks[stem + ending].name} is also that of {first.name}; give each image its own "
-                        "name and mask"
-                    )
-                    findings.add("missing_partner", relative(self.root, image), detail)
-                    continue
-                name = stem if folder_split is None else f"{folder_split}/{stem}"
+        for pair in self._pairs:
+            image_folder, mask_folder, folder_split = pair.images, pair.masks, pair.split
+            paired = pair_files(pair.image_files, pair.mask_files, pair.endings)
+            if pair.own_ending:
+                detail = f"the masks are taken to be named after their images, with {pair.own_ending!r} at the end"
+                findings.add("assumed", relative(self.root, mask_folder), detail)
+            for key, image in paired.without_mask:
+                detail = absent(self.root, mask_folder, key, "mask", pair.endings)
+                findings.add("missing_partner", relative(self.root, image), detail)
+            for image, detail in paired.ambiguous:
+                findings.add("missing_partner", relative(self.root, image), detail)
+            for key, image, mask in paired.pairs:
+                # in a folder of its own split, a stem that a list or a caption names may be another folder's
+                beside = "" if folder_split is None else f"{_split_folder(pair).name}/"
                 yield Entry(
-                    name=name,
+                    name=key if folder_split is None else f"{folder_split}/{key}",
                     image=image,
-                    annotate=partial(self._annotate, masks[stem + ending]),
-                    split=listed_split(splits, self.root, image_folder, image)
+                    annotate=partial(self._annotate, mask),
+                    split=listed_split(splits, self.root, image, f"{beside}{key}")
                     or folder_split
-                    or SPLIT_NAMES.get(stem.partition("/")[0] if "/" in stem else ""),
-                    caption=captions.get(stem),
-                    mask_file=masks[stem + ending],
+                    or known_split(key.partition("/")[0] if "/" in key else ""),
+                    caption=captions.get(f"{beside}{key}"),
+                    mask_file=mask,
                 )
-            for stem in sorted(masks.keys() - used.keys()):
-                findings.add(
-                    "missing_partner",
-                    relative(self.root, masks[stem]),
-                    f"there is no image {stem} in {image_folder.name}",
-                )
+            for key, mask in paired.without_image:
+                detail = absent(self.root, image_folder, key, "image")
+                findings.add("missing_partner", relative(self.root, mask), detail)
 
     def _annotate(self, mask: Path, width: int, height: int) -> Annotation:
-        return Annotation(read_mask(mask, self.classes, self._encoding))
+        read = self._reader.read(mask, relative(self.root, mask))
+        return Annotation(read.labels, assumed=read.assumed)
 
 
-def folder_pairs(root: Path) -> list[tuple[Path, Path, str | None]]:
-    """Folders of images with the folder of their masks, and the split named by their parent folder."""
-    split_folders = [(root / name, split) for name, split in SPLIT_NAMES.items() if (root / name).is_dir()]
-    parents: list[tuple[Path, str | None]] = [(root, None), *split_folders]
-    found = []
-    for folder, split in parents:
-        image_folder = next((folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), None)
-        mask_folder = next((folder / name for name in _MASK_FOLDERS if (folder / name).is_dir()), None)
-        if image_folder is not None and mask_folder is not None:
-            found.append((image_folder, mask_folder, split))
-    return found
+def _split_folder(pair: FolderPair) -> Path:
+    return pair.images if pair.images == pair.masks else pair.images.parent
 
 
 def _own_splits(root: Path) -> frozenset[str]:
@@ -111,7 +120,7 @@ def _own_splits(root: Path) -> frozenset[str]:
     if not path.is_file():
         return frozenset()
     try:
-        named = json.loads(read_text(path)).get("splits", [])
+        named = parse_json(read_text(path)).get("splits", [])
     except (ValueError, AttributeError):
         return frozenset()
     return frozenset(name for name in named if isinstance(name, str)) if isinstance(named, list) else frozenset()
@@ -127,7 +136,7 @@ def _captions(root: Path) -> dict[str, str]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             captions.setdefault(str(entry["stem"]), str(entry["text"]))
         except (ValueError, KeyError, TypeError):
             raise InvalidDataset(f'captions.jsonl, line {number} is not {{"stem": ..., "text": ...}}') from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -20,6 +19,7 @@ from service.datasets.reading.report import EntryFault, Findings
 from service.datasets.reading.tree import files, relative, split_in
 from service.datasets.reading.webdataset import annotate, reader_of
 from service.errors import InvalidDataset
+from service.kit.documents import parse_json
 
 MAX_GROUP_BYTES = 1 << 30
 """The maximum size of a row group, which is in memory while it is read."""
@@ -191,6 +191,6 @@ def _is_text(schema: Any, name: str) -> bool:
 
 def _parsed(text: str | None) -> Any:
     try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
+        return parse_json(text) if text else None
+    except ValueError:
         return None

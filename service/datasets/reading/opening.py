@@ -7,13 +7,14 @@ from pathlib import Path
 
 from service.datasets.classes import ClassList
 from service.datasets.reading.cityscapes import CityscapesSource, image_root
-from service.datasets.reading.coco import CocoSource, coco_files
+from service.datasets.reading.coco import CocoSource
+from service.datasets.reading.coco_files import coco_files
 from service.datasets.reading.entry import DatasetSource
 from service.datasets.reading.faults import named_faults
 from service.datasets.reading.folder_layouts import folder_pairs, single_folders
 from service.datasets.reading.folders import FoldersSource
 from service.datasets.reading.huggingface import HuggingFaceSource, parquet_shards
-from service.datasets.reading.mask_reader import MaskEncoding
+from service.datasets.reading.mask_encoding import MaskEncoding
 from service.datasets.reading.tree import dataset_root
 from service.datasets.reading.twins import TwinsSource, is_twin_folder
 from service.datasets.reading.unknown import explain_unknown

@@ -20,8 +20,9 @@ FaultKind = Literal[
     "overlap",
     "turned",
     "assumed",
+    "long_text",
 ]
-WARNING_KINDS: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned", "assumed"})
+WARNING_KINDS: frozenset[FaultKind] = frozenset({"empty_mask", "overlap", "turned", "assumed", "long_text"})
 """Faults of items that are read nevertheless."""
 FAULT_MEANINGS: dict[FaultKind, str] = {
     "unreadable": "the file cannot be decoded; save it anew, or remove it",
@@ -39,6 +40,7 @@ FAULT_MEANINGS: dict[FaultKind, str] = {
     "is read upright and kept without these data",
     "overlap": "objects overlap; the smaller one is on top",
     "assumed": "the dataset leaves something open; it is read as described here, so check that this is meant",
+    "long_text": "its caption or its metadata are longer than an item keeps; it is read without them",
 }
 FIRST_OF_EACH = 20
 

@@ -123,6 +123,17 @@ def as_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def read_bytes(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> bytes:
+    """A file of the dataset. Raises InvalidDataset if it cannot be read, or has more than ``max_bytes``."""
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise InvalidDataset(f"{path.name} has {size} bytes; the limit is {max_bytes}. Divide the dataset")
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidDataset(f"{path.name} cannot be read ({error.strerror}); save it anew") from None
+
+
 def read_text(path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
     """A text file of the dataset. Raises InvalidDataset if it is not UTF-8, or longer than ``max_bytes``."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
@@ -16,10 +15,12 @@ from model_store.card import NAME_PATTERN, VERSION_PATTERN, CardInvalid, ModelCa
 from service.datasets.classes import ClassList
 from service.datasets.reading.class_lists import class_list
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.mask_files import read_mask
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.mask_reader import MaskReader
 from service.datasets.reading.provenance import Provenance
 from service.datasets.reading.report import EntryFault, Findings
 from service.errors import InvalidDataset
+from service.kit.documents import parse_json
 
 _MANIFEST = "manifest.jsonl"
 _MAX_LINE_BYTES = 1 << 20
@@ -60,6 +61,7 @@ class TwinsSource:
         """The sampling parameters of the first twin; all twins of a job have the same."""
         return _parameters(next(_lines(self.root)))
 
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
         """The twins in the order of the manifest; those without a mask go to ``findings``."""
         for line in _lines(self.root):
@@ -98,7 +100,7 @@ class TwinsSource:
                 raise EntryFault(
                     "damaged", f"its {what} has sha256 {found[:12]}..., but {_MANIFEST} has {str(recorded)[:12]}..."
                 )
-        return Annotation(read_mask(mask, self.classes, "index"))
+        return Annotation(MaskReader(self.classes, own=True).read(mask, f"masks/{mask.name}").labels)
 
 
 def is_twin_folder(root: Path) -> bool:
@@ -127,8 +129,8 @@ def _lines(root: Path, max_lines: int | None = None) -> Iterator[dict[str, Any]]
     with path.open("rb") as file:
         for line in islice(iter(partial(file.readline, _MAX_LINE_BYTES), b""), max_lines):
             try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
+                entry = parse_json(line)
+            except ValueError:
                 continue
             if isinstance(entry, dict) and entry.get("format") == 1 and _is_twin(entry):
                 yield entry

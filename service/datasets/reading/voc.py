@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from service.datasets.classes import IGNORE, ClassList, Colour
+from service.datasets.classes import ClassList, Colour
 from service.datasets.reading.class_lists import class_list, find_classes
 from service.datasets.reading.entry import Annotation, Entry
-from service.datasets.reading.mask_files import MaskEncoding, choose_encoding, read_mask, read_samples
+from service.datasets.reading.faults import naming_faults
+from service.datasets.reading.mask_reader import MaskReader
+from service.datasets.reading.object_files import read_objects
+from service.datasets.reading.pairing import keyed, pair_files
+from service.datasets.reading.provenance import is_export
 from service.datasets.reading.report import Findings
-from service.datasets.reading.tree import images, read_text, relative
+from service.datasets.reading.tree import IMAGE_SUFFIXES, nfc, read_text, relative, visible
 from service.errors import InvalidDataset
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_MAX_SAMPLED = 32
 _BOTH = "trainval"
 
 
@@ -37,50 +39,71 @@ class VocSource:
         self.root = root
         if not (root / "SegmentationClass").is_dir() or not (root / "JPEGImages").is_dir():
             raise InvalidDataset("there are no folders SegmentationClass and JPEGImages")
-        self.classes = classes or find_classes(root) or class_list(list(VOC_CLASSES), voc_colours())
-        self._masks = {path.stem: path for path in images(root / "SegmentationClass")}
+        listed = classes or find_classes(root)
+        self.classes = listed or class_list(list(VOC_CLASSES), voc_colours())
+        self._listed = listed is not None
+        self._masks = keyed(root / "SegmentationClass")
         # VOC's own masks have a palette and are read by index; converters often leave painted RGB masks
-        sample = list(self._masks.values())[:_MAX_SAMPLED]
-        self._encoding: MaskEncoding = "colours" if choose_encoding(sample, self.classes) == "colours" else "index"
+        masks = [(relative(root, path), path) for _, path in self._masks]
+        self._reader = MaskReader.of(masks, self.classes, own=is_export(root))
 
+    @naming_faults
     def entries(self, findings: Findings) -> Iterator[Entry]:
-        """The entries in the order of the masks' names."""
-        image_files = {path.stem: path for path in images(self.root / "JPEGImages")}
-        objects = {path.stem: path for path in images(self.root / "SegmentationObject")}
-        splits = self._splits()
-        for stem in sorted(splits.keys() - self._masks.keys()):
-            findings.add(
-                "missing_partner", stem, "ImageSets/Segmentation lists it, but there is no mask in SegmentationClass"
-            )
-        for stem, mask in self._masks.items():
-            if stem not in image_files:
-                findings.add("missing_partner", relative(self.root, mask), f"there is no image {stem} in JPEGImages")
-                continue
+        """The entries in the order of the images' paths."""
+        if not self._listed:
+            findings.add("assumed", "labelmap.txt", "it is not there; the 21 classes of Pascal VOC are assumed")
+        image_files = keyed(self.root / "JPEGImages")
+        objects = dict(keyed(self.root / "SegmentationObject"))
+        paired = pair_files(image_files, self._masks)
+        splits, unknown = self._splits({key for key, _ in (*image_files, *self._masks)})
+        for line, list_name in unknown:
+            findings.add("missing_partner", line, f"{list_name} lists it, but there is no such image in JPEGImages")
+        for key, image in paired.without_mask:
+            # most of VOC's images have no mask; those that are listed should have one
+            if key in splits:
+                detail = f"ImageSets/Segmentation lists it, but there is no mask {key} in SegmentationClass"
+                findings.add("missing_partner", relative(self.root, image), detail)
+        for image, detail in paired.ambiguous:
+            findings.add("missing_partner", relative(self.root, image), detail)
+        for key, mask in paired.without_image:
+            findings.add("missing_partner", relative(self.root, mask), f"there is no image {key} in JPEGImages")
+        for key, image, mask in paired.pairs:
             yield Entry(
-                name=stem,
-                image=image_files[stem],
-                annotate=partial(self._annotate, mask, objects.get(stem)),
-                split=splits.get(stem),
+                name=key,
+                image=image,
+                annotate=partial(self._annotate, mask, objects.get(key)),
+                split=splits.get(key),
             )
 
     def _annotate(self, mask: Path, objects: Path | None, width: int, height: int) -> Annotation:
-        labels = read_mask(mask, self.classes, self._encoding)
-        if objects is None:
-            return Annotation(labels)
-        numbers = read_samples(objects).astype(np.int32)
-        if numbers.shape != labels.shape:
-            return Annotation(labels)
-        numbers[(numbers == IGNORE) | (labels == IGNORE)] = 0
-        return Annotation(labels, numbers)
+        read = self._reader.read(mask, relative(self.root, mask))
+        instances = None if objects is None else read_objects(objects, read.labels)
+        return Annotation(read.labels, instances, assumed=read.assumed)
 
-    def _splits(self) -> dict[str, str]:
+    def _splits(self, known: Container[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """The split of each listed key, and the lines that name no ``known`` key, each with its list."""
         splits: dict[str, str] = {}
-        for path in sorted((self.root / "ImageSets" / "Segmentation").glob("*.txt")):
+        unknown: dict[str, str] = {}
+        for path in visible(self.root / "ImageSets" / "Segmentation", "*.txt"):
             if path.stem != _BOTH:
-                for line in read_text(path).splitlines():
-                    if stem := line.strip():
-                        splits.setdefault(stem, path.stem)
-        return splits
+                for line in filter(None, map(str.strip, read_text(path).splitlines())):
+                    key = _listed_key(line, known)
+                    if key is not None:
+                        splits.setdefault(key, path.stem)
+                    else:
+                        unknown.setdefault(line, path.name)
+        return splits, list(unknown.items())
+
+
+def _listed_key(line: str, known: Container[str]) -> str | None:
+    """The key that a line of a list means: a name, perhaps with folder and suffix, and a number or a mask after it."""
+    for text in (line, line.rsplit(maxsplit=1)[0], line.split()[0]):
+        name = nfc(text.replace("\\", "/")).rpartition("JPEGImages/")[2].removeprefix("./")
+        stem, suffix = os.path.splitext(name)
+        for key in (name, stem if suffix.lower() in IMAGE_SUFFIXES else name):
+            if key in known:
+                return key
+    return None
 
 
 def voc_colours() -> dict[str, Colour]:

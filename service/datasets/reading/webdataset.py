@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -21,6 +20,7 @@ from service.datasets.reading.shards import ShardMember, shard_members
 from service.datasets.reading.tree import IMAGE_SUFFIXES, files, is_hidden, split_in
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
+from service.kit.documents import parse_json
 
 _SHARD = re.compile(r"(?:(.*?)[-_.]?[0-9]+|(.*))\.(?:tar|tar\.gz|tgz)")
 _TARS = frozenset({".tar", ".gz", ".tgz"})
@@ -152,7 +152,7 @@ def _about(member: ShardMember | None) -> dict[str, Any]:
     if member is None or member.size > _MAX_JSON_BYTES:
         return {}
     try:
-        about = json.loads(member.read_bytes())
-    except (EntryFault, OSError, ValueError, RecursionError):
+        about = parse_json(member.read_bytes())
+    except (EntryFault, OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from service.datasets.classes import IGNORE
 from service.datasets.reading.about import read_training_data
@@ -219,26 +219,8 @@ def test_two_images_do_not_share_a_mask_by_their_stem(tmp_path: Path) -> None:
         "masks/a.png": png(SQUARE),
     }
     items, report, _ = read(write(tmp_path, **images, **{"dataset.json": listed(["background", "cell"])}))
-    assert list(items) == ["a"]
-    assert faults(report) == {"missing_partner": ["images/a.png"]}
-
-
-def test_images_that_exif_data_rotate_are_reported_and_skipped_if_the_mask_is_rotated(
-    tmp_path: Path,
-) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    for name, labels in (("stored", SQUARE), ("turned", SQUARE.T)):
-        out = io.BytesIO()
-        Image.fromarray(np.full((10, 12, 3), len(name) * 9 + labels.shape[0], dtype=np.uint8)).save(
-            out, "JPEG", exif=exif
-        )
-        write(tmp_path, **{f"images/{name}.jpg": out.getvalue(), f"masks/{name}.png": png(labels)})
-    items, report, _ = read(write(tmp_path, **{"dataset.json": listed(["background", "cell"])}))
-    assert list(items) == ["stored"]
-    assert faults(report) == {"size_differs": ["images/turned.jpg"], "turned": ["images/stored.jpg"]}
-    assert "EXIF" in report.faults[0].first[0].detail
-    assert report.skipped == 1
+    assert not items
+    assert faults(report) == {"missing_partner": ["images/a.jpg", "images/a.png"]}
 
 
 def test_an_image_of_32_bit_numbers_is_skipped(tmp_path: Path) -> None:

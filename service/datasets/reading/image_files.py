@@ -1,0 +1,67 @@
+"""Image files of a dataset, decoded, with what their headers say of the samples."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from service.datasets.items import decoding_fault
+from service.datasets.reading.faults import is_of_the_machine
+from service.datasets.reading.report import EntryFault
+from service.kit.image_files import MAX_PIXELS, open_image_file
+
+_RAW_MODE, _LOSSLESS = "raw mode", "lossless"
+
+
+def open_image(source: Path | bytes) -> Image.Image:
+    """The decoded image of a file or its bytes. Raises EntryFault for one that cannot be decoded or is too large."""
+    try:
+        with open_image_file(source) as file:
+            raw = _first_argument(file)
+            file.load()
+            file.info[_RAW_MODE] = raw
+            if file.format == "WEBP":
+                file.info[_LOSSLESS] = _is_lossless_webp(source)
+            return file
+    except Image.DecompressionBombError:
+        raise EntryFault(
+            "unreadable", f"it has more than {MAX_PIXELS} pixels, which is the limit. Cut it into tiles"
+        ) from None
+    except Exception as error:
+        # a damaged file makes Pillow raise whatever its decoder stumbles over: OSError, SyntaxError, struct.error, ...
+        if is_of_the_machine(error) and not isinstance(error, MemoryError):
+            raise
+        raise EntryFault("unreadable", f"it cannot be decoded ({decoding_fault(error)})") from None
+
+
+def raw_mode(image: Image.Image) -> str:
+    """The form of the samples in the file, by Pillow's name: ``L;2`` for 2 bits, ``I;16B``, ``RGB;16L`` ..."""
+    return str(image.info.get(_RAW_MODE, ""))
+
+
+def is_lossless(image: Image.Image) -> bool:
+    """Whether a WebP file holds its pixels unchanged."""
+    return bool(image.info.get(_LOSSLESS))
+
+
+def _first_argument(file: Image.Image) -> Any:
+    """Of the decoder's arguments, the one that names the form of the samples."""
+    tiles = getattr(file, "tile", None)
+    if not tiles:
+        return ""
+    arguments = tiles[0][3]
+    return arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+
+
+def _is_lossless_webp(source: Path | bytes) -> bool:
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    place = 12
+    while place + 8 <= len(data):
+        kind, size = struct.unpack_from("<4sI", data, place)
+        if kind in (b"VP8 ", b"VP8L"):
+            return bool(kind == b"VP8L")
+        place += 8 + size + size % 2
+    return False
