@@ -57,8 +57,9 @@ class Settings(HttpLimits, BaseSettings):
     )
     broker_url: BrokerUrl = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis or Valkey for the queue and the live state: redis://[:password@]host:port/database, "
-        "rediss:// or unix:///socket.",
+        repr=False,
+        description="Redis or Valkey for the queue and the live state: redis://[user:password@]host:port/database, "
+        "rediss:// for TLS (?ssl_ca_certs=FILE), or unix:///socket?db=database; / @ : in a password as %2F %40 %3A.",
     )
     public_url: WebAddress = Field(
         "http://127.0.0.1:8000",

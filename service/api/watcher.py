@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
+from service.broker.connection import connect_async
 from service.broker.redis_keys import EVENTS_PREFIX
 from service.kit.states import JobState
 
@@ -102,11 +103,10 @@ class Watcher:
                 del self._waiting[subject]
 
     async def _listen(self) -> None:
-        from redis.asyncio import Redis
         from redis.exceptions import RedisError
 
         while True:
-            client = Redis.from_url(self.broker_url, socket_connect_timeout=1.0, health_check_interval=10)
+            client = connect_async(self.broker_url, connect_timeout_s=1.0, health_check_interval=10)
             try:
                 async with client.pubsub() as pubsub:
                     await pubsub.psubscribe(EVENTS_PREFIX + "*")

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from service.broker.connection import connect_async
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -85,15 +87,14 @@ class AsyncRedis:
                     answer.set_result(answers)
 
     def _connect(self) -> Redis:
-        from redis.asyncio import Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError
 
-        return Redis.from_url(
+        return connect_async(
             self._url,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
+            timeout_s=_TIMEOUT_S,
+            connect_timeout_s=_TIMEOUT_S,
             decode_responses=True,
             # Once more at once, for a connection that a restarted Redis has closed.
             retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from service.broker import redis_keys
 from service.broker.async_redis import AsyncRedis
+from service.broker.connection import connect
 from service.errors import BrokerUnavailable
 from service.kit.states import JobState
 
@@ -139,11 +140,7 @@ class LiveState:
 
     def _connected(self) -> Redis:
         if self._client is None:
-            from redis import Redis
-
-            self._client = Redis.from_url(
-                self._url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=True
-            )
+            self._client = connect(self._url, timeout_s=_TIMEOUT_S)
         return self._client
 
     def ask(self, question: Callable[[Redis], Answer], default: Answer) -> Answer:

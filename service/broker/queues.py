@@ -11,13 +11,13 @@ forgets messages, a sweeper sends the chunks again within seconds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from service.broker.priority import Priority
 from service.broker.producer import SEND_TIMEOUT_S, Producer
 from service.broker.turns import Flow, TurnGroup
+from service.kit.broker_address import parse_broker_address
 from service.kit.tenants import DEFAULT_TENANT
 from service.settings import Settings
 
@@ -36,8 +36,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     second of its visibility timeout; at kombu's own 10 and 10 it takes up to 100 s more.
     """
     return {
-        # Kombu's own name for Redis on a Unix socket.
-        "broker_url": re.sub(r"^unix://", "redis+socket://", settings.broker_url),
+        **parse_broker_address(settings.broker_url).celery_options(),
         "broker_transport_options": {
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": 1,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from service.kit.broker_address import mask_userinfo, parse_broker_address
 from service.kit.webhook_secrets import parse_secrets
 
 MASK = "********"
+HOST_NAME = re.compile(
+    r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_.])?)(?::(?P<port>\d{1,5}))?", re.I
+)
+"""``host`` or ``host:port``, as in an address and in the Host header."""
 LINK_SECRET_MIN_CHARS = 16
 
 
@@ -26,26 +30,25 @@ def _store_url(value: str) -> str:
 
 
 def _broker_url(value: str) -> str:
-    """A URL that redis-py accepts; redis-py itself would refuse a bad one only at the first request."""
-    url = urlsplit(value)
-    if not (
-        (url.scheme == "unix" and len(url.path) > 1)
-        or (url.scheme in ("redis", "rediss") and re.fullmatch(r"/?|/\d+", url.path))
-    ):
-        raise ValueError(
-            "write redis://[:password@]host:port/database, the database a number, or unix:///path/of/the/socket"
-        )
-    try:
-        _ = url.port
-    except ValueError:
-        raise ValueError("the port must be a number, 0-65535; write redis://host:6379/0") from None
-    return value
+    parse_broker_address(value)
+    return value.strip()
 
 
 def _web_address(value: str) -> str:
     if not re.match(r"^https?://[^/]+", value):
         raise ValueError("write https://host or http://host:port")
     return value.rstrip("/")
+
+
+def _host_names(value: str) -> str:
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    for name in names:
+        if not HOST_NAME.fullmatch(name.removeprefix("*.") if name != "*" else "any"):
+            raise ValueError(
+                f"{name[:100]!r} is not a host; write names as in a browser's address line, without https://, "
+                "separated by commas: twins.example, twins.example:8443, *.twins.example, [fd00::1]; * allows all"
+            )
+    return ",".join(names)
 
 
 def _device(value: str) -> str:
@@ -88,6 +91,8 @@ StoreUrl = Annotated[str, AfterValidator(_store_url)]
 BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 """``http(s)://host[:port][/path]``, without a slash at its end."""
+HostNames = Annotated[str, AfterValidator(_host_names)]
+"""Hosts, separated by commas."""
 Device = Annotated[str, AfterValidator(_device)]
 BatchRows = Annotated[int, AfterValidator(_batch_rows)]
 LinkSecret = Annotated[SecretStr, AfterValidator(_link_secret)]
@@ -102,5 +107,4 @@ def printable(value: Any) -> str:
         return ""
     if isinstance(value, SecretStr):
         return MASK
-    # redis://user:password@host and the like: only the password is masked.
-    return re.sub(r"(?<=://)([^/@]*?):([^/]*)@", rf"\1:{MASK}@", str(value))
+    return mask_userinfo(str(value), MASK)
