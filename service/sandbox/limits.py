@@ -60,12 +60,6 @@ def enforce(*, memory_bytes: int, cpu_s: int, file_bytes: int, parent: int) -> N
         sys.exit("the parent ended before its child started")
 
 
-def address_limit() -> int | None:
-    """The bytes of addresses that this process may use; None without a limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return None if soft == resource.RLIM_INFINITY else soft
-
-
 def _lower(kind: int, soft: int, hard: int) -> None:
     _, most = resource.getrlimit(kind)
     if most != resource.RLIM_INFINITY:

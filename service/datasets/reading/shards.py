@@ -6,20 +6,19 @@ import gzip
 import os
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from service.datasets.reading.archive_bounds import BoundedTar
 from service.datasets.reading.report import EntryFault
 from service.datasets.reading.unpacking import DEFAULT_LIMITS, UnpackLimits, plain_members, safe_parts
 from service.errors import ArchiveRefused
 
 MAX_MEMBER_BYTES = 1 << 28
 """256 MB: far above any image, and small enough for memory."""
-_MAX_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _RATIO_FREE_BYTES = 1 << 20
 
@@ -53,7 +52,7 @@ def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterato
     """
     count = 0
     try:
-        with _open_tar(shard) as file, tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
+        with _open_tar(shard) as file, tarfile.open(fileobj=BoundedTar(file), mode="r:") as tar:
             for info in plain_members(tar):
                 count += 1
                 if count > limits.max_entries:
@@ -68,7 +67,10 @@ def shard_members(shard: Path, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterato
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise EntryFault("damaged", "it ends before its end mark: it is cut off; fetch it anew")
-    except (tarfile.TarError, EOFError, ValueError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
+    except (EntryFault, ArchiveRefused, MemoryError):
+        raise
+    except Exception as error:
+        # tarfile raises whatever a damaged header makes it stumble over
         raise EntryFault("unreadable", f"it is not a tar file, or damaged ({error}); fetch it anew") from None
 
 
@@ -93,20 +95,3 @@ def _unpacked(shard: Path, changed_ns: int, limits: UnpackLimits = DEFAULT_LIMIT
             out.write(chunk)
     out.flush()
     return out
-
-
-class _Bounded:
-    """A file that limits tarfile's reads: it would read a header of any stated length into memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise ArchiveRefused(
-                f"a shard holds a header of {size} bytes; the limit is {_MAX_HEADER_BYTES}. Pack it anew"
-            )
-        return self._file.read(size)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)

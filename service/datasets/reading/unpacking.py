@@ -6,6 +6,8 @@ parts has been checked.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import os
 import stat
@@ -15,16 +17,20 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from service.datasets.reading.archive_bounds import BoundedTar, check_zip_directory
 from service.errors import ArchiveRefused
+from service.kit.validation import escape_control
 
 _CHUNK_BYTES = 1 << 18
 _RATIO_FREE_BYTES = 1 << 20
 """Below this size the ratio is not checked: small texts compress well."""
+_FREE_ENTRIES, _ENTRY_BYTES = 10_000, 40
+"""Each file costs an inode, whatever its size, so an archive of many has as many bytes for each of them."""
 _MAX_NAME_BYTES = 255
 _MAX_PARTS = 32
 _MAX_PADDING = 16 << 20
@@ -36,11 +42,18 @@ _PATH_HEAD = struct.Struct("<BL")
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """Limits on an archive's contents; ``max_ratio`` is the unpacked bytes per byte of the archive."""
+    """Limits on an archive's contents; ``max_ratio`` is the unpacked bytes per byte of the archive.
+
+    Besides, an archive holds no more entries than its size explains: each has a name, and images and labels in it.
+    """
 
     max_bytes: int = 50 << 30
-    max_entries: int = 2_000_000
+    max_entries: int = 1_000_000
     max_ratio: float = 200.0
+
+    def entries_in(self, packed_bytes: int) -> int:
+        """The largest number of entries of an archive with as many bytes."""
+        return min(self.max_entries, _FREE_ENTRIES + packed_bytes // _ENTRY_BYTES)
 
 
 @dataclass(frozen=True)
@@ -64,13 +77,16 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = DEFAULT_LIMITS) -
     if any(folder.iterdir()):
         raise ArchiveRefused(f"{folder.name} is not empty; an archive is unpacked into an empty folder")
     packed_bytes = max(1, archive.stat().st_size)
-    written, files, count = 0, 0, 0
+    written, files, count, max_entries = 0, 0, 0, limits.entries_in(packed_bytes)
     try:
-        with closing(_members(archive, limits)) as members:
+        with closing(_members(archive, max_entries)) as members:
             for member in members:
                 count += 1
-                if count > limits.max_entries:
-                    raise ArchiveRefused(f"the archive has more than {limits.max_entries} entries; divide it")
+                if count > max_entries:
+                    raise ArchiveRefused(
+                        f"the archive of {packed_bytes} bytes has more than {max_entries} entries; divide it, and "
+                        "leave out empty files"
+                    )
                 target = folder.joinpath(*safe_parts(member.name))
                 if member.is_folder or member.contents is None:
                     target.mkdir(parents=True, exist_ok=True)
@@ -85,41 +101,36 @@ def unpack(archive: Path, folder: Path, limits: UnpackLimits = DEFAULT_LIMITS) -
     except FileExistsError as error:
         name = Path(error.filename or "").name
         raise ArchiveRefused(f"the archive has {name!r} twice, or as a file and as a folder; pack it anew") from None
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        IndexError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        raise ArchiveRefused(
-            f"the archive is damaged, encrypted or packed in an unsupported way ({error}); pack it anew"
-        ) from None
-    except NotADirectoryError:
+    except (NotADirectoryError, IsADirectoryError):
         raise ArchiveRefused("the archive has a name as a file and as a folder; pack it anew") from None
+    except (ArchiveRefused, MemoryError):
+        raise
     except OSError as error:
+        if error.errno is None:
+            raise _damaged(error) from None
         raise ArchiveRefused(f"the archive cannot be unpacked ({error.strerror or error}); is the disk full?") from None
+    except Exception as error:
+        # the libraries raise whatever a damaged archive makes them stumble over: IndexError, LZMAError, struct.error
+        raise _damaged(error) from None
     return files
 
 
-def _members(archive: Path, limits: UnpackLimits) -> Generator[_Member, None, None]:
+def _damaged(error: Exception) -> ArchiveRefused:
+    reason = escape_control(str(error)[:200]) or type(error).__name__
+    return ArchiveRefused(f"the archive is damaged, encrypted or packed in an unsupported way ({reason}); pack it anew")
+
+
+def _members(archive: Path, max_entries: int) -> Generator[_Member, None, None]:
     with open(archive, "rb") as file:
         head = file.read(4)
     if head[:2] == b"PK" and zipfile.is_zipfile(archive):
-        return _zip_members(archive, limits)
+        check_zip_directory(archive, max_entries)
+        return _zip_members(archive)
     return _tar_members(archive)
 
 
-def _zip_members(archive: Path, limits: UnpackLimits) -> Generator[_Member, None, None]:
+def _zip_members(archive: Path) -> Generator[_Member, None, None]:
     with zipfile.ZipFile(archive) as file:
-        if len(file.infolist()) > limits.max_entries:
-            raise ArchiveRefused(
-                f"the archive has {len(file.infolist())} entries; the limit is {limits.max_entries}. Divide it"
-            )
         for info in file.infolist():
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -157,24 +168,38 @@ def _unicode_extra(info: zipfile.ZipInfo) -> str | None:
 
 
 def _tar_members(archive: Path) -> Generator[_Member, None, None]:
-    try:
-        file = tarfile.open(archive, "r:*")  # noqa: SIM115
-    except tarfile.ReadError:
-        raise ArchiveRefused(
-            "the file is not a readable zip, tar, tar.gz, tar.bz2 or tar.xz; pack the dataset as one of these"
-        ) from None
-    with file:
+    with ExitStack() as opened:
+        try:
+            bytes_ = opened.enter_context(_uncompressed(archive))
+            file = opened.enter_context(tarfile.open(fileobj=BoundedTar(bytes_), mode="r:"))  # type: ignore[call-overload]
+        except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError):
+            raise ArchiveRefused(
+                "the file is not a readable zip, tar, tar.gz, tar.bz2 or tar.xz; pack the dataset as one of these"
+            ) from None
         for info in plain_members(file):
             yield _Member(info.name, info.isdir(), None if info.isdir() else file.extractfile(info))
         _check_end(file)
 
 
+def _uncompressed(archive: Path) -> IO[bytes]:
+    """The bytes of the tar that a file is, or that is packed in it."""
+    with open(archive, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.open(archive)
+    if head.startswith(b"BZh"):
+        return bz2.open(archive)
+    if head.startswith((b"\xfd7zXZ", b"\x5d\0\0")):
+        return lzma.open(archive)
+    return open(archive, "rb")
+
+
 def plain_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files and folders of a tar, one in memory at a time.
+    """The files and folders of a tar that was opened on a :class:`BoundedTar`, one in memory at a time.
 
     Raises ArchiveRefused for anything else in it, or what tarfile raises.
     """
-    while (info := file.next()) is not None:
+    while (info := _next(file)) is not None:
         # tarfile keeps every header it has seen
         file.members = []  # type: ignore[attr-defined]
         if not (info.isreg() or info.isdir()) or info.issparse():
@@ -182,6 +207,14 @@ def plain_members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
                 f"the archive holds {info.name[:100]!r}, a link, a device or a sparse file; pack only files and folders"
             )
         yield info
+
+
+def _next(file: tarfile.TarFile) -> tarfile.TarInfo | None:
+    bound = cast(BoundedTar, file.fileobj)
+    bound.before_header()
+    info = file.next()
+    bound.after_header()
+    return info
 
 
 def _check_end(file: tarfile.TarFile) -> None:

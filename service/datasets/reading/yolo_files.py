@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from service.datasets.classes import Colour
 from service.datasets.reading.class_lists import read_colour
 from service.datasets.reading.locating import Locator
@@ -17,8 +15,11 @@ from service.datasets.reading.report import Findings
 from service.datasets.reading.tree import files, images, inside, read_text, relative, split_folders, visible
 from service.datasets.splits import known_split
 from service.errors import InvalidDataset
+from service.kit.documents import DocumentRefused, parse_yaml
 
 _MAX_YAML_BYTES = 1 << 20
+_MAX_YAML_FILES = 20
+"""Files that are parsed to see which one describes the dataset."""
 _MAX_NAMED = 3
 _NO_SPLITS = frozenset({"path", "names", "nc", "colours", "background", "download", "kpt_shape", "flip_idx"})
 _TEXT = frozenset({".txt"})
@@ -84,7 +85,8 @@ class YoloDescription:
         """The folders that names are relative to, the most likely first."""
         beside = self.root if self.file is None else self.file.parent
         given = self.about.get("path")
-        base = Locator(self.root, [beside, beside / "datasets"]).find(given, folder=True) if _is_name(given) else None
+        places = Locator(self.root, [beside, beside / "datasets"])
+        base = places.find(given, folder=True) if isinstance(given, str) and given.strip() else None
         return [place for place in (base, beside, self.root) if place is not None]
 
     def _group(self, key: str, value: str, findings: Findings) -> YoloImages | None:
@@ -176,7 +178,8 @@ def named_yaml(root: Path) -> Path | None:
 
 def yaml_file(root: Path) -> Path | None:
     """The file that describes a YOLO set: ``data.yaml``, or another YAML file at the root that lists names."""
-    for path in sorted(visible(root, "*.yaml", "*.yml"), key=lambda path: (path.stem != "data", path.name)):
+    found = sorted(visible(root, "*.yaml", "*.yml"), key=lambda path: (path.stem != "data", path.name))
+    for path in found[:_MAX_YAML_FILES]:
         if path.stat().st_size <= _MAX_YAML_BYTES:
             try:
                 if _names(_load(path)):
@@ -188,9 +191,9 @@ def yaml_file(root: Path) -> Path | None:
 
 def _load(path: Path) -> dict[Any, Any]:
     try:
-        about = yaml.safe_load(read_text(path, _MAX_YAML_BYTES))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path.name} is not valid YAML ({str(error).splitlines()[0]}); save it anew") from None
+        about = parse_yaml(read_text(path, _MAX_YAML_BYTES))
+    except DocumentRefused as error:
+        raise InvalidDataset(f"{path.name} cannot be read: {error}; save it anew") from None
     if not isinstance(about, dict):
         raise InvalidDataset(f"{path.name} must list what YOLO expects: names, and the folders of train and val")
     return about
@@ -210,7 +213,7 @@ def _names(about: dict[Any, Any]) -> list[str]:
 
 def _respelt(path: Path, names: list[str]) -> list[str]:
     """Sentences about names that YAML reads as a truth value or another number, as trainers do too."""
-    written = yaml.load(read_text(path, _MAX_YAML_BYTES), Loader=yaml.BaseLoader).get("names")
+    written = parse_yaml(read_text(path, _MAX_YAML_BYTES), plain=True).get("names")
     written = [written[key] for key in sorted(written, key=int)] if isinstance(written, dict) else written
     return [
         f"the class that is written {raw} is read as {name}, as YAML has it; put quotes around it: {raw!r}"
@@ -246,10 +249,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _image_folders(root: Path) -> str:

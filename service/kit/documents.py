@@ -1,0 +1,109 @@
+"""JSON and YAML from outside, whose cost is known before it is spent.
+
+A few bytes of text can become very many objects: ``[],`` takes three bytes in a file and eighty in memory, and an alias
+in YAML stands for a whole list. So what the parsed values would take is estimated from the text first.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from typing import Any
+
+_UNLIMITED_BYTES = 16 << 30
+_LIST_BYTES, _OBJECT_BYTES, _ITEM_BYTES, _TEXT_BYTES = 88, 232, 40, 60
+"""What CPython takes for a list, a dict, an item with its number, and a text, rounded up."""
+_MAX_YAML_EVENTS = 50_000
+_MAX_PLAIN_CHARS = 4096
+"""The longest text without quotes in YAML, which may be a number: some forms of numbers take long to convert."""
+_MAX_YAML_DEPTH = 64
+
+
+class DocumentRefused(ValueError):
+    """A document that is not valid, or that would cost too much to parse; the message says which, and what to do."""
+
+
+def memory_budget_bytes() -> int:
+    """The memory that one document may take: half of what this process may use."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _UNLIMITED_BYTES if soft == resource.RLIM_INFINITY else soft // 2
+
+
+def json_cost_bytes(data: bytes) -> int:
+    """About the memory that parsing JSON takes, with its text: an upper bound, but for texts that hold punctuation."""
+    texts = max(0, data.count(b'"') // 2 - data.count(b":"))
+    # a letter takes as many bytes in memory as the widest of its text
+    letters = len(data) if data.isascii() else 4 * len(data)
+    return (
+        len(data)
+        + 2 * letters
+        + _LIST_BYTES * data.count(b"[")
+        + _OBJECT_BYTES * data.count(b"{")
+        + _ITEM_BYTES * (data.count(b",") + data.count(b":"))
+        + _TEXT_BYTES * texts
+    )
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text. Raises :class:`DocumentRefused`."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogatepass")
+    cost, budget = json_cost_bytes(data), memory_budget_bytes()
+    if cost > budget:
+        raise DocumentRefused(
+            f"its {len(data)} bytes of JSON take about {cost >> 20} MB of memory to read; the limit is "
+            f"{budget >> 20} MB, half of what the process has. Divide it"
+        )
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise DocumentRefused("it is nested too deeply to be read; write it with fewer levels") from None
+    except ValueError as error:
+        raise DocumentRefused(f"it is not valid JSON ({str(error)[:200]})") from None
+
+
+def parse_yaml(text: str, *, plain: bool = False) -> Any:
+    """The value of a YAML text, without aliases of lists and maps; with ``plain``, every scalar is a text.
+
+    Raises :class:`DocumentRefused`.
+    """
+    import yaml
+
+    # libyaml's, where PyYAML was built with it, is ten times as fast
+    safe, base = (getattr(yaml, f"C{name}", getattr(yaml, name)) for name in ("SafeLoader", "BaseLoader"))
+    loader = base if plain else safe
+    try:
+        _check_events(text, loader)
+        return yaml.load(text, Loader=loader)  # noqa: S506
+    except RecursionError:
+        raise DocumentRefused("it is nested too deeply to be read; write it with fewer levels") from None
+    except DocumentRefused:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        # PyYAML raises more than it documents, for dates such as 2001-99-99 among others
+        raise DocumentRefused(f"it is not valid YAML ({(str(error) or 'no reason').splitlines()[0][:200]})") from None
+
+
+def _check_events(text: str, loader: Any) -> None:
+    """Raises :class:`DocumentRefused` if constructing the text's value could cost more than its length."""
+    import yaml
+
+    collections: set[str] = set()
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, Loader=loader)):
+        if number >= _MAX_YAML_EVENTS:
+            raise DocumentRefused(f"it has more than {_MAX_YAML_EVENTS} values, marks and names; leave out the rest")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if event.anchor is not None:
+                collections.add(event.anchor)
+            if depth > _MAX_YAML_DEPTH:
+                raise DocumentRefused(f"it is nested more than {_MAX_YAML_DEPTH} levels deep; write it with fewer")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.AliasEvent) and event.anchor in collections:
+            raise DocumentRefused(f"it repeats a list or map by the alias *{event.anchor[:40]}; write it out in full")
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0] and len(event.value) > _MAX_PLAIN_CHARS:
+            raise DocumentRefused(
+                f"a text without quotes has more than {_MAX_PLAIN_CHARS} characters; put it in quotes"
+            )
