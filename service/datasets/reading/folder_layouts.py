@@ -56,7 +56,9 @@ class FolderPair:
         starts = [place for place, letter in enumerate(first) if letter in "_-. " and first[:place] in stems]
         endings = [first[place:] for place in starts]
         shared = [end for end in endings if all(key.endswith(end) and key.removesuffix(end) in stems for key in keys)]
-        return next((ending for ending in shared if ending not in _ENDINGS), None)
+        return next(
+            (ending for ending in shared if ending not in _ENDINGS and ending.lower() not in IMAGE_SUFFIXES), None
+        )
 
     @cached_property
     def _files(self) -> tuple[list[Keyed], list[Keyed]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from service.datasets.reading.tree import inside, nfc, relative, stem_in
+from service.datasets.reading.tree import images, inside, nfc, relative, stem_in
 
 _MAX_NAMED = 3
 
@@ -42,7 +42,9 @@ class Locator:
 
     def missing(self, name: str) -> str:
         """What was found where a file of that name was looked for, for a message."""
-        folder = next((folder for folder in self._folders if folder.is_dir()), self._root)
+        filled = (folder for folder in self._folders if folder != self._root and next(images(folder), None))
+        somewhere = next(images(self._root), self._root / "x").parent
+        folder = next(filled, somewhere)
         there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if not there:
             return f"{relative(self._root, folder)} is empty"
